@@ -1,0 +1,1 @@
+"""A JetStream event-sourcing store: decide, append, read, project, audit."""

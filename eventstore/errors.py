@@ -1,0 +1,420 @@
+"""Every error this library raises, as one tree; each knows its code and whether a retry can help.
+
+EventStoreError
+├── ConfigurationError              a setting is missing, unknown, malformed or half given
+├── ClientError                     the connection to NATS
+│   ├── ConnectFailed               no server answered at the first connect
+│   ├── AuthenticationFailed        the server refused the credentials
+│   ├── ConnectionLost              the connection broke while an answer was awaited
+│   ├── RequestTimeout              no answer within the bound
+│   ├── NoResponders                nobody listens on the subject
+│   ├── PermissionDenied            the server forbids the subject to this user
+│   └── JetStreamError              JetStream answered with an error of its own
+├── ServerError                     the nats-server itself
+│   ├── ServerNotFound              no nats-server binary found
+│   ├── ServerTooOld                older than the store can trust
+│   └── ServerStartFailed           it did not become ready
+├── TopologyError                   streams and buckets
+│   ├── StreamDrift                 a stream's settings differ from the declared ones
+│   └── StreamMissing               a stream is not there
+├── InvalidMessage                  something that may not be sent, or cannot be understood
+│   ├── InvalidSubject              a subject or a token of one
+│   ├── InvalidId                   an aggregate id or a message id
+│   ├── InvalidHeader               a header is missing, malformed or contradicts another
+│   ├── UnknownType                 no such command, event or aggregate is registered
+│   ├── InvalidPayload              the payload does not fit its type
+│   └── UnsupportedSchema           the payload's schema version cannot be read by this code
+├── DeciderError                    a decider is put together wrongly (a mistake in code)
+├── Rejected                        the domain's answer: no
+├── AppendError                     events could not be recorded
+│   ├── Conflict                    the aggregate is not at the expected version
+│   ├── AppendUnknown               whether they were recorded could not be found out in time
+│   ├── EventTooLarge               headers and payload exceed what the server takes
+│   └── BatchTooLarge               more events than fit one atomic batch
+├── CorruptLog                      what was read breaks a promise of the log
+│   ├── VersionGap                  an aggregate's versions are not 1, 2, 3 …
+│   └── IncompleteBatch             an atomic batch is not complete
+├── CommandTimeout                  no outcome within the bound; the command may still be carried out
+└── ProjectionError                 the read side
+    ├── ProjectionFailed            a handler or its statements failed on an event
+    ├── ProjectionFenced            another worker moved this projection's checkpoint
+    └── MigrationError              the read-model database does not have the schema this code needs
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+__all__ = [
+    "AppendError",
+    "AppendUnknown",
+    "AuthenticationFailed",
+    "BatchTooLarge",
+    "ClientError",
+    "CommandTimeout",
+    "ConfigurationError",
+    "Conflict",
+    "ConnectFailed",
+    "ConnectionLost",
+    "CorruptLog",
+    "DeciderError",
+    "EventStoreError",
+    "EventTooLarge",
+    "IncompleteBatch",
+    "InvalidHeader",
+    "InvalidId",
+    "InvalidMessage",
+    "InvalidPayload",
+    "InvalidSubject",
+    "JetStreamError",
+    "MigrationError",
+    "NoResponders",
+    "PermissionDenied",
+    "ProjectionError",
+    "ProjectionFailed",
+    "ProjectionFenced",
+    "Rejected",
+    "RequestTimeout",
+    "ServerError",
+    "ServerNotFound",
+    "ServerStartFailed",
+    "ServerTooOld",
+    "StreamDrift",
+    "StreamMissing",
+    "TopologyError",
+    "UnknownType",
+    "UnsupportedSchema",
+    "VersionGap",
+]
+
+
+class EventStoreError(Exception):
+    """The root of the tree.
+
+    `code` is stable and meant for programs; the text is meant for people and may change.
+    `retryable` says whether the same call may succeed later without anything being changed.
+    """
+
+    code: ClassVar[str] = "error"
+    retryable: ClassVar[bool] = False
+
+
+class ConfigurationError(EventStoreError):
+    """A setting is missing, unknown, malformed or half given; the text names it and its source."""
+
+    code = "configuration"
+
+
+class ClientError(EventStoreError):
+    """Something between this process and NATS."""
+
+    code = "client"
+
+
+class ConnectFailed(ClientError):
+    """No server answered at the first connect."""
+
+    code = "connect_failed"
+    retryable = True
+
+
+class AuthenticationFailed(ClientError):
+    """The server refused the credentials."""
+
+    code = "authentication_failed"
+
+
+class ConnectionLost(ClientError):
+    """The connection broke, or was closed, while an answer was awaited."""
+
+    code = "connection_lost"
+    retryable = True
+
+
+class RequestTimeout(ClientError):
+    """No answer came within the bound; what was asked may still have been done."""
+
+    code = "request_timeout"
+    retryable = True
+
+
+class NoResponders(ClientError):
+    """Nobody listens on the subject: JetStream is off there, or no service runs."""
+
+    code = "no_responders"
+    retryable = True
+
+
+class PermissionDenied(ClientError):
+    """The server forbids this subject to this user."""
+
+    code = "permission_denied"
+
+
+class JetStreamError(ClientError):
+    """JetStream answered with an error of its own.
+
+    `err_code` is the server's number (10071 and the like), `status` its HTTP-like class.
+    """
+
+    code = "jetstream"
+
+    def __init__(self, err_code: int, status: int, description: str) -> None:
+        super().__init__(f"JetStream error {err_code}: {description}")
+        self.err_code = err_code
+        self.status = status
+        self.description = description
+
+
+class ServerError(EventStoreError):
+    """The nats-server itself."""
+
+    code = "server"
+
+
+class ServerNotFound(ServerError):
+    """No nats-server binary was found in any of the places that were searched."""
+
+    code = "server_not_found"
+
+
+class ServerTooOld(ServerError):
+    """The server is older than the store can trust."""
+
+    code = "server_too_old"
+
+
+class ServerStartFailed(ServerError):
+    """The server did not become ready; the text ends with what it logged."""
+
+    code = "server_start_failed"
+
+
+class TopologyError(EventStoreError):
+    """Streams and buckets are not as declared."""
+
+    code = "topology"
+
+
+class StreamDrift(TopologyError):
+    """A stream's settings differ from the declared ones.
+
+    `differences` maps each setting's name to the pair (declared, found).
+    """
+
+    code = "stream_drift"
+
+    def __init__(self, stream: str, differences: Mapping[str, tuple[object, object]]) -> None:
+        listed = "; ".join(
+            f"{name} is {found!r}, declared {declared!r}"
+            for name, (declared, found) in sorted(differences.items())
+        )
+        super().__init__(
+            f"stream {stream} differs from its declaration: {listed}. "
+            "Nothing was changed; change the stream or the declaration by hand."
+        )
+        self.stream = stream
+        self.differences = dict(differences)
+
+
+class StreamMissing(TopologyError):
+    """A stream or bucket that is needed is not there."""
+
+    code = "stream_missing"
+
+
+class InvalidMessage(EventStoreError):
+    """Something that may not be sent, or that cannot be understood."""
+
+    code = "invalid_message"
+
+
+class InvalidSubject(InvalidMessage):
+    """A subject, or a token of one, breaks the rules of naming."""
+
+    code = "invalid_subject"
+
+
+class InvalidId(InvalidMessage):
+    """An aggregate id or a message id breaks the rules of naming."""
+
+    code = "invalid_id"
+
+
+class InvalidHeader(InvalidMessage):
+    """A header is missing, malformed or contradicts another; `header` names it."""
+
+    code = "invalid_header"
+
+    def __init__(self, header: str, problem: str) -> None:
+        super().__init__(f"header {header} {problem}")
+        self.header = header
+
+
+class UnknownType(InvalidMessage):
+    """No such command, event or aggregate is registered."""
+
+    code = "unknown_type"
+
+
+class InvalidPayload(InvalidMessage):
+    """The payload is not JSON, or does not fit its type; the text names the field."""
+
+    code = "invalid_payload"
+
+
+class UnsupportedSchema(InvalidMessage):
+    """The payload's schema version cannot be read by this code."""
+
+    code = "unsupported_schema"
+
+
+class DeciderError(EventStoreError):
+    """A decider is put together wrongly; a mistake in code, found when the program starts."""
+
+    code = "decider"
+
+
+class Rejected(EventStoreError):
+    """The domain's answer: no. Raised by deciders; an outcome, not a failure.
+
+    The instance's `code` is the domain's own and part of its contract.
+    """
+
+    code: str  # type: ignore[misc]  # of the instance here, of the class elsewhere
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class AppendError(EventStoreError):
+    """Events could not be recorded."""
+
+    code = "append"
+
+
+class Conflict(AppendError):
+    """The aggregate is not at the expected version; nothing was recorded.
+
+    `expected` is the version the caller expected, `actual` the one the aggregate has (None where
+    the server did not say).
+    """
+
+    code = "conflict"
+    retryable = True
+
+    def __init__(
+        self, aggregate: str, aggregate_id: str, expected: int, actual: int | None
+    ) -> None:
+        found = "another one" if actual is None else str(actual)
+        super().__init__(
+            f"{aggregate} {aggregate_id} was expected at version {expected}, but is at {found}; "
+            "load it again and decide anew"
+        )
+        self.aggregate = aggregate
+        self.aggregate_id = aggregate_id
+        self.expected = expected
+        self.actual = actual
+
+
+class AppendUnknown(AppendError):
+    """Whether the events were recorded could not be found out in time.
+
+    The same append, with the same event ids, can be sent again at any later time: it is recorded
+    once.
+    """
+
+    code = "append_unknown"
+    retryable = True
+
+
+class EventTooLarge(AppendError):
+    """Headers, or headers and payload, exceed what the server takes; nothing was sent.
+
+    `size` and `limit` are bytes, `part` is "headers" or "message".
+    """
+
+    code = "event_too_large"
+
+    def __init__(self, event_type: str, part: str, size: int, limit: int) -> None:
+        super().__init__(
+            f"the {part} of {event_type} would have {size:,} bytes; the server takes {limit:,}"
+        )
+        self.event_type = event_type
+        self.part = part
+        self.size = size
+        self.limit = limit
+
+
+class BatchTooLarge(AppendError):
+    """More events than fit one atomic batch; nothing was sent."""
+
+    code = "batch_too_large"
+
+    def __init__(self, count: int, limit: int) -> None:
+        super().__init__(f"{count:,} events in one append; at most {limit:,} are atomic")
+        self.count = count
+        self.limit = limit
+
+
+class CorruptLog(EventStoreError):
+    """What was read breaks a promise of the log."""
+
+    code = "corrupt_log"
+
+
+class VersionGap(CorruptLog):
+    """An aggregate's versions are not 1, 2, 3 …"""
+
+    code = "version_gap"
+
+
+class IncompleteBatch(CorruptLog):
+    """An atomic batch is in the log in part only."""
+
+    code = "incomplete_batch"
+
+
+class CommandTimeout(EventStoreError):
+    """No outcome within the bound. The command was accepted and may still be carried out.
+
+    Sending it again with the same id is safe: it is carried out once.
+    """
+
+    code = "timeout"
+    retryable = True
+
+    def __init__(self, command_id: str, seconds: float) -> None:
+        super().__init__(
+            f"command {command_id} was accepted, but has no outcome after {seconds:g} s; "
+            "is a command worker running?"
+        )
+        self.command_id = command_id
+        self.seconds = seconds
+
+
+class ProjectionError(EventStoreError):
+    """The read side."""
+
+    code = "projection"
+
+
+class ProjectionFailed(ProjectionError):
+    """A handler, or the statements it returned, failed on an event; the text names both."""
+
+    code = "projection_failed"
+
+
+class ProjectionFenced(ProjectionError):
+    """Another worker moved this projection's checkpoint; this one must stop."""
+
+    code = "projection_fenced"
+
+
+class MigrationError(ProjectionError):
+    """The read-model database does not have the schema this code needs."""
+
+    code = "migration"

@@ -1,0 +1,79 @@
+"""The base classes of commands and events: plain, frozen structs that know their own subject.
+
+class CreateFlake(Command, subject="flake.create", creates=True):
+    path: str
+
+class FlakeCreated(Event, subject="flake.created"):
+    path: str
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, dataclass_transform
+
+import msgspec
+
+from eventstore.errors import DeciderError
+from eventstore.subjects import check_name
+
+__all__ = ["Command", "Event", "Message", "MessageType"]
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
+class MessageType(msgspec.StructMeta):
+    """The metaclass of messages: makes them frozen, keyword-only, and names their subject."""
+
+    def __new__(
+        mcls,
+        name: str,
+        bases: tuple[type, ...],
+        namespace: dict[str, Any],
+        *,
+        subject: str | None = None,
+        schema_version: int = 1,
+        creates: bool = False,
+        **options: Any,
+    ) -> MessageType:
+        cls = super().__new__(mcls, name, bases, namespace, frozen=True, kw_only=True, **options)
+        if subject is not None:
+            aggregate, _, action = subject.partition(".")
+            cls.__aggregate__ = check_name(f"aggregate of {name}", aggregate)
+            cls.__action__ = check_name(f"action of {name}", action)
+            if schema_version < 1:
+                raise DeciderError(f"{name}: schema_version must be 1 or more")
+            cls.__schema_version__ = schema_version
+            cls.__creates__ = creates
+        return cls
+
+    __aggregate__: str
+    __action__: str
+    __schema_version__: int
+    __creates__: bool
+
+
+class Message(msgspec.Struct, metaclass=MessageType):
+    """What commands and events have in common; not for direct use."""
+
+    __aggregate__: ClassVar[str]
+    __action__: ClassVar[str]
+    __schema_version__: ClassVar[int]
+
+
+class Command(Message, forbid_unknown_fields=True):
+    """A request to change an aggregate; may be rejected.
+
+    Class arguments: `subject="{aggregate}.{action}"`; `creates=True` where the command may come
+    without an aggregate id, which is then derived from the command's own id. A payload with a
+    field that the class does not have is refused.
+    """
+
+    __creates__: ClassVar[bool]
+
+
+class Event(Message):
+    """A fact about an aggregate; never changed once recorded.
+
+    Class arguments: `subject="{aggregate}.{action}"`; `schema_version` (default 1), to be raised
+    with every change of the fields that an older reader or an older event would not survive.
+    Fields of a payload that the class does not have are ignored on reading.
+    """

@@ -1,0 +1,131 @@
+"""Subjects and stream names: build them, take them apart, and refuse what may not be in them.
+
+Public subjects are `{domain}.{kind}.{aggregate}.{action}`; the history is kept under
+`{domain}.log.{aggregate}.{aggregate_id}`, one literal subject for each aggregate, because the
+server serves literal subjects fast and checks expected sequences safely only on them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, get_args
+
+from msgspec import Struct
+
+from eventstore.errors import InvalidId, InvalidSubject
+
+__all__ = ["Kind", "Subject", "Subjects", "check_aggregate_id", "check_name"]
+
+Kind = Literal["cmd", "event", "query"]
+
+_KINDS = get_args(Kind)
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_AGGREGATE_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+
+
+def check_name(what: str, value: str) -> str:
+    """Return `value` if it can name a domain, an aggregate or an action.
+
+    Raises `InvalidSubject` otherwise, naming `what` and the value.
+    """
+    if not _NAME.fullmatch(value):
+        raise InvalidSubject(
+            f"{what} {value!r} is not allowed: 1 to 64 of a-z, 0-9, '_' and '-', a letter first"
+        )
+    return value
+
+
+def check_aggregate_id(value: str) -> str:
+    """Return `value` if it can be an aggregate's id.
+
+    Raises `InvalidId` otherwise, naming the value.
+    """
+    if not _AGGREGATE_ID.fullmatch(value):
+        shown = value if len(value) <= 140 else f"{value[:140]}…"
+        raise InvalidId(
+            f"aggregate id {shown!r} is not allowed: 1 to 128 of A-Z, a-z, 0-9, '_' and '-'"
+        )
+    return value
+
+
+class Subject(Struct, frozen=True):
+    """A public subject taken apart."""
+
+    domain: str
+    kind: Kind
+    aggregate: str
+    action: str
+
+    @classmethod
+    def parse(cls, text: str) -> Subject:
+        """Take `{domain}.{kind}.{aggregate}.{action}` apart; raises `InvalidSubject`."""
+        tokens = text.split(".")
+        if len(tokens) != 4:
+            raise InvalidSubject(
+                f"subject {text!r} is not {{domain}}.{{kind}}.{{aggregate}}.{{action}}"
+            )
+        domain, kind, aggregate, action = tokens
+        if kind not in _KINDS:
+            raise InvalidSubject(
+                f"subject {text!r} has kind {kind!r}; known are {', '.join(_KINDS)}"
+            )
+        return cls(
+            check_name("domain", domain),
+            kind,  # type: ignore[arg-type]  # just checked against the literal's values
+            check_name("aggregate", aggregate),
+            check_name("action", action),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.domain}.{self.kind}.{self.aggregate}.{self.action}"
+
+
+class Subjects:
+    """The subjects and stream names of one domain.
+
+    `domain` is the first token of every subject and, in capitals, the start of every stream's
+    name. Raises `InvalidSubject` where it is not a legal name.
+    """
+
+    def __init__(self, domain: str) -> None:
+        self.domain = check_name("domain", domain)
+        prefix = domain.upper()
+        self.log_stream = f"{prefix}_LOG"
+        self.command_stream = f"{prefix}_CMD"
+        self.event_stream = f"{prefix}_EVENT"
+        self.parked_stream = f"{prefix}_PARKED"
+        self.snapshot_bucket = f"{prefix}_SNAPSHOTS"
+        self.outcome_bucket = f"{prefix}_OUTCOMES"
+        self.config_bucket = f"{prefix}_CONFIG"
+        self.all_log = f"{domain}.log.*.*"
+        self.all_parked = f"{domain}.parked.>"
+        self._log_prefix = f"{domain}.log."
+
+    def command(self, aggregate: str, action: str) -> str:
+        """The subject on which a command is sent."""
+        return str(Subject(self.domain, "cmd", aggregate, action))
+
+    def event(self, aggregate: str, action: str) -> str:
+        """The subject on which the feed publishes an event."""
+        return str(Subject(self.domain, "event", aggregate, action))
+
+    def query(self, aggregate: str, action: str) -> str:
+        """The subject on which a query is asked."""
+        return str(Subject(self.domain, "query", aggregate, action))
+
+    def log(self, aggregate: str, aggregate_id: str) -> str:
+        """The subject that holds one aggregate's history; raises `InvalidId`."""
+        return f"{self._log_prefix}{aggregate}.{check_aggregate_id(aggregate_id)}"
+
+    def filter(self, kind: Kind, aggregate: str = "*", action: str = "*") -> str:
+        """The wildcard subject of a kind, narrowed to an aggregate or an action where given."""
+        return f"{self.domain}.{kind}.{aggregate}.{action}"
+
+    def parse_log(self, subject: str) -> tuple[str, str]:
+        """The aggregate and the id that a subject of the log names; raises `InvalidSubject`."""
+        aggregate, dot, aggregate_id = subject.removeprefix(self._log_prefix).partition(".")
+        if not dot or "." in aggregate_id or not subject.startswith(self._log_prefix):
+            raise InvalidSubject(
+                f"subject {subject!r} is not {self._log_prefix}{{aggregate}}.{{id}}"
+            )
+        return aggregate, aggregate_id
