@@ -32,9 +32,9 @@ EventStoreError
 │   ├── EventTooLarge               headers and payload exceed what the server takes
 │   └── BatchTooLarge               more events than fit one atomic batch
 ├── CorruptLog                      what was read breaks a promise of the log
-│   ├── VersionGap                  an aggregate's versions are not 1, 2, 3 …
+│   ├── VersionGap                  an aggregate's versions are not counted up one by one
 │   └── IncompleteBatch             an atomic batch is not complete
-├── CommandTimeout                  no outcome within the bound; the command may still be carried out
+├── CommandTimeout                  no outcome within the bound; the command stays accepted
 └── ProjectionError                 the read side
     ├── ProjectionFailed            a handler or its statements failed on an event
     ├── ProjectionFenced            another worker moved this projection's checkpoint
@@ -367,7 +367,7 @@ class CorruptLog(EventStoreError):
 
 
 class VersionGap(CorruptLog):
-    """An aggregate's versions are not 1, 2, 3 …"""
+    """An aggregate's versions are not 1, 2, 3 and so on."""
 
     code = "version_gap"
 

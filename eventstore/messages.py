@@ -34,6 +34,7 @@ class MessageType(msgspec.StructMeta):
         creates: bool = False,
         **options: Any,
     ) -> MessageType:
+        """Make a message class; raises `InvalidSubject` or `DeciderError` for illegal arguments."""
         cls = super().__new__(mcls, name, bases, namespace, frozen=True, kw_only=True, **options)
         if subject is not None:
             aggregate, _, action = subject.partition(".")

@@ -14,13 +14,21 @@ from msgspec import Struct
 
 from eventstore.errors import InvalidId, InvalidSubject
 
-__all__ = ["Kind", "Subject", "Subjects", "check_aggregate_id", "check_name"]
+__all__ = [
+    "AGGREGATE_ID",
+    "NAME",
+    "Kind",
+    "Subject",
+    "Subjects",
+    "check_aggregate_id",
+    "check_name",
+]
 
 Kind = Literal["cmd", "event", "query"]
 
 _KINDS = get_args(Kind)
-_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
-_AGGREGATE_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+AGGREGATE_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
 def check_name(what: str, value: str) -> str:
@@ -28,7 +36,7 @@ def check_name(what: str, value: str) -> str:
 
     Raises `InvalidSubject` otherwise, naming `what` and the value.
     """
-    if not _NAME.fullmatch(value):
+    if not NAME.fullmatch(value):
         raise InvalidSubject(
             f"{what} {value!r} is not allowed: 1 to 64 of a-z, 0-9, '_' and '-', a letter first"
         )
@@ -40,7 +48,7 @@ def check_aggregate_id(value: str) -> str:
 
     Raises `InvalidId` otherwise, naming the value.
     """
-    if not _AGGREGATE_ID.fullmatch(value):
+    if not AGGREGATE_ID.fullmatch(value):
         shown = value if len(value) <= 140 else f"{value[:140]}…"
         raise InvalidId(
             f"aggregate id {shown!r} is not allowed: 1 to 128 of A-Z, a-z, 0-9, '_' and '-'"

@@ -1,0 +1,1 @@
+"""The Nix domain: flakes, packages, modules, overlays and configurations, as deciders."""

@@ -1,0 +1,237 @@
+"""Deciders: an initial state, `evolve` and `decide`, all pure; and the domain that holds them.
+
+    flake = Decider("flake", initial=Flake)
+
+    @flake.decides
+    def create(flake: Flake, command: CreateFlake) -> FlakeCreated: ...
+
+    @flake.evolves
+    def created(flake: Flake, event: FlakeCreated) -> Flake: ...
+
+Which function answers for which message is read from the type annotations.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from typing import Any, Generic, TypeVar, overload
+
+from msgspec import Struct
+
+from eventstore.codec import Codec
+from eventstore.errors import DeciderError, UnknownType
+from eventstore.messages import Command, Event
+from eventstore.subjects import check_name
+
+__all__ = ["CommandContext", "Decider", "Decision", "Domain"]
+
+S = TypeVar("S")
+C = TypeVar("C", bound=Command)
+E = TypeVar("E", bound=Event)
+
+Decision = Event | Iterable[Event] | None
+"""What a command leads to: one event, several, or none."""
+
+
+class CommandContext(Struct, frozen=True, kw_only=True):
+    """What comes in with a command, for deciders that ask for it with a third parameter.
+
+    Deciders have no clock and no random source of their own: `time` is the instant at which the
+    command is decided (UTC), and new ids are derived from `command_id`.
+    """
+
+    command_id: str
+    correlation_id: str
+    aggregate_id: str
+    time: datetime
+    actor: str | None = None
+
+
+class Decider(Generic[S]):
+    """The rules of one kind of aggregate.
+
+    `initial` makes the state of an aggregate that has no events yet. Deciding and evolving must
+    be pure: no I/O, no clock, no random. Raises `DeciderError` for a function whose annotations
+    do not say what it is for, or a message that already has one.
+    """
+
+    def __init__(self, aggregate: str, *, initial: Callable[[], S]) -> None:
+        self.aggregate = check_name("aggregate", aggregate)
+        self.initial = initial
+        self._decides: dict[type[Command], Callable[[S, Any, CommandContext], Decision]] = {}
+        self._evolves: dict[type[Event], Callable[[S, Any], S]] = {}
+        self._decided: dict[type[Event], str] = {}
+
+    @overload
+    def decides(self, function: Callable[[S, C], Decision], /) -> Callable[[S, C], Decision]: ...
+
+    @overload
+    def decides(
+        self, function: Callable[[S, C, CommandContext], Decision], /
+    ) -> Callable[[S, C, CommandContext], Decision]: ...
+
+    def decides(self, function: Callable[..., Decision], /) -> Callable[..., Decision]:
+        """Register the function that answers the command its second parameter is annotated with.
+
+        It is given the state and the command, and a `CommandContext` where it takes a third
+        parameter; it returns events, or raises `Rejected`.
+        """
+        signature = _Signature(function, positional=(2, 3))
+        for command in signature.messages(Command):
+            _claim(self.aggregate, command, self._decides, function)
+            self._decides[command] = (
+                function if signature.count == 3 else _without_context(function)
+            )
+        for event in _events_in(signature.returns):
+            self._decided[event] = signature.name
+        return function
+
+    def evolves(self, function: Callable[[S, E], S], /) -> Callable[[S, E], S]:
+        """Register the function that applies the event its second parameter is annotated with."""
+        signature = _Signature(function, positional=(2, 2))
+        for event in signature.messages(Event):
+            _claim(self.aggregate, event, self._evolves, function)
+            self._evolves[event] = function
+        return function
+
+    def decide(self, state: S, command: Command, context: CommandContext) -> tuple[Event, ...]:
+        """The events the command leads to; raises `Rejected` or `UnknownType`."""
+        function = self._decides.get(type(command))
+        if function is None:
+            raise UnknownType(f"{self.aggregate} does not decide {type(command).__name__}")
+        decision = function(state, command, context)
+        if decision is None:
+            return ()
+        return (decision,) if isinstance(decision, Event) else tuple(decision)
+
+    def evolve(self, state: S, event: Event) -> S:
+        """The state after an event; raises `UnknownType`."""
+        function = self._evolves.get(type(event))
+        if function is None:
+            raise UnknownType(f"{self.aggregate} does not evolve by {type(event).__name__}")
+        return function(state, event)
+
+    def fold(self, events: Iterable[Event], state: S | None = None) -> S:
+        """The state after all of `events`, from `state` or from the initial one."""
+        folded = self.initial() if state is None else state
+        for event in events:
+            folded = self.evolve(folded, event)
+        return folded
+
+    @property
+    def command_types(self) -> list[type[Command]]:
+        """The commands it decides."""
+        return list(self._decides)
+
+    @property
+    def event_types(self) -> list[type[Event]]:
+        """The events it evolves by."""
+        return list(self._evolves)
+
+    def check(self) -> None:
+        """Raise `DeciderError` where an event that may be decided is not evolved by."""
+        for event, name in self._decided.items():
+            if event not in self._evolves:
+                raise DeciderError(
+                    f"{self.aggregate}: {name} may return {event.__name__}, but no function "
+                    "evolves by it; add one with @evolves"
+                )
+
+
+class Domain:
+    """A named set of deciders: everything the store and the workers need to know of a domain.
+
+    `name` is the first token of every subject. Raises `DeciderError` where two deciders share an
+    aggregate or a message, or where one is not complete.
+    """
+
+    def __init__(self, name: str, deciders: Iterable[Decider[Any]]) -> None:
+        self.name = check_name("domain", name)
+        self.deciders: dict[str, Decider[Any]] = {}
+        for decider in deciders:
+            decider.check()
+            if self.deciders.setdefault(decider.aggregate, decider) is not decider:
+                raise DeciderError(f"two deciders are named {decider.aggregate}")
+        every = self.deciders.values()
+        self.codec = Codec(
+            name,
+            commands=[command for decider in every for command in decider.command_types],
+            events=[event for decider in every for event in decider.event_types],
+        )
+
+    def renamed(self, name: str) -> Domain:
+        """The same deciders under another name: other subjects, other streams."""
+        return Domain(name, self.deciders.values())
+
+    def decider(self, aggregate: str) -> Decider[Any]:
+        """The decider of a kind of aggregate; raises `UnknownType`."""
+        try:
+            return self.deciders[aggregate]
+        except KeyError:
+            known = ", ".join(sorted(self.deciders))
+            raise UnknownType(f"unknown aggregate {aggregate!r}; known are {known}") from None
+
+
+class _Signature:
+    """What a decider's function says of itself by its annotations."""
+
+    def __init__(self, function: Callable[..., Any], *, positional: tuple[int, int]) -> None:
+        self.name = getattr(function, "__name__", repr(function))
+        parameters = list(inspect.signature(function).parameters)
+        self.count = len(parameters)
+        if not positional[0] <= self.count <= positional[1]:
+            raise DeciderError(f"{self.name} must take a state and a message")
+        try:
+            hints = typing.get_type_hints(function)
+        except NameError as error:
+            raise DeciderError(
+                f"{self.name}: annotation not understood, {error}; define the types in the module"
+            ) from error
+        self.returns = hints.get("return")
+        self._message = hints.get(parameters[1])
+
+    def messages(self, base: type[Any]) -> list[Any]:
+        """The message classes of the second parameter; unions are taken apart."""
+        found = [leaf for leaf in _leaves(self._message) if _is_concrete(leaf, base)]
+        if not found:
+            raise DeciderError(
+                f"{self.name}: its second parameter must be annotated with the "
+                f"{base.__name__} class it is for, one with a subject"
+            )
+        return found
+
+
+def _leaves(annotation: Any) -> Iterator[Any]:
+    inner = typing.get_args(annotation)
+    if not inner:
+        yield annotation
+    for each in inner:
+        yield from _leaves(each)
+
+
+def _is_concrete(leaf: Any, base: type[Any]) -> bool:
+    return isinstance(leaf, type) and issubclass(leaf, base) and hasattr(leaf, "__aggregate__")
+
+
+def _events_in(annotation: Any) -> list[type[Event]]:
+    return [leaf for leaf in _leaves(annotation) if _is_concrete(leaf, Event)]
+
+
+def _claim(aggregate: str, message: Any, known: dict[Any, Any], function: Any) -> None:
+    if message.__aggregate__ != aggregate:
+        raise DeciderError(
+            f"{message.__name__} belongs to {message.__aggregate__}, not to {aggregate}"
+        )
+    if message in known:
+        raise DeciderError(
+            f"{message.__name__} already has a function; {function.__name__} is a second"
+        )
+
+
+def _without_context(
+    function: Callable[[Any, Any], Decision],
+) -> Callable[[Any, Any, CommandContext], Decision]:
+    return lambda state, command, _context: function(state, command)

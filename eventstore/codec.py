@@ -1,0 +1,152 @@
+"""The codec: which types there are, and how they become bytes and come back.
+
+A registry of commands by subject and of events by type name, made once when the program starts;
+nothing is global. Payloads are JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Generic, TypeVar
+
+import msgspec
+
+from eventstore.envelope import Envelope, Header, RecordedEvent
+from eventstore.errors import (
+    DeciderError,
+    InvalidHeader,
+    InvalidPayload,
+    UnknownType,
+    UnsupportedSchema,
+)
+from eventstore.messages import Command, Event, Message
+from eventstore.subjects import Subjects
+
+__all__ = ["Codec"]
+
+M = TypeVar("M", bound=Message)
+
+_encoder = msgspec.json.Encoder()
+
+
+class _Entry(Generic[M]):
+    """One registered type and its decoder."""
+
+    def __init__(self, cls: type[M]) -> None:
+        self.cls = cls
+        self._decoder = msgspec.json.Decoder(cls)
+
+    def decode(self, payload: bytes) -> M:
+        try:
+            return self._decoder.decode(payload or b"{}")
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise InvalidPayload(f"payload of {self.cls.__name__}: {error}") from error
+
+
+class Codec:
+    """The types of one domain, and their way into bytes and back.
+
+    Raises `DeciderError` where two commands share a subject, or two events a type name.
+    """
+
+    def __init__(
+        self, domain: str, commands: Iterable[type[Command]], events: Iterable[type[Event]]
+    ) -> None:
+        self.domain = domain
+        self.subjects = Subjects(domain)
+        self._commands: dict[tuple[str, str], _Entry[Command]] = {}
+        self._events: dict[str, _Entry[Event]] = {}
+        for command in commands:
+            self._add_command(command)
+        for event in events:
+            self._add_event(event)
+
+    def _add_command(self, cls: type[Command]) -> None:
+        key = (cls.__aggregate__, cls.__action__)
+        known = self._commands.setdefault(key, _Entry(cls))
+        if known.cls is not cls:
+            raise DeciderError(f"{cls.__name__} and {known.cls.__name__} share {'.'.join(key)}")
+
+    def _add_event(self, cls: type[Event]) -> None:
+        known = self._events.setdefault(cls.__name__, _Entry(cls))
+        if known.cls is not cls:
+            raise DeciderError(f"two event types are named {cls.__name__}")
+
+    @property
+    def command_types(self) -> list[type[Command]]:
+        """All registered command types, in the order of their registration."""
+        return [entry.cls for entry in self._commands.values()]
+
+    @property
+    def event_types(self) -> list[type[Event]]:
+        """All registered event types, in the order of their registration."""
+        return [entry.cls for entry in self._events.values()]
+
+    def encode(self, message: Message) -> bytes:
+        """The payload of a message; raises `InvalidPayload` for what JSON cannot hold."""
+        try:
+            return _encoder.encode(message)
+        except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
+            raise InvalidPayload(f"payload of {type(message).__name__}: {error}") from error
+
+    def command_type(self, aggregate: str, action: str) -> type[Command]:
+        """The command sent on a subject; raises `UnknownType`."""
+        return self._command(aggregate, action).cls
+
+    def decode_command(self, aggregate: str, action: str, payload: bytes) -> Command:
+        """Read a command; raises `UnknownType` or `InvalidPayload`. No payload counts as `{}`."""
+        return self._command(aggregate, action).decode(payload)
+
+    def check_event_type(self, cls: type[Event]) -> None:
+        """Raise `UnknownType` unless `cls` is registered."""
+        known = self._events.get(cls.__name__)
+        if known is None or known.cls is not cls:
+            raise UnknownType(f"event type {cls.__name__} is not registered in {self.domain}")
+
+    def decode_event(self, name: str, schema_version: int, payload: bytes) -> Event:
+        """Read an event; raises `UnknownType`, `UnsupportedSchema` or `InvalidPayload`."""
+        entry = self._events.get(name)
+        if entry is None:
+            raise UnknownType(f"event type {name!r} is not registered in {self.domain}")
+        current = entry.cls.__schema_version__
+        if schema_version != current:
+            raise UnsupportedSchema(
+                f"{name} was written with schema version {schema_version}; "
+                f"this code reads version {current}"
+            )
+        return entry.decode(payload)
+
+    def recorded(
+        self, subject: str, headers: Mapping[str, str], payload: bytes, position: int
+    ) -> RecordedEvent:
+        """Read an event as it stands in the log.
+
+        Raises `InvalidSubject`, `InvalidHeader`, `UnknownType`, `UnsupportedSchema` or
+        `InvalidPayload`, each naming the position.
+        """
+        aggregate, aggregate_id = self.subjects.parse_log(subject)
+        envelope = Envelope.from_headers(headers)
+        if envelope.version is None:
+            raise InvalidHeader(Header.AGGREGATE_VERSION, "is missing")
+        if envelope.aggregate_id != aggregate_id:
+            raise InvalidHeader(Header.AGGREGATE_ID, f"is not {aggregate_id}, as the subject says")
+        return RecordedEvent(
+            data=self.decode_event(envelope.type, envelope.schema_version, payload),
+            envelope=envelope,
+            aggregate=aggregate,
+            aggregate_id=aggregate_id,
+            version=envelope.version,
+            position=position,
+            headers=headers,
+            payload=payload,
+        )
+
+    def _command(self, aggregate: str, action: str) -> _Entry[Command]:
+        entry = self._commands.get((aggregate, action))
+        if entry is not None:
+            return entry
+        actions = sorted(known for of, known in self._commands if of == aggregate)
+        if actions:
+            raise UnknownType(f"{aggregate} has no command {action!r}; it has {', '.join(actions)}")
+        aggregates = sorted({of for of, _ in self._commands})
+        raise UnknownType(f"unknown aggregate {aggregate!r}; known are {', '.join(aggregates)}")

@@ -1,0 +1,305 @@
+"""The envelope every message travels in: who it is, what caused it, which story it belongs to.
+
+The envelope is carried in headers; the payload is only data. An event to be written (`NewEvent`)
+and an event that has been recorded (`RecordedEvent`) are two types.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from msgspec import Struct
+
+from eventstore.errors import InvalidHeader, InvalidId
+from eventstore.messages import Event
+from eventstore.subjects import AGGREGATE_ID, NAME
+
+__all__ = [
+    "Envelope",
+    "Header",
+    "Identity",
+    "NewEvent",
+    "RecordedEvent",
+    "check_message_id",
+    "derive_id",
+    "format_timestamp",
+    "new_id",
+    "parse_timestamp",
+]
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_RFC_3339 = re.compile(
+    r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
+)
+
+
+class Header:
+    """The names of the standard headers."""
+
+    EVENT_ID = "X-Event-ID"
+    EVENT_TYPE = "X-Event-Type"
+    CORRELATION_ID = "X-Correlation-ID"
+    CAUSATION_ID = "X-Causation-ID"
+    AGGREGATE_ID = "X-Aggregate-ID"
+    TIMESTAMP = "X-Timestamp"
+    DOMAIN = "X-Domain"
+    AGGREGATE_VERSION = "X-Aggregate-Version"
+    SCHEMA_VERSION = "X-Schema-Version"
+    CHAIN = "X-Chain"
+    ACTOR = "X-Actor"
+    TRACEPARENT = "traceparent"
+    CONTENT_TYPE = "Content-Type"
+    MESSAGE_ID = "Nats-Msg-Id"
+
+
+JSON = "application/json"
+
+_REQUIRED = (
+    Header.EVENT_ID,
+    Header.EVENT_TYPE,
+    Header.CORRELATION_ID,
+    Header.CAUSATION_ID,
+    Header.TIMESTAMP,
+    Header.DOMAIN,
+)
+_PRINTABLE = r"[^\s\x00-\x1f\x7f-\x9f]"
+_RULES: dict[str, tuple[re.Pattern[str], str]] = {
+    Header.EVENT_ID: (_UUID, "a UUID in lower-case canonical form"),
+    Header.CORRELATION_ID: (_UUID, "a UUID in lower-case canonical form"),
+    Header.CAUSATION_ID: (_UUID, "a UUID in lower-case canonical form"),
+    Header.EVENT_TYPE: (re.compile(r"[A-Za-z][A-Za-z0-9_]{0,127}"), "a type's name"),
+    Header.DOMAIN: (NAME, "a domain's name"),
+    Header.AGGREGATE_ID: (AGGREGATE_ID, "1 to 128 of A-Z, a-z, 0-9, '_' and '-'"),
+    Header.AGGREGATE_VERSION: (re.compile(r"[1-9][0-9]{0,17}"), "a whole number from 1"),
+    Header.SCHEMA_VERSION: (re.compile(r"[1-9][0-9]{0,5}"), "a whole number from 1 to 999999"),
+    Header.CHAIN: (re.compile(r"[0-9a-f]{64}"), "64 hexadecimal digits"),
+    Header.ACTOR: (
+        re.compile(rf"{_PRINTABLE}(?:[^\x00-\x1f\x7f-\x9f]{{0,254}}{_PRINTABLE})?"),
+        "1 to 256 printable characters without space around them",
+    ),
+    Header.TRACEPARENT: (
+        re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"),
+        "a W3C trace parent",
+    ),
+    Header.CONTENT_TYPE: (re.compile(r"application/json"), "application/json"),
+}
+
+
+def new_id() -> str:
+    """A new random message id: a UUID in its canonical text form."""
+    return str(uuid.uuid4())
+
+
+def derive_id(parent_id: str, name: str) -> str:
+    """The id that follows from a parent's id and a name, for ever the same (UUIDv5, RFC 9562)."""
+    return str(uuid.uuid5(uuid.UUID(parent_id), name))
+
+
+def check_message_id(value: str) -> str:
+    """Return `value` if it is a UUID in canonical text form; raises `InvalidId` otherwise."""
+    if not _UUID.fullmatch(value):
+        raise InvalidId(f"message id {value[:80]!r} is not a UUID in lower-case canonical form")
+    return value
+
+
+def format_timestamp(time: datetime) -> str:
+    """RFC 3339 in UTC with microseconds; `time` must know its zone."""
+    if time.tzinfo is None:
+        raise ValueError(f"time {time} has no zone")
+    return time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+def parse_timestamp(text: str) -> datetime:
+    """Read any RFC 3339 time (digits below the microsecond are dropped).
+
+    Raises `ValueError` where it is none.
+    """
+    if not _RFC_3339.fullmatch(text):
+        raise ValueError(f"{text[:80]!r} is not an RFC 3339 time")
+    return datetime.fromisoformat(text.upper()).astimezone(UTC)
+
+
+class Identity(Struct, frozen=True):
+    """Who a message is: its own id, the story it belongs to, and the message that caused it.
+
+    A root's three ids are equal.
+    """
+
+    id: str
+    correlation_id: str
+    causation_id: str
+
+    @classmethod
+    def root(cls, message_id: str | None = None) -> Identity:
+        """The start of a new story; raises `InvalidId` for an id that is not a UUID."""
+        own = new_id() if message_id is None else check_message_id(message_id)
+        return cls(own, own, own)
+
+    @classmethod
+    def caused_by(cls, parent: Identity, message_id: str | None = None) -> Identity:
+        """A message that `parent` caused: a new id, the same story, the parent named."""
+        own = new_id() if message_id is None else check_message_id(message_id)
+        if own == parent.id:
+            raise InvalidId(f"message {own} cannot have caused itself")
+        return cls(own, parent.correlation_id, parent.id)
+
+
+class Envelope(Struct, frozen=True, kw_only=True):
+    """All that is known of a message besides its data.
+
+    `timestamp` is RFC 3339 text in UTC with microseconds; `version` and `chain` are of recorded
+    events only.
+    """
+
+    identity: Identity
+    type: str
+    domain: str
+    timestamp: str
+    aggregate_id: str | None = None
+    schema_version: int = 1
+    version: int | None = None
+    chain: str | None = None
+    actor: str | None = None
+    traceparent: str | None = None
+
+    def to_headers(self) -> dict[str, str]:
+        """The headers that carry this envelope; raises `InvalidHeader` for an illegal value."""
+        identity = self.identity
+        headers = {
+            Header.EVENT_ID: identity.id,
+            Header.EVENT_TYPE: self.type,
+            Header.CORRELATION_ID: identity.correlation_id,
+            Header.CAUSATION_ID: identity.causation_id,
+            Header.TIMESTAMP: self.timestamp,
+            Header.DOMAIN: self.domain,
+            Header.SCHEMA_VERSION: str(self.schema_version),
+            Header.CONTENT_TYPE: JSON,
+            Header.MESSAGE_ID: identity.id,
+        }
+        if self.aggregate_id is not None:
+            headers[Header.AGGREGATE_ID] = self.aggregate_id
+        if self.version is not None:
+            headers[Header.AGGREGATE_VERSION] = str(self.version)
+        if self.chain is not None:
+            headers[Header.CHAIN] = self.chain
+        if self.actor is not None:
+            headers[Header.ACTOR] = self.actor
+        if self.traceparent is not None:
+            headers[Header.TRACEPARENT] = self.traceparent
+        _check(headers)
+        return headers
+
+    @classmethod
+    def from_headers(cls, headers: Mapping[str, str]) -> Envelope:
+        """Read an envelope; raises `InvalidHeader`, naming the header, for what is not legal.
+
+        Headers that are not part of the envelope are ignored. Times are normalised to UTC.
+        """
+        _check(headers)
+        version = headers.get(Header.AGGREGATE_VERSION)
+        return cls(
+            identity=Identity(
+                headers[Header.EVENT_ID],
+                headers[Header.CORRELATION_ID],
+                headers[Header.CAUSATION_ID],
+            ),
+            type=headers[Header.EVENT_TYPE],
+            domain=headers[Header.DOMAIN],
+            timestamp=format_timestamp(parse_timestamp(headers[Header.TIMESTAMP])),
+            aggregate_id=headers.get(Header.AGGREGATE_ID),
+            schema_version=int(headers.get(Header.SCHEMA_VERSION, "1")),
+            version=None if version is None else int(version),
+            chain=headers.get(Header.CHAIN),
+            actor=headers.get(Header.ACTOR),
+            traceparent=headers.get(Header.TRACEPARENT),
+        )
+
+
+class NewEvent(Struct, frozen=True, kw_only=True):
+    """An event to be written.
+
+    With an `identity` of the caller's own, derived before the first try and never again, a repeat
+    of the append is recognised for ever; without one, each call makes new ids.
+    """
+
+    data: Event
+    identity: Identity | None = None
+    timestamp: datetime | None = None
+    actor: str | None = None
+    traceparent: str | None = None
+
+
+class RecordedEvent(Struct, frozen=True, kw_only=True):
+    """An event that stands in the log.
+
+    `position` is its sequence in the log stream; `headers` and `payload` are as stored.
+    """
+
+    data: Event
+    envelope: Envelope
+    aggregate: str
+    aggregate_id: str
+    version: int
+    position: int
+    headers: Mapping[str, str]
+    payload: bytes
+
+    @property
+    def id(self) -> str:
+        """The event's own id."""
+        return self.envelope.identity.id
+
+    @property
+    def type(self) -> str:
+        """The event's type name."""
+        return self.envelope.type
+
+    @property
+    def correlation_id(self) -> str:
+        """The id of the root message of the whole story."""
+        return self.envelope.identity.correlation_id
+
+    @property
+    def causation_id(self) -> str:
+        """The id of the message, usually a command, that caused this event."""
+        return self.envelope.identity.causation_id
+
+    @property
+    def time(self) -> datetime:
+        """When it was decided, in UTC."""
+        return parse_timestamp(self.envelope.timestamp)
+
+
+def _check(headers: Mapping[str, str]) -> None:
+    for name in _REQUIRED:
+        if name not in headers:
+            raise InvalidHeader(name, "is missing")
+    for name, (pattern, meaning) in _RULES.items():
+        value = headers.get(name)
+        if value is not None and not pattern.fullmatch(value):
+            raise InvalidHeader(name, f"is {value[:80]!r}, not {meaning}")
+    _check_time(headers[Header.TIMESTAMP])
+    _check_identity(headers)
+
+
+def _check_time(value: str) -> None:
+    try:
+        parse_timestamp(value)
+    except (ValueError, OverflowError) as error:
+        raise InvalidHeader(Header.TIMESTAMP, f"is {value[:80]!r}, not an RFC 3339 time") from error
+
+
+def _check_identity(headers: Mapping[str, str]) -> None:
+    own = headers[Header.EVENT_ID]
+    if headers.get(Header.MESSAGE_ID, own) != own:
+        raise InvalidHeader(
+            Header.MESSAGE_ID, f"is {headers[Header.MESSAGE_ID][:80]!r}, not the {Header.EVENT_ID}"
+        )
+    if (headers[Header.CAUSATION_ID] == own) != (headers[Header.CORRELATION_ID] == own):
+        raise InvalidHeader(
+            Header.CAUSATION_ID,
+            f"and {Header.CORRELATION_ID} disagree: a root's three ids are equal, no other's are",
+        )
