@@ -6,8 +6,9 @@ nothing is global. Payloads are JSON.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -56,21 +57,25 @@ class Codec:
         self.subjects = Subjects(domain)
         self._commands: dict[tuple[str, str], _Entry[Command]] = {}
         self._events: dict[str, _Entry[Event]] = {}
+        self._entries: dict[type[Message], _Entry[Any]] = {}
         for command in commands:
             self._add_command(command)
         for event in events:
             self._add_event(event)
+        self._aggregates = {cls.__aggregate__ for cls in (*self.command_types, *self.event_types)}
 
     def _add_command(self, cls: type[Command]) -> None:
         key = (cls.__aggregate__, cls.__action__)
         known = self._commands.setdefault(key, _Entry(cls))
         if known.cls is not cls:
             raise DeciderError(f"{cls.__name__} and {known.cls.__name__} share {'.'.join(key)}")
+        self._entries[cls] = known
 
     def _add_event(self, cls: type[Event]) -> None:
         known = self._events.setdefault(cls.__name__, _Entry(cls))
         if known.cls is not cls:
             raise DeciderError(f"two event types are named {cls.__name__}")
+        self._entries[cls] = known
 
     @property
     def command_types(self) -> list[type[Command]]:
@@ -83,11 +88,26 @@ class Codec:
         return [entry.cls for entry in self._events.values()]
 
     def encode(self, message: Message) -> bytes:
-        """The payload of a message; raises `InvalidPayload` for what JSON cannot hold."""
+        """The payload of a message.
+
+        Raises `UnknownType` where its type is not registered, and `InvalidPayload` for what JSON
+        cannot hold or what could not be read again.
+        """
+        name = type(message).__name__
+        entry = self._entries.get(type(message))
+        if entry is None:
+            raise UnknownType(f"{name} is not registered in {self.domain}")
         try:
-            return _encoder.encode(message)
+            payload = _encoder.encode(message)
         except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
-            raise InvalidPayload(f"payload of {type(message).__name__}: {error}") from error
+            raise InvalidPayload(f"payload of {name}: {error}") from error
+        # Python does not check a struct's fields when it is made, and an event that cannot be
+        # read would stand in its aggregate's way for ever.
+        entry.decode(payload)
+        # The encoder writes null for NaN and the infinities.
+        if b"null" in payload and _has_non_finite(msgspec.to_builtins(message)):
+            raise InvalidPayload(f"payload of {name}: JSON has no NaN and no infinity")
+        return payload
 
     def command_type(self, aggregate: str, action: str) -> type[Command]:
         """The command sent on a subject; raises `UnknownType`."""
@@ -96,6 +116,12 @@ class Codec:
     def decode_command(self, aggregate: str, action: str, payload: bytes) -> Command:
         """Read a command; raises `UnknownType` or `InvalidPayload`. No payload counts as `{}`."""
         return self._command(aggregate, action).decode(payload)
+
+    def check_aggregate(self, aggregate: str) -> None:
+        """Raise `UnknownType` unless some registered message is of this kind of aggregate."""
+        if aggregate not in self._aggregates:
+            known = ", ".join(sorted(self._aggregates))
+            raise UnknownType(f"unknown aggregate {aggregate!r}; known are {known}")
 
     def check_event_type(self, cls: type[Event]) -> None:
         """Raise `UnknownType` unless `cls` is registered."""
@@ -122,7 +148,7 @@ class Codec:
         """Read an event as it stands in the log.
 
         Raises `InvalidSubject`, `InvalidHeader`, `UnknownType`, `UnsupportedSchema` or
-        `InvalidPayload`, each naming the position.
+        `InvalidPayload`.
         """
         aggregate, aggregate_id = self.subjects.parse_log(subject)
         envelope = Envelope.from_headers(headers)
@@ -145,8 +171,14 @@ class Codec:
         entry = self._commands.get((aggregate, action))
         if entry is not None:
             return entry
-        actions = sorted(known for of, known in self._commands if of == aggregate)
-        if actions:
-            raise UnknownType(f"{aggregate} has no command {action!r}; it has {', '.join(actions)}")
-        aggregates = sorted({of for of, _ in self._commands})
-        raise UnknownType(f"unknown aggregate {aggregate!r}; known are {', '.join(aggregates)}")
+        self.check_aggregate(aggregate)
+        actions = ", ".join(sorted(known for of, known in self._commands if of == aggregate))
+        raise UnknownType(f"{aggregate} has no command {action!r}; it has {actions}")
+
+
+def _has_non_finite(value: object) -> bool:
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    if isinstance(value, dict):
+        return any(map(_has_non_finite, value.values()))
+    return isinstance(value, list | tuple) and any(map(_has_non_finite, value))

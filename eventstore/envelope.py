@@ -65,7 +65,8 @@ _REQUIRED = (
     Header.TIMESTAMP,
     Header.DOMAIN,
 )
-_PRINTABLE = r"[^\s\x00-\x1f\x7f-\x9f]"
+_UNPRINTABLE = r"\x00-\x1f\x7f-\x9f\ud800-\udfff"  # controls, and halves of pairs no bytes hold
+_EDGE = rf"[^\s{_UNPRINTABLE}]"
 _RULES: dict[str, tuple[re.Pattern[str], str]] = {
     Header.EVENT_ID: (_UUID, "a UUID in lower-case canonical form"),
     Header.CORRELATION_ID: (_UUID, "a UUID in lower-case canonical form"),
@@ -77,7 +78,7 @@ _RULES: dict[str, tuple[re.Pattern[str], str]] = {
     Header.SCHEMA_VERSION: (re.compile(r"[1-9][0-9]{0,5}"), "a whole number from 1 to 999999"),
     Header.CHAIN: (re.compile(r"[0-9a-f]{64}"), "64 hexadecimal digits"),
     Header.ACTOR: (
-        re.compile(rf"{_PRINTABLE}(?:[^\x00-\x1f\x7f-\x9f]{{0,254}}{_PRINTABLE})?"),
+        re.compile(rf"{_EDGE}(?:[^{_UNPRINTABLE}]{{0,254}}{_EDGE})?"),
         "1 to 256 printable characters without space around them",
     ),
     Header.TRACEPARENT: (
@@ -140,9 +141,12 @@ class Identity(Struct, frozen=True):
 
     @classmethod
     def caused_by(cls, parent: Identity, message_id: str | None = None) -> Identity:
-        """A message that `parent` caused: a new id, the same story, the parent named."""
+        """A message that `parent` caused: a new id, the same story, the parent named.
+
+        Raises `InvalidId` for an id that is not a UUID, or is the parent's or the story's own.
+        """
         own = new_id() if message_id is None else check_message_id(message_id)
-        if own == parent.id:
+        if own in (parent.id, parent.correlation_id):
             raise InvalidId(f"message {own} cannot have caused itself")
         return cls(own, parent.correlation_id, parent.id)
 

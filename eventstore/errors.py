@@ -29,11 +29,13 @@ EventStoreError
 ├── AppendError                     events could not be recorded
 │   ├── Conflict                    the aggregate is not at the expected version
 │   ├── AppendUnknown               whether they were recorded could not be found out in time
+│   ├── DuplicateId                 an event id is already used by another event
 │   ├── EventTooLarge               headers and payload exceed what the server takes
 │   └── BatchTooLarge               more events than fit one atomic batch
 ├── CorruptLog                      what was read breaks a promise of the log
 │   ├── VersionGap                  an aggregate's versions are not counted up one by one
-│   └── IncompleteBatch             an atomic batch is not complete
+│   ├── IncompleteBatch             an atomic batch is not complete
+│   └── UnreadableEvent             an event cannot be understood
 ├── CommandTimeout                  no outcome within the bound; the command stays accepted
 └── ProjectionError                 the read side
     ├── ProjectionFailed            a handler or its statements failed on an event
@@ -59,6 +61,7 @@ __all__ = [
     "ConnectionLost",
     "CorruptLog",
     "DeciderError",
+    "DuplicateId",
     "EventStoreError",
     "EventTooLarge",
     "IncompleteBatch",
@@ -84,6 +87,7 @@ __all__ = [
     "StreamMissing",
     "TopologyError",
     "UnknownType",
+    "UnreadableEvent",
     "UnsupportedSchema",
     "VersionGap",
 ]
@@ -331,6 +335,12 @@ class AppendUnknown(AppendError):
     retryable = True
 
 
+class DuplicateId(AppendError):
+    """An event id is already used by another event of the log; nothing was recorded."""
+
+    code = "duplicate_id"
+
+
 class EventTooLarge(AppendError):
     """Headers, or headers and payload, exceed what the server takes; nothing was sent.
 
@@ -376,6 +386,18 @@ class IncompleteBatch(CorruptLog):
     """An atomic batch is in the log in part only."""
 
     code = "incomplete_batch"
+
+
+class UnreadableEvent(CorruptLog):
+    """An event of the log cannot be understood; `position` names it, `cause` says why."""
+
+    code = "unreadable_event"
+
+    def __init__(self, position: int, subject: str, cause: InvalidMessage) -> None:
+        super().__init__(f"event at position {position} ({subject}): {cause}")
+        self.position = position
+        self.subject = subject
+        self.cause = cause
 
 
 class CommandTimeout(EventStoreError):

@@ -131,8 +131,9 @@ class Subjects:
 
     def parse_log(self, subject: str) -> tuple[str, str]:
         """The aggregate and the id that a subject of the log names; raises `InvalidSubject`."""
-        aggregate, dot, aggregate_id = subject.removeprefix(self._log_prefix).partition(".")
-        if not dot or "." in aggregate_id or not subject.startswith(self._log_prefix):
+        aggregate, _, aggregate_id = subject.removeprefix(self._log_prefix).partition(".")
+        complete = aggregate and aggregate_id and "." not in aggregate_id
+        if not complete or not subject.startswith(self._log_prefix):
             raise InvalidSubject(
                 f"subject {subject!r} is not {self._log_prefix}{{aggregate}}.{{id}}"
             )

@@ -1,1 +1,142 @@
-"""The Nix domain: flakes, packages, modules, overlays and configurations, as deciders."""
+"""The Nix domain: flakes, packages, modules, overlays and configurations, as deciders.
+
+Deciders record decisions and reported results; they do not run `nix`. Each kind of aggregate has
+a module with its commands, events, state and decider (`eventstore.nix.flake.flake` and so on).
+
+Rejections carry one of these codes, which are stable:
+
+    already_exists      creating what exists
+    not_found           anything on what was never created
+    deleted             anything, creating too, on what was deleted
+    invalid             a name, path, url or reference is empty
+    input_exists        adding an input under a name that has another url
+    input_unknown       updating or removing an input that the flake does not have
+    not_built           caching a package before it was built
+    never_activated     rolling back before any activation
+    generation_unknown  rolling back to what is no earlier generation
+"""
+
+from __future__ import annotations
+
+from eventstore.aggregate import Domain
+from eventstore.nix import configuration, flake, module, overlay, package
+from eventstore.nix.configuration import (
+    ActivateConfiguration,
+    Activation,
+    Configuration,
+    ConfigurationActivated,
+    ConfigurationCreated,
+    ConfigurationRolledBack,
+    ConfigurationUpdated,
+    CreateConfiguration,
+    RollbackConfiguration,
+    UpdateConfiguration,
+)
+from eventstore.nix.flake import (
+    AddFlakeInput,
+    CreateFlake,
+    Flake,
+    FlakeCreated,
+    FlakeInputAdded,
+    FlakeInputRemoved,
+    FlakeUpdated,
+    RemoveFlakeInput,
+    UpdateFlake,
+)
+from eventstore.nix.lockfile import (
+    ImportedCommand,
+    InvalidLockFile,
+    LockedInput,
+    LockFile,
+    import_commands,
+    read_lock_file,
+    samples,
+)
+from eventstore.nix.module import (
+    CreateModule,
+    DeleteModule,
+    Module,
+    ModuleCreated,
+    ModuleDeleted,
+    ModuleUpdated,
+    UpdateModule,
+)
+from eventstore.nix.overlay import (
+    CreateOverlay,
+    DeleteOverlay,
+    Overlay,
+    OverlayCreated,
+    OverlayDeleted,
+    OverlayUpdated,
+    UpdateOverlay,
+)
+from eventstore.nix.package import (
+    BuildPackage,
+    CachePackage,
+    Package,
+    PackageBuilt,
+    PackageCached,
+)
+
+__all__ = [
+    "ActivateConfiguration",
+    "Activation",
+    "AddFlakeInput",
+    "BuildPackage",
+    "CachePackage",
+    "Configuration",
+    "ConfigurationActivated",
+    "ConfigurationCreated",
+    "ConfigurationRolledBack",
+    "ConfigurationUpdated",
+    "CreateConfiguration",
+    "CreateFlake",
+    "CreateModule",
+    "CreateOverlay",
+    "DeleteModule",
+    "DeleteOverlay",
+    "Flake",
+    "FlakeCreated",
+    "FlakeInputAdded",
+    "FlakeInputRemoved",
+    "FlakeUpdated",
+    "ImportedCommand",
+    "InvalidLockFile",
+    "LockFile",
+    "LockedInput",
+    "Module",
+    "ModuleCreated",
+    "ModuleDeleted",
+    "ModuleUpdated",
+    "Overlay",
+    "OverlayCreated",
+    "OverlayDeleted",
+    "OverlayUpdated",
+    "Package",
+    "PackageBuilt",
+    "PackageCached",
+    "RemoveFlakeInput",
+    "RollbackConfiguration",
+    "UpdateConfiguration",
+    "UpdateFlake",
+    "UpdateModule",
+    "UpdateOverlay",
+    "domain",
+    "import_commands",
+    "read_lock_file",
+    "samples",
+]
+
+
+def domain(name: str = "nix") -> Domain:
+    """The Nix domain, under its own name or another; raises `InvalidSubject` for an illegal one."""
+    return Domain(
+        name,
+        [
+            flake.flake,
+            package.package,
+            module.module,
+            overlay.overlay,
+            configuration.configuration,
+        ],
+    )

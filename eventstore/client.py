@@ -1,0 +1,449 @@
+"""The connection to NATS: connect, ask, publish, subscribe; nats-py's errors become ours here.
+
+A request that is under way fails at once when the connection breaks, and nothing is sent later
+that its caller was told is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import re
+import secrets
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from itertools import count
+from typing import Any, Self
+
+import msgspec
+import nats.aio.client
+from nats import errors as nats_py
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription as NatsSubscription
+
+from eventstore.config import RetrySettings, Settings, redacted_url
+from eventstore.connection import Connection, nats_errors
+from eventstore.credentials import connect_options, requires_tls
+from eventstore.errors import (
+    AuthenticationFailed,
+    ClientError,
+    ConnectFailed,
+    ConnectionLost,
+    JetStreamError,
+    NoResponders,
+    PermissionDenied,
+    RequestTimeout,
+)
+from eventstore.server import check_server_version
+
+__all__ = ["Client", "Msg", "Subscription", "connect", "nats_errors"]
+
+_CLOSE_SECONDS = 2.0
+_BACKLOG_BYTES = 8 * 1024 * 1024
+_MAX_DOUBLINGS = 30
+_DENIED = re.compile(r'permissions violation for (?:publish|subscription) to "([^"]+)"')
+
+_logger = logging.getLogger("eventstore")
+
+Unregister = Callable[[], None]
+
+
+def connect(settings: Settings, *, name: str | None = None) -> Client:
+    """A client to be opened by `async with`; `name` is shown by the server's monitoring.
+
+        async with connect(settings) as client:
+            answer = await client.request("greet", b"hello")
+
+    Opening raises `ConnectFailed`, `AuthenticationFailed`, `PermissionDenied` (no right to an
+    inbox), `ServerTooOld` and `ConfigurationError` (a file of credentials that cannot be used).
+    """
+    return Client(settings, name=name)
+
+
+class Subscription:
+    """Interest in a subject; ends with `unsubscribe` or with the client."""
+
+    def __init__(self, subscription: NatsSubscription) -> None:
+        self._subscription = subscription
+
+    @property
+    def subject(self) -> str:
+        """The subject subscribed to."""
+        return self._subscription.subject
+
+    async def unsubscribe(self) -> None:
+        """End it; does nothing where it has ended or the connection is closed."""
+        with suppress(nats_py.Error):
+            await self._subscription.unsubscribe()
+
+
+class Client:
+    """One connection to NATS that reconnects by itself; made by `connect`.
+
+    Its methods raise `ConnectionLost` while it is disconnected, and `InvalidMessage` or one of
+    its kinds for what may not be sent.
+    """
+
+    def __init__(self, settings: Settings, *, name: str | None = None) -> None:
+        self._settings = settings.nats
+        self._name = name or settings.nats.service.name
+        self._nats = Connection(require_tls=requires_tls(settings.nats))
+        self._backoff = _Backoff(settings.nats.retry)
+        self._inbox_prefix = f"_INBOX.{secrets.token_hex(8)}"
+        self._numbers = count(1)
+        self._waiting: dict[str, tuple[asyncio.Future[Any], str]] = {}
+        self._refusals: list[Exception] | None = None  # a list while connecting at first
+        self._connected = asyncio.Event()  # set while connected, and when closed for good
+        self._closing = False
+        self._disconnect_callbacks: dict[object, Callable[[], None]] = {}
+        self._reconnect_callbacks: dict[object, Callable[[], None]] = {}
+
+    @classmethod
+    async def open(cls, settings: Settings, *, name: str | None = None) -> Client:
+        """An open client, to be closed with `close`; raises what `connect` says."""
+        return await cls(settings, name=name).__aenter__()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._connect()
+            await self._listen()
+            check_server_version(self.server_version, self.url)
+        except BaseException:
+            await self.close()
+            raise
+        _logger.info("connected to %s", self.url)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @property
+    def nats(self) -> nats.aio.client.Client:
+        """The connection below, for what this class does not offer."""
+        return self._nats
+
+    @property
+    def url(self) -> str:
+        """The server connected to, or else all that may be, without credentials."""
+        connected = self._nats.connected_url
+        servers = self._settings.servers if connected is None else (connected.geturl(),)
+        return ",".join(map(redacted_url, servers))
+
+    @property
+    def server_version(self) -> str:
+        """The version of the server connected to, or of the last one."""
+        return self._nats.server_version
+
+    @property
+    def max_payload(self) -> int:
+        """Bytes of headers and payload together that the server takes in one message."""
+        return self._nats.max_payload
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection now."""
+        return self._nats.is_connected
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it is closed for good, by `close` or because the server would have no more."""
+        return self._nats.is_closed
+
+    @property
+    def inbox_prefix(self) -> str:
+        """What every inbox of this client starts with."""
+        return self._inbox_prefix
+
+    def new_inbox(self) -> str:
+        """A subject nobody else has; subjects below it are free for its owner too."""
+        return f"{self._inbox_prefix}.s.{next(self._numbers)}"
+
+    async def request(
+        self,
+        subject: str,
+        payload: bytes = b"",
+        *,
+        headers: dict[str, str] | None = None,
+        timeout: float = 5.0,
+    ) -> Msg:
+        """Ask, and return the first answer; `timeout` is seconds.
+
+        Raises `RequestTimeout`, `ConnectionLost` (at once, when the connection breaks) and
+        `PermissionDenied`, after all of which what was asked may have been done or not; and
+        `NoResponders`, after which it was not.
+        """
+        self._check_connected(subject)
+
+        def send(token: str, _: object) -> Awaitable[None]:
+            reply = f"{self._inbox_prefix}.{token}"
+            return self._nats.publish(subject, payload, reply, headers)
+
+        answer: Msg = await self._answered(subject, timeout, send)
+        if not answer.data and answer.headers and answer.headers.get("Status") == "503":
+            raise NoResponders(f"nobody listens on {subject}")
+        return answer
+
+    async def publish(
+        self,
+        subject: str,
+        payload: bytes = b"",
+        *,
+        headers: dict[str, str] | None = None,
+        reply: str = "",
+    ) -> None:
+        """Hand a message to the connection; waits only while very much is unsent.
+
+        That the server got it is not guaranteed: `flush` says so, or a `request` in its place.
+        What is not written when the connection breaks is dropped, never sent later.
+        """
+        self._check_connected(subject)
+        with nats_errors(f"publish on {subject}"):
+            await self._nats.publish(subject, payload, reply, headers)
+        if self._nats.pending_data_size > _BACKLOG_BYTES:
+            await self.flush()
+
+    async def api(
+        self, subject_suffix: str, body: object = None, *, timeout: float = 5.0
+    ) -> dict[str, Any]:
+        """Ask JetStream on `$JS.API.{subject_suffix}`; the answer's JSON.
+
+        Raises `JetStreamError` where the answer is an error, and what `request` raises.
+        """
+        payload = b"" if body is None else msgspec.json.encode(body)
+        message = await self.request(f"$JS.API.{subject_suffix}", payload, timeout=timeout)
+        try:
+            answer = msgspec.json.decode(message.data, type=dict[str, Any])
+        except msgspec.DecodeError as problem:
+            raise ClientError(f"{message.subject}: not a JetStream answer: {problem}") from problem
+        if (error := answer.get("error")) is not None:
+            raise JetStreamError(
+                error.get("err_code", 0), error.get("code", 0), error.get("description", "")
+            )
+        return answer
+
+    async def subscribe(
+        self, subject: str, callback: Callable[[Msg], Awaitable[None]], *, queue: str = ""
+    ) -> Subscription:
+        """Have `callback` awaited for each message, one after another, also after reconnects.
+
+        Nothing bounds what may wait for a slow callback. What is sent while disconnected is
+        missed. An error the callback raises is logged, and the next message follows.
+        """
+        with nats_errors(f"subscribe to {subject}"):
+            subscription = await self._nats.subscribe(
+                subject, queue, callback, pending_msgs_limit=0, pending_bytes_limit=0
+            )
+        return Subscription(subscription)
+
+    async def flush(self, timeout: float = 5.0) -> None:
+        """Return when the server has processed everything published so far.
+
+        Raises `RequestTimeout` and `ConnectionLost`.
+        """
+        self._check_connected("flush")
+        await self._answered("flush", timeout, self._ping)
+
+    async def wait_connected(self, timeout: float) -> None:
+        """Return when there is a connection; raises `ConnectionLost` after `timeout` seconds.
+
+        Also when it is closed for good.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                await self._connected.wait()
+        except TimeoutError:
+            raise ConnectionLost(f"still no connection to {self.url} after {timeout:g} s") from None
+        if self.is_closed:
+            raise ConnectionLost("the connection is closed")
+
+    def on_disconnect(self, callback: Callable[[], None]) -> Unregister:
+        """Have `callback` called when the connection breaks or is closed."""
+        return _register(self._disconnect_callbacks, callback)
+
+    def on_reconnect(self, callback: Callable[[], None]) -> Unregister:
+        """Have `callback` called when there is a connection again and subscriptions are renewed."""
+        return _register(self._reconnect_callbacks, callback)
+
+    async def close(self) -> None:
+        """Send what is published, fail what is under way, and close; takes 4 s at the most."""
+        self._closing = True
+        try:
+            await self.flush(_CLOSE_SECONDS)
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self._nats.close()
+        except (ClientError, TimeoutError):
+            self._nats.abort()
+            await self._nats.close()
+        finally:
+            self._lose("the client was closed")
+            self._connected.set()
+
+    async def _connect(self) -> None:
+        options = connect_options(self._settings)
+        self._refusals = []
+        try:
+            async with asyncio.timeout(options["connect_timeout"] * len(options["servers"])):
+                await self._nats.connect(
+                    **options,
+                    name=self._name,
+                    error_cb=self._failed,
+                    disconnected_cb=self._disconnected,
+                    reconnected_cb=self._reconnected,
+                    closed_cb=self._closed,
+                    reconnect_to_server_handler=self._backoff.next_server,
+                )
+        except TimeoutError:
+            raise self._refused() from None
+        finally:
+            self._refusals = None
+        self._connected.set()
+
+    async def _listen(self) -> None:
+        inbox = f"{self._inbox_prefix}.*"
+        with nats_errors("listen on the inbox"):
+            await self._nats.subscribe(
+                inbox,
+                cb=self._receive,
+                pending_msgs_limit=0,
+                pending_bytes_limit=0,
+            )
+        # Where the right to listen is missing, the error comes before the PONG and names this.
+        await self._answered(inbox, self._settings.retry.connect_timeout_ms / 1000, self._ping)
+
+    def _refused(self) -> ClientError:
+        refusals = self._refusals or []
+        servers = ", ".join(map(redacted_url, self._settings.servers))
+        if any(_is_about_credentials(refusal) for refusal in refusals):
+            return AuthenticationFailed(f"the server refused the credentials: {servers}")
+        causes = dict.fromkeys(str(refusal) or "no answer in time" for refusal in refusals)
+        return ConnectFailed(
+            f"no server answered at {servers}: {'; '.join(causes) or 'no answer in time'}"
+        )
+
+    async def _answered(
+        self,
+        what: str,
+        timeout: float,
+        send: Callable[[str, asyncio.Future[Any]], Awaitable[None]],
+    ) -> Any:
+        loop = asyncio.get_running_loop()
+        token = str(next(self._numbers))
+        future = loop.create_future()
+        timer = loop.call_later(timeout, _expire, future, what, timeout)
+        self._waiting[token] = future, what
+        try:
+            with nats_errors(what):
+                await send(token, future)
+            return await future
+        finally:
+            timer.cancel()
+            del self._waiting[token]
+
+    def _ping(self, _: str, pong: asyncio.Future[bool]) -> Awaitable[None]:
+        return self._nats.ping(pong)
+
+    async def _receive(self, message: Msg) -> None:
+        waiting = self._waiting.get(message.subject[len(self._inbox_prefix) + 1 :])
+        if waiting is not None and not waiting[0].done():
+            waiting[0].set_result(message)
+
+    def _check_connected(self, what: str) -> None:
+        if not self._nats.is_connected:
+            state = "closed" if self.is_closed else "lost, and not yet back"
+            raise ConnectionLost(f"{what}: the connection to {self.url} is {state}")
+
+    def _lose(self, problem: str) -> None:
+        for future, what in self._waiting.values():
+            if not future.done():
+                future.set_exception(ConnectionLost(f"{what}: {problem}"))
+
+    async def _disconnected(self) -> None:
+        self._lose("the connection was lost; whether it was done is not known")
+        if self._connected.is_set():
+            self._connected.clear()
+            level = logging.INFO if self._closing else logging.WARNING
+            _logger.log(level, "disconnected from %s", self.url)
+            _call(self._disconnect_callbacks)
+
+    async def _reconnected(self) -> None:
+        self._backoff.reset()
+        self._connected.set()
+        _logger.info("reconnected to %s", self.url)
+        _call(self._reconnect_callbacks)
+
+    async def _closed(self) -> None:
+        self._connected.set()  # to wake up those who wait; they find it closed
+        if not self._closing:
+            _logger.error("%s: closed for good: %s", self.url, self._nats.last_error)
+
+    async def _failed(self, error: Exception) -> None:
+        if self._refusals is not None:
+            self._refusals.append(error)
+            if len(self._refusals) >= len(self._settings.servers):
+                raise self._refused() from error  # the only way out of nats-py's endless tries
+        elif denied := _DENIED.search(str(error)):
+            _logger.error("%s: %s", self.url, error)
+            self._deny(denied[1])
+        elif isinstance(error, (nats_py.Error, OSError)):
+            _logger.warning("%s: %s", self.url, error or type(error).__name__)
+        else:
+            _logger.error("the callback of a subscription failed", exc_info=error)
+
+    def _deny(self, subject: str) -> None:
+        for future, what in self._waiting.values():
+            if what.lower() == subject and not future.done():  # nats-py gives it in lower case
+                future.set_exception(PermissionDenied(f"the server forbids {what} to this user"))
+
+
+class _Backoff:
+    """Which server to try next, and after how long: all in turn, each round twice as patient."""
+
+    def __init__(self, settings: RetrySettings) -> None:
+        self._settings = settings
+        self._attempts = 0
+
+    def next_server(
+        self, servers: list[nats.aio.client.Server], _: dict[str, Any]
+    ) -> tuple[nats.aio.client.Server, float]:
+        """The next server and the seconds to wait before it is tried."""
+        rounds, turn = divmod(self._attempts, len(servers))
+        self._attempts += 1
+        delay = min(
+            self._settings.reconnect_delay_ms * 2 ** min(rounds, _MAX_DOUBLINGS),
+            self._settings.max_reconnect_delay_ms,
+        )
+        jitter = random.uniform(0, self._settings.reconnect_jitter_ms)  # noqa: S311  # no secret
+        return servers[turn], (delay + jitter) / 1000
+
+    def reset(self) -> None:
+        """Begin anew, after a success."""
+        self._attempts = 0
+
+
+def _is_about_credentials(error: Exception) -> bool:
+    text = str(error).lower()
+    return isinstance(error, nats_py.Error) and (
+        "authorization" in text or "authentication" in text
+    )
+
+
+def _expire(future: asyncio.Future[Any], what: str, timeout: float) -> None:
+    if not future.done():
+        future.set_exception(RequestTimeout(f"{what}: no answer after {timeout:g} s"))
+
+
+def _register(
+    callbacks: dict[object, Callable[[], None]], callback: Callable[[], None]
+) -> Unregister:
+    key = object()
+    callbacks[key] = callback
+    return lambda: callbacks.pop(key, None) and None
+
+
+def _call(callbacks: dict[object, Callable[[], None]]) -> None:
+    for callback in list(callbacks.values()):
+        try:
+            callback()
+        except Exception:
+            _logger.exception("a callback of the connection failed")

@@ -1,0 +1,179 @@
+"""The way of one command: load, decide, append, outcome; again from the load after a conflict."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from eventstore.aggregate import CommandContext, Domain
+from eventstore.commands.intake import Accepted
+from eventstore.commands.outcome import Outcome, Outcomes
+from eventstore.commands.states import Kept, KeptStates
+from eventstore.errors import Conflict, DuplicateId, Rejected
+from eventstore.messages import Event
+from eventstore.store import NOTHING, EventStore, Head
+
+__all__ = ["CommandHandler"]
+
+_FIRST_DELAY = 0.005
+_LONGEST_DELAY = 0.25
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class CommandHandler:
+    """Carries out commands, one after another for each aggregate, many aggregates at once.
+
+    The caller sees to it that no two commands on one aggregate are under way at a time; other
+    processes may handle the same aggregate, which costs a conflict and a fresh load.
+    `max_conflicts` bounds how often one command is decided anew.
+    """
+
+    def __init__(
+        self,
+        store: EventStore,
+        domain: Domain,
+        outcomes: Outcomes,
+        *,
+        states: KeptStates | None = None,
+        clock: Callable[[], datetime] = _now,
+        max_conflicts: int = 20,
+    ) -> None:
+        self._store = store
+        self._domain = domain
+        self._outcomes = outcomes
+        self._states = KeptStates() if states is None else states
+        self._clock = clock
+        self._max_conflicts = max_conflicts
+
+    async def handle(self, accepted: Accepted) -> Outcome:
+        """Carry a command out and say what became of it.
+
+        A command whose outcome is known, or whose events stand, is answered with that and
+        decides nothing. Raises `Conflict` after too many of them, and what the store and a
+        decider that is at fault raise; the command can then be handled again.
+        """
+        known = await self._outcomes.get(accepted.identity.id)
+        if known is not None:
+            return known
+        for attempt in itertools.count():
+            try:
+                return await self._try(accepted)
+            except (Conflict, DuplicateId):
+                self._states.drop(accepted.key)
+                if attempt == self._max_conflicts:
+                    raise
+            await asyncio.sleep(_delay(attempt))
+        raise AssertionError("unreachable")
+
+    async def _try(self, accepted: Accepted) -> Outcome:
+        kept = self._states.get(accepted.key) or await self._load(accepted)
+        if accepted.identity.id in kept.commands:
+            return await self._first_outcome(accepted)
+        try:
+            events = self._decide(accepted, kept)
+        except Rejected as rejection:
+            await self._confirm(accepted, kept)
+            return _rejected(accepted, kept, rejection)
+        if not events:
+            await self._confirm(accepted, kept)
+            return _success(accepted, kept.head, (), "nothing to change")
+        return await self._append(accepted, kept, events)
+
+    def _decide(self, accepted: Accepted, kept: Kept) -> tuple[Event, ...]:
+        context = CommandContext(
+            command_id=accepted.identity.id,
+            correlation_id=accepted.identity.correlation_id,
+            aggregate_id=accepted.aggregate_id,
+            time=self._clock(),
+            actor=accepted.envelope.actor,
+        )
+        decider = self._domain.decider(accepted.aggregate)
+        return decider.decide(kept.state, accepted.command, context)
+
+    async def _append(self, accepted: Accepted, kept: Kept, events: tuple[Event, ...]) -> Outcome:
+        # Folded first: events that the decider cannot evolve by must not get into the log.
+        state = self._domain.decider(accepted.aggregate).fold(events, kept.state)
+        appended = await self._store.append(
+            *accepted.key,
+            events,
+            expected=kept.head,
+            cause=accepted.identity,
+            actor=accepted.envelope.actor,
+        )
+        if appended.duplicate:
+            # Recorded by an earlier try, whose events need not be the same as these.
+            self._states.drop(accepted.key)
+            return await self._first_outcome(accepted)
+        kept.commands.add(accepted.identity.id)
+        self._states.put(accepted.key, Kept(state, appended.head, kept.commands))
+        return _success(accepted, appended.head, appended.event_ids, _names(events))
+
+    async def _load(self, accepted: Accepted) -> Kept:
+        decider = self._domain.decider(accepted.aggregate)
+        state, head = decider.initial(), NOTHING
+        commands: set[str] = set()
+        async for event in self._store.read(*accepted.key):
+            state = decider.evolve(state, event.data)
+            head = Head.after(event)
+            commands.add(event.causation_id)
+        kept = Kept(state, head, commands)
+        self._states.put(accepted.key, kept)
+        return kept
+
+    async def _confirm(self, accepted: Accepted, kept: Kept) -> None:
+        """Ask the leader whether the aggregate has moved on, for no append will tell."""
+        head = await self._store.head(*accepted.key, leader=True)
+        if head != kept.head:
+            raise Conflict(*accepted.key, kept.head.version, head.version)
+
+    async def _first_outcome(self, accepted: Accepted) -> Outcome:
+        """The outcome as it was given first, from the events that stand."""
+        own = [
+            event
+            async for event in self._store.read(*accepted.key)
+            if event.causation_id == accepted.identity.id
+        ]
+        ids = tuple(event.id for event in own)
+        return _success(accepted, Head.after(own[-1]), ids, _names([e.data for e in own]))
+
+
+def _success(accepted: Accepted, head: Head, event_ids: tuple[str, ...], text: str) -> Outcome:
+    return Outcome(
+        status="success",
+        message=text,
+        code="ok",
+        command_id=accepted.identity.id,
+        aggregate=accepted.aggregate,
+        aggregate_id=accepted.aggregate_id,
+        version=head.version,
+        position=head.position,
+        event_ids=event_ids,
+    )
+
+
+def _rejected(accepted: Accepted, kept: Kept, rejection: Rejected) -> Outcome:
+    return Outcome(
+        status="rejected",
+        message=rejection.message,
+        code=rejection.code,
+        command_id=accepted.identity.id,
+        aggregate=accepted.aggregate,
+        aggregate_id=accepted.aggregate_id,
+        version=kept.head.version,
+        position=kept.head.position,
+    )
+
+
+def _names(events: Sequence[Event]) -> str:
+    return ", ".join(type(event).__name__ for event in events)
+
+
+def _delay(attempt: int) -> float:
+    longest = min(_FIRST_DELAY * 2**attempt, _LONGEST_DELAY)
+    return random.uniform(0, longest)  # noqa: S311  # jitter, not a secret

@@ -1,0 +1,172 @@
+"""Sending commands: `send` returns when a command is accepted, `execute` when it has an outcome."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from types import TracebackType
+
+import msgspec
+from nats.aio.msg import Msg
+
+from eventstore.client import Client
+from eventstore.codec import Codec
+from eventstore.commands.intake import REPLY_TO
+from eventstore.commands.outcome import Outcome, Outcomes
+from eventstore.envelope import Envelope, Header, Identity, derive_id, format_timestamp
+from eventstore.errors import CommandTimeout, InvalidHeader, UnknownType
+from eventstore.messages import Command
+from eventstore.publishing import Draft, check_sizes, publish_acked
+from eventstore.subjects import check_aggregate_id
+
+__all__ = ["CommandClient", "Sent"]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Sent(msgspec.Struct, frozen=True, kw_only=True):
+    """A command that the server has accepted: it is durable and will be carried out once.
+
+    `sequence` is its place in the command stream. `duplicate`: the same id had been accepted
+    before, within the stream's duplicate window.
+    """
+
+    command_id: str
+    correlation_id: str
+    aggregate_id: str
+    sequence: int
+    duplicate: bool
+
+
+class CommandClient:
+    """Sends the commands of a domain; an async context manager.
+
+    A command without a `command_id` gets a new one; to send one again after a doubt, give the
+    same id: it is carried out once. `cause` is the message that leads to the command, `actor`
+    on whose behalf it is sent.
+    """
+
+    def __init__(
+        self, client: Client, codec: Codec, *, clock: Callable[[], datetime] = _now
+    ) -> None:
+        self._client = client
+        self._codec = codec
+        self._clock = clock
+        self._outcomes = Outcomes(client, codec.subjects)
+        self._inbox = client.new_inbox()
+        self._waiting: dict[str, asyncio.Future[Outcome]] = {}
+
+    async def __aenter__(self) -> CommandClient:
+        self._subscription = await self._client.subscribe(f"{self._inbox}.*", self._receive)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._subscription.unsubscribe()
+
+    async def send(
+        self,
+        command: Command,
+        aggregate_id: str | None = None,
+        *,
+        command_id: str | None = None,
+        cause: Identity | None = None,
+        actor: str | None = None,
+        timeout: float = 5.0,
+    ) -> Sent:
+        """Hand a command to the server; when this returns, the command is durable.
+
+        Raises `InvalidMessage` for what may not be sent, `EventTooLarge`, and `ClientError` where
+        the server did not accept it, or where that is not known (send it again, same id).
+        """
+        envelope = self._envelope(command, aggregate_id, command_id, cause, actor)
+        return await self._send(command, envelope, {}, timeout)
+
+    async def execute(
+        self,
+        command: Command,
+        aggregate_id: str | None = None,
+        *,
+        command_id: str | None = None,
+        cause: Identity | None = None,
+        actor: str | None = None,
+        timeout: float = 10.0,
+    ) -> Outcome:
+        """Send a command and wait for its outcome; a rejection is an outcome, not an exception.
+
+        Raises `CommandTimeout` after `timeout` seconds (the command stays accepted and may still
+        be carried out; `outcome` tells later), and what `send` raises.
+        """
+        envelope = self._envelope(command, aggregate_id, command_id, cause, actor)
+        own = envelope.identity.id
+        answered = self._waiting[own] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(timeout):
+                reply_to = {REPLY_TO: f"{self._inbox}.{own}"}
+                sent = await self._send(command, envelope, reply_to, timeout)
+                known = await self.outcome(own) if sent.duplicate else None
+                return known or await answered
+        except TimeoutError:
+            raise CommandTimeout(own, timeout) from None
+        finally:
+            del self._waiting[own]
+
+    async def outcome(self, command_id: str) -> Outcome | None:
+        """What became of a command sent earlier; None where that is not known (yet, or still)."""
+        return await self._outcomes.get(command_id)
+
+    def _envelope(
+        self,
+        command: Command,
+        aggregate_id: str | None,
+        command_id: str | None,
+        cause: Identity | None,
+        actor: str | None,
+    ) -> Envelope:
+        cls = type(command)
+        if self._codec.command_type(cls.__aggregate__, cls.__action__) is not cls:
+            raise UnknownType(f"{cls.__name__} is not registered in {self._codec.domain}")
+        identity = (
+            Identity.root(command_id) if cause is None else Identity.caused_by(cause, command_id)
+        )
+        if aggregate_id is None and not cls.__creates__:
+            raise InvalidHeader(Header.AGGREGATE_ID, f"is missing: {cls.__name__} needs it")
+        return Envelope(
+            identity=identity,
+            type=cls.__name__,
+            domain=self._codec.domain,
+            timestamp=format_timestamp(self._clock()),
+            aggregate_id=check_aggregate_id(
+                derive_id(identity.id, "aggregate") if aggregate_id is None else aggregate_id
+            ),
+            actor=actor,
+        )
+
+    async def _send(
+        self, command: Command, envelope: Envelope, extra: dict[str, str], timeout: float
+    ) -> Sent:
+        cls = type(command)
+        subject = self._codec.subjects.command(cls.__aggregate__, cls.__action__)
+        headers = envelope.to_headers() | extra
+        payload = self._codec.encode(command)
+        check_sizes([Draft(subject, headers, payload, cls.__name__)], self._client.max_payload)
+        ack = await publish_acked(self._client, subject, payload, headers, timeout)
+        return Sent(
+            command_id=envelope.identity.id,
+            correlation_id=envelope.identity.correlation_id,
+            aggregate_id=str(envelope.aggregate_id),
+            sequence=ack.seq,
+            duplicate=ack.duplicate,
+        )
+
+    async def _receive(self, message: Msg) -> None:
+        waiting = self._waiting.get(message.subject.rpartition(".")[2])
+        if waiting is not None and not waiting.done():
+            waiting.set_result(Outcome.from_json(message.data))

@@ -1,0 +1,64 @@
+"""Kept states: the folded aggregates a worker used last, so that not every command loads one.
+
+A stale one is harmless: the append conflicts, and the state is dropped and loaded afresh.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import msgspec
+
+from eventstore.writes import Head
+
+__all__ = ["Kept", "KeptStates"]
+
+Key = tuple[str, str]
+
+
+class Kept(msgspec.Struct):
+    """A folded state, the head it was folded up to, and the commands whose events it holds."""
+
+    state: Any
+    head: Head
+    commands: set[str]
+
+
+class KeptStates:
+    """The states used last, bounded by the number of aggregates and commands together.
+
+    An id and its place in a set take some 150 bytes: 200,000 are about 30 MB.
+    """
+
+    def __init__(self, limit: int = 200_000) -> None:
+        self._limit = limit
+        self._weight = 0
+        self._kept: OrderedDict[Key, tuple[Kept, int]] = OrderedDict()
+
+    def get(self, key: Key) -> Kept | None:
+        """The state of an aggregate, if it is kept."""
+        entry = self._kept.get(key)
+        if entry is None:
+            return None
+        self._kept.move_to_end(key)
+        return entry[0]
+
+    def put(self, key: Key, kept: Kept) -> None:
+        """Keep a state; the ones not used for longest make room."""
+        self.drop(key)
+        weight = 1 + len(kept.commands)
+        self._kept[key] = kept, weight
+        self._weight += weight
+        while self._weight > self._limit:
+            _, (_, oldest) = self._kept.popitem(last=False)
+            self._weight -= oldest
+
+    def drop(self, key: Key) -> None:
+        """Forget the state of an aggregate."""
+        entry = self._kept.pop(key, None)
+        if entry is not None:
+            self._weight -= entry[1]
+
+    def __len__(self) -> int:
+        return len(self._kept)

@@ -1,0 +1,386 @@
+"""Settings: defaults, then a TOML file, then the environment, then the command line.
+
+A later source wins key by key. Relative paths are relative to the working directory, whichever
+source they come from.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, TypeGuard
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta, Struct
+
+from eventstore.errors import ConfigurationError, EventStoreError
+from eventstore.subjects import check_name
+
+__all__ = [
+    "DEFAULT_URL",
+    "Address",
+    "AuthSettings",
+    "NatsSettings",
+    "ReadModelSettings",
+    "RetrySettings",
+    "Secret",
+    "ServiceSettings",
+    "Settings",
+    "StreamSettings",
+    "TlsSettings",
+    "load_settings",
+    "redacted_url",
+]
+
+DEFAULT_URL = "nats://127.0.0.1:4222"
+
+_DAY_MS = 86_400_000
+_ENVIRONMENT = {
+    "NATS_URL": "nats.url",
+    "NATS_USER": "nats.auth.user",
+    "NATS_PASSWORD": "nats.auth.password",
+    "NATS_TOKEN": "nats.auth.token",
+    "NATS_CREDS": "nats.auth.credentials_file",
+    "NATS_NKEY_SEED_FILE": "nats.auth.nkey_seed_file",
+    "EVENTSTORE_DATABASE": "read_model.database",
+}
+_WEBSOCKET = ("ws", "wss")
+_SCHEMES = ("nats", "tls", *_WEBSOCKET)
+_USER_INFO = re.compile(r"((?:^|,)\s*(?:[a-z]+://)?)[^,]*@")
+
+Days = Annotated[int, Meta(ge=1, le=36_500)]
+Milliseconds = Annotated[int, Meta(ge=1, le=_DAY_MS)]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+
+
+def redacted_url(url: str) -> str:
+    """The URL, or several with commas between, with any user, password or token blotted out."""
+    return _USER_INFO.sub(r"\1***@", url)
+
+
+class Secret(str):
+    """A string whose `repr` does not show it, and so neither does that of whatever holds it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+class Address(str):
+    """A server's URL whose `repr` does not show the credentials it may carry."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(redacted_url(self))
+
+
+class AuthSettings(Struct, frozen=True, kw_only=True):
+    """Who we are to the server: at most one of the four kinds is given, and that one wholly."""
+
+    user: str | None = None
+    password: Secret | None = None
+    token: Secret | None = None
+    credentials_file: Path | None = None
+    nkey_seed_file: Path | None = None
+
+
+class TlsSettings(Struct, frozen=True, kw_only=True):
+    """How the connection is encrypted; any of these given means that it must be.
+
+    `server_name` is the name looked for in the server's certificate, in place of the URL's host.
+    """
+
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    server_name: Annotated[str, Meta(min_length=1)] | None = None
+    handshake_first: bool = False
+
+
+class RetrySettings(Struct, frozen=True, kw_only=True):
+    """How a lost connection is taken up again; -1 reconnects is for ever, 0 is never."""
+
+    max_reconnects: Annotated[int, Meta(ge=-1)] = -1
+    reconnect_delay_ms: Milliseconds = 250
+    max_reconnect_delay_ms: Milliseconds = 10_000
+    reconnect_jitter_ms: Annotated[int, Meta(ge=0, le=_DAY_MS)] = 100
+    connect_timeout_ms: Milliseconds = 5_000
+
+
+def _project_version() -> str:
+    try:
+        return metadata.version("jetstream-eventstore")
+    except metadata.PackageNotFoundError:  # run from a source tree
+        return "0.0.0"
+
+
+class ServiceSettings(Struct, frozen=True, kw_only=True):
+    """What the service calls itself, to NATS and to those who look for it."""
+
+    name: Name = "cim-domain-nix"
+    version: Annotated[str, Meta(pattern=r"^\d+\.\d+\.\d+([-+].+)?$")] = _project_version()
+    description: str = "Nix domain service for CIM"
+
+
+class NatsSettings(Struct, frozen=True, kw_only=True):
+    """The connection to NATS; `url` is empty where nobody named a server."""
+
+    url: tuple[Address, ...] = ()
+    subject_prefix: str = "nix"
+    auth: AuthSettings = AuthSettings()
+    tls: TlsSettings = TlsSettings()
+    retry: RetrySettings = RetrySettings()
+    service: ServiceSettings = ServiceSettings()
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """The servers named, or the default one."""
+        return self.url or (DEFAULT_URL,)
+
+
+class StreamSettings(Struct, frozen=True, kw_only=True):
+    """What may differ from one installation's streams to another's."""
+
+    replicas: Literal[1, 3, 5] = 1
+    compression: bool = False
+    duplicate_window_ms: Annotated[int, Meta(ge=100, le=_DAY_MS)] = 120_000
+    event_max_age_days: Days = 7
+    outcome_max_age_days: Days = 7
+
+
+class ReadModelSettings(Struct, frozen=True, kw_only=True):
+    """Where the read models are kept."""
+
+    database: Annotated[str, Meta(min_length=1)] = "./var/read_model.sqlite"
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """Everything that can be set; safe to show, because secrets do not appear in its `repr`."""
+
+    nats: NatsSettings = NatsSettings()
+    streams: StreamSettings = StreamSettings()
+    read_model: ReadModelSettings = ReadModelSettings()
+
+    def with_url(self, url: str) -> Settings:
+        """The same settings for the server at `url`, which is not checked."""
+        nats = msgspec.structs.replace(self.nats, url=(Address(url),))
+        return msgspec.structs.replace(self, nats=nats)
+
+
+def load_settings(
+    config_file: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    nats_url: str | None = None,
+    database: str | None = None,
+) -> Settings:
+    """Read the settings; `nats_url` and `database` are the command line's and win over all.
+
+    Without `config_file`, `EVENTSTORE_CONFIG` may name the TOML file. An empty variable counts as
+    not set. Raises `ConfigurationError` naming the source and the key of whatever is unknown,
+    malformed, out of range, half given or contradictory. That a server can be reached, or a
+    credential is accepted, is not checked here.
+    """
+    given: dict[str, _Given] = {}
+    for key, value, source in (
+        *_from_file(config_file, environ),
+        *_from_environment(environ),
+        *_from_command_line(nats_url, database),
+    ):
+        given[key] = _Given(_convert(key, value, source), source)
+    settings = Settings(**_sections(Settings, given))
+    _check_credentials(settings.nats, given)
+    _check_delays(settings.nats.retry, given)
+    return settings
+
+
+class _Given(NamedTuple):
+    value: Any
+    source: str
+
+
+_Entry = tuple[str, object, str]  # dotted key, raw value, where it was given
+
+
+def _from_file(path: Path | None, environ: Mapping[str, str]) -> Iterator[_Entry]:
+    named_by = ""
+    if path is None:
+        if not environ.get("EVENTSTORE_CONFIG"):
+            return
+        path, named_by = Path(environ["EVENTSTORE_CONFIG"]), " (named by EVENTSTORE_CONFIG)"
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{path}{named_by} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # malformed TOML (with its line), or not UTF-8
+        raise ConfigurationError(f"{path}{named_by} is not TOML: {error}") from error
+    for key, value in _flattened(tables):
+        if key not in _KEYS:
+            raise ConfigurationError(f"{path}: {key} {_unknown(key)}")
+        yield key, value, f"{path}: {key}"
+
+
+def _flattened(table: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in table.items():
+        key = f"{prefix}{name}"
+        if key in _SECTIONS and isinstance(value, dict):
+            yield from _flattened(value, f"{key}.")
+        else:
+            yield key, value
+
+
+def _unknown(key: str) -> str:
+    if key in _SECTIONS:
+        return f"is a table: write [{key}]"
+    near = difflib.get_close_matches(key, [*_KEYS, *_SECTIONS], n=1)
+    return f"is not known; did you mean {near[0]}?" if near else "is not known"
+
+
+def _from_environment(environ: Mapping[str, str]) -> Iterator[_Entry]:
+    for variable, key in _ENVIRONMENT.items():
+        if environ.get(variable):
+            yield key, environ[variable], variable
+
+
+def _from_command_line(nats_url: str | None, database: str | None) -> Iterator[_Entry]:
+    if nats_url is not None:
+        yield "nats.url", nats_url, "--nats-url"
+    if database is not None:
+        yield "read_model.database", database, "--database"
+
+
+def _is_section(kind: object) -> TypeGuard[type[Struct]]:
+    return isinstance(kind, type) and issubclass(kind, Struct)
+
+
+def _leaves(section: type[Struct], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for field in msgspec.structs.fields(section):
+        key = f"{prefix}{field.name}"
+        yield key, field.type
+        if _is_section(field.type):
+            yield from _leaves(field.type, f"{key}.")
+
+
+_KEYS = {key: kind for key, kind in _leaves(Settings) if not _is_section(kind)}
+_SECTIONS = {key for key, kind in _leaves(Settings) if _is_section(kind)}
+
+
+def _sections(section: type[Struct], given: Mapping[str, _Given], prefix: str = "") -> Any:
+    values: dict[str, Any] = {}
+    for field in msgspec.structs.fields(section):
+        key = f"{prefix}{field.name}"
+        if _is_section(field.type):
+            values[field.name] = field.type(**_sections(field.type, given, f"{key}."))
+        elif key in given:
+            values[field.name] = given[key].value
+    return values
+
+
+def _convert(key: str, value: object, source: str) -> Any:
+    if key == "nats.url" and isinstance(value, str):
+        value = [part.strip() for part in value.split(",")]
+    try:
+        converted = msgspec.convert(value, _KEYS[key], dec_hook=_from_string)
+        if key in _CHECKS:
+            _CHECKS[key](converted)
+    except (msgspec.ValidationError, EventStoreError, ValueError) as error:
+        raise ConfigurationError(f"{source}: {error}") from None  # the cause may show a secret
+    return converted
+
+
+def _from_string(kind: Callable[[str], Any], value: object) -> Any:
+    if not isinstance(value, str):
+        raise TypeError(f"Expected `str`, got `{type(value).__name__}`")
+    if not value:
+        raise ValueError("is empty")
+    return kind(value)
+
+
+def _check_servers(urls: tuple[str, ...]) -> None:
+    if not urls:
+        raise ValueError("names no server")
+    for url in urls:
+        _check_server(url)
+    if len({urlsplit(url).scheme in _WEBSOCKET for url in urls}) > 1:
+        raise ValueError("mixes WebSocket servers with others")
+
+
+def _check_server(url: str) -> None:
+    shown = redacted_url(url)
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise ValueError(f"{shown!r} has no valid port or host") from None
+    if parts.scheme not in _SCHEMES:
+        raise ValueError(f"{shown!r} must start with one of {', '.join(_SCHEMES)} and ://")
+    if not parts.hostname:
+        raise ValueError(f"{shown!r} names no host")
+    if port == 0:
+        raise ValueError(f"{shown!r} has port 0; ports are 1 to 65535")
+
+
+def _check_file(path: Path) -> None:
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+
+
+_CHECKS: Mapping[str, Callable[[Any], object]] = {
+    "nats.url": _check_servers,
+    "nats.subject_prefix": lambda value: check_name("subject prefix", value),
+    "nats.auth.credentials_file": _check_file,
+    "nats.auth.nkey_seed_file": _check_file,
+    "nats.tls.ca_file": _check_file,
+    "nats.tls.cert_file": _check_file,
+    "nats.tls.key_file": _check_file,
+}
+
+
+def _check_credentials(nats: NatsSettings, given: Mapping[str, _Given]) -> None:
+    _check_pair("nats.auth.user", "nats.auth.password", given)
+    _check_pair("nats.tls.cert_file", "nats.tls.key_file", given)
+    sources = [
+        given[key].source
+        for key in (
+            "nats.auth.user",
+            "nats.auth.token",
+            "nats.auth.credentials_file",
+            "nats.auth.nkey_seed_file",
+        )
+        if key in given
+    ]
+    if any("@" in url for url in nats.url):
+        sources.append(given["nats.url"].source)
+    if len(sources) > 1:
+        raise ConfigurationError(
+            f"credentials are given in more than one way: {', '.join(sources)}; keep one"
+        )
+
+
+def _check_pair(one: str, other: str, given: Mapping[str, _Given]) -> None:
+    for present, missing in ((one, other), (other, one)):
+        if present in given and missing not in given:
+            variables = [f" or {name}" for name, key in _ENVIRONMENT.items() if key == missing]
+            raise ConfigurationError(
+                f"{given[present].source} is given without {missing}{''.join(variables)}"
+            )
+
+
+def _check_delays(retry: RetrySettings, given: Mapping[str, _Given]) -> None:
+    if retry.reconnect_delay_ms > retry.max_reconnect_delay_ms:
+        keys = ("nats.retry.reconnect_delay_ms", "nats.retry.max_reconnect_delay_ms")
+        sources = " and ".join(given[key].source for key in keys if key in given)
+        raise ConfigurationError(
+            f"{sources}: the first delay, {retry.reconnect_delay_ms} ms, is longer than "
+            f"the longest, {retry.max_reconnect_delay_ms} ms"
+        )

@@ -1,0 +1,200 @@
+"""Direct reads from a stream: one message, or pages of one subject, without any consumer.
+
+Built on direct get (ADR-31). Direct gets may be answered by a follower and so lag behind what
+was just written on a replicated stream; the `leader_*` reads are answered by the leader.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncGenerator
+from types import TracebackType
+from typing import Any
+
+import msgspec
+from nats.aio.msg import Msg
+
+from eventstore.client import Client
+from eventstore.errors import ConnectionLost, JetStreamError, NoResponders, RequestTimeout
+
+__all__ = ["DirectReader", "StoredMessage"]
+
+_NO_MESSAGE = 10037
+_GET_HEADERS = ("Nats-Stream", "Nats-Subject", "Nats-Sequence", "Nats-Time-Stamp")
+_PAGE_HEADERS = (*_GET_HEADERS, "Nats-Num-Pending", "Nats-Last-Sequence")
+
+_encode = msgspec.json.Encoder().encode
+
+
+class StoredMessage(msgspec.Struct, frozen=True):
+    """A message as a stream holds it; `headers` are those it was published with."""
+
+    subject: str
+    sequence: int
+    headers: dict[str, str]
+    payload: bytes
+
+
+class _Page:
+    """The replies to one batched direct get, as they come in."""
+
+    def __init__(self) -> None:
+        self.messages: list[StoredMessage] = []
+        self.pending = 0
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def receive(self, message: Msg) -> None:
+        headers = message.headers or {}
+        status = headers.get("Status")
+        if status is None:
+            self.messages.append(_stored(headers, message.data, _PAGE_HEADERS))
+        elif not self.done.done():
+            self._finish(status, headers)
+
+    def _finish(self, status: str, headers: dict[str, str]) -> None:
+        if status == "204":
+            self.pending = int(headers.get("Nats-Num-Pending", "0"))
+            self.done.set_result(None)
+        elif status == "404":
+            self.done.set_result(None)
+        elif status == "503":
+            self.done.set_exception(NoResponders("nobody serves direct gets of this stream"))
+        else:
+            text = headers.get("Description", "direct get refused")
+            self.done.set_exception(JetStreamError(0, int(status), text))
+
+    def fail(self, error: Exception) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+
+
+class DirectReader:
+    """Reads of one stream over one inbox; an async context manager.
+
+    Every read raises `RequestTimeout`, `ConnectionLost` or `NoResponders`; `timeout` is seconds
+    for one page.
+    """
+
+    def __init__(
+        self, client: Client, stream: str, *, page: int = 256, timeout: float = 5.0
+    ) -> None:
+        self._client = client
+        self._stream = stream
+        self._page_size = page
+        self._timeout = timeout
+        self._pages: dict[str, _Page] = {}
+        self._inbox = client.new_inbox()
+        self._next = 0
+
+    async def __aenter__(self) -> DirectReader:
+        self._subscription = await self._client.subscribe(f"{self._inbox}.*", self._receive)
+        self._forget_disconnect = self._client.on_disconnect(self._disconnected)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._forget_disconnect()
+        self._disconnected()
+        await self._subscription.unsubscribe()
+
+    async def last(self, subject: str) -> StoredMessage | None:
+        """The last message on a subject; may lag on a replicated stream."""
+        answer = await self._client.request(
+            f"$JS.API.DIRECT.GET.{self._stream}.{subject}", timeout=self._timeout
+        )
+        headers = answer.headers or {}
+        if "Status" not in headers:
+            return _stored(headers, answer.data, _GET_HEADERS)
+        if headers["Status"] == "404":
+            return None
+        raise JetStreamError(0, int(headers["Status"]), headers.get("Description", "refused"))
+
+    async def leader_last(self, subject: str) -> StoredMessage | None:
+        """The last message on a subject, as the stream's leader knows it."""
+        return await self._leader_get({"last_by_subj": subject})
+
+    async def leader_next(self, subject: str, after: int) -> StoredMessage | None:
+        """The first message on a subject after a sequence, as the stream's leader knows it."""
+        return await self._leader_get({"seq": after + 1, "next_by_subj": subject})
+
+    async def pages(
+        self, subject: str, after: int = 0
+    ) -> AsyncGenerator[list[StoredMessage], None]:
+        """The messages on a literal subject after a sequence, oldest first, in pages.
+
+        Ends when the answering server has no more; never yields an empty page.
+        """
+        while True:
+            page = await self._page(subject, after)
+            if page.messages:
+                yield page.messages
+                after = page.messages[-1].sequence
+            if page.pending == 0 or not page.messages:
+                return
+
+    async def _page(self, subject: str, after: int) -> _Page:
+        self._next += 1
+        token = str(self._next)
+        page = self._pages[token] = _Page()
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._client.publish(
+                    f"$JS.API.DIRECT.GET.{self._stream}",
+                    _encode({"seq": after + 1, "next_by_subj": subject, "batch": self._page_size}),
+                    reply=f"{self._inbox}.{token}",
+                )
+                await page.done
+        except TimeoutError:
+            raise RequestTimeout(
+                f"no complete page of {subject} within {self._timeout:g} s"
+            ) from None
+        finally:
+            del self._pages[token]
+        return page
+
+    async def _leader_get(self, request: dict[str, Any]) -> StoredMessage | None:
+        try:
+            answer = await self._client.api(
+                f"STREAM.MSG.GET.{self._stream}", request, timeout=self._timeout
+            )
+        except JetStreamError as error:
+            if error.err_code == _NO_MESSAGE:
+                return None
+            raise
+        message = answer["message"]
+        return StoredMessage(
+            message["subject"],
+            message["seq"],
+            _parse_headers(base64.b64decode(message.get("hdrs", ""))),
+            base64.b64decode(message.get("data", "")),
+        )
+
+    async def _receive(self, message: Msg) -> None:
+        # Replies with a message carry the stream's subject in their headers only.
+        page = self._pages.get(message.subject.rpartition(".")[2])
+        if page is not None:
+            page.receive(message)
+
+    def _disconnected(self) -> None:
+        for page in self._pages.values():
+            page.fail(ConnectionLost("the connection broke while an aggregate was read"))
+
+
+def _stored(headers: dict[str, str], payload: bytes, added: tuple[str, ...]) -> StoredMessage:
+    message = StoredMessage(
+        headers["Nats-Subject"], int(headers["Nats-Sequence"]), headers, payload
+    )
+    for name in added:
+        headers.pop(name, None)
+    return message
+
+
+def _parse_headers(block: bytes) -> dict[str, str]:
+    lines = block.decode("utf-8", "replace").split("\r\n")[1:]
+    pairs = (line.partition(":") for line in lines if line)
+    return {name.strip(): value.strip() for name, _, value in pairs}

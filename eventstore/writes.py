@@ -1,0 +1,203 @@
+"""What an append is made of: the expectation, the events with ids fixed once, and the result."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+from eventstore.chain import GENESIS, chain_value
+from eventstore.codec import Codec
+from eventstore.direct import StoredMessage
+from eventstore.envelope import (
+    Envelope,
+    Header,
+    Identity,
+    NewEvent,
+    RecordedEvent,
+    derive_id,
+    format_timestamp,
+)
+from eventstore.errors import InvalidHeader, InvalidId, InvalidMessage, UnreadableEvent
+from eventstore.messages import Event
+from eventstore.publishing import Draft
+
+__all__ = ["ANY", "NOTHING", "NO_STREAM", "Append", "Appended", "Expected", "Head", "Write"]
+
+
+class Expectation(enum.Enum):
+    """An expectation that has a name instead of a number."""
+
+    NO_STREAM = "no_stream"
+    ANY = "any"
+
+
+NO_STREAM = Expectation.NO_STREAM
+"""The aggregate must have no events yet."""
+
+ANY = Expectation.ANY
+"""The aggregate may be at any version."""
+
+
+class Head(msgspec.Struct, frozen=True):
+    """Where an aggregate stands: the position, version, chain value and id of its last event."""
+
+    position: int
+    version: int
+    chain: str
+    event_id: str
+
+    @classmethod
+    def of(cls, message: StoredMessage) -> Head:
+        """The head that a stored event makes; raises `UnreadableEvent`."""
+        headers = message.headers
+        try:
+            return cls(
+                message.sequence,
+                int(headers[Header.AGGREGATE_VERSION]),
+                headers[Header.CHAIN],
+                headers[Header.EVENT_ID],
+            )
+        except (KeyError, ValueError):
+            cause = InvalidHeader(Header.AGGREGATE_VERSION, "or the chain or id is missing")
+            raise UnreadableEvent(message.sequence, message.subject, cause) from None
+
+    @classmethod
+    def after(cls, event: RecordedEvent) -> Head:
+        """The head after an event that was read."""
+        chain = event.envelope.chain or GENESIS
+        return cls(event.position, event.version, chain, event.id)
+
+
+NOTHING = Head(0, 0, GENESIS, "")
+"""The head of an aggregate without events."""
+
+Expected = int | Head | Expectation
+"""A version, a whole head (saves a round trip), `NO_STREAM` or `ANY`."""
+
+
+class Append(msgspec.Struct, frozen=True, kw_only=True):
+    """Events to be appended to one aggregate.
+
+    `cause` is the identity of the message they follow from: their ids are then derived from it,
+    so that a repeat is recognised for ever.
+    """
+
+    aggregate: str
+    aggregate_id: str
+    events: Sequence[Event | NewEvent]
+    expected: Expected = ANY
+    cause: Identity | None = None
+    actor: str | None = None
+
+
+class Appended(msgspec.Struct, frozen=True, kw_only=True):
+    """What an append has led to for one aggregate.
+
+    `head` is the aggregate's head after these events, though others may have followed since;
+    `positions` are the events' places in the log. `duplicate`: they had been recorded before.
+    """
+
+    aggregate: str
+    aggregate_id: str
+    head: Head
+    event_ids: tuple[str, ...]
+    positions: tuple[int, ...]
+    duplicate: bool
+
+    @property
+    def version(self) -> int:
+        """The aggregate's version after the last of these events."""
+        return self.head.version
+
+    @property
+    def position(self) -> int:
+        """The position of the last of these events: what a reader must have reached."""
+        return self.positions[-1]
+
+
+class _Fixed(msgspec.Struct, frozen=True):
+    """An event with everything fixed but its version and chain value."""
+
+    envelope: Envelope
+    payload: bytes
+
+
+class Write:
+    """One `Append` on its way: its events fixed, its base found, its result once recorded."""
+
+    def __init__(self, append: Append, codec: Codec, now: datetime) -> None:
+        codec.check_aggregate(append.aggregate)
+        self.append = append
+        self.subject = codec.subjects.log(append.aggregate, append.aggregate_id)
+        self._fixed = [
+            _fix(append, event, index, codec, now) for index, event in enumerate(append.events)
+        ]
+        self.event_ids = tuple(fixed.envelope.identity.id for fixed in self._fixed)
+        self.base: Head = NOTHING
+        self.result: Appended | None = None
+        if not self.event_ids:
+            raise InvalidMessage(f"append to {append.aggregate} {append.aggregate_id}: no events")
+        if len(set(self.event_ids)) < len(self.event_ids):
+            raise InvalidId(f"append to {append.aggregate} {append.aggregate_id}: an id repeats")
+
+    @property
+    def may_be_repeat(self) -> bool:
+        """Whether the ids come from the caller, who may have sent them before."""
+        given = any(isinstance(e, NewEvent) and e.identity for e in self.append.events)
+        return given or self.append.cause is not None
+
+    def drafts(self) -> list[Draft]:
+        """The events as messages that follow on the base."""
+        version, chain = self.base.version, self.base.chain
+        drafts = []
+        for fixed in self._fixed:
+            version += 1
+            envelope = msgspec.structs.replace(fixed.envelope, version=version)
+            headers = envelope.to_headers()
+            chain = chain_value(chain, self.subject, headers, fixed.payload)
+            headers[Header.CHAIN] = chain
+            drafts.append(Draft(self.subject, headers, fixed.payload, envelope.type))
+        return drafts
+
+    def recorded(self, head: Head, positions: Sequence[int], *, duplicate: bool) -> Appended:
+        """Note that the events stand in the log."""
+        self.result = Appended(
+            aggregate=self.append.aggregate,
+            aggregate_id=self.append.aggregate_id,
+            head=head,
+            event_ids=self.event_ids,
+            positions=tuple(positions),
+            duplicate=duplicate,
+        )
+        return self.result
+
+
+def _fix(
+    append: Append, event: Event | NewEvent, index: int, codec: Codec, now: datetime
+) -> _Fixed:
+    new = event if isinstance(event, NewEvent) else NewEvent(data=event)
+    cls = type(new.data)
+    codec.check_event_type(cls)
+    if cls.__aggregate__ != append.aggregate:
+        raise InvalidMessage(f"{cls.__name__} is no event of {append.aggregate}")
+    envelope = Envelope(
+        identity=new.identity or _identity(append, index),
+        type=cls.__name__,
+        domain=codec.domain,
+        timestamp=format_timestamp(new.timestamp or now),
+        aggregate_id=append.aggregate_id,
+        schema_version=cls.__schema_version__,
+        actor=new.actor or append.actor,
+        traceparent=new.traceparent,
+    )
+    return _Fixed(envelope, codec.encode(new.data))
+
+
+def _identity(append: Append, index: int) -> Identity:
+    if append.cause is None:
+        return Identity.root()
+    name = f"{append.aggregate}.{append.aggregate_id}.{index}"
+    return Identity.caused_by(append.cause, derive_id(append.cause.id, name))
