@@ -1,1 +1,62 @@
 """A JetStream event-sourcing store: decide, append, read, project, audit."""
+
+from eventstore.aggregate import CommandContext, Decider, Decision, Domain
+from eventstore.application import Application, running
+from eventstore.client import Client, connect
+from eventstore.commands import (
+    CommandClient,
+    CommandHandler,
+    CommandWorker,
+    KeptStates,
+    Outcome,
+    Outcomes,
+    Sent,
+)
+from eventstore.config import Settings, load_settings
+from eventstore.envelope import Identity, NewEvent, RecordedEvent
+from eventstore.errors import Conflict, EventStoreError, Rejected
+from eventstore.history import Page
+from eventstore.messages import Command, Event
+from eventstore.server import EmbeddedServer
+from eventstore.store import ANY, NO_STREAM, NOTHING, Append, Appended, EventStore, Expected, Head
+from eventstore.streams import declare, topology
+
+__all__ = [
+    "ANY",
+    "NOTHING",
+    "NO_STREAM",
+    "Append",
+    "Appended",
+    "Application",
+    "Client",
+    "Command",
+    "CommandClient",
+    "CommandContext",
+    "CommandHandler",
+    "CommandWorker",
+    "Conflict",
+    "Decider",
+    "Decision",
+    "Domain",
+    "EmbeddedServer",
+    "Event",
+    "EventStore",
+    "EventStoreError",
+    "Expected",
+    "Head",
+    "Identity",
+    "KeptStates",
+    "NewEvent",
+    "Outcome",
+    "Outcomes",
+    "Page",
+    "RecordedEvent",
+    "Rejected",
+    "Sent",
+    "Settings",
+    "connect",
+    "declare",
+    "load_settings",
+    "running",
+    "topology",
+]

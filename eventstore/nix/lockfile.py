@@ -104,9 +104,8 @@ def read_lock_file(path: str | Path, *, name: str | None = None) -> LockFile:
     Raises `InvalidLockFile`, naming the file and what is wrong with it.
     """
     file = Path(path)
-    flake_path = _flake_path(file, name)
     graph = _Graph(file, _parse(file, _read(file)))
-    return LockFile(flake_path, graph.inputs())
+    return LockFile(_flake_path(file, name), graph.inputs())
 
 
 def _command_id(aggregate_id: str, command: Command) -> str:

@@ -1,0 +1,103 @@
+"""An application: one domain's client, store, command client and command worker, put together.
+
+    async with Application(domain, settings) as app:
+        outcome = await app.commands.execute(CreateFlake(path=".", description="mine"), "mine")
+
+For processes that need only some of the parts, each can be made by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from types import TracebackType
+from typing import Protocol
+
+from eventstore.aggregate import Domain
+from eventstore.client import Client, connect
+from eventstore.commands import CommandClient, CommandHandler, CommandWorker, Outcomes
+from eventstore.config import Settings
+from eventstore.store import EventStore
+from eventstore.streams import declare, topology
+
+__all__ = ["Application", "Part", "running"]
+
+GRACE_SECONDS = 20.0
+"""How long parts that were told to stop may take to end what is under way."""
+
+
+class Part(Protocol):
+    """Something that works until it is told to stop."""
+
+    async def run(self) -> None:
+        """Work until `stop`."""
+
+    def stop(self) -> None:
+        """Have `run` end what is under way and return."""
+
+
+@asynccontextmanager
+async def running(*parts: Part, grace: float = GRACE_SECONDS) -> AsyncIterator[None]:
+    """Run parts beside a block of code; at its end stop them, within `grace` seconds.
+
+    The first failure of a part ends the block and the other parts, and is raised.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(part.run()) for part in parts]
+            yield
+            for part in parts:
+                part.stop()
+            await asyncio.wait(tasks, timeout=grace)
+            for task in tasks:
+                task.cancel()
+    except BaseExceptionGroup as failures:
+        raise _first(failures) from failures
+
+
+class Application:
+    """A domain at work; an async context manager that runs the command worker inside its block.
+
+    `domain` gets the name that the settings say (`nats.subject_prefix`). Entering connects,
+    declares the topology and raises what these raise; leaving stops the worker, which finishes
+    what is under way.
+    """
+
+    client: Client
+    store: EventStore
+    commands: CommandClient
+    worker: CommandWorker
+
+    def __init__(self, domain: Domain, settings: Settings) -> None:
+        self.domain = domain.renamed(settings.nats.subject_prefix)
+        self._settings = settings
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Application:
+        codec = self.domain.codec
+        async with AsyncExitStack() as stack:
+            self.client = await stack.enter_async_context(connect(self._settings))
+            await declare(self.client, topology(codec.subjects, self._settings.streams))
+            self.store = await stack.enter_async_context(EventStore(self.client, codec))
+            self.commands = await stack.enter_async_context(CommandClient(self.client, codec))
+            handler = CommandHandler(self.store, self.domain, Outcomes(self.client, codec.subjects))
+            self.worker = CommandWorker(self.client, codec, handler)
+            await stack.enter_async_context(running(self.worker))
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stack.__aexit__(kind, error, trace)
+
+
+def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = failures
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,133 @@
+"""What nats-py is told about servers, TLS and who we are, from the settings."""
+
+from __future__ import annotations
+
+import base64
+import re
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import nkeys  # type: ignore[import-untyped]  # it has no annotations
+
+from eventstore.config import AuthSettings, NatsSettings, TlsSettings
+from eventstore.errors import ConfigurationError
+
+__all__ = ["connect_options", "requires_tls"]
+
+# A peer that is gone without a word is given up after two unanswered pings.
+_PING_SECONDS = 20
+_PINGS_UNANSWERED = 2
+
+# The client's own handler says when to reconnect; nats-py then uses this when closing only.
+_RECONNECT_WAIT_SECONDS = 0.25
+
+_JWT = re.compile(rb"BEGIN NATS USER JWT-+\s+(\S+)")
+_SEED = re.compile(rb"BEGIN USER NKEY SEED-+\s+(\S+)")
+
+
+def connect_options(settings: NatsSettings) -> dict[str, Any]:
+    """What nats-py's `connect` takes, but for name and callbacks.
+
+    Raises `ConfigurationError` where a certificate, key, seed or credentials file cannot be used.
+    """
+    return {
+        "servers": list(settings.servers),
+        "connect_timeout": settings.retry.connect_timeout_ms / 1000,
+        "allow_reconnect": settings.retry.max_reconnects != 0,
+        "max_reconnect_attempts": settings.retry.max_reconnects,
+        "reconnect_time_wait": _RECONNECT_WAIT_SECONDS,
+        "ping_interval": _PING_SECONDS,
+        "max_outstanding_pings": _PINGS_UNANSWERED,
+        "pending_size": -1,  # nothing is taken while disconnected, to be sent later
+        **_tls_options(settings.tls),
+        **(_auth_options(settings.auth) or _url_credentials(settings.servers)),
+    }
+
+
+def requires_tls(settings: NatsSettings) -> bool:
+    """Whether the settings ask for an encrypted connection in any way."""
+    return settings.tls != TlsSettings() or any(
+        urlsplit(url).scheme in ("tls", "wss") for url in settings.servers
+    )
+
+
+def _tls_options(tls: TlsSettings) -> dict[str, Any]:
+    if tls == TlsSettings():
+        return {}
+    try:
+        context = ssl.create_default_context(cafile=tls.ca_file)
+        if tls.cert_file is not None:
+            context.load_cert_chain(tls.cert_file, tls.key_file)
+    except OSError as error:
+        files = ", ".join(str(file) for file in (tls.ca_file, tls.cert_file, tls.key_file) if file)
+        raise ConfigurationError(f"the TLS files {files} cannot be used: {error}") from error
+    return {
+        "tls": context,
+        "tls_hostname": tls.server_name,
+        "tls_handshake_first": tls.handshake_first,
+    }
+
+
+def _auth_options(auth: AuthSettings) -> dict[str, Any]:
+    if auth.user is not None:
+        return {"user": auth.user, "password": auth.password}
+    if auth.token is not None:
+        return {"token": auth.token}
+    if auth.nkey_seed_file is not None:
+        _check_seed(auth.nkey_seed_file, _read(auth.nkey_seed_file).strip())
+        return {"nkeys_seed": str(auth.nkey_seed_file)}
+    if auth.credentials_file is not None:
+        return _credentials_options(auth.credentials_file)
+    return {}
+
+
+def _credentials_options(path: Path) -> dict[str, Any]:
+    # Read anew at each connect, because credentials expire and are replaced in place. nats-py's
+    # own reader never returns from a file that holds no JWT.
+    def jwt() -> bytes:
+        return _part(path, _JWT)
+
+    def signature(nonce: str) -> bytes:
+        signed: bytes = nkeys.from_seed(bytearray(_part(path, _SEED))).sign(nonce.encode())
+        return base64.b64encode(signed)
+
+    jwt()
+    _check_seed(path, _part(path, _SEED))
+    return {"user_jwt_cb": jwt, "signature_cb": signature}
+
+
+def _part(path: Path, pattern: re.Pattern[bytes]) -> bytes:
+    match = pattern.search(_read(path))
+    if match is None:
+        raise ConfigurationError(f"{path} does not hold both a user JWT and an nkey seed")
+    return match[1]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _check_seed(path: Path, seed: bytes) -> None:
+    try:
+        nkeys.from_seed(bytearray(seed)).sign(b"")
+    except (nkeys.NkeysError, ValueError):
+        raise ConfigurationError(f"{path} holds no nkey seed") from None  # the cause may show it
+
+
+def _url_credentials(servers: Sequence[str]) -> dict[str, Any]:
+    """The credentials the URLs carry, given apart so that discovered servers get them too."""
+    carried = {(parts.username, parts.password) for parts in map(urlsplit, servers)}
+    if len(carried) != 1:
+        return {}  # each server has its own, and nats-py takes them from its URL
+    user, password = carried.pop()
+    if user is None:
+        return {}
+    if password is None:
+        return {"token": unquote(user)}
+    return {"user": unquote(user), "password": unquote(password)}

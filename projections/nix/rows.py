@@ -1,0 +1,41 @@
+"""The changes that all aggregates have in common: a row for the first event, and other values."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Insert, Table, Update, bindparam, insert, update
+
+from eventstore.envelope import RecordedEvent
+from projections.projection import Bound
+
+__all__ = ["changed", "created", "last_event"]
+
+
+def last_event(recorded: RecordedEvent) -> dict[str, int]:
+    """The columns that say which event changed a row last."""
+    return {"version": recorded.version, "position": recorded.position}
+
+
+def created(table: Table, recorded: RecordedEvent, **values: Any) -> Bound:
+    """A new row for the event's aggregate."""
+    time = recorded.time
+    row = {"id": recorded.aggregate_id, "created_at": time, "updated_at": time}
+    return Bound(_insert(table), row | last_event(recorded) | values)
+
+
+def changed(table: Table, recorded: RecordedEvent, **values: Any) -> Bound:
+    """Other values in the row of the event's aggregate."""
+    row = {"aggregate_id": recorded.aggregate_id, "updated_at": recorded.time}
+    return Bound(_update(table), row | last_event(recorded) | values)
+
+
+@cache
+def _insert(table: Table) -> Insert:
+    return insert(table)
+
+
+@cache
+def _update(table: Table) -> Update:
+    return update(table).where(table.c.id == bindparam("aggregate_id"))

@@ -1,0 +1,392 @@
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from eventstore.client import connect
+from eventstore.errors import ServerStartFailed, ServerTooOld
+from eventstore.server import EmbeddedServer, ServerBinary, running_server
+from tests.conftest import StartServer, settings_for
+
+BOUND = 20.0
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process lives; one that has ended and is not yet reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def until_ended(pid: int) -> None:
+    deadline = time.monotonic() + BOUND
+    while is_running(pid):
+        assert time.monotonic() < deadline, f"process {pid} still runs"
+        time.sleep(0.005)
+
+
+def owner(directory: Path, *, death_signal: bool = True) -> subprocess.Popen[str]:
+    """Another Python process that runs a server there, and says its pid and port."""
+    program = f"""
+        import asyncio, json, sys
+        from pathlib import Path
+        from eventstore import server
+
+        async def main():
+            if not {death_signal}:
+                server._LAUNCH = server._LAUNCH.replace("prctl", "getpid")
+            async with server.EmbeddedServer(Path({str(directory)!r})) as running:
+                print(json.dumps([running.pid, running.port]), flush=True)
+                sys.stdin.read()
+
+        asyncio.run(main())
+    """
+    return subprocess.Popen(  # noqa: S603
+        [sys.executable, "-c", textwrap.dedent(program)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def idler() -> subprocess.Popen[str]:
+    return subprocess.Popen(["/bin/sh", "-c", "read line"], stdin=subprocess.PIPE, text=True)
+
+
+def said(process: subprocess.Popen[str]) -> tuple[int, int]:
+    assert process.stdout is not None
+    pid, port = json.loads(process.stdout.readline())
+    return pid, port
+
+
+def finish(process: subprocess.Popen[str]) -> None:
+    process.communicate(timeout=BOUND)
+
+
+async def test_runs_with_jetstream_on_a_free_port_of_this_machine_only(tmp_path: Path) -> None:
+    server = EmbeddedServer(tmp_path / "a" / "b")
+    assert (server.pid, server.port) == (None, 0)
+    async with server:
+        assert server.port > 0
+        assert server.url == f"nats://127.0.0.1:{server.port}"
+        assert server.pid is not None
+        assert is_running(server.pid)
+        assert f"Listening for client connections on 127.0.0.1:{server.port}" in (
+            server.log_file.read_text()
+        )
+        async with connect(settings_for(server.url)) as client:
+            assert (await client.api("INFO"))["streams"] == 0
+        pid = server.pid
+    assert server.pid is None
+    assert not is_running(pid)
+    assert (tmp_path / "a" / "b" / "jetstream").is_dir()
+
+
+async def test_listens_on_the_port_asked_for(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    async with EmbeddedServer(tmp_path, port=port) as server:
+        assert server.port == port
+
+
+async def test_its_files_are_for_this_user_only(server: EmbeddedServer) -> None:
+    mode = (server.data_directory / "nats-server.conf").stat().st_mode
+    assert stat.S_IMODE(mode) == 0o600
+
+
+async def test_takes_limits_and_lines_of_configuration(start_server: StartServer) -> None:
+    server = await start_server(
+        max_payload=4096, extra_config="max_subscriptions: 5", jetstream_config="max_file: 1MB"
+    )
+    async with connect(settings_for(server.url)) as client:
+        assert client.max_payload == 4096
+    config = (server.data_directory / "nats-server.conf").read_text()
+    assert "max_subscriptions: 5" in config
+    assert "max_file: 1MB" in config
+
+
+async def test_a_directory_of_any_name(tmp_path: Path) -> None:
+    async with EmbeddedServer(tmp_path / 'a "quoted" \\ näme {') as server:
+        assert server.port > 0
+
+
+async def test_starting_twice_and_stopping_twice_does_nothing(server: EmbeddedServer) -> None:
+    pid = server.pid
+    await server.start()
+    assert server.pid == pid
+    await server.stop()
+    await server.stop()
+    server.kill()
+
+
+async def test_restarts_on_the_same_port_with_what_it_kept(server: EmbeddedServer) -> None:
+    port, pid = server.port, server.pid
+    async with connect(settings_for(server.url)) as client:
+        await client.api("STREAM.CREATE.KEPT", {"name": "KEPT", "subjects": ["kept"]})
+    await server.restart()
+    assert server.port == port
+    assert server.pid != pid
+    async with connect(settings_for(server.url)) as client:
+        assert (await client.api("STREAM.INFO.KEPT"))["config"]["subjects"] == ["kept"]
+
+
+async def test_starts_after_a_crash_on_the_same_port(server: EmbeddedServer) -> None:
+    port, pid = server.port, server.pid
+    assert pid is not None
+    server.kill()
+    assert server.pid is None
+    assert not is_running(pid)
+    await server.start()
+    assert server.port == port
+
+
+async def test_starts_after_it_was_killed_from_outside(server: EmbeddedServer) -> None:
+    assert server.pid is not None
+    os.kill(server.pid, signal.SIGKILL)
+    await server.restart()
+    async with connect(settings_for(server.url)) as client:
+        assert client.is_connected
+
+
+async def test_one_that_does_not_stop_is_killed(
+    server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("eventstore.server._STOP_SECONDS", 0.05)
+    pid = server.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    await server.stop()
+    assert not is_running(pid)
+    assert f"nats-server {pid} did not stop; killing it" in caplog.text
+
+
+async def test_a_cancelled_stop_leaves_nothing_behind(server: EmbeddedServer) -> None:
+    pid = server.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await server.stop()
+    assert not is_running(pid)
+    await server.start()
+
+
+async def test_belongs_to_no_event_loop(tmp_path: Path) -> None:
+    def run() -> None:
+        server = EmbeddedServer(tmp_path)
+        asyncio.run(server.start())
+        asyncio.run(server.restart())
+        asyncio.run(server.stop())
+
+    await asyncio.to_thread(run)
+
+
+async def test_what_it_logged_is_in_the_error_when_it_cannot_start(tmp_path: Path) -> None:
+    server = EmbeddedServer(tmp_path, extra_config="nonsense {")
+    with pytest.raises(ServerStartFailed) as caught:
+        await server.start()
+    assert str(caught.value).startswith(f"nats-server in {tmp_path} ended with status 1:\n")
+    assert "Parse error on line" in str(caught.value)
+    assert server.pid is None
+
+
+async def test_only_what_this_start_logged_is_in_the_error(tmp_path: Path) -> None:
+    async with EmbeddedServer(tmp_path):
+        pass
+    with pytest.raises(ServerStartFailed) as caught:
+        await EmbeddedServer(tmp_path, extra_config="nonsense {").start()
+    assert "Server is ready" not in str(caught.value)
+
+
+async def test_a_port_in_use_is_reported(server: EmbeddedServer, tmp_path: Path) -> None:
+    with pytest.raises(ServerStartFailed, match="address already in use"):
+        await EmbeddedServer(tmp_path / "other", port=server.port).start()
+
+
+async def test_a_start_that_takes_too_long_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    idle = tmp_path / "idle"
+    idle.write_text("#!/bin/sh\necho waiting\nexec sleep 60\n")
+    idle.chmod(0o755)
+    monkeypatch.setattr("eventstore.server.find_server", lambda _: ServerBinary(idle, "2.15.1"))
+    monkeypatch.setattr("eventstore.server._START_SECONDS", 0.3)
+    server = EmbeddedServer(tmp_path)
+    with pytest.raises(ServerStartFailed, match=r"was not ready after 0\.3 s:\nwaiting"):
+        await server.start()
+    assert server.pid is None
+
+
+async def test_a_cancelled_start_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched = asyncio.Event()
+
+    def never_ready(_: Path) -> list[str]:
+        launched.set()
+        return []
+
+    monkeypatch.setattr("eventstore.server._client_urls", never_ready)
+    server = EmbeddedServer(tmp_path)
+    starting = asyncio.create_task(server.start())
+    await launched.wait()
+    pid = server.pid
+    assert pid is not None
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert not is_running(pid)
+
+
+async def test_too_old_a_server_is_not_started(tmp_path: Path) -> None:
+    binary = tmp_path / "nats-server"
+    binary.write_text("#!/bin/sh\necho nats-server: v2.10.0\n")
+    binary.chmod(0o755)
+    server = EmbeddedServer(tmp_path / "data", binary=binary)
+    with pytest.raises(ServerTooOld, match=r"2\.10\.0"):
+        await server.start()
+    assert not server.data_directory.exists()
+
+
+async def test_two_on_one_directory_are_refused(server: EmbeddedServer) -> None:
+    with pytest.raises(ServerStartFailed, match=f"is in use by process {os.getpid()};"):
+        await EmbeddedServer(server.data_directory).start()
+    async with connect(settings_for(server.url)) as client:
+        assert client.is_connected
+
+
+async def test_two_processes_on_one_directory_are_refused(tmp_path: Path) -> None:
+    process = owner(tmp_path)
+    pid, _ = said(process)
+    with pytest.raises(ServerStartFailed, match=f"is in use by process {process.pid};"):
+        await EmbeddedServer(tmp_path).start()
+    assert is_running(pid)
+    finish(process)
+    assert not is_running(pid)
+
+
+async def test_a_stale_directory_hinders_nobody_and_harms_nobody(tmp_path: Path) -> None:
+    bystander = idler()
+    for name in ("owner.lock", "server.lock"):
+        (tmp_path / name).write_text(str(bystander.pid))
+    ports = tmp_path / f"nats-server_{bystander.pid}.ports"
+    ports.write_text('{"nats": ["nats://127.0.0.1:1"]}')
+    async with EmbeddedServer(tmp_path) as server:
+        assert server.port > 1
+        assert not ports.exists()
+    assert bystander.poll() is None
+    finish(bystander)
+
+
+async def test_a_lock_held_by_another_program_is_not_taken_for_an_orphan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventstore.server._STOP_SECONDS", 0.02)
+    bystander = idler()
+    with (tmp_path / "server.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write(str(bystander.pid))
+        lock.flush()
+        with pytest.raises(ServerStartFailed, match=f"is in use by process {bystander.pid}"):
+            await EmbeddedServer(tmp_path).start()
+    assert bystander.poll() is None
+    finish(bystander)
+
+
+async def test_a_running_server_can_be_found(tmp_path: Path) -> None:
+    assert running_server(tmp_path) is None
+    process = owner(tmp_path)
+    pid, port = said(process)
+    assert running_server(tmp_path) == f"nats://127.0.0.1:{port}"
+    finish(process)
+    assert running_server(tmp_path) is None
+    (tmp_path / f"nats-server_{pid}.ports").write_text('{"nats": ["nats://127.0.0.1:1"]}')
+    (tmp_path / f"nats-server_{os.getpid()}.ports").write_text('{"nats": ["nats://127.0.0.1:1"]}')
+    assert running_server(tmp_path) is None
+
+
+async def test_a_server_that_has_not_said_its_ports_is_not_yet_found(
+    server: EmbeddedServer,
+) -> None:
+    (ports,) = server.data_directory.glob("*.ports")
+    ports.write_text('{"nats": ["na')
+    assert running_server(server.data_directory) is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
+async def test_the_server_ends_with_a_process_that_is_killed(tmp_path: Path) -> None:
+    process = owner(tmp_path)
+    pid, _ = said(process)
+    process.kill()
+    finish(process)
+    await asyncio.to_thread(until_ended, pid)
+
+
+async def test_ctrl_c_is_not_for_the_server(server: EmbeddedServer) -> None:
+    assert server.pid is not None
+    assert os.getpgid(server.pid) != os.getpgid(os.getpid())
+    assert os.getsid(server.pid) == server.pid
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+async def test_an_orphan_is_stopped_by_the_next_start(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    stubborn: bool,
+) -> None:
+    process = owner(tmp_path, death_signal=False)
+    pid, _ = said(process)
+    process.kill()
+    finish(process)
+    assert is_running(pid)
+    if stubborn:
+        os.kill(pid, signal.SIGSTOP)
+        monkeypatch.setattr("eventstore.server._STOP_SECONDS", 0.5)
+    async with EmbeddedServer(tmp_path) as server:
+        assert server.pid != pid
+        assert not is_running(pid)
+        assert f"stopping nats-server {pid}, whose owner has died" in caplog.text
+
+
+async def test_an_orphan_that_cannot_be_stopped_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = owner(tmp_path, death_signal=False)
+    pid, _ = said(process)
+    process.kill()
+    finish(process)
+    monkeypatch.setattr("eventstore.server._STOP_SECONDS", 0.02)
+    with monkeypatch.context() as powerless:
+        powerless.setattr(os, "kill", lambda *_: None)
+        with pytest.raises(ServerStartFailed, match=f"is in use by process {pid}"):
+            await EmbeddedServer(tmp_path).start()
+    os.kill(pid, signal.SIGKILL)
+    await asyncio.to_thread(until_ended, pid)
+    async with EmbeddedServer(tmp_path):
+        pass
+
+
+async def test_the_server_ends_with_the_thread_that_started_it(tmp_path: Path) -> None:
+    server = EmbeddedServer(tmp_path)
+    thread = threading.Thread(target=lambda: asyncio.run(server.start()))
+    thread.start()
+    await asyncio.to_thread(thread.join)
+    assert server.pid is not None
+    await asyncio.to_thread(until_ended, server.pid)
+    await server.stop()

@@ -1,0 +1,178 @@
+"""A TCP proxy between a client and a server, that breaks the connection when a test says so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Literal, NamedTuple, Self
+
+Direction = Literal["to_server", "to_client"]
+
+_CHUNK = 64 * 1024
+_RECENT = 256  # a pattern may be that long and still lie across two chunks
+
+
+class _Trigger(NamedTuple):
+    pattern: bytes
+    direction: Direction
+    forward: bool
+    fired: asyncio.Event
+
+
+class _Side(NamedTuple):
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+
+class TcpProxy:
+    """Forwards to 127.0.0.1:`upstream_port` from a free port of its own.
+
+        async with TcpProxy(server.port) as proxy, connect(settings_for(proxy.url)) as client:
+            fired = proxy.cut_after(b'"seq":', "to_client", forward=False)
+            ...                 # the server stores, its acknowledgement is never seen
+
+    `passed` counts the bytes forwarded in each direction.
+    """
+
+    def __init__(self, upstream_port: int) -> None:
+        self.passed: dict[Direction, int] = {"to_server": 0, "to_client": 0}
+        self._upstream_port = upstream_port
+        self._refusing = False
+        self._holding = False
+        self._held = bytearray()
+        self._held_for: dict[asyncio.StreamWriter, bytearray] = {}
+        self._held_more = asyncio.Event()
+        self._trigger: _Trigger | None = None
+        self._sides: set[_Side] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port: int = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        self._refusing = True
+        self.cut()
+        await asyncio.gather(*self._tasks)
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+    @property
+    def connections(self) -> int:
+        return len(self._sides) // 2
+
+    def cut(self) -> None:
+        """Break all connections now; what is held, or not yet forwarded, is lost."""
+        self._drop_held()
+        for side in self._sides:
+            side.writer.transport.abort()
+
+    def cut_after(
+        self, pattern: bytes, direction: Direction, *, forward: bool = True
+    ) -> asyncio.Event:
+        """Break all connections when `pattern` passes, once; the event is set when it has.
+
+        With `forward` the chunk it is in is still delivered; without, neither the pattern nor
+        what follows it is.
+        """
+        self._trigger = _Trigger(pattern, direction, forward, asyncio.Event())
+        return self._trigger.fired
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Break new connections as soon as they are made, inside the block."""
+        self._refusing = True
+        try:
+            yield
+        finally:
+            self._refusing = False
+
+    def hold(self) -> None:
+        """Keep back what the server sends, until `release` or `cut`."""
+        self._holding = True
+
+    def release(self) -> None:
+        """Deliver what was kept back, and everything after it."""
+        self._holding = False
+        for writer, held in self._held_for.items():
+            writer.write(held)
+            self.passed["to_client"] += len(held)
+        self._drop_held()
+
+    async def until_held(self, pattern: bytes) -> None:
+        """Return when what is kept back contains `pattern`."""
+        while pattern not in self._held:
+            self._held_more.clear()
+            await self._held_more.wait()
+
+    def _drop_held(self) -> None:
+        self._held.clear()
+        self._held_for.clear()
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._refusing:
+            writer.transport.abort()
+            return
+        task = asyncio.create_task(self._serve(_Side(reader, writer)))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, client: _Side) -> None:
+        try:
+            server = _Side(*await asyncio.open_connection("127.0.0.1", self._upstream_port))
+        except OSError:
+            client.writer.transport.abort()
+            return
+        self._sides |= {client, server}
+        await asyncio.gather(
+            self._pump(client, server, "to_server"), self._pump(server, client, "to_client")
+        )
+        self._sides -= {client, server}
+        client.writer.close()
+        server.writer.close()
+
+    async def _pump(self, source: _Side, target: _Side, direction: Direction) -> None:
+        recent = b""
+        with suppress(ConnectionError):
+            while data := await source.reader.read(_CHUNK):
+                end = self._end(recent, data, direction)
+                self._forward(target.writer, data[:end], direction)
+                if end is not None:
+                    self._fire(target)
+                recent = (recent + data)[-_RECENT:]
+                await target.writer.drain()
+        target.writer.write_eof()
+
+    def _end(self, recent: bytes, data: bytes, direction: Direction) -> int | None:
+        """How much of the data still passes; None where it does not end the connection."""
+        trigger = self._trigger
+        if trigger is None or trigger.direction != direction:
+            return None
+        at = (recent + data).find(trigger.pattern)
+        if at < 0:
+            return None
+        return len(data) if trigger.forward else max(at - len(recent), 0)
+
+    def _fire(self, target: _Side) -> None:
+        assert self._trigger is not None
+        self._trigger.fired.set()
+        self._trigger = None
+        target.writer.write_eof()
+        self._sides.discard(target)  # ended, not aborted, so that what was forwarded arrives
+        self.cut()
+
+    def _forward(self, writer: asyncio.StreamWriter, data: bytes, direction: Direction) -> None:
+        if writer.is_closing():
+            return
+        if direction == "to_client" and self._holding:
+            self._held += data
+            self._held_for.setdefault(writer, bytearray()).extend(data)
+            self._held_more.set()
+            return
+        self.passed[direction] += len(data)
+        writer.write(data)

@@ -1,0 +1,303 @@
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+
+from eventstore.errors import ConfigurationError
+from projections import database as module
+from projections.database import Database, DatabaseUnavailable, is_transient
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BUSY_SECONDS", 0.02)
+
+
+@pytest.fixture
+async def empty(tmp_path: Path) -> Database:
+    """A database with one table, closed again."""
+    path = tmp_path / "some.sqlite"
+    async with Database(path) as database:
+        await database.transact(lambda c: c.execute(text("CREATE TABLE n (n INTEGER PRIMARY KEY)")))
+    return Database(path)
+
+
+def add(number: int, connection: Connection) -> None:
+    connection.execute(text("INSERT INTO n VALUES (:n)"), {"n": number})
+
+
+async def numbers(database: Database) -> list[int]:
+    async with database.engine.connect() as connection:
+        return list((await connection.execute(text("SELECT n FROM n ORDER BY n"))).scalars())
+
+
+@contextmanager
+def locked(database: Database) -> Iterator[sqlite3.Connection]:
+    """Another process's write transaction on the same file."""
+    connection = sqlite3.connect(str(database.url.database), isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    yield connection
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "{0}/a/b/x.sqlite",
+        "sqlite:///{0}/a/b/x.sqlite",
+        "sqlite+aiosqlite:///{0}/a/b/x.sqlite",
+        "sqlite+pysqlite:///{0}/a/b/x.sqlite",
+        "./a/b/x.sqlite",
+        "a/b/x.sqlite",
+        "sqlite:///a/b/x.sqlite",
+        "~/a/b/x.sqlite",
+        "sqlite:///~/a/b/x.sqlite",
+    ],
+)
+async def test_it_opens_by_path_and_by_url(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, location: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    async with Database(location.format(tmp_path)) as database:
+        await database.transact(lambda c: c.execute(text("CREATE TABLE n (n INTEGER)")))
+
+    assert (tmp_path / "a/b/x.sqlite").is_file()
+
+
+async def test_a_path_object_may_have_any_name(tmp_path: Path) -> None:
+    async with Database(tmp_path / "sqlite:odd 100%?#.db"):
+        pass
+
+    assert (tmp_path / "sqlite:odd 100%?#.db").is_file()
+
+
+@pytest.mark.parametrize(
+    ("location", "complaint"),
+    [
+        ("", "'' is not a file"),
+        (":memory:", "is not a file"),
+        ("sqlite://", "is not a file"),
+        ("sqlite:///:memory:", "is not a file"),
+        ("sqlite:///file:x?mode=ro&uri=true", "only sqlite:///path is understood"),
+        ("sqlite://host/x", "only sqlite:///path is understood"),
+        ("sqlite:///file:x", "is not a file"),
+        ("oracle://joe:secret@db/read", "oracle is not supported"),
+        ("mysql+aiomysql://joe:secret@db/read", "mysql.aiomysql is not supported"),
+        ("sqlite+pysqlcipher:///x", "sqlite.pysqlcipher is not supported"),
+        ("sqlite:x", "neither a path nor a URL"),
+        ("db://joe:secret@host:port/x", "neither a path nor a URL"),
+    ],
+)
+def test_a_location_that_is_not_understood_is_refused(location: str, complaint: str) -> None:
+    with pytest.raises(ConfigurationError, match=complaint) as refused:
+        Database(location)
+
+    assert "secret" not in str(refused.value)
+
+
+async def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("Dear reader, this is no database. " * 100)
+
+    with pytest.raises(ConfigurationError, match=r"letter\.txt as read model: file is not a data"):
+        async with Database(tmp_path / "letter.txt"):
+            pass
+    with pytest.raises(ConfigurationError, match="unable to open database file"):
+        async with Database(tmp_path):
+            pass
+    with pytest.raises(ConfigurationError, match="as read model"):
+        async with Database(tmp_path / "letter.txt" / "below"):
+            pass
+
+
+async def test_what_is_no_database_stays_as_it_is(tmp_path: Path) -> None:
+    letter = tmp_path / "letter.txt"
+    letter.write_text("Dear reader, this is no database. " * 100)
+    before = letter.read_bytes()
+
+    with pytest.raises(ConfigurationError):
+        async with Database(letter):
+            pass
+
+    assert letter.read_bytes() == before
+
+
+async def test_readers_do_not_wait_for_the_writer(empty: Database) -> None:
+    async with empty as database:
+        await database.transact(lambda c: add(1, c))
+        with locked(database):
+            assert await numbers(database) == [1]
+
+
+async def test_a_reader_sees_one_state(empty: Database) -> None:
+    async with empty as database, database.engine.connect() as connection:
+        count = text("SELECT count(*) FROM n")
+        before = (await connection.execute(count)).scalar_one()
+        await database.transact(lambda c: add(1, c))
+        same = (await connection.execute(count)).scalar_one()
+        await connection.rollback()
+        after = (await connection.execute(count)).scalar_one()
+
+    assert (before, same, after) == (0, 0, 1)
+
+
+async def test_a_reader_cannot_write(empty: Database) -> None:
+    async with empty as database, database.engine.connect() as connection:
+        with pytest.raises(OperationalError, match="readonly"):
+            await connection.execute(text("INSERT INTO n VALUES (1)"))
+
+
+async def test_a_failed_transaction_leaves_nothing(empty: Database) -> None:
+    def half(connection: Connection) -> None:
+        add(1, connection)
+        connection.execute(text("CREATE TABLE more (n INTEGER)"))
+        raise LookupError
+
+    async with empty as database:
+        with pytest.raises(LookupError):
+            await database.transact(half)
+        with pytest.raises(IntegrityError):
+            await database.transact(lambda c: (add(2, c), add(2, c)))
+
+        assert await numbers(database) == []
+        async with database.engine.connect() as connection:
+            with pytest.raises(OperationalError, match="no such table"):
+                await connection.execute(text("SELECT * FROM more"))
+
+
+async def test_foreign_keys_are_held(empty: Database) -> None:
+    def orphan(connection: Connection) -> None:
+        connection.execute(text("CREATE TABLE child (n INTEGER REFERENCES n)"))
+        connection.execute(text("INSERT INTO child VALUES (7)"))
+
+    async with empty as database:
+        with pytest.raises(IntegrityError, match="FOREIGN KEY"):
+            await database.transact(orphan)
+
+
+async def test_a_cancelled_transaction_comes_to_its_end(empty: Database) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(connection: Connection) -> None:
+        add(1, connection)
+        begun.set()
+        assert go_on.wait(10)
+        add(2, connection)
+
+    async with empty as database:
+        task = asyncio.create_task(database.transact(slow))
+        await asyncio.to_thread(begun.wait, 10)
+        task.cancel()
+        threading.Timer(0.05, go_on.set).start()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+        assert await numbers(database) == [1, 2]
+
+
+async def test_a_transaction_cancelled_before_it_began_does_nothing(empty: Database) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(connection: Connection) -> None:
+        begun.set()
+        assert go_on.wait(10)
+        add(1, connection)
+
+    async with empty as database:
+        first = asyncio.create_task(database.transact(slow))
+        await asyncio.to_thread(begun.wait, 10)
+        second = asyncio.create_task(database.transact(lambda c: add(2, c)))
+        await asyncio.sleep(0)
+        second.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        go_on.set()
+        await first
+
+        assert await numbers(database) == [1]
+
+
+async def test_a_locked_database_is_asked_again(
+    empty: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[float] = []
+    real_sleep = asyncio.sleep
+
+    async with empty as database:
+        with locked(database) as other:
+
+            async def released_meanwhile(delay: float) -> None:
+                tries.append(delay)
+                if len(tries) == 3:
+                    other.rollback()
+                await real_sleep(0)
+
+            monkeypatch.setattr("projections.database.asyncio.sleep", released_meanwhile)
+            await database.transact(lambda c: add(1, c), patience=60)
+
+        assert await numbers(database) == [1]
+    assert len(tries) == 3
+    assert tries[2] > tries[0]
+
+
+async def test_patience_ends(empty: Database) -> None:
+    async with empty as database:
+        with locked(database), pytest.raises(DatabaseUnavailable, match="locked; tried for 0.1 s"):
+            await database.transact(lambda c: add(1, c), patience=0.1)
+
+        assert await numbers(database) == []
+
+
+async def test_a_database_that_others_open_too_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "OPEN_PATIENCE", 0.05)
+    database = Database(tmp_path / "new.sqlite")
+    with locked(database), pytest.raises(DatabaseUnavailable, match="locked"):
+        async with database:
+            pass
+
+
+async def test_opening_may_be_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "OPEN_PATIENCE", 60)
+    database = Database(tmp_path / "new.sqlite")
+    with locked(database):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2), database:
+                pass
+
+
+@pytest.mark.parametrize(
+    ("code", "transient"),
+    [
+        (sqlite3.SQLITE_BUSY, True),
+        (sqlite3.SQLITE_BUSY_SNAPSHOT, True),
+        (sqlite3.SQLITE_FULL, True),
+        (sqlite3.SQLITE_IOERR_FSYNC, True),
+        (sqlite3.SQLITE_CONSTRAINT_UNIQUE, False),
+        (sqlite3.SQLITE_CORRUPT, False),
+        (sqlite3.SQLITE_ERROR, False),
+    ],
+)
+def test_what_may_pass(code: int, transient: bool) -> None:
+    error = sqlite3.OperationalError()
+    error.sqlite_errorcode = code
+
+    assert is_transient(error) is transient
+    assert is_transient(DBAPIError("SELECT", {}, error)) is transient
+
+
+def test_a_lost_connection_may_come_back() -> None:
+    lost = DBAPIError("SELECT", {}, sqlite3.OperationalError(), connection_invalidated=True)
+
+    assert is_transient(lost)
+    assert not is_transient(ValueError())

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import Column, Integer, MetaData, Table, delete, insert, select, update
+
+from eventstore.codec import Codec
+from eventstore.envelope import RecordedEvent
+from eventstore.errors import ProjectionError
+from eventstore.messages import Command, Event
+from projections.projection import Bound, Changes, Projection, Statement
+from tests.unit.projections.memory import MemoryLog
+
+
+class Made(Event, subject="thing.made"):
+    size: int
+
+
+class Grown(Event, subject="thing.grown"):
+    by: int
+
+
+class Gone(Event, subject="thing.gone"):
+    pass
+
+
+class Make(Command, subject="thing.make"):
+    size: int
+
+
+class Abstract(Event):
+    pass
+
+
+metadata = MetaData()
+thing = Table("thing", metadata, Column("id", Integer), Column("size", Integer))
+other = Table("other", metadata, Column("id", Integer))
+
+
+def recorded(event: Event) -> RecordedEvent:
+    log = MemoryLog(Codec("test", commands=[], events=[Made, Grown, Gone]))
+    log.add("t1", event)
+    return log.events[0]
+
+
+@pytest.fixture
+def things() -> Projection:
+    return Projection("things", tables=[thing])
+
+
+def test_a_handler_is_found_by_its_annotation(things: Projection) -> None:
+    @things.handles
+    def made(event: Made) -> Statement:
+        return insert(thing).values(size=event.size)
+
+    (statement,) = things.statements(recorded(Made(size=3)))
+
+    assert isinstance(statement, type(insert(thing)))
+    assert statement.compile().params == {"size": 3}
+    assert things.wants(Made)
+    assert not things.wants(Grown)
+    assert things.event_types == [Made]
+    assert made(Made(size=1)) is not None
+
+
+def test_a_handler_may_ask_for_the_record(things: Projection) -> None:
+    @things.handles
+    def made(event: Made, recorded: RecordedEvent) -> Statement:
+        return insert(thing).values(id=recorded.position, size=recorded.version)
+
+    (statement,) = things.statements(recorded(Made(size=3)))
+
+    assert isinstance(statement, type(insert(thing)))
+    assert statement.compile().params == {"id": 1, "size": 1}
+
+
+def test_a_handler_may_be_for_several_events(things: Projection) -> None:
+    @things.handles
+    def changed(event: Made | Grown) -> Statement:
+        return update(thing)
+
+    assert things.event_types == [Made, Grown]
+    assert len(things.statements(recorded(Grown(by=1)))) == 1
+
+
+def test_an_event_that_is_not_wanted_changes_nothing(things: Projection) -> None:
+    assert things.statements(recorded(Gone())) == ()
+
+
+_constant = insert(thing)
+
+
+@pytest.mark.parametrize(
+    ("returned", "count"),
+    [
+        (None, 0),
+        ([], 0),
+        (delete(thing), 1),
+        (Bound(_constant, {"id": 1}), 1),
+        ([delete(thing), Bound(_constant, {"id": 1})], 2),
+        (iter([delete(thing)]), 1),
+    ],
+)
+def test_what_a_handler_may_return(things: Projection, returned: Changes, count: int) -> None:
+    @things.handles
+    def gone(event: Gone) -> Changes:
+        return returned
+
+    assert len(things.statements(recorded(Gone()))) == count
+
+
+@pytest.mark.parametrize(
+    ("returned", "complaint"),
+    [
+        ([select(thing)], "returned Select, not insert"),
+        (["DELETE FROM thing"], "returned str, not insert"),
+        (delete(other), "writes other, which is not among its tables"),
+        (Bound(delete(other), {}), "writes other, which is not among its tables"),
+    ],
+)
+def test_what_a_handler_may_not_return(things: Projection, returned: Any, complaint: str) -> None:
+    @things.handles
+    def gone(event: Gone) -> Changes:
+        return returned  # type: ignore[no-any-return]
+
+    with pytest.raises(ProjectionError, match=complaint):
+        things.statements(recorded(Gone()))
+
+
+def unannotated(event) -> None: ...  # type: ignore[no-untyped-def]
+
+
+def of_a_command(event: Make) -> None: ...
+
+
+def of_no_subject(event: Abstract) -> None: ...
+
+
+def of_something_else(event: Made | int) -> None: ...
+
+
+def of_an_unknown(event: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+
+
+def of_nothing() -> None: ...
+
+
+def of_three(event: Made, recorded: RecordedEvent, more: int) -> None: ...
+
+
+def of_another_second(event: Made, recorded: int) -> None: ...
+
+
+async def asynchronous(event: Made) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("function", "complaint"),
+    [
+        (unannotated, "unannotated: its first parameter must be annotated"),
+        (of_a_command, "must be annotated with the event"),
+        (of_no_subject, "must be annotated with the event"),
+        (of_something_else, "must be annotated with the event"),
+        (of_an_unknown, "annotation not understood, name 'Nowhere'"),
+        (of_nothing, "takes an event and"),
+        (of_three, "takes an event and"),
+        (of_another_second, "the second parameter is the RecordedEvent"),
+        (asynchronous, "is async"),
+    ],
+)
+def test_a_wrong_handler_is_refused_when_it_is_defined(
+    things: Projection, function: Callable[..., Any], complaint: str
+) -> None:
+    with pytest.raises(ProjectionError, match=complaint) as refused:
+        things.handles(function)
+
+    assert "projection things" in str(refused.value)
+
+
+def test_an_event_has_one_handler(things: Projection) -> None:
+    @things.handles
+    def made(event: Made) -> None: ...
+
+    with pytest.raises(ProjectionError, match="Made already has a handler; again is a second"):
+
+        @things.handles
+        def again(event: Grown | Made) -> None: ...
+
+
+def test_a_projection_that_cannot_work_is_refused() -> None:
+    with pytest.raises(ProjectionError, match="projection 'No Name' is not allowed"):
+        Projection("No Name", tables=[thing])
+    with pytest.raises(ProjectionError, match="version must be 1 or more"):
+        Projection("things", version=0, tables=[thing])
+    with pytest.raises(ProjectionError, match="name the tables"):
+        Projection("things", tables=[])

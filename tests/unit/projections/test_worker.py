@@ -1,0 +1,524 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import threading
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from eventstore.errors import (
+    CorruptLog,
+    ProjectionError,
+    ProjectionFailed,
+    ProjectionFenced,
+)
+from projections import checkpoint
+from projections import database as database_module
+from projections.apply import PoisonEvent
+from projections.database import Database, DatabaseUnavailable
+from projections.models import projection as checkpoints
+from projections.projection import Projection
+from projections.worker import ProjectionWorker, WaitTimeout
+from tests.unit.projections.counters import (
+    Counted,
+    Noted,
+    codec,
+    counting,
+    make_tables,
+    noting,
+    rows_of,
+)
+from tests.unit.projections.memory import MemoryLog, time_of
+
+BOUND = 10.0
+
+
+class Poison(Exception):
+    pass
+
+
+def poisoned(event: Counted) -> None:
+    if event.by == 13:
+        raise Poison("no thirteens here")
+
+
+@pytest.fixture
+def log() -> MemoryLog:
+    return MemoryLog(codec)
+
+
+@pytest.fixture
+async def tables(database: Database) -> Database:
+    for name in ("first", "second", "third"):
+        counting(name)
+    await make_tables(database)
+    return database
+
+
+@contextlib.asynccontextmanager
+async def running(worker: ProjectionWorker) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(worker.run())
+    yield task
+    worker.stop()
+    await task
+
+
+def worker_of(
+    log: MemoryLog, database: Database, *projections: Projection, **options: Any
+) -> ProjectionWorker:
+    return ProjectionWorker(log, database, projections, **options)  # type: ignore[arg-type]
+
+
+async def position_in(database: Database, projection: Projection) -> int | None:
+    return await database.transact(lambda c: checkpoint.position_of(c, projection))
+
+
+async def changes(database: Database) -> int:
+    """A number that grows with every commit of others."""
+    async with database.engine.connect() as connection:
+        return int((await connection.execute(text("PRAGMA data_version"))).scalar_one())
+
+
+async def test_it_catches_up_and_then_lives(log: MemoryLog, tables: Database) -> None:
+    first = counting("first")
+    end = log.add("c", *(Counted(by=n) for n in range(5)))
+    worker = worker_of(log, tables, first, batch=2)
+
+    assert worker.progress["first"].state == "catching_up"
+    async with running(worker):
+        await worker.wait(end, BOUND)
+        await worker.wait(await log.add_live("c", Counted(by=7)), BOUND)
+        assert worker.progress["first"].state == "live"
+
+    assert await rows_of(tables, first) == [(1, 0), (2, 1), (3, 2), (4, 3), (5, 4), (6, 7)]
+    assert await position_in(tables, first) == 6
+    assert (worker.position, worker.pending, worker.progress["first"].applied) == (6, 0, 6)
+    assert worker.failures == []
+
+
+async def test_an_empty_log_is_caught_up(log: MemoryLog, tables: Database) -> None:
+    live = asyncio.Event()
+    worker = worker_of(log, tables, counting("first"), on_progress=lambda *_: live.set())
+
+    async with running(worker):
+        await asyncio.wait_for(live.wait(), BOUND)
+        assert worker.progress["first"].state == "live"
+        assert worker.pending == 0
+
+
+async def test_one_reader_serves_all_from_the_lowest_checkpoint(
+    log: MemoryLog, tables: Database
+) -> None:
+    first, second = counting("first"), counting("second")
+    log.add("c", Counted(by=1), Counted(by=2))
+    async with running(ahead := worker_of(log, tables, first)):
+        await ahead.wait(2, BOUND)
+    log.add("c", Counted(by=3))
+
+    async with running(both := worker_of(log, tables, first, second, skip_unknown=True)):
+        await both.wait(3, BOUND)
+
+    assert await rows_of(tables, first) == await rows_of(tables, second)
+    assert both.progress["first"].applied == 1
+    assert both.progress["second"].applied == 3
+    assert log.readers == [
+        {"after": 0, "live": True, "skip_unknown": False},
+        {"after": 0, "live": True, "skip_unknown": True},
+    ]
+
+
+async def test_a_restart_resumes_exactly(log: MemoryLog, tables: Database) -> None:
+    first = counting("first")
+    for end in (3, 4, 9):
+        while log.end < end:
+            log.add("c", Counted(by=log.end))
+        async with running(worker := worker_of(log, tables, first, batch=2)):
+            await worker.wait(end, BOUND)
+
+    assert [each["after"] for each in log.readers] == [0, 3, 4]
+    assert await rows_of(tables, first) == [(n + 1, n) for n in range(9)]
+
+
+async def test_the_checkpoint_passes_what_nobody_wants(log: MemoryLog, tables: Database) -> None:
+    first, second = counting("first"), noting("second")
+    end = log.add("c", *[Counted(by=1)] * 5)
+
+    async with running(worker := worker_of(log, tables, first, second, batch=2)):
+        await worker.wait(end, BOUND)
+
+    assert await position_in(tables, second) == 5
+    assert worker.progress["second"].applied == 0
+
+
+async def test_the_checkpoint_passes_what_the_reader_skipped(
+    log: MemoryLog, tables: Database
+) -> None:
+    first = counting("first")
+    log.add("c", Counted(by=1), Counted(by=2))
+    log.before_page = lambda page: page.events.clear()
+
+    async with running(worker := worker_of(log, tables, first)):
+        await worker.wait(2, BOUND)
+
+    assert await position_in(tables, first) == 2
+    assert await rows_of(tables, first) == []
+
+
+async def test_nothing_is_written_for_nothing(log: MemoryLog, tables: Database) -> None:
+    log.add("c", Counted(by=1))
+    async with running(worker := worker_of(log, tables, counting("first"))):
+        await worker.wait(1, BOUND)
+
+    async with tables.engine.connect() as connection:
+        version = text("PRAGMA data_version")
+        before = (await connection.execute(version)).scalar_one()
+        await connection.rollback()
+        live = asyncio.Event()
+        again = worker_of(log, tables, counting("first"), on_progress=lambda *_: live.set())
+        async with running(again):
+            await asyncio.wait_for(live.wait(), BOUND)
+        after = (await connection.execute(version)).scalar_one()
+
+    assert before == after
+
+
+async def test_progress_is_told_page_by_page(log: MemoryLog, tables: Database) -> None:
+    told: list[tuple[int, int]] = []
+    log.add("c", *[Counted(by=1)] * 5)
+    worker = worker_of(
+        log, tables, counting("first"), batch=2, on_progress=lambda *page: told.append(page)
+    )
+
+    async with running(worker):
+        await worker.wait(5, BOUND)
+
+    assert told == [(2, 3), (4, 1), (5, 0)]
+
+
+async def test_a_poison_event_stops_its_projection_only(log: MemoryLog, tables: Database) -> None:
+    first, second = counting("first", fails=poisoned), counting("second")
+    log.add("c", Counted(by=1), Counted(by=2), Counted(by=13), Counted(by=4))
+    worker = worker_of(log, tables, first, second)
+
+    with pytest.raises(PoisonEvent) as stopped:
+        async with running(worker):
+            await worker.wait(4, BOUND, projection="second")
+            await worker.wait(await log.add_live("c", Counted(by=5)), BOUND, projection="second")
+            assert worker.progress["second"].state == "live"
+
+    assert await rows_of(tables, first) == [(1, 1), (2, 2)]
+    assert await position_in(tables, first) == 2
+    assert await rows_of(tables, second) == [(1, 1), (2, 2), (3, 13), (4, 4), (5, 5)]
+    failed = worker.progress["first"]
+    assert (failed.state, failed.position, failed.applied) == ("failed", 2, 2)
+    assert failed.error is stopped.value
+    assert worker.failures == [stopped.value]
+    assert worker.position == 2
+
+
+async def test_a_failure_names_everything(log: MemoryLog, tables: Database) -> None:
+    log.add("c", Counted(by=1), Counted(by=13))
+    worker = worker_of(log, tables, counting("first", fails=poisoned))
+
+    with pytest.raises(ProjectionFailed) as stopped:
+        await worker.run()
+
+    error, event = stopped.value, log.events[1]
+    assert str(error) == (
+        f"projection first stopped before Counted {event.id} at position 2: "
+        "Poison: no thirteens here"
+    )
+    assert isinstance(error, PoisonEvent)
+    assert isinstance(error.__cause__, Poison)
+    assert (error.projection, error.event_type) == ("first", "Counted")
+    assert (error.event_id, error.position) == (event.id, 2)
+
+
+async def test_a_statement_that_fails_is_told_in_the_databases_words(
+    log: MemoryLog, tables: Database
+) -> None:
+    log.add("c", Counted(by=1))
+    await tables.transact(lambda c: c.execute(text("INSERT INTO first VALUES (1, 'c', 1)")))
+
+    with pytest.raises(PoisonEvent) as stopped:
+        await worker_of(log, tables, counting("first")).run()
+
+    assert str(stopped.value).endswith("IntegrityError: UNIQUE constraint failed: first.position")
+
+
+async def test_a_failed_projection_goes_on_once_it_can(log: MemoryLog, tables: Database) -> None:
+    log.add("c", Counted(by=1), Counted(by=13), Counted(by=3))
+    with pytest.raises(PoisonEvent):
+        await worker_of(log, tables, counting("first", fails=poisoned)).run()
+
+    repaired = counting("first")
+    async with running(worker := worker_of(log, tables, repaired)):
+        await worker.wait(3, BOUND)
+
+    assert await rows_of(tables, repaired) == [(1, 1), (2, 13), (3, 3)]
+
+
+async def test_a_first_event_may_be_poison(log: MemoryLog, tables: Database) -> None:
+    log.add("c", Counted(by=13))
+    first = counting("first", fails=poisoned)
+
+    with pytest.raises(PoisonEvent):
+        await worker_of(log, tables, first).run()
+
+    assert await position_in(tables, first) == 0
+
+
+async def test_it_ends_when_all_have_failed(log: MemoryLog, tables: Database) -> None:
+    log.add("c", Counted(by=1), Counted(by=13))
+    first, second = counting("first", fails=poisoned), counting("second", fails=poisoned)
+
+    with pytest.raises(ProjectionError, match="2 projections stopped: projection first") as ended:
+        await worker_of(log, tables, first, second).run()
+
+    group = ended.value.__cause__
+    assert isinstance(group, ExceptionGroup)
+    assert [type(each) for each in group.exceptions] == [PoisonEvent, PoisonEvent]
+    assert await rows_of(tables, first) == await rows_of(tables, second) == [(1, 1)]
+
+
+async def test_what_fails_at_the_commit_is_a_failure_too(log: MemoryLog, tables: Database) -> None:
+    log.add("c", Counted(by=1))
+    deferred = text(
+        "CREATE TRIGGER late AFTER UPDATE ON projection BEGIN SELECT RAISE(ABORT, 'too late'); END"
+    )
+    await tables.transact(lambda c: c.execute(deferred))
+
+    with pytest.raises(ProjectionFailed, match="projection first before position 1: .*too late"):
+        await worker_of(log, tables, counting("first")).run()
+
+    assert await rows_of(tables, counting("first")) == []
+
+
+async def test_of_two_workers_the_later_is_fenced(log: MemoryLog, tables: Database) -> None:
+    log.add("c", Counted(by=1))
+    first = counting("first")
+    one, two = worker_of(log, tables, first), worker_of(log, tables, first, counting("second"))
+
+    async with running(one):
+        await one.wait(1, BOUND)
+        async with running(two):
+            await two.wait(1, BOUND)
+            one.stop()
+        await two.wait(1, BOUND)
+
+    async with running(three := worker_of(log, tables, first)):
+        await three.wait(1, BOUND)
+        await tables.transact(lambda c: checkpoint.move(c, first, 1, 2, time_of(2)))
+        log.add("c", Counted(by=2))
+        await log.add_live("c", Counted(by=3))
+        with pytest.raises(ProjectionFenced, match="another worker moved"):
+            await three.wait(3, BOUND)
+        with pytest.raises(ProjectionFenced):
+            await three.run()
+
+    assert await rows_of(tables, first) == [(1, 1)]
+
+
+async def test_being_fenced_before_a_poison_event(log: MemoryLog, tables: Database) -> None:
+    log.add("c", Counted(by=1))
+    first = counting("first", fails=poisoned)
+    worker = worker_of(log, tables, first)
+
+    with pytest.raises(ProjectionFenced):
+        async with running(worker):
+            await worker.wait(1, BOUND)
+            await tables.transact(lambda c: checkpoint.move(c, first, 1, 2, time_of(2)))
+            log.add("c", Counted(by=2))
+            await log.add_live("c", Counted(by=13))
+            with pytest.raises(ProjectionFenced):
+                await worker.wait(3, BOUND)
+
+
+async def test_rows_of_another_version_stop_it_at_once(log: MemoryLog, tables: Database) -> None:
+    log.add("c", Counted(by=1))
+    async with running(worker := worker_of(log, tables, counting("first"))):
+        await worker.wait(1, BOUND)
+
+    with pytest.raises(ProjectionError, match="version 2, but its rows were made by version 1"):
+        await worker_of(log, tables, counting("second"), counting("first", version=2)).run()
+
+    assert await position_in(tables, counting("second")) is None
+
+
+async def test_a_log_that_cannot_be_read_stops_it(log: MemoryLog, tables: Database) -> None:
+    def broken(_page: object) -> None:
+        raise CorruptLog("a page is torn out")
+
+    log.add("c", Counted(by=1))
+    log.before_page = broken
+
+    with pytest.raises(CorruptLog, match="torn out"):
+        await worker_of(log, tables, counting("first")).run()
+
+
+async def test_a_mistake_in_the_callback_is_not_hidden(log: MemoryLog, tables: Database) -> None:
+    def mistaken(*_page: int) -> None:
+        raise LookupError("a mistake")
+
+    with pytest.raises(LookupError, match="a mistake"):
+        await worker_of(log, tables, counting("first"), on_progress=mistaken).run()
+
+
+async def test_stopped_before_it_began_it_ends(log: MemoryLog, tables: Database) -> None:
+    worker = worker_of(log, tables, counting("first"))
+    worker.stop()
+
+    await asyncio.wait_for(worker.run(), BOUND)
+
+
+async def test_cancelled_in_a_page_it_leaves_nothing_half_done(
+    log: MemoryLog, tables: Database
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(event: Counted) -> None:
+        if event.by == 2:
+            begun.set()
+            assert go_on.wait(BOUND)
+
+    first = counting("first", fails=slow)
+    log.add("c", *(Counted(by=n) for n in range(5)))
+    task = asyncio.create_task(worker_of(log, tables, first).run())
+    await asyncio.to_thread(begun.wait, BOUND)
+    task.cancel()
+    asyncio.get_running_loop().call_later(0.05, go_on.set)
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert await position_in(tables, first) == 5
+    assert len(await rows_of(tables, first)) == 5
+
+
+async def test_a_locked_database_delays_and_no_more(log: MemoryLog, tables: Database) -> None:
+    first = counting("first")
+    other = sqlite3.connect(str(tables.url.database), isolation_level=None)
+    worker = worker_of(log, tables, first)
+    with contextlib.closing(other):
+        async with running(worker):
+            await worker.wait(0, BOUND)
+            other.execute("BEGIN IMMEDIATE")
+            end = await log.add_live("c", Counted(by=1))
+            with pytest.raises(WaitTimeout):
+                await worker.wait(end, 0.1)
+            other.rollback()
+            await worker.wait(end, BOUND)
+
+    assert await rows_of(tables, first) == [(1, 1)]
+
+
+async def test_a_database_that_stays_locked_stops_it(
+    log: MemoryLog, tables: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "BUSY_SECONDS", 0.01)
+    log.add("c", Counted(by=1))
+    first, second = counting("first"), counting("second")
+    locks = asyncio.Event()
+    async with Database(str(tables.url.database)) as database:
+        other = sqlite3.connect(str(tables.url.database), isolation_level=None)
+        with contextlib.closing(other):
+            log.before_page = lambda _page: (other.execute("BEGIN IMMEDIATE"), locks.set())[1]
+            with pytest.raises(DatabaseUnavailable, match="database is locked"):
+                await worker_of(log, database, first, second, patience=0.1).run()
+
+    assert locks.is_set()
+    assert await position_in(tables, first) == 0
+
+
+async def test_a_database_that_fails_between_is_no_poison(
+    log: MemoryLog, tables: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One projection is poisoned, and then the database goes away while the other is written."""
+    broken = sqlite3.OperationalError("disk I/O error")
+    broken.sqlite_errorcode = sqlite3.SQLITE_IOERR
+    seen: list[int] = []
+
+    def away(event: Counted) -> None:
+        seen.append(event.by)
+        if len(seen) > 2:
+            raise broken
+
+    log.add("c", Counted(by=13))
+    first, second = counting("first", fails=away), counting("second", fails=poisoned)
+
+    with pytest.raises(DatabaseUnavailable, match="disk I/O error"):
+        worker = worker_of(log, tables, second, first, patience=0.0)
+        seen.extend([0, 0])
+        await worker.run()
+
+    assert worker.progress["first"].error is None
+
+
+async def test_waiting_ends_with_the_time(log: MemoryLog, tables: Database) -> None:
+    log.add("c", Counted(by=1))
+    async with running(worker := worker_of(log, tables, counting("first"))):
+        await worker.wait(1, BOUND)
+        with pytest.raises(WaitTimeout, match="is at position 1, not at 2, after 0.01 s") as late:
+            await worker.wait(2, 0.01)
+
+    error = late.value
+    assert isinstance(error, TimeoutError)
+    assert (error.position, error.reached, error.seconds, error.retryable) == (2, 1, 0.01, True)
+
+
+async def test_waiting_for_a_failed_projection_raises_its_failure(
+    log: MemoryLog, tables: Database
+) -> None:
+    log.add("c", Counted(by=1), Counted(by=13))
+    worker = worker_of(log, tables, counting("first", fails=poisoned), counting("second"))
+
+    with pytest.raises(PoisonEvent):
+        async with running(worker):
+            await worker.wait(2, BOUND, projection="second")
+            await worker.wait(1, BOUND)
+            with pytest.raises(PoisonEvent):
+                await worker.wait(2, BOUND)
+
+
+async def test_waiting_for_an_unknown_projection(log: MemoryLog, tables: Database) -> None:
+    worker = worker_of(log, tables, counting("first"))
+
+    with pytest.raises(ProjectionError, match="no projection 'secnd' in this worker; it has first"):
+        await worker.wait(1, projection="secnd")
+
+
+async def test_what_was_waited_for_can_be_read(log: MemoryLog, tables: Database) -> None:
+    first = counting("first")
+    async with running(worker := worker_of(log, tables, first)):
+        for n in range(20):
+            await worker.wait(await log.add_live("c", Counted(by=n)), BOUND)
+            assert (await rows_of(tables, first))[-1] == (n + 1, n)
+
+
+async def test_many_may_wait(log: MemoryLog, tables: Database) -> None:
+    worker = worker_of(log, tables, counting("first"), noting("second"), batch=3)
+    async with running(worker):
+        waits = [asyncio.create_task(worker.wait(n, BOUND)) for n in range(50)]
+        log.add("c", *[Counted(by=1)] * 25)
+        await log.add_live("c", *[Noted(text="n")] * 25)
+        await asyncio.gather(*waits)
+
+    assert worker.progress["second"].applied == 25
+
+
+def test_projections_are_kept_apart(log: MemoryLog, tables: Database) -> None:
+    first = counting("first")
+    with pytest.raises(ProjectionError, match="projection first is in this worker twice"):
+        worker_of(log, tables, first, first)
+    with pytest.raises(ProjectionError, match="table first is in this worker twice"):
+        worker_of(log, tables, first, Projection("other", tables=first.tables))
+    with pytest.raises(ProjectionError, match="at least one"):
+        worker_of(log, tables)
+
+
+def test_the_checkpoints_table_is_where_it_is_said_to_be() -> None:
+    assert checkpoints.name == "projection"

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import inspect
+import re
+from itertools import takewhile
+
+import pytest
+
+from eventstore import errors
+from eventstore.errors import (
+    BatchTooLarge,
+    CommandTimeout,
+    Conflict,
+    EventStoreError,
+    EventTooLarge,
+    InvalidHeader,
+    JetStreamError,
+    Rejected,
+    StreamDrift,
+    UnreadableEvent,
+)
+
+CLASSES = {
+    name: cls
+    for name, cls in vars(errors).items()
+    if inspect.isclass(cls) and issubclass(cls, EventStoreError)
+}
+LINE = re.compile(r"(?P<indent>[│├└─ ]*)(?P<name>[A-Za-z]+)(?: {2,}(?P<meaning>.+))?")
+
+
+def drawn() -> dict[str, str | None]:
+    """Each class of the tree in the module's docstring, and the class it hangs on."""
+    assert errors.__doc__ is not None
+    _, _, tree = errors.__doc__.partition("\n\n")
+    parents: dict[str, str | None] = {}
+    path: list[str] = []
+    for line in takewhile(bool, tree.splitlines()):
+        found = LINE.fullmatch(line)
+        assert found is not None, line
+        depth = len(found["indent"]) // 4
+        path = [*path[:depth], found["name"]]
+        parents[found["name"]] = path[-2] if depth else None
+    return parents
+
+
+def test_the_tree_is_drawn_as_it_is() -> None:
+    real = {
+        name: None if cls is EventStoreError else cls.__bases__[0].__name__
+        for name, cls in CLASSES.items()
+    }
+
+    assert drawn() == real
+
+
+def test_the_order_of_the_drawing_is_the_order_of_the_code() -> None:
+    assert list(drawn()) == list(CLASSES)
+
+
+def test_everything_is_exported() -> None:
+    assert sorted(CLASSES) == sorted(errors.__all__)
+    assert sorted(errors.__all__) == errors.__all__
+
+
+def test_every_error_has_a_code_of_its_own() -> None:
+    # A rejection's code is the domain's, and its instance's.
+    codes = [cls.code for cls in CLASSES.values() if cls is not Rejected]
+
+    assert len(set(codes)) == len(codes)
+    assert all(re.fullmatch("[a-z_]+", code) for code in codes)
+
+
+@pytest.mark.parametrize("cls", CLASSES.values())
+def test_every_error_says_what_it_is(cls: type[EventStoreError]) -> None:
+    assert cls.__doc__
+    assert isinstance(cls.retryable, bool)
+
+
+def test_what_may_be_tried_again() -> None:
+    assert {name for name, cls in CLASSES.items() if cls.retryable} == {
+        "AppendUnknown",
+        "CommandTimeout",
+        "Conflict",
+        "ConnectFailed",
+        "ConnectionLost",
+        "NoResponders",
+        "RequestTimeout",
+    }
+
+
+def test_a_rejection_carries_the_domains_own_code() -> None:
+    rejected = Rejected("input_exists", "it does")
+
+    assert (rejected.code, rejected.message, str(rejected)) == (
+        "input_exists",
+        "it does",
+        "it does",
+    )
+
+
+def test_a_conflict_says_what_was_expected_and_what_was_found() -> None:
+    known, unknown = Conflict("flake", "f1", 3, 5), Conflict("flake", "f1", 3, None)
+
+    assert "flake f1 was expected at version 3, but is at 5" in str(known)
+    assert "is at another one" in str(unknown)
+    assert (known.aggregate, known.aggregate_id) == ("flake", "f1")
+    assert (known.expected, known.actual, unknown.actual) == (3, 5, None)
+
+
+def test_drift_names_each_setting() -> None:
+    drift = StreamDrift("NIX_LOG", {"max_age": (0, 60), "discard": ("new", "old")})
+
+    assert "discard is 'old', declared 'new'; max_age is 60, declared 0" in str(drift)
+    assert "Nothing was changed" in str(drift)
+    assert (drift.stream, set(drift.differences)) == ("NIX_LOG", {"max_age", "discard"})
+
+
+def test_sizes_are_told() -> None:
+    event, batch = (
+        EventTooLarge("FlakeCreated", "message", 2_000_000, 1_048_576),
+        BatchTooLarge(5, 4),
+    )
+
+    assert str(event).startswith("the message of FlakeCreated would have 2,000,000 bytes")
+    assert (event.part, event.size, event.limit) == ("message", 2_000_000, 1_048_576)
+    assert event.event_type == "FlakeCreated"
+    assert (batch.count, batch.limit) == (5, 4)
+    assert "5 events" in str(batch)
+
+
+def test_an_unreadable_event_is_named_with_its_cause() -> None:
+    cause = InvalidHeader("X-Domain", "is missing")
+    error = UnreadableEvent(42, "nix.log.flake.f1", cause)
+
+    assert str(error) == f"event at position 42 (nix.log.flake.f1): {cause}"
+    assert (error.position, error.subject, error.cause) == (42, "nix.log.flake.f1", cause)
+
+
+def test_other_errors_with_fields() -> None:
+    header = InvalidHeader("X-Domain", "is missing")
+    stream = JetStreamError(10071, 400, "wrong last sequence")
+    timeout = CommandTimeout("c1", 2.5)
+
+    assert (header.header, str(header)) == ("X-Domain", "header X-Domain is missing")
+    assert (stream.err_code, stream.status) == (10071, 400)
+    assert stream.description in str(stream)
+    assert (timeout.command_id, timeout.seconds) == ("c1", 2.5)
+    assert "after 2.5 s" in str(timeout)

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from msgspec import Struct
+
+from eventstore.aggregate import CommandContext, Decider
+from eventstore.errors import Rejected, UnknownType
+from eventstore.messages import Command, Event
+from eventstore.testing import START, scenario
+
+
+class Count(Command, subject="counter.count"):
+    by: int
+
+
+class Counted(Event, subject="counter.counted"):
+    by: int
+    at: datetime
+
+
+class Reset(Command, subject="counter.reset"):
+    pass
+
+
+class Counter(Struct, frozen=True):
+    total: int = 0
+
+
+counter = Decider("counter", initial=Counter)
+
+
+@counter.decides
+def count(counter: Counter, command: Count, context: CommandContext) -> list[Counted]:
+    if command.by < 0:
+        raise Rejected("negative", f"{command.by} is less than 0")
+    return [Counted(by=1, at=context.time)] * command.by
+
+
+@counter.evolves
+def counted(counter: Counter, event: Counted) -> Counter:
+    return Counter(counter.total + event.by)
+
+
+ONE = Counted(by=1, at=START)
+
+
+def test_what_is_as_expected_passes_in_silence() -> None:
+    scenario(counter).when(Count(by=2)).then(ONE, ONE)
+    scenario(counter).when(Count(by=0)).then_nothing()
+    scenario(counter).when(Count(by=-1)).then_rejected("negative")
+    scenario(counter).given(ONE).when(Count(by=1)).then_state(Counter(2))
+
+
+def test_steps_do_not_change_what_they_come_from() -> None:
+    start = scenario(counter)
+    given = start.given(ONE).given(ONE)
+
+    assert (start.state, given.state) == (Counter(0), Counter(2))
+    given.when(Count(by=1))
+    assert given.state == Counter(2)
+
+
+def test_time_and_id_come_from_the_scenario() -> None:
+    time = datetime(2027, 2, 3, tzinfo=UTC)
+
+    scenario(counter).when(Count(by=1), time=time, aggregate_id="c7").then(Counted(by=1, at=time))
+
+
+def test_other_events_than_expected_fail() -> None:
+    with pytest.raises(AssertionError) as failure:
+        scenario(counter).when(Count(by=1)).then(ONE, ONE)
+    assert str(failure.value) == (f"Count(by=1)\n  expected {ONE}, {ONE}\n  but got  {ONE}")
+
+
+def test_a_rejection_instead_of_events_fails() -> None:
+    outcome = scenario(counter).when(Count(by=-1))
+
+    with pytest.raises(AssertionError) as failure:
+        outcome.then_nothing()
+    assert str(failure.value) == (
+        "Count(by=-1)\n  expected no events\n  but got  rejection 'negative': -1 is less than 0"
+    )
+
+
+def test_events_instead_of_a_rejection_fail() -> None:
+    with pytest.raises(AssertionError, match=r"expected rejection 'negative'\n  but got  no even"):
+        scenario(counter).when(Count(by=0)).then_rejected("negative")
+
+
+def test_another_rejection_than_expected_fails() -> None:
+    with pytest.raises(AssertionError, match=r"expected rejection 'full'\n  but got  rejection 'n"):
+        scenario(counter).when(Count(by=-1)).then_rejected("full")
+
+
+def test_another_state_than_expected_fails() -> None:
+    with pytest.raises(AssertionError, match=r"expected .*total=3\)\n  but got  .*total=1\)"):
+        scenario(counter).when(Count(by=1)).then_state(Counter(3))
+
+
+def test_what_a_decider_does_not_know_is_an_error_and_no_rejection() -> None:
+    with pytest.raises(UnknownType, match="counter does not decide Reset"):
+        scenario(counter).when(Reset())
+
+
+def test_events_pass_through_their_bytes() -> None:
+    with pytest.raises(ValueError, match="by"):
+        scenario(counter).given(Counted(by="one", at=START))  # type: ignore[arg-type]
