@@ -1,0 +1,15 @@
+"""`make bench`: all figures, one benchmark after another."""
+
+import platform
+from importlib.metadata import version
+
+from eventstore.server import find_server
+from tests.bench import commands, projections, store
+
+print(
+    f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, "
+    f"nats-py {version('nats-py')}, nats-server {find_server().version}"
+)
+for benchmark in (store, commands, projections):
+    print(f"\n{benchmark.__name__.rpartition('.')[2]}")
+    benchmark.main()
