@@ -1,0 +1,102 @@
+"""The roles in ops/ give each user its rights, and no more."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from eventstore import Application, Client, CommandClient, connect, nix
+from eventstore.config import AuthSettings, Secret
+from eventstore.errors import PermissionDenied
+from eventstore.server import EmbeddedServer
+from tests.conftest import StartServer, settings_for
+
+ROLES = Path(__file__).parents[2] / "ops" / "nats" / "roles.conf"
+USERS = ("service", "admin", "developer", "reader")
+
+
+@pytest.fixture
+async def server(start_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> EmbeddedServer:
+    for user in USERS:
+        monkeypatch.setenv(f"NATS_{user.upper()}_PASSWORD", user)
+    return await start_server(extra_config=ROLES.read_text(encoding="utf-8"))
+
+
+@asynccontextmanager
+async def client_of(server: EmbeddedServer, user: str) -> AsyncIterator[Client]:
+    auth = AuthSettings(user=user, password=Secret(user))
+    async with connect(settings_for(server.url, auth=auth)) as client:
+        yield client
+
+
+@pytest.fixture
+async def service(server: EmbeddedServer) -> AsyncIterator[Application]:
+    auth = AuthSettings(user="service", password=Secret("service"))
+    async with Application(nix.domain(), settings_for(server.url, auth=auth)) as app:
+        yield app
+
+
+@pytest.mark.parametrize("user", ["admin", "developer"])
+async def test_admins_and_developers_send_commands(
+    server: EmbeddedServer, service: Application, user: str
+) -> None:
+    async with (
+        client_of(server, user) as client,
+        CommandClient(client, nix.domain().codec) as commands,
+    ):
+        outcome = await commands.execute(nix.CreateFlake(path=".", description=""), user)
+        again = await commands.execute(
+            nix.CreateFlake(path=".", description=""), user, command_id=outcome.command_id
+        )
+    assert outcome.status == "success"
+    assert again == outcome
+
+
+async def test_only_admins_activate_configurations(
+    server: EmbeddedServer, service: Application
+) -> None:
+    created = nix.CreateConfiguration(name="host", modules=[])
+    await service.commands.execute(created, "host")
+    activate = nix.ActivateConfiguration(activation="switch")
+    async with (
+        client_of(server, "developer") as client,
+        CommandClient(client, nix.domain().codec) as commands,
+    ):
+        with pytest.raises(PermissionDenied, match=r"nix\.cmd\.config\.activate"):
+            await commands.execute(activate, "host")
+    async with (
+        client_of(server, "admin") as client,
+        CommandClient(client, nix.domain().codec) as commands,
+    ):
+        assert (await commands.execute(activate, "host")).status == "success"
+
+
+async def test_readers_send_no_commands(server: EmbeddedServer, service: Application) -> None:
+    async with (
+        client_of(server, "reader") as client,
+        CommandClient(client, nix.domain().codec) as commands,
+    ):
+        with pytest.raises(PermissionDenied):
+            await commands.send(nix.CreateFlake(path=".", description=""), "f1")
+
+
+@pytest.mark.parametrize("user", ["admin", "developer", "reader"])
+@pytest.mark.parametrize("subject", ["nix.log.flake.f1", "nix.event.flake.created", "nix.parked.x"])
+async def test_only_the_service_writes_the_history_the_feed_and_what_is_parked(
+    server: EmbeddedServer, service: Application, user: str, subject: str
+) -> None:
+    async with client_of(server, user) as client:
+        with pytest.raises(PermissionDenied):
+            await client.request(subject, b"{}")
+
+
+@pytest.mark.parametrize("user", ["admin", "developer", "reader"])
+async def test_nobody_else_reaches_the_log_through_the_api(
+    server: EmbeddedServer, service: Application, user: str
+) -> None:
+    async with client_of(server, user) as client:
+        with pytest.raises(PermissionDenied):
+            await client.api("STREAM.DELETE.NIX_LOG")
