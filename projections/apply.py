@@ -49,8 +49,9 @@ def apply(
     """
     counts = []
     for projection, start in starts:
-        counts.append(_apply_one(connection, projection, events, start, until))
+        # First, for where another worker was faster, its rows would look like a poison event.
         checkpoint.move(connection, projection, start, until, now)
+        counts.append(_apply_one(connection, projection, events, start, until))
     return counts
 
 

@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -139,13 +140,20 @@ class Database:
         async with self.engine.connect() as connection:
             await connection.run_sync(schema.check)
 
-    async def transact(self, work: Callable[[Connection], T], *, patience: float = 0.0) -> T:
+    async def transact(
+        self,
+        work: Callable[[Connection], T],
+        *,
+        patience: float = 0.0,
+        committed: Callable[[T], None] | None = None,
+    ) -> T:
         """Run `work` in one write transaction and commit; an exception from it rolls back.
 
         `work` runs in the database's thread and must not touch the event loop. A database that is
         locked, full or away is asked again for `patience` seconds, so `work` may run several
         times, of which one counts. A cancelled call that has begun is brought to its end first:
-        either all of it is committed, or nothing.
+        either all of it is committed, or nothing. `committed` is called in the event loop with the
+        result of what was committed, even where the caller was cancelled meanwhile.
 
         Raises `DatabaseUnavailable`, and whatever else `work` or SQLAlchemy raise.
         """
@@ -154,24 +162,30 @@ class Database:
             with self._writer.begin() as connection:
                 return work(connection)
 
-        return await self._patiently(transaction, patience, is_transient)
+        return await self._patiently(transaction, patience, is_transient, committed)
 
     async def _patiently(
-        self, work: Callable[[], T], patience: float, may_pass: Callable[[BaseException], bool]
+        self,
+        work: Callable[[], T],
+        patience: float,
+        may_pass: Callable[[BaseException], bool],
+        done: Callable[[T], None] | None = None,
     ) -> T:
         delays = _Delays(patience)
         while True:
             try:
-                return await self._in_thread(work)
+                return await self._in_thread(work, done)
             except (DBAPIError, sqlite3.Error) as error:
                 if not may_pass(error):
                     raise
                 delay = delays.after(error, self.name)
             await asyncio.sleep(delay)
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
+    async def _in_thread(self, work: Callable[[], T], done: Callable[[T], None] | None) -> T:
         submitted = self._thread.submit(work)
         running = asyncio.wrap_future(submitted)
+        if done is not None:
+            running.add_done_callback(partial(_call_with_result, done))
         try:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
@@ -190,6 +204,11 @@ class Database:
             await asyncio.shield(asyncio.wrap_future(closing))
         finally:
             await self.engine.dispose()
+
+
+def _call_with_result(done: Callable[[T], None], ended: asyncio.Future[T]) -> None:
+    if not ended.cancelled() and ended.exception() is None:
+        done(ended.result())
 
 
 class _Delays:

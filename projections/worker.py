@@ -111,7 +111,7 @@ class ProjectionWorker:
         self._skip_unknown = skip_unknown
         self._on_progress = on_progress
         self._stopping = asyncio.Event()
-        self._moved = asyncio.Condition()
+        self._moved = asyncio.Event()
 
     @property
     def position(self) -> int:
@@ -147,6 +147,7 @@ class ProjectionWorker:
             reading.cancel()
             stopping.cancel()
             await asyncio.wait([reading, stopping])
+            self._wake_waiting()
         if not reading.cancelled():
             reading.result()
         self._raise_failures()
@@ -161,13 +162,10 @@ class ProjectionWorker:
         get there, or `ProjectionError` for a name this worker does not have.
         """
         awaited = self._named(projection)
-
-        def reached() -> bool:
-            return all(_is_at(each, position) for each in awaited)
-
         try:
-            async with asyncio.timeout(timeout), self._moved:
-                await self._moved.wait_for(reached)
+            async with asyncio.timeout(timeout):
+                while [each for each in awaited if not _is_at(each, position)]:
+                    await self._moved.wait()
         except TimeoutError:
             at = min(each.position for each in awaited)
             raise WaitTimeout(position, at, timeout) from None
@@ -215,8 +213,7 @@ class ProjectionWorker:
         if page.pending == 0:
             for each in self._running():
                 each.state = "live"
-        async with self._moved:
-            self._moved.notify_all()
+        self._wake_waiting()
         if self._on_progress is not None:
             self._on_progress(page.position, page.pending)
 
@@ -259,9 +256,15 @@ class ProjectionWorker:
         def work(connection: Connection) -> list[int]:
             return apply(connection, starts, events, until, _now())
 
-        counts = await self._database.transact(work, patience=self._patience)
-        for each, count in zip(several, counts, strict=True):
-            each._moved(until, count)
+        def moved(counts: list[int]) -> None:
+            for each, count in zip(several, counts, strict=True):
+                each._moved(until, count)
+
+        await self._database.transact(work, patience=self._patience, committed=moved)
+
+    def _wake_waiting(self) -> None:
+        self._moved.set()
+        self._moved = asyncio.Event()
 
     def _raise_failures(self) -> None:
         failures = self.failures

@@ -77,7 +77,8 @@ class MemoryLog:
             yield Page([], after, 0)
         while True:
             async with self._grown:
-                await self._grown.wait_for(lambda: self.end > after)
+                while self.end <= after:
+                    await self._grown.wait()
             events = [each for each in self.events if each.position > after][:max_events]
             after = events[-1].position
             page = Page(events, after, self.end - after)

@@ -162,11 +162,15 @@ async def test_a_failed_transaction_leaves_nothing(empty: Database) -> None:
         connection.execute(text("CREATE TABLE more (n INTEGER)"))
         raise LookupError
 
+    def twice(connection: Connection) -> None:
+        add(2, connection)
+        add(2, connection)
+
     async with empty as database:
         with pytest.raises(LookupError):
             await database.transact(half)
         with pytest.raises(IntegrityError):
-            await database.transact(lambda c: (add(2, c), add(2, c)))
+            await database.transact(twice)
 
         assert await numbers(database) == []
         async with database.engine.connect() as connection:
@@ -193,8 +197,9 @@ async def test_a_cancelled_transaction_comes_to_its_end(empty: Database) -> None
         assert go_on.wait(10)
         add(2, connection)
 
+    told: list[None] = []
     async with empty as database:
-        task = asyncio.create_task(database.transact(slow))
+        task = asyncio.create_task(database.transact(slow, committed=told.append))
         await asyncio.to_thread(begun.wait, 10)
         task.cancel()
         threading.Timer(0.05, go_on.set).start()
@@ -202,6 +207,22 @@ async def test_a_cancelled_transaction_comes_to_its_end(empty: Database) -> None
             await task
 
         assert await numbers(database) == [1, 2]
+    assert told == [None]
+
+
+async def test_only_what_is_committed_is_told(empty: Database) -> None:
+    told: list[object] = []
+
+    def broken(connection: Connection) -> str:
+        add(1, connection)
+        raise LookupError
+
+    async with empty as database:
+        with pytest.raises(LookupError):
+            await database.transact(broken, committed=told.append)
+        await database.transact(lambda _c: "well", committed=told.append)
+
+    assert told == ["well"]
 
 
 async def test_a_transaction_cancelled_before_it_began_does_nothing(empty: Database) -> None:
@@ -251,7 +272,10 @@ async def test_a_locked_database_is_asked_again(
 
 async def test_patience_ends(empty: Database) -> None:
     async with empty as database:
-        with locked(database), pytest.raises(DatabaseUnavailable, match="locked; tried for 0.1 s"):
+        with (
+            locked(database),
+            pytest.raises(DatabaseUnavailable, match=r"locked; tried for 0\.1 s"),
+        ):
             await database.transact(lambda c: add(1, c), patience=0.1)
 
         assert await numbers(database) == []
@@ -270,10 +294,9 @@ async def test_a_database_that_others_open_too_is_waited_for(
 async def test_opening_may_be_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "OPEN_PATIENCE", 60)
     database = Database(tmp_path / "new.sqlite")
-    with locked(database):
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.2), database:
-                pass
+    with locked(database), pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2), database:
+            pass
 
 
 @pytest.mark.parametrize(

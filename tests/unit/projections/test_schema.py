@@ -25,7 +25,7 @@ def table_names(connection: Connection) -> set[str]:
 async def test_migrations_and_models_agree(database: Database) -> None:
     def differences(connection: Connection) -> list[Any]:
         context = MigrationContext.configure(connection, opts={"target_metadata": metadata})
-        return compare_metadata(context, metadata)
+        return list(compare_metadata(context, metadata))
 
     assert await database.transact(differences) == []
 
@@ -81,7 +81,7 @@ async def test_a_database_of_a_newer_version_is_refused(database: Database) -> N
     await database.transact(lambda c: c.execute(newer))
 
     for step in (database.migrate(), database.check_schema(), database.transact(schema.downgrade)):
-        with pytest.raises(MigrationError, match="revision 9999.*made by a newer version"):
+        with pytest.raises(MigrationError, match=r"revision 9999.*made by a newer version"):
             await step
 
 

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.schema import CreateTable
+
+from projections.models import UtcDateTime, metadata
+
+DIALECTS = [sqlite.dialect(), postgresql.dialect()]  # type: ignore[no-untyped-call]
+NOON = datetime(2026, 5, 4, 12, 30, 15, 678901, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_times_are_utc(dialect: object) -> None:
+    kind = UtcDateTime()
+    east = NOON.astimezone(timezone(timedelta(hours=5)))
+
+    bound = kind.process_bind_param(east, dialect)  # type: ignore[arg-type]
+
+    assert bound is not None
+    assert bound.utcoffset() == timedelta(0)
+    for stored in (bound, bound.replace(tzinfo=None), east):
+        assert kind.process_result_value(stored, dialect) == NOON  # type: ignore[arg-type]
+
+
+def test_no_time_stays_none() -> None:
+    assert UtcDateTime().process_bind_param(None, sqlite.dialect()) is None
+    assert UtcDateTime().process_result_value(None, sqlite.dialect()) is None
+
+
+def test_a_time_without_a_zone_is_refused() -> None:
+    with pytest.raises(ValueError, match="has no zone"):
+        UtcDateTime().process_bind_param(datetime(2026, 5, 4), sqlite.dialect())
+
+
+def test_the_tables_could_be_made_in_postgresql() -> None:
+    for table in metadata.sorted_tables:
+        assert str(CreateTable(table).compile(dialect=DIALECTS[1]))

@@ -1,0 +1,305 @@
+"""The tables equal a fold of the log written without them, however pages and restarts fall."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Connection, select
+
+from eventstore import nix
+from eventstore.aggregate import CommandContext
+from eventstore.envelope import RecordedEvent
+from eventstore.errors import Rejected
+from eventstore.messages import Command
+from eventstore.nix import (
+    ActivateConfiguration,
+    AddFlakeInput,
+    BuildPackage,
+    CachePackage,
+    ConfigurationActivated,
+    ConfigurationCreated,
+    ConfigurationRolledBack,
+    ConfigurationUpdated,
+    CreateConfiguration,
+    CreateFlake,
+    CreateModule,
+    CreateOverlay,
+    DeleteModule,
+    DeleteOverlay,
+    FlakeCreated,
+    FlakeInputAdded,
+    FlakeInputRemoved,
+    FlakeUpdated,
+    ModuleCreated,
+    ModuleDeleted,
+    ModuleUpdated,
+    OverlayCreated,
+    OverlayDeleted,
+    OverlayUpdated,
+    PackageBuilt,
+    PackageCached,
+    RemoveFlakeInput,
+    RollbackConfiguration,
+    UpdateConfiguration,
+    UpdateFlake,
+    UpdateModule,
+    UpdateOverlay,
+)
+from projections.database import Database
+from projections.models import metadata
+from projections.nix import nix_projections
+from projections.worker import ProjectionWorker
+from tests.unit.projections.memory import ROOT, START, MemoryLog
+
+DOMAIN = nix.domain()
+Row = dict[str, Any]
+Tables = dict[str, dict[tuple[Any, ...], Row]]
+
+names = st.sampled_from(["a", "b", "c"])
+texts = st.sampled_from(["x", "y"])
+some_names = st.lists(names, max_size=3)
+commands: st.SearchStrategy[Command] = st.one_of(
+    st.builds(CreateFlake, path=texts, description=texts, template=st.none() | texts),
+    st.builds(UpdateFlake, inputs=st.none() | some_names),
+    st.builds(AddFlakeInput, name=names, url=texts),
+    st.builds(RemoveFlakeInput, name=names),
+    st.builds(BuildPackage, flake_ref=texts, attribute=texts, output_path=st.none() | texts),
+    st.builds(CachePackage, cache_url=texts),
+    st.builds(CreateModule, name=names, content=texts),
+    st.builds(UpdateModule, content=texts),
+    st.just(DeleteModule()),
+    st.builds(CreateOverlay, name=names, content=texts),
+    st.builds(UpdateOverlay, content=texts),
+    st.just(DeleteOverlay()),
+    st.builds(CreateConfiguration, name=names, modules=some_names, overlays=some_names),
+    st.builds(UpdateConfiguration, modules=some_names, overlays=st.none() | some_names),
+    st.builds(ActivateConfiguration, activation=st.sampled_from(["switch", "boot", "test"])),
+    st.builds(RollbackConfiguration, generation=st.none() | st.integers(1, 4)),
+)
+beginnings: list[tuple[str, Command]] = [
+    (aggregate_id, command)
+    for aggregate_id in ("1", "2")
+    for command in (
+        CreateFlake(path="x", description="x"),
+        AddFlakeInput(name="a", url="x"),
+        AddFlakeInput(name="b", url="y"),
+        BuildPackage(flake_ref="x", attribute="x"),
+        CreateModule(name="a", content="x"),
+        CreateOverlay(name="a", content="x"),
+        CreateConfiguration(name="a", modules=["a"], overlays=[]),
+    )
+]
+requests = st.lists(st.tuples(st.sampled_from(["1", "2"]), commands), min_size=10, max_size=100)
+runs = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 30)), min_size=1, max_size=5)
+
+
+def history(asked: list[tuple[str, Command]]) -> MemoryLog:
+    """The log that the deciders make of commands; what they reject leaves no trace."""
+    log = MemoryLog(DOMAIN.codec)
+    states: dict[tuple[str, str], Any] = {}
+    for aggregate_id, command in asked:
+        decider = DOMAIN.decider(command.__aggregate__)
+        key = (decider.aggregate, aggregate_id)
+        state = states.setdefault(key, decider.initial())
+        context = CommandContext(
+            command_id=ROOT, correlation_id=ROOT, aggregate_id=aggregate_id, time=START
+        )
+        try:
+            events = decider.decide(state, command, context)
+        except Rejected:
+            continue
+        log.add(aggregate_id, *events)
+        states[key] = decider.fold(events, state)
+    return log
+
+
+def fold(events: list[RecordedEvent]) -> Tables:
+    """What the tables must hold, computed in dictionaries."""
+    tables: Tables = {name: {} for name in metadata.tables if name != "projection"}
+    for recorded in events:
+        _follow(tables, recorded)
+    return tables
+
+
+def _follow(tables: Tables, recorded: RecordedEvent) -> None:
+    id_, time = recorded.aggregate_id, recorded.time
+    last = {"version": recorded.version, "position": recorded.position}
+    table = tables["configuration" if recorded.aggregate == "config" else recorded.aggregate]
+    if recorded.version == 1:
+        table[id_,] = {"id": id_, "created_at": time}
+    table[id_,].update(updated_at=time, **last)
+    _FOLLOW[recorded.aggregate](tables, table[id_,], recorded, last)
+
+
+def _follow_flake(tables: Tables, row: Row, recorded: RecordedEvent, last: Row) -> None:
+    id_, time = recorded.aggregate_id, recorded.time
+    match recorded.data:
+        case FlakeCreated(path=path, description=description, template=template):
+            row.update(path=path, description=description, template=template)
+        case FlakeUpdated(inputs=inputs):
+            for name in inputs:
+                tables["flake_input"][id_, name].update(updated_at=time, **last)
+        case FlakeInputAdded(name=name, url=url):
+            times = {"created_at": time, "updated_at": time}
+            added = {"flake_id": id_, "name": name, "url": url, **times, **last}
+            tables["flake_input"][id_, name] = added
+        case FlakeInputRemoved(name=name):
+            del tables["flake_input"][id_, name]
+
+
+def _follow_package(tables: Tables, row: Row, recorded: RecordedEvent, last: Row) -> None:
+    id_, time = recorded.aggregate_id, recorded.time
+    match recorded.data:
+        case PackageBuilt() as event:
+            row.update(
+                flake_ref=event.flake_ref,
+                attribute=event.attribute,
+                output_path=event.output_path,
+                build_time_ms=event.build_time_ms,
+                builds=row.get("builds", 0) + 1,
+                built_at=time,
+                cache_url=None,
+                cached_at=None,
+            )
+        case PackageCached(cache_url=url, output_path=path):
+            row.update(cache_url=url, cached_at=time)
+            cached = {"package_id": id_, "cache_url": url, "output_path": path, "cached_at": time}
+            tables["package_cache"][id_, url] = {**cached, **last}
+
+
+def _follow_source(_tables: Tables, row: Row, recorded: RecordedEvent, _last: Row) -> None:
+    match recorded.data:
+        case ModuleCreated(name=name, content=content) | OverlayCreated(name=name, content=content):
+            row.update(name=name, content=content, deleted=False)
+        case ModuleUpdated(content=content) | OverlayUpdated(content=content):
+            row.update(content=content)
+        case ModuleDeleted() | OverlayDeleted():
+            row.update(content="", deleted=True)
+
+
+def _follow_configuration(tables: Tables, row: Row, recorded: RecordedEvent, last: Row) -> None:
+    id_, time = recorded.aggregate_id, recorded.time
+    change: Row = {"generation": None, "from_generation": None, "activation": None}
+    match recorded.data:
+        case ConfigurationCreated(name=name, modules=modules, overlays=overlays):
+            row.update(name=name, modules=modules, overlays=overlays)
+            row.update(current_generation=0, last_generation=0, activated_at=None)
+        case ConfigurationUpdated(modules=modules, overlays=overlays):
+            row.update(modules=modules, overlays=overlays)
+        case ConfigurationActivated(generation=number, activation=activation):
+            row.update(current_generation=number, last_generation=number, activated_at=time)
+            tables["configuration_generation"][id_, number] = {
+                "configuration_id": id_,
+                "generation": number,
+                "activation": activation,
+                "modules": row["modules"],
+                "overlays": row["overlays"],
+                "activated_at": time,
+                **last,
+            }
+            change.update(generation=number, activation=activation)
+        case ConfigurationRolledBack(from_generation=old, to_generation=number):
+            row.update(current_generation=number, activated_at=time)
+            change.update(generation=number, from_generation=old)
+    tables["configuration_change"][id_, recorded.version] = {
+        "configuration_id": id_,
+        "change": recorded.type,
+        "event_id": recorded.id,
+        "actor": None,
+        "changed_at": time,
+        **last,
+        **change,
+    }
+
+
+_FOLLOW = {
+    "flake": _follow_flake,
+    "package": _follow_package,
+    "module": _follow_source,
+    "overlay": _follow_source,
+    "config": _follow_configuration,
+}
+
+
+async def found(database: Database) -> Tables:
+    def read(connection: Connection) -> Tables:
+        return {
+            name: {
+                tuple(row._mapping[column] for column in table.primary_key.columns): dict(
+                    row._mapping
+                )
+                for row in connection.execute(select(table)).all()
+            }
+            for name, table in metadata.tables.items()
+            if name != "projection"
+        }
+
+    async with database.engine.connect() as connection:
+        return await connection.run_sync(read)
+
+
+def visible(log: MemoryLog, end: int) -> MemoryLog:
+    """The log when it ended at a position."""
+    earlier = MemoryLog(DOMAIN.codec)
+    earlier.events = log.events[:end]
+    return earlier
+
+
+async def follow(path: Path, log: MemoryLog, batch: int, pages: int) -> int:
+    """Run a worker for some pages, or until it has caught up; the position it has come to."""
+    async with Database(path) as database:
+
+        def page_done(_position: int, pending: int) -> None:
+            nonlocal pages
+            pages -= 1
+            if pages == 0 or pending == 0:
+                worker.stop()
+
+        worker = ProjectionWorker(
+            log,  # type: ignore[arg-type]
+            database,
+            nix_projections(),
+            batch=batch,
+            on_progress=page_done,
+        )
+        await worker.run()
+        assert await found(database) == fold(log.events[: worker.position])
+        return worker.position
+
+
+async def follow_in_pieces(path: Path, log: MemoryLog, pieces: list[tuple[int, int]]) -> None:
+    end = 0
+    for step, batch in pieces:
+        end = min(end + step, log.end)
+        await follow(path, visible(log, end), batch, pages=2)
+    assert await follow(path, log, batch=7, pages=1_000) == log.end
+
+
+@pytest.fixture(scope="module")
+def directory(migrated: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as directory:
+        shutil.copyfile(migrated, Path(directory) / "template")
+        yield Path(directory)
+
+
+@pytest.mark.timeout(300)  # to shrink a failing example takes its time
+@settings(max_examples=40, deadline=None)
+@given(before=st.permutations(beginnings), asked=requests, pieces=runs)
+def test_the_read_models_are_the_fold_of_the_log(
+    directory: Path,
+    before: list[tuple[str, Command]],
+    asked: list[tuple[str, Command]],
+    pieces: list[tuple[int, int]],
+) -> None:
+    with tempfile.TemporaryDirectory(dir=directory) as own:
+        path = Path(own) / "read_model.sqlite"
+        shutil.copyfile(directory / "template", path)
+        asyncio.run(follow_in_pieces(path, history(before + asked), pieces))
