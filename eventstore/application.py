@@ -21,7 +21,7 @@ from eventstore.config import Settings
 from eventstore.store import EventStore
 from eventstore.streams import declare, topology
 
-__all__ = ["Application", "Part", "running"]
+__all__ = ["Application", "Part", "first_failure", "running"]
 
 GRACE_SECONDS = 20.0
 """How long parts that were told to stop may take to end what is under way."""
@@ -49,11 +49,12 @@ async def running(*parts: Part, grace: float = GRACE_SECONDS) -> AsyncIterator[N
             yield
             for part in parts:
                 part.stop()
-            await asyncio.wait(tasks, timeout=grace)
+            if tasks:
+                await asyncio.wait(tasks, timeout=grace)
             for task in tasks:
                 task.cancel()
     except BaseExceptionGroup as failures:
-        raise _first(failures) from failures
+        raise first_failure(failures) from failures
 
 
 class Application:
@@ -96,7 +97,8 @@ class Application:
         await self._stack.__aexit__(kind, error, trace)
 
 
-def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+def first_failure(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The failure that came first of those that a task group has raised together."""
     error: BaseException = failures
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

@@ -1,4 +1,4 @@
-"""The connection to NATS: connect, ask, publish, subscribe; nats-py's errors become ours here.
+"""The connection to NATS: connect, ask, publish, subscribe.
 
 A request that is under way fails at once when the connection breaks, and nothing is sent later
 that its caller was told is lost.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import re
 import secrets
 from collections.abc import Awaitable, Callable
@@ -22,7 +21,9 @@ from nats import errors as nats_py
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
 
-from eventstore.config import RetrySettings, Settings, redacted_url
+from eventstore.answers import Answers
+from eventstore.backoff import Backoff
+from eventstore.config import Settings, redacted_url
 from eventstore.connection import Connection, nats_errors
 from eventstore.credentials import connect_options, requires_tls
 from eventstore.errors import (
@@ -32,7 +33,6 @@ from eventstore.errors import (
     ConnectionLost,
     JetStreamError,
     NoResponders,
-    PermissionDenied,
     RequestTimeout,
 )
 from eventstore.server_binary import check_server_version
@@ -41,7 +41,6 @@ __all__ = ["Client", "Msg", "Subscription", "connect", "nats_errors"]
 
 _CLOSE_SECONDS = 2.0
 _BACKLOG_BYTES = 8 * 1024 * 1024
-_MAX_DOUBLINGS = 30
 _DENIED = re.compile(r'permissions violation for (?:publish|subscription) to "([^"]+)"')
 
 _logger = logging.getLogger("eventstore")
@@ -89,10 +88,10 @@ class Client:
         self._settings = settings.nats
         self._name = name or settings.nats.service.name
         self._nats = Connection(require_tls=requires_tls(settings.nats))
-        self._backoff = _Backoff(settings.nats.retry)
+        self._backoff = Backoff(settings.nats.retry)
         self._inbox_prefix = f"_INBOX.{secrets.token_hex(8)}"
-        self._numbers = count(1)
-        self._waiting: dict[str, tuple[asyncio.Future[Any], str]] = {}
+        self._inbox_numbers = count(1)
+        self._answers = Answers()
         self._refusals: list[Exception] | None = None  # a list while connecting at first
         self._up = False
         self._settled = asyncio.Event()  # set while connected, and when closed for good
@@ -148,7 +147,7 @@ class Client:
 
     @property
     def is_closed(self) -> bool:
-        """Whether it is closed for good, by `close` or because the server would have no more."""
+        """Whether it is closed for good, by `close` or because the reconnects are used up."""
         return self._nats.is_closed
 
     @property
@@ -158,7 +157,7 @@ class Client:
 
     def new_inbox(self) -> str:
         """A subject nobody else has; subjects below it are free for its owner too."""
-        return f"{self._inbox_prefix}.s.{next(self._numbers)}"
+        return f"{self._inbox_prefix}.s.{next(self._inbox_numbers)}"
 
     async def request(
         self,
@@ -180,7 +179,7 @@ class Client:
             reply = f"{self._inbox_prefix}.{token}"
             return self._nats.publish(subject, payload, reply, headers)
 
-        answer: Msg = await self._answered(subject, timeout, send)
+        answer: Msg = await self._answers.awaited(subject, timeout, send)
         if not answer.data and answer.headers and answer.headers.get("Status") == "503":
             raise NoResponders(f"nobody listens on {subject}")
         return answer
@@ -243,7 +242,7 @@ class Client:
         Raises `RequestTimeout` and `ConnectionLost`.
         """
         self._check_connected("flush")
-        await self._answered("flush", timeout, self._ping)
+        await self._answers.awaited("flush", timeout, self._ping)
 
     async def wait_connected(self, timeout: float) -> None:
         """Return when there is a connection; raises `ConnectionLost` after `timeout` seconds.
@@ -273,10 +272,11 @@ class Client:
             await self.flush(_CLOSE_SECONDS)
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._nats.close()
-        except (ClientError, TimeoutError):
+        except (ClientError, TimeoutError) as error:
+            _logger.info("closing without a farewell: %s", error)
+        finally:
             self._nats.abort()
             await self._nats.close()
-        finally:
             await self._disconnected()
             await self._closed()
 
@@ -285,15 +285,16 @@ class Client:
         self._refusals = []
         try:
             async with asyncio.timeout(options["connect_timeout"] * len(options["servers"])):
-                await self._nats.connect(
-                    **options,
-                    name=self._name,
-                    error_cb=self._failed,
-                    disconnected_cb=self._disconnected,
-                    reconnected_cb=self._reconnected,
-                    closed_cb=self._closed,
-                    reconnect_to_server_handler=self._backoff.next_server,
-                )
+                with nats_errors("connect"):
+                    await self._nats.connect(
+                        **options,
+                        name=self._name,
+                        error_cb=self._failed,
+                        disconnected_cb=self._disconnected,
+                        reconnected_cb=self._reconnected,
+                        closed_cb=self._closed,
+                        reconnect_to_server_handler=self._backoff.next_server,
+                    )
         except TimeoutError:
             raise self._refused() from None
         finally:
@@ -310,8 +311,12 @@ class Client:
                 pending_msgs_limit=0,
                 pending_bytes_limit=0,
             )
-        # Where the right to listen is missing, the error comes before the PONG and names this.
-        await self._answered(inbox, self._settings.retry.connect_timeout_ms / 1000, self._ping)
+        timeout = self._settings.retry.connect_timeout_ms / 1000
+        try:
+            # Where the right to listen is missing, the error comes before the PONG, and names it.
+            await self._answers.awaited(inbox, timeout, self._ping)
+        except (ConnectionLost, RequestTimeout) as error:
+            raise ConnectFailed(f"{self.url} did not keep the new connection") from error
 
     def _refused(self) -> ClientError:
         refusals = self._refusals or []
@@ -323,46 +328,20 @@ class Client:
             f"no server answered at {servers}: {'; '.join(causes) or 'no answer in time'}"
         )
 
-    async def _answered(
-        self,
-        what: str,
-        timeout: float,
-        send: Callable[[str, asyncio.Future[Any]], Awaitable[None]],
-    ) -> Any:
-        loop = asyncio.get_running_loop()
-        token = str(next(self._numbers))
-        future = loop.create_future()
-        timer = loop.call_later(timeout, _expire, future, what, timeout)
-        self._waiting[token] = future, what
-        try:
-            with nats_errors(what):
-                await send(token, future)
-            return await future
-        finally:
-            timer.cancel()
-            del self._waiting[token]
-
     def _ping(self, _: str, pong: asyncio.Future[bool]) -> Awaitable[None]:
         return self._nats.ping(pong)
 
     async def _receive(self, message: Msg) -> None:
-        waiting = self._waiting.get(message.subject[len(self._inbox_prefix) + 1 :])
-        if waiting is not None and not waiting[0].done():
-            waiting[0].set_result(message)
+        self._answers.deliver(message.subject[len(self._inbox_prefix) + 1 :], message)
 
     def _check_connected(self, what: str) -> None:
         if not self._nats.is_connected:
             state = "closed" if self.is_closed else "lost, and not yet back"
             raise ConnectionLost(f"{what}: the connection to {self.url} is {state}")
 
-    def _lose(self, problem: str) -> None:
-        for future, what in self._waiting.values():
-            if not future.done():
-                future.set_exception(ConnectionLost(f"{what}: {problem}"))
-
     async def _disconnected(self) -> None:
         state = "closed" if self._closing else "lost"
-        self._lose(f"the connection was {state}; whether it was done is not known")
+        self._answers.fail_all(f"the connection was {state}; whether it was done is not known")
         if self._up:
             self._up = False
             self._settled.clear()
@@ -384,46 +363,17 @@ class Client:
 
     async def _failed(self, error: Exception) -> None:
         if self._refusals is not None:
+            self._nats.abort()  # nats-py would wait for the end of a failed TLS handshake for ever
             self._refusals.append(error)
             if len(self._refusals) >= len(self._settings.servers):
                 raise self._refused() from error  # the only way out of nats-py's endless tries
         elif denied := _DENIED.search(str(error)):
             _logger.error("%s: %s", self.url, error)
-            self._deny(denied[1])
+            self._answers.deny(denied[1])
         elif isinstance(error, (nats_py.Error, OSError)):
             _logger.warning("%s: %s", self.url, error or type(error).__name__)
         else:
             _logger.error("the callback of a subscription failed", exc_info=error)
-
-    def _deny(self, subject: str) -> None:
-        for future, what in self._waiting.values():
-            if what.lower() == subject and not future.done():  # nats-py gives it in lower case
-                future.set_exception(PermissionDenied(f"the server forbids {what} to this user"))
-
-
-class _Backoff:
-    """Which server to try next, and after how long: all in turn, each round twice as patient."""
-
-    def __init__(self, settings: RetrySettings) -> None:
-        self._settings = settings
-        self._attempts = 0
-
-    def next_server(
-        self, servers: list[nats.aio.client.Server], _: dict[str, Any]
-    ) -> tuple[nats.aio.client.Server, float]:
-        """The next server and the seconds to wait before it is tried."""
-        rounds, turn = divmod(self._attempts, len(servers))
-        self._attempts += 1
-        delay = min(
-            self._settings.reconnect_delay_ms * 2 ** min(rounds, _MAX_DOUBLINGS),
-            self._settings.max_reconnect_delay_ms,
-        )
-        jitter = random.uniform(0, self._settings.reconnect_jitter_ms)  # noqa: S311  # no secret
-        return servers[turn], (delay + jitter) / 1000
-
-    def reset(self) -> None:
-        """Begin anew, after a success."""
-        self._attempts = 0
 
 
 def _is_about_credentials(error: Exception) -> bool:
@@ -433,17 +383,16 @@ def _is_about_credentials(error: Exception) -> bool:
     )
 
 
-def _expire(future: asyncio.Future[Any], what: str, timeout: float) -> None:
-    if not future.done():
-        future.set_exception(RequestTimeout(f"{what}: no answer after {timeout:g} s"))
-
-
 def _register(
     callbacks: dict[object, Callable[[], None]], callback: Callable[[], None]
 ) -> Unregister:
     key = object()
     callbacks[key] = callback
-    return lambda: callbacks.pop(key, None) and None
+
+    def unregister() -> None:
+        callbacks.pop(key, None)
+
+    return unregister
 
 
 def _call(callbacks: dict[object, Callable[[], None]]) -> None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import nats.aio.client
 from nats import errors
+from nats.protocol.parser import PERMISSIONS_ERR, STALE_CONNECTION
 
 from eventstore.errors import (
     AuthenticationFailed,
@@ -61,6 +62,7 @@ class Connection(nats.aio.client.Client):
         writer = getattr(self._transport, "_io_writer", None)
         if writer is not None:
             writer.transport.abort()
+            self._transport = None  # nats-py would wait for its end, which it may never see
 
     async def _send_publish(
         self,
@@ -122,12 +124,27 @@ class Connection(nats.aio.client.Client):
         if self.is_connected and not (task and task.cancelling()):
             await self._process_op_err(errors.ProtocolError())
 
+    async def _process_err(self, err_msg: str) -> None:
+        # nats-py closes for good on most errors; but credentials that expire are replaced, and a
+        # server that is full is not so for ever.
+        if PERMISSIONS_ERR in err_msg or STALE_CONNECTION in err_msg:
+            await super()._process_err(err_msg)
+            return
+        error = errors.Error("nats: " + err_msg.strip("'"))
+        await self._error_cb(error)
+        await self._process_op_err(error)
+
     async def _attempt_reconnect(self) -> None:
         # nats-py would send what is unsent after the reconnect, when the caller has long been
         # told that the connection was lost; and it would wait for the old socket to take its
         # last bytes, which a dead peer never does.
         self.abort()
         await super()._attempt_reconnect()
+
+    async def _connect_to_server(self, s: nats.aio.client.Srv) -> None:
+        # nats-py leaves a socket open where it got stuck in the middle of connecting.
+        self.abort()
+        await super()._connect_to_server(s)
 
     async def _process_connect_init(self) -> None:
         # nats-py takes an end of file in place of the PONG for success.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any
 
@@ -16,13 +17,21 @@ import msgspec
 from nats.aio.msg import Msg
 
 from eventstore.client import Client
-from eventstore.errors import ConnectionLost, JetStreamError, NoResponders, RequestTimeout
+from eventstore.errors import (
+    ConnectionLost,
+    JetStreamError,
+    NoResponders,
+    RequestTimeout,
+    StreamMissing,
+)
 
 __all__ = ["DirectReader", "StoredMessage"]
 
 _NO_MESSAGE = 10037
+_NO_STREAM = 10059
 _GET_HEADERS = ("Nats-Stream", "Nats-Subject", "Nats-Sequence", "Nats-Time-Stamp")
 _PAGE_HEADERS = (*_GET_HEADERS, "Nats-Num-Pending", "Nats-Last-Sequence")
+_PAGE_BYTES = 8 * 1024 * 1024
 
 _encode = msgspec.json.Encoder().encode
 
@@ -42,14 +51,21 @@ class _Page:
     def __init__(self) -> None:
         self.messages: list[StoredMessage] = []
         self.pending = 0
+        self._last = 0
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def receive(self, message: Msg) -> None:
         headers = message.headers or {}
         status = headers.get("Status")
-        if status is None:
+        if self.done.done():
+            return
+        # The server names the one it sent before: a reply that got lost does not stay unseen.
+        if status in (None, "204") and int(headers.get("Nats-Last-Sequence", "0")) != self._last:
+            self.fail(RequestTimeout(f"a reply to a page was lost after position {self._last}"))
+        elif status is None:
             self.messages.append(_stored(headers, message.data, _PAGE_HEADERS))
-        elif not self.done.done():
+            self._last = self.messages[-1].sequence
+        else:
             self._finish(status, headers)
 
     def _finish(self, status: str, headers: dict[str, str]) -> None:
@@ -72,8 +88,8 @@ class _Page:
 class DirectReader:
     """Reads of one stream over one inbox; an async context manager.
 
-    Every read raises `RequestTimeout`, `ConnectionLost` or `NoResponders`; `timeout` is seconds
-    for one page.
+    Every read raises `StreamMissing`, `RequestTimeout`, `ConnectionLost`, `NoResponders` or
+    `JetStreamError`; `timeout` is seconds for one page.
     """
 
     def __init__(
@@ -104,9 +120,13 @@ class DirectReader:
 
     async def last(self, subject: str) -> StoredMessage | None:
         """The last message on a subject; may lag on a replicated stream."""
-        answer = await self._client.request(
-            f"$JS.API.DIRECT.GET.{self._stream}.{subject}", timeout=self._timeout
-        )
+        try:
+            answer = await self._client.request(
+                f"$JS.API.DIRECT.GET.{self._stream}.{subject}", timeout=self._timeout
+            )
+        except NoResponders:
+            await self.check_stream()
+            raise
         headers = answer.headers or {}
         if "Status" not in headers:
             return _stored(headers, answer.data, _GET_HEADERS)
@@ -121,6 +141,10 @@ class DirectReader:
     async def leader_next(self, subject: str, after: int) -> StoredMessage | None:
         """The first message on a subject after a sequence, as the stream's leader knows it."""
         return await self._leader_get({"seq": after + 1, "next_by_subj": subject})
+
+    async def check_stream(self) -> None:
+        """Raise `StreamMissing` where the stream does not exist."""
+        await self._api(f"STREAM.INFO.{self._stream}")
 
     async def pages(
         self, subject: str, after: int = 0
@@ -137,6 +161,17 @@ class DirectReader:
             if page.pending == 0 or not page.messages:
                 return
 
+    async def messages(self, subject: str, after: int = 0) -> AsyncGenerator[StoredMessage, None]:
+        """All messages on a literal subject after a sequence, up to the last the leader knows."""
+        async with aclosing(self.pages(subject, after)) as pages:
+            async for page in pages:
+                for message in page:
+                    yield message
+                after = page[-1].sequence
+        while (following := await self.leader_next(subject, after)) is not None:
+            yield following
+            after = following.sequence
+
     async def _page(self, subject: str, after: int) -> _Page:
         self._next += 1
         token = str(self._next)
@@ -145,7 +180,14 @@ class DirectReader:
             async with asyncio.timeout(self._timeout):
                 await self._client.publish(
                     f"$JS.API.DIRECT.GET.{self._stream}",
-                    _encode({"seq": after + 1, "next_by_subj": subject, "batch": self._page_size}),
+                    _encode(
+                        {
+                            "seq": after + 1,
+                            "next_by_subj": subject,
+                            "batch": self._page_size,
+                            "max_bytes": _PAGE_BYTES,
+                        }
+                    ),
                     reply=f"{self._inbox}.{token}",
                 )
                 await page.done
@@ -153,15 +195,16 @@ class DirectReader:
             raise RequestTimeout(
                 f"no complete page of {subject} within {self._timeout:g} s"
             ) from None
+        except NoResponders:
+            await self.check_stream()
+            raise
         finally:
             del self._pages[token]
         return page
 
     async def _leader_get(self, request: dict[str, Any]) -> StoredMessage | None:
         try:
-            answer = await self._client.api(
-                f"STREAM.MSG.GET.{self._stream}", request, timeout=self._timeout
-            )
+            answer = await self._api(f"STREAM.MSG.GET.{self._stream}", request)
         except JetStreamError as error:
             if error.err_code == _NO_MESSAGE:
                 return None
@@ -173,6 +216,16 @@ class DirectReader:
             _parse_headers(base64.b64decode(message.get("hdrs", ""))),
             base64.b64decode(message.get("data", "")),
         )
+
+    async def _api(self, suffix: str, request: object = None) -> dict[str, Any]:
+        try:
+            return await self._client.api(suffix, request, timeout=self._timeout)
+        except JetStreamError as error:
+            if error.err_code != _NO_STREAM:
+                raise
+            raise StreamMissing(
+                f"stream {self._stream} does not exist; declare the topology first"
+            ) from error
 
     async def _receive(self, message: Msg) -> None:
         # Replies with a message carry the stream's subject in their headers only.

@@ -344,7 +344,7 @@ class DuplicateId(AppendError):
 class EventTooLarge(AppendError):
     """Headers, or headers and payload, exceed what the server takes; nothing was sent.
 
-    `size` and `limit` are bytes, `part` is "headers" or "message".
+    `size` and `limit` are bytes, `part` is "headers" or "headers and payload".
     """
 
     code = "event_too_large"

@@ -6,15 +6,21 @@ close its connection for good. Both are here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from eventstore.client import Client
 from eventstore.envelope import new_id
-from eventstore.errors import BatchTooLarge, EventTooLarge, JetStreamError, NoResponders
+from eventstore.errors import (
+    BatchTooLarge,
+    ClientError,
+    EventTooLarge,
+    JetStreamError,
+    NoResponders,
+)
 
-__all__ = ["Draft", "PubAck", "check_sizes", "publish", "publish_acked"]
+__all__ = ["Draft", "PubAck", "check_sizes", "guarded", "publish", "publish_acked"]
 
 MAX_HEADERS = 65_535
 """Bytes of headers that a stream takes (the server's error 10097)."""
@@ -26,7 +32,7 @@ _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 
 
 class Draft(msgspec.Struct, frozen=True):
-    """A message ready to be sent: all but the headers that guard and batch it."""
+    """A message to be sent; `type` is for the text of errors."""
 
     subject: str
     headers: dict[str, str]
@@ -65,35 +71,40 @@ def check_sizes(drafts: Sequence[Draft], max_payload: int) -> None:
         raise BatchTooLarge(len(drafts), MAX_BATCH)
     for draft in drafts:
         headers = _header_size(draft.headers)
+        size = headers + len(draft.payload)
         if headers > MAX_HEADERS:
             raise EventTooLarge(draft.type, "headers", headers, MAX_HEADERS)
-        if headers + len(draft.payload) > max_payload:
-            size = headers + len(draft.payload)
+        if size > max_payload:
             raise EventTooLarge(draft.type, "headers and payload", size, max_payload)
 
 
-async def publish(
-    client: Client, drafts: Sequence[Draft], expected: dict[str, int], timeout: float
-) -> PubAck:
-    """Send the drafts and wait for the stream's answer; all are recorded or none.
+def guarded(drafts: Sequence[Draft], expected: Mapping[str, int]) -> list[Draft]:
+    """The drafts with the headers that make them one atomic append.
 
     `expected` holds, for each subject, the sequence of its last message (0: none); it guards the
-    first draft of each subject. Raises `JetStreamError` with the server's number, or a
-    `ClientError` where no answer came; then they may have been recorded all the same.
+    first draft of each subject, because a second check of it would be refused (10164).
     """
-    guarded = _guarded(drafts, expected)
-    if len(drafts) == 1:
-        (draft,) = drafts
-        return await publish_acked(client, draft.subject, draft.payload, guarded[0], timeout)
-    batch = new_id()
-    last = len(drafts)
-    for number, (draft, headers) in enumerate(zip(drafts, guarded, strict=True), start=1):
-        headers["Nats-Batch-Id"] = batch
-        headers["Nats-Batch-Sequence"] = str(number)
-        if number < last:
-            await client.publish(draft.subject, draft.payload, headers=headers)
-    headers["Nats-Batch-Commit"] = "1"
-    return await publish_acked(client, draft.subject, draft.payload, headers, timeout)
+    unguarded = dict(expected)
+    batch = _batch_headers(len(drafts))
+    messages = []
+    for draft, extra in zip(drafts, batch, strict=True):
+        headers = {**draft.headers, **extra}
+        if draft.subject in unguarded:
+            headers[_EXPECTED] = str(unguarded.pop(draft.subject))
+        messages.append(Draft(draft.subject, headers, draft.payload, draft.type))
+    return messages
+
+
+async def publish(client: Client, messages: Sequence[Draft], timeout: float) -> PubAck:
+    """Send what `guarded` made and wait for the stream's answer; all are recorded or none.
+
+    Raises `JetStreamError` with the server's number, or another `ClientError` where no answer
+    came; then they may have been recorded all the same.
+    """
+    for message in messages[:-1]:
+        await client.publish(message.subject, message.payload, headers=message.headers)
+    last = messages[-1]
+    return await publish_acked(client, last.subject, last.payload, last.headers, timeout)
 
 
 async def publish_acked(
@@ -110,30 +121,29 @@ async def publish_acked(
         raise NoResponders(
             f"no stream takes {subject}: declare the topology, and see that JetStream is on"
         ) from None
-    answer = _decode(reply.data)
+    try:
+        answer = _decode(reply.data)
+    except msgspec.DecodeError as problem:
+        raise ClientError(f"{subject}: not a stream's answer: {problem}") from problem
     if answer.error is not None:
         error = answer.error
         raise JetStreamError(error.err_code, error.code, error.description)
     return PubAck(answer.seq, answer.duplicate)
 
 
-def _guarded(drafts: Sequence[Draft], expected: dict[str, int]) -> list[dict[str, str]]:
-    # A second check of the same subject in a batch would be refused (10164).
-    unguarded = dict(expected)
-    return [
-        {**draft.headers, _EXPECTED: str(unguarded.pop(draft.subject))}
-        if draft.subject in unguarded
-        else dict(draft.headers)
-        for draft in drafts
+def _batch_headers(count: int) -> list[dict[str, str]]:
+    if count == 1:  # a batch of one would be ten times slower
+        return [{}]
+    batch = new_id()
+    headers = [
+        {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}
+        for number in range(1, count + 1)
     ]
+    headers[-1]["Nats-Batch-Commit"] = "1"
+    return headers
 
 
-# What the guard and the batch may add to the headers of a draft.
-_ADDED = len(_EXPECTED) + 24 + len("Nats-Batch-Id: Nats-Batch-Sequence: Nats-Batch-Commit: ") + 64
-
-
-def _header_size(headers: dict[str, str]) -> int:
-    size = len("NATS/1.0\r\n\r\n") + _ADDED
-    for name, value in headers.items():
-        size += len(name) + len(value.encode()) + 4
-    return size
+def _header_size(headers: Mapping[str, str]) -> int:
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    size = len(lines) if lines.isascii() else len(lines.encode())
+    return size + len("NATS/1.0\r\n\r\n")

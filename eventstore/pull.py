@@ -2,8 +2,7 @@
 
 Faster than a fetch loop, because messages flow while the last ones are worked on, and bounded,
 because never more is asked for than the buffer may hold. A consumer that goes silent (no message
-and no idle heartbeat) or that is gone is reported as `PullLost`; pulls that a reconnect has
-swallowed are asked for again.
+and no idle heartbeat) or that is gone is reported as `PullLost`.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class PullLost(ClientError):
-    """The consumer is gone, or has been silent for longer than its heartbeat allows."""
+    """The consumer is gone, silent for longer than its heartbeat allows, or not to be resumed."""
 
     code = "pull_lost"
     retryable = True
@@ -54,9 +53,13 @@ class Delivery(msgspec.Struct, frozen=True):
 class Pull:
     """A running pull on a consumer; an async context manager.
 
-    At most `buffer` messages are asked for and not yet taken; `max_bytes` bounds each of the at
-    most three requests that are open at a time and must exceed the largest message.
-    `heartbeat` and `expires` are seconds.
+    At most `buffer` messages are asked for and not yet taken, and nothing is asked for while
+    `max_bytes` are held; each of the at most two requests that are open at a time brings as much
+    again at the most. `heartbeat` and `expires` are seconds.
+
+    After a reconnect it asks again, and what was under way comes once more when the consumer's
+    time for acknowledgements is over. Where there are none (`acknowledged=False`), it would never
+    come: a disconnect is then reported as `PullLost`, after all that had come before.
     """
 
     def __init__(
@@ -66,25 +69,32 @@ class Pull:
         consumer: str,
         *,
         buffer: int,
+        acknowledged: bool = True,
         max_bytes: int = 8 * 1024 * 1024,
         heartbeat: float = 5.0,
         expires: float = 30.0,
     ) -> None:
         self._client = client
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
-        self._inbox = client.new_inbox()
         self._buffer = buffer
-        self._max_bytes = max_bytes
+        self._acknowledged = acknowledged
+        # The server never delivers a message that is larger than the whole request.
+        self._max_bytes = max(max_bytes, 2 * client.max_payload)
         self._heartbeat = heartbeat
         self._expires = expires
         self._messages: deque[Msg] = deque()
+        self._bytes = 0
         self._asked = 0
+        self._requests = 0
+        self._ended = 0  # requests up to this number are over, whatever is still heard of them
+        self._reconnected = False
         self._lost: PullLost | None = None
         self._heard = asyncio.Event()
 
     async def __aenter__(self) -> Pull:
-        self._subscription = await self._client.subscribe(self._inbox, self._receive)
-        self._forget_reconnect = self._client.on_reconnect(self._reconnected)
+        await self._listen()
+        self._forget_disconnect = self._client.on_disconnect(self._on_disconnect)
+        self._forget_reconnect = self._client.on_reconnect(self._on_reconnect)
         return self
 
     async def __aexit__(
@@ -93,6 +103,7 @@ class Pull:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._forget_disconnect()
         self._forget_reconnect()
         await self._subscription.unsubscribe()
 
@@ -103,12 +114,16 @@ class Pull:
         the connection was closed for good.
         """
         while not self._messages:
+            self._heard.clear()  # before all that it may tell of
             if self._client.is_closed:
                 raise ConnectionLost("the connection is closed")
+            if self._lost is not None:
+                raise self._lost
             await self._ask()
             await self._hear()
         count = min(most, len(self._messages))
         taken = [self._messages.popleft() for _ in range(count)]
+        self._bytes -= sum(len(message.data) for message in taken)
         await self._ask()
         return taken
 
@@ -116,11 +131,20 @@ class Pull:
         """The messages that were delivered and not taken; they are no longer here afterwards."""
         left = list(self._messages)
         self._messages.clear()
+        self._bytes = 0
         return left
 
+    async def _listen(self) -> None:
+        self._inbox = self._client.new_inbox()
+        self._subscription = await self._client.subscribe(f"{self._inbox}.*", self._receive)
+
     async def _ask(self) -> None:
+        if not self._client.is_connected:
+            return
+        if self._reconnected:
+            await self._begin_anew()
         wanted = self._buffer - self._asked - len(self._messages)
-        if wanted * 2 < self._buffer or not self._client.is_connected:
+        if self._lost or wanted * 2 < self._buffer or self._bytes >= self._max_bytes:
             return
         request = {
             "batch": wanted,
@@ -129,15 +153,21 @@ class Pull:
             "idle_heartbeat": int(self._heartbeat * 1e9),
         }
         self._asked += wanted
+        self._requests += 1
+        reply = f"{self._inbox}.{self._requests}"
         try:
-            await self._client.publish(self._subject, _encode(request), reply=self._inbox)
+            await self._client.publish(self._subject, _encode(request), reply=reply)
         except ConnectionLost:
-            self._asked = 0  # asked again after the reconnect
+            self._reconnected = True  # soon, and then it is asked again
+
+    async def _begin_anew(self) -> None:
+        # The server may still hold requests from before; without their inbox they end.
+        self._reconnected = False
+        await self._subscription.unsubscribe()
+        await self._listen()
+        self._end_all()
 
     async def _hear(self) -> None:
-        if self._lost is not None:
-            raise self._lost
-        self._heard.clear()
         try:
             async with asyncio.timeout(2 * self._heartbeat):
                 await self._heard.wait()
@@ -147,26 +177,40 @@ class Pull:
 
     async def _receive(self, message: Msg) -> None:
         headers = message.headers
-        if headers is not None and "Status" in headers and message.subject == self._inbox:
-            self._status(headers)
+        if headers is not None and "Status" in headers and message.subject.startswith(self._inbox):
+            self._status(headers, int(message.subject.rpartition(".")[2]))
         else:
             self._asked -= 1
+            self._bytes += len(message.data)
             self._messages.append(message)
         self._heard.set()
 
-    def _status(self, headers: dict[str, str]) -> None:
+    def _status(self, headers: dict[str, str], request: int) -> None:
         status = headers["Status"]
         text = headers.get("Description", "")
-        if status == "100":
+        if status == "100" or request <= self._ended:
             return
-        if status in ("400", "503") or "Consumer" in text:
-            self._lost = PullLost(f"the consumer is gone: {text or 'no responders'}")
+        if status in ("400", "503") or "Consumer" in text or text.startswith("Exceeded"):
+            reason = "nobody serves it" if status == "503" else text
+            self._lost = PullLost(f"the consumer is gone: {reason}")
             return
         # The request has ended (expired, or full in bytes): what it still owed is free again.
         # A change of leader ends all requests and says no number.
         owed = headers.get("Nats-Pending-Messages")
-        self._asked = 0 if owed is None else max(0, self._asked - int(owed))
+        if owed is None:
+            self._end_all()
+        else:
+            self._asked -= int(owed)
 
-    def _reconnected(self) -> None:
+    def _end_all(self) -> None:
         self._asked = 0
+        self._ended = self._requests
+
+    def _on_disconnect(self) -> None:
+        if not self._acknowledged:
+            self._lost = PullLost("the connection broke, and with it what was under way")
+        self._heard.set()
+
+    def _on_reconnect(self) -> None:
+        self._reconnected = True
         self._heard.set()

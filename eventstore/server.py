@@ -27,7 +27,6 @@ __all__ = [
     "running_server",
 ]
 
-_START_SECONDS = 10.0
 _STOP_SECONDS = 10.0
 _POLL_SECONDS = 0.01
 _LOG_TAIL_BYTES = 4_000
@@ -85,6 +84,7 @@ class EmbeddedServer:
         max_payload: int | None = None,
         extra_config: str = "",
         jetstream_config: str = "",
+        start_timeout: float = 10.0,
     ) -> None:
         self.data_directory = data_directory.absolute()
         self._port = port
@@ -92,6 +92,7 @@ class EmbeddedServer:
         self._max_payload = max_payload
         self._extra_config = extra_config
         self._jetstream_config = jetstream_config
+        self._start_timeout = start_timeout
         self._process: subprocess.Popen[bytes] | None = None
         self._owner_lock: _DirectoryLock | None = None
 
@@ -126,8 +127,8 @@ class EmbeddedServer:
         """Start it and return when it takes connections; does nothing while it runs.
 
         Raises `ServerStartFailed`, with the end of its log, when it ends or is not ready within
-        10 s, and when another live process uses the directory, naming its pid; `ServerNotFound`
-        and `ServerTooOld` as `find_server` does.
+        `start_timeout` seconds (a large history takes a while to recover), and when another live
+        process uses the directory, naming its pid; and what `find_server` raises.
         """
         if self._process is not None:
             return
@@ -204,12 +205,12 @@ class EmbeddedServer:
     async def _until_ready(self, log_start: int) -> None:
         assert self._process is not None  # noqa: S101  # just launched
         ports = self.data_directory / f"nats-server_{self._process.pid}.ports"
-        deadline = time.monotonic() + _START_SECONDS
+        deadline = time.monotonic() + self._start_timeout
         while not (urls := _client_urls(ports)):
             if self._process.poll() is not None:
                 self._fail(f"ended with status {self._process.returncode}", log_start)
             if time.monotonic() > deadline:
-                self._fail(f"was not ready after {_START_SECONDS:g} s", log_start)
+                self._fail(f"was not ready after {self._start_timeout:g} s", log_start)
             await asyncio.sleep(_POLL_SECONDS)
         self._port = urlsplit(urls[0]).port or 0
 

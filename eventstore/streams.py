@@ -58,6 +58,8 @@ class StreamSpec(Struct, frozen=True):
 
 # The server leaves settings out of its answer where they have their zero value.
 _ABSENT: dict[str, object] = {
+    "sealed": False,
+    "no_ack": False,
     "deny_delete": False,
     "deny_purge": False,
     "allow_direct": False,
@@ -191,6 +193,9 @@ def _log(subjects: Subjects, settings: StreamSettings) -> StreamSpec:
             "max_bytes": -1,
             "max_msgs": -1,
             "max_msgs_per_subject": -1,
+            "max_msg_size": -1,
+            "no_ack": False,
+            "sealed": False,
             "deny_delete": True,
             "deny_purge": True,
             "allow_rollup_hdrs": False,
@@ -209,6 +214,7 @@ def _commands(subjects: Subjects, settings: StreamSettings) -> StreamSpec:
             "subjects": [subjects.filter("cmd")],
             "retention": "workqueue",
             "discard": "new",
+            "max_age": 0,
             "duplicate_window": settings.duplicate_window_ms * _MILLISECOND,
         },
     )
@@ -224,6 +230,7 @@ def _feed(subjects: Subjects, settings: StreamSettings) -> StreamSpec:
             "discard": "old",
             "max_age": settings.event_max_age_days * _DAY,
             "allow_direct": True,
+            "allow_atomic": True,
             "duplicate_window": settings.duplicate_window_ms * _MILLISECOND,
         },
     )
@@ -237,6 +244,7 @@ def _parked(subjects: Subjects, settings: StreamSettings) -> StreamSpec:
             "subjects": [subjects.all_parked],
             "retention": "limits",
             "discard": "new",
+            "max_age": 0,
             "allow_direct": True,
         },
     )

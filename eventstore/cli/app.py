@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
-from rich.console import Console
 
-from eventstore.cli import demo as demo_command
 from eventstore.cli import events as events_command
 from eventstore.cli import importing, show
 from eventstore.cli import send as send_command
-from eventstore.cli import serve as serve_command
 from eventstore.cli.options import (
     ConfigFile,
     Database,
-    DataDirectory,
+    Directory,
     Json,
     NatsUrl,
     client_settings,
+    service_settings,
 )
-from eventstore.config import load_settings
+from eventstore.cli.terminal import Terminal, encodable, never_fail_to_encode, say
+from eventstore.commands import Outcome
+from eventstore.config import ServiceSettings
+from eventstore.envelope import new_id
 from eventstore.errors import EventStoreError
 
 __all__ = ["main"]
@@ -34,6 +34,7 @@ __all__ = ["main"]
 T = TypeVar("T")
 
 VAR = Path("var")
+LONGEST_TIMEOUT = 86_400.0
 
 app = typer.Typer(
     name="eventstore",
@@ -41,6 +42,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 nix_app = typer.Typer(help="The Nix domain's own commands.", no_args_is_help=True)
 app.add_typer(nix_app, name="nix")
@@ -49,99 +51,162 @@ app.add_typer(nix_app, name="nix")
 def main() -> None:
     """The console script: run a subcommand; an error is one line, and exit status 2."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    never_fail_to_encode()
     try:
         app()
     except EventStoreError as error:
         typer.secho(f"error: {error}", err=True, fg="red")
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        # Whoever read the output has enough; nothing may be flushed into the pipe any more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
 
 
-@app.command()
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"eventstore {ServiceSettings().version}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """What comes before the subcommand."""
+
+
+@app.command(short_help="Run everything once on real lock files.")
 def demo(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FILE]...", help="flake.lock files; samples if none is given."),
+        typer.Argument(metavar="FILE", help="flake.lock files; samples if none is given."),
     ] = None,
     nats_url: NatsUrl = None,
     config: ConfigFile = None,
     database: Database = None,
-    data: DataDirectory = VAR,
+    directory: Directory = VAR,
 ) -> None:
-    """Run the whole line once: lock files become commands, events and rows."""
-    settings = load_settings(config, nats_url=nats_url, database=database)
-    succeeded = _run(demo_command.demo(settings, data, files or [], Console()))
+    """Run the whole line once: lock files become commands, events and rows.
+
+    Ends with status 0 if every command succeeded, 1 if not, 2 for an error.
+    """
+    # The read side takes as long to import as all the rest; who only sends need not wait for it.
+    from eventstore.cli.demo import demo as run_demo
+
+    settings = service_settings(nats_url, config, database, directory)
+    succeeded = _run(run_demo(settings, directory, files or [], Terminal()))
     raise typer.Exit(0 if succeeded else 1)
 
 
-@app.command()
+@app.command(short_help="Run the service until Ctrl-C.")
 def serve(
     nats_url: NatsUrl = None,
     config: ConfigFile = None,
     database: Database = None,
-    data: DataDirectory = VAR,
+    directory: Directory = VAR,
 ) -> None:
-    """Run the service until Ctrl-C; without a server named, with one of its own."""
-    settings = load_settings(config, nats_url=nats_url, database=database)
-    _run(serve_command.serve(settings, data))
+    """Run the service until Ctrl-C or SIGTERM, on a server of its own if none is named.
+
+    Prints one line when it is ready. Ends with status 0 when it is stopped, 2 for an error.
+    """
+    from eventstore.cli.serve import serve as run_service
+
+    settings = service_settings(nats_url, config, database, directory)
+    _run(run_service(settings, directory))
 
 
-@app.command()
+@app.command(short_help="Execute one command.")
 def send(
-    subject: Annotated[str, typer.Argument(help="For example nix.cmd.flake.create")],
+    subject: Annotated[
+        str, typer.Argument(metavar="SUBJECT", help="For example nix.cmd.flake.create")
+    ],
     aggregate_id: Annotated[
-        str | None, typer.Option("--id", help="The aggregate; new ones may leave it out.")
+        str | None,
+        typer.Option("--id", metavar="ID", help="The aggregate; new ones may leave it out."),
     ] = None,
     payload: Annotated[str, typer.Option("--data", metavar="JSON", help="The payload.")] = "{}",
     command_id: Annotated[
         str | None,
-        typer.Option(help="The command's own id (a UUID), to send it again after a doubt."),
+        typer.Option(metavar="UUID", help="The command's own id, to send it again after a doubt."),
     ] = None,
-    actor: Annotated[str | None, typer.Option(help="On whose behalf.")] = None,
-    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds to wait.")] = 10.0,
+    actor: Annotated[str | None, typer.Option(metavar="NAME", help="On whose behalf.")] = None,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            min=0.001,
+            max=LONGEST_TIMEOUT,
+            help="How long to wait.",
+        ),
+    ] = 10.0,
     json: Json = False,
     nats_url: NatsUrl = None,
     config: ConfigFile = None,
-    data: DataDirectory = VAR,
+    directory: Directory = VAR,
 ) -> None:
-    """Execute one command: exit status 0 for success, 1 rejected, 2 error."""
-    outcome = _run(
-        send_command.send(
-            client_settings(nats_url, config, data),
-            subject,
-            aggregate_id,
-            payload,
-            command_id=command_id,
-            actor=actor,
-            timeout=timeout,
+    """Execute one command in a running service, and print its outcome.
+
+    Ends with status 0 for success, 1 if it was rejected, 2 for an error.
+    """
+    own = command_id or new_id()
+    try:
+        settings = client_settings(nats_url, config, directory)
+        outcome = _run(
+            send_command.send(
+                settings,
+                subject,
+                aggregate_id,
+                payload,
+                command_id=own,
+                actor=actor,
+                timeout=timeout,
+            )
         )
-    )
+    except EventStoreError as error:
+        outcome = Outcome(
+            status="error",
+            message=encodable(str(error)),
+            code=error.code,
+            command_id=encodable(own),
+            aggregate_id=None if aggregate_id is None else encodable(aggregate_id),
+        )
     if json:
-        typer.echo(outcome.to_json())
+        say(outcome.to_json().decode())
     else:
-        show.print_outcome(Console(), outcome)
+        show.print_outcome(Terminal(), outcome)
     raise typer.Exit(send_command.EXIT_STATUS[outcome.status])
 
 
-@app.command()
+@app.command(short_help="Print what is stored.")
 def events(
-    aggregate: Annotated[str | None, typer.Argument(help="For example flake")] = None,
-    aggregate_id: Annotated[str | None, typer.Argument(metavar="[ID]")] = None,
-    after: Annotated[int, typer.Option(min=0, help="Only events after this position.")] = 0,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many events.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on with new events.")] = False,
+    aggregate: Annotated[
+        str | None, typer.Argument(metavar="AGGREGATE", help="For example flake")
+    ] = None,
+    aggregate_id: Annotated[
+        str | None, typer.Argument(metavar="ID", help="Only this aggregate's.")
+    ] = None,
+    after: Annotated[
+        int, typer.Option(metavar="POSITION", min=0, help="Only events after this position.")
+    ] = 0,
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="At most so many events.")
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on with new events until Ctrl-C (status 130).")
+    ] = False,
     json: Json = False,
     nats_url: NatsUrl = None,
     config: ConfigFile = None,
-    data: DataDirectory = VAR,
+    directory: Directory = VAR,
 ) -> None:
-    """Print what is stored, oldest first; with --json one object a line, headers included."""
-    settings = client_settings(nats_url, config, data)
+    """Print what is stored, oldest first.
+
+    With --json each line is an object: position, aggregate, aggregate_id, version, type, headers
+    and data.
+    """
+    settings = client_settings(nats_url, config, directory)
     stored = events_command.stored_events(
         settings, aggregate, aggregate_id, after=after, live=follow
     )
@@ -149,25 +214,34 @@ def events(
     _run(events_command.print_events(stored, limit, line))
 
 
-@nix_app.command("import")
+@nix_app.command("import", short_help="Import lock files into a running service.")
 def nix_import(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="flake.lock files.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="flake.lock files.")],
     name: Annotated[
-        str | None, typer.Option(help="The flake's name, where the file's is not it.")
+        str | None,
+        typer.Option(metavar="NAME", help="The flake's name, if the file's name is not it."),
     ] = None,
     json: Json = False,
     nats_url: NatsUrl = None,
     config: ConfigFile = None,
-    data: DataDirectory = VAR,
+    directory: Directory = VAR,
 ) -> None:
-    """Import lock files into a running service; doing it again changes nothing."""
-    settings = client_settings(nats_url, config, data)
-    executed = _run(importing.import_files(settings, files, name, Console(stderr=json)))
+    """Import lock files into a running service; doing it again changes nothing.
+
+    Ends with status 0 if every command succeeded, 1 if one was rejected, 2 for an error. With
+    --json each line is the outcome of one command.
+    """
+    if name is not None and len(files) > 1:
+        raise typer.BadParameter(
+            f"one name cannot be that of {len(files)} files", param_hint="--name"
+        )
+    settings = client_settings(nats_url, config, directory)
+    executed, known = _run(importing.import_files(settings, files, name, Terminal(stderr=json)))
     if json:
         for _, outcome in executed:
-            typer.echo(outcome.to_json())
+            say(outcome.to_json().decode())
     else:
-        show.print_executed(Console(), executed)
+        show.print_executed(Terminal(), executed, known)
     raise typer.Exit(max(send_command.EXIT_STATUS[outcome.status] for _, outcome in executed))
 
 

@@ -9,48 +9,57 @@ from rich.console import Console
 from sqlalchemy import select
 
 from eventstore import nix
+from eventstore.cli.connecting import log_end
 from eventstore.cli.importing import Executed, execute_all, read_files
 from eventstore.cli.show import print_events, print_executed, print_rows
-from eventstore.cli.wiring import Service, open_server, open_service
+from eventstore.cli.terminal import program
+from eventstore.cli.wiring import Service, open_service
 from eventstore.config import Settings
 from eventstore.envelope import RecordedEvent
 from projections.nix.models import flake, flake_input
 
 __all__ = ["demo"]
 
+_CATCH_UP_SECONDS = 60.0
 
-async def demo(settings: Settings, data: Path, files: Sequence[Path], console: Console) -> bool:
+_GO_ON = """
+Go on: keep the service running with
+  {eventstore} serve
+and talk to it from another terminal:
+  {eventstore} send nix.cmd.flake.create --id mine \\
+      --data '{{"path": "./mine", "description": "my first flake"}}'
+  {eventstore} events flake mine
+  {eventstore} nix import path/to/flake.lock"""
+
+
+async def demo(settings: Settings, directory: Path, files: Sequence[Path], out: Console) -> bool:
     """Import the lock files (the samples if none is given) and show it; True if all succeeded."""
-    lock_files = read_files(files or nix.samples())
-    console.print(f"[bold]1.[/] starting a server and the service, data in {data}/")
-    async with open_server(settings, data) as named, open_service(named) as service:
+    flakes = read_files(files or nix.samples())
+    _heading(out, "1. A server and the service")
+    async with open_service(settings, directory) as service:
         client = service.app.client
-        console.print(f"   {client.url}, nats-server {client.server_version}")
-        known = service.projections.position
-        executed = await execute_all(service.app.commands, lock_files, console)
-        await service.projections.wait(max(outcome.position for _, outcome in executed))
-        await _show(console, service, executed, known)
+        place = "" if settings.nats.url else f", its data in {directory / 'nats'}"
+        out.print(f"nats-server {client.server_version} on {client.url}{place}", soft_wrap=True)
+        known = await log_end(client, service.app.domain.codec)
+        executed = await execute_all(service.app.commands, flakes, out)
+        position = max(outcome.position for _, outcome in executed)
+        await service.projections.wait(position, _CATCH_UP_SECONDS)
+        await _show(out, service, executed, known)
     return all(outcome.status == "success" for _, outcome in executed)
 
 
-async def _show(
-    console: Console, service: Service, executed: Sequence[Executed], known: int
-) -> None:
-    console.print("\n[bold]2. The commands and their outcomes[/]")
-    print_executed(console, executed, known)
-    console.print("\n[bold]3. The events in JetStream[/]")
-    print_events(console, await _events(service, executed))
-    console.print(f"\n[bold]4. The read model in {service.database.name}[/]")
-    await _show_rows(console, service, executed)
-    console.print(
-        "\n[bold]Go on:[/] `eventstore serve` stays up; beside it, try\n"
-        "  eventstore send nix.cmd.flake.create --id my-flake "
-        """--data '{"path": "./my-flake", "description": "mine"}'\n"""
-        "  eventstore events flake my-flake\n"
-        "  eventstore nix import path/to/flake.lock",
-        highlight=False,
-        soft_wrap=True,
-    )
+async def _show(out: Console, service: Service, executed: Sequence[Executed], known: int) -> None:
+    _heading(out, "\n2. The commands and their outcomes")
+    print_executed(out, executed, known)
+    _heading(out, "\n3. The events in JetStream, each caused by a command")
+    print_events(out, await _events(service, executed))
+    _heading(out, f"\n4. The read model in {service.database.url.database}")
+    await _show_rows(out, service, executed)
+    out.print(_GO_ON.format(eventstore=program()), soft_wrap=True)
+
+
+def _heading(out: Console, text: str) -> None:
+    out.print(text, style="bold", soft_wrap=True)
 
 
 async def _events(service: Service, executed: Sequence[Executed]) -> list[RecordedEvent]:
@@ -59,15 +68,14 @@ async def _events(service: Service, executed: Sequence[Executed]) -> list[Record
     return sorted(events, key=lambda event: event.position)
 
 
-async def _show_rows(console: Console, service: Service, executed: Sequence[Executed]) -> None:
+async def _show_rows(out: Console, service: Service, executed: Sequence[Executed]) -> None:
     ids = {imported.aggregate_id for imported, _ in executed}
-    flakes = select(*flake.c["id", "path", "version", "position", "updated_at"])
+    flakes = select(*flake.c["id", "path", "version", "updated_at"])
     inputs = select(*flake_input.c["flake_id", "name", "url"])
     async with service.database.engine.connect() as connection:
-        for query in (
-            flakes.where(flake.c.id.in_(ids)).order_by(flake.c.path),
-            inputs.where(flake_input.c.flake_id.in_(ids)).order_by(flake_input.c.flake_id),
+        for name, query in (
+            ("flake", flakes.where(flake.c.id.in_(ids)).order_by(flake.c.path)),
+            ("flake_input", inputs.where(flake_input.c.flake_id.in_(ids)).order_by("flake_id")),
         ):
             rows = (await connection.execute(query)).mappings().all()
-            print_rows(console, [dict(row) for row in rows])
-            console.print()
+            print_rows(out, name, [dict(row) for row in rows])

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
-import typer
-
 from eventstore import nix
-from eventstore.client import connect
+from eventstore.cli.connecting import connected
+from eventstore.cli.terminal import say
 from eventstore.config import Settings
 from eventstore.envelope import RecordedEvent
 from eventstore.store import EventStore
+from eventstore.subjects import check_aggregate_id
 
 __all__ = ["print_events", "stored_events"]
 
@@ -31,7 +31,9 @@ async def stored_events(
     codec = nix.domain(settings.nats.subject_prefix).codec
     if aggregate is not None:
         codec.check_aggregate(aggregate)
-    async with connect(settings) as client, EventStore(client, codec) as store:
+    if aggregate_id is not None:
+        check_aggregate_id(aggregate_id)
+    async with connected(settings) as client, EventStore(client, codec) as store:
         if aggregate and aggregate_id and not live:
             events = store.read(aggregate, aggregate_id)
         else:
@@ -51,11 +53,10 @@ async def print_events(
     limit: int | None,
     line: Callable[[RecordedEvent], str],
 ) -> None:
-    """Print a line for each event as it comes, at most `limit` of them."""
+    """Print a line for each event as it comes, at most `limit`, while somebody reads them."""
     count = 0
     async with aclosing(events):
         async for event in events:
-            typer.echo(line(event))
             count += 1
-            if count == limit:
+            if not say(line(event)) or count == limit:
                 return

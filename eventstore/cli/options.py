@@ -1,23 +1,25 @@
-"""The options that every subcommand shares, and the settings they lead to."""
+"""The options that subcommands share, and the settings they lead to."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
-from eventstore.config import Settings, load_settings
+from eventstore.config import ReadModelSettings, Settings, load_settings
 from eventstore.server import running_server
 
 __all__ = [
     "ConfigFile",
-    "DataDirectory",
     "Database",
+    "Directory",
     "Json",
     "NatsUrl",
     "client_settings",
     "server_directory",
+    "service_settings",
 ]
 
 NatsUrl = Annotated[
@@ -44,28 +46,39 @@ Database = Annotated[
         "--database",
         metavar="PATH|URL",
         help="The read-model database; EVENTSTORE_DATABASE does the same.  "
-        "[default: ./var/read_model.sqlite]",
+        "[default: read_model.sqlite in --dir]",
         show_default=False,
     ),
 ]
-DataDirectory = Annotated[
+Directory = Annotated[
     Path,
-    typer.Option("--data", metavar="DIR", help="Where the embedded server keeps its data."),
+    typer.Option("--dir", metavar="DIR", help="Where the embedded server has its data."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
-def server_directory(data: Path) -> Path:
+def server_directory(directory: Path) -> Path:
     """Where the embedded server keeps its own files."""
-    return data / "nats"
+    return directory / "nats"
 
 
-def client_settings(nats_url: str | None, config: Path | None, data: Path) -> Settings:
+def service_settings(
+    nats_url: str | None, config: Path | None, database: str | None, directory: Path
+) -> Settings:
+    """The settings of a service, whose read model is in its directory unless one is named."""
+    settings = load_settings(config, nats_url=nats_url, database=database)
+    if settings.read_model != ReadModelSettings():
+        return settings
+    read_model = ReadModelSettings(database=str(directory / "read_model.sqlite"))
+    return msgspec.structs.replace(settings, read_model=read_model)
+
+
+def client_settings(nats_url: str | None, config: Path | None, directory: Path) -> Settings:
     """The settings of a subcommand that needs a running server.
 
     Where no server is named, the embedded one of `eventstore serve` in the same folder is meant,
     and the default address otherwise.
     """
     settings = load_settings(config, nats_url=nats_url)
-    running = None if settings.nats.url else running_server(server_directory(data))
+    running = None if settings.nats.url else running_server(server_directory(directory))
     return settings if running is None else settings.with_url(running)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+
+import msgspec
+
 from eventstore import nix
-from eventstore.client import connect
+from eventstore.cli.connecting import connected
 from eventstore.commands import CommandClient, Outcome
 from eventstore.config import Settings
-from eventstore.envelope import check_message_id, new_id
-from eventstore.errors import EventStoreError, InvalidSubject
+from eventstore.envelope import check_message_id
+from eventstore.errors import InvalidSubject
 from eventstore.subjects import Subject
 
 __all__ = ["EXIT_STATUS", "send"]
@@ -21,22 +26,38 @@ async def send(
     aggregate_id: str | None,
     data: str,
     *,
-    command_id: str | None,
+    command_id: str,
     actor: str | None,
     timeout: float,
 ) -> Outcome:
-    """Execute one command; whatever goes wrong becomes an outcome with status "error"."""
-    own = command_id or new_id()
-    try:
-        check_message_id(own)
-        codec = nix.domain(settings.nats.subject_prefix).codec
-        parsed = Subject.parse(subject)
-        if parsed.domain != codec.domain or parsed.kind != "cmd":
-            raise InvalidSubject(f"subject {subject!r} does not begin with {codec.domain}.cmd.")
-        command = codec.decode_command(parsed.aggregate, parsed.action, data.encode())
-        async with connect(settings) as client, CommandClient(client, codec) as commands:
-            return await commands.execute(
-                command, aggregate_id, command_id=own, actor=actor, timeout=timeout
-            )
-    except EventStoreError as error:
-        return Outcome.error(error, own, aggregate_id=aggregate_id)
+    """Execute one command within `timeout` seconds.
+
+    Raises `InvalidMessage` for what may not be sent, `CommandTimeout`, and `ClientError`.
+    """
+    deadline = asyncio.get_running_loop().time() + timeout
+    check_message_id(command_id)
+    codec = nix.domain(settings.nats.subject_prefix).codec
+    parsed = Subject.parse(subject)
+    if parsed.domain != codec.domain or parsed.kind != "cmd":
+        raise InvalidSubject(f"subject {subject!r} does not begin with {codec.domain}.cmd.")
+    # The bytes as they were typed, also where they are no text.
+    command = codec.decode_command(parsed.aggregate, parsed.action, os.fsencode(data))
+    async with (
+        connected(_hasty(settings, timeout)) as client,
+        CommandClient(client, codec) as commands,
+    ):
+        left = deadline - asyncio.get_running_loop().time()
+        return await commands.execute(
+            command, aggregate_id, command_id=command_id, actor=actor, timeout=max(left, 0.001)
+        )
+
+
+def _hasty(settings: Settings, timeout: float) -> Settings:
+    """The settings with no more than `timeout` seconds for finding a server."""
+    retry = settings.nats.retry
+    most = max(1, int(timeout * 1000 / len(settings.nats.servers)))
+    bounded = min(retry.connect_timeout_ms, most)
+    nats = msgspec.structs.replace(
+        settings.nats, retry=msgspec.structs.replace(retry, connect_timeout_ms=bounded)
+    )
+    return msgspec.structs.replace(settings, nats=nats)

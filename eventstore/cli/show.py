@@ -1,9 +1,10 @@
-"""What a person sees: outcomes, events and rows as tables."""
+"""What a person sees: outcomes, events and rows as tables, in 80 columns where that is possible."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -12,9 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from eventstore.cli.importing import Executed
+from eventstore.cli.terminal import printable
 from eventstore.commands import Outcome
 from eventstore.envelope import RecordedEvent
 from eventstore.messages import Command
+from eventstore.nix import AddFlakeInput, CreateFlake
 
 __all__ = [
     "event_json",
@@ -27,12 +30,14 @@ __all__ = [
 
 _LONG_HEX = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}[0-9a-f-]{16,}")
 _STYLES = {"success": "green", "rejected": "yellow", "error": "red"}
+_IMPORTED = {CreateFlake: ("path",), AddFlakeInput: ("name", "url")}
 
 
 def print_outcome(console: Console, outcome: Outcome) -> None:
     """One outcome: what became of the command, and where to find it."""
-    style = _STYLES[outcome.status]
-    console.print(Text(f"{outcome.status}: {outcome.message} ({outcome.code})", style=style))
+    code = "" if outcome.status == "success" else f" ({outcome.code})"
+    text = printable(f"{outcome.status}: {outcome.message}{code}")
+    console.print(Text(text, style=_STYLES[outcome.status]), soft_wrap=True)
     facts = {
         "command": outcome.command_id,
         outcome.aggregate or "aggregate": outcome.aggregate_id,
@@ -42,27 +47,30 @@ def print_outcome(console: Console, outcome: Outcome) -> None:
     }
     for name, value in facts.items():
         if value is not None:
-            console.print(f"  {name:9} {value}", highlight=False)
+            console.print(f"  {name:9} {printable(str(value))}", soft_wrap=True)
 
 
-def print_executed(console: Console, executed: Iterable[Executed], known: int = 0) -> None:
+def print_executed(console: Console, executed: Sequence[Executed], known: int = 0) -> None:
     """Commands with their outcomes; those that stood at position `known` already say so."""
-    table = _table("command", "about", "outcome", "version")
+    table = _table("id", "command", "about", "outcome")
+    table.columns[0].no_wrap = table.columns[1].no_wrap = True
     for imported, outcome in executed:
-        before = outcome.status == "success" and 0 < outcome.position <= known
-        text = "success (done before)" if before else f"{outcome.status} ({outcome.code})"
         table.add_row(
+            _brief(imported.command_id),
             type(imported.command).__name__,
-            _about(imported.command),
-            Text(text, style=_STYLES[outcome.status]),
-            str(outcome.version or ""),
+            Text(_cell(_about(imported.command)), no_wrap=True, overflow="ellipsis"),
+            Text(_short(outcome, known), style=_STYLES[outcome.status]),
         )
     console.print(table)
+    for imported, outcome in executed:
+        if outcome.status != "success":
+            text = f"{_brief(imported.command_id)} {outcome.status}: {outcome.message}"
+            console.print(Text(printable(text), style=_STYLES[outcome.status]), soft_wrap=True)
 
 
 def print_events(console: Console, events: Iterable[RecordedEvent]) -> None:
     """Events in the order of the log."""
-    table = _table("position", "time", "event", "aggregate", "version", "caused by")
+    table = _table("position", "time (UTC)", "event", "aggregate", "version", "caused by")
     for event in events:
         table.add_row(
             str(event.position),
@@ -75,21 +83,21 @@ def print_events(console: Console, events: Iterable[RecordedEvent]) -> None:
     console.print(table)
 
 
-def print_rows(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
-    """The rows of a read model, all with the same columns."""
-    if not rows:
-        return
-    table = _table(*rows[0])
-    for row in rows:
-        table.add_row(*map(_cell, row.values()))
-    console.print(table)
+def print_rows(console: Console, title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """The rows of a table, all with the same columns."""
+    console.print(Text(f"{title}, {len(rows)} row{'' if len(rows) == 1 else 's'}", style="italic"))
+    if rows:
+        table = _table(*rows[0])
+        for row in rows:
+            table.add_row(*map(_cell, row.values()))
+        console.print(table)
 
 
 def event_line(event: RecordedEvent) -> str:
     """An event on one line, for people."""
     time = event.time.isoformat(sep=" ", timespec="milliseconds").removesuffix("+00:00")
-    return (
-        f"{event.position:>8}  {time}  {event.type:<24} {event.aggregate} {event.aggregate_id} "
+    return printable(
+        f"{event.position:>6}  {time}  {event.type} {event.aggregate} {event.aggregate_id} "
         f"v{event.version}  {event.payload.decode()}"
     )
 
@@ -104,13 +112,15 @@ def event_json(event: RecordedEvent) -> str:
             "version": event.version,
             "type": event.type,
             "headers": event.headers,
-            "data": msgspec.Raw(event.payload),
+            # Whoever wrote it may have broken it into lines, or left an empty one out.
+            "data": msgspec.Raw(msgspec.json.format(event.payload or b"{}", indent=-1)),
         }
     )
     return stored.decode()
 
 
 def _table(*columns: str) -> Table:
+    """A table without lines, whose cells wrap where it is too wide."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -118,8 +128,14 @@ def _table(*columns: str) -> Table:
 
 
 def _about(command: Command) -> str:
-    fields = msgspec.structs.asdict(command)
-    return _brief(" ".join(str(value) for value in fields.values() if value))
+    names = _IMPORTED[type(command)]
+    return " ".join(str(getattr(command, name)) for name in names)
+
+
+def _short(outcome: Outcome, known: int) -> str:
+    if outcome.status != "success":
+        return f"{outcome.status} ({outcome.code})"
+    return "done before" if 0 < outcome.position <= known else "success"
 
 
 def _brief(text: str) -> str:
@@ -128,4 +144,6 @@ def _brief(text: str) -> str:
 
 
 def _cell(value: object) -> str:
-    return "" if value is None else _brief(str(value))
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
+    return "" if value is None else printable(_brief(str(value)))

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+import fcntl
+import os
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from msgspec import Struct
+from sqlalchemy import func, select
 
 from eventstore import nix
 from eventstore.application import Application, running
+from eventstore.cli.connecting import log_end
 from eventstore.cli.options import server_directory
 from eventstore.config import Settings
-from eventstore.server import EmbeddedServer
+from eventstore.errors import ConfigurationError, ServerStartFailed
+from eventstore.server import EmbeddedServer, running_server
 from projections.database import Database
+from projections.models import projection
 from projections.nix import nix_projections
 from projections.worker import ProjectionWorker
 
-__all__ = ["Service", "open_server", "open_service", "stop_on_signals"]
-
-
-@asynccontextmanager
-async def open_server(settings: Settings, data: Path) -> AsyncIterator[Settings]:
-    """Settings for the server that is named, or for an embedded one that runs meanwhile."""
-    if settings.nats.url:
-        yield settings
-        return
-    async with EmbeddedServer(server_directory(data)) as server:
-        yield settings.with_url(server.url)
+__all__ = ["Service", "open_service"]
 
 
 class Service(Struct):
@@ -41,34 +35,96 @@ class Service(Struct):
 
 
 @asynccontextmanager
-async def open_service(settings: Settings) -> AsyncIterator[Service]:
-    """Migrate the database and run everything until the end of the block."""
+async def open_service(settings: Settings, directory: Path) -> AsyncIterator[Service]:
+    """Migrate the database and run everything until the end of the block.
+
+    Where no server is named, an embedded one runs meanwhile, with its data in `directory`. The
+    failure of the command worker or of any projection ends the block and is raised.
+    """
     async with (
         Database(settings.read_model.database) as database,
-        Application(nix.domain(), settings) as app,
+        _server(settings, directory) as named,
+        Application(nix.domain(), named) as app,
     ):
-        await database.migrate()
-        projections = ProjectionWorker(app.store, database, nix_projections())
-        async with running(projections):
-            await app.worker.ready.wait()
-            yield Service(app, database, projections)
+        with _exclusive(database):
+            await database.migrate()
+            await _check_same_log(app, database)
+            projections = _projections(app, database)
+            async with running(projections):
+                await app.worker.ready.wait()
+                yield Service(app, database, projections)
+
+
+def _projections(app: Application, database: Database) -> ProjectionWorker:
+    def stop_all_after_one(_position: int, _pending: int) -> None:
+        if worker.failures:
+            worker.stop()
+
+    worker = ProjectionWorker(
+        app.store, database, nix_projections(), on_progress=stop_all_after_one
+    )
+    return worker
+
+
+@asynccontextmanager
+async def _server(settings: Settings, directory: Path) -> AsyncIterator[Settings]:
+    """Settings for the server that is named, or for an embedded one that runs meanwhile."""
+    if settings.nats.url:
+        yield settings
+        return
+    server = EmbeddedServer(server_directory(directory))
+    try:
+        await server.start()
+    except OSError as error:
+        raise ConfigurationError(f"--dir {directory} cannot be used: {error}") from error
+    except ServerStartFailed as error:
+        raise _explained(error, directory) from error
+    try:
+        yield settings.with_url(server.url)
+    finally:
+        await server.stop()
+
+
+def _explained(error: ServerStartFailed, directory: Path) -> ServerStartFailed:
+    other = running_server(server_directory(directory))
+    if other is None:
+        return error
+    return ServerStartFailed(
+        f"a service runs in {directory} already, on {other}: talk to it with send, events or nix "
+        "import; or stop it; or choose another place for this one with --dir"
+    )
 
 
 @contextmanager
-def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Call `stop` on the first Ctrl-C or SIGTERM; a second Ctrl-C interrupts at once."""
-    loop = asyncio.get_running_loop()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-
-    def stopping() -> None:
-        for number in numbers:
-            loop.remove_signal_handler(number)
-        stop()
-
-    for number in numbers:
-        loop.add_signal_handler(number, stopping)
+def _exclusive(database: Database) -> Iterator[None]:
+    """Keep a second service off the read model, where each would stop the other's projections."""
+    path = f"{database.url.database}.lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 20, 0).decode()
+        os.close(descriptor)
+        raise ConfigurationError(
+            f"the read model {database.url.database} is kept up to date by another service, "
+            f"process {holder}: stop that one, or name another read model with --database"
+        ) from None
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield
     finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
+        os.close(descriptor)  # which lets go of the lock, as does the end of this process
+
+
+async def _check_same_log(app: Application, database: Database) -> None:
+    """Refuse a read model that was built from another log, as far as positions can tell."""
+    async with database.engine.connect() as connection:
+        reached = await connection.scalar(select(func.max(projection.c.position))) or 0
+    end = await log_end(app.client, app.domain.codec)
+    if reached > end:
+        raise ConfigurationError(
+            f"the read model {database.url.database} is at position {reached}, but the log on "
+            f"{app.client.url} ends at {end}: it was built from another log. Name another with "
+            "--database, or delete this one, and it is built anew from the log"
+        )

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime
 
 from eventstore.aggregate import CommandContext, Domain
 from eventstore.commands.intake import Accepted
-from eventstore.commands.outcome import Outcome, Outcomes
+from eventstore.commands.outcome import Outcome, Outcomes, presentable
 from eventstore.commands.states import Kept, KeptStates
-from eventstore.errors import Conflict, DuplicateId, Rejected
+from eventstore.envelope import NewEvent
+from eventstore.errors import Conflict, DeciderError, DuplicateId, InvalidMessage, Rejected
 from eventstore.messages import Event
 from eventstore.store import NOTHING, EventStore, Head
 
@@ -31,7 +32,8 @@ class CommandHandler:
 
     The caller sees to it that no two commands on one aggregate are under way at a time; other
     processes may handle the same aggregate, which costs a conflict and a fresh load.
-    `max_conflicts` bounds how often one command is decided anew.
+    `max_conflicts` bounds how often one command is decided anew. `clock` says when a command is
+    decided, which is also its events' time.
     """
 
     def __init__(
@@ -55,57 +57,63 @@ class CommandHandler:
         """Carry a command out and say what became of it.
 
         A command whose outcome is known, or whose events stand, is answered with that and
-        decides nothing. Raises `Conflict` after too many of them, and what the store and a
-        decider that is at fault raise; the command can then be handled again.
+        decides nothing. Raises `Conflict` after too many of them, `DeciderError` for events that
+        may not be in the log, and what the store and a decider that is at fault raise; the
+        command can then be handled again.
         """
         known = await self._outcomes.get(accepted.identity.id)
         if known is not None:
             return known
-        for attempt in itertools.count():
+        for delay in _delays(self._max_conflicts):
             try:
                 return await self._try(accepted)
             except (Conflict, DuplicateId):
                 self._states.drop(accepted.key)
-                if attempt == self._max_conflicts:
-                    raise
-            await asyncio.sleep(_delay(attempt))
-        raise AssertionError("unreachable")
+            await asyncio.sleep(delay)
+        return await self._try(accepted)
 
     async def _try(self, accepted: Accepted) -> Outcome:
         kept = self._states.get(accepted.key) or await self._load(accepted)
         if accepted.identity.id in kept.commands:
             return await self._first_outcome(accepted)
+        now = self._clock()
         try:
-            events = self._decide(accepted, kept)
+            events = self._decide(accepted, kept, now)
         except Rejected as rejection:
             await self._confirm(accepted, kept)
             return _rejected(accepted, kept, rejection)
         if not events:
             await self._confirm(accepted, kept)
             return _success(accepted, kept.head, (), "nothing to change")
-        return await self._append(accepted, kept, events)
+        return await self._append(accepted, kept, events, now)
 
-    def _decide(self, accepted: Accepted, kept: Kept) -> tuple[Event, ...]:
+    def _decide(self, accepted: Accepted, kept: Kept, now: datetime) -> tuple[Event, ...]:
         context = CommandContext(
             command_id=accepted.identity.id,
             correlation_id=accepted.identity.correlation_id,
             aggregate_id=accepted.aggregate_id,
-            time=self._clock(),
+            time=now,
             actor=accepted.envelope.actor,
         )
         decider = self._domain.decider(accepted.aggregate)
         return decider.decide(kept.state, accepted.command, context)
 
-    async def _append(self, accepted: Accepted, kept: Kept, events: tuple[Event, ...]) -> Outcome:
-        # Folded first: events that the decider cannot evolve by must not get into the log.
-        state = self._domain.decider(accepted.aggregate).fold(events, kept.state)
-        appended = await self._store.append(
-            *accepted.key,
-            events,
-            expected=kept.head,
-            cause=accepted.identity,
-            actor=accepted.envelope.actor,
-        )
+    async def _append(
+        self, accepted: Accepted, kept: Kept, events: tuple[Event, ...], now: datetime
+    ) -> Outcome:
+        traceparent = accepted.envelope.traceparent
+        try:
+            # Folded first: events that the decider cannot evolve by must not get into the log.
+            state = self._domain.decider(accepted.aggregate).fold(events, kept.state)
+            appended = await self._store.append(
+                *accepted.key,
+                [NewEvent(data=data, timestamp=now, traceparent=traceparent) for data in events],
+                expected=kept.head,
+                cause=accepted.identity,
+                actor=accepted.envelope.actor,
+            )
+        except InvalidMessage as error:
+            raise DeciderError(f"{accepted.aggregate} decided what cannot be: {error}") from error
         if appended.duplicate:
             # Recorded by an earlier try, whose events need not be the same as these.
             self._states.drop(accepted.key)
@@ -118,10 +126,11 @@ class CommandHandler:
         decider = self._domain.decider(accepted.aggregate)
         state, head = decider.initial(), NOTHING
         commands: set[str] = set()
-        async for event in self._store.read(*accepted.key):
-            state = decider.evolve(state, event.data)
-            head = Head.after(event)
-            commands.add(event.causation_id)
+        async with aclosing(self._store.read(*accepted.key)) as recorded:
+            async for event in recorded:
+                state = decider.evolve(state, event.data)
+                head = Head.after(event)
+                commands.add(event.causation_id)
         kept = Kept(state, head, commands)
         self._states.put(accepted.key, kept)
         return kept
@@ -133,12 +142,16 @@ class CommandHandler:
             raise Conflict(*accepted.key, kept.head.version, head.version)
 
     async def _first_outcome(self, accepted: Accepted) -> Outcome:
-        """The outcome as it was given first, from the events that stand."""
-        own = [
-            event
-            async for event in self._store.read(*accepted.key)
-            if event.causation_id == accepted.identity.id
-        ]
+        """The outcome as it was given first, from the events that stand.
+
+        Raises `Conflict` where they cannot be seen yet, because a replica that lags answers.
+        """
+        leader = await self._store.head(*accepted.key, leader=True)
+        async with aclosing(self._store.read(*accepted.key)) as recorded:
+            events = [event async for event in recorded]
+        if not events or events[-1].position < leader.position:
+            raise Conflict(*accepted.key, leader.version, len(events))
+        own = [event for event in events if event.causation_id == accepted.identity.id]
         ids = tuple(event.id for event in own)
         return _success(accepted, Head.after(own[-1]), ids, _names([e.data for e in own]))
 
@@ -160,8 +173,8 @@ def _success(accepted: Accepted, head: Head, event_ids: tuple[str, ...], text: s
 def _rejected(accepted: Accepted, kept: Kept, rejection: Rejected) -> Outcome:
     return Outcome(
         status="rejected",
-        message=rejection.message,
-        code=rejection.code,
+        message=presentable(rejection.message),
+        code=presentable(rejection.code),
         command_id=accepted.identity.id,
         aggregate=accepted.aggregate,
         aggregate_id=accepted.aggregate_id,
@@ -174,6 +187,8 @@ def _names(events: Sequence[Event]) -> str:
     return ", ".join(type(event).__name__ for event in events)
 
 
-def _delay(attempt: int) -> float:
-    longest = min(_FIRST_DELAY * 2**attempt, _LONGEST_DELAY)
-    return random.uniform(0, longest)  # noqa: S311  # jitter, not a secret
+def _delays(count: int) -> Iterator[float]:
+    longest = _FIRST_DELAY
+    for _ in range(count):
+        yield random.uniform(0, longest)  # noqa: S311  # jitter, not a secret
+        longest = min(2 * longest, _LONGEST_DELAY)

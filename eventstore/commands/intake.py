@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import msgspec
@@ -22,18 +23,26 @@ from eventstore.envelope import (
     derive_id,
     format_timestamp,
 )
-from eventstore.errors import InvalidHeader, InvalidId
+from eventstore.errors import InvalidHeader, InvalidId, UnsupportedSchema
 from eventstore.messages import Command
 from eventstore.pull import Delivery
-from eventstore.subjects import Subject
+from eventstore.subjects import AGGREGATE_ID
 
-__all__ = ["REPLY_TO", "Accepted", "accept", "command_id_of", "reply_to_of"]
+__all__ = ["REPLY_TO", "Accepted", "Received"]
 
 REPLY_TO = "X-Reply-To"
 """The header that names the inbox to which the outcome is sent."""
 
 _INBOX = re.compile(r"_INBOX(\.[A-Za-z0-9_-]{1,64}){1,4}")
 _NAMESPACE = uuid.UUID("b9a4b0f6-3a3c-5f0e-9d0f-6d1c6f6f3c11")
+_FILLED_IN = {
+    Header.EVENT_ID,
+    Header.EVENT_TYPE,
+    Header.CORRELATION_ID,
+    Header.CAUSATION_ID,
+    Header.TIMESTAMP,
+    Header.DOMAIN,
+}
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -55,7 +64,52 @@ class Accepted(msgspec.Struct, frozen=True):
         return self.aggregate, self.aggregate_id
 
 
-def command_id_of(message: Msg, delivery: Delivery, stream: str) -> str:
+class Received(msgspec.Struct, frozen=True):
+    """A message of the command stream: its id, and what it says or why that is not understood."""
+
+    message: Msg
+    delivery: Delivery
+    command_id: str
+    content: Accepted | Exception
+
+    @classmethod
+    def of(cls, codec: Codec, message: Msg) -> Received:
+        """Read a message, whatever is in it."""
+        delivery = Delivery.of(message)
+        command_id = _command_id(message, delivery, codec.subjects.command_stream)
+        content: Accepted | Exception
+        try:
+            content = _accept(codec, message, delivery, command_id)
+        except Exception as error:  # a command class may check its fields with code of its own
+            content = error
+        return cls(message, delivery, command_id, content)
+
+    @property
+    def lane(self) -> tuple[str, ...]:
+        """What it must wait its turn for: the aggregate; one not understood waits for nothing."""
+        return self.content.key if isinstance(self.content, Accepted) else (self.message.reply,)
+
+    @property
+    def aggregate(self) -> str:
+        """The kind of aggregate that its subject names; there need be no such kind."""
+        return self.message.subject.split(".")[2]
+
+    @property
+    def aggregate_id(self) -> str | None:
+        """The aggregate's id; None where it names none, or none that is legal."""
+        if isinstance(self.content, Accepted):
+            return self.content.aggregate_id
+        named = (self.message.headers or {}).get(Header.AGGREGATE_ID, "")
+        return named if AGGREGATE_ID.fullmatch(named) else None
+
+    @property
+    def reply_to(self) -> str | None:
+        """The inbox that asks for the outcome; None for an address that is no inbox."""
+        address = (self.message.headers or {}).get(REPLY_TO, "")
+        return address if _INBOX.fullmatch(address) else None
+
+
+def _command_id(message: Msg, delivery: Delivery, stream: str) -> str:
     """The id of a command, the same for every delivery, even of one that is not legal.
 
     Its own, or derived from `Nats-Msg-Id`, or from its place in the command stream (with its
@@ -73,32 +127,26 @@ def command_id_of(message: Msg, delivery: Delivery, stream: str) -> str:
     return str(uuid.uuid5(_NAMESPACE, f"{stream}:{delivery.sequence}:{delivery.time}"))
 
 
-def reply_to_of(message: Msg) -> str | None:
-    """The inbox that asks for the outcome; None for an address that is no inbox."""
-    address = (message.headers or {}).get(REPLY_TO, "")
-    return address if _INBOX.fullmatch(address) else None
-
-
-def accept(codec: Codec, message: Msg, delivery: Delivery, command_id: str) -> Accepted:
+def _accept(codec: Codec, message: Msg, delivery: Delivery, command_id: str) -> Accepted:
     """Understand a command; raises `InvalidMessage`, saying what is wrong with it."""
-    subject = Subject.parse(message.subject)
-    cls = codec.command_type(subject.aggregate, subject.action)
+    _, _, aggregate, action = message.subject.split(".")
+    cls = codec.command_type(aggregate, action)
+    headers = message.headers or {}
     envelope = Envelope.from_headers(
-        _completed(message.headers or {}, cls, subject, delivery, command_id)
+        headers
+        if headers.keys() >= _FILLED_IN
+        else _filled_in(headers, cls, codec.domain, delivery, command_id)
     )
-    if envelope.type != cls.__name__:
-        raise InvalidHeader(
-            Header.EVENT_TYPE, f"is {envelope.type!r}, but {message.subject} takes {cls.__name__}"
-        )
-    command = codec.decode_command(subject.aggregate, subject.action, message.data)
+    _check_type(headers, envelope, cls, message.subject)
+    command = codec.decode_command(aggregate, action, message.data)
     aggregate_id = envelope.aggregate_id or _new_aggregate_id(cls, command_id)
-    return Accepted(command, subject.aggregate, aggregate_id, envelope)
+    return Accepted(command, aggregate, aggregate_id, envelope)
 
 
-def _completed(
-    headers: dict[str, str],
+def _filled_in(
+    headers: Mapping[str, str],
     cls: type[Command],
-    subject: Subject,
+    domain: str,
     delivery: Delivery,
     command_id: str,
 ) -> dict[str, str]:
@@ -106,16 +154,27 @@ def _completed(
     if Header.EVENT_ID not in given:
         given[Header.EVENT_ID] = given[Header.MESSAGE_ID] = command_id
     story = given.get(Header.CORRELATION_ID) or given.get(Header.CAUSATION_ID) or command_id
+    stored_at = datetime.fromtimestamp(delivery.time / 1e9, UTC)
     given.setdefault(Header.CORRELATION_ID, story)
     given.setdefault(Header.CAUSATION_ID, story)
     given.setdefault(Header.EVENT_TYPE, cls.__name__)
-    given.setdefault(Header.DOMAIN, subject.domain)
-    given.setdefault(Header.TIMESTAMP, _stored_at(delivery))
+    given.setdefault(Header.DOMAIN, domain)
+    given.setdefault(Header.TIMESTAMP, format_timestamp(stored_at))
     return given
 
 
-def _stored_at(delivery: Delivery) -> str:
-    return format_timestamp(datetime.fromtimestamp(delivery.time / 1e9, UTC))
+def _check_type(
+    headers: Mapping[str, str], envelope: Envelope, cls: type[Command], subject: str
+) -> None:
+    if envelope.type != cls.__name__:
+        raise InvalidHeader(
+            Header.EVENT_TYPE, f"is {envelope.type!r}, but {subject} takes {cls.__name__}"
+        )
+    if Header.SCHEMA_VERSION in headers and envelope.schema_version != cls.__schema_version__:
+        raise UnsupportedSchema(
+            f"{cls.__name__} was sent with schema version {envelope.schema_version}; "
+            f"this code reads version {cls.__schema_version__}"
+        )
 
 
 def _new_aggregate_id(cls: type[Command], command_id: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Literal
 
 import msgspec
@@ -11,9 +12,20 @@ from eventstore.errors import EventStoreError, JetStreamError
 from eventstore.publishing import publish_acked
 from eventstore.subjects import Subjects
 
-__all__ = ["Outcome", "Outcomes"]
+__all__ = ["Outcome", "Outcomes", "presentable"]
 
 Status = Literal["success", "rejected", "error"]
+
+_MOST_TEXT = 4_000
+_ONLY_IF_NONE = {"Nats-Expected-Last-Subject-Sequence": "0"}
+_WRONG_SEQUENCE = (10071, 10164)
+_NO_MESSAGE = 10037
+
+
+def presentable(text: object) -> str:
+    """A text that can be sent: of bounded length, and nothing in it that UTF-8 has no bytes for."""
+    shown = str(text)[:_MOST_TEXT]
+    return shown.encode(errors="replace").decode()
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +60,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         known = isinstance(error, EventStoreError)
         return cls(
             status="error",
-            message=str(error) if known else f"{type(error).__name__}: {error}",
+            message=presentable(str(error) if known else f"{type(error).__name__}: {error}"),
             code=error.code if isinstance(error, EventStoreError) else "handler_failed",
             command_id=command_id,
             aggregate=aggregate,
@@ -61,7 +73,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_json(cls, data: bytes) -> Outcome:
-        """Read what `to_json` made."""
+        """Read what `to_json` made; raises `msgspec.DecodeError` for anything else."""
         return _decode(data)
 
 
@@ -73,22 +85,54 @@ class Outcomes:
 
     def __init__(self, client: Client, subjects: Subjects) -> None:
         self._client = client
-        self._bucket = subjects.outcome_bucket
+        self._stream = f"KV_{subjects.outcome_bucket}"
+        self._prefix = f"$KV.{subjects.outcome_bucket}."
 
     async def get(self, command_id: str, *, timeout: float = 5.0) -> Outcome | None:
         """The outcome of a command; None if it has none yet, or no more."""
         reply = await self._client.request(
-            f"$JS.API.DIRECT.GET.KV_{self._bucket}.$KV.{self._bucket}.{command_id}",
-            timeout=timeout,
+            f"$JS.API.DIRECT.GET.{self._stream}.{self._prefix}{command_id}", timeout=timeout
         )
         status = (reply.headers or {}).get("Status")
         if status is None:
-            return Outcome.from_json(reply.data)
+            return _read(reply.data)
         if status == "404":
             return None
         raise JetStreamError(0, int(status), (reply.headers or {}).get("Description", "refused"))
 
-    async def put(self, outcome: Outcome, *, timeout: float = 5.0) -> None:
-        """Keep an outcome, and return when the server has it."""
-        subject = f"$KV.{self._bucket}.{outcome.command_id}"
-        await publish_acked(self._client, subject, outcome.to_json(), timeout=timeout)
+    async def put(self, outcome: Outcome, *, timeout: float = 5.0) -> Outcome:
+        """Keep an outcome, and return when the server has it.
+
+        The first one stands: where the command has one already, that is returned.
+        """
+        subject = f"{self._prefix}{outcome.command_id}"
+        data = outcome.to_json()
+        try:
+            await publish_acked(self._client, subject, data, dict(_ONLY_IF_NONE), timeout)
+        except JetStreamError as error:
+            if error.err_code not in _WRONG_SEQUENCE:
+                raise
+            standing = await self._standing(subject, timeout)
+            if standing is not None:
+                return standing
+            await publish_acked(self._client, subject, data, timeout=timeout)
+        return outcome
+
+    async def _standing(self, subject: str, timeout: float) -> Outcome | None:
+        """The outcome as the bucket's leader knows it."""
+        try:
+            answer = await self._client.api(
+                f"STREAM.MSG.GET.{self._stream}", {"last_by_subj": subject}, timeout=timeout
+            )
+        except JetStreamError as error:
+            if error.err_code != _NO_MESSAGE:
+                raise
+            return None
+        return _read(base64.b64decode(answer["message"].get("data", "")))
+
+
+def _read(data: bytes) -> Outcome | None:
+    try:
+        return Outcome.from_json(data)
+    except msgspec.DecodeError:  # deleted by a person's tool, which leaves an empty message
+        return None

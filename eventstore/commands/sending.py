@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import count
 from types import TracebackType
 
 import msgspec
@@ -15,12 +16,22 @@ from eventstore.codec import Codec
 from eventstore.commands.intake import REPLY_TO
 from eventstore.commands.outcome import Outcome, Outcomes
 from eventstore.envelope import Envelope, Header, Identity, derive_id, format_timestamp
-from eventstore.errors import CommandTimeout, InvalidHeader, UnknownType
+from eventstore.errors import (
+    ClientError,
+    CommandTimeout,
+    InvalidHeader,
+    PermissionDenied,
+    UnknownType,
+)
 from eventstore.messages import Command
 from eventstore.publishing import Draft, check_sizes, publish_acked
 from eventstore.subjects import check_aggregate_id
 
 __all__ = ["CommandClient", "Sent"]
+
+_FIRST_LOOK = 1.0
+_SHORTEST_PAUSE = 0.05
+_LONGEST_PAUSE = 5.0
 
 
 def _now() -> datetime:
@@ -57,6 +68,7 @@ class CommandClient:
         self._clock = clock
         self._outcomes = Outcomes(client, codec.subjects)
         self._inbox = client.new_inbox()
+        self._numbers = count(1)
         self._waiting: dict[str, asyncio.Future[Outcome]] = {}
 
     async def __aenter__(self) -> CommandClient:
@@ -101,26 +113,45 @@ class CommandClient:
     ) -> Outcome:
         """Send a command and wait for its outcome; a rejection is an outcome, not an exception.
 
-        Raises `CommandTimeout` after `timeout` seconds (the command stays accepted and may still
-        be carried out; `outcome` tells later), and what `send` raises.
+        Raises what `send` raises, and `CommandTimeout` `timeout` seconds after it was called: the
+        command stays accepted and may still be carried out; `outcome` tells later.
         """
         envelope = self._envelope(command, aggregate_id, command_id, cause, actor)
-        own = envelope.identity.id
-        answered = self._waiting[own] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        token = str(next(self._numbers))
+        answered = self._waiting[token] = loop.create_future()
         try:
-            async with asyncio.timeout(timeout):
-                reply_to = {REPLY_TO: f"{self._inbox}.{own}"}
-                sent = await self._send(command, envelope, reply_to, timeout)
-                known = await self.outcome(own) if sent.duplicate else None
-                return known or await answered
+            reply_to = {REPLY_TO: f"{self._inbox}.{token}"}
+            sent = await self._send(command, envelope, reply_to, timeout)
+            async with asyncio.timeout(began + timeout - loop.time()):
+                return await self._awaited(sent, answered)
         except TimeoutError:
-            raise CommandTimeout(own, timeout) from None
+            raise CommandTimeout(envelope.identity.id, timeout) from None
         finally:
-            del self._waiting[own]
+            del self._waiting[token]
 
     async def outcome(self, command_id: str) -> Outcome | None:
         """What became of a command sent earlier; None where that is not known (yet, or still)."""
         return await self._outcomes.get(command_id)
+
+    async def _awaited(self, sent: Sent, answered: asyncio.Future[Outcome]) -> Outcome:
+        """The outcome as it is sent, or as it is kept where what is sent does not reach us.
+
+        It does not where the connection broke, or where another one had sent the command before.
+        """
+        pause = 0.0 if sent.duplicate else _FIRST_LOOK
+        while not (await asyncio.wait([answered], timeout=pause))[0]:
+            try:
+                known = await self._outcomes.get(sent.command_id)
+            except PermissionDenied:
+                break
+            except ClientError:  # disconnected, perhaps
+                known = None
+            if known is not None:
+                return known
+            pause = min(max(2 * pause, _SHORTEST_PAUSE), _LONGEST_PAUSE)
+        return await answered
 
     def _envelope(
         self,
@@ -143,6 +174,7 @@ class CommandClient:
             type=cls.__name__,
             domain=self._codec.domain,
             timestamp=format_timestamp(self._clock()),
+            schema_version=cls.__schema_version__,
             aggregate_id=check_aggregate_id(
                 derive_id(identity.id, "aggregate") if aggregate_id is None else aggregate_id
             ),

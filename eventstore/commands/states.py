@@ -16,6 +16,9 @@ __all__ = ["Kept", "KeptStates"]
 
 Key = tuple[str, str]
 
+_UNIT = 150  # bytes: about what an id and its place in a set take
+_OF_UNKNOWN_SIZE = 10
+
 
 class Kept(msgspec.Struct):
     """A folded state, the head it was folded up to, and the commands whose events it holds."""
@@ -26,15 +29,21 @@ class Kept(msgspec.Struct):
 
 
 class KeptStates:
-    """The states used last, bounded by the number of aggregates and commands together.
+    """The states used last, bounded by their weight: some 150 bytes are one unit.
 
-    An id and its place in a set take some 150 bytes: 200,000 are about 30 MB.
+    An aggregate weighs one unit, one for each of its commands, and what its state takes as JSON:
+    200,000 are about 30 MB.
     """
 
     def __init__(self, limit: int = 200_000) -> None:
         self._limit = limit
         self._weight = 0
         self._kept: OrderedDict[Key, tuple[Kept, int]] = OrderedDict()
+
+    @property
+    def weight(self) -> int:
+        """What all that is kept weighs; never more than the limit."""
+        return self._weight
 
     def get(self, key: Key) -> Kept | None:
         """The state of an aggregate, if it is kept."""
@@ -47,7 +56,7 @@ class KeptStates:
     def put(self, key: Key, kept: Kept) -> None:
         """Keep a state; the ones not used for longest make room."""
         self.drop(key)
-        weight = 1 + len(kept.commands)
+        weight = _weight_of(kept)
         self._kept[key] = kept, weight
         self._weight += weight
         while self._weight > self._limit:
@@ -62,3 +71,14 @@ class KeptStates:
 
     def __len__(self) -> int:
         return len(self._kept)
+
+
+def _weight_of(kept: Kept) -> int:
+    return 1 + len(kept.commands) + _size(kept.state)
+
+
+def _size(state: object) -> int:
+    try:
+        return len(msgspec.json.encode(state)) // _UNIT
+    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError):
+        return _OF_UNKNOWN_SIZE

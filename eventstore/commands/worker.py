@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Collection
 from contextlib import suppress
 
 from nats.aio.msg import Msg
@@ -17,25 +18,37 @@ from nats.aio.msg import Msg
 from eventstore.client import Client
 from eventstore.codec import Codec
 from eventstore.commands.handler import CommandHandler
-from eventstore.commands.intake import accept, command_id_of, reply_to_of
+from eventstore.commands.intake import Received
+from eventstore.commands.lanes import Lanes
 from eventstore.commands.outcome import Outcome, Outcomes
 from eventstore.commands.parking import park
-from eventstore.envelope import Header
-from eventstore.errors import ClientError, EventStoreError
-from eventstore.pull import Delivery, Pull, PullLost
+from eventstore.errors import (
+    ClientError,
+    EventStoreError,
+    JetStreamError,
+    PermissionDenied,
+    TopologyError,
+)
+from eventstore.pull import Delivery, Pull
 from eventstore.streams import ConsumerSpec, declare_consumer
 
 __all__ = ["CommandWorker", "worker_consumer"]
 
 _CONSUMER = "worker"
+_MAX_ACK_PENDING = 10_000
+_HELD_FOR_EACH_UNDER_WAY = 4
 _RETRY_SECONDS = 1.0
 _FIRST_REDELIVERY = 0.25
 _LONGEST_REDELIVERY = 30.0
 
+_ACK = b"+ACK"
+_NAK = b"-NAK"
+_IN_PROGRESS = b"+WPI"
+
 _logger = logging.getLogger("eventstore")
 
 
-def worker_consumer(codec: Codec, *, ack_wait: float = 30.0, in_flight: int = 256) -> ConsumerSpec:
+def worker_consumer(codec: Codec, *, ack_wait: float = 30.0) -> ConsumerSpec:
     """The durable consumer that all command workers of a domain share."""
     subjects = codec.subjects
     return ConsumerSpec(
@@ -47,7 +60,7 @@ def worker_consumer(codec: Codec, *, ack_wait: float = 30.0, in_flight: int = 25
             "ack_wait": int(ack_wait * 1e9),
             "filter_subject": subjects.filter("cmd"),
             "max_deliver": -1,
-            "max_ack_pending": 20 * in_flight,
+            "max_ack_pending": _MAX_ACK_PENDING,
         },
     )
 
@@ -55,148 +68,183 @@ def worker_consumer(codec: Codec, *, ack_wait: float = 30.0, in_flight: int = 25
 class CommandWorker:
     """Takes commands and carries them out until told to stop.
 
-    `in_flight` bounds the commands under way at a time, and with them the memory. Any number of
-    workers can share a domain. Stopping lets what is under way end; what has not begun goes back
-    to the stream at once.
+    `in_flight` bounds the commands under way at a time; four times as many may be held, so that
+    many waiting for one aggregate do not hold up the others. What a worker that dies has held is
+    delivered again after `ack_wait` seconds; all workers of a domain have the same.
+
+    Any number of workers can share a domain. `ready` is set when commands are first taken;
+    `handled` counts those that have been answered and acknowledged.
     """
 
     def __init__(
-        self, client: Client, codec: Codec, handler: CommandHandler, *, in_flight: int = 256
+        self,
+        client: Client,
+        codec: Codec,
+        handler: CommandHandler,
+        *,
+        in_flight: int = 256,
+        ack_wait: float = 30.0,
     ) -> None:
         self._client = client
         self._codec = codec
         self._handler = handler
         self._in_flight = in_flight
+        self._ack_wait = ack_wait
         self._stream = codec.subjects.command_stream
-        self._consumer = worker_consumer(codec, in_flight=in_flight)
+        self._consumer = worker_consumer(codec, ack_wait=ack_wait)
         self._outcomes = Outcomes(client, codec.subjects)
-        self._lanes: dict[tuple[str, str], deque[tuple[Msg, Delivery]]] = {}
-        self._free = asyncio.Semaphore(in_flight)
+        self._held: set[str] = set()  # where to acknowledge what is under way or waits for it
         self._stopping = asyncio.Event()
         self.ready = asyncio.Event()
         self.handled = 0
 
     def stop(self) -> None:
-        """Take no more commands; `run` then returns when those under way have ended."""
+        """Take no more commands; `run` then returns when those under way have ended.
+
+        What has not begun goes back to the stream at once.
+        """
         self._stopping.set()
 
     async def run(self) -> None:
         """Work until `stop`; cancelled, it leaves what is under way to be redelivered.
 
         Lost connections and consumers are waited out. Raises `StreamDrift` or `StreamMissing`
-        where the topology is not as declared.
+        where the topology is not as declared, `PermissionDenied`, and `ClientError` where the
+        connection was closed for good.
         """
-        await declare_consumer(self._client, self._consumer)
-        async with asyncio.TaskGroup() as lanes:
-            intake = lanes.create_task(self._intake(lanes))
-            await self._stopping.wait()
-            intake.cancel()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                holding = tasks.create_task(self._keep_holding())
+                async with self._lanes() as lanes:
+                    intake = tasks.create_task(self._intake(lanes))
+                    await self._stopping.wait()
+                    intake.cancel()
+                    await asyncio.wait([intake])
+                    await self._give_back([received.message for received in lanes.clear()])
+                holding.cancel()
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
 
-    async def _intake(self, lanes: asyncio.TaskGroup) -> None:
+    def _lanes(self) -> Lanes[Received]:
+        room = _HELD_FOR_EACH_UNDER_WAY * self._in_flight
+        return Lanes(self._process, at_once=self._in_flight, room=room)
+
+    async def _intake(self, lanes: Lanes[Received]) -> None:
         while True:
+            taken: deque[Msg] = deque()
             try:
-                async with Pull(
-                    self._client, self._stream, _CONSUMER, buffer=2 * self._in_flight
-                ) as pull:
-                    self.ready.set()
-                    await self._take_from(pull, lanes)
-            except PullLost as lost:
-                _logger.warning("commands: %s; trying again", lost)
+                await declare_consumer(self._client, self._consumer)
+                await self._take(taken, lanes)
             except ClientError as error:
-                if self._client.is_closed:
+                if self._client.is_closed or not _may_pass(error):
                     raise
                 _logger.warning("commands: %s; trying again", error)
+            finally:
+                await self._give_back(taken)
             await asyncio.sleep(_RETRY_SECONDS)
-            with suppress(ClientError):
-                await declare_consumer(self._client, self._consumer)
 
-    async def _take_from(self, pull: Pull, lanes: asyncio.TaskGroup) -> None:
-        taken: deque[Msg] = deque()
-        try:
-            while True:
-                taken.extend(await pull.take(self._in_flight))
-                while taken:
-                    await self._free.acquire()
-                    self._dispatch(taken.popleft(), lanes)
-        finally:
-            for message in (*taken, *pull.leftover()):
-                await self._settle(message, b"-NAK")
+    async def _take(self, taken: deque[Msg], lanes: Lanes[Received]) -> None:
+        """Put commands into their lanes; those in `taken` have found no place there."""
+        buffer = 2 * self._in_flight
+        async with Pull(self._client, self._stream, _CONSUMER, buffer=buffer) as pull:
+            self.ready.set()
+            try:
+                while True:
+                    taken.extend(await pull.take(self._in_flight))
+                    while taken:
+                        received = Received.of(self._codec, taken[0])
+                        await lanes.put(received.lane, received)
+                        self._held.add(taken.popleft().reply)
+            finally:
+                await self._take_last(taken, pull)
 
-    def _dispatch(self, message: Msg, lanes: asyncio.TaskGroup) -> None:
-        """Put a command in its aggregate's lane, and open the lane where there is none."""
-        delivery = Delivery.of(message)
-        key = _lane_of(message, delivery)
-        lane = self._lanes.get(key)
-        if lane is not None:
-            lane.append((message, delivery))
-            return
-        self._lanes[key] = deque([(message, delivery)])
-        lanes.create_task(self._run_lane(key))
+    async def _take_last(self, taken: deque[Msg], pull: Pull) -> None:
+        """Take what has been delivered already, and what was on its way."""
+        taken.extend(pull.leftover())
+        with suppress(ClientError):
+            await self._client.flush()
+            while left := pull.leftover():
+                taken.extend(left)
+                await self._client.flush()
 
-    async def _run_lane(self, key: tuple[str, str]) -> None:
-        lane = self._lanes[key]
-        try:
-            while lane:
-                message, delivery = lane.popleft()
-                try:
-                    await self._process(message, delivery)
-                finally:
-                    self._free.release()
-        finally:
-            del self._lanes[key]
+    async def _keep_holding(self) -> None:
+        """Have the server wait for what is held, however long its lane is."""
+        while True:
+            await asyncio.sleep(self._ack_wait / 3)
+            for reply in list(self._held):
+                await self._tell(reply, _IN_PROGRESS)
 
-    async def _process(self, message: Msg, delivery: Delivery) -> None:
+    async def _process(self, received: Received) -> None:
         """Carry one command out; acknowledge it last, or give it back where that failed."""
-        command_id = command_id_of(message, delivery, self._stream)
         try:
-            outcome = await self._outcome_of(message, delivery, command_id)
-            await self._outcomes.put(outcome)
-            await self._answer(message, outcome)
-        except EventStoreError as error:
-            _logger.warning("command %s goes back to the stream: %s", command_id, error)
-            await self._settle(message, _nak(delivery))
+            outcome = await self._outcomes.put(await self._outcome_of(received))
+            if received.reply_to is not None:
+                await self._client.publish(received.reply_to, outcome.to_json())
+        except Exception as error:  # whatever it is, the command is not lost and others go on
+            _logger.warning(
+                "command %s goes back to the stream: %s",
+                received.command_id,
+                error,
+                exc_info=None if isinstance(error, EventStoreError) else error,
+            )
+            await self._settle(received.message, _nak_after(received.delivery))
         else:
-            await self._settle(message, b"+ACK")
+            await self._settle(received.message, _ACK)
+            self.handled += 1
 
-    async def _outcome_of(self, message: Msg, delivery: Delivery, command_id: str) -> Outcome:
+    async def _outcome_of(self, received: Received) -> Outcome:
+        if isinstance(received.content, Exception):
+            return await self._park(received, received.content)
         try:
-            accepted = accept(self._codec, message, delivery, command_id)
-            return await self._handler.handle(accepted)
+            return await self._handler.handle(received.content)
         except EventStoreError as error:
-            if error.retryable:
+            if not _is_at_fault(error):
                 raise
-            return await self._park(message, delivery, command_id, error)
+            return await self._park(received, error)
         except Exception as error:  # a decider at fault must not stop the commands of others
-            _logger.exception("command %s on %s failed", command_id, message.subject)
-            return await self._park(message, delivery, command_id, error)
+            command = f"command {received.command_id} on {received.message.subject}"
+            _logger.exception("%s failed", command)
+            return await self._park(received, error)
 
-    async def _park(
-        self, message: Msg, delivery: Delivery, command_id: str, error: Exception
-    ) -> Outcome:
-        await park(self._client, self._codec.domain, self._stream, message, delivery, error)
-        aggregate = message.subject.split(".")[2]
-        aggregate_id = (message.headers or {}).get(Header.AGGREGATE_ID)
-        return Outcome.error(error, command_id, aggregate, aggregate_id)
+    async def _park(self, received: Received, error: Exception) -> Outcome:
+        outcome = Outcome.error(
+            error, received.command_id, received.aggregate, received.aggregate_id
+        )
+        await park(self._client, self._codec.domain, self._stream, received, outcome)
+        return outcome
 
-    async def _answer(self, message: Msg, outcome: Outcome) -> None:
-        inbox = reply_to_of(message)
-        if inbox is not None:
-            await self._client.publish(inbox, outcome.to_json())
-        self.handled += 1
+    async def _give_back(self, messages: Collection[Msg]) -> None:
+        """Return commands to the stream, for any worker to take at once."""
+        if messages:
+            # The server must know that we ask for no more, or it would send them here again.
+            with suppress(ClientError):
+                await self._client.flush()
+        for message in messages:
+            await self._settle(message, _NAK)
 
     async def _settle(self, message: Msg, how: bytes) -> None:
+        self._held.discard(message.reply)
+        await self._tell(message.reply, how)
+
+    async def _tell(self, reply: str, how: bytes) -> None:
         # Where this gets lost, the command is redelivered, which changes nothing.
         with suppress(ClientError):
-            await self._client.publish(message.reply, how)
+            await self._client.publish(reply, how)
 
 
-def _lane_of(message: Msg, delivery: Delivery) -> tuple[str, str]:
-    headers = message.headers or {}
-    own = headers.get(Header.AGGREGATE_ID) or headers.get(Header.EVENT_ID)
-    return message.subject.split(".")[2], own or str(delivery.sequence)
+def _is_at_fault(error: EventStoreError) -> bool:
+    """Whether it is the command that cannot be carried out, now or later."""
+    return not (error.retryable or isinstance(error, ClientError | TopologyError))
 
 
-def _nak(delivery: Delivery) -> bytes:
+def _may_pass(error: ClientError) -> bool:
+    """Whether taking commands may succeed later without anything being changed."""
+    if isinstance(error, JetStreamError):
+        return error.status >= 500
+    return not isinstance(error, PermissionDenied)
+
+
+def _nak_after(delivery: Delivery) -> bytes:
     doublings = min(delivery.delivered - 1, 16)
     delay = min(_FIRST_REDELIVERY * 2**doublings, _LONGEST_REDELIVERY)
     return b'-NAK {"delay": %d}' % int(delay * 1e9)

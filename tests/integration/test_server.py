@@ -11,7 +11,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -20,23 +19,7 @@ from eventstore.client import connect
 from eventstore.errors import ServerStartFailed, ServerTooOld
 from eventstore.server import EmbeddedServer, ServerBinary, running_server
 from tests.conftest import StartServer, settings_for
-
-BOUND = 20.0
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process lives; one that has ended and is not yet reaped does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def until_ended(pid: int) -> None:
-    deadline = time.monotonic() + BOUND
-    while is_running(pid):
-        assert time.monotonic() < deadline, f"process {pid} still runs"
-        time.sleep(0.005)
+from tests.processes import BOUND, freeze, is_running, until_ended
 
 
 def owner(directory: Path, *, death_signal: bool = True) -> subprocess.Popen[str]:
@@ -55,7 +38,7 @@ def owner(directory: Path, *, death_signal: bool = True) -> subprocess.Popen[str
 
         asyncio.run(main())
     """
-    return subprocess.Popen(  # noqa: S603
+    return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(program)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -169,7 +152,7 @@ async def test_one_that_does_not_stop_is_killed(
     monkeypatch.setattr("eventstore.server._STOP_SECONDS", 0.05)
     pid = server.pid
     assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
+    freeze(pid)
     await server.stop()
     assert not is_running(pid)
     assert f"nats-server {pid} did not stop; killing it" in caplog.text
@@ -178,7 +161,7 @@ async def test_one_that_does_not_stop_is_killed(
 async def test_a_cancelled_stop_leaves_nothing_behind(server: EmbeddedServer) -> None:
     pid = server.pid
     assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
+    freeze(pid)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
             await server.stop()
@@ -225,8 +208,7 @@ async def test_a_start_that_takes_too_long_is_ended(
     idle.write_text("#!/bin/sh\necho waiting\nexec sleep 60\n")
     idle.chmod(0o755)
     monkeypatch.setattr("eventstore.server.find_server", lambda _: ServerBinary(idle, "2.15.1"))
-    monkeypatch.setattr("eventstore.server._START_SECONDS", 0.3)
-    server = EmbeddedServer(tmp_path)
+    server = EmbeddedServer(tmp_path, start_timeout=0.3)
     with pytest.raises(ServerStartFailed, match=r"was not ready after 0\.3 s:\nwaiting"):
         await server.start()
     assert server.pid is None
@@ -356,7 +338,7 @@ async def test_an_orphan_is_stopped_by_the_next_start(
     finish(process)
     assert is_running(pid)
     if stubborn:
-        os.kill(pid, signal.SIGSTOP)
+        freeze(pid)
         monkeypatch.setattr("eventstore.server._STOP_SECONDS", 0.5)
     async with EmbeddedServer(tmp_path) as server:
         assert server.pid != pid
@@ -380,6 +362,22 @@ async def test_an_orphan_that_cannot_be_stopped_is_named(
     await asyncio.to_thread(until_ended, pid)
     async with EmbeddedServer(tmp_path):
         pass
+
+
+async def test_a_start_cancelled_while_an_orphan_is_stopped_lets_go_of_the_directory(
+    tmp_path: Path,
+) -> None:
+    process = owner(tmp_path, death_signal=False)
+    pid, _ = said(process)
+    process.kill()
+    finish(process)
+    freeze(pid)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await EmbeddedServer(tmp_path).start()
+    os.kill(pid, signal.SIGKILL)
+    async with EmbeddedServer(tmp_path) as server:
+        assert server.pid != pid
 
 
 async def test_the_server_ends_with_the_thread_that_started_it(tmp_path: Path) -> None:

@@ -1,0 +1,35 @@
+"""The connection of a subcommand that needs a running service."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from eventstore.cli.terminal import program
+from eventstore.client import Client, connect
+from eventstore.codec import Codec
+from eventstore.config import Settings
+from eventstore.errors import ConnectFailed, NoResponders, StreamMissing
+
+__all__ = ["connected", "log_end"]
+
+
+@asynccontextmanager
+async def connected(settings: Settings) -> AsyncIterator[Client]:
+    """A client; where there is no server, or nothing on it, the error says what to do."""
+    advice = f"start a service with `{program()} serve`, or name its server with --nats-url"
+    async with AsyncExitStack() as stack:
+        try:
+            client = await stack.enter_async_context(connect(settings))
+        except ConnectFailed as error:
+            raise ConnectFailed(f"{error}; {advice}") from error
+        try:
+            yield client
+        except (NoResponders, StreamMissing) as error:
+            raise type(error)(f"{client.url}: {error}; {advice}") from error
+
+
+async def log_end(client: Client, codec: Codec) -> int:
+    """The position of the last event in the log; raises `ClientError`."""
+    answer = await client.api(f"STREAM.INFO.{codec.subjects.log_stream}")
+    return int(answer["state"]["last_seq"])

@@ -1,0 +1,70 @@
+"""Standard output: closed by its reader or not, in any encoding, on a terminal or not."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+__all__ = ["Terminal", "encodable", "never_fail_to_encode", "printable", "program", "say"]
+
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+class Terminal(Console):
+    """Standard output or error for tables; texts are printed as they are, without markup."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, markup=False, highlight=False, emoji=False)
+
+    def on_broken_pipe(self) -> None:
+        """Go on without an audience: what is under way is to end as it would have."""
+        _discard_output()
+
+
+def say(line: str) -> bool:
+    """Print a line at once; False where nobody reads any more."""
+    try:
+        typer.echo(line)
+    except BrokenPipeError:
+        _discard_output()
+        return False
+    return True
+
+
+def printable(text: str) -> str:
+    """The text with control characters shown as escapes, so that none reaches the terminal."""
+    return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def encodable(text: str) -> str:
+    """The text with what no bytes hold shown as escapes: arguments need not be UTF-8."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def program() -> str:
+    """How this program is called from the shell that called it."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return "python -m eventstore"
+    found = shutil.which(called.name)
+    is_on_path = found is not None and called.exists() and called.samefile(found)
+    return called.name if is_on_path else str(called)
+
+
+def never_fail_to_encode() -> None:
+    """Have what the terminal's encoding lacks shown as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _discard_output() -> None:
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stdout.fileno())
+    os.close(devnull)

@@ -1,0 +1,154 @@
+"""The command line as a person has it: in a folder, as a process, with its output and status."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest import mock
+
+from eventstore.cli import main
+from eventstore.server import running_server
+
+ROOT = Path(__file__).parents[2]
+BOUND = 20.0
+
+
+class Ended(NamedTuple):
+    """What a finished subcommand leaves."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+
+class Running:
+    """A subcommand that has been started and must end before the test does."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+
+    def line(self) -> str:
+        """The next line of its standard output; empty where it has ended or takes too long."""
+        assert self.process.stdout is not None
+        timer = threading.Timer(BOUND, self.process.kill)
+        timer.start()
+        try:
+            return self.process.stdout.readline().rstrip("\n")
+        finally:
+            timer.cancel()
+
+    def send(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def ended(self, seconds: float = BOUND) -> Ended:
+        """What is left of its output, when it has ended by itself."""
+        out, err = self.process.communicate(timeout=seconds)
+        return Ended(self.process.returncode, out, err)
+
+    def stopped(self, number: int = signal.SIGINT, seconds: float = BOUND) -> Ended:
+        self.send(number)
+        return self.ended(seconds)
+
+
+class CommandLine:
+    """Runs subcommands in a folder, with nothing in the environment that speaks of NATS."""
+
+    def __init__(self, folder: Path, **environ: str) -> None:
+        self.folder = folder
+        self.environ = environ
+
+    def run(self, *words: object, **options: Any) -> Ended:
+        """Run to the end, as a process of its own."""
+        with self.start(*words, **options) as running:
+            return running.ended()
+
+    @contextlib.contextmanager
+    def start(self, *words: object, **options: Any) -> Iterator[Running]:
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "eventstore", *map(os.fspath, map(_word, words))],
+            cwd=self.folder,
+            env=self._environ(),
+            stdin=subprocess.DEVNULL,
+            text=True,
+            **options,
+        )
+        try:
+            yield Running(process)
+        finally:
+            process.kill()
+            process.wait()
+            for stream in (process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
+
+    @contextlib.contextmanager
+    def serving(self, *words: object) -> Iterator[Running]:
+        """A service that is ready; it must have been stopped, or is killed at the end."""
+        with self.start("serve", *words) as running:
+            line = running.line()
+            assert line.startswith("ready: "), (line, running.ended().err)
+            yield running
+
+    def call(self, *words: object) -> Ended:
+        """Run to the end inside of this process, which is faster."""
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            contextlib.chdir(self.folder),
+            mock.patch.dict(os.environ, self._environ(), clear=True),
+            mock.patch.object(sys, "argv", ["eventstore", *map(_word, words)]),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            try:
+                main()
+                status = 0
+            except SystemExit as end:
+                status = int(end.code or 0)
+        return Ended(status, out.getvalue(), err.getvalue())
+
+    @property
+    def server_directory(self) -> Path:
+        return self.folder / "var" / "nats"
+
+    @property
+    def server_url(self) -> str | None:
+        """Where the embedded server of the folder listens, if it runs."""
+        return running_server(self.server_directory)
+
+    def server_pid(self) -> int:
+        (ports,) = self.server_directory.glob("nats-server_*.ports")
+        return int(ports.stem.rpartition("_")[2])
+
+    def files(self) -> list[str]:
+        return sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*"))
+
+    def _environ(self) -> Mapping[str, str]:
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("NATS_", "EVENTSTORE_")) or name == "NATS_SERVER_BIN"
+        }
+        return {
+            **inherited,
+            "PYTHONPATH": str(ROOT),
+            "PYTHONWARNINGS": "error",
+            "COLUMNS": "80",
+            **self.environ,
+        }
+
+
+def _word(word: object) -> str:
+    return str(word)

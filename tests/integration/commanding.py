@@ -1,0 +1,330 @@
+"""A small domain for the tests of the command side, and all a command needs on one connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from nats.js import JetStreamContext
+
+from eventstore.aggregate import CommandContext, Decider, Domain
+from eventstore.application import running
+from eventstore.client import Client
+from eventstore.commands import (
+    CommandClient,
+    CommandHandler,
+    CommandWorker,
+    KeptStates,
+    Outcomes,
+)
+from eventstore.config import StreamSettings
+from eventstore.envelope import NewEvent, RecordedEvent
+from eventstore.errors import EventStoreError, Rejected
+from eventstore.messages import Command, Event
+from eventstore.store import Appended, EventStore
+from eventstore.streams import declare, topology
+
+FORGETFUL = StreamSettings(duplicate_window_ms=100)
+"""Streams that take a command with the same id again after a tenth of a second."""
+
+
+class Add(Command, subject="counter.add", creates=True):
+    amount: int = 1
+
+
+class AddEach(Command, subject="counter.add_each"):
+    amounts: list[int]
+
+
+class Take(Command, subject="counter.take"):
+    amount: int
+
+
+class RaiseTo(Command, subject="counter.raise_to"):
+    total: int
+
+
+class Sign(Command, subject="counter.sign", schema_version=2):
+    """Leaves a note of who decided it, and when."""
+
+
+class Fail(Command, subject="counter.fail"):
+    pass
+
+
+class Decide(Command, subject="counter.decide"):
+    """Decides what cannot be: "stray", "foreign", "huge" or "broken"."""
+
+    what: str
+
+
+class Refuse(Command, subject="counter.refuse"):
+    """Is rejected with a message of this length."""
+
+    length: int
+
+
+class Added(Event, subject="counter.added"):
+    amount: int
+
+
+class Signed(Event, subject="counter.signed"):
+    actor: str | None
+    time: datetime
+
+
+class Filled(Event, subject="counter.filled"):
+    text: str
+
+
+class Stray(Event, subject="counter.stray"):
+    pass
+
+
+class Counter(msgspec.Struct, frozen=True):
+    total: int = 0
+
+
+counter = Decider("counter", initial=Counter)
+
+
+@counter.decides
+def add(counter: Counter, command: Add) -> Added:
+    return Added(amount=command.amount)
+
+
+@counter.decides
+def add_each(counter: Counter, command: AddEach) -> list[Added]:
+    return [Added(amount=amount) for amount in command.amounts]
+
+
+@counter.decides
+def take(counter: Counter, command: Take) -> Added:
+    if counter.total < command.amount:
+        raise Rejected("too_little", f"there are {counter.total}, not {command.amount}")
+    return Added(amount=-command.amount)
+
+
+@counter.decides
+def raise_to(counter: Counter, command: RaiseTo) -> Added | None:
+    missing = command.total - counter.total
+    return Added(amount=missing) if missing > 0 else None
+
+
+@counter.decides
+def sign(counter: Counter, command: Sign, context: CommandContext) -> Signed:
+    return Signed(actor=context.actor, time=context.time)
+
+
+@counter.decides
+def fail(counter: Counter, command: Fail) -> None:
+    raise RuntimeError("a decider's mistake \ud800")
+
+
+@counter.decides
+def refuse(counter: Counter, command: Refuse) -> None:
+    raise Rejected("refused", "\x00" * command.length)
+
+
+@counter.decides
+def decide(counter: Counter, command: Decide) -> Event:
+    wrong: dict[str, Any] = {
+        "stray": Stray(),
+        "foreign": "no event at all",
+        "huge": Filled(text="x" * 1_048_576),
+        "broken": Filled(text=7),  # type: ignore[arg-type]
+    }
+    decided: Event = wrong[command.what]
+    return decided
+
+
+@counter.evolves
+def added(counter: Counter, event: Added) -> Counter:
+    return Counter(counter.total + event.amount)
+
+
+@counter.evolves
+def noted(counter: Counter, event: Signed | Filled) -> Counter:
+    return counter
+
+
+class Line:
+    """A connection, and on it the store, the command client, and workers on demand."""
+
+    def __init__(
+        self, client: Client, domain: Domain, store: EventStore, commands: CommandClient
+    ) -> None:
+        self.client = client
+        self.domain = domain
+        self.store = store
+        self.commands = commands
+        self.subjects = domain.codec.subjects
+        self.outcomes = Outcomes(client, self.subjects)
+
+    @property
+    def jetstream(self) -> JetStreamContext:
+        """The plain client's view, which knows nothing of ours."""
+        return self.client.nats.jetstream()
+
+    def handler(
+        self,
+        *,
+        store: EventStore | None = None,
+        states: KeptStates | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        max_conflicts: int = 20,
+    ) -> CommandHandler:
+        return CommandHandler(
+            store or self.store,
+            self.domain,
+            self.outcomes,
+            states=states,
+            clock=clock,
+            max_conflicts=max_conflicts,
+        )
+
+    def worker(
+        self, *, in_flight: int = 256, ack_wait: float = 30.0, **handler: Any
+    ) -> CommandWorker:
+        return CommandWorker(
+            self.client,
+            self.domain.codec,
+            self.handler(**handler),
+            in_flight=in_flight,
+            ack_wait=ack_wait,
+        )
+
+    @asynccontextmanager
+    async def working(self, **options: Any) -> AsyncIterator[CommandWorker]:
+        """A worker that works inside the block and is stopped at its end."""
+        worker = self.worker(**options)
+        async with running(worker):
+            await worker.ready.wait()
+            yield worker
+
+    async def read(self, aggregate_id: str, aggregate: str = "counter") -> list[RecordedEvent]:
+        return [event async for event in self.store.read(aggregate, aggregate_id)]
+
+    async def log_size(self) -> int:
+        return await self._size(self.subjects.log_stream)
+
+    async def queued(self) -> int:
+        """Commands that are not acknowledged."""
+        return await self._size(self.subjects.command_stream)
+
+    async def until_done(self) -> None:
+        """Return when every command is acknowledged."""
+        await until(self._is_done)
+
+    async def parked(self) -> list[dict[str, Any]]:
+        """All that is parked, each record put together from its parts."""
+        records = []
+        whole = b""
+        for sequence in range(1, await self._size(self.subjects.parked_stream) + 1):
+            message = await self.jetstream.get_msg(self.subjects.parked_stream, sequence)
+            whole += message.data or b""
+            number, _, count = (message.headers or {})["X-Part"].partition("/")
+            if number == count:
+                records.append(msgspec.json.decode(whole, type=dict[str, Any]))
+                whole = b""
+        return records
+
+    async def _is_done(self) -> bool:
+        return await self.queued() == 0
+
+    async def _size(self, stream: str) -> int:
+        state = (await self.client.api(f"STREAM.INFO.{stream}"))["state"]
+        size: int = state["messages"]
+        return size
+
+
+@asynccontextmanager
+async def opened(
+    client: Client, domain: Domain, streams: StreamSettings | None = None
+) -> AsyncIterator[Line]:
+    """Everything on a client's connection; the topology is declared."""
+    codec = domain.codec
+    await declare(client, topology(codec.subjects, streams or StreamSettings()))
+    async with EventStore(client, codec) as store, CommandClient(client, codec) as commands:
+        yield Line(client, domain, store, commands)
+
+
+async def until(condition: Callable[[], Awaitable[bool]], bound: float = 20.0) -> None:
+    """Return when what is asked of the server is so."""
+    async with asyncio.timeout(bound):
+        while not await condition():  # noqa: ASYNC110  # the server tells only when asked
+            await asyncio.sleep(0.005)
+
+
+class GatedStore(EventStore):
+    """A store whose appends to some aggregates wait at a gate.
+
+    `before` are the gates ahead of the append, `after` those behind it; `begun` names the
+    aggregates of the appends so far, `at_once` is the most that were under way together.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.before: dict[str, asyncio.Event] = {}
+        self.after: dict[str, asyncio.Event] = {}
+        self.begun: list[str] = []
+        self.recorded = asyncio.Event()
+        self.at_once = 0
+        self._under_way = 0
+        self._moved = asyncio.Condition()
+
+    def close(self, aggregate_id: str) -> asyncio.Event:
+        """Have appends to this aggregate wait until the event is set."""
+        return self.before.setdefault(aggregate_id, asyncio.Event())
+
+    def close_after(self, aggregate_id: str) -> asyncio.Event:
+        """Have appends to this aggregate not return, though recorded, until the event is set."""
+        return self.after.setdefault(aggregate_id, asyncio.Event())
+
+    async def until_begun(self, count: int) -> None:
+        async with asyncio.timeout(20.0), self._moved:
+            await self._moved.wait_for(lambda: len(self.begun) >= count)
+
+    async def append(
+        self,
+        aggregate: str,
+        aggregate_id: str,
+        events: Event | NewEvent | Sequence[Event | NewEvent],
+        **options: Any,
+    ) -> Appended:
+        async with self._moved:
+            self.begun.append(aggregate_id)
+            self._under_way += 1
+            self.at_once = max(self.at_once, self._under_way)
+            self._moved.notify_all()
+        try:
+            if aggregate_id in self.before:
+                await self.before[aggregate_id].wait()
+            appended = await super().append(aggregate, aggregate_id, events, **options)
+            self.recorded.set()
+            if aggregate_id in self.after:
+                await self.after[aggregate_id].wait()
+            return appended
+        finally:
+            self._under_way -= 1
+
+
+class FailingStore(EventStore):
+    """A store that cannot append, for a while."""
+
+    def __init__(self, *arguments: Any, failures: list[EventStoreError], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.failures = failures
+
+    async def append(self, *arguments: Any, **options: Any) -> Appended:
+        if self.failures:
+            raise self.failures.pop(0)
+        return await super().append(*arguments, **options)
+
+
+def counting(name: str) -> Domain:
+    return Domain(name, [counter])

@@ -1,0 +1,24 @@
+"""Fixtures of the tests that use the store: a small domain, and its log on the shared server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from eventstore.client import Client
+from eventstore.codec import Codec
+from eventstore.store import EventStore
+from tests.integration.ledger import declare_log, ledger
+
+
+@pytest.fixture
+def codec(domain_name: str) -> Codec:
+    return ledger(domain_name)
+
+
+@pytest.fixture
+async def store(client: Client, codec: Codec) -> AsyncIterator[EventStore]:
+    await declare_log(client, codec)
+    async with EventStore(client, codec) as store:
+        yield store

@@ -1,0 +1,137 @@
+"""`eventstore nix import`: lock files become commands of a running service, once."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from eventstore.nix import import_commands, samples
+from tests.integration.command_line import CommandLine
+
+SAMPLE = samples()[0]
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
+    """A folder where a service runs, on its embedded server."""
+    cli = CommandLine(tmp_path_factory.mktemp("service"))
+    with cli.serving() as running:
+        yield cli
+        assert running.stopped().status == 0
+
+
+def test_one_create_and_one_input_each_and_again_nothing(service: CommandLine) -> None:
+    first = service.run("nix", "import", *samples())
+    stored = service.call("events", "--json").lines
+    second = service.run("nix", "import", *samples())
+
+    assert (first.status, first.err) == (0, "")
+    assert max(map(len, first.lines)) <= 80
+    commands = [each for file in samples() for each in import_commands(file)]
+    table = [line.split() for line in first.lines if "…" in line]
+    assert [row[1] for row in table] == [type(each.command).__name__ for each in commands]
+    assert {row[-1] for row in table} == {"success"}
+    events = [json.loads(line) for line in stored]
+    urls = {event["data"]["url"] for event in events if event["type"] == "FlakeInputAdded"}
+    assert urls == {each.command.url for each in commands if hasattr(each.command, "url")}
+
+    assert (second.status, second.err) == (0, "")
+    assert len(re.findall("done before *$", second.out, re.MULTILINE)) == len(commands)
+    assert service.call("events", "--json").lines == stored
+
+
+def test_for_programs_the_outcomes_are_lines_of_json(service: CommandLine) -> None:
+    first = service.call("nix", "import", SAMPLE, "--name", "json", "--json")
+    second = service.call("nix", "import", SAMPLE, "--name", "json", "--json")
+
+    assert (first.status, second.status) == (0, 0)
+    found = [json.loads(line) for line in first.lines]
+    assert [outcome["version"] for outcome in found] == [1, 2, 3, 4]
+    assert {outcome["status"] for outcome in found} == {"success"}
+    assert len({outcome["aggregate_id"] for outcome in found}) == 1
+    assert first.lines == second.lines
+    assert "importing" in first.err, "progress is for people"
+
+
+def test_a_name_is_given_to_one_file(service: CommandLine) -> None:
+    ended = service.call("nix", "import", SAMPLE, "--name", "[/red]")
+
+    assert (ended.status, ended.err) == (0, "")
+    assert re.search(r"CreateFlake +\[/red\] +success *$", ended.out, re.MULTILINE)
+
+
+def test_one_name_for_several_files_is_refused(service: CommandLine) -> None:
+    before = service.call("events").lines
+    ended = service.call("nix", "import", SAMPLE, SAMPLE, "--name", "x")
+
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err.endswith(
+        "Error: Invalid value for --name: one name cannot be that of 2 files\n"
+    )
+    assert service.call("events").lines == before
+
+
+def test_a_file_that_is_not_a_lock_file_stops_it_before_anything_is_sent(
+    service: CommandLine,
+) -> None:
+    (service.folder / "bad.lock").write_text("{}")
+    before = service.call("events").lines
+    for words in (("bad.lock",), (SAMPLE, "bad.lock", "--json"), ("missing.lock",)):
+        ended = service.call("nix", "import", *words)
+        assert (ended.status, ended.out, ended.err.count("\n")) == (2, "", 1)
+        assert ended.err.startswith("error: lock file '")
+    assert service.call("events").lines == before
+    assert service.call("nix", "import", SAMPLE).status == 0, "the service goes on"
+
+
+def test_a_rejected_command_is_status_1_and_says_why(service: CommandLine) -> None:
+    changed = service.folder / "changed.lock"
+    assert service.call("nix", "import", SAMPLE, "--name", "changed").status == 0
+    content = json.loads(SAMPLE.read_text())
+    content["nodes"]["nixpkgs"]["locked"]["rev"] = "0" * 40
+    changed.write_text(json.dumps(content))
+    ended = service.call("nix", "import", changed)
+
+    assert (ended.status, ended.err) == (1, "")
+    assert "rejected (input_exists)" in ended.out
+    assert "rejected: input 'nixpkgs' already exists, with url github:" in ended.out
+    as_json = service.call("nix", "import", changed, "--json")
+    assert as_json.status == 1
+    assert [json.loads(line)["code"] for line in as_json.lines].count("input_exists") == 1
+
+
+def test_files_of_one_flake_are_taken_together(service: CommandLine) -> None:
+    """Twice the same file, by two names for it."""
+    for folder in ("a", "b"):
+        (service.folder / folder / "same").mkdir(parents=True)
+        shutil.copy(SAMPLE, service.folder / folder / "same" / "flake.lock")
+    files = ("a/same/flake.lock", "b/same/flake.lock", "a/same/flake.lock")
+    ended = service.call("nix", "import", *files, "--json")
+
+    assert ended.status == 0
+    assert len(ended.lines) == len(import_commands(SAMPLE))
+
+
+def test_without_a_service_it_says_how_to_start_one(tmp_path: Path) -> None:
+    ended = CommandLine(tmp_path, NATS_URL="nats://127.0.0.1:1").call("nix", "import", SAMPLE)
+
+    assert (ended.status, ended.out, ended.err.count("\n")) == (2, "", 1)
+    assert " serve`" in ended.err
+
+
+def test_on_a_server_without_a_service_it_says_how_to_start_one(
+    tmp_path: Path, nats_server: object, domain_name: str
+) -> None:
+    (tmp_path / "own.toml").write_text(f'[nats]\nsubject_prefix = "{domain_name}"\n')
+    url = nats_server.url  # type: ignore[attr-defined]
+    cli = CommandLine(tmp_path, EVENTSTORE_CONFIG="own.toml", NATS_URL=url)
+    ended = cli.call("nix", "import", SAMPLE, samples()[1])
+
+    assert ended.status == 2
+    assert " serve`" in ended.err
+    assert "Traceback" not in ended.err

@@ -1,0 +1,298 @@
+"""`eventstore serve`: one line when it is ready, up until it is told to stop, and no traces."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import socket
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from eventstore.client import Client
+from eventstore.nix import samples
+from eventstore.server import EmbeddedServer
+from tests.integration.command_line import BOUND, CommandLine
+
+CREATE = ("send", "nix.cmd.flake.create", "--data", '{"path": "./x", "description": "x"}')
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> CommandLine:
+    return CommandLine(tmp_path)
+
+
+@pytest.fixture
+def external(cli: CommandLine, nats_server: EmbeddedServer, domain_name: str) -> CommandLine:
+    """With a configuration that keeps the test apart from others on the shared server."""
+    (cli.folder / "own.toml").write_text(f'[nats]\nsubject_prefix = "{domain_name}"\n')
+    cli.environ |= {"EVENTSTORE_CONFIG": "own.toml", "NATS_URL": nats_server.url}
+    return cli
+
+
+def assert_ends(pid: int) -> None:
+    """The process ends within the bound, or has ended."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    with open(descriptor, closefd=True):
+        assert select.select([descriptor], [], [], BOUND)[0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_says_one_line_and_is_gone_with_its_server_after_a_signal(
+    cli: CommandLine, number: signal.Signals
+) -> None:
+    with cli.start("serve") as service:
+        ready = service.line()
+        url, pid = cli.server_url, cli.server_pid()
+        ended = service.stopped(number)
+
+    assert ready.startswith("ready: cim-domain-nix ")
+    assert ready.endswith(f"on {url}, read model var/read_model.sqlite")
+    assert ended == (0, "", "stopping: finishing what is under way\n")
+    assert cli.server_url is None
+    assert_ends(pid)
+
+
+def test_a_second_ctrl_c_does_not_wait_for_what_is_under_way(cli: CommandLine) -> None:
+    with cli.serving() as service:
+        assert service.process.stderr is not None
+        pid = cli.server_pid()
+        os.kill(pid, signal.SIGSTOP)  # so that an orderly end would take its time
+        service.send(signal.SIGINT)
+        assert "stopping" in service.process.stderr.readline()
+        ended = service.stopped(signal.SIGINT, seconds=2)
+        os.kill(pid, signal.SIGCONT)
+
+    assert (ended.status, ended.err) == (-signal.SIGINT, "")
+    assert_ends(pid)
+    assert cli.call("demo", samples()[0]).status == 0
+
+
+def test_a_signal_while_it_starts_ends_it_too(cli: CommandLine) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        silent.settimeout(BOUND)
+        port = silent.getsockname()[1]
+        with cli.start("serve", "--nats-url", f"nats://127.0.0.1:{port}") as service:
+            connection, _ = silent.accept()
+            with connection:
+                began = time.monotonic()
+                ended = service.stopped(signal.SIGTERM)
+
+    assert ended == (0, "", "")
+    assert time.monotonic() - began < 4
+
+
+@pytest.mark.parametrize("way", ["option", "environment", "file"])
+def test_the_server_is_named_in_any_of_three_ways(
+    cli: CommandLine, nats_server: EmbeddedServer, domain_name: str, way: str
+) -> None:
+    url = nats_server.url
+    named = f'url = "{url}"' if way == "file" else ""
+    (cli.folder / "own.toml").write_text(f'[nats]\nsubject_prefix = "{domain_name}"\n{named}')
+    words: list[object] = ["--config", "own.toml"]
+    if way == "option":
+        words += ["--nats-url", url]
+    if way == "environment":
+        cli.environ |= {"NATS_URL": url}
+    subject = CREATE[1].replace("nix", domain_name, 1)
+
+    with cli.start("serve", *words, "--database", "rows.sqlite") as service:
+        assert service.line().endswith(f"on {url}, read model rows.sqlite")
+        assert cli.call("send", subject, *CREATE[2:], *words).status == 0
+        assert len(cli.call("events", *words).lines) == 1
+        assert cli.call("nix", "import", *words, samples()[0]).status == 0
+        assert service.stopped().status == 0
+
+    assert not (cli.folder / "var").exists()
+    with closing(sqlite3.connect(cli.folder / "rows.sqlite")) as rows:
+        assert rows.execute("SELECT count(*) FROM flake").fetchone() == (2,)
+
+
+@pytest.mark.parametrize("words", [("serve",), ("demo",)])
+def test_a_server_that_cannot_be_reached_is_one_clear_line_soon(
+    cli: CommandLine, words: tuple[str, ...]
+) -> None:
+    began = time.monotonic()
+    ended = cli.run(*words, "--nats-url", "nats://127.0.0.1:1")
+
+    assert time.monotonic() - began < 5
+    assert ended.status == 2
+    assert "error: no server answered at nats://127.0.0.1:1: " in ended.err
+    assert ended.err.count("\n") == 1
+
+
+def test_the_databases_directory_is_made(cli: CommandLine) -> None:
+    cli.environ |= {"EVENTSTORE_DATABASE": "a/b/rows.sqlite"}
+    assert cli.call("demo", samples()[0]).status == 0
+    assert (cli.folder / "a" / "b" / "rows.sqlite").exists()
+    assert not (cli.folder / "var" / "read_model.sqlite").exists()
+
+
+@pytest.mark.parametrize(
+    ("location", "problem"),
+    [
+        ("/dev/null/rows.sqlite", "Not a directory|File exists"),
+        ("/proc/rows.sqlite", "unable to open|No such file"),
+        ("text", "file is not a database"),
+        ("directory", "unable to open database file"),
+        (":memory:", "not a file"),
+        ("postgresql://u:secret@h/d", "use sqlite:///path"),
+        ("nonsense://", "nonsense"),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_one_clear_line(
+    cli: CommandLine, location: str, problem: str
+) -> None:
+    (cli.folder / "text").write_text("no database, but long enough to be read as the head of one")
+    (cli.folder / "directory").mkdir()
+    before = cli.files()
+    ended = cli.call("serve", "--database", location)
+
+    assert (ended.status, ended.out, ended.err.count("\n")) == (2, "", 1)
+    assert ended.err.startswith("error: ")
+    assert re.search(problem, ended.err), ended.err
+    assert "secret" not in ended.err
+    assert cli.files() == before, "and no server was started"
+
+
+def test_a_directory_that_cannot_be_used_is_one_clear_line(cli: CommandLine) -> None:
+    ended = cli.call("serve", "--dir", "/dev/null", "--database", "rows.sqlite")
+
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err == "error: --dir /dev/null cannot be used: [Errno 20] Not a directory: " + (
+        "'/dev/null/nats'\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("environ", "problem"),
+    [
+        ({"NATS_USER": "u"}, "NATS_USER is given without nats.auth.password or NATS_PASSWORD"),
+        ({"NATS_PASSWORD": "p"}, "NATS_PASSWORD is given without nats.auth.user or NATS_USER"),
+        ({"NATS_TOKEN": "t", "NATS_CREDS": "own.toml"}, "NATS_TOKEN, NATS_CREDS; keep one"),
+        ({"NATS_CREDS": "missing"}, "NATS_CREDS: missing cannot be read"),
+        ({"NATS_URL": "http://x"}, "NATS_URL: 'http://x' must start with"),
+        ({"EVENTSTORE_CONFIG": "missing"}, "missing (named by EVENTSTORE_CONFIG) cannot be read"),
+        ({"EVENTSTORE_CONFIG": "bad.toml"}, " is not TOML: "),
+        ({"EVENTSTORE_CONFIG": "own.toml"}, "own.toml: nats.urll is not known; did you mean"),
+    ],
+)
+@pytest.mark.parametrize(
+    "words",
+    [("serve",), ("demo",), CREATE, ("events",), ("nix", "import", samples()[0])],
+    ids=lambda words: " ".join(map(str, words[:2])),
+)
+def test_settings_that_cannot_be_used_are_one_clear_line_in_every_subcommand(
+    cli: CommandLine, words: tuple[object, ...], environ: dict[str, str], problem: str
+) -> None:
+    (cli.folder / "own.toml").write_text('[nats]\nurll = "x"')
+    (cli.folder / "bad.toml").write_text("nats")
+    before = cli.files()
+    cli.environ |= environ
+    ended = cli.call(*words)
+
+    assert ended.status == 2
+    assert problem in ended.out + ended.err
+    if words is not CREATE:
+        assert (ended.out, ended.err.count("\n")) == ("", 1)
+    assert cli.files() == before
+
+
+def test_a_second_service_in_the_folder_is_told_so_and_the_first_goes_on(cli: CommandLine) -> None:
+    with cli.serving() as first:
+        second = cli.call("serve")
+        assert second.status == 2
+        assert f"a service runs in var already, on {cli.server_url}" in second.err
+        assert cli.call(*CREATE).status == 0
+        assert first.stopped().status == 0
+
+
+def test_a_second_service_is_kept_off_the_read_model(external: CommandLine) -> None:
+    with external.serving() as first:
+        second = external.call("serve")
+        assert (second.status, second.out) == (2, "")
+        assert f"another service, process {first.process.pid}: " in second.err
+        assert "--database" in second.err
+        with external.serving("--database", "other.sqlite") as third:
+            assert third.stopped().status == 0
+        assert first.stopped().status == 0
+
+
+def test_a_read_model_of_another_log_is_refused(cli: CommandLine) -> None:
+    assert cli.call("demo", "--database", "rows.sqlite", samples()[0]).status == 0
+    ended = cli.call("serve", "--dir", "new", "--database", "rows.sqlite")
+
+    assert (ended.status, ended.out, ended.err.count("\n")) == (2, "", 1)
+    assert "rows.sqlite is at position 4, but the log on " in ended.err
+    assert "ends at 0: it was built from another log" in ended.err
+
+
+def test_a_read_model_that_was_deleted_is_built_anew(cli: CommandLine) -> None:
+    assert cli.call("demo", samples()[0]).status == 0
+    for file in (cli.folder / "var").glob("read_model.sqlite*"):
+        file.unlink()
+
+    ended = cli.call("demo", samples()[0])
+    assert ended.status == 0
+    assert "\nflake, 1 row\n" in ended.out
+
+
+def test_one_that_was_killed_leaves_nothing_in_the_way_of_the_next(cli: CommandLine) -> None:
+    with cli.serving() as service:
+        assert cli.call(*CREATE, "--id", "kept").status == 0
+        pid = cli.server_pid()
+        service.process.kill()
+        with cli.serving() as next_one:
+            assert_ends(pid)
+            assert len(cli.call("events", "flake", "kept").lines) == 1
+            assert cli.call(*CREATE, "--id", "kept").status == 1
+            assert next_one.stopped().status == 0
+
+
+async def _delete_commands(client: Client, domain: str, folder: Path) -> None:
+    await client.api(f"STREAM.DELETE.{domain.upper()}_CMD")
+
+
+async def _write_unreadable(client: Client, domain: str, folder: Path) -> None:
+    await client.request(f"{domain}.log.flake.strange", b"{}", headers={"X-Event-ID": "none"})
+
+
+async def _break_table(client: Client, domain: str, folder: Path) -> None:
+    with closing(sqlite3.connect(folder / "var" / "read_model.sqlite")) as database:
+        database.execute("ALTER TABLE flake RENAME TO gone")
+        database.commit()
+    await client.request(f"{domain}.cmd.flake.create", b'{"path": "./x", "description": ""}')
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (_delete_commands, "_CMD does not exist"),
+        (_write_unreadable, "event at position 1"),
+        (_break_table, "projection flakes stopped before FlakeCreated"),
+    ],
+)
+async def test_a_worker_or_projection_that_fails_ends_it_with_the_reason(
+    external: CommandLine,
+    client: Client,
+    domain_name: str,
+    spoil: Callable[..., object],
+    problem: str,
+) -> None:
+    with external.serving() as service:
+        await spoil(client, domain_name, external.folder)  # type: ignore[misc]  # a coroutine
+        ended = service.ended()
+
+    assert (ended.status, ended.out) == (2, "")
+    error = ended.err.splitlines()[-1]
+    assert error.startswith("error: ")
+    assert problem in error

@@ -1,0 +1,42 @@
+"""What tests ask of other processes: whether they live, that they freeze, that they end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+BOUND = 20.0
+
+
+def state(pid: int) -> str:
+    """The state as the kernel says it: T is frozen, Z has ended, "" is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process lives; one that has ended and is not yet reaped does not."""
+    return state(pid) not in ("", "Z")
+
+
+def freeze(pid: int | None) -> None:
+    """Stop a process in its tracks, and return when it has; SIGCONT has it go on."""
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    _until(pid, "T")
+
+
+def until_ended(pid: int) -> None:
+    """Return when a process has ended; blocks."""
+    _until(pid, "Z", "")
+
+
+def _until(pid: int, *states: str) -> None:
+    deadline = time.monotonic() + BOUND
+    while state(pid) not in states:
+        assert time.monotonic() < deadline, f"process {pid} is in state {state(pid)!r}"
+        time.sleep(0.001)

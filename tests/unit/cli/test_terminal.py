@@ -1,0 +1,77 @@
+"""Output: whoever reads it, in whatever encoding, it does no harm."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eventstore.cli import app
+from eventstore.cli.terminal import (
+    Terminal,
+    encodable,
+    never_fail_to_encode,
+    printable,
+    program,
+)
+
+
+@given(st.text())
+def test_no_control_character_gets_through(text: str) -> None:
+    shown = printable(text)
+
+    assert len(shown.splitlines()) <= 1
+    assert not any(ord(char) < 32 or 127 <= ord(char) < 160 for char in shown)
+
+
+@given(st.text(st.characters(exclude_categories=("Cc", "Zl", "Zp"))))
+def test_other_text_is_shown_as_it_is(text: str) -> None:
+    assert printable(text) == text
+
+
+@given(st.text(st.characters()))
+def test_what_no_bytes_hold_is_escaped(text: str) -> None:
+    assert encodable(text).encode().decode() == encodable(text)
+    assert encodable("é\udcff") == "é\\udcff"
+
+
+def test_what_an_encoding_lacks_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    never_fail_to_encode()
+    Terminal().print("id 4c84f6b6…")
+    sys.stdout.flush()
+
+    assert written.getvalue() == b"id 4c84f6b6\\u2026\n"
+
+
+def test_the_program_is_named_as_it_was_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "bin" / "eventstore"
+    script.parent.mkdir()
+    script.touch(mode=0o700)
+    monkeypatch.chdir(tmp_path)
+
+    monkeypatch.setenv("PATH", str(script.parent))
+    monkeypatch.setattr(sys, "argv", [str(script)])
+    assert program() == "eventstore"
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(sys, "argv", ["bin/eventstore"])
+    assert program() == "bin/eventstore"
+    monkeypatch.setattr(sys, "argv", [str(Path(app.__file__).parents[1] / "__main__.py")])
+    assert program() == "python -m eventstore"
+
+
+def test_without_uvloop_it_runs_on_the_standard_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+
+    async def loop() -> type:
+        return type(asyncio.get_running_loop())
+
+    assert app._run(loop()).__module__.startswith("asyncio.")

@@ -1,0 +1,146 @@
+"""What a user installs: the wheel has all that the library needs at run time, and works alone."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("hatchling") is None, reason="hatchling, which builds it, is missing"
+)
+
+MIGRATE = """
+import asyncio, sqlite3, sys
+import eventstore, projections
+from projections.database import Database
+from projections.schema import migrations
+
+async def main():
+    async with Database("rows.sqlite") as database:
+        await database.migrate()
+        await database.check_schema()
+
+asyncio.run(main())
+for thing in (eventstore.__file__, projections.__file__, migrations()):
+    assert str(thing).startswith(sys.argv[1]), thing
+tables = sqlite3.connect("rows.sqlite").execute("SELECT name FROM sqlite_master")
+print(sorted(name for name, in tables if name in ("flake", "projection")))
+"""
+
+
+def build(kind: str, directory: Path) -> Path:
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "--target", kind, "--directory", directory],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    (built,) = directory.iterdir()
+    return built
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build("wheel", tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def unpacked(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("unpacked")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(directory)  # noqa: S202  # it was built a moment ago
+    return directory
+
+
+def alone(unpacked: Path, folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    """Run Python in a folder far from the sources, with nothing of ours but the wheel."""
+    return subprocess.run(
+        [sys.executable, *map(str, words)],
+        cwd=folder,
+        env={**_unmeasured(), "PYTHONPATH": str(unpacked), "PYTHONSAFEPATH": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def _unmeasured() -> dict[str, str]:
+    """The environment; the copy in the wheel does not count as covered or not."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+
+
+def relative(paths: Sequence[Path]) -> set[str]:
+    return {path.relative_to(ROOT).as_posix() for path in paths if "__pycache__" not in path.parts}
+
+
+def test_the_wheel_has_every_module_and_file_of_both_packages(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+
+    files = [
+        path
+        for package in ("eventstore", "projections")
+        for path in (ROOT / package).rglob("*")
+        if path.is_file()
+    ]
+    assert relative(files) <= names
+    assert {"eventstore/py.typed", "projections/py.typed"} <= names
+    assert len([name for name in names if name.startswith("eventstore/nix/samples/")]) >= 3
+    migrations = relative([path for path in (ROOT / "migrations").rglob("*") if path.is_file()])
+    assert {f"projections/{name}" for name in migrations} <= names
+    tops = {name.partition("/")[0] for name in names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"eventstore", "projections"}
+    assert not [name for name in names if name.endswith(".pyc")]
+
+
+def test_the_wheel_has_the_command_the_licence_and_what_it_depends_on(unpacked: Path) -> None:
+    (info,) = unpacked.glob("*.dist-info")
+
+    assert "eventstore = eventstore.cli:main" in (info / "entry_points.txt").read_text()
+    assert (info / "licenses" / "LICENSE").is_file()
+    metadata = (info / "METADATA").read_text(encoding="utf-8")
+    assert "Requires-Dist: nats-py[nkeys]" in metadata
+    assert "Provides-Extra: embedded" in metadata
+    assert "# jetstream-eventstore" in metadata, "the README is what an index shows"
+
+
+def test_the_wheel_alone_can_migrate_a_new_database(unpacked: Path, tmp_path: Path) -> None:
+    ended = alone(unpacked, tmp_path, "-c", MIGRATE, unpacked)
+
+    assert (ended.stderr, ended.stdout) == ("", "['flake', 'projection']\n")
+
+
+def test_the_wheel_alone_runs_the_demo(unpacked: Path, tmp_path: Path) -> None:
+    ended = alone(unpacked, tmp_path, "-m", "eventstore", "demo")
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_the_version_is_that_of_the_package(unpacked: Path, tmp_path: Path, wheel: Path) -> None:
+    ended = alone(unpacked, tmp_path, "-m", "eventstore", "--version")
+
+    assert ended.returncode == 0
+    assert ended.stdout == f"eventstore {wheel.name.split('-')[1]}\n"
+
+
+def test_from_the_source_archive_the_same_can_be_built(tmp_path: Path) -> None:
+    archive = build("sdist", tmp_path / "sdist")
+    with tarfile.open(archive) as opened:
+        names = {name.partition("/")[2] for name in opened.getnames()}
+
+    assert {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"} <= names
+    assert {"eventstore/cli/app.py", "projections/worker.py", "migrations/env.py"} <= names
+    assert {"tests/conftest.py", "Makefile"} <= names
+    hidden = {name for name in names if name.startswith((".venv", ".hypothesis", "var/"))}
+    assert hidden == set()
