@@ -71,6 +71,11 @@ class Subscription:
         """The subject subscribed to."""
         return self._subscription.subject
 
+    @property
+    def number(self) -> int:
+        """What the server knows it by on this connection."""
+        return self._subscription._id
+
     async def unsubscribe(self) -> None:
         """End it; does nothing where it has ended or the connection is closed."""
         with suppress(nats_py.Error):
@@ -235,6 +240,16 @@ class Client:
                 subject, queue, callback, pending_msgs_limit=0, pending_bytes_limit=0
             )
         return Subscription(subscription)
+
+    async def silence(self, subscription: Subscription) -> None:
+        """Have the server send a subscription no more, and wait for what it has sent.
+
+        All of that has been handed to the callback's queue when this returns; `unsubscribe` stops
+        to listen before the server has stopped to send. Raises what `flush` raises.
+        """
+        with nats_errors(f"end {subscription.subject}"):
+            await self._nats.send_unsubscribe(subscription.number)
+        await self.flush()
 
     async def flush(self, timeout: float = 5.0) -> None:
         """Return when the server has processed everything published so far.

@@ -56,6 +56,7 @@ _SCHEMES = ("nats", "tls", *_WEBSOCKET)
 _USER_INFO = re.compile(r"((?:^|,)\s*(?:[A-Za-z]+://)?)[^,]*@")
 
 Days = Annotated[int, Meta(ge=1, le=36_500)]
+QueueLimit = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 Milliseconds = Annotated[int, Meta(ge=1, le=_DAY_MS)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
@@ -148,13 +149,18 @@ class NatsSettings(Struct, frozen=True, kw_only=True):
 
 
 class StreamSettings(Struct, frozen=True, kw_only=True):
-    """What may differ from one installation's streams to another's."""
+    """What may differ from one installation's streams to another's.
+
+    `queue_limit` is how many commands may wait; `commands.queue_limit` of the domain's
+    configuration, where it is set, takes its place while services run.
+    """
 
     replicas: int = 1
     compression: bool = False
     duplicate_window_ms: Annotated[int, Meta(ge=100, le=_DAY_MS)] = 120_000
     event_max_age_days: Days = 7
     outcome_max_age_days: Days = 7
+    queue_limit: QueueLimit = 1_000_000
 
 
 class ReadModelSettings(Struct, frozen=True, kw_only=True):

@@ -55,6 +55,10 @@ class Connection(nats.aio.client.Client):
         """Send a PING behind everything published so far; its PONG completes `pong`."""
         await self._send_ping(pong)
 
+    async def send_unsubscribe(self, number: int) -> None:
+        """Tell the server to send a subscription no more, and go on listening."""
+        await self._send_unsubscribe(number)
+
     def abort(self) -> None:
         """Drop the socket and what is not yet written to it, without waiting for the peer."""
         self._pending.clear()

@@ -32,8 +32,10 @@ __all__ = [
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _RFC_3339 = re.compile(
-    r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?"
+    r"(?:[Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
+_CANONICAL = re.compile(r"[0-9T:-]{19}\.[0-9]{6}Z")
 
 
 class Header:
@@ -72,6 +74,7 @@ _RULES: dict[str, tuple[re.Pattern[str], str]] = {
     Header.CORRELATION_ID: (_UUID, "a UUID in lower-case canonical form"),
     Header.CAUSATION_ID: (_UUID, "a UUID in lower-case canonical form"),
     Header.EVENT_TYPE: (re.compile(r"[A-Za-z][A-Za-z0-9_]{0,127}"), "a type's name"),
+    Header.TIMESTAMP: (_RFC_3339, "an RFC 3339 time"),
     Header.DOMAIN: (NAME, "a domain's name"),
     Header.AGGREGATE_ID: (AGGREGATE_ID, "1 to 128 of A-Z, a-z, 0-9, '_' and '-'"),
     Header.AGGREGATE_VERSION: (re.compile(r"[1-9][0-9]{0,17}"), "a whole number from 1"),
@@ -194,6 +197,7 @@ class Envelope(Struct, frozen=True, kw_only=True):
         if self.traceparent is not None:
             headers[Header.TRACEPARENT] = self.traceparent
         _check(headers)
+        _canonical_time(self.timestamp)
         return headers
 
     @classmethod
@@ -212,7 +216,7 @@ class Envelope(Struct, frozen=True, kw_only=True):
             ),
             type=headers[Header.EVENT_TYPE],
             domain=headers[Header.DOMAIN],
-            timestamp=format_timestamp(parse_timestamp(headers[Header.TIMESTAMP])),
+            timestamp=_canonical_time(headers[Header.TIMESTAMP]),
             aggregate_id=headers.get(Header.AGGREGATE_ID),
             schema_version=int(headers.get(Header.SCHEMA_VERSION, "1")),
             version=None if version is None else int(version),
@@ -277,7 +281,25 @@ class RecordedEvent(Struct, frozen=True, kw_only=True):
         return parse_timestamp(self.envelope.timestamp)
 
 
+# All rules as one pattern over the values in their order, a line each: the usual case, that
+# everything is legal, is seen in one match. No legal value holds a line break.
+_ALL_LEGAL = re.compile(
+    "\n".join(
+        f"={pattern.pattern}" if name in _REQUIRED else f"(?:={pattern.pattern})?"
+        for name, (pattern, _) in _RULES.items()
+    )
+)
+
+
 def _check(headers: Mapping[str, str]) -> None:
+    values = ["=" + headers[name] if name in headers else "" for name in _RULES]
+    if not _ALL_LEGAL.fullmatch("\n".join(values)):
+        _refuse(headers)
+    _check_identity(headers)
+
+
+def _refuse(headers: Mapping[str, str]) -> None:
+    """Name the header that is not legal."""
     for name in _REQUIRED:
         if name not in headers:
             raise InvalidHeader(name, "is missing")
@@ -285,15 +307,17 @@ def _check(headers: Mapping[str, str]) -> None:
         value = headers.get(name)
         if value is not None and not pattern.fullmatch(value):
             raise InvalidHeader(name, f"is {value[:80]!r}, not {meaning}")
-    _check_time(headers[Header.TIMESTAMP])
-    _check_identity(headers)
 
 
-def _check_time(value: str) -> None:
+def _canonical_time(value: str) -> str:
+    """An RFC 3339 time in UTC with microseconds; raises `InvalidHeader` for no such day or hour."""
     try:
-        parse_timestamp(value)
+        if not _CANONICAL.fullmatch(value):
+            return format_timestamp(parse_timestamp(value))
+        datetime.fromisoformat(value)
     except (ValueError, OverflowError) as error:
         raise InvalidHeader(Header.TIMESTAMP, f"is {value[:80]!r}, not an RFC 3339 time") from error
+    return value
 
 
 def _check_identity(headers: Mapping[str, str]) -> None:

@@ -9,7 +9,8 @@ EventStoreError
 │   ├── RequestTimeout              no answer within the bound
 │   ├── NoResponders                nobody listens on the subject
 │   ├── PermissionDenied            the server forbids the subject to this user
-│   └── JetStreamError              JetStream answered with an error of its own
+│   ├── JetStreamError              JetStream answered with an error of its own
+│   └── QueueFull                   as many commands wait as are allowed to; this one was refused
 ├── ServerError                     the nats-server itself
 │   ├── ServerNotFound              no nats-server binary found
 │   ├── ServerTooOld                older than the store can trust
@@ -37,6 +38,9 @@ EventStoreError
 │   ├── IncompleteBatch             an atomic batch is not complete
 │   └── UnreadableEvent             an event cannot be understood
 ├── CommandTimeout                  no outcome within the bound; the command stays accepted
+├── ParkedError                     the messages that are parked
+│   ├── NotParked                   no message is parked there, or not whole
+│   └── RetryOutOfOrder             an older message of the same aggregate is parked
 └── ProjectionError                 the read side
     ├── ProjectionFailed            a handler or its statements failed on an event
     ├── ProjectionFenced            another worker moved this projection's checkpoint
@@ -73,12 +77,16 @@ __all__ = [
     "JetStreamError",
     "MigrationError",
     "NoResponders",
+    "NotParked",
+    "ParkedError",
     "PermissionDenied",
     "ProjectionError",
     "ProjectionFailed",
     "ProjectionFenced",
+    "QueueFull",
     "Rejected",
     "RequestTimeout",
+    "RetryOutOfOrder",
     "ServerError",
     "ServerNotFound",
     "ServerStartFailed",
@@ -169,6 +177,23 @@ class JetStreamError(ClientError):
         self.err_code = err_code
         self.status = status
         self.description = description
+
+
+class QueueFull(ClientError):
+    """As many commands wait as the queue's limit allows; this one was refused, nothing is stored.
+
+    `subject` is the command's.
+    """
+
+    code = "queue_full"
+    retryable = True
+
+    def __init__(self, subject: str) -> None:
+        super().__init__(
+            f"{subject}: the command queue is full, and this command was not accepted; send it "
+            "again later, run more workers, or raise commands.queue_limit"
+        )
+        self.subject = subject
 
 
 class ServerError(EventStoreError):
@@ -416,6 +441,36 @@ class CommandTimeout(EventStoreError):
         )
         self.command_id = command_id
         self.seconds = seconds
+
+
+class ParkedError(EventStoreError):
+    """Something about messages that are parked."""
+
+    code = "parked"
+
+
+class NotParked(ParkedError):
+    """No message is parked at this sequence, or not all of its parts are there."""
+
+    code = "not_parked"
+
+    def __init__(self, sequence: int, problem: str = "nothing is parked there") -> None:
+        super().__init__(f"parked message {sequence}: {problem}")
+        self.sequence = sequence
+
+
+class RetryOutOfOrder(ParkedError):
+    """An older message of the same aggregate is parked; `older` is its sequence."""
+
+    code = "retry_out_of_order"
+
+    def __init__(self, sequence: int, older: int) -> None:
+        super().__init__(
+            f"parked message {sequence} is not retried: {older}, of the same aggregate, is older; "
+            "retry or discard that one first"
+        )
+        self.sequence = sequence
+        self.older = older
 
 
 class ProjectionError(EventStoreError):

@@ -18,9 +18,18 @@ from eventstore.errors import (
     EventTooLarge,
     JetStreamError,
     NoResponders,
+    QueueFull,
 )
 
-__all__ = ["Draft", "PubAck", "check_sizes", "guarded", "publish", "publish_acked"]
+__all__ = [
+    "Draft",
+    "PubAck",
+    "check_sizes",
+    "guarded",
+    "publish",
+    "publish_acked",
+    "publish_queued",
+]
 
 MAX_HEADERS = 65_535
 """Bytes of headers that a stream takes (the server's error 10097)."""
@@ -29,6 +38,7 @@ MAX_BATCH = 1_000
 """Messages that the server takes in one atomic batch, unless configured otherwise."""
 
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
+_MAXIMUM_MESSAGES = 10077
 
 
 class Draft(msgspec.Struct, frozen=True):
@@ -129,6 +139,18 @@ async def publish_acked(
         error = answer.error
         raise JetStreamError(error.err_code, error.code, error.description)
     return PubAck(answer.seq, answer.duplicate)
+
+
+async def publish_queued(
+    client: Client, subject: str, payload: bytes, headers: dict[str, str], timeout: float
+) -> PubAck:
+    """Publish a command; raises `QueueFull` where no more may wait, and as `publish` does."""
+    try:
+        return await publish_acked(client, subject, payload, headers, timeout)
+    except JetStreamError as error:
+        if error.err_code == _MAXIMUM_MESSAGES:
+            raise QueueFull(subject) from error
+        raise
 
 
 def _batch_headers(count: int) -> list[dict[str, str]]:

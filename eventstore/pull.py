@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from types import TracebackType
 
 import msgspec
@@ -133,6 +134,16 @@ class Pull:
         self._messages.clear()
         self._bytes = 0
         return left
+
+    async def finish(self) -> list[Msg]:
+        """Have the server deliver no more; all that was delivered and not taken.
+
+        What is given back to the stream afterwards does not come here again. Where the connection
+        is lost, what was on its way is not among it.
+        """
+        with suppress(ClientError):
+            await self._client.silence(self._subscription)
+        return self.leftover()
 
     async def _listen(self) -> None:
         self._inbox = self._client.new_inbox()

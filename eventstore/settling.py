@@ -79,13 +79,14 @@ class Settling:
         self._remember(taken)
         await self._release(taken, _ACK)
 
-    async def give_back(self, taken: Taken, *, delay: float = 0.0) -> None:
+    async def give_back(self, taken: Taken, delay: float) -> None:
         """It was not handled, and is to come again, after `delay` seconds at the earliest."""
-        await self._release(taken, b'-NAK {"delay": %d}' % int(delay * 1e9) if delay else _NAK)
+        await self._release(taken, b'-NAK {"delay": %d}' % int(delay * 1e9))
 
-    async def refuse(self, message: Msg) -> None:
-        """Give back a message that was not even held."""
-        await self._tell(message.reply, _NAK)
+    async def give_back_all(self) -> None:
+        """What is still held is to come again at once; the server may change its order."""
+        for taken in list(self._held.values()):
+            await self._release(taken, _NAK)
 
     def _remember(self, taken: Taken) -> None:
         self._settled[taken.key] = None

@@ -8,6 +8,7 @@ open them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from msgspec import Struct
@@ -23,6 +24,7 @@ __all__ = [
     "check",
     "declare",
     "declare_consumer",
+    "limit_messages",
     "topology",
 ]
 
@@ -45,15 +47,19 @@ class ConsumerSpec(Struct, frozen=True):
 
 
 class StreamSpec(Struct, frozen=True):
-    """A declared stream: its name and the settings that matter (as in the server's JSON)."""
+    """A declared stream: its name and the settings that matter (as in the server's JSON).
+
+    Those in `initial` it is created with; they may be changed later, which is then no drift.
+    """
 
     name: str
     settings: Mapping[str, Any]
+    initial: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def request(self) -> dict[str, Any]:
         """The body that creates it."""
-        return {"name": self.name, **self.settings}
+        return {"name": self.name, **self.settings, **self.initial}
 
 
 # The server leaves settings out of its answer where they have their zero value.
@@ -129,6 +135,21 @@ async def declare_consumer(client: Client, spec: ConsumerSpec) -> None:
         answer = await client.api(f"CONSUMER.INFO.{spec.stream}.{spec.name}")
     name = f"{spec.stream} consumer {spec.name}"
     _refuse_drift(name, spec.settings, answer["config"])
+
+
+async def limit_messages(client: Client, stream: str, limit: int) -> bool:
+    """Have a stream take no more than `limit` messages; whether that was not so before.
+
+    Nothing that it holds is removed, if it discards new messages. Raises `StreamMissing` where it
+    does not exist, and `ClientError`.
+    """
+    found = await _find(client, stream)
+    if found is None:
+        raise StreamMissing(f"stream {stream} does not exist; declare the topology first")
+    if found.get("max_msgs") == limit:
+        return False
+    await client.api(f"STREAM.UPDATE.{stream}", {**found, "max_msgs": limit})
+    return True
 
 
 async def _find(client: Client, name: str) -> Mapping[str, Any] | None:
@@ -217,6 +238,7 @@ def _commands(subjects: Subjects, settings: StreamSettings) -> StreamSpec:
             "max_age": 0,
             "duplicate_window": settings.duplicate_window_ms * _MILLISECOND,
         },
+        {"max_msgs": settings.queue_limit},
     )
 
 

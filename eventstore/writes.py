@@ -118,13 +118,6 @@ class Appended(msgspec.Struct, frozen=True, kw_only=True):
         return self.positions[-1]
 
 
-class _Fixed(msgspec.Struct, frozen=True):
-    """An event with everything fixed but its version and chain value."""
-
-    envelope: Envelope
-    payload: bytes
-
-
 class Write:
     """One `Append` on its way: its events fixed, its base found, its result once recorded."""
 
@@ -132,10 +125,10 @@ class Write:
         codec.check_aggregate(append.aggregate)
         self.append = append
         self.subject = codec.subjects.log(append.aggregate, append.aggregate_id)
-        self._fixed = [
+        self._fixed = [  # but for their versions and chain values
             _fix(append, event, index, codec, now) for index, event in enumerate(append.events)
         ]
-        self.event_ids = tuple(fixed.envelope.identity.id for fixed in self._fixed)
+        self.event_ids = tuple(headers[Header.EVENT_ID] for headers, _ in self._fixed)
         self.base: Head = NOTHING
         self.result: Appended | None = None
         if not self.event_ids:
@@ -153,13 +146,12 @@ class Write:
         """The events as messages that follow on the base."""
         version, chain = self.base.version, self.base.chain
         drafts = []
-        for fixed in self._fixed:
+        for fixed, payload in self._fixed:
             version += 1
-            envelope = msgspec.structs.replace(fixed.envelope, version=version)
-            headers = envelope.to_headers()
-            chain = chain_value(chain, self.subject, headers, fixed.payload)
+            headers = {**fixed, Header.AGGREGATE_VERSION: str(version)}
+            chain = chain_value(chain, self.subject, headers, payload)
             headers[Header.CHAIN] = chain
-            drafts.append(Draft(self.subject, headers, fixed.payload, envelope.type))
+            drafts.append(Draft(self.subject, headers, payload, headers[Header.EVENT_TYPE]))
         return drafts
 
     def recorded(self, head: Head, positions: Sequence[int], *, duplicate: bool) -> Appended:
@@ -177,7 +169,7 @@ class Write:
 
 def _fix(
     append: Append, event: Event | NewEvent, index: int, codec: Codec, now: datetime
-) -> _Fixed:
+) -> tuple[dict[str, str], bytes]:
     new = event if isinstance(event, NewEvent) else NewEvent(data=event)
     cls = type(new.data)
     codec.check_event_type(cls)
@@ -193,7 +185,7 @@ def _fix(
         actor=new.actor or append.actor,
         traceparent=new.traceparent,
     )
-    return _Fixed(envelope, codec.encode(new.data))
+    return envelope.to_headers(), codec.encode(new.data)
 
 
 def _identity(append: Append, index: int) -> Identity:

@@ -99,7 +99,10 @@ def _explained(error: ServerStartFailed, directory: Path) -> ServerStartFailed:
 def _exclusive(database: Database) -> Iterator[None]:
     """Keep a second service off the read model, where each would stop the other's projections."""
     path = f"{database.url.database}.lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise ConfigurationError(f"the read model cannot be locked: {error}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -24,7 +24,7 @@ from eventstore.errors import (
     UnknownType,
 )
 from eventstore.messages import Command
-from eventstore.publishing import Draft, check_sizes, publish_acked
+from eventstore.publishing import Draft, check_sizes, publish_queued
 from eventstore.subjects import check_aggregate_id
 
 __all__ = ["CommandClient", "Sent"]
@@ -95,8 +95,9 @@ class CommandClient:
     ) -> Sent:
         """Hand a command to the server; when this returns, the command is durable.
 
-        Raises `InvalidMessage` for what may not be sent, `EventTooLarge`, and `ClientError` where
-        the server did not accept it, or where that is not known (send it again, same id).
+        Raises `InvalidMessage` for what may not be sent, `EventTooLarge`, `QueueFull`, and another
+        `ClientError` where the server did not accept it, or where that is not known (send it
+        again, same id).
         """
         envelope = self._envelope(command, aggregate_id, command_id, cause, actor)
         return await self._send(command, envelope, {}, timeout)
@@ -189,7 +190,7 @@ class CommandClient:
         headers = envelope.to_headers() | extra
         payload = self._codec.encode(command)
         check_sizes([Draft(subject, headers, payload, cls.__name__)], self._client.max_payload)
-        ack = await publish_acked(self._client, subject, payload, headers, timeout)
+        ack = await publish_queued(self._client, subject, payload, headers, timeout)
         return Sent(
             command_id=envelope.identity.id,
             correlation_id=envelope.identity.correlation_id,

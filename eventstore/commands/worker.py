@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Iterable
 from contextlib import suppress
 
 from nats.aio.msg import Msg
 
-from eventstore.client import Client
+from eventstore.client import Client, nats_errors
 from eventstore.codec import Codec
 from eventstore.commands.handler import CommandHandler
 from eventstore.commands.intake import Received
@@ -120,7 +120,7 @@ class CommandWorker:
                     await self._stopping.wait()
                     intake.cancel()
                     await asyncio.wait([intake])
-                    await self._give_back([received.message for received in lanes.clear()])
+                    await self._give_back(received.message for received in lanes.clear())
                 holding.cancel()
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
@@ -156,16 +156,7 @@ class CommandWorker:
                         await lanes.put(received.lane, received)
                         self._held.add(taken.popleft().reply)
             finally:
-                await self._take_last(taken, pull)
-
-    async def _take_last(self, taken: deque[Msg], pull: Pull) -> None:
-        """Take what has been delivered already, and what was on its way."""
-        taken.extend(pull.leftover())
-        with suppress(ClientError):
-            await self._client.flush()
-            while left := pull.leftover():
-                taken.extend(left)
-                await self._client.flush()
+                taken.extend(await _end(pull, self._client))
 
     async def _keep_holding(self) -> None:
         """Have the server wait for what is held, however long its lane is."""
@@ -178,8 +169,8 @@ class CommandWorker:
         """Carry one command out; acknowledge it last, or give it back where that failed."""
         try:
             outcome = await self._outcomes.put(await self._outcome_of(received))
-            if received.reply_to is not None:
-                await self._client.publish(received.reply_to, outcome.to_json())
+            if (inbox := received.reply_to) is not None:
+                await self._client.publish(inbox, outcome.to_json())
         except Exception as error:  # whatever it is, the command is not lost and others go on
             _logger.warning(
                 "command %s goes back to the stream: %s",
@@ -213,12 +204,8 @@ class CommandWorker:
         await park(self._client, self._codec.domain, self._stream, received, outcome)
         return outcome
 
-    async def _give_back(self, messages: Collection[Msg]) -> None:
+    async def _give_back(self, messages: Iterable[Msg]) -> None:
         """Return commands to the stream, for any worker to take at once."""
-        if messages:
-            # The server must know that we ask for no more, or it would send them here again.
-            with suppress(ClientError):
-                await self._client.flush()
         for message in messages:
             await self._settle(message, _NAK)
 
@@ -230,6 +217,18 @@ class CommandWorker:
         # Where this gets lost, the command is redelivered, which changes nothing.
         with suppress(ClientError):
             await self._client.publish(reply, how)
+
+
+async def _end(pull: Pull, client: Client) -> list[Msg]:
+    """End a pull at the server; what was delivered and not taken, and what was on its way.
+
+    What is given back afterwards is then not sent here again.
+    """
+    with suppress(ClientError), nats_errors("end the pull"):
+        # Not `unsubscribe`, which also stops to listen, before the server has stopped to send.
+        await client.nats._send_unsubscribe(pull._subscription._subscription._id)
+        await client.flush()
+    return pull.leftover()
 
 
 def _is_at_fault(error: EventStoreError) -> bool:

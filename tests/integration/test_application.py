@@ -41,7 +41,7 @@ class Worker:
         if not self._stubborn:
             self._stopping.set()
 
-    fail = stop
+    fail = stop  # it then fails at once
 
 
 async def test_parts_run_beside_the_block_and_stop_at_its_end() -> None:
@@ -59,10 +59,14 @@ async def test_no_parts_at_all_are_run_too() -> None:
 
 async def test_the_first_failure_ends_the_block_and_the_others_and_is_raised() -> None:
     failing, other = Worker(fails=LookupError("first")), Worker()
-    with pytest.raises(LookupError, match="first"):
+
+    async def block() -> None:
         async with asyncio.timeout(BOUND), running(failing, other):
             failing.fail()
             await asyncio.Event().wait()
+
+    with pytest.raises(LookupError, match="first"):
+        await block()
 
     assert other.ended == "cancelled"
 
@@ -78,10 +82,14 @@ async def test_a_failure_while_stopping_is_raised_too() -> None:
 
 async def test_what_the_block_raises_is_raised() -> None:
     part = Worker()
-    with pytest.raises(LookupError, match="block"):
+
+    async def block() -> None:
         async with asyncio.timeout(BOUND), running(part):
             await asyncio.sleep(0)  # so that the part has begun
             raise LookupError("block")
+
+    with pytest.raises(LookupError, match="block"):
+        await block()
 
     assert part.ended == "cancelled"
 
@@ -164,7 +172,10 @@ async def test_on_streams_that_differ_it_does_not_begin_and_leaves_nothing_open(
 async def test_a_worker_that_fails_ends_the_block(
     settings: Settings, client: Client, domain_name: str
 ) -> None:
-    with pytest.raises(StreamMissing, match="_CMD does not exist"):
+    async def block() -> None:
         async with asyncio.timeout(BOUND), Application(nix.domain(), settings):
             await client.api(f"STREAM.DELETE.{domain_name.upper()}_CMD")
             await asyncio.Event().wait()
+
+    with pytest.raises(StreamMissing, match="_CMD does not exist"):
+        await block()

@@ -26,9 +26,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
 
 
 def test_one_create_and_one_input_each_and_again_nothing(service: CommandLine) -> None:
-    first = service.run("nix", "import", *samples())
+    first = service.call("nix", "import", *samples())
     stored = service.call("events", "--json").lines
-    second = service.run("nix", "import", *samples())
+    second = service.call("nix", "import", *samples())
 
     assert (first.status, first.err) == (0, "")
     assert max(map(len, first.lines)) <= 80

@@ -66,7 +66,7 @@ def test_success_is_status_0_and_says_where_to_find_it(service: CommandLine) -> 
 
 
 def test_a_rejection_is_status_1(service: CommandLine) -> None:
-    ended = service.run(*ADD, "--id", "unheard-of")
+    ended = service.call(*ADD, "--id", "unheard-of")
 
     assert (ended.status, ended.err) == (1, "")
     assert ended.lines[0].startswith("rejected: ")
@@ -74,7 +74,7 @@ def test_a_rejection_is_status_1(service: CommandLine) -> None:
 
 
 def test_an_error_is_status_2(service: CommandLine) -> None:
-    ended = service.run("send", "nix.cmd.flake.create")
+    ended = service.call("send", "nix.cmd.flake.create")
 
     assert (ended.status, ended.err) == (2, "")
     assert ended.lines[0] == (

@@ -122,11 +122,11 @@ def test_a_server_that_cannot_be_reached_is_one_clear_line_soon(
     cli: CommandLine, words: tuple[str, ...]
 ) -> None:
     began = time.monotonic()
-    ended = cli.run(*words, "--nats-url", "nats://127.0.0.1:1")
+    ended = cli.call(*words, "--nats-url", "nats://127.0.0.1:1")
 
     assert time.monotonic() - began < 5
     assert ended.status == 2
-    assert "error: no server answered at nats://127.0.0.1:1: " in ended.err
+    assert ended.err.startswith("error: no server answered at nats://127.0.0.1:1: ")
     assert ended.err.count("\n") == 1
 
 
@@ -222,9 +222,16 @@ def test_a_second_service_is_kept_off_the_read_model(external: CommandLine) -> N
         assert (second.status, second.out) == (2, "")
         assert f"another service, process {first.process.pid}: " in second.err
         assert "--database" in second.err
-        with external.serving("--database", "other.sqlite") as third:
-            assert third.stopped().status == 0
+        assert external.call("demo", "--database", "other.sqlite", samples()[0]).status == 0
         assert first.stopped().status == 0
+
+
+def test_a_read_model_that_cannot_be_locked_is_one_clear_line(external: CommandLine) -> None:
+    (external.folder / "rows.sqlite.lock").mkdir()
+    ended = external.call("serve", "--database", "rows.sqlite")
+
+    assert (ended.status, ended.out, ended.err.count("\n")) == (2, "", 1)
+    assert ended.err.startswith("error: the read model cannot be locked: ")
 
 
 def test_a_read_model_of_another_log_is_refused(cli: CommandLine) -> None:

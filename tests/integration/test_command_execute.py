@@ -375,4 +375,4 @@ async def test_an_ordinary_day_leaves_no_warning_in_the_log(
             await line.commands.execute(Take(amount=9), "c1")
     assert caplog.records == []
     assert worker.handled == 2
-    assert await line.queued() == 0
+    await line.until_done()

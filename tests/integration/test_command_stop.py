@@ -83,13 +83,17 @@ async def test_stopping_finishes_what_is_under_way_and_gives_back_the_rest_at_on
         # All but the one under way, long before their time to be acknowledged is over.
         await asyncio.wait_for(until(lambda: has_handled(worker, 59)), QUICK)
         assert not task.done()
-        assert await line.queued() == 1
+        await until(lambda: is_queued(line, 1))
         gate.set()
         await asyncio.wait_for(task, QUICK)
-        assert await line.queued() == 0
+        await line.until_done()
     assert (stopped.handled, worker.handled) == (1, 59)
     events = await line.read("c1")
     assert sorted(event.data.amount for event in events) == list(range(60))  # type: ignore[attr-defined]
+
+
+async def is_queued(line: Line, count: int) -> bool:
+    return await line.queued() == count
 
 
 async def has_handled(worker: CommandWorker, count: int) -> bool:
@@ -112,7 +116,7 @@ async def test_what_waits_for_its_turn_among_many_aggregates_is_given_back_too(
         gate.set()
     await asyncio.wait_for(task, QUICK)
     assert len(store.begun) == 2
-    assert await line.queued() == 0
+    await line.until_done()
     assert await line.log_size() == 30
 
 

@@ -40,7 +40,12 @@ async def configs(client: Client, specs: list[StreamSpec]) -> list[dict[str, Any
 
 
 async def streams_of(client: Client, domain: str) -> set[str]:
-    names = (await client.api("STREAM.NAMES"))["streams"] or []
+    names: set[str] = set()
+    total = 1
+    while len(names) < total:  # the server names them in pages
+        answer = await client.api("STREAM.NAMES", {"offset": len(names)})
+        names.update(answer["streams"] or [])
+        total = answer["total"]
     return {name for name in names if domain.upper() in name}
 
 

@@ -83,6 +83,7 @@ def test_what_may_be_tried_again() -> None:
         "ConnectFailed",
         "ConnectionLost",
         "NoResponders",
+        "QueueFull",
         "RequestTimeout",
     }
 

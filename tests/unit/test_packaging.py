@@ -121,12 +121,6 @@ def test_the_wheel_alone_can_migrate_a_new_database(unpacked: Path, tmp_path: Pa
     assert (ended.stderr, ended.stdout) == ("", "['flake', 'projection']\n")
 
 
-def test_the_wheel_alone_runs_the_demo(unpacked: Path, tmp_path: Path) -> None:
-    ended = alone(unpacked, tmp_path, "-m", "eventstore", "demo")
-
-    assert (ended.returncode, ended.stderr) == (0, "")
-
-
 def test_the_version_is_that_of_the_package(unpacked: Path, tmp_path: Path, wheel: Path) -> None:
     ended = alone(unpacked, tmp_path, "-m", "eventstore", "--version")
 

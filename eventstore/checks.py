@@ -1,0 +1,166 @@
+"""Checks of what the service needs of NATS: the connection, the streams, the commands' progress."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from eventstore.client import Client
+from eventstore.envelope import parse_timestamp
+from eventstore.errors import EventStoreError, JetStreamError, StreamMissing
+from eventstore.health import Finding, HealthStatus, worst
+from eventstore.streams import ConsumerSpec, StreamSpec, check
+from eventstore.telemetry import NO_TELEMETRY, Telemetry
+
+__all__ = ["CommandsCheck", "ConnectionCheck", "StreamsCheck"]
+
+_NO_CONSUMER = 10014
+
+
+class ConnectionCheck:
+    """The server answers; degraded for `unsettled` seconds after a reconnect."""
+
+    def __init__(self, client: Client, *, unsettled: float = 30.0) -> None:
+        self._client = client
+        self._unsettled = unsettled
+        self._reconnects = self._count()
+        self._reconnected_at = -math.inf
+
+    async def __call__(self) -> Finding:
+        """Measure a round trip; raises what `Client.flush` does."""
+        began = time.perf_counter()
+        await self._client.flush()
+        rtt = time.perf_counter() - began
+        if self._count() != self._reconnects:
+            self._reconnects, self._reconnected_at = self._count(), time.monotonic()
+        facts = {
+            "url": self._client.url,
+            "server_version": self._client.server_version,
+            "rtt_ms": round(rtt * 1000, 3),
+            "reconnects": self._reconnects,
+        }
+        if time.monotonic() - self._reconnected_at < self._unsettled:
+            problem = f"the connection was lost within the last {self._unsettled:g} s"
+            return Finding(status="degraded", problem=problem, facts=facts)
+        return Finding(facts=facts)
+
+    def _count(self) -> int:
+        return self._client.nats.stats["reconnects"]
+
+
+class StreamsCheck:
+    """Every declared stream and bucket is there, and as declared."""
+
+    def __init__(
+        self, client: Client, specs: Iterable[StreamSpec], *, telemetry: Telemetry = NO_TELEMETRY
+    ) -> None:
+        self._client = client
+        self._specs = tuple(specs)
+        self._telemetry = telemetry
+
+    async def __call__(self) -> Finding:
+        """Look at all of them at once; a fact for each: status, messages, bytes, last position."""
+        async with asyncio.TaskGroup() as group:
+            tasks = {spec.name: group.create_task(self._look_at(spec)) for spec in self._specs}
+        streams = {name: task.result() for name, task in tasks.items()}
+        problems = [each["problem"] for each in streams.values() if "problem" in each]
+        return Finding(
+            status=worst(*(each["status"] for each in streams.values())),
+            problem="; ".join(problems) or None,
+            facts={"streams": streams},
+        )
+
+    async def _look_at(self, spec: StreamSpec) -> dict[str, Any]:
+        try:
+            await check(self._client, [spec])
+            state = await stream_state(self._client, spec.name)
+        except EventStoreError as error:
+            return {"status": "unhealthy", "problem": str(error)}
+        self._telemetry.gauge("stream_messages", state["messages"], stream=spec.name)
+        return {
+            "status": "healthy",
+            "messages": state["messages"],
+            "bytes": state["bytes"],
+            "last_position": state["last_seq"],
+        }
+
+
+class CommandsCheck:
+    """Commands are carried out: the backlog is short, and the oldest of it young.
+
+    Degraded where more than `max_pending` commands wait, or one has waited longer than `max_age`
+    seconds. `consumer` is the one that the command workers share.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        consumer: ConsumerSpec,
+        *,
+        max_pending: int = 1000,
+        max_age: float = 30.0,
+        telemetry: Telemetry = NO_TELEMETRY,
+    ) -> None:
+        self._client = client
+        self._consumer = consumer
+        self._max_pending = max_pending
+        self._max_age = max_age
+        self._telemetry = telemetry
+
+    async def __call__(self) -> Finding:
+        """Ask the consumer and its stream; raises `StreamMissing` or another `ClientError`."""
+        info = await self._consumer_info()
+        state = await stream_state(self._client, self._consumer.stream)
+        oldest = _age(state, info["ts"])
+        facts = {
+            "pending": info["num_pending"],
+            "unacknowledged": info["num_ack_pending"],
+            "redelivered": info["num_redelivered"],
+            "oldest_seconds": oldest,
+        }
+        self._tell(facts)
+        problems = self._problems(facts)
+        status: HealthStatus = "degraded" if problems else "healthy"
+        return Finding(status=status, problem="; ".join(problems) or None, facts=facts)
+
+    def _problems(self, facts: dict[str, Any]) -> list[str]:
+        problems = []
+        if facts["pending"] > self._max_pending:
+            problems.append(f"{facts['pending']:,} commands wait")
+        if facts["oldest_seconds"] > self._max_age:
+            problems.append(f"a command has waited for {facts['oldest_seconds']:,.0f} s")
+        return problems
+
+    def _tell(self, facts: dict[str, Any]) -> None:
+        for state in ("pending", "unacknowledged"):
+            self._telemetry.gauge("command_backlog", facts[state], state=state)
+        self._telemetry.gauge("command_oldest_seconds", facts["oldest_seconds"])
+
+    async def _consumer_info(self) -> dict[str, Any]:
+        stream, name = self._consumer.stream, self._consumer.name
+        try:
+            return await self._client.api(f"CONSUMER.INFO.{stream}.{name}")
+        except JetStreamError as error:
+            if error.err_code != _NO_CONSUMER:
+                raise
+            raise StreamMissing(
+                f"consumer {name} of {stream} does not exist: no command worker has run"
+            ) from error
+
+
+async def stream_state(client: Client, stream: str) -> dict[str, Any]:
+    """The counts and positions of a stream, as the server gives them; raises `ClientError`."""
+    answer = await client.api(f"STREAM.INFO.{stream}")
+    state: dict[str, Any] = answer["state"]
+    return state
+
+
+def _age(state: dict[str, Any], now: str) -> float:
+    """Seconds that the oldest message has waited, by the server's own clock."""
+    if not state["messages"]:
+        return 0.0
+    waited = parse_timestamp(now) - parse_timestamp(state["first_ts"])
+    return max(0.0, round(waited.total_seconds(), 3))

@@ -1,0 +1,260 @@
+"""Metrics: what telemetry tells, as numbers in Prometheus' text format.
+
+    metrics = Metrics()
+    async with MetricsServer(metrics, port=9464):
+        ...
+
+Every family is in a registry of its own, so that several applications fit in one process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    generate_latest,
+    start_http_server,
+)
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from eventstore.errors import ConfigurationError
+from eventstore.telemetry import (
+    Attribute,
+    CounterName,
+    GaugeName,
+    Span,
+    SpanName,
+    Telemetry,
+    TimingName,
+)
+
+__all__ = ["CONTENT_TYPE", "Metrics", "MetricsServer"]
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+"""The content type of what `Metrics.render` returns."""
+
+_NAMESPACE = "eventstore"
+_MOST_SERIES = 100
+_OTHER = "other"
+# A kept state answers in tens of microseconds; a command that waits for a new leader in seconds.
+_BUCKETS = (
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+)
+
+_Children = dict[tuple[str, ...], Any]
+
+
+class _Declared(NamedTuple):
+    """A family: what Prometheus calls it (after the namespace), what it says, its labels."""
+
+    name: str
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+_COUNTERS: dict[CounterName, _Declared] = {
+    "commands": _Declared("commands", "Commands by type and outcome.", ("type", "outcome")),
+    "conflicts": _Declared("conflicts", "Appends refused, decided anew.", ("aggregate",)),
+    "retries": _Declared("retries", "What was tried once more.", ("operation",)),
+    "events_appended": _Declared("events_appended", "Events recorded.", ("aggregate",)),
+    "events_projected": _Declared("events_projected", "Events applied.", ("projection",)),
+    "parked": _Declared("parked", "Messages parked, by the code of the error.", ("code",)),
+}
+_TIMINGS: dict[TimingName, _Declared] = {
+    "command_wait": _Declared(
+        "command_wait_seconds", "From a command's acceptance until it is taken up.", ("type",)
+    ),
+}
+_GAUGES: dict[GaugeName, _Declared] = {
+    "command_backlog": _Declared("command_backlog", "Commands without an outcome.", ("state",)),
+    "command_oldest_seconds": _Declared(
+        "command_oldest_seconds", "Age of the oldest command without an outcome."
+    ),
+    "projection_lag": _Declared(
+        "projection_lag_events", "Events of the log not yet applied.", ("projection",)
+    ),
+    "projection_position": _Declared(
+        "projection_position", "The log position applied last.", ("projection",)
+    ),
+    "stream_messages": _Declared("stream_messages", "Messages in a stream.", ("stream",)),
+    "health": _Declared("health", "0 healthy, 1 degraded, 2 unhealthy.", ("check",)),
+}
+_SPANS: dict[SpanName, _Declared] = {
+    "send": _Declared("send_seconds", "Handing a command to the server.", ("type",)),
+    "command": _Declared("command_seconds", "Carrying a command out.", ("type",)),
+    "load": _Declared("load_seconds", "Reading and folding an aggregate.", ("aggregate",)),
+    "decide": _Declared("decide_seconds", "Deciding.", ("aggregate",)),
+    "append": _Declared("append_seconds", "Appending events, retries included.", ("aggregate",)),
+    "project": _Declared("project_seconds", "Applying a page of events."),
+}
+
+
+class _Family:
+    """A family of series, one for each set of label values, up to a bound.
+
+    The values of labels may come from outside; beyond the bound they are all "other".
+    """
+
+    __slots__ = ("_children", "_labels", "_metric")
+
+    def __init__(self, metric: Any, labels: tuple[str, ...]) -> None:
+        self._metric = metric
+        self._labels = labels
+        self._children: _Children = {} if labels else {(): metric}
+
+    def child(self, labels: dict[str, Any]) -> Any:
+        """The series of these labels; those the family does not have are left out."""
+        values = tuple([str(labels.get(name, "")) for name in self._labels])
+        child = self._children.get(values)
+        return self._new(values) if child is None else child
+
+    def _new(self, values: tuple[str, ...]) -> Any:
+        if len(self._children) >= _MOST_SERIES:
+            values = (_OTHER,) * len(values)
+        child = self._metric.labels(*values)
+        self._children.setdefault(values, child)
+        return child
+
+
+class Metrics(Telemetry):
+    """Counts and times what it is told; may be told by several threads.
+
+    `service` and `version`, where given, are shown as `eventstore_service_info`. Each family has
+    at most 101 series.
+    """
+
+    __slots__ = ("_counters", "_gauges", "_spans", "_timings", "registry")
+
+    def __init__(self, *, service: str = "", version: str = "") -> None:
+        self.registry = CollectorRegistry(auto_describe=True)
+        self._counters = {n: self._family(Counter, each) for n, each in _COUNTERS.items()}
+        self._gauges = {n: self._family(Gauge, each) for n, each in _GAUGES.items()}
+        self._timings = {n: self._histogram(each) for n, each in _TIMINGS.items()}
+        self._spans = {n: self._histogram(each) for n, each in _SPANS.items()}
+        ProcessCollector(registry=self.registry)
+        if service:
+            info = Info("service", "Which service.", namespace=_NAMESPACE, registry=self.registry)
+            info.info({"service": service, "version": version})
+
+    def count(self, name: CounterName, value: int = 1, **labels: str) -> None:
+        """Add to a counter."""
+        self._counters[name].child(labels).inc(value)
+
+    def observe(self, name: TimingName, seconds: float, **labels: str) -> None:
+        """Add to a histogram."""
+        self._timings[name].child(labels).observe(seconds)
+
+    def gauge(self, name: GaugeName, value: float, **labels: str) -> None:
+        """Set a gauge."""
+        self._gauges[name].child(labels).set(value)
+
+    def span(
+        self,
+        name: SpanName,
+        *,
+        traceparent: str | None = None,
+        links: Iterable[str | None] = (),
+        **attributes: Attribute,
+    ) -> Span:
+        """Time what is inside, whether it succeeds or fails."""
+        return _Timed(self._spans[name].child(attributes), traceparent)
+
+    def render(self) -> bytes:
+        """Everything in Prometheus' text format (`CONTENT_TYPE`)."""
+        return generate_latest(self.registry)
+
+    def _family(self, kind: type[Counter | Gauge], declared: _Declared) -> _Family:
+        name, text, labels = declared
+        metric = kind(name, text, labels, namespace=_NAMESPACE, registry=self.registry)
+        return _Family(metric, labels)
+
+    def _histogram(self, declared: _Declared) -> _Family:
+        name, text, labels = declared
+        metric = Histogram(
+            name, text, labels, namespace=_NAMESPACE, registry=self.registry, buckets=_BUCKETS
+        )
+        return _Family(metric, labels)
+
+
+class _Timed(Span):
+    __slots__ = ("_histogram", "_started")
+
+    def __init__(self, histogram: Histogram, traceparent: str | None) -> None:
+        super().__init__(traceparent)
+        self._histogram = histogram
+
+    def __enter__(self) -> Self:
+        self._started = time.perf_counter()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._histogram.observe(time.perf_counter() - self._started)
+
+
+class MetricsServer:
+    """Metrics by HTTP at `/metrics`, from a thread of its own; an async context manager.
+
+    Port 0 is any free one; `port` then says which. It has neither encryption nor passwords, which
+    is why it listens on the loopback address unless told otherwise. Entering raises
+    `ConfigurationError` where the address cannot be listened on.
+    """
+
+    def __init__(self, metrics: Metrics, *, host: str = "127.0.0.1", port: int = 0) -> None:
+        self.host = host
+        self.port = port
+        self._metrics = metrics
+
+    @property
+    def url(self) -> str:
+        """Where it is found."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}/metrics"
+
+    async def __aenter__(self) -> Self:
+        try:
+            self._server, self._thread = start_http_server(
+                self.port, self.host, self._metrics.registry
+            )
+        except (OSError, OverflowError) as error:
+            raise ConfigurationError(f"metrics cannot be served at {self.url}: {error}") from error
+        self.port = self._server.server_port
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.to_thread(self._stop)
+
+    def _stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

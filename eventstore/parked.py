@@ -1,0 +1,279 @@
+"""Parked messages: looked at, put back to be tried again, or thrown away by a person.
+
+A message is put back first and deleted second. A crash in between leaves it parked although it was
+put back; putting it back again then changes nothing, because it keeps its id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing, suppress
+from typing import Literal
+
+import msgspec
+
+from eventstore.client import Client, Msg
+from eventstore.commands.intake import REPLY_TO
+from eventstore.commands.lanes import Lanes
+from eventstore.commands.outcome import Outcome
+from eventstore.direct import DirectReader, StoredMessage
+from eventstore.envelope import Header
+from eventstore.errors import (
+    EventStoreError,
+    JetStreamError,
+    NotParked,
+    ParkedError,
+    RetryOutOfOrder,
+)
+from eventstore.parked_record import EARLIER_PARTS, PART, Parked
+from eventstore.publishing import publish_queued
+from eventstore.subjects import NAME, Subjects
+
+__all__ = ["RETRY_OF", "ParkedKind", "ParkedMessage", "ParkedMessages", "RetriedAll"]
+
+RETRY_OF = "X-Retry-Of"
+"""The header of a command that was put back: the sequence at which it was parked."""
+
+ParkedKind = Literal["cmd", "event"]
+
+_GONE = (10037, 10043, 10057)  # no message, none at that sequence, deleted meanwhile
+_AT_ONCE = 64
+
+_decode = msgspec.json.Decoder(Parked).decode
+
+
+class ParkedMessage(msgspec.Struct, frozen=True):
+    """A parked message: its `sequence` in the parked stream, by which it is known, and its record.
+
+    `earlier` are the sequences of the record's other parts.
+    """
+
+    sequence: int
+    kind: ParkedKind
+    record: Parked
+    earlier: tuple[int, ...] = ()
+
+    @property
+    def lane(self) -> tuple[str, ...]:
+        """What it must be retried in order with: its aggregate, or itself where it names none."""
+        record = self.record
+        if record.aggregate is None or record.aggregate_id is None:
+            return (str(self.sequence),)
+        return record.aggregate, record.aggregate_id
+
+
+class RetriedAll(msgspec.Struct, frozen=True):
+    """How many were put back, and which were not, by sequence, with the reason."""
+
+    retried: int
+    left: Mapping[int, str]
+
+
+class ParkedMessages:
+    """The parked messages of a domain; `timeout` is seconds for each answer.
+
+    Methods raise `StreamMissing` and other `ClientError`s besides what they say.
+    """
+
+    def __init__(self, client: Client, subjects: Subjects, *, timeout: float = 5.0) -> None:
+        self._client = client
+        self._subjects = subjects
+        self._stream = subjects.parked_stream
+        self._timeout = timeout
+        self._leader = DirectReader(client, self._stream, timeout=timeout)
+
+    async def read(
+        self,
+        after: int = 0,
+        *,
+        kind: ParkedKind | None = None,
+        aggregate: str | None = None,
+        aggregate_id: str | None = None,
+    ) -> AsyncGenerator[ParkedMessage, None]:
+        """What is parked after a sequence, oldest first, up to what is parked now.
+
+        `kind` narrows it to commands ("cmd") or events, the others to an aggregate. A record of
+        which a part is missing is left out.
+        """
+        subject = self._filter(kind, aggregate)
+        async with (
+            DirectReader(self._client, self._stream, timeout=self._timeout) as reader,
+            aclosing(reader.messages(subject, after)) as stored,
+        ):
+            async for message in stored:
+                with suppress(NotParked):
+                    parked = await self._whole(message)
+                    if aggregate in (None, parked.record.aggregate) and aggregate_id in (
+                        None,
+                        parked.record.aggregate_id,
+                    ):
+                        yield parked
+
+    async def get(self, sequence: int) -> ParkedMessage:
+        """The message parked at a sequence; raises `NotParked`."""
+        return await self._whole(await self._at(sequence))
+
+    async def retry(self, sequence: int, *, out_of_order: bool = False) -> ParkedMessage:
+        """Put a command back on its subject, with its id, its bytes and its own headers.
+
+        Returns when the command stream has it and it is no longer parked. Raises `NotParked`,
+        `QueueFull`, `ParkedError` for an event, which would reach all subscribers again, and
+        `RetryOutOfOrder` while an older command of the same aggregate is parked, unless
+        `out_of_order`. That older ones which were put back have succeeded is not checked.
+        """
+        message = await self.get(sequence)
+        if not out_of_order:
+            await self._refuse_if_older(message)
+        await self._put_back(message)
+        return message
+
+    async def retry_all(
+        self,
+        *,
+        aggregate: str | None = None,
+        aggregate_id: str | None = None,
+        timeout: float = 30.0,
+    ) -> RetriedAll:
+        """Put all parked commands back, in the order they were parked in for each aggregate.
+
+        A command that others of its aggregate wait behind must have its outcome first, within
+        `timeout` seconds; where it ends in an error again, or has none in time, those behind it
+        stay parked. What is parked meanwhile is not retried.
+        """
+        every: dict[tuple[str, ...], list[int]] = {}
+        reading = self.read(kind="cmd", aggregate=aggregate, aggregate_id=aggregate_id)
+        async with aclosing(reading) as messages:
+            async for message in messages:
+                every.setdefault(message.lane, []).append(message.sequence)
+        left: dict[int, str] = {}
+
+        async def retry_lane(sequences: Sequence[int]) -> None:
+            left.update(await self._retry_in_order(sequences, timeout))
+
+        async with Lanes(retry_lane, at_once=_AT_ONCE, room=_AT_ONCE) as lanes:
+            for lane, sequences in every.items():
+                await lanes.put(lane, sequences)
+        retried = sum(map(len, every.values())) - len(left)
+        return RetriedAll(retried, dict(sorted(left.items())))
+
+    async def discard(self, sequence: int) -> ParkedMessage:
+        """Delete a parked message for good, and return what it was; raises `NotParked`."""
+        message = await self.get(sequence)
+        await self._remove(message)
+        return message
+
+    def _filter(self, kind: ParkedKind | None, aggregate: str | None) -> str:
+        if kind is None:
+            return self._subjects.all_parked
+        own = f"{self._subjects.domain}.parked.{kind}"
+        if kind == "cmd" and aggregate is not None and NAME.fullmatch(aggregate):
+            return f"{own}.{aggregate}.*"
+        return f"{own}.>"
+
+    async def _at(self, sequence: int) -> StoredMessage:
+        found = await self._leader.leader_next(self._subjects.all_parked, sequence - 1)
+        if found is None or found.sequence != sequence:
+            raise NotParked(sequence)
+        return found
+
+    async def _whole(self, last: StoredMessage) -> ParkedMessage:
+        """Put a record together; `last` is the message that counts as the record's own."""
+        number, _, count = last.headers.get(PART, "").partition("/")
+        if not number or number != count:
+            raise NotParked(last.sequence, "this is not the last part of a record")
+        named = last.headers.get(EARLIER_PARTS, "")
+        earlier = tuple(int(sequence) for sequence in named.split(",") if sequence)
+        parts = [(await self._at(sequence)).payload for sequence in earlier]
+        try:
+            record = _decode(b"".join([*parts, last.payload]))
+        except msgspec.MsgspecError as error:
+            raise NotParked(last.sequence, f"the record cannot be read: {error}") from error
+        kind: ParkedKind = "event" if last.subject.split(".")[2] == "event" else "cmd"
+        return ParkedMessage(last.sequence, kind, record, earlier)
+
+    async def _refuse_if_older(self, message: ParkedMessage) -> None:
+        if len(message.lane) == 1:
+            return
+        aggregate, aggregate_id = message.lane
+        reading = self.read(kind="cmd", aggregate=aggregate, aggregate_id=aggregate_id)
+        async with aclosing(reading) as older:
+            async for each in older:
+                if each.sequence < message.sequence:
+                    raise RetryOutOfOrder(message.sequence, each.sequence)
+                return
+
+    async def _retry_in_order(self, sequences: Sequence[int], timeout: float) -> dict[int, str]:
+        """Retry one aggregate's; those that stay parked, with the reason."""
+        for number, sequence in enumerate(sequences):
+            behind = sequences[number + 1 :]
+            try:
+                message = await self.get(sequence)
+                if not behind:
+                    await self._put_back(message)
+                    return {}
+                outcome = await self._tried(message, timeout)
+            except EventStoreError as error:
+                return dict.fromkeys(sequences[number:], str(error))
+            if outcome is None or outcome.status == "error":
+                ended = "has no outcome yet" if outcome is None else "ended in an error again"
+                return dict.fromkeys(behind, f"waits: {sequence}, put back before it, {ended}")
+        return {}
+
+    async def _tried(self, message: ParkedMessage, timeout: float) -> Outcome | None:
+        """Put a command back, and wait for its outcome; None where there is none in time."""
+        answered: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+        async def receive(answer: Msg) -> None:
+            if not answered.done():
+                answered.set_result(Outcome.from_json(answer.data))
+
+        inbox = self._client.new_inbox()
+        subscription = await self._client.subscribe(inbox, receive)
+        try:
+            await self._put_back(message, {REPLY_TO: inbox})
+            async with asyncio.timeout(timeout):
+                return await answered
+        except TimeoutError:
+            return None
+        finally:
+            await subscription.unsubscribe()
+
+    async def _put_back(
+        self, message: ParkedMessage, extra: Mapping[str, str] | None = None
+    ) -> None:
+        record = message.record
+        if record.command_id is None:
+            raise ParkedError(
+                f"parked message {message.sequence} is an event that {record.subscriber} could not "
+                "handle: publishing it again would reach all subscribers"
+            )
+        headers = {
+            **_own_headers(record),
+            # A command that came in bare has its id from the place it had; that place is gone.
+            Header.EVENT_ID: record.command_id,
+            RETRY_OF: str(message.sequence),
+            **(extra or {}),
+        }
+        await publish_queued(self._client, record.subject, record.payload, headers, self._timeout)
+        await self._remove(message)
+
+    async def _remove(self, message: ParkedMessage) -> None:
+        # The last part first: without it the others do not count.
+        for sequence in (message.sequence, *message.earlier):
+            try:
+                await self._client.api(
+                    f"STREAM.MSG.DELETE.{self._stream}",
+                    {"seq": sequence, "no_erase": True},
+                    timeout=self._timeout,
+                )
+            except JetStreamError as error:
+                if error.err_code not in _GONE:
+                    raise
+
+
+def _own_headers(record: Parked) -> dict[str, str]:
+    """The original's headers without those the server would act on, as on a repeated id."""
+    return {
+        name: value for name, value in record.headers.items() if not name.startswith("Nats-")
+    }

@@ -1,0 +1,74 @@
+"""The record of a parked message: the original, whole, and why, where, when and how often tried.
+
+It is kept as JSON on the domain's parked stream; where that is larger than one message may be, its
+bytes are in several messages, and the last of them names the others.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import msgspec
+
+from eventstore.client import Client
+from eventstore.envelope import Header, format_timestamp
+from eventstore.publishing import publish_acked
+
+__all__ = ["EARLIER_PARTS", "PART", "Parked", "keep_record"]
+
+EARLIER_PARTS = "X-Earlier-Parts"
+"""The header of a record's last message that has the sequences of those before it, if any."""
+
+PART = "X-Part"
+"""The header that says which part of the record a message holds: `1/1`, or `1/2` and `2/2`."""
+
+_HEADER_ROOM = 512
+
+
+def _now() -> str:
+    return format_timestamp(datetime.now(UTC))
+
+
+class Parked(msgspec.Struct, frozen=True, kw_only=True):
+    """What is parked: the original bytes and headers, and what happened to them.
+
+    `code` and `reason` say why. `stream` and `sequence` are the place the original had, stored
+    there at `stored_at_ns` (nanoseconds of the Unix epoch) and delivered `delivered` times;
+    `parked_at` is RFC 3339. A command has a `command_id`; an event has the `subscriber` that could
+    not handle it, and how many `attempts` that has made.
+    """
+
+    subject: str
+    headers: dict[str, str]
+    payload: bytes
+    code: str
+    reason: str
+    stream: str
+    sequence: int
+    stored_at_ns: int
+    delivered: int
+    parked_at: str = msgspec.field(default_factory=_now)
+    aggregate: str | None = None
+    aggregate_id: str | None = None
+    command_id: str | None = None
+    subscriber: str | None = None
+    attempts: int | None = None
+
+
+async def keep_record(client: Client, subject: str, record: Parked, key: str) -> int:
+    """Park a record on a subject, once for each `key` within the stream's duplicate window.
+
+    Returns its sequence, which is that of its last message, when the server has all of it. Raises
+    `ClientError`; what is then parked in part does not count as parked.
+    """
+    whole = msgspec.json.encode(record)
+    size = client.max_payload - _HEADER_ROOM
+    parts = [whole[start : start + size] for start in range(0, len(whole), size)]
+    sequences: list[int] = []
+    for number, part in enumerate(parts, start=1):
+        headers = {Header.MESSAGE_ID: f"{key}-{number}", PART: f"{number}/{len(parts)}"}
+        if sequences and number == len(parts):
+            headers[EARLIER_PARTS] = ",".join(map(str, sequences))
+        ack = await publish_acked(client, subject, part, headers)
+        sequences.append(ack.seq)
+    return sequences[-1]

@@ -1,0 +1,117 @@
+"""A subscriber's place on the event stream: a durable consumer, and where it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from eventstore.client import Client
+from eventstore.direct import DirectReader, StoredMessage
+from eventstore.errors import EventStoreError, JetStreamError
+from eventstore.messages import Event
+from eventstore.published import position_of
+from eventstore.streams import ConsumerSpec, declare_consumer
+from eventstore.subjects import Subjects
+
+__all__ = ["EventsGone", "Start", "consumer_exists", "declare_subscriber", "event_filter"]
+
+Start = Literal["all", "new"] | int
+"""Where a new subscriber begins: with all that the event stream still has, with what comes from
+now on, or after a position of the log."""
+
+
+class EventsGone(EventStoreError):
+    """The event stream no longer has all events after the position to start at.
+
+    `position` was asked for, `first` is the position of the first event that is left.
+    """
+
+    code = "events_gone"
+
+    def __init__(self, stream: str, position: int, first: int) -> None:
+        super().__init__(
+            f"stream {stream} begins at position {first} of the log; the events from "
+            f"{position + 1} on are only in the log itself"
+        )
+        self.position = position
+        self.first = first
+
+
+def event_filter(subjects: Subjects, types: Iterable[type[Event]] | None) -> dict[str, Any]:
+    """The consumer's setting that lets through these types, or all."""
+    if types is None:
+        return {"filter_subject": subjects.filter("event")}
+    wanted = sorted({subjects.event(each.__aggregate__, each.__action__) for each in types})
+    return {"filter_subject": wanted[0]} if len(wanted) == 1 else {"filter_subjects": wanted}
+
+
+async def declare_subscriber(
+    client: Client, subjects: Subjects, name: str, settings: dict[str, Any], start: Start
+) -> None:
+    """Create the durable consumer `name`, or check the one there is, whose place is kept.
+
+    Raises `EventsGone` (a new one only), `StreamDrift`, `StreamMissing` and `ClientError`.
+    """
+    stream = subjects.event_stream
+    if not await consumer_exists(client, stream, name):
+        settings = settings | await _start(client, subjects, start)
+    await declare_consumer(client, ConsumerSpec(stream, name, settings))
+
+
+async def consumer_exists(client: Client, stream: str, name: str) -> bool:
+    """Whether a stream has a consumer of this name; raises `ClientError`."""
+    try:
+        await client.api(f"CONSUMER.INFO.{stream}.{name}")
+    except JetStreamError as error:
+        if error.status == 404:  # no consumer, or no stream, which the declaration will report
+            return False
+        raise
+    return True
+
+
+async def _start(client: Client, subjects: Subjects, start: Start) -> dict[str, Any]:
+    if not isinstance(start, int):
+        return {"deliver_policy": start}
+    sequence = await _Search(client, subjects).first_after(start)
+    return {"deliver_policy": "by_start_sequence", "opt_start_seq": sequence}
+
+
+class _Search:
+    """Looks on the event stream for a position of the log."""
+
+    def __init__(self, client: Client, subjects: Subjects) -> None:
+        self._client = client
+        self._stream = subjects.event_stream
+        self._filter = subjects.filter("event")
+        self._reader = DirectReader(client, self._stream)
+
+    async def first_after(self, position: int) -> int:
+        """The sequence of the first event after a position; raises `EventsGone`."""
+        info = await self._client.api(f"STREAM.INFO.{self._stream}")
+        low: int = max(info["state"]["first_seq"], 1)
+        high: int = info["state"]["last_seq"] + 1
+        first = await self._event_from(low)
+        if first is not None and (found := _position(first)) > position + 1:
+            raise EventsGone(self._stream, position, found)
+        while low < high:
+            middle = (low + high) // 2
+            event = await self._event_from(middle)
+            if event is None or _position(event) > position:
+                high = middle
+            else:
+                low = event.sequence + 1
+        return low
+
+    async def _event_from(self, sequence: int) -> StoredMessage | None:
+        """The first event from the log that stands at a sequence or after it."""
+        while True:
+            message = await self._reader.leader_next(self._filter, sequence - 1)
+            if message is None or position_of(message.headers) is not None:
+                return message
+            sequence = message.sequence + 1
+
+
+def _position(message: StoredMessage) -> int:
+    position = position_of(message.headers)
+    assert position is not None  # noqa: S101  # only such are looked at
+    return position

@@ -1,0 +1,307 @@
+"""Subscribing: events of the feed, handed to typed handlers of a service, from a durable position.
+
+    mailer = EventSubscriber(client, codec, "mailer")
+
+    @mailer.handles
+    async def built(event: PackageBuilt, recorded: RecordedEvent) -> None: ...
+
+    async with running(mailer):
+        ...
+
+What the handlers publish is correlated to the event they were handed (`eventstore.facts`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Hashable, Iterable
+from contextlib import suppress
+from typing import Literal, Self, TypeVar
+
+from nats.aio.msg import Msg
+
+from eventstore.client import Client
+from eventstore.codec import Codec
+from eventstore.commands.lanes import Lanes
+from eventstore.envelope import Header, RecordedEvent
+from eventstore.errors import (
+    ClientError,
+    DeciderError,
+    InvalidMessage,
+    JetStreamError,
+    PermissionDenied,
+    StreamMissing,
+    UnknownType,
+)
+from eventstore.event_handlers import EventHandler, EventHandlers
+from eventstore.event_parking import park_event
+from eventstore.handling import Handling
+from eventstore.messages import Event
+from eventstore.published import read_publication
+from eventstore.pull import Pull
+from eventstore.settling import Settling, Taken
+from eventstore.subjects import check_name
+from eventstore.subscriber_consumer import (
+    Start,
+    consumer_exists,
+    declare_subscriber,
+    event_filter,
+)
+
+__all__ = ["Acknowledge", "EventSubscriber"]
+
+Acknowledge = Literal["after", "before"]
+"""When an event counts as handled: after its handler has returned (at least once), or before it is
+called (at most once)."""
+
+_PREFETCH = 64
+_MOST_DELIVERIES = 20  # of an event whose handling ends no process has lived to see
+_RETRY_SECONDS = 1.0
+_LONGEST_BACKOFF = 30.0
+
+_logger = logging.getLogger("eventstore")
+
+E = TypeVar("E", bound=Event)
+
+
+class _Stopped(Exception):
+    """The subscriber was stopped before the next attempt."""
+
+
+class EventSubscriber:
+    """Handles events one after another, or many at once, until told to stop; runs once.
+
+    `name` is the subscriber's durable position in the event stream, shared by all processes that
+    use it: each event goes to one of them. `start` says where a new name begins. What a name
+    subscribes to stays as it is: other handlers need another name, or an edit of the consumer.
+
+    `acknowledge="after"`: each event is handled at least once, again after a crash. "before": at
+    most once, and never again after a failure. `ordered`: strictly in the order of the log, over
+    all processes, whatever fails; otherwise up to `in_flight` at a time, over all processes, in
+    order within each aggregate as long as there is one process and it does not end.
+
+    A handler that raises is tried up to `attempts` times, first after `backoff` seconds, each time
+    after twice as long (30 at most). Then, or at once where the event cannot be understood, it is
+    parked and the next one follows. A handler may take as long as it likes; what a process that
+    dies was handling is delivered again after `ack_wait` seconds.
+
+    What the event stream dropped by its age before it was handled is not handled.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        codec: Codec,
+        name: str,
+        *,
+        start: Start = "all",
+        acknowledge: Acknowledge = "after",
+        ordered: bool = True,
+        in_flight: int = 64,
+        attempts: int = 5,
+        backoff: float = 0.2,
+        ack_wait: float = 30.0,
+    ) -> None:
+        self.name = check_name("subscriber", name)
+        self.ready = asyncio.Event()
+        self.handled = 0
+        self.parked = 0
+        self._client = client
+        self._codec = codec
+        self._stream = codec.subjects.event_stream
+        self._start = start
+        self._acknowledge_first = acknowledge == "before"
+        self._ordered = ordered
+        self._in_flight = 1 if ordered else in_flight
+        self._attempts = 1 if self._acknowledge_first else attempts
+        self._backoff = backoff
+        self._ack_wait = ack_wait
+        self._handlers = EventHandlers(name)
+        self._settling = Settling(client)
+        self._stopping = asyncio.Event()
+
+    def handles(
+        self, function: Callable[[E, RecordedEvent], Awaitable[None]]
+    ) -> Callable[[E, RecordedEvent], Awaitable[None]]:
+        """Register the handler of the event, or union of events, its first parameter names.
+
+        Raises `DeciderError` for what cannot work.
+        """
+        self._handlers.add_annotated(function)
+        return function
+
+    def subscribe(self, events: Iterable[type[Event]], handler: EventHandler) -> Self:
+        """Register a handler of these events, or of all where none are named; returns itself.
+
+            async with running(subscriber.subscribe([FlakeCreated, PackageBuilt], handler)): ...
+
+        Raises `DeciderError` for what cannot work.
+        """
+        self._handlers.add(events, handler)
+        return self
+
+    def stop(self) -> None:
+        """Take no more events; `run` then returns when the handlers under way have ended.
+
+        What has not begun, or waits for its next attempt, goes back to the stream at once.
+        """
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Work until `stop`; cancelled, it leaves what is under way to be delivered again.
+
+        Lost connections are waited out. Raises `DeciderError` without any handler, `StreamDrift`
+        where the name subscribes to something else, `EventsGone`, `StreamMissing`, and
+        `ClientError` where the server refuses or the connection was closed for good.
+        """
+        settings = self._settings()
+        await declare_subscriber(
+            self._client, self._codec.subjects, self.name, settings, self._start
+        )
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                holding = tasks.create_task(self._settling.keep_holding(self._ack_wait))
+                async with self._lanes() as lanes:
+                    intake = tasks.create_task(self._intake(lanes))
+                    try:
+                        await self._stopping.wait()
+                    finally:  # before the lanes close
+                        intake.cancel()
+                        await asyncio.wait([intake])
+                    lanes.clear()
+                await self._settling.give_back_all()
+                holding.cancel()
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+
+    def _settings(self) -> dict[str, object]:
+        types = self._handlers.event_types
+        if types is not None and not types:
+            raise DeciderError(f"subscriber {self.name} has no handler")
+        return {
+            "durable_name": self.name,
+            "ack_policy": "explicit",
+            "ack_wait": int(self._ack_wait * 1e9),
+            "max_deliver": -1,
+            "max_ack_pending": self._in_flight,
+            **event_filter(self._codec.subjects, types),
+        }
+
+    def _lanes(self) -> Lanes[Taken]:
+        return Lanes(self._process, at_once=self._in_flight, room=self._in_flight)
+
+    async def _intake(self, lanes: Lanes[Taken]) -> None:
+        while True:
+            try:
+                async with Pull(self._client, self._stream, self.name, buffer=_PREFETCH) as pull:
+                    self.ready.set()
+                    await self._take_from(pull, lanes)
+            except ClientError as error:
+                if self._client.is_closed or not _may_pass(error):
+                    raise
+                _logger.warning("subscriber %s: %s; trying again", self.name, error)
+            await asyncio.sleep(_RETRY_SECONDS)
+            await self._check_consumer()
+
+    async def _check_consumer(self) -> None:
+        with suppress(ClientError):
+            if not await consumer_exists(self._client, self._stream, self.name):
+                raise StreamMissing(
+                    f"consumer {self.name} of stream {self._stream} was deleted, and with it how "
+                    "far this subscriber had come; the next start begins anew"
+                )
+
+    async def _take_from(self, pull: Pull, lanes: Lanes[Taken]) -> None:
+        try:
+            while True:
+                (message,) = await pull.take(1)
+                taken = Taken(message)
+                if await self._settling.hold(taken):
+                    await lanes.put(self._lane_of(message), taken)
+        finally:  # some are left only where it was told to stop, and all go back then
+            for message in pull.leftover():
+                await self._settling.hold(Taken(message))
+
+    def _lane_of(self, message: Msg) -> Hashable:
+        if self._ordered:
+            return None
+        return message.subject.split(".")[2], (message.headers or {}).get(Header.AGGREGATE_ID)
+
+    async def _process(self, taken: Taken) -> None:
+        """Handle one event, or park it, and settle it with the server."""
+        if self._stopping.is_set():
+            return  # it stays held, and goes back with the others
+        try:
+            if self._acknowledge_first:
+                await self._settling.confirm(taken)
+            error = await self._handle(taken)
+            if error is None:
+                self.handled += 1
+            else:
+                await self._park(taken, error)
+        except _Stopped:
+            return
+        except ClientError as error:
+            where = f"{taken.message.subject} at sequence {taken.delivery.sequence}"
+            _logger.warning("subscriber %s: %s: %s", self.name, where, error)
+            await self._settling.give_back(taken, _RETRY_SECONDS)
+        else:
+            await self._settling.done(taken)
+
+    async def _handle(self, taken: Taken) -> Exception | None:
+        """Call the handler, several times if need be; the error that remains, if one does."""
+        try:
+            recorded, handler = self._understand(taken)
+        except InvalidMessage as error:
+            return error
+        while True:
+            taken.attempts += 1
+            try:
+                with Handling.of(recorded, self.name).begun():
+                    await handler(recorded.data, recorded)
+            except Exception as error:  # whatever a handler raises, the others go on
+                _logger.warning(
+                    "subscriber %s: %s at position %d, attempt %d of %d failed",
+                    *(self.name, recorded.type, recorded.position),
+                    *(taken.attempts, self._attempts),
+                    exc_info=error,
+                )
+                if taken.attempts >= self._attempts:
+                    return error
+            else:
+                return None
+            await self._pause(taken.attempts)
+
+    def _understand(self, taken: Taken) -> tuple[RecordedEvent, EventHandler]:
+        message = taken.message
+        recorded = read_publication(
+            self._codec, message.subject, message.headers or {}, message.data
+        )
+        if taken.delivery.delivered > _MOST_DELIVERIES:
+            raise InvalidMessage(
+                f"delivered {taken.delivery.delivered} times, and never handled to the end"
+            )
+        handler = self._handlers.find(type(recorded.data))
+        if handler is None:
+            raise UnknownType(f"subscriber {self.name} has no handler of {recorded.type}")
+        return recorded, handler
+
+    async def _pause(self, attempts: int) -> None:
+        delay = min(self._backoff * 2 ** (attempts - 1), _LONGEST_BACKOFF)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await self._stopping.wait()
+        if self._stopping.is_set():
+            raise _Stopped
+
+    async def _park(self, taken: Taken, error: Exception) -> None:
+        await park_event(self._client, self.name, self._stream, taken, error)
+        self.parked += 1
+
+
+def _may_pass(error: ClientError) -> bool:
+    """Whether taking events may succeed later without anything being changed."""
+    if isinstance(error, JetStreamError):
+        return error.status >= 500
+    return not isinstance(error, PermissionDenied)

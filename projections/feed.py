@@ -1,0 +1,239 @@
+"""The feed: publishes every event of the log on `{domain}.event.{aggregate}.{action}`.
+
+Each event is published exactly once and in the order of the log, whoever is killed and however
+many feeds run at once. What is sent together names the sequence at which the event stream must
+end, and is stored as a whole there or not at all: one message by itself, several as one atomic
+batch. So whatever becomes of an answer, the end of the stream tells what to send next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Sequence
+
+from eventstore.client import Client
+from eventstore.envelope import RecordedEvent
+from eventstore.errors import (
+    ClientError,
+    ConnectionLost,
+    EventTooLarge,
+    JetStreamError,
+    NoResponders,
+    ProjectionFailed,
+    RequestTimeout,
+)
+from eventstore.published import publication
+from eventstore.publishing import Draft, check_sizes, guarded, publish
+from eventstore.store import EventStore
+from projections.feed_position import EXPECTED_LAST, FeedPosition, Place
+
+__all__ = ["Feed"]
+
+# A batch costs the server as much as thirty single messages, and a round trip for each of fewer
+# is soon over.
+_SMALLEST_BATCH = 32
+
+# The stream ends elsewhere (the second where that is still in flight); an id is in it already.
+_OVERTAKEN = (10071, 10164, 10201)
+# No leader yet; a repeat is in process; too much is in flight; the batch fell apart with a leader.
+_PASSING = (10008, 10158, 10163, 10167, 10176, 10210)
+
+_FIRST_DELAY = 0.05
+_LONGEST_DELAY = 2.0
+_LONGEST_WAIT = 5.0
+_KEEP_SECONDS = 1.0
+
+_logger = logging.getLogger("eventstore")
+
+
+class Feed:
+    """Follows the log and publishes what the event stream does not have yet; runs once.
+
+    `batch` (1 to 1,000) is the most events sent together. `standby` is how many seconds a feed
+    that finds another one at work waits before it looks whether that one still is. With
+    `skip_unknown`, events of types that the code does not know are not published. `timeout` is
+    seconds for each answer.
+
+    `ready` is set when the feed stands where it is to go on and follows the log; `published`
+    counts the events it has stored itself, and `pending` is how many are left in the log.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        store: EventStore,
+        *,
+        batch: int = 1000,
+        standby: float = 1.0,
+        skip_unknown: bool = False,
+        timeout: float = 5.0,
+    ) -> None:
+        self.ready = asyncio.Event()
+        self.published = 0
+        self.pending: int | None = None
+        self._client = client
+        self._store = store
+        self._subjects = store.codec.subjects
+        self._checkpoint = FeedPosition(client, self._subjects, timeout=timeout)
+        self._batch = batch
+        self._standby = standby
+        self._skip_unknown = skip_unknown
+        self._timeout = timeout
+        self._place: Place | None = None
+        self._moved = asyncio.Event()
+        self._standing_by = False
+        self._most = batch
+        self._delay = _FIRST_DELAY
+        self._stopping = asyncio.Event()
+
+    @property
+    def position(self) -> int:
+        """The log position up to which everything is known to be published, by whichever feed."""
+        return self._place.position if self._place is not None else 0
+
+    def stop(self) -> None:
+        """Let `run` end; what is on its way is stored or not, and the next run will see."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Publish until `stop`; lost connections, restarts and other feeds are waited out.
+
+        Raises `FeedLost` where it cannot be told what has been published, what the store raises
+        for a log that cannot be read (`UnreadableEvent` for an unknown type), `ProjectionFailed`
+        for an event that does not fit a message together with its position, `StreamMissing`, and
+        a `ClientError` where the server refuses for good.
+        """
+        parts = (self._follow(), self._keep_place(), self._stopping.wait())
+        tasks = [asyncio.ensure_future(part) for part in parts]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        await self._keep()
+        for task in tasks:
+            if not task.cancelled():
+                task.result()
+
+    async def _follow(self) -> None:
+        await self._find()
+        pages = self._store.pages(
+            after=self.position,
+            live=True,
+            max_events=self._batch,
+            skip_unknown=self._skip_unknown,
+        )
+        async with contextlib.aclosing(pages):
+            async for page in pages:
+                self.ready.set()
+                await self._publish_all(page.events)
+                self.pending = page.pending
+
+    async def _publish_all(self, events: Sequence[RecordedEvent]) -> None:
+        """Return when the event stream has all of them, by this feed or by another."""
+        while rest := [event for event in events if event.position > self.position]:
+            if self._standing_by:
+                await self._watch()
+            else:
+                await self._publish_some(rest)
+
+    async def _publish_some(self, events: Sequence[RecordedEvent]) -> None:
+        count = min(len(events), self._most)
+        sent = events[: count if count >= _SMALLEST_BATCH else 1]
+        messages = self._messages(sent)
+        try:
+            ack = await publish(self._client, messages, self._timeout)
+        except ClientError as error:
+            if _code(error) not in _OVERTAKEN:
+                await self._wait_after(error)
+            await self._look(overtaken=_code(error) in _OVERTAKEN)
+            return
+        if ack.duplicate:
+            await self._look(overtaken=True)
+            return
+        self._move(Place(ack.seq, sent[len(messages) - 1].position))
+        self.published += len(messages)
+        self._most = min(2 * self._most, self._batch)
+        self._delay = _FIRST_DELAY
+
+    def _messages(self, events: Sequence[RecordedEvent]) -> list[Draft]:
+        """The next messages: for all the events, or for the first where one is too large."""
+        assert self._place is not None  # noqa: S101  # found before anything is read
+        drafts = guarded([publication(event, self._subjects) for event in events], {})
+        drafts[0].headers[EXPECTED_LAST] = str(self._place.sequence)
+        try:
+            check_sizes(drafts, self._client.max_payload)
+        except EventTooLarge as error:
+            if len(events) > 1:  # by itself it needs less
+                return self._messages(events[:1])
+            position = events[0].position
+            raise ProjectionFailed(f"feed: event at position {position}: {error}") from error
+        return drafts
+
+    async def _look(self, *, overtaken: bool) -> None:
+        """See where the stream ends now, and whether another feed has brought it there."""
+        before = self.position
+        await self._find()
+        if overtaken:
+            self._most = 1  # for the chance of it, while somebody else writes to the stream
+            self._standing_by = self.position > before
+
+    async def _watch(self) -> None:
+        """Leave it to the other feed while that one gets on."""
+        before = self.position
+        await asyncio.sleep(self._standby)
+        await self._find()
+        self._standing_by = self.position > before
+        if not self._standing_by:
+            _logger.info("feed: takes over at position %d", before)
+
+    async def _find(self) -> None:
+        while True:
+            try:
+                self._move(await self._checkpoint.find(self._place))
+            except ClientError as error:
+                await self._wait_after(error)
+            else:
+                return
+
+    async def _wait_after(self, error: ClientError) -> None:
+        """Wait before the next try; raises `error` where that would not help."""
+        if self._client.is_closed or not _passes(error):
+            raise error
+        _logger.warning("feed: %s; trying again", error)
+        await asyncio.sleep(self._delay * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
+        self._delay = min(2 * self._delay, _LONGEST_DELAY)
+        with contextlib.suppress(ConnectionLost):
+            await self._client.wait_connected(_LONGEST_WAIT)
+
+    def _move(self, place: Place) -> None:
+        self._place = place
+        self._moved.set()
+
+    async def _keep_place(self) -> None:
+        """Keep the place now and then, for the day on which the stream is empty."""
+        while True:
+            await self._moved.wait()
+            await self._keep()
+            await asyncio.sleep(_KEEP_SECONDS)
+
+    async def _keep(self) -> None:
+        if self._place is not None and self._moved.is_set():
+            self._moved.clear()
+            with contextlib.suppress(ClientError):  # the next one will do
+                await self._checkpoint.keep(self._place)
+
+
+def _code(error: ClientError) -> int:
+    return error.err_code if isinstance(error, JetStreamError) else 0
+
+
+def _passes(error: ClientError) -> bool:
+    """Whether the same may succeed later without anything being changed."""
+    if isinstance(error, JetStreamError):
+        return error.err_code in _PASSING
+    return isinstance(error, RequestTimeout | ConnectionLost | NoResponders)

@@ -1,0 +1,123 @@
+"""Checks of the read side: the database is there and readable, the projections keep up."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from eventstore.health import Finding, HealthStatus, worst
+from eventstore.telemetry import NO_TELEMETRY, Telemetry
+from projections.database import Database, DatabaseUnavailable
+from projections.worker import Progress, ProjectionWorker
+
+__all__ = ["DatabaseCheck", "ProjectionsCheck"]
+
+
+class DatabaseCheck:
+    """The read-model database is the file it was, readable, with the schema this code needs.
+
+    The file itself is looked at because SQLite goes on reading and writing one that was deleted
+    or replaced, and all of that is lost.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._path = Path(database.url.database or "")
+        self._identity: tuple[int, int] | None = None
+
+    async def __call__(self) -> Finding:
+        """Read from it; raises `DatabaseUnavailable`, `MigrationError`, or SQLAlchemy's errors."""
+        size = await asyncio.to_thread(self._same_file)
+        await self._database.check_schema()
+        return Finding(facts={"name": self._database.name, "bytes": size})
+
+    def _same_file(self) -> int:
+        try:
+            found = self._path.stat()
+        except OSError as error:
+            raise DatabaseUnavailable(
+                f"read model {self._database.name} is gone: {os.strerror(error.errno or 0)}"
+            ) from error
+        identity = (found.st_dev, found.st_ino)
+        self._identity = self._identity or identity
+        if identity != self._identity:
+            raise DatabaseUnavailable(
+                f"read model {self._database.name} was replaced by another file: start again"
+            )
+        return found.st_size
+
+
+class ProjectionsCheck:
+    """Projections run and keep up with the log.
+
+    Unhealthy where one has failed; degraded where one is more than `max_lag` events behind, or
+    behind at all without having moved for `max_stall` seconds. `log_end` tells the position of
+    the last event.
+    """
+
+    def __init__(
+        self,
+        worker: ProjectionWorker,
+        log_end: Callable[[], Awaitable[int]],
+        *,
+        max_lag: int = 1000,
+        max_stall: float = 30.0,
+        telemetry: Telemetry = NO_TELEMETRY,
+    ) -> None:
+        self._worker = worker
+        self._log_end = log_end
+        self._max_lag = max_lag
+        self._max_stall = max_stall
+        self._telemetry = telemetry
+        self._moved: dict[str, tuple[int, float]] = {}
+
+    async def __call__(self) -> Finding:
+        """A fact for each projection: its status, state, position and lag in events."""
+        end = await self._log_end()
+        found = {
+            name: self._look_at(progress, end) for name, progress in self._worker.progress.items()
+        }
+        problems = [
+            f"{name}: {each['problem']}" for name, each in found.items() if "problem" in each
+        ]
+        return Finding(
+            status=worst(*(each["status"] for each in found.values())),
+            problem="; ".join(problems) or None,
+            facts={"log_end": end, "projections": found},
+        )
+
+    def _look_at(self, progress: Progress, end: int) -> Mapping[str, Any]:
+        lag = max(0, end - progress.position)
+        self._telemetry.gauge("projection_lag", lag, projection=progress.name)
+        self._telemetry.gauge("projection_position", progress.position, projection=progress.name)
+        status, problem = self._judge(progress, lag)
+        return {
+            "status": status,
+            **({} if problem is None else {"problem": problem}),
+            "state": progress.state,
+            "position": progress.position,
+            "lag": lag,
+        }
+
+    def _judge(self, progress: Progress, lag: int) -> tuple[HealthStatus, str | None]:
+        stalled = self._stalled(progress, lag)
+        if progress.error is not None:
+            return "unhealthy", str(progress.error)
+        if lag > self._max_lag:
+            return "degraded", f"{lag:,} events behind"
+        if stalled > self._max_stall:
+            return "degraded", f"{lag:,} events behind, and has not moved for {stalled:.0f} s"
+        return "healthy", None
+
+    def _stalled(self, progress: Progress, lag: int) -> float:
+        """Seconds for which it has been behind without moving, as far as checks have seen."""
+        now = time.monotonic()
+        position, since = self._moved.get(progress.name, (-1, now))
+        if lag == 0 or position != progress.position:
+            since = now
+        self._moved[progress.name] = progress.position, since
+        return now - since
