@@ -20,6 +20,7 @@ from eventstore.commands import CommandClient, CommandHandler, CommandWorker, Ou
 from eventstore.config import Settings
 from eventstore.store import EventStore
 from eventstore.streams import declare, topology
+from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
 __all__ = ["Application", "Part", "first_failure", "running"]
 
@@ -70,9 +71,12 @@ class Application:
     commands: CommandClient
     worker: CommandWorker
 
-    def __init__(self, domain: Domain, settings: Settings) -> None:
+    def __init__(
+        self, domain: Domain, settings: Settings, *, telemetry: Telemetry = NO_TELEMETRY
+    ) -> None:
         self.domain = domain.renamed(settings.nats.subject_prefix)
         self._settings = settings
+        self._telemetry = telemetry
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Application:
@@ -81,9 +85,16 @@ class Application:
             self.client = await stack.enter_async_context(connect(self._settings))
             await declare(self.client, topology(codec.subjects, self._settings.streams))
             self.store = await stack.enter_async_context(EventStore(self.client, codec))
-            self.commands = await stack.enter_async_context(CommandClient(self.client, codec))
-            handler = CommandHandler(self.store, self.domain, Outcomes(self.client, codec.subjects))
-            self.worker = CommandWorker(self.client, codec, handler)
+            self.commands = await stack.enter_async_context(
+                CommandClient(self.client, codec, telemetry=self._telemetry)
+            )
+            handler = CommandHandler(
+                self.store,
+                self.domain,
+                Outcomes(self.client, codec.subjects),
+                telemetry=self._telemetry,
+            )
+            self.worker = CommandWorker(self.client, codec, handler, telemetry=self._telemetry)
             await stack.enter_async_context(running(self.worker))
             self._stack = stack.pop_all()
         return self

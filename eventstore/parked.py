@@ -274,6 +274,4 @@ class ParkedMessages:
 
 def _own_headers(record: Parked) -> dict[str, str]:
     """The original's headers without those the server would act on, as on a repeated id."""
-    return {
-        name: value for name, value in record.headers.items() if not name.startswith("Nats-")
-    }
+    return {name: value for name, value in record.headers.items() if not name.startswith("Nats-")}

@@ -73,9 +73,7 @@ class Responder:
             for subscription in subscriptions:
                 await subscription.unsubscribe()
 
-    def _taking(
-        self, tasks: asyncio.TaskGroup, answer: Answer
-    ) -> Callable[[Msg], Awaitable[None]]:
+    def _taking(self, tasks: asyncio.TaskGroup, answer: Answer) -> Callable[[Msg], Awaitable[None]]:
         async def take(request: Msg) -> None:
             await self._free.acquire()
             task = tasks.create_task(self._respond(request, answer))

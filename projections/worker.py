@@ -19,6 +19,7 @@ from eventstore.envelope import RecordedEvent
 from eventstore.errors import ProjectionError, ProjectionFailed
 from eventstore.history import Page
 from eventstore.store import EventStore
+from eventstore.telemetry import NO_TELEMETRY, Telemetry
 from projections import checkpoint
 from projections.apply import PoisonEvent, apply
 from projections.database import Database, DatabaseUnavailable
@@ -99,6 +100,7 @@ class ProjectionWorker:
         patience: float = 30.0,
         skip_unknown: bool = False,
         on_progress: Callable[[int, int], None] | None = None,
+        telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         known = tuple(projections)
         _check_distinct(known)
@@ -110,6 +112,7 @@ class ProjectionWorker:
         self._patience = patience
         self._skip_unknown = skip_unknown
         self._on_progress = on_progress
+        self._telemetry = telemetry
         self._stopping = asyncio.Event()
         self._moved = asyncio.Event()
 
@@ -208,7 +211,9 @@ class ProjectionWorker:
     async def _take(self, page: Page) -> None:
         behind = [each for each in self._running() if each.position < page.position]
         if behind:
-            await self._apply(behind, page)
+            origins = (event.envelope.traceparent for event in page.events)
+            with self._telemetry.span("project", links=origins, events=len(page.events)):
+                await self._apply(behind, page)
         self.pending = page.pending
         if page.pending == 0:
             for each in self._running():
@@ -259,6 +264,7 @@ class ProjectionWorker:
         def moved(counts: list[int]) -> None:
             for each, count in zip(several, counts, strict=True):
                 each._moved(until, count)
+                self._telemetry.count("events_projected", count, projection=each.name)
 
         await self._database.transact(work, patience=self._patience, committed=moved)
 

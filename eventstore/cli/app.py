@@ -9,10 +9,11 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import msgspec
 import typer
 
 from eventstore.cli import events as events_command
-from eventstore.cli import importing, show
+from eventstore.cli import face, importing, show
 from eventstore.cli import send as send_command
 from eventstore.cli.options import (
     ConfigFile,
@@ -212,6 +213,62 @@ def events(
     )
     line = show.event_json if json else show.event_line
     _run(events_command.print_events(stored, limit, line))
+
+
+@app.command(short_help="Ask a service how it is.")
+def health(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="A service or a domain; the configured service."),
+    ] = None,
+    timeout: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", min=0.001, max=LONGEST_TIMEOUT, help="How long to wait."),
+    ] = 5.0,
+    json: Json = False,
+    nats_url: NatsUrl = None,
+    config: ConfigFile = None,
+    directory: Directory = VAR,
+) -> None:
+    """Ask a running service how it is: its connection, streams, commands and read models.
+
+    Ends with status 0 if it is healthy, 1 if degraded, 2 if unhealthy or not to be reached.
+    """
+    report = _run(face.ask_health(client_settings(nats_url, config, directory), name, timeout))
+    if json:
+        say(report.to_json().decode())
+    else:
+        face.print_health(Terminal(), report)
+    raise typer.Exit(face.EXIT_STATUS[report.status])
+
+
+@app.command(short_help="List the services that are there.")
+def discover(
+    timeout: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", min=0.001, max=LONGEST_TIMEOUT, help="How long to listen."),
+    ] = 1.0,
+    count: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="End as soon as so many are found.")
+    ] = None,
+    json: Json = False,
+    nats_url: NatsUrl = None,
+    config: ConfigFile = None,
+    directory: Directory = VAR,
+) -> None:
+    """List the services that answer or announce themselves, whoever made them.
+
+    Ends with status 0 if any is found, 1 if none is, 2 for an error. With --json each line is one
+    instance: service, version, instance_id, description, endpoints.
+    """
+    settings = client_settings(nats_url, config, directory)
+    found = _run(face.find_services(settings, timeout, count))
+    if json:
+        for each in found:
+            say(msgspec.json.encode(each).decode())
+    else:
+        face.print_found(Terminal(), found)
+    raise typer.Exit(0 if found else 1)
 
 
 @nix_app.command("import", short_help="Import lock files into a running service.")

@@ -16,6 +16,7 @@ from eventstore.envelope import NewEvent
 from eventstore.errors import Conflict, DeciderError, DuplicateId, InvalidMessage, Rejected
 from eventstore.messages import Event
 from eventstore.store import NOTHING, EventStore, Head
+from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
 __all__ = ["CommandHandler"]
 
@@ -45,6 +46,7 @@ class CommandHandler:
         states: KeptStates | None = None,
         clock: Callable[[], datetime] = _now,
         max_conflicts: int = 20,
+        telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self._store = store
         self._domain = domain
@@ -52,40 +54,57 @@ class CommandHandler:
         self._states = KeptStates() if states is None else states
         self._clock = clock
         self._max_conflicts = max_conflicts
+        self._telemetry = telemetry
 
     async def handle(self, accepted: Accepted) -> Outcome:
         """Carry a command out and say what became of it.
 
-        A command whose outcome is known, or whose events stand, is answered with that and
-        decides nothing. Raises `Conflict` after too many of them, `DeciderError` for events that
-        may not be in the log, and what the store and a decider that is at fault raise; the
+        A command whose outcome is known and final, or whose events stand, is answered with that
+        and decides nothing. Raises `Conflict` after too many of them, `DeciderError` for events
+        that may not be in the log, and what the store and a decider that is at fault raise; the
         command can then be handled again.
         """
+        with self._telemetry.span(
+            "command",
+            traceparent=accepted.envelope.traceparent,
+            type=accepted.envelope.type,
+            aggregate_id=accepted.aggregate_id,
+        ) as span:
+            outcome = await self._handle(accepted, span.traceparent)
+            span.set(outcome=outcome.status, code=outcome.code)
+        return outcome
+
+    async def _handle(self, accepted: Accepted, traceparent: str | None) -> Outcome:
         known = await self._outcomes.get(accepted.identity.id)
-        if known is not None:
+        if known is not None and known.is_final:
             return known
         for delay in _delays(self._max_conflicts):
             try:
-                return await self._try(accepted)
+                return await self._try(accepted, traceparent)
             except (Conflict, DuplicateId):
                 self._states.drop(accepted.key)
+                self._telemetry.count("conflicts", aggregate=accepted.aggregate)
             await asyncio.sleep(delay)
-        return await self._try(accepted)
+        return await self._try(accepted, traceparent)
 
-    async def _try(self, accepted: Accepted) -> Outcome:
+    async def _try(self, accepted: Accepted, traceparent: str | None) -> Outcome:
         kept = self._states.get(accepted.key) or await self._load(accepted)
         if accepted.identity.id in kept.commands:
             return await self._first_outcome(accepted)
         now = self._clock()
         try:
-            events = self._decide(accepted, kept, now)
+            with self._telemetry.span("decide", aggregate=accepted.aggregate):
+                events = self._decide(accepted, kept, now)
         except Rejected as rejection:
             await self._confirm(accepted, kept)
             return _rejected(accepted, kept, rejection)
         if not events:
             await self._confirm(accepted, kept)
             return _success(accepted, kept.head, (), "nothing to change")
-        return await self._append(accepted, kept, events, now)
+        with self._telemetry.span(
+            "append", traceparent=traceparent, aggregate=accepted.aggregate, events=len(events)
+        ) as span:
+            return await self._append(accepted, kept, events, now, span.traceparent)
 
     def _decide(self, accepted: Accepted, kept: Kept, now: datetime) -> tuple[Event, ...]:
         context = CommandContext(
@@ -99,9 +118,13 @@ class CommandHandler:
         return decider.decide(kept.state, accepted.command, context)
 
     async def _append(
-        self, accepted: Accepted, kept: Kept, events: tuple[Event, ...], now: datetime
+        self,
+        accepted: Accepted,
+        kept: Kept,
+        events: tuple[Event, ...],
+        now: datetime,
+        traceparent: str | None,
     ) -> Outcome:
-        traceparent = accepted.envelope.traceparent
         try:
             # Folded first: events that the decider cannot evolve by must not get into the log.
             state = self._domain.decider(accepted.aggregate).fold(events, kept.state)
@@ -118,11 +141,18 @@ class CommandHandler:
             # Recorded by an earlier try, whose events need not be the same as these.
             self._states.drop(accepted.key)
             return await self._first_outcome(accepted)
+        self._telemetry.count("events_appended", len(events), aggregate=accepted.aggregate)
         kept.commands.add(accepted.identity.id)
         self._states.put(accepted.key, Kept(state, appended.head, kept.commands))
         return _success(accepted, appended.head, appended.event_ids, _names(events))
 
     async def _load(self, accepted: Accepted) -> Kept:
+        with self._telemetry.span("load", aggregate=accepted.aggregate) as span:
+            kept = await self._folded(accepted)
+            span.set(version=kept.head.version)
+        return kept
+
+    async def _folded(self, accepted: Accepted) -> Kept:
         decider = self._domain.decider(accepted.aggregate)
         state, head = decider.initial(), NOTHING
         commands: set[str] = set()

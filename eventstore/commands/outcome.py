@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from eventstore.client import Client
-from eventstore.errors import EventStoreError, JetStreamError
+from eventstore.errors import EventStoreError, JetStreamError, RequestTimeout
 from eventstore.publishing import publish_acked
 from eventstore.subjects import Subjects
 
@@ -17,7 +17,8 @@ __all__ = ["Outcome", "Outcomes", "presentable"]
 Status = Literal["success", "rejected", "error"]
 
 _MOST_TEXT = 4_000
-_ONLY_IF_NONE = {"Nats-Expected-Last-Subject-Sequence": "0"}
+_MOST_TRIES = 10
+_EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _WRONG_SEQUENCE = (10071, 10164)
 _NO_MESSAGE = 10037
 
@@ -47,6 +48,11 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     version: int = 0
     position: int = 0
     event_ids: tuple[str, ...] = ()
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the command is never carried out again, whoever sends it again or retries it."""
+        return self.status != "error"
 
     @classmethod
     def error(
@@ -103,23 +109,32 @@ class Outcomes:
     async def put(self, outcome: Outcome, *, timeout: float = 5.0) -> Outcome:
         """Keep an outcome, and return when the server has it.
 
-        The first one stands: where the command has one already, that is returned.
+        The first final one stands: where the command has that already, that is returned. An error
+        gives way to whatever comes after it.
         """
         subject = f"{self._prefix}{outcome.command_id}"
         data = outcome.to_json()
+        sequence = 0
+        for _ in range(_MOST_TRIES):
+            if await self._put_after(subject, data, sequence, timeout):
+                return outcome
+            standing, sequence = await self._standing(subject, timeout)
+            if standing is not None and standing.is_final:
+                return standing
+        raise RequestTimeout(f"outcome of command {outcome.command_id}: others write it as well")
+
+    async def _put_after(self, subject: str, data: bytes, sequence: int, timeout: float) -> bool:
+        """Whether it was kept, because the last one is the one at `sequence` (0: none)."""
         try:
-            await publish_acked(self._client, subject, data, dict(_ONLY_IF_NONE), timeout)
+            await publish_acked(self._client, subject, data, {_EXPECTED: str(sequence)}, timeout)
         except JetStreamError as error:
             if error.err_code not in _WRONG_SEQUENCE:
                 raise
-            standing = await self._standing(subject, timeout)
-            if standing is not None:
-                return standing
-            await publish_acked(self._client, subject, data, timeout=timeout)
-        return outcome
+            return False
+        return True
 
-    async def _standing(self, subject: str, timeout: float) -> Outcome | None:
-        """The outcome as the bucket's leader knows it."""
+    async def _standing(self, subject: str, timeout: float) -> tuple[Outcome | None, int]:
+        """The outcome as the bucket's leader knows it, and its sequence."""
         try:
             answer = await self._client.api(
                 f"STREAM.MSG.GET.{self._stream}", {"last_by_subj": subject}, timeout=timeout
@@ -127,8 +142,9 @@ class Outcomes:
         except JetStreamError as error:
             if error.err_code != _NO_MESSAGE:
                 raise
-            return None
-        return _read(base64.b64decode(answer["message"].get("data", "")))
+            return None, 0
+        message = answer["message"]
+        return _read(base64.b64decode(message.get("data", ""))), message["seq"]
 
 
 def _read(data: bytes) -> Outcome | None:

@@ -26,6 +26,7 @@ from eventstore.errors import (
 from eventstore.messages import Command
 from eventstore.publishing import Draft, check_sizes, publish_queued
 from eventstore.subjects import check_aggregate_id
+from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
 __all__ = ["CommandClient", "Sent"]
 
@@ -61,11 +62,17 @@ class CommandClient:
     """
 
     def __init__(
-        self, client: Client, codec: Codec, *, clock: Callable[[], datetime] = _now
+        self,
+        client: Client,
+        codec: Codec,
+        *,
+        clock: Callable[[], datetime] = _now,
+        telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self._client = client
         self._codec = codec
         self._clock = clock
+        self._telemetry = telemetry
         self._outcomes = Outcomes(client, codec.subjects)
         self._inbox = client.new_inbox()
         self._numbers = count(1)
@@ -187,10 +194,12 @@ class CommandClient:
     ) -> Sent:
         cls = type(command)
         subject = self._codec.subjects.command(cls.__aggregate__, cls.__action__)
-        headers = envelope.to_headers() | extra
         payload = self._codec.encode(command)
-        check_sizes([Draft(subject, headers, payload, cls.__name__)], self._client.max_payload)
-        ack = await publish_queued(self._client, subject, payload, headers, timeout)
+        with self._telemetry.span("send", type=cls.__name__) as span:
+            traced = msgspec.structs.replace(envelope, traceparent=span.traceparent)
+            headers = traced.to_headers() | extra
+            check_sizes([Draft(subject, headers, payload, cls.__name__)], self._client.max_payload)
+            ack = await publish_queued(self._client, subject, payload, headers, timeout)
         return Sent(
             command_id=envelope.identity.id,
             correlation_id=envelope.identity.correlation_id,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
@@ -18,7 +19,7 @@ from nats.aio.msg import Msg
 from eventstore.client import Client, nats_errors
 from eventstore.codec import Codec
 from eventstore.commands.handler import CommandHandler
-from eventstore.commands.intake import Received
+from eventstore.commands.intake import Accepted, Received
 from eventstore.commands.lanes import Lanes
 from eventstore.commands.outcome import Outcome, Outcomes
 from eventstore.commands.parking import park
@@ -31,6 +32,7 @@ from eventstore.errors import (
 )
 from eventstore.pull import Delivery, Pull
 from eventstore.streams import ConsumerSpec, declare_consumer
+from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
 __all__ = ["CommandWorker", "worker_consumer"]
 
@@ -72,6 +74,11 @@ class CommandWorker:
     many waiting for one aggregate do not hold up the others. What a worker that dies has held is
     delivered again after `ack_wait` seconds; all workers of a domain have the same.
 
+    A command that failed comes again after a while that doubles from 0.25 to 30 seconds. At its
+    delivery number `max_deliveries` it is parked (20: after six and a half minutes), and at number
+    `max_failures` where what failed is an error nobody foresaw, as in a decider. Deliveries that
+    ended with the worker count as well.
+
     Any number of workers can share a domain. `ready` is set when commands are first taken;
     `handled` counts those that have been answered and acknowledged.
     """
@@ -84,12 +91,18 @@ class CommandWorker:
         *,
         in_flight: int = 256,
         ack_wait: float = 30.0,
+        max_deliveries: int = 20,
+        max_failures: int = 5,
+        telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self._client = client
         self._codec = codec
         self._handler = handler
         self._in_flight = in_flight
         self._ack_wait = ack_wait
+        self._max_deliveries = max_deliveries
+        self._max_failures = max_failures
+        self._telemetry = telemetry
         self._stream = codec.subjects.command_stream
         self._consumer = worker_consumer(codec, ack_wait=ack_wait)
         self._outcomes = Outcomes(client, codec.subjects)
@@ -167,6 +180,7 @@ class CommandWorker:
 
     async def _process(self, received: Received) -> None:
         """Carry one command out; acknowledge it last, or give it back where that failed."""
+        self._tell_begun(received)
         try:
             outcome = await self._outcomes.put(await self._outcome_of(received))
             if (inbox := received.reply_to) is not None:
@@ -182,26 +196,39 @@ class CommandWorker:
         else:
             await self._settle(received.message, _ACK)
             self.handled += 1
+            self._telemetry.count("commands", type=_type_of(received), outcome=outcome.status)
+
+    def _tell_begun(self, received: Received) -> None:
+        if received.delivery.delivered > 1:
+            self._telemetry.count("retries", operation="command")
+        waited = max(0.0, time.time() - received.delivery.time / 1e9)
+        self._telemetry.observe("command_wait", waited, type=_type_of(received))
 
     async def _outcome_of(self, received: Received) -> Outcome:
         if isinstance(received.content, Exception):
             return await self._park(received, received.content)
         try:
             return await self._handler.handle(received.content)
-        except EventStoreError as error:
-            if not _is_at_fault(error):
-                raise
-            return await self._park(received, error)
         except Exception as error:  # a decider at fault must not stop the commands of others
-            command = f"command {received.command_id} on {received.message.subject}"
-            _logger.exception("%s failed", command)
+            if received.delivery.delivered < self._most_deliveries(error):
+                raise
+            if not isinstance(error, EventStoreError):
+                command = f"command {received.command_id} on {received.message.subject}"
+                _logger.exception("%s failed, and is parked", command)
             return await self._park(received, error)
+
+    def _most_deliveries(self, error: Exception) -> int:
+        """How often a command that fails like this is delivered before it is parked."""
+        if not isinstance(error, EventStoreError):
+            return self._max_failures
+        return 1 if _is_at_fault(error) else self._max_deliveries
 
     async def _park(self, received: Received, error: Exception) -> Outcome:
         outcome = Outcome.error(
             error, received.command_id, received.aggregate, received.aggregate_id
         )
         await park(self._client, self._codec.domain, self._stream, received, outcome)
+        self._telemetry.count("parked", code=outcome.code)
         return outcome
 
     async def _give_back(self, messages: Iterable[Msg]) -> None:
@@ -229,6 +256,12 @@ async def _end(pull: Pull, client: Client) -> list[Msg]:
         await client.nats._send_unsubscribe(pull._subscription._subscription._id)
         await client.flush()
     return pull.leftover()
+
+
+def _type_of(received: Received) -> str:
+    """The command's type; what was not understood has none that could be trusted."""
+    content = received.content
+    return content.envelope.type if isinstance(content, Accepted) else "unknown"
 
 
 def _is_at_fault(error: EventStoreError) -> bool:

@@ -150,14 +150,13 @@ async def test_an_answer_that_comes_too_late_is_not_needed(
         opened(proxy.url, codec) as side,
         Watcher(client, codec) as watcher,
     ):
-        feed = Feed(*side, batch=1, timeout=0.2)
-        await deposit(store, 300)
-        async with running(feed):
+        await deposit(store, 31)  # one page of the log, too few for a batch: sent one by one
+        async with running(Feed(*side, timeout=0.2)):
             await watcher.until(10)
             proxy.hold()
             await proxy.until_held(b"stream_msg_get_response")  # asked after the time was over
             proxy.release()
-            await until_fed(client, codec, 300)
+            await until_fed(client, codec, 31)
     await assert_fed(client, store)
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 from nats.js import JetStreamContext
@@ -188,7 +188,13 @@ class Line:
         )
 
     def worker(
-        self, *, in_flight: int = 256, ack_wait: float = 30.0, **handler: Any
+        self,
+        *,
+        in_flight: int = 256,
+        ack_wait: float = 30.0,
+        max_deliveries: int = 20,
+        max_failures: int = 5,
+        **handler: Any,
     ) -> CommandWorker:
         return CommandWorker(
             self.client,
@@ -196,6 +202,8 @@ class Line:
             self.handler(**handler),
             in_flight=in_flight,
             ack_wait=ack_wait,
+            max_deliveries=max_deliveries,
+            max_failures=max_failures,
         )
 
     @asynccontextmanager
@@ -277,6 +285,10 @@ class GatedStore(EventStore):
         self._under_way = 0
         self._moved = asyncio.Condition()
 
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        return self
+
     def close(self, aggregate_id: str) -> asyncio.Event:
         """Have appends to this aggregate wait until the event is set."""
         return self.before.setdefault(aggregate_id, asyncio.Event())
@@ -316,9 +328,15 @@ class GatedStore(EventStore):
 class FailingStore(EventStore):
     """A store that cannot append, for a while."""
 
-    def __init__(self, *arguments: Any, failures: list[EventStoreError], **options: Any) -> None:
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        return self
+
+    def __init__(
+        self, *arguments: Any, failures: Sequence[EventStoreError], **options: Any
+    ) -> None:
         super().__init__(*arguments, **options)
-        self.failures = failures
+        self.failures = list(failures)
 
     async def append(self, *arguments: Any, **options: Any) -> Appended:
         if self.failures:

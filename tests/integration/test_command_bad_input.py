@@ -268,7 +268,7 @@ async def test_a_decider_at_fault_is_an_error_outcome_and_the_others_go_on(
     counter_line: Line, command: Command, code: str, named: str
 ) -> None:
     line = counter_line
-    async with line.working():
+    async with line.working(max_failures=1):
         await line.commands.execute(Add(amount=2), "c1")
         outcome = await line.commands.execute(command, "c1")
         after = await line.commands.execute(Add(amount=2), "c1")

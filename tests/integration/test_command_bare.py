@@ -145,7 +145,7 @@ async def test_a_bare_command_keeps_its_identity_when_it_is_delivered_again(
         line.working(store=store),
     ):
         await line.until_done()
-    assert failures == []
+        assert store.failures == []
     assert await line.log_size() == 1
     bucket = await line.jetstream.key_value(line.subjects.outcome_bucket)
     (command_id,) = await bucket.keys()

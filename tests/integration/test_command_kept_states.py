@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -30,6 +30,10 @@ class WatchedStore(EventStore):
         super().__init__(*arguments, **options)
         self.reads = 0
         self.lagging_reads = 0
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        return self
 
     async def read(
         self, aggregate: str, aggregate_id: str, *, after: int | Head = 0
