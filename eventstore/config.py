@@ -27,6 +27,7 @@ __all__ = [
     "Address",
     "AuthSettings",
     "NatsSettings",
+    "OperationsSettings",
     "ReadModelSettings",
     "RetrySettings",
     "Secret",
@@ -169,12 +170,30 @@ class ReadModelSettings(Struct, frozen=True, kw_only=True):
     database: Annotated[str, Meta(min_length=1)] = "./var/read_model.sqlite"
 
 
+class OperationsSettings(Struct, frozen=True, kw_only=True):
+    """How a running service shows itself, and from where on it calls itself degraded.
+
+    `metrics_address` (`host:port`) serves Prometheus metrics by HTTP at `/metrics`; `tracing`
+    sends spans to OpenTelemetry, which needs the extra `otel`.
+    """
+
+    announce_interval_ms: Milliseconds = 30_000
+    sample_interval_ms: Milliseconds = 5_000
+    max_pending_commands: Annotated[int, Meta(ge=1)] = 1_000
+    max_command_age_ms: Milliseconds = 30_000
+    max_projection_lag: Annotated[int, Meta(ge=1)] = 1_000
+    max_projection_stall_ms: Milliseconds = 30_000
+    metrics_address: Annotated[str, Meta(pattern=r"^(|.+:[0-9]{1,5})$")] = ""
+    tracing: bool = False
+
+
 class Settings(Struct, frozen=True, kw_only=True):
     """Everything that can be set; safe to show, because secrets do not appear in its `repr`."""
 
     nats: NatsSettings = NatsSettings()
     streams: StreamSettings = StreamSettings()
     read_model: ReadModelSettings = ReadModelSettings()
+    operations: OperationsSettings = OperationsSettings()
 
     def with_url(self, url: str) -> Settings:
         """The same settings for the server, or servers, at `url`; raises `ConfigurationError`."""

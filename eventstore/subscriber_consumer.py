@@ -7,13 +7,13 @@ from typing import Any, Literal
 
 from eventstore.client import Client
 from eventstore.direct import DirectReader, StoredMessage
-from eventstore.errors import EventStoreError, JetStreamError
+from eventstore.errors import EventStoreError, JetStreamError, StreamMissing
 from eventstore.messages import Event
 from eventstore.published import position_of
 from eventstore.streams import ConsumerSpec, declare_consumer
 from eventstore.subjects import Subjects
 
-__all__ = ["EventsGone", "Start", "consumer_exists", "declare_subscriber", "event_filter"]
+__all__ = ["EventsGone", "Start", "check_consumer", "declare_subscriber", "event_filter"]
 
 Start = Literal["all", "new"] | int
 """Where a new subscriber begins: with all that the event stream still has, with what comes from
@@ -53,13 +53,22 @@ async def declare_subscriber(
     Raises `EventsGone` (a new one only), `StreamDrift`, `StreamMissing` and `ClientError`.
     """
     stream = subjects.event_stream
-    if not await consumer_exists(client, stream, name):
+    if not await _exists(client, stream, name):
         settings = settings | await _start(client, subjects, start)
     await declare_consumer(client, ConsumerSpec(stream, name, settings))
 
 
-async def consumer_exists(client: Client, stream: str, name: str) -> bool:
-    """Whether a stream has a consumer of this name; raises `ClientError`."""
+async def check_consumer(client: Client, subjects: Subjects, name: str) -> None:
+    """Raise `StreamMissing` where the subscriber's consumer is not there; raises `ClientError`."""
+    stream = subjects.event_stream
+    if not await _exists(client, stream, name):
+        raise StreamMissing(
+            f"consumer {name} of stream {stream} was deleted, and with it how far this "
+            "subscriber had come; the next start begins anew"
+        )
+
+
+async def _exists(client: Client, stream: str, name: str) -> bool:
     try:
         await client.api(f"CONSUMER.INFO.{stream}.{name}")
     except JetStreamError as error:

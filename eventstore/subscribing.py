@@ -27,11 +27,13 @@ from eventstore.commands.lanes import Lanes
 from eventstore.envelope import Header, RecordedEvent
 from eventstore.errors import (
     ClientError,
+    ConnectionLost,
     DeciderError,
     InvalidMessage,
     JetStreamError,
+    NoResponders,
     PermissionDenied,
-    StreamMissing,
+    RequestTimeout,
     UnknownType,
 )
 from eventstore.event_handlers import EventHandler, EventHandlers
@@ -44,7 +46,7 @@ from eventstore.settling import Settling, Taken
 from eventstore.subjects import check_name
 from eventstore.subscriber_consumer import (
     Start,
-    consumer_exists,
+    check_consumer,
     declare_subscriber,
     event_filter,
 )
@@ -202,15 +204,8 @@ class EventSubscriber:
                     raise
                 _logger.warning("subscriber %s: %s; trying again", self.name, error)
             await asyncio.sleep(_RETRY_SECONDS)
-            await self._check_consumer()
-
-    async def _check_consumer(self) -> None:
-        with suppress(ClientError):
-            if not await consumer_exists(self._client, self._stream, self.name):
-                raise StreamMissing(
-                    f"consumer {self.name} of stream {self._stream} was deleted, and with it how "
-                    "far this subscriber had come; the next start begins anew"
-                )
+            with suppress(ConnectionLost, RequestTimeout, NoResponders):
+                await check_consumer(self._client, self._codec.subjects, self.name)
 
     async def _take_from(self, pull: Pull, lanes: Lanes[Taken]) -> None:
         try:

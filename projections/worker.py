@@ -7,6 +7,7 @@ transaction, so a crash anywhere repeats nothing and skips nothing.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
@@ -26,6 +27,8 @@ from projections.database import Database, DatabaseUnavailable
 from projections.projection import Projection
 
 __all__ = ["Progress", "ProjectionWorker", "State", "WaitTimeout"]
+
+_logger = logging.getLogger("eventstore")
 
 State = Literal["catching_up", "live", "failed"]
 """Where a projection is: once it has caught up it counts as live until it fails."""
@@ -76,6 +79,7 @@ class Progress:
         if self.error is None:
             self.state = "failed"
             self.error = error
+            _logger.error("%s", error)
 
 
 class ProjectionWorker:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 from eventstore.application import Application
 from eventstore.checks import CommandsCheck, ConnectionCheck, StreamsCheck
@@ -11,7 +13,7 @@ from eventstore.commands.worker import worker_consumer
 from eventstore.config import Settings
 from eventstore.errors import ConfigurationError
 from eventstore.health import Health
-from eventstore.metrics import Metrics
+from eventstore.metrics import Metrics, MetricsServer
 from eventstore.service import ServiceFace
 from eventstore.streams import topology
 from eventstore.telemetry import NO_TELEMETRY, Telemetry, combined
@@ -19,7 +21,9 @@ from projections.database import Database
 from projections.health import DatabaseCheck, ProjectionsCheck
 from projections.worker import ProjectionWorker
 
-__all__ = ["make_telemetry", "service_face", "service_health"]
+__all__ = ["make_telemetry", "metrics_by_http", "service_face", "service_health"]
+
+_logger = logging.getLogger("eventstore")
 
 
 def make_telemetry(metrics: Metrics | None, *, tracing: bool) -> Telemetry:
@@ -48,7 +52,7 @@ def service_health(
     telemetry: Telemetry = NO_TELEMETRY,
 ) -> Health:
     """The health of a service, with every check there is; `keep` is `Health`'s."""
-    client, codec = app.client, app.domain.codec
+    client, codec, bounds = app.client, app.domain.codec, settings.operations
     streams = topology(codec.subjects, settings.streams)
     return Health(
         settings.nats.service.name,
@@ -56,10 +60,20 @@ def service_health(
         {
             "connection": ConnectionCheck(client),
             "streams": StreamsCheck(client, streams, telemetry=telemetry),
-            "commands": CommandsCheck(client, worker_consumer(codec), telemetry=telemetry),
+            "commands": CommandsCheck(
+                client,
+                worker_consumer(codec),
+                max_pending=bounds.max_pending_commands,
+                max_age=bounds.max_command_age_ms / 1000,
+                telemetry=telemetry,
+            ),
             "database": DatabaseCheck(database),
             "projections": ProjectionsCheck(
-                projections, lambda: log_end(client, codec), telemetry=telemetry
+                projections,
+                lambda: log_end(client, codec),
+                max_lag=bounds.max_projection_lag,
+                max_stall=bounds.max_projection_stall_ms / 1000,
+                telemetry=telemetry,
             ),
         },
         keep=keep,
@@ -83,4 +97,18 @@ def service_face(
         settings.nats.service,
         queries=queries,
         metrics=metrics,
+        announce_interval=settings.operations.announce_interval_ms / 1000,
+        sample_interval=settings.operations.sample_interval_ms / 1000,
     )
+
+
+@asynccontextmanager
+async def metrics_by_http(metrics: Metrics, address: str) -> AsyncIterator[None]:
+    """Serve metrics at an address (`host:port`) until the end of the block; none is none."""
+    if not address:
+        yield
+        return
+    host, _, port = address.rpartition(":")
+    async with MetricsServer(metrics, host=host.strip("[]"), port=int(port)) as server:
+        _logger.warning("metrics at %s", server.url)
+        yield

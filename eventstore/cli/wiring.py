@@ -14,13 +14,17 @@ from sqlalchemy import func, select
 from eventstore import nix
 from eventstore.application import Application, running
 from eventstore.cli.connecting import log_end
-from eventstore.cli.observing import make_telemetry, service_face, service_health
+from eventstore.cli.observing import (
+    make_telemetry,
+    metrics_by_http,
+    service_face,
+    service_health,
+)
 from eventstore.cli.options import server_directory
 from eventstore.config import Settings
 from eventstore.errors import ConfigurationError, ServerStartFailed
 from eventstore.metrics import Metrics
 from eventstore.server import EmbeddedServer, running_server
-from eventstore.telemetry import Telemetry
 from projections.database import Database
 from projections.models import projection
 from projections.nix import nix_projections
@@ -42,41 +46,30 @@ async def open_service(settings: Settings, directory: Path) -> AsyncIterator[Ser
     """Migrate the database and run everything until the end of the block.
 
     Where no server is named, an embedded one runs meanwhile, with its data in `directory`. The
-    failure of the command worker or of any projection ends the block and is raised.
+    failure of a part, or of all projections, ends the block and is raised; a single projection
+    that fails is logged, and the service goes on without it and calls itself unhealthy.
     """
     own = settings.nats.service
     metrics = Metrics(service=own.name, version=own.version)
-    telemetry = make_telemetry(metrics, tracing=False)
+    telemetry = make_telemetry(metrics, tracing=settings.operations.tracing)
     async with (
         Database(settings.read_model.database) as database,
         _server(settings, directory) as named,
         Application(nix.domain(), named, telemetry=telemetry) as app,
+        metrics_by_http(metrics, settings.operations.metrics_address),
     ):
         with _exclusive(database):
             await database.migrate()
             await _check_same_log(app, database)
-            projections = _projections(app, database, telemetry)
+            projections = ProjectionWorker(
+                app.store, database, nix_projections(), telemetry=telemetry
+            )
             health = service_health(app, named, database, projections, telemetry=telemetry)
             face = service_face(app, named, health, metrics=metrics)
             async with running(projections, face):
                 await app.worker.ready.wait()
                 await face.ready.wait()
                 yield Service(app, database, projections)
-
-
-def _projections(app: Application, database: Database, telemetry: Telemetry) -> ProjectionWorker:
-    def stop_all_after_one(_position: int, _pending: int) -> None:
-        if worker.failures:
-            worker.stop()
-
-    worker = ProjectionWorker(
-        app.store,
-        database,
-        nix_projections(),
-        on_progress=stop_all_after_one,
-        telemetry=telemetry,
-    )
-    return worker
 
 
 @asynccontextmanager

@@ -273,22 +273,14 @@ async def _write_unreadable(client: Client, domain: str, folder: Path) -> None:
     await client.request(f"{domain}.log.flake.strange", b"{}", headers={"X-Event-ID": "none"})
 
 
-async def _break_table(client: Client, domain: str, folder: Path) -> None:
-    with closing(sqlite3.connect(folder / "var" / "read_model.sqlite")) as database:
-        database.execute("ALTER TABLE flake RENAME TO gone")
-        database.commit()
-    await client.request(f"{domain}.cmd.flake.create", b'{"path": "./x", "description": ""}')
-
-
 @pytest.mark.parametrize(
     ("spoil", "problem"),
     [
         (_delete_commands, "_CMD does not exist"),
         (_write_unreadable, "event at position 1"),
-        (_break_table, "projection flakes stopped before FlakeCreated"),
     ],
 )
-async def test_a_worker_or_projection_that_fails_ends_it_with_the_reason(
+async def test_a_worker_or_a_log_that_fails_ends_it_with_the_reason(
     external: CommandLine,
     client: Client,
     domain_name: str,
@@ -303,3 +295,30 @@ async def test_a_worker_or_projection_that_fails_ends_it_with_the_reason(
     error = ended.err.splitlines()[-1]
     assert error.startswith("error: ")
     assert problem in error
+
+
+def test_a_projection_that_fails_is_named_and_the_service_goes_on(cli: CommandLine) -> None:
+    with cli.serving() as service:
+        with closing(sqlite3.connect(cli.folder / "var" / "read_model.sqlite")) as database:
+            database.execute("ALTER TABLE flake RENAME TO gone")
+            database.commit()
+        assert cli.call(*CREATE, "--id", "poison").status == 0
+        deadline = time.monotonic() + 10
+        while (health := cli.call("health")).status != 2 and time.monotonic() < deadline:
+            pass
+        assert "projection flakes stopped before FlakeCreated" in " ".join(health.out.split())
+        module = '{"name": "m", "content": ""}'
+        assert cli.call("send", "nix.cmd.module.create", "--data", module).status == 0
+        ended = service.stopped()
+
+    assert "projection flakes stopped before FlakeCreated" in ended.err.splitlines()[0]
+    assert ended.status == 2  # it has stopped cleanly, and still says what went wrong
+
+
+def test_metrics_are_served_by_http_where_an_address_is_set(cli: CommandLine) -> None:
+    config = cli.folder / "settings.toml"
+    config.write_text('[operations]\nmetrics_address = "127.0.0.1:0"\n', encoding="utf-8")
+    with cli.serving("--config", config) as service:
+        assert cli.call(*CREATE, "--id", "counted").status == 0
+        ended = service.stopped()
+    assert re.search(r"metrics at http://127\.0\.0\.1:[0-9]+/metrics", ended.err)

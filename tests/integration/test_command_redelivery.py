@@ -1,0 +1,120 @@
+"""Commands that fail: tried again for a while, and then parked and answered."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+
+import pytest
+
+from eventstore.client import Client
+from eventstore.commands import Outcome
+from eventstore.envelope import new_id
+from eventstore.errors import AppendUnknown, EventStoreError, RequestTimeout
+from tests.integration.commanding import (
+    Add,
+    Added,
+    Fail,
+    FailingStore,
+    Line,
+    Take,
+    counting,
+    opened,
+)
+
+
+@pytest.fixture
+async def line(client: Client, domain_name: str) -> AsyncIterator[Line]:
+    async with opened(client, counting(domain_name)) as line:
+        yield line
+
+
+def failures(count: int) -> list[EventStoreError]:
+    return [AppendUnknown("the store is away") for _ in range(count)]
+
+
+async def test_what_fails_a_few_times_is_carried_out_in_the_end(line: Line) -> None:
+    async with (
+        FailingStore(line.client, line.domain.codec, failures=failures(2)) as store,
+        line.working(store=store, max_deliveries=3),
+    ):
+        outcome = await line.commands.execute(Add(), "c1")
+        await line.until_done()
+
+    assert (outcome.status, outcome.version) == ("success", 1)
+    assert await line.parked() == []
+
+
+async def test_what_goes_on_failing_is_parked_and_answered(line: Line) -> None:
+    async with (
+        FailingStore(line.client, line.domain.codec, failures=failures(3)) as store,
+        line.working(store=store, max_deliveries=3),
+    ):
+        outcome = await line.commands.execute(Add(amount=7), "c1")
+        other = await line.commands.execute(Add(), "c1")
+        await line.until_done()
+
+    assert (outcome.status, outcome.code) == ("error", "append_unknown")
+    assert (other.status, other.version) == ("success", 1)
+    (parked,) = await line.parked()
+    assert (parked["code"], parked["reason"]) == ("append_unknown", "the store is away")
+    assert (parked["delivered"], parked["command_id"]) == (3, outcome.command_id)
+    assert (parked["aggregate"], parked["aggregate_id"]) == ("counter", "c1")
+
+
+async def test_a_decider_that_raises_is_tried_again_before_its_command_is_parked(
+    line: Line, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with line.working(max_failures=3):
+        outcome = await line.commands.execute(Fail(), "c1")
+        await line.until_done()
+
+    assert (outcome.status, outcome.code) == ("error", "handler_failed")
+    (parked,) = await line.parked()
+    assert parked["delivered"] == 3
+    severe = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert len(severe) == 1
+    assert severe[0].exc_info is not None
+
+
+async def test_a_command_that_ended_in_an_error_is_carried_out_when_it_is_sent_again(
+    line: Line,
+) -> None:
+    own = new_id()
+    await line.outcomes.put(Outcome.error(RequestTimeout("too slow"), own, "counter", "c1"))
+
+    async with line.working():
+        outcome = await line.commands.execute(Add(), "c1", command_id=own)
+
+    assert (outcome.status, outcome.version) == ("success", 1)
+    assert await line.commands.outcome(own) == outcome
+
+
+async def test_an_outcome_that_is_final_stands_and_an_error_does_not(line: Line) -> None:
+    own = new_id()
+    first = Outcome.error(RequestTimeout("too slow"), own)
+    second = Outcome.error(AppendUnknown("unknown"), own)
+    success = Outcome(status="success", message="", code="ok", command_id=own)
+
+    assert await line.outcomes.put(first) == first
+    assert await line.outcomes.put(second) == second
+    assert await line.outcomes.put(success) == success
+    assert await line.outcomes.put(second) == success
+    assert await line.outcomes.get(own) == success
+
+
+async def test_a_rejection_stays_final(line: Line) -> None:
+    own = new_id()
+    async with line.working():
+        rejected = await line.commands.execute(Take(amount=1), "c1", command_id=own)
+        await line.store.append("counter", "c1", Added(amount=5))
+        await line.client.publish(  # as one who sends it again after the duplicate window
+            line.subjects.command("counter", "take"),
+            b'{"amount": 1}',
+            headers={"X-Event-ID": own, "X-Aggregate-ID": "c1"},
+        )
+        await line.client.flush()
+        await line.until_done()
+
+    assert await line.commands.outcome(own) == rejected
+    assert await line.log_size() == 1
