@@ -11,7 +11,10 @@ from eventstore.errors import InvalidPayload
 from eventstore.responder import Answer
 from eventstore.subjects import Subjects
 
-__all__ = ["status_answers"]
+__all__ = ["UNKNOWN", "status_answers", "status_json"]
+
+UNKNOWN = "no outcome is known: it waits, was never sent, or its outcome is kept no more"
+"""What is said of a command without an outcome."""
 
 
 class _Question(msgspec.Struct, frozen=True):
@@ -23,7 +26,7 @@ class _Unknown(msgspec.Struct, frozen=True, kw_only=True):
 
     status: str = "unknown"
     code: str = "unknown"
-    message: str = "no outcome is known: it waits, was never sent, or its outcome is kept no more"
+    message: str = UNKNOWN
     command_id: str
 
 
@@ -41,9 +44,13 @@ def status_answers(client: Client, subjects: Subjects) -> dict[str, Answer]:
     async def get_status(request: bytes) -> bytes:
         try:
             command_id = _decode(request).command_id
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeError) as error:
             raise InvalidPayload(f'the request is not {{"command_id": ...}}: {error}') from error
-        outcome: Outcome | None = await outcomes.get(check_message_id(command_id))
-        return msgspec.json.encode(_Unknown(command_id=command_id) if outcome is None else outcome)
+        return status_json(command_id, await outcomes.get(check_message_id(command_id)))
 
     return {subjects.query("command", "get_status"): get_status}
+
+
+def status_json(command_id: str, outcome: Outcome | None) -> bytes:
+    """The outcome of a command as JSON; where there is none, "status" is "unknown"."""
+    return msgspec.json.encode(_Unknown(command_id=command_id) if outcome is None else outcome)

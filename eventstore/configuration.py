@@ -60,7 +60,7 @@ def parse_value(key: str, text: str) -> Value:
     known = _known(key)
     try:
         value: Value = msgspec.json.decode(text.encode(errors="replace"), type=known.type)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeError):
         value = _from_plain(key, text)
     return value
 
@@ -122,6 +122,6 @@ def _from_plain(key: str, text: str) -> Value:
         plain = [name.strip() for name in text.split(",")]
     try:
         value: Value = msgspec.convert(plain, known.type)
-    except msgspec.ValidationError:
+    except (msgspec.MsgspecError, UnicodeError):
         raise ConfigurationError(f"{key} cannot be {text!r}; it is {known.expected}") from None
     return value

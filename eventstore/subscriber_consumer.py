@@ -95,7 +95,8 @@ class _Search:
         self._reader = DirectReader(client, self._stream)
 
     async def first_after(self, position: int) -> int:
-        """The sequence of the first event after a position; raises `EventsGone`."""
+        """The sequence of the first event after it; raises `EventsGone`, `StreamMissing`."""
+        await self._reader.check_stream()
         info = await self._client.api(f"STREAM.INFO.{self._stream}")
         low: int = max(info["state"]["first_seq"], 1)
         high: int = info["state"]["last_seq"] + 1

@@ -27,13 +27,10 @@ from eventstore.commands.lanes import Lanes
 from eventstore.envelope import Header, RecordedEvent
 from eventstore.errors import (
     ClientError,
-    ConnectionLost,
     DeciderError,
     InvalidMessage,
     JetStreamError,
-    NoResponders,
     PermissionDenied,
-    RequestTimeout,
     UnknownType,
 )
 from eventstore.event_handlers import EventHandler, EventHandlers
@@ -204,7 +201,7 @@ class EventSubscriber:
                     raise
                 _logger.warning("subscriber %s: %s; trying again", self.name, error)
             await asyncio.sleep(_RETRY_SECONDS)
-            with suppress(ConnectionLost, RequestTimeout, NoResponders):
+            with suppress(ClientError):
                 await check_consumer(self._client, self._codec.subjects, self.name)
 
     async def _take_from(self, pull: Pull, lanes: Lanes[Taken]) -> None:

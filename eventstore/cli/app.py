@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import msgspec
 import typer
@@ -15,7 +13,10 @@ import typer
 from eventstore.cli import events as events_command
 from eventstore.cli import face, importing, show
 from eventstore.cli import send as send_command
+from eventstore.cli.loop import run
+from eventstore.cli.operating import command_app, config_app, parked_app
 from eventstore.cli.options import (
+    VAR,
     ConfigFile,
     Database,
     Directory,
@@ -32,9 +33,6 @@ from eventstore.errors import EventStoreError
 
 __all__ = ["main"]
 
-T = TypeVar("T")
-
-VAR = Path("var")
 LONGEST_TIMEOUT = 86_400.0
 
 app = typer.Typer(
@@ -47,6 +45,9 @@ app = typer.Typer(
 )
 nix_app = typer.Typer(help="The Nix domain's own commands.", no_args_is_help=True)
 app.add_typer(nix_app, name="nix")
+app.add_typer(command_app, name="command")
+app.add_typer(parked_app, name="parked")
+app.add_typer(config_app, name="config")
 
 
 def main() -> None:
@@ -97,7 +98,7 @@ def demo(
     from eventstore.cli.demo import demo as run_demo
 
     settings = service_settings(nats_url, config, database, directory)
-    succeeded = _run(run_demo(settings, directory, files or [], Terminal()))
+    succeeded = run(run_demo(settings, directory, files or [], Terminal()))
     raise typer.Exit(0 if succeeded else 1)
 
 
@@ -115,7 +116,7 @@ def serve(
     from eventstore.cli.serve import serve as run_service
 
     settings = service_settings(nats_url, config, database, directory)
-    _run(run_service(settings, directory))
+    run(run_service(settings, directory))
 
 
 @app.command(short_help="Execute one command.")
@@ -154,7 +155,7 @@ def send(
     own = command_id or new_id()
     try:
         settings = client_settings(nats_url, config, directory)
-        outcome = _run(
+        outcome = run(
             send_command.send(
                 settings,
                 subject,
@@ -212,7 +213,7 @@ def events(
         settings, aggregate, aggregate_id, after=after, live=follow
     )
     line = show.event_json if json else show.event_line
-    _run(events_command.print_events(stored, limit, line))
+    run(events_command.print_events(stored, limit, line))
 
 
 @app.command(short_help="Ask a service how it is.")
@@ -234,7 +235,7 @@ def health(
 
     Ends with status 0 if it is healthy, 1 if degraded, 2 if unhealthy or not to be reached.
     """
-    report = _run(face.ask_health(client_settings(nats_url, config, directory), name, timeout))
+    report = run(face.ask_health(client_settings(nats_url, config, directory), name, timeout))
     if json:
         say(report.to_json().decode())
     else:
@@ -262,7 +263,7 @@ def discover(
     instance: service, version, instance_id, description, endpoints.
     """
     settings = client_settings(nats_url, config, directory)
-    found = _run(face.find_services(settings, timeout, count))
+    found = run(face.find_services(settings, timeout, count))
     if json:
         for each in found:
             say(msgspec.json.encode(each).decode())
@@ -293,24 +294,10 @@ def nix_import(
             f"one name cannot be that of {len(files)} files", param_hint="--name"
         )
     settings = client_settings(nats_url, config, directory)
-    executed, known = _run(importing.import_files(settings, files, name, Terminal(stderr=json)))
+    executed, known = run(importing.import_files(settings, files, name, Terminal(stderr=json)))
     if json:
         for _, outcome in executed:
             say(outcome.to_json().decode())
     else:
         show.print_executed(Terminal(), executed, known)
     raise typer.Exit(max(send_command.EXIT_STATUS[outcome.status] for _, outcome in executed))
-
-
-def _run(main: Coroutine[Any, Any, T]) -> T:
-    """Run to the end, on uvloop where that is installed; Ctrl-C cancels and cleans up."""
-    with asyncio.Runner(loop_factory=_loop_factory) as runner:
-        return runner.run(main)
-
-
-def _loop_factory() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()

@@ -12,6 +12,7 @@ from eventstore.config import ReadModelSettings, Settings, load_settings
 from eventstore.server import running_server
 
 __all__ = [
+    "VAR",
     "ConfigFile",
     "Database",
     "Directory",
@@ -21,6 +22,9 @@ __all__ = [
     "server_directory",
     "service_settings",
 ]
+
+VAR = Path("var")
+"""Where the embedded server has its data, unless told otherwise."""
 
 NatsUrl = Annotated[
     str | None,

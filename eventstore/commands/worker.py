@@ -16,7 +16,7 @@ from contextlib import suppress
 
 from nats.aio.msg import Msg
 
-from eventstore.client import Client, nats_errors
+from eventstore.client import Client
 from eventstore.codec import Codec
 from eventstore.commands.handler import CommandHandler
 from eventstore.commands.intake import Accepted, Received
@@ -169,7 +169,7 @@ class CommandWorker:
                         await lanes.put(received.lane, received)
                         self._held.add(taken.popleft().reply)
             finally:
-                taken.extend(await _end(pull, self._client))
+                taken.extend(await pull.finish())
 
     async def _keep_holding(self) -> None:
         """Have the server wait for what is held, however long its lane is."""
@@ -244,18 +244,6 @@ class CommandWorker:
         # Where this gets lost, the command is redelivered, which changes nothing.
         with suppress(ClientError):
             await self._client.publish(reply, how)
-
-
-async def _end(pull: Pull, client: Client) -> list[Msg]:
-    """End a pull at the server; what was delivered and not taken, and what was on its way.
-
-    What is given back afterwards is then not sent here again.
-    """
-    with suppress(ClientError), nats_errors("end the pull"):
-        # Not `unsubscribe`, which also stops to listen, before the server has stopped to send.
-        await client.nats._send_unsubscribe(pull._subscription._subscription._id)
-        await client.flush()
-    return pull.leftover()
 
 
 def _type_of(received: Received) -> str:

@@ -65,7 +65,9 @@ def is_ours(message: StoredMessage) -> bool:
 
 
 def assert_same(log: Sequence[RecordedEvent], stored: Sequence[StoredMessage]) -> None:
-    assert [position_of(each.headers) for each in stored] == [event.position for event in log]
+    found = [position_of(each.headers) for each in stored]
+    expected = [event.position for event in log]
+    assert found == expected, f"published {found}, recorded {expected}"
     for event, message in zip(log, stored, strict=True):
         assert message.payload == event.payload
         own = {name: text for name, text in event.headers.items() if not is_servers(name)}

@@ -648,14 +648,15 @@ async def test_a_consumer_deleted_under_a_subscriber_ends_it(
         await task
 
 
+@pytest.mark.parametrize("start", ["all", 3])
 async def test_a_missing_stream_is_named(
-    client: Client, store: EventStore, received: Received, fed: Feed
+    client: Client, store: EventStore, received: Received, fed: Feed, start: Any
 ) -> None:
     await fed.ready.wait()
     stream = store.codec.subjects.event_stream
     await client.api(f"STREAM.DELETE.{stream}")
     with pytest.raises(StreamMissing, match=stream):
-        await EventSubscriber(client, store.codec, "r").subscribe([], received).run()
+        await EventSubscriber(client, store.codec, "r", start=start).subscribe([], received).run()
 
 
 async def test_a_connection_closed_for_good_ends_the_subscriber(

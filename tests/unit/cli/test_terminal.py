@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventstore.cli import app
+from eventstore.cli.loop import run
 from eventstore.cli.terminal import (
     Terminal,
     encodable,
@@ -74,4 +75,4 @@ def test_without_uvloop_it_runs_on_the_standard_loop(monkeypatch: pytest.MonkeyP
     async def loop() -> type:
         return type(asyncio.get_running_loop())
 
-    assert app._run(loop()).__module__.startswith("asyncio.")
+    assert run(loop()).__module__.startswith("asyncio.")
