@@ -1,0 +1,93 @@
+"""A command worker that kills itself: `python -m tests.fault.command_process URL DOMAIN POINT`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from typing import Any
+
+from nats.aio.msg import Msg
+
+from eventstore.client import connect
+from eventstore.commands import CommandWorker, Outcome, Outcomes
+from eventstore.config import StreamSettings
+from eventstore.store import Appended, EventStore
+from tests.conftest import settings_for
+from tests.integration.commanding import counting, opened
+
+SHORT_WINDOW = StreamSettings(duplicate_window_ms=100)
+"""The server's shortest memory of message ids."""
+
+WAIT = 0.5
+"""Seconds after which what was not acknowledged is delivered again."""
+
+POINTS = (
+    "before the append",
+    "after the append",
+    "before the outcome",
+    "after the outcome",
+    "before the acknowledgement",
+)
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class DyingStore(EventStore):
+    """Dies around an append; what was sent by then has been answered."""
+
+    point = ""
+
+    async def append(self, *arguments: Any, **options: Any) -> Appended:
+        if self.point == "before the append":
+            _die()
+        appended = await super().append(*arguments, **options)
+        if self.point == "after the append":
+            _die()
+        return appended
+
+
+class DyingOutcomes(Outcomes):
+    """Dies around keeping an outcome."""
+
+    point = ""
+
+    async def put(self, outcome: Outcome, **options: Any) -> Outcome:
+        if self.point == "before the outcome":
+            _die()
+        kept = await super().put(outcome, **options)
+        if self.point == "after the outcome":
+            _die()
+        return kept
+
+
+class DyingWorker(CommandWorker):
+    """Dies when all is done but the acknowledgement, whose sender has its answer."""
+
+    point = ""
+
+    async def _settle(self, message: Msg, how: bytes) -> None:
+        if self.point == "before the acknowledgement":
+            await self._client.flush()
+            _die()
+        await super()._settle(message, how)
+
+
+async def main(url: str, domain: str, point: str) -> None:
+    """Work until the point is reached."""
+    DyingStore.point = DyingOutcomes.point = DyingWorker.point = point
+    async with (
+        connect(settings_for(url)) as client,
+        opened(client, counting(domain), SHORT_WINDOW) as line,
+        DyingStore(client, line.domain.codec) as store,
+    ):
+        worker = DyingWorker(client, line.domain.codec, line.handler(store=store), ack_wait=WAIT)
+        worker._outcomes = DyingOutcomes(client, line.subjects)
+        await worker.run()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,54 @@
+"""Crashes while a parked command is put back: it is never lost, and carried out once."""
+
+from __future__ import annotations
+
+import pytest
+
+from eventstore.client import Client, connect
+from eventstore.errors import AppendUnknown, ClientError
+from eventstore.parked import ParkedMessages
+from tests.conftest import settings_for
+from tests.integration.commanding import Add, FailingStore, Line, counting, opened
+from tests.proxy import Direction, TcpProxy
+
+
+async def park_one(line: Line) -> None:
+    async with (
+        FailingStore(line.client, line.domain.codec, failures=[AppendUnknown("away")]) as store,
+        line.working(store=store, max_deliveries=1),
+    ):
+        await line.commands.execute(Add(amount=5), "c1")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "direction", "was_put_back"),
+    [
+        ("X-Retry-Of", "to_server", False),
+        ('{{"stream":"{stream}"', "to_client", True),
+        ("STREAM.MSG.DELETE", "to_server", True),
+    ],
+    ids=["before it is put back", "before that is known", "before it is deleted"],
+)
+async def test_a_retry_that_is_cut_off_leaves_it_parked_and_can_be_repeated(
+    client: Client, domain_name: str, pattern: str, direction: Direction, was_put_back: bool
+) -> None:
+    async with opened(client, counting(domain_name)) as line:
+        await park_one(line)
+        port = int(client.url.rpartition(":")[2])
+        async with TcpProxy(port) as proxy, connect(settings_for(proxy.url)) as far:
+            text = pattern.format(stream=line.subjects.command_stream)
+            proxy.cut_after(text.encode(), direction, forward=False)
+            with pytest.raises(ClientError):
+                await ParkedMessages(far, line.subjects).retry(1)
+            parked = ParkedMessages(client, line.subjects)
+            assert (await parked.get(1)).sequence == 1
+            assert await line.queued() == int(was_put_back)
+        await parked.retry(1)
+        async with line.working():
+            await line.until_done()
+
+        assert [message async for message in parked.read()] == []
+        (event,) = await line.read("c1")
+        outcome = await line.commands.outcome(event.causation_id)
+        assert outcome is not None
+        assert outcome.status == "success"
