@@ -14,7 +14,7 @@ run: $(RUNS)
 
 ## test: the tests, with coverage
 test: $(TESTS)
-	$(BIN)/pytest --cov --cov-report=term
+	$(BIN)/pytest --numprocesses=4 --cov --cov-report=term
 
 ## lint: style, types
 lint: $(TESTS)

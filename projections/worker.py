@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Literal
@@ -30,8 +30,8 @@ __all__ = ["Progress", "ProjectionWorker", "State", "WaitTimeout"]
 
 _logger = logging.getLogger("eventstore")
 
-State = Literal["catching_up", "live", "failed"]
-"""Where a projection is: once it has caught up it counts as live until it fails."""
+State = Literal["catching_up", "live", "paused", "failed"]
+"""Where a projection is: once it has caught up it counts as live until it is paused or fails."""
 
 
 class WaitTimeout(ProjectionError, TimeoutError):
@@ -118,11 +118,12 @@ class ProjectionWorker:
         self._on_progress = on_progress
         self._telemetry = telemetry
         self._stopping = asyncio.Event()
+        self._repaused = asyncio.Event()
         self._moved = asyncio.Event()
 
     @property
     def position(self) -> int:
-        """The log position that every projection, failed ones too, has reached."""
+        """The log position that every projection, failed and paused ones too, has reached."""
         return min(each.position for each in self.progress.values())
 
     @property
@@ -133,6 +134,17 @@ class ProjectionWorker:
     def stop(self) -> None:
         """Let `run` end after the transaction at hand; may be called before it has begun."""
         self._stopping.set()
+
+    def pause(self, names: Collection[str]) -> None:
+        """Have these projections stand still after the transaction at hand, and all others go on.
+
+        One that is no longer among them catches up with what it missed. Names that this worker
+        does not have are passed over. May be called before `run`; lasts as long as this worker.
+        """
+        for each in self._running():
+            if (each.name in names) != (each.state == "paused"):
+                each.state = "paused" if each.name in names else "catching_up"
+                self._repaused.set()
 
     async def run(self) -> None:
         """Follow the log until `stop` is called, or until every projection has failed.
@@ -146,17 +158,12 @@ class ProjectionWorker:
         Cancelled, it lets the transaction at hand come to its end first.
         """
         await self._begin()
-        reading = asyncio.create_task(self._read())
-        stopping = asyncio.create_task(self._stopping.wait())
         try:
-            await asyncio.wait([reading, stopping], return_when=asyncio.FIRST_COMPLETED)
+            while self._running() and not self._stopping.is_set():
+                self._repaused.clear()
+                await self._read_for_a_while()
         finally:
-            reading.cancel()
-            stopping.cancel()
-            await asyncio.wait([reading, stopping])
             self._wake_waiting()
-        if not reading.cancelled():
-            reading.result()
         self._raise_failures()
 
     async def wait(
@@ -188,6 +195,9 @@ class ProjectionWorker:
     def _running(self) -> list[Progress]:
         return [each for each in self.progress.values() if each.error is None]
 
+    def _active(self) -> list[Progress]:
+        return [each for each in self._running() if each.state != "paused"]
+
     async def _begin(self) -> None:
         """Find out where each projection stands."""
         every = list(self.progress.values())
@@ -199,9 +209,27 @@ class ProjectionWorker:
         for each, position in zip(every, positions, strict=True):
             each.position = position
 
+    async def _read_for_a_while(self) -> None:
+        """Read until told to stop or to read for other projections, or for none that is left."""
+        reading = asyncio.create_task(self._read())
+        told = [asyncio.create_task(each.wait()) for each in (self._stopping, self._repaused)]
+        tasks = [reading, *told]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        if not reading.cancelled():
+            reading.result()
+
     async def _read(self) -> None:
+        active = self._active()
+        if not active:
+            await self._repaused.wait()
+            return
         pages = self._store.pages(
-            after=self.position,
+            after=min(each.position for each in active),
             live=True,
             max_events=self._batch,
             skip_unknown=self._skip_unknown,
@@ -209,18 +237,18 @@ class ProjectionWorker:
         async with aclosing(pages):
             async for page in pages:
                 await self._take(page)
-                if not self._running():
+                if not self._active():
                     return
 
     async def _take(self, page: Page) -> None:
-        behind = [each for each in self._running() if each.position < page.position]
+        behind = [each for each in self._active() if each.position < page.position]
         if behind:
             origins = (event.envelope.traceparent for event in page.events)
             with self._telemetry.span("project", links=origins, events=len(page.events)):
                 await self._apply(behind, page)
         self.pending = page.pending
         if page.pending == 0:
-            for each in self._running():
+            for each in self._active():
                 each.state = "live"
         self._wake_waiting()
         if self._on_progress is not None:

@@ -21,11 +21,15 @@ from eventstore.cli.observing import (
     service_health,
 )
 from eventstore.cli.options import server_directory
+from eventstore.command_status import status_answers
 from eventstore.config import Settings
+from eventstore.control import Control
 from eventstore.errors import ConfigurationError, ServerStartFailed
 from eventstore.metrics import Metrics
+from eventstore.responder import Responder
 from eventstore.server import EmbeddedServer, running_server
 from projections.database import Database
+from projections.feed import Feed
 from projections.models import projection
 from projections.nix import nix_projections
 from projections.worker import ProjectionWorker
@@ -61,15 +65,23 @@ async def open_service(settings: Settings, directory: Path) -> AsyncIterator[Ser
         with _exclusive(database):
             await database.migrate()
             await _check_same_log(app, database)
+            subjects = app.domain.codec.subjects
             projections = ProjectionWorker(
                 app.store, database, nix_projections(), telemetry=telemetry
             )
+            queries = Responder(app.client, status_answers(app.client, subjects), queue=own.name)
             health = service_health(app, named, database, projections, telemetry=telemetry)
-            face = service_face(app, named, health, metrics=metrics)
-            async with running(projections, face):
-                await app.worker.ready.wait()
-                await face.ready.wait()
-                yield Service(app, database, projections)
+            face = service_face(app, named, health, queries=queries.subjects, metrics=metrics)
+            control = Control(
+                app.client, subjects, queue_limit=named.streams.queue_limit, pausable=projections
+            )
+            async with running(control):
+                await control.ready.wait()  # before a projection runs that is to stand still
+                feed = Feed(app.client, app.store)
+                async with running(projections, feed, queries, face):
+                    for part in (app.worker, queries, face):
+                        await part.ready.wait()
+                    yield Service(app, database, projections)
 
 
 @asynccontextmanager

@@ -18,6 +18,7 @@ Status = Literal["success", "rejected", "error"]
 
 _MOST_TEXT = 4_000
 _MOST_TRIES = 10
+_PLACE = "X-Command-Sequence"
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _WRONG_SEQUENCE = (10071, 10164)
 _NO_MESSAGE = 10037
@@ -94,39 +95,52 @@ class Outcomes:
         self._stream = f"KV_{subjects.outcome_bucket}"
         self._prefix = f"$KV.{subjects.outcome_bucket}."
 
-    async def get(self, command_id: str, *, timeout: float = 5.0) -> Outcome | None:
-        """The outcome of a command; None if it has none yet, or no more."""
+    async def get(
+        self, command_id: str, *, sent_at: int = 0, timeout: float = 5.0
+    ) -> Outcome | None:
+        """The outcome of a command; None if it has none yet, or no more.
+
+        `sent_at` is the command's place in its stream, for one that may have been sent before: an
+        error that it ended in then does not count.
+        """
         reply = await self._client.request(
             f"$JS.API.DIRECT.GET.{self._stream}.{self._prefix}{command_id}", timeout=timeout
         )
-        status = (reply.headers or {}).get("Status")
+        headers = reply.headers or {}
+        status = headers.get("Status")
         if status is None:
-            return _read(reply.data)
+            outcome = _read(reply.data)
+            is_earlier = int(headers.get(_PLACE, sent_at)) < sent_at
+            return None if is_earlier and outcome is not None and not outcome.is_final else outcome
         if status == "404":
             return None
-        raise JetStreamError(0, int(status), (reply.headers or {}).get("Description", "refused"))
+        raise JetStreamError(0, int(status), headers.get("Description", "refused"))
 
-    async def put(self, outcome: Outcome, *, timeout: float = 5.0) -> Outcome:
+    async def put(self, outcome: Outcome, *, place: int = 0, timeout: float = 5.0) -> Outcome:
         """Keep an outcome, and return when the server has it.
 
+        `place` is where in the command stream the command was that ended in it (0: not known).
         The first final one stands: where the command has that already, that is returned. An error
         gives way to whatever comes after it.
         """
         subject = f"{self._prefix}{outcome.command_id}"
         data = outcome.to_json()
-        sequence = 0
+        headers = {_PLACE: str(place), _EXPECTED: "0"}
         for _ in range(_MOST_TRIES):
-            if await self._put_after(subject, data, sequence, timeout):
+            if await self._put_if_expected(subject, data, headers, timeout):
                 return outcome
             standing, sequence = await self._standing(subject, timeout)
+            headers[_EXPECTED] = str(sequence)
             if standing is not None and standing.is_final:
                 return standing
         raise RequestTimeout(f"outcome of command {outcome.command_id}: others write it as well")
 
-    async def _put_after(self, subject: str, data: bytes, sequence: int, timeout: float) -> bool:
-        """Whether it was kept, because the last one is the one at `sequence` (0: none)."""
+    async def _put_if_expected(
+        self, subject: str, data: bytes, headers: dict[str, str], timeout: float
+    ) -> bool:
+        """Whether it was kept, because the last one there is the one the headers name."""
         try:
-            await publish_acked(self._client, subject, data, {_EXPECTED: str(sequence)}, timeout)
+            await publish_acked(self._client, subject, data, headers, timeout)
         except JetStreamError as error:
             if error.err_code not in _WRONG_SEQUENCE:
                 raise

@@ -140,7 +140,10 @@ class CommandClient:
             del self._waiting[token]
 
     async def outcome(self, command_id: str) -> Outcome | None:
-        """What became of a command sent earlier; None where that is not known (yet, or still)."""
+        """What became of a command sent earlier; None where that is not known (yet, or still).
+
+        An error is the last one: the command may have been sent again, or retried, since.
+        """
         return await self._outcomes.get(command_id)
 
     async def _awaited(self, sent: Sent, answered: asyncio.Future[Outcome]) -> Outcome:
@@ -148,10 +151,11 @@ class CommandClient:
 
         It does not where the connection broke, or where another one had sent the command before.
         """
+        sent_at = 0 if sent.duplicate else sent.sequence
         pause = 0.0 if sent.duplicate else _FIRST_LOOK
         while not (await asyncio.wait([answered], timeout=pause))[0]:
             try:
-                known = await self._outcomes.get(sent.command_id)
+                known = await self._outcomes.get(sent.command_id, sent_at=sent_at)
             except PermissionDenied:
                 break
             except ClientError:  # disconnected, perhaps

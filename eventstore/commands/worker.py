@@ -74,10 +74,10 @@ class CommandWorker:
     many waiting for one aggregate do not hold up the others. What a worker that dies has held is
     delivered again after `ack_wait` seconds; all workers of a domain have the same.
 
-    A command that failed comes again after a while that doubles from 0.25 to 30 seconds. At its
-    delivery number `max_deliveries` it is parked (20: after six and a half minutes), and at number
-    `max_failures` where what failed is an error nobody foresaw, as in a decider. Deliveries that
-    ended with the worker count as well.
+    A command that failed comes again after a while that doubles from 0.25 to 30 seconds; those
+    behind it on the same aggregate do not wait for it. At its delivery number `max_deliveries` it
+    is parked (20: after six and a half minutes), and at number `max_failures` where what failed is
+    an error nobody foresaw, as in a decider. Deliveries that ended with the worker count as well.
 
     Any number of workers can share a domain. `ready` is set when commands are first taken;
     `handled` counts those that have been answered and acknowledged.
@@ -182,7 +182,9 @@ class CommandWorker:
         """Carry one command out; acknowledge it last, or give it back where that failed."""
         self._tell_begun(received)
         try:
-            outcome = await self._outcomes.put(await self._outcome_of(received))
+            outcome = await self._outcomes.put(
+                await self._outcome_of(received), place=received.delivery.sequence
+            )
             if (inbox := received.reply_to) is not None:
                 await self._client.publish(inbox, outcome.to_json())
         except Exception as error:  # whatever it is, the command is not lost and others go on

@@ -1,10 +1,11 @@
-"""Crashes while a parked command is put back: it is never lost, and carried out once."""
+"""Crashes while a command is parked, or put back: it is never lost, and carried out once."""
 
 from __future__ import annotations
 
 import pytest
 
 from eventstore.client import Client, connect
+from eventstore.envelope import new_id
 from eventstore.errors import AppendUnknown, ClientError
 from eventstore.parked import ParkedMessages
 from tests.conftest import settings_for
@@ -52,3 +53,45 @@ async def test_a_retry_that_is_cut_off_leaves_it_parked_and_can_be_repeated(
         outcome = await line.commands.outcome(event.causation_id)
         assert outcome is not None
         assert outcome.status == "success"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "direction"),
+    [
+        ("PUB {domain}.parked.cmd", "to_server"),
+        ('{{"stream":"{parked}"', "to_client"),
+        ("PUB $KV.{outcomes}.", "to_server"),
+        ('{{"stream":"KV_{outcomes}"', "to_client"),
+        ("+ACK", "to_server"),
+    ],
+    ids=["before parked", "before that is known", "before answered", "as answered", "before acked"],
+)
+async def test_a_worker_that_is_cut_off_while_it_parks_parks_once_and_answers(
+    client: Client, domain_name: str, pattern: str, direction: Direction
+) -> None:
+    async with opened(client, counting(domain_name)) as line:
+        port = int(client.url.rpartition(":")[2])
+        async with (
+            TcpProxy(port) as proxy,
+            connect(settings_for(proxy.url)) as far_client,
+            opened(far_client, line.domain) as far,
+            far.working(ack_wait=0.5),
+        ):
+            text = pattern.format(
+                domain=domain_name,
+                parked=line.subjects.parked_stream,
+                outcomes=line.subjects.outcome_bucket,
+            )
+            cut = proxy.cut_after(text.encode(), direction, forward=False)
+            own = new_id()
+            await client.request(
+                line.subjects.command("counter", "add"), b"{", headers={"X-Event-ID": own}
+            )
+            await line.until_done()
+            assert cut.is_set()
+
+        (parked,) = [message async for message in ParkedMessages(client, line.subjects).read()]
+        assert (parked.record.command_id, parked.record.payload) == (own, b"{")
+        outcome = await line.commands.outcome(own)
+        assert outcome is not None
+        assert (outcome.status, outcome.code) == ("error", "invalid_payload")

@@ -122,7 +122,7 @@ def sign(counter: Counter, command: Sign, context: CommandContext) -> Signed:
 
 @counter.decides
 def fail(counter: Counter, command: Fail) -> None:
-    raise RuntimeError("a decider's mistake \ud800")
+    raise RuntimeError("a decider's mistake")
 
 
 @counter.decides

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from eventstore.client import Client
-from eventstore.commands import Outcome
+from eventstore.commands import Outcome, sending
 from eventstore.envelope import new_id
 from eventstore.errors import AppendUnknown, EventStoreError, RequestTimeout
 from tests.integration.commanding import (
@@ -88,6 +90,29 @@ async def test_a_command_that_ended_in_an_error_is_carried_out_when_it_is_sent_a
 
     assert (outcome.status, outcome.version) == ("success", 1)
     assert await line.commands.outcome(own) == outcome
+
+
+async def test_the_error_of_an_earlier_time_is_not_the_answer_to_a_later_one(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "_FIRST_LOOK", 0.01)
+    own = new_id()
+    await line.outcomes.put(Outcome.error(RequestTimeout("too slow"), own), place=0)
+    looked = asyncio.Event()
+    get = line.commands._outcomes.get
+
+    async def seen(command_id: str, **options: Any) -> Outcome | None:
+        found = await get(command_id, **options)
+        looked.set()
+        return found
+
+    monkeypatch.setattr(line.commands._outcomes, "get", seen)
+    executing = asyncio.create_task(line.commands.execute(Add(), "c1", command_id=own))
+    await asyncio.wait_for(looked.wait(), 20)
+    async with line.working():
+        outcome = await executing
+
+    assert (outcome.status, outcome.version) == ("success", 1)
 
 
 async def test_an_outcome_that_is_final_stands_and_an_error_does_not(line: Line) -> None:

@@ -10,9 +10,12 @@ import pytest
 
 from eventstore import Application, Client, CommandClient, connect, nix
 from eventstore.config import AuthSettings, Secret
+from eventstore.configuration import KEYS, Configuration
 from eventstore.errors import PermissionDenied
+from eventstore.parked import ParkedMessages
 from eventstore.server import EmbeddedServer
 from tests.conftest import StartServer, settings_for
+from tests.integration.commanding import until
 
 ROLES = Path(__file__).parents[2] / "ops" / "nats" / "roles.conf"
 USERS = ("service", "admin", "developer", "reader")
@@ -91,6 +94,40 @@ async def test_only_the_service_writes_the_history_the_feed_and_what_is_parked(
     async with client_of(server, user) as client:
         with pytest.raises(PermissionDenied):
             await client.request(subject, b"{}")
+
+
+async def test_only_admins_handle_what_is_parked_and_configure(
+    server: EmbeddedServer, service: Application
+) -> None:
+    subjects = nix.domain().codec.subjects
+    for aggregate_id in ("f1", "f2"):
+        await service.client.request(
+            subjects.command("flake", "create"), b"{", headers={"X-Aggregate-ID": aggregate_id}
+        )
+
+    async def both_are_parked() -> bool:
+        info = await service.client.api(f"STREAM.INFO.{subjects.parked_stream}")
+        return int(info["state"]["messages"]) == 2
+
+    await until(both_are_parked)
+    async with client_of(server, "developer") as client:
+        with pytest.raises(PermissionDenied):
+            await ParkedMessages(client, subjects).get(1)
+        for key in KEYS:
+            with pytest.raises(PermissionDenied):
+                await Configuration(client, subjects).get(key)
+            with pytest.raises(PermissionDenied):
+                await Configuration(client, subjects).unset(key)
+    async with client_of(server, "admin") as client:
+        parked = ParkedMessages(client, subjects)
+        assert [message.sequence async for message in parked.read()] == [1, 2]
+        await parked.retry(2)
+        await parked.discard(1)
+        for key in KEYS:
+            await Configuration(client, subjects).unset(key)
+        assert set(await Configuration(client, subjects).get_all()) == set(KEYS)
+        with pytest.raises(PermissionDenied):
+            await client.request(f"$KV.{subjects.config_bucket}.feed.position", b"{}")
 
 
 @pytest.mark.parametrize("user", ["admin", "developer", "reader"])

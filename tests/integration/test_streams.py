@@ -82,6 +82,7 @@ async def test_all_streams_and_buckets_are_created_with_the_settings_that_matter
             "storage": "file",
             "discard": "new",
             "max_age": 0,
+            "max_msgs": 1_000_000,
             "duplicate_window": 2 * MINUTE,
         },
         f"{upper}_EVENT": {

@@ -221,6 +221,7 @@ def test_a_file_that_is_not_text(tmp_path: Path) -> None:
         ('[nats.service]\nversion = "one"', "nats.service.version: Expected `str` matching regex"),
         ("[streams]\nreplicas = 2", "streams.replicas: 2 is none of 1, 3, 5"),
         ("[streams]\nduplicate_window_ms = 99", "duplicate_window_ms: Expected `int` >= 100"),
+        ("[streams]\nqueue_limit = 0", "queue_limit: Expected `int` >= 1"),
         ("[streams]\nevent_max_age_days = 0", "event_max_age_days: Expected `int` >= 1"),
         ('[read_model]\ndatabase = ""', "read_model.database: Expected `str` of length >= 1"),
     ],

@@ -9,7 +9,15 @@ import pytest
 
 from tests.integration.command_line import CommandLine
 
-SUBCOMMANDS = ("demo", "serve", "send", "events", "nix import")
+SUBCOMMANDS = (
+    "demo",
+    "serve",
+    "send",
+    "events",
+    "nix import",
+    *("command status", "parked list", "parked show", "parked retry", "parked discard"),
+    *("config get", "config set", "config unset"),
+)
 
 
 @pytest.fixture
@@ -24,7 +32,7 @@ def options(text: str) -> dict[str, str]:
     return {name: " ".join(said.split()) for name, said in found}
 
 
-@pytest.mark.parametrize("words", ["", "nix", *SUBCOMMANDS])
+@pytest.mark.parametrize("words", ["", "nix", "command", "parked", "config", *SUBCOMMANDS])
 def test_it_fits_80_columns_and_says_what_each_option_is_for(cli: CommandLine, words: str) -> None:
     ended = cli.call(*words.split(), "--help")
 
@@ -37,7 +45,7 @@ def test_it_fits_80_columns_and_says_what_each_option_is_for(cli: CommandLine, w
 def test_all_subcommands_are_named_in_one_line_each(cli: CommandLine) -> None:
     out = cli.call("--help").out
 
-    for name in ("demo", "serve", "send", "events", "nix"):
+    for name in ("demo", "serve", "send", "events", "nix", "command", "parked", "config"):
         assert re.search(rf"^  {name} +[A-Z].*[.]$", out, re.MULTILINE)
     assert "..." not in out.partition("Commands:")[2]
 

@@ -1,0 +1,112 @@
+"""`eventstore parked`: look at what is parked, have it tried again, or throw it away."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from datetime import UTC, datetime
+
+import msgspec
+from rich.console import Console
+
+from eventstore.cli.connecting import connected
+from eventstore.cli.terminal import printable, say
+from eventstore.config import Settings
+from eventstore.parked import ParkedMessage, ParkedMessages, RetriedAll
+from eventstore.subjects import Subjects
+
+__all__ = ["list_parked", "opened_parked", "parked_json", "print_parked", "print_retried"]
+
+
+@asynccontextmanager
+async def opened_parked(settings: Settings) -> AsyncIterator[ParkedMessages]:
+    """What is parked in the settings' domain, on a connection of its own."""
+    async with connected(settings) as client:
+        yield ParkedMessages(client, Subjects(settings.nats.subject_prefix))
+
+
+async def list_parked(
+    settings: Settings,
+    aggregate: str | None,
+    aggregate_id: str | None,
+    *,
+    after: int,
+    json: bool,
+) -> None:
+    """Print a line for each message, oldest first, as long as somebody reads."""
+    line = parked_json if json else _parked_line
+    async with (
+        opened_parked(settings) as parked,
+        aclosing(parked.read(after, aggregate=aggregate, aggregate_id=aggregate_id)) as messages,
+    ):
+        async for message in messages:
+            if not say(line(message)):
+                return
+
+
+def parked_json(message: ParkedMessage) -> str:
+    """All that is known of a parked message, as one JSON object on a line.
+
+    The payload is text under "data" where it is UTF-8, and Base64 under "payload" in any case.
+    """
+    record = msgspec.to_builtins(message.record)
+    facts = {"parked": message.sequence, "kind": message.kind, **record}
+    text = _text(message.record.payload)
+    return msgspec.json.encode(facts if text is None else {**facts, "data": text}).decode()
+
+
+def print_parked(console: Console, message: ParkedMessage) -> None:
+    """A parked message for people: why, where, when, how often, and the original."""
+    record = message.record
+    console.print(printable(f"{record.code}: {record.reason}"), soft_wrap=True)
+    _print_facts(
+        console,
+        {
+            "parked": f"{message.sequence}, {record.parked_at}",
+            "subject": record.subject,
+            "command": record.command_id,
+            "subscriber": record.subscriber,
+            record.aggregate or "aggregate": record.aggregate_id,
+            "place": f"{record.stream} {record.sequence}, {_time(record.stored_at_ns)}",
+            "delivered": record.delivered,
+            "attempts": record.attempts,
+        },
+    )
+    console.print("headers", soft_wrap=True)
+    _print_facts(console, record.headers)
+    text = _text(record.payload)
+    console.print(f"payload, {len(record.payload):,} bytes", soft_wrap=True)
+    console.print(f"  {printable(repr(record.payload) if text is None else text)}", soft_wrap=True)
+
+
+def print_retried(console: Console, result: RetriedAll) -> None:
+    """How many were put back, and which were not."""
+    console.print(f"{result.retried} put back, {len(result.left)} left", soft_wrap=True)
+    for sequence, reason in result.left.items():
+        console.print(printable(f"  {sequence}: {reason}"), soft_wrap=True)
+
+
+def _print_facts(console: Console, facts: Mapping[str, object]) -> None:
+    for name, value in facts.items():
+        if value is not None:
+            console.print(printable(f"  {name:10} {value}"), soft_wrap=True)
+
+
+def _parked_line(message: ParkedMessage) -> str:
+    record = message.record
+    own = record.aggregate_id or "-"
+    return printable(
+        f"{message.sequence:>6}  {record.parked_at[:19]}  {record.subject} {own}  "
+        f"{record.delivered}x  {record.code}: {record.reason}"
+    )
+
+
+def _time(nanoseconds: int) -> str:
+    return datetime.fromtimestamp(nanoseconds / 1e9, UTC).isoformat(timespec="milliseconds")
+
+
+def _text(payload: bytes) -> str | None:
+    try:
+        return payload.decode()
+    except UnicodeDecodeError:
+        return None

@@ -1,0 +1,160 @@
+"""Requests and their answers: shared among instances, also when something goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+
+import pytest
+
+from eventstore.application import running
+from eventstore.client import Client
+from eventstore.command_status import status_answers
+from eventstore.commands import Outcome
+from eventstore.envelope import new_id
+from eventstore.errors import NoResponders, UnknownType
+from eventstore.responder import Responder
+from tests.integration.commanding import Add, Line, Take, counting, opened
+
+
+@pytest.fixture
+async def line(client: Client, domain_name: str) -> AsyncIterator[Line]:
+    async with opened(client, counting(domain_name)) as line:
+        yield line
+
+
+async def echo(request: bytes) -> bytes:
+    return b"<" + request + b">"
+
+
+async def test_a_request_is_answered_until_it_is_stopped(client: Client, domain_name: str) -> None:
+    responder = Responder(client, {f"{domain_name}.query.a.b": echo}, queue=domain_name)
+    async with running(responder):
+        await responder.ready.wait()
+        answer = await client.request(f"{domain_name}.query.a.b", b"x")
+    assert answer.data == b"<x>"
+    assert responder.subjects == (f"{domain_name}.query.a.b",)
+    with pytest.raises(NoResponders):
+        await client.request(f"{domain_name}.query.a.b", b"x")
+
+
+async def test_each_request_goes_to_one_instance(client: Client, domain_name: str) -> None:
+    counts = [0, 0]
+
+    def counter(number: int) -> Responder:
+        async def count(request: bytes) -> bytes:
+            counts[number] += 1
+            return b""
+
+        return Responder(client, {f"{domain_name}.query.a.b": count}, queue=domain_name)
+
+    instances = [counter(0), counter(1)]
+    async with running(*instances):
+        await asyncio.gather(*(instance.ready.wait() for instance in instances))
+        for _ in range(20):
+            await client.request(f"{domain_name}.query.a.b")
+    assert sum(counts) == 20
+
+
+async def test_at_most_so_many_are_answered_at_a_time_and_all_in_the_end(
+    client: Client, domain_name: str
+) -> None:
+    under_way, most = 0, 0
+    gate, full = asyncio.Event(), asyncio.Event()
+
+    async def slow(request: bytes) -> bytes:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        if under_way == 3:
+            full.set()
+        await gate.wait()
+        under_way -= 1
+        return request
+
+    subject = f"{domain_name}.query.a.b"
+    responder = Responder(client, {subject: slow}, queue=domain_name, at_once=3)
+    async with running(responder):
+        await responder.ready.wait()
+        asked = [asyncio.create_task(client.request(subject, b"x")) for _ in range(10)]
+        await asyncio.wait_for(full.wait(), 20)
+        gate.set()
+        assert [answer.data for answer in await asyncio.gather(*asked)] == [b"x"] * 10
+    assert most == 3
+
+
+async def test_what_goes_wrong_is_answered_and_the_next_one_too(
+    client: Client, domain_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(request: bytes) -> bytes:
+        if request == b"mistake":
+            raise RuntimeError("a secret")
+        raise UnknownType("no such\r\nthing")
+
+    subject = f"{domain_name}.query.a.b"
+    responder = Responder(client, {subject: fail}, queue=domain_name)
+    async with running(responder):
+        await responder.ready.wait()
+        await client.publish(subject, b"nobody waits for this one")
+        unknown = await client.request(subject)
+        mistake = await client.request(subject, b"mistake")
+
+    assert json.loads(unknown.data) == {
+        "status": "error",
+        "code": "unknown_type",
+        "message": "no such thing",
+    }
+    assert unknown.headers["Nats-Service-Error"] == "no such thing"
+    assert unknown.headers["Nats-Service-Error-Code"] == "unknown_type"
+    assert json.loads(mistake.data)["code"] == "internal"
+    assert "secret" not in mistake.data.decode()
+    assert [record for record in caplog.records if record.levelno == logging.ERROR]
+
+
+async def test_the_status_of_a_command_can_be_asked(line: Line) -> None:
+    subject = line.subjects.query("command", "get_status")
+    responder = Responder(
+        line.client, status_answers(line.client, line.subjects), queue=line.domain.name
+    )
+    async with line.working(), running(responder):
+        await responder.ready.wait()
+        outcomes = [
+            await line.commands.execute(Add(amount=2), "c1"),
+            await line.commands.execute(Take(amount=9), "c1"),
+        ]
+        for outcome in outcomes:
+            question = json.dumps({"command_id": outcome.command_id}).encode()
+            answer = await line.client.request(subject, question)
+            assert Outcome.from_json(answer.data) == outcome
+            assert answer.headers["Content-Type"] == "application/json"
+        unknown = new_id()
+        answer = await line.client.request(subject, json.dumps({"command_id": unknown}).encode())
+        assert json.loads(answer.data)["status"] == "unknown"
+        assert json.loads(answer.data)["command_id"] == unknown
+
+
+@pytest.mark.parametrize(
+    ("question", "code"),
+    [
+        (b"", "invalid_payload"),
+        (b"{", "invalid_payload"),
+        (b"[]", "invalid_payload"),
+        (b"{}", "invalid_payload"),
+        (b'{"command_id": 7}', "invalid_payload"),
+        (b'{"command_id": "a.>"}', "invalid_id"),
+        (b'{"command_id": "\xff"}', "invalid_payload"),
+    ],
+)
+async def test_a_question_that_is_not_understood_is_answered_with_an_error(
+    line: Line, question: bytes, code: str
+) -> None:
+    subject = line.subjects.query("command", "get_status")
+    responder = Responder(
+        line.client, status_answers(line.client, line.subjects), queue=line.domain.name
+    )
+    async with running(responder):
+        await responder.ready.wait()
+        answer = json.loads((await line.client.request(subject, question)).data)
+    assert (answer["status"], answer["code"]) == ("error", code)
