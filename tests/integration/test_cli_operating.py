@@ -269,7 +269,7 @@ def test_the_status_can_be_asked_of_the_service(service: CommandLine) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ("command", "status", str(uuid.uuid4())),
+        ("command", "status", "9fb1e84e-f1a5-4925-b5e0-bcdfa2501e2e"),
         ("parked", "list"),
         ("parked", "show", "1"),
         ("parked", "retry", "--all"),
