@@ -15,11 +15,13 @@ from eventstore.commands import (
 from eventstore.config import Settings, load_settings
 from eventstore.envelope import Identity, NewEvent, RecordedEvent
 from eventstore.errors import Conflict, EventStoreError, Rejected
+from eventstore.facts import EventPublisher
 from eventstore.history import Page
 from eventstore.messages import Command, Event
 from eventstore.server import EmbeddedServer
 from eventstore.store import ANY, NO_STREAM, NOTHING, Append, Appended, EventStore, Expected, Head
 from eventstore.streams import declare, topology
+from eventstore.subscribing import EventSubscriber
 
 __all__ = [
     "ANY",
@@ -40,8 +42,10 @@ __all__ = [
     "Domain",
     "EmbeddedServer",
     "Event",
+    "EventPublisher",
     "EventStore",
     "EventStoreError",
+    "EventSubscriber",
     "Expected",
     "Head",
     "Identity",

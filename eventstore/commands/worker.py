@@ -130,9 +130,11 @@ class CommandWorker:
                 holding = tasks.create_task(self._keep_holding())
                 async with self._lanes() as lanes:
                     intake = tasks.create_task(self._intake(lanes))
-                    await self._stopping.wait()
-                    intake.cancel()
-                    await asyncio.wait([intake])
+                    try:
+                        await self._stopping.wait()
+                    finally:  # before the lanes close, which take nothing then
+                        intake.cancel()
+                        await asyncio.wait([intake])
                     await self._give_back(received.message for received in lanes.clear())
                 holding.cancel()
         except ExceptionGroup as failures:

@@ -80,3 +80,19 @@ async def test_commands_can_be_watched_on_every_wildcard(
             f"{domain_name}.cmd.flake.create", b'{"path": "./x", "description": ""}'
         )
         assert await asyncio.wait_for(seen, 20) == f"{domain_name}.cmd.flake.create"
+
+
+async def test_queries_can_be_watched(
+    external: CommandLine, client: Client, domain_name: str
+) -> None:
+    seen: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def receive(message: Msg) -> None:
+        seen.set_result(message.subject)
+
+    await client.nats.subscribe(f"{domain_name}.query.>", cb=receive)
+    with external.serving():
+        subject = f"{domain_name}.query.command.get_status"
+        answer = await client.request(subject, b'{"command_id": "none"}')
+        assert await asyncio.wait_for(seen, 20) == subject
+    assert answer.data

@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator
 import pytest
 
 from eventstore.client import Client
+from eventstore.envelope import new_id
 from tests.integration.commanding import Add, GatedStore, Line, counting, opened, until
 
 COMMANDS = 5_000
+SAME = 3_000
 AGGREGATES = 100
 IN_FLIGHT = 16
 BOUND = 200
@@ -60,3 +62,19 @@ async def test_a_worker_never_holds_more_of_a_backlog_than_its_bound(line: Line)
         assert len(store.begun) == COMMANDS
     assert 4 * IN_FLIGHT <= most <= BOUND
     assert await line.log_size() == COMMANDS
+
+
+async def test_thousands_of_commands_with_the_same_id_are_one(line: Line) -> None:
+    command_id, headers = new_id(), {"X-Aggregate-ID": "c1"}
+    headers["X-Event-ID"] = command_id  # and no Nats-Msg-Id, by which the server would tell
+    subject = line.subjects.command("counter", "add")
+    for _ in range(SAME):
+        await line.client.publish(subject, b'{"amount": 1}', headers=headers)
+    await line.client.flush()
+    other = await line.commands.send(Add(amount=5), "c2")
+    assert await line.queued() == SAME + 1
+    async with line.working(in_flight=IN_FLIGHT) as worker:
+        await line.until_done()
+        assert worker._held == set()
+    assert [event.causation_id for event in await line.read("c1")] == [command_id]
+    assert [event.causation_id for event in await line.read("c2")] == [other.command_id]
