@@ -42,6 +42,8 @@ async def serve(settings: Settings, directory: Path) -> None:
                 )
                 await stopped.wait()
                 typer.echo("stopping: finishing what is under way", err=True)
+            returned = service.app.worker.returned
+            typer.echo(f"stopped: {returned} commands went back to the queue", err=True)
         except asyncio.CancelledError:
             if not stopped.is_set():
                 raise

@@ -80,7 +80,8 @@ class CommandWorker:
     an error nobody foresaw, as in a decider. Deliveries that ended with the worker count as well.
 
     Any number of workers can share a domain. `ready` is set when commands are first taken;
-    `handled` counts those that have been answered and acknowledged.
+    `handled` counts those that have been answered and acknowledged, `returned` those that were
+    taken and given back before they had begun.
     """
 
     def __init__(
@@ -110,6 +111,7 @@ class CommandWorker:
         self._stopping = asyncio.Event()
         self.ready = asyncio.Event()
         self.handled = 0
+        self.returned = 0
 
     def stop(self) -> None:
         """Take no more commands; `run` then returns when those under way have ended.
@@ -239,6 +241,7 @@ class CommandWorker:
         """Return commands to the stream, for any worker to take at once."""
         for message in messages:
             await self._settle(message, _NAK)
+            self.returned += 1
 
     async def _settle(self, message: Msg, how: bytes) -> None:
         self._held.discard(message.reply)
