@@ -12,7 +12,7 @@ from eventstore.cli.connecting import log_end
 from eventstore.commands.worker import worker_consumer
 from eventstore.config import Settings
 from eventstore.errors import ConfigurationError
-from eventstore.health import Health
+from eventstore.health import Check, Health
 from eventstore.metrics import Metrics, MetricsServer
 from eventstore.service import ServiceFace
 from eventstore.streams import topology
@@ -48,6 +48,7 @@ def service_health(
     database: Database,
     projections: ProjectionWorker,
     *,
+    feed: Check | None = None,
     keep: float = 0.25,
     telemetry: Telemetry = NO_TELEMETRY,
 ) -> Health:
@@ -75,6 +76,7 @@ def service_health(
                 max_stall=bounds.max_projection_stall_ms / 1000,
                 telemetry=telemetry,
             ),
+            **({} if feed is None else {"feed": feed}),
         },
         keep=keep,
         telemetry=telemetry,

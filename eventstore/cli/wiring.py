@@ -30,6 +30,7 @@ from eventstore.responder import Responder
 from eventstore.server import EmbeddedServer, running_server
 from projections.database import Database
 from projections.feed import Feed
+from projections.feeding import Feeding
 from projections.models import projection
 from projections.nix import nix_projections
 from projections.worker import ProjectionWorker
@@ -70,14 +71,16 @@ async def open_service(settings: Settings, directory: Path) -> AsyncIterator[Ser
                 app.store, database, nix_projections(), telemetry=telemetry
             )
             queries = Responder(app.client, status_answers(app.client, subjects), queue=own.name)
-            health = service_health(app, named, database, projections, telemetry=telemetry)
+            feed = Feeding(lambda: Feed(app.client, app.store))
+            health = service_health(
+                app, named, database, projections, feed=feed, telemetry=telemetry
+            )
             face = service_face(app, named, health, queries=queries.subjects, metrics=metrics)
             control = Control(
                 app.client, subjects, queue_limit=named.streams.queue_limit, pausable=projections
             )
             async with running(control):
                 await control.ready.wait()  # before a projection runs that is to stand still
-                feed = Feed(app.client, app.store)
                 async with running(projections, feed, queries, face):
                     for part in (app.worker, queries, face):
                         await part.ready.wait()

@@ -69,6 +69,7 @@ LAYERS = [
     "projections.apply",
     "projections.feed_position",
     "projections.feed",
+    "projections.feeding",
     "projections.worker",
     "projections.health",
     "projections",
