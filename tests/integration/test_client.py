@@ -24,8 +24,8 @@ from eventstore.errors import (
     ServerTooOld,
 )
 from eventstore.server import EmbeddedServer
+from tests.broken_peer import INFO, BrokenPeer
 from tests.conftest import StartServer, settings_for
-from tests.fake_nats import INFO, FakeNats
 from tests.processes import freeze
 from tests.proxy import TcpProxy
 
@@ -432,20 +432,20 @@ async def test_connecting_tries_each_server_of_the_pool(nats_server: EmbeddedSer
 
 async def test_connecting_to_a_silent_server_is_bounded() -> None:
     retry = RetrySettings(connect_timeout_ms=50)
-    async with FakeNats(info=None) as silent:
+    async with BrokenPeer(info=None) as silent:
         with pytest.raises(ConnectFailed, match="no answer in time"):
             await Client.open(settings_for(silent.url, retry=retry))
 
 
 async def test_a_connect_that_is_cancelled_leaves_nothing_behind() -> None:
-    async with FakeNats(info=None) as silent:
+    async with BrokenPeer(info=None) as silent:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
                 await Client.open(settings_for(silent.url))
 
 
 async def test_too_old_a_server_is_refused() -> None:
-    async with FakeNats(info={**INFO, "version": "2.10.22"}) as old:
+    async with BrokenPeer(info={**INFO, "version": "2.10.22"}) as old:
         with pytest.raises(ServerTooOld, match=f"{old.url} is nats-server 2.10.22"):
             await Client.open(settings_for(old.url))
 

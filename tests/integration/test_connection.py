@@ -13,8 +13,8 @@ from eventstore.config import RetrySettings
 from eventstore.connection import Connection
 from eventstore.errors import ConnectFailed, ConnectionLost, RequestTimeout
 from eventstore.server import EmbeddedServer
+from tests.broken_peer import INFO, BrokenPeer
 from tests.conftest import settings_for
-from tests.fake_nats import INFO, FakeNats
 from tests.processes import freeze
 from tests.proxy import TcpProxy
 
@@ -22,7 +22,7 @@ BOUND = 10.0
 
 
 async def test_a_ping_follows_what_was_published_before_it() -> None:
-    async with FakeNats() as fake, connect(settings_for(fake.url)) as client:
+    async with BrokenPeer() as fake, connect(settings_for(fake.url)) as client:
         await client.publish("a", b"payload")
         await client.flush()
         assert fake.received.endswith(b"PUB a  7\r\npayload\r\nPING\r\n")
@@ -129,13 +129,13 @@ async def test_an_end_of_file_is_not_a_welcome() -> None:
     def hang_up(writer: asyncio.StreamWriter) -> None:
         writer.close()
 
-    async with FakeNats(on_connect=hang_up) as fake:
+    async with BrokenPeer(on_connect=hang_up) as fake:
         with pytest.raises(ConnectFailed, match="unexpected EOF"):
             await Client.open(settings_for(fake.url))
 
 
 async def test_nothing_is_sent_in_the_clear_where_encryption_is_asked_for() -> None:
-    async with FakeNats() as fake:
+    async with BrokenPeer() as fake:
         url = fake.url.replace("nats://", "tls://ann:s3cret@")
         with pytest.raises(ConnectFailed, match="secure connection not available"):
             await Client.open(settings_for(url))
@@ -145,7 +145,7 @@ async def test_nothing_is_sent_in_the_clear_where_encryption_is_asked_for() -> N
 async def test_an_error_of_the_server_is_logged_and_reconnected_after(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with FakeNats() as fake, connect(settings_for(fake.url)) as client:
+    async with BrokenPeer() as fake, connect(settings_for(fake.url)) as client:
         reconnected = asyncio.Event()
         client.on_reconnect(reconnected.set)
         request = asyncio.create_task(client.request("a", timeout=3600))
@@ -159,7 +159,7 @@ async def test_an_error_of_the_server_is_logged_and_reconnected_after(
 
 
 async def test_a_stale_connection_is_reconnected() -> None:
-    async with FakeNats() as fake, connect(settings_for(fake.url)) as client:
+    async with BrokenPeer() as fake, connect(settings_for(fake.url)) as client:
         reconnected = asyncio.Event()
         client.on_reconnect(reconnected.set)
         fake.send(b"-ERR 'Stale Connection'\r\n")
@@ -171,13 +171,13 @@ async def test_a_connection_that_breaks_before_it_is_of_use_is_a_failed_connect(
         writer.write(b"PONG\r\n")
         writer.close()
 
-    async with FakeNats(on_connect=welcome_and_hang_up) as fake:
+    async with BrokenPeer(on_connect=welcome_and_hang_up) as fake:
         with pytest.raises(ConnectFailed, match=f"{fake.url} did not keep the new connection"):
             await Client.open(settings_for(fake.url))
 
 
 async def test_a_version_that_a_server_does_not_tell() -> None:
-    async with FakeNats(info={**INFO, "version": ""}) as fake:
+    async with BrokenPeer(info={**INFO, "version": ""}) as fake:
         connection = Connection()
         await connection.connect(fake.url)
         assert connection.server_version == ""

@@ -1,4 +1,7 @@
-"""A server that speaks just enough NATS to be connected to, and misbehaves when told to."""
+"""A peer that breaks the protocol on purpose, which no real server does when it is told to.
+
+It stands in for no server: whatever a real one can be made to do is tested with a real one.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import Any, Self
 INFO = {"server_id": "fake", "version": "2.15.1", "headers": True, "max_payload": 1_048_576}
 
 
-class FakeNats:
+class BrokenPeer:
     """Sends `info` first (nothing, where it is None), and answers every PING.
 
     `received` is all it got. With `on_connect`, that is called with the writer in place of the
