@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from typing import Any, Self
 
-INFO = {"server_id": "fake", "version": "2.15.1", "headers": True, "max_payload": 1_048_576}
+INFO = {"server_id": "broken", "version": "2.15.1", "headers": True, "max_payload": 1_048_576}
 
 
 class BrokenPeer:

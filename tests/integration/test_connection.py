@@ -22,10 +22,10 @@ BOUND = 10.0
 
 
 async def test_a_ping_follows_what_was_published_before_it() -> None:
-    async with BrokenPeer() as fake, connect(settings_for(fake.url)) as client:
+    async with BrokenPeer() as peer, connect(settings_for(peer.url)) as client:
         await client.publish("a", b"payload")
         await client.flush()
-        assert fake.received.endswith(b"PUB a  7\r\npayload\r\nPING\r\n")
+        assert peer.received.endswith(b"PUB a  7\r\npayload\r\nPING\r\n")
 
 
 async def test_the_late_pong_of_a_flush_given_up_harms_nothing(
@@ -129,28 +129,28 @@ async def test_an_end_of_file_is_not_a_welcome() -> None:
     def hang_up(writer: asyncio.StreamWriter) -> None:
         writer.close()
 
-    async with BrokenPeer(on_connect=hang_up) as fake:
+    async with BrokenPeer(on_connect=hang_up) as peer:
         with pytest.raises(ConnectFailed, match="unexpected EOF"):
-            await Client.open(settings_for(fake.url))
+            await Client.open(settings_for(peer.url))
 
 
 async def test_nothing_is_sent_in_the_clear_where_encryption_is_asked_for() -> None:
-    async with BrokenPeer() as fake:
-        url = fake.url.replace("nats://", "tls://ann:s3cret@")
+    async with BrokenPeer() as peer:
+        url = peer.url.replace("nats://", "tls://ann:s3cret@")
         with pytest.raises(ConnectFailed, match="secure connection not available"):
             await Client.open(settings_for(url))
-        assert fake.received == b""
+        assert peer.received == b""
 
 
 async def test_an_error_of_the_server_is_logged_and_reconnected_after(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with BrokenPeer() as fake, connect(settings_for(fake.url)) as client:
+    async with BrokenPeer() as peer, connect(settings_for(peer.url)) as client:
         reconnected = asyncio.Event()
         client.on_reconnect(reconnected.set)
         request = asyncio.create_task(client.request("a", timeout=3600))
         await client.flush()
-        fake.send(b"-ERR 'User Authentication Expired'\r\n")
+        peer.send(b"-ERR 'User Authentication Expired'\r\n")
         with pytest.raises(ConnectionLost):
             await request
         await reconnected.wait()
@@ -159,10 +159,10 @@ async def test_an_error_of_the_server_is_logged_and_reconnected_after(
 
 
 async def test_a_stale_connection_is_reconnected() -> None:
-    async with BrokenPeer() as fake, connect(settings_for(fake.url)) as client:
+    async with BrokenPeer() as peer, connect(settings_for(peer.url)) as client:
         reconnected = asyncio.Event()
         client.on_reconnect(reconnected.set)
-        fake.send(b"-ERR 'Stale Connection'\r\n")
+        peer.send(b"-ERR 'Stale Connection'\r\n")
         await reconnected.wait()
 
 
@@ -171,14 +171,14 @@ async def test_a_connection_that_breaks_before_it_is_of_use_is_a_failed_connect(
         writer.write(b"PONG\r\n")
         writer.close()
 
-    async with BrokenPeer(on_connect=welcome_and_hang_up) as fake:
-        with pytest.raises(ConnectFailed, match=f"{fake.url} did not keep the new connection"):
-            await Client.open(settings_for(fake.url))
+    async with BrokenPeer(on_connect=welcome_and_hang_up) as peer:
+        with pytest.raises(ConnectFailed, match=f"{peer.url} did not keep the new connection"):
+            await Client.open(settings_for(peer.url))
 
 
 async def test_a_version_that_a_server_does_not_tell() -> None:
-    async with BrokenPeer(info={**INFO, "version": ""}) as fake:
+    async with BrokenPeer(info={**INFO, "version": ""}) as peer:
         connection = Connection()
-        await connection.connect(fake.url)
+        await connection.connect(peer.url)
         assert connection.server_version == ""
         await connection.close()
