@@ -11,7 +11,7 @@ import pytest
 from eventstore import Application, Client, CommandClient, connect, nix
 from eventstore.config import AuthSettings, Secret
 from eventstore.configuration import KEYS, Configuration
-from eventstore.errors import PermissionDenied
+from eventstore.errors import NoResponders, PermissionDenied
 from eventstore.parked import ParkedMessages
 from eventstore.server import EmbeddedServer
 from tests.conftest import StartServer, settings_for
@@ -87,8 +87,11 @@ async def test_readers_send_no_commands(server: EmbeddedServer, service: Applica
 
 
 @pytest.mark.parametrize("user", ["admin", "developer", "reader"])
-@pytest.mark.parametrize("subject", ["nix.log.flake.f1", "nix.event.flake.created", "nix.parked.x"])
-async def test_only_the_service_writes_the_history_the_feed_and_what_is_parked(
+@pytest.mark.parametrize(
+    "subject",
+    ["nix.log.flake.f1", "nix.event.flake.created", "nix.parked.x", "discovery.announce"],
+)
+async def test_only_the_service_writes_the_history_the_feed_what_is_parked_and_announcements(
     server: EmbeddedServer, service: Application, user: str, subject: str
 ) -> None:
     async with client_of(server, user) as client:
@@ -137,3 +140,13 @@ async def test_nobody_else_reaches_the_log_through_the_api(
     async with client_of(server, user) as client:
         with pytest.raises(PermissionDenied):
             await client.api("STREAM.DELETE.NIX_LOG")
+
+
+@pytest.mark.parametrize("user", ["admin", "developer", "reader"])
+async def test_everybody_may_ask_for_health_metrics_and_services(
+    server: EmbeddedServer, service: Application, user: str
+) -> None:
+    async with client_of(server, user) as client:
+        for subject in ("health.nix", "metrics.nix", "discovery.cim-domain-nix", "$SRV.PING"):
+            with pytest.raises(NoResponders):
+                await client.request(subject)
