@@ -33,9 +33,9 @@ clean:
 $(RUNS): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable '.[embedded,uvloop]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[embedded,uvloop]'
 	touch $@
 
 $(TESTS): $(RUNS)
-	$(BIN)/pip install --quiet --editable '.[embedded,uvloop,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[embedded,uvloop,dev]'
 	touch $@

@@ -160,7 +160,7 @@ class StreamSettings(Struct, frozen=True, kw_only=True):
     compression: bool = False
     duplicate_window_ms: Annotated[int, Meta(ge=100, le=_DAY_MS)] = 120_000
     event_max_age_days: Days = 7
-    outcome_max_age_days: Days = 7
+    outcome_max_age_days: Days = 30
     queue_limit: QueueLimit = 1_000_000
 
 

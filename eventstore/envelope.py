@@ -28,6 +28,7 @@ __all__ = [
     "format_timestamp",
     "new_id",
     "parse_timestamp",
+    "utc_now",
 ]
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -107,6 +108,11 @@ def check_message_id(value: str) -> str:
     if not _UUID.fullmatch(value):
         raise InvalidId(f"message id {value[:80]!r} is not a UUID in lower-case canonical form")
     return value
+
+
+def utc_now() -> datetime:
+    """The time now, which knows its zone."""
+    return datetime.now(UTC)
 
 
 def format_timestamp(time: datetime) -> str:

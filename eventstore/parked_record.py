@@ -6,12 +6,10 @@ bytes are in several messages, and the last of them names the others.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import msgspec
 
 from eventstore.client import Client
-from eventstore.envelope import Header, format_timestamp
+from eventstore.envelope import Header, format_timestamp, utc_now
 from eventstore.publishing import publish_acked
 
 __all__ = ["EARLIER_PARTS", "PART", "Parked", "keep_record"]
@@ -26,7 +24,7 @@ _HEADER_ROOM = 512
 
 
 def _now() -> str:
-    return format_timestamp(datetime.now(UTC))
+    return format_timestamp(utc_now())
 
 
 class Parked(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
-from datetime import UTC, datetime
+from datetime import datetime
 from types import TracebackType
 
 from eventstore.client import Client
 from eventstore.codec import Codec
 from eventstore.direct import DirectReader, StoredMessage
-from eventstore.envelope import Identity, NewEvent, RecordedEvent
+from eventstore.envelope import Identity, NewEvent, RecordedEvent, utc_now
 from eventstore.errors import InvalidId, InvalidMessage, VersionGap
 from eventstore.history import History, Page, read_event
 from eventstore.messages import Event
@@ -18,10 +18,6 @@ from eventstore.recording import Recording
 from eventstore.writes import ANY, NO_STREAM, NOTHING, Append, Appended, Expected, Head, Write
 
 __all__ = ["ANY", "NOTHING", "NO_STREAM", "Append", "Appended", "EventStore", "Expected", "Head"]
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 class EventStore:
@@ -36,7 +32,7 @@ class EventStore:
         client: Client,
         codec: Codec,
         *,
-        clock: Callable[[], datetime] = _now,
+        clock: Callable[[], datetime] = utc_now,
         append_timeout: float = 15.0,
         request_timeout: float = 5.0,
     ) -> None:

@@ -10,13 +10,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from datetime import UTC, datetime
 from typing import Literal
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from eventstore.envelope import RecordedEvent
+from eventstore.envelope import RecordedEvent, utc_now
 from eventstore.errors import ProjectionError, ProjectionFailed
 from eventstore.history import Page
 from eventstore.store import EventStore
@@ -203,7 +202,7 @@ class ProjectionWorker:
         every = list(self.progress.values())
 
         def claim_all(connection: Connection) -> list[int]:
-            return [checkpoint.claim(connection, each.projection, _now()) for each in every]
+            return [checkpoint.claim(connection, each.projection, utc_now()) for each in every]
 
         positions = await self._database.transact(claim_all, patience=self._patience)
         for each, position in zip(every, positions, strict=True):
@@ -291,7 +290,7 @@ class ProjectionWorker:
         starts = [(each.projection, each.position) for each in several]
 
         def work(connection: Connection) -> list[int]:
-            return apply(connection, starts, events, until, _now())
+            return apply(connection, starts, events, until, utc_now())
 
         def moved(counts: list[int]) -> None:
             for each, count in zip(several, counts, strict=True):
@@ -329,7 +328,3 @@ def _check_distinct(projections: Sequence[Projection]) -> None:
             raise ProjectionError(f"{what} {', '.join(sorted(twice))} is in this worker twice")
     if not names:
         raise ProjectionError("a projection worker needs at least one projection")
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

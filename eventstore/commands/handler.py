@@ -6,13 +6,13 @@ import asyncio
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
-from datetime import UTC, datetime
+from datetime import datetime
 
 from eventstore.aggregate import CommandContext, Domain
 from eventstore.commands.intake import Accepted
 from eventstore.commands.outcome import Outcome, Outcomes, presentable
 from eventstore.commands.states import Kept, KeptStates
-from eventstore.envelope import NewEvent
+from eventstore.envelope import NewEvent, utc_now
 from eventstore.errors import Conflict, DeciderError, DuplicateId, InvalidMessage, Rejected
 from eventstore.messages import Event
 from eventstore.store import NOTHING, EventStore, Head
@@ -22,10 +22,6 @@ __all__ = ["CommandHandler"]
 
 _FIRST_DELAY = 0.005
 _LONGEST_DELAY = 0.25
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 class CommandHandler:
@@ -44,7 +40,7 @@ class CommandHandler:
         outcomes: Outcomes,
         *,
         states: KeptStates | None = None,
-        clock: Callable[[], datetime] = _now,
+        clock: Callable[[], datetime] = utc_now,
         max_conflicts: int = 20,
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:

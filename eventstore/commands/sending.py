@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import count
 from types import TracebackType
 
@@ -15,7 +15,14 @@ from eventstore.client import Client
 from eventstore.codec import Codec
 from eventstore.commands.intake import REPLY_TO
 from eventstore.commands.outcome import Outcome, Outcomes
-from eventstore.envelope import Envelope, Header, Identity, derive_id, format_timestamp
+from eventstore.envelope import (
+    Envelope,
+    Header,
+    Identity,
+    derive_id,
+    format_timestamp,
+    utc_now,
+)
 from eventstore.errors import (
     ClientError,
     CommandTimeout,
@@ -33,10 +40,6 @@ __all__ = ["CommandClient", "Sent"]
 _FIRST_LOOK = 1.0
 _SHORTEST_PAUSE = 0.05
 _LONGEST_PAUSE = 5.0
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 class Sent(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +69,7 @@ class CommandClient:
         client: Client,
         codec: Codec,
         *,
-        clock: Callable[[], datetime] = _now,
+        clock: Callable[[], datetime] = utc_now,
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self._client = client

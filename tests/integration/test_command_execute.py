@@ -337,6 +337,10 @@ async def test_outcomes_are_kept_as_long_as_the_settings_say(
         assert (await bucket.status()).ttl == 3 * 86_400
 
 
+def test_outcomes_outlast_a_sender_who_asks_again_a_week_later() -> None:
+    assert StreamSettings().outcome_max_age_days > 7
+
+
 async def test_an_outcome_that_a_person_deleted_is_decided_by_the_events_that_stand(
     forgetful: Line,
 ) -> None:
