@@ -97,7 +97,7 @@ async def test_all_streams_and_buckets_are_created_with_the_settings_that_matter
             "storage": "file",
             "max_age": 0,
         },
-        f"KV_{upper}_OUTCOMES": {"max_age": 7 * DAY, "max_msgs_per_subject": 1},
+        f"KV_{upper}_OUTCOMES": {"max_age": 30 * DAY, "max_msgs_per_subject": 1},
         f"KV_{upper}_SNAPSHOTS": {"max_age": 0, "max_msgs_per_subject": 1},
         f"KV_{upper}_CONFIG": {"max_age": 0, "max_msgs_per_subject": 1},
     }
@@ -303,7 +303,7 @@ async def test_plain_clients_can_use_the_buckets(
         await bucket.delete("a.key")
         await bucket.purge("a.key")
     outcomes = await jetstream(client).key_value(subjects.outcome_bucket)
-    assert (await outcomes.status()).ttl == 7 * 86_400
+    assert (await outcomes.status()).ttl == 30 * 86_400
 
 
 CONSUMER = {"durable_name": "worker", "ack_policy": "explicit", "ack_wait": MINUTE}
