@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from msgspec import Struct
 from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
@@ -15,7 +16,52 @@ from eventstore.errors import ProjectionError, ProjectionFenced
 from projections.models import projection as table
 from projections.projection import Projection
 
-__all__ = ["claim", "move", "position_of"]
+__all__ = ["Checkpoint", "claim", "move", "position_of", "read", "restart"]
+
+
+class Checkpoint(Struct, frozen=True):
+    """How far a projection's rows have come.
+
+    `epoch` is raised whenever somebody else than the worker that moves it has set it: a worker
+    that finds another one than it knows begins anew at `position`. `rate` is events a second when
+    it moved last; `error` is why the projection stopped, if it did; `log` names the log that the
+    rows were built from.
+    """
+
+    name: str
+    version: int
+    position: int
+    updated_at: datetime
+    epoch: int
+    rate: float
+    error: str | None
+    log: str | None
+
+
+def read(connection: Connection, name: str) -> Checkpoint | None:
+    """The checkpoint of a projection; None before its first use."""
+    row = connection.execute(select(table).where(table.c.name == name)).one_or_none()
+    return None if row is None else Checkpoint(**row._mapping)
+
+
+def restart(connection: Connection, projection: Projection, position: int, now: datetime) -> None:
+    """Set the checkpoint of rows that were just replaced, or are to be tried again.
+
+    They count as made by this version of the projection; its worker begins anew there.
+    """
+    known = read(connection, projection.name)
+    values = {
+        "version": projection.version,
+        "position": position,
+        "updated_at": now,
+        "epoch": 1 if known is None else known.epoch + 1,
+        "rate": 0.0,
+        "error": None,
+    }
+    if known is None:
+        connection.execute(insert(table).values(name=projection.name, **values))
+    else:
+        connection.execute(update(table).where(table.c.name == projection.name).values(**values))
 
 
 def position_of(connection: Connection, projection: Projection) -> int | None:

@@ -1,14 +1,25 @@
-"""What all tables of the read side share, and the one table that is the library's own."""
+"""What all tables of the read side share, and the two tables that are the library's own."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from sqlalchemy import BigInteger, Column, DateTime, Integer, MetaData, String, Table
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-__all__ = ["UtcDateTime", "metadata", "projection"]
+__all__ = ["UtcDateTime", "metadata", "parked_event", "projection"]
 
 metadata = MetaData(
     # Constraints without a name cannot be altered by a later migration.
@@ -54,5 +65,31 @@ projection = Table(
     Column("version", Integer, nullable=False),
     Column("position", BigInteger, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
+    Column("epoch", Integer, nullable=False, server_default="1"),
+    Column("rate", Float, nullable=False, server_default="0"),
+    Column("error", Text),
+    Column("log", String(128)),
 )
-"""One row a projection: the version that built its rows, and the last log position in them."""
+"""One row a projection: the version that built its rows, and the last log position in them.
+
+`epoch` is raised when the rows are replaced or the checkpoint is set by anybody but the worker
+that moves it; `rate` is events a second when it moved last; `error` is why it stopped, if it did;
+`log` names the log that the rows were built from.
+"""
+
+parked_event = Table(
+    "parked_event",
+    metadata,
+    Column("projection", String(64), primary_key=True),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("aggregate", String(64), nullable=False),
+    Column("aggregate_id", String(128), nullable=False),
+    Column("event_id", String(36), nullable=False),
+    Column("event_type", String(128), nullable=False),
+    Column("error", Text),
+    Column("tries", Integer, nullable=False),
+    Column("parked_at", UtcDateTime, nullable=False),
+    Index(None, "projection", "aggregate", "aggregate_id", "position"),
+)
+"""Events that a projection could not take and went on without, and those of the same aggregate
+that wait behind one, for which `error` is null. The events themselves are in the log."""

@@ -15,7 +15,8 @@ counts = counting("checkpoint_counts")
 
 
 def stored(connection: Connection) -> tuple[object, ...]:
-    return tuple(connection.execute(select(table)).one())
+    columns = (table.c.name, table.c.version, table.c.position, table.c.updated_at)
+    return tuple(connection.execute(select(*columns)).one())
 
 
 async def test_a_new_projection_begins_at_zero(database: Database) -> None:
@@ -69,3 +70,22 @@ async def test_rows_of_another_version_are_not_touched(database: Database) -> No
         await database.transact(lambda c: checkpoint.claim(c, changed, NOW))
     with pytest.raises(ProjectionFenced):
         await database.transact(lambda c: checkpoint.move(c, changed, 0, 1, NOW))
+
+
+async def test_it_can_be_set_anew_in_another_epoch(database: Database) -> None:
+    assert await database.transact(lambda c: checkpoint.read(c, counts.name)) is None
+    await database.transact(lambda c: checkpoint.claim(c, counts, NOW))
+    changed = counting("checkpoint_counts", version=2)
+
+    await database.transact(lambda c: checkpoint.restart(c, changed, 7, time_of(1)))
+
+    assert await database.transact(lambda c: checkpoint.read(c, counts.name)) == (
+        checkpoint.Checkpoint(counts.name, 2, 7, time_of(1), 2, 0.0, None, None)
+    )
+    assert await database.transact(lambda c: checkpoint.claim(c, changed, NOW)) == 7
+
+
+async def test_setting_one_that_was_never_used_begins_it(database: Database) -> None:
+    await database.transact(lambda c: checkpoint.restart(c, counts, 3, NOW))
+
+    assert await database.transact(lambda c: checkpoint.claim(c, counts, NOW)) == 3
