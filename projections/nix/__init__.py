@@ -1,8 +1,8 @@
-"""The read models of the Nix domain: one projection for each kind of aggregate."""
+"""The read models of the Nix domain: one for each kind of aggregate, and one across all flakes."""
 
 from __future__ import annotations
 
-from projections.nix import configurations, flakes, modules, overlays, packages
+from projections.nix import configurations, flakes, inputs, modules, overlays, packages
 from projections.projection import Projection
 
 __all__ = ["nix_projections"]
@@ -12,6 +12,7 @@ def nix_projections() -> tuple[Projection, ...]:
     """All read models of the Nix domain."""
     return (
         flakes.flakes,
+        inputs.inputs,
         packages.packages,
         modules.modules,
         overlays.overlays,

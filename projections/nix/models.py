@@ -29,6 +29,9 @@ __all__ = [
     "configuration_generation",
     "flake",
     "flake_input",
+    "input_source",
+    "input_use",
+    "input_user",
     "module",
     "overlay",
     "package",
@@ -80,6 +83,37 @@ flake_input = Table(
     *_times(),
 )
 """The inputs that a flake has now; `updated_at` is when one was added or locked anew."""
+
+input_user = Table(
+    "input_user",
+    metadata,
+    Column("flake_id", String(128), primary_key=True),
+    Column("path", Text, nullable=False),
+)
+"""The flakes that may use inputs."""
+
+input_use = Table(
+    "input_use",
+    metadata,
+    Column("flake_id", String(128), ForeignKey(input_user.c.flake_id), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    *_last_event(),
+    Column("created_at", UtcDateTime, nullable=False),
+    Index(None, "name", "url", "flake_id"),
+)
+"""Which flake, at which path, uses which input, at which url and since when."""
+
+input_source = Table(
+    "input_source",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("url", Text, primary_key=True),
+    Column("flakes", Integer, nullable=False),
+    *_times(),
+)
+"""How many flakes use an input at a url now; `updated_at` is when that changed last."""
 
 package = Table(
     "package",

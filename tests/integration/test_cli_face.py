@@ -85,7 +85,7 @@ async def test_the_health_of_a_service_is_asked_by_its_name_or_its_domain(
         [name, "healthy"]
         for name in ("connection", "streams", "commands", "database", "projections")
     ]
-    assert "projections 5 (flakes, " in lines[6]
+    assert "projections 6 (flakes, " in lines[6]
 
 
 async def test_ill_health_is_shown_with_its_problems(settings: Settings, tmp_path: Path) -> None:

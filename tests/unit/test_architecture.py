@@ -67,6 +67,7 @@ LAYERS = [
     "projections.schema",
     "projections.database",
     "projections.apply",
+    "projections.testing",
     "projections.feed_position",
     "projections.feed",
     "projections.feeding",

@@ -1,0 +1,60 @@
+"""A read model over several aggregates: which flakes use an input, and at which url."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from eventstore.nix import FlakeCreated, FlakeInputAdded, FlakeInputRemoved
+from projections.nix.inputs import inputs
+from projections.nix.models import input_source, input_use
+from projections.testing import START, scenario
+
+STABLE = "github:NixOS/nixpkgs/nixos-26.05"
+UNSTABLE = "github:NixOS/nixpkgs/nixos-unstable"
+
+two_flakes = (
+    scenario(inputs)
+    .given("f1", FlakeCreated(path="./one", description=""))
+    .given("f2", FlakeCreated(path="./two", description=""))
+)
+
+
+def using(url: str, name: str = "nixpkgs") -> FlakeInputAdded:
+    return FlakeInputAdded(name=name, url=url)
+
+
+def test_the_flakes_that_use_an_input_at_a_url() -> None:
+    (
+        two_flakes.given("f1", using(STABLE), using("path:/lib", "lib"))
+        .given("f2", using(STABLE))
+        .then(
+            input_use,
+            {"name": "nixpkgs", "url": STABLE, "flake_id": "f1", "path": "./one", "version": 2},
+            {"name": "nixpkgs", "url": STABLE, "flake_id": "f2", "path": "./two", "position": 5},
+            {"name": "lib", "flake_id": "f1"},
+        )
+        .then(
+            input_source,
+            {"name": "nixpkgs", "url": STABLE, "flakes": 2},
+            {"name": "lib", "url": "path:/lib", "flakes": 1},
+        )
+    )
+
+
+def test_a_flake_that_moves_to_another_url() -> None:
+    moved = (
+        two_flakes.given("f1", using(STABLE))
+        .given("f2", using(STABLE))
+        .given("f2", FlakeInputRemoved(name="nixpkgs"), using(UNSTABLE))
+    )
+
+    moved.then(
+        input_source,
+        {"url": STABLE, "flakes": 1, "updated_at": START + timedelta(seconds=4)},
+        {"url": UNSTABLE, "flakes": 1, "created_at": START + timedelta(seconds=5)},
+    )
+    moved.given("f1", FlakeInputRemoved(name="nixpkgs")).then(input_source, {"url": UNSTABLE})
+
+
+def test_flakes_without_inputs_are_in_no_list() -> None:
+    two_flakes.then(input_use).then(input_source)

@@ -1,0 +1,115 @@
+"""The helper for users' own tests of projections."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import Column, Integer, MetaData, String, Table, insert, select, update
+
+from eventstore.envelope import RecordedEvent
+from eventstore.nix import FlakeCreated, FlakeInputAdded, FlakeInputRemoved, FlakeUpdated
+from projections.nix.flakes import flakes
+from projections.nix.models import flake, flake_input, module
+from projections.projection import Projection, Statement
+from projections.testing import START, scenario
+from tests.unit.projections.counters import Counted, Noted
+
+CREATED = FlakeCreated(path="./mine", description="mine")
+ADDED = FlakeInputAdded(name="nixpkgs", url="github:NixOS/nixpkgs")
+
+own = Table(
+    "own_total",
+    MetaData(),
+    Column("counter", String(50), primary_key=True),
+    Column("total", Integer, nullable=False),
+)
+totals = Projection("own_totals", tables=[own])
+
+
+@totals.handles
+def counted(event: Counted, recorded: RecordedEvent) -> Statement:
+    if recorded.version == 1:
+        return insert(own).values(counter=recorded.aggregate_id, total=event.by)
+    of_counter = own.c.counter == recorded.aggregate_id
+    return update(own).where(of_counter).values(total=own.c.total + event.by)
+
+
+@totals.handles
+def noted(event: Noted) -> Statement:
+    foreign = select(module.c.name).scalar_subquery()
+    return update(own).values(counter=foreign)
+
+
+def test_rows_after_events() -> None:
+    (
+        scenario(flakes)
+        .then(flake)
+        .given("f1", CREATED, ADDED)
+        .then(flake, {"id": "f1", "path": "./mine", "version": 2, "position": 2})
+        .then(flake_input, {"flake_id": "f1", "name": "nixpkgs", "url": "github:NixOS/nixpkgs"})
+        .given("f1", FlakeInputRemoved(name="nixpkgs"))
+        .then(flake_input)
+    )
+
+
+def test_versions_count_by_aggregate_and_positions_over_all() -> None:
+    given = scenario(totals).given("a", Counted(by=1)).given("b", Counted(by=5), Counted(by=6))
+
+    assert given.given("a", Counted(by=2)).rows(own) == [
+        {"counter": "a", "total": 3},
+        {"counter": "b", "total": 11},
+    ]
+    assert len(given.rows(own)) == 2, "a scenario is not changed by those made of it"
+
+
+def test_the_order_of_the_rows_does_not_matter() -> None:
+    given = scenario(totals).given("a", Counted(by=1)).given("b", Counted(by=1))
+
+    given.then(own, {"total": 1}, {"counter": "a"})
+    given.then(own, {"counter": "b"}, {"counter": "a"})
+
+
+def test_times_and_actors_can_be_given() -> None:
+    noon = datetime(2026, 5, 4, 12, tzinfo=UTC)
+    rows = scenario(flakes).given("f1", CREATED).given("f1", FlakeUpdated(inputs=[]), time=noon)
+
+    rows.then(flake, {"created_at": START, "updated_at": noon})
+
+
+@pytest.mark.parametrize(
+    "expected",
+    [(), ({"total": 2},), ({"total": 1}, {"total": 1}), ({"counter": "a", "total": 0},)],
+    ids=["none", "other value", "more", "other value beside the same"],
+)
+def test_other_rows_fail(expected: tuple[dict[str, object], ...]) -> None:
+    given = scenario(totals).given("a", Counted(by=1))
+
+    with pytest.raises(
+        AssertionError, match=r"own_total\n  expected[\s\S]*but got[\s\S]*'total': 1"
+    ):
+        given.then(own, *expected)
+
+
+def test_a_column_that_there_is_not_is_named() -> None:
+    with pytest.raises(AssertionError, match="no column colour; it has counter, total"):
+        scenario(totals).then(own, {"colour": "red"})
+
+
+def test_an_event_that_cannot_be_taken_is_named() -> None:
+    given = scenario(flakes).given("f1", CREATED, ADDED, ADDED)
+
+    failure = given.then_fails()
+
+    assert "FlakeInputAdded" in str(failure)
+    assert "position 3" in str(failure)
+    with pytest.raises(type(failure)):
+        given.rows(flake)
+    with pytest.raises(AssertionError, match="takes all 2 events"):
+        scenario(flakes).given("f1", CREATED, ADDED).then_fails()
+
+
+def test_the_tables_of_others_are_not_there() -> None:
+    failure = scenario(totals).given("a", Noted(text="")).then_fails()
+
+    assert "no such table: module" in str(failure)
