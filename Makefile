@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 RUNS := $(VENV)/runs
 TESTS := $(VENV)/tests
 
-.PHONY: run test lint bench clean
+.PHONY: run test fault lint bench clean
 
 ## run: the whole line once, on an embedded server with its data under ./var
 run: $(RUNS)
@@ -15,6 +15,10 @@ run: $(RUNS)
 ## test: the tests, with coverage
 test: $(TESTS)
 	$(BIN)/pytest --numprocesses=4 --cov --cov-report=term
+
+## fault: the faults that take chances, at length: some minutes
+fault: $(TESTS)
+	EVENTSTORE_FAULT=long $(BIN)/pytest tests/fault --no-cov
 
 ## lint: style, types
 lint: $(TESTS)

@@ -1,0 +1,39 @@
+"""A projection worker in a process of its own, to be killed: `... URL DOMAIN DATABASE`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from eventstore import nix
+from eventstore.client import connect
+from eventstore.store import EventStore
+from projections.database import Database
+from projections.nix import nix_projections
+from projections.worker import ProjectionWorker
+from tests.conftest import settings_for
+
+BATCH = 200
+
+
+async def main(url: str, domain: str, location: str) -> None:
+    """Follow the log until it ends; says where it is after each transaction."""
+    async with (
+        connect(settings_for(url, domain)) as client,
+        EventStore(client, nix.domain(domain).codec) as store,
+        Database(location) as database,
+    ):
+
+        def moved(position: int, pending: int) -> None:
+            print(position, flush=True)
+            if not pending:
+                worker.stop()
+
+        worker = ProjectionWorker(
+            store, database, nix_projections(), batch=BATCH, on_progress=moved
+        )
+        await worker.run()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
