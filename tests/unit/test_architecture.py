@@ -64,6 +64,7 @@ LAYERS = [
     "projections.models",
     "projections.projection",
     "projections.checkpoint",
+    "projections.backends",
     "projections.schema",
     "projections.database",
     "projections.apply",
