@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Generic, TypeVar, overload
 
@@ -25,12 +25,17 @@ from eventstore.codec import Codec
 from eventstore.errors import DeciderError, UnknownType
 from eventstore.messages import Command, Event
 from eventstore.subjects import check_name
+from eventstore.upcasting import Schema, Upcaster
 
 __all__ = ["CommandContext", "Decider", "Decision", "Domain"]
 
 S = TypeVar("S")
 C = TypeVar("C", bound=Command)
 E = TypeVar("E", bound=Event)
+
+_Data = dict[str, Any]
+_Upcast = Callable[[_Data], _Data]
+_Split = Callable[[_Data], Iterable[tuple[str, _Data]]]
 
 Decision = Event | Iterable[Event] | None
 """What a command leads to: one event, several, or none."""
@@ -64,6 +69,7 @@ class Decider(Generic[S]):
         self._decides: dict[type[Command], Callable[[S, Any, CommandContext], Decision]] = {}
         self._evolves: dict[type[Event], Callable[[S, Any], S]] = {}
         self._decided: dict[type[Event], str] = {}
+        self._upcasters: list[Upcaster] = []
 
     @overload
     def decides(self, function: Callable[[S, C], Decision], /) -> Callable[[S, C], Decision]: ...
@@ -96,6 +102,33 @@ class Decider(Generic[S]):
             _claim(self.aggregate, event, self._evolves, function)
             self._evolves[event] = function
         return function
+
+    @overload
+    def upcasts(
+        self, event: str, version: int, /, *, to: Schema | None = None
+    ) -> Callable[[_Upcast], _Upcast]: ...
+
+    @overload
+    def upcasts(
+        self, event: str, version: int, /, *, to: list[Schema]
+    ) -> Callable[[_Split], _Split]: ...
+
+    def upcasts(
+        self, event: str, version: int, /, *, to: Schema | Sequence[Schema] | None = None
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Register the function that leads on from an older version of an event's schema.
+
+        It makes the data of `to`: the next version of the same type, or where that is given, of
+        another type's version. With a list it makes pairs of type name and data, any number: the
+        stored event is then read as these, or as nothing. Data are JSON objects; see
+        `eventstore.upcasting` for an example. Raises `DeciderError` for what cannot work.
+        """
+
+        def register(function: Callable[..., Any]) -> Callable[..., Any]:
+            self._upcasters.append(Upcaster.of((event, version), to, function))
+            return function
+
+        return register
 
     def decide(self, state: S, command: Command, context: CommandContext) -> tuple[Event, ...]:
         """The events the command leads to; raises `Rejected` or `UnknownType`."""
@@ -131,6 +164,11 @@ class Decider(Generic[S]):
         """The events it evolves by."""
         return list(self._evolves)
 
+    @property
+    def upcasters(self) -> list[Upcaster]:
+        """What leads from older versions of its events to those of today."""
+        return list(self._upcasters)
+
     def check(self) -> None:
         """Raise `DeciderError` where an event that may be decided is not evolved by."""
         for event, name in self._decided.items():
@@ -145,7 +183,7 @@ class Domain:
     """A named set of deciders: everything the store and the workers need to know of a domain.
 
     `name` is the first token of every subject. Raises `DeciderError` where two deciders share an
-    aggregate or a message, or where one is not complete.
+    aggregate or a message, where one is not complete, or where upcasters are missing.
     """
 
     def __init__(self, name: str, deciders: Iterable[Decider[Any]]) -> None:
@@ -160,6 +198,7 @@ class Domain:
             name,
             commands=[command for decider in every for command in decider.command_types],
             events=[event for decider in every for event in decider.event_types],
+            upcasters=[upcaster for decider in every for upcaster in decider.upcasters],
         )
 
     def renamed(self, name: str) -> Domain:

@@ -1,7 +1,7 @@
 """The codec: which types there are, and how they become bytes and come back.
 
 A registry of commands by subject and of events by type name, made once when the program starts;
-nothing is global. Payloads are JSON.
+nothing is global. Payloads are JSON. Events of older schema versions are upcast on reading.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from eventstore.envelope import Envelope, Header, RecordedEvent
 from eventstore.errors import (
@@ -18,10 +19,10 @@ from eventstore.errors import (
     InvalidHeader,
     InvalidPayload,
     UnknownType,
-    UnsupportedSchema,
 )
 from eventstore.messages import Command, Event, Message
 from eventstore.subjects import Subjects
+from eventstore.upcasting import Upcaster, Upcasting
 
 __all__ = ["Codec"]
 
@@ -35,23 +36,30 @@ class _Entry(Generic[M]):
 
     def __init__(self, cls: type[M]) -> None:
         self.cls = cls
+        self.schema_version = cls.__schema_version__
         self._decoder = msgspec.json.Decoder(cls)
 
-    def decode(self, payload: bytes) -> M:
+    def decode(self, payload: bytes, origin: str = "") -> M:
         try:
             return self._decoder.decode(payload or b"{}")
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise InvalidPayload(f"payload of {self.cls.__name__}: {error}") from error
+            upcast = f", upcast from {origin}" if origin else ""
+            raise InvalidPayload(f"payload of {self.cls.__name__}{upcast}: {error}") from error
 
 
 class Codec:
     """The types of one domain, and their way into bytes and back.
 
-    Raises `DeciderError` where two commands share a subject, or two events a type name.
+    Raises `DeciderError` where two commands share a subject, or two events a type name, or where
+    the upcasters do not lead from every older version of an event to today's.
     """
 
     def __init__(
-        self, domain: str, commands: Iterable[type[Command]], events: Iterable[type[Event]]
+        self,
+        domain: str,
+        commands: Iterable[type[Command]],
+        events: Iterable[type[Event]],
+        upcasters: Iterable[Upcaster] = (),
     ) -> None:
         self.domain = domain
         self.subjects = Subjects(domain)
@@ -62,6 +70,7 @@ class Codec:
             self._add_command(command)
         for event in events:
             self._add_event(event)
+        self._upcasting = Upcasting(self.event_types, upcasters)
         self._aggregates = {cls.__aggregate__ for cls in (*self.command_types, *self.event_types)}
 
     def _add_command(self, cls: type[Command]) -> None:
@@ -129,23 +138,25 @@ class Codec:
         if known is None or known.cls is not cls:
             raise UnknownType(f"event type {cls.__name__} is not registered in {self.domain}")
 
-    def decode_event(self, name: str, schema_version: int, payload: bytes) -> Event:
-        """Read an event; raises `UnknownType`, `UnsupportedSchema` or `InvalidPayload`."""
+    def decode_event(self, name: str, schema_version: int, payload: bytes) -> list[Event]:
+        """What an event is read as: itself, or, of an older schema, one, several or none.
+
+        Raises `UnknownType`, `UnsupportedSchema` or `InvalidPayload`.
+        """
         entry = self._events.get(name)
-        if entry is None:
+        if entry is not None and entry.schema_version == schema_version:
+            return [entry.decode(payload)]
+        if not self._upcasting.knows(name):
             raise UnknownType(f"event type {name!r} is not registered in {self.domain}")
-        current = entry.cls.__schema_version__
-        if schema_version != current:
-            raise UnsupportedSchema(
-                f"{name} was written with schema version {schema_version}; "
-                f"this code reads version {current}"
-            )
-        return entry.decode(payload)
+        return [
+            self._events[piece.type].decode(piece.payload, piece.origin)
+            for piece in self._upcasting.upcast(name, schema_version, payload)
+        ]
 
     def recorded(
         self, subject: str, headers: Mapping[str, str], payload: bytes, position: int
-    ) -> RecordedEvent:
-        """Read an event as it stands in the log.
+    ) -> list[RecordedEvent]:
+        """Read an event as it stands in the log: the parts that it is read as, mostly one.
 
         Raises `InvalidSubject`, `InvalidHeader`, `UnknownType`, `UnsupportedSchema` or
         `InvalidPayload`.
@@ -156,8 +167,11 @@ class Codec:
             raise InvalidHeader(Header.AGGREGATE_VERSION, "is missing")
         if envelope.aggregate_id != aggregate_id:
             raise InvalidHeader(Header.AGGREGATE_ID, f"is not {aggregate_id}, as the subject says")
-        return RecordedEvent(
-            data=self.decode_event(envelope.type, envelope.schema_version, payload),
+        parts = self.decode_event(envelope.type, envelope.schema_version, payload)
+        if not parts:
+            return []
+        first = RecordedEvent(
+            data=parts[0],
             envelope=envelope,
             aggregate=aggregate,
             aggregate_id=aggregate_id,
@@ -166,6 +180,9 @@ class Codec:
             headers=headers,
             payload=payload,
         )
+        if len(parts) == 1:
+            return [first]
+        return [replace(first, data=data, part=part) for part, data in enumerate(parts)]
 
     def _command(self, aggregate: str, action: str) -> _Entry[Command]:
         entry = self._commands.get((aggregate, action))

@@ -249,7 +249,9 @@ class NewEvent(Struct, frozen=True, kw_only=True):
 class RecordedEvent(Struct, frozen=True, kw_only=True):
     """An event that stands in the log.
 
-    `position` is its sequence in the log stream; `headers` and `payload` are as stored.
+    `position` is its sequence in the log stream; `envelope`, `headers` and `payload` are as stored.
+    `data` is of a class of today; where the stored event is of an older schema and is read as
+    several, these are its parts 0, 1, 2 and so on, alike in all but `data` and `part`.
     """
 
     data: Event
@@ -260,6 +262,7 @@ class RecordedEvent(Struct, frozen=True, kw_only=True):
     position: int
     headers: Mapping[str, str]
     payload: bytes
+    part: int = 0
 
     @property
     def id(self) -> str:
@@ -268,8 +271,15 @@ class RecordedEvent(Struct, frozen=True, kw_only=True):
 
     @property
     def type(self) -> str:
-        """The event's type name."""
-        return self.envelope.type
+        """The name of the type it is read as; `envelope.type` is the one it was written as."""
+        return type(self.data).__name__
+
+    @property
+    def is_upcast(self) -> bool:
+        """Whether it was written as another type, or with another schema version."""
+        cls = type(self.data)
+        written = self.envelope.type, self.envelope.schema_version
+        return written != (cls.__name__, cls.__schema_version__)
 
     @property
     def correlation_id(self) -> str:

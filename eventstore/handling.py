@@ -42,8 +42,9 @@ class Handling:
 
     @classmethod
     def of(cls, event: RecordedEvent, by: str) -> Handling:
-        """The handling of a recorded event."""
+        """The handling of a recorded event, or of one part of it."""
         envelope = event.envelope
+        by = f"{by}.{event.part}" if event.part else by
         return cls(envelope.identity, by, actor=envelope.actor, traceparent=envelope.traceparent)
 
     def caused(self, name: str) -> Identity:

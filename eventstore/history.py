@@ -38,7 +38,7 @@ from eventstore.errors import (
 )
 from eventstore.pull import Delivery, Pull, PullLost
 
-__all__ = ["BatchCheck", "History", "Page", "read_event"]
+__all__ = ["BatchCheck", "History", "Page", "read_events"]
 
 _NO_STREAM = 10059
 
@@ -52,7 +52,7 @@ _logger = logging.getLogger("eventstore")
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Some events in the order of the log.
+    """Some events in the order of the log; never some parts of one without the others.
 
     `position` is the last position the page covers, `pending` how many events are left after it
     (0: caught up). A page may be empty: the log was empty, or all its events were skipped.
@@ -94,7 +94,7 @@ class BatchCheck:
         self._sequence = 0 if committed else sequence
 
 
-def read_event(
+def read_events(
     codec: Codec,
     subject: str,
     headers: dict[str, str],
@@ -102,8 +102,8 @@ def read_event(
     position: int,
     *,
     skip_unknown: bool = False,
-) -> RecordedEvent | None:
-    """Read one message of the log; None for an unknown type that is to be skipped.
+) -> list[RecordedEvent]:
+    """Read one message of the log: its parts, and none for an unknown type that is to be skipped.
 
     Raises `UnreadableEvent`, which names the position and the cause.
     """
@@ -111,7 +111,7 @@ def read_event(
         return codec.recorded(subject, headers, payload, position)
     except InvalidMessage as error:
         if skip_unknown and isinstance(error, UnknownType):
-            return None
+            return []
         raise UnreadableEvent(position, subject, error) from error
 
 
@@ -144,21 +144,19 @@ class _Reading:
         before = self.position
         try:
             for message in messages:
-                event = self._read(message)
-                if event is not None:
-                    events.append(event)
+                events += self._read(message)
         except (CorruptLog, PullLost) as error:
             self.trouble = error
         return Page(events, self.position, self.pending) if self.position > before else None
 
-    def _read(self, message: Msg) -> RecordedEvent | None:
+    def _read(self, message: Msg) -> list[RecordedEvent]:
         delivery = Delivery.of(message)
         self._delivered += 1
         if delivery.consumer_sequence != self._delivered:
             raise PullLost(f"what followed position {self.position} was lost on its way")
         headers = message.headers or {}
         self._batches.see(headers, delivery.sequence)
-        event = read_event(
+        events = read_events(
             self._codec,
             message.subject,
             headers,
@@ -167,7 +165,7 @@ class _Reading:
             skip_unknown=self._skip_unknown,
         )
         self.position, self.pending = delivery.sequence, delivery.pending
-        return event
+        return events
 
 
 class _Patience:
@@ -219,7 +217,7 @@ class History:
         max_events: int = 1000,
         skip_unknown: bool = False,
     ) -> AsyncGenerator[Page, None]:
-        """The events after a position, at most `max_events` a page.
+        """The events after a position, at most `max_events` stored ones a page.
 
         Without `live` it ends when it has caught up; with it, it waits for more and never ends
         by itself. Memory is bounded by four pages. All events before one that gives trouble are

@@ -31,6 +31,7 @@ class MessageType(msgspec.StructMeta):
         *,
         subject: str | None = None,
         schema_version: int = 1,
+        since: int = 1,
         creates: bool = False,
         **options: Any,
     ) -> MessageType:
@@ -42,13 +43,17 @@ class MessageType(msgspec.StructMeta):
             cls.__action__ = check_name(f"action of {name}", action)
             if schema_version < 1:
                 raise DeciderError(f"{name}: schema_version must be 1 or more")
+            if not 1 <= since <= schema_version:
+                raise DeciderError(f"{name}: since must be from 1 to its schema_version")
             cls.__schema_version__ = schema_version
+            cls.__since__ = since
             cls.__creates__ = creates
         return cls
 
     __aggregate__: str
     __action__: str
     __schema_version__: int
+    __since__: int
     __creates__: bool
 
 
@@ -58,6 +63,7 @@ class Message(msgspec.Struct, metaclass=MessageType):
     __aggregate__: ClassVar[str]
     __action__: ClassVar[str]
     __schema_version__: ClassVar[int]
+    __since__: ClassVar[int]
 
 
 class Command(Message, forbid_unknown_fields=True):
@@ -75,6 +81,8 @@ class Event(Message):
     """A fact about an aggregate; never changed once recorded.
 
     Class arguments: `subject="{aggregate}.{action}"`; `schema_version` (default 1), to be raised
-    with every change of the fields that an older reader or an older event would not survive.
+    with every change of the fields that an older reader or an older event would not survive, and
+    then with an upcaster from the version before (see `eventstore.upcasting`); `since` (default 1),
+    the first version of which an event was ever recorded.
     Fields of a payload that the class does not have are ignored on reading.
     """

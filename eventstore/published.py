@@ -4,25 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
+
 from eventstore.codec import Codec
-from eventstore.envelope import Header, RecordedEvent
+from eventstore.envelope import Header, RecordedEvent, derive_id
 from eventstore.errors import InvalidHeader
 from eventstore.publishing import Draft
-from eventstore.subjects import Subject, Subjects
+from eventstore.subjects import Subject
 
-__all__ = ["POSITION", "position_of", "publication", "read_publication"]
+__all__ = ["PART", "PART_OF", "POSITION", "position_of", "publication", "read_publication"]
 
 POSITION = "X-Position"
 """The header that holds an event's position in the log."""
 
+PART = "X-Event-Part"
+"""The header that numbers the parts of an event of the log that is read as several, from 1 for the
+second."""
+
+PART_OF = "X-Event-Part-Of"
+"""The header that holds the id of the event in the log, where a part has an id of its own."""
+
 _SERVERS_OWN = "Nats-"
 
 
-def publication(event: RecordedEvent, subjects: Subjects) -> Draft:
+def publication(event: RecordedEvent, codec: Codec) -> Draft:
     """A recorded event as it is published: all its own headers, its bytes, and its position.
 
     Only what the headers told the log's stream (expected sequences, its place in a batch) is left
     out, because it would mean something to the next stream too.
+
+    An event of an older schema is published as what it is read as: the type, version and data of
+    today, without the chain value, which is for what is stored. Its parts but the first have ids
+    of their own, derived from the event's.
     """
     headers = {
         name: value
@@ -30,8 +43,25 @@ def publication(event: RecordedEvent, subjects: Subjects) -> Draft:
         if not name.startswith(_SERVERS_OWN) or name == Header.MESSAGE_ID
     }
     headers[POSITION] = str(event.position)
-    subject = subjects.event(event.aggregate, type(event.data).__action__)
-    return Draft(subject, headers, event.payload, event.type)
+    payload = event.payload
+    if event.is_upcast:
+        headers = _of_today(headers, event)
+        payload = codec.encode(event.data)
+    subject = codec.subjects.event(event.aggregate, type(event.data).__action__)
+    return Draft(subject, headers, payload, event.type)
+
+
+def _of_today(headers: dict[str, str], event: RecordedEvent) -> dict[str, str]:
+    changed = {
+        Header.EVENT_TYPE: event.type,
+        Header.SCHEMA_VERSION: str(type(event.data).__schema_version__),
+    }
+    if event.part:
+        own = derive_id(event.id, f"part.{event.part}")
+        changed |= {Header.EVENT_ID: own, Header.MESSAGE_ID: own}
+        changed |= {PART: str(event.part), PART_OF: event.id}
+    headers.pop(Header.CHAIN, None)
+    return headers | changed
 
 
 def position_of(headers: Mapping[str, str]) -> int | None:
@@ -42,8 +72,11 @@ def position_of(headers: Mapping[str, str]) -> int | None:
 
 def read_publication(
     codec: Codec, subject: str, headers: Mapping[str, str], payload: bytes
-) -> RecordedEvent:
-    """Read what `publication` made; raises `InvalidMessage`, saying what is wrong with it."""
+) -> list[RecordedEvent]:
+    """Read what `publication` made, now or in an older program; mostly one event.
+
+    Parts are numbered and named as in the log. Raises `InvalidMessage`, saying what is wrong.
+    """
     aggregate = Subject.parse(subject).aggregate
     position = position_of(headers)
     if position is None:
@@ -51,4 +84,15 @@ def read_publication(
     if Header.AGGREGATE_ID not in headers:
         raise InvalidHeader(Header.AGGREGATE_ID, "is missing")
     history = codec.subjects.log(aggregate, headers[Header.AGGREGATE_ID])
-    return codec.recorded(history, headers, payload, position)
+    if PART not in headers:
+        return codec.recorded(history, headers, payload, position)
+    events = codec.recorded(history, _of_the_log(headers), payload, position)
+    first = int(headers[PART])
+    return [msgspec.structs.replace(event, part=first + event.part) for event in events]
+
+
+def _of_the_log(headers: Mapping[str, str]) -> dict[str, str]:
+    own = headers.get(PART_OF, "")
+    if not (headers[PART].isdecimal() and len(headers[PART]) < 10):
+        raise InvalidHeader(PART, f"is {headers[PART][:80]!r}, not a number")
+    return {**headers, Header.EVENT_ID: own, Header.MESSAGE_ID: own}

@@ -10,9 +10,9 @@ from types import TracebackType
 from eventstore.client import Client
 from eventstore.codec import Codec
 from eventstore.direct import DirectReader, StoredMessage
-from eventstore.envelope import Identity, NewEvent, RecordedEvent, utc_now
+from eventstore.envelope import Header, Identity, NewEvent, RecordedEvent, utc_now
 from eventstore.errors import InvalidId, InvalidMessage, VersionGap
-from eventstore.history import History, Page, read_event
+from eventstore.history import History, Page, read_events
 from eventstore.messages import Event
 from eventstore.recording import Recording
 from eventstore.writes import ANY, NO_STREAM, NOTHING, Append, Appended, Expected, Head, Write
@@ -117,28 +117,41 @@ class EventStore:
     ) -> AsyncGenerator[RecordedEvent, None]:
         """One aggregate's events, oldest first, after a version or a known head.
 
-        What is handed out is checked: versions without a gap, types known. May miss the newest
-        events on a replicated stream. Raises `VersionGap` or `UnreadableEvent`.
+        What is handed out is checked: versions without a gap, types known. An event of an older
+        schema may be several, with one version, or none. May miss the newest events on a
+        replicated stream. Raises `VersionGap` or `UnreadableEvent`.
+        """
+        skip = 0 if isinstance(after, Head) else after
+        start = after if isinstance(after, Head) else NOTHING
+        async with aclosing(self.read_stored(aggregate, aggregate_id, after=start)) as stored:
+            async for _, events in stored:
+                for event in events:
+                    if event.version > skip:
+                        yield event
+
+    async def read_stored(
+        self, aggregate: str, aggregate_id: str, *, after: Head = NOTHING
+    ) -> AsyncGenerator[tuple[StoredMessage, list[RecordedEvent]], None]:
+        """One aggregate's events as stored, oldest first, each with all that it is read as.
+
+        For who must know where the aggregate stands (`Head.of`), though what stands there may be
+        read as nothing. Checks and raises as `read` does.
         """
         self.codec.check_aggregate(aggregate)
         subject = self.codec.subjects.log(aggregate, aggregate_id)
-        start = after if isinstance(after, Head) else NOTHING
-        skip = 0 if isinstance(after, Head) else after
-        version = start.version
-        async with aclosing(self._direct.pages(subject, start.position)) as pages:
+        version = after.version
+        async with aclosing(self._direct.pages(subject, after.position)) as pages:
             async for page in pages:
                 for message in page:
                     version += 1
-                    event = self._read(message, version)
-                    if version > skip:
-                        yield event
+                    yield message, self._read(message, version)
 
-    def _read(self, message: StoredMessage, version: int) -> RecordedEvent:
-        position = message.sequence
-        event = read_event(self.codec, message.subject, message.headers, message.payload, position)
-        if event is None or event.version != version:
-            raise VersionGap(f"{message.subject} has no version {version} before {position}")
-        return event
+    def _read(self, message: StoredMessage, version: int) -> list[RecordedEvent]:
+        subject, headers, position = message.subject, message.headers, message.sequence
+        events = read_events(self.codec, subject, headers, message.payload, position)
+        if int(headers[Header.AGGREGATE_VERSION]) != version:
+            raise VersionGap(f"{subject} has no version {version} before {position}")
+        return events
 
     async def read_all(
         self, *, after: int = 0, live: bool = False, skip_unknown: bool = False

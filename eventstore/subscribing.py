@@ -86,6 +86,10 @@ class EventSubscriber:
     dies was handling is delivered again after `ack_wait` seconds.
 
     What the event stream dropped by its age before it was handled is not handled.
+
+    Events that an older program has published are upcast; what one is then read as is handled in
+    its order, as far as there are handlers. Handlers of named events get what was published on the
+    subjects these have today: a type that is renamed should keep its action.
     """
 
     def __init__(
@@ -244,9 +248,19 @@ class EventSubscriber:
     async def _handle(self, taken: Taken) -> Exception | None:
         """Call the handler, several times if need be; the error that remains, if one does."""
         try:
-            recorded, handler = self._understand(taken)
+            parts = self._understand(taken)
         except InvalidMessage as error:
             return error
+        for recorded, handler in parts:
+            failure = await self._attempt(taken, recorded, handler)
+            if failure is not None:
+                return failure
+        return None
+
+    async def _attempt(
+        self, taken: Taken, recorded: RecordedEvent, handler: EventHandler
+    ) -> Exception | None:
+        taken.attempts = 0
         while True:
             taken.attempts += 1
             try:
@@ -265,19 +279,19 @@ class EventSubscriber:
                 return None
             await self._pause(taken.attempts)
 
-    def _understand(self, taken: Taken) -> tuple[RecordedEvent, EventHandler]:
+    def _understand(self, taken: Taken) -> list[tuple[RecordedEvent, EventHandler]]:
+        """What is to be handled: one event, or the parts of one of an older schema."""
         message = taken.message
-        recorded = read_publication(
-            self._codec, message.subject, message.headers or {}, message.data
-        )
+        parts = read_publication(self._codec, message.subject, message.headers or {}, message.data)
         if taken.delivery.delivered > _MOST_DELIVERIES:
             raise InvalidMessage(
                 f"delivered {taken.delivery.delivered} times, and never handled to the end"
             )
-        handler = self._handlers.find(type(recorded.data))
-        if handler is None:
-            raise UnknownType(f"subscriber {self.name} has no handler of {recorded.type}")
-        return recorded, handler
+        found = [(part, self._handlers.find(type(part.data))) for part in parts]
+        wanted = [(part, handler) for part, handler in found if handler is not None]
+        if parts and not wanted:
+            raise UnknownType(f"subscriber {self.name} has no handler of {parts[0].type}")
+        return wanted
 
     async def _pause(self, attempts: int) -> None:
         delay = min(self._backoff * 2 ** (attempts - 1), _LONGEST_BACKOFF)

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from eventstore.client import Client
 from eventstore.envelope import RecordedEvent
 from eventstore.errors import (
+    BatchTooLarge,
     ClientError,
     ConnectionLost,
     EventTooLarge,
@@ -76,8 +77,7 @@ class Feed:
         self.pending: int | None = None
         self._client = client
         self._store = store
-        self._subjects = store.codec.subjects
-        self._checkpoint = FeedPosition(client, self._subjects, timeout=timeout)
+        self._checkpoint = FeedPosition(client, store.codec.subjects, timeout=timeout)
         self._batch = batch
         self._standby = standby
         self._skip_unknown = skip_unknown
@@ -143,7 +143,7 @@ class Feed:
 
     async def _publish_some(self, events: Sequence[RecordedEvent]) -> None:
         count = min(len(events), self._most)
-        sent = events[: count if count >= _SMALLEST_BATCH else 1]
+        sent = _whole(events, count if count >= _SMALLEST_BATCH else 1)
         messages = self._messages(sent)
         try:
             ack = await publish(self._client, messages, self._timeout)
@@ -163,13 +163,14 @@ class Feed:
     def _messages(self, events: Sequence[RecordedEvent]) -> list[Draft]:
         """The next messages: for all the events, or for the first where one is too large."""
         assert self._place is not None  # noqa: S101  # found before anything is read
-        drafts = guarded([publication(event, self._subjects) for event in events], {})
+        drafts = guarded([publication(event, self._store.codec) for event in events], {})
         drafts[0].headers[EXPECTED_LAST] = str(self._place.sequence)
         try:
             check_sizes(drafts, self._client.max_payload)
-        except EventTooLarge as error:
-            if len(events) > 1:  # by itself it needs less
-                return self._messages(events[:1])
+        except (EventTooLarge, BatchTooLarge) as error:
+            first = _whole(events, 1)
+            if len(first) < len(events):  # by itself it needs less
+                return self._messages(first)
             position = events[0].position
             raise ProjectionFailed(f"feed: event at position {position}: {error}") from error
         return drafts
@@ -226,6 +227,16 @@ class Feed:
             self._moved.clear()
             with contextlib.suppress(ClientError):  # the next one will do
                 await self._checkpoint.keep(self._place)
+
+
+def _whole(events: Sequence[RecordedEvent], most: int) -> Sequence[RecordedEvent]:
+    """The first events, at most so many but at least one, with all parts of each."""
+    end = min(most, len(events))
+    while 0 < end < len(events) and events[end].part:
+        end -= 1
+    if end == 0:
+        end = next((at for at, each in enumerate(events) if at and not each.part), len(events))
+    return events[:end]
 
 
 def _code(error: ClientError) -> int:

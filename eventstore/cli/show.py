@@ -97,8 +97,8 @@ def event_line(event: RecordedEvent) -> str:
     """An event on one line, for people."""
     time = event.time.isoformat(sep=" ", timespec="milliseconds").removesuffix("+00:00")
     return printable(
-        f"{event.position:>6}  {time}  {event.type} {event.aggregate} {event.aggregate_id} "
-        f"v{event.version}  {event.payload.decode()}"
+        f"{event.position:>6}  {time}  {event.envelope.type} "
+        f"{event.aggregate} {event.aggregate_id} v{event.version}  {event.payload.decode()}"
     )
 
 
@@ -110,7 +110,7 @@ def event_json(event: RecordedEvent) -> str:
             "aggregate": event.aggregate,
             "aggregate_id": event.aggregate_id,
             "version": event.version,
-            "type": event.type,
+            "type": event.envelope.type,
             "headers": event.headers,
             # Whoever wrote it may have broken it into lines, or left an empty one out.
             "data": msgspec.Raw(msgspec.json.format(event.payload or b"{}", indent=-1)),

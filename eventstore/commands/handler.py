@@ -12,7 +12,7 @@ from eventstore.aggregate import CommandContext, Domain
 from eventstore.commands.intake import Accepted
 from eventstore.commands.outcome import Outcome, Outcomes, presentable
 from eventstore.commands.states import Kept, KeptStates
-from eventstore.envelope import NewEvent, utc_now
+from eventstore.envelope import Header, NewEvent, utc_now
 from eventstore.errors import Conflict, DeciderError, DuplicateId, InvalidMessage, Rejected
 from eventstore.messages import Event
 from eventstore.store import NOTHING, EventStore, Head
@@ -152,11 +152,12 @@ class CommandHandler:
         decider = self._domain.decider(accepted.aggregate)
         state, head = decider.initial(), NOTHING
         commands: set[str] = set()
-        async with aclosing(self._store.read(*accepted.key)) as recorded:
-            async for event in recorded:
-                state = decider.evolve(state, event.data)
-                head = Head.after(event)
-                commands.add(event.causation_id)
+        async with aclosing(self._store.read_stored(*accepted.key)) as stored:
+            async for message, events in stored:
+                for event in events:
+                    state = decider.evolve(state, event.data)
+                head = Head.of(message)
+                commands.add(message.headers[Header.CAUSATION_ID])
         kept = Kept(state, head, commands)
         self._states.put(accepted.key, kept)
         return kept
@@ -173,13 +174,16 @@ class CommandHandler:
         Raises `Conflict` where they cannot be seen yet, because a replica that lags answers.
         """
         leader = await self._store.head(*accepted.key, leader=True)
-        async with aclosing(self._store.read(*accepted.key)) as recorded:
-            events = [event async for event in recorded]
-        if not events or events[-1].position < leader.position:
-            raise Conflict(*accepted.key, leader.version, len(events))
-        own = [event for event in events if event.causation_id == accepted.identity.id]
-        ids = tuple(event.id for event in own)
-        return _success(accepted, Head.after(own[-1]), ids, _names([e.data for e in own]))
+        async with aclosing(self._store.read_stored(*accepted.key)) as stored:
+            messages = [message async for message, _ in stored]
+        if not messages or messages[-1].sequence < leader.position:
+            raise Conflict(*accepted.key, leader.version, len(messages))
+        own = [
+            each for each in messages if each.headers[Header.CAUSATION_ID] == accepted.identity.id
+        ]
+        ids = tuple(each.headers[Header.EVENT_ID] for each in own)
+        names = ", ".join(each.headers[Header.EVENT_TYPE] for each in own)
+        return _success(accepted, Head.of(own[-1]), ids, names)
 
 
 def _success(accepted: Accepted, head: Head, event_ids: tuple[str, ...], text: str) -> Outcome:

@@ -9,8 +9,9 @@ import pytest
 
 from eventstore.client import Client
 from eventstore.commands import KeptStates
+from eventstore.direct import StoredMessage
 from eventstore.envelope import RecordedEvent, new_id
-from eventstore.store import EventStore, Head
+from eventstore.store import NOTHING, EventStore, Head
 from tests.integration.commanding import (
     FORGETFUL,
     Add,
@@ -35,15 +36,15 @@ class WatchedStore(EventStore):
         await super().__aenter__()
         return self
 
-    async def read(
-        self, aggregate: str, aggregate_id: str, *, after: int | Head = 0
-    ) -> AsyncGenerator[RecordedEvent, None]:
+    async def read_stored(
+        self, aggregate: str, aggregate_id: str, *, after: Head = NOTHING
+    ) -> AsyncGenerator[tuple[StoredMessage, list[RecordedEvent]], None]:
         self.reads += 1
         lags = self.lagging_reads > 0
         self.lagging_reads -= lags
-        events = [event async for event in super().read(aggregate, aggregate_id, after=after)]
-        for event in events[:-1] if lags else events:
-            yield event
+        stored = [each async for each in super().read_stored(aggregate, aggregate_id, after=after)]
+        for each in stored[:-1] if lags else stored:
+            yield each
 
 
 @pytest.fixture

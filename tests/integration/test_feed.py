@@ -102,7 +102,7 @@ async def test_an_event_is_published_with_all_standard_headers_and_its_position(
     assert message.headers[Header.MESSAGE_ID] == appended.event_ids[0]
     assert message.payload == event.payload
     assert "Nats-Expected-Last-Subject-Sequence" not in message.headers
-    read = read_publication(store.codec, message.subject, message.headers, message.payload)
+    (read,) = read_publication(store.codec, message.subject, message.headers, message.payload)
     assert (read.data, read.envelope, read.version) == (event.data, event.envelope, 1)
     assert (read.position, read.aggregate, read.aggregate_id) == (1, "account", "a1")
 

@@ -69,6 +69,14 @@ def test_a_schema_version_is_1_or_more() -> None:
             pass
 
 
+@pytest.mark.parametrize("since", [0, 4])
+def test_a_first_schema_version_is_not_after_the_last(since: int) -> None:
+    with pytest.raises(DeciderError, match="Wrong: since must be from 1 to its schema_version"):
+
+        class Wrong(Event, subject="thing.broken", schema_version=3, since=since):
+            pass
+
+
 def test_a_class_without_a_subject_is_a_base_for_others() -> None:
     class Named(Event):
         name: str

@@ -92,8 +92,9 @@ def test_the_fold_of_what_is_stored_is_the_state_that_decided(
     state, history = run(decider, data.draw(commands(decider)))
 
     stored = [
-        nix.codec.decode_event(type(event).__name__, 1, nix.codec.encode(event))
+        read
         for event in history
+        for read in nix.codec.decode_event(type(event).__name__, 1, nix.codec.encode(event))
     ]
     assert stored == history
     assert decider.fold(stored) == state

@@ -38,7 +38,7 @@ class MemoryLog:
 
     def add(self, aggregate_id: str, *events: Event, actor: str | None = None) -> int:
         for event in events:
-            self.events.append(self._record(aggregate_id, event, actor))
+            self.events += self._record(aggregate_id, event, actor)
         return self.end
 
     async def add_live(self, aggregate_id: str, *events: Event) -> int:
@@ -47,7 +47,7 @@ class MemoryLog:
             self._grown.notify_all()
         return self.end
 
-    def _record(self, aggregate_id: str, event: Event, actor: str | None) -> RecordedEvent:
+    def _record(self, aggregate_id: str, event: Event, actor: str | None) -> list[RecordedEvent]:
         aggregate, position = event.__aggregate__, self.end + 1
         version = self._versions.get((aggregate, aggregate_id), 0) + 1
         self._versions[aggregate, aggregate_id] = version
