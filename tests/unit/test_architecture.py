@@ -43,6 +43,7 @@ LAYERS = [
     "eventstore.responder",
     "eventstore.writes",
     "eventstore.recording",
+    "eventstore.raw_log",
     "eventstore.history",
     "eventstore.store",
     "eventstore.facts",
