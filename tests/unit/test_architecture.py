@@ -46,6 +46,7 @@ LAYERS = [
     "eventstore.raw_log",
     "eventstore.history",
     "eventstore.store",
+    "eventstore.audit",
     "eventstore.facts",
     "eventstore.commands",
     "eventstore.parked",
