@@ -37,6 +37,7 @@ EventStoreError
 │   ├── VersionGap                  an aggregate's versions are not counted up one by one
 │   ├── IncompleteBatch             an atomic batch is not complete
 │   └── UnreadableEvent             an event cannot be understood
+├── InvalidAnchor                   an anchor is garbled, badly signed or of another log
 ├── CommandTimeout                  no outcome within the bound; the command stays accepted
 ├── ParkedError                     the messages that are parked
 │   ├── NotParked                   no message is parked there, or not whole
@@ -69,6 +70,7 @@ __all__ = [
     "EventStoreError",
     "EventTooLarge",
     "IncompleteBatch",
+    "InvalidAnchor",
     "InvalidHeader",
     "InvalidId",
     "InvalidMessage",
@@ -423,6 +425,15 @@ class UnreadableEvent(CorruptLog):
         self.position = position
         self.subject = subject
         self.cause = cause
+
+
+class InvalidAnchor(EventStoreError):
+    """An anchor is garbled, badly signed, not by the expected key, or of another log."""
+
+    code = "invalid_anchor"
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"the anchor cannot be used: {problem}")
 
 
 class CommandTimeout(EventStoreError):

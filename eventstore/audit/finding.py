@@ -1,0 +1,95 @@
+"""What a verification finds, and what it sums up to."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+import msgspec
+
+from eventstore.audit.fold import Fold
+from eventstore.direct import StoredMessage
+from eventstore.envelope import Header
+
+__all__ = ["Finding", "Kind", "Summary"]
+
+_VERSION = re.compile(r"[0-9]{1,18}")
+
+Kind = Literal[
+    "changed",
+    "missing",
+    "version_gap",
+    "out_of_order",
+    "header",
+    "wrong_aggregate",
+    "unfinished_batch",
+    "unknown_type",
+    "duplicate_id",
+    "anchor",
+]
+"""What kinds of findings there are.
+
+`changed`: the chain value does not follow from the event and the value before it. `missing`:
+versions of an aggregate, or positions of the log, are not there. `version_gap`: versions are left
+out, though the chain goes on: it was written so. `out_of_order`: a version that stands already, or
+should stand earlier. `header`: a header is missing, malformed or contradicts another.
+`wrong_aggregate`: the event names another aggregate than the subject it stands under.
+`unfinished_batch`, `unknown_type` and `duplicate_id` say what they are. `anchor`: the log is not
+the one that was anchored.
+"""
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """A broken promise of the log: where it shows, and in a sentence what was expected there.
+
+    `first` is whether it is the first of its aggregate: what follows there may be a consequence.
+    What is about no single event has the position where it shows, and no subject.
+    """
+
+    kind: Kind
+    text: str
+    position: int
+    subject: str = ""
+    version: int | None = None
+    event_id: str | None = None
+    first: bool = True
+
+    @classmethod
+    def about(cls, message: StoredMessage, kind: Kind, text: str, *, first: bool) -> Finding:
+        """A finding about one event."""
+        version = message.headers.get(Header.AGGREGATE_VERSION, "")
+        return cls(
+            kind=kind,
+            text=text,
+            position=message.sequence,
+            subject=message.subject,
+            version=int(version) if _VERSION.fullmatch(version) else None,
+            event_id=message.headers.get(Header.EVENT_ID),
+            first=first,
+        )
+
+
+class Summary(msgspec.Struct, kw_only=True):
+    """How far a verification has come, and at its end what it came to.
+
+    `total` is how many events there were when it began, `position` the last one seen, `broken`
+    how many aggregates have a finding, `kinds` how many findings there are of each kind.
+    """
+
+    total: int = 0
+    events: int = 0
+    aggregates: int = 0
+    position: int = 0
+    broken: int = 0
+    kinds: dict[Kind, int] = {}
+    fold: Fold = msgspec.field(default_factory=Fold)
+
+    @property
+    def findings(self) -> int:
+        """How many findings there are."""
+        return sum(self.kinds.values())
+
+    def count(self, finding: Finding) -> None:
+        """Take note of a finding."""
+        self.kinds[finding.kind] = self.kinds.get(finding.kind, 0) + 1
+        self.broken += bool(finding.first and finding.subject)

@@ -1,0 +1,222 @@
+"""Verification: walk the log as it is stored, and name what breaks a promise.
+
+Nothing is decoded: what cannot be read is found like anything else, and the walk goes on after
+it. Memory is bounded, however many events and aggregates there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+
+from eventstore.audit.anchor import Anchor, AnchorCheck
+from eventstore.audit.chains import follow
+from eventstore.audit.finding import Finding, Kind, Summary
+from eventstore.audit.seen import Aggregate, Seen
+from eventstore.client import Client
+from eventstore.codec import Codec
+from eventstore.direct import DirectReader, StoredMessage
+from eventstore.envelope import Header
+from eventstore.errors import IncompleteBatch, InvalidSubject
+from eventstore.history import BatchCheck
+from eventstore.raw_log import RawLog
+
+__all__ = ["Progress", "verify"]
+
+Progress = Callable[[Summary], None]
+"""What is called after each page."""
+
+
+async def verify(
+    client: Client,
+    codec: Codec,
+    aggregate: str | None = None,
+    aggregate_id: str | None = None,
+    *,
+    anchor: Anchor | None = None,
+    summary: Summary | None = None,
+    progress: Progress | None = None,
+    patience: float = 30.0,
+) -> AsyncGenerator[Finding, None]:
+    """What breaks a promise, in the order of the log, among the events that stand now.
+
+    Only what is of one kind of aggregate, or of one aggregate, where these are given. One
+    aggregate is read by itself: holes in the log, batches, and ids that other aggregates use are
+    then not looked at. `summary` is filled in on the way. With an `anchor` the whole log is
+    compared with it too; its signature is not checked here.
+
+    That the last events of an aggregate were removed, or all of them, no chain can tell; an
+    anchor can. `patience` is seconds, as in `RawLog`.
+
+    Raises `InvalidAnchor` for an anchor of another log, `UnknownType`, `InvalidId`,
+    `StreamMissing`, or a `ClientError`.
+    """
+    if aggregate is not None:
+        codec.check_aggregate(aggregate)
+    if anchor is not None:
+        anchor.check_log(codec)
+    stream = codec.subjects.log_stream
+    summary = Summary() if summary is None else summary
+    with Seen() as seen:
+        walk = _Walk(codec, seen, summary, aggregate)
+        if aggregate is not None and aggregate_id is not None:
+            subject = codec.subjects.log(aggregate, aggregate_id)
+            pages = _one(DirectReader(client, stream), subject, walk)
+        else:
+            log = RawLog(client, stream, patience=patience)
+            pages = _all(log, walk, await log.end(), anchor)
+        async with aclosing(pages):
+            async for findings in pages:
+                for finding in findings:
+                    summary.count(finding)
+                    yield finding
+                if progress is not None:
+                    progress(summary)
+
+
+async def _one(
+    direct: DirectReader, subject: str, walk: _Walk
+) -> AsyncGenerator[list[Finding], None]:
+    async with direct, aclosing(direct.messages(subject)) as messages:
+        async for message in messages:
+            yield walk.alone([message])
+
+
+async def _all(
+    log: RawLog, walk: _Walk, end: int, anchor: Anchor | None
+) -> AsyncGenerator[list[Finding], None]:
+    walk.begin(end, None if anchor is None else AnchorCheck(anchor))
+    try:
+        async with aclosing(log.pages(until=end)) as pages:
+            async for page in pages:
+                yield walk.in_log(page.messages)
+    except IncompleteBatch as error:
+        yield walk.torn(error)
+    yield walk.end(end)
+
+
+class _Walk:
+    """Checks one page after another, and keeps what the next is to be checked with."""
+
+    def __init__(self, codec: Codec, seen: Seen, summary: Summary, aggregate: str | None) -> None:
+        self._subjects = codec.subjects
+        self._types = {cls.__name__ for cls in codec.event_types}
+        self._seen = seen
+        self._summary = summary
+        self._aggregate = aggregate
+        self._prefix = f"{codec.domain}.log." + ("" if aggregate is None else f"{aggregate}.")
+        self._batches = BatchCheck(anywhere=False)
+        self._anchor: AnchorCheck | None = None
+        self._last: StoredMessage | None = None
+        self._known: dict[str, Aggregate] = {}
+        self._findings: list[Finding] = []
+
+    def begin(self, end: int, anchor: AnchorCheck | None) -> None:
+        """Begin with the whole log, which ends at a position."""
+        self._summary.total = end
+        self._anchor = anchor
+
+    def alone(self, messages: Sequence[StoredMessage]) -> list[Finding]:
+        """What is wrong with the next messages of one aggregate."""
+        self._prepare(messages)
+        repeats = self._seen.repeats(messages)
+        for message in messages:
+            self._see(message, repeats)
+        return self._finish()
+
+    def in_log(self, messages: Sequence[StoredMessage]) -> list[Finding]:
+        """What is wrong with the next messages of the log, and with their places in it."""
+        self._prepare(messages)
+        repeats = self._seen.repeats(messages)
+        for message in messages:
+            self._check_place(message)
+            if message.subject.startswith(self._prefix):
+                self._see(message, repeats)
+            self._summary.position = message.sequence
+            self._last = message
+        return self._finish()
+
+    def torn(self, error: IncompleteBatch) -> list[Finding]:
+        """The log ended in the middle of a batch."""
+        if self._last is not None and self._last.subject.startswith(self._prefix):
+            self._prepare([self._last])
+            self._find(self._last, "unfinished_batch", str(error))
+        return self._finish()
+
+    def end(self, end: int) -> list[Finding]:
+        """What can be said when all of the log was seen."""
+        if self._summary.position < end:
+            self._missing_positions(end + 1)
+        if self._anchor is not None:
+            self._findings.extend(self._anchor.findings(self._summary.fold, end))
+        return self._finish()
+
+    def _prepare(self, messages: Sequence[StoredMessage]) -> None:
+        self._findings = []
+        self._known = self._seen.aggregates({message.subject for message in messages})
+
+    def _finish(self) -> list[Finding]:
+        self._seen.keep(self._known)
+        findings, self._findings, self._known = self._findings, [], {}
+        return findings
+
+    def _check_place(self, message: StoredMessage) -> None:
+        if message.sequence != self._summary.position + 1:
+            self._missing_positions(message.sequence)
+        was_open = self._batches.is_open
+        try:
+            self._batches.see(message.headers, message.sequence)
+        except IncompleteBatch as error:
+            # It is the batch of the message before that was cut, unless this one belongs to it.
+            before = self._last if was_open else None
+            cut = message if before is None or _same_batch(before, message) else before
+            if cut.subject.startswith(self._prefix):
+                self._known.update(self._seen.aggregates({cut.subject} - self._known.keys()))
+                self._find(cut, "unfinished_batch", str(error))
+
+    def _missing_positions(self, before: int) -> None:
+        if self._aggregate is not None:
+            return
+        first, last = self._summary.position + 1, before - 1
+        which = f"position {first} is" if first == last else f"positions {first} to {last} are"
+        text = f"{which} missing in the log, from which nothing can be deleted by way of the store"
+        self._findings.append(Finding(kind="missing", text=text, position=first))
+
+    def _see(self, message: StoredMessage, repeats: dict[int, int]) -> None:
+        """Check a message against those before it in its aggregate, and its type and id."""
+        aggregate = self._known[message.subject]
+        self._summary.events += 1
+        self._summary.aggregates += aggregate.is_new
+        fold = self._summary.fold
+        fold.add(message, is_new=aggregate.is_new)
+        if self._anchor is not None:
+            self._anchor.see(fold, message.sequence)
+        aggregate.is_new = False
+        self._check(message, aggregate)
+        if message.sequence in repeats:
+            text = f"its id stands at position {repeats[message.sequence]} already"
+            self._find(message, "duplicate_id", text)
+
+    def _check(self, message: StoredMessage, aggregate: Aggregate) -> None:
+        try:
+            _, aggregate_id = self._subjects.parse_log(message.subject)
+        except InvalidSubject as error:
+            self._find(message, "header", str(error))
+            return
+        aggregate.links, problem = follow(aggregate.links, message, aggregate_id)
+        if problem is not None:
+            self._find(message, problem.kind, problem.text)
+        name = message.headers.get(Header.EVENT_TYPE)
+        if name is not None and name not in self._types:
+            text = f"no event type {name[:80]!r} is known here"
+            self._find(message, "unknown_type", text)
+
+    def _find(self, message: StoredMessage, kind: Kind, text: str) -> None:
+        aggregate = self._known[message.subject]
+        finding = Finding.about(message, kind, text, first=not aggregate.broken)
+        aggregate.broken = True
+        self._findings.append(finding)
+
+
+def _same_batch(one: StoredMessage, other: StoredMessage) -> bool:
+    return one.headers.get("Nats-Batch-Id") == other.headers.get("Nats-Batch-Id")

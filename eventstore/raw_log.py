@@ -1,0 +1,249 @@
+"""The log as it is stored: its messages in order, in pages, not decoded.
+
+An ephemeral, unfiltered consumer without acknowledgements feeds it; when that consumer is lost,
+the next one starts after the last message that was handed out, so nothing is skipped and nothing
+repeated. "Caught up" comes from the server's count of what is left, never from a timeout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import random
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from nats.aio.msg import Msg
+
+from eventstore.client import Client
+from eventstore.direct import StoredMessage
+from eventstore.envelope import new_id
+from eventstore.errors import (
+    ClientError,
+    ConnectionLost,
+    CorruptLog,
+    EventStoreError,
+    IncompleteBatch,
+    JetStreamError,
+    NoResponders,
+    RequestTimeout,
+    StreamMissing,
+)
+from eventstore.pull import Delivery, Pull, PullLost
+
+__all__ = ["RawLog", "StoredPage"]
+
+_NO_STREAM = 10059
+
+_FIRST_DELAY = 0.05
+_LONGEST_DELAY = 2.0
+_LONGEST_WAIT = 5.0
+_BATCH_SECONDS = 5.0
+_LAGS = (0.05, 0.1, 0.2, 0.4, 0.8)
+
+_logger = logging.getLogger("eventstore")
+
+
+class StoredPage(msgspec.Struct, frozen=True):
+    """Some messages in the order of the log, as they are stored.
+
+    `position` is the last position the page covers, `pending` how many messages are left after it
+    (0: caught up). A page is empty where the log was.
+    """
+
+    messages: list[StoredMessage]
+    position: int
+    pending: int
+
+
+class RawLog:
+    """A reader of a whole log stream.
+
+    `patience` is how many seconds a reader that is not live waits for a connection or a consumer
+    to come back; a live one waits until the client is closed.
+    """
+
+    def __init__(self, client: Client, stream: str, *, patience: float = 30.0) -> None:
+        self._client = client
+        self._stream = stream
+        self._patience = patience
+
+    async def pages(
+        self,
+        *,
+        after: int = 0,
+        until: int | None = None,
+        live: bool = False,
+        max_messages: int = 1000,
+    ) -> AsyncGenerator[StoredPage, None]:
+        """The messages after a position, at most `max_messages` a page.
+
+        Without `live` it ends when it has caught up, or with the first whole batch at `until`;
+        with it, it waits for more and never ends by itself. Memory is bounded by four pages.
+        Raises `IncompleteBatch` where the log ends in the middle of an atomic batch, `CorruptLog`
+        where `after` lies beyond its end, `StreamMissing`, and a `ClientError` where the server
+        could not be asked for too long.
+        """
+        reading = _Reading(after, math.inf if until is None else until)
+        patience = _Patience(self._client, math.inf if live else self._patience)
+        while True:
+            try:
+                async with self._consumer(reading.position, 4 * max_messages) as (pull, pending):
+                    if pending == 0:
+                        yield StoredPage([], reading.position, 0)
+                    reading.begin(pending)
+                    while live or reading.wants_more:
+                        # The server hands out a batch's first messages while it stores the rest.
+                        unfinished = not live and not reading.pending
+                        messages = await self._take(pull, max_messages, unfinished=unfinished)
+                        page = reading.page(messages)
+                        if page is not None:
+                            patience.restore()
+                            yield page
+                        if reading.trouble is not None:
+                            raise reading.trouble
+                    return
+            except (PullLost, ConnectionLost, RequestTimeout, NoResponders) as error:
+                await patience.wait(error)
+
+    async def end(self) -> int:
+        """The position of the last message; raises `StreamMissing` or a `ClientError`."""
+        return int((await self._info())["state"]["last_seq"])
+
+    async def _take(self, pull: Pull, most: int, *, unfinished: bool) -> list[Msg]:
+        bound = min(_BATCH_SECONDS, self._patience) if unfinished else None
+        try:
+            async with asyncio.timeout(bound):
+                return await pull.take(most)
+        except TimeoutError:
+            raise IncompleteBatch(f"the log {self._stream} ends in the middle of a batch") from None
+
+    @contextlib.asynccontextmanager
+    async def _consumer(self, after: int, buffer: int) -> AsyncIterator[tuple[Pull, int]]:
+        await self._check_start(after)
+        name = f"history-{new_id()}"
+        config = {
+            "name": name,
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": after + 1,
+            "ack_policy": "none",
+            "max_deliver": 1,
+            "mem_storage": True,
+            "num_replicas": 1,
+            "inactive_threshold": 30_000_000_000,
+        }
+        answer = await self._client.api(
+            f"CONSUMER.CREATE.{self._stream}.{name}",
+            {"stream_name": self._stream, "config": config, "action": "create"},
+        )
+        pull = Pull(self._client, self._stream, name, buffer=buffer, acknowledged=False)
+        try:
+            async with pull:
+                yield pull, answer["num_pending"]
+        finally:
+            with contextlib.suppress(EventStoreError):  # it goes by itself when unused
+                await self._client.api(f"CONSUMER.DELETE.{self._stream}.{name}", timeout=1.0)
+
+    async def _check_start(self, after: int) -> None:
+        for delay in _LAGS:
+            info = await self._info()
+            last = info["state"]["last_seq"]
+            if after <= last:
+                return
+            if info["config"]["num_replicas"] == 1:
+                break
+            await asyncio.sleep(delay)  # a leader just elected may have to catch up
+        raise CorruptLog(
+            f"position {after} is beyond the end of the log {self._stream} "
+            f"({last}): is it another log than the one read before?"
+        )
+
+    async def _info(self) -> dict[str, Any]:
+        try:
+            return await self._client.api(f"STREAM.INFO.{self._stream}")
+        except JetStreamError as error:
+            if error.err_code != _NO_STREAM:
+                raise
+            raise StreamMissing(f"stream {self._stream} does not exist") from error
+
+
+class _Reading:
+    """How far a reader has come, and what the next message must fit to."""
+
+    def __init__(self, position: int, until: float) -> None:
+        self.position = position
+        self.pending = 0
+        self.trouble: PullLost | None = None
+        self._until = until
+        self._ended = position >= until
+        self._inside_batch = False
+        self._delivered = 0
+
+    def begin(self, pending: int) -> None:
+        """Go on with a new consumer, which counts its messages anew."""
+        self.pending = pending
+        self.trouble = None
+        self._delivered = 0
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether there is more before the end, or the last message's batch is not whole."""
+        return not self._ended and bool(self.pending or self._inside_batch)
+
+    def page(self, messages: Sequence[Msg]) -> StoredPage | None:
+        """What is to be handed out, up to the first that gives `trouble`; None if it is nothing."""
+        stored: list[StoredMessage] = []
+        for message in messages:
+            delivery = Delivery.of(message)
+            self._delivered += 1
+            if delivery.consumer_sequence != self._delivered:
+                self.trouble = PullLost(
+                    f"what followed position {self.position} was lost on its way"
+                )
+                break
+            headers = message.headers or {}
+            if delivery.sequence > self._until and not self._inside_batch:
+                self._ended = True
+                break
+            stored.append(StoredMessage(message.subject, delivery.sequence, headers, message.data))
+            self.position, self.pending = delivery.sequence, delivery.pending
+            self._inside_batch = _is_followed(headers)
+        self._ended |= self.position >= self._until and not self._inside_batch
+        return StoredPage(stored, self.position, self.pending) if stored else None
+
+
+def _is_followed(headers: Mapping[str, str]) -> bool:
+    """Whether more messages of a message's batch must follow."""
+    return "Nats-Batch-Id" in headers and "Nats-Batch-Commit" not in headers
+
+
+class _Patience:
+    """How long a lost consumer is tried to be replaced, and how soon each time."""
+
+    def __init__(self, client: Client, seconds: float) -> None:
+        self._client = client
+        self._seconds = seconds
+        self.restore()
+
+    def restore(self) -> None:
+        """Begin anew, after a success."""
+        self._delay = _FIRST_DELAY
+        self._deadline: float | None = None
+
+    async def wait(self, error: ClientError) -> None:
+        """Wait before the next try; raises `error` where there should be none."""
+        now = time.monotonic()
+        if self._deadline is None:
+            _logger.warning("reading the log: %s; trying again", error)
+            self._deadline = now + self._seconds
+        left = self._deadline - now
+        if left <= 0 or self._client.is_closed:
+            raise error
+        await asyncio.sleep(min(self._delay * random.uniform(0.5, 1.0), left))  # noqa: S311
+        self._delay = min(2 * self._delay, _LONGEST_DELAY)
+        with contextlib.suppress(ConnectionLost):
+            await self._client.wait_connected(min(left, _LONGEST_WAIT))

@@ -1,0 +1,84 @@
+"""Verifying a whole log: how fast, and in how much memory, with very many aggregates."""
+
+from __future__ import annotations
+
+import resource
+import tempfile
+import time
+from contextlib import aclosing
+from pathlib import Path
+
+from eventstore import (
+    NO_STREAM,
+    Append,
+    EventStore,
+    connect,
+    declare,
+    load_settings,
+    nix,
+    topology,
+)
+from eventstore.audit import Summary, verify
+from eventstore.client import Client
+from eventstore.codec import Codec
+from eventstore.server import EmbeddedServer
+from tests.bench.loop import run
+from tests.bench.store import event
+
+AGGREGATES = 50_000
+EACH = 4
+_AT_ONCE = 250
+
+
+async def fill(store: EventStore, aggregates: int) -> None:
+    """Append `EACH` events to each of so many aggregates, in batches over several of them."""
+    for first in range(0, aggregates, _AT_ONCE):
+        await store.append_all(
+            *(
+                Append(
+                    aggregate="flake",
+                    aggregate_id=f"flake-{number}",
+                    events=[event(each) for each in range(EACH)],
+                    expected=NO_STREAM,
+                )
+                for number in range(first, min(first + _AT_ONCE, aggregates))
+            )
+        )
+
+
+async def _verify(client: Client, codec: Codec) -> tuple[Summary, float]:
+    summary, began = Summary(), time.perf_counter()
+    async with aclosing(verify(client, codec, summary=summary)) as findings:
+        assert [finding async for finding in findings] == []
+    return summary, time.perf_counter() - began
+
+
+def _peak() -> float:
+    """The most memory this process ever had, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+async def measure() -> None:
+    """Print a line for a small log and for a large one."""
+    codec = nix.domain().codec
+    for aggregates in (AGGREGATES // 10, AGGREGATES):
+        with tempfile.TemporaryDirectory() as directory:
+            async with EmbeddedServer(Path(directory)) as server:
+                settings = load_settings(nats_url=server.url, environ={})
+                async with connect(settings) as client, EventStore(client, codec) as store:
+                    await declare(client, topology(codec.subjects, settings.streams)[:1])
+                    await fill(store, aggregates)
+                    before = _peak()
+                    summary, seconds = await _verify(client, codec)
+        what = f"verify {summary.events:,} events of {summary.aggregates:,} aggregates"
+        more = f"{_peak() - before:.0f} MB more than the {before:.0f} MB before"
+        print(f"{what:48} {summary.events / seconds:10,.0f}/s   {more}")
+
+
+def main() -> None:
+    """Run it."""
+    run(measure())
+
+
+if __name__ == "__main__":
+    main()
