@@ -146,6 +146,8 @@ class Postgresql(Backend):
         try:
             async with self._writer.begin() as connection:
                 return await connection.run_sync(work)
+        except TimeoutError as error:  # while the pool tried its connection
+            raise _unanswered() from error
         finally:
             self._one_at_a_time.release()
 
@@ -225,12 +227,11 @@ def _without_nul(value: str) -> str:
 
 def _understand(context: ExceptionContext) -> None:
     """A statement that nobody answered is told as a connection that was lost."""
-    error = context.original_exception
-    if isinstance(error, TimeoutError):
+    if isinstance(context.original_exception, TimeoutError):
         context.is_disconnect = True
-        raise DBAPIError(
-            context.statement,
-            None,
-            ConnectionError(f"no answer in {COMMAND_SECONDS:g} s"),
-            connection_invalidated=True,
-        ) from error
+        raise _unanswered(context.statement) from context.original_exception
+
+
+def _unanswered(statement: str | None = None) -> DBAPIError:
+    cause = ConnectionError(f"no answer in {COMMAND_SECONDS:g} s")
+    return DBAPIError(statement, None, cause, connection_invalidated=True)
