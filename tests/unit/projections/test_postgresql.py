@@ -260,6 +260,7 @@ async def test_a_server_that_falls_silent_is_lost(
             proxy.hold()
         with pytest.raises(DatabaseUnavailable, match="no answer in"):
             await database.transact(work)
+        proxy.cut()
         proxy.release()
         await database.transact(lambda c: add(3, c), patience=BOUND)
         assert await numbers(database) == [1, 3]
