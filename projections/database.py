@@ -66,9 +66,7 @@ class Database:
             await self._patiently(backend.open, OPEN_PATIENCE, backend.opens_later)
         except backend.errors as error:
             await backend.close()
-            raise ConfigurationError(
-                f"cannot use {self.name} as read model: {cause_of(error)}"
-            ) from error
+            raise self._unusable(error) from error
         except BaseException:
             await backend.close()
             raise
@@ -94,6 +92,19 @@ class Database:
         """Raise `MigrationError` unless the schema is at the newest revision."""
         async with self.engine.connect() as connection:
             await connection.run_sync(schema.check)
+
+    async def revisions(self) -> schema.Revisions:
+        """Where the schema is, and where it can be; need not be open, and changes nothing.
+
+        Raises `MigrationError` for a schema that this code does not know, `ConfigurationError`
+        for a database that cannot be read.
+        """
+        if self.path is not None and not self.path.exists():
+            return schema.Revisions(None, schema.newest())
+        try:
+            return await self._backend.look(schema.revisions)
+        except self._backend.errors as error:
+            raise self._unusable(error) from error
 
     async def size(self) -> int:
         """How many bytes the database has.
@@ -233,6 +244,9 @@ class Database:
                     raise
                 delay = delays.after(error, self.name)
             await asyncio.sleep(delay)
+
+    def _unusable(self, error: Exception) -> ConfigurationError:
+        return ConfigurationError(f"cannot use {self.name} as read model: {cause_of(error)}")
 
     def _shadow(self) -> Backend:
         if self._live is None:

@@ -100,6 +100,14 @@ class Postgresql(Backend):
         running = asyncio.create_task(self._transaction(work))
         return await to_its_end(running, lambda: False, committed)
 
+    async def look(self, work: Callable[[Connection], T]) -> T:
+        """Read by a connection that is closed again."""
+        try:
+            async with self.engine.connect() as connection:
+                return await connection.run_sync(work)
+        finally:
+            await self.engine.dispose()
+
     async def close(self) -> None:
         """Close all connections, after a transaction that is under way."""
         try:
