@@ -49,16 +49,13 @@ class Database:
     understood or cannot be opened; `DatabaseUnavailable` for one that others keep locked.
     """
 
-    def __init__(self, location: str | Path) -> None:
-        self._use(backend_at(location), live=None)
-
-    def _use(self, backend: Backend, live: Database | None) -> None:
-        self._backend = backend
-        self._live = live
-        self.url: URL = backend.url
-        self.name: str = backend.name
-        self.path: Path | None = backend.path
-        self.engine: AsyncEngine = backend.engine
+    def __init__(self, location: str | Path | Backend) -> None:
+        self._backend = location if isinstance(location, Backend) else backend_at(location)
+        self._live: Database | None = None
+        self.url: URL = self._backend.url
+        self.name: str = self._backend.name
+        self.path: Path | None = self._backend.path
+        self.engine: AsyncEngine = self._backend.engine
 
     async def __aenter__(self) -> Self:
         backend = self._backend
@@ -153,8 +150,8 @@ class Database:
         """
         if self._live is not None:
             raise ProjectionError(f"{self.name} lies beside another itself")
-        beside = Database.__new__(Database)
-        beside._use(self._backend.beside(check_name("shadow", name)), live=self)
+        beside = Database(self._backend.beside(check_name("shadow", name)))
+        beside._live = self
         return beside
 
     async def exists(self) -> bool:

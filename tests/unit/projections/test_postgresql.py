@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -14,7 +15,8 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from eventstore.errors import ConfigurationError
+from eventstore.errors import ConfigurationError, ProjectionFenced
+from projections import checkpoint
 from projections import database as module
 from projections.backends import postgresql
 from projections.database import Database, DatabaseUnavailable, is_transient
@@ -22,9 +24,13 @@ from projections.worker import ProjectionWorker
 from tests.postgresql_server import PostgresqlServer
 from tests.proxy import Direction, TcpProxy
 from tests.unit.projections.counters import Counted, codec, counting, make_tables, rows_of
-from tests.unit.projections.memory import MemoryLog
+from tests.unit.projections.memory import START, MemoryLog
 
 BOUND = 20.0
+WAITING = (
+    "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) "
+    "WHERE NOT granted AND datname = current_database()"
+)
 
 
 @pytest.fixture
@@ -180,6 +186,58 @@ async def test_patience_with_a_lock_ends(database: Database, location: str) -> N
             await database.transact(quickly_add, patience=0.1)
 
     assert await numbers(database) == []
+
+
+def claim(connection: Connection) -> None:
+    checkpoint.claim(connection, counting("first"), START)
+
+
+def move(connection: Connection) -> None:
+    checkpoint.move(connection, counting("first"), 0, 5, START)
+
+
+@pytest.mark.parametrize("step", [claim, move])
+async def test_of_two_transactions_at_once_the_later_is_fenced(
+    postgresql_read_model: str, step: Callable[[Connection], None]
+) -> None:
+    """The one has written and not committed when the other comes to write."""
+    gate = await asyncpg.connect(postgresql_read_model)
+    await gate.execute("SELECT pg_advisory_lock(1)")
+
+    def work(connection: Connection, *, waits: bool) -> None:
+        connection.execute(text("SET LOCAL lock_timeout = 0"))
+        step(connection)
+        if waits:
+            connection.execute(text("SELECT pg_advisory_xact_lock(1)"))
+
+    async def until_waiting(count: int) -> None:
+        async with asyncio.timeout(BOUND):
+            while await gate.fetchval(WAITING) < count:  # noqa: ASYNC110  # it tells when asked
+                await asyncio.sleep(0.01)
+
+    async with Database(postgresql_read_model) as one, Database(postgresql_read_model) as other:
+        if step is move:
+            await one.transact(claim)
+        first = asyncio.create_task(one.transact(partial(work, waits=True)))
+        await until_waiting(1)
+        later = asyncio.create_task(other.transact(partial(work, waits=False)))
+        await until_waiting(2)
+        await gate.close()
+        await first
+        with pytest.raises(ProjectionFenced):
+            await later
+
+
+async def test_several_databases_may_be_migrated_by_one_loop(
+    postgresql_server: PostgresqlServer,
+) -> None:
+    async def migrate() -> None:
+        async with Database(await postgresql_server.create()) as database:
+            await database.migrate()
+            await database.check_schema()
+
+    async with asyncio.timeout(BOUND):
+        await asyncio.gather(*(migrate() for _ in range(3)))
 
 
 @pytest.mark.parametrize(
