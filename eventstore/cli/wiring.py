@@ -119,7 +119,10 @@ def _explained(error: ServerStartFailed, directory: Path) -> ServerStartFailed:
 @contextmanager
 def _exclusive(database: Database) -> Iterator[None]:
     """Keep a second service off the read model, where each would stop the other's projections."""
-    path = f"{database.url.database}.lock"
+    if database.path is None:  # no file to lock; whoever comes second is fenced by the checkpoint
+        yield
+        return
+    path = f"{database.path}.lock"
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
@@ -130,7 +133,7 @@ def _exclusive(database: Database) -> Iterator[None]:
         holder = os.pread(descriptor, 20, 0).decode()
         os.close(descriptor)
         raise ConfigurationError(
-            f"the read model {database.url.database} is kept up to date by another service, "
+            f"the read model {database.name} is kept up to date by another service, "
             f"process {holder}: stop that one, or name another read model with --database"
         ) from None
     try:
@@ -148,7 +151,7 @@ async def _check_same_log(app: Application, database: Database) -> None:
     end = await log_end(app.client, app.domain.codec)
     if reached > end:
         raise ConfigurationError(
-            f"the read model {database.url.database} is at position {reached}, but the log on "
+            f"the read model {database.name} is at position {reached}, but the log on "
             f"{app.client.url} ends at {end}: it was built from another log. Name another with "
             "--database, or delete this one, and it is built anew from the log"
         )

@@ -1,7 +1,7 @@
 """PostgreSQL by asyncpg: a database that several machines can share.
 
-Tested with PostgreSQL 15; nothing is used that 12 or 18 lack. Unlike SQLite, PostgreSQL holds no
-NUL character in a text.
+Tested with PostgreSQL 15. Unlike SQLite it holds no NUL character in a text: U+FFFD is written
+instead, so that no event can stop a projection by one.
 """
 
 from __future__ import annotations
@@ -100,6 +100,14 @@ class Postgresql(Backend):
         running = asyncio.create_task(self._transaction(work))
         return await to_its_end(running, lambda: False, committed)
 
+    async def look(self, work: Callable[[Connection], T]) -> T:
+        """Read by a connection that is closed again."""
+        try:
+            async with self.engine.connect() as connection:
+                return await connection.run_sync(work)
+        finally:
+            await self.engine.dispose()
+
     async def close(self) -> None:
         """Close all connections, after a transaction that is under way."""
         try:
@@ -146,6 +154,8 @@ class Postgresql(Backend):
         try:
             async with self._writer.begin() as connection:
                 return await connection.run_sync(work)
+        except TimeoutError as error:  # while the pool tried its connection
+            raise _unanswered() from error
         finally:
             self._one_at_a_time.release()
 
@@ -209,20 +219,27 @@ async def _connect(location: str, setup: str) -> asyncpg.Connection:
 async def _set_up(connection: asyncpg.Connection, setup: str) -> asyncpg.Connection:
     try:
         await connection.execute(setup)
+        for kind in ("text", "varchar"):
+            await connection.set_type_codec(
+                kind, schema="pg_catalog", encoder=_without_nul, decoder=str
+            )
     except BaseException:
         connection.terminate()
         raise
     return connection
 
 
+def _without_nul(value: str) -> str:
+    return value.replace("\0", "\ufffd")
+
+
 def _understand(context: ExceptionContext) -> None:
     """A statement that nobody answered is told as a connection that was lost."""
-    error = context.original_exception
-    if isinstance(error, TimeoutError):
+    if isinstance(context.original_exception, TimeoutError):
         context.is_disconnect = True
-        raise DBAPIError(
-            context.statement,
-            None,
-            ConnectionError(f"no answer in {COMMAND_SECONDS:g} s"),
-            connection_invalidated=True,
-        ) from error
+        raise _unanswered(context.statement) from context.original_exception
+
+
+def _unanswered(statement: str | None = None) -> DBAPIError:
+    cause = ConnectionError(f"no answer in {COMMAND_SECONDS:g} s")
+    return DBAPIError(statement, None, cause, connection_invalidated=True)
