@@ -18,6 +18,7 @@ LAYERS = [
     "eventstore.config",
     "eventstore.backoff",
     "eventstore.messages",
+    "eventstore.queries",
     "eventstore.envelope",
     "eventstore.handling",
     "eventstore.event_handlers",
@@ -34,6 +35,7 @@ LAYERS = [
     "eventstore.streams",
     "eventstore.publishing",
     "eventstore.published",
+    "eventstore.asking",
     "eventstore.parked_record",
     "eventstore.pull",
     "eventstore.settling",
@@ -72,6 +74,11 @@ LAYERS = [
     "projections.feeding",
     "projections.worker",
     "projections.health",
+    "projections.positions",
+    "projections.conditions",
+    "projections.cursor",
+    "projections.rows",
+    "projections.queries",
     "projections",
     "projections.nix",
     "eventstore.cli",
@@ -86,6 +93,7 @@ PURE = [
     "errors",
     "subjects",
     "messages",
+    "queries",
     "envelope",
     "chain",
     "codec",
@@ -95,7 +103,7 @@ PURE = [
 ]
 """What decides, folds, names and encodes: no loop, no connection, no clock, no chance."""
 
-PURE_FOR_NIX = {"aggregate", "envelope", "errors", "messages", "nix"}
+PURE_FOR_NIX = {"aggregate", "envelope", "errors", "messages", "nix", "queries"}
 
 KNOWS_NATS_ERRORS = {"eventstore.client", "eventstore.connection"}
 
