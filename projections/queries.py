@@ -51,7 +51,7 @@ from projections.worker import WaitTimeout
 
 __all__ = ["QueryHandlers", "query_answers"]
 
-_READS_AT_ONCE = 5  # as many connections as the engine keeps open
+_READS_AT_ONCE = 3
 _PAUSE = 0.02
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -32,10 +32,10 @@ class Rows:
 
     def one(self, query: Query[A], statement: Select[Any], what: str) -> A:
         """The answer to a query by the only row there is; `what` names it for `QueryNotFound`."""
-        row = self.first(statement)
-        if row is None:
+        found = self.all(statement, type(query).__answer__)
+        if not found:
             raise QueryNotFound(f"there is no {what}")
-        answer: A = _struct(row, type(query).__answer__)
+        answer: A = found[0]
         return answer
 
     def first(self, statement: Select[Any]) -> Row[Any] | None:
@@ -44,7 +44,7 @@ class Rows:
 
     def all(self, statement: Select[Any], kind: type[T]) -> list[T]:
         """All rows; for a number of them that is known to be small."""
-        return [_struct(row, kind) for row in self._connection.execute(statement)]
+        return _structs(self._connection.execute(statement).all(), kind)
 
     def page(
         self, query: ListQuery[I], statement: Select[Any], by: Sequence[ColumnElement[Any]]
@@ -61,7 +61,7 @@ class Rows:
         ordered = statement.order_by(*by).limit(query.limit + 1)
         rows = self._connection.execute(ordered).all()
         (kind,) = typing.get_args(type(query).__answer__)
-        items = [_struct(row, kind) for row in rows[: query.limit]]
+        items = _structs(rows[: query.limit], kind)
         if len(rows) <= query.limit:
             return Listed(items=items)
         last = rows[query.limit - 1]._mapping
@@ -76,5 +76,9 @@ def _behind(by: Sequence[ColumnElement[Any]], values: Sequence[Any]) -> list[Col
     return [tuple_(*by) > tuple_(*values), by[0] >= values[0]]
 
 
-def _struct(row: Row[Any], kind: Any) -> Any:
-    return msgspec.convert(dict(row._mapping), kind)
+def _structs(rows: Sequence[Row[Any]], kind: Any) -> list[Any]:
+    if not rows:
+        return []
+    # SQLAlchemy's names are strings of a kind of their own, which msgspec does not take.
+    names = [str(name) for name in rows[0]._fields]
+    return [msgspec.convert(dict(zip(names, row, strict=True)), kind) for row in rows]
