@@ -77,8 +77,10 @@ def _range(element: _Begins, compiler: SQLCompiler, **options: Any) -> str:
 
 @compiles(_Begins, "postgresql")
 def _starts_with(element: _Begins, compiler: SQLCompiler, **options: Any) -> str:
-    column, prefix, *_ = (compiler.process(each, **options) for each in element.clauses)
-    return f"starts_with({column}, {prefix})"
+    used = list(element.clauses)[
+        :2
+    ]  # a value that is processed is sent, and the third has no place
+    return f"starts_with({', '.join(compiler.process(each, **options) for each in used)})"
 
 
 @compiles(_Elements, "sqlite")

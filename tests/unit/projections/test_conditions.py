@@ -84,7 +84,9 @@ def test_postgresql_is_told_the_same_in_its_own_words() -> None:
     wanted = select(configuration.c.id).where(
         begins(configuration.c.name, "a%"), has_element(configuration.c.modules, "web")
     )
-    told = " ".join(str(wanted.compile(dialect=postgresql.dialect())).split())
+    compiled = wanted.compile(dialect=postgresql.dialect())
+    told = " ".join(str(compiled).split())
+    assert sorted(compiled.params.values()) == ["a%", "web"]
     # Its order of texts may be a language's, in which a prefix is no range.
     assert "starts_with(configuration.name, " in told
     assert "FROM json_array_elements_text(configuration.modules) AS" in told
