@@ -33,9 +33,14 @@ from projections.feed import Feed
 from projections.feeding import Feeding
 from projections.models import projection
 from projections.nix import nix_projections
+from projections.nix.queries import nix_queries
+from projections.positions import CheckpointPositions
+from projections.queries import query_answers
 from projections.worker import ProjectionWorker
 
 __all__ = ["Service", "open_service"]
+
+_QUERIES_AT_ONCE = 512  # most of which wait for a position, for few read at a time
 
 
 class Service(Struct):
@@ -70,7 +75,15 @@ async def open_service(settings: Settings, directory: Path) -> AsyncIterator[Ser
             projections = ProjectionWorker(
                 app.store, database, nix_projections(), telemetry=telemetry
             )
-            queries = Responder(app.client, status_answers(app.client, subjects), queue=own.name)
+            answers = status_answers(app.client, subjects) | query_answers(
+                database,
+                CheckpointPositions(database, projections),
+                nix_queries(),
+                subjects,
+                wait_seconds=settings.operations.query_wait_ms / 1000,
+                telemetry=telemetry,
+            )
+            queries = Responder(app.client, answers, queue=own.name, at_once=_QUERIES_AT_ONCE)
             feed = Feeding(lambda: Feed(app.client, app.store))
             health = service_health(
                 app, named, database, projections, feed=feed, telemetry=telemetry

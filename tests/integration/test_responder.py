@@ -15,7 +15,7 @@ from eventstore.command_status import status_answers
 from eventstore.commands import Outcome
 from eventstore.envelope import new_id
 from eventstore.errors import NoResponders, UnknownType
-from eventstore.responder import Responder
+from eventstore.responder import Reply, Request, Responder
 from tests.integration.commanding import Add, Line, Take, counting, opened
 
 
@@ -25,8 +25,8 @@ async def line(client: Client, domain_name: str) -> AsyncIterator[Line]:
         yield line
 
 
-async def echo(request: bytes) -> bytes:
-    return b"<" + request + b">"
+async def echo(request: Request) -> Reply:
+    return Reply(b"<" + request.payload + b">")
 
 
 async def test_a_request_is_answered_until_it_is_stopped(client: Client, domain_name: str) -> None:
@@ -44,9 +44,9 @@ async def test_each_request_goes_to_one_instance(client: Client, domain_name: st
     counts = [0, 0]
 
     def counter(number: int) -> Responder:
-        async def count(request: bytes) -> bytes:
+        async def count(request: Request) -> Reply:
             counts[number] += 1
-            return b""
+            return Reply(b"")
 
         return Responder(client, {f"{domain_name}.query.a.b": count}, queue=domain_name)
 
@@ -64,7 +64,7 @@ async def test_at_most_so_many_are_answered_at_a_time_and_all_in_the_end(
     under_way, most = 0, 0
     gate, full = asyncio.Event(), asyncio.Event()
 
-    async def slow(request: bytes) -> bytes:
+    async def slow(request: Request) -> Reply:
         nonlocal under_way, most
         under_way += 1
         most = max(most, under_way)
@@ -72,7 +72,7 @@ async def test_at_most_so_many_are_answered_at_a_time_and_all_in_the_end(
             full.set()
         await gate.wait()
         under_way -= 1
-        return request
+        return Reply(request.payload)
 
     subject = f"{domain_name}.query.a.b"
     responder = Responder(client, {subject: slow}, queue=domain_name, at_once=3)
@@ -88,8 +88,8 @@ async def test_at_most_so_many_are_answered_at_a_time_and_all_in_the_end(
 async def test_what_goes_wrong_is_answered_and_the_next_one_too(
     client: Client, domain_name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def fail(request: bytes) -> bytes:
-        if request == b"mistake":
+    async def fail(request: Request) -> Reply:
+        if request.payload == b"mistake":
             raise RuntimeError("a secret")
         raise UnknownType("no such\r\nthing")
 
@@ -111,6 +111,50 @@ async def test_what_goes_wrong_is_answered_and_the_next_one_too(
     assert json.loads(mistake.data)["code"] == "internal"
     assert "secret" not in mistake.data.decode()
     assert [record for record in caplog.records if record.levelno == logging.ERROR]
+
+
+async def test_an_answer_sees_the_request_and_gives_headers(
+    client: Client, domain_name: str
+) -> None:
+    async def reflect(request: Request) -> Reply:
+        return Reply(request.subject.encode(), {"X-Mine": request.headers.get("X-Yours", "none")})
+
+    subject = f"{domain_name}.query.a.b"
+    responder = Responder(client, {subject: reflect}, queue=domain_name)
+    async with running(responder):
+        await responder.ready.wait()
+        bare = await client.request(subject)
+        answer = await client.request(subject, headers={"X-Yours": "given"})
+    assert bare.data == subject.encode()
+    assert bare.headers == {"Content-Type": "application/json", "X-Mine": "none"}
+    assert answer.headers["X-Mine"] == "given"
+
+
+async def test_what_cannot_be_sent_is_answered_with_why_and_the_next_one_too(
+    client: Client, domain_name: str
+) -> None:
+    wrong = {
+        b"large": Reply(b"x" * client.max_payload),
+        b"header": Reply(b"", {"X-Mine": "two\r\nlines"}),
+        b"fine": Reply(b"{}"),
+    }
+
+    async def answer(request: Request) -> Reply:
+        if request.payload == b"error":
+            raise UnknownType("x" * client.max_payload)
+        return wrong[request.payload]
+
+    subject = f"{domain_name}.query.a.b"
+    responder = Responder(client, {subject: answer}, queue=domain_name)
+    async with running(responder):
+        await responder.ready.wait()
+        codes = [
+            json.loads((await client.request(subject, question)).data).get("code")
+            for question in (b"large", b"header", b"error", b"fine")
+        ]
+        large = json.loads((await client.request(subject, b"large")).data)
+    assert codes == ["answer_too_large", "invalid_header", "unknown_type", None]
+    assert "with a smaller limit" in large["message"]
 
 
 async def test_the_status_of_a_command_can_be_asked(line: Line) -> None:

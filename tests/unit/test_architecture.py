@@ -19,6 +19,7 @@ LAYERS = [
     "eventstore.backoff",
     "eventstore.messages",
     "eventstore.upcasting",
+    "eventstore.queries",
     "eventstore.envelope",
     "eventstore.handling",
     "eventstore.event_handlers",
@@ -35,6 +36,7 @@ LAYERS = [
     "eventstore.streams",
     "eventstore.publishing",
     "eventstore.published",
+    "eventstore.asking",
     "eventstore.parked_record",
     "eventstore.pull",
     "eventstore.settling",
@@ -77,6 +79,11 @@ LAYERS = [
     "projections.feeding",
     "projections.worker",
     "projections.health",
+    "projections.positions",
+    "projections.conditions",
+    "projections.cursor",
+    "projections.rows",
+    "projections.queries",
     "projections",
     "projections.nix",
     "eventstore.cli",
@@ -92,6 +99,7 @@ PURE = [
     "subjects",
     "messages",
     "upcasting",
+    "queries",
     "envelope",
     "chain",
     "codec",
@@ -101,7 +109,7 @@ PURE = [
 ]
 """What decides, folds, names and encodes: no loop, no connection, no clock, no chance."""
 
-PURE_FOR_NIX = {"aggregate", "envelope", "errors", "messages", "nix"}
+PURE_FOR_NIX = {"aggregate", "envelope", "errors", "messages", "nix", "queries"}
 
 KNOWS_NATS_ERRORS = {"eventstore.client", "eventstore.connection"}
 
