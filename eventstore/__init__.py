@@ -19,6 +19,7 @@ from eventstore.facts import EventPublisher
 from eventstore.history import Page
 from eventstore.messages import Command, Event
 from eventstore.server import EmbeddedServer
+from eventstore.snapshots import Snapshots
 from eventstore.store import ANY, NO_STREAM, NOTHING, Append, Appended, EventStore, Expected, Head
 from eventstore.streams import declare, topology
 from eventstore.subscribing import EventSubscriber
@@ -58,6 +59,7 @@ __all__ = [
     "Rejected",
     "Sent",
     "Settings",
+    "Snapshots",
     "connect",
     "declare",
     "load_settings",

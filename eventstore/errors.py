@@ -37,6 +37,7 @@ EventStoreError
 │   ├── VersionGap                  an aggregate's versions are not counted up one by one
 │   ├── IncompleteBatch             an atomic batch is not complete
 │   └── UnreadableEvent             an event cannot be understood
+├── UnusableSnapshot                a snapshot cannot be trusted, or not be made; the log is read
 ├── CommandTimeout                  no outcome within the bound; the command stays accepted
 ├── ParkedError                     the messages that are parked
 │   ├── NotParked                   no message is parked there, or not whole
@@ -97,6 +98,7 @@ __all__ = [
     "UnknownType",
     "UnreadableEvent",
     "UnsupportedSchema",
+    "UnusableSnapshot",
     "VersionGap",
 ]
 
@@ -423,6 +425,19 @@ class UnreadableEvent(CorruptLog):
         self.position = position
         self.subject = subject
         self.cause = cause
+
+
+class UnusableSnapshot(EventStoreError):
+    """A snapshot cannot be trusted, or cannot be made; the log is read instead.
+
+    `is_expected` says that it was made by other code, as any deployment leads to.
+    """
+
+    code = "unusable_snapshot"
+
+    def __init__(self, problem: str, *, is_expected: bool = False) -> None:
+        super().__init__(problem)
+        self.is_expected = is_expected
 
 
 class CommandTimeout(EventStoreError):

@@ -85,6 +85,7 @@ _COUNTERS: dict[CounterName, _Declared] = {
     "events_appended": _Declared("events_appended", "Events recorded.", ("aggregate",)),
     "events_projected": _Declared("events_projected", "Events applied.", ("projection",)),
     "parked": _Declared("parked", "Messages parked, by the code of the error.", ("code",)),
+    "snapshots": _Declared("snapshots", "Snapshots asked for, and made.", ("aggregate", "result")),
 }
 _TIMINGS: dict[TimingName, _Declared] = {
     "command_wait": _Declared(

@@ -23,7 +23,13 @@ __all__ = [
 ]
 
 CounterName = Literal[
-    "commands", "conflicts", "retries", "events_appended", "events_projected", "parked"
+    "commands",
+    "conflicts",
+    "retries",
+    "events_appended",
+    "events_projected",
+    "parked",
+    "snapshots",
 ]
 """What is counted.
 
@@ -33,6 +39,8 @@ CounterName = Literal[
 - events_appended: `aggregate`
 - events_projected: `projection`
 - parked: `code` (of the error)
+- snapshots: `aggregate`, `result` (of loads: used, missing, ignored, unavailable; of writes:
+  written, outdated, dropped)
 """
 
 TimingName = Literal["command_wait"]

@@ -63,7 +63,7 @@ class Package(Struct, frozen=True):
     cache_url: str | None = None
 
 
-package = Decider("package", initial=Package)
+package = Decider("package", initial=Package, snapshot_every=100)
 
 
 @package.decides
