@@ -65,6 +65,7 @@ LAYERS = [
     "eventstore.service",
     "eventstore",
     "eventstore.nix",
+    "eventstore.processes",
     "projections.models",
     "projections.projection",
     "projections.checkpoint",

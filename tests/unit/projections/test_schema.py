@@ -72,7 +72,7 @@ async def test_migrating_is_silent(tmp_path: Path, capfd: pytest.CaptureFixture[
 
 async def test_a_database_that_was_not_migrated_is_refused(tmp_path: Path) -> None:
     async with Database(tmp_path / "new.sqlite") as database:
-        with pytest.raises(MigrationError, match="is at revision none, this code needs 0001"):
+        with pytest.raises(MigrationError, match="is at revision none, this code needs 0"):
             await database.check_schema()
 
 
@@ -131,8 +131,8 @@ def test_the_next_migration_is_written_from_the_models(
 ) -> None:
     scripts = tmp_path / "migrations"
     shutil.copytree(schema.migrations(), scripts)
-    (first,) = (scripts / "versions").glob("0001*.py")
-    first.unlink()
+    for known in (scripts / "versions").glob("0*.py"):
+        known.unlink()
     monkeypatch.setattr(schema, "migrations", lambda: scripts)
 
     importlib.import_module("migrations.__main__").main("All anew")
