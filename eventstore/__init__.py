@@ -21,6 +21,7 @@ from eventstore.history import Page
 from eventstore.messages import Command, Event
 from eventstore.queries import Listed, ListQuery, Query
 from eventstore.server import EmbeddedServer
+from eventstore.snapshots import Snapshots
 from eventstore.store import ANY, NO_STREAM, NOTHING, Append, Appended, EventStore, Expected, Head
 from eventstore.streams import declare, topology
 from eventstore.subscribing import EventSubscriber
@@ -65,6 +66,7 @@ __all__ = [
     "Rejected",
     "Sent",
     "Settings",
+    "Snapshots",
     "connect",
     "declare",
     "load_settings",

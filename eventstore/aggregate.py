@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Generic, TypeVar, overload
 
+import msgspec
 from msgspec import Struct
 
 from eventstore.codec import Codec
@@ -61,11 +62,25 @@ class Decider(Generic[S]):
     `initial` makes the state of an aggregate that has no events yet. Deciding and evolving must
     be pure: no I/O, no clock, no random. Raises `DeciderError` for a function whose annotations
     do not say what it is for, or a message that already has one.
+
+    With `snapshot_every`, a state is kept in a snapshot after so many events, and loading an
+    aggregate reads only what came after it. The state's type, which is that of `initial()`, must
+    be one that msgspec writes and reads. `state_version` is to be raised whenever the same events
+    lead to another state than before; a change of the type's fields is seen without that.
     """
 
-    def __init__(self, aggregate: str, *, initial: Callable[[], S]) -> None:
+    def __init__(
+        self,
+        aggregate: str,
+        *,
+        initial: Callable[[], S],
+        snapshot_every: int | None = None,
+        state_version: int = 1,
+    ) -> None:
         self.aggregate = check_name("aggregate", aggregate)
         self.initial = initial
+        self.snapshot_every = snapshot_every
+        self.state_version = state_version
         self._decides: dict[type[Command], Callable[[S, Any, CommandContext], Decision]] = {}
         self._evolves: dict[type[Event], Callable[[S, Any], S]] = {}
         self._decided: dict[type[Event], str] = {}
@@ -170,13 +185,32 @@ class Decider(Generic[S]):
         return list(self._upcasters)
 
     def check(self) -> None:
-        """Raise `DeciderError` where an event that may be decided is not evolved by."""
+        """Raise `DeciderError` for what cannot work.
+
+        That is an event that may be decided and is not evolved by, and snapshots of a state that
+        none can be made of.
+        """
         for event, name in self._decided.items():
             if event not in self._evolves:
                 raise DeciderError(
                     f"{self.aggregate}: {name} may return {event.__name__}, but no function "
                     "evolves by it; add one with @evolves"
                 )
+        if self.snapshot_every is not None:
+            self._check_snapshots(self.snapshot_every)
+
+    def _check_snapshots(self, every: int) -> None:
+        if every < 1 or self.state_version < 1:
+            raise DeciderError(f"{self.aggregate}: snapshot_every and state_version begin at 1")
+        state = type(self.initial())
+        try:
+            msgspec.json.schema(state)
+        except (TypeError, NameError) as error:
+            raise DeciderError(
+                f"{self.aggregate}: no snapshot can be made of a {state.__name__}: "
+                f"{str(error).splitlines()[0]}; make the state a msgspec Struct, or leave out "
+                "snapshot_every"
+            ) from error
 
 
 class Domain:

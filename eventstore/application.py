@@ -18,6 +18,7 @@ from eventstore.aggregate import Domain
 from eventstore.client import Client, connect
 from eventstore.commands import CommandClient, CommandHandler, CommandWorker, Outcomes
 from eventstore.config import Settings
+from eventstore.snapshots import Snapshots
 from eventstore.store import EventStore
 from eventstore.streams import declare, topology
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
@@ -63,7 +64,7 @@ class Application:
 
     `domain` gets the name that the settings say (`nats.subject_prefix`). Entering connects,
     declares the topology and raises what these raise; leaving stops the worker, which finishes
-    what is under way.
+    what is under way, the writing of snapshots for 2 seconds more.
     """
 
     client: Client
@@ -88,10 +89,14 @@ class Application:
             self.commands = await stack.enter_async_context(
                 CommandClient(self.client, codec, telemetry=self._telemetry)
             )
+            snapshots = await stack.enter_async_context(
+                Snapshots(self.client, self.store, telemetry=self._telemetry)
+            )
             handler = CommandHandler(
                 self.store,
                 self.domain,
                 Outcomes(self.client, codec.subjects),
+                snapshots=snapshots,
                 telemetry=self._telemetry,
             )
             self.worker = CommandWorker(self.client, codec, handler, telemetry=self._telemetry)

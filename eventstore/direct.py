@@ -120,19 +120,13 @@ class DirectReader:
 
     async def last(self, subject: str) -> StoredMessage | None:
         """The last message on a subject; may lag on a replicated stream."""
-        try:
-            answer = await self._client.request(
-                f"$JS.API.DIRECT.GET.{self._stream}.{subject}", timeout=self._timeout
-            )
-        except NoResponders:
-            await self.check_stream()
-            raise
-        headers = answer.headers or {}
-        if "Status" not in headers:
-            return _stored(headers, answer.data, _GET_HEADERS)
-        if headers["Status"] == "404":
-            return None
-        raise JetStreamError(0, int(headers["Status"]), headers.get("Description", "refused"))
+        return await self._direct_get(f".{subject}")
+
+    async def at(self, sequence: int, *, leader: bool = False) -> StoredMessage | None:
+        """The message at a sequence; without `leader`, may lag on a replicated stream."""
+        if leader:
+            return await self._leader_get({"seq": sequence})
+        return await self._direct_get("", {"seq": sequence})
 
     async def leader_last(self, subject: str) -> StoredMessage | None:
         """The last message on a subject, as the stream's leader knows it."""
@@ -201,6 +195,23 @@ class DirectReader:
         finally:
             del self._pages[token]
         return page
+
+    async def _direct_get(self, suffix: str, request: object = None) -> StoredMessage | None:
+        try:
+            answer = await self._client.request(
+                f"$JS.API.DIRECT.GET.{self._stream}{suffix}",
+                b"" if request is None else _encode(request),
+                timeout=self._timeout,
+            )
+        except NoResponders:
+            await self.check_stream()
+            raise
+        headers = answer.headers or {}
+        if "Status" not in headers:
+            return _stored(headers, answer.data, _GET_HEADERS)
+        if headers["Status"] == "404":
+            return None
+        raise JetStreamError(0, int(headers["Status"]), headers.get("Description", "refused"))
 
     async def _leader_get(self, request: dict[str, Any]) -> StoredMessage | None:
         try:

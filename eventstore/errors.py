@@ -38,6 +38,7 @@ EventStoreError
 │   ├── IncompleteBatch             an atomic batch is not complete
 │   └── UnreadableEvent             an event cannot be understood
 ├── InvalidAnchor                   an anchor is garbled, badly signed or of another log
+├── UnusableSnapshot                a snapshot cannot be trusted, or not be made; the log is read
 ├── CommandTimeout                  no outcome within the bound; the command stays accepted
 ├── QueryError                      a query was answered with an error
 │   ├── QueryNotFound               there is nothing of this id
@@ -109,6 +110,7 @@ __all__ = [
     "UnknownType",
     "UnreadableEvent",
     "UnsupportedSchema",
+    "UnusableSnapshot",
     "VersionGap",
 ]
 
@@ -444,6 +446,19 @@ class InvalidAnchor(EventStoreError):
 
     def __init__(self, problem: str) -> None:
         super().__init__(f"the anchor cannot be used: {problem}")
+
+
+class UnusableSnapshot(EventStoreError):
+    """A snapshot cannot be trusted, or cannot be made; the log is read instead.
+
+    `is_expected` says that it was made by other code, as any deployment leads to.
+    """
+
+    code = "unusable_snapshot"
+
+    def __init__(self, problem: str, *, is_expected: bool = False) -> None:
+        super().__init__(problem)
+        self.is_expected = is_expected
 
 
 class CommandTimeout(EventStoreError):

@@ -86,6 +86,7 @@ _COUNTERS: dict[CounterName, _Declared] = {
     "events_projected": _Declared("events_projected", "Events applied.", ("projection",)),
     "parked": _Declared("parked", "Messages parked, by the code of the error.", ("code",)),
     "queries": _Declared("queries", "Queries by type and outcome.", ("type", "outcome")),
+    "snapshots": _Declared("snapshots", "Snapshots asked for, and made.", ("aggregate", "result")),
 }
 _TIMINGS: dict[TimingName, _Declared] = {
     "command_wait": _Declared(

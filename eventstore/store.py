@@ -112,6 +112,18 @@ class EventStore:
         message = await get(self.codec.subjects.log(aggregate, aggregate_id))
         return NOTHING if message is None else Head.of(message)
 
+    async def holds(
+        self, aggregate: str, aggregate_id: str, head: Head, *, leader: bool = False
+    ) -> bool:
+        """Whether this is, or once was, the aggregate's head: this event, after the very same ones.
+
+        Without `leader` the newest events may be missed on a replicated stream.
+        """
+        self.codec.check_aggregate(aggregate)
+        message = await self._direct.at(head.position, leader=leader)
+        subject = self.codec.subjects.log(aggregate, aggregate_id)
+        return message is not None and message.subject == subject and Head.of(message) == head
+
     async def read(
         self, aggregate: str, aggregate_id: str, *, after: int | Head = 0
     ) -> AsyncGenerator[RecordedEvent, None]:

@@ -23,7 +23,14 @@ __all__ = [
 ]
 
 CounterName = Literal[
-    "commands", "conflicts", "retries", "events_appended", "events_projected", "parked", "queries"
+    "commands",
+    "conflicts",
+    "retries",
+    "events_appended",
+    "events_projected",
+    "parked",
+    "queries",
+    "snapshots",
 ]
 """What is counted.
 
@@ -34,6 +41,8 @@ CounterName = Literal[
 - events_projected: `projection`
 - parked: `code` (of the error)
 - queries: `type`, `outcome` (success, or the code of the error)
+- snapshots: `aggregate`, `result` (of loads: used, missing, ignored, unavailable; of writes:
+  written, outdated, dropped)
 """
 
 TimingName = Literal["command_wait"]

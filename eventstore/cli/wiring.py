@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from eventstore.config import Settings
 from eventstore.control import Control
 from eventstore.errors import ConfigurationError, ServerStartFailed
 from eventstore.metrics import Metrics
+from eventstore.processes import stale_packages
 from eventstore.responder import Responder
 from eventstore.server import EmbeddedServer, running_server
 from projections.database import Database
@@ -33,6 +34,7 @@ from projections.feed import Feed
 from projections.feeding import Feeding
 from projections.models import projection
 from projections.nix import nix_projections
+from projections.nix.builds import builds_of
 from projections.nix.queries import nix_queries
 from projections.positions import CheckpointPositions
 from projections.queries import query_answers
@@ -41,6 +43,7 @@ from projections.worker import ProjectionWorker
 __all__ = ["Service", "open_service"]
 
 _QUERIES_AT_ONCE = 512  # most of which wait for a position, for few read at a time
+_READ_MODEL_SECONDS = 15.0  # less than parts may take to stop
 
 
 class Service(Struct):
@@ -92,10 +95,17 @@ async def open_service(settings: Settings, directory: Path) -> AsyncIterator[Ser
             control = Control(
                 app.client, subjects, queue_limit=named.streams.queue_limit, pausable=projections
             )
+
+            async def builds(flake_id: str, position: int) -> Mapping[str, int]:
+                for name in ("flakes", "packages"):
+                    await projections.wait(position, _READ_MODEL_SECONDS, projection=name)
+                return await builds_of(database, flake_id, position)
+
+            process = stale_packages(app.client, app.domain.codec, app.commands, builds)
             async with running(control):
                 await control.ready.wait()  # before a projection runs that is to stand still
-                async with running(projections, feed, queries, face):
-                    for part in (app.worker, queries, face):
+                async with running(projections, feed, queries, face, process):
+                    for part in (app.worker, queries, face, process):
                         await part.ready.wait()
                     yield Service(app, database, projections)
 

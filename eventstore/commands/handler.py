@@ -10,11 +10,14 @@ from datetime import datetime
 
 from eventstore.aggregate import CommandContext, Domain
 from eventstore.commands.intake import Accepted
+from eventstore.commands.loading import Loader
 from eventstore.commands.outcome import Outcome, Outcomes, presentable
 from eventstore.commands.states import Kept, KeptStates
+from eventstore.direct import StoredMessage
 from eventstore.envelope import Header, NewEvent, utc_now
 from eventstore.errors import Conflict, DeciderError, DuplicateId, InvalidMessage, Rejected
 from eventstore.messages import Event
+from eventstore.snapshots import Snapshots
 from eventstore.store import NOTHING, EventStore, Head
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
@@ -30,7 +33,7 @@ class CommandHandler:
     The caller sees to it that no two commands on one aggregate are under way at a time; other
     processes may handle the same aggregate, which costs a conflict and a fresh load.
     `max_conflicts` bounds how often one command is decided anew. `clock` says when a command is
-    decided, which is also its events' time.
+    decided, which is also its events' time. `snapshots` are taken of deciders that want some.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class CommandHandler:
         outcomes: Outcomes,
         *,
         states: KeptStates | None = None,
+        snapshots: Snapshots | None = None,
         clock: Callable[[], datetime] = utc_now,
         max_conflicts: int = 20,
         telemetry: Telemetry = NO_TELEMETRY,
@@ -48,6 +52,7 @@ class CommandHandler:
         self._domain = domain
         self._outcomes = outcomes
         self._states = KeptStates() if states is None else states
+        self._loader = Loader(store, snapshots)
         self._clock = clock
         self._max_conflicts = max_conflicts
         self._telemetry = telemetry
@@ -85,8 +90,10 @@ class CommandHandler:
 
     async def _try(self, accepted: Accepted, traceparent: str | None) -> Outcome:
         kept = self._states.get(accepted.key) or await self._load(accepted)
-        if accepted.identity.id in kept.commands:
-            return await self._first_outcome(accepted)
+        if kept.commands.may_hold(accepted.identity.id):
+            first = await self._first_outcome(accepted, kept)
+            if first is not None:
+                return first
         now = self._clock()
         try:
             with self._telemetry.span("decide", aggregate=accepted.aggregate):
@@ -121,9 +128,10 @@ class CommandHandler:
         now: datetime,
         traceparent: str | None,
     ) -> Outcome:
+        decider = self._domain.decider(accepted.aggregate)
         try:
             # Folded first: events that the decider cannot evolve by must not get into the log.
-            state = self._domain.decider(accepted.aggregate).fold(events, kept.state)
+            state = decider.fold(map(self._as_read, events), kept.state)
             appended = await self._store.append(
                 *accepted.key,
                 [NewEvent(data=data, timestamp=now, traceparent=traceparent) for data in events],
@@ -135,30 +143,19 @@ class CommandHandler:
             raise DeciderError(f"{accepted.aggregate} decided what cannot be: {error}") from error
         if appended.duplicate:
             # Recorded by an earlier try, whose events need not be the same as these.
-            self._states.drop(accepted.key)
-            return await self._first_outcome(accepted)
+            raise Conflict(*accepted.key, kept.head.version, appended.version)
         self._telemetry.count("events_appended", len(events), aggregate=accepted.aggregate)
         kept.commands.add(accepted.identity.id)
-        self._states.put(accepted.key, Kept(state, appended.head, kept.commands))
+        kept.state, kept.head = state, appended.head
+        self._loader.take_snapshot(decider, accepted.aggregate_id, kept)
+        self._states.put(accepted.key, kept)
         return _success(accepted, appended.head, appended.event_ids, _names(events))
 
     async def _load(self, accepted: Accepted) -> Kept:
         with self._telemetry.span("load", aggregate=accepted.aggregate) as span:
-            kept = await self._folded(accepted)
+            decider = self._domain.decider(accepted.aggregate)
+            kept = await self._loader.load(decider, accepted.aggregate_id)
             span.set(version=kept.head.version)
-        return kept
-
-    async def _folded(self, accepted: Accepted) -> Kept:
-        decider = self._domain.decider(accepted.aggregate)
-        state, head = decider.initial(), NOTHING
-        commands: set[str] = set()
-        async with aclosing(self._store.read_stored(*accepted.key)) as stored:
-            async for message, events in stored:
-                for event in events:
-                    state = decider.evolve(state, event.data)
-                head = Head.of(message)
-                commands.add(message.headers[Header.CAUSATION_ID])
-        kept = Kept(state, head, commands)
         self._states.put(accepted.key, kept)
         return kept
 
@@ -168,22 +165,37 @@ class CommandHandler:
         if head != kept.head:
             raise Conflict(*accepted.key, kept.head.version, head.version)
 
-    async def _first_outcome(self, accepted: Accepted) -> Outcome:
-        """The outcome as it was given first, from the events that stand.
+    async def _first_outcome(self, accepted: Accepted, kept: Kept) -> Outcome | None:
+        """The outcome as it was given first, from the events that stand; None if none of them do.
 
-        Raises `Conflict` where they cannot be seen yet, because a replica that lags answers.
+        Raises `Conflict` where not all can be seen yet, because a replica that lags answers.
         """
         leader = await self._store.head(*accepted.key, leader=True)
+        head, own, commands = NOTHING, list[StoredMessage](), set[str]()
         async with aclosing(self._store.read_stored(*accepted.key)) as stored:
-            messages = [message async for message, _ in stored]
-        if not messages or messages[-1].sequence < leader.position:
-            raise Conflict(*accepted.key, leader.version, len(messages))
-        own = [
-            each for each in messages if each.headers[Header.CAUSATION_ID] == accepted.identity.id
-        ]
+            async for message, _ in stored:
+                head = Head.of(message)
+                cause = message.headers[Header.CAUSATION_ID]
+                commands.add(cause)
+                if cause == accepted.identity.id:
+                    own.append(message)
+        if head is NOTHING or head.position < leader.position:
+            raise Conflict(*accepted.key, leader.version, head.version)
+        if not own:
+            kept.commands.learn(commands)
+            self._states.put(accepted.key, kept)
+            return None
         ids = tuple(each.headers[Header.EVENT_ID] for each in own)
         names = ", ".join(each.headers[Header.EVENT_TYPE] for each in own)
         return _success(accepted, Head.of(own[-1]), ids, names)
+
+    def _as_read(self, event: Event) -> Event:
+        """The event as it will be read: a float that was given as an int comes back as a float."""
+        codec = self._domain.codec
+        payload = codec.encode(event)
+        name, version = type(event).__name__, type(event).__schema_version__
+        (read,) = codec.decode_event(name, version, payload)
+        return read
 
 
 def _success(accepted: Accepted, head: Head, event_ids: tuple[str, ...], text: str) -> Outcome:

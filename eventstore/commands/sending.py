@@ -30,6 +30,7 @@ from eventstore.errors import (
     PermissionDenied,
     UnknownType,
 )
+from eventstore.handling import Handling, current
 from eventstore.messages import Command
 from eventstore.publishing import Draft, check_sizes, publish_queued
 from eventstore.subjects import check_aggregate_id
@@ -62,6 +63,13 @@ class CommandClient:
     A command without a `command_id` gets a new one; to send one again after a doubt, give the
     same id: it is carried out once. `cause` is the message that leads to the command, `actor`
     on whose behalf it is sent.
+
+    Inside a handler (see `eventstore.handling`) both need not be said: a command is caused by the
+    message handled there, belongs to its story and trace, is sent on behalf of the same actor, and
+    has an id derived from it. When the message is handled again, the same commands are sent and
+    carried out once. That is so as long as the handler sends commands of one type to one aggregate
+    in the same order each time; let a failure to send end the handler, which is then called again.
+    What is said explicitly counts instead: with a `cause`, the handled message does not count.
     """
 
     def __init__(
@@ -179,9 +187,8 @@ class CommandClient:
         cls = type(command)
         if self._codec.command_type(cls.__aggregate__, cls.__action__) is not cls:
             raise UnknownType(f"{cls.__name__} is not registered in {self._codec.domain}")
-        identity = (
-            Identity.root(command_id) if cause is None else Identity.caused_by(cause, command_id)
-        )
+        handling = current() if cause is None else None
+        identity = _identity(handling, cls, aggregate_id, command_id, cause)
         if aggregate_id is None and not cls.__creates__:
             raise InvalidHeader(Header.AGGREGATE_ID, f"is missing: {cls.__name__} needs it")
         return Envelope(
@@ -193,7 +200,8 @@ class CommandClient:
             aggregate_id=check_aggregate_id(
                 derive_id(identity.id, "aggregate") if aggregate_id is None else aggregate_id
             ),
-            actor=actor,
+            actor=actor or (handling.actor if handling else None),
+            traceparent=handling.traceparent if handling else None,
         )
 
     async def _send(
@@ -202,7 +210,8 @@ class CommandClient:
         cls = type(command)
         subject = self._codec.subjects.command(cls.__aggregate__, cls.__action__)
         payload = self._codec.encode(command)
-        with self._telemetry.span("send", type=cls.__name__) as span:
+        given = envelope.traceparent
+        with self._telemetry.span("send", traceparent=given, type=cls.__name__) as span:
             traced = msgspec.structs.replace(envelope, traceparent=span.traceparent)
             headers = traced.to_headers() | extra
             check_sizes([Draft(subject, headers, payload, cls.__name__)], self._client.max_payload)
@@ -219,3 +228,19 @@ class CommandClient:
         waiting = self._waiting.get(message.subject.rpartition(".")[2])
         if waiting is not None and not waiting.done():
             waiting.set_result(Outcome.from_json(message.data))
+
+
+def _identity(
+    handling: Handling | None,
+    cls: type[Command],
+    aggregate_id: str | None,
+    command_id: str | None,
+    cause: Identity | None,
+) -> Identity:
+    if handling is not None:
+        if command_id is None:
+            return handling.caused(
+                f"command {cls.__aggregate__}.{aggregate_id or ''}.{cls.__name__}"
+            )
+        return Identity.caused_by(handling.identity, command_id)
+    return Identity.root(command_id) if cause is None else Identity.caused_by(cause, command_id)

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from eventstore.commands.known import KnownCommands
 from eventstore.writes import Head
 
 __all__ = ["Kept", "KeptStates"]
@@ -21,18 +22,22 @@ _OF_UNKNOWN_SIZE = 10
 
 
 class Kept(msgspec.Struct):
-    """A folded state, the head it was folded up to, and the commands whose events it holds."""
+    """A folded state, the head it was folded up to, and the commands whose events it holds.
+
+    `snapshot` is the version of the last snapshot that is known of, 0 for none.
+    """
 
     state: Any
     head: Head
-    commands: set[str]
+    commands: KnownCommands
+    snapshot: int = 0
 
 
 class KeptStates:
     """The states used last, bounded by their weight: some 150 bytes are one unit.
 
-    An aggregate weighs one unit, one for each of its commands, and what its state takes as JSON:
-    200,000 are about 30 MB.
+    An aggregate weighs one unit, one for each of its commands, and what its state takes as JSON
+    and its filter of commands: 200,000 are about 30 MB.
     """
 
     def __init__(self, limit: int = 200_000) -> None:
@@ -74,7 +79,8 @@ class KeptStates:
 
 
 def _weight_of(kept: Kept) -> int:
-    return 1 + len(kept.commands) + _size(kept.state)
+    commands = len(kept.commands) + kept.commands.filter_size // _UNIT
+    return 1 + commands + _size(kept.state)
 
 
 def _size(state: object) -> int:

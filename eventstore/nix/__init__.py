@@ -11,7 +11,7 @@ Rejections carry one of these codes, which are stable:
     invalid             a name, path, url or reference is empty
     input_exists        adding an input under a name that has another url
     input_unknown       updating or removing an input that the flake does not have
-    not_built           caching a package before it was built
+    not_built           caching a package, or marking it stale, before it was built
     never_activated     rolling back before any activation
     generation_unknown  rolling back to what is no earlier generation
 """
@@ -73,9 +73,11 @@ from eventstore.nix.overlay import (
 from eventstore.nix.package import (
     BuildPackage,
     CachePackage,
+    MarkPackageStale,
     Package,
     PackageBuilt,
     PackageCached,
+    PackageMarkedStale,
 )
 from eventstore.nix.queries import (
     QUERIES,
@@ -104,6 +106,7 @@ from eventstore.nix.queries import (
     SourceItem,
     SourceView,
 )
+from eventstore.nix.reference import flake_names, is_reference
 
 __all__ = [
     "QUERIES",
@@ -152,6 +155,7 @@ __all__ = [
     "ListPackages",
     "LockFile",
     "LockedInput",
+    "MarkPackageStale",
     "Module",
     "ModuleCreated",
     "ModuleDeleted",
@@ -163,6 +167,7 @@ __all__ = [
     "Package",
     "PackageBuilt",
     "PackageCached",
+    "PackageMarkedStale",
     "PackageStatus",
     "PackageView",
     "RemoveFlakeInput",
@@ -174,7 +179,9 @@ __all__ = [
     "UpdateModule",
     "UpdateOverlay",
     "domain",
+    "flake_names",
     "import_commands",
+    "is_reference",
     "read_lock_file",
     "samples",
 ]

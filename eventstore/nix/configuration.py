@@ -101,7 +101,7 @@ class Configuration(Struct, frozen=True):
     last_generation: int = 0
 
 
-configuration = Decider("config", initial=Configuration)
+configuration = Decider("config", initial=Configuration, snapshot_every=100)
 
 
 @configuration.decides

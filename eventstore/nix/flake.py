@@ -87,7 +87,7 @@ class Flake(Struct, frozen=True):
     inputs: dict[str, str] = {}
 
 
-flake = Decider("flake", initial=Flake)
+flake = Decider("flake", initial=Flake, snapshot_every=100)
 
 
 @flake.decides

@@ -58,7 +58,7 @@ class Module(Source, frozen=True):
     """The state of a module."""
 
 
-module = Decider("module", initial=Module)
+module = Decider("module", initial=Module, snapshot_every=100)
 
 
 @module.decides

@@ -58,7 +58,7 @@ class Overlay(Source, frozen=True):
     """The state of an overlay."""
 
 
-overlay = Decider("overlay", initial=Overlay)
+overlay = Decider("overlay", initial=Overlay, snapshot_every=100)
 
 
 @overlay.decides

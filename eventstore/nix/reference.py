@@ -1,12 +1,15 @@
-"""Flake references: the locked attributes of an input, written as Nix itself writes them."""
+"""Flake references: written from the locked attributes of an input, and read as to what they name.
+
+References are written as Nix itself writes them.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from urllib.parse import quote, unquote
 
-__all__ = ["Attributes", "flake_reference"]
+__all__ = ["Attributes", "flake_names", "flake_reference", "is_reference"]
 
 Attributes = dict[str, str | int | bool]
 """What a lock file says of an input: its type, where it is, and what pins it."""
@@ -35,6 +38,29 @@ def flake_reference(locked: Attributes) -> str:
             values[name] = value
     listed = "&".join(f"{_in_query(name)}={_in_query(values[name])}" for name in sorted(values))
     return f"{url}?{listed}" if listed else url
+
+
+def flake_names(flake_id: str, path: str) -> frozenset[str]:
+    """What a flake may be referred to as: its id or its path, as they are or with their scheme.
+
+    That is `mine`, `flake:mine`, `./my flake` and `path:./my%20flake`.
+    """
+    full = flake_reference({"type": "path", "path": path}) if path else path
+    names = (flake_id, flake_reference({"type": "indirect", "id": flake_id}), path, full)
+    return frozenset(_without_slash(name) for name in names if name)
+
+
+def is_reference(reference: str, names: Collection[str]) -> bool:
+    """Whether a flake reference, perhaps with an attribute (`./mine#hello`), is one of `names`.
+
+    One with parameters (`./mine?rev=…`, `./mine?dir=…`) is pinned to a revision, or means a flake
+    in another directory: it is none of a flake that is not known by that very path.
+    """
+    return _without_slash(reference.partition("#")[0]) in names
+
+
+def _without_slash(name: str) -> str:
+    return name.rstrip("/") or name
 
 
 def _archive(locked: Attributes) -> str:

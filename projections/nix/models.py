@@ -19,6 +19,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
 )
 
 from projections.models import UtcDateTime, metadata
@@ -125,13 +126,17 @@ package = Table(
     Column("build_time_ms", BigInteger),
     Column("builds", Integer, nullable=False),
     Column("built_at", UtcDateTime, nullable=False),
+    Column("built_position", BigInteger, nullable=False, server_default="0"),
+    Column("stale", Boolean, nullable=False, server_default=false()),
+    Column("stale_reason", Text),
     Column("cache_url", Text),
     Column("cached_at", UtcDateTime),
     *_last_event(),
     *_times(),
     Index(None, "flake_ref", "attribute", "id"),
 )
-"""Packages by their last build; `cache_url` is the cache that this build was put into last."""
+"""Packages by their last build; `cache_url` is the cache that this build was put into last, and
+`stale` says that building again would no longer lead to the same."""
 
 package_cache = Table(
     "package_cache",

@@ -5,14 +5,14 @@ from __future__ import annotations
 from sqlalchemy import bindparam, delete, insert, update
 
 from eventstore.envelope import RecordedEvent
-from eventstore.nix import PackageBuilt, PackageCached
+from eventstore.nix import PackageBuilt, PackageCached, PackageMarkedStale
 from projections.nix.models import package, package_cache
 from projections.nix.rows import changed, created, last_event
 from projections.projection import Bound, Projection
 
 __all__ = ["packages"]
 
-packages = Projection("packages", tables=[package, package_cache])
+packages = Projection("packages", version=2, tables=[package, package_cache])
 
 _count_build = (
     update(package)
@@ -35,6 +35,9 @@ def package_built(event: PackageBuilt, recorded: RecordedEvent) -> Bound | list[
         "output_path": event.output_path,
         "build_time_ms": event.build_time_ms,
         "built_at": recorded.time,
+        "built_position": recorded.position,
+        "stale": False,
+        "stale_reason": None,
     }
     if recorded.version == 1:
         return created(package, recorded, builds=1, **build)
@@ -57,3 +60,9 @@ def package_cached(event: PackageCached, recorded: RecordedEvent) -> list[Bound]
         Bound(_forget, forgotten),
         Bound(_cache, row | last_event(recorded)),
     ]
+
+
+@packages.handles
+def package_marked_stale(event: PackageMarkedStale, recorded: RecordedEvent) -> Bound:
+    """Until it is built again."""
+    return changed(package, recorded, stale=True, stale_reason=event.reason)

@@ -1,4 +1,7 @@
-"""A command worker that kills itself: `python -m tests.fault.command_process URL DOMAIN POINT`."""
+"""A command worker that kills itself.
+
+`python -m tests.fault.command_process URL DOMAIN POINT [EVENTS FOR A SNAPSHOT]`
+"""
 
 from __future__ import annotations
 
@@ -76,12 +79,12 @@ class DyingWorker(CommandWorker):
         await super()._settle(message, how)
 
 
-async def main(url: str, domain: str, point: str) -> None:
+async def main(url: str, domain: str, point: str, every: str = "0") -> None:
     """Work until the point is reached."""
     DyingStore.point = DyingOutcomes.point = DyingWorker.point = point
     async with (
         connect(settings_for(url)) as client,
-        opened(client, counting(domain), SHORT_WINDOW) as line,
+        opened(client, counting(domain, int(every) or None), SHORT_WINDOW) as line,
         DyingStore(client, line.domain.codec) as store,
     ):
         worker = DyingWorker(client, line.domain.codec, line.handler(store=store), ack_wait=WAIT)

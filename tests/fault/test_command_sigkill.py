@@ -39,7 +39,7 @@ async def line(client: Client, domain_name: str) -> AsyncIterator[Line]:
         yield line
 
 
-async def killed_at(point: str, line: Line) -> None:
+async def killed_at(point: str, line: Line, *options: str) -> None:
     """Let a worker process run into a point."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -48,6 +48,7 @@ async def killed_at(point: str, line: Line) -> None:
         line.client.url,
         line.domain.name,
         point,
+        *options,
         stdin=subprocess.DEVNULL,
     )
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ from eventstore.config import StreamSettings
 from eventstore.envelope import NewEvent, RecordedEvent
 from eventstore.errors import EventStoreError, Rejected
 from eventstore.messages import Command, Event
+from eventstore.snapshots import Snapshots
 from eventstore.store import Appended, EventStore
 from eventstore.streams import declare, topology
 
@@ -156,12 +158,18 @@ class Line:
     """A connection, and on it the store, the command client, and workers on demand."""
 
     def __init__(
-        self, client: Client, domain: Domain, store: EventStore, commands: CommandClient
+        self,
+        client: Client,
+        domain: Domain,
+        store: EventStore,
+        commands: CommandClient,
+        snapshots: Snapshots,
     ) -> None:
         self.client = client
         self.domain = domain
         self.store = store
         self.commands = commands
+        self.snapshots = snapshots
         self.subjects = domain.codec.subjects
         self.outcomes = Outcomes(client, self.subjects)
 
@@ -177,12 +185,14 @@ class Line:
         states: KeptStates | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         max_conflicts: int = 20,
+        snapshots: Snapshots | None = None,
     ) -> CommandHandler:
         return CommandHandler(
             store or self.store,
             self.domain,
             self.outcomes,
             states=states,
+            snapshots=snapshots or self.snapshots,
             clock=clock,
             max_conflicts=max_conflicts,
         )
@@ -257,8 +267,12 @@ async def opened(
     """Everything on a client's connection; the topology is declared."""
     codec = domain.codec
     await declare(client, topology(codec.subjects, streams or StreamSettings()))
-    async with EventStore(client, codec) as store, CommandClient(client, codec) as commands:
-        yield Line(client, domain, store, commands)
+    async with (
+        EventStore(client, codec) as store,
+        CommandClient(client, codec) as commands,
+        Snapshots(client, store) as snapshots,
+    ):
+        yield Line(client, domain, store, commands, snapshots)
 
 
 async def until(condition: Callable[[], Awaitable[bool]], bound: float = 20.0) -> None:
@@ -344,5 +358,7 @@ class FailingStore(EventStore):
         return await super().append(*arguments, **options)
 
 
-def counting(name: str) -> Domain:
-    return Domain(name, [counter])
+def counting(name: str, snapshot_every: int | None = None) -> Domain:
+    decider = copy.copy(counter)
+    decider.snapshot_every = snapshot_every
+    return Domain(name, [decider])

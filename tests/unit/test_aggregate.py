@@ -282,6 +282,32 @@ def test_an_event_that_is_decided_must_be_evolved_by() -> None:
         incomplete().check()
 
 
+class Plain:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (
+            {"initial": Plain},
+            "door: no snapshot can be made of a Plain: .* make the state a msgspec",
+        ),
+        ({"snapshot_every": 0}, "door: snapshot_every and state_version begin at 1"),
+        ({"state_version": 0}, "door: snapshot_every and state_version begin at 1"),
+    ],
+    ids=["state", "every", "version"],
+)
+def test_snapshots_that_cannot_be_made_are_refused(options: dict[str, Any], problem: str) -> None:
+    decider = Decider[Any]("door", **{"initial": int, "snapshot_every": 1, **options})
+    with pytest.raises(DeciderError, match=problem):
+        Domain("house", [decider])
+
+
+def test_without_snapshots_a_state_may_be_anything() -> None:
+    assert Domain("house", [Decider("door", initial=Plain)]).decider("door").snapshot_every is None
+
+
 # Domains
 
 

@@ -6,12 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eventstore.command_filter import CommandFilter
+from eventstore.commands.known import KnownCommands
 from eventstore.commands.states import Kept, KeptStates
 from eventstore.writes import NOTHING
 
 
 def kept(commands: int = 0, state: Any = None) -> Kept:
-    return Kept(state, NOTHING, {str(number) for number in range(commands)})
+    known = KnownCommands()
+    known.learn(map(str, range(commands)))
+    return Kept(state, NOTHING, known)
 
 
 def test_what_was_put_is_there_until_it_is_dropped() -> None:
@@ -47,6 +51,12 @@ def test_commands_have_weight() -> None:
     assert (len(states), states.weight) == (2, 6)
 
 
+def test_a_filter_of_commands_has_weight() -> None:
+    states = KeptStates(limit=10)
+    states.put(("a", "1"), Kept(None, NOTHING, KnownCommands(CommandFilter.empty())))
+    assert states.weight == 1 + 1024 // 150
+
+
 def test_a_large_state_has_weight() -> None:
     states = KeptStates(limit=100)
     states.put(("a", "1"), kept(state={"text": "x" * 9_000}))
@@ -80,10 +90,10 @@ def test_commands_added_after_a_state_was_kept_do_not_spoil_the_weight() -> None
     states = KeptStates(limit=10)
     mine = kept()
     states.put(("a", "1"), mine)
-    mine.commands.update("xyz")
-    states.put(("a", "1"), Kept(None, NOTHING, mine.commands))
+    mine.commands.learn("xyz")
+    states.put(("a", "1"), mine)
     assert states.weight == 4
-    mine.commands.update("uvw")
+    mine.commands.learn("uvw")
     states.drop(("a", "1"))
     assert states.weight == 0
 

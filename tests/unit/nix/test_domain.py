@@ -16,6 +16,7 @@ AddFlakeInput | nix.cmd.flake.add_input | name, url | FlakeInputAdded | nix.even
 RemoveFlakeInput | nix.cmd.flake.remove_input | name | FlakeInputRemoved | nix.event.flake.input_removed | name
 BuildPackage | nix.cmd.package.build | flake_ref, attribute, output_path? | PackageBuilt | nix.event.package.built | flake_ref, attribute, output_path, build_time_ms?
 CachePackage | nix.cmd.package.cache | cache_url | PackageCached | nix.event.package.cached | cache_url, output_path
+MarkPackageStale | nix.cmd.package.mark_stale | reason, inputs?, build? | PackageMarkedStale | nix.event.package.marked_stale | reason, inputs
 CreateModule | nix.cmd.module.create | name, content | ModuleCreated | nix.event.module.created | name, content
 UpdateModule | nix.cmd.module.update | content | ModuleUpdated | nix.event.module.updated | content
 DeleteModule | nix.cmd.module.delete | | ModuleDeleted | nix.event.module.deleted |
@@ -42,6 +43,8 @@ TYPES: dict[str, object] = {
     "cache_url": str,
     "content": str,
     "build_time_ms": int | None,
+    "reason": str,
+    "build": int | None,
     "from_generation": int,
     "to_generation": int,
     "activation": nix.Activation,
@@ -65,12 +68,12 @@ def described(cls: type[Message]) -> str:
     )
 
 
-def test_there_are_16_commands_and_16_events_and_no_others() -> None:
+def test_there_are_17_commands_and_17_events_and_no_others() -> None:
     codec = domain().codec
 
     assert {cls.__name__ for cls in codec.command_types} == {name for name, _, _ in COMMANDS}
     assert {cls.__name__ for cls in codec.event_types} == {name for name, _, _ in EVENTS}
-    assert len(codec.command_types) == len(codec.event_types) == len(ROWS) == 16
+    assert len(codec.command_types) == len(codec.event_types) == len(ROWS) == 17
 
 
 @pytest.mark.parametrize(("name", "subject", "fields"), COMMANDS)

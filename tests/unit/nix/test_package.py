@@ -6,9 +6,11 @@ from eventstore.nix.package import (
     DEFAULT_OUTPUT_PATH,
     BuildPackage,
     CachePackage,
+    MarkPackageStale,
     Package,
     PackageBuilt,
     PackageCached,
+    PackageMarkedStale,
     package,
 )
 from eventstore.testing import scenario
@@ -21,7 +23,7 @@ def test_a_package_is_built_into_the_path_it_is_told() -> None:
 
     scenario(package).when(command).then(BUILT)
     scenario(package).when(command).then_state(
-        Package(built=True, flake_ref="github:a/b", attribute="hello", output_path="out")
+        Package(built=True, builds=1, flake_ref="github:a/b", attribute="hello", output_path="out")
     )
 
 
@@ -87,3 +89,50 @@ def test_what_was_never_built_cannot_be_cached() -> None:
 
 def test_a_cache_needs_a_url() -> None:
     scenario(package).given(BUILT).when(CachePackage(cache_url=" ")).then_rejected("invalid")
+
+
+STALE = PackageMarkedStale(reason="an input changed", inputs=["nixpkgs"])
+MARK = MarkPackageStale(reason="an input changed", inputs=["nixpkgs"])
+
+
+def test_a_build_becomes_stale() -> None:
+    outcome = scenario(package).given(BUILT).when(MARK)
+
+    outcome.then(STALE)
+    assert outcome.state.stale
+
+
+def test_the_reason_is_enough() -> None:
+    scenario(package).given(BUILT).when(MarkPackageStale(reason="r")).then(
+        PackageMarkedStale(reason="r", inputs=[])
+    )
+
+
+def test_what_is_stale_does_not_become_so_again() -> None:
+    scenario(package).given(BUILT, STALE).when(MARK).then()
+
+
+def test_building_again_makes_a_package_fresh_and_it_can_become_stale_again() -> None:
+    assert not scenario(package).given(BUILT, STALE, BUILT).state.stale
+    scenario(package).given(BUILT, STALE, BUILT).when(MARK).then(STALE)
+
+
+def test_a_build_that_has_been_replaced_is_not_what_becomes_stale() -> None:
+    first = MarkPackageStale(reason="an input changed", inputs=["nixpkgs"], build=1)
+
+    scenario(package).given(BUILT).when(first).then(STALE)
+    scenario(package).given(BUILT, BUILT).when(first).then()
+
+
+def test_what_was_never_built_cannot_be_stale() -> None:
+    scenario(package).when(MARK).then_rejected("not_built")
+
+
+def test_staleness_has_a_reason() -> None:
+    scenario(package).given(BUILT).when(MarkPackageStale(reason=" ")).then_rejected("invalid")
+
+
+def test_a_stale_package_can_be_cached_and_stays_stale() -> None:
+    outcome = scenario(package).given(BUILT, STALE).when(CachePackage(cache_url="s3://cache"))
+
+    assert outcome.state.stale

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from eventstore.nix.reference import Attributes, flake_reference
+from eventstore.nix.reference import Attributes, flake_names, flake_reference, is_reference
 
 REV = "94def634a20494ee057c76998843c015909d6311"
 HASH = "sha256-Yg/+=="
@@ -120,3 +120,35 @@ def test_an_indirect_reference() -> None:
 def test_what_cannot_be_written(locked: Attributes, problem: str) -> None:
     with pytest.raises(ValueError, match=problem.replace("'", ".")):
         flake_reference(locked)
+
+
+def test_a_flake_is_named_by_its_id_and_its_path() -> None:
+    assert flake_names("mine", "./my flake/") == {
+        *("mine", "flake:mine"),
+        *("./my flake", "path:./my%20flake"),
+    }
+    assert flake_names("mine", "/") == {"mine", "flake:mine", "/", "path:"}
+    assert flake_names("mine", "") == {"mine", "flake:mine"}
+
+
+@pytest.mark.parametrize(
+    ("reference", "is_one"),
+    [
+        ("mine", True),
+        ("mine#hello", True),
+        ("flake:mine#packages.x86_64-linux.hello", True),
+        ("./flake", True),
+        ("./flake/#hello", True),
+        ("path:./flake", True),
+        ("min", False),
+        ("mine2", False),
+        ("Mine", False),
+        ("./flake/sub", False),
+        ("./flake?dir=sub", False),
+        ("flake:mine/master", False),
+        ("#hello", False),
+        ("", False),
+    ],
+)
+def test_a_reference_may_have_an_attribute_and_no_parameters(reference: str, is_one: bool) -> None:
+    assert is_reference(reference, flake_names("mine", "./flake")) is is_one

@@ -39,6 +39,7 @@ from eventstore.nix import (
     FlakeInputAdded,
     FlakeInputRemoved,
     FlakeUpdated,
+    MarkPackageStale,
     ModuleCreated,
     ModuleDeleted,
     ModuleUpdated,
@@ -47,6 +48,7 @@ from eventstore.nix import (
     OverlayUpdated,
     PackageBuilt,
     PackageCached,
+    PackageMarkedStale,
     RemoveFlakeInput,
     RollbackConfiguration,
     UpdateConfiguration,
@@ -76,6 +78,7 @@ commands: st.SearchStrategy[Command] = st.one_of(
     st.builds(RemoveFlakeInput, name=names),
     st.builds(BuildPackage, flake_ref=texts, attribute=texts, output_path=st.none() | texts),
     st.builds(CachePackage, cache_url=texts),
+    st.builds(MarkPackageStale, reason=texts, build=st.none() | st.integers(1, 3)),
     st.builds(CreateModule, name=names, content=texts),
     st.builds(UpdateModule, content=texts),
     st.just(DeleteModule()),
@@ -189,6 +192,9 @@ def _follow_package(tables: Tables, row: Row, recorded: RecordedEvent, last: Row
                 build_time_ms=event.build_time_ms,
                 builds=row.get("builds", 0) + 1,
                 built_at=time,
+                built_position=recorded.position,
+                stale=False,
+                stale_reason=None,
                 cache_url=None,
                 cached_at=None,
             )
@@ -196,6 +202,8 @@ def _follow_package(tables: Tables, row: Row, recorded: RecordedEvent, last: Row
             row.update(cache_url=url, cached_at=time)
             cached = {"package_id": id_, "cache_url": url, "output_path": path, "cached_at": time}
             tables["package_cache"][id_, url] = {**cached, **last}
+        case PackageMarkedStale(reason=reason):
+            row.update(stale=True, stale_reason=reason)
 
 
 def _follow_source(_tables: Tables, row: Row, recorded: RecordedEvent, _last: Row) -> None:

@@ -24,11 +24,13 @@ from eventstore.nix import (
     OverlayUpdated,
     PackageBuilt,
     PackageCached,
+    PackageMarkedStale,
 )
 from projections.apply import PoisonEvent, apply
 from projections.checkpoint import claim
 from projections.database import Database
 from projections.nix import models, nix_projections
+from projections.nix.builds import builds_of
 from tests.unit.projections.memory import MemoryLog, time_of
 
 Row = dict[str, Any]
@@ -137,6 +139,9 @@ async def test_a_package_its_builds_and_its_caches(database: Database, nix_log: 
             "build_time_ms": None,
             "builds": 2,
             "built_at": time_of(4),
+            "built_position": 4,
+            "stale": False,
+            "stale_reason": None,
             "cache_url": "https://a",
             "cached_at": time_of(5),
             **last(5, 5),
@@ -146,6 +151,67 @@ async def test_a_package_its_builds_and_its_caches(database: Database, nix_log: 
         (row["cache_url"], row["output_path"], row["cached_at"], row["version"], row["position"])
         for row in await rows(database, models.package_cache)
     ] == [("https://a", "/2", time_of(5), 5, 5), ("https://b", "/1", time_of(3), 3, 3)]
+
+
+async def test_a_package_is_stale_until_it_is_built_again(
+    database: Database, nix_log: MemoryLog
+) -> None:
+    built = PackageBuilt(flake_ref="f", attribute="hello", output_path="/1")
+    stale = PackageMarkedStale(reason="an input changed", inputs=["nixpkgs"])
+    nix_log.add("p1", built, stale, PackageCached(cache_url="https://a", output_path="/1"))
+    nix_log.add("p2", built, stale, built)
+    await project(database, nix_log)
+
+    assert [
+        (row["stale"], row["stale_reason"], row["builds"], row["built_position"], row["version"])
+        for row in await rows(database, models.package)
+    ] == [(True, "an input changed", 1, 1, 3), (False, None, 2, 6, 3)]
+
+
+REFERENCES = {
+    "by id": "f1",
+    "by id and attribute": "f1#hello",
+    "by id in full": "flake:f1#hello",
+    "by path": "./my flake#hello",
+    "by path and slash": "./my flake/",
+    "by path in full": "path:./my%20flake",
+    "of another": "f11",
+    "in another case": "F1",
+    "pinned": "f1?rev=abc#hello",
+    "in a directory": "./my flake?dir=sub",
+    "below": "./my flake/sub",
+}
+
+
+async def test_the_packages_of_a_flake_are_found_by_what_they_were_built_from(
+    database: Database, nix_log: MemoryLog
+) -> None:
+    nix_log.add("f1", FlakeCreated(path="./my flake", description=""))
+    for package, reference in REFERENCES.items():
+        built = PackageBuilt(flake_ref=reference, attribute="hello", output_path="/1")
+        nix_log.add(package.replace(" ", "_"), built)
+    await project(database, nix_log)
+    assert set(await builds_of(database, "f1", 100)) == {
+        *("by_id", "by_id_and_attribute", "by_id_in_full"),
+        *("by_path", "by_path_and_slash", "by_path_in_full"),
+    }
+
+
+async def test_builds_are_found_that_were_there_before_and_are_not_stale(
+    database: Database, nix_log: MemoryLog
+) -> None:
+    built = PackageBuilt(flake_ref="f1", attribute="hello", output_path="/1")
+    stale = PackageMarkedStale(reason="r", inputs=[])
+    nix_log.add("once", built)
+    nix_log.add("twice", built, built)
+    nix_log.add("stale", built, stale)
+    nix_log.add("fresh-again", built, stale, built)
+    await project(database, nix_log)
+
+    assert await builds_of(database, "f1", 9) == {"once": 1, "twice": 2, "fresh-again": 2}
+    assert await builds_of(database, "f1", 8) == {"once": 1, "twice": 2}
+    assert await builds_of(database, "f1", 1) == {}
+    assert await builds_of(database, "unknown", 9) == {}
 
 
 async def test_a_build_is_in_no_cache_yet(database: Database, nix_log: MemoryLog) -> None:

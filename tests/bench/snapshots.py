@@ -1,0 +1,77 @@
+"""Loading a long-lived aggregate: all of its events, or its snapshot and the few since."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from eventstore import nix
+from eventstore.client import connect
+from eventstore.commands.loading import Loader
+from eventstore.config import load_settings
+from eventstore.server import EmbeddedServer
+from eventstore.snapshots import Snapshots
+from eventstore.store import EventStore
+from eventstore.streams import declare, topology
+from tests.bench.loop import run
+
+EVENTS = 10_000
+SINCE = 50
+BATCH = 1_000
+LOADS = 20
+
+
+async def _fill(store: EventStore, count: int) -> None:
+    """Each event is a story of its own, as if each came from a command of its own."""
+    for begin in range(0, count, BATCH):
+        events = [
+            nix.ModuleUpdated(content=f"{number} {'x' * 200}")
+            for number in range(begin, min(begin + BATCH, count))
+        ]
+        await store.append("module", "m", events)
+
+
+async def _milliseconds(loader: Loader) -> float:
+    """The median of some loads."""
+    decider = nix.domain().decider("module")
+    seconds = []
+    for _ in range(LOADS):
+        began = time.perf_counter()
+        kept = await loader.load(decider, "m")
+        seconds.append(time.perf_counter() - began)
+        assert kept.head.version == EVENTS + SINCE
+    return statistics.median(seconds) * 1000
+
+
+async def measure() -> None:
+    """Print a line for a load without a snapshot, and one for a load with it."""
+    codec = nix.domain().codec
+    with tempfile.TemporaryDirectory() as directory:
+        async with (
+            EmbeddedServer(Path(directory)) as server,
+            connect(load_settings(nats_url=server.url, environ={})) as client,
+            EventStore(client, codec) as store,
+            Snapshots(client, store) as snapshots,
+        ):
+            await declare(client, topology(codec.subjects, load_settings(environ={}).streams))
+            await store.append("module", "m", nix.ModuleCreated(name="m", content=""))
+            await _fill(store, EVENTS - 1)
+            with_snapshots = Loader(store, snapshots)
+            await with_snapshots.load(nix.domain().decider("module"), "m")
+            await snapshots.drain(10)
+            await _fill(store, SINCE)
+            full = await _milliseconds(Loader(store, None))
+            short = await _milliseconds(with_snapshots)
+    print(f"load {EVENTS + SINCE:,} events: {full:,.1f} ms")
+    print(f"load a snapshot and {SINCE} events: {short:,.1f} ms, {full / short:,.0f} times faster")
+
+
+def main() -> None:
+    """Run it."""
+    run(measure())
+
+
+if __name__ == "__main__":
+    main()
