@@ -20,11 +20,12 @@ from eventstore.commands import KeptStates
 from eventstore.commands.loading import Loader
 from eventstore.commands.states import Kept
 from eventstore.config import StreamSettings
+from eventstore.direct import StoredMessage
 from eventstore.envelope import RecordedEvent, new_id
 from eventstore.errors import StreamMissing
 from eventstore.snapshot_format import Snapshot, SnapshotFormat
 from eventstore.snapshots import Snapshots
-from eventstore.store import EventStore, Head
+from eventstore.store import NOTHING, EventStore, Head
 from eventstore.streams import declare, topology
 from eventstore.telemetry import CounterName, Telemetry
 from tests.conftest import StartServer, settings_for
@@ -61,12 +62,12 @@ class ReadingStore(EventStore):
         await super().__aenter__()
         return self
 
-    async def read(
-        self, aggregate: str, aggregate_id: str, *, after: int | Head = 0
-    ) -> AsyncGenerator[RecordedEvent, None]:
-        async for event in super().read(aggregate, aggregate_id, after=after):
+    async def read_stored(
+        self, aggregate: str, aggregate_id: str, *, after: Head = NOTHING
+    ) -> AsyncGenerator[tuple[StoredMessage, list[RecordedEvent]], None]:
+        async for stored in super().read_stored(aggregate, aggregate_id, after=after):
             self.events_read += 1
-            yield event
+            yield stored
 
 
 class Bench:

@@ -173,13 +173,15 @@ async def plan(database: Database, query: ListQuery[Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("name", LISTS)
-async def test_a_list_follows_its_index_and_is_not_sorted(database: Database, name: str) -> None:
+async def test_a_list_follows_its_index_and_is_not_sorted(
+    sqlite_database: Database, name: str
+) -> None:
     query, steps = LISTS[name]
-    await put_flakes(database, [("b", "1")])
+    await put_flakes(sqlite_database, [("b", "1")])
     row = {"name": "b", "modules": [], "overlays": [], "current_generation": 0}
-    await put(database, configuration, [{"id": "1", **row, "last_generation": 0}])
+    await put(sqlite_database, configuration, [{"id": "1", **row, "last_generation": 0}])
 
-    details = await plan(database, query)
+    details = await plan(sqlite_database, query)
 
     for step in steps:
         assert any(step in detail for detail in details), details
@@ -188,12 +190,12 @@ async def test_a_list_follows_its_index_and_is_not_sorted(database: Database, na
 
 @pytest.mark.parametrize("prefix", [None, "b"])
 async def test_a_later_part_begins_where_the_one_before_ended(
-    database: Database, prefix: str | None
+    sqlite_database: Database, prefix: str | None
 ) -> None:
-    await put_flakes(database, [(f"b{number:03}", str(number)) for number in range(9)])
-    first = (await ask(nix_answers(database), ListFlakes(path_prefix=prefix, limit=3))).data
+    await put_flakes(sqlite_database, [(f"b{number:03}", str(number)) for number in range(9)])
+    first = (await ask(nix_answers(sqlite_database), ListFlakes(path_prefix=prefix, limit=3))).data
 
-    details = await plan(database, ListFlakes(path_prefix=prefix, limit=3, after=first.next))
+    details = await plan(sqlite_database, ListFlakes(path_prefix=prefix, limit=3, after=first.next))
 
     (step,) = details
     expected = "(path>? AND path<?)" if prefix else "((path,id)>(?,?))"

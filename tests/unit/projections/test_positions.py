@@ -69,7 +69,7 @@ async def test_without_a_name_all_have_to_be_there(database: Database) -> None:
     positions = CheckpointPositions(database)
     await positions.wait(3, BOUND)
     with pytest.raises(WaitTimeout) as caught:
-        await positions.wait(4, 0.05)
+        await positions.wait(4, 0.5)
     assert (caught.value.reached, caught.value.position) == (3, 4)
 
 
