@@ -56,15 +56,14 @@ class CheckpointPositions:
         Raises `WaitTimeout` after `timeout` seconds, and at once the failure of one of the own
         worker's projections that will not get there.
         """
-        reached = 0
         try:
             async with asyncio.timeout(timeout):
                 while not await self._is_told(position, projection):
-                    reached = await self._reached(projection)
-                    if reached >= position:
+                    await self._look()
+                    if self._reached(projection) >= position:
                         return
         except TimeoutError as error:
-            raise WaitTimeout(position, reached, timeout) from error
+            raise WaitTimeout(position, self._reached(projection), timeout) from error
 
     async def _is_told(self, position: int, projection: str | None) -> bool:
         """Whether the own worker has got there; it is given as long as lies between two reads."""
@@ -76,13 +75,13 @@ class CheckpointPositions:
             return True
         return False
 
-    async def _reached(self, projection: str | None) -> int:
-        positions = await self._checkpoints()
+    def _reached(self, projection: str | None) -> int:
+        """How far it was, by the last look."""
         if projection is None:
-            return min(positions.values(), default=0)
-        return positions.get(projection, 0)
+            return min(self._positions.values(), default=0)
+        return self._positions.get(projection, 0)
 
-    async def _checkpoints(self) -> Mapping[str, int]:
+    async def _look(self) -> None:
         known = self._reads
         async with self._reading:
             if self._reads == known:  # nobody else read them while this one waited for its turn
@@ -91,7 +90,6 @@ class CheckpointPositions:
                 self._positions = await self._read()
                 self._read_at = loop.time()
                 self._reads += 1
-        return self._positions
 
     async def _read(self) -> Mapping[str, int]:
         async with self._database.engine.connect() as connection:

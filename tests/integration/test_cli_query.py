@@ -151,7 +151,7 @@ def test_what_is_not_there_is_status_1(cli: CommandLine) -> None:
     [
         (("flake", "get", "a.b"), r"error: query GetFlake: .* at `\$\.id`"),
         (("flake", "list", "--after", "x"), "error: after: 'x' is not a cursor of this list"),
-        (("flake", "list", "--wait", 99_999, "--timeout", 0.2), "error: the read model is at"),
+        (("flake", "list", "--wait", 99_999, "--timeout", 2.5), "error: the read model is at"),
         (("flake", "list", "--limit", 1_001), "--limit"),
         (("module", "list", "--deleted", "perhaps"), "--deleted"),
         (("flake", "get"), "ID"),

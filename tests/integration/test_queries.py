@@ -288,7 +288,7 @@ async def test_a_client_reads_its_own_writes(asked: Asked) -> None:
 
 async def test_a_position_that_is_not_reached_is_a_timeout(asked: Asked) -> None:
     with pytest.raises(QueryTimeout, match="at position 0, not at 99, after"):
-        await asked.queries.ask(ListFlakes(), wait_for=99, timeout=0.5)
+        await asked.queries.ask(ListFlakes(), wait_for=99, timeout=2.5)
     refused, _ = await asked.raw(
         "flake.list", b"", {"X-Wait-Position": "99", "X-Wait-Timeout": "20"}
     )
