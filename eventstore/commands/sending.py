@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from itertools import count
 from types import TracebackType
+from typing import Self
 
 import msgspec
 from nats.aio.msg import Msg
@@ -89,7 +90,7 @@ class CommandClient:
         self._numbers = count(1)
         self._waiting: dict[str, asyncio.Future[Outcome]] = {}
 
-    async def __aenter__(self) -> CommandClient:
+    async def __aenter__(self) -> Self:
         self._subscription = await self._client.subscribe(f"{self._inbox}.*", self._receive)
         return self
 
