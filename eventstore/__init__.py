@@ -18,6 +18,7 @@ from eventstore.errors import Conflict, EventStoreError, Rejected
 from eventstore.facts import EventPublisher
 from eventstore.history import Page
 from eventstore.messages import Command, Event
+from eventstore.personal import Personal
 from eventstore.server import EmbeddedServer
 from eventstore.store import ANY, NO_STREAM, NOTHING, Append, Appended, EventStore, Expected, Head
 from eventstore.streams import declare, topology
@@ -54,6 +55,7 @@ __all__ = [
     "Outcome",
     "Outcomes",
     "Page",
+    "Personal",
     "RecordedEvent",
     "Rejected",
     "Sent",

@@ -36,7 +36,9 @@ from eventstore.errors import (
     UnknownType,
     UnreadableEvent,
 )
+from eventstore.keyring import Keyring
 from eventstore.pull import Delivery, Pull, PullLost
+from eventstore.sealing import NO_KEYS, Keys
 
 __all__ = ["BatchCheck", "History", "Page", "read_events"]
 
@@ -102,13 +104,14 @@ def read_events(
     position: int,
     *,
     skip_unknown: bool = False,
+    keys: Keys = NO_KEYS,
 ) -> list[RecordedEvent]:
     """Read one message of the log: its parts, and none for an unknown type that is to be skipped.
 
     Raises `UnreadableEvent`, which names the position and the cause.
     """
     try:
-        return codec.recorded(subject, headers, payload, position)
+        return codec.recorded(subject, headers, payload, position, keys)
     except InvalidMessage as error:
         if skip_unknown and isinstance(error, UnknownType):
             return []
@@ -138,18 +141,18 @@ class _Reading:
         """Whether the last event is not the last of its batch."""
         return self._batches.is_open
 
-    def page(self, messages: Sequence[Msg]) -> Page | None:
+    def page(self, messages: Sequence[Msg], keys: Keys) -> Page | None:
         """Read messages up to the first that gives `trouble`; None if that is the first of all."""
         events: list[RecordedEvent] = []
         before = self.position
         try:
             for message in messages:
-                events += self._read(message)
+                events += self._read(message, keys)
         except (CorruptLog, PullLost) as error:
             self.trouble = error
         return Page(events, self.position, self.pending) if self.position > before else None
 
-    def _read(self, message: Msg) -> list[RecordedEvent]:
+    def _read(self, message: Msg, keys: Keys) -> list[RecordedEvent]:
         delivery = Delivery.of(message)
         self._delivered += 1
         if delivery.consumer_sequence != self._delivered:
@@ -163,6 +166,7 @@ class _Reading:
             message.data,
             delivery.sequence,
             skip_unknown=self._skip_unknown,
+            keys=keys,
         )
         self.position, self.pending = delivery.sequence, delivery.pending
         return events
@@ -200,13 +204,21 @@ class History:
     """A reader of the whole log stream.
 
     `patience` is how many seconds a reader that is not live waits for a connection or a consumer
-    to come back; a live one waits until the client is closed.
+    to come back; a live one waits until the client is closed. `keyring` opens personal data.
     """
 
-    def __init__(self, client: Client, codec: Codec, *, patience: float = 30.0) -> None:
+    def __init__(
+        self,
+        client: Client,
+        codec: Codec,
+        *,
+        keyring: Keyring | None = None,
+        patience: float = 30.0,
+    ) -> None:
         self._client = client
         self._codec = codec
         self._stream = codec.subjects.log_stream
+        self._keyring = keyring or Keyring(client, codec.subjects)
         self._patience = patience
 
     async def pages(
@@ -237,7 +249,8 @@ class History:
                         # The server hands out a batch's first events while it stores the rest.
                         unfinished = not live and not reading.pending
                         messages = await self._take(pull, max_events, unfinished=unfinished)
-                        page = reading.page(messages)
+                        keys = await self._keyring.to_open(each.headers for each in messages)
+                        page = reading.page(messages, keys)
                         if page is not None:
                             patience.restore()
                             yield page

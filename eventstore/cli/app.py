@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from eventstore.cli import events as events_command
-from eventstore.cli import face, importing, show
+from eventstore.cli import face, forgetting, importing, show
 from eventstore.cli import send as send_command
 from eventstore.cli.loop import run
 from eventstore.cli.operating import command_app, config_app, parked_app
@@ -48,6 +48,11 @@ app.add_typer(nix_app, name="nix")
 app.add_typer(command_app, name="command")
 app.add_typer(parked_app, name="parked")
 app.add_typer(config_app, name="config")
+audit_app = typer.Typer(help="What the log says of itself.", no_args_is_help=True)
+audit_app.command("forget", short_help="Make a subject's personal data unreadable.")(
+    forgetting.forget
+)
+app.add_typer(audit_app, name="audit")
 
 
 def main() -> None:

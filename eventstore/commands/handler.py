@@ -13,7 +13,14 @@ from eventstore.commands.intake import Accepted
 from eventstore.commands.outcome import Outcome, Outcomes, presentable
 from eventstore.commands.states import Kept, KeptStates
 from eventstore.envelope import Header, NewEvent, utc_now
-from eventstore.errors import Conflict, DeciderError, DuplicateId, InvalidMessage, Rejected
+from eventstore.errors import (
+    Conflict,
+    DeciderError,
+    DuplicateId,
+    InvalidMessage,
+    Rejected,
+    SubjectForgotten,
+)
 from eventstore.messages import Event
 from eventstore.store import NOTHING, EventStore, Head
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
@@ -48,6 +55,7 @@ class CommandHandler:
         self._domain = domain
         self._outcomes = outcomes
         self._states = KeptStates() if states is None else states
+        store.keyring.on_forgotten(self._states.clear)
         self._clock = clock
         self._max_conflicts = max_conflicts
         self._telemetry = telemetry
@@ -100,7 +108,10 @@ class CommandHandler:
         with self._telemetry.span(
             "append", traceparent=traceparent, aggregate=accepted.aggregate, events=len(events)
         ) as span:
-            return await self._append(accepted, kept, events, now, span.traceparent)
+            try:
+                return await self._append(accepted, kept, events, now, span.traceparent)
+            except SubjectForgotten as refusal:
+                return _rejected(accepted, kept, Rejected(refusal.code, str(refusal)))
 
     def _decide(self, accepted: Accepted, kept: Kept, now: datetime) -> tuple[Event, ...]:
         context = CommandContext(
@@ -139,7 +150,7 @@ class CommandHandler:
             return await self._first_outcome(accepted)
         self._telemetry.count("events_appended", len(events), aggregate=accepted.aggregate)
         kept.commands.add(accepted.identity.id)
-        self._states.put(accepted.key, Kept(state, appended.head, kept.commands))
+        self._states.put(accepted.key, Kept(state, appended.head, kept.commands, kept.era))
         return _success(accepted, appended.head, appended.event_ids, _names(events))
 
     async def _load(self, accepted: Accepted) -> Kept:
@@ -150,6 +161,7 @@ class CommandHandler:
 
     async def _folded(self, accepted: Accepted) -> Kept:
         decider = self._domain.decider(accepted.aggregate)
+        era = self._states.era
         state, head = decider.initial(), NOTHING
         commands: set[str] = set()
         async with aclosing(self._store.read_stored(*accepted.key)) as stored:
@@ -158,7 +170,7 @@ class CommandHandler:
                     state = decider.evolve(state, event.data)
                 head = Head.of(message)
                 commands.add(message.headers[Header.CAUSATION_ID])
-        kept = Kept(state, head, commands)
+        kept = Kept(state, head, commands, era)
         self._states.put(accepted.key, kept)
         return kept
 
