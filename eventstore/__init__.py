@@ -19,6 +19,7 @@ from eventstore.errors import Conflict, EventStoreError, Rejected
 from eventstore.facts import EventPublisher
 from eventstore.history import Page
 from eventstore.messages import Command, Event
+from eventstore.personal import Personal
 from eventstore.queries import Listed, ListQuery, Query
 from eventstore.server import EmbeddedServer
 from eventstore.snapshots import Snapshots
@@ -60,6 +61,7 @@ __all__ = [
     "Outcome",
     "Outcomes",
     "Page",
+    "Personal",
     "Query",
     "QueryClient",
     "RecordedEvent",

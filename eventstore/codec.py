@@ -21,6 +21,8 @@ from eventstore.errors import (
     UnknownType,
 )
 from eventstore.messages import Command, Event, Message
+from eventstore.personal import PersonalField, check_unmarked, personal_fields
+from eventstore.sealing import NO_KEYS, PERSONAL, Keys, check_available, unseal
 from eventstore.subjects import Subjects
 from eventstore.upcasting import Upcaster, Upcasting
 
@@ -51,7 +53,8 @@ class Codec:
     """The types of one domain, and their way into bytes and back.
 
     Raises `DeciderError` where two commands share a subject, or two events a type name, or where
-    the upcasters do not lead from every older version of an event to today's.
+    the upcasters do not lead from every older version of an event to today's; and
+    `ConfigurationError` where events have personal data and what encrypts them is not installed.
     """
 
     def __init__(
@@ -70,6 +73,11 @@ class Codec:
             self._add_command(command)
         for event in events:
             self._add_event(event)
+        self._personal = _personal_of(self.event_types)
+        for command in self.command_types:
+            check_unmarked(command)
+        if self._personal:
+            check_available()
         self._upcasting = Upcasting(self.event_types, upcasters)
         self._aggregates = {cls.__aggregate__ for cls in (*self.command_types, *self.event_types)}
 
@@ -132,6 +140,17 @@ class Codec:
             known = ", ".join(sorted(self._aggregates))
             raise UnknownType(f"unknown aggregate {aggregate!r}; known are {known}")
 
+    def personal_fields(self, cls: type[Event]) -> tuple[PersonalField, ...]:
+        """The fields of an event that are encrypted in the log."""
+        return self._personal.get(cls, ())
+
+    def has_personal(self, aggregate: str | None = None) -> bool:
+        """Whether there are events with personal data, of this kind of aggregate or of any.
+
+        A state folded from such is not to be kept where it could not be forgotten.
+        """
+        return any(aggregate in (None, cls.__aggregate__) for cls in self._personal)
+
     def check_event_type(self, cls: type[Event]) -> None:
         """Raise `UnknownType` unless `cls` is registered."""
         known = self._events.get(cls.__name__)
@@ -154,12 +173,17 @@ class Codec:
         ]
 
     def recorded(
-        self, subject: str, headers: Mapping[str, str], payload: bytes, position: int
+        self,
+        subject: str,
+        headers: Mapping[str, str],
+        payload: bytes,
+        position: int,
+        keys: Keys = NO_KEYS,
     ) -> list[RecordedEvent]:
         """Read an event as it stands in the log: the parts that it is read as, mostly one.
 
-        Raises `InvalidSubject`, `InvalidHeader`, `UnknownType`, `UnsupportedSchema` or
-        `InvalidPayload`.
+        `keys` are those of the personal data in it. Raises `InvalidSubject`, `InvalidHeader`,
+        `UnknownType`, `UnsupportedSchema`, `InvalidPayload` or `KeyMissing`.
         """
         aggregate, aggregate_id = self.subjects.parse_log(subject)
         envelope = Envelope.from_headers(headers)
@@ -167,7 +191,8 @@ class Codec:
             raise InvalidHeader(Header.AGGREGATE_VERSION, "is missing")
         if envelope.aggregate_id != aggregate_id:
             raise InvalidHeader(Header.AGGREGATE_ID, f"is not {aggregate_id}, as the subject says")
-        parts = self.decode_event(envelope.type, envelope.schema_version, payload)
+        clear = unseal(payload, headers, keys) if PERSONAL in headers else payload
+        parts = self.decode_event(envelope.type, envelope.schema_version, clear)
         if not parts:
             return []
         first = RecordedEvent(
@@ -191,6 +216,12 @@ class Codec:
         self.check_aggregate(aggregate)
         actions = ", ".join(sorted(known for of, known in self._commands if of == aggregate))
         raise UnknownType(f"{aggregate} has no command {action!r}; it has {actions}")
+
+
+def _personal_of(
+    events: Iterable[type[Event]],
+) -> dict[type[Event], tuple[PersonalField, ...]]:
+    return {cls: fields for cls in events if (fields := personal_fields(cls))}
 
 
 def _has_non_finite(value: object) -> bool:

@@ -24,7 +24,8 @@ EventStoreError
 │   ├── InvalidHeader               a header is missing, malformed or contradicts another
 │   ├── UnknownType                 no such command, event or aggregate is registered
 │   ├── InvalidPayload              the payload does not fit its type
-│   └── UnsupportedSchema           the payload's schema version cannot be read by this code
+│   ├── UnsupportedSchema           the payload's schema version cannot be read by this code
+│   └── KeyMissing                  a key of personal data is gone, and nobody was forgotten
 ├── DeciderError                    a decider is put together wrongly (a mistake in code)
 ├── Rejected                        the domain's answer: no
 ├── AppendError                     events could not be recorded
@@ -32,7 +33,8 @@ EventStoreError
 │   ├── AppendUnknown               whether they were recorded could not be found out in time
 │   ├── DuplicateId                 an event id is already used by another event
 │   ├── EventTooLarge               headers and payload exceed what the server takes
-│   └── BatchTooLarge               more events than fit one atomic batch
+│   ├── BatchTooLarge               more events than fit one atomic batch
+│   └── SubjectForgotten            personal data about somebody who was forgotten
 ├── CorruptLog                      what was read breaks a promise of the log
 │   ├── VersionGap                  an aggregate's versions are not counted up one by one
 │   ├── IncompleteBatch             an atomic batch is not complete
@@ -84,6 +86,7 @@ __all__ = [
     "InvalidPayload",
     "InvalidSubject",
     "JetStreamError",
+    "KeyMissing",
     "MigrationError",
     "NoResponders",
     "NotParked",
@@ -106,6 +109,7 @@ __all__ = [
     "ServerTooOld",
     "StreamDrift",
     "StreamMissing",
+    "SubjectForgotten",
     "TopologyError",
     "UnknownType",
     "UnreadableEvent",
@@ -313,6 +317,15 @@ class UnsupportedSchema(InvalidMessage):
     code = "unsupported_schema"
 
 
+class KeyMissing(InvalidMessage):
+    """A key of personal data is not in its bucket, though no subject was forgotten there.
+
+    Restore the bucket from a backup: what was forgotten since stays so only if done again.
+    """
+
+    code = "key_missing"
+
+
 class DeciderError(EventStoreError):
     """A decider is put together wrongly; a mistake in code, found when the program starts."""
 
@@ -407,6 +420,23 @@ class BatchTooLarge(AppendError):
         super().__init__(f"{count:,} events in one append; at most {limit:,} are atomic")
         self.count = count
         self.limit = limit
+
+
+class SubjectForgotten(AppendError):
+    """An event holds personal data about a subject who was forgotten; nothing was recorded.
+
+    `subject` is its id, `time` (RFC 3339) when it was forgotten.
+    """
+
+    code = "subject_forgotten"
+
+    def __init__(self, subject: str, time: str, event_type: str, field: str) -> None:
+        super().__init__(
+            f"{subject} was forgotten at {time}: {event_type}.{field} would record personal data "
+            "about them again; use a new id for who comes back"
+        )
+        self.subject = subject
+        self.time = time
 
 
 class CorruptLog(EventStoreError):

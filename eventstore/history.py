@@ -18,7 +18,9 @@ from eventstore.errors import (
     UnknownType,
     UnreadableEvent,
 )
+from eventstore.keyring import Keyring
 from eventstore.raw_log import RawLog, StoredPage
+from eventstore.sealing import NO_KEYS, Keys
 
 __all__ = ["BatchCheck", "History", "Page", "read_events"]
 
@@ -79,13 +81,14 @@ def read_events(
     position: int,
     *,
     skip_unknown: bool = False,
+    keys: Keys = NO_KEYS,
 ) -> list[RecordedEvent]:
     """Read one message of the log: its parts, and none for an unknown type that is to be skipped.
 
     Raises `UnreadableEvent`, which names the position and the cause.
     """
     try:
-        return codec.recorded(subject, headers, payload, position)
+        return codec.recorded(subject, headers, payload, position, keys)
     except InvalidMessage as error:
         if skip_unknown and isinstance(error, UnknownType):
             return []
@@ -102,20 +105,20 @@ class _Decoding:
         self._skip_unknown = skip_unknown
         self._batches = BatchCheck()
 
-    def page(self, stored: StoredPage) -> Page:
+    def page(self, stored: StoredPage, keys: Keys) -> Page:
         """The events up to the first that gives `trouble`."""
         events: list[RecordedEvent] = []
         left = len(stored.messages)
         try:
             for message in stored.messages:
-                events += self._read(message)
+                events += self._read(message, keys)
                 self.position = message.sequence
                 left -= 1
         except CorruptLog as error:
             self.trouble = error
         return Page(events, self.position, stored.pending + left)
 
-    def _read(self, message: StoredMessage) -> list[RecordedEvent]:
+    def _read(self, message: StoredMessage, keys: Keys) -> list[RecordedEvent]:
         self._batches.see(message.headers, message.sequence)
         return read_events(
             self._codec,
@@ -124,14 +127,26 @@ class _Decoding:
             message.payload,
             message.sequence,
             skip_unknown=self._skip_unknown,
+            keys=keys,
         )
 
 
 class History:
-    """A reader of the whole log; see `RawLog`, which it reads, for `patience`."""
+    """A reader of the whole log; see `RawLog`, which it reads, for `patience`.
 
-    def __init__(self, client: Client, codec: Codec, *, patience: float = 30.0) -> None:
+    `keyring` opens personal data.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        codec: Codec,
+        *,
+        keyring: Keyring | None = None,
+        patience: float = 30.0,
+    ) -> None:
         self._codec = codec
+        self._keyring = keyring or Keyring(client, codec.subjects)
         self._log = RawLog(client, codec.subjects.log_stream, patience=patience)
 
     async def pages(
@@ -155,7 +170,8 @@ class History:
         async with aclosing(stored_pages):
             async for stored in stored_pages:
                 before = decoding.position
-                page = decoding.page(stored)
+                keys = await self._keyring.to_open(each.headers for each in stored.messages)
+                page = decoding.page(stored, keys)
                 if page.position > before or not stored.messages:
                     yield page
                 if decoding.trouble is not None:

@@ -9,11 +9,13 @@ class FlakeCreated(Event, subject="flake.created"):
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, ClassVar, dataclass_transform
 
 import msgspec
 
 from eventstore.errors import DeciderError
+from eventstore.personal import personal_fields
 from eventstore.subjects import check_name
 
 __all__ = ["Command", "Event", "Message", "MessageType"]
@@ -48,6 +50,8 @@ class MessageType(msgspec.StructMeta):
             cls.__schema_version__ = schema_version
             cls.__since__ = since
             cls.__creates__ = creates
+            with suppress(NameError):  # what is defined below it is looked at when it is registered
+                personal_fields(cls)
         return cls
 
     __aggregate__: str

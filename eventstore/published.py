@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -10,9 +10,18 @@ from eventstore.codec import Codec
 from eventstore.envelope import Header, RecordedEvent, derive_id
 from eventstore.errors import InvalidHeader
 from eventstore.publishing import Draft
+from eventstore.sealing import NO_KEYS, PERSONAL, Keys, seal, subjects_in, unseal
 from eventstore.subjects import Subject
 
-__all__ = ["PART", "PART_OF", "POSITION", "position_of", "publication", "read_publication"]
+__all__ = [
+    "PART",
+    "PART_OF",
+    "POSITION",
+    "data_subjects",
+    "position_of",
+    "publication",
+    "read_publication",
+]
 
 POSITION = "X-Position"
 """The header that holds an event's position in the log."""
@@ -27,7 +36,7 @@ PART_OF = "X-Event-Part-Of"
 _SERVERS_OWN = "Nats-"
 
 
-def publication(event: RecordedEvent, codec: Codec) -> Draft:
+def publication(event: RecordedEvent, codec: Codec, keys: Keys = NO_KEYS) -> Draft:
     """A recorded event as it is published: all its own headers, its bytes, and its position.
 
     Only what the headers told the log's stream (expected sequences, its place in a batch) is left
@@ -35,7 +44,8 @@ def publication(event: RecordedEvent, codec: Codec) -> Draft:
 
     An event of an older schema is published as what it is read as: the type, version and data of
     today, without the chain value, which is for what is stored. Its parts but the first have ids
-    of their own, derived from the event's.
+    of their own, derived from the event's. Personal data are published as stored, encrypted; what
+    an older event is read as is encrypted anew with `keys`, and forgotten where its subject is.
     """
     headers = {
         name: value
@@ -47,6 +57,8 @@ def publication(event: RecordedEvent, codec: Codec) -> Draft:
     if event.is_upcast:
         headers = _of_today(headers, event)
         payload = codec.encode(event.data)
+        fields = codec.personal_fields(type(event.data))
+        payload, headers = seal(event.data, payload, headers, fields, keys, forgotten="replace")
     subject = codec.subjects.event(event.aggregate, type(event.data).__action__)
     return Draft(subject, headers, payload, event.type)
 
@@ -71,7 +83,11 @@ def position_of(headers: Mapping[str, str]) -> int | None:
 
 
 def read_publication(
-    codec: Codec, subject: str, headers: Mapping[str, str], payload: bytes
+    codec: Codec,
+    subject: str,
+    headers: Mapping[str, str],
+    payload: bytes,
+    keys: Keys = NO_KEYS,
 ) -> list[RecordedEvent]:
     """Read what `publication` made, now or in an older program; mostly one event.
 
@@ -85,14 +101,30 @@ def read_publication(
         raise InvalidHeader(Header.AGGREGATE_ID, "is missing")
     history = codec.subjects.log(aggregate, headers[Header.AGGREGATE_ID])
     if PART not in headers:
-        return codec.recorded(history, headers, payload, position)
-    events = codec.recorded(history, _of_the_log(headers), payload, position)
+        return codec.recorded(history, headers, payload, position, keys)
+    # Opened first: what is sealed is bound to the id under which it was published.
+    clear = unseal(payload, headers, keys) if PERSONAL in headers else payload
+    events = codec.recorded(history, _of_the_log(headers), clear, position)
     first = int(headers[PART])
-    return [msgspec.structs.replace(event, part=first + event.part) for event in events]
+    return [
+        msgspec.structs.replace(event, part=first + event.part, payload=payload) for event in events
+    ]
+
+
+def data_subjects(events: Iterable[RecordedEvent], codec: Codec) -> set[str]:
+    """Whose keys it takes to publish these events; raises `InvalidPayload`."""
+    subjects: set[str] = set()
+    if codec.has_personal():
+        for event in events:
+            if event.is_upcast:
+                fields = codec.personal_fields(type(event.data))
+                subjects |= subjects_in(event.data, fields, event.aggregate_id)
+    return subjects
 
 
 def _of_the_log(headers: Mapping[str, str]) -> dict[str, str]:
     own = headers.get(PART_OF, "")
     if not (headers[PART].isdecimal() and len(headers[PART]) < 10):
         raise InvalidHeader(PART, f"is {headers[PART][:80]!r}, not a number")
-    return {**headers, Header.EVENT_ID: own, Header.MESSAGE_ID: own}
+    clear = {name: value for name, value in headers.items() if name != PERSONAL}
+    return clear | {Header.EVENT_ID: own, Header.MESSAGE_ID: own}

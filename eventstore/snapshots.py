@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Container
 from typing import Any, Literal, Self
 
 from eventstore.aggregate import Decider
@@ -34,8 +33,8 @@ _logger = logging.getLogger("eventstore")
 class Snapshots:
     """The snapshots of a domain's aggregates; an async context manager.
 
-    They are taken of aggregates whose decider has `snapshot_every`, and never of those in
-    `excluded`: a snapshot holds the state as it is, personal data too. `timeout` is how many
+    They are taken of aggregates whose decider has `snapshot_every`, and never of those with
+    personal data in their events, which a snapshot would hold in the clear. `timeout` is how many
     seconds the bucket may take for an answer; once it failed, loads leave it alone for 10 seconds.
     Leaving waits 2 seconds for the writes under way, and gives up those that are not done then.
     """
@@ -45,13 +44,11 @@ class Snapshots:
         client: Client,
         store: EventStore,
         *,
-        excluded: Container[str] = (),
         timeout: float = 1.0,
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self._client = client
         self._store = store
-        self._excluded = excluded
         self._timeout = timeout
         self._telemetry = telemetry
         self._buckets: dict[str, SnapshotBucket] = {}
@@ -76,7 +73,8 @@ class Snapshots:
 
     def takes(self, decider: Decider[Any]) -> bool:
         """Whether there are snapshots of this kind of aggregate."""
-        return decider.snapshot_every is not None and decider.aggregate not in self._excluded
+        is_personal = self._store.codec.has_personal(decider.aggregate)
+        return decider.snapshot_every is not None and not is_personal
 
     def is_due(self, decider: Decider[Any], events: int) -> bool:
         """Whether so many events since the last snapshot call for another."""

@@ -13,8 +13,10 @@ from eventstore.direct import DirectReader, StoredMessage
 from eventstore.envelope import Header, Identity, NewEvent, RecordedEvent, utc_now
 from eventstore.errors import InvalidId, InvalidMessage, VersionGap
 from eventstore.history import History, Page, read_events
+from eventstore.keyring import Keyring
 from eventstore.messages import Event
 from eventstore.recording import Recording
+from eventstore.sealing import Keys
 from eventstore.writes import ANY, NO_STREAM, NOTHING, Append, Appended, Expected, Head, Write
 
 __all__ = ["ANY", "NOTHING", "NO_STREAM", "Append", "Appended", "EventStore", "Expected", "Head"]
@@ -24,7 +26,8 @@ class EventStore:
     """The log of one domain; an async context manager.
 
     `append_timeout` bounds a whole append with all its retries, `request_timeout` each single
-    answer; both are seconds. `clock` gives the time of events that bring none.
+    answer; both are seconds. `clock` gives the time of events that bring none. `keyring` holds the
+    keys of personal data, with which events are sealed and opened.
     """
 
     def __init__(
@@ -42,11 +45,13 @@ class EventStore:
         self._append_timeout = append_timeout
         self._request_timeout = request_timeout
         self._direct = DirectReader(client, codec.subjects.log_stream, timeout=request_timeout)
-        self._history = History(client, codec)
+        self.keyring = Keyring(client, codec.subjects, timeout=request_timeout)
+        self._history = History(client, codec, keyring=self.keyring)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> EventStore:
         await self._stack.enter_async_context(self._direct)
+        self._stack.push_async_callback(self.keyring.close)
         return self
 
     async def __aexit__(
@@ -88,9 +93,9 @@ class EventStore:
         `ANY`, recognising a repeat costs reading the aggregate.
 
         Raises `Conflict` (nothing recorded), `AppendUnknown` (may or may not be recorded: send
-        it again), `EventTooLarge` or `BatchTooLarge` (nothing sent), `DuplicateId`,
-        `InvalidMessage` for what may not be in the log, and `ClientError` where the server could
-        not be asked, or refuses.
+        it again), `EventTooLarge`, `BatchTooLarge` or `SubjectForgotten` (nothing sent),
+        `DuplicateId`, `InvalidMessage` for what may not be in the log, and `ClientError` where
+        the server could not be asked, or refuses.
         """
         now = self._clock()
         writes = [Write(append, self.codec, now) for append in appends]
@@ -99,8 +104,16 @@ class EventStore:
         ids = [event_id for write in writes for event_id in write.event_ids]
         if len(set(ids)) < len(ids):
             raise InvalidId(f"append to {writes[0].subject}: an event id repeats")
+        await self._seal(writes)
         recording = Recording(self._client, self._direct, writes, self._request_timeout)
         return await recording.run(self._append_timeout)
+
+    async def _seal(self, writes: Sequence[Write]) -> None:
+        subjects = {subject for write in writes for subject in write.data_subjects}
+        if subjects:
+            keys = await self.keyring.to_seal(subjects)
+            for write in writes:
+                write.seal(keys)
 
     async def head(self, aggregate: str, aggregate_id: str, *, leader: bool = False) -> Head:
         """Where an aggregate stands; `NOTHING` if it has no events.
@@ -154,13 +167,14 @@ class EventStore:
         version = after.version
         async with aclosing(self._direct.pages(subject, after.position)) as pages:
             async for page in pages:
+                keys = await self.keyring.to_open(message.headers for message in page)
                 for message in page:
                     version += 1
-                    yield message, self._read(message, version)
+                    yield message, self._read(message, version, keys)
 
-    def _read(self, message: StoredMessage, version: int) -> list[RecordedEvent]:
+    def _read(self, message: StoredMessage, version: int, keys: Keys) -> list[RecordedEvent]:
         subject, headers, position = message.subject, message.headers, message.sequence
-        events = read_events(self.codec, subject, headers, message.payload, position)
+        events = read_events(self.codec, subject, headers, message.payload, position, keys=keys)
         if int(headers[Header.AGGREGATE_VERSION]) != version:
             raise VersionGap(f"{subject} has no version {version} before {position}")
         return events

@@ -85,6 +85,7 @@ def topology(subjects: Subjects, settings: StreamSettings) -> list[StreamSpec]:
         _bucket(subjects.snapshot_bucket, settings),
         _bucket(subjects.outcome_bucket, settings, max_age=settings.outcome_max_age_days * _DAY),
         _bucket(subjects.config_bucket, settings),
+        _keys(subjects, settings),
     ]
 
 
@@ -285,5 +286,25 @@ def _bucket(name: str, settings: StreamSettings, *, max_age: int = 0) -> StreamS
             "deny_delete": True,
             "allow_rollup_hdrs": True,
             "allow_direct": True,
+        },
+    )
+
+
+def _keys(subjects: Subjects, settings: StreamSettings) -> StreamSpec:
+    """A bucket whose keys can be destroyed: see `eventstore.key_bucket`."""
+    return StreamSpec(
+        f"KV_{subjects.key_bucket}",
+        {
+            "storage": "file",
+            "num_replicas": settings.replicas,
+            "compression": "none",
+            "subjects": [f"$KV.{subjects.key_bucket}.>"],
+            "retention": "limits",
+            "discard": "new",
+            "max_age": 0,
+            "max_msgs_per_subject": 2,
+            "deny_delete": False,
+            "deny_purge": False,
+            "allow_direct": False,
         },
     )

@@ -105,6 +105,7 @@ class Subjects:
         self.snapshot_bucket = f"{prefix}_SNAPSHOTS"
         self.outcome_bucket = f"{prefix}_OUTCOMES"
         self.config_bucket = f"{prefix}_CONFIG"
+        self.key_bucket = f"{prefix}_KEYS"
         self.all_log = f"{domain}.log.*.*"
         self.all_parked = f"{domain}.parked.>"
         self._log_prefix = f"{domain}.log."

@@ -36,6 +36,7 @@ from eventstore.errors import (
 from eventstore.event_handlers import EventHandler, EventHandlers
 from eventstore.event_parking import park_event
 from eventstore.handling import Handling
+from eventstore.keyring import Keyring
 from eventstore.messages import Event
 from eventstore.published import read_publication
 from eventstore.pull import Pull
@@ -122,6 +123,7 @@ class EventSubscriber:
         self._ack_wait = ack_wait
         self._handlers = EventHandlers(name)
         self._settling = Settling(client)
+        self._keyring = Keyring(client, codec.subjects)
         self._stopping = asyncio.Event()
 
     def handles(
@@ -177,6 +179,8 @@ class EventSubscriber:
                 holding.cancel()
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
+        finally:
+            await self._keyring.close()
 
     def _settings(self) -> dict[str, object]:
         types = self._handlers.event_types
@@ -248,7 +252,7 @@ class EventSubscriber:
     async def _handle(self, taken: Taken) -> Exception | None:
         """Call the handler, several times if need be; the error that remains, if one does."""
         try:
-            parts = self._understand(taken)
+            parts = await self._understand(taken)
         except InvalidMessage as error:
             return error
         for recorded, handler in parts:
@@ -279,10 +283,11 @@ class EventSubscriber:
                 return None
             await self._pause(taken.attempts)
 
-    def _understand(self, taken: Taken) -> list[tuple[RecordedEvent, EventHandler]]:
+    async def _understand(self, taken: Taken) -> list[tuple[RecordedEvent, EventHandler]]:
         """What is to be handled: one event, or the parts of one of an older schema."""
-        message = taken.message
-        parts = read_publication(self._codec, message.subject, message.headers or {}, message.data)
+        message, headers = taken.message, taken.message.headers or {}
+        keys = await self._keyring.to_open([headers])
+        parts = read_publication(self._codec, message.subject, headers, message.data, keys)
         if taken.delivery.delivered > _MOST_DELIVERIES:
             raise InvalidMessage(
                 f"delivered {taken.delivery.delivered} times, and never handled to the end"

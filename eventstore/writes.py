@@ -22,7 +22,9 @@ from eventstore.envelope import (
 )
 from eventstore.errors import InvalidHeader, InvalidId, InvalidMessage, UnreadableEvent
 from eventstore.messages import Event
+from eventstore.personal import PersonalField
 from eventstore.publishing import Draft
+from eventstore.sealing import Keys, seal, subjects_in
 
 __all__ = ["ANY", "NOTHING", "NO_STREAM", "Append", "Appended", "Expected", "Head", "Write"]
 
@@ -119,7 +121,10 @@ class Appended(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Write:
-    """One `Append` on its way: its events fixed, its base found, its result once recorded."""
+    """One `Append` on its way: its events fixed, its base found, its result once recorded.
+
+    What holds personal data is to be sealed, with the keys of its `data_subjects`, before it goes.
+    """
 
     def __init__(self, append: Append, codec: Codec, now: datetime) -> None:
         codec.check_aggregate(append.aggregate)
@@ -129,6 +134,7 @@ class Write:
             _fix(append, event, index, codec, now) for index, event in enumerate(append.events)
         ]
         self.event_ids = tuple(headers[Header.EVENT_ID] for headers, _ in self._fixed)
+        self._personal = _personal_in(append, codec)
         self.base: Head = NOTHING
         self.result: Appended | None = None
         if not self.event_ids:
@@ -141,6 +147,21 @@ class Write:
         """Whether the ids come from the caller, who may have sent them before."""
         given = any(isinstance(e, NewEvent) and e.identity for e in self.append.events)
         return given or self.append.cause is not None
+
+    @property
+    def data_subjects(self) -> set[str]:
+        """Whom the events hold personal data about; raises `InvalidPayload`."""
+        subjects: set[str] = set()
+        for event, fields in self._personal.values():
+            subjects |= subjects_in(event, fields, self.append.aggregate_id)
+        return subjects
+
+    def seal(self, keys: Keys) -> None:
+        """Encrypt the personal data; raises `SubjectForgotten`."""
+        for index, (event, fields) in self._personal.items():
+            headers, payload = self._fixed[index]
+            payload, headers = seal(event, payload, headers, fields, keys)
+            self._fixed[index] = headers, payload
 
     def drafts(self) -> list[Draft]:
         """The events as messages that follow on the base."""
@@ -165,6 +186,17 @@ class Write:
             duplicate=duplicate,
         )
         return self.result
+
+
+def _personal_in(
+    append: Append, codec: Codec
+) -> dict[int, tuple[Event, tuple[PersonalField, ...]]]:
+    """The events with personal data, by their index."""
+    if not codec.has_personal():
+        return {}
+    events = [each.data if isinstance(each, NewEvent) else each for each in append.events]
+    fields = {index: codec.personal_fields(type(event)) for index, event in enumerate(events)}
+    return {index: (events[index], found) for index, found in fields.items() if found}
 
 
 def _fix(

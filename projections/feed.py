@@ -26,8 +26,9 @@ from eventstore.errors import (
     ProjectionFailed,
     RequestTimeout,
 )
-from eventstore.published import publication
+from eventstore.published import data_subjects, publication
 from eventstore.publishing import Draft, check_sizes, guarded, publish
+from eventstore.sealing import Keys
 from eventstore.store import EventStore
 from projections.feed_position import EXPECTED_LAST, FeedPosition, Place
 
@@ -144,8 +145,9 @@ class Feed:
     async def _publish_some(self, events: Sequence[RecordedEvent]) -> None:
         count = min(len(events), self._most)
         sent = _whole(events, count if count >= _SMALLEST_BATCH else 1)
-        messages = self._messages(sent)
         try:
+            keys = await self._store.keyring.to_seal(data_subjects(sent, self._store.codec))
+            messages = self._messages(sent, keys)
             ack = await publish(self._client, messages, self._timeout)
         except ClientError as error:
             if _code(error) not in _OVERTAKEN:
@@ -160,17 +162,17 @@ class Feed:
         self._most = min(2 * self._most, self._batch)
         self._delay = _FIRST_DELAY
 
-    def _messages(self, events: Sequence[RecordedEvent]) -> list[Draft]:
+    def _messages(self, events: Sequence[RecordedEvent], keys: Keys) -> list[Draft]:
         """The next messages: for all the events, or for the first where one is too large."""
         assert self._place is not None  # noqa: S101  # found before anything is read
-        drafts = guarded([publication(event, self._store.codec) for event in events], {})
+        drafts = guarded([publication(event, self._store.codec, keys) for event in events], {})
         drafts[0].headers[EXPECTED_LAST] = str(self._place.sequence)
         try:
             check_sizes(drafts, self._client.max_payload)
         except (EventTooLarge, BatchTooLarge) as error:
             first = _whole(events, 1)
             if len(first) < len(events):  # by itself it needs less
-                return self._messages(first)
+                return self._messages(first, keys)
             position = events[0].position
             raise ProjectionFailed(f"feed: event at position {position}: {error}") from error
         return drafts

@@ -15,7 +15,14 @@ from eventstore.commands.outcome import Outcome, Outcomes, presentable
 from eventstore.commands.states import Kept, KeptStates
 from eventstore.direct import StoredMessage
 from eventstore.envelope import Header, NewEvent, utc_now
-from eventstore.errors import Conflict, DeciderError, DuplicateId, InvalidMessage, Rejected
+from eventstore.errors import (
+    Conflict,
+    DeciderError,
+    DuplicateId,
+    InvalidMessage,
+    Rejected,
+    SubjectForgotten,
+)
 from eventstore.messages import Event
 from eventstore.snapshots import Snapshots
 from eventstore.store import NOTHING, EventStore, Head
@@ -53,6 +60,7 @@ class CommandHandler:
         self._outcomes = outcomes
         self._states = KeptStates() if states is None else states
         self._loader = Loader(store, snapshots)
+        store.keyring.on_forgotten(self._states.clear)
         self._clock = clock
         self._max_conflicts = max_conflicts
         self._telemetry = telemetry
@@ -107,7 +115,10 @@ class CommandHandler:
         with self._telemetry.span(
             "append", traceparent=traceparent, aggregate=accepted.aggregate, events=len(events)
         ) as span:
-            return await self._append(accepted, kept, events, now, span.traceparent)
+            try:
+                return await self._append(accepted, kept, events, now, span.traceparent)
+            except SubjectForgotten as refusal:
+                return _rejected(accepted, kept, Rejected(refusal.code, str(refusal)))
 
     def _decide(self, accepted: Accepted, kept: Kept, now: datetime) -> tuple[Event, ...]:
         context = CommandContext(
@@ -154,7 +165,9 @@ class CommandHandler:
     async def _load(self, accepted: Accepted) -> Kept:
         with self._telemetry.span("load", aggregate=accepted.aggregate) as span:
             decider = self._domain.decider(accepted.aggregate)
+            era = self._states.era
             kept = await self._loader.load(decider, accepted.aggregate_id)
+            kept.era = era
             span.set(version=kept.head.version)
         self._states.put(accepted.key, kept)
         return kept

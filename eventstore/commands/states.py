@@ -24,13 +24,15 @@ _OF_UNKNOWN_SIZE = 10
 class Kept(msgspec.Struct):
     """A folded state, the head it was folded up to, and the commands whose events it holds.
 
-    `snapshot` is the version of the last snapshot that is known of, 0 for none.
+    `snapshot` is the version of the last snapshot that is known of, 0 for none; `era` is that of
+    the kept states when it began to be folded.
     """
 
     state: Any
     head: Head
     commands: KnownCommands
     snapshot: int = 0
+    era: int = 0
 
 
 class KeptStates:
@@ -43,6 +45,7 @@ class KeptStates:
     def __init__(self, limit: int = 200_000) -> None:
         self._limit = limit
         self._weight = 0
+        self.era = 0
         self._kept: OrderedDict[Key, tuple[Kept, int]] = OrderedDict()
 
     @property
@@ -59,8 +62,10 @@ class KeptStates:
         return entry[0]
 
     def put(self, key: Key, kept: Kept) -> None:
-        """Keep a state; the ones not used for longest make room."""
+        """Keep a state, unless it is of an era gone by; those not used for longest make room."""
         self.drop(key)
+        if kept.era != self.era:
+            return
         weight = _weight_of(kept)
         self._kept[key] = kept, weight
         self._weight += weight
@@ -73,6 +78,12 @@ class KeptStates:
         entry = self._kept.pop(key, None)
         if entry is not None:
             self._weight -= entry[1]
+
+    def clear(self) -> None:
+        """Forget all, and begin a new era: what is being folded now may hold what is forgotten."""
+        self._kept.clear()
+        self._weight = 0
+        self.era += 1
 
     def __len__(self) -> int:
         return len(self._kept)

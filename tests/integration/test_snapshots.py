@@ -374,17 +374,6 @@ async def test_a_bucket_that_does_not_answer_delays_one_load_and_then_no_more(
     assert bench.counted.taken()["unavailable"] == 10
 
 
-async def test_those_of_excluded_aggregates_are_neither_written_nor_read(line: Line) -> None:
-    async with benched(line) as bench:
-        await bench.append(5)
-        await bench.load()
-    async with benched(line, excluded={"counter"}) as bench:
-        await bench.append(5)
-        assert (await bench.load())[1] == 10
-        assert bench.counted.taken() == {}
-        assert (await bench.snapshot()).head.version == 5
-
-
 async def test_what_is_being_written_at_the_end_is_finished(line: Line) -> None:
     async with benched(line) as bench:
         await bench.append(5)

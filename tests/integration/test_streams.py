@@ -55,7 +55,7 @@ async def test_all_streams_and_buckets_are_created_with_the_settings_that_matter
     upper = domain_name.upper()
     created = await declare(client, specs)
     names = {f"{upper}_{name}" for name in ("LOG", "CMD", "EVENT", "PARKED")}
-    names |= {f"KV_{upper}_{name}" for name in ("SNAPSHOTS", "OUTCOMES", "CONFIG")}
+    names |= {f"KV_{upper}_{name}" for name in ("SNAPSHOTS", "OUTCOMES", "CONFIG", "KEYS")}
     assert set(created) == names == await streams_of(client, domain_name)
 
     expected: dict[str, dict[str, Any]] = {
@@ -118,7 +118,7 @@ async def test_what_may_be_set_is_set(client: Client, codec: Codec) -> None:
         outcome_max_age_days=2,
     )
     await declare(client, specs)
-    log, commands, feed, _, _, outcomes, _ = await configs(client, specs)
+    log, commands, feed, _, _, outcomes, *_ = await configs(client, specs)
     assert log["compression"] == commands["compression"] == "s2"
     assert log["duplicate_window"] == commands["duplicate_window"] == 5_000_000_000
     assert (feed["max_age"], outcomes["max_age"]) == (3 * DAY, 2 * DAY)

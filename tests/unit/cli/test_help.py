@@ -23,6 +23,7 @@ SUBCOMMANDS = (
     *("command status", "parked list", "parked show", "parked retry", "parked discard"),
     *("config get", "config set", "config unset"),
     *("query flake list", "query package list", "query config get-current"),
+    *("audit verify", "audit anchor", "audit forget"),
 )
 
 
