@@ -127,12 +127,14 @@ class DirectReader:
         except NoResponders:
             await self.check_stream()
             raise
-        headers = answer.headers or {}
-        if "Status" not in headers:
-            return _stored(headers, answer.data, _GET_HEADERS)
-        if headers["Status"] == "404":
-            return None
-        raise JetStreamError(0, int(headers["Status"]), headers.get("Description", "refused"))
+        return _found(answer)
+
+    async def at(self, sequence: int) -> StoredMessage | None:
+        """The message at a sequence; may lag on a replicated stream."""
+        answer = await self._client.request(
+            f"$JS.API.DIRECT.GET.{self._stream}", _encode({"seq": sequence}), timeout=self._timeout
+        )
+        return _found(answer)
 
     async def leader_last(self, subject: str) -> StoredMessage | None:
         """The last message on a subject, as the stream's leader knows it."""
@@ -245,6 +247,15 @@ def _stored(headers: dict[str, str], payload: bytes, added: tuple[str, ...]) -> 
     for name in added:
         headers.pop(name, None)
     return message
+
+
+def _found(answer: Msg) -> StoredMessage | None:
+    headers = answer.headers or {}
+    if "Status" not in headers:
+        return _stored(headers, answer.data, _GET_HEADERS)
+    if headers["Status"] == "404":
+        return None
+    raise JetStreamError(0, int(headers["Status"]), headers.get("Description", "refused"))
 
 
 def _parse_headers(block: bytes) -> dict[str, str]:

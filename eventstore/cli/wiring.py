@@ -28,6 +28,9 @@ from eventstore.errors import ConfigurationError, ServerStartFailed
 from eventstore.metrics import Metrics
 from eventstore.responder import Responder
 from eventstore.server import EmbeddedServer, running_server
+from projections.audit import AuditIndex, CommandCollector, audit
+from projections.audit.answers import audit_answers
+from projections.audit.commands import collected
 from projections.database import Database
 from projections.feed import Feed
 from projections.feeding import Feeding
@@ -44,6 +47,7 @@ class Service(Struct):
     app: Application
     database: Database
     projections: ProjectionWorker
+    commands: CommandCollector
 
 
 @asynccontextmanager
@@ -68,12 +72,17 @@ async def open_service(settings: Settings, directory: Path) -> AsyncIterator[Ser
             await _check_same_log(app, database)
             subjects = app.domain.codec.subjects
             projections = ProjectionWorker(
-                app.store, database, nix_projections(), telemetry=telemetry
+                app.store, database, [*nix_projections(), audit], telemetry=telemetry
             )
-            queries = Responder(app.client, status_answers(app.client, subjects), queue=own.name)
+            commands = CommandCollector(app.client, subjects, database)
+            answers = {
+                **status_answers(app.client, subjects),
+                **audit_answers(AuditIndex(database.engine), app.client, app.domain),
+            }
+            queries = Responder(app.client, answers, queue=own.name)
             feed = Feeding(lambda: Feed(app.client, app.store))
             health = service_health(
-                app, named, database, projections, feed=feed, telemetry=telemetry
+                app, named, database, projections, audit=commands, feed=feed, telemetry=telemetry
             )
             face = service_face(app, named, health, queries=queries.subjects, metrics=metrics)
             control = Control(
@@ -81,10 +90,10 @@ async def open_service(settings: Settings, directory: Path) -> AsyncIterator[Ser
             )
             async with running(control):
                 await control.ready.wait()  # before a projection runs that is to stand still
-                async with running(projections, feed, queries, face):
+                async with running(projections, commands, feed, queries, face):
                     for part in (app.worker, queries, face):
                         await part.ready.wait()
-                    yield Service(app, database, projections)
+                    yield Service(app, database, projections, commands)
 
 
 @asynccontextmanager
@@ -144,7 +153,9 @@ def _exclusive(database: Database) -> Iterator[None]:
 async def _check_same_log(app: Application, database: Database) -> None:
     """Refuse a read model that was built from another log, as far as positions can tell."""
     async with database.engine.connect() as connection:
-        reached = await connection.scalar(select(func.max(projection.c.position))) or 0
+        positions = select(func.max(projection.c.position))
+        of_the_log = positions.where(projection.c.name != collected.name)
+        reached = await connection.scalar(of_the_log) or 0
     end = await log_end(app.client, app.domain.codec)
     if reached > end:
         raise ConfigurationError(

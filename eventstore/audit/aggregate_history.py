@@ -1,0 +1,161 @@
+"""What happened to one aggregate: its events, what each changed, and its state at any time.
+
+Made of the log alone: the events are folded by the decider that decided them, and the chain is
+followed on the way.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import aclosing
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from eventstore.aggregate import Decider, Domain
+from eventstore.audit.chains import ChainReport, ChainWalk
+from eventstore.audit.changes import Change, changes, plain
+from eventstore.client import Client
+from eventstore.direct import DirectReader, StoredMessage
+from eventstore.envelope import RecordedEvent
+from eventstore.errors import InvalidMessage, UnreadableEvent
+from eventstore.history import read_event
+
+__all__ = ["AggregateHistory", "Step", "aggregate_history"]
+
+
+class Step(Struct, frozen=True):
+    """An event, and what it changed in the aggregate's state."""
+
+    event: RecordedEvent
+    changes: tuple[Change, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As what JSON can hold."""
+        event = self.event
+        return {
+            "id": event.id,
+            "type": event.type,
+            "version": event.version,
+            "position": event.position,
+            "time": event.time,
+            "actor": event.envelope.actor,
+            "correlation_id": event.correlation_id,
+            "causation_id": event.causation_id,
+            "data": event.data,
+            "changes": self.changes,
+        }
+
+
+class AggregateHistory(Struct, frozen=True, kw_only=True):
+    """The events of an aggregate up to some version, and its state then.
+
+    `state` is what JSON can hold. `earlier` events came before the first of `steps`, `later` ones
+    after the last. `chain` is about all of them.
+    """
+
+    aggregate: str
+    aggregate_id: str
+    version: int
+    state: Any
+    steps: tuple[Step, ...]
+    earlier: int
+    later: int
+    chain: ChainReport
+
+    def to_dict(self) -> dict[str, Any]:
+        """As what JSON can hold."""
+        return {**msgspec.structs.asdict(self), "steps": [step.to_dict() for step in self.steps]}
+
+
+async def aggregate_history(
+    client: Client,
+    domain: Domain,
+    aggregate: str,
+    aggregate_id: str,
+    *,
+    at: int | datetime | None = None,
+    limit: int | None = None,
+) -> AggregateHistory:
+    """Read and fold an aggregate up to a version, or up to and with a time; all of it if None.
+
+    At most the last `limit` steps are kept. An aggregate without events has version 0 and the
+    initial state.
+
+    Raises `UnknownType` for an aggregate or an event that the domain does not know, `InvalidId`,
+    `UnreadableEvent` for an event that cannot be understood, and `ClientError`. A break of the
+    chain is not raised, but told.
+    """
+    past = _Past(domain, aggregate, at, limit)
+    subject = domain.codec.subjects.log(aggregate, aggregate_id)
+    walk = ChainWalk(subject)
+    async with (
+        DirectReader(client, domain.codec.subjects.log_stream) as reader,
+        aclosing(reader.messages(subject)) as messages,
+    ):
+        async for message in messages:
+            walk.see(message.headers, message.payload, message.sequence)
+            past.see(message)
+    return AggregateHistory(
+        aggregate=aggregate,
+        aggregate_id=aggregate_id,
+        version=past.version,
+        state=plain(past.state),
+        steps=tuple(past.steps),
+        earlier=past.taken - len(past.steps),
+        later=walk.version - past.taken,
+        chain=ChainReport(
+            aggregate=aggregate,
+            aggregate_id=aggregate_id,
+            events=walk.version,
+            problem=walk.problem,
+        ),
+    )
+
+
+class _Past:
+    """The fold, as far as it is wanted."""
+
+    def __init__(
+        self, domain: Domain, aggregate: str, at: int | datetime | None, limit: int | None
+    ) -> None:
+        self._codec = domain.codec
+        self._decider: Decider[Any] = domain.decider(aggregate)
+        self._at = at
+        self._over = False
+        self.state = self._decider.initial()
+        self._shown = plain(self.state)
+        self.steps: deque[Step] = deque(maxlen=limit)
+        self.version = 0
+        self.taken = 0
+
+    def see(self, message: StoredMessage) -> None:
+        if self._over:
+            return
+        event = read_event(
+            self._codec, message.subject, message.headers, message.payload, message.sequence
+        )
+        assert event is not None  # noqa: S101  # only an unknown type that may be skipped is None
+        if self._is_later(event):
+            self._over = True
+            return
+        self.state = self._evolved(event, message)
+        shown = plain(self.state)
+        self.steps.append(Step(event, changes(self._shown, shown)))
+        self._shown = shown
+        self.version = event.version
+        self.taken += 1
+
+    def _evolved(self, event: RecordedEvent, message: StoredMessage) -> Any:
+        try:
+            return self._decider.evolve(self.state, event.data)
+        except Exception as error:  # a forged event may break any assumption of the domain
+            cause = InvalidMessage(f"it does not follow on the events before it: {error!r}")
+            raise UnreadableEvent(message.sequence, message.subject, cause) from error
+
+    def _is_later(self, event: RecordedEvent) -> bool:
+        if self._at is None:
+            return False
+        return event.version > self._at if isinstance(self._at, int) else event.time > self._at
