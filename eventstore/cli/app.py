@@ -13,6 +13,7 @@ import typer
 from eventstore.cli import events as events_command
 from eventstore.cli import face, importing, show
 from eventstore.cli import send as send_command
+from eventstore.cli.audit import audit_app
 from eventstore.cli.loop import run
 from eventstore.cli.operating import command_app, config_app, parked_app
 from eventstore.cli.options import (
@@ -48,6 +49,7 @@ app.add_typer(nix_app, name="nix")
 app.add_typer(command_app, name="command")
 app.add_typer(parked_app, name="parked")
 app.add_typer(config_app, name="config")
+app.add_typer(audit_app, name="audit")
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from eventstore import (
@@ -17,14 +18,17 @@ from eventstore import (
     topology,
 )
 from eventstore.server import EmbeddedServer
+from projections.audit import audit
 from projections.database import Database
 from projections.nix import nix_projections
+from projections.projection import Projection
 from projections.worker import ProjectionWorker
 from tests.bench.loop import run
 from tests.bench.store import event
 
 FLAKES = 2_000
 INPUTS = 9
+END = FLAKES * (INPUTS + 1)
 
 
 async def measure() -> None:
@@ -39,15 +43,24 @@ async def measure() -> None:
                     created = nix.FlakeCreated(path=f"./{number}", description="")
                     events = [created, *(event(each) for each in range(INPUTS))]
                     await store.append("flake", f"f{number}", events, expected=NO_STREAM)
-                async with Database(Path(directory) / "read.sqlite") as database:
-                    await database.migrate()
-                    worker = ProjectionWorker(store, database, nix_projections())
-                    began = time.perf_counter()
-                    async with running(worker):
-                        await worker.wait(FLAKES * (INPUTS + 1), timeout=120)
-                        seconds = time.perf_counter() - began
-    rate = FLAKES * (INPUTS + 1) / seconds
-    print(f"five projections catch up on {FLAKES * (INPUTS + 1):,} events: {rate:,.0f} events/s")
+                for what, projections in (
+                    ("five projections", nix_projections()),
+                    ("the same and the audit index", (*nix_projections(), audit)),
+                ):
+                    path = Path(directory) / f"{len(projections)}.sqlite"
+                    rate = END / await _catch_up(store, path, projections)
+                    print(f"{what} catch up on {END:,} events: {rate:,.0f} events/s")
+
+
+async def _catch_up(store: EventStore, path: Path, projections: Sequence[Projection]) -> float:
+    """Seconds until the rows of a new database reflect the log."""
+    async with Database(path) as database:
+        await database.migrate()
+        worker = ProjectionWorker(store, database, projections)
+        began = time.perf_counter()
+        async with running(worker):
+            await worker.wait(END, timeout=120)
+            return time.perf_counter() - began
 
 
 def main() -> None:
