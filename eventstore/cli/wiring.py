@@ -30,7 +30,7 @@ from eventstore.responder import Responder
 from eventstore.server import EmbeddedServer, running_server
 from projections.audit import AuditIndex, CommandCollector, audit
 from projections.audit.answers import audit_answers
-from projections.audit.commands import collected
+from projections.audit.commands import COMMANDS
 from projections.database import Database
 from projections.feed import Feed
 from projections.feeding import Feeding
@@ -154,7 +154,7 @@ async def _check_same_log(app: Application, database: Database) -> None:
     """Refuse a read model that was built from another log, as far as positions can tell."""
     async with database.engine.connect() as connection:
         positions = select(func.max(projection.c.position))
-        of_the_log = positions.where(projection.c.name != collected.name)
+        of_the_log = positions.where(projection.c.name != COMMANDS)
         reached = await connection.scalar(of_the_log) or 0
     end = await log_end(app.client, app.domain.codec)
     if reached > end:

@@ -15,27 +15,31 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, insert, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from eventstore.client import Client
 from eventstore.commands.kept_outcome import KeptOutcome, KeptOutcomes, OutcomePage
 from eventstore.envelope import utc_now
-from eventstore.errors import EventStoreError
+from eventstore.errors import EventStoreError, ProjectionFenced
 from eventstore.health import Finding
 from eventstore.subjects import Subjects
-from projections import checkpoint
 from projections.audit.models import audit_command
 from projections.database import Database
 from projections.models import projection as checkpoints
-from projections.projection import Projection
 from projections.worker import WaitTimeout
 
-__all__ = ["CommandCollector", "collected"]
+__all__ = ["COMMANDS", "CommandCollector"]
 
-collected = Projection("audit_commands", tables=[audit_command])
-"""Names the checkpoint, whose position is the bucket's sequence; it handles no event."""
+COMMANDS = "audit_commands"
+"""The name of the checkpoint; its position is the bucket's sequence, not the log's, and its `log`
+is when the bucket was made."""
 
+_move = (
+    update(checkpoints)
+    .where(checkpoints.c.name == bindparam("own"), checkpoints.c.position == bindparam("start"))
+    .values(position=bindparam("end"), updated_at=bindparam("now"))
+)
 _remove = delete(audit_command).where(audit_command.c.id == bindparam("command_id"))
 _add = insert(audit_command)
 
@@ -132,22 +136,24 @@ class CommandCollector:
 
 def _begin(connection: Connection, bucket: str, end: int) -> int:
     """The sequence to go on after; 0 in a bucket that was made anew since the last time."""
-    now = utc_now()
-    position = checkpoint.claim(connection, collected, now)
-    known = checkpoint.read(connection, collected.name)
-    is_same = known is not None and known.log == bucket
-    if is_same and position <= end:
-        return position
-    if position:
-        checkpoint.restart(connection, collected, 0, now)
-    connection.execute(
-        update(checkpoints).where(checkpoints.c.name == collected.name).values(log=bucket)
-    )
+    own = checkpoints.c.name == COMMANDS
+    known = connection.execute(select(checkpoints).where(own)).one_or_none()
+    values = {"position": 0, "log": bucket, "updated_at": utc_now()}
+    if known is None:
+        connection.execute(insert(checkpoints).values(name=COMMANDS, version=1, **values))
+        return 0
+    if known.log == bucket and known.position <= end:
+        return int(known.position)
+    connection.execute(update(checkpoints).where(own).values(epoch=known.epoch + 1, **values))
     return 0
 
 
 def _take(connection: Connection, start: int, page: OutcomePage) -> None:
-    checkpoint.move(connection, collected, start, page.position, utc_now())
+    moved = connection.execute(
+        _move, {"own": COMMANDS, "start": start, "end": page.position, "now": utc_now()}
+    )
+    if moved.rowcount != 1:
+        raise ProjectionFenced(f"another service has collected the outcomes after {start}")
     rows = _rows(page.outcomes)
     if rows:
         connection.execute(_remove, [{"command_id": row["id"]} for row in rows])

@@ -13,7 +13,6 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from eventstore.errors import ProjectionError
-from projections.audit.commands import collected
 from projections.audit.entries import (
     TABLES,
     Cursor,
@@ -67,17 +66,15 @@ class AuditIndex:
 
     async def position(self) -> int:
         """The log position up to which events are indexed."""
-        names = (audit.name, collected.name)
-        query = select(projection.c.name, projection.c.position)
+        query = select(projection.c.position).where(projection.c.name == audit.name)
         async with self._engine.connect() as connection:
             try:
-                rows = await connection.execute(query.where(projection.c.name.in_(names)))
+                position = await connection.scalar(query)
             except (OperationalError, ProgrammingError) as error:
                 raise NoAuditIndex("the database has no read models") from error
-            known = {row.name: row.position for row in rows}
-        if audit.name not in known:
+        if position is None:
             raise NoAuditIndex("the read models in this database have no audit index yet")
-        return int(known[audit.name])
+        return int(position)
 
     async def trace(self, asked: str, *, limit: int = 200, max_depth: int | None = None) -> Story:
         """The story that a message belongs to, as a tree of causes.
