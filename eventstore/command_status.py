@@ -8,7 +8,7 @@ from eventstore.client import Client
 from eventstore.commands import Outcome, Outcomes
 from eventstore.envelope import check_message_id
 from eventstore.errors import InvalidPayload
-from eventstore.responder import Answer
+from eventstore.responder import Answer, Reply, Request
 from eventstore.subjects import Subjects
 
 __all__ = ["UNKNOWN", "status_answers", "status_json"]
@@ -41,12 +41,13 @@ def status_answers(client: Client, subjects: Subjects) -> dict[str, Answer]:
     """
     outcomes = Outcomes(client, subjects)
 
-    async def get_status(request: bytes) -> bytes:
+    async def get_status(request: Request) -> Reply:
         try:
-            command_id = _decode(request).command_id
+            command_id = _decode(request.payload).command_id
         except (msgspec.MsgspecError, UnicodeError) as error:
             raise InvalidPayload(f'the request is not {{"command_id": ...}}: {error}') from error
-        return status_json(command_id, await outcomes.get(check_message_id(command_id)))
+        outcome = await outcomes.get(check_message_id(command_id))
+        return Reply(status_json(command_id, outcome))
 
     return {subjects.query("command", "get_status"): get_status}
 

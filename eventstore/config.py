@@ -174,7 +174,8 @@ class OperationsSettings(Struct, frozen=True, kw_only=True):
     """How a running service shows itself, and from where on it calls itself degraded.
 
     `metrics_address` (`host:port`) serves Prometheus metrics by HTTP at `/metrics`; `tracing`
-    sends spans to OpenTelemetry, which needs the extra `otel`.
+    sends spans to OpenTelemetry, which needs the extra `otel`. `query_wait_ms` is for how long a
+    query waits for a position of the log where it does not say.
     """
 
     announce_interval_ms: Milliseconds = 30_000
@@ -185,6 +186,7 @@ class OperationsSettings(Struct, frozen=True, kw_only=True):
     max_projection_stall_ms: Milliseconds = 30_000
     metrics_address: Annotated[str, Meta(pattern=r"^(|.+:[0-9]{1,5})$")] = ""
     tracing: bool = False
+    query_wait_ms: Annotated[int, Meta(ge=1, le=30_000)] = 5_000
 
 
 class Settings(Struct, frozen=True, kw_only=True):

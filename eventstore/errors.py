@@ -38,6 +38,11 @@ EventStoreError
 │   ├── IncompleteBatch             an atomic batch is not complete
 │   └── UnreadableEvent             an event cannot be understood
 ├── CommandTimeout                  no outcome within the bound; the command stays accepted
+├── QueryError                      a query was answered with an error
+│   ├── QueryNotFound               there is nothing of this id
+│   ├── QueryTimeout                the read model did not reach the awaited position in time
+│   ├── QueryRefused                the service says no; the code is its own
+│   └── AnswerTooLarge              the answer does not fit into one message
 ├── ParkedError                     the messages that are parked
 │   ├── NotParked                   no message is parked there, or not whole
 │   └── RetryOutOfOrder             an older message of the same aggregate is parked
@@ -53,6 +58,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 __all__ = [
+    "AnswerTooLarge",
     "AppendError",
     "AppendUnknown",
     "AuthenticationFailed",
@@ -83,6 +89,10 @@ __all__ = [
     "ProjectionError",
     "ProjectionFailed",
     "ProjectionFenced",
+    "QueryError",
+    "QueryNotFound",
+    "QueryRefused",
+    "QueryTimeout",
     "QueueFull",
     "Rejected",
     "RequestTimeout",
@@ -441,6 +451,42 @@ class CommandTimeout(EventStoreError):
         )
         self.command_id = command_id
         self.seconds = seconds
+
+
+class QueryError(EventStoreError):
+    """A query was answered with an error instead of data; the text is the answer's."""
+
+    code = "query"
+
+
+class QueryNotFound(QueryError):
+    """What the query asks for is not there, or not yet at the position that the answer reflects."""
+
+    code = "not_found"
+
+
+class QueryTimeout(QueryError):
+    """The read model did not reach the position that the query waits for in time."""
+
+    code = "timeout"
+    retryable = True
+
+
+class QueryRefused(QueryError):
+    """The service answered with an error of its own, whose `code` and `message` these are."""
+
+    code = "refused"
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{message} ({code})")
+        self.code = code  # type: ignore[misc]  # of the instance here, of the class elsewhere
+        self.message = message
+
+
+class AnswerTooLarge(QueryError):
+    """The answer does not fit into one message: ask for less, by a smaller limit for example."""
+
+    code = "answer_too_large"
 
 
 class ParkedError(EventStoreError):

@@ -52,8 +52,10 @@ class MessageType(msgspec.StructMeta):
     __creates__: bool
 
 
+# Once more, because mypy reads what msgspec says on its base class, not what a metaclass says.
+@dataclass_transform(kw_only_default=True, field_specifiers=(msgspec.field,))
 class Message(msgspec.Struct, metaclass=MessageType):
-    """What commands and events have in common; not for direct use."""
+    """What commands, events and queries have in common; not for direct use."""
 
     __aggregate__: ClassVar[str]
     __action__: ClassVar[str]

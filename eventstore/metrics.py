@@ -85,6 +85,7 @@ _COUNTERS: dict[CounterName, _Declared] = {
     "events_appended": _Declared("events_appended", "Events recorded.", ("aggregate",)),
     "events_projected": _Declared("events_projected", "Events applied.", ("projection",)),
     "parked": _Declared("parked", "Messages parked, by the code of the error.", ("code",)),
+    "queries": _Declared("queries", "Queries by type and outcome.", ("type", "outcome")),
 }
 _TIMINGS: dict[TimingName, _Declared] = {
     "command_wait": _Declared(
@@ -112,6 +113,8 @@ _SPANS: dict[SpanName, _Declared] = {
     "decide": _Declared("decide_seconds", "Deciding.", ("aggregate",)),
     "append": _Declared("append_seconds", "Appending events, retries included.", ("aggregate",)),
     "project": _Declared("project_seconds", "Applying a page of events."),
+    "ask": _Declared("ask_seconds", "From asking a query to its answer.", ("type",)),
+    "query": _Declared("query_seconds", "Answering a query, waiting included.", ("type",)),
 }
 
 

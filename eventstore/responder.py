@@ -9,14 +9,39 @@ from collections.abc import Awaitable, Callable, Mapping
 import msgspec
 
 from eventstore.client import Client, Msg
-from eventstore.errors import ClientError, EventStoreError
+from eventstore.envelope import Header, check_message_id, derive_id
+from eventstore.errors import (
+    AnswerTooLarge,
+    ClientError,
+    EventStoreError,
+    InvalidHeader,
+    InvalidId,
+    InvalidMessage,
+)
 
-__all__ = ["Answer", "Responder"]
+__all__ = ["Answer", "Reply", "Request", "Responder"]
 
-Answer = Callable[[bytes], Awaitable[bytes]]
-"""From a request's payload to the answer's; raises an `EventStoreError` to answer with that."""
 
-_JSON = {"Content-Type": "application/json"}
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked: the subject, the payload and the headers."""
+
+    subject: str
+    payload: bytes
+    headers: Mapping[str, str] = {}
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """What is answered: a payload of JSON, and headers besides those of the envelope."""
+
+    payload: bytes
+    headers: Mapping[str, str] = {}
+
+
+Answer = Callable[[Request], Awaitable[Reply]]
+"""From a request to its reply; raises an `EventStoreError` to answer with that."""
+
+_JSON = {Header.CONTENT_TYPE: "application/json"}
+_LONGEST_TEXT = 4_000
 
 _logger = logging.getLogger("eventstore")
 
@@ -25,8 +50,10 @@ class Responder:
     """Answers what is asked on some subjects; a part to be run.
 
     Each request goes to one of the instances that share `queue`, and at most `at_once` are
-    answered at a time by each. What goes wrong is answered too, as an object with "status"
-    (which is "error"), "code" and "message", and with NATS micro's headers for errors.
+    answered at a time by each. A request may come bare; to one that names itself (`X-Event-ID`,
+    `X-Correlation-ID`) the answer is a message which that caused, of the same story. What goes
+    wrong is answered too, as an object with "status" (which is "error"), "code" and "message", and
+    with NATS micro's headers for errors. So is an answer that is larger than the server takes.
 
     `ready` is set when requests are first taken.
     """
@@ -74,33 +101,76 @@ class Responder:
                 await subscription.unsubscribe()
 
     def _taking(self, tasks: asyncio.TaskGroup, answer: Answer) -> Callable[[Msg], Awaitable[None]]:
-        async def take(request: Msg) -> None:
+        async def take(message: Msg) -> None:
             await self._free.acquire()
-            task = tasks.create_task(self._respond(request, answer))
+            task = tasks.create_task(self._respond(message, answer))
             task.add_done_callback(lambda _: self._free.release())
 
         return take
 
-    async def _respond(self, request: Msg, answer: Answer) -> None:
-        if not request.reply:
+    async def _respond(self, message: Msg, answer: Answer) -> None:
+        if not message.reply:
             return
-        headers = _JSON
+        request = Request(
+            subject=message.subject, payload=message.data, headers=message.headers or {}
+        )
+        envelope = dict(_JSON)
         try:
-            payload = await answer(request.data)
+            envelope |= _caused_by(request.headers)
+            reply = await answer(request)
         except Exception as error:  # who asks is told, and the others go on
             if not isinstance(error, EventStoreError):
                 _logger.exception("no answer on %s", request.subject)
-            headers, payload = _failure(error)
+            reply = _failure(error)
         try:
-            await self._client.publish(request.reply, payload, headers=headers)
-        except ClientError as error:
+            await self._send(message.reply, reply, envelope)
+        except (ClientError, InvalidMessage) as error:
             _logger.warning("no answer on %s: %s", request.subject, error)
 
+    async def _send(self, inbox: str, reply: Reply, envelope: Mapping[str, str]) -> None:
+        try:
+            await self._publish(inbox, reply, envelope)
+        except InvalidHeader as error:
+            await self._publish(inbox, _failure(error), envelope)
+        except InvalidMessage as error:  # it is not sent: the server would end the connection
+            too_large = AnswerTooLarge(
+                f"the answer has {len(reply.payload):,} bytes, and the server takes "
+                f"{self._client.max_payload:,} in one message, headers included: ask for less, "
+                "with a smaller limit"
+            )
+            too_large.__cause__ = error
+            await self._publish(inbox, _failure(too_large), envelope)
 
-def _failure(error: Exception) -> tuple[dict[str, str], bytes]:
+    async def _publish(self, inbox: str, reply: Reply, envelope: Mapping[str, str]) -> None:
+        headers = {**envelope, **reply.headers}
+        await self._client.publish(inbox, reply.payload, headers=headers)
+
+
+def _caused_by(request: Mapping[str, str]) -> dict[str, str]:
+    """The headers by which an answer names the request that caused it, as far as that has ids."""
+    own = _id(request, Header.EVENT_ID)
+    correlation = _id(request, Header.CORRELATION_ID) or own
+    ids = {} if correlation is None else {Header.CORRELATION_ID: correlation}
+    if own is not None:
+        ids |= {Header.CAUSATION_ID: own, Header.EVENT_ID: derive_id(own, "answer")}
+    return ids
+
+
+def _id(headers: Mapping[str, str], name: str) -> str | None:
+    value = headers.get(name)
+    try:
+        return None if value is None else check_message_id(value)
+    except InvalidId as error:
+        shown = (value or "")[:80]
+        raise InvalidHeader(
+            name, f"is {shown!r}, not a UUID in lower-case canonical form"
+        ) from error
+
+
+def _failure(error: Exception) -> Reply:
     code, text = "internal", "the answer could not be made"
     if isinstance(error, EventStoreError):
-        code, text = error.code, " ".join(str(error).encode(errors="replace").decode().split())
-    headers = {**_JSON, "Nats-Service-Error": text[:1_000], "Nats-Service-Error-Code": code}
-    payload = msgspec.json.encode({"status": "error", "code": code, "message": text})
-    return headers, payload
+        text = " ".join(str(error).encode(errors="replace").decode().split())
+        code, text = error.code, text[:_LONGEST_TEXT]
+    headers = {"Nats-Service-Error": text[:1_000], "Nats-Service-Error-Code": code}
+    return Reply(msgspec.json.encode({"status": "error", "code": code, "message": text}), headers)

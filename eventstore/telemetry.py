@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 CounterName = Literal[
-    "commands", "conflicts", "retries", "events_appended", "events_projected", "parked"
+    "commands", "conflicts", "retries", "events_appended", "events_projected", "parked", "queries"
 ]
 """What is counted.
 
@@ -33,6 +33,7 @@ CounterName = Literal[
 - events_appended: `aggregate`
 - events_projected: `projection`
 - parked: `code` (of the error)
+- queries: `type`, `outcome` (success, or the code of the error)
 """
 
 TimingName = Literal["command_wait"]
@@ -55,9 +56,9 @@ GaugeName = Literal[
 - health: `check`; 0 healthy, 1 degraded, 2 unhealthy
 """
 
-SpanName = Literal["send", "command", "load", "decide", "append", "project"]
+SpanName = Literal["send", "command", "load", "decide", "append", "project", "ask", "query"]
 """What takes time and may have parts: send and command (`type`), load, decide and append
-(`aggregate`), project."""
+(`aggregate`), project, ask and query (`type`)."""
 
 Attribute = str | int | float | bool
 

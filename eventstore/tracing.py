@@ -27,6 +27,8 @@ _KINDS: dict[SpanName, SpanKind] = {
     "command": SpanKind.CONSUMER,
     "project": SpanKind.CONSUMER,
     "append": SpanKind.CLIENT,
+    "ask": SpanKind.CLIENT,
+    "query": SpanKind.SERVER,
 }
 _propagator = TraceContextTextMapPropagator()
 

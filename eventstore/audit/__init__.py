@@ -1,15 +1,27 @@
-"""What the log alone can tell an auditor: an aggregate's history, and whether it was touched."""
+"""Audit: the vocabulary of its queries, and what the log alone can tell.
 
-from eventstore.audit.aggregate_history import AggregateHistory, Step, aggregate_history
+That is an aggregate's history, and whether anybody touched the record.
+"""
+
+from eventstore.audit.aggregate_history import aggregate_history
 from eventstore.audit.chains import ChainReport, ChainWalk, Witness, check_chain
 from eventstore.audit.changes import Change
+from eventstore.audit.entries import Entry
+from eventstore.audit.queries import GetHistory, HistoryView, SearchAudit, StepView, TraceStory
+from eventstore.audit.story import Story, StoryLine
 
 __all__ = [
-    "AggregateHistory",
     "ChainReport",
     "ChainWalk",
     "Change",
-    "Step",
+    "Entry",
+    "GetHistory",
+    "HistoryView",
+    "SearchAudit",
+    "StepView",
+    "Story",
+    "StoryLine",
+    "TraceStory",
     "Witness",
     "aggregate_history",
     "check_chain",

@@ -11,63 +11,17 @@ from contextlib import aclosing
 from datetime import datetime
 from typing import Any
 
-import msgspec
-from msgspec import Struct
-
 from eventstore.aggregate import Decider, Domain
 from eventstore.audit.chains import ChainReport, ChainWalk
-from eventstore.audit.changes import Change, changes, plain
+from eventstore.audit.changes import changes, plain
+from eventstore.audit.queries import HistoryView, StepView
 from eventstore.client import Client
 from eventstore.direct import DirectReader, StoredMessage
 from eventstore.envelope import RecordedEvent
 from eventstore.errors import InvalidMessage, UnreadableEvent
 from eventstore.history import read_event
 
-__all__ = ["AggregateHistory", "Step", "aggregate_history"]
-
-
-class Step(Struct, frozen=True):
-    """An event, and what it changed in the aggregate's state."""
-
-    event: RecordedEvent
-    changes: tuple[Change, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """As what JSON can hold."""
-        event = self.event
-        return {
-            "id": event.id,
-            "type": event.type,
-            "version": event.version,
-            "position": event.position,
-            "time": event.time,
-            "actor": event.envelope.actor,
-            "correlation_id": event.correlation_id,
-            "causation_id": event.causation_id,
-            "data": event.data,
-            "changes": self.changes,
-        }
-
-
-class AggregateHistory(Struct, frozen=True, kw_only=True):
-    """The events of an aggregate up to some version, and its state then.
-
-    `state` is what JSON can hold. `earlier` events came before the first of `steps`, `later` ones
-    after the last. `chain` is about all of them.
-    """
-
-    aggregate: str
-    aggregate_id: str
-    version: int
-    state: Any
-    steps: tuple[Step, ...]
-    earlier: int
-    later: int
-    chain: ChainReport
-
-    def to_dict(self) -> dict[str, Any]:
-        """As what JSON can hold."""
-        return {**msgspec.structs.asdict(self), "steps": [step.to_dict() for step in self.steps]}
+__all__ = ["aggregate_history"]
 
 
 async def aggregate_history(
@@ -78,7 +32,7 @@ async def aggregate_history(
     *,
     at: int | datetime | None = None,
     limit: int | None = None,
-) -> AggregateHistory:
+) -> HistoryView:
     """Read and fold an aggregate up to a version, or up to and with a time; all of it if None.
 
     At most the last `limit` steps are kept. An aggregate without events has version 0 and the
@@ -98,7 +52,7 @@ async def aggregate_history(
         async for message in messages:
             walk.see(message.headers, message.payload, message.sequence)
             past.see(message)
-    return AggregateHistory(
+    return HistoryView(
         aggregate=aggregate,
         aggregate_id=aggregate_id,
         version=past.version,
@@ -110,6 +64,7 @@ async def aggregate_history(
             aggregate=aggregate,
             aggregate_id=aggregate_id,
             events=walk.version,
+            position=walk.position,
             problem=walk.problem,
         ),
     )
@@ -127,7 +82,7 @@ class _Past:
         self._over = False
         self.state = self._decider.initial()
         self._shown = plain(self.state)
-        self.steps: deque[Step] = deque(maxlen=limit)
+        self.steps: deque[StepView] = deque(maxlen=limit)
         self.version = 0
         self.taken = 0
 
@@ -143,7 +98,20 @@ class _Past:
             return
         self.state = self._evolved(event, message)
         shown = plain(self.state)
-        self.steps.append(Step(event, changes(self._shown, shown)))
+        self.steps.append(
+            StepView(
+                id=event.id,
+                type=event.type,
+                version=event.version,
+                position=event.position,
+                time=event.time,
+                actor=event.envelope.actor,
+                correlation_id=event.correlation_id,
+                causation_id=event.causation_id,
+                data=plain(event.data),
+                changes=changes(self._shown, shown),
+            )
+        )
         self._shown = shown
         self.version = event.version
         self.taken += 1

@@ -25,13 +25,15 @@ class Witness(Struct, frozen=True):
 class ChainReport(Struct, frozen=True, kw_only=True):
     """What the walk along an aggregate's chain has found.
 
-    `events` were looked at. `problem` names the first event that is not as it was recorded, None
-    where there is none. `complete` says whether all events were looked at.
+    `events` were looked at, the last at `position` of the log. `problem` names the first event
+    that is not as it was recorded, None where there is none. `complete` says whether all events
+    were looked at.
     """
 
     aggregate: str
     aggregate_id: str
     events: int
+    position: int
     problem: str | None = None
     complete: bool = True
 
@@ -50,6 +52,7 @@ class ChainWalk:
 
     def __init__(self, subject: str) -> None:
         self.version = 0
+        self.position = 0
         self.problem: str | None = None
         self._subject = subject
         self._chain = GENESIS
@@ -57,6 +60,7 @@ class ChainWalk:
     def see(self, headers: Mapping[str, str], payload: bytes, position: int) -> None:
         """Take the next event."""
         self.version += 1
+        self.position = position
         found = headers.get(Header.CHAIN)
         if self.problem is None:
             self.problem = self._problem(headers, payload, position)
@@ -108,6 +112,7 @@ async def check_chain(
         aggregate=aggregate,
         aggregate_id=aggregate_id,
         events=walk.version,
+        position=walk.position,
         problem=problem,
         complete=complete,
     )

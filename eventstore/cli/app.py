@@ -26,6 +26,7 @@ from eventstore.cli.options import (
     client_settings,
     service_settings,
 )
+from eventstore.cli.query import query_app
 from eventstore.cli.terminal import Terminal, encodable, never_fail_to_encode, say
 from eventstore.commands import Outcome
 from eventstore.config import ServiceSettings
@@ -50,6 +51,7 @@ app.add_typer(command_app, name="command")
 app.add_typer(parked_app, name="parked")
 app.add_typer(config_app, name="config")
 app.add_typer(audit_app, name="audit")
+app.add_typer(query_app, name="query")
 
 
 def main() -> None:

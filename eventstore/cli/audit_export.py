@@ -16,6 +16,8 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from eventstore.audit import Entry, SearchAudit
+from eventstore.audit.entries import COLUMNS
 from eventstore.cli.audit_index import opened_index
 from eventstore.cli.connecting import connected
 from eventstore.cli.terminal import say
@@ -24,8 +26,6 @@ from eventstore.direct import DirectReader
 from eventstore.envelope import Header
 from eventstore.errors import ConfigurationError, CorruptLog
 from eventstore.subjects import Subjects
-from projections.audit import Entry, Filter
-from projections.audit.entries import COLUMNS
 
 __all__ = ["export"]
 
@@ -37,7 +37,7 @@ _Write = Callable[[str], bool]
 
 async def export(
     settings: Settings,
-    wanted: Filter,
+    wanted: SearchAudit,
     output: Path | None,
     *,
     is_csv: bool,

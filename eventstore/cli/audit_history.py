@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from eventstore import nix
-from eventstore.audit import AggregateHistory, Change, Step, aggregate_history
+from eventstore.audit import Change, HistoryView, StepView, aggregate_history
 from eventstore.cli.connecting import connected
 from eventstore.cli.terminal import printable
 from eventstore.config import Settings
@@ -27,14 +27,14 @@ async def history(
     *,
     at: int | datetime | None,
     limit: int,
-) -> AggregateHistory:
+) -> HistoryView:
     """Read it from the log; raises as `aggregate_history` does."""
     domain = nix.domain(settings.nats.subject_prefix)
     async with connected(settings) as client:
         return await aggregate_history(client, domain, aggregate, aggregate_id, at=at, limit=limit)
 
 
-def print_history(console: Console, found: AggregateHistory) -> None:
+def print_history(console: Console, found: HistoryView) -> None:
     """The events one after another, and the state they lead to."""
     name = f"{found.aggregate} {found.aggregate_id}"
     if not found.chain.events:
@@ -62,14 +62,12 @@ def print_history(console: Console, found: AggregateHistory) -> None:
         _print(console, f"RECORD BROKEN: {chain.problem}", "bold red")
 
 
-def _print_step(console: Console, step: Step) -> None:
-    event = step.event
-    time = event.time.isoformat(sep=" ", timespec="milliseconds").removesuffix("+00:00")
-    actor = event.envelope.actor
-    by = "" if actor is None else f" by {actor}"
-    cause = "" if event.causation_id == event.id else f", caused by {event.causation_id[:8]}"
+def _print_step(console: Console, step: StepView) -> None:
+    time = step.time.isoformat(sep=" ", timespec="milliseconds").removesuffix("+00:00")
+    by = "" if step.actor is None else f" by {step.actor}"
+    cause = "" if step.causation_id == step.id else f", caused by {step.causation_id[:8]}"
     console.print()
-    _print(console, printable(f"v{event.version}  {time}  {event.type}{by}{cause}"))
+    _print(console, printable(f"v{step.version}  {time}  {step.type}{by}{cause}"))
     for change in step.changes:
         _print(console, f"    {printable(_changed(change))}")
     if not step.changes:

@@ -14,8 +14,7 @@ from eventstore.cli.terminal import program
 from eventstore.client import Client
 from eventstore.config import Settings
 from eventstore.errors import ClientError, StreamMissing
-from projections.audit import AuditIndex
-from projections.audit.index import NoAuditIndex
+from projections.audit import AuditIndex, NoAuditIndex
 from projections.database import Database
 
 __all__ = ["Reach", "opened_index", "reach"]

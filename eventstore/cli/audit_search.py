@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from eventstore.audit import Entry, SearchAudit
 from eventstore.cli.audit_index import Reach, opened_index, reach
 from eventstore.cli.show import brief
 from eventstore.cli.terminal import printable
 from eventstore.config import Settings
-from projections.audit import Entry, Filter, Found
-from projections.audit.entries import Order
+from eventstore.queries import Listed
 
 __all__ = ["Searched", "print_found", "search"]
 
@@ -25,7 +24,7 @@ _STYLES = {"success": "green", "rejected": "yellow", "error": "red"}
 class Searched(Struct, frozen=True):
     """What was found, and how far the index has come."""
 
-    found: Found
+    found: Listed[Entry]
     reach: Reach
 
     def to_dict(self) -> dict[str, Any]:
@@ -33,24 +32,22 @@ class Searched(Struct, frozen=True):
         return {
             "position": self.reach.position,
             "log_end": self.reach.end,
-            **msgspec.structs.asdict(self.found),
+            "items": self.found.items,
+            "next": self.found.next,
         }
 
 
-async def search(
-    settings: Settings, wanted: Filter, *, order: Order, limit: int, after: str | None
-) -> Searched:
+async def search(settings: Settings, query: SearchAudit) -> Searched:
     """Ask the index; raises as `AuditIndex.search` does."""
     async with opened_index(settings) as index:
         how_far = await reach(index, settings)
-        found = await index.search(wanted, order=order, limit=limit, after=after)
-        return Searched(found, how_far)
+        return Searched(await index.search(query), how_far)
 
 
 def print_found(console: Console, searched: Searched) -> None:
     """A line for each entry, and how to go on."""
     found = searched.found
-    if found.entries:
+    if found.items:
         console.print(_table(found))
     else:
         _say(console, "nothing fits")
@@ -60,13 +57,13 @@ def print_found(console: Console, searched: Searched) -> None:
         _say(console, searched.reach.about)
 
 
-def _table(found: Found) -> Table:
+def _table(found: Listed[Entry]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("time (UTC)", "id", "what", "aggregate", "by", "outcome"):
         table.add_column(name, overflow="fold")
     for column in table.columns[:3]:
         column.no_wrap = True
-    for entry in found.entries:
+    for entry in found.items:
         about = " ".join(word for word in (entry.aggregate, entry.aggregate_id) if word)
         table.add_row(
             f"{entry.time:%Y-%m-%d %H:%M:%S}",

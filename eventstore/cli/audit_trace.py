@@ -11,7 +11,15 @@ from msgspec import Struct
 from rich.console import Console
 from rich.text import Text
 
-from eventstore.audit import ChainReport, Witness, check_chain
+from eventstore.audit import (
+    ChainReport,
+    Entry,
+    Story,
+    StoryLine,
+    TraceStory,
+    Witness,
+    check_chain,
+)
 from eventstore.cli.audit_index import Reach, end_of_log, opened_index
 from eventstore.cli.connecting import connected
 from eventstore.cli.guides import guides
@@ -21,7 +29,6 @@ from eventstore.config import Settings
 from eventstore.direct import DirectReader
 from eventstore.errors import ClientError, StreamMissing
 from eventstore.subjects import Subjects
-from projections.audit import Entry, Story, StoryLine
 
 __all__ = ["Told", "print_told", "trace"]
 
@@ -59,17 +66,15 @@ class Told(Struct, frozen=True, kw_only=True):
         }
 
 
-async def trace(
-    settings: Settings, asked: str, *, limit: int, max_depth: int | None, verify: bool
-) -> Told:
+async def trace(settings: Settings, query: TraceStory, *, verify: bool) -> Told:
     """Tell the story from the index, and follow the chains of its aggregates in the log.
 
-    Where the log cannot be asked, the story is told all the same. Raises `UnknownId` and
+    Where the log cannot be asked, the story is told all the same. Raises `QueryNotFound` and
     `NoAuditIndex`.
     """
     async with opened_index(settings) as index:
         position = await index.position()
-        story = await index.trace(asked, limit=limit, max_depth=max_depth)
+        story = await index.trace(query)
     chains: tuple[ChainReport, ...] = ()
     try:
         async with connected(settings) as client:

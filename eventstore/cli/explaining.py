@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import msgspec
 import typer
 
+from eventstore.audit import SearchAudit, TraceStory
 from eventstore.cli.loop import run
 from eventstore.cli.moments import parse_at, parse_moment
 from eventstore.cli.options import (
@@ -24,9 +25,7 @@ from eventstore.cli.options import (
 from eventstore.cli.terminal import Terminal, say
 from eventstore.config import Settings
 from eventstore.envelope import utc_now
-
-if TYPE_CHECKING:
-    from projections.audit import Filter
+from eventstore.queries import MOST_ITEMS
 
 __all__ = ["export", "history", "search", "trace"]
 
@@ -114,9 +113,8 @@ def trace(
     from eventstore.cli import audit_trace
 
     settings = _settings(nats_url, config, database, directory)
-    told = run(
-        audit_trace.trace(settings, asked, limit=limit, max_depth=depth, verify=not unverified)
-    )
+    query = TraceStory(id=asked, limit=limit, depth=depth)
+    told = run(audit_trace.trace(settings, query, verify=not unverified))
     if json:
         say(msgspec.json.encode(told.to_dict()).decode())
     else:
@@ -151,7 +149,7 @@ def history(
     settings = client_settings(nats_url, config, directory)
     found = run(audit_history.history(settings, aggregate, aggregate_id, at=moment, limit=limit))
     if json:
-        say(msgspec.json.encode(found.to_dict()).decode())
+        say(msgspec.json.encode(found).decode())
     else:
         audit_history.print_history(Terminal(), found)
     raise typer.Exit(0 if found.chain.verified else 1)
@@ -169,7 +167,7 @@ def search(
     until: _Until = None,
     oldest: Annotated[bool, typer.Option("--oldest", help="The oldest first.")] = False,
     limit: Annotated[
-        int, typer.Option(metavar="N", min=1, max=10_000, help="At most so many.")
+        int, typer.Option(metavar="N", min=1, max=MOST_ITEMS, help="At most so many.")
     ] = 50,
     after: Annotated[
         str | None, typer.Option(metavar="CURSOR", help="Go on where the last answer ended.")
@@ -183,25 +181,24 @@ def search(
     """Find events and commands, the newest first.
 
     Answered from the read model that `eventstore serve` keeps. With --json it is one object:
-    position, entries, and next, the cursor to go on after. Ends with status 0 if anything was
+    position, items, and next, the cursor to go on after. Ends with status 0 if anything was
     found, 1 if not, 2 for an error.
     """
     from eventstore.cli import audit_search
 
-    wanted = _filter(
+    wanted = _wanted(
         kind, message_type, aggregate, aggregate_id, actor, correlation, status, since, until
     )
     settings = _settings(nats_url, config, database, directory)
-    found = run(
-        audit_search.search(
-            settings, wanted, order="oldest" if oldest else "newest", limit=limit, after=after
-        )
+    query = msgspec.structs.replace(
+        wanted, order="oldest" if oldest else "newest", limit=limit, after=after
     )
+    found = run(audit_search.search(settings, query))
     if json:
         say(msgspec.json.encode(found.to_dict()).decode())
     else:
         audit_search.print_found(Terminal(), found)
-    raise typer.Exit(0 if found.found.entries else 1)
+    raise typer.Exit(0 if found.found.items else 1)
 
 
 def export(
@@ -238,7 +235,7 @@ def export(
     """
     from eventstore.cli import audit_export
 
-    wanted = _filter(
+    wanted = _wanted(
         kind, message_type, aggregate, aggregate_id, actor, correlation, status, since, until
     )
     settings = _settings(nats_url, config, database, directory)
@@ -260,7 +257,7 @@ def _settings(
     return msgspec.structs.replace(settings, nats=client_settings(nats_url, config, directory).nats)
 
 
-def _filter(
+def _wanted(
     kind: Kinds | None,
     message_type: str | None,
     aggregate: str | None,
@@ -270,11 +267,9 @@ def _filter(
     status: Statuses | None,
     since: str | None,
     until: str | None,
-) -> Filter:
-    from projections.audit import Filter
-
+) -> SearchAudit:
     now = utc_now()
-    return Filter(
+    return SearchAudit(
         kind=kind.value if kind else None,
         type=message_type,
         aggregate=aggregate,

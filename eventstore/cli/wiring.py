@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 
 from eventstore import nix
 from eventstore.application import Application, running
+from eventstore.audit.history_answer import history_answers
 from eventstore.cli.connecting import log_end
 from eventstore.cli.observing import (
     make_telemetry,
@@ -28,17 +29,20 @@ from eventstore.errors import ConfigurationError, ServerStartFailed
 from eventstore.metrics import Metrics
 from eventstore.responder import Responder
 from eventstore.server import EmbeddedServer, running_server
-from projections.audit import AuditIndex, CommandCollector, audit
-from projections.audit.answers import audit_answers
-from projections.audit.commands import COMMANDS
+from projections.audit import CommandCollector, audit, audit_queries
 from projections.database import Database
 from projections.feed import Feed
 from projections.feeding import Feeding
 from projections.models import projection
 from projections.nix import nix_projections
+from projections.nix.queries import nix_queries
+from projections.positions import CheckpointPositions
+from projections.queries import query_answers
 from projections.worker import ProjectionWorker
 
 __all__ = ["Service", "open_service"]
+
+_QUERIES_AT_ONCE = 512  # most of which wait for a position, for few read at a time
 
 
 class Service(Struct):
@@ -75,11 +79,19 @@ async def open_service(settings: Settings, directory: Path) -> AsyncIterator[Ser
                 app.store, database, [*nix_projections(), audit], telemetry=telemetry
             )
             commands = CommandCollector(app.client, subjects, database)
-            answers = {
-                **status_answers(app.client, subjects),
-                **audit_answers(AuditIndex(database.engine), app.client, app.domain),
-            }
-            queries = Responder(app.client, answers, queue=own.name)
+            answers = (
+                status_answers(app.client, subjects)
+                | history_answers(app.client, app.domain)
+                | query_answers(
+                    database,
+                    CheckpointPositions(database, projections),
+                    [*nix_queries(), audit_queries],
+                    subjects,
+                    wait_seconds=settings.operations.query_wait_ms / 1000,
+                    telemetry=telemetry,
+                )
+            )
+            queries = Responder(app.client, answers, queue=own.name, at_once=_QUERIES_AT_ONCE)
             feed = Feeding(lambda: Feed(app.client, app.store))
             health = service_health(
                 app, named, database, projections, audit=commands, feed=feed, telemetry=telemetry
@@ -153,9 +165,7 @@ def _exclusive(database: Database) -> Iterator[None]:
 async def _check_same_log(app: Application, database: Database) -> None:
     """Refuse a read model that was built from another log, as far as positions can tell."""
     async with database.engine.connect() as connection:
-        positions = select(func.max(projection.c.position))
-        of_the_log = positions.where(projection.c.name != COMMANDS)
-        reached = await connection.scalar(of_the_log) or 0
+        reached = await connection.scalar(select(func.max(projection.c.position))) or 0
     end = await log_end(app.client, app.domain.codec)
     if reached > end:
         raise ConfigurationError(

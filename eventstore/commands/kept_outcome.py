@@ -90,8 +90,9 @@ class KeptOutcomes:
     """A reader of a domain's outcomes, in the order in which they were kept."""
 
     def __init__(self, client: Client, subjects: Subjects) -> None:
+        self.bucket = subjects.outcome_bucket
         self._client = client
-        self._stream = f"KV_{subjects.outcome_bucket}"
+        self._stream = f"KV_{self.bucket}"
 
     async def state(self) -> tuple[str, int]:
         """When the bucket was made, which tells it from one made anew, and its last sequence.

@@ -71,11 +71,19 @@ def upgrade() -> None:
         sa.Column("deliveries", sa.Integer(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit_command")),
     )
+    op.create_table(
+        "audit_outcomes",
+        sa.Column("bucket", sa.String(length=128), nullable=False),
+        sa.Column("made", sa.String(length=64), nullable=False),
+        sa.Column("sequence", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("bucket", name=op.f("pk_audit_outcomes")),
+    )
     for table, indexes in (("audit_event", _EVENT_INDEXES), ("audit_command", _COMMAND_INDEXES)):
         for columns in indexes:
             op.create_index(op.f(f"ix_{table}_{'_'.join(columns)}"), table, list(columns))
 
 
 def downgrade() -> None:
+    op.drop_table("audit_outcomes")
     op.drop_table("audit_command")
     op.drop_table("audit_event")

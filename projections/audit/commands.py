@@ -13,37 +13,42 @@ from collections.abc import Mapping, Sequence
 from contextlib import aclosing, suppress
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from eventstore.client import Client
 from eventstore.commands.kept_outcome import KeptOutcome, KeptOutcomes, OutcomePage
-from eventstore.envelope import utc_now
 from eventstore.errors import EventStoreError, ProjectionFenced
 from eventstore.health import Finding
 from eventstore.subjects import Subjects
-from projections.audit.models import audit_command
+from projections.audit.models import audit_command, audit_outcomes
 from projections.database import Database
-from projections.models import projection as checkpoints
 from projections.worker import WaitTimeout
 
-__all__ = ["COMMANDS", "CommandCollector"]
-
-COMMANDS = "audit_commands"
-"""The name of the checkpoint; its position is the bucket's sequence, not the log's, and its `log`
-is when the bucket was made."""
+__all__ = ["CommandCollector"]
 
 _move = (
-    update(checkpoints)
-    .where(checkpoints.c.name == bindparam("own"), checkpoints.c.position == bindparam("start"))
-    .values(position=bindparam("end"), updated_at=bindparam("now"))
+    update(audit_outcomes)
+    .where(
+        audit_outcomes.c.bucket == bindparam("own"),
+        audit_outcomes.c.made == bindparam("made_then"),
+        audit_outcomes.c.sequence == bindparam("start"),
+    )
+    .values(sequence=bindparam("end"))
 )
 _remove = delete(audit_command).where(audit_command.c.id == bindparam("command_id"))
 _add = insert(audit_command)
 
 _logger = logging.getLogger("eventstore")
+
+
+class _Bucket(NamedTuple):
+    """A bucket, told from one of the same name by when it was made."""
+
+    name: str
+    made: str
 
 
 class CommandCollector:
@@ -116,15 +121,14 @@ class CommandCollector:
             await asyncio.sleep(self._pause)
 
     async def _follow(self) -> None:
-        bucket, end = await self._outcomes.state()
-
-        def begin(connection: Connection) -> int:
-            return _begin(connection, bucket, end)
-
-        self._reached(await self._database.transact(begin))
+        made, end = await self._outcomes.state()
+        bucket = _Bucket(self._outcomes.bucket, made)
+        self._reached(await self._database.transact(partial(_begin, bucket=bucket, end=end)))
         async with aclosing(self._outcomes.pages(self.position)) as pages:
             async for page in pages:
-                await self._database.transact(partial(_take, start=self.position, page=page))
+                await self._database.transact(
+                    partial(_take, bucket=bucket, start=self.position, page=page)
+                )
                 self._reached(page.position)
 
     def _reached(self, position: int) -> None:
@@ -134,25 +138,23 @@ class CommandCollector:
         self._moved = asyncio.Event()
 
 
-def _begin(connection: Connection, bucket: str, end: int) -> int:
+def _begin(connection: Connection, bucket: _Bucket, end: int) -> int:
     """The sequence to go on after; 0 in a bucket that was made anew since the last time."""
-    own = checkpoints.c.name == COMMANDS
-    known = connection.execute(select(checkpoints).where(own)).one_or_none()
-    values = {"position": 0, "log": bucket, "updated_at": utc_now()}
+    own = audit_outcomes.c.bucket == bucket.name
+    known = connection.execute(select(audit_outcomes).where(own)).one_or_none()
+    begun = {"made": bucket.made, "sequence": 0}
     if known is None:
-        connection.execute(insert(checkpoints).values(name=COMMANDS, version=1, **values))
+        connection.execute(insert(audit_outcomes).values(bucket=bucket.name, **begun))
         return 0
-    if known.log == bucket and known.position <= end:
-        return int(known.position)
-    connection.execute(update(checkpoints).where(own).values(epoch=known.epoch + 1, **values))
+    if known.made == bucket.made and known.sequence <= end:
+        return int(known.sequence)
+    connection.execute(update(audit_outcomes).where(own).values(begun))
     return 0
 
 
-def _take(connection: Connection, start: int, page: OutcomePage) -> None:
-    moved = connection.execute(
-        _move, {"own": COMMANDS, "start": start, "end": page.position, "now": utc_now()}
-    )
-    if moved.rowcount != 1:
+def _take(connection: Connection, bucket: _Bucket, start: int, page: OutcomePage) -> None:
+    values = {"own": bucket.name, "made_then": bucket.made, "start": start, "end": page.position}
+    if connection.execute(_move, values).rowcount != 1:
         raise ProjectionFenced(f"another service has collected the outcomes after {start}")
     rows = _rows(page.outcomes)
     if rows:

@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, Column, Index, Integer, String, Table, Text
 
 from projections.models import UtcDateTime, metadata
 
-__all__ = ["audit_command", "audit_event"]
+__all__ = ["audit_command", "audit_event", "audit_outcomes"]
 
 # As INTEGER it is SQLite's own row number, and needs no second tree.
 _POSITION = BigInteger().with_variant(Integer(), "sqlite")
@@ -69,3 +69,13 @@ audit_command = Table(
 """One row a command that has an outcome: the last one. `version` and `position` are its
 aggregate's after it; `time` is when the command was accepted, or where that is not known when its
 outcome was kept. These rows outlive the bucket they are read from."""
+
+audit_outcomes = Table(
+    "audit_outcomes",
+    metadata,
+    Column("bucket", String(128), primary_key=True),
+    Column("made", String(64), nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+)
+"""How far the outcomes in a bucket are among the commands: up to `sequence`, in the bucket that
+was `made` then. No checkpoint of a projection, because it counts in the bucket, not in the log."""

@@ -15,7 +15,7 @@ from eventstore.command_status import status_answers
 from eventstore.commands import Outcome
 from eventstore.envelope import new_id
 from eventstore.errors import NoResponders, UnknownType
-from eventstore.responder import Responder
+from eventstore.responder import Reply, Request, Responder
 from tests.integration.commanding import Add, Line, Take, counting, opened
 
 
@@ -25,8 +25,8 @@ async def line(client: Client, domain_name: str) -> AsyncIterator[Line]:
         yield line
 
 
-async def echo(request: bytes) -> bytes:
-    return b"<" + request + b">"
+async def echo(request: Request) -> Reply:
+    return Reply(b"<" + request.payload + b">")
 
 
 async def test_a_request_is_answered_until_it_is_stopped(client: Client, domain_name: str) -> None:
@@ -44,9 +44,9 @@ async def test_each_request_goes_to_one_instance(client: Client, domain_name: st
     counts = [0, 0]
 
     def counter(number: int) -> Responder:
-        async def count(request: bytes) -> bytes:
+        async def count(request: Request) -> Reply:
             counts[number] += 1
-            return b""
+            return Reply(b"")
 
         return Responder(client, {f"{domain_name}.query.a.b": count}, queue=domain_name)
 
@@ -64,7 +64,7 @@ async def test_at_most_so_many_are_answered_at_a_time_and_all_in_the_end(
     under_way, most = 0, 0
     gate, full = asyncio.Event(), asyncio.Event()
 
-    async def slow(request: bytes) -> bytes:
+    async def slow(request: Request) -> Reply:
         nonlocal under_way, most
         under_way += 1
         most = max(most, under_way)
@@ -72,7 +72,7 @@ async def test_at_most_so_many_are_answered_at_a_time_and_all_in_the_end(
             full.set()
         await gate.wait()
         under_way -= 1
-        return request
+        return Reply(request.payload)
 
     subject = f"{domain_name}.query.a.b"
     responder = Responder(client, {subject: slow}, queue=domain_name, at_once=3)
@@ -88,8 +88,8 @@ async def test_at_most_so_many_are_answered_at_a_time_and_all_in_the_end(
 async def test_what_goes_wrong_is_answered_and_the_next_one_too(
     client: Client, domain_name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def fail(request: bytes) -> bytes:
-        if request == b"mistake":
+    async def fail(request: Request) -> Reply:
+        if request.payload == b"mistake":
             raise RuntimeError("a secret")
         raise UnknownType("no such\r\nthing")
 

@@ -18,6 +18,7 @@ LAYERS = [
     "eventstore.config",
     "eventstore.backoff",
     "eventstore.messages",
+    "eventstore.queries",
     "eventstore.envelope",
     "eventstore.handling",
     "eventstore.event_handlers",
@@ -34,6 +35,7 @@ LAYERS = [
     "eventstore.streams",
     "eventstore.publishing",
     "eventstore.published",
+    "eventstore.asking",
     "eventstore.parked_record",
     "eventstore.pull",
     "eventstore.settling",
@@ -73,6 +75,11 @@ LAYERS = [
     "projections.feeding",
     "projections.worker",
     "projections.health",
+    "projections.positions",
+    "projections.conditions",
+    "projections.cursor",
+    "projections.rows",
+    "projections.queries",
     "projections.audit",
     "projections",
     "projections.nix",
@@ -88,6 +95,7 @@ PURE = [
     "errors",
     "subjects",
     "messages",
+    "queries",
     "envelope",
     "chain",
     "codec",
@@ -97,7 +105,7 @@ PURE = [
 ]
 """What decides, folds, names and encodes: no loop, no connection, no clock, no chance."""
 
-PURE_FOR_NIX = {"aggregate", "envelope", "errors", "messages", "nix"}
+PURE_FOR_NIX = {"aggregate", "envelope", "errors", "messages", "nix", "queries"}
 
 KNOWS_NATS_ERRORS = {"eventstore.client", "eventstore.connection"}
 

@@ -15,6 +15,8 @@ from eventstore.errors import (
     EventTooLarge,
     InvalidHeader,
     JetStreamError,
+    QueryRefused,
+    QueryTimeout,
     Rejected,
     StreamDrift,
     UnreadableEvent,
@@ -62,8 +64,8 @@ def test_everything_is_exported() -> None:
 
 
 def test_every_error_has_a_code_of_its_own() -> None:
-    # A rejection's code is the domain's, and its instance's.
-    codes = [cls.code for cls in CLASSES.values() if cls is not Rejected]
+    # A rejection's code is the domain's, and its instance's; a query's "timeout" is its contract.
+    codes = [cls.code for cls in CLASSES.values() if cls not in (Rejected, QueryTimeout)]
 
     assert len(set(codes)) == len(codes)
     assert all(re.fullmatch("[a-z_]+", code) for code in codes)
@@ -83,6 +85,7 @@ def test_what_may_be_tried_again() -> None:
         "ConnectFailed",
         "ConnectionLost",
         "NoResponders",
+        "QueryTimeout",
         "QueueFull",
         "RequestTimeout",
     }
@@ -96,6 +99,13 @@ def test_a_rejection_carries_the_domains_own_code() -> None:
         "it does",
         "it does",
     )
+
+
+def test_a_refused_query_carries_the_services_code() -> None:
+    refused = QueryRefused("invalid_payload", "no such field")
+
+    assert (refused.code, refused.message) == ("invalid_payload", "no such field")
+    assert str(refused) == "no such field (invalid_payload)"
 
 
 def test_a_conflict_says_what_was_expected_and_what_was_found() -> None:

@@ -35,7 +35,8 @@ def test_the_projections_write_tables_that_are_migrated() -> None:
     every = (*nix_projections(), audit)
     tables = {table for projection in every for table in projection.tables}
 
-    own = {metadata.tables[name] for name in ("projection", "parked_event", "audit_command")}
+    names = ("projection", "parked_event", "audit_command", "audit_outcomes")
+    own = {metadata.tables[name] for name in names}
     assert tables | own == set(metadata.tables.values())
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
-from projections.audit.entries import Entry
+from eventstore.audit.entries import Entry
 
 __all__ = ["Story", "StoryLine", "tell"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projections.audit.entries import Entry
-from projections.audit.story import StoryLine, tell
+from eventstore.audit.entries import Entry
+from eventstore.audit.story import StoryLine, tell
 from tests.unit.projections.memory import time_of
 
 

@@ -1,0 +1,181 @@
+"""`eventstore query`: a subcommand for each query of the domain, made from the query's own type.
+
+The fields become arguments (those that are needed) and options, with the help of their annotations,
+and the class' docstring says what the subcommand does.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from contextlib import aclosing
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from typer.core import TyperGroup
+
+from eventstore import nix
+from eventstore.asking import QueryClient
+from eventstore.cli.connecting import connected
+from eventstore.cli.loop import run
+from eventstore.cli.options import VAR, ConfigFile, Directory, Json, NatsUrl, client_settings
+from eventstore.cli.query_fields import field_parameters, field_values
+from eventstore.cli.query_output import Output
+from eventstore.config import Settings
+from eventstore.errors import InvalidPayload, QueryNotFound
+from eventstore.queries import MOST_ITEMS, ListQuery, Query
+from eventstore.subjects import Subjects
+
+__all__ = ["query_app"]
+
+_NOT_FOUND = 1
+
+_Every = Annotated[
+    bool,
+    typer.Option("--all", help="All items, in as many answers as that takes."),
+]
+_WaitFor = Annotated[
+    int | None,
+    typer.Option(
+        "--wait",
+        metavar="POSITION",
+        min=0,
+        help="Wait until the read model is there: the position that an outcome tells.",
+    ),
+]
+_Timeout = Annotated[
+    float,
+    typer.Option("--timeout", metavar="SECONDS", min=0.001, max=86_400.0, help="How long to wait."),
+]
+_GET = "Ends with status 0, 1 if there is no such thing, 2 for an error."
+_JSON_GET = "With --json, prints one object on standard output and its position on standard error."
+_JSON_LIST = (
+    "The table leaves out what it has no room for. With --json, prints one whole object a line on "
+    "standard output, and at the end one with the position and the next cursor on standard error."
+)
+
+
+class _Actions(TyperGroup):
+    """The queries about one kind of aggregate, also by their names in subjects."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return super().get_command(ctx, cmd_name.replace("_", "-"))
+
+
+class _Aggregates(TyperGroup):
+    """The kinds of aggregates; the help lists all queries about them at once."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        queries = [
+            (f"{name} {action}", command.get_short_help_str())
+            for name, group in self.commands.items()
+            if isinstance(group, TyperGroup)
+            for action, command in group.commands.items()
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(queries)
+
+
+def _made(queries: Iterable[type[Query[Any]]]) -> typer.Typer:
+    """The subcommand `query`, with one below it for each query."""
+    app = typer.Typer(
+        cls=_Aggregates,
+        help="Ask a running service what is, from its read models.",
+        no_args_is_help=True,
+    )
+    groups: dict[str, typer.Typer] = {}
+    for query in queries:
+        aggregate = query.__aggregate__
+        if aggregate not in groups:
+            about = f"Ask about {aggregate}s."
+            groups[aggregate] = typer.Typer(cls=_Actions, help=about, no_args_is_help=True)
+            app.add_typer(groups[aggregate], name=aggregate)
+        _add(groups[aggregate], query)
+    return app
+
+
+def _add(app: typer.Typer, query: type[Query[Any]]) -> None:
+    is_list = issubclass(query, ListQuery)
+    about = inspect.getdoc(query) or ""
+    command = app.command(
+        query.__action__.replace("_", "-"),
+        short_help=about.partition("\n")[0],
+        help="\n\n".join((about, _GET, _JSON_LIST if is_list else _JSON_GET)),
+    )
+
+    def ask(**given: Any) -> None:
+        every = given.pop("every", False)
+        wait_for, timeout = given.pop("wait_for"), given.pop("timeout")
+        settings = client_settings(*(given.pop(name) for name in _CONNECTION))
+        output = Output(query, json=given.pop("json"))
+        asked = _query(query, given)
+        try:
+            run(_ask(settings, asked, output, every=every, wait_for=wait_for, timeout=timeout))
+        except QueryNotFound as error:
+            typer.secho(f"not found: {error}", err=True, fg="yellow")
+            raise typer.Exit(_NOT_FOUND) from None
+
+    parameters = [
+        *field_parameters(query),
+        *([_parameter("every", _Every, False)] if is_list else []),
+        *_SHARED,
+    ]
+    ask.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    ask.__annotations__ = {each.name: each.annotation for each in parameters}
+    command(ask)
+
+
+def _query(cls: type[Query[Any]], given: dict[str, Any]) -> Query[Any]:
+    try:
+        query: Query[Any] = msgspec.convert(field_values(given), cls)
+    except msgspec.ValidationError as error:
+        raise InvalidPayload(f"query {cls.__name__}: {error}") from error
+    return query
+
+
+async def _ask(
+    settings: Settings,
+    query: Query[Any],
+    output: Output,
+    *,
+    every: bool,
+    wait_for: int | None,
+    timeout: float,
+) -> None:
+    """Ask, and print what is answered as it comes, as long as somebody reads."""
+    async with connected(settings) as client:
+        queries = QueryClient(client, Subjects(settings.nats.subject_prefix))
+        if not every or not isinstance(query, ListQuery):
+            output.show(await queries.ask(query, wait_for=wait_for, timeout=timeout))
+            return
+        parts = queries.parts(_in_large_parts(query), wait_for=wait_for, timeout=timeout)
+        async with aclosing(parts):
+            async for part in parts:
+                if not output.show(part, is_last=part.data.next is None):
+                    return
+
+
+def _in_large_parts(query: ListQuery[Any]) -> ListQuery[Any]:
+    """With the largest limit, unless one was asked for."""
+    if query.limit != type(query).__struct_defaults__[0]:
+        return query
+    return msgspec.structs.replace(query, limit=MOST_ITEMS)
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, keyword, annotation=annotation, default=default)
+
+
+_CONNECTION = ("nats_url", "config", "directory")
+_SHARED = [
+    _parameter("wait_for", _WaitFor, None),
+    _parameter("timeout", _Timeout, 5.0),
+    _parameter("json", Json, False),
+    _parameter("nats_url", NatsUrl, None),
+    _parameter("config", ConfigFile, None),
+    _parameter("directory", Directory, VAR),
+]
+
+query_app = _made(nix.QUERIES)

@@ -1,0 +1,61 @@
+"""Cursors: where a part of a list ended, as a text that only the same list takes back.
+
+A cursor holds the values of what the list is sorted by, of the last item that was given. Nothing is
+kept for it, and it stays good however the list changes. It is no secret, and no proof of anything.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import ColumnElement
+
+from eventstore.errors import InvalidPayload
+from eventstore.queries import ListQuery
+
+__all__ = ["decode", "encode"]
+
+_DIGEST_BYTES = 8
+
+Columns = Sequence[ColumnElement[Any]]
+
+
+def encode(query: ListQuery[Any], by: Columns, values: Sequence[object]) -> str:
+    """The cursor behind an item whose values of the columns `by` are `values`."""
+    content = msgspec.json.encode(values)
+    return base64.urlsafe_b64encode(_digest(query, by, content) + content).decode().rstrip("=")
+
+
+def decode(query: ListQuery[Any], by: Columns) -> tuple[Any, ...]:
+    """The values that `query.after` holds, one for each of the columns `by`.
+
+    Raises `InvalidPayload` for what is no cursor, or that of another list or of other filters.
+    """
+    try:
+        text = (query.after or "").encode("ascii")
+        padding = b"=" * (-len(text) % 4)
+        data = base64.b64decode(text + padding, altchars=b"-_", validate=True)
+        content = data[_DIGEST_BYTES:]
+        if data[:_DIGEST_BYTES] == _digest(query, by, content):
+            types = tuple(column.type.python_type for column in by)
+            values: tuple[Any, ...] = msgspec.json.decode(content, type=tuple[types])  # type: ignore[valid-type]
+            return values
+    except (binascii.Error, UnicodeError, msgspec.MsgspecError):
+        pass
+    raise InvalidPayload(
+        f"after: {(query.after or '')[:40]!r} is not a cursor of this list with these filters; "
+        'take "next" of the answer before, or leave it out to begin anew'
+    )
+
+
+def _digest(query: ListQuery[Any], by: Columns, content: bytes) -> bytes:
+    cls = type(query)
+    filters = msgspec.structs.replace(query, limit=1, after=None)
+    what = (cls.__aggregate__, cls.__action__, [str(column) for column in by], filters)
+    whole = msgspec.json.encode(what) + b"\n" + content
+    return hashlib.blake2b(whole, digest_size=_DIGEST_BYTES).digest()

@@ -1,0 +1,233 @@
+"""The queries of the Nix domain, answered from its read models."""
+
+from __future__ import annotations
+
+from sqlalchemy import ColumnElement, Select, Table, exists, select, true
+
+from eventstore.errors import QueryNotFound
+from eventstore.nix.queries import (
+    CacheView,
+    ChangeView,
+    ConfigurationView,
+    FlakeInputView,
+    FlakeView,
+    GenerationView,
+    GetConfiguration,
+    GetConfigurationHistory,
+    GetCurrentConfiguration,
+    GetFlake,
+    GetFlakeInputs,
+    GetModule,
+    GetOverlay,
+    GetPackage,
+    GetPackageStatus,
+    ListConfigurations,
+    ListFlakes,
+    ListModules,
+    ListOverlays,
+    ListPackages,
+    PackageStatus,
+    PackageView,
+    SourceItem,
+    SourceView,
+)
+from eventstore.queries import Listed
+from projections.conditions import begins, equals, given, has_element
+from projections.nix.configurations import configurations
+from projections.nix.flakes import flakes
+from projections.nix.models import (
+    configuration,
+    configuration_change,
+    configuration_generation,
+    flake,
+    flake_input,
+    module,
+    overlay,
+    package,
+    package_cache,
+)
+from projections.nix.modules import modules
+from projections.nix.overlays import overlays
+from projections.nix.packages import packages
+from projections.queries import QueryHandlers
+from projections.rows import Rows
+
+__all__ = ["nix_queries"]
+
+_flakes = QueryHandlers(flakes)
+_packages = QueryHandlers(packages)
+_modules = QueryHandlers(modules)
+_overlays = QueryHandlers(overlays)
+_configurations = QueryHandlers(configurations)
+
+
+def nix_queries() -> tuple[QueryHandlers, ...]:
+    """The handlers of all queries of the Nix domain."""
+    return _flakes, _packages, _modules, _overlays, _configurations
+
+
+@_flakes.answers
+def get_flake(query: GetFlake, rows: Rows) -> FlakeView:
+    """One flake."""
+    return rows.one(query, _with_id(flake, query.id), f"flake {query.id}")
+
+
+@_flakes.answers
+def list_flakes(query: ListFlakes, rows: Rows) -> Listed[FlakeView]:
+    """Flakes by path."""
+    found = select(flake).where(
+        equals(flake.c.path, query.path),
+        begins(flake.c.path, query.path_prefix),
+        _has_input(query.input_name, query.input_url),
+    )
+    return rows.page(query, found, by=(flake.c.path, flake.c.id))
+
+
+@_flakes.answers
+def get_inputs(query: GetFlakeInputs, rows: Rows) -> Listed[FlakeInputView]:
+    """The inputs of one flake, by name."""
+    _require(rows, flake, query.id, "flake")
+    found = select(flake_input).where(flake_input.c.flake_id == query.id)
+    return rows.page(query, found, by=(flake_input.c.name,))
+
+
+@_packages.answers
+def get_package(query: GetPackage, rows: Rows) -> PackageView:
+    """One package."""
+    return rows.one(query, _with_id(package, query.id), f"package {query.id}")
+
+
+@_packages.answers
+def list_packages(query: ListPackages, rows: Rows) -> Listed[PackageView]:
+    """Packages by flake and attribute."""
+    of_attribute = (
+        true()
+        if query.attribute is None
+        # Told that it is always the same, SQLite sorts anew by what comes behind it in the index.
+        else package.c.attribute.between(query.attribute, query.attribute)
+    )
+    found = select(package).where(
+        equals(package.c.flake_ref, query.flake_ref),
+        begins(package.c.flake_ref, query.flake_ref_prefix),
+        of_attribute,
+        given(package.c.cache_url, query.cached),
+    )
+    return rows.page(query, found, by=(package.c.flake_ref, package.c.attribute, package.c.id))
+
+
+@_packages.answers
+def get_package_status(query: GetPackageStatus, rows: Rows) -> PackageStatus:
+    """The last build of a package, and what each cache has of it."""
+    found = rows.one(GetPackage(id=query.id), _with_id(package, query.id), f"package {query.id}")
+    is_current = (package_cache.c.output_path == found.output_path).label("is_current")
+    caches = (
+        select(package_cache, is_current)
+        .where(package_cache.c.package_id == query.id)
+        .order_by(package_cache.c.cache_url)
+    )
+    return PackageStatus(
+        id=found.id,
+        status="built" if found.cache_url is None else "cached",
+        output_path=found.output_path,
+        builds=found.builds,
+        build_time_ms=found.build_time_ms,
+        built_at=found.built_at,
+        caches=rows.all(caches, CacheView),
+        version=found.version,
+        position=found.position,
+    )
+
+
+@_modules.answers
+def get_module(query: GetModule, rows: Rows) -> SourceView:
+    """One module, with its content."""
+    return rows.one(query, _with_id(module, query.id), f"module {query.id}")
+
+
+@_modules.answers
+def list_modules(query: ListModules, rows: Rows) -> Listed[SourceItem]:
+    """Modules by name."""
+    return rows.page(query, _sources(module, query), by=(module.c.name, module.c.id))
+
+
+@_overlays.answers
+def get_overlay(query: GetOverlay, rows: Rows) -> SourceView:
+    """One overlay, with its content."""
+    return rows.one(query, _with_id(overlay, query.id), f"overlay {query.id}")
+
+
+@_overlays.answers
+def list_overlays(query: ListOverlays, rows: Rows) -> Listed[SourceItem]:
+    """Overlays by name."""
+    return rows.page(query, _sources(overlay, query), by=(overlay.c.name, overlay.c.id))
+
+
+@_configurations.answers
+def get_configuration(query: GetConfiguration, rows: Rows) -> ConfigurationView:
+    """One configuration."""
+    return rows.one(query, _with_id(configuration, query.id), f"config {query.id}")
+
+
+@_configurations.answers
+def list_configurations(query: ListConfigurations, rows: Rows) -> Listed[ConfigurationView]:
+    """Configurations by name."""
+    found = select(configuration).where(
+        equals(configuration.c.name, query.name),
+        begins(configuration.c.name, query.name_prefix),
+        has_element(configuration.c.modules, query.module),
+        has_element(configuration.c.overlays, query.overlay),
+        given(configuration.c.activated_at, query.activated),
+    )
+    return rows.page(query, found, by=(configuration.c.name, configuration.c.id))
+
+
+@_configurations.answers
+def get_current(query: GetCurrentConfiguration, rows: Rows) -> GenerationView:
+    """The generation that is the current one."""
+    _require(rows, configuration, query.id, "config")
+    since = configuration.c.activated_at.label("current_since")
+    generation = configuration_generation.c
+    found = select(configuration.c.id, configuration.c.name, since, configuration_generation).where(
+        configuration.c.id == query.id,
+        generation.configuration_id == query.id,
+        generation.generation == configuration.c.current_generation,
+    )
+    return rows.one(query, found, f"current generation of config {query.id}: never activated")
+
+
+@_configurations.answers
+def get_history(query: GetConfigurationHistory, rows: Rows) -> Listed[ChangeView]:
+    """Every event of one configuration."""
+    _require(rows, configuration, query.id, "config")
+    changes = configuration_change
+    found = select(changes).where(changes.c.configuration_id == query.id)
+    return rows.page(query, found, by=(changes.c.version,))
+
+
+def _with_id(table: Table, id_: str) -> Select[tuple[object, ...]]:
+    return select(table).where(table.c.id == id_)
+
+
+def _require(rows: Rows, table: Table, id_: str, kind: str) -> None:
+    if rows.first(select(table.c.id).where(table.c.id == id_)) is None:
+        raise QueryNotFound(f"there is no {kind} {id_}")
+
+
+def _sources(table: Table, query: ListModules | ListOverlays) -> Select[tuple[object, ...]]:
+    contentless = [column for column in table.c if column is not table.c.content]
+    return select(*contentless).where(
+        equals(table.c.name, query.name),
+        begins(table.c.name, query.name_prefix),
+        true() if query.deleted is None else table.c.deleted.is_(query.deleted),
+    )
+
+
+def _has_input(name: str | None, url: str | None) -> ColumnElement[bool]:
+    """Some input has both, as far as both are asked for."""
+    if name is None and url is None:
+        return true()
+    return exists().where(
+        flake_input.c.flake_id == flake.c.id,
+        equals(flake_input.c.name, name),
+        equals(flake_input.c.url, url),
+    )
