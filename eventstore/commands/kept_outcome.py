@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 from nats.aio.msg import Msg
@@ -99,12 +100,7 @@ class KeptOutcomes:
 
         Raises `StreamMissing` and `ClientError`.
         """
-        try:
-            info = await self._client.api(f"STREAM.INFO.{self._stream}")
-        except JetStreamError as error:
-            if error.err_code != _NO_STREAM:
-                raise
-            raise StreamMissing(f"stream {self._stream} does not exist") from error
+        info = await self._api(f"STREAM.INFO.{self._stream}")
         return str(info["created"]), int(info["state"]["last_seq"])
 
     async def pages(self, after: int, *, most: int = 1000) -> AsyncGenerator[OutcomePage, None]:
@@ -133,7 +129,7 @@ class KeptOutcomes:
             "num_replicas": 1,
             "inactive_threshold": 30_000_000_000,
         }
-        await self._client.api(
+        await self._api(
             f"CONSUMER.CREATE.{self._stream}.{name}",
             {"stream_name": self._stream, "config": config, "action": "create"},
         )
@@ -144,6 +140,14 @@ class KeptOutcomes:
         finally:
             with suppress(EventStoreError):  # it goes by itself when unused
                 await self._client.api(f"CONSUMER.DELETE.{self._stream}.{name}", timeout=1.0)
+
+    async def _api(self, suffix: str, request: object = None) -> dict[str, Any]:
+        try:
+            return await self._client.api(suffix, request)
+        except JetStreamError as error:
+            if error.err_code != _NO_STREAM:
+                raise
+            raise StreamMissing(f"stream {self._stream} does not exist") from error
 
 
 def about(codec: Codec, received: Received) -> dict[str, str]:
