@@ -180,6 +180,9 @@ def _progress(console: Console, total: int) -> Iterator[Callable[[int], None]]:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
+    # Where nobody watches, it would leave an empty line behind.
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
         bar = progress.add_task("exporting", total=total)
         yield lambda count: progress.advance(bar, count)

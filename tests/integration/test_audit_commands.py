@@ -105,9 +105,9 @@ async def test_every_command_has_one_row_with_its_final_outcome(
                 line.subjects.command("counter", "add"), payload, headers=headers
             )
             await until(lambda own=own: _has_outcome(line, own))  # type: ignore[misc]
-            outcome = await line.outcomes.get(own)
-            assert outcome is not None
-            final[own] = outcome
+            failed = await line.outcomes.get(own)
+            assert failed is not None
+            final[own] = failed
 
     async with line.working():
         await send_some()

@@ -36,7 +36,7 @@ def id_of(name: str) -> str:
 
 
 def event(name: str, cause: str, position: int, *, story: str = "c1", **values: Any) -> Entry:
-    about = {
+    about: dict[str, Any] = {
         "type": "Made",
         "aggregate": "thing",
         "aggregate_id": "t",
@@ -57,7 +57,7 @@ def event(name: str, cause: str, position: int, *, story: str = "c1", **values: 
 
 
 def command(name: str, cause: str, at: int, *, story: str | None = "c1", **values: Any) -> Entry:
-    about = {
+    about: dict[str, Any] = {
         "type": "Make",
         "aggregate": "thing",
         "aggregate_id": "t",
