@@ -2,6 +2,7 @@
 
 from eventstore.aggregate import CommandContext, Decider, Decision, Domain
 from eventstore.application import Application, running
+from eventstore.asking import Answered, QueryClient
 from eventstore.client import Client, connect
 from eventstore.commands import (
     CommandClient,
@@ -18,6 +19,7 @@ from eventstore.errors import Conflict, EventStoreError, Rejected
 from eventstore.facts import EventPublisher
 from eventstore.history import Page
 from eventstore.messages import Command, Event
+from eventstore.queries import Listed, ListQuery, Query
 from eventstore.server import EmbeddedServer
 from eventstore.store import ANY, NO_STREAM, NOTHING, Append, Appended, EventStore, Expected, Head
 from eventstore.streams import declare, topology
@@ -27,6 +29,7 @@ __all__ = [
     "ANY",
     "NOTHING",
     "NO_STREAM",
+    "Answered",
     "Append",
     "Appended",
     "Application",
@@ -50,10 +53,14 @@ __all__ = [
     "Head",
     "Identity",
     "KeptStates",
+    "ListQuery",
+    "Listed",
     "NewEvent",
     "Outcome",
     "Outcomes",
     "Page",
+    "Query",
+    "QueryClient",
     "RecordedEvent",
     "Rejected",
     "Sent",

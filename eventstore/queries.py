@@ -25,6 +25,7 @@ from eventstore.errors import DeciderError
 from eventstore.messages import Message
 
 __all__ = [
+    "DEFAULT_ITEMS",
     "LONGEST_WAIT",
     "MOST_ITEMS",
     "WAIT_POSITION",
@@ -33,6 +34,9 @@ __all__ = [
     "Listed",
     "Query",
 ]
+
+DEFAULT_ITEMS = 50
+"""The `limit` of a list that does not name one."""
 
 MOST_ITEMS = 1_000
 """The largest `limit` of a list."""
@@ -88,5 +92,5 @@ class ListQuery(Query[Listed[I]], Generic[I]):
 
     limit: Annotated[
         int, Meta(ge=1, le=MOST_ITEMS, description="At most so many items in one answer.")
-    ] = 50
+    ] = DEFAULT_ITEMS
     after: Annotated[str | None, Meta(description="Go on behind this cursor.")] = None

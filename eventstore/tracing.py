@@ -16,7 +16,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from eventstore.errors import Rejected
+from eventstore.errors import QueryNotFound, Rejected
 from eventstore.telemetry import Attribute, Span, SpanName, Telemetry
 
 __all__ = ["Tracing"]
@@ -37,7 +37,8 @@ class Tracing(Telemetry):
     """Makes spans; counters, timings and gauges are left to others.
 
     `provider` is OpenTelemetry's, the process' global one where none is given. Attributes are
-    named `eventstore.{name}`. A rejection is an answer, so it does not make a span a failed one.
+    named `eventstore.{name}`. A rejection is an answer, and so is that there is no such
+    thing; neither makes a span a failed one.
     """
 
     __slots__ = ("_tracer",)
@@ -105,7 +106,7 @@ class _Traced(Span):
         traceback: TracebackType | None,
     ) -> None:
         context.detach(self._token)
-        if isinstance(error, Rejected):
+        if isinstance(error, Rejected | QueryNotFound):
             self.set(rejected=error.code)
         elif error is not None and not isinstance(error, asyncio.CancelledError):
             self._span.record_exception(error)

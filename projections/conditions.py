@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from sqlalchemy import Boolean, ColumnElement, Text, exists, literal, select, true
+from sqlalchemy import ColumnElement, Text, exists, literal, select, true
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -49,14 +49,14 @@ def has_element(column: ColumnElement[Any], value: str | None) -> ColumnElement[
     return exists(select(1).select_from(element).where(element.c.value == value))
 
 
-class _Begins(FunctionElement[bool]):
+class _Begins(FunctionElement[Any]):
     """Of a column, the prefix, and the first text behind all that begin with it, if there is one.
 
     Where texts are ordered by their characters that is a range, and an index leads to it. Elsewhere
-    the order may be a language's, which puts other texts between.
+    the order may be a language's, which puts other texts between. It is not typed as the truth
+    value that it is, for SQLAlchemy would compare that with 1 for SQLite, which then uses no index.
     """
 
-    type = Boolean()
     inherit_cache = True
 
 
@@ -71,13 +71,16 @@ class _Elements(FunctionElement[str]):
 def _range(element: _Begins, compiler: SQLCompiler, **options: Any) -> str:
     column, *bounds = (compiler.process(each, **options) for each in element.clauses)
     comparisons = zip((">=", "<"), bounds, strict=False)
-    return " AND ".join(f"{column} {operator} {bound}" for operator, bound in comparisons)
+    together = " AND ".join(f"{column} {operator} {bound}" for operator, bound in comparisons)
+    return f"({together})"
 
 
 @compiles(_Begins, "postgresql")
 def _starts_with(element: _Begins, compiler: SQLCompiler, **options: Any) -> str:
-    column, prefix, *_ = (compiler.process(each, **options) for each in element.clauses)
-    return f"starts_with({column}, {prefix})"
+    used = list(element.clauses)[
+        :2
+    ]  # a value that is processed is sent, and the third has no place
+    return f"starts_with({', '.join(compiler.process(each, **options) for each in used)})"
 
 
 @compiles(_Elements, "sqlite")

@@ -42,7 +42,7 @@ def decode(query: ListQuery[Any], by: Columns) -> tuple[Any, ...]:
         data = base64.b64decode(text + padding, altchars=b"-_", validate=True)
         content = data[_DIGEST_BYTES:]
         if data[:_DIGEST_BYTES] == _digest(query, by, content):
-            types = tuple(column.type.python_type for column in by)
+            types = tuple(map(_python_type, by))
             values: tuple[Any, ...] = msgspec.json.decode(content, type=tuple[types])  # type: ignore[valid-type]
             return values
     except (binascii.Error, UnicodeError, msgspec.MsgspecError):
@@ -51,6 +51,11 @@ def decode(query: ListQuery[Any], by: Columns) -> tuple[Any, ...]:
         f"after: {(query.after or '')[:40]!r} is not a cursor of this list with these filters; "
         'take "next" of the answer before, or leave it out to begin anew'
     )
+
+
+def _python_type(column: ColumnElement[Any]) -> type[Any]:
+    # A type that decorates another does not say what Python has for it.
+    return getattr(column.type, "impl_instance", column.type).python_type
 
 
 def _digest(query: ListQuery[Any], by: Columns, content: bytes) -> bytes:

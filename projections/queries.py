@@ -144,21 +144,26 @@ class _Reader:
         """
         loop = asyncio.get_running_loop()
         end = loop.time() + wait.seconds
+        told = False
         while True:
-            await self._wait(wait.position, end)
             made, position = await self._read(wait.position, work)
             if made is not None:
                 return made, position
-            if loop.time() > end:
+            if loop.time() >= end:
                 raise WaitTimeout(wait.position, position, wait.seconds)
-            await asyncio.sleep(_PAUSE)
+            if told:
+                await asyncio.sleep(_PAUSE)
+            told = await self._is_told(wait.position, end)
 
-    async def _wait(self, position: int, end: float) -> None:
-        if position == 0:
-            return
-        for projection in self._projections:
-            left = max(0.0, end - asyncio.get_running_loop().time())
-            await self._positions.wait(position, left, projection=projection)
+    async def _is_told(self, position: int, end: float) -> bool:
+        """Whether it is said, before the end, that all projections have reached the position."""
+        try:
+            for projection in self._projections:
+                left = max(0.0, end - asyncio.get_running_loop().time())
+                await self._positions.wait(position, left, projection=projection)
+        except WaitTimeout:
+            return False
+        return True
 
     async def _read(self, least: int, work: Callable[[Rows], bytes]) -> tuple[bytes | None, int]:
         def read(connection: Connection) -> tuple[bytes | None, int]:

@@ -24,7 +24,7 @@ from eventstore.cli.query_fields import field_parameters, field_values
 from eventstore.cli.query_output import Output
 from eventstore.config import Settings
 from eventstore.errors import InvalidPayload, QueryNotFound
-from eventstore.queries import MOST_ITEMS, ListQuery, Query
+from eventstore.queries import DEFAULT_ITEMS, MOST_ITEMS, ListQuery, Query
 from eventstore.subjects import Subjects
 
 __all__ = ["query_app"]
@@ -158,7 +158,7 @@ async def _ask(
 
 def _in_large_parts(query: ListQuery[Any]) -> ListQuery[Any]:
     """With the largest limit, unless one was asked for."""
-    if query.limit != type(query).__struct_defaults__[0]:
+    if query.limit != DEFAULT_ITEMS:
         return query
     return msgspec.structs.replace(query, limit=MOST_ITEMS)
 

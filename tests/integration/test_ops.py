@@ -17,7 +17,7 @@ from eventstore.config import AuthSettings, Secret
 from eventstore.configuration import KEYS, Configuration
 from eventstore.errors import NoResponders, PermissionDenied
 from eventstore.parked import ParkedMessages
-from eventstore.responder import Responder
+from eventstore.responder import Reply, Request, Responder
 from eventstore.server import EmbeddedServer
 from tests.conftest import StartServer, settings_for
 from tests.integration.commanding import until
@@ -89,6 +89,24 @@ async def test_readers_send_no_commands(server: EmbeddedServer, service: Applica
     ):
         with pytest.raises(PermissionDenied):
             await commands.send(nix.CreateFlake(path=".", description=""), "f1")
+
+
+@pytest.mark.parametrize("user", ["admin", "developer", "reader"])
+async def test_everybody_may_query(server: EmbeddedServer, service: Application, user: str) -> None:
+    subjects = nix.domain().codec.subjects
+
+    async def nothing(_request: Request) -> Reply:
+        return Reply(b'{"items": []}', {"X-Position": "0"})
+
+    queries = {
+        subjects.query(query.__aggregate__, query.__action__): nothing for query in nix.QUERIES
+    }
+    responder = Responder(service.client, queries, queue="q")
+    async with running(responder), client_of(server, user) as client:
+        await responder.ready.wait()
+        assert [item async for item in QueryClient(client, subjects).all(nix.ListFlakes())] == []
+        for subject in queries:
+            await client.request(subject)
 
 
 @pytest.mark.parametrize("user", ["admin", "developer", "reader"])

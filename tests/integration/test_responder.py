@@ -113,6 +113,50 @@ async def test_what_goes_wrong_is_answered_and_the_next_one_too(
     assert [record for record in caplog.records if record.levelno == logging.ERROR]
 
 
+async def test_an_answer_sees_the_request_and_gives_headers(
+    client: Client, domain_name: str
+) -> None:
+    async def reflect(request: Request) -> Reply:
+        return Reply(request.subject.encode(), {"X-Mine": request.headers.get("X-Yours", "none")})
+
+    subject = f"{domain_name}.query.a.b"
+    responder = Responder(client, {subject: reflect}, queue=domain_name)
+    async with running(responder):
+        await responder.ready.wait()
+        bare = await client.request(subject)
+        answer = await client.request(subject, headers={"X-Yours": "given"})
+    assert bare.data == subject.encode()
+    assert bare.headers == {"Content-Type": "application/json", "X-Mine": "none"}
+    assert answer.headers["X-Mine"] == "given"
+
+
+async def test_what_cannot_be_sent_is_answered_with_why_and_the_next_one_too(
+    client: Client, domain_name: str
+) -> None:
+    wrong = {
+        b"large": Reply(b"x" * client.max_payload),
+        b"header": Reply(b"", {"X-Mine": "two\r\nlines"}),
+        b"fine": Reply(b"{}"),
+    }
+
+    async def answer(request: Request) -> Reply:
+        if request.payload == b"error":
+            raise UnknownType("x" * client.max_payload)
+        return wrong[request.payload]
+
+    subject = f"{domain_name}.query.a.b"
+    responder = Responder(client, {subject: answer}, queue=domain_name)
+    async with running(responder):
+        await responder.ready.wait()
+        codes = [
+            json.loads((await client.request(subject, question)).data).get("code")
+            for question in (b"large", b"header", b"error", b"fine")
+        ]
+        large = json.loads((await client.request(subject, b"large")).data)
+    assert codes == ["answer_too_large", "invalid_header", "unknown_type", None]
+    assert "with a smaller limit" in large["message"]
+
+
 async def test_the_status_of_a_command_can_be_asked(line: Line) -> None:
     subject = line.subjects.query("command", "get_status")
     responder = Responder(

@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from eventstore.errors import Conflict, Rejected
+from eventstore.errors import Conflict, QueryNotFound, Rejected
 from eventstore.metrics import Metrics
 from eventstore.telemetry import combined
 from eventstore.tracing import Tracing
@@ -145,6 +145,16 @@ def test_a_rejection_is_an_answer_and_no_failure(
     span = ended(exporter)["decide"]
     assert span.status.status_code is StatusCode.UNSET
     assert (span.attributes or {})["eventstore.rejected"] == "already_exists"
+
+
+def test_that_there_is_no_such_thing_is_an_answer_too(
+    tracing: Tracing, exporter: InMemorySpanExporter
+) -> None:
+    with pytest.raises(QueryNotFound), tracing.span("query", type="GetFlake"):
+        raise QueryNotFound("there is no flake f1")
+
+    span = ended(exporter)["query"]
+    assert (span.kind, span.status.status_code) == (SpanKind.SERVER, StatusCode.UNSET)
 
 
 def test_being_cancelled_is_no_failure(tracing: Tracing, exporter: InMemorySpanExporter) -> None:

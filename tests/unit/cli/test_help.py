@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
+from eventstore import nix
+from eventstore.queries import Query
 from tests.integration.command_line import CommandLine
 
+GROUPS = ("nix", "command", "parked", "config", "query", "audit")
 SUBCOMMANDS = (
     "demo",
     "serve",
@@ -17,6 +22,7 @@ SUBCOMMANDS = (
     "nix import",
     *("command status", "parked list", "parked show", "parked retry", "parked discard"),
     *("config get", "config set", "config unset"),
+    *("query flake list", "query package list", "query config get-current"),
     *("audit trace", "audit history", "audit search", "audit export"),
 )
 
@@ -33,7 +39,7 @@ def options(text: str) -> dict[str, str]:
     return {name: " ".join(said.split()) for name, said in found}
 
 
-@pytest.mark.parametrize("words", ["", "nix", "command", "parked", "config", "audit", *SUBCOMMANDS])
+@pytest.mark.parametrize("words", ["", *GROUPS, *SUBCOMMANDS])
 def test_it_fits_80_columns_and_says_what_each_option_is_for(cli: CommandLine, words: str) -> None:
     ended = cli.call(*words.split(), "--help")
 
@@ -46,9 +52,31 @@ def test_it_fits_80_columns_and_says_what_each_option_is_for(cli: CommandLine, w
 def test_all_subcommands_are_named_in_one_line_each(cli: CommandLine) -> None:
     out = cli.call("--help").out
 
-    for name in ("demo", "serve", "send", "events", "nix", "command", "parked", "config", "audit"):
+    names = ("demo", "serve", "send", "events", *GROUPS)
+    for name in names:
         assert re.search(rf"^  {name} +[A-Z].*[.]$", out, re.MULTILINE)
     assert "..." not in out.partition("Commands:")[2]
+
+
+def test_all_queries_are_listed_with_what_they_mean(cli: CommandLine) -> None:
+    out = cli.call("query", "--help").out
+
+    for query in nix.QUERIES:
+        name = f"{query.__aggregate__} {query.__action__.replace('_', '-')}"
+        assert re.search(rf"^  {name} +[A-Z].*[.]$", out, re.MULTILINE), name
+
+
+@pytest.mark.parametrize("query", nix.QUERIES, ids=lambda query: query.__name__)
+def test_a_query_has_an_argument_or_an_option_for_each_field(
+    cli: CommandLine, query: type[Query[Any]]
+) -> None:
+    ended = cli.call("query", query.__aggregate__, query.__action__, "--help")
+
+    for field in msgspec.structs.fields(query):
+        flag = f"--{field.name.replace('_', '-')}"
+        assert (field.name.upper() if field.required else flag) in ended.out
+    assert all(options(ended.out).values())
+    assert max(map(len, ended.lines)) <= 80
 
 
 def test_the_shared_options_are_the_same_everywhere(cli: CommandLine) -> None:

@@ -1,0 +1,135 @@
+"""Queries by request and reply: the service and who asks it as two processes, 16 in flight."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, insert
+
+from eventstore import connect, load_settings, nix, running
+from eventstore.asking import QueryClient
+from eventstore.client import Client
+from eventstore.queries import Query
+from eventstore.responder import Responder
+from eventstore.server import EmbeddedServer
+from projections.database import Database
+from projections.models import projection
+from projections.nix.models import flake
+from projections.nix.queries import nix_queries
+from projections.positions import CheckpointPositions
+from projections.queries import query_answers
+from tests.bench.loop import run
+
+FLAKES = 10_000
+ASKED = 5_000
+SUBJECTS = nix.domain().codec.subjects
+
+
+def serve(url: str, path: Path, ready: Event, stop: Event) -> None:
+    """The service's process."""
+    run(_serve(url, path, ready, stop))
+
+
+async def _serve(url: str, path: Path, ready: Event, stop: Event) -> None:
+    async with _client(url) as client, Database(path) as database:
+        await database.migrate()
+        await database.transact(_fill)
+        positions = CheckpointPositions(database)
+        answers = query_answers(database, positions, nix_queries(), SUBJECTS)
+        responder = Responder(client, answers, queue="bench")
+        async with running(responder):
+            await responder.ready.wait()
+            ready.set()
+            await asyncio.to_thread(stop.wait)
+
+
+def _fill(connection: Connection) -> None:
+    now = datetime.now(UTC)
+    checkpoint = {"name": "flakes", "version": 1, "position": FLAKES, "updated_at": now}
+    connection.execute(insert(projection).values(checkpoint))
+    rows = [
+        {
+            "id": f"f{number}",
+            "path": f"./flakes/{number:05}",
+            "description": "Imported from a lock file",
+            "version": 1,
+            "position": number + 1,
+            "created_at": now,
+            "updated_at": now,
+        }
+        for number in range(FLAKES)
+    ]
+    connection.execute(insert(flake), rows)
+
+
+def _client(url: str) -> Client:
+    return connect(load_settings(nats_url=url, environ={}))
+
+
+def _get(number: int) -> Query[Any]:
+    return nix.GetFlake(id=f"f{number * 7919 % FLAKES}")
+
+
+def _list(number: int) -> Query[Any]:
+    return nix.ListFlakes(path_prefix=f"./flakes/{number % 9}", limit=50)
+
+
+async def _ask(
+    queries: QueryClient, query: Callable[[int], Query[Any]], at_once: int
+) -> tuple[float, float, float]:
+    """Queries a second, and the median and 99th percentile in milliseconds."""
+    latencies: list[float] = []
+    numbers = iter(range(ASKED))
+
+    async def one_after_another() -> None:
+        for number in numbers:
+            began = time.perf_counter()
+            await queries.ask(query(number), timeout=60)
+            latencies.append(time.perf_counter() - began)
+
+    began = time.perf_counter()
+    await asyncio.gather(*(one_after_another() for _ in range(at_once)))
+    rate = ASKED / (time.perf_counter() - began)
+    cuts = statistics.quantiles(latencies, n=100)
+    return rate, cuts[49] * 1000, cuts[98] * 1000
+
+
+async def measure() -> None:
+    """Print a line for each kind of query, alone and with others."""
+    spawn = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as directory:
+        async with EmbeddedServer(Path(directory) / "nats") as server:
+            ready, stop = spawn.Event(), spawn.Event()
+            arguments = (server.url, Path(directory) / "read.sqlite", ready, stop)
+            process = spawn.Process(target=serve, args=arguments)
+            process.start()
+            await asyncio.to_thread(ready.wait, 30)
+            async with _client(server.url) as client:
+                queries = QueryClient(client, SUBJECTS)
+                for name, query in (("flake.get", _get), ("flake.list, 50 items", _list)):
+                    for at_once in (1, 16):
+                        rate, median, high = await _ask(queries, query, at_once)
+                        print(
+                            f"{name}, {at_once} in flight: {rate:,.0f}/s, "
+                            f"p50 {median:.1f} ms, p99 {high:.1f} ms"
+                        )
+            stop.set()
+            await asyncio.to_thread(process.join, 30)
+
+
+def main() -> None:
+    """Run it."""
+    run(measure())
+
+
+if __name__ == "__main__":
+    main()
