@@ -258,6 +258,15 @@ def _stored(headers: dict[str, str], payload: bytes, added: tuple[str, ...]) -> 
     return message
 
 
+def _found(answer: Msg) -> StoredMessage | None:
+    headers = answer.headers or {}
+    if "Status" not in headers:
+        return _stored(headers, answer.data, _GET_HEADERS)
+    if headers["Status"] == "404":
+        return None
+    raise JetStreamError(0, int(headers["Status"]), headers.get("Description", "refused"))
+
+
 def _parse_headers(block: bytes) -> dict[str, str]:
     lines = block.decode("utf-8", "replace").split("\r\n")[1:]
     pairs = (line.partition(":") for line in lines if line)

@@ -26,6 +26,7 @@ __all__ = [
     "check_message_id",
     "derive_id",
     "format_timestamp",
+    "legal_value",
     "new_id",
     "parse_timestamp",
     "utc_now",
@@ -295,6 +296,13 @@ class RecordedEvent(Struct, frozen=True, kw_only=True):
     def time(self) -> datetime:
         """When it was decided, in UTC."""
         return parse_timestamp(self.envelope.timestamp)
+
+
+def legal_value(headers: Mapping[str, str], name: str) -> str | None:
+    """The value of a standard header where there is one that is legal by itself; None if not."""
+    value = headers.get(name)
+    pattern, _ = _RULES[name]
+    return value if value is not None and pattern.fullmatch(value) else None
 
 
 # All rules as one pattern over the values in their order, a line each: the usual case, that

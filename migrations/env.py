@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from alembic import context
 
+from projections.audit import models as _audit_tables  # noqa: F401  # they register in `metadata`
 from projections.models import UtcDateTime, metadata
 from projections.nix import models as _nix_tables  # noqa: F401  # they register in `metadata`
 

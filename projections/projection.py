@@ -92,8 +92,10 @@ class Projection:
         """Register the handler of the events its first parameter is annotated with.
 
         It is given the event and, where it takes a second parameter, the recorded event with the
-        aggregate's id, version, position and time. Raises `ProjectionError` where the annotation
-        does not name events, or an event has a handler already.
+        aggregate's id, version, position and time. One that is annotated with `Event` itself is
+        for every event that has no handler of its own, of whatever domain. Raises
+        `ProjectionError` where the annotation does not name events, or an event has a handler
+        already.
         """
         signature = _Signature(self.name, function)
         handler = function if signature.count == 2 else _without_recorded(function)
@@ -108,12 +110,12 @@ class Projection:
 
     @property
     def event_types(self) -> list[type[Event]]:
-        """The events it has handlers for."""
+        """The events it has handlers for; `Event` stands for all others."""
         return list(self._handlers)
 
     def wants(self, event: type[Event]) -> bool:
         """Whether it has a handler for this type of event."""
-        return event in self._handlers
+        return event in self._handlers or Event in self._handlers
 
     def statements(self, recorded: RecordedEvent) -> tuple[Change, ...]:
         """The changes that an event leads to, in their order; none for an event it does not want.
@@ -121,7 +123,7 @@ class Projection:
         Raises whatever the handler raises, and `ProjectionError` where it returns something else
         than statements on the projection's own tables.
         """
-        handler = self._handlers.get(type(recorded.data))
+        handler = self._handlers.get(type(recorded.data)) or self._handlers.get(Event)
         if handler is None:
             return ()
         returned = handler(recorded.data, recorded)
@@ -173,7 +175,7 @@ class _Signature:
 
     def _events(self, annotation: Any) -> list[type[Event]]:
         leaves = list(_leaves(annotation))
-        if not all(_is_concrete(leaf) for leaf in leaves):
+        if not all(_is_event(leaf) for leaf in leaves):
             raise ProjectionError(
                 f"{self._where}: its first parameter must be annotated with the event it is for, "
                 "or a union of events"
@@ -189,8 +191,11 @@ def _leaves(annotation: Any) -> Iterator[Any]:
         yield from _leaves(each)
 
 
-def _is_concrete(leaf: Any) -> bool:
-    return isinstance(leaf, type) and issubclass(leaf, Event) and hasattr(leaf, "__aggregate__")
+def _is_event(leaf: Any) -> bool:
+    """Whether it is an event with a subject, or `Event`, which stands for all."""
+    if not isinstance(leaf, type) or not issubclass(leaf, Event):
+        return False
+    return leaf is Event or hasattr(leaf, "__aggregate__")
 
 
 def _without_recorded(

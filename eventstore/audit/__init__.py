@@ -1,7 +1,36 @@
-"""Audit: prove that history is what it was."""
+"""Audit: why things are as they are, and that history is what it was.
 
+What the log alone can tell is here, and the vocabulary of the queries; the index of all events
+and commands is on the read side.
+"""
+
+from eventstore.audit.aggregate_history import aggregate_history
 from eventstore.audit.anchor import Anchor
+from eventstore.audit.changes import Change
+from eventstore.audit.entries import Entry
 from eventstore.audit.finding import Finding, Summary
+from eventstore.audit.queries import GetHistory, HistoryView, SearchAudit, StepView, TraceStory
+from eventstore.audit.story import Story, StoryLine
 from eventstore.audit.verify import verify
+from eventstore.audit.walk import ChainReport, ChainWalk, Witness, check_chain
 
-__all__ = ["Anchor", "Finding", "Summary", "verify"]
+__all__ = [
+    "Anchor",
+    "ChainReport",
+    "ChainWalk",
+    "Change",
+    "Entry",
+    "Finding",
+    "GetHistory",
+    "HistoryView",
+    "SearchAudit",
+    "StepView",
+    "Story",
+    "StoryLine",
+    "Summary",
+    "TraceStory",
+    "Witness",
+    "aggregate_history",
+    "check_chain",
+    "verify",
+]

@@ -20,6 +20,7 @@ from eventstore.messages import Command
 from eventstore.nix import AddFlakeInput, CreateFlake
 
 __all__ = [
+    "brief",
     "event_json",
     "event_line",
     "print_events",
@@ -56,7 +57,7 @@ def print_executed(console: Console, executed: Sequence[Executed], known: int = 
     table.columns[0].no_wrap = table.columns[1].no_wrap = True
     for imported, outcome in executed:
         table.add_row(
-            _brief(imported.command_id),
+            brief(imported.command_id),
             type(imported.command).__name__,
             Text(_cell(_about(imported.command)), no_wrap=True, overflow="ellipsis"),
             Text(_short(outcome, known), style=_STYLES[outcome.status]),
@@ -64,7 +65,7 @@ def print_executed(console: Console, executed: Sequence[Executed], known: int = 
     console.print(table)
     for imported, outcome in executed:
         if outcome.status != "success":
-            text = f"{_brief(imported.command_id)} {outcome.status}: {outcome.message}"
+            text = f"{brief(imported.command_id)} {outcome.status}: {outcome.message}"
             console.print(Text(printable(text), style=_STYLES[outcome.status]), soft_wrap=True)
 
 
@@ -76,9 +77,9 @@ def print_events(console: Console, events: Iterable[RecordedEvent]) -> None:
             str(event.position),
             event.time.strftime("%H:%M:%S.%f")[:-3],
             event.type,
-            f"{event.aggregate} {_brief(event.aggregate_id)}",
+            f"{event.aggregate} {brief(event.aggregate_id)}",
             str(event.version),
-            _brief(event.causation_id),
+            brief(event.causation_id),
         )
     console.print(table)
 
@@ -138,7 +139,7 @@ def _short(outcome: Outcome, known: int) -> str:
     return "done before" if 0 < outcome.position <= known else "success"
 
 
-def _brief(text: str) -> str:
+def brief(text: str) -> str:
     """Ids and revisions by their first eight digits, as people tell them apart."""
     return _LONG_HEX.sub(lambda match: f"{match[0][:8]}…", text)
 
@@ -146,4 +147,4 @@ def _brief(text: str) -> str:
 def _cell(value: object) -> str:
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M:%S}"
-    return "" if value is None else printable(_brief(str(value)))
+    return "" if value is None else printable(brief(str(value)))

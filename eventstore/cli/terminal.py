@@ -27,10 +27,10 @@ class Terminal(Console):
         _discard_output()
 
 
-def say(line: str) -> bool:
+def say(text: str, *, newline: bool = True) -> bool:
     """Print a line at once; False where nobody reads any more."""
     try:
-        typer.echo(line)
+        typer.echo(text, nl=newline)
     except BrokenPipeError:
         _discard_output()
         return False

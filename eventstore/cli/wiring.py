@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 
 from eventstore import nix
 from eventstore.application import Application, running
+from eventstore.audit.history_answer import history_answers
 from eventstore.cli.connecting import log_end
 from eventstore.cli.observing import (
     make_telemetry,
@@ -29,6 +30,7 @@ from eventstore.metrics import Metrics
 from eventstore.processes import stale_packages
 from eventstore.responder import Responder
 from eventstore.server import EmbeddedServer, running_server
+from projections.audit import CommandCollector, audit, audit_queries
 from projections.database import Database
 from projections.feed import Feed
 from projections.feeding import Feeding
@@ -52,6 +54,7 @@ class Service(Struct):
     app: Application
     database: Database
     projections: ProjectionWorker
+    commands: CommandCollector
 
 
 @asynccontextmanager
@@ -76,20 +79,25 @@ async def open_service(settings: Settings, directory: Path) -> AsyncIterator[Ser
             await _check_same_log(app, database)
             subjects = app.domain.codec.subjects
             projections = ProjectionWorker(
-                app.store, database, nix_projections(), telemetry=telemetry
+                app.store, database, [*nix_projections(), audit], telemetry=telemetry
             )
-            answers = status_answers(app.client, subjects) | query_answers(
-                database,
-                CheckpointPositions(database, projections),
-                nix_queries(),
-                subjects,
-                wait_seconds=settings.operations.query_wait_ms / 1000,
-                telemetry=telemetry,
+            commands = CommandCollector(app.client, subjects, database)
+            answers = (
+                status_answers(app.client, subjects)
+                | history_answers(app.client, app.domain)
+                | query_answers(
+                    database,
+                    CheckpointPositions(database, projections),
+                    [*nix_queries(), audit_queries],
+                    subjects,
+                    wait_seconds=settings.operations.query_wait_ms / 1000,
+                    telemetry=telemetry,
+                )
             )
             queries = Responder(app.client, answers, queue=own.name, at_once=_QUERIES_AT_ONCE)
             feed = Feeding(lambda: Feed(app.client, app.store))
             health = service_health(
-                app, named, database, projections, feed=feed, telemetry=telemetry
+                app, named, database, projections, audit=commands, feed=feed, telemetry=telemetry
             )
             face = service_face(app, named, health, queries=queries.subjects, metrics=metrics)
             control = Control(
@@ -104,10 +112,10 @@ async def open_service(settings: Settings, directory: Path) -> AsyncIterator[Ser
             process = stale_packages(app.client, app.domain.codec, app.commands, builds)
             async with running(control):
                 await control.ready.wait()  # before a projection runs that is to stand still
-                async with running(projections, feed, queries, face, process):
+                async with running(projections, commands, feed, queries, face, process):
                     for part in (app.worker, queries, face, process):
                         await part.ready.wait()
-                    yield Service(app, database, projections)
+                    yield Service(app, database, projections, commands)
 
 
 @asynccontextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal
 
 import msgspec
@@ -22,6 +24,7 @@ _PLACE = "X-Command-Sequence"
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _WRONG_SEQUENCE = (10071, 10164)
 _NO_MESSAGE = 10037
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 def presentable(text: object) -> str:
@@ -116,16 +119,24 @@ class Outcomes:
             return None
         raise JetStreamError(0, int(status), headers.get("Description", "refused"))
 
-    async def put(self, outcome: Outcome, *, place: int = 0, timeout: float = 5.0) -> Outcome:
+    async def put(
+        self,
+        outcome: Outcome,
+        *,
+        place: int = 0,
+        about: Mapping[str, str] = _NOTHING,
+        timeout: float = 5.0,
+    ) -> Outcome:
         """Keep an outcome, and return when the server has it.
 
-        `place` is where in the command stream the command was that ended in it (0: not known).
+        `place` is where in the command stream the command was that ended in it (0: not known);
+        `about` are headers that tell more of the command (`eventstore.commands.kept_outcome`).
         The first final one stands: where the command has that already, that is returned. An error
         gives way to whatever comes after it.
         """
         subject = f"{self._prefix}{outcome.command_id}"
         data = outcome.to_json()
-        headers = {_PLACE: str(place), _EXPECTED: "0"}
+        headers = {**about, _PLACE: str(place), _EXPECTED: "0"}
         for _ in range(_MOST_TRIES):
             if await self._put_if_expected(subject, data, headers, timeout):
                 return outcome

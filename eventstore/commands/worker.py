@@ -20,6 +20,7 @@ from eventstore.client import Client
 from eventstore.codec import Codec
 from eventstore.commands.handler import CommandHandler
 from eventstore.commands.intake import Accepted, Received
+from eventstore.commands.kept_outcome import about
 from eventstore.commands.lanes import Lanes
 from eventstore.commands.outcome import Outcome, Outcomes
 from eventstore.commands.parking import park
@@ -187,7 +188,9 @@ class CommandWorker:
         self._tell_begun(received)
         try:
             outcome = await self._outcomes.put(
-                await self._outcome_of(received), place=received.delivery.sequence
+                await self._outcome_of(received),
+                place=received.delivery.sequence,
+                about=about(self._codec, received),
             )
             if (inbox := received.reply_to) is not None:
                 await self._client.publish(inbox, outcome.to_json())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -18,8 +19,10 @@ from eventstore import (
     topology,
 )
 from eventstore.server import EmbeddedServer
+from projections.audit import audit
 from projections.database import Database
 from projections.nix import nix_projections
+from projections.projection import Projection
 from projections.worker import ProjectionWorker
 from tests import postgresql_server as postgresql
 from tests.bench.loop import run
@@ -27,6 +30,7 @@ from tests.bench.store import event
 
 FLAKES = 2_000
 INPUTS = 9
+END = FLAKES * (INPUTS + 1)
 
 
 async def measure() -> None:
@@ -46,22 +50,22 @@ async def measure() -> None:
                     events = [created, *(event(each) for each in range(INPUTS))]
                     await store.append("flake", f"f{number}", events, expected=NO_STREAM)
                 for kind, location in locations.items():
-                    rate = await _catch_up(store, location)
-                    print(
-                        f"five projections catch up on {FLAKES * (INPUTS + 1):,} events "
-                        f"in {kind}: {rate:,.0f} events/s"
-                    )
+                    rate = await _catch_up(store, location, nix_projections())
+                    print(f"the Nix domain's read models in {kind}: {rate:,.0f} events/s")
+                path = str(Path(directory) / "audited.sqlite")
+                rate = await _catch_up(store, path, (*nix_projections(), audit))
+                print(f"the same in SQLite, and the audit index: {rate:,.0f} events/s")
 
 
-async def _catch_up(store: EventStore, location: str) -> float:
-    """Events a second."""
+async def _catch_up(store: EventStore, location: str, projections: Sequence[Projection]) -> float:
+    """Events a second, until the rows of a new database reflect the log."""
     async with Database(location) as database:
         await database.migrate()
-        worker = ProjectionWorker(store, database, nix_projections())
+        worker = ProjectionWorker(store, database, projections)
         began = time.perf_counter()
         async with running(worker):
-            await worker.wait(FLAKES * (INPUTS + 1), timeout=120)
-            return FLAKES * (INPUTS + 1) / (time.perf_counter() - began)
+            await worker.wait(END, timeout=120)
+            return END / (time.perf_counter() - began)
 
 
 def main() -> None:

@@ -11,6 +11,8 @@ import pytest
 from eventstore import Application, Client, CommandClient, connect, nix
 from eventstore.application import running
 from eventstore.asking import QueryClient
+from eventstore.audit import GetHistory, SearchAudit, TraceStory
+from eventstore.audit.history_answer import history_answers
 from eventstore.config import AuthSettings, Secret
 from eventstore.configuration import KEYS, Configuration
 from eventstore.errors import NoResponders, PermissionDenied
@@ -161,6 +163,23 @@ async def test_nobody_else_reaches_the_log_through_the_api(
     async with client_of(server, user) as client:
         with pytest.raises(PermissionDenied):
             await client.api("STREAM.DELETE.NIX_LOG")
+
+
+@pytest.mark.parametrize("user", ["admin", "developer", "reader"])
+async def test_everybody_may_audit(server: EmbeddedServer, service: Application, user: str) -> None:
+    created = nix.CreateFlake(path=".", description="")
+    outcome = await service.commands.execute(created, "f1", actor="anna")
+    subjects = service.domain.codec.subjects
+    answers = history_answers(service.client, service.domain)
+    responder = Responder(service.client, answers, queue="service")
+    async with running(responder), client_of(server, user) as client:
+        await responder.ready.wait()
+        queries = QueryClient(client, subjects)
+        history = await queries.ask(GetHistory(aggregate="flake", id="f1"))
+        assert [step.causation_id for step in history.data.steps] == [outcome.command_id]
+        for query in (TraceStory(id=outcome.command_id), SearchAudit()):
+            with pytest.raises(NoResponders):  # allowed, but nobody has an index here
+                await queries.ask(query)
 
 
 @pytest.mark.parametrize("user", ["admin", "developer", "reader"])

@@ -24,6 +24,7 @@ SUBCOMMANDS = (
     *("config get", "config set", "config unset"),
     *("query flake list", "query package list", "query config get-current"),
     *("audit verify", "audit anchor", "audit forget"),
+    *("audit trace", "audit history", "audit search", "audit export"),
 )
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, insert, inspect, text
 
 from eventstore.errors import MigrationError
 from projections import schema
+from projections.audit import audit
 from projections.database import Database
 from projections.models import metadata
 from projections.models import projection as checkpoints
@@ -34,9 +35,11 @@ async def test_migrations_and_models_agree(database: Database) -> None:
 
 
 def test_the_projections_write_tables_that_are_migrated() -> None:
-    tables = {table for projection in nix_projections() for table in projection.tables}
+    every = (*nix_projections(), audit)
+    tables = {table for projection in every for table in projection.tables}
 
-    own = {metadata.tables[name] for name in ("projection", "parked_event")}
+    names = ("projection", "parked_event", "audit_command", "audit_outcomes")
+    own = {metadata.tables[name] for name in names}
     assert tables | own == set(metadata.tables.values())
 
 

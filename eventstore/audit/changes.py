@@ -1,0 +1,48 @@
+"""What changed between two states, field by field, so that a person sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import msgspec
+
+__all__ = ["Change", "changes", "plain"]
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """A field that was added, removed or given another value.
+
+    `path` are the names that lead to it, from the outermost on. `before` is None for one that was
+    added, `after` for one that was removed.
+    """
+
+    kind: Literal["added", "removed", "changed"]
+    path: tuple[str, ...]
+    before: Any = None
+    after: Any = None
+
+
+def plain(state: object) -> Any:
+    """A state as what JSON can hold; what it cannot is shown as Python shows it."""
+    return msgspec.to_builtins(state, order="deterministic", str_keys=True, enc_hook=repr)
+
+
+def changes(before: Any, after: Any) -> tuple[Change, ...]:
+    """What differs between two plain states; lists are compared as a whole."""
+    return tuple(_changes(before, after, ()))
+
+
+def _changes(before: Any, after: Any, path: tuple[str, ...]) -> Iterator[Change]:
+    if not isinstance(before, Mapping) or not isinstance(after, Mapping):
+        if before != after:
+            yield Change(kind="changed", path=path, before=before, after=after)
+        return
+    for name in dict.fromkeys((*before, *after)):
+        own = (*path, name)
+        if name not in after:
+            yield Change(kind="removed", path=own, before=before[name])
+        elif name not in before:
+            yield Change(kind="added", path=own, after=after[name])
+        else:
+            yield from _changes(before[name], after[name], own)

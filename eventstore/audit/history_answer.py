@@ -1,0 +1,39 @@
+"""The query `{domain}.query.audit.history`, answered from the log."""
+
+from __future__ import annotations
+
+import msgspec
+
+from eventstore.aggregate import Domain
+from eventstore.audit.aggregate_history import aggregate_history
+from eventstore.audit.queries import GetHistory
+from eventstore.client import Client
+from eventstore.errors import InvalidPayload, QueryNotFound
+from eventstore.published import POSITION
+from eventstore.responder import Answer, Reply, Request
+
+__all__ = ["history_answers"]
+
+_decode = msgspec.json.Decoder(GetHistory).decode
+
+
+def history_answers(client: Client, domain: Domain) -> dict[str, Answer]:
+    """What a `Responder` answers to `GetHistory`.
+
+    The position in `X-Position` is that of the aggregate's last event.
+    """
+
+    async def answer(request: Request) -> Reply:
+        try:
+            query = _decode(request.payload)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+            raise InvalidPayload(f"query GetHistory: {error}") from error
+        found = await aggregate_history(
+            client, domain, query.aggregate, query.id, at=query.at, limit=query.limit
+        )
+        if not found.chain.events:
+            raise QueryNotFound(f"{query.aggregate} {query.id} has no events")
+        return Reply(msgspec.json.encode(found), {POSITION: str(found.chain.position)})
+
+    subject = domain.codec.subjects.query(GetHistory.__aggregate__, GetHistory.__action__)
+    return {subject: answer}

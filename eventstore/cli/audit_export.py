@@ -1,0 +1,188 @@
+"""`eventstore audit export`: events and commands as JSON Lines or CSV, whole or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import os
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from eventstore.audit import Entry, SearchAudit
+from eventstore.audit.entries import COLUMNS
+from eventstore.cli.audit_index import opened_index
+from eventstore.cli.connecting import connected
+from eventstore.cli.terminal import say
+from eventstore.config import Settings
+from eventstore.direct import DirectReader
+from eventstore.envelope import Header
+from eventstore.errors import ConfigurationError, CorruptLog
+from eventstore.subjects import Subjects
+
+__all__ = ["export"]
+
+_AT_ONCE = 64
+
+_Write = Callable[[str], bool]
+"""Takes some lines, with their ends; False where nobody wants more."""
+
+
+async def export(
+    settings: Settings,
+    wanted: SearchAudit,
+    output: Path | None,
+    *,
+    is_csv: bool,
+    payload: bool,
+    console: Console,
+) -> int:
+    """Write what fits, and how many that was; a file appears when it is complete, or not at all.
+
+    Raises `ConfigurationError` for a file that cannot be written, `CorruptLog` where the log does
+    not have the event whose payload is wanted, and what the index and the log raise.
+    """
+    async with AsyncExitStack() as stack:
+        index = await stack.enter_async_context(opened_index(settings))
+        await index.position()  # says what is missing, before anything is written
+        payloads = await stack.enter_async_context(_payloads(settings)) if payload else None
+        write = stack.enter_context(_written(output))
+        advance = stack.enter_context(_progress(console, await index.count(wanted)))
+        form = _Csv(payload=payload) if is_csv else _JsonLines()
+        if not write(form.begin()):
+            return 0
+        count = 0
+        async with aclosing(index.read(wanted)) as pages:
+            async for page in pages:
+                found = None if payloads is None else await payloads.of(page)
+                if not write(form.lines(page, found)):
+                    break
+                count += len(page)
+                advance(len(page))
+    return count
+
+
+class _Payloads:
+    """The payloads of events, from the log."""
+
+    def __init__(self, reader: DirectReader) -> None:
+        self._reader = reader
+
+    async def of(self, entries: Sequence[Entry]) -> list[bytes | None]:
+        """A payload for each event, None for each command."""
+        found: list[bytes | None] = []
+        for start in range(0, len(entries), _AT_ONCE):
+            found.extend(await asyncio.gather(*map(self._one, entries[start : start + _AT_ONCE])))
+        return found
+
+    async def _one(self, entry: Entry) -> bytes | None:
+        if entry.kind != "event":
+            return None
+        message = await self._reader.at(entry.position)
+        if message is None or message.headers.get(Header.EVENT_ID) != entry.id:
+            raise CorruptLog(f"{entry.type} {entry.id} is no longer at position {entry.position}")
+        return message.payload or b"{}"
+
+
+@asynccontextmanager
+async def _payloads(settings: Settings) -> AsyncIterator[_Payloads]:
+    stream = Subjects(settings.nats.subject_prefix).log_stream
+    async with connected(settings) as client, DirectReader(client, stream) as reader:
+        yield _Payloads(reader)
+
+
+class _JsonLines:
+    """An object a line."""
+
+    def begin(self) -> str:
+        return ""
+
+    def lines(self, entries: Sequence[Entry], payloads: Sequence[bytes | None] | None) -> str:
+        if payloads is None:
+            return "".join(f"{msgspec.json.encode(entry).decode()}\n" for entry in entries)
+        return "".join(map(self._with_payload, entries, payloads))
+
+    def _with_payload(self, entry: Entry, payload: bytes | None) -> str:
+        # Whoever wrote it may have broken it into lines.
+        data = None if payload is None else msgspec.Raw(msgspec.json.format(payload, indent=-1))
+        row = {**msgspec.structs.asdict(entry), "payload": data}
+        return f"{msgspec.json.encode(row).decode()}\n"
+
+
+class _Csv:
+    """A row a line, after one with the names of the columns (RFC 4180)."""
+
+    def __init__(self, *, payload: bool) -> None:
+        self._names = (*COLUMNS, "payload") if payload else COLUMNS
+
+    def begin(self) -> str:
+        return self._rows([self._names])
+
+    def lines(self, entries: Sequence[Entry], payloads: Sequence[bytes | None] | None) -> str:
+        rows: list[list[Any]] = [list(msgspec.to_builtins(entry).values()) for entry in entries]
+        for row, payload in zip(rows, payloads or (), strict=payloads is not None):
+            row.append(None if payload is None else payload.decode())
+        return self._rows(rows)
+
+    def _rows(self, rows: Sequence[Sequence[Any]]) -> str:
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows(rows)
+        return text.getvalue()
+
+
+@contextmanager
+def _written(output: Path | None) -> Iterator[_Write]:
+    """Where to write: standard output, or a file that takes its name when it is complete."""
+    if output is None:
+        yield lambda text: not text or say(text, newline=False)
+        return
+    with _writing(output):
+        descriptor, name = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
+    try:
+        with open(descriptor, "w", encoding="utf-8", newline="") as file:
+
+            def write(text: str) -> bool:
+                with _writing(output):
+                    file.write(text)
+                return True
+
+            yield write
+            with _writing(output):
+                file.flush()
+                os.fsync(file.fileno())
+        with _writing(output):
+            os.replace(name, output)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(name)
+
+
+@contextmanager
+def _writing(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigurationError(f"--output {output} cannot be written: {error}") from error
+
+
+@contextmanager
+def _progress(console: Console, total: int) -> Iterator[Callable[[int], None]]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    # Where nobody watches, it would leave an empty line behind.
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        bar = progress.add_task("exporting", total=total)
+        yield lambda count: progress.advance(bar, count)

@@ -1,0 +1,137 @@
+"""Searching the audit index: what fits, from both tables, in the order of time, in pages."""
+
+from __future__ import annotations
+
+import base64
+import heapq
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import ColumnElement, Select, Table, and_, func, literal, or_, select
+
+from eventstore.audit import Entry, SearchAudit
+from eventstore.audit.entries import Kind, Order
+from eventstore.errors import InvalidPayload
+from eventstore.queries import Listed
+from projections.audit.models import audit_command, audit_event
+from projections.conditions import equals
+from projections.rows import Rows
+
+__all__ = ["TABLES", "count", "entries", "ordered", "search"]
+
+TABLES: Mapping[Kind, Table] = {"command": audit_command, "event": audit_event}
+
+_EXACTLY = (
+    "type",
+    "aggregate",
+    "aggregate_id",
+    "actor",
+    "correlation_id",
+    "causation_id",
+    "status",
+)
+
+
+class _Place(Struct, frozen=True, array_like=True):
+    """A place between two entries, in the order of time; `key` is what breaks ties in a table."""
+
+    time: datetime
+    kind: Kind
+    key: int | str
+
+    @classmethod
+    def of(cls, entry: Entry) -> _Place:
+        return cls(entry.time, entry.kind, entry.position if entry.kind == "event" else entry.id)
+
+    def to_text(self) -> str:
+        return base64.urlsafe_b64encode(msgspec.json.encode(self)).decode().rstrip("=")
+
+    @classmethod
+    def from_text(cls, text: str) -> _Place:
+        try:
+            padded = text.encode() + b"=" * (-len(text) % 4)
+            place = msgspec.json.decode(base64.urlsafe_b64decode(padded), type=cls)
+        except (ValueError, msgspec.MsgspecError) as error:
+            raise _no_cursor(text) from error
+        if isinstance(place.key, int) != (place.kind == "event") or place.time.tzinfo is None:
+            raise _no_cursor(text)
+        return place
+
+
+def search(query: SearchAudit, rows: Rows) -> Listed[Entry]:
+    """The part of the entries that a query asks for; raises `InvalidPayload` for a bad cursor."""
+    place = None if query.after is None else _Place.from_text(query.after)
+    found: list[Sequence[Entry]] = []
+    for kind in query.kinds:
+        statement = ordered(_fitting(query, kind), kind, query.order, place)
+        # One more than is asked for, to know whether there is more.
+        found.append(entries(rows, kind, statement.limit(query.limit + 1)))
+    merged = heapq.merge(*found, key=lambda entry: entry.order, reverse=query.order == "newest")
+    items = [entry for entry, _ in zip(merged, range(query.limit + 1), strict=False)]
+    if len(items) <= query.limit:
+        return Listed(items=items)
+    return Listed(items=items[:-1], next=_Place.of(items[-2]).to_text())
+
+
+def count(query: SearchAudit, rows: Rows) -> int:
+    """How many entries fit."""
+    total = 0
+    for kind in query.kinds:
+        fitting = select(func.count()).select_from(_fitting(query, kind).subquery())
+        found = rows.first(fitting)
+        total += 0 if found is None else int(found[0])
+    return total
+
+
+def entries(rows: Rows, kind: Kind, statement: Select[Any]) -> list[Entry]:
+    """All that a statement selects from the table of one kind."""
+    return rows.all(statement.add_columns(literal(kind).label("kind")), Entry)
+
+
+def ordered(
+    statement: Select[Any], kind: Kind, order: Order, after: _Place | None = None
+) -> Select[Any]:
+    """The entries of one kind in the order of time, those behind a place only."""
+    table = TABLES[kind]
+    key = _key(kind)
+    if order == "newest":
+        statement = statement.order_by(table.c.time.desc(), key.desc())
+    else:
+        statement = statement.order_by(table.c.time, key)
+    return statement if after is None else statement.where(_behind(kind, order, after))
+
+
+def _fitting(query: SearchAudit, kind: Kind) -> Select[Any]:
+    table = TABLES[kind]
+    given = {name: getattr(query, name) for name in _EXACTLY}
+    found = [equals(table.c[name], value) for name, value in given.items() if value is not None]
+    if query.since is not None:
+        found.append(table.c.time >= query.since)
+    if query.until is not None:
+        found.append(table.c.time < query.until)
+    return select(table).where(*found)
+
+
+def _behind(kind: Kind, order: Order, place: _Place) -> ColumnElement[bool]:
+    """What lies on the far side of a place: at its own time that hangs on kind and key."""
+    is_rising = order == "oldest"
+    time, key = TABLES[kind].c.time, _key(kind)
+    past: ColumnElement[bool] = time > place.time if is_rising else time < place.time
+    if kind == place.kind:
+        own = key > place.key if is_rising else key < place.key
+        return or_(past, and_(time == place.time, own))
+    return or_(past, time == place.time) if (kind == "event") == is_rising else past
+
+
+def _key(kind: Kind) -> ColumnElement[Any]:
+    return audit_event.c.position if kind == "event" else audit_command.c.id
+
+
+def _no_cursor(text: str) -> InvalidPayload:
+    return InvalidPayload(
+        f'after: {text[:40]!r} is not a cursor of this list; take "next" of the answer before, or '
+        "leave it out to begin anew"
+    )

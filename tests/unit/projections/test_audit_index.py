@@ -1,0 +1,329 @@
+"""What the audit index answers: stories by any of their ids, and searches in pages."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Iterable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Connection, insert
+
+from eventstore.audit import Entry, SearchAudit, TraceStory
+from eventstore.audit.entries import Order
+from eventstore.envelope import derive_id, utc_now
+from eventstore.errors import InvalidPayload, QueryNotFound
+from projections import checkpoint
+from projections.audit import AuditIndex, NoAuditIndex, audit
+from projections.audit.models import audit_command, audit_event
+from projections.audit.search import _fitting
+from projections.database import Database
+from tests.unit.projections.memory import ROOT, time_of
+
+_COMMANDS_OWN = ("status", "code", "message", "finished_at", "deliveries")
+_EVENTS_OWN = ("schema_version", "chain")
+
+
+def id_of(name: str) -> str:
+    return derive_id(ROOT, name)
+
+
+def event(name: str, cause: str, position: int, *, story: str = "c1", **values: Any) -> Entry:
+    about: dict[str, Any] = {
+        "type": "Made",
+        "aggregate": "thing",
+        "aggregate_id": "t",
+        "version": position,
+        "time": time_of(position),
+        "actor": None,
+    }
+    return Entry(
+        kind="event",
+        id=id_of(name),
+        position=position,
+        correlation_id=id_of(story),
+        causation_id=id_of(cause),
+        schema_version=1,
+        chain="0" * 64,
+        **(about | values),
+    )
+
+
+def command(name: str, cause: str, at: int, *, story: str | None = "c1", **values: Any) -> Entry:
+    about: dict[str, Any] = {
+        "type": "Make",
+        "aggregate": "thing",
+        "aggregate_id": "t",
+        "time": time_of(at),
+        "actor": None,
+        "status": "success",
+    }
+    return Entry(
+        kind="command",
+        id=id_of(name),
+        version=0,
+        position=0,
+        correlation_id=None if story is None else id_of(story),
+        causation_id=None if story is None else id_of(cause),
+        code="ok",
+        message="",
+        finished_at=time_of(at),
+        deliveries=1,
+        **(about | values),
+    )
+
+
+STORY = [
+    command("c1", "c1", 1, actor="anna"),
+    event("e1", "c1", 2),
+    event("e2", "c1", 3),
+    command("c2", "e1", 4),
+    event("e3", "c2", 5),
+    command("c3", "e1", 6, status="rejected"),
+]
+NAMES = ["c1", "e1", "e2", "c2", "e3", "c3"]
+OTHER = [command("d1", "d1", 7, story="d1"), event("f1", "d1", 8, story="d1")]
+
+
+def row(entry: Entry) -> dict[str, Any]:
+    left_out = _EVENTS_OWN if entry.kind == "command" else _COMMANDS_OWN
+    found = msgspec.structs.asdict(entry)
+    return {name: value for name, value in found.items() if name not in ("kind", *left_out)}
+
+
+async def fill(database: Database, entries: Iterable[Entry]) -> AuditIndex:
+    every = list(entries)
+
+    def put(connection: Connection) -> None:
+        checkpoint.restart(connection, audit, 42, utc_now())
+        for kind, table in (("event", audit_event), ("command", audit_command)):
+            rows = [row(entry) for entry in every if entry.kind == kind]
+            if rows:
+                connection.execute(insert(table), rows)
+
+    await database.transact(put)
+    return AuditIndex(database.engine)
+
+
+@pytest.fixture
+async def index(database: Database) -> AuditIndex:
+    return await fill(database, STORY + OTHER)
+
+
+@pytest.mark.parametrize("asked", NAMES)
+async def test_any_id_of_a_story_tells_all_of_it(index: AuditIndex, asked: str) -> None:
+    story = await index.trace(TraceStory(id=id_of(asked)))
+
+    assert (story.correlation_id, story.asked) == (id_of("c1"), id_of(asked))
+    assert (story.events, story.commands, story.untold) == (3, 3, 0)
+    names = {entry.id: name for name, entry in zip(NAMES, STORY, strict=True)}
+    assert [(names[line.id], line.depth) for line in story.lines] == [
+        ("c1", 0),
+        ("e1", 1),
+        ("c2", 2),
+        ("e3", 3),
+        ("c3", 2),
+        ("e2", 1),
+    ]
+    assert [line.entry for line in story.lines] == [STORY[n] for n in (0, 1, 3, 4, 5, 2)]
+
+
+async def test_the_beginning_of_an_id_will_do(index: AuditIndex) -> None:
+    for length in (8, 9, 20):
+        assert (await index.trace(TraceStory(id=id_of("e3")[:length].upper()))).asked == id_of("e3")
+
+
+async def test_an_id_that_begins_several_is_refused(database: Database) -> None:
+    same = [msgspec.structs.replace(event("e", "c1", n), id=f"{ROOT[:-1]}{n}") for n in (1, 2)]
+    index = await fill(database, same)
+    with pytest.raises(
+        QueryNotFound, match=f"several ids begin with {ROOT[:8]}: .*1, .*2; give more"
+    ):
+        await index.trace(TraceStory(id=ROOT[:8]))
+
+
+@pytest.mark.parametrize("asked", [ROOT, "01234567", "e1", "x" * 36, "", "' OR 1=1"])
+async def test_an_id_that_nobody_knows_is_named(index: AuditIndex, asked: str) -> None:
+    with pytest.raises(QueryNotFound, match=asked[:80] or "''"):
+        await index.trace(TraceStory(id=asked))
+
+
+async def test_a_cause_from_before_outcomes_told_their_story_belongs_to_it(
+    database: Database,
+) -> None:
+    index = await fill(database, [command("c1", "c1", 1, story=None), event("e1", "c1", 2)])
+    for asked in ("c1", "e1"):
+        story = await index.trace(TraceStory(id=id_of(asked)))
+        assert [(line.id, line.depth) for line in story.lines] == [
+            (id_of("c1"), 0),
+            (id_of("e1"), 1),
+        ]
+        assert (story.events, story.commands) == (1, 1)
+
+
+async def test_a_command_known_by_its_events_only_is_found_by_its_id(database: Database) -> None:
+    index = await fill(database, [event("e1", "c1", 1)])
+    story = await index.trace(TraceStory(id=id_of("c1")))
+    assert [(line.id, line.depth, line.entry is None) for line in story.lines] == [
+        (id_of("c1"), 0, True),
+        (id_of("e1"), 1, False),
+    ]
+
+
+async def test_a_cause_in_another_story_is_told_as_well(database: Database) -> None:
+    index = await fill(database, [*OTHER, event("e1", "f1", 9)])
+    story = await index.trace(TraceStory(id=id_of("e1")))
+    assert [(line.id, line.depth) for line in story.lines] == [
+        (id_of("d1"), 0),
+        (id_of("f1"), 1),
+        (id_of("e1"), 2),
+    ]
+
+
+async def test_of_a_huge_story_the_first_are_told_and_what_was_asked_for_with_its_causes(
+    database: Database,
+) -> None:
+    many = [command("c1", "c1", 1)]
+    many += [event(f"e{n}", f"e{n - 100}" if n > 100 else "c1", n) for n in range(2, 1_000)]
+    index = await fill(database, many)
+
+    story = await index.trace(TraceStory(id=id_of("e950"), limit=10))
+
+    told = {line.id for line in story.lines}
+    path = {id_of(f"e{n}") for n in range(50, 951, 100)}
+    assert told == {entry.id for entry in many[:10]} | path
+    assert (story.events, story.untold) == (998, 999 - len(told))
+
+
+async def test_a_story_that_goes_in_circles_is_told(database: Database) -> None:
+    index = await fill(database, [event("e1", "e2", 1), event("e2", "e1", 2)])
+    story = await index.trace(TraceStory(id=id_of("e1"), limit=1))
+    assert [line.circular for line in story.lines] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (SearchAudit(), STORY + OTHER),
+        (SearchAudit(kind="event"), [STORY[1], STORY[2], STORY[4], OTHER[1]]),
+        (SearchAudit(kind="command", correlation_id=id_of("d1")), [OTHER[0]]),
+        (SearchAudit(type="Make", actor="anna"), [STORY[0]]),
+        (SearchAudit(causation_id=id_of("e1")), [STORY[3], STORY[5]]),
+        (SearchAudit(status="rejected"), [STORY[5]]),
+        (SearchAudit(status="rejected", kind="event"), []),
+        (SearchAudit(aggregate="thing", aggregate_id="t", since=time_of(7)), OTHER),
+        (SearchAudit(since=time_of(2), until=time_of(4)), [STORY[1], STORY[2]]),
+        (SearchAudit(aggregate="other"), []),
+    ],
+    ids=lambda value: "" if isinstance(value, list) else "-".join(_given(value)),
+)
+async def test_a_search_finds_what_fits_everything(
+    index: AuditIndex, wanted: SearchAudit, expected: list[Entry]
+) -> None:
+    oldest = msgspec.structs.replace(wanted, order="oldest")
+    assert (await index.search(oldest)).items == expected
+    assert (await index.search(wanted)).items == expected[::-1]
+    assert await index.count(wanted) == len(expected)
+    assert [entry async for page in index.read(wanted, page=2) for entry in page] == expected
+
+
+def _given(wanted: SearchAudit) -> list[str]:
+    named = [name for name in wanted.__struct_fields__ if name not in ("limit", "order")]
+    return [name for name in named if getattr(wanted, name) is not None]
+
+
+entries = st.lists(
+    st.tuples(st.booleans(), st.integers(0, 3), st.sampled_from(["anna", "bob"])), max_size=12
+)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    made=entries,
+    limit=st.integers(1, 5),
+    order=st.sampled_from(["newest", "oldest"]),
+    actor=st.none() | st.just("anna"),
+)
+def test_pages_put_together_are_everything_once_and_in_order(
+    migrated: Path,
+    made: list[tuple[bool, int, str]],
+    limit: int,
+    order: Order,
+    actor: str | None,
+) -> None:
+    every = [
+        (event if is_event else command)(
+            f"n{number}", "c1", number + 1, time=time_of(at), actor=who
+        )
+        for number, (is_event, at, who) in enumerate(made)
+    ]
+    wanted = SearchAudit(actor=actor, order=order, limit=limit)
+
+    async def search_all() -> list[Entry]:
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / "read_model.sqlite"
+            shutil.copyfile(migrated, path)
+            async with Database(path) as database:
+                index = await fill(database, every)
+                found: list[Entry] = []
+                after = None
+                while True:
+                    page = await index.search(msgspec.structs.replace(wanted, after=after))
+                    found.extend(page.items)
+                    assert len(page.items) == limit or page.next is None
+                    if (after := page.next) is None:
+                        return found
+
+    fitting = [entry for entry in every if actor in (None, entry.actor)]
+    fitting.sort(key=lambda entry: entry.order, reverse=order == "newest")
+    assert asyncio.run(search_all()) == fitting
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "é", "e30", "WyIyMDI2LTAxLTAxVDAwOjAwOjAwWiIsImV2ZW50IiwieCJd", "WyJ4Il0"]
+)
+async def test_a_cursor_that_no_search_has_given_is_refused(index: AuditIndex, text: str) -> None:
+    with pytest.raises(InvalidPayload, match="is not a cursor"):
+        await index.search(SearchAudit(after=text))
+
+
+async def test_how_far_it_has_come_is_told(index: AuditIndex) -> None:
+    assert await index.position() == 42
+
+
+async def test_where_there_is_no_index_that_is_said(database: Database, tmp_path: Path) -> None:
+    with pytest.raises(NoAuditIndex, match="no audit index yet"):
+        await AuditIndex(database.engine).position()
+    async with Database(tmp_path / "empty.sqlite") as empty:
+        with pytest.raises(NoAuditIndex, match="no read models"):
+            await AuditIndex(empty.engine).position()
+
+
+async def test_each_search_has_an_index_of_the_database(sqlite_database: Database) -> None:
+    """No scan of all events for a single one's story; the plan says so."""
+    await fill(sqlite_database, STORY)
+    since = time_of(1) - timedelta(days=1)
+    wanted = (
+        SearchAudit(correlation_id=ROOT),
+        SearchAudit(causation_id=ROOT),
+        SearchAudit(aggregate="thing", aggregate_id="t"),
+        SearchAudit(type="Made"),
+        SearchAudit(actor="anna"),
+        SearchAudit(since=since),
+        SearchAudit(status="error"),
+    )
+    async with sqlite_database.engine.connect() as connection:
+        for each in wanted:
+            for kind in each.kinds:
+                query = _fitting(each, kind).compile(
+                    dialect=sqlite_database.engine.dialect, compile_kwargs={"literal_binds": True}
+                )
+                plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}")
+                assert "USING INDEX" in str(plan.all()), (each, kind)
