@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from eventstore.codec import Codec
-from eventstore.envelope import Header, RecordedEvent, derive_id
+from eventstore.envelope import Envelope, Header, RecordedEvent, derive_id
 from eventstore.errors import InvalidHeader
 from eventstore.publishing import Draft
 from eventstore.sealing import NO_KEYS, PERSONAL, Keys, seal, subjects_in, unseal
@@ -102,7 +102,8 @@ def read_publication(
     history = codec.subjects.log(aggregate, headers[Header.AGGREGATE_ID])
     if PART not in headers:
         return codec.recorded(history, headers, payload, position, keys)
-    # Opened first: what is sealed is bound to the id under which it was published.
+    # Checked and opened first: what is sealed is bound to the id under which it was published.
+    Envelope.from_headers(headers)
     clear = unseal(payload, headers, keys) if PERSONAL in headers else payload
     events = codec.recorded(history, _of_the_log(headers), clear, position)
     first = int(headers[PART])

@@ -22,6 +22,7 @@ from eventstore.config import StreamSettings
 from eventstore.direct import DirectReader
 from eventstore.envelope import Header, RecordedEvent
 from eventstore.errors import (
+    InvalidHeader,
     InvalidPayload,
     ProjectionFailed,
     UnreadableEvent,
@@ -30,8 +31,9 @@ from eventstore.errors import (
 )
 from eventstore.facts import EventPublisher
 from eventstore.messages import Event
-from eventstore.published import PART, PART_OF, POSITION, position_of
+from eventstore.published import PART, PART_OF, POSITION, position_of, read_publication
 from eventstore.publishing import publish_acked
+from eventstore.sealing import PERSONAL
 from eventstore.server import EmbeddedServer
 from eventstore.store import EventStore, Head
 from eventstore.streams import declare, topology
@@ -481,3 +483,22 @@ async def test_each_part_is_a_cause_of_its_own_and_the_failed_one_alone_is_tried
     assert len(copies) == len(MEANT)
     log = {event.id async for event in store.read_all()}
     assert {copy.causation_id for copy in copies} <= log
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({PART: "x"}, "X-Event-Part is 'x', not a number"),
+        ({PART_OF: "x"}, "X-Event-ID is 'x', not a UUID"),
+        ({Header.EVENT_ID: "x"}, "X-Event-ID is 'x', not a UUID"),
+        ({Header.EVENT_TYPE: "", PERSONAL: "name=x"}, "X-Event-Type is '', not a type's name"),
+    ],
+)
+async def test_a_part_that_does_not_fit_is_refused(
+    client: Client, store: EventStore, changes: dict[str, str], problem: str
+) -> None:
+    await feed(client, store, 3)
+    message = (await public(client, store.codec))[3]
+    headers = {**message.headers, **changes}
+    with pytest.raises(InvalidHeader, match=problem):
+        read_publication(store.codec, message.subject, headers, message.payload)
