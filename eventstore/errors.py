@@ -38,6 +38,9 @@ EventStoreError
 │   ├── IncompleteBatch             an atomic batch is not complete
 │   └── UnreadableEvent             an event cannot be understood
 ├── InvalidAnchor                   an anchor is garbled, badly signed or of another log
+├── TransferError                   a store is exported, imported or copied
+│   ├── DamagedFile                 an export file is not whole, or was changed
+│   └── ImportRefused               the log is not one this file may be imported into
 ├── CommandTimeout                  no outcome within the bound; the command stays accepted
 ├── ParkedError                     the messages that are parked
 │   ├── NotParked                   no message is parked there, or not whole
@@ -65,10 +68,12 @@ __all__ = [
     "ConnectFailed",
     "ConnectionLost",
     "CorruptLog",
+    "DamagedFile",
     "DeciderError",
     "DuplicateId",
     "EventStoreError",
     "EventTooLarge",
+    "ImportRefused",
     "IncompleteBatch",
     "InvalidAnchor",
     "InvalidHeader",
@@ -96,6 +101,7 @@ __all__ = [
     "StreamDrift",
     "StreamMissing",
     "TopologyError",
+    "TransferError",
     "UnknownType",
     "UnreadableEvent",
     "UnsupportedSchema",
@@ -434,6 +440,29 @@ class InvalidAnchor(EventStoreError):
 
     def __init__(self, problem: str) -> None:
         super().__init__(f"the anchor cannot be used: {problem}")
+
+
+class TransferError(EventStoreError):
+    """A store cannot be exported, imported or copied like this."""
+
+    code = "transfer"
+
+
+class DamagedFile(TransferError):
+    """An export file is not whole, or was changed; `line` is the first that shows it, from 1."""
+
+    code = "damaged_file"
+
+    def __init__(self, path: str, line: int, problem: str) -> None:
+        super().__init__(f"{path}, line {line}: {problem}")
+        self.path = path
+        self.line = line
+
+
+class ImportRefused(TransferError):
+    """The log is not one that this file may be imported into, or no longer."""
+
+    code = "import_refused"
 
 
 class CommandTimeout(EventStoreError):

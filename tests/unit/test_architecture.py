@@ -47,6 +47,7 @@ LAYERS = [
     "eventstore.history",
     "eventstore.store",
     "eventstore.audit",
+    "eventstore.transfer",
     "eventstore.facts",
     "eventstore.commands",
     "eventstore.parked",
