@@ -195,12 +195,17 @@ class _Copy:
         event = _copied_event(line)
         try:
             made = self._transform(event)
+            several = [made] if isinstance(made, CopiedEvent) else list(made or ())
         except Exception as error:
             raise TransferError(
                 f"position {line.position} ({event.type}): {self._name} failed: "
                 f"{type(error).__name__}: {error}"
             ) from error
-        several = [made] if isinstance(made, CopiedEvent) else list(made or ())
+        if not all(isinstance(each, CopiedEvent) for each in several):
+            raise TransferError(
+                f"position {line.position} ({event.type}): {self._name} gave {made!r:.80}, which "
+                "is no CopiedEvent, no list of them and not None"
+            )
         self.copied.count(event, several)
         return [
             _Part(each, line, event.id if len(several) == 1 else self._part_id(event, index))

@@ -7,13 +7,21 @@ is not as declared), and whoever takes the fence anew shuts the one before out.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from eventstore.client import Client
 from eventstore.config import StreamSettings
-from eventstore.errors import ImportRefused, JetStreamError
+from eventstore.errors import (
+    ConnectionLost,
+    ImportRefused,
+    JetStreamError,
+    NoResponders,
+    RequestTimeout,
+)
 from eventstore.streams import StreamSpec, check, topology
 from eventstore.subjects import Subjects
 
@@ -21,6 +29,8 @@ __all__ = ["Fence"]
 
 _NO_STREAM = 10059
 _NAME_IN_USE = 10058
+_DELAYS = (0.05, 0.2, 0.5, 1.0, 2.0)
+_RECONNECT_SECONDS = 10.0
 
 
 class Fence:
@@ -28,7 +38,6 @@ class Fence:
 
     def __init__(self, client: Client, subjects: Subjects, settings: StreamSettings) -> None:
         self._client = client
-        self._subjects = subjects
         self._spec: StreamSpec = topology(subjects, settings)[0]
         self._log_prefix = f"{subjects.domain}.log."
         self._import_prefix = f"{subjects.domain}-import."
@@ -82,13 +91,28 @@ class Fence:
         return int(info["state"]["last_seq"])
 
     async def open(self) -> None:
-        """Give the log back to everybody; raises `ImportRefused` where the fence is lost."""
+        """Give the log back to everybody, also where the connection breaks meanwhile.
+
+        Raises `ImportRefused` where the fence is lost, or a `ClientError`.
+        """
+        for delay in (*_DELAYS, None):
+            try:
+                await self._open()
+                break
+            except (ConnectionLost, RequestTimeout, NoResponders):
+                if delay is None or self._client.is_closed:
+                    raise
+                await asyncio.sleep(delay)
+                with suppress(ConnectionLost):
+                    await self._client.wait_connected(_RECONNECT_SECONDS)
+
+    async def _open(self) -> None:
+        info = await self._info()
+        if info is not None and info["config"]["subjects"] == self._spec.settings["subjects"]:
+            return  # the answer to the update was lost
         await self.last()
-        info = await self._info() or {}
-        config = {
-            name: value for name, value in info["config"].items() if name != "subject_transform"
-        }
-        config["subjects"] = [self._subjects.all_log]
+        config = {**(info or {})["config"], "subjects": self._spec.settings["subjects"]}
+        config.pop("subject_transform")
         await self._client.api(f"STREAM.UPDATE.{self._spec.name}", config)
         await check(self._client, [self._spec])
 

@@ -10,6 +10,7 @@ The file is read twice: once to check all of its sums, and only then to import.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import aclosing
 from pathlib import Path
@@ -26,7 +27,7 @@ from eventstore.subjects import Subjects
 from eventstore.transfer.fence import Fence
 from eventstore.transfer.lines import EventLine
 from eventstore.transfer.reading import Reader, open_export
-from eventstore.transfer.sending import EXPECTED, Sending, Unit
+from eventstore.transfer.sending import EXPECTED, Sending, Unit, check_unit
 
 __all__ = ["Imported", "Progress", "import_log", "units"]
 
@@ -58,12 +59,12 @@ async def import_log(
     the import goes on after it. Until it is whole nobody else can write to the log, and no service
     starts on it; an import that was interrupted is to be resumed.
 
-    Raises `DamagedFile` before anything is imported, `ImportRefused` for a log that is not empty
-    or another than the file's, or where another import takes over; `StreamDrift`, `EventTooLarge`
-    and `ClientError`.
+    Raises `DamagedFile`, `EventTooLarge`, `StreamDrift` and `ImportRefused`, for a log that is not
+    empty or another than the file's, before anything is imported; later `ImportRefused` where
+    another import takes over, `TransferError` for an id that stands twice, or a `ClientError`.
     """
     report = progress or _silent
-    count = await _check(path, subjects, report)
+    count = await asyncio.to_thread(_check, path, subjects, client.max_payload, report)
     fence = Fence(client, subjects, settings)
     stands, fenced = await fence.state()
     if stands and not resume:
@@ -111,7 +112,7 @@ def units(events: Iterable[EventLine], before: int = 0) -> Iterator[Unit]:
         raise IncompleteBatch(f"position {batch[-1].position}: the last batch is not whole")
 
 
-async def _check(path: Path, subjects: Subjects, report: Progress) -> int:
+def _check(path: Path, subjects: Subjects, max_payload: int, report: Progress) -> int:
     """See that all of the file is good for this log; how many events it holds."""
     with open_export(path) as file:
         reader = Reader(path, file)
@@ -122,6 +123,7 @@ async def _check(path: Path, subjects: Subjects, report: Progress) -> int:
             )
         try:
             for unit in units(_of_domain(reader, path, subjects)):
+                check_unit(unit, max_payload)
                 if unit.last % _REPORTED < len(unit.events):
                     report("checking", unit.last, reader.first.last)
         except IncompleteBatch as error:

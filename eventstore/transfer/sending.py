@@ -28,7 +28,7 @@ from eventstore.publishing import Draft, check_sizes, read_ack
 from eventstore.transfer.fence import Fence
 from eventstore.transfer.lines import EventLine
 
-__all__ = ["EXPECTED", "Sending", "Unit"]
+__all__ = ["EXPECTED", "Sending", "Unit", "check_unit"]
 
 EXPECTED = "Nats-Expected-"
 """How the headers begin that are made anew: they say where in the log an event was to go."""
@@ -40,6 +40,9 @@ _ANSWER_SECONDS = 10.0
 _MOST_TRIES = 12
 _FIRST_DELAY = 0.05
 _LONGEST_DELAY = 2.0
+_DUPLICATE = 0  # not the server's: a repeat is no error to it
+_CLAIMED = (_DUPLICATE, 10201)  # also what was sent before a doubt, and is being stored now
+_MOST_CLAIMED = 3
 # A conflict, which the position explains; no leader yet; too much is under way; and the like.
 _PASSING = (10071, 10164, 10008, 10158, 10163, 10167, 10176, 10210)
 
@@ -89,8 +92,8 @@ class Sending:
     async def put(self, unit: Unit) -> None:
         """Send the next unit, as soon as not too much is under way.
 
-        Raises `ImportRefused` where the fence is lost, `EventTooLarge`, `BatchTooLarge`,
-        `TransferError` for an id that stands already, or a `ClientError` that does not pass.
+        Raises `ImportRefused` where the fence is lost, `TransferError` for an id that stands
+        already, or a `ClientError` that does not pass.
         """
         self._units.append(unit)
         self._bytes += unit.size
@@ -112,9 +115,7 @@ class Sending:
             self._trouble = error
 
     async def _publish(self, unit: Unit) -> None:
-        drafts = [_draft(event) for event in unit.events]
-        drafts[0].headers[_LAST] = str(unit.first - 1)
-        check_sizes(drafts, self._client.max_payload)
+        drafts = _drafts(unit)
         for draft in drafts[:-1]:
             await self._client.publish(
                 self._fence.subject(draft.subject), draft.payload, headers=draft.headers
@@ -136,7 +137,7 @@ class Sending:
                 raise NoResponders("nobody takes what is imported")
             ack = read_ack(message.subject, message.data)
             if ack.seq != int(position):
-                raise JetStreamError(0, 0, f"position {ack.seq} in place of {position}")
+                raise JetStreamError(_DUPLICATE, 0, f"its id stands at position {ack.seq}")
         except ClientError as error:
             self._trouble = self._trouble or error
         else:
@@ -164,7 +165,6 @@ class Sending:
 
     async def _recover(self, error: ClientError) -> None:
         self._tries += 1
-        is_passing = not isinstance(error, JetStreamError) or error.err_code in _PASSING
         if self._client.is_closed or self._tries > _MOST_TRIES:
             raise error
         if self._tries > 1:
@@ -176,20 +176,44 @@ class Sending:
         except (ConnectionLost, RequestTimeout, NoResponders) as again:
             self._trouble = again
             return
+        before = self.position
         self._confirm(last)
         if self._units and self._units[0].first <= last:
             raise ImportRefused(f"position {last} stands, in the middle of a batch")
-        if not is_passing:
-            raise TransferError(
-                f"position {self.position + 1} is refused: {error}; does the file hold an id twice?"
-            )
+        if self.position == before and isinstance(error, JetStreamError):
+            self._check_passing(error)
         self._trouble = None
         for unit in list(self._units):
             await self._try(unit)
 
+    def _check_passing(self, error: JetStreamError) -> None:
+        """Raise unless what was refused may be taken when it is sent again."""
+        if error.err_code in _CLAIMED and self._tries > _MOST_CLAIMED:
+            raise TransferError(
+                f"position {self.position + 1} is refused, because an id of it stands already: "
+                "the file holds it twice"
+            ) from error
+        if error.err_code not in (*_PASSING, *_CLAIMED):
+            raise error
+
     def _disconnected(self) -> None:
         self._trouble = self._trouble or ConnectionLost("the connection broke during the import")
         self._moved.set()
+
+
+def check_unit(unit: Unit, max_payload: int) -> None:
+    """Raise `EventTooLarge` or `BatchTooLarge` for what a server would not take.
+
+    `max_payload` is in bytes.
+    """
+    if unit.size * 4 > max_payload:
+        check_sizes(_drafts(unit), max_payload)
+
+
+def _drafts(unit: Unit) -> list[Draft]:
+    drafts = [_draft(event) for event in unit.events]
+    drafts[0].headers[_LAST] = str(unit.first - 1)
+    return drafts
 
 
 def _draft(event: EventLine) -> Draft:
