@@ -134,7 +134,7 @@ async def copy(
     copy's, where it is to be another. Raises `DamagedFile`, and `TransferError` naming the
     position where `transform` fails or gives what cannot stand in a log.
     """
-    first, state = check_file(source)
+    first, state = await check_file(source)
     called = name or f"{transform.__module__}:{transform.__qualname__}"
     subjects = Subjects(domain or first.domain)
     made = _Copy(subjects, transform, called)

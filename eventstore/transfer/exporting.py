@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import aclosing, suppress
+from os import SEEK_END
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,7 +23,7 @@ from eventstore.raw_log import RawLog
 from eventstore.subjects import Subjects
 from eventstore.transfer.lines import EventLine, FirstLine, Sums
 from eventstore.transfer.reading import Reader, State, check_file
-from eventstore.transfer.writing import Writer, part_of, written
+from eventstore.transfer.writing import Writer, is_there, part_of, written
 
 __all__ = ["Exported", "Progress", "export_log", "export_to"]
 
@@ -55,12 +56,12 @@ async def export_log(
     Raises `TransferError`, `DamagedFile` for a part that was changed, `StreamMissing`, or a
     `ClientError`.
     """
-    if resume and (done := _complete(path, subjects)):
-        return done
+    if resume and is_there(path):
+        return await _complete(path, subjects)
     log = RawLog(client, subjects.log_stream)
     end = await log.end()
     with written(path, resume=resume) as file:
-        found, state = _begun(part_of(path), file, subjects)
+        found, state = await _begun(part_of(path), file, subjects)
         writer = Writer(file, state)
         if state.is_complete:  # but for its name
             return Exported(writer.events, writer.position, state.sums.value)
@@ -114,26 +115,23 @@ async def _write(
                     progress(writer.position, first.last)
 
 
-def _complete(path: Path, subjects: Subjects) -> Exported | None:
-    """What a file holds that has been completed before; None if there is none."""
-    if not path.exists():
-        return None
-    first, state = check_file(path)
+async def _complete(path: Path, subjects: Subjects) -> Exported:
+    """What a file holds that has been completed before."""
+    first, state = await check_file(path)
     _check_same(path, first, subjects)
     return Exported(state.events, state.last.position if state.last else 0, state.sums.value)
 
 
-def _begun(part: Path, file: BinaryIO, subjects: Subjects) -> tuple[FirstLine | None, State]:
+async def _begun(part: Path, file: BinaryIO, subjects: Subjects) -> tuple[FirstLine | None, State]:
     """The first line of the part that is there, if it is whole, and how far the rest is."""
     try:
         reader = Reader(part, file)
     except DamagedFile:
-        if part.stat().st_size > _FIRST_BYTES:
+        if file.seek(0, SEEK_END) > _FIRST_BYTES:
             raise
         return None, State(Sums())
     _check_same(part, reader.first, subjects)
-    for _ in reader.pages():
-        pass
+    await reader.to_end()
     return reader.first, reader.state
 
 

@@ -64,7 +64,7 @@ async def import_log(
     another import takes over, `TransferError` for an id that stands twice, or a `ClientError`.
     """
     report = progress or _silent
-    count = await asyncio.to_thread(_check, path, subjects, client.max_payload, report)
+    count = await _check(path, subjects, client.max_payload, report)
     fence = Fence(client, subjects, settings)
     stands, fenced = await fence.state()
     if stands and not resume:
@@ -112,7 +112,7 @@ def units(events: Iterable[EventLine], before: int = 0) -> Iterator[Unit]:
         raise IncompleteBatch(f"position {batch[-1].position}: the last batch is not whole")
 
 
-def _check(path: Path, subjects: Subjects, max_payload: int, report: Progress) -> int:
+async def _check(path: Path, subjects: Subjects, max_payload: int, report: Progress) -> int:
     """See that all of the file is good for this log; how many events it holds."""
     with open_export(path) as file:
         reader = Reader(path, file)
@@ -126,6 +126,7 @@ def _check(path: Path, subjects: Subjects, max_payload: int, report: Progress) -
                 check_unit(unit, max_payload)
                 if unit.last % _REPORTED < len(unit.events):
                     report("checking", unit.last, reader.first.last)
+                    await asyncio.sleep(0)  # others, and Ctrl-C, have their turn
         except IncompleteBatch as error:
             raise DamagedFile(str(path), reader.line, str(error)) from error
         return reader.state.events

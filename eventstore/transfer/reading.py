@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,6 +72,15 @@ class Reader:
             for self.line, event in enumerate(page, start=before + 1):
                 yield event
             before = self.state.lines
+        self.check_complete()
+
+    async def to_end(self) -> None:
+        """Read what is left, to the end or to where it breaks off; raises `DamagedFile`."""
+        for _ in self.pages():
+            await asyncio.sleep(0)  # others, and Ctrl-C, have their turn
+
+    def check_complete(self) -> None:
+        """Raise `DamagedFile` where the file has been read and breaks off."""
         if not self.state.is_complete:
             raise self._damaged(
                 "the file breaks off here: finish it with `export --continue`, or export anew"
@@ -139,12 +149,12 @@ def open_export(path: Path) -> BinaryIO:
         raise TransferError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def check_file(path: Path) -> tuple[FirstLine, State]:
+async def check_file(path: Path) -> tuple[FirstLine, State]:
     """Read all of a file, which must be whole; raises `DamagedFile`, naming the line."""
     with open_export(path) as file:
         reader = Reader(path, file)
-        for _ in reader.events():
-            pass
+        await reader.to_end()
+        reader.check_complete()
         return reader.first, reader.state
 
 

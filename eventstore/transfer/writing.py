@@ -18,7 +18,7 @@ from eventstore.errors import TransferError
 from eventstore.transfer.lines import Checkpoint, End, EventLine, FirstLine
 from eventstore.transfer.reading import State
 
-__all__ = ["Writer", "part_of", "written"]
+__all__ = ["Writer", "is_there", "part_of", "written"]
 
 _MOST_EVENTS = 1_000
 _MOST_BYTES = 8 * 1024 * 1024
@@ -77,6 +77,11 @@ def part_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.part")
 
 
+def is_there(path: Path) -> bool:
+    """Whether a file has been completed."""
+    return path.exists()
+
+
 @contextmanager
 def written(path: Path, *, resume: bool = False, keep: bool = True) -> Iterator[BinaryIO]:
     """The file to write to, which is given its name at the end of the block.
@@ -85,7 +90,7 @@ def written(path: Path, *, resume: bool = False, keep: bool = True) -> Iterator[
     `TransferError` where a file is in the way, or another process writes it.
     """
     part = part_of(path)
-    if path.exists():
+    if is_there(path):
         raise TransferError(f"{path} exists already: name another file, or remove it")
     if part.exists() and not resume:
         raise TransferError(

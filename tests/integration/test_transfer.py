@@ -119,7 +119,7 @@ async def test_the_file_is_lines_of_json_and_says_what_it_is(file: Path, codec: 
     assert middle[9]["binary"] == "/wAgbm8gdGV4dA=="
     assert middle[10]["text"] == ""
     assert (last["line"], last["events"], last["position"]) == ("end", 11, 11)
-    found, state = check_file(file)
+    found, state = await check_file(file)
     assert (found.domain, state.events, state.sums.value) == (codec.domain, 11, last["sum"])
 
 

@@ -203,7 +203,7 @@ async def test_the_file_says_that_and_of_what_it_is_a_copy(file: Path, tmp_path:
         f"{__name__}:test_the_file_says_that_and_of_what_it_is_a_copy.<locals>.same",
     ]
     assert [each["events"] for each in transformed] == [8, 8]
-    assert transformed[0]["source"] == check_file(file)[1].sums.value
+    assert transformed[0]["source"] == (await check_file(file))[1].sums.value
 
 
 def _failing(_: CopiedEvent) -> CopiedEvent:

@@ -17,7 +17,7 @@ SUBCOMMANDS = (
     "nix import",
     *("command status", "parked list", "parked show", "parked retry", "parked discard"),
     *("config get", "config set", "config unset"),
-    *("audit verify", "audit anchor"),
+    *("audit verify", "audit anchor", "export", "import"),
 )
 
 
@@ -33,7 +33,9 @@ def options(text: str) -> dict[str, str]:
     return {name: " ".join(said.split()) for name, said in found}
 
 
-@pytest.mark.parametrize("words", ["", "nix", "command", "parked", "config", "audit", *SUBCOMMANDS])
+@pytest.mark.parametrize(
+    "words", ["", "nix", "command", "parked", "config", "audit", "copy", *SUBCOMMANDS]
+)
 def test_it_fits_80_columns_and_says_what_each_option_is_for(cli: CommandLine, words: str) -> None:
     ended = cli.call(*words.split(), "--help")
 
@@ -46,7 +48,8 @@ def test_it_fits_80_columns_and_says_what_each_option_is_for(cli: CommandLine, w
 def test_all_subcommands_are_named_in_one_line_each(cli: CommandLine) -> None:
     out = cli.call("--help").out
 
-    for name in ("demo", "serve", "send", "events", "nix", "command", "parked", "config", "audit"):
+    listed = ("nix", "command", "parked", "config", "audit", "export", "import", "copy")
+    for name in ("demo", "serve", "send", "events", *listed):
         assert re.search(rf"^  {name} +[A-Z].*[.]$", out, re.MULTILINE)
     assert "..." not in out.partition("Commands:")[2]
 
