@@ -8,6 +8,9 @@ what, and which event it was. The file's first line names the transformation too
 Ids are kept where one event becomes one; the parts of a split get ids derived from the event's.
 What names a dropped or split event as its cause goes on naming it. What an atomic batch leaves
 stays one batch, and so do the parts of a split.
+
+The original chain value in `X-Transformed` is a hash over the original payload too: it does not
+show what was masked, but whoever can guess that can see that the guess is right.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ TRANSFORMED = "X-Transformed"
 """The header that says by what an event was changed, and which one it was."""
 
 _BATCH = "Nats-Batch-"
-_UNITS = 500  # at once; the states of their aggregates are looked up together
+_AT_ONCE = 1_000  # events; the states of their aggregates are looked up together
 
 
 class CopiedEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,19 +139,33 @@ async def copy(
     """
     first, state = await check_file(source)
     called = name or f"{transform.__module__}:{transform.__qualname__}"
+    if not called.isprintable():
+        raise TransferError(f"a transformation cannot be called {called[:80]!r}")
     subjects = Subjects(domain or first.domain)
-    made = _Copy(subjects, transform, called)
+    made = _Copy(first.domain, subjects, transform, called)
     with open_export(source) as file, written(target, keep=False) as out, Seen() as seen:
         writer = Writer(out, State(Sums()))
         await writer.begin(_first_line(first, state, subjects, called))
-        all_units = units(Reader(source, file).events())
-        while some := list(itertools.islice(all_units, _UNITS)):
+        for some in _together(units(Reader(source, file).events())):
             for line in made.lines(some, seen):
                 await writer.add(line)
             if progress is not None:
                 progress(made.copied.before, state.events)
         await writer.end()
     return made.copied
+
+
+def _together(several: Iterable[Unit]) -> Iterator[list[Unit]]:
+    some: list[Unit] = []
+    count = 0
+    for unit in several:
+        some.append(unit)
+        count += len(unit.events)
+        if count >= _AT_ONCE:
+            yield some
+            some, count = [], 0
+    if some:
+        yield some
 
 
 def _first_line(first: FirstLine, state: State, subjects: Subjects, name: str) -> FirstLine:
@@ -166,8 +183,9 @@ def _first_line(first: FirstLine, state: State, subjects: Subjects, name: str) -
 class _Copy:
     """Makes lines of units, one after another."""
 
-    def __init__(self, subjects: Subjects, transform: Transform, name: str) -> None:
+    def __init__(self, source: str, subjects: Subjects, transform: Transform, name: str) -> None:
         self.copied = Copied()
+        self._source = Subjects(source)
         self._subjects = subjects
         self._transform = transform
         self._name = name
@@ -192,7 +210,7 @@ class _Copy:
         seen.keep(known)
 
     def _parts(self, line: EventLine) -> list[_Part]:
-        event = _copied_event(line)
+        event = _copied_event(line, self._source)
         try:
             made = self._transform(event)
             several = [made] if isinstance(made, CopiedEvent) else list(made or ())
@@ -258,12 +276,12 @@ class _Copy:
         return headers
 
 
-def _copied_event(line: EventLine) -> CopiedEvent:
+def _copied_event(line: EventLine, subjects: Subjects) -> CopiedEvent:
     try:
+        aggregate, aggregate_id = subjects.parse_log(line.subject)
         envelope = Envelope.from_headers(line.headers)
     except EventStoreError as error:
         raise TransferError(f"position {line.position} cannot be copied: {error}") from error
-    _, _, aggregate, aggregate_id = line.subject.split(".")
     return CopiedEvent(
         aggregate=aggregate,
         aggregate_id=aggregate_id,
