@@ -157,6 +157,10 @@ class Codec:
         if known is None or known.cls is not cls:
             raise UnknownType(f"event type {cls.__name__} is not registered in {self.domain}")
 
+    def knows_event(self, name: str) -> bool:
+        """Whether this is the name of an event type that can be read: one of today, or an older."""
+        return self._upcasting.knows(name)
+
     def decode_event(self, name: str, schema_version: int, payload: bytes) -> list[Event]:
         """What an event is read as: itself, or, of an older schema, one, several or none.
 

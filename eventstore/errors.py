@@ -41,6 +41,9 @@ EventStoreError
 │   └── UnreadableEvent             an event cannot be understood
 ├── InvalidAnchor                   an anchor is garbled, badly signed or of another log
 ├── UnusableSnapshot                a snapshot cannot be trusted, or not be made; the log is read
+├── TransferError                   a store is exported, imported or copied
+│   ├── DamagedFile                 an export file is not whole, or was changed
+│   └── ImportRefused               the log is not one this file may be imported into
 ├── CommandTimeout                  no outcome within the bound; the command stays accepted
 ├── QueryError                      a query was answered with an error
 │   ├── QueryNotFound               there is nothing of this id
@@ -74,10 +77,12 @@ __all__ = [
     "ConnectFailed",
     "ConnectionLost",
     "CorruptLog",
+    "DamagedFile",
     "DeciderError",
     "DuplicateId",
     "EventStoreError",
     "EventTooLarge",
+    "ImportRefused",
     "IncompleteBatch",
     "InvalidAnchor",
     "InvalidHeader",
@@ -111,6 +116,7 @@ __all__ = [
     "StreamMissing",
     "SubjectForgotten",
     "TopologyError",
+    "TransferError",
     "UnknownType",
     "UnreadableEvent",
     "UnsupportedSchema",
@@ -489,6 +495,29 @@ class UnusableSnapshot(EventStoreError):
     def __init__(self, problem: str, *, is_expected: bool = False) -> None:
         super().__init__(problem)
         self.is_expected = is_expected
+
+
+class TransferError(EventStoreError):
+    """A store cannot be exported, imported or copied like this."""
+
+    code = "transfer"
+
+
+class DamagedFile(TransferError):
+    """An export file is not whole, or was changed; `line` is the first that shows it, from 1."""
+
+    code = "damaged_file"
+
+    def __init__(self, path: str, line: int, problem: str) -> None:
+        super().__init__(f"{path}, line {line}: {problem}")
+        self.path = path
+        self.line = line
+
+
+class ImportRefused(TransferError):
+    """The log is not one that this file may be imported into, or no longer."""
+
+    code = "import_refused"
 
 
 class CommandTimeout(EventStoreError):

@@ -29,6 +29,7 @@ __all__ = [
     "publish",
     "publish_acked",
     "publish_queued",
+    "read_ack",
 ]
 
 MAX_HEADERS = 65_535
@@ -131,8 +132,16 @@ async def publish_acked(
         raise NoResponders(
             f"no stream takes {subject}: declare the topology, and see that JetStream is on"
         ) from None
+    return read_ack(subject, reply.data)
+
+
+def read_ack(subject: str, data: bytes) -> PubAck:
+    """Read a stream's answer to what was published on a subject.
+
+    Raises `JetStreamError` where it is an error, `ClientError` where it is no such answer.
+    """
     try:
-        answer = _decode(reply.data)
+        answer = _decode(data)
     except msgspec.DecodeError as problem:
         raise ClientError(f"{subject}: not a stream's answer: {problem}") from problem
     if answer.error is not None:

@@ -24,7 +24,7 @@ from eventstore.codec import Codec
 from eventstore.envelope import format_timestamp
 from eventstore.errors import ConfigurationError, InvalidAnchor
 
-__all__ = ["Anchor", "AnchorCheck"]
+__all__ = ["Anchor", "AnchorCheck", "public_key"]
 
 
 class Anchor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -77,13 +77,9 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def signed(self, seed: bytes) -> Anchor:
         """The anchor signed with an nkey; raises `ConfigurationError` where `seed` is none."""
-        try:
-            pair = nkeys.from_seed(bytearray(seed.strip()))
-            named = msgspec.structs.replace(self, key=pair.public_key.decode(), signature=None)
-            signature = base64.b64encode(pair.sign(named._signed_bytes())).decode()
-        except (nkeys.NkeysError, ValueError):
-            raise ConfigurationError("there is no nkey seed to sign with") from None
-        return msgspec.structs.replace(named, signature=signature)
+        named = msgspec.structs.replace(self, key=public_key(seed), signature=None)
+        signature = _pair(seed).sign(named._signed_bytes())
+        return msgspec.structs.replace(named, signature=base64.b64encode(signature).decode())
 
     def check_signature(self, expected: str | None = None) -> None:
         """Raise `InvalidAnchor` for a bad signature, or one that is not by the `expected` key.
@@ -154,6 +150,21 @@ class AnchorCheck:
 
     def _finding(self, text: str, position: int) -> Finding:
         return Finding(kind="anchor", text=text, position=position)
+
+
+def public_key(seed: bytes) -> str:
+    """The public key that goes with an nkey's seed; raises `ConfigurationError` if it is none."""
+    key: bytes = _pair(seed).public_key
+    return key.decode()
+
+
+def _pair(seed: bytes) -> Any:
+    try:
+        pair = nkeys.from_seed(bytearray(seed.strip()))
+        pair.sign(b"")
+    except (nkeys.NkeysError, ValueError):
+        raise ConfigurationError("there is no nkey seed to sign with") from None  # it may show it
+    return pair
 
 
 def _is_signature(key: str, signed: bytes, signature: str) -> bool:

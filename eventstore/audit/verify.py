@@ -100,7 +100,7 @@ class _Walk:
 
     def __init__(self, codec: Codec, seen: Seen, summary: Summary, aggregate: str | None) -> None:
         self._subjects = codec.subjects
-        self._types = {cls.__name__ for cls in codec.event_types}
+        self._knows = codec.knows_event
         self._seen = seen
         self._summary = summary
         self._aggregate = aggregate
@@ -207,7 +207,7 @@ class _Walk:
         if problem is not None:
             self._find(message, problem.kind, problem.text)
         name = message.headers.get(Header.EVENT_TYPE)
-        if name is not None and name not in self._types:
+        if name is not None and not self._knows(name):
             text = f"no event type {name[:80]!r} is known here"
             self._find(message, "unknown_type", text)
 

@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from eventstore.cli import events as events_command
-from eventstore.cli import face, importing, show
+from eventstore.cli import face, importing, show, transferring
 from eventstore.cli import send as send_command
 from eventstore.cli.audit import audit_app
 from eventstore.cli.loop import run
@@ -296,6 +296,11 @@ def discover(
     else:
         face.print_found(Terminal(), found)
     raise typer.Exit(0 if found else 1)
+
+
+app.command("export", short_help="Write all events to a file.")(transferring.export_file)
+app.command("import", short_help="Record a file's events.")(transferring.import_file)
+app.command("copy", short_help="Copy an export, transformed.")(transferring.copy_file)
 
 
 @nix_app.command("import", short_help="Import lock files into a running service.")

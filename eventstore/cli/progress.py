@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -19,8 +20,12 @@ from rich.text import Text
 
 __all__ = ["Moved", "events_bar"]
 
-Moved = Callable[[int, int], None]
-"""Takes how many events are done, and how many there are."""
+
+class Moved(Protocol):
+    """Takes how many events are done, how many there are, and what is done where that changes."""
+
+    def __call__(self, done: int, total: int, what: str | None = None, /) -> None:
+        """Move the bar."""
 
 
 class _Rate(ProgressColumn):
@@ -44,7 +49,13 @@ def events_bar(console: Console, what: str) -> Iterator[Moved]:
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task(what, total=None)
 
-        def moved(done: int, total: int) -> None:
+        current = what
+
+        def moved(done: int, total: int, now: str | None = None, /) -> None:
+            nonlocal current
+            if now is not None and now != current:
+                current = now
+                progress.reset(bar, description=now)
             progress.update(bar, completed=done, total=total)
 
         yield moved

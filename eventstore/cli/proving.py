@@ -15,6 +15,7 @@ from rich.text import Text
 from eventstore import nix
 from eventstore.audit import Anchor, Finding, Summary
 from eventstore.audit import verify as verified
+from eventstore.audit.anchor import public_key
 from eventstore.cli.connecting import connected
 from eventstore.cli.loop import run
 from eventstore.cli.options import VAR, ConfigFile, Directory, Json, NatsUrl, client_settings
@@ -107,8 +108,10 @@ def anchor(
     in which anything is found gets none (status 1). Ends with status 2 for an error.
     """
     settings = client_settings(nats_url, config, directory)
-    seed = None if sign is None else _read(sign)
     console = Terminal(stderr=True)
+    seed = None if sign is None else _read(sign)
+    if seed is not None:
+        console.print(f"to be signed by {public_key(seed)}", soft_wrap=True)
     found = run(_verify(settings, None, None, None, 10))
     if found.summary.findings:
         _print(console, found, None)
@@ -187,7 +190,7 @@ def _print(console: Console, found: _Verified, expected: Anchor | None) -> None:
     if summary.findings > len(found.findings):
         left = summary.findings - len(found.findings)
         console.print(f"and {left:,} more; --limit prints more of them", soft_wrap=True)
-    seen = f"{summary.events:,} events of {summary.aggregates:,} aggregates"
+    seen = f"{_count(summary.events, 'event')} of {_count(summary.aggregates, 'aggregate')}"
     what = f"{seen} verified in {found.seconds:.1f} s"
     if summary.findings:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in summary.kinds.items())
@@ -210,3 +213,7 @@ def _heading(finding: Finding) -> str:
         f"position {finding.position}: {finding.kind}: {finding.subject}{version} "
         f"{finding.event_id or ''}{later}"
     )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"

@@ -4,12 +4,30 @@ import platform
 from importlib.metadata import version
 
 from eventstore.server import find_server
-from tests.bench import backlog, commands, projections, queries, snapshots, store, verify
+from tests.bench import (
+    backlog,
+    commands,
+    projections,
+    queries,
+    snapshots,
+    store,
+    transfer,
+    verify,
+)
 
 print(
     f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, "
     f"nats-py {version('nats-py')}, nats-server {find_server().version}"
 )
-for benchmark in (store, commands, snapshots, backlog, projections, queries, verify):
+for benchmark in (
+    store,
+    commands,
+    snapshots,
+    backlog,
+    projections,
+    queries,
+    verify,
+    transfer,
+):
     print(f"\n{benchmark.__name__.rpartition('.')[2]}")
     benchmark.main()

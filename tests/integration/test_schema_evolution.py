@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import itertools
 from collections import defaultdict
 from collections.abc import AsyncIterator
@@ -14,6 +15,7 @@ import pytest
 from sqlalchemy import Column, Integer, MetaData, String, Table, insert, select
 
 from eventstore.application import running
+from eventstore.audit import aggregate_history, verify
 from eventstore.chain import GENESIS, chain_value
 from eventstore.client import Client, connect
 from eventstore.codec import Codec
@@ -38,7 +40,10 @@ from eventstore.server import EmbeddedServer
 from eventstore.store import EventStore, Head
 from eventstore.streams import declare, topology
 from eventstore.subscribing import EventSubscriber
+from eventstore.transfer import export_log
 from eventstore.upcasting import Upcaster
+from projections.audit import audit
+from projections.audit.models import audit_event
 from projections.database import Database
 from projections.feed import Feed
 from projections.projection import Projection, Statement
@@ -299,6 +304,51 @@ async def test_rows_are_made_of_every_part(store: EventStore, tmp_path: Path, ba
         *(("p2", 2, "cup"), ("p2", 2, "saucer"), ("p2", 2, "spoon"), ("p2", 2, "ParcelClosed")),
         *(("p1", 2, "Oslo"), ("p1", 3, "lamp"), ("p3", 2, "Rome"), ("p1", 5, "Kyiv")),
     ]
+
+
+# Audit and export
+
+
+async def test_what_older_programs_wrote_verifies(client: Client) -> None:
+    assert [found async for found in verify(client, depot.codec)] == []
+
+
+async def test_a_history_shows_what_is_read_today(client: Client) -> None:
+    history = await aggregate_history(client, depot, "parcel", "p2")
+    assert [(step.version, step.type) for step in history.steps] == [
+        (1, "ParcelBooked"),
+        *[(2, "ItemAdded")] * 3,
+        (2, "ParcelClosed"),
+    ]
+    assert history.state["items"] == ("cup", "saucer", "spoon")
+    assert history.chain.verified
+    early = await aggregate_history(client, depot, "parcel", "p2", at=1)
+    assert (early.version, early.later, early.state["items"]) == (1, 1, ())
+
+
+async def test_the_audit_index_has_each_event_once_and_as_it_was_written(
+    store: EventStore, tmp_path: Path
+) -> None:
+    async with Database(tmp_path / "index.sqlite") as database:
+        await database.migrate()
+        worker = ProjectionWorker(store, database, [audit])
+        async with asyncio.timeout(20), running(worker):
+            await worker.wait(LAST, timeout=20)
+        async with database.engine.connect() as connection:
+            query = select(audit_event.c.position, audit_event.c.type).order_by("position")
+            found = [tuple(row) for row in await connection.execute(query)]
+    lines = kept_log()
+    positions = sorted({position for _, position, *_ in MEANT})
+    assert found == [(each, lines[each - 1].headers[Header.EVENT_TYPE]) for each in positions]
+
+
+async def test_an_export_has_what_was_written(client: Client, tmp_path: Path) -> None:
+    path = tmp_path / "log.gz"
+    await export_log(client, subjects, path)
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        text = lines.read()
+    for line in kept_log():
+        assert line.headers[Header.CHAIN] in text
 
 
 # The feed and its subscribers

@@ -55,6 +55,7 @@ LAYERS = [
     "eventstore.history",
     "eventstore.store",
     "eventstore.audit",
+    "eventstore.transfer",
     "eventstore.facts",
     "eventstore.snapshot_format",
     "eventstore.snapshot_bucket",

@@ -23,6 +23,7 @@ SUBCOMMANDS = (
     *("command status", "parked list", "parked show", "parked retry", "parked discard"),
     *("config get", "config set", "config unset"),
     *("query flake list", "query package list", "query config get-current"),
+    *("export", "import"),
     *("audit verify", "audit anchor", "audit forget"),
     *("audit trace", "audit history", "audit search", "audit export"),
 )
@@ -40,7 +41,7 @@ def options(text: str) -> dict[str, str]:
     return {name: " ".join(said.split()) for name, said in found}
 
 
-@pytest.mark.parametrize("words", ["", "migrate", *GROUPS, *SUBCOMMANDS])
+@pytest.mark.parametrize("words", ["", "migrate", "copy", *GROUPS, *SUBCOMMANDS])
 def test_it_fits_80_columns_and_says_what_each_option_is_for(cli: CommandLine, words: str) -> None:
     ended = cli.call(*words.split(), "--help")
 
@@ -53,7 +54,7 @@ def test_it_fits_80_columns_and_says_what_each_option_is_for(cli: CommandLine, w
 def test_all_subcommands_are_named_in_one_line_each(cli: CommandLine) -> None:
     out = cli.call("--help").out
 
-    alone = ("demo", "serve", "migrate", "send", "events")
+    alone = ("demo", "serve", "migrate", "send", "events", "export", "import", "copy")
     for name in (*alone, *GROUPS):
         assert re.search(rf"^  {name} +[A-Z].*[.]$", out, re.MULTILINE)
     assert "..." not in out.partition("Commands:")[2]

@@ -1,0 +1,183 @@
+"""`eventstore export`, `import` and `copy`: a whole store as a file, and back."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from eventstore.cli.connecting import connected
+from eventstore.cli.loop import run
+from eventstore.cli.options import VAR, ConfigFile, Directory, NatsUrl, client_settings
+from eventstore.cli.progress import events_bar
+from eventstore.cli.terminal import Terminal
+from eventstore.config import Settings
+from eventstore.errors import ConfigurationError
+from eventstore.subjects import Subjects
+from eventstore.transfer import (
+    Copied,
+    CopiedEvent,
+    Exported,
+    Imported,
+    copy,
+    export_log,
+    export_to,
+    import_log,
+)
+from eventstore.transfer.copying import Transform
+
+__all__ = ["copy_file", "export_file", "import_file"]
+
+_Continue = Annotated[bool, typer.Option("--continue", help="Go on with one that was interrupted.")]
+
+
+def export_file(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new one, or - for stdout.")],
+    resume: _Continue = False,
+    nats_url: NatsUrl = None,
+    config: ConfigFile = None,
+    directory: Directory = VAR,
+) -> None:
+    """Write all events of the log to a file: compressed lines of JSON, with checksums.
+
+    It is the log as it is when the export begins, whoever appends meanwhile. Until it is whole
+    the file is called FILE.part. Commands, outcomes, parked messages and configuration are not
+    part of it. Ends with status 0, or 2 for an error.
+    """
+    settings = client_settings(nats_url, config, directory)
+    to_stdout = str(file) == "-"
+    if to_stdout and resume:
+        raise typer.BadParameter("a pipe cannot be continued", param_hint="--continue")
+    console = Terminal(stderr=to_stdout)
+    began = time.monotonic()
+    done = run(_export(settings, None if to_stdout else file, resume=resume))
+    seconds = time.monotonic() - began
+    console.print(f"{done.events:,} events written to {file} in {seconds:.1f} s", soft_wrap=True)
+    console.print(f"  up to position {done.position}, sum {done.sum}", soft_wrap=True)
+
+
+def import_file(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What export or copy wrote.")],
+    resume: _Continue = False,
+    nats_url: NatsUrl = None,
+    config: ConfigFile = None,
+    directory: Directory = VAR,
+) -> None:
+    """Record all events of a file in a log that is empty, byte for byte as they were.
+
+    All of the file is checked first. Until the import is whole nobody else can write to the log,
+    and no service starts on it. With --continue the log may hold what the file begins with.
+    Commands, outcomes, parked messages and configuration are not part of it. Ends with status 0,
+    or 2 for an error.
+    """
+    settings = client_settings(nats_url, config, directory)
+    began = time.monotonic()
+    done = run(_import(settings, file, resume=resume))
+    new = done.events - done.before
+    seconds = time.monotonic() - began
+    console = Terminal()
+    console.print(f"{new:,} events imported from {file} in {seconds:.1f} s", soft_wrap=True)
+    if done.before:
+        console.print(f"  {done.before:,} stood there before", soft_wrap=True)
+
+
+def copy_file(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What export or copy wrote.")],
+    target: Annotated[Path, typer.Argument(metavar="NEWFILE", help="A new one.")],
+    function: Annotated[
+        str | None,
+        typer.Option(
+            "--with",
+            metavar="MODULE:FUNCTION",
+            help="What each event becomes; found from this folder too.",
+        ),
+    ] = None,
+    domain: Annotated[
+        str | None, typer.Option("--as", metavar="DOMAIN", help="The copy's domain.")
+    ] = None,
+) -> None:
+    """Write a copy of an export in which events are renamed, split, dropped or masked.
+
+    The function is given each event and returns it, a changed one, a list, or None. Versions,
+    positions and chain values are made anew; each event that is not what it was names the
+    function and the original in the header X-Transformed. Ends with status 0, or 2 for an error.
+    """
+    if function is None and domain is None:
+        raise typer.BadParameter("name a function, or another domain", param_hint="--with")
+    transform = _unchanged if function is None else _load(function)
+    name = function or f"domain:{domain}"
+    done = run(_copy(file, target, transform, name, domain))
+    _print_copied(Terminal(), done, target)
+
+
+async def _export(settings: Settings, file: Path | None, *, resume: bool) -> Exported:
+    subjects = Subjects(settings.nats.subject_prefix)
+    with events_bar(Terminal(stderr=True), "exporting") as moved:
+        async with connected(settings) as client:
+            if file is None:
+                return await export_to(client, subjects, sys.stdout.buffer, moved)
+            return await export_log(client, subjects, file, resume=resume, progress=moved)
+
+
+async def _import(settings: Settings, file: Path, *, resume: bool) -> Imported:
+    subjects = Subjects(settings.nats.subject_prefix)
+    with events_bar(Terminal(stderr=True), "checking") as moved:
+        async with connected(settings) as client:
+            return await import_log(
+                client,
+                subjects,
+                settings.streams,
+                file,
+                resume=resume,
+                progress=lambda what, done, total: moved(done, total, what),
+            )
+
+
+async def _copy(
+    file: Path, target: Path, transform: Transform, name: str, domain: str | None
+) -> Copied:
+    with events_bar(Terminal(stderr=True), "copying") as moved:
+        return await copy(file, target, transform, name=name, domain=domain, progress=moved)
+
+
+def _unchanged(event: CopiedEvent) -> CopiedEvent:
+    return event
+
+
+def _load(name: str) -> Transform:
+    """The function that `module:function` names; the current folder counts too."""
+    module_name, _, function_name = name.partition(":")
+    sys.path.insert(0, "")
+    try:
+        found: object = importlib.import_module(module_name)
+        for part in function_name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigurationError(f"--with {name} is not to be had: {error}") from error
+    finally:
+        sys.path.remove("")
+    if not callable(found):
+        raise ConfigurationError(f"--with {name} is no function")
+    return found
+
+
+def _print_copied(console: Console, done: Copied, target: Path) -> None:
+    console.print(f"{done.before:,} events became {done.after:,} in {target}", soft_wrap=True)
+    for what, counts in (
+        ("renamed", done.renamed),
+        ("split", done.split),
+        ("dropped", done.dropped),
+        ("masked", done.masked),
+    ):
+        if listed := _listed(counts):
+            console.print(f"  {what}: {listed}", soft_wrap=True)
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in sorted((+counts).items()))

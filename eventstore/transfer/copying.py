@@ -1,0 +1,317 @@
+"""Copy and transform: a file becomes another, with events renamed, split, dropped or masked.
+
+Events count their versions anew in their aggregates, positions are counted from 1, and all chain
+values are computed anew, so that the result, imported, passes verification. Every event whose
+chain value is another than before says so in a header: `X-Transformed: BY; id=...; chain=...`, by
+what, and which event it was. The file's first line names the transformation too.
+
+Ids are kept where one event becomes one; the parts of a split get ids derived from the event's.
+What names a dropped or split event as its cause goes on naming it. What an atomic batch leaves
+stays one batch, and so do the parts of a split.
+
+The original chain value in `X-Transformed` is a hash over the original payload too: it does not
+show what was masked, but whoever can guess that can see that the guess is right.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from eventstore.audit.chains import Link
+from eventstore.audit.seen import Aggregate, Seen
+from eventstore.chain import chain_value
+from eventstore.envelope import Envelope, Header, derive_id, format_timestamp, utc_now
+from eventstore.errors import EventStoreError, TransferError
+from eventstore.publishing import MAX_BATCH
+from eventstore.subjects import Subjects, check_name
+from eventstore.transfer.importing import units
+from eventstore.transfer.lines import EventLine, FirstLine, Sums, Transformed
+from eventstore.transfer.reading import Reader, State, check_file, open_export
+from eventstore.transfer.sending import EXPECTED, Unit
+from eventstore.transfer.writing import Writer, written
+
+__all__ = ["TRANSFORMED", "Copied", "CopiedEvent", "Transform", "copy"]
+
+TRANSFORMED = "X-Transformed"
+"""The header that says by what an event was changed, and which one it was."""
+
+_BATCH = "Nats-Batch-"
+_AT_ONCE = 1_000  # events; the states of their aggregates are looked up together
+
+
+class CopiedEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """An event on its way from one file to another; `replace` makes a changed one.
+
+    `payload` is as stored, `data` the same read as JSON. `id`, `position`, `version` and
+    `timestamp` are what they were, and cannot be replaced.
+    """
+
+    aggregate: str
+    aggregate_id: str
+    type: str
+    schema_version: int
+    payload: bytes
+    actor: str | None
+    id: str
+    position: int
+    version: int
+    timestamp: str
+
+    @property
+    def data(self) -> Any:
+        """The payload, read as JSON; raises `msgspec.DecodeError` where it is none."""
+        return msgspec.json.decode(self.payload or b"{}")
+
+    def replace(self, **changes: Any) -> CopiedEvent:
+        """The event with other values; `data` in place of `payload` is written as JSON.
+
+        Raises `TypeError` for what it cannot have another value of.
+        """
+        if "data" in changes:
+            changes["payload"] = msgspec.json.encode(changes.pop("data"))
+        if fixed := changes.keys() & _FIXED:
+            raise TypeError(f"an event's {', '.join(sorted(fixed))} cannot be replaced")
+        return msgspec.structs.replace(self, **changes)
+
+
+_FIXED = {"id", "position", "version", "timestamp"}
+_IDENTITY = ("type", "aggregate", "aggregate_id")
+_CONTENT = ("payload", "schema_version", "actor")
+
+Transform = Callable[[CopiedEvent], CopiedEvent | Iterable[CopiedEvent] | None]
+"""Gives what an event becomes: itself, another, several, or none."""
+
+
+class Copied(msgspec.Struct, kw_only=True):
+    """What became of the events: how many there were and are, and by type what was done to them.
+
+    An event that was renamed and masked counts as both.
+    """
+
+    before: int = 0
+    after: int = 0
+    renamed: Counter[str] = msgspec.field(default_factory=Counter)
+    split: Counter[str] = msgspec.field(default_factory=Counter)
+    dropped: Counter[str] = msgspec.field(default_factory=Counter)
+    masked: Counter[str] = msgspec.field(default_factory=Counter)
+
+    def count(self, event: CopiedEvent, parts: Sequence[CopiedEvent]) -> None:
+        """Take note of what an event became."""
+        self.before += 1
+        self.after += len(parts)
+        if not parts:
+            self.dropped[event.type] += 1
+        elif len(parts) > 1:
+            self.split[event.type] += 1
+        else:
+            self.renamed[event.type] += _differs(event, parts[0], _IDENTITY)
+            self.masked[event.type] += _differs(event, parts[0], _CONTENT)
+
+
+class _Part(msgspec.Struct, frozen=True):
+    """What is to be written, and what it was made of."""
+
+    event: CopiedEvent
+    line: EventLine
+    event_id: str
+
+
+async def copy(
+    source: Path,
+    target: Path,
+    transform: Transform,
+    *,
+    name: str | None = None,
+    domain: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Copied:
+    """Write what `transform` makes of the events of one file to another, which must not be there.
+
+    `name` is what the transformation is called in the copy (its module and name), `domain` the
+    copy's, where it is to be another. Raises `DamagedFile`, and `TransferError` naming the
+    position where `transform` fails or gives what cannot stand in a log.
+    """
+    first, state = await check_file(source)
+    called = name or f"{transform.__module__}:{transform.__qualname__}"
+    if not called.isprintable():
+        raise TransferError(f"a transformation cannot be called {called[:80]!r}")
+    subjects = Subjects(domain or first.domain)
+    made = _Copy(first.domain, subjects, transform, called)
+    with open_export(source) as file, written(target, keep=False) as out, Seen() as seen:
+        writer = Writer(out, State(Sums()))
+        await writer.begin(_first_line(first, state, subjects, called))
+        for some in _together(units(Reader(source, file).events())):
+            for line in made.lines(some, seen):
+                await writer.add(line)
+            if progress is not None:
+                progress(made.copied.before, state.events)
+        await writer.end()
+    return made.copied
+
+
+def _together(several: Iterable[Unit]) -> Iterator[list[Unit]]:
+    some: list[Unit] = []
+    count = 0
+    for unit in several:
+        some.append(unit)
+        count += len(unit.events)
+        if count >= _AT_ONCE:
+            yield some
+            some, count = [], 0
+    if some:
+        yield some
+
+
+def _first_line(first: FirstLine, state: State, subjects: Subjects, name: str) -> FirstLine:
+    now = format_timestamp(utc_now())
+    own = Transformed(by=name, time=now, events=state.events, source=state.sums.value)
+    return msgspec.structs.replace(
+        first,
+        domain=subjects.domain,
+        stream=subjects.log_stream,
+        time=now,
+        transformed=[*first.transformed, own],
+    )
+
+
+class _Copy:
+    """Makes lines of units, one after another."""
+
+    def __init__(self, source: str, subjects: Subjects, transform: Transform, name: str) -> None:
+        self.copied = Copied()
+        self._source = Subjects(source)
+        self._subjects = subjects
+        self._transform = transform
+        self._name = name
+        self._position = 0
+
+    def lines(self, some: Sequence[Unit], seen: Seen) -> Iterator[EventLine]:
+        """The lines that units become; what must be known of their aggregates is looked up."""
+        transformed = [
+            [part for line in unit.events for part in self._parts(line)] for unit in some
+        ]
+        subjects = [[self._subject(part.event) for part in parts] for parts in transformed]
+        known = seen.aggregates(itertools.chain.from_iterable(subjects))
+        for parts, places in zip(transformed, subjects, strict=True):
+            if len(parts) > MAX_BATCH:
+                raise TransferError(
+                    f"position {parts[0].line.position}: a batch would have {len(parts):,} events; "
+                    f"{MAX_BATCH:,} are the most"
+                )
+            for index, (part, subject) in enumerate(zip(parts, places, strict=True)):
+                batch = _batch_headers(parts, index)
+                yield self._line(part, subject, known[subject], batch)
+        seen.keep(known)
+
+    def _parts(self, line: EventLine) -> list[_Part]:
+        event = _copied_event(line, self._source)
+        try:
+            made = self._transform(event)
+            several = [made] if isinstance(made, CopiedEvent) else list(made or ())
+        except Exception as error:
+            raise TransferError(
+                f"position {line.position} ({event.type}): {self._name} failed: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        if not all(isinstance(each, CopiedEvent) for each in several):
+            raise TransferError(
+                f"position {line.position} ({event.type}): {self._name} gave {made!r:.80}, which "
+                "is no CopiedEvent, no list of them and not None"
+            )
+        self.copied.count(event, several)
+        return [
+            _Part(each, line, event.id if len(several) == 1 else self._part_id(event, index))
+            for index, each in enumerate(several)
+        ]
+
+    def _part_id(self, event: CopiedEvent, index: int) -> str:
+        return derive_id(event.id, f"{self._name}.{index}")
+
+    def _subject(self, event: CopiedEvent) -> str:
+        try:
+            return self._subjects.log(check_name("aggregate", event.aggregate), event.aggregate_id)
+        except EventStoreError as error:
+            raise TransferError(f"position {event.position}: {error}") from error
+
+    def _line(
+        self, part: _Part, subject: str, aggregate: Aggregate, batch: dict[str, str]
+    ) -> EventLine:
+        before = aggregate.links[0]
+        headers = self._headers(part, before.version + 1)
+        payload = part.event.payload
+        chain = chain_value(before.chain, subject, headers, payload)
+        aggregate.links = (Link(before.version + 1, chain),)
+        original = part.line.headers.get(Header.CHAIN, "")
+        headers[Header.CHAIN] = chain
+        if chain != original:
+            headers[TRANSFORMED] = f"{self._name}; id={part.event.id}; chain={original}"
+        headers.update(batch)
+        _check(part, headers)
+        self._position += 1
+        return EventLine.made(self._position, subject, headers, payload)
+
+    def _headers(self, part: _Part, version: int) -> dict[str, str]:
+        event = part.event
+        headers = {
+            name: value
+            for name, value in part.line.headers.items()
+            if not name.startswith((_BATCH, EXPECTED))
+        }
+        headers[Header.EVENT_ID] = headers[Header.MESSAGE_ID] = part.event_id
+        headers[Header.EVENT_TYPE] = event.type
+        headers[Header.AGGREGATE_ID] = event.aggregate_id
+        headers[Header.AGGREGATE_VERSION] = str(version)
+        headers[Header.SCHEMA_VERSION] = str(event.schema_version)
+        headers[Header.DOMAIN] = self._subjects.domain
+        if event.actor is None:
+            headers.pop(Header.ACTOR, None)
+        else:
+            headers[Header.ACTOR] = event.actor
+        return headers
+
+
+def _copied_event(line: EventLine, subjects: Subjects) -> CopiedEvent:
+    try:
+        aggregate, aggregate_id = subjects.parse_log(line.subject)
+        envelope = Envelope.from_headers(line.headers)
+    except EventStoreError as error:
+        raise TransferError(f"position {line.position} cannot be copied: {error}") from error
+    return CopiedEvent(
+        aggregate=aggregate,
+        aggregate_id=aggregate_id,
+        type=envelope.type,
+        schema_version=envelope.schema_version,
+        payload=line.payload,
+        actor=envelope.actor,
+        id=envelope.identity.id,
+        position=line.position,
+        version=envelope.version or 0,
+        timestamp=line.headers[Header.TIMESTAMP],
+    )
+
+
+def _check(part: _Part, headers: dict[str, str]) -> None:
+    try:
+        Envelope.from_headers(headers)
+    except EventStoreError as error:
+        raise TransferError(f"position {part.line.position} became illegal: {error}") from error
+
+
+def _batch_headers(parts: Sequence[_Part], index: int) -> dict[str, str]:
+    if len(parts) == 1:
+        return {}
+    headers = {
+        f"{_BATCH}Id": parts[0].line.headers.get(f"{_BATCH}Id") or parts[0].event_id,
+        f"{_BATCH}Sequence": str(index + 1),
+    }
+    return {**headers, f"{_BATCH}Commit": "1"} if index == len(parts) - 1 else headers
+
+
+def _differs(one: CopiedEvent, other: CopiedEvent, names: Sequence[str]) -> bool:
+    return any(getattr(one, name) != getattr(other, name) for name in names)

@@ -1,0 +1,133 @@
+"""The fence around a log that is imported: until the import is whole, nobody else can write.
+
+Meanwhile the stream listens on subjects that nobody else knows, and stores under the log's own
+what it gets there. Others find nobody on the log's subjects, services refuse to start (the stream
+is not as declared), and whoever takes the fence anew shuts the one before out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from eventstore.client import Client
+from eventstore.config import StreamSettings
+from eventstore.errors import (
+    ConnectionLost,
+    ImportRefused,
+    JetStreamError,
+    NoResponders,
+    RequestTimeout,
+)
+from eventstore.streams import StreamSpec, check, topology
+from eventstore.subjects import Subjects
+
+__all__ = ["Fence"]
+
+_NO_STREAM = 10059
+_NAME_IN_USE = 10058
+_DELAYS = (0.05, 0.2, 0.5, 1.0, 2.0)
+_RECONNECT_SECONDS = 10.0
+
+
+class Fence:
+    """The fence around one log."""
+
+    def __init__(self, client: Client, subjects: Subjects, settings: StreamSettings) -> None:
+        self._client = client
+        self._spec: StreamSpec = topology(subjects, settings)[0]
+        self._log_prefix = f"{subjects.domain}.log."
+        self._import_prefix = f"{subjects.domain}-import."
+        self._own_prefix = f"{self._import_prefix}{secrets.token_hex(16)}."
+
+    async def state(self) -> tuple[int, bool]:
+        """The position of the log's last message, and whether an import has begun, not ended.
+
+        Raises `StreamDrift` for a log that is not as declared, `ImportRefused` for one that had
+        events and is empty.
+        """
+        info = await self._info()
+        if info is None:
+            return 0, False
+        fenced = self._is_fenced(info["config"])
+        if not fenced:
+            await check(self._client, [self._spec])
+        last = int(info["state"]["last_seq"])
+        if last and not info["state"]["messages"]:
+            raise ImportRefused(f"the log {self._spec.name} is empty, but had events once")
+        return last, fenced
+
+    async def take(self) -> int:
+        """Shut everybody else out; the position of the log's last message then."""
+        info = await self._info()
+        found = self._spec.request if info is None else info["config"]
+        verb = "CREATE" if info is None else "UPDATE"
+        config = {
+            **found,
+            "subjects": [f"{self._own_prefix}*.*"],
+            "subject_transform": {
+                "src": f"{self._own_prefix}*.*",
+                "dest": f"{self._log_prefix}{{{{wildcard(1)}}}}.{{{{wildcard(2)}}}}",
+            },
+        }
+        try:
+            await self._client.api(f"STREAM.{verb}.{self._spec.name}", config)
+        except JetStreamError as error:
+            if error.err_code != _NAME_IN_USE:
+                raise
+            raise ImportRefused(f"another import into {self._spec.name} began just now") from error
+        return await self.last()
+
+    async def last(self) -> int:
+        """The position of the log's last message; raises `ImportRefused` if the fence is lost."""
+        info = await self._info()
+        if info is None or info["config"]["subjects"] != [f"{self._own_prefix}*.*"]:
+            raise ImportRefused(
+                f"another import into {self._spec.name} has taken over; this one has ended"
+            )
+        return int(info["state"]["last_seq"])
+
+    async def open(self) -> None:
+        """Give the log back to everybody, also where the connection breaks meanwhile.
+
+        Raises `ImportRefused` where the fence is lost, or a `ClientError`.
+        """
+        for delay in (*_DELAYS, None):
+            try:
+                await self._open()
+                break
+            except (ConnectionLost, RequestTimeout, NoResponders):
+                if delay is None or self._client.is_closed:
+                    raise
+                await asyncio.sleep(delay)
+                with suppress(ConnectionLost):
+                    await self._client.wait_connected(_RECONNECT_SECONDS)
+
+    async def _open(self) -> None:
+        info = await self._info()
+        if info is not None and info["config"]["subjects"] == self._spec.settings["subjects"]:
+            return  # the answer to the update was lost
+        await self.last()
+        config = {**(info or {})["config"], "subjects": self._spec.settings["subjects"]}
+        config.pop("subject_transform")
+        await self._client.api(f"STREAM.UPDATE.{self._spec.name}", config)
+        await check(self._client, [self._spec])
+
+    def subject(self, subject: str) -> str:
+        """Where to publish what is to be stored under a subject of the log."""
+        return self._own_prefix + subject.removeprefix(self._log_prefix)
+
+    def _is_fenced(self, config: Mapping[str, Any]) -> bool:
+        (subject, *_) = config["subjects"]
+        return bool(subject.startswith(self._import_prefix))
+
+    async def _info(self) -> dict[str, Any] | None:
+        try:
+            return await self._client.api(f"STREAM.INFO.{self._spec.name}")
+        except JetStreamError as error:
+            if error.err_code != _NO_STREAM:
+                raise
+            return None

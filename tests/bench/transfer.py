@@ -1,0 +1,82 @@
+"""A whole log to a file, and into a new log."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Awaitable
+from pathlib import Path
+
+from eventstore import (
+    NO_STREAM,
+    Append,
+    EventStore,
+    Settings,
+    connect,
+    declare,
+    load_settings,
+    nix,
+    topology,
+)
+from eventstore.client import Client
+from eventstore.server import EmbeddedServer
+from eventstore.transfer import Exported, Imported, check_file, export_log, import_log
+from tests.bench.loop import run
+from tests.bench.store import event
+
+BATCHES = 20
+SINGLE = 20_000
+_SUBJECTS = nix.domain().codec.subjects
+
+
+async def _fill(store: EventStore) -> None:
+    for batch in range(BATCHES):
+        events = [event(number) for number in range(1_000)]
+        await store.append("flake", f"batch-{batch}", events, expected=NO_STREAM)
+    for number in range(SINGLE // 100):
+        for each in range(100):
+            single = Append(aggregate="flake", aggregate_id=f"{number}-{each}", events=[event(1)])
+            await store.append_all(single)
+
+
+async def _timed(what: str, work: Awaitable[Exported | Imported]) -> None:
+    began, cpu = time.perf_counter(), time.process_time()
+    count = (await work).events
+    wall, own = time.perf_counter() - began, time.process_time() - cpu
+    print(
+        f"{what:48} {count / wall:10,.0f}/s   ({count / own:,.0f} in a second of the client's CPU)"
+    )
+
+
+async def _checked(path: Path) -> Exported:
+    _, state = await check_file(path)
+    return Exported(state.events, 0, state.sums.value)
+
+
+async def _into_new(client: Client, settings: Settings, path: Path) -> Imported:
+    await client.api(f"STREAM.DELETE.{_SUBJECTS.log_stream}")
+    return await import_log(client, _SUBJECTS, settings.streams, path)
+
+
+async def measure() -> None:
+    """Print a line for each direction."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "log.gz"
+        async with EmbeddedServer(Path(directory) / "nats") as server:
+            settings = load_settings(nats_url=server.url, environ={})
+            async with connect(settings) as client:
+                await declare(client, topology(_SUBJECTS, settings.streams)[:1])
+                async with EventStore(client, nix.domain().codec) as store:
+                    await _fill(store)
+                await _timed("export, half of it in batches", export_log(client, _SUBJECTS, path))
+                await _timed("check the file", _checked(path))
+                await _timed("import, checked before", _into_new(client, settings, path))
+
+
+def main() -> None:
+    """Run it."""
+    run(measure())
+
+
+if __name__ == "__main__":
+    main()
