@@ -1,32 +1,32 @@
-"""The read-model database: opened by path or URL, one writer in its own thread, many readers."""
+"""The read-model database: opened by path or URL, one writer, many readers, patience.
+
+What differs between databases is in `projections.backends`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import re
-import sqlite3
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy import URL, Connection, FromClause, MetaData, Table, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from eventstore.errors import ConfigurationError, ProjectionError
+from eventstore.subjects import check_name
 from projections import schema
+from projections.backends import sqlite
+from projections.backends.base import Backend, DatabaseUnavailable, cause_of
 
 __all__ = ["Database", "DatabaseUnavailable", "is_transient"]
 
 T = TypeVar("T")
-
-BUSY_SECONDS = 2.0
-"""How long SQLite itself waits for another writer before it says "locked"."""
 
 OPEN_PATIENCE = 10.0
 MIGRATION_PATIENCE = 30.0
@@ -34,88 +34,47 @@ FIRST_DELAY = 0.02
 LONGEST_DELAY = 1.0
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+._-]*:")
-_SQLITE_DRIVERS = {"sqlite", "sqlite+aiosqlite", "sqlite+pysqlite"}
-
-# WAL lets readers read while the writer writes. Without a sync at each commit a power failure may
-# take the last transactions away, but always whole ones: rows and checkpoint go together, and the
-# log still has the events.
-_WRITER_PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON")
-_READER_PRAGMAS = ("query_only=ON",)
-
-_LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
-_TRANSIENT = {*_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN}
 
 
 def is_transient(error: BaseException) -> bool:
     """Whether the database may answer otherwise when asked again: locked, full, unreachable."""
-    if isinstance(error, DBAPIError) and error.connection_invalidated:
-        return True
-    return _code(error) in _TRANSIENT
-
-
-def _is_locked(error: BaseException) -> bool:
-    return _code(error) in _LOCKED
-
-
-def _code(error: BaseException) -> int:
-    """SQLite's plain result code, which its extended ones keep in their lowest byte."""
-    return int(getattr(_cause(error), "sqlite_errorcode", 0)) & 0xFF
-
-
-def _cause(error: BaseException) -> BaseException:
-    """The driver's error inside of SQLAlchemy's."""
-    return getattr(error, "orig", None) or error
-
-
-class DatabaseUnavailable(ProjectionError):
-    """The read-model database stayed locked, full or away for as long as was waited."""
-
-    code = "database_unavailable"
-    retryable = True
+    return sqlite.is_transient(error)
 
 
 class Database:
     """A read-model database, to be used with `async with`.
 
     `location` is a path (`~` and relative ones are understood) or an SQLAlchemy URL; missing
-    directories are made on opening. `transact` writes: one transaction at a time, in one thread.
-    `engine` reads: an asynchronous engine that cannot write, and each of whose transactions sees
-    one unchanging state.
-
-    Writing does not go through the asynchronous engine, because that changes threads several
-    times for each statement: 4,000 statements a second against 30,000 (measured), and catching up
-    is nothing but statements.
+    directories are made on opening. `transact` writes, one transaction at a time. `engine` reads:
+    an asynchronous engine that cannot write, and each of whose transactions sees one unchanging
+    state. `name` is what messages call it, without its password; `path` is its file, or None.
 
     Raises `ConfigurationError`, naming the location without its password, for one that is not
     understood or cannot be opened; `DatabaseUnavailable` for one that others keep locked.
     """
 
     def __init__(self, location: str | Path) -> None:
-        self.url = _parse(location)
-        self.name = self.url.render_as_string(hide_password=True)
-        options: dict[str, Any] = {"connect_args": {"timeout": BUSY_SECONDS}}
-        self._writer = create_engine(
-            self.url.set(drivername="sqlite+pysqlite"), pool_size=1, max_overflow=0, **options
-        )
-        self.engine: AsyncEngine = create_async_engine(
-            self.url.set(drivername="sqlite+aiosqlite"), **options
-        )
-        _prepare(self._writer, "BEGIN IMMEDIATE", _WRITER_PRAGMAS)
-        _prepare(self.engine.sync_engine, "BEGIN", _READER_PRAGMAS)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="read-model")
+        self._use(_backend(location), live=None)
+
+    def _use(self, backend: Backend, live: Database | None) -> None:
+        self._backend = backend
+        self._live = live
+        self.url: URL = backend.url
+        self.name: str = backend.name
+        self.path: Path | None = backend.path
+        self.engine: AsyncEngine = backend.engine
 
     async def __aenter__(self) -> Self:
+        backend = self._backend
         try:
-            Path(self.url.database or "").parent.mkdir(parents=True, exist_ok=True)
-            # The first to open a new database locks it for a moment, without a say for others.
-            await self._patiently(self._touch, OPEN_PATIENCE, _is_locked)
-        except (OSError, DBAPIError, sqlite3.Error) as error:
-            await self._close()
+            await self._patiently(backend.open, OPEN_PATIENCE, backend.opens_later)
+        except backend.errors as error:
+            await backend.close()
             raise ConfigurationError(
-                f"cannot use {self.name} as read model: {_cause(error)}"
+                f"cannot use {self.name} as read model: {cause_of(error)}"
             ) from error
         except BaseException:
-            await self._close()
+            await backend.close()
             raise
         return self
 
@@ -125,7 +84,7 @@ class Database:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._close()
+        await self._backend.close()
 
     async def migrate(self) -> None:
         """Bring the schema to the newest revision, in one transaction.
@@ -140,6 +99,18 @@ class Database:
         async with self.engine.connect() as connection:
             await connection.run_sync(schema.check)
 
+    async def size(self) -> int:
+        """How many bytes the database has.
+
+        Raises `DatabaseUnavailable` where it is a file that was deleted or replaced since it was
+        opened.
+        """
+        return await self._backend.size()
+
+    def is_transient(self, error: BaseException) -> bool:
+        """Whether this database may answer otherwise when asked again."""
+        return self._backend.is_transient(error)
+
     async def transact(
         self,
         work: Callable[[Connection], T],
@@ -149,7 +120,7 @@ class Database:
     ) -> T:
         """Run `work` in one write transaction and commit; an exception from it rolls back.
 
-        `work` runs in the database's thread and must not touch the event loop. A database that is
+        `work` may run in another thread and must not touch the event loop. A database that is
         locked, full or away is asked again for `patience` seconds, so `work` may run several
         times, of which one counts. A cancelled call that has begun is brought to its end first:
         either all of it is committed, or nothing. `committed` is called in the event loop with the
@@ -157,58 +128,106 @@ class Database:
 
         Raises `DatabaseUnavailable`, and whatever else `work` or SQLAlchemy raise.
         """
+        return await self._write(work, patience, committed, None)
 
-        def transaction() -> T:
-            with self._writer.begin() as connection:
-                return work(connection)
+    def beside(self, name: str) -> Database:
+        """A second, private place of the same kind, for tables that are to take over later.
 
-        return await self._patiently(transaction, patience, is_transient, committed)
+        It is made when it is opened, and stays until `drop`. `name` is like that of a projection;
+        the same name is the same place. Raises `InvalidSubject` for another one, and
+        `ProjectionError` where this place lies beside another itself.
+        """
+        if self._live is not None:
+            raise ProjectionError(f"{self.name} lies beside another itself")
+        beside = Database.__new__(Database)
+        beside._use(self._backend.beside(check_name("shadow", name)), live=self)
+        return beside
+
+    async def exists(self) -> bool:
+        """Whether a place that was named by `beside` has been made; it need not be open."""
+        return await self._shadow().exists()
+
+    async def drop(self) -> None:
+        """Delete a place that was named by `beside`, with all its tables, if it is there.
+
+        It need not be open; one that is must not be used any more.
+        """
+        await self._shadow().drop()
+
+    async def create_tables(self, tables: Iterable[Table]) -> None:
+        """Create those of the tables that are missing, with their indexes."""
+        wanted = list(tables)
+
+        def create(connection: Connection) -> None:
+            for metadata in {table.metadata for table in wanted}:
+                own = [table for table in wanted if table.metadata is metadata]
+                metadata.create_all(connection, tables=own)
+
+        await self.transact(create, patience=MIGRATION_PATIENCE)
+
+    async def take_over(
+        self,
+        shadow: Database,
+        work: Callable[[Connection, Callable[[Table], FromClause]], T],
+        *,
+        patience: float = 0.0,
+        committed: Callable[[T], None] | None = None,
+    ) -> T:
+        """Run `work` in one write transaction that can read the tables of `shadow`, too.
+
+        `shadow` was named by `beside` of this database. `work` is given the connection and a
+        function from a table to the same table in the shadow, to be selected from:
+
+            connection.execute(delete(flake))
+            connection.execute(insert(flake).from_select(flake.c.keys(), select(shadow(flake))))
+
+        Readers see all of it or nothing. All else is as in `transact`. Raises `ProjectionError`
+        for a shadow that is not there or not this database's.
+        """
+        if shadow._live is not self:
+            raise ProjectionError(f"{shadow.name} does not lie beside {self.name}")
+        if not await shadow.exists():
+            raise ProjectionError(f"{shadow.name} is not there, nothing can be taken from it")
+
+        def in_shadow(table: Table) -> FromClause:
+            return table.to_metadata(MetaData(), schema=shadow._backend.seen_as)
+
+        return await self._write(
+            lambda connection: work(connection, in_shadow), patience, committed, shadow._backend
+        )
+
+    async def _write(
+        self,
+        work: Callable[[Connection], T],
+        patience: float,
+        committed: Callable[[T], None] | None,
+        shadow: Backend | None,
+    ) -> T:
+        async def once() -> T:
+            return await self._backend.write(work, committed, shadow=shadow)
+
+        return await self._patiently(once, patience, self._backend.is_transient)
 
     async def _patiently(
         self,
-        work: Callable[[], T],
+        once: Callable[[], Awaitable[T]],
         patience: float,
         may_pass: Callable[[BaseException], bool],
-        done: Callable[[T], None] | None = None,
     ) -> T:
         delays = _Delays(patience)
         while True:
             try:
-                return await self._in_thread(work, done)
-            except (DBAPIError, sqlite3.Error) as error:
+                return await once()
+            except Exception as error:
                 if not may_pass(error):
                     raise
                 delay = delays.after(error, self.name)
             await asyncio.sleep(delay)
 
-    async def _in_thread(self, work: Callable[[], T], done: Callable[[T], None] | None) -> T:
-        submitted = self._thread.submit(work)
-        running = asyncio.wrap_future(submitted)
-        if done is not None:
-            running.add_done_callback(partial(_call_with_result, done))
-        try:
-            return await asyncio.shield(running)
-        except asyncio.CancelledError:
-            if not submitted.cancel():
-                await asyncio.wait([running])
-            raise
-
-    def _touch(self) -> None:
-        with self._writer.connect():
-            pass  # connecting reads the file's head, which is what is to be tried
-
-    async def _close(self) -> None:
-        closing = self._thread.submit(self._writer.dispose)
-        self._thread.shutdown(wait=False)
-        try:
-            await asyncio.shield(asyncio.wrap_future(closing))
-        finally:
-            await self.engine.dispose()
-
-
-def _call_with_result(done: Callable[[T], None], ended: asyncio.Future[T]) -> None:
-    if not ended.cancelled() and ended.exception() is None:
-        done(ended.result())
+    def _shadow(self) -> Backend:
+        if self._live is None:
+            raise ProjectionError(f"{self.name} is no place beside another read model")
+        return self._backend
 
 
 class _Delays:
@@ -224,56 +243,30 @@ class _Delays:
         delay = self._next * random.uniform(0.5, 1.0)  # noqa: S311  # jitter, not a secret
         if time.monotonic() + delay > self._end:
             raise DatabaseUnavailable(
-                f"read model {name}: {_cause(error)}; tried for {self._patience:g} s"
+                f"read model {name}: {cause_of(error)}; tried for {self._patience:g} s"
             ) from error
         self._next = min(2 * self._next, LONGEST_DELAY)
         return delay
 
 
-def _parse(location: str | Path) -> URL:
+def _backend(location: str | Path) -> Backend:
+    url = _url(location)
+    if url.drivername in sqlite.DRIVERS:
+        return sqlite.Sqlite(url)
+    shown = url.render_as_string(hide_password=True)
+    raise ConfigurationError(
+        f"read model {shown!r}: {url.drivername} is not supported; use sqlite:///path"
+    )
+
+
+def _url(location: str | Path) -> URL:
     text = str(location)
-    is_url = isinstance(location, str) and _SCHEME.match(text)
-    path = _database_of(text) if is_url else text
-    if path in {"", ":memory:"} or path.startswith("file:"):
-        raise ConfigurationError(
-            f"read model {text!r} is not a file; readers and the writer need to share one"
-        )
-    return URL.create("sqlite", database=str(Path(path).expanduser()))
-
-
-def _database_of(text: str) -> str:
+    if not (isinstance(location, str) and _SCHEME.match(text)):
+        return URL.create("sqlite", database=text)
     try:
-        url = make_url(text)
+        return make_url(text)
     except (ArgumentError, ValueError) as error:
         raise ConfigurationError(
             "the read model's location is neither a path nor a URL; write ./name for a path that "
             "has a colon"
         ) from error
-    shown = url.render_as_string(hide_password=True)
-    if url.drivername not in _SQLITE_DRIVERS:
-        raise ConfigurationError(
-            f"read model {shown!r}: {url.drivername} is not supported; use sqlite:///path"
-        )
-    if url.host or url.query:
-        raise ConfigurationError(f"read model {shown!r}: only sqlite:///path is understood")
-    return url.database or ""
-
-
-def _prepare(engine: Engine, begin: str, pragmas: tuple[str, ...]) -> None:
-    """Set up each new connection, and begin transactions where SQLAlchemy means them to begin.
-
-    Left to itself, Python's driver begins them only before the first change, so that reads and
-    schema changes stay outside.
-    """
-
-    @event.listens_for(engine, "connect")
-    def connected(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        for pragma in pragmas:
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def begun(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)

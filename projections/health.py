@@ -2,53 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from eventstore.health import Finding, HealthStatus, worst
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
-from projections.database import Database, DatabaseUnavailable
+from projections.database import Database
 from projections.worker import Progress, ProjectionWorker
 
 __all__ = ["DatabaseCheck", "ProjectionsCheck"]
 
 
 class DatabaseCheck:
-    """The read-model database is the file it was, readable, with the schema this code needs.
-
-    The file itself is looked at because SQLite goes on reading and writing one that was deleted
-    or replaced, and all of that is lost.
-    """
+    """The read-model database is the one it was, readable, with the schema this code needs."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._path = Path(database.url.database or "")
-        self._identity: tuple[int, int] | None = None
 
     async def __call__(self) -> Finding:
         """Read from it; raises `DatabaseUnavailable`, `MigrationError`, or SQLAlchemy's errors."""
-        size = await asyncio.to_thread(self._same_file)
+        size = await self._database.size()
         await self._database.check_schema()
         return Finding(facts={"name": self._database.name, "bytes": size})
-
-    def _same_file(self) -> int:
-        try:
-            found = self._path.stat()
-        except OSError as error:
-            raise DatabaseUnavailable(
-                f"read model {self._database.name} is gone: {os.strerror(error.errno or 0)}"
-            ) from error
-        identity = (found.st_dev, found.st_ino)
-        self._identity = self._identity or identity
-        if identity != self._identity:
-            raise DatabaseUnavailable(
-                f"read model {self._database.name} was replaced by another file: start again"
-            )
-        return found.st_size
 
 
 class ProjectionsCheck:

@@ -53,7 +53,7 @@ async def _show(out: Console, service: Service, executed: Sequence[Executed], kn
     print_executed(out, executed, known)
     _heading(out, "\n3. The events in JetStream, each caused by a command")
     print_events(out, await _events(service, executed))
-    _heading(out, f"\n4. The read model in {service.database.url.database}")
+    _heading(out, f"\n4. The read model in {service.database.name}")
     await _show_rows(out, service, executed)
     out.print(_GO_ON.format(eventstore=program()), soft_wrap=True)
 

@@ -38,7 +38,7 @@ async def serve(settings: Settings, directory: Path) -> None:
                 is_ready = True
                 say(
                     f"ready: {settings.nats.service.name} {settings.nats.service.version} "
-                    f"on {service.app.client.url}, read model {service.database.url.database}"
+                    f"on {service.app.client.url}, read model {service.database.name}"
                 )
                 await stopped.wait()
                 typer.echo("stopping: finishing what is under way", err=True)

@@ -65,6 +65,7 @@ LAYERS = [
     "projections.projection",
     "projections.checkpoint",
     "projections.schema",
+    "projections.backends",
     "projections.database",
     "projections.apply",
     "projections.feed_position",

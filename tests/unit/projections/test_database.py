@@ -13,12 +13,13 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from eventstore.errors import ConfigurationError
 from projections import database as module
+from projections.backends import sqlite
 from projections.database import Database, DatabaseUnavailable, is_transient
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BUSY_SECONDS", 0.02)
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.02)
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from eventstore.errors import (
     ProjectionFenced,
 )
 from projections import checkpoint
-from projections import database as database_module
 from projections.apply import PoisonEvent
+from projections.backends import sqlite as sqlite_module
 from projections.database import Database, DatabaseUnavailable
 from projections.projection import Projection
 from projections.worker import ProjectionWorker, WaitTimeout
@@ -415,7 +415,7 @@ async def test_a_locked_database_delays_and_no_more(log: MemoryLog, tables: Data
 async def test_a_database_that_stays_locked_stops_it(
     log: MemoryLog, tables: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database_module, "BUSY_SECONDS", 0.01)
+    monkeypatch.setattr(sqlite_module, "BUSY_SECONDS", 0.01)
     log.add("c", Counted(by=1))
     first, second = counting("first"), counting("second")
     locks = asyncio.Event()

@@ -1,0 +1,1 @@
+"""The databases that can hold read models: how each is written and read, what its errors mean."""
