@@ -25,6 +25,7 @@ from eventstore.cli.options import (
     client_settings,
     service_settings,
 )
+from eventstore.cli.projection import projection_app
 from eventstore.cli.terminal import Terminal, encodable, never_fail_to_encode, say
 from eventstore.commands import Outcome
 from eventstore.config import ServiceSettings
@@ -48,6 +49,7 @@ app.add_typer(nix_app, name="nix")
 app.add_typer(command_app, name="command")
 app.add_typer(parked_app, name="parked")
 app.add_typer(config_app, name="config")
+app.add_typer(projection_app, name="projection")
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ from projections.models import projection
 from projections.nix import nix_projections
 from projections.worker import ProjectionWorker
 
-__all__ = ["Service", "open_service"]
+__all__ = ["Service", "open_service", "opened_server"]
 
 
 class Service(Struct):
@@ -59,7 +59,7 @@ async def open_service(settings: Settings, directory: Path) -> AsyncIterator[Ser
     telemetry = make_telemetry(metrics, tracing=settings.operations.tracing)
     async with (
         Database(settings.read_model.database) as database,
-        _server(settings, directory) as named,
+        opened_server(settings, directory) as named,
         Application(nix.domain(), named, telemetry=telemetry) as app,
         metrics_by_http(metrics, settings.operations.metrics_address),
     ):
@@ -88,7 +88,7 @@ async def open_service(settings: Settings, directory: Path) -> AsyncIterator[Ser
 
 
 @asynccontextmanager
-async def _server(settings: Settings, directory: Path) -> AsyncIterator[Settings]:
+async def opened_server(settings: Settings, directory: Path) -> AsyncIterator[Settings]:
     """Settings for the server that is named, or for an embedded one that runs meanwhile."""
     if settings.nats.url:
         yield settings
