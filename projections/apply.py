@@ -6,12 +6,11 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
 
 from eventstore.envelope import RecordedEvent
 from eventstore.errors import ProjectionFailed
 from projections import checkpoint
-from projections.database import is_transient
+from projections.backends import cause_of, is_transient
 from projections.projection import Bound, Projection
 
 __all__ = ["PoisonEvent", "apply"]
@@ -85,6 +84,4 @@ def _execute(connection: Connection, projection: Projection, recorded: RecordedE
 
 def _described(cause: Exception) -> str:
     """The database's own words; SQLAlchemy's would repeat the statement and all its values."""
-    if isinstance(cause, DBAPIError) and cause.orig is not None:
-        return f"{type(cause).__name__}: {cause.orig}"
-    return f"{type(cause).__name__}: {cause}"
+    return f"{type(cause).__name__}: {cause_of(cause)}"

@@ -7,22 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from sqlalchemy import URL, Connection, FromClause, MetaData, Table, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import URL, Connection, FromClause, MetaData, Table
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from eventstore.errors import ConfigurationError, ProjectionError
 from eventstore.subjects import check_name
 from projections import schema
-from projections.backends import sqlite
-from projections.backends.base import Backend, DatabaseUnavailable, cause_of
+from projections.backends import (
+    Backend,
+    DatabaseUnavailable,
+    backend_at,
+    cause_of,
+    is_transient,
+)
 
 __all__ = ["Database", "DatabaseUnavailable", "is_transient"]
 
@@ -32,13 +35,6 @@ OPEN_PATIENCE = 10.0
 MIGRATION_PATIENCE = 30.0
 FIRST_DELAY = 0.02
 LONGEST_DELAY = 1.0
-
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+._-]*:")
-
-
-def is_transient(error: BaseException) -> bool:
-    """Whether the database may answer otherwise when asked again: locked, full, unreachable."""
-    return sqlite.is_transient(error)
 
 
 class Database:
@@ -54,7 +50,7 @@ class Database:
     """
 
     def __init__(self, location: str | Path) -> None:
-        self._use(_backend(location), live=None)
+        self._use(backend_at(location), live=None)
 
     def _use(self, backend: Backend, live: Database | None) -> None:
         self._backend = backend
@@ -92,7 +88,7 @@ class Database:
         Raises `MigrationError` where the database is newer than this code, or a step fails; the
         database is then as it was. Several processes may do this at once.
         """
-        await self.transact(schema.upgrade, patience=MIGRATION_PATIENCE)
+        await self._patiently(self._upgrade, MIGRATION_PATIENCE, self._migrates_later)
 
     async def check_schema(self) -> None:
         """Raise `MigrationError` unless the schema is at the newest revision."""
@@ -117,6 +113,7 @@ class Database:
         *,
         patience: float = 0.0,
         committed: Callable[[T], None] | None = None,
+        stands: Callable[[Connection], bool] | None = None,
     ) -> T:
         """Run `work` in one write transaction and commit; an exception from it rolls back.
 
@@ -126,8 +123,14 @@ class Database:
         either all of it is committed, or nothing. `committed` is called in the event loop with the
         result of what was committed, even where the caller was cancelled meanwhile.
 
+        A connection that is lost while it commits leaves open whether it did. `work` then runs
+        again, and must bear that; or `stands` is asked before, in the same transaction, whether
+        what `work` did is there, and if so the result is that of the last run.
+
         Raises `DatabaseUnavailable`, and whatever else `work` or SQLAlchemy raise.
         """
+        if stands is not None:
+            work = _unless_it_stands(work, stands)
         return await self._write(work, patience, committed, None)
 
     def beside(self, name: str) -> Database:
@@ -152,7 +155,8 @@ class Database:
 
         It need not be open; one that is must not be used any more.
         """
-        await self._shadow().drop()
+        shadow = self._shadow()
+        await self._patiently(shadow.drop, MIGRATION_PATIENCE, shadow.is_transient)
 
     async def create_tables(self, tables: Iterable[Table]) -> None:
         """Create those of the tables that are missing, with their indexes."""
@@ -196,6 +200,12 @@ class Database:
             lambda connection: work(connection, in_shadow), patience, committed, shadow._backend
         )
 
+    async def _upgrade(self) -> None:
+        await self._backend.write(schema.upgrade)
+
+    def _migrates_later(self, error: BaseException) -> bool:
+        return isinstance(error, schema.SchemaBusy) or self._backend.is_transient(error)
+
     async def _write(
         self,
         work: Callable[[Connection], T],
@@ -230,6 +240,19 @@ class Database:
         return self._backend
 
 
+def _unless_it_stands(
+    work: Callable[[Connection], T], stands: Callable[[Connection], bool]
+) -> Callable[[Connection], T]:
+    ended: list[T] = []
+
+    def run(connection: Connection) -> T:
+        if not (ended and stands(connection)):
+            ended.append(work(connection))
+        return ended[-1]
+
+    return run
+
+
 class _Delays:
     """The growing pauses between tries, and their end."""
 
@@ -247,26 +270,3 @@ class _Delays:
             ) from error
         self._next = min(2 * self._next, LONGEST_DELAY)
         return delay
-
-
-def _backend(location: str | Path) -> Backend:
-    url = _url(location)
-    if url.drivername in sqlite.DRIVERS:
-        return sqlite.Sqlite(url)
-    shown = url.render_as_string(hide_password=True)
-    raise ConfigurationError(
-        f"read model {shown!r}: {url.drivername} is not supported; use sqlite:///path"
-    )
-
-
-def _url(location: str | Path) -> URL:
-    text = str(location)
-    if not (isinstance(location, str) and _SCHEME.match(text)):
-        return URL.create("sqlite", database=text)
-    try:
-        return make_url(text)
-    except (ArgumentError, ValueError) as error:
-        raise ConfigurationError(
-            "the read model's location is neither a path nor a URL; write ./name for a path that "
-            "has a colon"
-        ) from error

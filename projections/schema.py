@@ -8,23 +8,57 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, inspect, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from eventstore.errors import MigrationError
+from projections.backends import is_transient
+from projections.models import projection
 
-__all__ = ["check", "config", "downgrade", "migrations", "upgrade"]
+__all__ = [
+    "Revisions",
+    "SchemaBusy",
+    "check",
+    "config",
+    "downgrade",
+    "migrations",
+    "revisions",
+    "upgrade",
+]
 
 # Alembic hands its context to the scripts through module globals.
 _one_at_a_time = threading.Lock()
 
+_LOCK = 0x6576_656E_7473  # any number, and for ever the same
+"""Of PostgreSQL's advisory locks, the one that holds off others who migrate the same database."""
+
 _Step = Callable[[Config, str], None]
+
+
+class SchemaBusy(MigrationError):
+    """Another database is being migrated in this process; a moment later this one can be."""
+
+    code = "schema_busy"
+    retryable = True
+
+
+class Revisions(NamedTuple):
+    """The revision of a schema, None before the first, and the newest that this code knows."""
+
+    found: str | None
+    newest: str
+
+    @property
+    def is_newest(self) -> bool:
+        """Whether there is nothing to migrate."""
+        return self.found == self.newest
 
 
 def migrations() -> Path:
@@ -52,44 +86,60 @@ def upgrade(connection: Connection) -> None:
     """Bring the schema to the newest revision; nothing happens where it is there already.
 
     All steps belong to the transaction of the caller. Raises `MigrationError` for a database
-    newer than this code, or for a step that failed.
+    newer than this code, or for a step that failed, `SchemaBusy`, and transient
+    errors of the database as they are.
     """
-    _known(connection)
     _run(connection, "head", command.upgrade)
 
 
 def downgrade(connection: Connection, revision: str = "base") -> None:
-    """Take the schema back to a revision, dropping what came after it; raises `MigrationError`."""
-    _known(connection)
+    """Take the schema back to a revision, dropping what came after it; raises as `upgrade`."""
     _run(connection, revision, command.downgrade)
 
 
 def check(connection: Connection) -> None:
     """Raise `MigrationError` unless the schema is at the newest revision."""
-    scripts, found = _known(connection)
-    expected = scripts.get_current_head()
-    if found != expected:
+    found, newest = revisions(connection)
+    if found != newest:
         raise MigrationError(
             f"the read-model database is at revision {found or 'none'}, this code needs "
-            f"{expected}; migrate it first"
+            f"{newest}; migrate it first"
         )
 
 
-def _known(connection: Connection) -> tuple[ScriptDirectory, str | None]:
-    """The scripts, and the revision found; refused where no script has made it."""
+def revisions(connection: Connection) -> Revisions:
+    """Where the schema is, and where it can be.
+
+    Raises `MigrationError` where none of the scripts has made it.
+    """
     scripts = ScriptDirectory.from_config(config(connection))
     found = MigrationContext.configure(connection).get_current_revision()
     if found is not None and found not in {script.revision for script in scripts.walk_revisions()}:
         raise MigrationError(
             f"the read-model database is at revision {found}, which this code does not know: "
-            "it was made by a newer version; install that one, or use another database"
+            + _unknown(connection)
         )
-    return scripts, found
+    return Revisions(found, str(scripts.get_current_head()))
+
+
+def _unknown(connection: Connection) -> str:
+    if inspect(connection).has_table(projection.name):
+        return "it was made by a newer version; install that one, or use another database"
+    return "it is another program's; use another database"
 
 
 def _run(connection: Connection, revision: str, step: _Step) -> None:
-    with _one_at_a_time:
-        try:
-            step(config(connection), revision)
-        except (CommandError, SQLAlchemyError) as error:
-            raise MigrationError(f"migrating to {revision} failed: {error}") from error
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+    revisions(connection)
+    # Waiting here could stop the loop that the one who has the lock needs to go on.
+    if not _one_at_a_time.acquire(blocking=False):
+        raise SchemaBusy("another read-model database is being migrated at this moment")
+    try:
+        step(config(connection), revision)
+    except (CommandError, SQLAlchemyError) as error:
+        if is_transient(error):
+            raise
+        raise MigrationError(f"migrating to {revision} failed: {error}") from error
+    finally:
+        _one_at_a_time.release()

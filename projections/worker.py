@@ -292,12 +292,16 @@ class ProjectionWorker:
         def work(connection: Connection) -> list[int]:
             return apply(connection, starts, events, until, utc_now())
 
+        def stands(connection: Connection) -> bool:
+            """Whether a commit went through of which only the answer was lost."""
+            return all(checkpoint.position_of(connection, each) == until for each, _ in starts)
+
         def moved(counts: list[int]) -> None:
             for each, count in zip(several, counts, strict=True):
                 each._moved(until, count)
                 self._telemetry.count("events_projected", count, projection=each.name)
 
-        await self._database.transact(work, patience=self._patience, committed=moved)
+        await self._database.transact(work, patience=self._patience, committed=moved, stands=stands)
 
     def _wake_waiting(self) -> None:
         self._moved.set()

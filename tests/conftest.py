@@ -1,10 +1,14 @@
-"""Fixtures that every test may use: a real nats-server, settings for it, a client, a domain."""
+"""Fixtures that every test may use: a real nats-server, settings for it, a client, a domain.
+
+And empty read models at the newest revision, in SQLite and, where it is installed, in PostgreSQL.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,8 @@ import pytest
 from eventstore.client import Client, connect
 from eventstore.config import NatsSettings, RetrySettings, Settings
 from eventstore.server import EmbeddedServer
+from projections.database import Database
+from tests import postgresql_server as postgresql
 
 StartServer = Callable[..., Awaitable[EmbeddedServer]]
 
@@ -76,3 +82,72 @@ async def client(settings: Settings) -> AsyncIterator[Client]:
     """A client of the shared server."""
     async with connect(settings) as client:
         yield client
+
+
+def run_beside(main: Coroutine[Any, Any, str]) -> str:
+    """Run to the end on a loop of its own, for a fixture that must not disturb the test's."""
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(main)
+    finally:
+        loop.close()
+
+
+async def migrate(location: str | Path) -> str:
+    async with Database(location) as database:
+        await database.migrate()
+    return str(location)
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty read model at the newest revision, to be copied."""
+    path = tmp_path_factory.mktemp("migrated") / "read_model.sqlite"
+    run_beside(migrate(path))
+    return path
+
+
+@pytest.fixture
+def sqlite_read_model(migrated: Path, tmp_path: Path) -> Path:
+    """An empty read model of the test's own, in a file."""
+    return Path(shutil.copyfile(migrated, tmp_path / "read_model.sqlite"))
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[postgresql.PostgresqlServer]:
+    """One server shared by all tests, each with databases of its own; never stop it."""
+    if postgresql.programs() is None:
+        pytest.skip("PostgreSQL is not installed")
+    with postgresql.PostgresqlServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def migrated_postgresql(postgresql_server: postgresql.PostgresqlServer) -> str:
+    """The name of an empty read model at the newest revision, to be a template."""
+    location = run_beside(postgresql_server.create())
+    run_beside(migrate(location))
+    return location.rpartition("/")[2]
+
+
+@pytest.fixture
+def postgresql_read_model(
+    postgresql_server: postgresql.PostgresqlServer, migrated_postgresql: str
+) -> str:
+    """The URL of an empty read model of the test's own, on the shared server."""
+    return run_beside(postgresql_server.create(migrated_postgresql))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def read_model(request: pytest.FixtureRequest) -> str:
+    """The location of an empty read model of the test's own, on each kind of database."""
+    return str(request.getfixturevalue(f"{request.param}_read_model"))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def new_read_model(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The location of a database without anything in it, on each kind of database."""
+    if request.param == "sqlite":
+        return str(tmp_path / "new.sqlite")
+    server: postgresql.PostgresqlServer = request.getfixturevalue("postgresql_server")
+    return run_beside(server.create())

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from eventstore.errors import ProjectionError
 
-__all__ = ["Backend", "DatabaseUnavailable", "cause_of", "to_its_end"]
+__all__ = ["Backend", "DatabaseUnavailable", "cause_of", "shown", "to_its_end"]
 
 T = TypeVar("T")
 
@@ -86,6 +86,11 @@ class Backend(ABC):
     @abstractmethod
     def is_transient(self, error: BaseException) -> bool:
         """Whether it may answer otherwise when asked again."""
+
+
+def shown(url: URL) -> str:
+    """A URL for messages: without the password, which some write among the parameters."""
+    return url.set(query={}).render_as_string(hide_password=True)
 
 
 def cause_of(error: BaseException) -> BaseException:

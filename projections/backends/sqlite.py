@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from eventstore.errors import ConfigurationError
-from projections.backends.base import Backend, DatabaseUnavailable, cause_of, to_its_end
+from projections.backends.base import Backend, DatabaseUnavailable, cause_of, shown, to_its_end
 
 __all__ = ["DRIVERS", "Sqlite", "is_transient"]
 
@@ -179,9 +179,8 @@ def _code(error: BaseException) -> int:
 
 
 def _file(url: URL) -> str:
-    shown = url.render_as_string(hide_password=True)
     if url.host or url.query:
-        raise ConfigurationError(f"read model {shown!r}: only sqlite:///path is understood")
+        raise ConfigurationError(f"read model {shown(url)!r}: only sqlite:///path is understood")
     path = url.database or ""
     if path in {"", ":memory:"} or path.startswith("file:"):
         raise ConfigurationError(

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import asyncio
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,24 +10,17 @@ from projections.database import Database
 from tests.unit.projections.memory import MemoryLog
 
 
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty read model at the newest revision, to be copied."""
-    path = tmp_path_factory.mktemp("migrated") / "read_model.sqlite"
-
-    async def migrate() -> None:
-        async with Database(path) as database:
-            await database.migrate()
-
-    asyncio.run(migrate())
-    return path
+@pytest.fixture
+async def database(read_model: str) -> AsyncIterator[Database]:
+    """An open read model; the test runs on each kind of database."""
+    async with Database(read_model) as database:
+        yield database
 
 
 @pytest.fixture
-async def database(migrated: Path, tmp_path: Path) -> AsyncIterator[Database]:
-    path = tmp_path / "read_model.sqlite"
-    shutil.copyfile(migrated, path)
-    async with Database(path) as database:
+async def sqlite_database(sqlite_read_model: Path) -> AsyncIterator[Database]:
+    """An open read model for what only SQLite does."""
+    async with Database(sqlite_read_model) as database:
         yield database
 
 

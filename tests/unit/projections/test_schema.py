@@ -24,7 +24,8 @@ def table_names(connection: Connection) -> set[str]:
 
 async def test_migrations_and_models_agree(database: Database) -> None:
     def differences(connection: Connection) -> list[Any]:
-        context = MigrationContext.configure(connection, opts={"target_metadata": metadata})
+        options = {"target_metadata": metadata, "compare_server_default": True}
+        context = MigrationContext.configure(connection, opts=options)
         return list(compare_metadata(context, metadata))
 
     assert await database.transact(differences) == []
@@ -33,8 +34,7 @@ async def test_migrations_and_models_agree(database: Database) -> None:
 def test_the_projections_write_tables_that_are_migrated() -> None:
     tables = {table for projection in nix_projections() for table in projection.tables}
 
-    own = {metadata.tables[name] for name in ("projection", "parked_event")}
-    assert tables | own == set(metadata.tables.values())
+    assert tables | {metadata.tables["projection"]} == set(metadata.tables.values())
 
 
 async def test_every_step_can_be_taken_back(database: Database) -> None:
@@ -47,11 +47,7 @@ async def test_every_step_can_be_taken_back(database: Database) -> None:
 
 
 async def test_migrating_again_changes_nothing(database: Database) -> None:
-    await database.transact(
-        lambda c: c.execute(
-            text("INSERT INTO projection (name, version, position, updated_at) VALUES (1,1,1,1)")
-        )
-    )
+    await database.transact(lambda c: c.execute(text("INSERT INTO projection VALUES (1,1,1,1)")))
 
     await database.migrate()
 
@@ -59,24 +55,24 @@ async def test_migrating_again_changes_nothing(database: Database) -> None:
     assert await database.transact(lambda c: c.execute(count).scalar_one()) == 1
 
 
-async def test_several_may_migrate_at_once(tmp_path: Path) -> None:
+async def test_several_may_migrate_at_once(new_read_model: str) -> None:
     async def migrate() -> None:
-        async with Database(tmp_path / "new.sqlite") as database:
+        async with Database(new_read_model) as database:
             await database.migrate()
             await database.check_schema()
 
     await asyncio.gather(*(migrate() for _ in range(5)))
 
 
-async def test_migrating_is_silent(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    async with Database(tmp_path / "new.sqlite") as database:
+async def test_migrating_is_silent(new_read_model: str, capfd: pytest.CaptureFixture[str]) -> None:
+    async with Database(new_read_model) as database:
         await database.migrate()
 
     assert capfd.readouterr() == ("", "")
 
 
-async def test_a_database_that_was_not_migrated_is_refused(tmp_path: Path) -> None:
-    async with Database(tmp_path / "new.sqlite") as database:
+async def test_a_database_that_was_not_migrated_is_refused(new_read_model: str) -> None:
+    async with Database(new_read_model) as database:
         with pytest.raises(MigrationError, match="is at revision none, this code needs 0"):
             await database.check_schema()
 
@@ -90,11 +86,11 @@ async def test_a_database_of_a_newer_version_is_refused(database: Database) -> N
             await step
 
 
-async def test_a_step_that_fails_leaves_the_database_as_it_was(tmp_path: Path) -> None:
-    async with Database(tmp_path / "foreign.sqlite") as database:
+async def test_a_step_that_fails_leaves_the_database_as_it_was(new_read_model: str) -> None:
+    async with Database(new_read_model) as database:
         await database.transact(lambda c: c.execute(text("CREATE TABLE package_cache (n INTEGER)")))
 
-        with pytest.raises(MigrationError, match="table package_cache already exists"):
+        with pytest.raises(MigrationError, match='"?package_cache"? already exists'):
             await database.migrate()
 
         assert await database.transact(table_names) == {"package_cache"}
@@ -136,8 +132,8 @@ def test_the_next_migration_is_written_from_the_models(
 ) -> None:
     scripts = tmp_path / "migrations"
     shutil.copytree(schema.migrations(), scripts)
-    for script in (scripts / "versions").glob("[0-9]*.py"):
-        script.unlink()
+    (first,) = (scripts / "versions").glob("0001*.py")
+    first.unlink()
     monkeypatch.setattr(schema, "migrations", lambda: scripts)
 
     importlib.import_module("migrations.__main__").main("All anew")

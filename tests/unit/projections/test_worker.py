@@ -50,12 +50,21 @@ def log() -> MemoryLog:
     return MemoryLog(codec)
 
 
-@pytest.fixture
-async def tables(database: Database) -> Database:
+async def with_tables(database: Database) -> Database:
     for name in ("first", "second", "third"):
         counting(name)
     await make_tables(database)
     return database
+
+
+@pytest.fixture
+async def tables(database: Database) -> Database:
+    return await with_tables(database)
+
+
+@pytest.fixture
+async def sqlite_tables(sqlite_database: Database) -> Database:
+    return await with_tables(sqlite_database)
 
 
 @contextlib.asynccontextmanager
@@ -395,10 +404,12 @@ async def test_cancelled_in_a_page_it_leaves_nothing_half_done(
     assert len(await rows_of(tables, first)) == 5
 
 
-async def test_a_locked_database_delays_and_no_more(log: MemoryLog, tables: Database) -> None:
+async def test_a_locked_database_delays_and_no_more(
+    log: MemoryLog, sqlite_tables: Database
+) -> None:
     first = counting("first")
-    other = sqlite3.connect(str(tables.url.database), isolation_level=None)
-    worker = worker_of(log, tables, first)
+    other = sqlite3.connect(str(sqlite_tables.url.database), isolation_level=None)
+    worker = worker_of(log, sqlite_tables, first)
     with contextlib.closing(other):
         async with running(worker):
             await worker.wait(0, BOUND)
@@ -409,18 +420,18 @@ async def test_a_locked_database_delays_and_no_more(log: MemoryLog, tables: Data
             other.rollback()
             await worker.wait(end, BOUND)
 
-    assert await rows_of(tables, first) == [(1, 1)]
+    assert await rows_of(sqlite_tables, first) == [(1, 1)]
 
 
 async def test_a_database_that_stays_locked_stops_it(
-    log: MemoryLog, tables: Database, monkeypatch: pytest.MonkeyPatch
+    log: MemoryLog, sqlite_tables: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite_module, "BUSY_SECONDS", 0.01)
     log.add("c", Counted(by=1))
     first, second = counting("first"), counting("second")
     locks = asyncio.Event()
-    async with Database(str(tables.url.database)) as database:
-        other = sqlite3.connect(str(tables.url.database), isolation_level=None)
+    async with Database(str(sqlite_tables.url.database)) as database:
+        other = sqlite3.connect(str(sqlite_tables.url.database), isolation_level=None)
         with contextlib.closing(other):
 
             def lock(_page: object) -> None:
@@ -432,11 +443,11 @@ async def test_a_database_that_stays_locked_stops_it(
                 await worker_of(log, database, first, second, patience=0.1).run()
 
     assert locks.is_set()
-    assert await position_in(tables, first) == 0
+    assert await position_in(sqlite_tables, first) == 0
 
 
 async def test_a_database_that_fails_between_is_no_poison(
-    log: MemoryLog, tables: Database, monkeypatch: pytest.MonkeyPatch
+    log: MemoryLog, sqlite_tables: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One projection is poisoned, and then the database goes away while the other is written."""
     broken = sqlite3.OperationalError("disk I/O error")
@@ -448,7 +459,7 @@ async def test_a_database_that_fails_between_is_no_poison(
     log.add("c", Counted(by=13))
     first, second = counting("first", fails=away), counting("second", fails=poisoned)
 
-    worker = worker_of(log, tables, second, first, patience=0.0)
+    worker = worker_of(log, sqlite_tables, second, first, patience=0.0)
     with pytest.raises(DatabaseUnavailable, match="disk I/O error"):
         await worker.run()
 
