@@ -1,7 +1,7 @@
 """PostgreSQL by asyncpg: a database that several machines can share.
 
-Tested with PostgreSQL 15; nothing is used that 12 or 18 lack. Unlike SQLite, PostgreSQL holds no
-NUL character in a text.
+Tested with PostgreSQL 15. Unlike SQLite it holds no NUL character in a text: U+FFFD is written
+instead, so that no event can stop a projection by one.
 """
 
 from __future__ import annotations
@@ -209,10 +209,18 @@ async def _connect(location: str, setup: str) -> asyncpg.Connection:
 async def _set_up(connection: asyncpg.Connection, setup: str) -> asyncpg.Connection:
     try:
         await connection.execute(setup)
+        for kind in ("text", "varchar"):
+            await connection.set_type_codec(
+                kind, schema="pg_catalog", encoder=_without_nul, decoder=str
+            )
     except BaseException:
         connection.terminate()
         raise
     return connection
+
+
+def _without_nul(value: str) -> str:
+    return value.replace("\0", "\ufffd")
 
 
 def _understand(context: ExceptionContext) -> None:

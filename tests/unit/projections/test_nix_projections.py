@@ -234,7 +234,7 @@ async def test_an_input_of_no_flake_is_a_poison_event(
 ) -> None:
     nix_log.add("f1", FlakeInputAdded(name="nixpkgs", url="github:NixOS/nixpkgs"))
 
-    with pytest.raises(PoisonEvent, match="FOREIGN KEY") as stopped:
+    with pytest.raises(PoisonEvent, match="(?i)foreign key") as stopped:
         await project(database, nix_log)
 
     assert isinstance(stopped.value.__cause__, IntegrityError)
@@ -249,5 +249,7 @@ async def test_any_text_is_kept(database: Database, nix_log: MemoryLog) -> None:
 
     (module,) = await rows(database, models.module)
     (generation,) = await rows(database, models.configuration_generation)
-    assert (module["name"], module["content"]) == (odd, odd)
+    # PostgreSQL holds no NUL in a text.
+    kept = odd if database.path else odd.replace("\0", "\ufffd")
+    assert (module["name"], module["content"]) == (kept, kept)
     assert (generation["modules"], generation["overlays"]) == ([odd], [odd])

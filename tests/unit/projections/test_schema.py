@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, insert, inspect, text
 
 from eventstore.errors import MigrationError
 from projections import schema
 from projections.database import Database
 from projections.models import metadata
+from projections.models import projection as checkpoints
 from projections.nix import nix_projections
+from tests.unit.projections.memory import START
 
 
 def table_names(connection: Connection) -> set[str]:
@@ -47,7 +49,8 @@ async def test_every_step_can_be_taken_back(database: Database) -> None:
 
 
 async def test_migrating_again_changes_nothing(database: Database) -> None:
-    await database.transact(lambda c: c.execute(text("INSERT INTO projection VALUES (1,1,1,1)")))
+    row = insert(checkpoints).values(name="p", version=1, position=1, updated_at=START)
+    await database.transact(lambda c: c.execute(row))
 
     await database.migrate()
 
@@ -90,7 +93,7 @@ async def test_a_step_that_fails_leaves_the_database_as_it_was(new_read_model: s
     async with Database(new_read_model) as database:
         await database.transact(lambda c: c.execute(text("CREATE TABLE package_cache (n INTEGER)")))
 
-        with pytest.raises(MigrationError, match='"?package_cache"? already exists'):
+        with pytest.raises(MigrationError, match=r'"?package_cache"? already exists'):
             await database.migrate()
 
         assert await database.transact(table_names) == {"package_cache"}

@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -34,6 +33,18 @@ from tests.unit.projections.counters import (
 from tests.unit.projections.memory import MemoryLog, time_of
 
 BOUND = 10.0
+TOO_LATE = {
+    "sqlite": [
+        "CREATE TRIGGER late AFTER UPDATE ON projection BEGIN SELECT RAISE(ABORT, 'too late'); END"
+    ],
+    "postgresql": [
+        "CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$BEGIN RAISE 'too late'; END$$",
+        "CREATE CONSTRAINT TRIGGER late AFTER UPDATE ON projection DEFERRABLE INITIALLY DEFERRED "
+        "FOR EACH ROW EXECUTE FUNCTION late()",
+    ],
+}
+"""Triggers that let no checkpoint move."""
 
 
 class Poison(Exception):
@@ -175,17 +186,18 @@ async def test_the_checkpoint_passes_what_the_reader_skipped(
     assert await rows_of(tables, first) == []
 
 
-async def test_nothing_is_written_for_nothing(log: MemoryLog, tables: Database) -> None:
+async def test_nothing_is_written_for_nothing(log: MemoryLog, sqlite_tables: Database) -> None:
     log.add("c", Counted(by=1))
-    async with running(worker := worker_of(log, tables, counting("first"))):
+    async with running(worker := worker_of(log, sqlite_tables, counting("first"))):
         await worker.wait(1, BOUND)
 
-    async with tables.engine.connect() as connection:
+    async with sqlite_tables.engine.connect() as connection:
         version = text("PRAGMA data_version")
         before = (await connection.execute(version)).scalar_one()
         await connection.rollback()
         live = asyncio.Event()
-        again = worker_of(log, tables, counting("first"), on_progress=lambda *_: live.set())
+        first = counting("first")
+        again = worker_of(log, sqlite_tables, first, on_progress=lambda *_: live.set())
         async with running(again):
             await asyncio.wait_for(live.wait(), BOUND)
         after = (await connection.execute(version)).scalar_one()
@@ -252,7 +264,11 @@ async def test_a_statement_that_fails_is_told_in_the_databases_words(
     with pytest.raises(PoisonEvent) as stopped:
         await worker_of(log, tables, counting("first")).run()
 
-    assert str(stopped.value).endswith("IntegrityError: UNIQUE constraint failed: first.position")
+    words = {
+        "sqlite": "UNIQUE constraint failed: first.position",
+        "postgresql": 'duplicate key value violates unique constraint "first_pkey"',
+    }
+    assert f"IntegrityError: {words[tables.url.drivername]}" in str(stopped.value)
 
 
 async def test_a_failed_projection_goes_on_once_it_can(log: MemoryLog, tables: Database) -> None:
@@ -292,10 +308,8 @@ async def test_it_ends_when_all_have_failed(log: MemoryLog, tables: Database) ->
 
 async def test_what_fails_at_the_commit_is_a_failure_too(log: MemoryLog, tables: Database) -> None:
     log.add("c", Counted(by=1))
-    deferred = text(
-        "CREATE TRIGGER late AFTER UPDATE ON projection BEGIN SELECT RAISE(ABORT, 'too late'); END"
-    )
-    await tables.transact(lambda c: c.execute(deferred))
+    for statement in TOO_LATE[tables.url.drivername]:
+        await tables.transact(lambda c, each=statement: c.execute(text(each)))
 
     with pytest.raises(ProjectionFailed, match=r"projection first before position 1: .*too late"):
         await worker_of(log, tables, counting("first")).run()
@@ -379,21 +393,18 @@ async def test_stopped_before_it_began_it_ends(log: MemoryLog, tables: Database)
 async def test_cancelled_in_a_page_it_leaves_nothing_half_done(
     log: MemoryLog, tables: Database
 ) -> None:
-    begun, go_on = threading.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+    task: asyncio.Task[None]
 
-    def slow(event: Counted) -> None:
+    def cancelled_meanwhile(event: Counted) -> None:
         if event.by == 2:
-            begun.set()
-            assert go_on.wait(BOUND)
+            loop.call_soon_threadsafe(task.cancel)
 
-    first = counting("first", fails=slow)
+    first = counting("first", fails=cancelled_meanwhile)
     log.add("c", *(Counted(by=n) for n in range(5)))
     worker = worker_of(log, tables, first)
-    task = asyncio.create_task(worker.run())
-    await asyncio.to_thread(begun.wait, BOUND)
     waiting = asyncio.create_task(worker.wait(5, BOUND))
-    task.cancel()
-    asyncio.get_running_loop().call_later(0.05, go_on.set)
+    task = asyncio.create_task(worker.run())
 
     with pytest.raises(asyncio.CancelledError):
         await task
