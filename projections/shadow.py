@@ -13,13 +13,13 @@ from contextlib import asynccontextmanager
 
 from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, insert, select, update
 from sqlalchemy.engine import Dialect
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement, sort_tables
 
 from eventstore.envelope import RecordedEvent, utc_now
 from projections import checkpoint
 from projections.apply import PoisonEvent, apply
-from projections.database import Database
+from projections.database import Database, DatabaseUnavailable
 from projections.models import parked_event
 from projections.models import projection as checkpoints
 from projections.projection import Projection
@@ -135,7 +135,9 @@ async def _checkpoint(shadow: Database, projection: Projection) -> checkpoint.Ch
     try:
         async with shadow.engine.connect() as connection:
             return await connection.run_sync(checkpoint.read, projection.name)
-    except DatabaseError:
+    except DBAPIError as error:
+        if shadow.is_transient(error):
+            raise DatabaseUnavailable(f"{shadow.name}: {error.orig}") from error
         return None
 
 

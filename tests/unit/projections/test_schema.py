@@ -36,7 +36,8 @@ async def test_migrations_and_models_agree(database: Database) -> None:
 def test_the_projections_write_tables_that_are_migrated() -> None:
     tables = {table for projection in nix_projections() for table in projection.tables}
 
-    assert tables | {metadata.tables["projection"]} == set(metadata.tables.values())
+    own = {metadata.tables[name] for name in ("projection", "parked_event")}
+    assert tables | own == set(metadata.tables.values())
 
 
 async def test_every_step_can_be_taken_back(database: Database) -> None:
@@ -135,8 +136,8 @@ def test_the_next_migration_is_written_from_the_models(
 ) -> None:
     scripts = tmp_path / "migrations"
     shutil.copytree(schema.migrations(), scripts)
-    (first,) = (scripts / "versions").glob("0001*.py")
-    first.unlink()
+    for script in (scripts / "versions").glob("[0-9]*.py"):
+        script.unlink()
     monkeypatch.setattr(schema, "migrations", lambda: scripts)
 
     importlib.import_module("migrations.__main__").main("All anew")
