@@ -52,8 +52,8 @@ class Rebuild:
     `batch` is the most events of one transaction; `patience` is for how many seconds a live
     database that others keep locked is asked again, and the log for what the live rows are made
     of already. `anew` throws away what an earlier rebuild left, which is otherwise continued where
-    it fits: the same version of the projection, the same tables, the same log. `log` is that log's
-    identity. `on_progress` is called in the event loop after each step.
+    it fits: the same version of the projection, the same tables, the same log. `on_progress` is
+    called in the event loop after each step.
 
     `started_at` is the position it went on from, `switched` whether the new rows are live, which
     they may be although `run` was cancelled.
@@ -70,7 +70,6 @@ class Rebuild:
         batch: int = 5_000,
         patience: float = 30.0,
         anew: bool = False,
-        log: str | None = None,
         skip_unknown: bool = False,
         on_progress: Callable[[RebuildProgress], None] = lambda _progress: None,
         telemetry: Telemetry = NO_TELEMETRY,
@@ -83,7 +82,7 @@ class Rebuild:
         self._batch = batch
         self._patience = patience
         self._anew = anew
-        self._log = log
+        self._log = ""
         self._skip_unknown = skip_unknown
         self._on_progress = on_progress
         self._telemetry = telemetry
@@ -100,6 +99,7 @@ class Rebuild:
         of events that the log does not have, and what the store raises for a log that cannot be
         read.
         """
+        self._log = await self._store.identity()
         async with (
             owned(self._database, f"rebuild-{self.projection.name}"),
             opened_shadow(

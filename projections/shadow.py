@@ -83,7 +83,7 @@ class Shadow:
 
 @asynccontextmanager
 async def opened_shadow(
-    live: Database, projection: Projection, *, log: str | None, epoch: int, anew: bool
+    live: Database, projection: Projection, *, log: str, epoch: int, anew: bool
 ) -> AsyncIterator[Shadow]:
     """A shadow to go on with, or a new one; it stays when the block ends, unless dropped.
 
@@ -111,9 +111,7 @@ async def shadow_position(live: Database, projection: Projection) -> int | None:
     return None if known is None else known.position
 
 
-async def _usable(
-    live: Database, projection: Projection, log: str | None, epoch: int
-) -> int | None:
+async def _usable(live: Database, projection: Projection, log: str, epoch: int) -> int | None:
     """The position to go on from; None where there is no shadow, or one that does not fit."""
     shadow = live.beside(projection.name)
     if not await shadow.exists():
@@ -141,7 +139,7 @@ async def _checkpoint(shadow: Database, projection: Projection) -> checkpoint.Ch
         return None
 
 
-async def _create(shadow: Database, projection: Projection, log: str | None) -> None:
+async def _create(shadow: Database, projection: Projection, log: str) -> None:
     await shadow.create_tables([*tables_of(projection), checkpoints, parked_event, _own])
 
     def begin(connection: Connection) -> None:

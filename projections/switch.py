@@ -31,7 +31,7 @@ def switch(
     projection: Projection,
     position: int,
     ahead: Sequence[Page],
-    log: str | None,
+    log: str,
 ) -> int | Behind:
     """Replace the live rows by the shadow's, which are at `position`, and the checkpoint with them.
 
@@ -41,7 +41,7 @@ def switch(
     """
     live = _locked(connection, projection)
     until = ahead[-1].position if ahead else position
-    if live is not None and live.position > until and log in (None, live.log):
+    if live is not None and live.position > until and live.log in {None, log}:
         return Behind(live.position)
     now = utc_now()
     _clear(connection, projection)

@@ -78,6 +78,7 @@ LAYERS = [
     "projections.shadow",
     "projections.switch",
     "projections.rebuild",
+    "projections.auto_rebuild",
     "projections",
     "projections.nix",
     "eventstore.cli",
