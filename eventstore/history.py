@@ -257,6 +257,11 @@ class History:
         except TimeoutError:
             raise IncompleteBatch(f"the log {self._stream} ends in the middle of a batch") from None
 
+    async def identity(self) -> str:
+        """When the stream was created, and its name; at most 128 characters."""
+        created = (await self._info())["created"]
+        return f"{created} {self._stream}"[:128]
+
     @contextlib.asynccontextmanager
     async def _consumer(self, after: int, buffer: int) -> AsyncIterator[tuple[Pull, int]]:
         await self._check_start(after)

@@ -102,6 +102,15 @@ class EventStore:
         recording = Recording(self._client, self._direct, writes, self._request_timeout)
         return await recording.run(self._append_timeout)
 
+    async def identity(self) -> str:
+        """What tells this log from any other: when its stream was created, and its name.
+
+        It outlives restarts, new leaders and being restored from a backup, but not being deleted
+        and made anew. Raises `StreamMissing`, and a `ClientError` where the server could not be
+        asked.
+        """
+        return await self._history.identity()
+
     async def head(self, aggregate: str, aggregate_id: str, *, leader: bool = False) -> Head:
         """Where an aggregate stands; `NOTHING` if it has no events.
 

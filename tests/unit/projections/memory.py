@@ -28,6 +28,7 @@ class MemoryLog:
         self.readers: list[dict[str, Any]] = []
         self.before_page: Callable[[Page], None] = lambda _page: None
         self.first_position = 1
+        self.name = "2026-01-01T00:00:00Z MEMORY"
         self._codec = codec
         self._versions: dict[tuple[str, str], int] = {}
         self._grown = asyncio.Condition()
@@ -63,6 +64,14 @@ class MemoryLog:
         subject = self._codec.subjects.log(aggregate, aggregate_id)
         payload = self._codec.encode(event)
         return self._codec.recorded(subject, envelope.to_headers(), payload, position)
+
+    async def identity(self) -> str:
+        return self.name
+
+    async def read(self, aggregate: str, aggregate_id: str) -> AsyncGenerator[RecordedEvent, None]:
+        for event in self.events:
+            if (event.aggregate, event.aggregate_id) == (aggregate, aggregate_id):
+                yield event
 
     async def pages(
         self,
