@@ -23,7 +23,13 @@ __all__ = [
 ]
 
 CounterName = Literal[
-    "commands", "conflicts", "retries", "events_appended", "events_projected", "parked"
+    "commands",
+    "conflicts",
+    "retries",
+    "events_appended",
+    "events_projected",
+    "reactions",
+    "parked",
 ]
 """What is counted.
 
@@ -32,6 +38,7 @@ CounterName = Literal[
 - retries: `operation` (append, command, project)
 - events_appended: `aggregate`
 - events_projected: `projection`
+- reactions: `projection`, `outcome` (done, failed, dropped)
 - parked: `code` (of the error)
 """
 
@@ -43,6 +50,8 @@ GaugeName = Literal[
     "command_oldest_seconds",
     "projection_lag",
     "projection_position",
+    "projection_rate",
+    "projection_parked",
     "stream_messages",
     "health",
 ]
@@ -50,7 +59,8 @@ GaugeName = Literal[
 
 - command_backlog: `state` (pending, unacknowledged)
 - command_oldest_seconds: no label
-- projection_lag, projection_position: `projection`; events
+- projection_lag, projection_position, projection_parked: `projection`; events
+- projection_rate: `projection`; events a second
 - stream_messages: `stream`
 - health: `check`; 0 healthy, 1 degraded, 2 unhealthy
 """

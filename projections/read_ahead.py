@@ -40,19 +40,33 @@ class ReadAhead:
         if not self._reading.cancelled():
             self._reading.exception()  # it is for `take` to raise it
 
+    @property
+    def count(self) -> int:
+        """How many events are at hand."""
+        return sum(len(each.events) for each in self._pages)
+
     def at_hand(self) -> list[Page]:
         """The pages that nobody has taken yet, which stay there; may be called from any thread."""
         return self._pages[:]
 
-    async def take(self) -> Page:
-        """The next page, once it is there; raises what the reader raises, after its last page."""
+    async def take(self, most: int) -> Page:
+        """The pages at hand, as one of about `most` events, once there is any.
+
+        Raises what the reader raises, after its last page.
+        """
         while not self._pages:
             if self._reading.done():
                 self._reading.result()
                 raise AssertionError("a live reader has ended by itself")
             await self._change()
         self._changed.set()
-        return self._pages.pop(0)
+        taken = [self._pages.pop(0)]
+        count = len(taken[0].events)
+        while self._pages and count + len(self._pages[0].events) <= most:
+            taken.append(self._pages.pop(0))
+            count += len(taken[-1].events)
+        events = [event for page in taken for event in page.events]
+        return Page(events, taken[-1].position, taken[-1].pending)
 
     async def _read(self) -> None:
         try:
@@ -60,7 +74,7 @@ class ReadAhead:
                 async for page in pages:
                     self._pages.append(page)
                     self._changed.set()
-                    while sum(len(each.events) for each in self._pages) >= self._most:
+                    while self.count >= self._most:
                         await self._change()
         finally:
             self._changed.set()

@@ -29,6 +29,13 @@ from projections.switch import Behind, switch
 __all__ = ["Rebuild", "RebuildProgress", "drop_shadow"]
 
 
+NEAR = 200
+"""Events that may be left to be applied in the switch itself, while others wait to write."""
+
+MOST_ROUNDS = 20
+"""How often the end of the log is reached with more than that at hand, until it does not matter:
+where events come in as fast as they can be applied, there would be no end."""
+
 Phase = Literal["building", "switching", "done"]
 
 
@@ -133,7 +140,7 @@ class Rebuild:
             skip_unknown=self._skip_unknown,
         )
         async with ReadAhead(pages, most=2 * self._batch) as ahead:
-            awaited = 0
+            awaited = rounds = 0
             while True:
                 page = await self._next(ahead, awaited)
                 await shadow.apply(page.events, page.position)
@@ -142,7 +149,8 @@ class Rebuild:
                     "events_projected", len(page.events), projection=self.projection.name
                 )
                 self._tell("building", shadow.position, page.pending)
-                if page.pending == 0:
+                rounds += page.pending == 0
+                if page.pending == 0 and (ahead.count < NEAR or rounds > MOST_ROUNDS):
                     switched = await self._switch(shadow, ahead)
                     if isinstance(switched, int):
                         return switched
@@ -152,7 +160,7 @@ class Rebuild:
         """The next page; one that the live rows are made of already does not take long to come."""
         try:
             async with asyncio.timeout(self._patience if awaited else None):
-                return await ahead.take()
+                return await ahead.take(self._batch)
         except TimeoutError:
             raise ProjectionError(
                 f"projection {self.projection.name}: its rows are at position {awaited}, which "
@@ -164,9 +172,8 @@ class Rebuild:
         await shadow.announce_switch(await self._epoch() + 1)
 
         def work(connection: Connection, shadow_of: Callable[[Table], FromClause]) -> int | Behind:
-            # Looked at when nobody else can write any more, so that nothing is missing.
             return switch(
-                connection, shadow_of, self.projection, shadow.position, ahead.at_hand(), self._log
+                connection, shadow_of, self.projection, shadow.position, ahead.at_hand, self._log
             )
 
         try:

@@ -8,7 +8,8 @@ is thrown away.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, insert, select, update
@@ -17,14 +18,17 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement, sort_tables
 
 from eventstore.envelope import RecordedEvent, utc_now
-from projections import checkpoint
+from projections import checkpoint, parking
 from projections.apply import PoisonEvent, apply
+from projections.checkpoint import Held
 from projections.database import Database, DatabaseUnavailable
 from projections.models import parked_event
 from projections.models import projection as checkpoints
 from projections.projection import Projection
 
 __all__ = ["Shadow", "opened_shadow", "shadow_position", "tables_of"]
+
+_logger = logging.getLogger("eventstore")
 
 _own = Table(
     "rebuild",
@@ -51,28 +55,43 @@ class Shadow:
         self._projection = projection
 
     async def apply(self, events: Sequence[RecordedEvent], until: int) -> None:
-        """Bring it to the position `until`, in one transaction.
+        """Bring it to the position `until`.
 
-        Raises `PoisonEvent`, standing right before that event.
+        An event that the projection cannot take is parked where the projection wants that, and
+        else raised as `PoisonEvent`, the shadow then standing right before it.
         """
-        if until <= self.position:
-            return
-        try:
-            await self._commit(events, until)
-        except PoisonEvent as poison:
-            if poison.position - 1 > self.position:
-                await self._commit(events, poison.position - 1)
-            raise
+        while self.position < until:
+            try:
+                await self._commit(events, until)
+            except PoisonEvent as poison:
+                if poison.position - 1 > self.position:
+                    await self._commit(events, poison.position - 1)
+                if self._projection.on_poison != "park":
+                    raise
+                await self._park(poison)
 
     async def _commit(self, events: Sequence[RecordedEvent], until: int) -> None:
         start = [(self._projection, self.position)]
+        await self._move(lambda c: apply(c, start, events, until, utc_now()), until)
 
+    async def _park(self, poison: PoisonEvent) -> None:
+        held = Held(self._projection, self.position)
+
+        def work(connection: Connection) -> None:
+            now = utc_now()
+            checkpoint.move_all(connection, [held], poison.position, now)
+            parking.park(
+                connection, held.projection, poison.recorded, now, error=poison.reason, tries=1
+            )
+
+        _logger.warning("%s; it is parked, and the rebuild goes on", poison)
+        await self._move(work, poison.position)
+
+    async def _move(self, work: Callable[[Connection], object], until: int) -> None:
         def moved(_result: object) -> None:
             self.position = until
 
-        await self.database.transact(
-            lambda connection: apply(connection, start, events, until, utc_now()), committed=moved
-        )
+        await self.database.transact(work, committed=moved)
 
     async def announce_switch(self, epoch: int) -> None:
         """Note at which epoch of the live rows it is going to take over."""

@@ -30,37 +30,35 @@ def switch(
     shadow_of: Callable[[Table], FromClause],
     projection: Projection,
     position: int,
-    ahead: Sequence[Page],
+    at_hand: Callable[[], Sequence[Page]],
     log: str,
 ) -> int | Behind:
     """Replace the live rows by the shadow's, which are at `position`, and the checkpoint with them.
 
-    `ahead` are the pages of the log that follow, as far as they have come in. They are applied on
-    top, so that whoever has waited for a position never finds rows from before it. Returns the
+    `at_hand` gives the pages of the log that follow, as far as they have come in. It is asked when
+    nobody else can move the live rows any more, and what it gives is applied on top, so that whoever has waited for a position never finds rows from before it. Returns the
     position of the rows that are live now. Raises `PoisonEvent`.
     """
-    live = _locked(connection, projection)
+    live = checkpoint.lock(connection, projection.name)
+    ahead = at_hand()
     until = ahead[-1].position if ahead else position
     if live is not None and live.position > until and live.log in {None, log}:
         return Behind(live.position)
-    now = utc_now()
     _clear(connection, projection)
     for table in (*tables_of(projection), parked_event):
         _copy(connection, table, shadow_of(table))
-    checkpoint.restart(connection, projection, position, now)
-    own = checkpoints.c.name == projection.name
-    connection.execute(update(checkpoints).where(own).values(log=log))
+    _restart(connection, projection, position, log)
     if until > position:
         events = [event for page in ahead for event in page.events]
-        apply(connection, [(projection, position)], events, until, now)
+        apply(connection, [(projection, position)], events, until, utc_now())
     return until
 
 
 def reset(connection: Connection, projection: Projection) -> None:
     """Delete all rows of a projection, and have its worker build them from the beginning."""
-    _locked(connection, projection)
+    checkpoint.lock(connection, projection.name)
     _clear(connection, projection)
-    checkpoint.restart(connection, projection, 0, utc_now())
+    _restart(connection, projection, 0, log=None)
 
 
 def _clear(connection: Connection, projection: Projection) -> None:
@@ -70,12 +68,13 @@ def _clear(connection: Connection, projection: Projection) -> None:
     connection.execute(delete(parked_event).where(parked_event.c.projection == projection.name))
 
 
-def _locked(connection: Connection, projection: Projection) -> checkpoint.Checkpoint | None:
-    """The live checkpoint, which nobody else can move until the transaction has ended."""
-    connection.execute(
-        select(checkpoints.c.name).where(checkpoints.c.name == projection.name).with_for_update()
-    )
-    return checkpoint.read(connection, projection.name)
+def _restart(
+    connection: Connection, projection: Projection, position: int, log: str | None
+) -> None:
+    """Set the checkpoint; without a log, its worker says which one it builds the rows from."""
+    checkpoint.restart(connection, projection, position, utc_now())
+    own = checkpoints.c.name == projection.name
+    connection.execute(update(checkpoints).where(own).values(log=log))
 
 
 def _copy(connection: Connection, table: Table, source: FromClause) -> None:

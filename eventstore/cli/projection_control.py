@@ -10,7 +10,6 @@ from eventstore.cli.connecting import connected
 from eventstore.cli.projection_status import PAUSED, is_there, opened_read_model
 from eventstore.config import Settings
 from eventstore.configuration import Configuration, Value
-from eventstore.envelope import utc_now
 from eventstore.subjects import Subjects
 from projections import checkpoint
 from projections.database import Database
@@ -76,12 +75,11 @@ async def _change_paused(
 
 
 def _retry(connection: Connection, projection: Projection) -> bool:
-    """Have a failed projection begin anew where it stands; whether it had failed."""
+    """Have a failed projection tried again from where it stands; whether it had failed."""
     known = checkpoint.read(connection, projection.name)
-    if known is None or known.error is None or known.version != projection.version:
+    if known is None or known.error is None:
         return False
-    checkpoint.restart(connection, projection, known.position, utc_now())
-    return True
+    return checkpoint.retry(connection, projection.name)
 
 
 def _count(connection: Connection, projection: Projection) -> int:

@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from eventstore.cli.projection_status import ParkedRow, ProjectionDetails, ProjectionStatus
+from eventstore.cli.projection_status import ProjectionDetails, ProjectionStatus
 from eventstore.cli.terminal import printable
 from eventstore.envelope import utc_now
+from projections.parking import ParkedEvent
 
 __all__ = ["details_json", "print_details", "print_statuses"]
 
@@ -77,8 +78,8 @@ def print_details(console: Console, found: ProjectionDetails) -> None:
             "rate": f"{status.rate:,.0f} events/s" if status.rate else None,
             "epoch": found.epoch,
             "log": found.log,
-            "owner": found.owner,
-            "rebuild": _rebuild(found),
+            "owner": status.owner,
+            "rebuild": _rebuild(status),
             "events": ", ".join(found.event_types),
         },
     )
@@ -109,11 +110,11 @@ def _position(status: ProjectionStatus) -> str:
     return f"{status.position:,} of {status.log_end:,}, {status.lag:,} behind"
 
 
-def _rebuild(found: ProjectionDetails) -> str | None:
-    if found.rebuilder is not None:
-        return f"at position {found.status.rebuilt_to or 0:,}, by {found.rebuilder}"
-    if found.status.rebuilt_to is not None:
-        return f"left at position {found.status.rebuilt_to:,}, nobody is at it"
+def _rebuild(status: ProjectionStatus) -> str | None:
+    if status.rebuilder is not None:
+        return f"at position {status.rebuilt_to or 0:,}, by {status.rebuilder}"
+    if status.rebuilt_to is not None:
+        return f"left at position {status.rebuilt_to:,}, nobody is at it"
     return None
 
 
@@ -123,7 +124,7 @@ def _ago(moment: datetime) -> str:
     return f"{shown}, {seconds} s ago" if seconds < 120 else shown
 
 
-def _parked_line(parked: ParkedRow) -> str:
+def _parked_line(parked: ParkedEvent) -> str:
     why = "waits behind the one before" if parked.error is None else parked.error
     return (
         f"{parked.position:>6}  {parked.event_type} {parked.aggregate} {parked.aggregate_id}  "

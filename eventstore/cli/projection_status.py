@@ -22,17 +22,16 @@ from eventstore.config import Settings
 from eventstore.configuration import Configuration
 from eventstore.envelope import utc_now
 from eventstore.errors import ClientError, ConfigurationError, MigrationError, TopologyError
-from projections import checkpoint
+from projections import checkpoint, parking
 from projections.database import Database
-from projections.models import parked_event
 from projections.nix import nix_projections
-from projections.ownership import holder_of
+from projections.ownership import Locks, locks_of
+from projections.parking import ParkedEvent
 from projections.projection import Projection
 from projections.shadow import shadow_position
 
 __all__ = [
     "PAUSED",
-    "ParkedRow",
     "ProjectionDetails",
     "ProjectionStatus",
     "details",
@@ -62,7 +61,8 @@ class ProjectionStatus(Struct, frozen=True, kw_only=True):
 
     `version` is that of the code, `rows_version` that which made the rows; `lag` is events, None
     where the log's end is not known; `rate` is events a second, 0 where it has not moved lately;
-    `rebuilt_to` is how far a shadow has come, None where there is none.
+    `rebuilt_to` is how far a shadow has come, None where there is none. `owner` and `rebuilder`
+    are the processes that keep the rows up to date, and that build new ones.
     """
 
     name: str
@@ -76,17 +76,8 @@ class ProjectionStatus(Struct, frozen=True, kw_only=True):
     error: str | None
     parked: int
     rebuilt_to: int | None
-
-
-class ParkedRow(Struct, frozen=True):
-    """An event that the projection could not take; without an error it waits behind such a one."""
-
-    position: int
-    event_type: str
-    aggregate: str
-    aggregate_id: str
-    tries: int
-    error: str | None
+    owner: str | None
+    rebuilder: str | None
 
 
 class ProjectionDetails(Struct, frozen=True, kw_only=True):
@@ -98,9 +89,7 @@ class ProjectionDetails(Struct, frozen=True, kw_only=True):
     epoch: int | None
     updated_at: datetime | None
     log: str | None
-    owner: str | None
-    rebuilder: str | None
-    first_parked: list[ParkedRow]
+    first_parked: list[ParkedEvent]
     problem: str | None
 
 
@@ -151,56 +140,54 @@ async def statuses(settings: Settings) -> tuple[list[ProjectionStatus], str | No
     """
     async with opened_read_model(settings) as database:
         facts = await _server_facts(settings)
-        return [await _status(database, facts, each) for each in nix_projections()], facts.problem
+        async with locks_of(database) as locks:
+            found = [await _status(database, locks, facts, each) for each in nix_projections()]
+    return found, facts.problem
 
 
 async def details(settings: Settings, projection: Projection) -> ProjectionDetails:
     """All that is known of one; raises as `opened_read_model` does."""
     async with opened_read_model(settings) as database:
         facts = await _server_facts(settings)
-        status = await _status(database, facts, projection)
+        async with locks_of(database) as locks:
+            status = await _status(database, locks, facts, projection)
         async with database.engine.connect() as connection:
-            return await connection.run_sync(
-                _details,
-                projection,
-                status,
-                await holder_of(database, projection.name),
-                await holder_of(database, f"rebuild-{projection.name}"),
-                facts.problem,
-            )
+            return await connection.run_sync(_details, projection, status, facts.problem)
 
 
 async def _status(
-    database: Database, facts: ServerFacts, projection: Projection
+    database: Database, locks: Locks, facts: ServerFacts, projection: Projection
 ) -> ProjectionStatus:
+    name = projection.name
     async with database.engine.connect() as connection:
-        known = await connection.run_sync(checkpoint.read, projection.name)
-        parked = await connection.scalar(
-            select(func.count())
-            .select_from(parked_event)
-            .where(parked_event.c.projection == projection.name)
-        )
+        known = await connection.run_sync(checkpoint.read, name)
+        parked = await connection.run_sync(parking.count, [name])
+    rebuilt_to = await shadow_position(database, projection)
+    owner = await locks.holder(f"projection-{name}")
+    rebuilder = await locks.holder(f"rebuild-{name}")
     position = 0 if known is None else known.position
     lag = None if facts.log_end is None else max(0, facts.log_end - position)
-    rebuilt_to = await shadow_position(database, projection)
-    is_rebuilding = await holder_of(database, f"rebuild-{projection.name}") is not None
-    is_owned = await holder_of(database, projection.name) is not None
-    is_moving = known is not None and utc_now() - known.updated_at < _LATELY
+    state = _state(projection, known, lag, facts, is_owned=owner is not None)
     return ProjectionStatus(
-        name=projection.name,
-        state=_rebuilding(rebuilt_to, facts.log_end)
-        if is_rebuilding
-        else _state(projection, known, lag, facts, is_owned=is_owned),
+        name=name,
+        state=state if rebuilder is None else _rebuilding(rebuilt_to, facts.log_end),
         version=projection.version,
         rows_version=None if known is None else known.version,
         position=position,
         log_end=facts.log_end,
         lag=lag,
-        rate=known.rate if known is not None and is_moving else 0.0,
+        rate=_rate(known),
         error=None if known is None else known.error,
-        parked=parked or 0,
+        parked=parked.get(name, 0),
         rebuilt_to=rebuilt_to,
+        owner=owner,
+        rebuilder=rebuilder,
     )
+
+
+def _rate(known: checkpoint.Checkpoint | None) -> float:
+    is_moving = known is not None and utc_now() - known.updated_at < _LATELY
+    return known.rate if known is not None and is_moving else 0.0
 
 
 def _rebuilding(rebuilt_to: int | None, log_end: int | None) -> str:
@@ -235,8 +222,6 @@ def _details(
     connection: Connection,
     projection: Projection,
     status: ProjectionStatus,
-    owner: str | None,
-    rebuilder: str | None,
     problem: str | None,
 ) -> ProjectionDetails:
     known = checkpoint.read(connection, projection.name)
@@ -244,13 +229,6 @@ def _details(
         table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
         for table in projection.tables
     }
-    columns = [parked_event.c[name] for name in ParkedRow.__struct_fields__]
-    first = connection.execute(
-        select(*columns)
-        .where(parked_event.c.projection == projection.name)
-        .order_by(parked_event.c.position)
-        .limit(_FIRST_PARKED)
-    )
     return ProjectionDetails(
         status=status,
         tables=counts,
@@ -258,9 +236,7 @@ def _details(
         epoch=None if known is None else known.epoch,
         updated_at=None if known is None else known.updated_at,
         log=None if known is None else known.log,
-        owner=owner,
-        rebuilder=rebuilder,
-        first_parked=[ParkedRow(*row) for row in first],
+        first_parked=parking.list_parked(connection, projection.name)[:_FIRST_PARKED],
         problem=problem,
     )
 

@@ -28,6 +28,7 @@ from eventstore.errors import ConfigurationError, ServerStartFailed
 from eventstore.metrics import Metrics
 from eventstore.responder import Responder
 from eventstore.server import EmbeddedServer, running_server
+from projections.auto_rebuild import auto_rebuild
 from projections.database import Database
 from projections.feed import Feed
 from projections.feeding import Feeding
@@ -68,7 +69,11 @@ async def open_service(settings: Settings, directory: Path) -> AsyncIterator[Ser
             await _check_same_log(app, database)
             subjects = app.domain.codec.subjects
             projections = ProjectionWorker(
-                app.store, database, nix_projections(), telemetry=telemetry
+                app.store,
+                database,
+                nix_projections(),
+                rebuild=auto_rebuild(app.store, database, telemetry=telemetry),
+                telemetry=telemetry,
             )
             queries = Responder(app.client, status_answers(app.client, subjects), queue=own.name)
             feed = Feeding(lambda: Feed(app.client, app.store))
