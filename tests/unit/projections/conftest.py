@@ -9,6 +9,7 @@ import pytest
 
 from eventstore import nix
 from projections.database import Database
+from tests.unit.projections.counters import codec
 from tests.unit.projections.memory import MemoryLog
 
 
@@ -31,6 +32,11 @@ async def database(migrated: Path, tmp_path: Path) -> AsyncIterator[Database]:
     shutil.copyfile(migrated, path)
     async with Database(path) as database:
         yield database
+
+
+@pytest.fixture
+def log() -> MemoryLog:
+    return MemoryLog(codec)
 
 
 @pytest.fixture
