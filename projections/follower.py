@@ -143,7 +143,8 @@ class Follower:
 
     def stumble(self, trouble: ProjectionError) -> None:
         """Events could not be applied."""
-        self._trouble = trouble
+        self._trouble = self.progress.trouble = trouble
+        self.progress.state = "retrying"
         self._changed.set()
 
     def leave_lane(self) -> None:
@@ -258,7 +259,6 @@ class Follower:
         if self._tries == 0:
             _logger.warning("%s; trying again", trouble)
         self.progress.state = "retrying"
-        self.progress.trouble = trouble
         delay = min(FIRST_DELAY * 2**self._tries, LONGEST_DELAY)
         self._tries += 1
         with suppress(TimeoutError):

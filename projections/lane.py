@@ -140,12 +140,15 @@ class Lane:
     async def _apply(self, behind: Sequence[Follower], page: Page) -> None:
         """All projections in one transaction; where that fails, each by itself."""
         try:
-            await self._commit(behind, page.events, page.position)
+            if len(behind) > 1:
+                await self._commit(behind, page.events, page.position)
+                return
         except DatabaseUnavailable:
             raise
         except (ProjectionError, SQLAlchemyError):
-            for each in behind:
-                await self._apply_alone(each, page.events, page.position)
+            pass
+        for each in behind:
+            await self._apply_alone(each, page.events, page.position)
 
     async def _apply_alone(
         self, follower: Follower, events: Sequence[RecordedEvent], until: int

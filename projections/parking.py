@@ -100,9 +100,9 @@ def list_parked(
 
 def count(connection: Connection, names: Sequence[str]) -> dict[str, int]:
     """How many events are parked, by projection; those that have none are left out."""
-    query = select(table.c.projection, func.count()).group_by(table.c.projection)
+    query = select(table.c.projection, func.count().label("number")).group_by(table.c.projection)
     rows = connection.execute(query.where(table.c.projection.in_(names)))
-    return dict(rows.tuples().all())
+    return {row.projection: row.number for row in rows}
 
 
 def failed_again(connection: Connection, projection: str, position: int, error: str) -> None:

@@ -266,12 +266,21 @@ class ProjectionWorker:
                 _logger.debug("checkpoints could not be read: %s", error)
 
     async def _look(self) -> None:
-        async with self._database.engine.connect() as connection:
-            found = await connection.run_sync(checkpoint.read_all, list(self.progress))
+        # A cancelled read would leave its connection's thread alone with an answer.
+        reading = asyncio.create_task(self._checkpoints())
+        try:
+            found = await asyncio.shield(reading)
+        except asyncio.CancelledError:
+            await asyncio.gather(reading, return_exceptions=True)
+            raise
         for each in self._followers:
             if each.name in found:
                 each.notice(found[each.name])
         self._board.tell()
+
+    async def _checkpoints(self) -> Mapping[str, Checkpoint]:
+        async with self._database.engine.connect() as connection:
+            return await connection.run_sync(checkpoint.read_all, list(self.progress))
 
     def _page_done(self, position: int, pending: int) -> None:
         self.pending = self._lanes.pending

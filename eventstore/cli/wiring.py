@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from msgspec import Struct
-from sqlalchemy import func, select
 
 from eventstore import nix
 from eventstore.application import Application, running
-from eventstore.cli.connecting import log_end
 from eventstore.cli.observing import (
     make_telemetry,
     metrics_by_http,
@@ -32,7 +28,6 @@ from projections.auto_rebuild import auto_rebuild
 from projections.database import Database
 from projections.feed import Feed
 from projections.feeding import Feeding
-from projections.models import projection
 from projections.nix import nix_projections
 from projections.worker import ProjectionWorker
 
@@ -53,7 +48,8 @@ async def open_service(settings: Settings, directory: Path) -> AsyncIterator[Ser
 
     Where no server is named, an embedded one runs meanwhile, with its data in `directory`. The
     failure of a part, or of all projections, ends the block and is raised; a single projection
-    that fails is logged, and the service goes on without it and calls itself unhealthy.
+    that fails is logged, and the service goes on without it and calls itself unhealthy. Where
+    another service keeps the read model up to date, this one stands by for it.
     """
     own = settings.nats.service
     metrics = Metrics(service=own.name, version=own.version)
@@ -64,32 +60,28 @@ async def open_service(settings: Settings, directory: Path) -> AsyncIterator[Ser
         Application(nix.domain(), named, telemetry=telemetry) as app,
         metrics_by_http(metrics, settings.operations.metrics_address),
     ):
-        with _exclusive(database):
-            await database.migrate()
-            await _check_same_log(app, database)
-            subjects = app.domain.codec.subjects
-            projections = ProjectionWorker(
-                app.store,
-                database,
-                nix_projections(),
-                rebuild=auto_rebuild(app.store, database, telemetry=telemetry),
-                telemetry=telemetry,
-            )
-            queries = Responder(app.client, status_answers(app.client, subjects), queue=own.name)
-            feed = Feeding(lambda: Feed(app.client, app.store))
-            health = service_health(
-                app, named, database, projections, feed=feed, telemetry=telemetry
-            )
-            face = service_face(app, named, health, queries=queries.subjects, metrics=metrics)
-            control = Control(
-                app.client, subjects, queue_limit=named.streams.queue_limit, pausable=projections
-            )
-            async with running(control):
-                await control.ready.wait()  # before a projection runs that is to stand still
-                async with running(projections, feed, queries, face):
-                    for part in (app.worker, queries, face):
-                        await part.ready.wait()
-                    yield Service(app, database, projections)
+        await database.migrate()
+        subjects = app.domain.codec.subjects
+        projections = ProjectionWorker(
+            app.store,
+            database,
+            nix_projections(),
+            rebuild=auto_rebuild(app.store, database, telemetry=telemetry),
+            telemetry=telemetry,
+        )
+        queries = Responder(app.client, status_answers(app.client, subjects), queue=own.name)
+        feed = Feeding(lambda: Feed(app.client, app.store))
+        health = service_health(app, named, database, projections, feed=feed, telemetry=telemetry)
+        face = service_face(app, named, health, queries=queries.subjects, metrics=metrics)
+        control = Control(
+            app.client, subjects, queue_limit=named.streams.queue_limit, pausable=projections
+        )
+        async with running(control):
+            await control.ready.wait()  # before a projection runs that is to stand still
+            async with running(projections, feed, queries, face):
+                for part in (app.worker, projections, queries, face):
+                    await part.ready.wait()
+                yield Service(app, database, projections)
 
 
 @asynccontextmanager
@@ -119,41 +111,3 @@ def _explained(error: ServerStartFailed, directory: Path) -> ServerStartFailed:
         f"a service runs in {directory} already, on {other}: talk to it with send, events or nix "
         "import; or stop it; or choose another place for this one with --dir"
     )
-
-
-@contextmanager
-def _exclusive(database: Database) -> Iterator[None]:
-    """Keep a second service off the read model, where each would stop the other's projections."""
-    path = f"{database.url.database}.lock"
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise ConfigurationError(f"the read model cannot be locked: {error}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(descriptor, 20, 0).decode()
-        os.close(descriptor)
-        raise ConfigurationError(
-            f"the read model {database.url.database} is kept up to date by another service, "
-            f"process {holder}: stop that one, or name another read model with --database"
-        ) from None
-    try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-        yield
-    finally:
-        os.close(descriptor)  # which lets go of the lock, as does the end of this process
-
-
-async def _check_same_log(app: Application, database: Database) -> None:
-    """Refuse a read model that was built from another log, as far as positions can tell."""
-    async with database.engine.connect() as connection:
-        reached = await connection.scalar(select(func.max(projection.c.position))) or 0
-    end = await log_end(app.client, app.domain.codec)
-    if reached > end:
-        raise ConfigurationError(
-            f"the read model {database.url.database} is at position {reached}, but the log on "
-            f"{app.client.url} ends at {end}: it was built from another log. Name another with "
-            "--database, or delete this one, and it is built anew from the log"
-        )
