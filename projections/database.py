@@ -49,16 +49,13 @@ class Database:
     understood or cannot be opened; `DatabaseUnavailable` for one that others keep locked.
     """
 
-    def __init__(self, location: str | Path) -> None:
-        self._use(backend_at(location), live=None)
-
-    def _use(self, backend: Backend, live: Database | None) -> None:
-        self._backend = backend
-        self._live = live
-        self.url: URL = backend.url
-        self.name: str = backend.name
-        self.path: Path | None = backend.path
-        self.engine: AsyncEngine = backend.engine
+    def __init__(self, location: str | Path | Backend) -> None:
+        self._backend = location if isinstance(location, Backend) else backend_at(location)
+        self._live: Database | None = None
+        self.url: URL = self._backend.url
+        self.name: str = self._backend.name
+        self.path: Path | None = self._backend.path
+        self.engine: AsyncEngine = self._backend.engine
 
     async def __aenter__(self) -> Self:
         backend = self._backend
@@ -66,9 +63,7 @@ class Database:
             await self._patiently(backend.open, OPEN_PATIENCE, backend.opens_later)
         except backend.errors as error:
             await backend.close()
-            raise ConfigurationError(
-                f"cannot use {self.name} as read model: {cause_of(error)}"
-            ) from error
+            raise self._unusable(error) from error
         except BaseException:
             await backend.close()
             raise
@@ -94,6 +89,19 @@ class Database:
         """Raise `MigrationError` unless the schema is at the newest revision."""
         async with self.engine.connect() as connection:
             await connection.run_sync(schema.check)
+
+    async def revisions(self) -> schema.Revisions:
+        """Where the schema is, and where it can be; need not be open, and changes nothing.
+
+        Raises `MigrationError` for a schema that this code does not know, `ConfigurationError`
+        for a database that cannot be read.
+        """
+        if self.path is not None and not self.path.exists():
+            return schema.Revisions(None, schema.newest())
+        try:
+            return await self._backend.look(schema.revisions)
+        except self._backend.errors as error:
+            raise self._unusable(error) from error
 
     async def size(self) -> int:
         """How many bytes the database has.
@@ -142,8 +150,8 @@ class Database:
         """
         if self._live is not None:
             raise ProjectionError(f"{self.name} lies beside another itself")
-        beside = Database.__new__(Database)
-        beside._use(self._backend.beside(check_name("shadow", name)), live=self)
+        beside = Database(self._backend.beside(check_name("shadow", name)))
+        beside._live = self
         return beside
 
     async def exists(self) -> bool:
@@ -233,6 +241,9 @@ class Database:
                     raise
                 delay = delays.after(error, self.name)
             await asyncio.sleep(delay)
+
+    def _unusable(self, error: Exception) -> ConfigurationError:
+        return ConfigurationError(f"cannot use {self.name} as read model: {cause_of(error)}")
 
     def _shadow(self) -> Backend:
         if self._live is None:

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, func, inspect, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from eventstore.errors import MigrationError
-from projections.backends import is_transient
+from projections.backends import cause_of, is_transient
 from projections.models import projection
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "config",
     "downgrade",
     "migrations",
+    "newest",
     "revisions",
     "upgrade",
 ]
@@ -38,6 +39,9 @@ _one_at_a_time = threading.Lock()
 
 _LOCK = 0x6576_656E_7473  # any number, and for ever the same
 """Of PostgreSQL's advisory locks, the one that holds off others who migrate the same database."""
+
+_OWN = "alembic_version"
+"""The table that Alembic keeps the revision in."""
 
 _Step = Callable[[Config, str], None]
 
@@ -50,10 +54,14 @@ class SchemaBusy(MigrationError):
 
 
 class Revisions(NamedTuple):
-    """The revision of a schema, None before the first, and the newest that this code knows."""
+    """The revision of a schema, None before the first, and the newest that this code knows.
+
+    `is_foreign` where there are tables, but none of them came from a migration.
+    """
 
     found: str | None
     newest: str
+    is_foreign: bool = False
 
     @property
     def is_newest(self) -> bool:
@@ -73,8 +81,13 @@ def migrations() -> Path:
     raise MigrationError(f"no migration scripts in {package} or beside it; is it installed whole?")
 
 
-def config(connection: Connection) -> Config:
-    """Alembic's configuration for one connection."""
+def newest() -> str:
+    """The newest revision that this code knows."""
+    return str(ScriptDirectory.from_config(config()).get_current_head())
+
+
+def config(connection: Connection | None = None) -> Config:
+    """Alembic's configuration, for one connection where something is to be done."""
     made = Config()
     # The value is subject to interpolation, and a path may hold a per cent sign.
     made.set_main_option("script_location", str(migrations()).replace("%", "%%"))
@@ -99,11 +112,11 @@ def downgrade(connection: Connection, revision: str = "base") -> None:
 
 def check(connection: Connection) -> None:
     """Raise `MigrationError` unless the schema is at the newest revision."""
-    found, newest = revisions(connection)
-    if found != newest:
+    at = revisions(connection)
+    if not at.is_newest:
         raise MigrationError(
-            f"the read-model database is at revision {found or 'none'}, this code needs "
-            f"{newest}; migrate it first"
+            f"the read-model database is at revision {at.found or 'none'}, this code needs "
+            f"{at.newest}; migrate it first"
         )
 
 
@@ -119,7 +132,9 @@ def revisions(connection: Connection) -> Revisions:
             f"the read-model database is at revision {found}, which this code does not know: "
             + _unknown(connection)
         )
-    return Revisions(found, str(scripts.get_current_head()))
+    tables = set(inspect(connection).get_table_names())
+    is_foreign = bool(tables) and _OWN not in tables
+    return Revisions(found, str(scripts.get_current_head()), is_foreign)
 
 
 def _unknown(connection: Connection) -> str:
@@ -140,6 +155,6 @@ def _run(connection: Connection, revision: str, step: _Step) -> None:
     except (CommandError, SQLAlchemyError) as error:
         if is_transient(error):
             raise
-        raise MigrationError(f"migrating to {revision} failed: {error}") from error
+        raise MigrationError(f"migrating to {revision} failed: {cause_of(error)}") from error
     finally:
         _one_at_a_time.release()

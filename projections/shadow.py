@@ -28,6 +28,9 @@ from projections.projection import Projection
 
 __all__ = ["Shadow", "opened_shadow", "shadow_position", "tables_of"]
 
+PATIENCE = 30.0
+"""For how many seconds a database that is full or away is asked again."""
+
 _logger = logging.getLogger("eventstore")
 
 _own = Table(
@@ -91,12 +94,17 @@ class Shadow:
         def moved(_result: object) -> None:
             self.position = until
 
-        await self.database.transact(work, committed=moved)
+        def stands(connection: Connection) -> bool:
+            """Whether a commit went through of which only the answer was lost."""
+            return checkpoint.position_of(connection, self._projection) == until
+
+        await self.database.transact(work, patience=PATIENCE, committed=moved, stands=stands)
 
     async def announce_switch(self, epoch: int) -> None:
         """Note at which epoch of the live rows it is going to take over."""
         await self.database.transact(
-            lambda connection: connection.execute(update(_own).values(switched_at_epoch=epoch))
+            lambda connection: connection.execute(update(_own).values(switched_at_epoch=epoch)),
+            patience=PATIENCE,
         )
 
 
@@ -166,7 +174,7 @@ async def _create(shadow: Database, projection: Projection, log: str) -> None:
         connection.execute(insert(_own).values(shape=shape, log=log))
         checkpoint.claim(connection, projection, utc_now())
 
-    await shadow.transact(begin)
+    await shadow.transact(begin, patience=PATIENCE)
 
 
 def _shape(projection: Projection, dialect: Dialect) -> str:

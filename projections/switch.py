@@ -36,8 +36,9 @@ def switch(
     """Replace the live rows by the shadow's, which are at `position`, and the checkpoint with them.
 
     `at_hand` gives the pages of the log that follow, as far as they have come in. It is asked when
-    nobody else can move the live rows any more, and what it gives is applied on top, so that whoever has waited for a position never finds rows from before it. Returns the
-    position of the rows that are live now. Raises `PoisonEvent`.
+    nobody else can move the live rows any more, and what it gives is applied on top, so that
+    whoever has waited for a position never finds rows from before it. Returns the position of the
+    rows that are live now. Raises `PoisonEvent`.
     """
     live = checkpoint.lock(connection, projection.name)
     ahead = at_hand()

@@ -60,7 +60,7 @@ class PostgresqlServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
+        self.stop(signal.SIGQUIT)
         shutil.rmtree(self._directory)
 
     @property

@@ -153,7 +153,8 @@ class TcpProxy:
         trigger = self._trigger
         if trigger is None or trigger.direction != direction:
             return None
-        at = (recent + data).find(trigger.pattern)
+        is_new = max(0, len(recent) - len(trigger.pattern) + 1)  # not one that passed before
+        at = (recent + data).find(trigger.pattern, is_new)
         if at < 0:
             return None
         return len(data) if trigger.forward else max(at - len(recent), 0)

@@ -121,6 +121,28 @@ def serve(
     run(run_service(settings, directory))
 
 
+@app.command(short_help="Bring the read model's schema up to date.")
+def migrate(
+    check: Annotated[
+        bool, typer.Option("--check", help="Only tell, and change nothing (status 1 if behind).")
+    ] = False,
+    json: Json = False,
+    config: ConfigFile = None,
+    database: Database = None,
+    directory: Directory = VAR,
+) -> None:
+    """Bring the read model's schema to the newest revision; no server is needed for that.
+
+    Ends with status 0 if it is there, 1 if it is behind and only checked, 2 for an error; nothing
+    is changed then. `serve` does the same when it starts.
+    """
+    from eventstore.cli.migrating import migrate as run_migration
+
+    settings = service_settings(None, config, database, directory)
+    is_newest = run(run_migration(settings.read_model.database, only_check=check, json=json))
+    raise typer.Exit(0 if is_newest else 1)
+
+
 @app.command(short_help="Execute one command.")
 def send(
     subject: Annotated[

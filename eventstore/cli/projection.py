@@ -181,5 +181,79 @@ def projection_reset(
     say(f"reset: {name}, {deleted:,} rows deleted")
 
 
+@projection_app.command("parked", short_help="Print what a projection has parked.")
+def parked_list(
+    name: _Name,
+    json: Json = False,
+    config: ConfigFile = None,
+    database: Database = None,
+    directory: Directory = VAR,
+) -> None:
+    """Print the events that are missing in a projection's rows, oldest first, and why.
+
+    One that could not be taken has an error; later ones of its aggregate wait behind it. With
+    --json each line is an object.
+    """
+    from eventstore.cli import projection_parked, projection_show, projection_status
+
+    settings = service_settings(None, config, database, directory)
+    projection = projection_status.projection_named(name)
+    line = projection_show.parked_json if json else projection_show.parked_line
+    for each in run(projection_parked.parked_events(settings, projection)):
+        say(line(each))
+
+
+@projection_app.command("retry", short_help="Apply what is parked once more.")
+def parked_retry(
+    name: _Name,
+    position: Annotated[
+        int | None,
+        typer.Argument(metavar="POSITION", min=1, help="Only this event's aggregate."),
+    ] = None,
+    nats_url: NatsUrl = None,
+    config: ConfigFile = None,
+    database: Database = None,
+    directory: Directory = VAR,
+) -> None:
+    """Apply parked events by the code as it is now, in the order of each aggregate.
+
+    Ends with status 0, 1 if some stay parked, 2 for an error.
+    """
+    from eventstore.cli import projection_parked, projection_show, projection_status
+
+    settings = local_settings(nats_url, config, database, directory)
+    projection = projection_status.projection_named(name)
+    result = run(projection_parked.retry(settings, directory, projection, position))
+    say(f"{len(result.retried)} applied, {len(result.left)} left")
+    for each in result.left:
+        say(projection_show.parked_line(each))
+    raise typer.Exit(1 if result.left else 0)
+
+
+@projection_app.command("discard", short_help="Give a parked event up.")
+def parked_discard(
+    name: _Name,
+    position: Annotated[
+        int, typer.Argument(metavar="POSITION", min=1, help="That parked begins with.")
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    config: ConfigFile = None,
+    database: Database = None,
+    directory: Directory = VAR,
+) -> None:
+    """Give a parked event up for good: it stays missing in the rows, and in the log it stays.
+
+    What waits behind it stays parked until retry.
+    """
+    from eventstore.cli import projection_parked, projection_status
+
+    settings = service_settings(None, config, database, directory)
+    projection = projection_status.projection_named(name)
+    if not yes:
+        typer.confirm(f"give up the event at {position:,} in {name} for good?", abort=True)
+    run(projection_parked.discard(settings, projection, position))
+    say(f"discarded: {position}")
+
+
 def _paused_line(names: Sequence[str]) -> str:
     return f"paused: {', '.join(names) or '(none)'}"

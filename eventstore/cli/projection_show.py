@@ -15,7 +15,7 @@ from eventstore.cli.terminal import printable
 from eventstore.envelope import utc_now
 from projections.parking import ParkedEvent
 
-__all__ = ["details_json", "print_details", "print_statuses"]
+__all__ = ["details_json", "parked_json", "parked_line", "print_details", "print_statuses"]
 
 _STYLES = {"live": "green", "failed": "red", "paused": "yellow", "version changed": "yellow"}
 
@@ -43,7 +43,7 @@ def print_statuses(
             Text(each.state, style=_STYLES.get(each.state, "")),
             f"{each.position:,}",
             "?" if each.lag is None else f"{each.lag:,}",
-            f"{each.rate:,.0f}" if each.rate else "-",
+            f"{each.rate:,.0f}" if each.rate >= 1 else "-",
             f"{each.parked:,}" if each.parked else "-",
         )
     console.print(table)
@@ -75,7 +75,7 @@ def print_details(console: Console, found: ProjectionDetails) -> None:
             "version": _version(status),
             "position": _position(status),
             "moved": None if found.updated_at is None else _ago(found.updated_at),
-            "rate": f"{status.rate:,.0f} events/s" if status.rate else None,
+            "rate": f"{status.rate:,.0f} events/s" if status.rate >= 1 else None,
             "epoch": found.epoch,
             "log": found.log,
             "owner": status.owner,
@@ -87,7 +87,7 @@ def print_details(console: Console, found: ProjectionDetails) -> None:
     _print_facts(console, {name: f"{rows:,} rows" for name, rows in found.tables.items()})
     if status.parked:
         console.print(f"parked, {status.parked:,} events", soft_wrap=True)
-        _print_lines(console, map(_parked_line, found.first_parked))
+        _print_lines(console, map(parked_line, found.first_parked))
         if status.parked > len(found.first_parked):
             _print_lines(console, ["..."])
     _print_problem(console, found.problem)
@@ -124,9 +124,15 @@ def _ago(moment: datetime) -> str:
     return f"{shown}, {seconds} s ago" if seconds < 120 else shown
 
 
-def _parked_line(parked: ParkedEvent) -> str:
-    why = "waits behind the one before" if parked.error is None else parked.error
-    return (
+def parked_json(parked: ParkedEvent) -> str:
+    """A parked event as one JSON object on a line."""
+    return msgspec.json.encode(parked).decode()
+
+
+def parked_line(parked: ParkedEvent) -> str:
+    """A parked event on one line."""
+    why = "waits for an older one of its aggregate" if parked.error is None else parked.error
+    return printable(
         f"{parked.position:>6}  {parked.event_type} {parked.aggregate} {parked.aggregate_id}  "
         f"{parked.tries}x  {why}"
     )

@@ -107,7 +107,7 @@ async def opened_read_model(settings: Settings) -> AsyncIterator[Database]:
         try:
             await database.check_schema()
         except MigrationError as error:
-            raise MigrationError(f"{error}: `{program()} serve` does so when it starts") from error
+            raise MigrationError(f"{error}: `{program()} migrate`") from error
         yield database
 
 
@@ -176,7 +176,7 @@ async def _status(
         position=position,
         log_end=facts.log_end,
         lag=lag,
-        rate=_rate(known),
+        rate=0.0 if owner is None else _rate(known),
         error=None if known is None else known.error,
         parked=parked.get(name, 0),
         rebuilt_to=rebuilt_to,

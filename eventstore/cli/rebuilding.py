@@ -33,7 +33,7 @@ from projections.apply import PoisonEvent
 from projections.projection import Projection
 from projections.rebuild import Rebuild, RebuildProgress, drop_shadow
 
-__all__ = ["Rebuilt", "discard", "rebuild_all"]
+__all__ = ["Rebuilt", "discard", "opened_store", "rebuild_all"]
 
 
 class Rebuilt(Struct, frozen=True):
@@ -61,7 +61,7 @@ async def rebuild_all(
     """
     async with (
         opened_read_model(settings) as database,
-        _opened_store(settings, directory) as store,
+        opened_store(settings, directory) as store,
     ):
         for each in projections:
             with _bar(console) as bar:
@@ -98,7 +98,7 @@ async def _rebuild(rebuild: Rebuild, shown: _Shown, console: Console) -> Rebuilt
 
 
 @asynccontextmanager
-async def _opened_store(settings: Settings, directory: Path) -> AsyncIterator[EventStore]:
+async def opened_store(settings: Settings, directory: Path) -> AsyncIterator[EventStore]:
     """The log, on the server that is named or runs, or else on one that runs meanwhile."""
     async with (
         opened_server(settings, directory) as named,

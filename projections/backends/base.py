@@ -60,6 +60,10 @@ class Backend(ABC):
         """
 
     @abstractmethod
+    async def look(self, work: Callable[[Connection], T]) -> T:
+        """Read from one that need not be open; nothing is made of it or in it."""
+
+    @abstractmethod
     async def close(self) -> None:
         """Let go of all connections, once a transaction that is under way has ended."""
 

@@ -100,6 +100,14 @@ class Postgresql(Backend):
         running = asyncio.create_task(self._transaction(work))
         return await to_its_end(running, lambda: False, committed)
 
+    async def look(self, work: Callable[[Connection], T]) -> T:
+        """Read by a connection that is closed again."""
+        try:
+            async with self.engine.connect() as connection:
+                return await connection.run_sync(work)
+        finally:
+            await self.engine.dispose()
+
     async def close(self) -> None:
         """Close all connections, after a transaction that is under way."""
         try:
@@ -146,6 +154,8 @@ class Postgresql(Backend):
         try:
             async with self._writer.begin() as connection:
                 return await connection.run_sync(work)
+        except TimeoutError as error:  # while the pool tried its connection
+            raise _unanswered() from error
         finally:
             self._one_at_a_time.release()
 
@@ -225,12 +235,11 @@ def _without_nul(value: str) -> str:
 
 def _understand(context: ExceptionContext) -> None:
     """A statement that nobody answered is told as a connection that was lost."""
-    error = context.original_exception
-    if isinstance(error, TimeoutError):
+    if isinstance(context.original_exception, TimeoutError):
         context.is_disconnect = True
-        raise DBAPIError(
-            context.statement,
-            None,
-            ConnectionError(f"no answer in {COMMAND_SECONDS:g} s"),
-            connection_invalidated=True,
-        ) from error
+        raise _unanswered(context.statement) from context.original_exception
+
+
+def _unanswered(statement: str | None = None) -> DBAPIError:
+    cause = ConnectionError(f"no answer in {COMMAND_SECONDS:g} s")
+    return DBAPIError(statement, None, cause, connection_invalidated=True)

@@ -19,6 +19,7 @@ from typing import Any, Self, TypeVar
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
 
 from eventstore.errors import ConfigurationError
 from projections.backends.base import Backend, DatabaseUnavailable, cause_of, shown, to_its_end
@@ -92,6 +93,10 @@ class Sqlite(Backend):
 
         return await self._in_thread(transaction, committed)
 
+    async def look(self, work: Callable[[Connection], T]) -> T:
+        """Read by a connection that makes no file and changes none."""
+        return await asyncio.to_thread(self._look, work)
+
     async def close(self) -> None:
         """Close all connections, the writer's in its thread; a second time does nothing."""
         closing = self._thread.submit(self._writer.dispose)
@@ -152,6 +157,16 @@ class Sqlite(Backend):
                 connection.detach()  # from the pool: to be closed, whatever happens, and not reused
                 _attach(connection, shadow)
             yield connection
+
+    def _look(self, work: Callable[[Connection], T]) -> T:
+        read_only = f"{self.path.absolute().as_uri()}?mode=ro"
+        engine = create_engine(
+            "sqlite+pysqlite://",
+            creator=lambda: sqlite3.connect(read_only, uri=True, timeout=BUSY_SECONDS),
+            poolclass=NullPool,
+        )
+        with engine.connect() as connection:
+            return work(connection)
 
     def _touch(self) -> None:
         with self._writer.connect():

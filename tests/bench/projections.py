@@ -1,9 +1,10 @@
-"""Catching up: a log of events becomes rows and checkpoints in SQLite."""
+"""Catching up: a log of events becomes rows and checkpoints in SQLite and in PostgreSQL."""
 
 from __future__ import annotations
 
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from eventstore import (
@@ -20,6 +21,7 @@ from eventstore.server import EmbeddedServer
 from projections.database import Database
 from projections.nix import nix_projections
 from projections.worker import ProjectionWorker
+from tests import postgresql_server as postgresql
 from tests.bench.loop import run
 from tests.bench.store import event
 
@@ -28,26 +30,38 @@ INPUTS = 9
 
 
 async def measure() -> None:
-    """Print how fast the read models of the Nix domain catch up."""
+    """Print how fast the read models of the Nix domain catch up, on each kind of database."""
     codec = nix.domain().codec
-    with tempfile.TemporaryDirectory() as directory:
-        async with EmbeddedServer(Path(directory)) as server:
-            settings = load_settings(nats_url=server.url, environ={})
+    with tempfile.TemporaryDirectory() as directory, ExitStack() as servers:
+        locations = {"SQLite": str(Path(directory) / "read.sqlite")}
+        if postgresql.programs() is not None:
+            server = servers.enter_context(postgresql.PostgresqlServer())
+            locations["PostgreSQL"] = await server.create()
+        async with EmbeddedServer(Path(directory)) as nats:
+            settings = load_settings(nats_url=nats.url, environ={})
             async with connect(settings) as client, EventStore(client, codec) as store:
                 await declare(client, topology(codec.subjects, settings.streams))
                 for number in range(FLAKES):
                     created = nix.FlakeCreated(path=f"./{number}", description="")
                     events = [created, *(event(each) for each in range(INPUTS))]
                     await store.append("flake", f"f{number}", events, expected=NO_STREAM)
-                async with Database(Path(directory) / "read.sqlite") as database:
-                    await database.migrate()
-                    worker = ProjectionWorker(store, database, nix_projections())
-                    began = time.perf_counter()
-                    async with running(worker):
-                        await worker.wait(FLAKES * (INPUTS + 1), timeout=120)
-                        seconds = time.perf_counter() - began
-    rate = FLAKES * (INPUTS + 1) / seconds
-    print(f"five projections catch up on {FLAKES * (INPUTS + 1):,} events: {rate:,.0f} events/s")
+                for kind, location in locations.items():
+                    rate = await _catch_up(store, location)
+                    print(
+                        f"five projections catch up on {FLAKES * (INPUTS + 1):,} events "
+                        f"in {kind}: {rate:,.0f} events/s"
+                    )
+
+
+async def _catch_up(store: EventStore, location: str) -> float:
+    """Events a second."""
+    async with Database(location) as database:
+        await database.migrate()
+        worker = ProjectionWorker(store, database, nix_projections())
+        began = time.perf_counter()
+        async with running(worker):
+            await worker.wait(FLAKES * (INPUTS + 1), timeout=120)
+            return FLAKES * (INPUTS + 1) / (time.perf_counter() - began)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import select
@@ -13,12 +14,14 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from eventstore.client import Client
 from eventstore.nix import samples
 from eventstore.server import EmbeddedServer
 from tests.integration.command_line import BOUND, CommandLine
+from tests.postgresql_server import PostgresqlServer
 
 CREATE = ("send", "nix.cmd.flake.create", "--data", '{"path": "./x", "description": "x"}')
 
@@ -146,7 +149,11 @@ def test_the_databases_directory_is_made(cli: CommandLine) -> None:
         ("text", "file is not a database"),
         ("directory", "unable to open database file"),
         (":memory:", "not a file"),
-        ("postgresql://u:secret@h/d", "use sqlite:///path"),
+        (
+            "postgresql://u:secret@127.0.0.1:1/d",
+            r"cannot use postgresql://u:\*\*\*@127\.0\.0\.1:1/d as",
+        ),
+        ("oracle://u:secret@h/d", "use sqlite:///path"),
         ("nonsense://", "nonsense"),
     ],
 )
@@ -304,6 +311,35 @@ def test_a_projection_that_fails_is_named_and_the_service_goes_on(cli: CommandLi
 
     assert "projection flakes stopped before FlakeCreated" in ended.err.splitlines()[0]
     assert ended.status == 2  # it has stopped cleanly, and still says what went wrong
+
+
+def test_the_read_model_may_be_in_postgresql(
+    cli: CommandLine, postgresql_server: PostgresqlServer
+) -> None:
+    location = asyncio.run(postgresql_server.create())
+    cli.environ |= {"EVENTSTORE_DATABASE": location}
+
+    with cli.serving() as service:
+        assert cli.call("nix", "import", samples()[0]).status == 0
+        assert cli.call(*CREATE, "--id", "mine").status == 0
+        assert cli.call("health").status == 0
+        assert service.stopped().status == 0
+    with cli.start("serve") as service:
+        assert service.line().endswith(f", read model {location}")
+        assert cli.call(*CREATE[:-1], '{"path": "./y", "description": "y"}').status == 0
+        assert service.stopped().status == 0
+
+    assert asyncio.run(count_flakes(location)) == 3
+    assert not (cli.folder / "var" / "read_model.sqlite").exists()
+    assert "The read model in postgresql://" in cli.call("demo", samples()[0]).out
+
+
+async def count_flakes(location: str) -> int:
+    connection = await asyncpg.connect(location)
+    try:
+        return int(await connection.fetchval("SELECT count(*) FROM flake"))
+    finally:
+        await connection.close()
 
 
 def test_metrics_are_served_by_http_where_an_address_is_set(cli: CommandLine) -> None:

@@ -234,13 +234,16 @@ async def test_a_database_that_was_replaced_is_not_the_one_that_is_written_to(
         await check()
 
 
-async def test_a_database_without_the_schema_is_told_of(tmp_path: Path) -> None:
-    async with Database(tmp_path / "empty.sqlite") as database:
+async def test_a_database_without_the_schema_is_told_of(new_read_model: str) -> None:
+    async with Database(new_read_model) as database:
         check = DatabaseCheck(database)
         with pytest.raises(MigrationError):
             await check()
         await database.migrate()
-        assert (await check()).status == "healthy"
+        finding = await check()
+        assert finding.status == "healthy"
+        assert finding.facts["name"] == database.name
+        assert finding.facts["bytes"] >= 4096
 
 
 async def test_a_file_that_is_no_database_is_told_of(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,9 +41,8 @@ def codec(domain_name: str) -> Codec:
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    async with Database(tmp_path / "read_model.sqlite") as database:
-        await database.migrate()
+async def database(read_model: str) -> AsyncIterator[Database]:
+    async with Database(read_model) as database:
         yield database
 
 

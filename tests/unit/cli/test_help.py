@@ -32,7 +32,9 @@ def options(text: str) -> dict[str, str]:
     return {name: " ".join(said.split()) for name, said in found}
 
 
-@pytest.mark.parametrize("words", ["", "nix", "command", "parked", "config", *SUBCOMMANDS])
+@pytest.mark.parametrize(
+    "words", ["", "nix", "command", "parked", "config", "migrate", *SUBCOMMANDS]
+)
 def test_it_fits_80_columns_and_says_what_each_option_is_for(cli: CommandLine, words: str) -> None:
     ended = cli.call(*words.split(), "--help")
 
@@ -45,7 +47,8 @@ def test_it_fits_80_columns_and_says_what_each_option_is_for(cli: CommandLine, w
 def test_all_subcommands_are_named_in_one_line_each(cli: CommandLine) -> None:
     out = cli.call("--help").out
 
-    for name in ("demo", "serve", "send", "events", "nix", "command", "parked", "config"):
+    alone = ("demo", "serve", "migrate", "send", "events")
+    for name in (*alone, "nix", "command", "parked", "config"):
         assert re.search(rf"^  {name} +[A-Z].*[.]$", out, re.MULTILINE)
     assert "..." not in out.partition("Commands:")[2]
 

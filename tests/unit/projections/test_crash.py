@@ -19,14 +19,14 @@ from tests.unit.projections.memory import MemoryLog
 DIED = 77
 
 
-def work(path: Path, dies: Callable[[Counted], object]) -> int:
+def work(location: str, dies: Callable[[Counted], object]) -> int:
     """Follow ten events in pages of four, with two projections; where the first has come to."""
 
     async def run() -> int:
         log = MemoryLog(codec)
         log.add("c", *(Counted(by=n) for n in range(1, 11)))
         projections = [counting("first"), counting("second", fails=dies)]
-        async with Database(path) as database:
+        async with Database(location) as database:
             worker = ProjectionWorker(
                 log,  # type: ignore[arg-type]
                 database,
@@ -40,13 +40,13 @@ def work(path: Path, dies: Callable[[Counted], object]) -> int:
     return asyncio.run(run())
 
 
-def work_and_die(path: Path, at: int) -> None:
-    work(path, lambda event: os._exit(DIED) if event.by == at else None)
+def work_and_die(location: str, at: int) -> None:
+    work(location, lambda event: os._exit(DIED) if event.by == at else None)
 
 
-async def state(path: Path) -> tuple[list[int], list[int], int | None]:
+async def state(location: str) -> tuple[list[int], list[int], int | None]:
     first, second = counting("first"), counting("second")
-    async with Database(path) as database:
+    async with Database(location) as database:
         position = await database.transact(lambda c: checkpoint.position_of(c, second))
         rows = [[row[1] for row in await rows_of(database, each)] for each in (first, second)]
         return rows[0], rows[1], position
@@ -54,27 +54,35 @@ async def state(path: Path) -> tuple[list[int], list[int], int | None]:
 
 @pytest.mark.parametrize(("at", "kept"), [(1, 0), (4, 0), (5, 4), (7, 4), (10, 8)])
 def test_a_crash_repeats_nothing_and_skips_nothing(
-    migrated: Path, tmp_path: Path, at: int, kept: int
+    sqlite_read_model: Path, at: int, kept: int
 ) -> None:
-    path = tmp_path / "read_model.sqlite"
-    path.write_bytes(migrated.read_bytes())
-    asyncio.run(prepare(path))
+    crash_and_go_on(str(sqlite_read_model), at, kept)
 
-    process = multiprocessing.get_context("spawn").Process(target=work_and_die, args=(path, at))
+
+def test_a_crash_repeats_nothing_and_skips_nothing_in_postgresql(
+    postgresql_read_model: str,
+) -> None:
+    crash_and_go_on(postgresql_read_model, at=7, kept=4)
+
+
+def crash_and_go_on(location: str, at: int, kept: int) -> None:
+    asyncio.run(prepare(location))
+
+    process = multiprocessing.get_context("spawn").Process(target=work_and_die, args=(location, at))
     process.start()
     process.join(30)
     assert process.exitcode == DIED
 
     whole = list(range(1, kept + 1))
-    assert asyncio.run(state(path)) == (whole, whole, kept)
+    assert asyncio.run(state(location)) == (whole, whole, kept)
 
-    assert work(path, lambda _event: None) == 10
+    assert work(location, lambda _event: None) == 10
     everything = list(range(1, 11))
-    assert asyncio.run(state(path)) == (everything, everything, 10)
+    assert asyncio.run(state(location)) == (everything, everything, 10)
 
 
-async def prepare(path: Path) -> None:
+async def prepare(location: str) -> None:
     counting("first")
     counting("second")
-    async with Database(path) as database:
+    async with Database(location) as database:
         await make_tables(database)

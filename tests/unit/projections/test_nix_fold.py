@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, delete, select
 
 from eventstore import nix
 from eventstore.aggregate import CommandContext
@@ -57,6 +57,8 @@ from projections.database import Database
 from projections.models import metadata
 from projections.nix import nix_projections
 from projections.worker import ProjectionWorker
+from tests.conftest import run_beside
+from tests.postgresql_server import PostgresqlServer
 from tests.unit.projections.memory import ROOT, START, MemoryLog
 
 DOMAIN = nix.domain()
@@ -253,9 +255,9 @@ def visible(log: MemoryLog, end: int) -> MemoryLog:
     return earlier
 
 
-async def follow(path: Path, log: MemoryLog, batch: int, pages: int) -> int:
+async def follow(location: str, log: MemoryLog, batch: int, pages: int) -> int:
     """Run a worker for some pages, or until it has caught up; the position it has come to."""
-    async with Database(path) as database:
+    async with Database(location) as database:
 
         def page_done(_position: int, pending: int) -> None:
             nonlocal pages
@@ -275,12 +277,12 @@ async def follow(path: Path, log: MemoryLog, batch: int, pages: int) -> int:
         return worker.position
 
 
-async def follow_in_pieces(path: Path, log: MemoryLog, pieces: list[tuple[int, int]]) -> None:
+async def follow_in_pieces(location: str, log: MemoryLog, pieces: list[tuple[int, int]]) -> None:
     end = 0
     for step, batch in pieces:
         end = min(end + step, log.end)
-        await follow(path, visible(log, end), batch, pages=2)
-    assert await follow(path, log, batch=7, pages=1_000) == log.end
+        await follow(location, visible(log, end), batch, pages=2)
+    assert await follow(location, log, batch=7, pages=1_000) == log.end
 
 
 @pytest.fixture(scope="module")
@@ -288,6 +290,21 @@ def directory(migrated: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as directory:
         shutil.copyfile(migrated, Path(directory) / "template")
         yield Path(directory)
+
+
+@pytest.fixture(scope="module")
+def emptied(postgresql_server: PostgresqlServer, migrated_postgresql: str) -> str:
+    """One database for all examples, for making a new one takes longer than an example."""
+    return run_beside(postgresql_server.create(migrated_postgresql))
+
+
+async def empty(location: str) -> None:
+    def delete_all(connection: Connection) -> None:
+        for table in reversed(metadata.sorted_tables):
+            connection.execute(delete(table))
+
+    async with Database(location) as database:
+        await database.transact(delete_all)
 
 
 @pytest.mark.timeout(300)  # to shrink a failing example takes its time
@@ -302,4 +319,17 @@ def test_the_read_models_are_the_fold_of_the_log(
     with tempfile.TemporaryDirectory(dir=directory) as own:
         path = Path(own) / "read_model.sqlite"
         shutil.copyfile(directory / "template", path)
-        asyncio.run(follow_in_pieces(path, history(before + asked), pieces))
+        asyncio.run(follow_in_pieces(str(path), history(before + asked), pieces))
+
+
+@pytest.mark.timeout(300)
+@settings(max_examples=5, deadline=None)
+@given(before=st.permutations(beginnings), asked=requests, pieces=runs)
+def test_the_read_models_are_the_fold_of_the_log_in_postgresql(
+    emptied: str,
+    before: list[tuple[str, Command]],
+    asked: list[tuple[str, Command]],
+    pieces: list[tuple[int, int]],
+) -> None:
+    asyncio.run(empty(emptied))
+    asyncio.run(follow_in_pieces(emptied, history(before + asked), pieces))

@@ -234,7 +234,7 @@ async def test_an_input_of_no_flake_is_a_poison_event(
 ) -> None:
     nix_log.add("f1", FlakeInputAdded(name="nixpkgs", url="github:NixOS/nixpkgs"))
 
-    with pytest.raises(PoisonEvent, match="(?i)foreign key") as stopped:
+    with pytest.raises(PoisonEvent, match=r"(?i)foreign key") as stopped:
         await project(database, nix_log)
 
     assert isinstance(stopped.value.__cause__, IntegrityError)

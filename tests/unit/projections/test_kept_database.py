@@ -1,0 +1,110 @@
+"""A read model that the first version made is taken along by every later one.
+
+`tests/data` has both as that version left them: the log `log_v1.jsonl`, and the dump of a database
+at revision 0001 whose projections had come as far as position 20.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eventstore import nix
+from projections import schema
+from projections.database import Database
+from projections.nix import nix_projections
+from projections.worker import ProjectionWorker
+from tests.unit.projections.memory import MemoryLog
+from tests.unit.projections.test_nix_fold import fold, found
+
+DATA = Path(__file__).parents[2] / "data"
+CODEC = nix.domain().codec
+SEEN = 20
+
+Rows = Mapping[str, list[tuple[Any, ...]]]
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    path = tmp_path / "read_model.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript((DATA / "read_model_0001.sqlite.sql").read_text())
+    return path
+
+
+@pytest.fixture
+def log() -> MemoryLog:
+    log = MemoryLog(CODEC)
+    for line in (DATA / "log_v1.jsonl").read_text().splitlines():
+        stored = json.loads(line)
+        payload = stored["payload"].encode()
+        event = CODEC.recorded(stored["subject"], stored["headers"], payload, stored["position"])
+        log.events.append(event)
+    return log
+
+
+def columns(path: Path) -> dict[str, list[str]]:
+    """Those of all tables but Alembic's own."""
+    with closing(sqlite3.connect(path)) as connection:
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        return {
+            name: [column[1] for column in connection.execute(f"PRAGMA table_info({name})")]
+            for (name,) in tables.fetchall()
+            if name != "alembic_version"
+        }
+
+
+def rows(path: Path, of: Mapping[str, list[str]]) -> Rows:
+    with closing(sqlite3.connect(path)) as connection:
+        return {
+            table: sorted(
+                connection.execute(f"SELECT {', '.join(names)} FROM {table}"),  # noqa: S608
+                key=repr,
+            )
+            for table, names in of.items()
+        }
+
+
+def test_the_kept_log_has_every_type_of_event_before_and_after_the_database_was_made(
+    log: MemoryLog,
+) -> None:
+    assert [event.position for event in log.events] == list(range(1, log.end + 1))
+    assert len({event.type for event in log.events[:SEEN]}) == 16
+    assert len({event.aggregate for event in log.events[SEEN:]}) == 5
+
+
+async def test_migrating_changes_none_of_its_rows(kept: Path, log: MemoryLog) -> None:
+    old = columns(kept)
+    before = rows(kept, old)
+    assert all(before.values())
+
+    async with Database(kept) as database:
+        assert (await database.revisions()).found == "0001"
+        await database.migrate()
+        await database.check_schema()
+        assert (await database.revisions()).found == schema.newest()
+        assert await found(database) == fold(log.events[:SEEN])
+
+    assert rows(kept, old) == before
+
+
+async def test_the_projections_go_on_from_its_checkpoint(kept: Path, log: MemoryLog) -> None:
+    async with Database(kept) as database:
+        await database.migrate()
+        worker = ProjectionWorker(
+            log,  # type: ignore[arg-type]
+            database,
+            nix_projections(),
+            on_progress=lambda _position, pending: None if pending else worker.stop(),
+        )
+        await worker.run()
+
+        assert [reader["after"] for reader in log.readers] == [SEEN]
+        assert worker.position == log.end
+        assert await found(database) == fold(log.events)
