@@ -17,7 +17,10 @@ SUBCOMMANDS = (
     "nix import",
     *("command status", "parked list", "parked show", "parked retry", "parked discard"),
     *("config get", "config set", "config unset"),
+    *("projection list", "projection show", "projection rebuild", "projection pause"),
+    *("projection resume", "projection retry"),
 )
+WITHOUT_SERVER = ("migrate", "projection reset", "projection parked", "projection discard")
 
 
 @pytest.fixture
@@ -33,7 +36,8 @@ def options(text: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "words", ["", "nix", "command", "parked", "config", "migrate", *SUBCOMMANDS]
+    "words",
+    ["", "nix", "command", "parked", "config", "projection", *WITHOUT_SERVER, *SUBCOMMANDS],
 )
 def test_it_fits_80_columns_and_says_what_each_option_is_for(cli: CommandLine, words: str) -> None:
     ended = cli.call(*words.split(), "--help")
@@ -48,7 +52,7 @@ def test_all_subcommands_are_named_in_one_line_each(cli: CommandLine) -> None:
     out = cli.call("--help").out
 
     alone = ("demo", "serve", "migrate", "send", "events")
-    for name in (*alone, "nix", "command", "parked", "config"):
+    for name in (*alone, "nix", "command", "parked", "config", "projection"):
         assert re.search(rf"^  {name} +[A-Z].*[.]$", out, re.MULTILINE)
     assert "..." not in out.partition("Commands:")[2]
 
