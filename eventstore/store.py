@@ -105,8 +105,9 @@ class EventStore:
     async def identity(self) -> str:
         """What tells this log from any other: when its stream was created, and its name.
 
-        It outlives restarts, new leaders and being restored from a backup, but not being deleted
-        and made anew. Raises `StreamMissing`, and a `ClientError` where the server could not be
+        It outlives restarts and new leaders. A log that was made anew is another one, and so is
+        one restored from a backup: what came after the backup is lost, and its positions will be
+        given to other events. Raises `StreamMissing`, and a `ClientError` where the server could not be
         asked.
         """
         return await self._history.identity()

@@ -88,7 +88,7 @@ class MemoryLog:
             async with self._grown:
                 while self.end <= after:
                     await self._grown.wait()
-            events = [each for each in self.events if each.position > after][:max_events]
+            events = self.events[max(0, after - self.first_position + 1) :][:max_events]
             after = events[-1].position
             page = Page(events, after, self.end - after)
             self.before_page(page)
