@@ -20,9 +20,10 @@ from projections.database import Database
 from projections.models import parked_event
 from projections.models import projection as checkpoints
 from projections.ownership import OwnedElsewhere, owned
-from projections.projection import Projection, Statement
+from projections.parked import parked_events
+from projections.projection import OnPoison, Projection, Statement
 from projections.rebuild import Rebuild, RebuildProgress, drop_shadow
-from projections.shadow import shadow_position
+from projections.shadow import Shadow, shadow_position
 from projections.switch import reset
 from tests.unit.projections.counters import Counted, codec, counting, make_tables, rows_of
 from tests.unit.projections.memory import START, MemoryLog
@@ -48,10 +49,14 @@ async def old(database: Database, log: MemoryLog) -> Database:
     return database
 
 
-def negating(version: int = 2, fails: Callable[[Counted], object] = lambda _: None) -> Projection:
+def negating(
+    version: int = 2,
+    fails: Callable[[Counted], object] = lambda _: None,
+    on_poison: OnPoison = "stop",
+) -> Projection:
     """The same projection, whose rows can be told from those of the old version."""
     projection = counting("first")
-    changed = Projection("first", version=version, tables=projection.tables)
+    changed = Projection("first", version=version, tables=projection.tables, on_poison=on_poison)
 
     @changed.handles
     def counted(event: Counted, recorded: RecordedEvent) -> Statement:
@@ -216,6 +221,42 @@ async def test_a_poison_event_stops_it_and_once_mended_it_goes_on(
     assert await rebuild.run() == 12
     assert rebuild.started_at == 10
     assert await rows_of(old, negating()) == [*NEW, (11, -13), (12, -14)]
+
+
+async def test_a_poison_event_is_parked_where_the_projection_wants_that(
+    old: Database, log: MemoryLog
+) -> None:
+    log.add("c", Counted(by=13), Counted(by=14))
+    log.add("d", Counted(by=15))
+    parking_it = negating(fails=poisoned, on_poison="park")
+
+    assert await rebuild_of(log, old, parking_it, batch=5).run() == 13
+
+    assert await rows_of(old, negating()) == [*NEW, (13, -15)]
+    parked = await parked_events(old, "first")
+    assert [(each.position, each.tries, each.error) for each in parked] == [
+        (11, 1, "Poison: no thirteens here"),
+        (12, 0, None),
+    ]
+
+
+async def test_a_poison_event_that_comes_in_during_the_switch_is_met_before_it(
+    old: Database, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    announce = Shadow.announce_switch
+
+    async def announced(shadow: Shadow, epoch: int) -> None:
+        if log.end == 10:
+            await log.add_live("c", Counted(by=13))
+        await asyncio.sleep(0.01)  # the reader has its turn
+        await announce(shadow, epoch)
+
+    monkeypatch.setattr(Shadow, "announce_switch", announced)
+    with pytest.raises(PoisonEvent):
+        await rebuild_of(log, old, negating(fails=poisoned)).run()
+
+    assert await rows_of(old, negating()) == OLD
+    assert await shadow_position(old, negating()) == 10
 
 
 async def test_what_came_in_meanwhile_is_there_after_the_switch(
