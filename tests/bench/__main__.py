@@ -4,12 +4,12 @@ import platform
 from importlib.metadata import version
 
 from eventstore.server import find_server
-from tests.bench import backlog, commands, latency, projections, store
+from tests.bench import backlog, commands, latency, projections, rebuild, store
 
 print(
     f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, "
     f"nats-py {version('nats-py')}, nats-server {find_server().version}"
 )
-for benchmark in (store, commands, backlog, projections, latency):
+for benchmark in (store, commands, backlog, projections, latency, rebuild):
     print(f"\n{benchmark.__name__.rpartition('.')[2]}")
     benchmark.main()
