@@ -107,8 +107,9 @@ class EventStore:
 
         It outlives restarts and new leaders. A log that was made anew is another one, and so is
         one restored from a backup: what came after the backup is lost, and its positions will be
-        given to other events. Raises `StreamMissing`, and a `ClientError` where the server could not be
-        asked.
+        given to other events.
+
+        Raises `StreamMissing`, and a `ClientError` where the server could not be asked.
         """
         return await self._history.identity()
 

@@ -127,9 +127,9 @@ def read_all(connection: Connection, names: Collection[str]) -> dict[str, Checkp
 
 def lock(connection: Connection, name: str) -> Checkpoint | None:
     """The checkpoint of a projection, which nobody else can move while the transaction lasts."""
-    locked = select(table.c.name).where(table.c.name == name).with_for_update()
-    connection.execute(locked).one_or_none()
-    return read(connection, name)
+    locked = select(table).where(table.c.name == name).with_for_update()
+    row = connection.execute(locked).one_or_none()
+    return None if row is None else Checkpoint(**row._mapping)
 
 
 def restart(connection: Connection, projection: Projection, position: int, now: datetime) -> None:
@@ -203,7 +203,8 @@ def resume(
     `OtherLog` for rows from another one, `VersionChanged` for rows of another version, and
     `ProjectionFenced` where another worker used the projection for the first time just now.
     """
-    known = read(connection, projection.name) or _begin(connection, projection, now, log)
+    # Locked, for a worker that was killed may have left a transaction that is not over yet.
+    known = lock(connection, projection.name) or _begin(connection, projection, now, log)
     if None not in (log, known.log) and log != known.log:
         raise OtherLog(known, str(log))
     if known.version != projection.version:

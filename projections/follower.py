@@ -117,7 +117,7 @@ class Follower:
         self.progress.state = "standby"
         self._outdated = True
         self._epoch = None
-        self.progress.error = None
+        self.progress.error = self.progress.trouble = None
         self._changed.set()
 
     def pause(self, paused: bool) -> None:
@@ -295,6 +295,8 @@ class Follower:
             self.renew()
         except ProjectionFenced as fenced:
             self._fail(fenced)
+        except SQLAlchemyError:
+            await self._stop(poison)
 
     async def _stop(self, error: ProjectionError, known: Checkpoint | None = None) -> None:
         """Stop, with the reason in the database, so that it is seen from other processes."""

@@ -139,16 +139,19 @@ class Lane:
 
     async def _apply(self, behind: Sequence[Follower], page: Page) -> None:
         """All projections in one transaction; where that fails, each by itself."""
+        if len(behind) > 1 and await self._apply_together(behind, page):
+            return
+        for each in behind:
+            await self._apply_alone(each, page.events, page.position)
+
+    async def _apply_together(self, behind: Sequence[Follower], page: Page) -> bool:
         try:
-            if len(behind) > 1:
-                await self._commit(behind, page.events, page.position)
-                return
+            await self._commit(behind, page.events, page.position)
         except DatabaseUnavailable:
             raise
         except (ProjectionError, SQLAlchemyError):
-            pass
-        for each in behind:
-            await self._apply_alone(each, page.events, page.position)
+            return False
+        return True
 
     async def _apply_alone(
         self, follower: Follower, events: Sequence[RecordedEvent], until: int

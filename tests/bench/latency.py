@@ -12,10 +12,12 @@ import multiprocessing
 import sqlite3
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import closing
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import quantiles
+from typing import Any
 
 from eventstore import EventStore, connect, declare, load_settings, nix, running, topology
 from eventstore.server import EmbeddedServer
@@ -97,7 +99,6 @@ async def _fill(store: EventStore) -> None:
 async def measure() -> None:
     """Catch up on a history, then follow what is appended."""
     codec = nix.domain().codec
-    spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as directory:
         location = str(Path(directory) / "read.sqlite")
         async with EmbeddedServer(Path(directory) / "nats") as server:
@@ -105,26 +106,34 @@ async def measure() -> None:
             async with connect(settings) as client, EventStore(client, codec) as store:
                 await declare(client, topology(codec.subjects, settings.streams))
                 await _fill(store)
-                worker, others = spawn.Pipe()
-                processes = [spawn.Process(target=work, args=(server.url, location, others))]
-                processes[0].start()
-                await asyncio.to_thread(worker.recv)
+                worker = await _started(work, server.url, location)
                 began = time.perf_counter()
                 await asyncio.to_thread(_until_at, location, HISTORY)
-                print(f"catch up: {HISTORY / (time.perf_counter() - began):,.0f} events/s")
-                reader, others = spawn.Pipe()
-                processes.append(spawn.Process(target=look, args=(location, others)))
-                processes[1].start()
-                await asyncio.to_thread(reader.recv)
+                rate = HISTORY / (time.perf_counter() - began)
+                reader = await _started(look, location)
                 acknowledged = await _append(store)
                 await asyncio.to_thread(_until_at, location, acknowledged[-1][1])
-                for each in (reader, worker):
-                    each.send(None)
-                seen, (before, after) = (each.recv() for each in (reader, worker))
-                for process in processes:
-                    await asyncio.to_thread(process.join, 30)
+                seen, (before, after) = await _ended(reader), await _ended(worker)
+    print(
+        f"catch up on {HISTORY:,} events: {rate:,.0f} events/s; worker's peak memory "
+        f"{before:.0f} MB before, {after:.0f} MB after"
+    )
     _tell(acknowledged, seen)
-    print(f"worker's peak memory: {before:.0f} MB before, {after:.0f} MB after")
+
+
+async def _started(target: Callable[..., None], *args: str) -> Connection:
+    """A process that has said that it is ready."""
+    spawn = multiprocessing.get_context("spawn")
+    own, others = spawn.Pipe()
+    spawn.Process(target=target, args=(*args, others), daemon=True).start()
+    await asyncio.to_thread(own.recv)
+    return own
+
+
+async def _ended(process: Connection) -> Any:
+    """What a process has to say at its end."""
+    process.send(None)
+    return await asyncio.to_thread(process.recv)
 
 
 def _until_at(location: str, position: int) -> None:

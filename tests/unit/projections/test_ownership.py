@@ -26,12 +26,6 @@ async def tables(database: Database) -> Database:
     return database
 
 
-def delete_lock(database: Database, name: str) -> None:
-    if database.path is None:
-        pytest.skip("a lock of PostgreSQL is no file")
-    Path(f"{database.path}.{name}.lock").unlink()
-
-
 async def test_a_lock_has_one_holder_who_is_named(database: Database) -> None:
     async with locks_of(database) as mine, locks_of(database) as theirs:
         assert await mine.take("a") is None
@@ -47,10 +41,11 @@ async def test_a_lock_has_one_holder_who_is_named(database: Database) -> None:
         assert await theirs.kept() == {"a", "b"}
 
 
-async def test_a_lock_whose_file_was_deleted_is_lost(database: Database) -> None:
-    async with locks_of(database) as mine, locks_of(database) as theirs:
+async def test_a_lock_whose_file_was_deleted_is_lost(tmp_path: Path) -> None:
+    path = tmp_path / "rows.sqlite"
+    async with FileLocks(str(path)) as mine, FileLocks(str(path)) as theirs:
         assert await mine.take("a") is None
-        delete_lock(database, "a")
+        path.with_name("rows.sqlite.a.lock").unlink()
         assert await theirs.take("a") is None
 
         assert await mine.kept() == frozenset()
@@ -159,16 +154,19 @@ async def test_workers_with_different_projections_share_a_database(
 
 
 async def test_one_that_lost_its_lock_takes_it_again_and_goes_on(
-    log: MemoryLog, tables: Database, caplog: pytest.LogCaptureFixture
+    log: MemoryLog, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = counting("first")
-    async with following(worker_of(log, tables, first)) as worker:
-        await worker.wait(await log.add_live("c", Counted(by=1)), BOUND)
-        delete_lock(tables, "projection-first")
-        await until(lambda: "took over first" in caplog.text)
-        await worker.wait(await log.add_live("c", Counted(by=2)), BOUND)
+    async with Database(tmp_path / "rows.sqlite") as database:
+        await database.migrate()
+        await make_tables(database)
+        async with following(worker_of(log, database, first)) as worker:
+            await worker.wait(await log.add_live("c", Counted(by=1)), BOUND)
+            tmp_path.joinpath("rows.sqlite.projection-first.lock").unlink()
+            await until(lambda: "took over first" in caplog.text)
+            await worker.wait(await log.add_live("c", Counted(by=2)), BOUND)
 
-    assert await rows_of(tables, first) == [(1, 1), (2, 2)]
+        assert await rows_of(database, first) == [(1, 1), (2, 2)]
 
 
 async def test_a_failed_one_that_others_repaired_is_taken_over_whole(
