@@ -28,8 +28,8 @@ T = TypeVar("T")
 DRIVERS = {"postgres", "postgresql", "postgresql+asyncpg"}
 
 CONNECT_SECONDS = 10.0
-COMMAND_SECONDS = 300.0
-"""How long a statement may take before its connection counts as lost."""
+COMMAND_SECONDS = 900.0
+"""How long a statement may take before its connection counts as lost; about what TCP takes."""
 
 LOCK_SECONDS = 2.0
 """How long PostgreSQL itself waits for another's lock before it says so."""
