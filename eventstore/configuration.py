@@ -7,7 +7,7 @@ Each key is known here, with what it may be. A value is JSON; what a person woul
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
@@ -16,7 +16,7 @@ from msgspec import Meta
 from eventstore.client import Client
 from eventstore.config import QueueLimit
 from eventstore.direct import DirectReader
-from eventstore.errors import ConfigurationError
+from eventstore.errors import ConfigurationError, JetStreamError
 from eventstore.publishing import publish_acked
 from eventstore.subjects import Subjects
 
@@ -25,6 +25,9 @@ __all__ = ["KEYS", "Configuration", "Key", "Value", "parse_value"]
 Value = str | int | list[str]
 
 _DELETED = {"KV-Operation": "DEL"}
+_EXPECTED = "Nats-Expected-Last-Subject-Sequence"
+_CONFLICTS = {10071, 10164}
+"""What the server answers where another message was faster."""
 
 _LogLevel = Literal["debug", "info", "warning", "error"]
 _Names = list[Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]]
@@ -79,11 +82,8 @@ class Configuration:
 
     async def get(self, key: str) -> Value | None:
         """The value of a key, None where it is not set; `ConfigurationError` for an illegal one."""
-        _known(key)
-        stored = await self._reader.leader_last(f"{self._prefix}{key}")
-        if stored is None or not stored.payload:  # a deleted key is an empty message
-            return None
-        return parse_value(key, stored.payload.decode(errors="replace"))
+        value, _ = await self._stored(key)
+        return value
 
     async def get_all(self) -> dict[str, Value | None]:
         """Every key there is, with its value; None where it is not set."""
@@ -98,10 +98,44 @@ class Configuration:
         await self._put(key, msgspec.json.encode(value))
         return value
 
+    async def change(
+        self, key: str, changed: Callable[[Value | None], Value | None], *, tries: int = 10
+    ) -> Value | None:
+        """Set a key to what `changed` makes of its value, None for not set; returns that.
+
+        Nobody else's change is lost: `changed` is asked again where somebody was faster, so often
+        that `tries` come to an end only by a mistake, and are then told as `JetStreamError`.
+        """
+        for attempt in range(1, tries + 1):
+            stored, revision = await self._stored(key)
+            value = changed(stored)
+            data = b"" if value is None else msgspec.json.encode(value)
+            if value is not None:
+                parse_value(key, data.decode())
+            headers = {_EXPECTED: str(revision), **(_DELETED if value is None else {})}
+            try:
+                await self._put(key, data, headers)
+            except JetStreamError as error:
+                if error.err_code not in _CONFLICTS or attempt == tries:
+                    raise
+            else:
+                break
+        return value
+
     async def unset(self, key: str) -> None:
         """Have what each service was started with count again; also where the key is not set."""
         _known(key)
         await self._put(key, b"", _DELETED)
+
+    async def _stored(self, key: str) -> tuple[Value | None, int]:
+        """The value of a key, and the sequence of the message that set it, 0 where none did."""
+        _known(key)
+        stored = await self._reader.leader_last(f"{self._prefix}{key}")
+        if stored is None:
+            return None, 0
+        if not stored.payload:  # a deleted key is an empty message
+            return None, stored.sequence
+        return parse_value(key, stored.payload.decode(errors="replace")), stored.sequence
 
     async def _put(self, key: str, data: bytes, headers: dict[str, str] | None = None) -> None:
         await publish_acked(self._client, f"{self._prefix}{key}", data, headers, self._timeout)

@@ -177,6 +177,10 @@ class History:
                 if decoding.trouble is not None:
                     raise decoding.trouble
 
+    async def identity(self) -> str:
+        """When the stream was created, and its name; at most 128 characters."""
+        return await self._log.identity()
+
 
 def _number(text: str) -> int:
     return int(text) if text.isdecimal() and len(text) < 9 else 0

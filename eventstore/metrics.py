@@ -84,6 +84,9 @@ _COUNTERS: dict[CounterName, _Declared] = {
     "retries": _Declared("retries", "What was tried once more.", ("operation",)),
     "events_appended": _Declared("events_appended", "Events recorded.", ("aggregate",)),
     "events_projected": _Declared("events_projected", "Events applied.", ("projection",)),
+    "reactions": _Declared(
+        "reactions", "Effects of events outside of the database.", ("projection", "outcome")
+    ),
     "parked": _Declared("parked", "Messages parked, by the code of the error.", ("code",)),
     "queries": _Declared("queries", "Queries by type and outcome.", ("type", "outcome")),
     "snapshots": _Declared("snapshots", "Snapshots asked for, and made.", ("aggregate", "result")),
@@ -103,6 +106,12 @@ _GAUGES: dict[GaugeName, _Declared] = {
     ),
     "projection_position": _Declared(
         "projection_position", "The log position applied last.", ("projection",)
+    ),
+    "projection_rate": _Declared(
+        "projection_rate", "Events of the log gone through in a second.", ("projection",)
+    ),
+    "projection_parked": _Declared(
+        "projection_parked_events", "Events missing in the rows.", ("projection",)
     ),
     "stream_messages": _Declared("stream_messages", "Messages in a stream.", ("stream",)),
     "health": _Declared("health", "0 healthy, 1 degraded, 2 unhealthy.", ("check",)),

@@ -114,6 +114,10 @@ class RawLog:
         """The position of the last message; raises `StreamMissing` or a `ClientError`."""
         return int((await self._info())["state"]["last_seq"])
 
+    async def identity(self) -> str:
+        """When the stream was created, and its name; at most 128 characters."""
+        return f"{(await self._info())['created']} {self._stream}"[:128]
+
     async def _take(self, pull: Pull, most: int, *, unfinished: bool) -> list[Msg]:
         bound = min(_BATCH_SECONDS, self._patience) if unfinished else None
         try:

@@ -115,6 +115,17 @@ class EventStore:
             for write in writes:
                 write.seal(keys)
 
+    async def identity(self) -> str:
+        """What tells this log from any other: when its stream was created, and its name.
+
+        It outlives restarts and new leaders. A log that was made anew is another one, and so is
+        one restored from a backup: what came after the backup is lost, and its positions will be
+        given to other events.
+
+        Raises `StreamMissing`, and a `ClientError` where the server could not be asked.
+        """
+        return await self._history.identity()
+
     async def head(self, aggregate: str, aggregate_id: str, *, leader: bool = False) -> Head:
         """Where an aggregate stands; `NOTHING` if it has no events.
 

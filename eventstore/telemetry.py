@@ -28,6 +28,7 @@ CounterName = Literal[
     "retries",
     "events_appended",
     "events_projected",
+    "reactions",
     "parked",
     "queries",
     "snapshots",
@@ -39,6 +40,7 @@ CounterName = Literal[
 - retries: `operation` (append, command, project)
 - events_appended: `aggregate`
 - events_projected: `projection`
+- reactions: `projection`, `outcome` (done, failed, dropped)
 - parked: `code` (of the error)
 - queries: `type`, `outcome` (success, or the code of the error)
 - snapshots: `aggregate`, `result` (of loads: used, missing, ignored, unavailable; of writes:
@@ -53,6 +55,8 @@ GaugeName = Literal[
     "command_oldest_seconds",
     "projection_lag",
     "projection_position",
+    "projection_rate",
+    "projection_parked",
     "stream_messages",
     "health",
 ]
@@ -60,7 +64,8 @@ GaugeName = Literal[
 
 - command_backlog: `state` (pending, unacknowledged)
 - command_oldest_seconds: no label
-- projection_lag, projection_position: `projection`; events
+- projection_lag, projection_position, projection_parked: `projection`; events
+- projection_rate: `projection`; events a second
 - stream_messages: `stream`
 - health: `check`; 0 healthy, 1 degraded, 2 unhealthy
 """

@@ -4,72 +4,81 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
 from eventstore.envelope import RecordedEvent
 from eventstore.errors import ProjectionFailed
-from projections import checkpoint
+from projections import checkpoint, parking
 from projections.backends import cause_of, is_transient
+from projections.checkpoint import Held
+from projections.parking import AggregateKey
 from projections.projection import Bound, Projection
 
-__all__ = ["PoisonEvent", "apply"]
+__all__ = ["Applied", "PoisonEvent", "apply", "execute"]
 
 
 class PoisonEvent(ProjectionFailed):
     """A projection cannot take an event: its handler or a statement of it failed.
 
-    `projection`, `event_type`, `event_id` and `position` name both; the cause is chained.
+    `projection`, `event_type`, `event_id` and `position` name both, and `recorded` is the event;
+    `reason` is the failure by itself, in one line, and the cause is chained.
     """
 
     def __init__(self, projection: str, recorded: RecordedEvent, cause: Exception) -> None:
+        self.reason = checkpoint.storable(_described(cause))
         super().__init__(
             f"projection {projection} stopped before {recorded.type} {recorded.id} "
-            f"at position {recorded.position}: {_described(cause)}"
+            f"at position {recorded.position}: {self.reason}"
         )
         self.projection = projection
+        self.recorded = recorded
         self.event_type = recorded.type
         self.event_id = recorded.id
         self.position = recorded.position
 
 
+class Applied(NamedTuple):
+    """How many events a projection handled, and the positions of those it parked instead."""
+
+    handled: int
+    parked: frozenset[int]
+
+
 def apply(
     connection: Connection,
-    starts: Iterable[tuple[Projection, int]],
+    starts: Iterable[Held | tuple[Projection, int]],
     events: Sequence[RecordedEvent],
     until: int,
     now: datetime,
-) -> list[int]:
+    rate: float = 0.0,
+) -> list[Applied]:
     """Bring projections from where each is to the position `until`, checkpoints included.
 
     `events` are those of the log in its order; what a projection has already, or what lies
-    beyond `until`, is passed over. Returns how many events each projection handled. Raises
-    `PoisonEvent`, `ProjectionFenced`, and transient errors of the database as they are.
+    beyond `until`, is passed over; what belongs to an aggregate of which it has parked an event
+    is parked, too. `rate` is how many events a second are gone through at present.
+
+    Raises `PoisonEvent`, `ProjectionFenced` or its `CheckpointReset`, and transient errors of the
+    database as they are.
     """
-    counts = []
-    for projection, start in starts:
-        # First, for where another worker was faster, its rows would look like a poison event.
-        checkpoint.move(connection, projection, start, until, now)
-        counts.append(_apply_one(connection, projection, events, start, until))
-    return counts
+    held = [Held(*start) for start in starts]
+    # First, for where another worker was faster, its rows would look like a poison event; and
+    # from here on, nobody can retry what these projections have parked.
+    checkpoint.move_all(connection, held, until, now, rate)
+    blocked = parking.blocked(connection, [each.projection for each in held])
+    return [
+        _apply_one(connection, each, events, until, now, blocked.get(each.projection.name, set()))
+        for each in held
+    ]
 
 
-def _apply_one(
-    connection: Connection,
-    projection: Projection,
-    events: Sequence[RecordedEvent],
-    start: int,
-    until: int,
-) -> int:
-    count = 0
-    for recorded in events:
-        if start < recorded.position <= until and projection.wants(type(recorded.data)):
-            _execute(connection, projection, recorded)
-            count += 1
-    return count
+def execute(connection: Connection, projection: Projection, recorded: RecordedEvent) -> None:
+    """Make the changes that one event leads to.
 
-
-def _execute(connection: Connection, projection: Projection, recorded: RecordedEvent) -> None:
+    Raises `PoisonEvent`, and transient errors of the database as they are.
+    """
     try:
         for change in projection.statements(recorded):
             if isinstance(change, Bound):
@@ -80,6 +89,30 @@ def _execute(connection: Connection, projection: Projection, recorded: RecordedE
         if is_transient(error):
             raise
         raise PoisonEvent(projection.name, recorded, error) from error
+
+
+def _apply_one(
+    connection: Connection,
+    held: Held,
+    events: Sequence[RecordedEvent],
+    until: int,
+    now: datetime,
+    blocked: set[AggregateKey],
+) -> Applied:
+    handled, parked = 0, []
+    projection = held.projection
+    for recorded in events:
+        if not (
+            held.position < recorded.position <= until and projection.wants(type(recorded.data))
+        ):
+            continue
+        if blocked and (recorded.aggregate, recorded.aggregate_id) in blocked:
+            parking.park(connection, projection, recorded, now)
+            parked.append(recorded.position)
+        else:
+            execute(connection, projection, recorded)
+            handled += 1
+    return Applied(handled, frozenset(parked))
 
 
 def _described(cause: Exception) -> str:

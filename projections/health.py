@@ -30,9 +30,10 @@ class DatabaseCheck:
 class ProjectionsCheck:
     """Projections run and keep up with the log.
 
-    Unhealthy where one has failed; degraded where one is more than `max_lag` events behind, or
-    behind at all without having moved for `max_stall` seconds. `log_end` tells the position of
-    the last event.
+    Unhealthy where one has failed; degraded where one tries to get over a failure, has parked
+    events, is more than `max_lag` events behind, or behind at all without having moved for
+    `max_stall` seconds. One that stands by for another worker is healthy: it is for that worker
+    to say how far it is. `log_end` tells the position of the last event.
     """
 
     def __init__(
@@ -52,10 +53,12 @@ class ProjectionsCheck:
         self._moved: dict[str, tuple[int, float]] = {}
 
     async def __call__(self) -> Finding:
-        """A fact for each projection: its status, state, position and lag in events."""
+        """A fact for each projection: its status, state, position, lag in events, rate, parked."""
         end = await self._log_end()
+        parked = await self._worker.parked()
         found = {
-            name: self._look_at(progress, end) for name, progress in self._worker.progress.items()
+            name: self._look_at(progress, end, parked.get(name, 0))
+            for name, progress in self._worker.progress.items()
         }
         problems = [
             f"{name}: {each['problem']}" for name, each in found.items() if "problem" in each
@@ -66,23 +69,36 @@ class ProjectionsCheck:
             facts={"log_end": end, "projections": found},
         )
 
-    def _look_at(self, progress: Progress, end: int) -> Mapping[str, Any]:
+    def _look_at(self, progress: Progress, end: int, parked: int) -> Mapping[str, Any]:
         lag = max(0, end - progress.position)
+        rate = round(progress.rate, 1)
         self._telemetry.gauge("projection_lag", lag, projection=progress.name)
         self._telemetry.gauge("projection_position", progress.position, projection=progress.name)
-        status, problem = self._judge(progress, lag)
+        self._telemetry.gauge("projection_rate", rate, projection=progress.name)
+        self._telemetry.gauge("projection_parked", parked, projection=progress.name)
+        status, problem = self._judge(progress, lag, parked)
         return {
             "status": status,
             **({} if problem is None else {"problem": problem}),
             "state": progress.state,
             "position": progress.position,
             "lag": lag,
+            "rate": rate,
+            "parked": parked,
         }
 
-    def _judge(self, progress: Progress, lag: int) -> tuple[HealthStatus, str | None]:
+    def _judge(self, progress: Progress, lag: int, parked: int) -> tuple[HealthStatus, str | None]:
         stalled = self._stalled(progress, lag)
         if progress.error is not None:
             return "unhealthy", str(progress.error)
+        if progress.state == "standby":
+            return "healthy", None
+        if progress.trouble is not None:
+            return "degraded", f"trying again: {progress.trouble}"
+        if parked:
+            return "degraded", f"{parked:,} events parked, which its rows lack"
+        if progress.state == "rebuilding" and lag > self._max_lag:
+            return "degraded", f"{lag:,} events behind, until its rows are rebuilt"
         if lag > self._max_lag:
             return "degraded", f"{lag:,} events behind"
         if stalled > self._max_stall:

@@ -17,14 +17,18 @@ counts, a handler returns a statement made once, `Bound` to the values of the ev
     @flakes.handles
     def created(event: FlakeCreated, recorded: RecordedEvent) -> Bound:
         return Bound(_created, {"id": recorded.aggregate_id, "path": event.path})
+
+What is to happen outside of the database, once the rows of an event are there, is a reaction:
+
+    @flakes.reacts
+    async def tell(event: FlakeCreated, recorded: RecordedEvent) -> None:
+        await browsers.send(recorded.aggregate_id)
 """
 
 from __future__ import annotations
 
-import inspect
-import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar, overload
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Literal, NamedTuple, TypeVar, overload
 
 from sqlalchemy import Delete, Insert, Table, Update
 
@@ -32,8 +36,9 @@ from eventstore.envelope import RecordedEvent
 from eventstore.errors import InvalidSubject, ProjectionError
 from eventstore.messages import Event
 from eventstore.subjects import check_name
+from projections.signature import Signature
 
-__all__ = ["Bound", "Change", "Changes", "Projection", "Statement"]
+__all__ = ["Bound", "Change", "Changes", "OnPoison", "Projection", "Reaction", "Statement"]
 
 Statement = Insert | Update | Delete
 """One change of a read model."""
@@ -56,6 +61,12 @@ Change = Statement | Bound
 Changes = Change | Iterable[Change] | None
 """What a handler returns: one change, several in their order, or none."""
 
+Reaction = Callable[[Any, RecordedEvent], Awaitable[None]]
+"""Is awaited with the event, and with its record: ids, version, position, time."""
+
+OnPoison = Literal["stop", "park"]
+"""What a projection does with an event that it cannot take: stop before it, or go on without."""
+
 E = TypeVar("E", bound=Event)
 
 
@@ -64,21 +75,44 @@ class Projection:
 
     `name` identifies its checkpoint; `version` is to be raised with every change of a handler
     that would have made other rows; `tables` are all tables it writes, and no other projection
-    may write them. Raises `ProjectionError` for what cannot work.
+    may write them; there is at least one, for effects alone are for an `EventSubscriber`.
+
+    An event that its handler or the database refuses is tried again `retries` times. Then the
+    projection stops before it, or, with `on_poison="park"`, goes on without that event and all
+    later ones of the same aggregate, until they are retried in their order.
+
+    Raises `ProjectionError` for what cannot work.
     """
 
-    def __init__(self, name: str, *, version: int = 1, tables: Iterable[Table]) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        version: int = 1,
+        tables: Iterable[Table],
+        on_poison: OnPoison = "stop",
+        retries: int = 5,
+    ) -> None:
         try:
             self.name = check_name("projection", name)
         except InvalidSubject as error:
             raise ProjectionError(str(error)) from error
         self.version = version
         self.tables = tuple(tables)
+        self.on_poison = on_poison
+        self.retries = retries
+        self._reactions: dict[type[Event], Reaction] = {}
         self._handlers: dict[type[Event], Callable[[Any, RecordedEvent], Changes]] = {}
         if version < 1:
             raise ProjectionError(f"projection {name}: version must be 1 or more")
         if not self.tables:
             raise ProjectionError(f"projection {name}: name the tables that it writes")
+        if on_poison not in {"stop", "park"}:
+            raise ProjectionError(
+                f"projection {name}: on_poison is 'stop' or 'park', not {on_poison!r}"
+            )
+        if retries < 0:
+            raise ProjectionError(f"projection {name}: retries must be 0 or more")
 
     @overload
     def handles(self, function: Callable[[E], Changes], /) -> Callable[[E], Changes]: ...
@@ -97,16 +131,41 @@ class Projection:
         `ProjectionError` where the annotation does not name events, or an event has a handler
         already.
         """
-        signature = _Signature(self.name, function)
-        handler = function if signature.count == 2 else _without_recorded(function)
+        signature = Signature(self.name, function)
+        if signature.is_async:
+            raise ProjectionError(f"{signature.where}: is async; it only returns statements")
+        self._register(self._handlers, signature, function)
+        return function
+
+    def reacts(self, function: Callable[..., Awaitable[None]], /) -> Callable[..., Awaitable[None]]:
+        """Register what is to happen outside of the database for the events of its annotation.
+
+        It is called after the event's rows are committed, one event after another, and only for
+        events that came after the projection had caught up: never while catching up, in a rebuild
+        or for a retried event. It is called at most once: what a crash, a failure, its time limit
+        or a worker that is stopped takes away is lost. What must happen for sure belongs into an
+        `EventSubscriber`. It takes an event and, if it likes, its record, as handlers do.
+        """
+        signature = Signature(self.name, function)
+        if not signature.is_async:
+            raise ProjectionError(f"{signature.where}: a reaction must be async")
+        self._register(self._reactions, signature, function)
+        return function
+
+    def _register(
+        self,
+        registered: dict[type[Event], Callable[[Any, RecordedEvent], Any]],
+        signature: Signature,
+        function: Callable[..., Any],
+    ) -> None:
+        handler = function if signature.takes_record else _without_recorded(function)
         for event in signature.events:
-            if event in self._handlers:
+            if event in registered:
                 raise ProjectionError(
                     f"projection {self.name}: {event.__name__} already has a handler; "
                     f"{signature.name} is a second"
                 )
-            self._handlers[event] = handler
-        return function
+            registered[event] = handler
 
     @property
     def event_types(self) -> list[type[Event]]:
@@ -116,6 +175,15 @@ class Projection:
     def wants(self, event: type[Event]) -> bool:
         """Whether it has a handler for this type of event."""
         return event in self._handlers or Event in self._handlers
+
+    @property
+    def has_reactions(self) -> bool:
+        """Whether anything is to happen outside of the database."""
+        return bool(self._reactions)
+
+    def reaction(self, event: type[Event]) -> Reaction | None:
+        """What is to happen outside of the database for this type of event."""
+        return self._reactions.get(event) or self._reactions.get(Event)
 
     def statements(self, recorded: RecordedEvent) -> tuple[Change, ...]:
         """The changes that an event leads to, in their order; none for an event it does not want.
@@ -147,58 +215,5 @@ class Projection:
             )
 
 
-class _Signature:
-    """What a handler says of itself by its annotations."""
-
-    def __init__(self, projection: str, function: Callable[..., Any]) -> None:
-        self.name = getattr(function, "__name__", repr(function))
-        self._where = f"projection {projection}, handler {self.name}"
-        if inspect.iscoroutinefunction(function):
-            raise ProjectionError(f"{self._where}: is async; it only returns statements")
-        parameters = list(inspect.signature(function).parameters)
-        self.count = len(parameters)
-        if self.count not in {1, 2}:
-            raise ProjectionError(f"{self._where}: takes an event and, if it likes, its record")
-        hints = self._hints(function)
-        self.events = self._events(hints.get(parameters[0]))
-        if self.count == 2 and hints.get(parameters[1], RecordedEvent) is not RecordedEvent:
-            raise ProjectionError(f"{self._where}: the second parameter is the RecordedEvent")
-
-    def _hints(self, function: Callable[..., Any]) -> dict[str, Any]:
-        try:
-            return typing.get_type_hints(function)
-        except NameError as error:
-            raise ProjectionError(
-                f"{self._where}: annotation not understood, {error}; "
-                "define or import the types in the module"
-            ) from error
-
-    def _events(self, annotation: Any) -> list[type[Event]]:
-        leaves = list(_leaves(annotation))
-        if not all(_is_event(leaf) for leaf in leaves):
-            raise ProjectionError(
-                f"{self._where}: its first parameter must be annotated with the event it is for, "
-                "or a union of events"
-            )
-        return leaves
-
-
-def _leaves(annotation: Any) -> Iterator[Any]:
-    inner = typing.get_args(annotation)
-    if not inner:
-        yield annotation
-    for each in inner:
-        yield from _leaves(each)
-
-
-def _is_event(leaf: Any) -> bool:
-    """Whether it is an event with a subject, or `Event`, which stands for all."""
-    if not isinstance(leaf, type) or not issubclass(leaf, Event):
-        return False
-    return leaf is Event or hasattr(leaf, "__aggregate__")
-
-
-def _without_recorded(
-    function: Callable[[Any], Changes],
-) -> Callable[[Any, RecordedEvent], Changes]:
+def _without_recorded(function: Callable[[Any], Any]) -> Callable[[Any, RecordedEvent], Any]:
     return lambda event, _recorded: function(event)

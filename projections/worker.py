@@ -1,84 +1,43 @@
-"""The projection worker: one reader of the log, and all read models that follow it.
+"""The projection worker: follows the log and keeps the read models of some projections up to date.
 
-For each page of the log, the rows of all projections and their checkpoints are committed in one
-transaction, so a crash anywhere repeats nothing and skips nothing.
+The rows of projections and their checkpoints are committed in one transaction, so a crash
+anywhere repeats nothing and skips nothing. Several workers, in whatever processes, may be given
+the same projections: each projection is kept by one of them, and the others stand by.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import aclosing
-from typing import Literal
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from eventstore.envelope import RecordedEvent, utc_now
-from eventstore.errors import ProjectionError, ProjectionFailed
-from eventstore.history import Page
+from eventstore.application import first_failure
+from eventstore.errors import ProjectionError
 from eventstore.store import EventStore
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
-from projections import checkpoint
-from projections.apply import PoisonEvent, apply
-from projections.database import Database, DatabaseUnavailable
+from projections import checkpoint, parking
+from projections.checkpoint import Checkpoint, VersionChanged
+from projections.database import Database
+from projections.follower import Follower, Rebuild, Surroundings
+from projections.lane import Lanes, Reading
+from projections.ownership import Locks, OwnedElsewhere, locks_of
+from projections.progress import Progress, ProgressBoard, State, WaitTimeout
 from projections.projection import Projection
+from projections.reactions import Reactions
 
-__all__ = ["Progress", "ProjectionWorker", "State", "WaitTimeout"]
+__all__ = ["IfTaken", "Progress", "ProjectionWorker", "State", "WaitTimeout"]
+
+IfTaken = Literal["wait", "refuse"]
+"""What a worker does where another one has a projection: stand by, or refuse to begin."""
+
+TAKE_OVER_INTERVAL = 0.25
+STANDBY_INTERVAL = 0.05
 
 _logger = logging.getLogger("eventstore")
-
-State = Literal["catching_up", "live", "paused", "failed"]
-"""Where a projection is: once it has caught up it counts as live until it is paused or fails."""
-
-
-class WaitTimeout(ProjectionError, TimeoutError):
-    """The read model has not reached a position in time; it may do so later.
-
-    `position` was waited for, `reached` is how far all projections in question have come.
-    """
-
-    code = "wait_timeout"
-    retryable = True
-
-    def __init__(self, position: int, reached: int, seconds: float) -> None:
-        super().__init__(
-            f"the read model is at position {reached}, not at {position}, after {seconds:g} s"
-        )
-        self.position = position
-        self.reached = reached
-        self.seconds = seconds
-
-
-class Progress:
-    """How one projection is doing; read it at any time, the worker keeps it up to date.
-
-    `position` is the last log position committed, `applied` how many events were handled since
-    the worker began, `error` why the projection stopped where `state` is "failed".
-    """
-
-    def __init__(self, projection: Projection) -> None:
-        self.projection = projection
-        self.state: State = "catching_up"
-        self.position = 0
-        self.applied = 0
-        self.error: ProjectionError | None = None
-
-    @property
-    def name(self) -> str:
-        """The projection's name."""
-        return self.projection.name
-
-    def _moved(self, position: int, applied: int) -> None:
-        self.position = position
-        self.applied += applied
-
-    def _failed(self, error: ProjectionError) -> None:
-        if self.error is None:
-            self.state = "failed"
-            self.error = error
-            _logger.error("%s", error)
 
 
 class ProjectionWorker:
@@ -89,6 +48,13 @@ class ProjectionWorker:
     asked again. `on_progress` is called after each page with its position and how many events
     are left in the log after it. With `skip_unknown`, events of types that the code does not know
     are passed over, and stay missing in the rows.
+
+    `if_taken` says what to do where another worker has a projection. `rebuild` is awaited for a
+    projection whose rows are of another version; the old rows stay until it replaces them, and
+    the other projections go on. `poll` is how often, in seconds, it looks whether somebody else
+    has set a checkpoint. `reaction_timeout` bounds each reaction, in seconds.
+
+    `ready` is set when it knows where each of its projections stands, or who else has it.
 
     Raises `ProjectionError` where two projections share a name or a table.
     """
@@ -102,37 +68,57 @@ class ProjectionWorker:
         batch: int = 1000,
         patience: float = 30.0,
         skip_unknown: bool = False,
+        if_taken: IfTaken = "wait",
+        rebuild: Rebuild | None = None,
+        poll: float = 1.0,
+        reaction_timeout: float = 10.0,
         on_progress: Callable[[int, int], None] | None = None,
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         known = tuple(projections)
         _check_distinct(known)
-        self.progress: Mapping[str, Progress] = {each.name: Progress(each) for each in known}
+        self.ready = asyncio.Event()
         self.pending: int | None = None
+        self._board = ProgressBoard(known)
+        self.progress: Mapping[str, Progress] = self._board.progress
         self._store = store
         self._database = database
-        self._batch = batch
         self._patience = patience
-        self._skip_unknown = skip_unknown
+        self._if_taken = if_taken
+        self._rebuild = rebuild
+        self._poll = poll
         self._on_progress = on_progress
-        self._telemetry = telemetry
-        self._stopping = asyncio.Event()
-        self._repaused = asyncio.Event()
-        self._moved = asyncio.Event()
+        self._over = asyncio.Event()
+        self._group: asyncio.TaskGroup
+        self._tasks: set[asyncio.Task[None]] = set()
+        reading = Reading(
+            store, database, batch, patience, skip_unknown, telemetry, self._page_done
+        )
+        self._lanes = Lanes(reading, self._spawn)
+        around = Surroundings(database, patience, telemetry, rebuild, self._changed)
+        self._followers = [
+            Follower(
+                progress,
+                around,
+                self._lanes,
+                Reactions(progress.projection, timeout=reaction_timeout, telemetry=telemetry),
+            )
+            for progress in self.progress.values()
+        ]
 
     @property
     def position(self) -> int:
         """The log position that every projection, failed and paused ones too, has reached."""
-        return min(each.position for each in self.progress.values())
+        return self._board.position
 
     @property
     def failures(self) -> list[ProjectionError]:
         """Why projections stopped, for those that did."""
-        return [each.error for each in self.progress.values() if each.error is not None]
+        return self._board.failures
 
     def stop(self) -> None:
         """Let `run` end after the transaction at hand; may be called before it has begun."""
-        self._stopping.set()
+        self._over.set()
 
     def pause(self, names: Collection[str]) -> None:
         """Have these projections stand still after the transaction at hand, and all others go on.
@@ -140,29 +126,36 @@ class ProjectionWorker:
         One that is no longer among them catches up with what it missed. Names that this worker
         does not have are passed over. May be called before `run`; lasts as long as this worker.
         """
-        for each in self._running():
-            if (each.name in names) != (each.state == "paused"):
-                each.state = "paused" if each.name in names else "catching_up"
-                self._repaused.set()
+        for each in self._followers:
+            each.pause(each.name in names)
 
     async def run(self) -> None:
         """Follow the log until `stop` is called, or until every projection has failed.
 
-        A failed projection stands right before the event it could not take, and the others go on.
+        A failed projection stands right before the event it could not take, and the others go on;
+        it is tried again when somebody sets its checkpoint (`checkpoint.retry`, or a rebuild).
         At the end the failure is raised: `ProjectionFailed` or `ProjectionFenced`, or where there
         are several, a `ProjectionError` that lists them, their group chained as its cause.
 
-        Raises at once `ProjectionError` where rows were made by another version of a projection,
-        `DatabaseUnavailable`, and what the store raises for a log that cannot be read.
+        Raises at once `OwnedElsewhere` where another worker has a projection and is not to be
+        waited for, `OtherLog` where rows were built from another log, `VersionChanged` where they
+        were made by another version of a projection and cannot be rebuilt, `DatabaseUnavailable`,
+        and what the store raises for a log that cannot be read.
         Cancelled, it lets the transaction at hand come to its end first.
         """
-        await self._begin()
-        try:
-            while self._running() and not self._stopping.is_set():
-                self._repaused.clear()
-                await self._read_for_a_while()
-        finally:
-            self._wake_waiting()
+        if self._over.is_set():
+            return
+        log = await self._store.identity()
+        for each in self._followers:
+            each.log = log
+        async with locks_of(self._database) as locks:
+            try:
+                await self._begin(locks)
+                await self._work(locks)
+            except BaseExceptionGroup as failures:
+                raise first_failure(failures) from failures
+            finally:
+                self._board.tell()
         self._raise_failures()
 
     async def wait(
@@ -170,142 +163,135 @@ class ProjectionWorker:
     ) -> None:
         """Return once a projection, or every one, has committed everything up to `position`.
 
-        For reading one's own writes: `position` is what an append or an outcome reported.
+        For reading one's own writes: `position` is what an append or an outcome reported. It does
+        not matter which worker does it, if this one only stands by.
         `timeout` is seconds. Raises `WaitTimeout`, or the failure of a projection that will not
         get there, or `ProjectionError` for a name this worker does not have.
         """
-        awaited = self._named(projection)
+        await self._board.wait(position, timeout, projection)
+
+    async def parked(self) -> Mapping[str, int]:
+        """How many events are parked, by projection; raises SQLAlchemy's errors."""
+        names = [each.name for each in self._followers if each.projection.on_poison == "park"]
+        if not names:
+            return {}
+        async with self._database.engine.connect() as connection:
+            return await connection.run_sync(parking.count, names)
+
+    async def _begin(self, locks: Locks) -> None:
+        """Take what nobody else has, and find out where each of these projections stands."""
+        for holder, names in (await self._take(locks, self._followers)).items():
+            if self._if_taken == "refuse":
+                raise OwnedElsewhere(f"projection {', '.join(names)}", holder)
+            _logger.warning("standing by for %s, which keeps %s", holder, ", ".join(names))
+        owned = [each for each in self._followers if each.is_owner]
+
+        def claim_all(connection: Connection) -> list[Checkpoint | None]:
+            return [self._claim(each, connection) for each in owned]
+
+        found = await self._database.transact(claim_all, patience=self._patience)
+        for each, known in zip(owned, found, strict=True):
+            if known is not None:
+                each.claimed(known)
+        await self._look()
+        self.ready.set()
+
+    def _claim(self, follower: Follower, connection: Connection) -> Checkpoint | None:
+        """Its checkpoint; None where its rows are to be rebuilt before."""
         try:
-            async with asyncio.timeout(timeout):
-                while [each for each in awaited if not _is_at(each, position)]:
-                    await self._moved.wait()
-        except TimeoutError:
-            at = min(each.position for each in awaited)
-            raise WaitTimeout(position, at, timeout) from None
+            return follower.claim(connection)
+        except VersionChanged:
+            if self._rebuild is None:
+                raise
+            return None
 
-    def _named(self, projection: str | None) -> list[Progress]:
-        if projection is None:
-            return list(self.progress.values())
-        if projection not in self.progress:
-            known = ", ".join(self.progress)
-            raise ProjectionError(f"no projection {projection!r} in this worker; it has {known}")
-        return [self.progress[projection]]
-
-    def _running(self) -> list[Progress]:
-        return [each for each in self.progress.values() if each.error is None]
-
-    def _active(self) -> list[Progress]:
-        return [each for each in self._running() if each.state != "paused"]
-
-    async def _begin(self) -> None:
-        """Find out where each projection stands."""
-        every = list(self.progress.values())
-
-        def claim_all(connection: Connection) -> list[int]:
-            return [checkpoint.claim(connection, each.projection, utc_now()) for each in every]
-
-        positions = await self._database.transact(claim_all, patience=self._patience)
-        for each, position in zip(every, positions, strict=True):
-            each.position = position
-
-    async def _read_for_a_while(self) -> None:
-        """Read until told to stop or to read for other projections, or for none that is left."""
-        reading = asyncio.create_task(self._read())
-        told = [asyncio.create_task(each.wait()) for each in (self._stopping, self._repaused)]
-        tasks = [reading, *told]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
+    async def _work(self, locks: Locks) -> None:
+        async with asyncio.TaskGroup() as self._group:
+            reactions = [each.reactions for each in self._followers if each.reacts]
+            reacting = [self._group.create_task(each.run()) for each in reactions]
+            for part in (self._watch(), self._take_over(locks)):
+                self._spawn(part)
+            for each in self._followers:
+                self._spawn(each.run())
+            await self._over.wait()
+            for task in self._tasks:
                 task.cancel()
-            await asyncio.wait(tasks)
-        if not reading.cancelled():
-            reading.result()
+            await asyncio.wait(self._tasks)
+            for waiting in reactions:
+                await waiting.drained()
+            for task in reacting:
+                task.cancel()
 
-    async def _read(self) -> None:
-        active = self._active()
-        if not active:
-            await self._repaused.wait()
-            return
-        pages = self._store.pages(
-            after=min(each.position for each in active),
-            live=True,
-            max_events=self._batch,
-            skip_unknown=self._skip_unknown,
-        )
-        async with aclosing(pages):
-            async for page in pages:
-                await self._take(page)
-                if not self._active():
-                    return
+    def _spawn(self, part: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._group.create_task(part)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
-    async def _take(self, page: Page) -> None:
-        behind = [each for each in self._active() if each.position < page.position]
-        if behind:
-            origins = (event.envelope.traceparent for event in page.events)
-            with self._telemetry.span("project", links=origins, events=len(page.events)):
-                await self._apply(behind, page)
-        self.pending = page.pending
-        if page.pending == 0:
-            for each in self._active():
-                each.state = "live"
-        self._wake_waiting()
+    async def _take_over(self, locks: Locks) -> None:
+        """Take projections that others have let go of, and give up what was lost."""
+        while True:
+            idle = all(each.is_owner for each in self._followers)
+            await asyncio.sleep(self._poll if idle else TAKE_OVER_INTERVAL)
+            kept = await locks.kept()
+            for each in self._followers:
+                if each.is_owner and _lock_name(each) not in kept:
+                    _logger.warning("projection %s may be another worker's now", each.name)
+                    each.disown()
+            standing_by = [each for each in self._followers if not each.is_owner]
+            await self._take(locks, standing_by)
+            if taken := [each.name for each in standing_by if each.is_owner]:
+                _logger.warning("took over %s", ", ".join(taken))
+
+    async def _take(self, locks: Locks, followers: Sequence[Follower]) -> dict[str, list[str]]:
+        """Take what nobody else has; the names of the others by who has them."""
+        elsewhere: dict[str, list[str]] = {}
+        for each in followers:
+            holder = await locks.take(_lock_name(each))
+            if holder is None:
+                each.own()
+            else:
+                each.disown()
+                elsewhere.setdefault(holder, []).append(each.name)
+        return elsewhere
+
+    async def _watch(self) -> None:
+        """Look at the checkpoints now and then, for somebody else may set or move them."""
+        while True:
+            idle = all(each.is_owner for each in self._followers)
+            await asyncio.sleep(self._poll if idle else min(self._poll, STANDBY_INTERVAL))
+            try:
+                await self._look()
+            except (SQLAlchemyError, OSError) as error:
+                _logger.debug("checkpoints could not be read: %s", error)
+
+    async def _look(self) -> None:
+        # A cancelled read would leave its connection's thread alone with an answer.
+        reading = asyncio.create_task(self._checkpoints())
+        try:
+            found = await asyncio.shield(reading)
+        except asyncio.CancelledError:
+            await asyncio.gather(reading, return_exceptions=True)
+            raise
+        for each in self._followers:
+            if each.name in found:
+                each.notice(found[each.name])
+        self._board.tell()
+
+    async def _checkpoints(self) -> Mapping[str, Checkpoint]:
+        async with self._database.engine.connect() as connection:
+            return await connection.run_sync(checkpoint.read_all, list(self.progress))
+
+    def _page_done(self, position: int, pending: int) -> None:
+        self.pending = self._lanes.pending
+        self._board.tell()
         if self._on_progress is not None:
-            self._on_progress(page.position, page.pending)
+            self._on_progress(position, pending)
 
-    async def _apply(self, behind: Sequence[Progress], page: Page) -> None:
-        """All projections in one transaction; where that fails, each by itself."""
-        try:
-            await self._commit(behind, page.events, page.position)
-        except DatabaseUnavailable:
-            raise
-        except (ProjectionError, SQLAlchemyError):
-            for each in behind:
-                await self._apply_alone(each, page.events, page.position)
-
-    async def _apply_alone(
-        self, progress: Progress, events: Sequence[RecordedEvent], until: int
-    ) -> None:
-        """One projection, as far as it goes; whatever stops it stops no other."""
-        try:
-            await self._commit([progress], events, until)
-        except DatabaseUnavailable:
-            raise
-        except PoisonEvent as poison:
-            if poison.position - 1 > progress.position:
-                await self._apply_alone(progress, events, poison.position - 1)
-            progress._failed(poison)
-        except ProjectionError as error:
-            progress._failed(error)
-        except SQLAlchemyError as error:
-            failure = ProjectionFailed(
-                f"projection {progress.name} before position {until}: {error}"
-            )
-            failure.__cause__ = error
-            progress._failed(failure)
-
-    async def _commit(
-        self, several: Sequence[Progress], events: Sequence[RecordedEvent], until: int
-    ) -> None:
-        starts = [(each.projection, each.position) for each in several]
-
-        def work(connection: Connection) -> list[int]:
-            return apply(connection, starts, events, until, utc_now())
-
-        def stands(connection: Connection) -> bool:
-            """Whether a commit went through of which only the answer was lost."""
-            return all(checkpoint.position_of(connection, each) == until for each, _ in starts)
-
-        def moved(counts: list[int]) -> None:
-            for each, count in zip(several, counts, strict=True):
-                each._moved(until, count)
-                self._telemetry.count("events_projected", count, projection=each.name)
-
-        await self._database.transact(work, patience=self._patience, committed=moved, stands=stands)
-
-    def _wake_waiting(self) -> None:
-        self._moved.set()
-        self._moved = asyncio.Event()
+    def _changed(self) -> None:
+        self._board.tell()
+        if len(self.failures) == len(self._followers):
+            self._over.set()
 
     def _raise_failures(self) -> None:
         failures = self.failures
@@ -317,10 +303,8 @@ class ProjectionWorker:
             raise ProjectionError(f"{len(failures)} projections stopped: {listed}") from group
 
 
-def _is_at(progress: Progress, position: int) -> bool:
-    if progress.position < position and progress.error is not None:
-        raise progress.error
-    return progress.position >= position
+def _lock_name(follower: Follower) -> str:
+    return f"projection-{follower.name}"
 
 
 def _check_distinct(projections: Sequence[Projection]) -> None:

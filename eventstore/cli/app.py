@@ -26,6 +26,7 @@ from eventstore.cli.options import (
     client_settings,
     service_settings,
 )
+from eventstore.cli.projection import projection_app
 from eventstore.cli.query import query_app
 from eventstore.cli.terminal import Terminal, encodable, never_fail_to_encode, say
 from eventstore.commands import Outcome
@@ -52,6 +53,7 @@ app.add_typer(parked_app, name="parked")
 app.add_typer(config_app, name="config")
 app.add_typer(audit_app, name="audit")
 app.add_typer(query_app, name="query")
+app.add_typer(projection_app, name="projection")
 
 
 def main() -> None:

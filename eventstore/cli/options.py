@@ -19,6 +19,7 @@ __all__ = [
     "Json",
     "NatsUrl",
     "client_settings",
+    "local_settings",
     "server_directory",
     "service_settings",
 ]
@@ -83,6 +84,19 @@ def client_settings(nats_url: str | None, config: Path | None, directory: Path) 
     Where no server is named, the embedded one of `eventstore serve` in the same folder is meant,
     and the default address otherwise.
     """
-    settings = load_settings(config, nats_url=nats_url)
+    return _found(load_settings(config, nats_url=nats_url), directory)
+
+
+def local_settings(
+    nats_url: str | None, config: Path | None, database: str | None, directory: Path
+) -> Settings:
+    """The settings of a subcommand that uses the read model of a service, and the server it runs.
+
+    `nats.url` stays empty where no server is named, and none runs in the folder.
+    """
+    return _found(service_settings(nats_url, config, database, directory), directory)
+
+
+def _found(settings: Settings, directory: Path) -> Settings:
     running = None if settings.nats.url else running_server(server_directory(directory))
     return settings if running is None else settings.with_url(running)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from msgspec import Struct
-from sqlalchemy import func, select
 
 from eventstore import nix
 from eventstore.application import Application, running
 from eventstore.audit.history_answer import history_answers
-from eventstore.cli.connecting import log_end
 from eventstore.cli.observing import (
     make_telemetry,
     metrics_by_http,
@@ -31,10 +27,10 @@ from eventstore.processes import stale_packages
 from eventstore.responder import Responder
 from eventstore.server import EmbeddedServer, running_server
 from projections.audit import CommandCollector, audit, audit_queries
+from projections.auto_rebuild import auto_rebuild
 from projections.database import Database
 from projections.feed import Feed
 from projections.feeding import Feeding
-from projections.models import projection
 from projections.nix import nix_projections
 from projections.nix.builds import builds_of
 from projections.nix.queries import nix_queries
@@ -42,7 +38,7 @@ from projections.positions import CheckpointPositions
 from projections.queries import query_answers
 from projections.worker import ProjectionWorker
 
-__all__ = ["Service", "open_service"]
+__all__ = ["Service", "open_service", "opened_server"]
 
 _QUERIES_AT_ONCE = 512  # most of which wait for a position, for few read at a time
 _READ_MODEL_SECONDS = 15.0  # less than parts may take to stop
@@ -63,63 +59,66 @@ async def open_service(settings: Settings, directory: Path) -> AsyncIterator[Ser
 
     Where no server is named, an embedded one runs meanwhile, with its data in `directory`. The
     failure of a part, or of all projections, ends the block and is raised; a single projection
-    that fails is logged, and the service goes on without it and calls itself unhealthy.
+    that fails is logged, and the service goes on without it and calls itself unhealthy. Where
+    another service keeps the read model up to date, this one stands by for it.
     """
     own = settings.nats.service
     metrics = Metrics(service=own.name, version=own.version)
     telemetry = make_telemetry(metrics, tracing=settings.operations.tracing)
     async with (
         Database(settings.read_model.database) as database,
-        _server(settings, directory) as named,
+        opened_server(settings, directory) as named,
         Application(nix.domain(), named, telemetry=telemetry) as app,
         metrics_by_http(metrics, settings.operations.metrics_address),
     ):
-        with _exclusive(database):
-            await database.migrate()
-            await _check_same_log(app, database)
-            subjects = app.domain.codec.subjects
-            projections = ProjectionWorker(
-                app.store, database, [*nix_projections(), audit], telemetry=telemetry
+        await database.migrate()
+        subjects = app.domain.codec.subjects
+        projections = ProjectionWorker(
+            app.store,
+            database,
+            [*nix_projections(), audit],
+            rebuild=auto_rebuild(app.store, database, telemetry=telemetry),
+            telemetry=telemetry,
+        )
+        commands = CommandCollector(app.client, subjects, database)
+        answers = (
+            status_answers(app.client, subjects)
+            | history_answers(app.client, app.domain)
+            | query_answers(
+                database,
+                CheckpointPositions(database, projections),
+                [*nix_queries(), audit_queries],
+                subjects,
+                wait_seconds=settings.operations.query_wait_ms / 1000,
+                telemetry=telemetry,
             )
-            commands = CommandCollector(app.client, subjects, database)
-            answers = (
-                status_answers(app.client, subjects)
-                | history_answers(app.client, app.domain)
-                | query_answers(
-                    database,
-                    CheckpointPositions(database, projections),
-                    [*nix_queries(), audit_queries],
-                    subjects,
-                    wait_seconds=settings.operations.query_wait_ms / 1000,
-                    telemetry=telemetry,
-                )
-            )
-            queries = Responder(app.client, answers, queue=own.name, at_once=_QUERIES_AT_ONCE)
-            feed = Feeding(lambda: Feed(app.client, app.store))
-            health = service_health(
-                app, named, database, projections, audit=commands, feed=feed, telemetry=telemetry
-            )
-            face = service_face(app, named, health, queries=queries.subjects, metrics=metrics)
-            control = Control(
-                app.client, subjects, queue_limit=named.streams.queue_limit, pausable=projections
-            )
+        )
+        queries = Responder(app.client, answers, queue=own.name, at_once=_QUERIES_AT_ONCE)
+        feed = Feeding(lambda: Feed(app.client, app.store))
+        health = service_health(
+            app, named, database, projections, audit=commands, feed=feed, telemetry=telemetry
+        )
+        face = service_face(app, named, health, queries=queries.subjects, metrics=metrics)
+        control = Control(
+            app.client, subjects, queue_limit=named.streams.queue_limit, pausable=projections
+        )
 
-            async def builds(flake_id: str, position: int) -> Mapping[str, int]:
-                for name in ("flakes", "packages"):
-                    await projections.wait(position, _READ_MODEL_SECONDS, projection=name)
-                return await builds_of(database, flake_id, position)
+        async def builds(flake_id: str, position: int) -> Mapping[str, int]:
+            for name in ("flakes", "packages"):
+                await projections.wait(position, _READ_MODEL_SECONDS, projection=name)
+            return await builds_of(database, flake_id, position)
 
-            process = stale_packages(app.client, app.domain.codec, app.commands, builds)
-            async with running(control):
-                await control.ready.wait()  # before a projection runs that is to stand still
-                async with running(projections, commands, feed, queries, face, process):
-                    for part in (app.worker, queries, face, process):
-                        await part.ready.wait()
-                    yield Service(app, database, projections, commands)
+        process = stale_packages(app.client, app.domain.codec, app.commands, builds)
+        async with running(control):
+            await control.ready.wait()  # before a projection runs that is to stand still
+            async with running(projections, commands, feed, queries, face, process):
+                for part in (app.worker, projections, queries, face, process):
+                    await part.ready.wait()
+                yield Service(app, database, projections, commands)
 
 
 @asynccontextmanager
-async def _server(settings: Settings, directory: Path) -> AsyncIterator[Settings]:
+async def opened_server(settings: Settings, directory: Path) -> AsyncIterator[Settings]:
     """Settings for the server that is named, or for an embedded one that runs meanwhile."""
     if settings.nats.url:
         yield settings
@@ -145,44 +144,3 @@ def _explained(error: ServerStartFailed, directory: Path) -> ServerStartFailed:
         f"a service runs in {directory} already, on {other}: talk to it with send, events or nix "
         "import; or stop it; or choose another place for this one with --dir"
     )
-
-
-@contextmanager
-def _exclusive(database: Database) -> Iterator[None]:
-    """Keep a second service off the read model, where each would stop the other's projections."""
-    if database.path is None:  # no file to lock; whoever comes second is fenced by the checkpoint
-        yield
-        return
-    path = f"{database.path}.lock"
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise ConfigurationError(f"the read model cannot be locked: {error}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(descriptor, 20, 0).decode()
-        os.close(descriptor)
-        raise ConfigurationError(
-            f"the read model {database.name} is kept up to date by another service, "
-            f"process {holder}: stop that one, or name another read model with --database"
-        ) from None
-    try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-        yield
-    finally:
-        os.close(descriptor)  # which lets go of the lock, as does the end of this process
-
-
-async def _check_same_log(app: Application, database: Database) -> None:
-    """Refuse a read model that was built from another log, as far as positions can tell."""
-    async with database.engine.connect() as connection:
-        reached = await connection.scalar(select(func.max(projection.c.position))) or 0
-    end = await log_end(app.client, app.domain.codec)
-    if reached > end:
-        raise ConfigurationError(
-            f"the read model {database.name} is at position {reached}, but the log on "
-            f"{app.client.url} ends at {end}: it was built from another log. Name another with "
-            "--database, or delete this one, and it is built anew from the log"
-        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from typing import Any
 
 import pytest
@@ -282,3 +282,29 @@ async def test_the_limit_is_that_of_the_server_for_any_client(
         await other.send(Add(), "c1")
         answer = await client.request(line.subjects.command("counter", "add"), b"{}")
         assert b"10077" in answer.data
+
+
+async def test_changes_at_the_same_time_are_all_kept(configuration: Configuration) -> None:
+    def adding(name: str) -> Callable[[Value | None], Value | None]:
+        return lambda value: [*(value if isinstance(value, list) else ()), name]
+
+    names = [f"p{number}" for number in range(6)]
+    changes = [configuration.change("projections.paused", adding(name)) for name in names]
+    await asyncio.gather(*changes)
+    assert sorted(await _list(configuration)) == names
+
+    assert await configuration.change("projections.paused", lambda _: None) is None
+    assert await configuration.get("projections.paused") is None
+    assert await configuration.change("projections.paused", adding("again")) == ["again"]
+
+
+async def _list(configuration: Configuration) -> list[str]:
+    found = await configuration.get("projections.paused")
+    assert isinstance(found, list)
+    return found
+
+
+async def test_an_illegal_change_is_refused(configuration: Configuration) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be"):
+        await configuration.change("projections.paused", lambda _: ["no name"])
+    assert await configuration.get("projections.paused") is None

@@ -99,6 +99,8 @@ async def test_a_service_at_work_is_healthy(health: Health, app: Application) ->
         "state",
         "position",
         "lag",
+        "rate",
+        "parked",
     }
 
 

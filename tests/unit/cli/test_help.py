@@ -13,7 +13,7 @@ from eventstore import nix
 from eventstore.queries import Query
 from tests.integration.command_line import CommandLine
 
-GROUPS = ("nix", "command", "parked", "config", "query", "audit")
+GROUPS = ("nix", "command", "parked", "config", "query", "audit", "projection")
 SUBCOMMANDS = (
     "demo",
     "serve",
@@ -26,7 +26,10 @@ SUBCOMMANDS = (
     *("export", "import"),
     *("audit verify", "audit anchor", "audit forget"),
     *("audit trace", "audit history", "audit search", "audit export"),
+    *("projection list", "projection show", "projection rebuild", "projection pause"),
+    *("projection resume", "projection retry"),
 )
+WITHOUT_SERVER = ("migrate", "projection reset", "projection parked", "projection discard")
 
 
 @pytest.fixture
@@ -41,7 +44,7 @@ def options(text: str) -> dict[str, str]:
     return {name: " ".join(said.split()) for name, said in found}
 
 
-@pytest.mark.parametrize("words", ["", "migrate", "copy", *GROUPS, *SUBCOMMANDS])
+@pytest.mark.parametrize("words", ["", "copy", *GROUPS, *WITHOUT_SERVER, *SUBCOMMANDS])
 def test_it_fits_80_columns_and_says_what_each_option_is_for(cli: CommandLine, words: str) -> None:
     ended = cli.call(*words.split(), "--help")
 

@@ -7,6 +7,7 @@ import pytest
 
 from eventstore import nix
 from projections.database import Database
+from tests.unit.projections.counters import codec
 from tests.unit.projections.memory import MemoryLog
 
 
@@ -22,6 +23,11 @@ async def sqlite_database(sqlite_read_model: Path) -> AsyncIterator[Database]:
     """An open read model for what only SQLite does."""
     async with Database(sqlite_read_model) as database:
         yield database
+
+
+@pytest.fixture
+def log() -> MemoryLog:
+    return MemoryLog(codec)
 
 
 @pytest.fixture

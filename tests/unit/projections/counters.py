@@ -21,7 +21,7 @@ from eventstore.codec import Codec
 from eventstore.envelope import RecordedEvent
 from eventstore.messages import Event
 from projections.database import Database
-from projections.projection import Projection, Statement
+from projections.projection import OnPoison, Projection, Statement
 
 
 class Counted(Event, subject="counter.counted"):
@@ -49,11 +49,18 @@ def table(name: str) -> Table:
 
 
 def counting(
-    name: str, *, fails: Callable[[Counted], object] = lambda _event: None, version: int = 1
+    name: str,
+    *,
+    fails: Callable[[Counted], object] = lambda _event: None,
+    version: int = 1,
+    retries: int = 0,
+    on_poison: OnPoison = "stop",
 ) -> Projection:
     """A projection with one row for each `Counted`; `fails` may raise in its handler."""
     rows = table(name)
-    projection = Projection(name, version=version, tables=[rows])
+    projection = Projection(
+        name, version=version, tables=[rows], retries=retries, on_poison=on_poison
+    )
 
     @projection.handles
     def counted(event: Counted, recorded: RecordedEvent) -> Statement:

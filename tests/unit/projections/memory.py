@@ -28,6 +28,7 @@ class MemoryLog:
         self.readers: list[dict[str, Any]] = []
         self.before_page: Callable[[Page], None] = lambda _page: None
         self.first_position = 1
+        self.name = "2026-01-01T00:00:00Z MEMORY"
         self._codec = codec
         self._versions: dict[tuple[str, str], int] = {}
         self._grown = asyncio.Condition()
@@ -64,6 +65,14 @@ class MemoryLog:
         payload = self._codec.encode(event)
         return self._codec.recorded(subject, envelope.to_headers(), payload, position)
 
+    async def identity(self) -> str:
+        return self.name
+
+    async def read(self, aggregate: str, aggregate_id: str) -> AsyncGenerator[RecordedEvent, None]:
+        for event in self.events:
+            if (event.aggregate, event.aggregate_id) == (aggregate, aggregate_id):
+                yield event
+
     async def pages(
         self,
         *,
@@ -79,7 +88,7 @@ class MemoryLog:
             async with self._grown:
                 while self.end <= after:
                     await self._grown.wait()
-            events = [each for each in self.events if each.position > after][:max_events]
+            events = self.events[max(0, after - self.first_position + 1) :][:max_events]
             after = events[-1].position
             page = Page(events, after, self.end - after)
             self.before_page(page)

@@ -56,7 +56,7 @@ async def test_of_two_first_users_one_is_fenced(
 ) -> None:
     await database.transact(lambda c: checkpoint.claim(c, counts, NOW))
     # On a database with several writers, the other's row may come between looking and inserting.
-    monkeypatch.setattr(checkpoint, "position_of", lambda *_: None)
+    monkeypatch.setattr(checkpoint, "lock", lambda *_: None)
 
     with pytest.raises(ProjectionFenced):
         await database.transact(lambda c: checkpoint.claim(c, counts, NOW))

@@ -317,22 +317,25 @@ async def test_what_fails_at_the_commit_is_a_failure_too(log: MemoryLog, tables:
     assert await rows_of(tables, counting("first")) == []
 
 
-async def test_of_two_workers_the_later_is_fenced(log: MemoryLog, tables: Database) -> None:
+async def test_where_somebody_else_moves_a_checkpoint_it_is_fenced(
+    log: MemoryLog, tables: Database
+) -> None:
     first, second = counting("first"), counting("second")
-    same_log = MemoryLog(codec)
-    early, late = worker_of(log, tables, first), worker_of(same_log, tables, first, second)
+    worker = worker_of(log, tables, first, second)
 
-    async with running(early), running(late, ends_with=ProjectionFenced):
-        await early.wait(0, BOUND)
-        await late.wait(0, BOUND)
-        await early.wait(await log.add_live("c", Counted(by=1)), BOUND)
-        await same_log.add_live("c", Counted(by=1))
-        await late.wait(1, BOUND, projection="second")
+    async with running(worker, ends_with=ProjectionFenced):
+        await asyncio.wait_for(worker.ready.wait(), BOUND)
+        await tables.transact(lambda c: checkpoint.move(c, first, 0, 1, time_of(1)))
+        await log.add_live("c", Counted(by=1), Counted(by=2))
+        await worker.wait(2, BOUND, projection="second")
         with pytest.raises(ProjectionFenced, match="another worker moved the checkpoint"):
-            await late.wait(1, BOUND)
-        assert early.failures == []
+            await worker.wait(2, BOUND)
 
-    assert await rows_of(tables, first) == await rows_of(tables, second) == [(1, 1)]
+    assert await rows_of(tables, first) == []
+    assert await rows_of(tables, second) == [(1, 1), (2, 2)]
+    known = await tables.transact(lambda c: checkpoint.read(c, "first"))
+    assert known is not None
+    assert (known.position, known.error) == (1, None)
 
 
 async def test_being_fenced_right_before_a_poison_event(

@@ -1,0 +1,166 @@
+"""Live latency: from an append's acknowledgement until another connection sees its rows.
+
+Three processes: one appends at a fixed rate, one has the projection worker, and one looks at the
+checkpoints, through a connection of its own, about every half millisecond.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import bisect
+import multiprocessing
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import closing
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+from eventstore import EventStore, connect, declare, load_settings, nix, running, topology
+from eventstore.server import EmbeddedServer
+from projections.database import Database
+from projections.nix import nix_projections
+from projections.worker import ProjectionWorker
+from tests.bench.backlog import peak_memory
+from tests.bench.loop import run
+
+RATE = 500
+SECONDS = 20
+HISTORY = 200_000
+PAUSE = 0.0005
+
+Seen = list[tuple[float, int]]
+"""When the lowest checkpoint was first seen at which position."""
+
+
+def work(url: str, database: str, told: Connection) -> None:
+    """The worker's process, until it is told to stop."""
+    run(_work(url, database, told))
+
+
+async def _work(url: str, location: str, told: Connection) -> None:
+    codec = nix.domain().codec
+    settings = load_settings(nats_url=url, environ={})
+    async with (
+        connect(settings) as client,
+        EventStore(client, codec) as store,
+        Database(location) as database,
+    ):
+        await database.migrate()
+        worker = ProjectionWorker(store, database, nix_projections())
+        before = peak_memory()
+        async with running(worker):
+            await worker.ready.wait()
+            told.send(None)
+            await asyncio.to_thread(told.recv)
+        told.send((before, peak_memory()))
+
+
+def look(database: str, told: Connection) -> None:
+    """The reader's process, until it is told to stop."""
+    seen: Seen = []
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        query = "SELECT min(position) FROM projection"
+        last = connection.execute(query).fetchone()[0]
+        told.send(None)
+        stopping = False
+        while not stopping:
+            stopping = told.poll()
+            position = connection.execute(query).fetchone()[0]
+            if position != last:
+                seen.append((time.monotonic(), position))
+                last = position
+            time.sleep(PAUSE)
+    told.send(seen)
+
+
+async def _append(store: EventStore) -> Seen:
+    """When the append of which position was acknowledged."""
+    acknowledged: Seen = []
+    began = time.monotonic()
+    for number in range(RATE * SECONDS):
+        await asyncio.sleep(max(0.0, began + number / RATE - time.monotonic()))
+        event = nix.ModuleCreated(name="m", content=f"{number}")
+        appended = await store.append("module", f"live{number}", event)
+        acknowledged.append((time.monotonic(), appended.position))
+    return acknowledged
+
+
+async def _fill(store: EventStore) -> None:
+    for number in range(HISTORY // 1_000):
+        created = nix.ModuleCreated(name="m", content="")
+        updates = [nix.ModuleUpdated(content=f"{each}") for each in range(999)]
+        await store.append("module", f"m{number}", [created, *updates])
+
+
+async def measure() -> None:
+    """Catch up on a history, then follow what is appended."""
+    codec = nix.domain().codec
+    with tempfile.TemporaryDirectory() as directory:
+        location = str(Path(directory) / "read.sqlite")
+        async with EmbeddedServer(Path(directory) / "nats") as server:
+            settings = load_settings(nats_url=server.url, environ={})
+            async with connect(settings) as client, EventStore(client, codec) as store:
+                await declare(client, topology(codec.subjects, settings.streams))
+                await _fill(store)
+                worker = await _started(work, server.url, location)
+                began = time.perf_counter()
+                await asyncio.to_thread(_until_at, location, HISTORY)
+                rate = HISTORY / (time.perf_counter() - began)
+                reader = await _started(look, location)
+                acknowledged = await _append(store)
+                await asyncio.to_thread(_until_at, location, acknowledged[-1][1])
+                seen, (before, after) = await _ended(reader), await _ended(worker)
+    print(
+        f"catch up on {HISTORY:,} events: {rate:,.0f} events/s; worker's peak memory "
+        f"{before:.0f} MB before, {after:.0f} MB after"
+    )
+    _tell(acknowledged, seen)
+
+
+async def _started(target: Callable[..., None], *args: str) -> Connection:
+    """A process that has said that it is ready."""
+    spawn = multiprocessing.get_context("spawn")
+    own, others = spawn.Pipe()
+    spawn.Process(target=target, args=(*args, others), daemon=True).start()
+    await asyncio.to_thread(own.recv)
+    return own
+
+
+async def _ended(process: Connection) -> Any:
+    """What a process has to say at its end."""
+    process.send(None)
+    return await asyncio.to_thread(process.recv)
+
+
+def _until_at(location: str, position: int) -> None:
+    with closing(sqlite3.connect(location, isolation_level=None)) as connection:
+        query = "SELECT min(position) FROM projection"
+        while connection.execute(query).fetchone()[0] < position:
+            time.sleep(0.01)
+
+
+def _tell(acknowledged: Seen, seen: Seen) -> None:
+    positions = [position for _, position in seen]
+    latencies = []
+    for when, position in acknowledged:
+        visible, _ = seen[bisect.bisect_left(positions, position)]
+        latencies.append(1_000 * max(0.0, visible - when))
+    hundredths = quantiles(latencies, n=100)
+    print(
+        f"live, {RATE} events/s for {SECONDS} s, five projections, from the acknowledgement until "
+        f"another process sees the rows: p50 {hundredths[49]:.1f} ms, p99 {hundredths[98]:.1f} ms, "
+        f"max {max(latencies):.1f} ms; {len(seen):,} commits seen"
+    )
+
+
+def main() -> None:
+    """Print how soon rows are visible, and what catching up takes."""
+    run(measure())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""Rebuilding: how fast beside catching up on the same log, and how long the switch takes."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+from sqlalchemy import Connection, insert
+
+from eventstore import (
+    NO_STREAM,
+    EventStore,
+    connect,
+    declare,
+    load_settings,
+    nix,
+    running,
+    topology,
+)
+from eventstore.envelope import utc_now
+from eventstore.server import EmbeddedServer
+from projections.database import Database
+from projections.nix import flakes
+from projections.nix.models import flake, flake_input
+from projections.rebuild import Rebuild, RebuildProgress
+from projections.worker import ProjectionWorker
+from tests.bench.loop import run
+from tests.bench.store import event
+
+FLAKES = 5_000
+INPUTS = 9
+EVENTS = FLAKES * (INPUTS + 1)
+SWITCHED = (100_000, 1_000_000)
+
+
+class Stopwatch:
+    """When the phases of a rebuild began."""
+
+    def __init__(self) -> None:
+        self.at: dict[str, float] = {"": time.perf_counter()}
+
+    def __call__(self, progress: RebuildProgress) -> None:
+        self.at.setdefault(progress.phase, time.perf_counter())
+
+    def seconds(self, since: str, until: str) -> float:
+        return self.at[until] - self.at[since]
+
+
+async def measure() -> None:
+    """Print how fast a projection is rebuilt, and how long the switch takes for many rows."""
+    codec = nix.domain().codec
+    with tempfile.TemporaryDirectory() as directory:
+        async with EmbeddedServer(Path(directory)) as server:
+            settings = load_settings(nats_url=server.url, environ={})
+            async with connect(settings) as client, EventStore(client, codec) as store:
+                await declare(client, topology(codec.subjects, settings.streams))
+                for number in range(FLAKES):
+                    created = nix.FlakeCreated(path=f"./{number}", description="")
+                    events = [created, *(event(each) for each in range(INPUTS))]
+                    await store.append("flake", f"f{number}", events, expected=NO_STREAM)
+                async with Database(Path(directory) / "read.sqlite") as database:
+                    await database.migrate()
+                    await _rates(store, database)
+                for rows in SWITCHED:
+                    async with Database(Path(directory) / f"{rows}.sqlite") as database:
+                        await database.migrate()
+                        await _switch(store, database, rows)
+
+
+async def _rates(store: EventStore, database: Database) -> None:
+    worker = ProjectionWorker(store, database, [flakes.flakes])
+    began = time.perf_counter()
+    async with running(worker):
+        await worker.wait(EVENTS, timeout=300)
+        seconds = time.perf_counter() - began
+    print(f"catching up, one projection, {EVENTS:,} events: {EVENTS / seconds:,.0f} events/s")
+    watch = Stopwatch()
+    await Rebuild(store, database, flakes.flakes, on_progress=watch).run()
+    built = watch.seconds("", "switching")
+    print(
+        f"rebuilding the same: {EVENTS / built:,.0f} events/s, "
+        f"then {watch.seconds('switching', 'done'):.2f} s for the switch of {EVENTS:,} rows"
+    )
+
+
+async def _switch(store: EventStore, database: Database, rows: int) -> None:
+    """The live table has many rows, and so gets the shadow, whose own are few."""
+    watch = Stopwatch()
+
+    def fill(connection: Connection) -> None:
+        now = utc_now()
+        last = {"version": 1, "position": 1, "created_at": now, "updated_at": now}
+        row = {"path": "", "description": "", **last}
+        connection.execute(insert(flake), [{"id": f"x{n}", **row} for n in range(rows // 10)])
+        for tenth in range(9):
+            row = {"name": f"input{tenth}", "url": event(tenth).url, **last}
+            inputs = [{"flake_id": f"x{n}", **row} for n in range(rows // 10)]
+            connection.execute(insert(flake_input), inputs)
+
+    await database.transact(fill)
+
+    class Filled(Rebuild):
+        async def _switch(self, shadow, ahead):  # type: ignore[no-untyped-def]
+            if "filled" not in watch.at:
+                await shadow.database.transact(fill)
+                watch.at["filled"] = time.perf_counter()
+            return await super()._switch(shadow, ahead)
+
+    await Filled(store, database, flakes.flakes, on_progress=watch).run()
+    print(f"the switch of {rows:,} rows for as many: {watch.seconds('switching', 'done'):.2f} s")
+
+
+def main() -> None:
+    """Run it."""
+    run(measure())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""A rebuild in a process of its own, to be killed; see `main`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from eventstore import nix
+from eventstore.client import connect
+from eventstore.store import EventStore
+from projections.database import Database
+from projections.nix.flakes import flakes
+from projections.rebuild import Rebuild, RebuildProgress
+from tests.conftest import settings_for
+
+
+async def main(url: str, domain: str, location: str, batch: str) -> None:
+    """Rebuild the flakes, and say how far it is: phase, position, and where it went on from."""
+    async with (
+        connect(settings_for(url, domain)) as client,
+        EventStore(client, nix.domain(domain).codec) as store,
+        Database(location) as database,
+    ):
+
+        def told(progress: RebuildProgress) -> None:
+            print(progress.phase, progress.position, rebuild.started_at, flush=True)
+
+        rebuild = Rebuild(store, database, flakes, batch=int(batch), on_progress=told)
+        await rebuild.run()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,106 @@
+"""Two services on one read model: the second stands by, and takes over when the first is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from eventstore import EventStore, nix
+from eventstore.client import Client
+from eventstore.server import EmbeddedServer
+from tests.integration.command_line import BOUND, CommandLine, Running
+from tests.processes import freeze
+
+
+@pytest.fixture
+def cli(tmp_path: Path, nats_server: EmbeddedServer, domain_name: str) -> CommandLine:
+    """On the shared server, kept apart from other tests by its own domain."""
+    (tmp_path / "own.toml").write_text(f'[nats]\nsubject_prefix = "{domain_name}"\n')
+    return CommandLine(tmp_path, EVENTSTORE_CONFIG="own.toml", NATS_URL=nats_server.url)
+
+
+@contextmanager
+def standing_by(cli: CommandLine, first: Running) -> Iterator[Running]:
+    with cli.start("serve") as second:
+        assert second.process.stderr is not None
+        line = said(second)
+        assert line.startswith(f"WARNING: standing by for process {first.process.pid} on "), line
+        assert line.rstrip().endswith("keeps flakes, packages, modules, overlays, configurations")
+        assert second.line().startswith("ready: ")
+        yield second
+
+
+def said(running: Running) -> str:
+    """The next line of its standard error."""
+    assert running.process.stderr is not None
+    timer = threading.Timer(BOUND, running.process.kill)
+    timer.start()
+    try:
+        return running.process.stderr.readline()
+    finally:
+        timer.cancel()
+
+
+def create(cli: CommandLine, domain: str, name: str) -> None:
+    module = f'{{"name": "{name}", "content": ""}}'
+    ended = cli.call("send", f"{domain}.cmd.module.create", "--id", name, "--data", module)
+    assert ended.status == 0, ended
+
+
+def until_in_rows(cli: CommandLine, *names: str) -> float:
+    """Seconds until the read model has exactly these modules."""
+    began = time.monotonic()
+    found: set[str] = set()
+    while time.monotonic() < began + BOUND:
+        with closing(sqlite3.connect(cli.folder / "var" / "read_model.sqlite")) as rows:
+            found = {row[0] for row in rows.execute("SELECT id FROM module")}
+        if found == set(names):
+            return time.monotonic() - began
+    raise AssertionError(f"{found} and not {set(names)}")
+
+
+def test_the_second_takes_over_from_one_that_was_killed(cli: CommandLine, domain_name: str) -> None:
+    with cli.serving() as first, standing_by(cli, first) as second:
+        create(cli, domain_name, "before")
+        until_in_rows(cli, "before")
+        health = cli.call("health")
+        assert (health.status, "lag" in health.err) == (0, False), health
+
+        first.process.kill()
+        first.process.wait(BOUND)
+        create(cli, domain_name, "after")
+        assert until_in_rows(cli, "before", "after") < 5
+        assert said(second).startswith("WARNING: took over flakes, packages, modules")
+        assert second.stopped().status == 0
+
+
+async def test_the_second_waits_while_the_first_is_frozen(
+    cli: CommandLine, client: Client, domain_name: str
+) -> None:
+    codec = nix.domain(domain_name).codec
+
+    async def append(name: str) -> None:
+        async with EventStore(client, codec) as store:
+            await store.append("module", name, nix.ModuleCreated(name=name, content=""))
+
+    with cli.serving() as first, standing_by(cli, first) as second:
+        freeze(first.process.pid)
+        await append("meanwhile")
+        await asyncio.sleep(0.8)  # three tries to take over
+        until_in_rows(cli)
+        os.kill(first.process.pid or 0, signal.SIGCONT)
+        until_in_rows(cli, "meanwhile")
+        assert first.stopped().status == 0
+        assert said(second).startswith("WARNING: took over ")
+        await append("after")
+        until_in_rows(cli, "meanwhile", "after")
+        assert second.stopped().status == 0

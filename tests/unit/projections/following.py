@@ -1,0 +1,61 @@
+"""A projection worker over a log in memory, and what its tests look at."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from projections import checkpoint
+from projections.checkpoint import Checkpoint
+from projections.database import Database
+from projections.projection import Projection
+from projections.worker import ProjectionWorker
+from tests.unit.projections.counters import Counted
+from tests.unit.projections.memory import MemoryLog
+
+BOUND = 10.0
+POLL = 0.02
+
+
+class Poison(Exception):
+    """What a handler raises in these tests."""
+
+
+def poisoned(event: Counted) -> None:
+    if event.by == 13:
+        raise Poison("no thirteens here")
+
+
+def worker_of(
+    log: MemoryLog, database: Database, *projections: Projection, **options: Any
+) -> ProjectionWorker:
+    options = {"poll": POLL, **options}
+    return ProjectionWorker(log, database, projections, **options)  # type: ignore[arg-type]
+
+
+@contextlib.asynccontextmanager
+async def following(worker: ProjectionWorker) -> AsyncIterator[ProjectionWorker]:
+    """Run a worker; failures of projections are for the test to look at."""
+    task = asyncio.create_task(worker.run())
+    try:
+        yield worker
+    finally:
+        worker.stop()
+        (ended,) = await asyncio.gather(task, return_exceptions=True)
+        if ended is not None and not worker.failures:
+            raise ended
+
+
+async def until(is_so: Callable[[], object]) -> None:
+    """Return once something is so; looks whenever the loop comes round."""
+    async with asyncio.timeout(BOUND):
+        while not is_so():  # noqa: ASYNC110  # there is nothing to wait for
+            await asyncio.sleep(0.001)
+
+
+async def checkpoint_of(database: Database, projection: Projection) -> Checkpoint:
+    found = await database.transact(lambda c: checkpoint.read(c, projection.name))
+    assert found is not None
+    return found
