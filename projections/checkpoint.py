@@ -38,6 +38,7 @@ __all__ = [
     "Held",
     "OtherLog",
     "VersionChanged",
+    "are_at",
     "claim",
     "fail",
     "lock",
@@ -263,6 +264,16 @@ def move_all(
     # The values are given separately, so that the statement is compiled only once.
     if connection.execute(statement, values).rowcount != len(held):
         raise _reason(connection, held)
+
+
+def are_at(connection: Connection, held: Sequence[Held], position: int) -> bool:
+    """Whether these checkpoints stand at a position, and nobody set them otherwise."""
+    known = read_all(connection, [each.projection.name for each in held])
+    return all(
+        _is_there(each._replace(position=position), found) and each.epoch in (None, found.epoch)
+        for each in held
+        if (found := known.get(each.projection.name)) is not None
+    ) and len(known) == len(held)
 
 
 @cache

@@ -20,6 +20,7 @@ from eventstore.errors import ProjectionError, ProjectionFailed
 from eventstore.history import Page
 from eventstore.store import EventStore
 from eventstore.telemetry import Telemetry
+from projections import checkpoint
 from projections.apply import Applied, PoisonEvent, apply
 from projections.checkpoint import CheckpointReset
 from projections.database import Database, DatabaseUnavailable
@@ -191,12 +192,16 @@ class Lane:
         def work(connection: Connection) -> list[Applied]:
             return apply(connection, held, events, until, utc_now(), rate)
 
+        def stands(connection: Connection) -> bool:
+            """Whether a commit went through of which only the answer was lost."""
+            return checkpoint.are_at(connection, held, until)
+
         def committed(results: list[Applied]) -> None:
             for each, applied in zip(several, results, strict=True):
                 each.moved(events, until, applied)
 
         await self._reading.database.transact(
-            work, patience=self._reading.patience, committed=committed
+            work, patience=self._reading.patience, committed=committed, stands=stands
         )
 
 

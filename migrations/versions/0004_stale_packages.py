@@ -12,18 +12,15 @@ depends_on = None
 
 
 def upgrade() -> None:
-    with op.batch_alter_table("package") as table:
-        table.add_column(
-            sa.Column("built_position", sa.BigInteger(), server_default="0", nullable=False)
-        )
-        table.add_column(
-            sa.Column("stale", sa.Boolean(), server_default=sa.false(), nullable=False)
-        )
-        table.add_column(sa.Column("stale_reason", sa.Text(), nullable=True))
+    # One by one: a batch would copy the table, which others refer to.
+    for column in (
+        sa.Column("built_position", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("stale", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("stale_reason", sa.Text(), nullable=True),
+    ):
+        op.add_column("package", column)
 
 
 def downgrade() -> None:
-    with op.batch_alter_table("package") as table:
-        table.drop_column("stale_reason")
-        table.drop_column("stale")
-        table.drop_column("built_position")
+    for name in ("stale_reason", "stale", "built_position"):
+        op.drop_column("package", name)
