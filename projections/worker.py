@@ -13,13 +13,12 @@ from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, 
 from typing import Any, Literal
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import SQLAlchemyError
 
 from eventstore.application import first_failure
 from eventstore.errors import ProjectionError
 from eventstore.store import EventStore
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
-from projections import checkpoint, parking
+from projections import parking
 from projections.checkpoint import Checkpoint, VersionChanged
 from projections.database import Database
 from projections.follower import Follower, Rebuild, Surroundings
@@ -28,6 +27,7 @@ from projections.ownership import Locks, OwnedElsewhere, locks_of
 from projections.progress import Progress, ProgressBoard, State, WaitTimeout
 from projections.projection import Projection
 from projections.reactions import Reactions
+from projections.watching import Watch
 
 __all__ = ["IfTaken", "Progress", "ProjectionWorker", "State", "WaitTimeout"]
 
@@ -148,10 +148,10 @@ class ProjectionWorker:
         log = await self._store.identity()
         for each in self._followers:
             each.log = log
-        async with locks_of(self._database) as locks:
+        async with locks_of(self._database) as locks, Watch(self._database, self.progress) as watch:
             try:
-                await self._begin(locks)
-                await self._work(locks)
+                await self._begin(locks, watch)
+                await self._work(locks, watch)
             except BaseExceptionGroup as failures:
                 raise first_failure(failures) from failures
             finally:
@@ -178,7 +178,7 @@ class ProjectionWorker:
         async with self._database.engine.connect() as connection:
             return await connection.run_sync(parking.count, names)
 
-    async def _begin(self, locks: Locks) -> None:
+    async def _begin(self, locks: Locks, watch: Watch) -> None:
         """Take what nobody else has, and find out where each of these projections stands."""
         for holder, names in (await self._take(locks, self._followers)).items():
             if self._if_taken == "refuse":
@@ -193,7 +193,7 @@ class ProjectionWorker:
         for each, known in zip(owned, found, strict=True):
             if known is not None:
                 each.claimed(known)
-        await self._look()
+        await self._look(watch)
         self.ready.set()
 
     def _claim(self, follower: Follower, connection: Connection) -> Checkpoint | None:
@@ -205,11 +205,11 @@ class ProjectionWorker:
                 raise
             return None
 
-    async def _work(self, locks: Locks) -> None:
+    async def _work(self, locks: Locks, watch: Watch) -> None:
         async with asyncio.TaskGroup() as self._group:
             reactions = [each.reactions for each in self._followers if each.reacts]
             reacting = [self._group.create_task(each.run()) for each in reactions]
-            for part in (self._watch(), self._take_over(locks)):
+            for part in (self._watch(watch), self._take_over(locks)):
                 self._spawn(part)
             for each in self._followers:
                 self._spawn(each.run())
@@ -255,32 +255,19 @@ class ProjectionWorker:
                 elsewhere.setdefault(holder, []).append(each.name)
         return elsewhere
 
-    async def _watch(self) -> None:
+    async def _watch(self, watch: Watch) -> None:
         """Look at the checkpoints now and then, for somebody else may set or move them."""
         while True:
             idle = all(each.is_owner for each in self._followers)
             await asyncio.sleep(self._poll if idle else min(self._poll, STANDBY_INTERVAL))
-            try:
-                await self._look()
-            except (SQLAlchemyError, OSError) as error:
-                _logger.debug("checkpoints could not be read: %s", error)
+            await self._look(watch)
 
-    async def _look(self) -> None:
-        # A cancelled read would leave its connection's thread alone with an answer.
-        reading = asyncio.create_task(self._checkpoints())
-        try:
-            found = await asyncio.shield(reading)
-        except asyncio.CancelledError:
-            await asyncio.gather(reading, return_exceptions=True)
-            raise
+    async def _look(self, watch: Watch) -> None:
+        found = await watch.look()
         for each in self._followers:
             if each.name in found:
                 each.notice(found[each.name])
         self._board.tell()
-
-    async def _checkpoints(self) -> Mapping[str, Checkpoint]:
-        async with self._database.engine.connect() as connection:
-            return await connection.run_sync(checkpoint.read_all, list(self.progress))
 
     def _page_done(self, position: int, pending: int) -> None:
         self.pending = self._lanes.pending

@@ -55,6 +55,7 @@ async def serving(settings: Settings, directory: Path) -> AsyncIterator[Metrics]
         face = service_face(app, settings, health, metrics=metrics)
         async with running(worker, face), asyncio.timeout(BOUND):
             await app.worker.ready.wait()
+            await worker.ready.wait()
             await face.ready.wait()
             yield metrics
 

@@ -63,6 +63,7 @@ async def health(app: Application, settings: Settings, database: Database) -> As
     health = service_health(app, settings, database, worker, keep=0.0)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(worker.run())
+        await asyncio.wait_for(worker.ready.wait(), BOUND)
         yield health
         worker.stop()
 

@@ -92,6 +92,7 @@ LAYERS = [
     "projections.feed_position",
     "projections.feed",
     "projections.feeding",
+    "projections.watching",
     "projections.rate",
     "projections.progress",
     "projections.reactions",
