@@ -136,7 +136,7 @@ class Recording:
             try:
                 await self._connected()
                 return await question()
-            except (RequestTimeout, ConnectionLost, NoResponders) as error:
+            except (RequestTimeout, ConnectionLost, NoResponders, JetStreamError) as error:
                 if self._client.is_closed:
                     raise
                 await asyncio.sleep(self._retries.delay_after(error))

@@ -280,6 +280,9 @@ class Follower:
             )
             return Applied(0, frozenset([poison.position]))
 
+        def stands(connection: Connection) -> bool:
+            return checkpoint.are_at(connection, [held], poison.position)
+
         def committed(applied: Applied) -> None:
             self.moved([poison.recorded], poison.position, applied)
             self._trouble = None
@@ -289,7 +292,7 @@ class Follower:
         _logger.warning("%s; it is parked, and the projection goes on", poison)
         try:
             await self._around.database.transact(
-                work, patience=self._around.patience, committed=committed
+                work, patience=self._around.patience, committed=committed, stands=stands
             )
         except CheckpointReset:
             self.renew()

@@ -69,11 +69,11 @@ def _report(subject: str, forgotten: Forgotten, settings: Settings) -> Iterable[
 
 def _concerned(settings: Settings) -> list[str]:
     # The read side takes long to import, and is needed last.
-    from projections.nix import nix_projections
+    from eventstore.cli.read_models import read_models
 
     codec = nix.domain(settings.nats.subject_prefix).codec
 
     def is_personal(event: type[Event]) -> bool:
         return bool(codec.personal_fields(event))
 
-    return [each.name for each in nix_projections() if any(map(is_personal, each.event_types))]
+    return [each.name for each in read_models() if any(map(is_personal, each.event_types))]

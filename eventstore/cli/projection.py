@@ -103,14 +103,14 @@ def projection_rebuild(
     an object, one for each projection.
     """
     from eventstore.cli import projection_status, rebuilding
-    from projections.nix import nix_projections
+    from eventstore.cli.read_models import read_models
 
     if bool(names) == every:
         raise typer.BadParameter("name projections, or give --all", param_hint="NAME")
     if anew and discard:
         raise typer.BadParameter("--restart and --discard exclude each other", param_hint="")
     settings = local_settings(nats_url, config, database, directory)
-    wanted = projection_status.projections_named(names) if names else [*nix_projections()]
+    wanted = projection_status.projections_named(names) if names else [*read_models()]
     if discard:
         dropped = run(rebuilding.discard(settings, wanted))
         say(f"discarded: {', '.join(dropped) or 'nothing was left'}")

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, func, select
 
 from eventstore import nix
 from eventstore.cli.connecting import connected, log_end
+from eventstore.cli.read_models import read_models
 from eventstore.cli.terminal import program
 from eventstore.client import Client
 from eventstore.config import Settings
@@ -24,7 +25,6 @@ from eventstore.envelope import utc_now
 from eventstore.errors import ClientError, ConfigurationError, MigrationError, TopologyError
 from projections import checkpoint, parking
 from projections.database import Database
-from projections.nix import nix_projections
 from projections.ownership import Locks, locks_of
 from projections.parking import ParkedEvent
 from projections.projection import Projection
@@ -123,7 +123,7 @@ def projections_named(names: Sequence[str]) -> list[Projection]:
 
 def projection_named(name: str) -> Projection:
     """The projection of a name; raises `ConfigurationError`, which names the known ones."""
-    known = {each.name: each for each in nix_projections()}
+    known = {each.name: each for each in read_models()}
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         advice = f"did you mean {near[0]}? " if near else ""
@@ -141,7 +141,7 @@ async def statuses(settings: Settings) -> tuple[list[ProjectionStatus], str | No
     async with opened_read_model(settings) as database:
         facts = await _server_facts(settings)
         async with locks_of(database) as locks:
-            found = [await _status(database, locks, facts, each) for each in nix_projections()]
+            found = [await _status(database, locks, facts, each) for each in read_models()]
     return found, facts.problem
 
 

@@ -18,6 +18,7 @@ from eventstore.cli.observing import (
     service_health,
 )
 from eventstore.cli.options import server_directory
+from eventstore.cli.read_models import read_models
 from eventstore.command_status import status_answers
 from eventstore.config import Settings
 from eventstore.control import Control
@@ -26,12 +27,11 @@ from eventstore.metrics import Metrics
 from eventstore.processes import stale_packages
 from eventstore.responder import Responder
 from eventstore.server import EmbeddedServer, running_server
-from projections.audit import CommandCollector, audit, audit_queries
+from projections.audit import CommandCollector, audit_queries
 from projections.auto_rebuild import auto_rebuild
 from projections.database import Database
 from projections.feed import Feed
 from projections.feeding import Feeding
-from projections.nix import nix_projections
 from projections.nix.builds import builds_of
 from projections.nix.queries import nix_queries
 from projections.positions import CheckpointPositions
@@ -76,7 +76,7 @@ async def open_service(settings: Settings, directory: Path) -> AsyncIterator[Ser
         projections = ProjectionWorker(
             app.store,
             database,
-            [*nix_projections(), audit],
+            read_models(),
             rebuild=auto_rebuild(app.store, database, telemetry=telemetry),
             telemetry=telemetry,
         )

@@ -25,6 +25,7 @@ from eventstore.health import Finding
 from eventstore.subjects import Subjects
 from projections.audit.models import audit_command, audit_outcomes
 from projections.database import Database
+from projections.ownership import Locks, locks_of
 from projections.worker import WaitTimeout
 
 __all__ = ["CommandCollector"]
@@ -41,6 +42,8 @@ _move = (
 _remove = delete(audit_command).where(audit_command.c.id == bindparam("command_id"))
 _add = insert(audit_command)
 
+_LOCK = "audit-outcomes"
+
 _logger = logging.getLogger("eventstore")
 
 
@@ -56,8 +59,8 @@ class CommandCollector:
 
     What goes wrong is logged, and after `pause` seconds it is tried again from the checkpoint;
     `error` tells it until it goes on. `position` is the last sequence of the bucket whose outcome
-    is in the rows. Several may run on one database: each does what the others have not done.
-    Called, it is a health check.
+    is in the rows. Of several on one database one collects, and the others stand by; `holder` is
+    who does, where it is another. Called, it is a health check.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class CommandCollector:
     ) -> None:
         self.position = 0
         self.error: Exception | None = None
+        self.holder: str | None = None
         self._outcomes = KeptOutcomes(client, subjects)
         self._database = database
         self._pause = pause
@@ -105,20 +109,25 @@ class CommandCollector:
 
     async def __call__(self) -> Finding:
         """Degraded from a failure on until outcomes can be collected again."""
+        if self.holder is not None:
+            return Finding(facts={"standby": self.holder})
         facts = {"position": self.position}
         if self.error is None:
             return Finding(facts=facts)
         return Finding(status="degraded", problem=str(self.error), facts=facts)
 
     async def _collect(self) -> None:
-        while True:
-            try:
-                await self._follow()
-            except (EventStoreError, SQLAlchemyError) as error:
-                if str(error) != str(self.error):
-                    _logger.warning("collecting outcomes: %s; trying again", error)
-                self.error = error
-            await asyncio.sleep(self._pause)
+        async with locks_of(self._database) as locks:
+            while True:
+                try:
+                    self.holder = await _own(locks)
+                    if self.holder is None:
+                        await self._follow()
+                except (EventStoreError, SQLAlchemyError) as error:
+                    if str(error) != str(self.error):
+                        _logger.warning("collecting outcomes: %s; trying again", error)
+                    self.error = error
+                await asyncio.sleep(self._pause)
 
     async def _follow(self) -> None:
         made, end = await self._outcomes.state()
@@ -136,6 +145,11 @@ class CommandCollector:
         self.position = position
         self._moved.set()
         self._moved = asyncio.Event()
+
+
+async def _own(locks: Locks) -> str | None:
+    """Who else collects; None where it is this one's turn."""
+    return None if _LOCK in await locks.kept() else await locks.take(_LOCK)
 
 
 def _begin(connection: Connection, bucket: _Bucket, end: int) -> int:

@@ -15,10 +15,13 @@ from pathlib import Path
 import pytest
 
 from eventstore import EventStore, nix
+from eventstore.cli.read_models import read_models
 from eventstore.client import Client
 from eventstore.server import EmbeddedServer
 from tests.integration.command_line import BOUND, CommandLine, Running
 from tests.processes import freeze
+
+NAMES = [each.name for each in read_models()]
 
 
 @pytest.fixture
@@ -34,7 +37,7 @@ def standing_by(cli: CommandLine, first: Running) -> Iterator[Running]:
         assert second.process.stderr is not None
         line = said(second)
         assert line.startswith(f"WARNING: standing by for process {first.process.pid} on "), line
-        assert line.rstrip().endswith("keeps flakes, packages, modules, overlays, configurations")
+        assert line.rstrip().endswith(f"keeps {', '.join(NAMES)}")
         assert second.line().startswith("ready: ")
         yield second
 
@@ -79,7 +82,7 @@ def test_the_second_takes_over_from_one_that_was_killed(cli: CommandLine, domain
         first.process.wait(BOUND)
         create(cli, domain_name, "after")
         assert until_in_rows(cli, "before", "after") < 5
-        assert said(second).startswith("WARNING: took over flakes, packages, modules")
+        assert said(second).startswith("WARNING: took over flakes, inputs, packages")
         assert second.stopped().status == 0
 
 

@@ -199,18 +199,29 @@ async def test_rows_outlive_the_bucket_and_one_made_anew_is_read_from_its_beginn
     assert set(await rows(database)) == {outcome.command_id for outcome in first + second}
 
 
-async def test_two_collectors_on_one_database_make_each_row_once(
+async def test_of_two_collectors_one_stands_by_and_takes_over(
     line: Line, database: Database
 ) -> None:
-    async with (
-        line.working(),
-        collecting(line, database) as one,
-        collecting(line, database) as two,
-    ):
+    async def execute(*numbers: int) -> None:
         async with asyncio.TaskGroup() as tasks:
-            for number in range(30):
+            for number in numbers:
                 tasks.create_task(line.commands.execute(Add(), f"c{number}"))
-        await asyncio.gather(one.wait(BOUND), two.wait(BOUND))
+
+    async with line.working():
+        async with collecting(line, database) as first:
+            await first.wait(BOUND)
+            async with collecting(line, database) as second:
+
+                async def stands_by() -> bool:
+                    return "standby" in (await second()).facts
+
+                await until(stands_by)
+                await execute(*range(15))
+                await first.wait(BOUND)
+                first.stop()
+                await execute(*range(15, 30))
+                await second.wait(BOUND)
+                assert (await second()).facts == {"position": second.position}
         async with database.engine.connect() as connection:
             count = await connection.scalar(select(func.count()).select_from(audit_command))
     assert count == 30

@@ -116,4 +116,6 @@ def test_read_models_that_take_personal_data_are_named(
     ended = cli.call("audit", "forget", "ann", "--yes")
 
     assert ended.lines[2] == "These read models hold what they were told until they are rebuilt:"
-    assert ended.lines[3:] == [f"  eventstore projection rebuild {concerned.name}"]
+    assert ended.lines[3:] == [
+        f"  eventstore projection rebuild {name}" for name in (concerned.name, "inputs")
+    ]

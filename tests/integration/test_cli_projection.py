@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
+from eventstore.cli.read_models import read_models
 from eventstore.nix import samples
 from eventstore.server import EmbeddedServer
 from tests.integration.command_line import BOUND, CommandLine, Ended
 
-NAMES = ["flakes", "packages", "modules", "overlays", "configurations"]
+NAMES = [each.name for each in read_models()]
 AWAY = "nats://127.0.0.1:1"
 
 
@@ -77,7 +78,9 @@ def test_all_are_listed_in_80_columns(service: CommandLine) -> None:
     head, *lines = good(service.call("projection", "list"))
 
     assert head.split() == ["projection", "version", "state", "position", "lag", "rate/s", "parked"]
-    assert [line.split()[:3] for line in lines] == [[name, "1", "live"] for name in NAMES]
+    assert [line.split()[:3] for line in lines] == [
+        [each.name, str(each.version), "live"] for each in read_models()
+    ]
     assert max(map(len, [head, *lines])) <= 80
     found = listed(service)
     assert (found["lag"], found["error"], found["parked"]) == (0, None, 0)
@@ -268,8 +271,9 @@ def test_without_a_server_the_database_tells_what_it_knows(kept: Path, tmp_path:
     lines = good(cli.call("projection", "list"))
     assert lines[1].split()[:3] == ["flakes", "1", "stopped"]
     assert lines[1].split()[4] == "?"
-    assert "version changed" in lines[3]
-    assert "never used" in lines[4]
+    told = dict(zip(NAMES, lines[1:], strict=False))
+    assert "version changed" in told["modules"]
+    assert "never used" in told["overlays"]
     assert lines[-2] == "modules: its rows were made by version 9"
     assert lines[-1].startswith(f"lag unknown: no server answered at {AWAY}")
     assert "lag unknown" in good(cli.call("projection", "show", "modules"))[-1]
@@ -331,8 +335,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones(service: CommandLine, wo
 
     assert (ended.status, ended.out) == (2, "")
     assert ended.err.endswith(
-        "there is no projection 'flaks'; did you mean flakes? there are flakes, packages, "
-        "modules, overlays, configurations\n"
+        f"there is no projection 'flaks'; did you mean flakes? there are {', '.join(NAMES)}\n"
     )
 
 
