@@ -18,7 +18,7 @@ test: $(TESTS)
 
 ## fault: the faults that take chances, at length: some minutes
 fault: $(TESTS)
-	EVENTSTORE_FAULT=long $(BIN)/pytest tests/fault --no-cov
+	EVENTSTORE_FAULT=long $(BIN)/pytest tests/fault tests/unit/projections/test_nix_fold.py --no-cov
 
 ## lint: style, types
 lint: $(TESTS)

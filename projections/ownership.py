@@ -105,7 +105,7 @@ class _Holder(msgspec.Struct):
 
 
 class FileLocks(Locks):
-    """Locks on files `{path}.{name}.lock`, which stay when the lock has gone."""
+    """Locks on files in the directory `{path}.locks`, which stay when the lock has gone."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -115,6 +115,7 @@ class FileLocks(Locks):
         """Take it; raises `ConfigurationError` where the file cannot be made."""
         path = self._file(name)
         try:
+            path.parent.mkdir(mode=0o700, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise ConfigurationError(f"the read model cannot be locked: {error}") from error
@@ -158,7 +159,7 @@ class FileLocks(Locks):
             os.close(self._descriptors.popitem()[1])
 
     def _file(self, name: str) -> Path:
-        return Path(f"{self._path}.{name}.lock")
+        return Path(f"{self._path}.locks", name)
 
 
 def _write_holder(descriptor: int) -> None:

@@ -28,7 +28,8 @@ Go on: keep the service running with
 and talk to it from another terminal:
   {eventstore} send nix.cmd.flake.create --id mine \\
       --data '{{"path": "./mine", "description": "my first flake"}}'
-  {eventstore} events flake mine
+  {eventstore} query flake list
+  {eventstore} audit history flake mine
   {eventstore} nix import path/to/flake.lock"""
 
 

@@ -31,8 +31,10 @@ __all__ = [
     "GetOverlay",
     "GetPackage",
     "GetPackageStatus",
+    "InputUseView",
     "ListConfigurations",
     "ListFlakes",
+    "ListInputs",
     "ListModules",
     "ListOverlays",
     "ListPackages",
@@ -81,6 +83,18 @@ class FlakeInputView(Struct, frozen=True, kw_only=True):
     updated_at: datetime
 
 
+class InputUseView(Struct, frozen=True, kw_only=True):
+    """That a flake uses an input, since the event at this version and position."""
+
+    name: str
+    url: str
+    flake_id: str
+    path: str
+    version: int
+    position: int
+    created_at: datetime
+
+
 class PackageView(Struct, frozen=True, kw_only=True):
     """A package by its last build; `cache_url` is the cache that this build was put into last."""
 
@@ -93,6 +107,8 @@ class PackageView(Struct, frozen=True, kw_only=True):
     built_at: datetime
     cache_url: str | None
     cached_at: datetime | None
+    stale: bool
+    stale_reason: str | None
     version: int
     position: int
     created_at: datetime
@@ -119,6 +135,7 @@ class PackageStatus(Struct, frozen=True, kw_only=True):
     builds: int
     build_time_ms: int | None
     built_at: datetime
+    stale: bool
     caches: list[CacheView]
     version: int
     position: int
@@ -221,6 +238,14 @@ class GetFlakeInputs(ListQuery[FlakeInputView], subject="flake.get_inputs"):
     id: FlakeId
 
 
+class ListInputs(ListQuery[InputUseView], subject="input.list"):
+    """List which flakes use which inputs, and at which urls."""
+
+    name: Annotated[_Text | None, Meta(description="Only the input of this name.")] = None
+    name_prefix: NamePrefix = None
+    url: Annotated[_Text | None, Meta(description="Only those at this url.")] = None
+
+
 class GetPackage(Query[PackageView], subject="package.get"):
     """Show a package and its last build."""
 
@@ -238,6 +263,10 @@ class ListPackages(ListQuery[PackageView], subject="package.list"):
     cached: Annotated[
         bool | None,
         Meta(description="Those whose last build is in a cache, those where it is not, or both."),
+    ] = None
+    stale: Annotated[
+        bool | None,
+        Meta(description="Those that building again would change, those that not, or both."),
     ] = None
 
 
@@ -310,6 +339,7 @@ QUERIES: tuple[type[Query[Any]], ...] = (
     GetFlake,
     ListFlakes,
     GetFlakeInputs,
+    ListInputs,
     GetPackage,
     ListPackages,
     GetPackageStatus,

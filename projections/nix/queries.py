@@ -21,8 +21,10 @@ from eventstore.nix.queries import (
     GetOverlay,
     GetPackage,
     GetPackageStatus,
+    InputUseView,
     ListConfigurations,
     ListFlakes,
+    ListInputs,
     ListModules,
     ListOverlays,
     ListPackages,
@@ -35,12 +37,14 @@ from eventstore.queries import Listed
 from projections.conditions import begins, equals, given, has_element
 from projections.nix.configurations import configurations
 from projections.nix.flakes import flakes
+from projections.nix.inputs import inputs
 from projections.nix.models import (
     configuration,
     configuration_change,
     configuration_generation,
     flake,
     flake_input,
+    input_use,
     module,
     overlay,
     package,
@@ -55,6 +59,7 @@ from projections.rows import Rows
 __all__ = ["nix_queries"]
 
 _flakes = QueryHandlers(flakes)
+_inputs = QueryHandlers(inputs)
 _packages = QueryHandlers(packages)
 _modules = QueryHandlers(modules)
 _overlays = QueryHandlers(overlays)
@@ -63,7 +68,7 @@ _configurations = QueryHandlers(configurations)
 
 def nix_queries() -> tuple[QueryHandlers, ...]:
     """The handlers of all queries of the Nix domain."""
-    return _flakes, _packages, _modules, _overlays, _configurations
+    return _flakes, _inputs, _packages, _modules, _overlays, _configurations
 
 
 @_flakes.answers
@@ -91,6 +96,17 @@ def get_inputs(query: GetFlakeInputs, rows: Rows) -> Listed[FlakeInputView]:
     return rows.page(query, found, by=(flake_input.c.name,))
 
 
+@_inputs.answers
+def list_inputs(query: ListInputs, rows: Rows) -> Listed[InputUseView]:
+    """Who uses which input, by its name and url."""
+    found = select(input_use).where(
+        equals(input_use.c.name, query.name),
+        begins(input_use.c.name, query.name_prefix),
+        equals(input_use.c.url, query.url),
+    )
+    return rows.page(query, found, by=(input_use.c.name, input_use.c.url, input_use.c.flake_id))
+
+
 @_packages.answers
 def get_package(query: GetPackage, rows: Rows) -> PackageView:
     """One package."""
@@ -111,6 +127,7 @@ def list_packages(query: ListPackages, rows: Rows) -> Listed[PackageView]:
         begins(package.c.flake_ref, query.flake_ref_prefix),
         of_attribute,
         given(package.c.cache_url, query.cached),
+        equals(package.c.stale, query.stale),
     )
     return rows.page(query, found, by=(package.c.flake_ref, package.c.attribute, package.c.id))
 
@@ -132,6 +149,7 @@ def get_package_status(query: GetPackageStatus, rows: Rows) -> PackageStatus:
         builds=found.builds,
         build_time_ms=found.build_time_ms,
         built_at=found.built_at,
+        stale=found.stale,
         caches=rows.all(caches, CacheView),
         version=found.version,
         position=found.position,

@@ -177,4 +177,4 @@ def test_a_service_tells_which_queries_it_answers(cli: CommandLine) -> None:
     assert isinstance(endpoints, list)
     subjects = {each["subject"] for each in endpoints if each["kind"] == "query"}
     assert {"nix.query.flake.get", "nix.query.config.get_history"} < subjects
-    assert len(subjects) == 18  # with a command's status and audit's three
+    assert len(subjects) == 19  # with a command's status and audit's three

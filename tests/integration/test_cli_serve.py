@@ -225,7 +225,7 @@ def test_a_second_service_in_the_folder_is_told_so_and_the_first_goes_on(cli: Co
 
 
 def test_a_read_model_that_cannot_be_locked_is_one_clear_line(external: CommandLine) -> None:
-    (external.folder / "rows.sqlite.projection-flakes.lock").mkdir()
+    (external.folder / "rows.sqlite.locks" / "projection-flakes").mkdir(parents=True)
     ended = external.call("serve", "--database", "rows.sqlite")
 
     assert (ended.status, ended.out, ended.err.count("\n")) == (2, "", 1)

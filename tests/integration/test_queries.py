@@ -124,7 +124,7 @@ async def filled(asked: Asked) -> int:
     return await asked.done("spare", nix.CreateConfiguration(name="spare", modules=[]))
 
 
-async def test_each_of_the_fourteen_is_answered(asked: Asked) -> None:
+async def test_each_of_them_is_answered(asked: Asked) -> None:
     end = await filled(asked)
     found: dict[type[Query[Any]], Any] = {}
 
@@ -147,7 +147,13 @@ async def test_each_of_the_fourteen_is_answered(asked: Asked) -> None:
         ("nixpkgs", "github:NixOS/nixpkgs"),
     ]
 
+    used = (await answer(nix.ListInputs(name="nixpkgs"))).items
+    assert [(item.url, item.flake_id, item.path) for item in used] == [
+        ("github:NixOS/nixpkgs", "mine", "./mine")
+    ]
+
     package = await answer(nix.GetPackage(id="hello"))
+    assert (package.stale, package.stale_reason) == (False, None)
     assert (package.output_path, package.builds, package.cache_url) == (OUTPUT, 1, CACHE)
     assert [item.id for item in (await answer(nix.ListPackages())).items] == ["bye", "hello"]
     status = await answer(nix.GetPackageStatus(id="hello"))

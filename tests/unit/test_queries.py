@@ -79,11 +79,11 @@ def test_a_payload_that_does_not_fit_is_refused_by_the_fields_name(
         msgspec.json.decode(payload, type=ListThings)
 
 
-def test_the_nix_domain_has_fourteen_queries() -> None:
+def test_the_nix_domain_has_its_fourteen_queries_and_one_across_all_flakes() -> None:
     subjects = [f"{query.__aggregate__}.{query.__action__}" for query in nix.QUERIES]
     assert sorted(subjects) == sorted(
         [
-            *("flake.get", "flake.list", "flake.get_inputs"),
+            *("flake.get", "flake.list", "flake.get_inputs", "input.list"),
             *("package.get", "package.list", "package.get_status"),
             *("module.get", "module.list", "overlay.get", "overlay.list"),
             *("config.get", "config.list", "config.get_current", "config.get_history"),

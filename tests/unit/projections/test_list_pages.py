@@ -22,6 +22,7 @@ from eventstore.nix import (
     GetFlakeInputs,
     ListConfigurations,
     ListFlakes,
+    ListInputs,
     ListModules,
     ListOverlays,
     ListPackages,
@@ -110,6 +111,11 @@ LISTS: Mapping[str, tuple[ListQuery[Any], list[str]]] = {
     "inputs": (
         GetFlakeInputs(id="1"),
         ["SEARCH flake_input USING INDEX sqlite_autoindex_flake_input_1 (flake_id=?)"],
+    ),
+    "uses": (ListInputs(), ["SCAN input_use USING INDEX ix_input_use_name_url_flake_id"]),
+    "uses-name": (
+        ListInputs(name="nixpkgs"),
+        ["SEARCH input_use USING INDEX ix_input_use_name_url_flake_id (name=?)"],
     ),
     "packages": (
         ListPackages(cached=True),

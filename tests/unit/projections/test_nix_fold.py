@@ -61,6 +61,7 @@ from projections.models import metadata
 from projections.nix import nix_projections
 from projections.worker import ProjectionWorker
 from tests.conftest import run_beside
+from tests.fault import LONG
 from tests.postgresql_server import PostgresqlServer
 from tests.unit.projections.memory import ROOT, START, MemoryLog
 
@@ -337,7 +338,7 @@ async def empty(location: str) -> None:
 
 
 @pytest.mark.timeout(300)  # to shrink a failing example takes its time
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=400 if LONG else 20, deadline=None)
 @given(before=st.permutations(beginnings), asked=requests, pieces=runs)
 def test_the_read_models_are_the_fold_of_the_log(
     directory: Path,
@@ -352,7 +353,7 @@ def test_the_read_models_are_the_fold_of_the_log(
 
 
 @pytest.mark.timeout(300)
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=50 if LONG else 4, deadline=None)
 @given(before=st.permutations(beginnings), asked=requests, pieces=runs)
 def test_the_read_models_are_the_fold_of_the_log_in_postgresql(
     emptied: str,

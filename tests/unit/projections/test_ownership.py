@@ -45,7 +45,7 @@ async def test_a_lock_whose_file_was_deleted_is_lost(tmp_path: Path) -> None:
     path = tmp_path / "rows.sqlite"
     async with FileLocks(str(path)) as mine, FileLocks(str(path)) as theirs:
         assert await mine.take("a") is None
-        path.with_name("rows.sqlite.a.lock").unlink()
+        (path.parent / "rows.sqlite.locks" / "a").unlink()
         assert await theirs.take("a") is None
 
         assert await mine.kept() == frozenset()
@@ -162,7 +162,7 @@ async def test_one_that_lost_its_lock_takes_it_again_and_goes_on(
         await make_tables(database)
         async with following(worker_of(log, database, first)) as worker:
             await worker.wait(await log.add_live("c", Counted(by=1)), BOUND)
-            tmp_path.joinpath("rows.sqlite.projection-first.lock").unlink()
+            (tmp_path / "rows.sqlite.locks" / "projection-first").unlink()
             await until(lambda: "took over first" in caplog.text)
             await worker.wait(await log.add_live("c", Counted(by=2)), BOUND)
 
