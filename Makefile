@@ -6,14 +6,18 @@ BIN := $(VENV)/bin
 RUNS := $(VENV)/runs
 TESTS := $(VENV)/tests
 
-.PHONY: run test fault lint bench clean
+.PHONY: run test coverage fault lint bench clean
 
 ## run: the whole line once, on an embedded server with its data under ./var
 run: $(RUNS)
 	$(BIN)/eventstore demo
 
-## test: the tests, with coverage
+## test: the tests
 test: $(TESTS)
+	$(BIN)/pytest --numprocesses=4
+
+## coverage: the same, and which lines they leave out
+coverage: $(TESTS)
 	$(BIN)/pytest --numprocesses=4 --cov --cov-report=term
 
 ## fault: the faults that take chances, at length: some minutes

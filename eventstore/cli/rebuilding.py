@@ -23,9 +23,9 @@ from rich.text import Text
 
 from eventstore import nix
 from eventstore.cli.connecting import connected
+from eventstore.cli.embedding import opened_server
 from eventstore.cli.projection_status import opened_read_model
 from eventstore.cli.terminal import program
-from eventstore.cli.wiring import opened_server
 from eventstore.config import Settings
 from eventstore.errors import ProjectionFailed
 from eventstore.store import EventStore

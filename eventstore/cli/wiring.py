@@ -11,22 +11,22 @@ from msgspec import Struct
 from eventstore import nix
 from eventstore.application import Application, running
 from eventstore.audit.history_answer import history_answers
+from eventstore.cli.embedding import opened_server
 from eventstore.cli.observing import (
     make_telemetry,
     metrics_by_http,
     service_face,
     service_health,
 )
-from eventstore.cli.options import server_directory
 from eventstore.cli.read_models import read_models
 from eventstore.command_status import status_answers
 from eventstore.config import Settings
 from eventstore.control import Control
-from eventstore.errors import ConfigurationError, ServerStartFailed
 from eventstore.metrics import Metrics
 from eventstore.processes import stale_packages
-from eventstore.responder import Responder
-from eventstore.server import EmbeddedServer, running_server
+from eventstore.responder import Answer, Responder
+from eventstore.subscribing import EventSubscriber
+from eventstore.telemetry import Telemetry
 from projections.audit import CommandCollector, audit_queries
 from projections.auto_rebuild import auto_rebuild
 from projections.database import Database
@@ -38,7 +38,7 @@ from projections.positions import CheckpointPositions
 from projections.queries import query_answers
 from projections.worker import ProjectionWorker
 
-__all__ = ["Service", "open_service", "opened_server"]
+__all__ = ["Service", "open_service"]
 
 _QUERIES_AT_ONCE = 512  # most of which wait for a position, for few read at a time
 _READ_MODEL_SECONDS = 15.0  # less than parts may take to stop
@@ -72,75 +72,77 @@ async def open_service(settings: Settings, directory: Path) -> AsyncIterator[Ser
         metrics_by_http(metrics, settings.operations.metrics_address),
     ):
         await database.migrate()
-        subjects = app.domain.codec.subjects
-        projections = ProjectionWorker(
-            app.store,
+        service = Service(
+            app,
             database,
-            read_models(),
-            rebuild=auto_rebuild(app.store, database, telemetry=telemetry),
-            telemetry=telemetry,
+            _projections(app, database, telemetry),
+            CommandCollector(app.client, app.domain.codec.subjects, database),
         )
-        commands = CommandCollector(app.client, subjects, database)
-        answers = (
-            status_answers(app.client, subjects)
-            | history_answers(app.client, app.domain)
-            | query_answers(
-                database,
-                CheckpointPositions(database, projections),
-                [*nix_queries(), audit_queries],
-                subjects,
-                wait_seconds=settings.operations.query_wait_ms / 1000,
-                telemetry=telemetry,
-            )
-        )
+        answers = _answers(service, named, telemetry)
         queries = Responder(app.client, answers, queue=own.name, at_once=_QUERIES_AT_ONCE)
         feed = Feeding(lambda: Feed(app.client, app.store))
         health = service_health(
-            app, named, database, projections, audit=commands, feed=feed, telemetry=telemetry
+            app,
+            named,
+            database,
+            service.projections,
+            audit=service.commands,
+            feed=feed,
+            telemetry=telemetry,
         )
         face = service_face(app, named, health, queries=queries.subjects, metrics=metrics)
-        control = Control(
-            app.client, subjects, queue_limit=named.streams.queue_limit, pausable=projections
-        )
-
-        async def builds(flake_id: str, position: int) -> Mapping[str, int]:
-            for name in ("flakes", "packages"):
-                await projections.wait(position, _READ_MODEL_SECONDS, projection=name)
-            return await builds_of(database, flake_id, position)
-
-        process = stale_packages(app.client, app.domain.codec, app.commands, builds)
-        async with running(control):
+        process = _process(service)
+        async with running(control := _control(service, named)):
             await control.ready.wait()  # before a projection runs that is to stand still
-            async with running(projections, commands, feed, queries, face, process):
-                for part in (app.worker, projections, queries, face, process):
+            async with running(service.projections, service.commands, feed, queries, face, process):
+                for part in (app.worker, service.projections, queries, face, process):
                     await part.ready.wait()
-                yield Service(app, database, projections, commands)
+                yield service
 
 
-@asynccontextmanager
-async def opened_server(settings: Settings, directory: Path) -> AsyncIterator[Settings]:
-    """Settings for the server that is named, or for an embedded one that runs meanwhile."""
-    if settings.nats.url:
-        yield settings
-        return
-    server = EmbeddedServer(server_directory(directory))
-    try:
-        await server.start()
-    except OSError as error:
-        raise ConfigurationError(f"--dir {directory} cannot be used: {error}") from error
-    except ServerStartFailed as error:
-        raise _explained(error, directory) from error
-    try:
-        yield settings.with_url(server.url)
-    finally:
-        await server.stop()
+def _projections(app: Application, database: Database, telemetry: Telemetry) -> ProjectionWorker:
+    return ProjectionWorker(
+        app.store,
+        database,
+        read_models(),
+        rebuild=auto_rebuild(app.store, database, telemetry=telemetry),
+        telemetry=telemetry,
+    )
 
 
-def _explained(error: ServerStartFailed, directory: Path) -> ServerStartFailed:
-    other = running_server(server_directory(directory))
-    if other is None:
-        return error
-    return ServerStartFailed(
-        f"a service runs in {directory} already, on {other}: talk to it with send, events or nix "
-        "import; or stop it; or choose another place for this one with --dir"
+def _answers(service: Service, settings: Settings, telemetry: Telemetry) -> dict[str, Answer]:
+    """Every query of the domain, by its subject."""
+    app, database = service.app, service.database
+    subjects = app.domain.codec.subjects
+    answered = query_answers(
+        database,
+        CheckpointPositions(database, service.projections),
+        [*nix_queries(), audit_queries],
+        subjects,
+        wait_seconds=settings.operations.query_wait_ms / 1000,
+        telemetry=telemetry,
+    )
+    status = status_answers(app.client, subjects)
+    return status | history_answers(app.client, app.domain) | answered
+
+
+def _process(service: Service) -> EventSubscriber:
+    """What marks packages stale; it asks the read model when that knows the event."""
+
+    async def builds(flake_id: str, position: int) -> Mapping[str, int]:
+        for name in ("flakes", "packages"):
+            await service.projections.wait(position, _READ_MODEL_SECONDS, projection=name)
+        return await builds_of(service.database, flake_id, position)
+
+    app = service.app
+    return stale_packages(app.client, app.domain.codec, app.commands, builds)
+
+
+def _control(service: Service, settings: Settings) -> Control:
+    app = service.app
+    return Control(
+        app.client,
+        app.domain.codec.subjects,
+        queue_limit=settings.streams.queue_limit,
+        pausable=service.projections,
     )

@@ -30,7 +30,6 @@ __all__ = [
     "configuration_generation",
     "flake",
     "flake_input",
-    "input_source",
     "input_use",
     "input_user",
     "module",
@@ -105,16 +104,6 @@ input_use = Table(
     Index(None, "name", "url", "flake_id"),
 )
 """Which flake, at which path, uses which input, at which url and since when."""
-
-input_source = Table(
-    "input_source",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("url", Text, primary_key=True),
-    Column("flakes", Integer, nullable=False),
-    *_times(),
-)
-"""How many flakes use an input at a url now; `updated_at` is when that changed last."""
 
 package = Table(
     "package",

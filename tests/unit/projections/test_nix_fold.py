@@ -6,7 +6,6 @@ import asyncio
 import shutil
 import tempfile
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -159,27 +158,11 @@ def _follow_flake(tables: Tables, row: Row, recorded: RecordedEvent, last: Row) 
             times = {"created_at": time, "updated_at": time}
             added = {"flake_id": id_, "name": name, "url": url, **times, **last}
             tables["flake_input"][id_, name] = added
-            _begin_use(tables, row["path"], added)
+            use = {key: value for key, value in added.items() if key != "updated_at"}
+            tables["input_use"][id_, name] = {**use, "path": row["path"]}
         case FlakeInputRemoved(name=name):
             del tables["flake_input"][id_, name]
-            _end_use(tables, tables["input_use"].pop((id_, name)), time)
-
-
-def _begin_use(tables: Tables, path: str, added: Row) -> None:
-    time, name, url = added["created_at"], added["name"], added["url"]
-    use = {key: value for key, value in added.items() if key != "updated_at"}
-    tables["input_use"][added["flake_id"], name] = {**use, "path": path}
-    fresh = {"name": name, "url": url, "flakes": 0, "created_at": time}
-    source = tables["input_source"].setdefault((name, url), fresh)
-    source.update(flakes=source["flakes"] + 1, updated_at=time)
-
-
-def _end_use(tables: Tables, use: Row, time: datetime) -> None:
-    key = use["name"], use["url"]
-    source = tables["input_source"][key]
-    source.update(flakes=source["flakes"] - 1, updated_at=time)
-    if not source["flakes"]:
-        del tables["input_source"][key]
+            del tables["input_use"][id_, name]
 
 
 def _follow_package(tables: Tables, row: Row, recorded: RecordedEvent, last: Row) -> None:

@@ -13,15 +13,6 @@ depends_on = None
 
 def upgrade() -> None:
     op.create_table(
-        "input_source",
-        sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("url", sa.Text(), nullable=False),
-        sa.Column("flakes", sa.Integer(), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
-        sa.PrimaryKeyConstraint("name", "url", name=op.f("pk_input_source")),
-    )
-    op.create_table(
         "input_user",
         sa.Column("flake_id", sa.String(length=128), nullable=False),
         sa.Column("path", sa.Text(), nullable=False),
@@ -49,4 +40,3 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("input_use")
     op.drop_table("input_user")
-    op.drop_table("input_source")
