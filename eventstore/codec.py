@@ -161,6 +161,10 @@ class Codec:
         """Whether this is the name of an event type that can be read: one of today, or an older."""
         return self._upcasting.knows(name)
 
+    def reads_event(self, name: str, schema_version: int) -> bool:
+        """Whether an event of this type and schema version can be read."""
+        return self._upcasting.reads(name, schema_version)
+
     def decode_event(self, name: str, schema_version: int, payload: bytes) -> list[Event]:
         """What an event is read as: itself, or, of an older schema, one, several or none.
 

@@ -170,6 +170,12 @@ class Upcasting:
         """Whether this is the name of an event type, or was."""
         return name in self._latest
 
+    def reads(self, name: str, version: int) -> bool:
+        """Whether an event of this schema can be read."""
+        current = self._classes.get(name)
+        is_current = current is not None and current.__schema_version__ == version
+        return is_current or (name, version) in self._steps
+
     def upcast(self, name: str, version: int, payload: bytes) -> list[Piece]:
         """What an event of a version other than today's is read as: one event, several, or none.
 

@@ -107,8 +107,9 @@ def _apply_one(
         ):
             continue
         if blocked and (recorded.aggregate, recorded.aggregate_id) in blocked:
-            parking.park(connection, projection, recorded, now)
-            parked.append(recorded.position)
+            if recorded.position not in parked:  # all parts of an event are parked as one
+                parking.park(connection, projection, recorded, now)
+                parked.append(recorded.position)
         else:
             execute(connection, projection, recorded)
             handled += 1

@@ -7,9 +7,13 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
+from sqlalchemy.exc import DBAPIError
+
+from eventstore.errors import EventStoreError
 from eventstore.store import EventStore
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 from projections import checkpoint
+from projections.backends import is_transient
 from projections.database import Database
 from projections.ownership import OwnedElsewhere
 from projections.projection import Projection
@@ -39,7 +43,7 @@ def auto_rebuild(
     async def rebuild(projection: Projection) -> None:
         told = _Told(projection, interval)
         is_waiting = False
-        while not (is_waiting and await _is_done(database, projection)):
+        while True:
             rebuild = Rebuild(
                 store,
                 database,
@@ -50,11 +54,18 @@ def auto_rebuild(
                 telemetry=telemetry,
             )
             try:
+                if is_waiting and await _is_done(database, projection):
+                    return
                 await rebuild.run()
             except OwnedElsewhere as error:
                 if not is_waiting:
                     _logger.warning("projection %s: %s; waiting for it", projection.name, error)
                 is_waiting = True
+                await asyncio.sleep(pause)
+            except (EventStoreError, DBAPIError) as error:
+                if not (getattr(error, "retryable", False) or is_transient(error)):
+                    raise
+                _logger.warning("projection %s: %s; trying again", projection.name, error)
                 await asyncio.sleep(pause)
             else:
                 return

@@ -141,6 +141,13 @@ class Database:
             work = _unless_it_stands(work, stands)
         return await self._write(work, patience, committed, None)
 
+    async def glance(self, work: Callable[[Connection], T]) -> T:
+        """Read from one that need not be open, or there; nothing is made of it or in it.
+
+        Raises SQLAlchemy's errors where it is not there.
+        """
+        return await self._backend.look(work)
+
     def beside(self, name: str) -> Database:
         """A second, private place of the same kind, for tables that are to take over later.
 

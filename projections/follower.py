@@ -108,7 +108,8 @@ class Follower:
 
     def own(self) -> None:
         """Nobody else has this projection now."""
-        self.is_owner = True
+        if not self.is_owner:
+            self.is_owner = self._outdated = True
         self._changed.set()
 
     def disown(self) -> None:
@@ -246,7 +247,11 @@ class Follower:
 
     async def _recover(self, trouble: ProjectionError) -> None:
         """Try again after a pause, some times; then park the event, or stop."""
-        if isinstance(trouble, ProjectionFenced):
+        if isinstance(trouble, ProjectionFenced) and self._tries < self.projection.retries:
+            # Whoever was faster may have the projection by now, which is noticed in a while.
+            await self._pause_before_retry(trouble)
+            self.renew()
+        elif isinstance(trouble, ProjectionFenced):
             self._fail(trouble)
         elif self._tries < self.projection.retries:
             await self._pause_before_retry(trouble)

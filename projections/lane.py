@@ -22,6 +22,7 @@ from eventstore.store import EventStore
 from eventstore.telemetry import Telemetry
 from projections import checkpoint
 from projections.apply import Applied, PoisonEvent, apply
+from projections.backends import cause_of
 from projections.checkpoint import CheckpointReset
 from projections.database import Database, DatabaseUnavailable
 from projections.follower import Follower
@@ -143,7 +144,8 @@ class Lane:
         if len(behind) > 1 and await self._apply_together(behind, page):
             return
         for each in behind:
-            await self._apply_alone(each, page.events, page.position)
+            if each.is_following:  # and not another worker's meanwhile
+                await self._apply_alone(each, page.events, page.position)
 
     async def _apply_together(self, behind: Sequence[Follower], page: Page) -> bool:
         try:
@@ -173,7 +175,7 @@ class Lane:
             self._stumbled(follower, error)
         except SQLAlchemyError as error:
             failure = ProjectionFailed(
-                f"projection {follower.name} before position {until}: {error}"
+                f"projection {follower.name} before position {until}: {cause_of(error)}"
             )
             failure.__cause__ = error
             self._stumbled(follower, failure)

@@ -81,6 +81,13 @@ async def discard(database: Database, projection: str, position: int) -> None:
         raise NotParked(position, f"projection {projection} has parked nothing there")
 
 
+class _Stored(NamedTuple):
+    """An event of the log, and the parts that it is read as."""
+
+    position: int
+    parts: list[RecordedEvent]
+
+
 class _Step(NamedTuple):
     applied: list[ParkedEvent]
     has_failed: bool
@@ -93,7 +100,7 @@ async def _retry_aggregate(
     applied: list[ParkedEvent] = []
     while events := await _events(store, database, projection, key):
 
-        def work(connection: Connection, events: Sequence[RecordedEvent] = events) -> _Step:
+        def work(connection: Connection, events: Sequence[_Stored] = events) -> _Step:
             return _apply_in_order(connection, projection, key, events)
 
         step = await database.transact(work, patience=PATIENCE)
@@ -105,16 +112,16 @@ async def _retry_aggregate(
 
 async def _events(
     store: EventStore, database: Database, projection: Projection, key: AggregateKey
-) -> list[RecordedEvent]:
+) -> list[_Stored]:
     """The oldest events of an aggregate that are parked, from the log."""
     async with database.engine.connect() as connection:
         parked = await connection.run_sync(parking.list_parked, projection.name, key)
     wanted = {each.position for each in parked[:MOST_AT_ONCE]}
-    events: list[RecordedEvent] = []
-    async with aclosing(store.read(*key)) as history:
-        async for event in history:
-            if event.position in wanted:
-                events.append(event)
+    events: list[_Stored] = []
+    async with aclosing(store.read_stored(*key)) as history:
+        async for message, parts in history:
+            if message.sequence in wanted:
+                events.append(_Stored(message.sequence, parts))
             if len(events) == len(wanted):
                 return events
     missing = min(wanted.difference(event.position for event in events), default=None)
@@ -127,7 +134,7 @@ def _apply_in_order(
     connection: Connection,
     projection: Projection,
     key: AggregateKey,
-    events: Sequence[RecordedEvent],
+    events: Sequence[_Stored],
 ) -> _Step:
     # Its worker cannot park or apply anything from here on.
     known = checkpoint.lock(connection, projection.name)
@@ -140,7 +147,8 @@ def _apply_in_order(
             continue  # another retry was faster
         try:
             with connection.begin_nested():
-                execute(connection, projection, event)
+                for part in event.parts:
+                    execute(connection, projection, part)
         except PoisonEvent as poison:
             parking.failed_again(connection, projection.name, event.position, poison.reason)
             return _Step(applied, has_failed=True)

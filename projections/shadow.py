@@ -133,8 +133,10 @@ async def shadow_position(live: Database, projection: Projection) -> int | None:
     shadow = live.beside(projection.name)
     if not await shadow.exists():
         return None
-    async with shadow:
-        known = await _checkpoint(shadow, projection)
+    try:
+        known = await shadow.glance(lambda connection: checkpoint.read(connection, projection.name))
+    except DBAPIError:  # it has just taken over, and is gone
+        return None
     return None if known is None else known.position
 
 

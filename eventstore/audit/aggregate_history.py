@@ -17,7 +17,7 @@ from eventstore.audit.queries import HistoryView, StepView
 from eventstore.audit.walk import ChainReport, ChainWalk
 from eventstore.client import Client
 from eventstore.direct import DirectReader, StoredMessage
-from eventstore.envelope import Header, RecordedEvent
+from eventstore.envelope import Header, RecordedEvent, parse_timestamp
 from eventstore.errors import InvalidMessage, UnreadableEvent
 from eventstore.history import read_events
 from eventstore.keyring import Keyring
@@ -62,7 +62,7 @@ async def aggregate_history(
         version=past.version,
         state=plain(past.state),
         steps=tuple(past.steps),
-        earlier=past.taken - len(past.steps),
+        earlier=past.parts - len(past.steps),
         later=walk.version - past.taken,
         chain=ChainReport(
             aggregate=aggregate,
@@ -88,20 +88,22 @@ class _Past:
         self._shown = plain(self.state)
         self.steps: deque[StepView] = deque(maxlen=limit)
         self.version = 0
-        self.taken = 0
+        self.taken = self.parts = 0
 
     def see(self, message: StoredMessage, keys: Keys) -> None:
         if self._over:
             return
         subject, headers, position = message.subject, message.headers, message.sequence
         events = read_events(self._codec, subject, headers, message.payload, position, keys=keys)
-        self._over = any(map(self._is_later, events))
+        version = int(headers[Header.AGGREGATE_VERSION])
+        self._over = self._is_later(version, parse_timestamp(headers[Header.TIMESTAMP]))
         if self._over:
             return
         for event in events:
             self._take(event, message)
-        self.version = int(headers[Header.AGGREGATE_VERSION])
+        self.version = version
         self.taken += 1
+        self.parts += len(events)
 
     def _take(self, event: RecordedEvent, message: StoredMessage) -> None:
         self.state = self._evolved(event, message)
@@ -129,7 +131,7 @@ class _Past:
             cause = InvalidMessage(f"it does not follow on the events before it: {error!r}")
             raise UnreadableEvent(message.sequence, message.subject, cause) from error
 
-    def _is_later(self, event: RecordedEvent) -> bool:
+    def _is_later(self, version: int, time: datetime) -> bool:
         if self._at is None:
             return False
-        return event.version > self._at if isinstance(self._at, int) else event.time > self._at
+        return version > self._at if isinstance(self._at, int) else time > self._at

@@ -17,7 +17,7 @@ from eventstore.client import Client
 from eventstore.codec import Codec
 from eventstore.direct import DirectReader, StoredMessage
 from eventstore.envelope import Header
-from eventstore.errors import IncompleteBatch, InvalidSubject
+from eventstore.errors import IncompleteBatch, InvalidAnchor, InvalidSubject
 from eventstore.history import BatchCheck
 from eventstore.raw_log import RawLog
 
@@ -42,8 +42,8 @@ async def verify(
 
     Only what is of one kind of aggregate, or of one aggregate, where these are given. One
     aggregate is read by itself: holes in the log, batches, and ids that other aggregates use are
-    then not looked at. `summary` is filled in on the way. With an `anchor` the whole log is
-    compared with it too; its signature is not checked here.
+    then not looked at. `summary` is filled in on the way. With an `anchor`, which is of the whole
+    log, that is compared with it too; its signature is not checked here.
 
     That the last events of an aggregate were removed, or all of them, no chain can tell; an
     anchor can. `patience` is seconds, as in `RawLog`.
@@ -54,6 +54,8 @@ async def verify(
     if aggregate is not None:
         codec.check_aggregate(aggregate)
     if anchor is not None:
+        if aggregate is not None:
+            raise InvalidAnchor("it is of the whole log, not of one kind of aggregate")
         anchor.check_log(codec)
     stream = codec.subjects.log_stream
     summary = Summary() if summary is None else summary
@@ -100,7 +102,7 @@ class _Walk:
 
     def __init__(self, codec: Codec, seen: Seen, summary: Summary, aggregate: str | None) -> None:
         self._subjects = codec.subjects
-        self._knows = codec.knows_event
+        self._codec = codec
         self._seen = seen
         self._summary = summary
         self._aggregate = aggregate
@@ -207,8 +209,12 @@ class _Walk:
         if problem is not None:
             self._find(message, problem.kind, problem.text)
         name = message.headers.get(Header.EVENT_TYPE)
-        if name is not None and not self._knows(name):
+        version = message.headers.get(Header.SCHEMA_VERSION, "1")
+        if name is not None and not self._codec.knows_event(name):
             text = f"no event type {name[:80]!r} is known here"
+            self._find(message, "unknown_type", text)
+        elif name is not None and not self._codec.reads_event(name, _number(version)):
+            text = f"schema version {version[:20]} of {name} cannot be read here"
             self._find(message, "unknown_type", text)
 
     def _find(self, message: StoredMessage, kind: Kind, text: str) -> None:
@@ -216,6 +222,10 @@ class _Walk:
         finding = Finding.about(message, kind, text, first=not aggregate.broken)
         aggregate.broken = True
         self._findings.append(finding)
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() and len(text) < 9 else 0
 
 
 def _same_batch(one: StoredMessage, other: StoredMessage) -> bool:

@@ -47,8 +47,8 @@ def export_file(
     """Write all events of the log to a file: compressed lines of JSON, with checksums.
 
     It is the log as it is when the export begins, whoever appends meanwhile. Until it is whole
-    the file is called FILE.part. Commands, outcomes, parked messages and configuration are not
-    part of it. Ends with status 0, or 2 for an error.
+    the file is called FILE.part. Commands, outcomes, parked messages, configuration and the keys
+    of personal data are not part of it. Ends with status 0, or 2 for an error.
     """
     settings = client_settings(nats_url, config, directory)
     to_stdout = str(file) == "-"
@@ -65,6 +65,10 @@ def export_file(
 def import_file(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What export or copy wrote.")],
     resume: _Continue = False,
+    without_keys: Annotated[
+        bool,
+        typer.Option("--without-keys", help="Although keys of personal data are not there yet."),
+    ] = False,
     nats_url: NatsUrl = None,
     config: ConfigFile = None,
     directory: Directory = VAR,
@@ -73,12 +77,12 @@ def import_file(
 
     All of the file is checked first. Until the import is whole nobody else can write to the log,
     and no service starts on it. With --continue the log may hold what the file begins with.
-    Commands, outcomes, parked messages and configuration are not part of it. Ends with status 0,
-    or 2 for an error.
+    Commands, outcomes, parked messages, configuration and the keys of personal data are not part
+    of it. Ends with status 0, or 2 for an error.
     """
     settings = client_settings(nats_url, config, directory)
     began = time.monotonic()
-    done = run(_import(settings, file, resume=resume))
+    done = run(_import(settings, file, resume=resume, without_keys=without_keys))
     new = done.events - done.before
     seconds = time.monotonic() - began
     console = Terminal()
@@ -125,7 +129,7 @@ async def _export(settings: Settings, file: Path | None, *, resume: bool) -> Exp
             return await export_log(client, subjects, file, resume=resume, progress=moved)
 
 
-async def _import(settings: Settings, file: Path, *, resume: bool) -> Imported:
+async def _import(settings: Settings, file: Path, *, resume: bool, without_keys: bool) -> Imported:
     subjects = Subjects(settings.nats.subject_prefix)
     with events_bar(Terminal(stderr=True), "checking") as moved:
         async with connected(settings) as client:
@@ -135,6 +139,7 @@ async def _import(settings: Settings, file: Path, *, resume: bool) -> Imported:
                 settings.streams,
                 file,
                 resume=resume,
+                without_keys=without_keys,
                 progress=lambda what, done, total: moved(done, total, what),
             )
 

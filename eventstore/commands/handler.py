@@ -118,6 +118,7 @@ class CommandHandler:
             try:
                 return await self._append(accepted, kept, events, now, span.traceparent)
             except SubjectForgotten as refusal:
+                await self._confirm(accepted, kept)
                 return _rejected(accepted, kept, Rejected(refusal.code, str(refusal)))
 
     def _decide(self, accepted: Accepted, kept: Kept, now: datetime) -> tuple[Event, ...]:

@@ -29,6 +29,7 @@ from eventstore.chain import chain_value
 from eventstore.envelope import Envelope, Header, derive_id, format_timestamp, utc_now
 from eventstore.errors import EventStoreError, TransferError
 from eventstore.publishing import MAX_BATCH
+from eventstore.sealing import PERSONAL
 from eventstore.subjects import Subjects, check_name
 from eventstore.transfer.importing import units
 from eventstore.transfer.lines import EventLine, FirstLine, Sums, Transformed
@@ -253,6 +254,7 @@ class _Copy:
             headers[TRANSFORMED] = f"{self._name}; id={part.event.id}; chain={original}"
         headers.update(batch)
         _check(part, headers)
+        _check_sealed(part)
         self._position += 1
         return EventLine.made(self._position, subject, headers, payload)
 
@@ -274,6 +276,17 @@ class _Copy:
         else:
             headers[Header.ACTOR] = event.actor
         return headers
+
+
+def _check_sealed(part: _Part) -> None:
+    """Personal data are bound to their event; changed, nobody could read it any more."""
+    headers, event = part.line.headers, part.event
+    before = headers[Header.EVENT_ID], headers[Header.EVENT_TYPE], part.line.payload
+    if PERSONAL in headers and (part.event_id, event.type, event.payload) != before:
+        raise TransferError(
+            f"position {event.position} ({event.type}) holds personal data, which are encrypted "
+            "for this event: leave its type and its payload as they are, or drop it"
+        )
 
 
 def _copied_event(line: EventLine, subjects: Subjects) -> CopiedEvent:

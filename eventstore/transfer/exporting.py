@@ -146,5 +146,7 @@ def _first_line(subjects: Subjects, end: int) -> FirstLine:
 
 
 def _check_same(path: Path, first: FirstLine, subjects: Subjects) -> None:
+    if first.transformed:
+        raise TransferError(f"{path} is a copy, and no export: remove it, and copy anew")
     if first.domain != subjects.domain:
         raise TransferError(f"{path} is of domain {first.domain}, and this is {subjects.domain}")

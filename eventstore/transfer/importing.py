@@ -20,9 +20,11 @@ import msgspec
 from eventstore.client import Client
 from eventstore.config import StreamSettings
 from eventstore.direct import StoredMessage
-from eventstore.errors import DamagedFile, ImportRefused, IncompleteBatch
+from eventstore.errors import DamagedFile, ImportRefused, IncompleteBatch, StreamMissing
 from eventstore.history import BatchCheck
+from eventstore.key_bucket import KeyBucket
 from eventstore.raw_log import RawLog
+from eventstore.sealing import refs_in
 from eventstore.subjects import Subjects
 from eventstore.transfer.fence import Fence
 from eventstore.transfer.lines import EventLine
@@ -51,6 +53,7 @@ async def import_log(
     path: Path,
     *,
     resume: bool = False,
+    without_keys: bool = False,
     progress: Progress | None = None,
 ) -> Imported:
     """Import a file into the log of its domain; the stream is made if it is missing.
@@ -59,12 +62,20 @@ async def import_log(
     the import goes on after it. Until it is whole nobody else can write to the log, and no service
     starts on it; an import that was interrupted is to be resumed.
 
+    Personal data are encrypted in the file, and their keys are not part of it. Where keys are
+    missing here nobody could read the log, so that it is refused, unless `without_keys` says that
+    the bucket of keys is brought later, before anything is appended.
+
     Raises `DamagedFile`, `EventTooLarge`, `StreamDrift` and `ImportRefused`, for a log that is not
-    empty or another than the file's, before anything is imported; later `ImportRefused` where
-    another import takes over, `TransferError` for an id that stands twice, or a `ClientError`.
+    empty or another than the file's, or for keys that are missing, before anything is imported;
+    later `ImportRefused` where another import takes over, `TransferError` for an id that stands
+    twice, or a `ClientError`.
     """
     report = progress or _silent
-    count = await _check(path, subjects, client.max_payload, report)
+    keys: set[str] = set()
+    count = await _check(path, subjects, client.max_payload, report, keys)
+    if not without_keys:
+        await _check_keys(client, subjects, keys)
     fence = Fence(client, subjects, settings)
     stands, fenced = await fence.state()
     if stands and not resume:
@@ -112,8 +123,13 @@ def units(events: Iterable[EventLine], before: int = 0) -> Iterator[Unit]:
         raise IncompleteBatch(f"position {batch[-1].position}: the last batch is not whole")
 
 
-async def _check(path: Path, subjects: Subjects, max_payload: int, report: Progress) -> int:
-    """See that all of the file is good for this log; how many events it holds."""
+async def _check(
+    path: Path, subjects: Subjects, max_payload: int, report: Progress, keys: set[str]
+) -> int:
+    """See that all of the file is good for this log; how many events it holds.
+
+    Adds to `keys` what the keys of its personal data are filed under.
+    """
     with open_export(path) as file:
         reader = Reader(path, file)
         if reader.first.domain != subjects.domain:
@@ -124,12 +140,27 @@ async def _check(path: Path, subjects: Subjects, max_payload: int, report: Progr
         try:
             for unit in units(_of_domain(reader, path, subjects)):
                 check_unit(unit, max_payload)
+                keys.update(*(refs_in(event.headers) for event in unit.events))
                 if unit.last % _REPORTED < len(unit.events):
                     report("checking", unit.last, reader.first.last)
                     await asyncio.sleep(0)  # others, and Ctrl-C, have their turn
         except IncompleteBatch as error:
             raise DamagedFile(str(path), reader.line, str(error)) from error
         return reader.state.events
+
+
+async def _check_keys(client: Client, subjects: Subjects, keys: set[str]) -> None:
+    bucket = KeyBucket(client, subjects)
+    try:
+        missing = [ref for ref in keys if await bucket.find(ref) is None]
+    except StreamMissing:
+        missing = list(keys)
+    if missing:
+        raise ImportRefused(
+            f"the file has personal data of {len(missing):,} subjects whose keys are not in "
+            f"{subjects.key_bucket} here: bring that bucket first, or say that it comes later with "
+            "--without-keys"
+        )
 
 
 def _of_domain(reader: Reader, path: Path, subjects: Subjects) -> Iterator[EventLine]:

@@ -1,4 +1,7 @@
-"""The projection that indexes every event, of whatever type and domain."""
+"""The projection that indexes every event, of whatever type and domain.
+
+One that an upcaster has read as nothing at all is not among them.
+"""
 
 from __future__ import annotations
 

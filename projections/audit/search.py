@@ -53,10 +53,13 @@ class _Place(Struct, frozen=True, array_like=True):
     def from_text(cls, text: str) -> _Place:
         try:
             padded = text.encode() + b"=" * (-len(text) % 4)
-            place = msgspec.json.decode(base64.urlsafe_b64decode(padded), type=cls)
+            place = msgspec.json.decode(
+                base64.b64decode(padded, altchars=b"-_", validate=True), type=cls
+            )
         except (ValueError, msgspec.MsgspecError) as error:
             raise _no_cursor(text) from error
-        if isinstance(place.key, int) != (place.kind == "event") or place.time.tzinfo is None:
+        is_position = isinstance(place.key, int) and 0 <= place.key < 2**63
+        if is_position != (place.kind == "event") or place.time.tzinfo is None:
             raise _no_cursor(text)
         return place
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from sqlalchemy import or_, select
+from sqlalchemy import Connection, or_, select
 
 from eventstore.nix import flake_names, is_reference
+from projections import checkpoint
+from projections.conditions import begins
 from projections.database import Database
 from projections.nix.models import flake, package
+from projections.worker import WaitTimeout
 
 __all__ = ["builds_of"]
 
@@ -15,14 +18,25 @@ async def builds_of(database: Database, flake_id: str, position: int) -> dict[st
     """The packages built last from a flake, before a position of the log, and not stale yet.
 
     Maps their ids to the numbers of their builds. Which references name the flake is said in
-    `eventstore.nix.reference`. The read models must have come to the position.
+    `eventstore.nix.reference`. Raises `WaitTimeout` where the read models have not come to the
+    position, or no longer are there.
     """
     async with database.engine.connect() as connection:
+        reached = await connection.run_sync(_reached)
+        if reached < position:
+            raise WaitTimeout(position, reached, 0.0)
         path = await connection.scalar(select(flake.c.path).where(flake.c.id == flake_id))
         names = flake_names(flake_id, path or "")
-        begins = [package.c.flake_ref.startswith(name, autoescape=True) for name in sorted(names)]
+        begun = [begins(package.c.flake_ref, name) for name in sorted(names)]
         candidates = select(*package.c["id", "flake_ref", "builds"]).where(
-            package.c.built_position < position, ~package.c.stale, or_(*begins)
+            package.c.built_position < position, ~package.c.stale, or_(*begun)
         )
         rows = (await connection.execute(candidates)).all()
     return {row.id: row.builds for row in rows if is_reference(row.flake_ref, names)}
+
+
+def _reached(connection: Connection) -> int:
+    """The position up to which both read models have everything, in this very transaction."""
+    names = ("flakes", "packages")
+    known = checkpoint.read_all(connection, names)
+    return min(known[name].position if name in known else 0 for name in names)

@@ -79,7 +79,10 @@ WAYS: dict[str, tuple[Tamper, list[tuple[str, int, int | None]]]] = {
     "the actor": (changed(3, X_Actor="eve"), [("changed", 4, 3)]),
     "the actor removed": (changed(3, X_Actor=None), [("changed", 4, 3)]),
     "the time": (changed(3, X_Timestamp="2020-01-01T00:00:00.000000Z"), [("changed", 4, 3)]),
-    "the schema version": (changed(3, X_Schema_Version="2"), [("changed", 4, 3)]),
+    "the schema version": (
+        changed(3, X_Schema_Version="2"),
+        [("changed", 4, 3), ("unknown_type", 4, 3)],
+    ),
     "the causation": (
         changed(3, X_Causation_ID=OTHER, X_Correlation_ID=OTHER),
         [("changed", 4, 3)],

@@ -25,9 +25,11 @@ from eventstore.config import Settings, StreamSettings
 from eventstore.direct import DirectReader, StoredMessage
 from eventstore.envelope import Header, Identity, NewEvent, RecordedEvent, new_id
 from eventstore.errors import (
+    ImportRefused,
     InvalidPayload,
     KeyMissing,
     SubjectForgotten,
+    TransferError,
     UnknownType,
     UnreadableEvent,
 )
@@ -41,6 +43,7 @@ from eventstore.snapshots import Snapshots
 from eventstore.store import NOTHING, EventStore
 from eventstore.streams import declare, topology
 from eventstore.subscribing import EventSubscriber
+from eventstore.transfer import CopiedEvent, copy, export_log, import_log
 from projections.database import Database
 from projections.feed import Feed
 from projections.projection import Projection, Statement
@@ -698,3 +701,36 @@ async def test_no_snapshot_is_taken_of_what_is_personal(client: Client, store: E
     kinds = [Decider(kind, initial=int, snapshot_every=1) for kind in ("customer", "greeting")]
     async with Snapshots(client, store) as snapshots:
         assert [snapshots.takes(each) for each in kinds] == [False, True]
+
+
+async def test_a_log_moves_only_to_where_its_keys_are(
+    client: Client, store: EventStore, domain: Domain, tmp_path: Path, start_server: StartServer
+) -> None:
+    await record(store)
+    subjects, path = domain.codec.subjects, tmp_path / "log.gz"
+    await export_log(client, subjects, path)
+    server = await start_server()
+    async with connect(settings_for(server.url, domain.name)) as elsewhere:
+        with pytest.raises(ImportRefused, match="personal data of 2 subjects whose keys are not"):
+            await import_log(elsewhere, subjects, StreamSettings(), path)
+        moved = await import_log(elsewhere, subjects, StreamSettings(), path, without_keys=True)
+    assert moved.events == 4
+
+
+async def test_a_copy_does_not_make_what_nobody_could_read(
+    client: Client, store: EventStore, domain: Domain, tmp_path: Path
+) -> None:
+    await record(store)
+    path = tmp_path / "log.gz"
+    await export_log(client, domain.codec.subjects, path)
+
+    def masked(event: CopiedEvent) -> CopiedEvent:
+        return event.replace(data={})
+
+    def without_ann(event: CopiedEvent) -> CopiedEvent | None:
+        return None if event.aggregate_id == "ann" else event
+
+    with pytest.raises(TransferError, match="position 1 .* holds personal data"):
+        await copy(path, tmp_path / "masked.gz", masked, name="masked")
+    copied = await copy(path, tmp_path / "copy.gz", without_ann, name="without_ann")
+    assert copied.dropped == {"CustomerRegistered": 1, "CustomerSeen": 1}

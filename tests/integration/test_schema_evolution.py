@@ -322,6 +322,11 @@ async def test_a_history_shows_what_is_read_today(client: Client) -> None:
     ]
     assert history.state["items"] == ("cup", "saucer", "spoon")
     assert history.chain.verified
+    assert history.earlier == 0
+    shortened = await aggregate_history(client, depot, "parcel", "p2", limit=2)
+    assert (len(shortened.steps), shortened.earlier) == (2, 3)
+    before_one_that_is_dropped = await aggregate_history(client, depot, "parcel", "p1", at=3)
+    assert (before_one_that_is_dropped.version, before_one_that_is_dropped.later) == (3, 2)
     early = await aggregate_history(client, depot, "parcel", "p2", at=1)
     assert (early.version, early.later, early.state["items"]) == (1, 1, ())
 

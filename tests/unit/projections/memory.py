@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
+import itertools
 from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from eventstore.codec import Codec
+from eventstore.direct import StoredMessage
 from eventstore.envelope import Envelope, Identity, RecordedEvent, derive_id, format_timestamp
 from eventstore.history import Page
 from eventstore.messages import Event
@@ -35,7 +38,7 @@ class MemoryLog:
 
     @property
     def end(self) -> int:
-        return self.first_position + len(self.events) - 1
+        return self.events[-1].position if self.events else self.first_position - 1
 
     def add(self, aggregate_id: str, *events: Event, actor: str | None = None) -> int:
         for event in events:
@@ -68,10 +71,14 @@ class MemoryLog:
     async def identity(self) -> str:
         return self.name
 
-    async def read(self, aggregate: str, aggregate_id: str) -> AsyncGenerator[RecordedEvent, None]:
-        for event in self.events:
-            if (event.aggregate, event.aggregate_id) == (aggregate, aggregate_id):
-                yield event
+    async def read_stored(
+        self, aggregate: str, aggregate_id: str
+    ) -> AsyncGenerator[tuple[StoredMessage, list[RecordedEvent]], None]:
+        own = [e for e in self.events if (e.aggregate, e.aggregate_id) == (aggregate, aggregate_id)]
+        for position, parts in itertools.groupby(own, key=lambda event: event.position):
+            subject = self._codec.subjects.log(aggregate, aggregate_id)
+            found = list(parts)
+            yield StoredMessage(subject, position, {}, found[0].payload), found
 
     async def pages(
         self,
@@ -88,7 +95,8 @@ class MemoryLog:
             async with self._grown:
                 while self.end <= after:
                     await self._grown.wait()
-            events = self.events[max(0, after - self.first_position + 1) :][:max_events]
+            begin = bisect.bisect_right(self.events, after, key=lambda event: event.position)
+            events = self.events[begin:][:max_events]
             after = events[-1].position
             page = Page(events, after, self.end - after)
             self.before_page(page)

@@ -31,6 +31,7 @@ from projections.checkpoint import claim
 from projections.database import Database
 from projections.nix import models, nix_projections
 from projections.nix.builds import builds_of
+from projections.worker import WaitTimeout
 from tests.unit.projections.memory import MemoryLog, time_of
 
 Row = dict[str, Any]
@@ -190,8 +191,9 @@ async def test_the_packages_of_a_flake_are_found_by_what_they_were_built_from(
     for package, reference in REFERENCES.items():
         built = PackageBuilt(flake_ref=reference, attribute="hello", output_path="/1")
         nix_log.add(package.replace(" ", "_"), built)
+    end = nix_log.add("m", ModuleCreated(name="m", content=""))
     await project(database, nix_log)
-    assert set(await builds_of(database, "f1", 100)) == {
+    assert set(await builds_of(database, "f1", end)) == {
         *("by_id", "by_id_and_attribute", "by_id_in_full"),
         *("by_path", "by_path_and_slash", "by_path_in_full"),
     }
@@ -206,12 +208,15 @@ async def test_builds_are_found_that_were_there_before_and_are_not_stale(
     nix_log.add("twice", built, built)
     nix_log.add("stale", built, stale)
     nix_log.add("fresh-again", built, stale, built)
+    nix_log.add("m", ModuleCreated(name="m", content=""))
     await project(database, nix_log)
 
     assert await builds_of(database, "f1", 9) == {"once": 1, "twice": 2, "fresh-again": 2}
     assert await builds_of(database, "f1", 8) == {"once": 1, "twice": 2}
     assert await builds_of(database, "f1", 1) == {}
     assert await builds_of(database, "unknown", 9) == {}
+    with pytest.raises(WaitTimeout, match="at position 9, not at 10"):
+        await builds_of(database, "f1", 10)
 
 
 async def test_a_build_is_in_no_cache_yet(database: Database, nix_log: MemoryLog) -> None:

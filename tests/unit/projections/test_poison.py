@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
+import msgspec
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import BigInteger, Column, Connection, Integer, Table, insert, select
 
+from eventstore.envelope import RecordedEvent
 from eventstore.errors import CorruptLog, NotParked, ProjectionError
 from eventstore.metrics import Metrics
 from projections import checkpoint, follower, parking
@@ -14,9 +17,9 @@ from projections.checkpoint import VersionChanged
 from projections.database import Database
 from projections.health import ProjectionsCheck
 from projections.parked import ParkedEvent, discard, parked_events, retry
-from projections.projection import Projection
+from projections.projection import Projection, Statement
 from projections.worker import ProjectionWorker
-from tests.unit.projections.counters import Counted, counting, make_tables, rows_of
+from tests.unit.projections.counters import Counted, counting, make_tables, metadata, rows_of
 from tests.unit.projections.following import (
     BOUND,
     Poison,
@@ -361,3 +364,60 @@ async def test_parking_and_the_checkpoint_are_one_transaction(
 def test_what_cannot_work_is_refused(options: dict[str, object], problem: str) -> None:
     with pytest.raises(ProjectionError, match=problem):
         Projection("first", tables=counting("first").tables, **options)  # type: ignore[arg-type]
+
+
+pieces = Table(
+    "pieces",
+    metadata,
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("part", Integer, primary_key=True, autoincrement=False),
+)
+
+
+def in_pieces(fails_at: int | None) -> Projection:
+    projection = Projection("pieces", tables=[pieces], retries=0, on_poison="park")
+
+    @projection.handles
+    def counted(event: Counted, recorded: RecordedEvent) -> Statement:
+        if event.by == fails_at:
+            raise Poison("not this one")
+        return insert(pieces).values(position=recorded.position, part=recorded.part)
+
+    return projection
+
+
+def add_in_parts(log: MemoryLog, *amounts: int) -> int:
+    """One event that is read as several."""
+    position = log.add("c", Counted(by=amounts[0]))
+    first = log.events[-1]
+    for part, by in enumerate(amounts[1:], 1):
+        log.events.append(msgspec.structs.replace(first, data=Counted(by=by), part=part))
+    return position
+
+
+async def test_an_event_of_several_parts_is_parked_and_retried_as_one(
+    log: MemoryLog, database: Database
+) -> None:
+    await make_tables(database)
+    log.add("c", Counted(by=1))
+    add_in_parts(log, 2, 13)
+    last = add_in_parts(log, 3, 4)
+
+    async def found() -> list[tuple[int, int]]:
+        async with database.engine.connect() as connection:
+            rows = await connection.execute(select(pieces).order_by(*pieces.primary_key.columns))
+            return [(row.position, row.part) for row in rows]
+
+    worker = worker_of(log, database, in_pieces(13))
+    async with following(worker):
+        await worker.wait(last, BOUND)
+    assert await found() == [(1, 0)]
+    assert [each.position for each in await parked_events(database, "pieces")] == [2, 3]
+
+    store: Any = log
+    again = await retry(store, database, in_pieces(13))
+    assert (len(again.retried), len(again.left), await found()) == (0, 2, [(1, 0)])
+
+    mended = await retry(store, database, in_pieces(None))
+    assert (len(mended.retried), len(mended.left)) == (2, 0)
+    assert await found() == [(1, 0), (2, 0), (2, 1), (3, 0), (3, 1)]
