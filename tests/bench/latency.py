@@ -151,7 +151,7 @@ def _tell(acknowledged: Seen, seen: Seen) -> None:
         latencies.append(1_000 * max(0.0, visible - when))
     hundredths = quantiles(latencies, n=100)
     print(
-        f"live, {RATE} events/s for {SECONDS} s, five projections, from the acknowledgement until "
+        f"live, {RATE} events/s for {SECONDS} s, the Nix domain, from the acknowledgement until "
         f"another process sees the rows: p50 {hundredths[49]:.1f} ms, p99 {hundredths[98]:.1f} ms, "
         f"max {max(latencies):.1f} ms; {len(seen):,} commits seen"
     )
