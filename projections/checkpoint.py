@@ -321,6 +321,4 @@ def _is_there(held: Held, found: Checkpoint | None) -> bool:
 
 
 def _fenced(projection: Projection) -> ProjectionFenced:
-    return ProjectionFenced(
-        f"another worker moved the checkpoint of projection {projection.name}; this one stops"
-    )
+    return ProjectionFenced(f"another worker moved the checkpoint of projection {projection.name}")
