@@ -42,7 +42,6 @@ __all__ = [
     "claim",
     "fail",
     "lock",
-    "move",
     "move_all",
     "position_of",
     "read",
@@ -230,13 +229,6 @@ def _begin(
     except IntegrityError as error:
         raise _fenced(projection) from error
     return begun
-
-
-def move(
-    connection: Connection, projection: Projection, previous: int, position: int, now: datetime
-) -> None:
-    """Move one checkpoint forward from `previous`, whatever the epoch; raises as `move_all`."""
-    move_all(connection, [Held(projection, previous)], position, now)
 
 
 def move_all(

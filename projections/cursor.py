@@ -18,7 +18,7 @@ from sqlalchemy import ColumnElement
 from eventstore.errors import InvalidPayload
 from eventstore.queries import ListQuery
 
-__all__ = ["decode", "encode"]
+__all__ = ["decode", "encode", "seal", "unseal"]
 
 _DIGEST_BYTES = 8
 
@@ -27,8 +27,7 @@ Columns = Sequence[ColumnElement[Any]]
 
 def encode(query: ListQuery[Any], by: Columns, values: Sequence[object]) -> str:
     """The cursor behind an item whose values of the columns `by` are `values`."""
-    content = msgspec.json.encode(values)
-    return base64.urlsafe_b64encode(_digest(query, by, content) + content).decode().rstrip("=")
+    return seal(query, _names(by), msgspec.json.encode(values))
 
 
 def decode(query: ListQuery[Any], by: Columns) -> tuple[Any, ...]:
@@ -36,21 +35,43 @@ def decode(query: ListQuery[Any], by: Columns) -> tuple[Any, ...]:
 
     Raises `InvalidPayload` for what is no cursor, or that of another list or of other filters.
     """
+    content = unseal(query, _names(by))
+    types = tuple(map(_python_type, by))
+    try:
+        values: tuple[Any, ...] = msgspec.json.decode(content, type=tuple[types])  # type: ignore[valid-type]
+    except msgspec.MsgspecError as error:
+        raise _refused(query) from error
+    return values
+
+
+def seal(query: ListQuery[Any], by: Sequence[str], content: bytes) -> str:
+    """The cursor that holds this, for the same list with the same filters."""
+    return base64.urlsafe_b64encode(_digest(query, by, content) + content).decode().rstrip("=")
+
+
+def unseal(query: ListQuery[Any], by: Sequence[str]) -> bytes:
+    """What the cursor `query.after` holds; raises `InvalidPayload` as `decode` does."""
     try:
         text = (query.after or "").encode("ascii")
         padding = b"=" * (-len(text) % 4)
         data = base64.b64decode(text + padding, altchars=b"-_", validate=True)
-        content = data[_DIGEST_BYTES:]
-        if data[:_DIGEST_BYTES] == _digest(query, by, content):
-            types = tuple(map(_python_type, by))
-            values: tuple[Any, ...] = msgspec.json.decode(content, type=tuple[types])  # type: ignore[valid-type]
-            return values
-    except (binascii.Error, UnicodeError, msgspec.MsgspecError):
-        pass
-    raise InvalidPayload(
+    except (binascii.Error, UnicodeError) as error:
+        raise _refused(query) from error
+    content = data[_DIGEST_BYTES:]
+    if data[:_DIGEST_BYTES] != _digest(query, by, content):
+        raise _refused(query)
+    return content
+
+
+def _refused(query: ListQuery[Any]) -> InvalidPayload:
+    return InvalidPayload(
         f"after: {(query.after or '')[:40]!r} is not a cursor of this list with these filters; "
         'take "next" of the answer before, or leave it out to begin anew'
     )
+
+
+def _names(by: Columns) -> list[str]:
+    return [str(column) for column in by]
 
 
 def _python_type(column: ColumnElement[Any]) -> type[Any]:
@@ -58,9 +79,9 @@ def _python_type(column: ColumnElement[Any]) -> type[Any]:
     return getattr(column.type, "impl_instance", column.type).python_type
 
 
-def _digest(query: ListQuery[Any], by: Columns, content: bytes) -> bytes:
+def _digest(query: ListQuery[Any], by: Sequence[str], content: bytes) -> bytes:
     cls = type(query)
     filters = msgspec.structs.replace(query, limit=1, after=None)
-    what = (cls.__aggregate__, cls.__action__, [str(column) for column in by], filters)
+    what = (cls.__aggregate__, cls.__action__, by, filters)
     whole = msgspec.json.encode(what) + b"\n" + content
     return hashlib.blake2b(whole, digest_size=_DIGEST_BYTES).digest()

@@ -76,9 +76,11 @@ class Follower:
         self.reactions = reactions
         self.log: str | None = None
         self.is_owner = False
+        self.is_superseded = False
         self._around = around
         self._road = road
         self._epoch: int | None = None
+        self._rows_version: int | None = None
         self._outdated = True
         self._paused = False
         self._trouble: ProjectionError | None = None
@@ -134,8 +136,21 @@ class Follower:
         """The checkpoint was found like this in the database."""
         if not self.is_owner:
             self.progress.position = known.position
+            self._see_version(known)
         elif self._epoch not in (None, known.epoch):
             self.renew()
+
+    def _see_version(self, known: Checkpoint) -> None:
+        """Rows that newer code has made meanwhile are left to it, were this worker's turn to come.
+
+        Rows that were of a newer version from the first are not: older code was begun on purpose.
+        """
+        own, before = self.projection.version, self._rows_version
+        if before is not None and before <= own < known.version:
+            self.is_superseded = True
+            self.progress.trouble = VersionChanged(self.projection, known)
+            _logger.warning("standing by for good: %s", self.progress.trouble)
+        self._rows_version = known.version
 
     def renew(self) -> None:
         """Somebody has set the checkpoint: begin anew from there."""
@@ -175,6 +190,7 @@ class Follower:
     def claimed(self, known: Checkpoint) -> None:
         """The checkpoint is this worker's to move, from here."""
         self._epoch = known.epoch
+        self._rows_version = known.version
         self._outdated = False
         self._trouble = self.progress.error = self.progress.trouble = None
         self._tries = 0

@@ -20,10 +20,8 @@ __all__ = ["CheckpointPositions", "Positions"]
 class Positions(Protocol):
     """Who can say when a read model has reached a position; a `ProjectionWorker` is one."""
 
-    async def wait(
-        self, position: int, timeout: float = 5.0, *, projection: str | None = None
-    ) -> None:
-        """Return once a projection, or every one, has committed everything up to `position`.
+    async def wait(self, position: int, timeout: float = 5.0, *, projection: str) -> None:
+        """Return once a projection has committed everything up to `position`.
 
         Raises `WaitTimeout` after `timeout` seconds, and at once the failure of a projection that
         will not get there.
@@ -48,10 +46,8 @@ class CheckpointPositions:
         self._read_at = 0.0
         self._positions: Mapping[str, int] = {}
 
-    async def wait(
-        self, position: int, timeout: float = 5.0, *, projection: str | None = None
-    ) -> None:
-        """Return once a projection, or every one, has committed everything up to `position`.
+    async def wait(self, position: int, timeout: float = 5.0, *, projection: str) -> None:
+        """Return once a projection has committed everything up to `position`.
 
         Raises `WaitTimeout` after `timeout` seconds, and at once the failure of one of the own
         worker's projections that will not get there.
@@ -65,9 +61,9 @@ class CheckpointPositions:
         except TimeoutError as error:
             raise WaitTimeout(position, self._reached(projection), timeout) from error
 
-    async def _is_told(self, position: int, projection: str | None) -> bool:
+    async def _is_told(self, position: int, projection: str) -> bool:
         """Whether the own worker has got there; it is given as long as lies between two reads."""
-        if self._worker is None or projection not in {None, *self._worker.progress}:
+        if self._worker is None or projection not in self._worker.progress:
             return False
         # Fenced, it is another worker that goes on with the projection.
         with suppress(WaitTimeout, ProjectionFenced):
@@ -75,10 +71,8 @@ class CheckpointPositions:
             return True
         return False
 
-    def _reached(self, projection: str | None) -> int:
+    def _reached(self, projection: str) -> int:
         """How far it was, by the last look."""
-        if projection is None:
-            return min(self._positions.values(), default=0)
         return self._positions.get(projection, 0)
 
     async def _look(self) -> None:

@@ -238,7 +238,9 @@ class ProjectionWorker:
                 if each.is_owner and _lock_name(each) not in kept:
                     _logger.warning("projection %s may be another worker's now", each.name)
                     each.disown()
-            standing_by = [each for each in self._followers if not each.is_owner]
+            standing_by = [
+                each for each in self._followers if not (each.is_owner or each.is_superseded)
+            ]
             await self._take(locks, standing_by)
             if taken := [each.name for each in standing_by if each.is_owner]:
                 _logger.warning("took over %s", ", ".join(taken))

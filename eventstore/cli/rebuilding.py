@@ -10,20 +10,11 @@ from pathlib import Path
 
 from msgspec import Struct
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 
 from eventstore import nix
 from eventstore.cli.connecting import connected
 from eventstore.cli.embedding import opened_server
+from eventstore.cli.progress import Moved, events_bar
 from eventstore.cli.projection_status import opened_read_model
 from eventstore.cli.terminal import program
 from eventstore.config import Settings
@@ -64,8 +55,8 @@ async def rebuild_all(
         opened_store(settings, directory) as store,
     ):
         for each in projections:
-            with _bar(console) as bar:
-                shown = _Shown(bar, each.name)
+            with events_bar(console, f"{each.name}: building") as moved:
+                shown = _Shown(moved, each.name)
                 rebuild = Rebuild(store, database, each, anew=anew, on_progress=shown.update)
                 rebuilt = await _rebuild(rebuild, shown, console)
             done(rebuilt)
@@ -109,43 +100,15 @@ async def opened_store(settings: Settings, directory: Path) -> AsyncIterator[Eve
 
 
 class _Shown:
-    """A rebuild as a line with a bar."""
+    """A rebuild as a bar, and how many events it has gone through."""
 
-    def __init__(self, bar: Progress, name: str) -> None:
+    def __init__(self, moved: Moved, name: str) -> None:
         self.events = 0
-        self._bar = bar
+        self._moved = moved
         self._name = name
-        self._task = bar.add_task(f"{name}: building", total=None, events=0)
 
     def update(self, progress: RebuildProgress) -> None:
         """Show how far it is."""
         self.events = progress.events
-        self._bar.update(
-            self._task,
-            description=f"{self._name}: {progress.phase}",
-            completed=progress.events,
-            total=progress.events + progress.pending,
-            events=progress.events,
-        )
-
-
-class _Rate(ProgressColumn):
-    """Events, and how many a second."""
-
-    def render(self, task: Task) -> Text:
-        """What the column shows."""
-        speed = task.finished_speed or task.speed
-        rate = "" if speed is None else f", {speed:,.0f}/s"
-        return Text(f"{int(task.completed):,} events{rate}")
-
-
-def _bar(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        TaskProgressColumn(),
-        _Rate(),
-        TimeRemainingColumn(),
-        console=console,
-        expand=False,
-    )
+        total = progress.events + progress.pending
+        self._moved(progress.events, total, f"{self._name}: {progress.phase}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import heapq
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -14,8 +13,8 @@ from sqlalchemy import ColumnElement, Select, Table, and_, func, literal, or_, s
 
 from eventstore.audit import Entry, SearchAudit
 from eventstore.audit.entries import Kind, Order
-from eventstore.errors import InvalidPayload
 from eventstore.queries import Listed
+from projections import cursor
 from projections.audit.models import audit_command, audit_event
 from projections.conditions import equals
 from projections.rows import Rows
@@ -35,6 +34,9 @@ _EXACTLY = (
 )
 
 
+_ORDERED_BY = ("time",)
+
+
 class _Place(Struct, frozen=True, array_like=True):
     """A place between two entries, in the order of time; `key` is what breaks ties in a table."""
 
@@ -46,27 +48,27 @@ class _Place(Struct, frozen=True, array_like=True):
     def of(cls, entry: Entry) -> _Place:
         return cls(entry.time, entry.kind, entry.position if entry.kind == "event" else entry.id)
 
-    def to_text(self) -> str:
-        return base64.urlsafe_b64encode(msgspec.json.encode(self)).decode().rstrip("=")
 
-    @classmethod
-    def from_text(cls, text: str) -> _Place:
-        try:
-            padded = text.encode() + b"=" * (-len(text) % 4)
-            place = msgspec.json.decode(
-                base64.b64decode(padded, altchars=b"-_", validate=True), type=cls
-            )
-        except (ValueError, msgspec.MsgspecError) as error:
-            raise _no_cursor(text) from error
-        is_position = isinstance(place.key, int) and 0 <= place.key < 2**63
-        if is_position != (place.kind == "event") or place.time.tzinfo is None:
-            raise _no_cursor(text)
-        return place
+def _cursor(query: SearchAudit, place: _Place) -> str:
+    return cursor.seal(_without_times(query), _ORDERED_BY, msgspec.json.encode(place))
+
+
+def _place(query: SearchAudit) -> _Place | None:
+    """Where the part that is asked for begins; raises `InvalidPayload` for a bad cursor."""
+    if query.after is None:
+        return None
+    content = cursor.unseal(_without_times(query), _ORDERED_BY)
+    return msgspec.json.decode(content, type=_Place)
+
+
+def _without_times(query: SearchAudit) -> SearchAudit:
+    """What a cursor is bound to: "an hour ago" is another time when the next part is asked for."""
+    return msgspec.structs.replace(query, since=None, until=None)
 
 
 def search(query: SearchAudit, rows: Rows) -> Listed[Entry]:
     """The part of the entries that a query asks for; raises `InvalidPayload` for a bad cursor."""
-    place = None if query.after is None else _Place.from_text(query.after)
+    place = _place(query)
     found: list[Sequence[Entry]] = []
     for kind in query.kinds:
         statement = ordered(_fitting(query, kind), kind, query.order, place)
@@ -76,7 +78,7 @@ def search(query: SearchAudit, rows: Rows) -> Listed[Entry]:
     items = [entry for entry, _ in zip(merged, range(query.limit + 1), strict=False)]
     if len(items) <= query.limit:
         return Listed(items=items)
-    return Listed(items=items[:-1], next=_Place.of(items[-2]).to_text())
+    return Listed(items=items[:-1], next=_cursor(query, _Place.of(items[-2])))
 
 
 def count(query: SearchAudit, rows: Rows) -> int:
@@ -131,10 +133,3 @@ def _behind(kind: Kind, order: Order, place: _Place) -> ColumnElement[bool]:
 
 def _key(kind: Kind) -> ColumnElement[Any]:
     return audit_event.c.position if kind == "event" else audit_command.c.id
-
-
-def _no_cursor(text: str) -> InvalidPayload:
-    return InvalidPayload(
-        f'after: {text[:40]!r} is not a cursor of this list; take "next" of the answer before, or '
-        "leave it out to begin anew"
-    )

@@ -127,7 +127,8 @@ def test_a_person_sees_how_far_a_rebuild_is(service: CommandLine) -> None:
 
     assert (ended.status, ended.err) == (0, "")
     assert [line.split()[:2] for line in ended.lines] == [[f"{name}:", "done"] for name in NAMES]
-    assert all("100%" in line and " events" in line for line in ended.lines)
+    end = listed(service)["position"]
+    assert all(f" {end}/{end} " in line for line in ended.lines)
     assert max(map(len, ended.lines)) <= 80
 
 

@@ -502,6 +502,23 @@ async def test_a_worker_decides_on_what_is_left_kept_or_loaded(
     assert greetings == [CustomerGreeted(words="[forgotten]")] * 3
 
 
+async def test_a_refusal_on_a_stale_state_is_confirmed_first(
+    client: Client, domain: Domain, store: EventStore, other: EventStore
+) -> None:
+    states = KeptStates()
+    await record(other)
+    async with commanding(client, domain, store, states) as commands:
+        await commands.execute(Greet(words="[forgotten]"), "ann")
+        kept = states.get(("customer", "ann"))
+        assert kept is not None
+        await other.append("customer", "ann", CustomerSeen())
+        await other.keyring.forget("ann")
+        states.put(("customer", "ann"), msgspec.structs.replace(kept, era=states.era))
+        outcome = await commands.execute(Greet(words="dear ann"), "ann")
+    assert (outcome.status, outcome.code) == ("rejected", "subject_forgotten")
+    assert outcome.version == (await other.head("customer", "ann")).version == kept.head.version + 1
+
+
 async def test_a_command_about_who_was_forgotten_is_rejected_with_the_reason(
     client: Client, domain: Domain, store: EventStore
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -20,6 +21,7 @@ from sqlalchemy import (
 from eventstore.codec import Codec
 from eventstore.envelope import RecordedEvent
 from eventstore.messages import Event
+from projections import checkpoint
 from projections.database import Database
 from projections.projection import OnPoison, Projection, Statement
 
@@ -102,3 +104,10 @@ async def rows_of(database: Database, projection: Projection) -> list[tuple[Any,
 
     async with database.engine.connect() as connection:
         return await connection.run_sync(read)
+
+
+def moved(
+    connection: Connection, projection: Projection, previous: int, position: int, now: datetime
+) -> None:
+    """Move one checkpoint, as another worker would."""
+    checkpoint.move_all(connection, [checkpoint.Held(projection, previous)], position, now)

@@ -294,6 +294,19 @@ async def test_a_cursor_that_no_search_has_given_is_refused(index: AuditIndex, t
         await index.search(SearchAudit(after=text))
 
 
+async def test_a_cursor_of_another_search_is_refused_but_time_may_go_on(index: AuditIndex) -> None:
+    wanted = SearchAudit(limit=1)
+    cursor = (await index.search(wanted)).next
+    assert cursor is not None
+    for other in (
+        SearchAudit(after=cursor, actor="anna"),
+        SearchAudit(after=cursor, order="oldest"),
+    ):
+        with pytest.raises(InvalidPayload, match="is not a cursor of this list with these filters"):
+            await index.search(other)
+    await index.search(SearchAudit(after=cursor, until=time_of(10_000)))
+
+
 async def test_how_far_it_has_come_is_told(index: AuditIndex) -> None:
     assert await index.position() == 42
 

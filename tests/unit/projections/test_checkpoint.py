@@ -7,7 +7,7 @@ from eventstore.errors import ProjectionError, ProjectionFenced
 from projections import checkpoint
 from projections.database import Database
 from projections.models import projection as table
-from tests.unit.projections.counters import counting
+from tests.unit.projections.counters import counting, moved
 from tests.unit.projections.memory import time_of
 
 NOW = time_of(0)
@@ -28,7 +28,7 @@ async def test_a_new_projection_begins_at_zero(database: Database) -> None:
 async def test_it_goes_on_where_it_was(database: Database) -> None:
     await database.transact(lambda c: checkpoint.claim(c, counts, NOW))
 
-    await database.transact(lambda c: checkpoint.move(c, counts, 0, 2**40, time_of(1)))
+    await database.transact(lambda c: moved(c, counts, 0, 2**40, time_of(1)))
 
     assert await database.transact(lambda c: checkpoint.claim(c, counts, NOW)) == 2**40
     assert await database.transact(stored) == ("checkpoint_counts", 1, 2**40, time_of(1))
@@ -37,10 +37,10 @@ async def test_it_goes_on_where_it_was(database: Database) -> None:
 @pytest.mark.parametrize("previous", [0, 4, 6])
 async def test_another_worker_is_noticed(database: Database, previous: int) -> None:
     await database.transact(lambda c: checkpoint.claim(c, counts, NOW))
-    await database.transact(lambda c: checkpoint.move(c, counts, 0, 5, NOW))
+    await database.transact(lambda c: moved(c, counts, 0, 5, NOW))
 
     with pytest.raises(ProjectionFenced, match="checkpoint of projection checkpoint_counts"):
-        await database.transact(lambda c: checkpoint.move(c, counts, previous, 9, NOW))
+        await database.transact(lambda c: moved(c, counts, previous, 9, NOW))
 
     assert await database.transact(lambda c: checkpoint.claim(c, counts, NOW)) == 5
 
@@ -48,7 +48,7 @@ async def test_another_worker_is_noticed(database: Database, previous: int) -> N
 @pytest.mark.parametrize("position", [4, 5])
 async def test_it_only_moves_forward(database: Database, position: int) -> None:
     with pytest.raises(ValueError, match="not from 5 to"):
-        await database.transact(lambda c: checkpoint.move(c, counts, 5, position, NOW))
+        await database.transact(lambda c: moved(c, counts, 5, position, NOW))
 
 
 async def test_of_two_first_users_one_is_fenced(
@@ -69,7 +69,7 @@ async def test_rows_of_another_version_are_not_touched(database: Database) -> No
     with pytest.raises(ProjectionError, match="is version 2, but its rows were made by version 1"):
         await database.transact(lambda c: checkpoint.claim(c, changed, NOW))
     with pytest.raises(ProjectionFenced):
-        await database.transact(lambda c: checkpoint.move(c, changed, 0, 1, NOW))
+        await database.transact(lambda c: moved(c, changed, 0, 1, NOW))
 
 
 async def test_it_can_be_set_anew_in_another_epoch(database: Database) -> None:

@@ -10,12 +10,20 @@ from pathlib import Path
 import pytest
 
 from eventstore.errors import ConfigurationError, ProjectionFenced
+from projections import checkpoint
 from projections.database import Database
 from projections.health import ProjectionsCheck
 from projections.ownership import FileLocks, OwnedElsewhere, locks_of, owned
+from projections.projection import Projection
 from tests.unit.projections.counters import Counted, counting, make_tables, rows_of
-from tests.unit.projections.following import BOUND, following, until, worker_of
-from tests.unit.projections.memory import MemoryLog
+from tests.unit.projections.following import (
+    BOUND,
+    checkpoint_of,
+    following,
+    until,
+    worker_of,
+)
+from tests.unit.projections.memory import MemoryLog, time_of
 
 
 @pytest.fixture
@@ -190,6 +198,28 @@ async def test_a_failed_one_that_others_repaired_is_taken_over_whole(
             await standby.wait(1, BOUND)
 
     assert await rows_of(tables, old) == [(1, 1)]
+
+
+async def test_older_code_that_stands_by_leaves_what_newer_code_has_made(
+    log: MemoryLog, tables: Database
+) -> None:
+    async def rebuild(_projection: Projection) -> None:
+        raise AssertionError("the rows would be of the older version again")
+
+    end = log.add("c", Counted(by=1))
+    newer = counting("first", version=2)
+    both = counting("first"), counting("second")
+    async with following(worker_of(log, tables, *both)) as owner:
+        await owner.wait(end, BOUND)
+        async with following(worker_of(log, tables, *both, rebuild=rebuild)) as standby:
+            await standby.wait(end, BOUND)
+            await tables.transact(lambda c: checkpoint.restart(c, newer, end, time_of(1)))
+            await until(lambda: standby.progress["first"].trouble)
+            owner.stop()
+            await until(lambda: standby.progress["second"].state == "live")
+            assert standby.progress["first"].state == "standby"
+
+    assert (await checkpoint_of(tables, newer)).version == 2
 
 
 async def test_who_has_a_lock_can_be_asked_without_taking_it(database: Database) -> None:

@@ -23,7 +23,7 @@ from projections.database import Database, DatabaseUnavailable, is_transient
 from projections.worker import ProjectionWorker
 from tests.postgresql_server import PostgresqlServer
 from tests.proxy import Direction, TcpProxy
-from tests.unit.projections.counters import Counted, codec, counting, make_tables, rows_of
+from tests.unit.projections.counters import Counted, codec, counting, make_tables, moved, rows_of
 from tests.unit.projections.memory import START, MemoryLog
 
 BOUND = 20.0
@@ -193,7 +193,7 @@ def claim(connection: Connection) -> None:
 
 
 def move(connection: Connection) -> None:
-    checkpoint.move(connection, counting("first"), 0, 5, START)
+    moved(connection, counting("first"), 0, 5, START)
 
 
 @pytest.mark.parametrize("step", [claim, move])

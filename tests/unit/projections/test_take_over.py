@@ -18,6 +18,7 @@ from projections.database import Database
 from projections.models import projection as checkpoints
 from projections.nix.flakes import flakes
 from projections.nix.models import flake, flake_input
+from tests.unit.projections.counters import moved
 from tests.unit.projections.memory import START
 
 ROWS = 20
@@ -81,7 +82,7 @@ async def live(database: Database) -> Database:
     def begin(connection: Connection) -> None:
         fill(connection, 1)
         checkpoint.claim(connection, flakes, START)
-        checkpoint.move(connection, flakes, 0, 1, START)
+        moved(connection, flakes, 0, 1, START)
 
     await database.transact(begin)
     return database

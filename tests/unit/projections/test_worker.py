@@ -27,6 +27,7 @@ from tests.unit.projections.counters import (
     codec,
     counting,
     make_tables,
+    moved,
     noting,
     rows_of,
 )
@@ -325,7 +326,7 @@ async def test_where_somebody_else_moves_a_checkpoint_it_is_fenced(
 
     async with running(worker, ends_with=ProjectionFenced):
         await asyncio.wait_for(worker.ready.wait(), BOUND)
-        await tables.transact(lambda c: checkpoint.move(c, first, 0, 1, time_of(1)))
+        await tables.transact(lambda c: moved(c, first, 0, 1, time_of(1)))
         await log.add_live("c", Counted(by=1), Counted(by=2))
         await worker.wait(2, BOUND, projection="second")
         with pytest.raises(ProjectionFenced, match="another worker moved the checkpoint"):
@@ -348,7 +349,7 @@ async def test_being_fenced_right_before_a_poison_event(
 
     async def transact(work: Any, **options: Any) -> Any:
         if next(calls) == "before the poison":
-            await real(lambda c: checkpoint.move(c, first, 0, 1, time_of(1)))
+            await real(lambda c: moved(c, first, 0, 1, time_of(1)))
         return await real(work, **options)
 
     monkeypatch.setattr(tables, "transact", transact)
