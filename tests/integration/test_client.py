@@ -468,9 +468,9 @@ async def test_what_the_server_forbids(
     server = await start_server(
         extra_config="""authorization { default_permissions {
             publish: {deny: "Secret.>"}, subscribe: {deny: "Other.>"}
-        }, users: [{user: ann, password: pw}] }"""
+        }, users: [{user: ann, password: open-sesame}] }"""
     )
-    url = server.url.replace("//", "//ann:pw@")
+    url = server.url.replace("//", "//ann:open-sesame@")
     async with connect(settings_for(url)) as client:
         with pytest.raises(PermissionDenied, match=r"the server forbids Secret\.plan to this user"):
             await client.request("Secret.plan", timeout=3600)
@@ -481,16 +481,16 @@ async def test_what_the_server_forbids(
         assert not asked.is_set()
     assert 'permissions violation for subscription to "other.plan"' in caplog.text
     assert 'permissions violation for publish to "secret.plan"' in caplog.text
-    assert "pw" not in caplog.text
+    assert "open-sesame" not in caplog.text
 
 
 async def test_a_user_without_an_inbox_is_told(start_server: StartServer) -> None:
     server = await start_server(
         extra_config="""authorization { users: [
-            {user: ann, password: pw, permissions: {subscribe: {deny: "_INBOX.>"}}}
+            {user: ann, password: open-sesame, permissions: {subscribe: {deny: "_INBOX.>"}}}
         ] }"""
     )
-    url = server.url.replace("//", "//ann:pw@")
+    url = server.url.replace("//", "//ann:open-sesame@")
     with pytest.raises(PermissionDenied, match=r"the server forbids _INBOX\.\w+\.\* to this user"):
         await Client.open(settings_for(url))
 
