@@ -2,7 +2,9 @@
 
 An ephemeral, unfiltered consumer without acknowledgements feeds it; when that consumer is lost,
 the next one starts after the last message that was handed out, so nothing is skipped and nothing
-repeated. "Caught up" comes from the server's count of what is left, never from a timeout.
+repeated. "Caught up" comes from the servers' counts of what is left, never from a timeout: the
+consumer may be on a replica that lags, so it is believed only where the stream's leader bears it
+out.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import msgspec
 from nats.aio.msg import Msg
 
 from eventstore.client import Client
-from eventstore.direct import StoredMessage
+from eventstore.direct import DirectReader, StoredMessage
 from eventstore.envelope import new_id
 from eventstore.errors import (
     ClientError,
@@ -43,6 +45,7 @@ _FIRST_DELAY = 0.05
 _LONGEST_DELAY = 2.0
 _LONGEST_WAIT = 5.0
 _BATCH_SECONDS = 5.0
+_LAG_SECONDS = 1.0
 _LAGS = (0.05, 0.1, 0.2, 0.4, 0.8)
 
 _logger = logging.getLogger("eventstore")
@@ -51,8 +54,9 @@ _logger = logging.getLogger("eventstore")
 class StoredPage(msgspec.Struct, frozen=True):
     """Some messages in the order of the log, as they are stored.
 
-    `position` is the last position the page covers, `pending` how many messages are left after it
-    (0: caught up). A page is empty where the log was.
+    `position` is the last position the page covers, `pending` about how many messages are left
+    after it (0: caught up, with no message missed that was acknowledged before the reading
+    began). A page is empty where nothing was left.
     """
 
     messages: list[StoredMessage]
@@ -70,6 +74,7 @@ class RawLog:
     def __init__(self, client: Client, stream: str, *, patience: float = 30.0) -> None:
         self._client = client
         self._stream = stream
+        self._leader = DirectReader(client, stream)
         self._patience = patience
 
     async def pages(
@@ -84,22 +89,26 @@ class RawLog:
 
         Without `live` it ends when it has caught up, or with the first whole batch at `until`;
         with it, it waits for more and never ends by itself. Memory is bounded by four pages.
-        Raises `IncompleteBatch` where the log ends in the middle of an atomic batch, `CorruptLog`
-        where `after` lies beyond its end, `StreamMissing`, and a `ClientError` where the server
-        could not be asked for too long.
+        What was acknowledged before it began is among them: a replica that lags is waited for, or
+        left for another one. Raises `IncompleteBatch` where the log ends in the middle of an
+        atomic batch, `CorruptLog` where `after` lies beyond its end, `StreamMissing`, and a
+        `ClientError` where the server could not be asked, or a replica lagged, for too long.
         """
         reading = _Reading(after, math.inf if until is None else until)
         patience = _Patience(self._client, math.inf if live else self._patience)
         while True:
             try:
+                end = await self._end_from(reading.position)
                 async with self._consumer(reading.position, 4 * max_messages) as (pull, pending):
-                    if pending == 0:
+                    reading.begin(pending, end)
+                    if reading.left == 0:
                         yield StoredPage([], reading.position, 0)
-                    reading.begin(pending)
                     while live or reading.wants_more:
-                        # The server hands out a batch's first messages while it stores the rest.
-                        unfinished = not live and not reading.pending
-                        messages = await self._take(pull, max_messages, unfinished=unfinished)
+                        if reading.lags and not await self._is_more(reading.position):
+                            reading.end_here()
+                            yield StoredPage([], reading.position, 0)
+                            continue
+                        messages = await self._take(pull, max_messages, reading, live=live)
                         page = reading.page(messages)
                         if page is not None:
                             patience.restore()
@@ -118,17 +127,24 @@ class RawLog:
         """When the stream was created, and its name; at most 128 characters."""
         return f"{(await self._info())['created']} {self._stream}"[:128]
 
-    async def _take(self, pull: Pull, most: int, *, unfinished: bool) -> list[Msg]:
+    async def _is_more(self, after: int) -> bool:
+        """Whether the leader has a message after a position; the last may have been removed."""
+        return await self._leader.leader_next(">", after) is not None
+
+    async def _take(self, pull: Pull, most: int, reading: _Reading, *, live: bool) -> list[Msg]:
+        # The server hands out a batch's first messages while it stores the rest.
+        unfinished = not live and not reading.left
         bound = min(_BATCH_SECONDS, self._patience) if unfinished else None
         try:
-            async with asyncio.timeout(bound):
+            async with asyncio.timeout(_LAG_SECONDS if reading.lags else bound):
                 return await pull.take(most)
         except TimeoutError:
+            if reading.lags:
+                raise PullLost(f"a replica of {self._stream} lags behind its leader") from None
             raise IncompleteBatch(f"the log {self._stream} ends in the middle of a batch") from None
 
     @contextlib.asynccontextmanager
     async def _consumer(self, after: int, buffer: int) -> AsyncIterator[tuple[Pull, int]]:
-        await self._check_start(after)
         name = f"history-{new_id()}"
         config = {
             "name": name,
@@ -152,12 +168,13 @@ class RawLog:
             with contextlib.suppress(EventStoreError):  # it goes by itself when unused
                 await self._client.api(f"CONSUMER.DELETE.{self._stream}.{name}", timeout=1.0)
 
-    async def _check_start(self, after: int) -> None:
+    async def _end_from(self, after: int) -> int:
+        """Where the leader has the log end; raises `CorruptLog` where that is before `after`."""
         for delay in _LAGS:
             info = await self._info()
-            last = info["state"]["last_seq"]
+            last = int(info["state"]["last_seq"])
             if after <= last:
-                return
+                return last
             if info["config"]["num_replicas"] == 1:
                 break
             await asyncio.sleep(delay)  # a leader just elected may have to catch up
@@ -180,23 +197,39 @@ class _Reading:
 
     def __init__(self, position: int, until: float) -> None:
         self.position = position
-        self.pending = 0
         self.trouble: PullLost | None = None
+        self._pending = 0
+        self._end = 0
         self._until = until
         self._ended = position >= until
         self._inside_batch = False
         self._delivered = 0
 
-    def begin(self, pending: int) -> None:
-        """Go on with a new consumer, which counts its messages anew."""
-        self.pending = pending
+    def begin(self, pending: int, end: int) -> None:
+        """Go on with a new consumer, which counts its messages anew, to the leader's `end`."""
         self.trouble = None
+        self._pending = pending
+        self._end = end
         self._delivered = 0
+
+    def end_here(self) -> None:
+        """The leader has nothing more."""
+        self._end = self.position
+
+    @property
+    def lags(self) -> bool:
+        """Whether the consumer has no more, and the leader may have."""
+        return not self._pending and self.position < self._end
+
+    @property
+    def left(self) -> int:
+        """How many messages are left, about; 0 only where the leader had no more either."""
+        return self._pending or max(0, self._end - self.position)
 
     @property
     def wants_more(self) -> bool:
         """Whether there is more before the end, or the last message's batch is not whole."""
-        return not self._ended and bool(self.pending or self._inside_batch)
+        return not self._ended and bool(self.left or self._inside_batch)
 
     def page(self, messages: Sequence[Msg]) -> StoredPage | None:
         """What is to be handed out, up to the first that gives `trouble`; None if it is nothing."""
@@ -214,10 +247,10 @@ class _Reading:
                 self._ended = True
                 break
             stored.append(StoredMessage(message.subject, delivery.sequence, headers, message.data))
-            self.position, self.pending = delivery.sequence, delivery.pending
+            self.position, self._pending = delivery.sequence, delivery.pending
             self._inside_batch = _is_followed(headers)
         self._ended |= self.position >= self._until and not self._inside_batch
-        return StoredPage(stored, self.position, self.pending) if stored else None
+        return StoredPage(stored, self.position, self.left) if stored else None
 
 
 def _is_followed(headers: Mapping[str, str]) -> bool:
