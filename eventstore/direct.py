@@ -141,11 +141,12 @@ class DirectReader:
         await self._api(f"STREAM.INFO.{self._stream}")
 
     async def pages(
-        self, subject: str, after: int = 0
+        self, subject: str, after: int = 0, *, leader: bool = False
     ) -> AsyncGenerator[list[StoredMessage], None]:
         """The messages on a literal subject after a sequence, oldest first, in pages.
 
-        Ends when the answering server has no more; never yields an empty page.
+        Ends when the answering server has no more, which may lag on a replicated stream; with
+        `leader`, when the stream's leader has no more. Never yields an empty page.
         """
         while True:
             page = await self._page(subject, after)
@@ -153,18 +154,17 @@ class DirectReader:
                 yield page.messages
                 after = page.messages[-1].sequence
             if page.pending == 0 or not page.messages:
-                return
+                break
+        while leader and (following := await self.leader_next(subject, after)) is not None:
+            yield [following]
+            after = following.sequence
 
     async def messages(self, subject: str, after: int = 0) -> AsyncGenerator[StoredMessage, None]:
         """All messages on a literal subject after a sequence, up to the last the leader knows."""
-        async with aclosing(self.pages(subject, after)) as pages:
+        async with aclosing(self.pages(subject, after, leader=True)) as pages:
             async for page in pages:
                 for message in page:
                     yield message
-                after = page[-1].sequence
-        while (following := await self.leader_next(subject, after)) is not None:
-            yield following
-            after = following.sequence
 
     async def _page(self, subject: str, after: int) -> _Page:
         self._next += 1

@@ -149,24 +149,31 @@ class EventStore:
         return message is not None and message.subject == subject and Head.of(message) == head
 
     async def read(
-        self, aggregate: str, aggregate_id: str, *, after: int | Head = 0
+        self,
+        aggregate: str,
+        aggregate_id: str,
+        *,
+        after: int | Head = 0,
+        leader: bool = False,
     ) -> AsyncGenerator[RecordedEvent, None]:
         """One aggregate's events, oldest first, after a version or a known head.
 
         What is handed out is checked: versions without a gap, types known. An event of an older
-        schema may be several, with one version, or none. May miss the newest events on a
-        replicated stream. Raises `VersionGap` or `UnreadableEvent`.
+        schema may be several, with one version, or none. Without `leader`, which costs another
+        request, it may miss the newest events on a replicated stream. Raises `VersionGap` or
+        `UnreadableEvent`.
         """
         skip = 0 if isinstance(after, Head) else after
         start = after if isinstance(after, Head) else NOTHING
-        async with aclosing(self.read_stored(aggregate, aggregate_id, after=start)) as stored:
+        reading = self.read_stored(aggregate, aggregate_id, after=start, leader=leader)
+        async with aclosing(reading) as stored:
             async for _, events in stored:
                 for event in events:
                     if event.version > skip:
                         yield event
 
     async def read_stored(
-        self, aggregate: str, aggregate_id: str, *, after: Head = NOTHING
+        self, aggregate: str, aggregate_id: str, *, after: Head = NOTHING, leader: bool = False
     ) -> AsyncGenerator[tuple[StoredMessage, list[RecordedEvent]], None]:
         """One aggregate's events as stored, oldest first, each with all that it is read as.
 
@@ -176,7 +183,7 @@ class EventStore:
         self.codec.check_aggregate(aggregate)
         subject = self.codec.subjects.log(aggregate, aggregate_id)
         version = after.version
-        async with aclosing(self._direct.pages(subject, after.position)) as pages:
+        async with aclosing(self._direct.pages(subject, after.position, leader=leader)) as pages:
             async for page in pages:
                 keys = await self.keyring.to_open(message.headers for message in page)
                 for message in page:

@@ -25,7 +25,7 @@ from eventstore.errors import (
 )
 from eventstore.messages import Event
 from eventstore.snapshots import Snapshots
-from eventstore.store import NOTHING, EventStore, Head
+from eventstore.store import EventStore, Head
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
 __all__ = ["CommandHandler"]
@@ -87,17 +87,20 @@ class CommandHandler:
         known = await self._outcomes.get(accepted.identity.id)
         if known is not None and known.is_final:
             return known
+        again = False
         for delay in _delays(self._max_conflicts):
             try:
-                return await self._try(accepted, traceparent)
+                return await self._try(accepted, traceparent, again=again)
             except (Conflict, DuplicateId):
+                again = True
                 self._states.drop(accepted.key)
                 self._telemetry.count("conflicts", aggregate=accepted.aggregate)
             await asyncio.sleep(delay)
-        return await self._try(accepted, traceparent)
+        return await self._try(accepted, traceparent, again=again)
 
-    async def _try(self, accepted: Accepted, traceparent: str | None) -> Outcome:
-        kept = self._states.get(accepted.key) or await self._load(accepted)
+    async def _try(self, accepted: Accepted, traceparent: str | None, *, again: bool) -> Outcome:
+        # A replica that lags may have led to the conflict, and would to the next one.
+        kept = self._states.get(accepted.key) or await self._load(accepted, leader=again)
         if kept.commands.may_hold(accepted.identity.id):
             first = await self._first_outcome(accepted, kept)
             if first is not None:
@@ -163,11 +166,11 @@ class CommandHandler:
         self._states.put(accepted.key, kept)
         return _success(accepted, appended.head, appended.event_ids, _names(events))
 
-    async def _load(self, accepted: Accepted) -> Kept:
+    async def _load(self, accepted: Accepted, *, leader: bool) -> Kept:
         with self._telemetry.span("load", aggregate=accepted.aggregate) as span:
             decider = self._domain.decider(accepted.aggregate)
             era = self._states.era
-            kept = await self._loader.load(decider, accepted.aggregate_id)
+            kept = await self._loader.load(decider, accepted.aggregate_id, leader=leader)
             kept.era = era
             span.set(version=kept.head.version)
         self._states.put(accepted.key, kept)
@@ -180,21 +183,14 @@ class CommandHandler:
             raise Conflict(*accepted.key, kept.head.version, head.version)
 
     async def _first_outcome(self, accepted: Accepted, kept: Kept) -> Outcome | None:
-        """The outcome as it was given first, from the events that stand; None if none of them do.
-
-        Raises `Conflict` where not all can be seen yet, because a replica that lags answers.
-        """
-        leader = await self._store.head(*accepted.key, leader=True)
-        head, own, commands = NOTHING, list[StoredMessage](), set[str]()
-        async with aclosing(self._store.read_stored(*accepted.key)) as stored:
+        """The outcome as it was given first, from the events that stand; None if none does."""
+        own, commands = list[StoredMessage](), set[str]()
+        async with aclosing(self._store.read_stored(*accepted.key, leader=True)) as stored:
             async for message, _ in stored:
-                head = Head.of(message)
                 cause = message.headers[Header.CAUSATION_ID]
                 commands.add(cause)
                 if cause == accepted.identity.id:
                     own.append(message)
-        if head is NOTHING or head.position < leader.position:
-            raise Conflict(*accepted.key, leader.version, head.version)
         if not own:
             kept.commands.learn(commands)
             self._states.put(accepted.key, kept)

@@ -23,10 +23,12 @@ class Loader:
         self._store = store
         self._snapshots = snapshots
 
-    async def load(self, decider: Decider[Any], aggregate_id: str) -> Kept:
-        """The aggregate as the log has it; raises what `EventStore.read` raises."""
+    async def load(self, decider: Decider[Any], aggregate_id: str, *, leader: bool = False) -> Kept:
+        """The aggregate as the log has it; `leader`, and what is raised: see `EventStore.read`."""
         kept = await self._beginning(decider, aggregate_id)
-        read = self._store.read_stored(decider.aggregate, aggregate_id, after=kept.head)
+        read = self._store.read_stored(
+            decider.aggregate, aggregate_id, after=kept.head, leader=leader
+        )
         async with aclosing(read) as stored:
             async for message, events in stored:
                 for event in events:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -16,7 +16,7 @@ from eventstore.chain import GENESIS, chain_value
 from eventstore.client import Client, connect
 from eventstore.codec import Codec
 from eventstore.config import Settings
-from eventstore.direct import DirectReader, StoredMessage
+from eventstore.direct import DirectReader, _Page
 from eventstore.envelope import Header, Identity, NewEvent, format_timestamp
 from eventstore.errors import (
     BatchTooLarge,
@@ -373,13 +373,10 @@ async def test_a_repeat_is_recognised_where_what_answers_reads_lags_behind(
         await store.append("account", "a1", Deposited())
         await _until_forgotten(client, codec)
 
-        async def nothing_yet(
-            reader: DirectReader, subject: str, after: int = 0
-        ) -> AsyncGenerator[list[StoredMessage], None]:
-            return
-            yield
+        async def nothing_yet(reader: DirectReader, subject: str, after: int) -> _Page:
+            return _Page()
 
-        monkeypatch.setattr(DirectReader, "pages", nothing_yet)
+        monkeypatch.setattr(DirectReader, "_page", nothing_yet)
         again = await store.append("account", "a1", events)
     assert again.duplicate
     assert again.head == first.head

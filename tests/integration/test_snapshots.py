@@ -63,9 +63,10 @@ class ReadingStore(EventStore):
         return self
 
     async def read_stored(
-        self, aggregate: str, aggregate_id: str, *, after: Head = NOTHING
+        self, aggregate: str, aggregate_id: str, *, after: Head = NOTHING, leader: bool = False
     ) -> AsyncGenerator[tuple[StoredMessage, list[RecordedEvent]], None]:
-        async for stored in super().read_stored(aggregate, aggregate_id, after=after):
+        reading = super().read_stored(aggregate, aggregate_id, after=after, leader=leader)
+        async for stored in reading:
             self.events_read += 1
             yield stored
 
