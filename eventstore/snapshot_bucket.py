@@ -69,18 +69,19 @@ class SnapshotBucket:
         self, aggregate_id: str, standing: StoredMessage, snapshot: Snapshot
     ) -> bool:
         try:
-            # A follower that lags would make a newer one look as if it were of another log.
-            believed = await self._believed(aggregate_id, standing, leader=True)
+            believed = await self._believed(aggregate_id, standing)
         except UnusableSnapshot:
             return False
         return believed.head.version >= snapshot.head.version
 
-    async def _believed(
-        self, aggregate_id: str, stored: StoredMessage, *, leader: bool = False
-    ) -> Snapshot:
+    async def _believed(self, aggregate_id: str, stored: StoredMessage) -> Snapshot:
         snapshot = self._format.decode(aggregate_id, stored.payload)
         head = snapshot.head
-        if not await self._store.holds(self._aggregate, aggregate_id, head, leader=leader):
+        # A replica that lags would make a new one look as if it were of another log.
+        if not (
+            await self._store.holds(self._aggregate, aggregate_id, head)
+            or await self._store.holds(self._aggregate, aggregate_id, head, leader=True)
+        ):
             raise UnusableSnapshot(
                 f"version {head.version} at position {head.position} is not what the log holds"
             )

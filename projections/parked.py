@@ -118,7 +118,7 @@ async def _events(
         parked = await connection.run_sync(parking.list_parked, projection.name, key)
     wanted = {each.position for each in parked[:MOST_AT_ONCE]}
     events: list[_Stored] = []
-    async with aclosing(store.read_stored(*key)) as history:
+    async with aclosing(store.read_stored(*key, leader=True)) as history:
         async for message, parts in history:
             if message.sequence in wanted:
                 events.append(_Stored(message.sequence, parts))

@@ -86,6 +86,8 @@ class _Payloads:
         if entry.kind != "event":
             return None
         message = await self._reader.at(entry.position)
+        if message is None:  # a replica may lag
+            message = await self._reader.at(entry.position, leader=True)
         if message is None or message.headers.get(Header.EVENT_ID) != entry.id:
             raise CorruptLog(f"{entry.type} {entry.id} is no longer at position {entry.position}")
         return message.payload or b"{}"

@@ -35,7 +35,7 @@ async def stored_events(
         check_aggregate_id(aggregate_id)
     async with connected(settings) as client, EventStore(client, codec) as store:
         if aggregate and aggregate_id and not live:
-            events = store.read(aggregate, aggregate_id)
+            events = store.read(aggregate, aggregate_id, leader=True)
         else:
             events = store.read_all(after=after, live=live)
         async with aclosing(events):

@@ -72,7 +72,7 @@ class MemoryLog:
         return self.name
 
     async def read_stored(
-        self, aggregate: str, aggregate_id: str
+        self, aggregate: str, aggregate_id: str, *, leader: bool = False
     ) -> AsyncGenerator[tuple[StoredMessage, list[RecordedEvent]], None]:
         own = [e for e in self.events if (e.aggregate, e.aggregate_id) == (aggregate, aggregate_id)]
         for position, parts in itertools.groupby(own, key=lambda event: event.position):
