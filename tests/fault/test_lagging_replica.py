@@ -1,0 +1,225 @@
+"""A replica that lags for sure: whoever reads from it still sees what was acknowledged.
+
+Of three servers n0 leads the log, and nothing that it sends reaches n2, which still serves
+consumers and direct gets. All is asked of n1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+
+import pytest
+import pytest_asyncio
+
+from eventstore import raw_log
+from eventstore.audit import Summary, verify
+from eventstore.client import Client, connect
+from eventstore.codec import Codec
+from eventstore.commands import KeptStates
+from eventstore.commands.intake import Accepted
+from eventstore.config import AuthSettings, Secret, StreamSettings
+from eventstore.envelope import Envelope, Identity, format_timestamp, utc_now
+from eventstore.errors import ClientError
+from eventstore.messages import Command
+from eventstore.server import EmbeddedServer
+from eventstore.store import EventStore
+from eventstore.transfer.exporting import export_to
+from tests.conftest import settings_for
+from tests.integration.commanding import Add, AddEach, RaiseTo, Take, counting, opened, until
+from tests.integration.ledger import Deposited, declare_log, ledger, read, read_all
+from tests.slow_routes import SlowRoutes
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+SERVERS = ("n0", "n1", "n2")
+ACCOUNTS = """
+accounts {
+  SYS { users: [{user: sys, password: sys}] }
+  APP { jetstream: enabled, users: [{user: app, password: app}] }
+}
+system_account: SYS
+no_auth_user: app
+"""
+
+
+class Cluster:
+    """Three servers whose routes can be held, a client of n1, and one that may do all there."""
+
+    def __init__(self, routes: SlowRoutes, client: Client, system: Client) -> None:
+        self.client = client
+        self._routes = routes
+        self._system = system
+
+    @asynccontextmanager
+    async def lagging(self, stream: str) -> AsyncIterator[None]:
+        """Inside the block, n2 hears nothing of n0, which leads the stream."""
+        # Consumers are placed by the cluster's leader, which n2 must go on hearing.
+        await until(lambda: _is_led(self._system, "META.LEADER.STEPDOWN", "n1"))
+        await until(lambda: _is_led(self.client, f"STREAM.LEADER.STEPDOWN.{stream}", "n0"))
+        await until(lambda: self._is_current(stream))
+        with self._routes.held("n0", "n2"):
+            yield
+
+    async def _is_current(self, stream: str) -> bool:
+        info = await self.client.api(f"STREAM.INFO.{stream}")
+        return all(each["current"] for each in info["cluster"]["replicas"])
+
+
+async def _is_led(client: Client, stepdown: str, server: str) -> bool:
+    """Whether a server leads already; where it does not, it is asked to."""
+    try:
+        await client.api(stepdown, {"placement": {"preferred": server}}, timeout=1.0)
+    except ClientError as error:
+        return "is already leader" in str(error)
+    return False
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
+    async with AsyncExitStack() as stack:
+        ports = dict(zip(SERVERS, _free_ports(len(SERVERS)), strict=True))
+        routes = await stack.enter_async_context(SlowRoutes(ports))
+        servers = [
+            EmbeddedServer(
+                tmp_path_factory.mktemp(name),
+                extra_config=f"server_name: {name}\n{ACCOUNTS}{routes.config(name)}",
+            )
+            for name in SERVERS
+        ]
+        for server in servers:
+            stack.push_async_callback(server.stop)
+        await asyncio.gather(*(server.start() for server in servers))
+        url = servers[1].url
+        client = await stack.enter_async_context(connect(settings_for(url)))
+        auth = AuthSettings(user="sys", password=Secret("sys"))
+        system = await stack.enter_async_context(connect(settings_for(url, auth=auth)))
+        await until(lambda: _has_leader(client), 50)
+        yield Cluster(routes, client, system)
+
+
+def _free_ports(count: int) -> list[int]:
+    listening = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in listening]
+    for each in listening:
+        each.close()
+    return ports
+
+
+async def _has_leader(client: Client) -> bool:
+    with suppress(ClientError):
+        await client.api("STREAM.NAMES", timeout=0.2)
+        return True
+    return False
+
+
+@pytest.fixture
+def codec(domain_name: str) -> Codec:
+    return ledger(domain_name)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def store(cluster: Cluster, codec: Codec) -> AsyncIterator[EventStore]:
+    await declare_log(cluster.client, codec, StreamSettings(replicas=3))
+    async with EventStore(cluster.client, codec) as store:
+        yield store
+
+
+async def _read(client: Client, store: EventStore) -> int:
+    return len(await read_all(store))
+
+
+async def _read_until_live(client: Client, store: EventStore) -> int:
+    count = 0
+    async with aclosing(store.pages(live=True)) as pages:
+        async for page in pages:
+            count += len(page.events)
+            if page.pending == 0:
+                break
+    return count
+
+
+async def _verify(client: Client, store: EventStore) -> int:
+    summary = Summary()
+    assert [each async for each in verify(client, store.codec, summary=summary)] == []
+    return summary.events
+
+
+async def _export(client: Client, store: EventStore) -> int:
+    return (await export_to(client, store.codec.subjects, io.BytesIO())).events
+
+
+@pytest.mark.parametrize("count_all", [_read, _read_until_live, _verify, _export])
+async def test_all_that_was_acknowledged_is_read(
+    cluster: Cluster,
+    store: EventStore,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    count_all: Callable[[Client, EventStore], Awaitable[int]],
+) -> None:
+    monkeypatch.setattr(raw_log, "_LAG_SECONDS", 0.02)
+    await store.append("account", "a1", [Deposited()] * 3)
+    async with cluster.lagging(store.codec.subjects.log_stream):
+        await store.append("account", "a1", [Deposited()] * 2)
+        while "lags behind its leader" not in caplog.text:  # one in three consumers does
+            assert await count_all(cluster.client, store) == 5
+
+
+async def test_a_replica_that_catches_up_is_waited_for(
+    cluster: Cluster, store: EventStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    waiting: set[asyncio.Task[int]] = set()
+    await store.append("account", "a1", [Deposited()] * 3)
+    async with cluster.lagging(store.codec.subjects.log_stream):
+        await store.append("account", "a1", [Deposited()] * 2)
+        while not waiting:
+            task = asyncio.create_task(_read(cluster.client, store))
+            _, waiting = await asyncio.wait([task], timeout=0.3)
+    assert await task == 5
+    assert caplog.text == ""
+
+
+async def test_an_aggregate_is_read_up_to_what_the_leader_has(
+    cluster: Cluster, store: EventStore
+) -> None:
+    await store.append("account", "a1", [Deposited()] * 3)
+    async with cluster.lagging(store.codec.subjects.log_stream):
+        appended = await store.append("account", "a1", [Deposited()] * 2)
+        for _ in range(30):
+            assert len(await read(store, "a1", leader=True)) == 5
+            assert await store.head("account", "a1", leader=True) == appended.head
+
+
+async def test_decisions_and_repeats_are_right_though_nothing_is_kept(
+    cluster: Cluster, domain_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    domain = counting(domain_name, snapshot_every=2)
+    async with opened(cluster.client, domain, StreamSettings(replicas=3)) as line:
+        handler = line.handler(states=KeptStates(0))
+        await handler.handle(accepted(Add()))
+        async with cluster.lagging(line.subjects.log_stream):
+            for total in range(2, 12):
+                command = accepted(AddEach(amounts=[-1, 2]))
+                first = await handler.handle(command)
+                take = await handler.handle(accepted(Take(amount=total + 1)))
+                same = await handler.handle(accepted(RaiseTo(total=total)))
+                assert first.status == "success"
+                assert take.message == f"there are {total}, not {total + 1}"
+                assert same.message == "nothing to change"
+                assert await handler.handle(command) == first
+            assert await line.log_size() == 1 + 10 * 2
+    assert "ignored" not in caplog.text  # snapshots are newer than what the replica has
+
+
+def accepted(command: Command) -> Accepted:
+    envelope = Envelope(
+        identity=Identity.root(),
+        type=type(command).__name__,
+        domain="test",
+        timestamp=format_timestamp(utc_now()),
+        aggregate_id="c1",
+    )
+    return Accepted(command, "counter", "c1", envelope)
