@@ -28,8 +28,8 @@ __all__ = ["BatchCheck", "History", "Page", "read_events"]
 class Page(msgspec.Struct, frozen=True):
     """Some events in the order of the log; never some parts of one without the others.
 
-    `position` is the last position the page covers, `pending` how many events are left after it
-    (0: caught up). A page may be empty: the log was empty, or all its events were skipped.
+    `position` is the last position the page covers, `pending` about how many events are left after
+    it (0: caught up). A page may be empty: the log was empty, or all its events were skipped.
     """
 
     events: list[RecordedEvent]
@@ -160,8 +160,9 @@ class History:
         """The events after a position, at most `max_events` stored ones a page.
 
         Without `live` it ends when it has caught up; with it, it waits for more and never ends
-        by itself. Memory is bounded by four pages. All events before one that gives trouble are
-        handed out first; then it raises `UnreadableEvent`, `IncompleteBatch`, or `CorruptLog`
+        by itself. Memory is bounded by four pages. What was acknowledged before it began is among
+        them, on a replicated log too. All events before one that gives trouble are handed out
+        first; then it raises `UnreadableEvent`, `IncompleteBatch`, or `CorruptLog`
         where `after` lies beyond the end of the log. Raises `StreamMissing`, and a `ClientError`
         where the server could not be asked for too long.
         """

@@ -264,6 +264,22 @@ async def test_a_batch_that_is_not_whole_is_found(
     assert seen == before
 
 
+@pytest.mark.parametrize("live", [True, False])
+async def test_the_end_is_known_though_the_last_event_was_removed(
+    store: EventStore, client: Client, codec: Codec, live: bool
+) -> None:
+    await _damaged_log(client, codec, store, 1)
+    await store.append("account", "a1", Deposited())
+    await client.api(f"STREAM.MSG.DELETE.{codec.subjects.log_stream}", {"seq": 5})
+    seen: list[int] = []
+    async with aclosing(History(client, codec).pages(live=live)) as pages, asyncio.timeout(5):
+        async for page in pages:
+            seen.extend(event.position for event in page.events)
+            if page.pending == 0:
+                break
+    assert seen == [2, 3, 4]
+
+
 async def test_reading_may_begin_in_the_middle_of_a_batch(store: EventStore) -> None:
     await store.append("account", "a1", [Deposited()] * 5)
     await store.append("account", "a2", [Deposited()] * 2)
