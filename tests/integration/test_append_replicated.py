@@ -16,7 +16,7 @@ import pytest
 from eventstore.client import Client, connect
 from eventstore.codec import Codec
 from eventstore.config import StreamSettings
-from eventstore.errors import ClientError, Conflict
+from eventstore.errors import ClientError, Conflict, TopologyError
 from eventstore.server import EmbeddedServer
 from eventstore.store import ANY, NO_STREAM, NOTHING, Appended, EventStore, Expected
 from tests.conftest import settings_for
@@ -72,8 +72,8 @@ async def clients(cluster: list[EmbeddedServer], codec: Codec) -> AsyncIterator[
 
 
 async def _is_declared(client: Client, codec: Codec) -> bool:
-    """Declare the log, where the cluster has a leader that does."""
-    with suppress(ClientError):
+    """Declare the log, where the servers have found each other."""
+    with suppress(ClientError, TopologyError):
         await client.api("STREAM.NAMES", timeout=0.2)
         await declare_log(client, codec, StreamSettings(replicas=3))
         return True
