@@ -201,10 +201,11 @@ async def test_an_aggregate_is_read_up_to_what_the_leader_has(
             assert await store.head("account", "a1", leader=True) == appended.head
 
 
+@pytest.mark.parametrize("every", [None, 2], ids=["no snapshots", "snapshots"])
 async def test_decisions_and_repeats_are_right_though_nothing_is_kept(
-    cluster: Cluster, domain_name: str, caplog: pytest.LogCaptureFixture
+    cluster: Cluster, domain_name: str, caplog: pytest.LogCaptureFixture, every: int | None
 ) -> None:
-    domain = counting(domain_name, snapshot_every=2)
+    domain = counting(domain_name, snapshot_every=every)
     async with opened(cluster.client, domain, StreamSettings(replicas=3)) as line:
         handler = line.handler(states=KeptStates(0))
         await handler.handle(accepted(Add()))
