@@ -29,8 +29,6 @@ from eventstore.errors import (
     ClientError,
     DeciderError,
     InvalidMessage,
-    JetStreamError,
-    PermissionDenied,
     UnknownType,
 )
 from eventstore.event_handlers import EventHandler, EventHandlers
@@ -39,7 +37,7 @@ from eventstore.handling import Handling
 from eventstore.keyring import Keyring
 from eventstore.messages import Event
 from eventstore.published import read_publication
-from eventstore.pull import Pull
+from eventstore.pull import Pull, may_pass
 from eventstore.settling import Settling, Taken
 from eventstore.subjects import check_name
 from eventstore.subscriber_consumer import (
@@ -205,7 +203,7 @@ class EventSubscriber:
                     self.ready.set()
                     await self._take_from(pull, lanes)
             except ClientError as error:
-                if self._client.is_closed or not _may_pass(error):
+                if self._client.is_closed or not may_pass(error):
                     raise
                 _logger.warning("subscriber %s: %s; trying again", self.name, error)
             await asyncio.sleep(_RETRY_SECONDS)
@@ -309,10 +307,3 @@ class EventSubscriber:
     async def _park(self, taken: Taken, error: Exception) -> None:
         await park_event(self._client, self.name, self._stream, taken, error)
         self.parked += 1
-
-
-def _may_pass(error: ClientError) -> bool:
-    """Whether taking events may succeed later without anything being changed."""
-    if isinstance(error, JetStreamError):
-        return error.status >= 500
-    return not isinstance(error, PermissionDenied)
