@@ -37,12 +37,11 @@ class Delivered(Protocol):
 
 
 class Taken:
-    """A message for a handler that may be tried several times; `attempts` counts how often."""
+    """A message as it was taken, whatever is in it."""
 
     def __init__(self, message: Msg) -> None:
         self.message = message
         self.delivery = Delivery.of(message)
-        self.attempts = 0
 
 
 class Settling:
