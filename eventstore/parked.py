@@ -137,9 +137,7 @@ class ParkedMessages:
         message = await self.get(sequence)
         if not out_of_order:
             await self._refuse_if_older(message)
-        if message.record.subscriber is not None:
-            await self._hand_again(message, timeout)
-        else:
+        if not await self._was_handed_again(message, timeout):
             await self._put_back(message)
         return message
 
@@ -155,8 +153,8 @@ class ParkedMessages:
         A command that others of its aggregate wait behind must have its outcome first, within
         `timeout` seconds; where it ends in an error again, or has none in time, those behind it
         stay parked. So do the events of an aggregate behind one that its subscriber does not
-        handle in that time; a subscriber gets one event at a time. What is parked meanwhile is not
-        retried.
+        handle in that time; a subscriber is given one event after another. What is parked
+        meanwhile is not retried.
         """
         every: dict[tuple[str, ...], list[int]] = {}
         one_by_one: dict[tuple[str, ...], str] = {}
@@ -230,8 +228,7 @@ class ParkedMessages:
             behind = sequences[number + 1 :]
             try:
                 message = await self.get(sequence)
-                if message.record.subscriber is not None:
-                    await self._hand_again(message, timeout)
+                if await self._was_handed_again(message, timeout):
                     continue
                 if not behind:
                     await self._put_back(message)
@@ -263,9 +260,13 @@ class ParkedMessages:
         finally:
             await subscription.unsubscribe()
 
-    async def _hand_again(self, message: ParkedMessage, timeout: float) -> None:
-        subscriber = message.record.subscriber or ""
+    async def _was_handed_again(self, message: ParkedMessage, timeout: float) -> bool:
+        """Whether it is an event; it is then handled by its subscriber."""
+        subscriber = message.record.subscriber
+        if subscriber is None:
+            return False
         await ask_to_retry(self._client, self._subjects, subscriber, message.sequence, timeout)
+        return True
 
     async def _put_back(
         self, message: ParkedMessage, extra: Mapping[str, str] | None = None

@@ -57,6 +57,7 @@ called (at most once)."""
 
 _PREFETCH = 64
 _MOST_DELIVERIES = 20  # of an event whose handling ends no process has lived to see
+_MOST_RETRIES = 64  # that are asked for at a time
 _RETRY_SECONDS = 1.0
 _STOPPING = "it is being stopped"
 
@@ -83,11 +84,11 @@ class EventSubscriber:
     dies was handling is delivered again after `ack_wait` seconds.
 
     A parked event that is retried (`ParkedMessages.retry`) is handled by one of the processes that
-    run, which takes one at a time. There it waits its turn: alone where `ordered`, else among the
-    events of its aggregate; other processes go on meanwhile, and what came after it may have been
-    handled long since. It is parked until that has succeeded, so a crash loses nothing, and the
-    next retry may repeat it. For this a subscriber listens on `{domain}.retry.{name}`, and reads
-    and deletes what is parked.
+    run. There it waits its turn: among all events where `ordered`, else among those of its
+    aggregate; other processes go on meanwhile, and what came after it may have been handled long
+    since. It is parked until that has succeeded, so a crash loses nothing, and the next retry may
+    repeat it. For this a subscriber listens on `{domain}.retry.{name}`, and reads and deletes what
+    is parked.
 
     What the event stream dropped by its age before it was handled is not handled.
 
@@ -213,15 +214,15 @@ class EventSubscriber:
         }
 
     def _lanes(self) -> Lanes[Taken | Turn]:
-        # Room for all that the server delivers, what is acknowledged before it is handled
-        # included, and for a retry.
-        return Lanes(self._work, at_once=self._in_flight, room=2 * self._in_flight + 1)
+        # Nothing waits for room: not what the server delivers, what is acknowledged before it is
+        # handled included, and no retry, which could then be told of no stop.
+        room = 2 * self._in_flight + _MOST_RETRIES
+        return Lanes(self._work, at_once=self._in_flight, room=room)
 
     def _retries(self, lanes: Lanes[Taken | Turn]) -> Responder:
-        """Takes one retry at a time."""
         answer = retry_answer(partial(self._retry, lanes))
         subject = self._codec.subjects.retry(self.name)
-        return Responder(self._client, {subject: answer}, queue=self.name, at_once=1)
+        return Responder(self._client, {subject: answer}, queue=self.name, at_once=_MOST_RETRIES)
 
     async def _intake(self, lanes: Lanes[Taken | Turn]) -> None:
         while True:
@@ -297,7 +298,7 @@ class EventSubscriber:
             raise ParkedError(_STOPPING)
         await lanes.put(self._lane_of(record.subject, record.headers), turn)
         async with turn.awaited() as given:
-            if not given:
+            if not given or self._stopping.is_set():
                 raise ParkedError(_STOPPING)
             await self._parked.get(sequence)  # which others may have retried meanwhile
             await self._handle_parked(record)
