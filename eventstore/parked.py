@@ -57,9 +57,9 @@ class ParkedMessage(msgspec.Struct, frozen=True):
 
     @property
     def lane(self) -> tuple[str, ...]:
-        """What it must be retried in order with: its aggregate, or itself where it names none.
+        """What it must be retried in order with; itself where it names no aggregate.
 
-        What two subscribers could not handle is retried independently.
+        Else its aggregate, and before that the subscriber of an event, "" for a command.
         """
         record = self.record
         if record.aggregate is None or record.aggregate_id is None:
@@ -157,13 +157,10 @@ class ParkedMessages:
         meanwhile is not retried.
         """
         every: dict[tuple[str, ...], list[int]] = {}
-        one_by_one: dict[tuple[str, ...], str] = {}
         reading = self.read(aggregate=aggregate, aggregate_id=aggregate_id)
         async with aclosing(reading) as messages:
             async for message in messages:
                 every.setdefault(message.lane, []).append(message.sequence)
-                if message.record.subscriber is not None:
-                    one_by_one[message.lane] = message.record.subscriber
         left: dict[int, str] = {}
 
         async def retry_lane(sequences: Sequence[int]) -> None:
@@ -171,7 +168,8 @@ class ParkedMessages:
 
         async with Lanes(retry_lane, at_once=_AT_ONCE, room=_AT_ONCE) as lanes:
             for lane, sequences in every.items():
-                await lanes.put(one_by_one.get(lane, lane), sequences)
+                subscriber = lane[0]  # which would have them wait for each other anyway
+                await lanes.put(subscriber or lane, sequences)
         retried = sum(map(len, every.values())) - len(left)
         return RetriedAll(retried, dict(sorted(left.items())))
 

@@ -23,11 +23,7 @@ from eventstore.commands.kept_outcome import about
 from eventstore.commands.lanes import Lanes
 from eventstore.commands.outcome import Outcome, Outcomes
 from eventstore.commands.parking import park
-from eventstore.errors import (
-    ClientError,
-    EventStoreError,
-    TopologyError,
-)
+from eventstore.errors import ClientError, EventStoreError, TopologyError
 from eventstore.pull import Delivery, Pull, may_pass
 from eventstore.settling import Settling
 from eventstore.streams import ConsumerSpec, declare_consumer
