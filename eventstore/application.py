@@ -85,7 +85,9 @@ class Application:
         async with AsyncExitStack() as stack:
             self.client = await stack.enter_async_context(connect(self._settings))
             await declare(self.client, topology(codec.subjects, self._settings.streams))
-            self.store = await stack.enter_async_context(EventStore(self.client, codec))
+            self.store = await stack.enter_async_context(
+                EventStore(self.client, codec, telemetry=self._telemetry)
+            )
             self.commands = await stack.enter_async_context(
                 CommandClient(self.client, codec, telemetry=self._telemetry)
             )

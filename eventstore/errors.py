@@ -52,7 +52,8 @@ EventStoreError
 │   └── AnswerTooLarge              the answer does not fit into one message
 ├── ParkedError                     the messages that are parked
 │   ├── NotParked                   no message is parked there, or not whole
-│   └── RetryOutOfOrder             an older message of the same aggregate is parked
+│   ├── RetryOutOfOrder             an older message of the same aggregate is parked
+│   └── RetryFailed                 an event was not handled this time either
 └── ProjectionError                 the read side
     ├── ProjectionFailed            a handler or its statements failed on an event
     ├── ProjectionFenced            another worker moved this projection's checkpoint
@@ -107,6 +108,7 @@ __all__ = [
     "QueueFull",
     "Rejected",
     "RequestTimeout",
+    "RetryFailed",
     "RetryOutOfOrder",
     "ServerError",
     "ServerNotFound",
@@ -602,6 +604,16 @@ class RetryOutOfOrder(ParkedError):
         )
         self.sequence = sequence
         self.older = older
+
+
+class RetryFailed(ParkedError):
+    """A parked event was not handled, as far as is known, and stays parked."""
+
+    code = "retry_failed"
+
+    def __init__(self, sequence: int, why: str) -> None:
+        super().__init__(f"parked message {sequence} is still parked: {why}")
+        self.sequence = sequence
 
 
 class ProjectionError(EventStoreError):

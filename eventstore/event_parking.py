@@ -7,11 +7,11 @@ from eventstore.envelope import Header
 from eventstore.parked_record import Parked, keep_record
 from eventstore.settling import Taken
 
-__all__ = ["park_event"]
+__all__ = ["park_event", "reason_of"]
 
 
 async def park_event(
-    client: Client, subscriber: str, stream: str, taken: Taken, error: Exception
+    client: Client, subscriber: str, stream: str, taken: Taken, error: Exception, attempts: int
 ) -> None:
     """Keep an event on `{domain}.parked.event.{subscriber}.{aggregate}.{action}`.
 
@@ -26,7 +26,7 @@ async def park_event(
         headers=headers,
         payload=message.data,
         code=getattr(error, "code", "handler_failed"),
-        reason=str(error) or type(error).__name__,
+        reason=reason_of(error),
         stream=stream,
         sequence=delivery.sequence,
         stored_at_ns=delivery.time,
@@ -34,7 +34,12 @@ async def park_event(
         aggregate=rest.partition(".")[0],
         aggregate_id=headers.get(Header.AGGREGATE_ID),
         subscriber=subscriber,
-        attempts=taken.attempts,
+        attempts=attempts,
     )
     key = f"{subscriber}-{stream}-{delivery.sequence}-{delivery.time}"
     await keep_record(client, f"{domain}.parked.event.{subscriber}.{rest}", record, key)
+
+
+def reason_of(error: Exception) -> str:
+    """What a handler's error says, or at least which it is."""
+    return str(error) or type(error).__name__

@@ -1,7 +1,8 @@
-"""Parked messages: looked at, put back to be tried again, or thrown away by a person.
+"""Parked messages: looked at, tried again, or thrown away by a person.
 
-A message is put back first and deleted second. A crash in between leaves it parked although it was
-put back; putting it back again then changes nothing, because it keeps its id.
+A command is put back on its stream first and deleted second. A crash in between leaves it parked
+although it was put back; putting it back again then changes nothing, because it keeps its id. An
+event is deleted by its subscriber, once that has handled it.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from eventstore.errors import (
     EventStoreError,
     JetStreamError,
     NotParked,
-    ParkedError,
     RetryOutOfOrder,
 )
+from eventstore.event_retry import ask_to_retry
 from eventstore.parked_record import EARLIER_PARTS, PART, Parked
 from eventstore.publishing import publish_queued
 from eventstore.subjects import NAME, Subjects
@@ -56,15 +57,18 @@ class ParkedMessage(msgspec.Struct, frozen=True):
 
     @property
     def lane(self) -> tuple[str, ...]:
-        """What it must be retried in order with: its aggregate, or itself where it names none."""
+        """What it must be retried in order with; itself where it names no aggregate.
+
+        Else its aggregate, and before that the subscriber of an event, "" for a command.
+        """
         record = self.record
         if record.aggregate is None or record.aggregate_id is None:
             return (str(self.sequence),)
-        return record.aggregate, record.aggregate_id
+        return record.subscriber or "", record.aggregate, record.aggregate_id
 
 
 class RetriedAll(msgspec.Struct, frozen=True):
-    """How many were put back, and which were not, by sequence, with the reason."""
+    """How many were put back or handled, and which were not, by sequence, with the reason."""
 
     retried: int
     left: Mapping[int, str]
@@ -114,18 +118,27 @@ class ParkedMessages:
         """The message parked at a sequence; raises `NotParked`."""
         return await self._whole(await self._at(sequence))
 
-    async def retry(self, sequence: int, *, out_of_order: bool = False) -> ParkedMessage:
-        """Put a command back on its subject, with its id, its bytes and its own headers.
+    async def retry(
+        self, sequence: int, *, out_of_order: bool = False, timeout: float = 30.0
+    ) -> ParkedMessage:
+        """Put a command back on its subject, or have an event handled by its subscriber again.
 
-        Returns when the command stream has it and it is no longer parked. Raises `NotParked`,
-        `QueueFull`, `ParkedError` for an event, which would reach all subscribers again, and
-        `RetryOutOfOrder` while an older command of the same aggregate is parked, unless
-        `out_of_order`. That older ones which were put back have succeeded is not checked.
+        A command keeps its id, its bytes and its own headers; returns when the command stream has
+        it and it is no longer parked. An event goes to the handlers of the subscriber that had
+        failed, and to no other; returns when they have handled it and it is no longer parked. It
+        is handled at least once, as often as this is called before it is no longer parked.
+
+        Raises `NotParked`, `QueueFull`, `RetryFailed` for an event whose subscriber fails again,
+        does not run, or has no answer in `timeout` seconds (it may then still succeed), and
+        `RetryOutOfOrder` while an older one of the same aggregate (and subscriber) is parked,
+        unless `out_of_order`. That older commands which were put back have succeeded is not
+        checked.
         """
         message = await self.get(sequence)
         if not out_of_order:
             await self._refuse_if_older(message)
-        await self._put_back(message)
+        if not await self._was_handed_again(message, timeout):
+            await self._put_back(message)
         return message
 
     async def retry_all(
@@ -135,14 +148,16 @@ class ParkedMessages:
         aggregate_id: str | None = None,
         timeout: float = 30.0,
     ) -> RetriedAll:
-        """Put all parked commands back, in the order they were parked in for each aggregate.
+        """Retry all that is parked, in the order it was parked in for each aggregate.
 
         A command that others of its aggregate wait behind must have its outcome first, within
         `timeout` seconds; where it ends in an error again, or has none in time, those behind it
-        stay parked. What is parked meanwhile is not retried.
+        stay parked. So do the events of an aggregate behind one that its subscriber does not
+        handle in that time; a subscriber is given one event after another. What is parked
+        meanwhile is not retried.
         """
         every: dict[tuple[str, ...], list[int]] = {}
-        reading = self.read(kind="cmd", aggregate=aggregate, aggregate_id=aggregate_id)
+        reading = self.read(aggregate=aggregate, aggregate_id=aggregate_id)
         async with aclosing(reading) as messages:
             async for message in messages:
                 every.setdefault(message.lane, []).append(message.sequence)
@@ -153,7 +168,8 @@ class ParkedMessages:
 
         async with Lanes(retry_lane, at_once=_AT_ONCE, room=_AT_ONCE) as lanes:
             for lane, sequences in every.items():
-                await lanes.put(lane, sequences)
+                subscriber = lane[0]  # which would have them wait for each other anyway
+                await lanes.put(subscriber or lane, sequences)
         retried = sum(map(len, every.values())) - len(left)
         return RetriedAll(retried, dict(sorted(left.items())))
 
@@ -195,13 +211,14 @@ class ParkedMessages:
     async def _refuse_if_older(self, message: ParkedMessage) -> None:
         if len(message.lane) == 1:
             return
-        aggregate, aggregate_id = message.lane
-        reading = self.read(kind="cmd", aggregate=aggregate, aggregate_id=aggregate_id)
+        _, aggregate, aggregate_id = message.lane
+        reading = self.read(kind=message.kind, aggregate=aggregate, aggregate_id=aggregate_id)
         async with aclosing(reading) as older:
             async for each in older:
-                if each.sequence < message.sequence:
+                if each.sequence >= message.sequence:
+                    return
+                if each.lane == message.lane:
                     raise RetryOutOfOrder(message.sequence, each.sequence)
-                return
 
     async def _retry_in_order(self, sequences: Sequence[int], timeout: float) -> dict[int, str]:
         """Retry one aggregate's; those that stay parked, with the reason."""
@@ -209,6 +226,8 @@ class ParkedMessages:
             behind = sequences[number + 1 :]
             try:
                 message = await self.get(sequence)
+                if await self._was_handed_again(message, timeout):
+                    continue
                 if not behind:
                     await self._put_back(message)
                     return {}
@@ -239,15 +258,20 @@ class ParkedMessages:
         finally:
             await subscription.unsubscribe()
 
+    async def _was_handed_again(self, message: ParkedMessage, timeout: float) -> bool:
+        """Whether it is an event; it is then handled by its subscriber."""
+        subscriber = message.record.subscriber
+        if subscriber is None:
+            return False
+        await ask_to_retry(self._client, self._subjects, subscriber, message.sequence, timeout)
+        return True
+
     async def _put_back(
         self, message: ParkedMessage, extra: Mapping[str, str] | None = None
     ) -> None:
         record = message.record
         if record.command_id is None:
-            raise ParkedError(
-                f"parked message {message.sequence} is an event that {record.subscriber} could not "
-                "handle: publishing it again would reach all subscribers"
-            )
+            raise NotParked(message.sequence, "the record names neither command nor subscriber")
         headers = {
             **_own_headers(record),
             # A command that came in bare has its id from the place it had; that place is gone.

@@ -16,9 +16,9 @@ import msgspec
 from nats.aio.msg import Msg
 
 from eventstore.client import Client
-from eventstore.errors import ClientError, ConnectionLost
+from eventstore.errors import ClientError, ConnectionLost, JetStreamError, PermissionDenied
 
-__all__ = ["Delivery", "Pull", "PullLost"]
+__all__ = ["Delivery", "Pull", "PullLost", "may_pass"]
 
 _encode = msgspec.json.Encoder().encode
 
@@ -225,3 +225,10 @@ class Pull:
     def _on_reconnect(self) -> None:
         self._reconnected = True
         self._heard.set()
+
+
+def may_pass(error: ClientError) -> bool:
+    """Whether a pull that ended with this may succeed later without anything being changed."""
+    if isinstance(error, JetStreamError):
+        return error.status >= 500
+    return not isinstance(error, PermissionDenied)

@@ -28,6 +28,7 @@ from eventstore.errors import (
     RequestTimeout,
 )
 from eventstore.publishing import Draft, check_sizes, guarded, publish
+from eventstore.telemetry import Telemetry
 from eventstore.writes import ANY, NO_STREAM, NOTHING, Appended, Head, Write
 
 __all__ = ["Recording"]
@@ -51,12 +52,19 @@ class Recording:
     """One append on its way into the log; `timeout` is seconds for each answer."""
 
     def __init__(
-        self, client: Client, direct: DirectReader, writes: Sequence[Write], timeout: float
+        self,
+        client: Client,
+        direct: DirectReader,
+        writes: Sequence[Write],
+        timeout: float,
+        telemetry: Telemetry,
     ) -> None:
         self._client = client
         self._direct = direct
         self._writes = writes
         self._timeout = timeout
+        self._telemetry = telemetry
+        self._tries = 0
         self._retries = _Retries()
         self._unclear = False  # something was sent, and the answer is not known
         self._claimed = False  # the server, or the log, says that an id of ours is used
@@ -87,6 +95,9 @@ class Recording:
         messages = guarded(drafts, expected)
         check_sizes(messages, self._client.max_payload)
         await self._connected()
+        if self._tries:
+            self._telemetry.count("retries", operation="append")
+        self._tries += 1
         before, self._unclear = self._unclear, True
         try:
             ack = await publish(self._client, messages, self._timeout)

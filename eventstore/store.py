@@ -17,6 +17,7 @@ from eventstore.keyring import Keyring
 from eventstore.messages import Event
 from eventstore.recording import Recording
 from eventstore.sealing import Keys
+from eventstore.telemetry import NO_TELEMETRY, Telemetry
 from eventstore.writes import ANY, NO_STREAM, NOTHING, Append, Appended, Expected, Head, Write
 
 __all__ = ["ANY", "NOTHING", "NO_STREAM", "Append", "Appended", "EventStore", "Expected", "Head"]
@@ -38,12 +39,14 @@ class EventStore:
         clock: Callable[[], datetime] = utc_now,
         append_timeout: float = 15.0,
         request_timeout: float = 5.0,
+        telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self.codec = codec
         self._client = client
         self._clock = clock
         self._append_timeout = append_timeout
         self._request_timeout = request_timeout
+        self._telemetry = telemetry
         self._direct = DirectReader(client, codec.subjects.log_stream, timeout=request_timeout)
         self.keyring = Keyring(client, codec.subjects, timeout=request_timeout)
         self._history = History(client, codec, keyring=self.keyring)
@@ -105,7 +108,9 @@ class EventStore:
         if len(set(ids)) < len(ids):
             raise InvalidId(f"append to {writes[0].subject}: an event id repeats")
         await self._seal(writes)
-        recording = Recording(self._client, self._direct, writes, self._request_timeout)
+        recording = Recording(
+            self._client, self._direct, writes, self._request_timeout, self._telemetry
+        )
         return await recording.run(self._append_timeout)
 
     async def _seal(self, writes: Sequence[Write]) -> None:

@@ -122,6 +122,10 @@ class Subjects:
         """The subject on which a query is asked."""
         return str(Subject(self.domain, "query", aggregate, action))
 
+    def retry(self, subscriber: str) -> str:
+        """The subject on which a subscriber is asked to handle a parked event again."""
+        return f"{self.domain}.retry.{check_name('subscriber', subscriber)}"
+
     def log(self, aggregate: str, aggregate_id: str) -> str:
         """The subject that holds one aggregate's history; raises `InvalidId`."""
         return f"{self._log_prefix}{aggregate}.{check_aggregate_id(aggregate_id)}"

@@ -15,31 +15,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Literal, Self, TypeVar
 
-from nats.aio.msg import Msg
-
+from eventstore.attempts import Attempts, Stopped, Tried
 from eventstore.client import Client
 from eventstore.codec import Codec
-from eventstore.commands.lanes import Lanes
+from eventstore.commands.lanes import Lanes, Turn
 from eventstore.envelope import Header, RecordedEvent
 from eventstore.errors import (
     ClientError,
     DeciderError,
     InvalidMessage,
-    JetStreamError,
-    PermissionDenied,
-    UnknownType,
+    ParkedError,
 )
 from eventstore.event_handlers import EventHandler, EventHandlers
-from eventstore.event_parking import park_event
-from eventstore.handling import Handling
+from eventstore.event_parking import park_event, reason_of
+from eventstore.event_retry import retry_answer
 from eventstore.keyring import Keyring
 from eventstore.messages import Event
-from eventstore.published import read_publication
-from eventstore.pull import Pull
+from eventstore.parked import ParkedMessages
+from eventstore.parked_record import Parked
+from eventstore.pull import Pull, may_pass
+from eventstore.responder import Responder
 from eventstore.settling import Settling, Taken
 from eventstore.subjects import check_name
 from eventstore.subscriber_consumer import (
@@ -57,16 +57,13 @@ called (at most once)."""
 
 _PREFETCH = 64
 _MOST_DELIVERIES = 20  # of an event whose handling ends no process has lived to see
+_MOST_RETRIES = 64  # that are asked for at a time
 _RETRY_SECONDS = 1.0
-_LONGEST_BACKOFF = 30.0
+_STOPPING = "it is being stopped"
 
 _logger = logging.getLogger("eventstore")
 
 E = TypeVar("E", bound=Event)
-
-
-class _Stopped(Exception):
-    """The subscriber was stopped before the next attempt."""
 
 
 class EventSubscriber:
@@ -85,6 +82,13 @@ class EventSubscriber:
     after twice as long (30 at most). Then, or at once where the event cannot be understood, it is
     parked and the next one follows. A handler may take as long as it likes; what a process that
     dies was handling is delivered again after `ack_wait` seconds.
+
+    A parked event that is retried (`ParkedMessages.retry`) is handled by one of the processes that
+    run. There it waits its turn: among all events where `ordered`, else among those of its
+    aggregate; other processes go on meanwhile, and what came after it may have been handled long
+    since. It is parked until that has succeeded, so a crash loses nothing, and the next retry may
+    repeat it. For this a subscriber listens on `{domain}.retry.{name}`, and reads and deletes what
+    is parked.
 
     What the event stream dropped by its age before it was handled is not handled.
 
@@ -118,13 +122,21 @@ class EventSubscriber:
         self._acknowledge_first = acknowledge == "before"
         self._ordered = ordered
         self._in_flight = 1 if ordered else in_flight
-        self._attempts = 1 if self._acknowledge_first else attempts
-        self._backoff = backoff
         self._ack_wait = ack_wait
         self._handlers = EventHandlers(name)
         self._settling = Settling(client)
         self._keyring = Keyring(client, codec.subjects)
+        self._parked = ParkedMessages(client, codec.subjects)
         self._stopping = asyncio.Event()
+        self._attempts = Attempts(
+            codec,
+            self._keyring,
+            self._handlers,
+            name,
+            most=1 if self._acknowledge_first else attempts,
+            backoff=backoff,
+            stopping=self._stopping,
+        )
 
     def handles(
         self, function: Callable[[E, RecordedEvent], Awaitable[None]]
@@ -168,13 +180,19 @@ class EventSubscriber:
             async with asyncio.TaskGroup() as tasks:
                 holding = tasks.create_task(self._settling.keep_holding(self._ack_wait))
                 async with self._lanes() as lanes:
+                    retries = self._retries(lanes)
+                    tasks.create_task(retries.run())
+                    await retries.ready.wait()
                     intake = tasks.create_task(self._intake(lanes))
                     try:
                         await self._stopping.wait()
                     finally:  # before the lanes close
+                        retries.stop()
                         intake.cancel()
                         await asyncio.wait([intake])
-                    lanes.clear()
+                    for item in lanes.clear():
+                        if isinstance(item, Turn):
+                            item.refuse()
                 await self._settling.give_back_all()
                 holding.cancel()
         except ExceptionGroup as failures:
@@ -195,38 +213,52 @@ class EventSubscriber:
             **event_filter(self._codec.subjects, types),
         }
 
-    def _lanes(self) -> Lanes[Taken]:
-        return Lanes(self._process, at_once=self._in_flight, room=self._in_flight)
+    def _lanes(self) -> Lanes[Taken | Turn]:
+        # Nothing waits for room: not what the server delivers, what is acknowledged before it is
+        # handled included, and no retry, which could then be told of no stop.
+        room = 2 * self._in_flight + _MOST_RETRIES
+        return Lanes(self._work, at_once=self._in_flight, room=room)
 
-    async def _intake(self, lanes: Lanes[Taken]) -> None:
+    def _retries(self, lanes: Lanes[Taken | Turn]) -> Responder:
+        answer = retry_answer(partial(self._retry, lanes))
+        subject = self._codec.subjects.retry(self.name)
+        return Responder(self._client, {subject: answer}, queue=self.name, at_once=_MOST_RETRIES)
+
+    async def _intake(self, lanes: Lanes[Taken | Turn]) -> None:
         while True:
             try:
                 async with Pull(self._client, self._stream, self.name, buffer=_PREFETCH) as pull:
                     self.ready.set()
                     await self._take_from(pull, lanes)
             except ClientError as error:
-                if self._client.is_closed or not _may_pass(error):
+                if self._client.is_closed or not may_pass(error):
                     raise
                 _logger.warning("subscriber %s: %s; trying again", self.name, error)
             await asyncio.sleep(_RETRY_SECONDS)
             with suppress(ClientError):
                 await check_consumer(self._client, self._codec.subjects, self.name)
 
-    async def _take_from(self, pull: Pull, lanes: Lanes[Taken]) -> None:
+    async def _take_from(self, pull: Pull, lanes: Lanes[Taken | Turn]) -> None:
         try:
             while True:
                 (message,) = await pull.take(1)
                 taken = Taken(message)
                 if await self._settling.hold(taken):
-                    await lanes.put(self._lane_of(message), taken)
+                    await lanes.put(self._lane_of(message.subject, message.headers or {}), taken)
         finally:  # some are left only where it was told to stop, and all go back then
             for message in pull.leftover():
                 await self._settling.hold(Taken(message))
 
-    def _lane_of(self, message: Msg) -> Hashable:
+    def _lane_of(self, subject: str, headers: Mapping[str, str]) -> Hashable:
         if self._ordered:
             return None
-        return message.subject.split(".")[2], (message.headers or {}).get(Header.AGGREGATE_ID)
+        return subject.split(".")[2], headers.get(Header.AGGREGATE_ID)
+
+    async def _work(self, item: Taken | Turn) -> None:
+        if isinstance(item, Turn):
+            await item.give()
+        else:
+            await self._process(item)
 
     async def _process(self, taken: Taken) -> None:
         """Handle one event, or park it, and settle it with the server."""
@@ -235,12 +267,12 @@ class EventSubscriber:
         try:
             if self._acknowledge_first:
                 await self._settling.confirm(taken)
-            error = await self._handle(taken)
+            attempts, error = await self._handle(taken)
             if error is None:
                 self.handled += 1
             else:
-                await self._park(taken, error)
-        except _Stopped:
+                await self._park(taken, error, attempts)
+        except Stopped:
             return
         except ClientError as error:
             where = f"{taken.message.subject} at sequence {taken.delivery.sequence}"
@@ -249,70 +281,38 @@ class EventSubscriber:
         else:
             await self._settling.done(taken)
 
-    async def _handle(self, taken: Taken) -> Exception | None:
-        """Call the handler, several times if need be; the error that remains, if one does."""
-        try:
-            parts = await self._understand(taken)
-        except InvalidMessage as error:
-            return error
-        for recorded, handler in parts:
-            failure = await self._attempt(taken, recorded, handler)
-            if failure is not None:
-                return failure
-        return None
+    async def _handle(self, taken: Taken) -> Tried:
+        message, delivered = taken.message, taken.delivery.delivered
+        if delivered > _MOST_DELIVERIES:
+            problem = f"delivered {delivered} times, and never handled to the end"
+            return Tried(0, InvalidMessage(problem))
+        return await self._attempts.handle(message.subject, message.headers or {}, message.data)
 
-    async def _attempt(
-        self, taken: Taken, recorded: RecordedEvent, handler: EventHandler
-    ) -> Exception | None:
-        taken.attempts = 0
-        while True:
-            taken.attempts += 1
-            try:
-                with Handling.of(recorded, self.name).begun():
-                    await handler(recorded.data, recorded)
-            except Exception as error:  # whatever a handler raises, the others go on
-                _logger.warning(
-                    "subscriber %s: %s at position %d, attempt %d of %d failed",
-                    *(self.name, recorded.type, recorded.position),
-                    *(taken.attempts, self._attempts),
-                    exc_info=error,
-                )
-                if taken.attempts >= self._attempts:
-                    return error
-            else:
-                return None
-            await self._pause(taken.attempts)
-
-    async def _understand(self, taken: Taken) -> list[tuple[RecordedEvent, EventHandler]]:
-        """What is to be handled: one event, or the parts of one of an older schema."""
-        message, headers = taken.message, taken.message.headers or {}
-        keys = await self._keyring.to_open([headers])
-        parts = read_publication(self._codec, message.subject, headers, message.data, keys)
-        if taken.delivery.delivered > _MOST_DELIVERIES:
-            raise InvalidMessage(
-                f"delivered {taken.delivery.delivered} times, and never handled to the end"
-            )
-        found = [(part, self._handlers.find(type(part.data))) for part in parts]
-        wanted = [(part, handler) for part, handler in found if handler is not None]
-        if parts and not wanted:
-            raise UnknownType(f"subscriber {self.name} has no handler of {parts[0].type}")
-        return wanted
-
-    async def _pause(self, attempts: int) -> None:
-        delay = min(self._backoff * 2 ** (attempts - 1), _LONGEST_BACKOFF)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(delay):
-                await self._stopping.wait()
+    async def _retry(self, lanes: Lanes[Taken | Turn], sequence: int) -> None:
+        """Handle a parked event again, in its turn; it is parked until that has succeeded."""
+        record = (await self._parked.get(sequence)).record
+        if record.subscriber != self.name:
+            raise ParkedError(f"it is parked for {record.subscriber or 'no subscriber'}")
+        turn = Turn()
         if self._stopping.is_set():
-            raise _Stopped
+            raise ParkedError(_STOPPING)
+        await lanes.put(self._lane_of(record.subject, record.headers), turn)
+        async with turn.awaited() as given:
+            if not given or self._stopping.is_set():
+                raise ParkedError(_STOPPING)
+            await self._parked.get(sequence)  # which others may have retried meanwhile
+            await self._handle_parked(record)
+            self.handled += 1
+            await self._parked.discard(sequence)
 
-    async def _park(self, taken: Taken, error: Exception) -> None:
-        await park_event(self._client, self.name, self._stream, taken, error)
+    async def _handle_parked(self, record: Parked) -> None:
+        try:
+            tried = await self._attempts.handle(record.subject, record.headers, record.payload)
+        except Stopped:
+            raise ParkedError(_STOPPING) from None
+        if tried.error is not None:
+            raise ParkedError(reason_of(tried.error)) from tried.error
+
+    async def _park(self, taken: Taken, error: Exception, attempts: int) -> None:
+        await park_event(self._client, self.name, self._stream, taken, error, attempts)
         self.parked += 1
-
-
-def _may_pass(error: ClientError) -> bool:
-    """Whether taking events may succeed later without anything being changed."""
-    if isinstance(error, JetStreamError):
-        return error.status >= 500
-    return not isinstance(error, PermissionDenied)

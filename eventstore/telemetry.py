@@ -37,7 +37,7 @@ CounterName = Literal[
 
 - commands: `type`, `outcome` (success, rejected, error)
 - conflicts: `aggregate`
-- retries: `operation` (append, command, project)
+- retries: `operation` (append, command, project, database)
 - events_appended: `aggregate`
 - events_projected: `projection`
 - reactions: `projection`, `outcome` (done, failed, dropped)

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from eventstore.errors import ConfigurationError, ProjectionError
 from eventstore.subjects import check_name
+from eventstore.telemetry import NO_TELEMETRY, Telemetry
 from projections import schema
 from projections.backends import (
     Backend,
@@ -49,8 +50,11 @@ class Database:
     understood or cannot be opened; `DatabaseUnavailable` for one that others keep locked.
     """
 
-    def __init__(self, location: str | Path | Backend) -> None:
+    def __init__(
+        self, location: str | Path | Backend, *, telemetry: Telemetry = NO_TELEMETRY
+    ) -> None:
         self._backend = location if isinstance(location, Backend) else backend_at(location)
+        self._telemetry = telemetry
         self._live: Database | None = None
         self.url: URL = self._backend.url
         self.name: str = self._backend.name
@@ -157,7 +161,8 @@ class Database:
         """
         if self._live is not None:
             raise ProjectionError(f"{self.name} lies beside another itself")
-        beside = Database(self._backend.beside(check_name("shadow", name)))
+        place = self._backend.beside(check_name("shadow", name))
+        beside = Database(place, telemetry=self._telemetry)
         beside._live = self
         return beside
 
@@ -248,6 +253,7 @@ class Database:
                     raise
                 delay = delays.after(error, self.name)
             await asyncio.sleep(delay)
+            self._telemetry.count("retries", operation="database")
 
     def _unusable(self, error: Exception) -> ConfigurationError:
         return ConfigurationError(f"cannot use {self.name} as read model: {cause_of(error)}")

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import select
 import signal
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 BOUND = 20.0
+
+_IN_CLOSE_WRITE = 0x8
 
 
 def state(pid: int) -> str:
@@ -33,6 +39,25 @@ def freeze(pid: int | None) -> None:
 def until_ended(pid: int) -> None:
     """Return when a process has ended; blocks."""
     _until(pid, "Z", "")
+
+
+@contextmanager
+def closings(path: Path) -> Iterator[Callable[[], None]]:
+    """What returns when any process has closed a file, open for writing, since it last did."""
+    kernel = ctypes.CDLL(None, use_errno=True)
+    descriptor: int = kernel.inotify_init()
+    try:
+        watch = kernel.inotify_add_watch(descriptor, os.fsencode(path), _IN_CLOSE_WRITE)
+        assert watch > 0, os.strerror(ctypes.get_errno())
+
+        def closed() -> None:
+            ready, _, _ = select.select([descriptor], [], [], BOUND)
+            assert ready, f"nobody closes {path}"
+            os.read(descriptor, 4096)
+
+        yield closed
+    finally:
+        os.close(descriptor)
 
 
 def _until(pid: int, *states: str) -> None:

@@ -14,12 +14,12 @@ from typing import Any
 
 import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from eventstore.audit import Entry, SearchAudit
 from eventstore.audit.entries import COLUMNS
 from eventstore.cli.audit_index import opened_index
 from eventstore.cli.connecting import connected
+from eventstore.cli.progress import events_bar
 from eventstore.cli.terminal import say
 from eventstore.config import Settings
 from eventstore.direct import DirectReader
@@ -54,7 +54,9 @@ async def export(
         await index.position()  # says what is missing, before anything is written
         payloads = await stack.enter_async_context(_payloads(settings)) if payload else None
         write = stack.enter_context(_written(output))
-        advance = stack.enter_context(_progress(console, await index.count(wanted)))
+        total = await index.count(wanted)
+        moved = stack.enter_context(events_bar(console, "exporting"))
+        moved(0, total)
         form = _Csv(payload=payload) if is_csv else _JsonLines()
         if not write(form.begin()):
             return 0
@@ -65,7 +67,7 @@ async def export(
                 if not write(form.lines(page, found)):
                     break
                 count += len(page)
-                advance(len(page))
+                moved(count, total)
     return count
 
 
@@ -172,19 +174,3 @@ def _writing(output: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ConfigurationError(f"--output {output} cannot be written: {error}") from error
-
-
-@contextmanager
-def _progress(console: Console, total: int) -> Iterator[Callable[[int], None]]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    # Where nobody watches, it would leave an empty line behind.
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-        bar = progress.add_task("exporting", total=total)
-        yield lambda count: progress.advance(bar, count)

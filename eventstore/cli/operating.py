@@ -91,7 +91,7 @@ def parked_show(
     _show(run(_get(client_settings(nats_url, config, directory), sequence)), json=json)
 
 
-@parked_app.command("retry", short_help="Have parked commands tried again.")
+@parked_app.command("retry", short_help="Have what is parked tried again.")
 def parked_retry(
     sequence: Annotated[
         int | None,
@@ -107,14 +107,17 @@ def parked_retry(
     timeout: Annotated[
         float,
         typer.Option(
-            metavar="SECONDS", min=0.001, help="With --all: for what others have to wait for."
+            metavar="SECONDS", min=0.001, help="For an event, and what others of --all wait for."
         ),
     ] = 30.0,
     nats_url: NatsUrl = None,
     config: ConfigFile = None,
     directory: Directory = VAR,
 ) -> None:
-    """Put parked commands back on the command stream, with their ids.
+    """Put parked commands back on their stream; have events handled by their subscriber again.
+
+    Commands keep their ids. An event goes to the subscriber that had failed, which must be
+    running, and to no other; it stays parked unless that succeeds within the time, or later.
 
     Ends with status 0, 1 if some of --all stay parked, 2 for an error.
     """
@@ -122,8 +125,8 @@ def parked_retry(
         raise typer.BadParameter("name one message, or give --all", param_hint="SEQ")
     settings = client_settings(nats_url, config, directory)
     if sequence is not None:
-        message = run(_retry(settings, sequence, out_of_order=out_of_order))
-        say(printable(f"put back: {message.record.command_id} on {message.record.subject}"))
+        message = run(_retry(settings, sequence, out_of_order=out_of_order, timeout=timeout))
+        say(printable(parked_commands.retried_line(message)))
         return
     result = run(_retry_all(settings, timeout))
     parked_commands.print_retried(Terminal(), result)
@@ -202,9 +205,11 @@ async def _get(settings: Settings, sequence: int) -> ParkedMessage:
         return await parked.get(sequence)
 
 
-async def _retry(settings: Settings, sequence: int, *, out_of_order: bool) -> ParkedMessage:
+async def _retry(
+    settings: Settings, sequence: int, *, out_of_order: bool, timeout: float
+) -> ParkedMessage:
     async with parked_commands.opened_parked(settings) as parked:
-        return await parked.retry(sequence, out_of_order=out_of_order)
+        return await parked.retry(sequence, out_of_order=out_of_order, timeout=timeout)
 
 
 async def _retry_all(settings: Settings, timeout: float) -> RetriedAll:

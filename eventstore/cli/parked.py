@@ -15,7 +15,14 @@ from eventstore.config import Settings
 from eventstore.parked import ParkedMessage, ParkedMessages, RetriedAll
 from eventstore.subjects import Subjects
 
-__all__ = ["list_parked", "opened_parked", "parked_json", "print_parked", "print_retried"]
+__all__ = [
+    "list_parked",
+    "opened_parked",
+    "parked_json",
+    "print_parked",
+    "print_retried",
+    "retried_line",
+]
 
 
 @asynccontextmanager
@@ -79,9 +86,17 @@ def print_parked(console: Console, message: ParkedMessage) -> None:
     console.print(f"  {printable(repr(record.payload) if text is None else text)}", soft_wrap=True)
 
 
+def retried_line(message: ParkedMessage) -> str:
+    """What became of a message that was retried."""
+    record = message.record
+    if record.subscriber is not None:
+        return f"handled by {record.subscriber}: {record.subject} {record.aggregate_id or '-'}"
+    return f"put back: {record.command_id} on {record.subject}"
+
+
 def print_retried(console: Console, result: RetriedAll) -> None:
-    """How many were put back, and which were not."""
-    console.print(f"{result.retried} put back, {len(result.left)} left", soft_wrap=True)
+    """How many were put back or handled, and which were not."""
+    console.print(f"{result.retried} put back or handled, {len(result.left)} left", soft_wrap=True)
     for sequence, reason in result.left.items():
         console.print(printable(f"  {sequence}: {reason}"), soft_wrap=True)
 

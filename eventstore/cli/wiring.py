@@ -66,7 +66,7 @@ async def open_service(settings: Settings, directory: Path) -> AsyncIterator[Ser
     metrics = Metrics(service=own.name, version=own.version)
     telemetry = make_telemetry(metrics, tracing=settings.operations.tracing)
     async with (
-        Database(settings.read_model.database) as database,
+        Database(settings.read_model.database, telemetry=telemetry) as database,
         opened_server(settings, directory) as named,
         Application(nix.domain(), named, telemetry=telemetry) as app,
         metrics_by_http(metrics, settings.operations.metrics_address),

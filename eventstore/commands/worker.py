@@ -12,7 +12,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterable
-from contextlib import suppress
 
 from nats.aio.msg import Msg
 
@@ -24,14 +23,9 @@ from eventstore.commands.kept_outcome import about
 from eventstore.commands.lanes import Lanes
 from eventstore.commands.outcome import Outcome, Outcomes
 from eventstore.commands.parking import park
-from eventstore.errors import (
-    ClientError,
-    EventStoreError,
-    JetStreamError,
-    PermissionDenied,
-    TopologyError,
-)
-from eventstore.pull import Delivery, Pull
+from eventstore.errors import ClientError, EventStoreError, TopologyError
+from eventstore.pull import Delivery, Pull, may_pass
+from eventstore.settling import Settling
 from eventstore.streams import ConsumerSpec, declare_consumer
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
@@ -43,10 +37,6 @@ _HELD_FOR_EACH_UNDER_WAY = 4
 _RETRY_SECONDS = 1.0
 _FIRST_REDELIVERY = 0.25
 _LONGEST_REDELIVERY = 30.0
-
-_ACK = b"+ACK"
-_NAK = b"-NAK"
-_IN_PROGRESS = b"+WPI"
 
 _logger = logging.getLogger("eventstore")
 
@@ -108,7 +98,8 @@ class CommandWorker:
         self._stream = codec.subjects.command_stream
         self._consumer = worker_consumer(codec, ack_wait=ack_wait)
         self._outcomes = Outcomes(client, codec.subjects)
-        self._held: set[str] = set()  # where to acknowledge what is under way or waits for it
+        # What is delivered again though it was settled is answered again: that may be lost too.
+        self._settling = Settling(client, once=False)
         self._stopping = asyncio.Event()
         self.ready = asyncio.Event()
         self.handled = 0
@@ -130,7 +121,7 @@ class CommandWorker:
         """
         try:
             async with asyncio.TaskGroup() as tasks:
-                holding = tasks.create_task(self._keep_holding())
+                holding = tasks.create_task(self._settling.keep_holding(self._ack_wait))
                 async with self._lanes() as lanes:
                     intake = tasks.create_task(self._intake(lanes))
                     try:
@@ -138,7 +129,7 @@ class CommandWorker:
                     finally:  # before the lanes close, which take nothing then
                         intake.cancel()
                         await asyncio.wait([intake])
-                    await self._give_back(received.message for received in lanes.clear())
+                    await self._give_back(lanes.clear())
                 holding.cancel()
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
@@ -149,39 +140,35 @@ class CommandWorker:
 
     async def _intake(self, lanes: Lanes[Received]) -> None:
         while True:
-            taken: deque[Msg] = deque()
+            taken: deque[Received] = deque()
             try:
                 await declare_consumer(self._client, self._consumer)
                 await self._take(taken, lanes)
             except ClientError as error:
-                if self._client.is_closed or not _may_pass(error):
+                if self._client.is_closed or not may_pass(error):
                     raise
                 _logger.warning("commands: %s; trying again", error)
             finally:
                 await self._give_back(taken)
             await asyncio.sleep(_RETRY_SECONDS)
 
-    async def _take(self, taken: deque[Msg], lanes: Lanes[Received]) -> None:
+    async def _take(self, taken: deque[Received], lanes: Lanes[Received]) -> None:
         """Put commands into their lanes; those in `taken` have found no place there."""
         buffer = 2 * self._in_flight
         async with Pull(self._client, self._stream, _CONSUMER, buffer=buffer) as pull:
             self.ready.set()
             try:
                 while True:
-                    taken.extend(await pull.take(self._in_flight))
+                    taken.extend(map(self._read, await pull.take(self._in_flight)))
                     while taken:
-                        received = Received.of(self._codec, taken[0])
-                        await lanes.put(received.lane, received)
-                        self._held.add(taken.popleft().reply)
+                        if await self._settling.hold(taken[0]):
+                            await lanes.put(taken[0].lane, taken[0])
+                        taken.popleft()
             finally:
-                taken.extend(await pull.finish())
+                taken.extend(map(self._read, await pull.finish()))
 
-    async def _keep_holding(self) -> None:
-        """Have the server wait for what is held, however long its lane is."""
-        while True:
-            await asyncio.sleep(self._ack_wait / 3)
-            for reply in list(self._held):
-                await self._tell(reply, _IN_PROGRESS)
+    def _read(self, message: Msg) -> Received:
+        return Received.of(self._codec, message)
 
     async def _process(self, received: Received) -> None:
         """Carry one command out; acknowledge it last, or give it back where that failed."""
@@ -201,9 +188,9 @@ class CommandWorker:
                 error,
                 exc_info=None if isinstance(error, EventStoreError) else error,
             )
-            await self._settle(received.message, _nak_after(received.delivery))
+            await self._settling.give_back(received, _delay_after(received.delivery))
         else:
-            await self._settle(received.message, _ACK)
+            await self._settling.done(received)
             self.handled += 1
             self._telemetry.count("commands", type=_type_of(received), outcome=outcome.status)
 
@@ -240,20 +227,11 @@ class CommandWorker:
         self._telemetry.count("parked", code=outcome.code)
         return outcome
 
-    async def _give_back(self, messages: Iterable[Msg]) -> None:
+    async def _give_back(self, commands: Iterable[Received]) -> None:
         """Return commands to the stream, for any worker to take at once."""
-        for message in messages:
-            await self._settle(message, _NAK)
+        for each in commands:
+            await self._settling.give_back(each)
             self.returned += 1
-
-    async def _settle(self, message: Msg, how: bytes) -> None:
-        self._held.discard(message.reply)
-        await self._tell(message.reply, how)
-
-    async def _tell(self, reply: str, how: bytes) -> None:
-        # Where this gets lost, the command is redelivered, which changes nothing.
-        with suppress(ClientError):
-            await self._client.publish(reply, how)
 
 
 def _type_of(received: Received) -> str:
@@ -267,14 +245,6 @@ def _is_at_fault(error: EventStoreError) -> bool:
     return not (error.retryable or isinstance(error, ClientError | TopologyError))
 
 
-def _may_pass(error: ClientError) -> bool:
-    """Whether taking commands may succeed later without anything being changed."""
-    if isinstance(error, JetStreamError):
-        return error.status >= 500
-    return not isinstance(error, PermissionDenied)
-
-
-def _nak_after(delivery: Delivery) -> bytes:
+def _delay_after(delivery: Delivery) -> float:
     doublings = min(delivery.delivered - 1, 16)
-    delay = min(_FIRST_REDELIVERY * 2**doublings, _LONGEST_REDELIVERY)
-    return b'-NAK {"delay": %d}' % int(delay * 1e9)
+    return min(_FIRST_REDELIVERY * 2.0**doublings, _LONGEST_REDELIVERY)

@@ -11,11 +11,10 @@ import signal
 import sys
 from typing import Any
 
-from nats.aio.msg import Msg
-
 from eventstore.client import connect
 from eventstore.commands import CommandWorker, Outcome, Outcomes
 from eventstore.config import StreamSettings
+from eventstore.settling import Delivered, Settling
 from eventstore.store import Appended, EventStore
 from tests.conftest import settings_for
 from tests.integration.commanding import counting, opened
@@ -67,28 +66,29 @@ class DyingOutcomes(Outcomes):
         return kept
 
 
-class DyingWorker(CommandWorker):
+class DyingSettling(Settling):
     """Dies when all is done but the acknowledgement, whose sender has its answer."""
 
     point = ""
 
-    async def _settle(self, message: Msg, how: bytes) -> None:
+    async def done(self, each: Delivered) -> None:
         if self.point == "before the acknowledgement":
             await self._client.flush()
             _die()
-        await super()._settle(message, how)
+        await super().done(each)
 
 
 async def main(url: str, domain: str, point: str, every: str = "0") -> None:
     """Work until the point is reached."""
-    DyingStore.point = DyingOutcomes.point = DyingWorker.point = point
+    DyingStore.point = DyingOutcomes.point = DyingSettling.point = point
     async with (
         connect(settings_for(url)) as client,
         opened(client, counting(domain, int(every) or None), SHORT_WINDOW) as line,
         DyingStore(client, line.domain.codec) as store,
     ):
-        worker = DyingWorker(client, line.domain.codec, line.handler(store=store), ack_wait=WAIT)
+        worker = CommandWorker(client, line.domain.codec, line.handler(store=store), ack_wait=WAIT)
         worker._outcomes = DyingOutcomes(client, line.subjects)
+        worker._settling = DyingSettling(client, once=False)
         await worker.run()
 
 

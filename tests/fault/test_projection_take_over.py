@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import sqlite3
@@ -19,7 +18,7 @@ from eventstore.cli.read_models import read_models
 from eventstore.client import Client
 from eventstore.server import EmbeddedServer
 from tests.integration.command_line import BOUND, CommandLine, Running
-from tests.processes import freeze
+from tests.processes import closings, freeze
 
 NAMES = [each.name for each in read_models()]
 
@@ -90,6 +89,7 @@ async def test_the_second_waits_while_the_first_is_frozen(
     cli: CommandLine, client: Client, domain_name: str
 ) -> None:
     codec = nix.domain(domain_name).codec
+    lock = cli.folder / "var" / "read_model.sqlite.locks" / "projection-modules"
 
     async def append(name: str) -> None:
         async with EventStore(client, codec) as store:
@@ -98,7 +98,9 @@ async def test_the_second_waits_while_the_first_is_frozen(
     with cli.serving() as first, standing_by(cli, first) as second:
         freeze(first.process.pid)
         await append("meanwhile")
-        await asyncio.sleep(0.8)  # three tries to take over
+        with closings(lock) as until_refused:  # one that had the lock would keep its file open
+            for _ in range(3):
+                until_refused()
         until_in_rows(cli)
         os.kill(first.process.pid or 0, signal.SIGCONT)
         until_in_rows(cli, "meanwhile")

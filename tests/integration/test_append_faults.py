@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from eventstore.client import Client, connect
 from eventstore.codec import Codec
 from eventstore.envelope import NewEvent
 from eventstore.errors import AppendUnknown, ClientError, Conflict, ConnectionLost, RequestTimeout
+from eventstore.metrics import Metrics
 from eventstore.server import EmbeddedServer
 from eventstore.store import ANY, NO_STREAM, NOTHING, Append, EventStore, Expected, Head
 from tests.conftest import settings_for
@@ -28,15 +30,11 @@ async def proxy(nats_server: EmbeddedServer) -> AsyncIterator[TcpProxy]:
 
 
 @asynccontextmanager
-async def store_behind(
-    proxy: TcpProxy, codec: Codec, *, append_timeout: float = 15.0, request_timeout: float = 5.0
-) -> AsyncIterator[EventStore]:
+async def store_behind(proxy: TcpProxy, codec: Codec, **options: Any) -> AsyncIterator[EventStore]:
     """A store whose connection a test can break."""
     async with (
         connect(settings_for(proxy.url, codec.domain)) as client,
-        EventStore(
-            client, codec, append_timeout=append_timeout, request_timeout=request_timeout
-        ) as store,
+        EventStore(client, codec, **options) as store,
     ):
         yield store
 
@@ -95,6 +93,22 @@ async def test_an_append_that_never_reached_the_server_is_sent_again_and_recorde
     stored = await read(store, "a1")
     assert tuple(event.id for event in stored) == appended.event_ids
     assert tuple(event.position for event in stored) == appended.positions
+
+
+async def test_only_what_is_sent_once_more_is_counted_as_a_retry(
+    proxy: TcpProxy, codec: Codec, store: EventStore
+) -> None:
+    metrics = Metrics()
+    retried = 'eventstore_retries_total{operation="append"} 1.0'
+    async with store_behind(proxy, codec, telemetry=metrics) as broken:
+        await broken.append("account", "a1", Opened())
+        proxy.cut_after(b'"seq":', "to_client", forward=False)
+        await broken.append("account", "a1", Deposited())  # it stands, and is only looked for
+        assert "append" not in metrics.render().decode().partition("retries_total{")[2]
+        proxy.cut_after(b"HPUB", "to_server", forward=False)
+        await broken.append("account", "a1", Deposited())
+    assert retried in metrics.render().decode()
+    assert len(await read(store, "a1")) == 3
 
 
 async def test_several_aggregates_are_recorded_once_where_the_acknowledgement_is_lost(

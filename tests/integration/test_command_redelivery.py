@@ -18,6 +18,7 @@ from tests.integration.commanding import (
     Added,
     Fail,
     FailingStore,
+    GatedStore,
     Line,
     Take,
     counting,
@@ -126,6 +127,25 @@ async def test_an_outcome_that_is_final_stands_and_an_error_does_not(line: Line)
     assert await line.outcomes.put(success) == success
     assert await line.outcomes.put(second) == success
     assert await line.outcomes.get(own) == success
+
+
+async def test_what_comes_again_while_it_is_under_way_is_carried_out_once(line: Line) -> None:
+    async with (
+        GatedStore(line.client, line.domain.codec) as store,
+        line.working(store=store) as worker,
+    ):
+        gate = store.close("c1")
+        first = asyncio.create_task(line.commands.execute(Add(), "c1"))
+        await store.until_begun(1)
+        await line.client.api(f"CONSUMER.DELETE.{line.subjects.command_stream}.worker")
+        # The consumer that the worker then makes begins anew, with the one that is under way.
+        await line.commands.execute(Add(), "c2", timeout=20)
+        gate.set()
+        outcome = await first
+        await line.until_done()
+
+    assert (outcome.status, outcome.version) == ("success", 1)
+    assert (store.begun, worker.handled) == (["c1", "c2"], 2)
 
 
 async def test_a_rejection_stays_final(line: Line) -> None:

@@ -15,7 +15,8 @@ from eventstore.audit import GetHistory, SearchAudit, TraceStory
 from eventstore.audit.history_answer import history_answers
 from eventstore.config import AuthSettings, Secret
 from eventstore.configuration import KEYS, Configuration
-from eventstore.errors import NoResponders, PermissionDenied
+from eventstore.errors import NoResponders, PermissionDenied, RetryFailed
+from eventstore.event_retry import ask_to_retry
 from eventstore.parked import ParkedMessages
 from eventstore.responder import Reply, Request, Responder
 from eventstore.server import EmbeddedServer
@@ -139,6 +140,8 @@ async def test_only_admins_handle_what_is_parked_and_configure(
     async with client_of(server, "developer") as client:
         with pytest.raises(PermissionDenied):
             await ParkedMessages(client, subjects).get(1)
+        with pytest.raises(PermissionDenied):
+            await ask_to_retry(client, subjects, "mailer", 1, 5.0)
         for key in KEYS:
             with pytest.raises(PermissionDenied):
                 await Configuration(client, subjects).get(key)
@@ -149,6 +152,8 @@ async def test_only_admins_handle_what_is_parked_and_configure(
         assert [message.sequence async for message in parked.read()] == [1, 2]
         await parked.retry(2)
         await parked.discard(1)
+        with pytest.raises(RetryFailed, match="does not run"):
+            await ask_to_retry(client, subjects, "mailer", 1, 5.0)
         for key in KEYS:
             await Configuration(client, subjects).unset(key)
         assert set(await Configuration(client, subjects).get_all()) == set(KEYS)

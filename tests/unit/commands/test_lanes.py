@@ -5,7 +5,7 @@ from collections import defaultdict
 
 import pytest
 
-from eventstore.commands.lanes import Lanes
+from eventstore.commands.lanes import Lanes, Turn
 
 
 class Work:
@@ -145,3 +145,47 @@ async def test_a_failure_of_the_work_ends_the_block() -> None:
     with pytest.raises(ExceptionGroup) as raised:
         await block()
     assert [str(error) for error in raised.value.exceptions] == ["a1"]
+
+
+async def test_a_turn_is_had_when_what_is_before_it_has_ended_and_holds_up_what_is_behind() -> None:
+    work, had = Work(), asyncio.Event()
+
+    async def begin(item: str | Turn) -> None:
+        await (item.give() if isinstance(item, Turn) else work(item))
+
+    async def have(turn: Turn) -> None:
+        async with turn.awaited() as given:
+            assert given
+            had.set()
+            await work("turn")
+
+    async with Lanes(begin, at_once=4, room=4) as lanes:
+        turn = Turn()
+        for item in ("a1", turn, "a2"):
+            await lanes.put("a", item)
+        having = asyncio.create_task(have(turn))
+        await settle()
+        assert not had.is_set()
+        work.open("a1")
+        await settle()
+        assert work.begun == ["a1", "turn"]
+        work.open("turn", "a2")
+    await having
+    assert work.begun == ["a1", "turn", "a2"]
+
+
+async def test_a_turn_that_nobody_waits_for_any_more_is_passed_over() -> None:
+    async def have(turn: Turn) -> bool:
+        async with turn.awaited() as given:
+            return given
+
+    async with Lanes(Turn.give, at_once=1, room=4) as lanes:
+        turns = [Turn() for _ in range(3)]
+        abandoned, refused, had = [asyncio.create_task(have(turn)) for turn in turns]
+        await settle()
+        abandoned.cancel()
+        turns[1].refuse()
+        await settle()
+        for turn in turns:
+            await lanes.put("a", turn)
+        assert (await refused, await had) == (False, True)

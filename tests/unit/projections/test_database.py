@@ -12,6 +12,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from eventstore.errors import ConfigurationError
+from eventstore.metrics import Metrics
 from projections import database as module
 from projections.backends import sqlite
 from projections.database import Database, DatabaseUnavailable, is_transient
@@ -281,13 +282,14 @@ async def test_a_transaction_cancelled_before_it_began_does_nothing(empty_file: 
         assert await numbers(database) == [1]
 
 
-async def test_a_locked_database_is_asked_again(
+async def test_a_locked_database_is_asked_again_which_is_counted(
     empty_file: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries: list[float] = []
     real_sleep = asyncio.sleep
+    metrics = Metrics()
 
-    async with empty_file as database:
+    async with Database(empty_file.name, telemetry=metrics) as database:
         with locked(database) as other:
 
             async def released_meanwhile(delay: float) -> None:
@@ -302,6 +304,7 @@ async def test_a_locked_database_is_asked_again(
         assert await numbers(database) == [1]
     assert len(tries) == 3
     assert tries[2] > tries[0]
+    assert b'eventstore_retries_total{operation="database"} 3.0' in metrics.render()
 
 
 async def test_patience_ends(empty_file: Database) -> None:
