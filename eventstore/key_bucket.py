@@ -134,7 +134,7 @@ class KeyBucket:
 
 
 def read_entry(payload: bytes) -> Key | Forgotten | None:
-    """What a message of the bucket says; None where a person's tool has deleted a key."""
+    """What a message of the bucket says; None where another tool has deleted or garbled a key."""
     return _meaning(_decode(payload))
 
 
@@ -148,7 +148,7 @@ def _decode(payload: bytes) -> _Entry:
 def _meaning(entry: _Entry) -> Key | Forgotten | None:
     if entry.forgotten is not None:
         return Forgotten(entry.forgotten)
-    return None if entry.key is None else Key(entry.key)
+    return None if entry.key is None or len(entry.key) != _KEY_BYTES else Key(entry.key)
 
 
 def _delays() -> Iterator[float]:

@@ -25,6 +25,7 @@ Kind = Literal[
     "unfinished_batch",
     "unknown_type",
     "duplicate_id",
+    "unreadable",
     "anchor",
 ]
 """What kinds of findings there are.
@@ -34,8 +35,9 @@ versions of an aggregate, or positions of the log, are not there. `version_gap`:
 out, though the chain goes on: it was written so. `out_of_order`: a version that stands already, or
 should stand earlier. `header`: a header is missing, malformed or contradicts another.
 `wrong_aggregate`: the event names another aggregate than the subject it stands under.
-`unfinished_batch`, `unknown_type` and `duplicate_id` say what they are. `anchor`: the log is not
-the one that was anchored.
+`unfinished_batch`, `unknown_type` and `duplicate_id` say what they are. `unreadable`: the code of
+today cannot read the event, which is found only where it is tried, and beside anything else that is
+wrong with it. `anchor`: the log is not the one that was anchored.
 """
 
 

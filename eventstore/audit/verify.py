@@ -1,17 +1,19 @@
 """Verification: walk the log as it is stored, and name what breaks a promise.
 
-Nothing is decoded: what cannot be read is found like anything else, and the walk goes on after
-it. Memory is bounded, however many events and aggregates there are.
+What stands there is judged as bytes, and the walk goes on after whatever it finds; whether events
+can be read as well is tried only where that is asked for. Memory is bounded, however many events
+and aggregates there are.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 
 from eventstore.audit.anchor import Anchor, AnchorCheck
 from eventstore.audit.chains import follow
 from eventstore.audit.finding import Finding, Kind, Summary
+from eventstore.audit.reading import TrialReading
 from eventstore.audit.seen import Aggregate, Seen
 from eventstore.client import Client
 from eventstore.codec import Codec
@@ -34,6 +36,7 @@ async def verify(
     aggregate_id: str | None = None,
     *,
     anchor: Anchor | None = None,
+    read: bool = False,
     summary: Summary | None = None,
     progress: Progress | None = None,
     patience: float = 30.0,
@@ -45,11 +48,19 @@ async def verify(
     then not looked at. `summary` is filled in on the way. With an `anchor`, which is of the whole
     log, that is compared with it too; its signature is not checked here.
 
+    With `read`, every event is read too as any reader would, which takes longer: what is sealed is
+    opened, and older schemas are upcast to the classes of today. An event that cannot be read is
+    `unreadable`; one whose personal data were forgotten is read in its forgotten form.
+
     That the last events of an aggregate were removed, or all of them, no chain can tell; an
-    anchor can. `patience` is seconds, as in `RawLog`.
+    anchor can. A chain holds payloads and the envelope's headers. Outside of it are the server's
+    own `Nats-*`, `X-Transformed`, `X-Personal` (which must fit the payload where that is read),
+    and headers that are unknown here: that these were changed is not found. `patience` is seconds,
+    as in `RawLog`.
 
     Raises `InvalidAnchor` for an anchor of another log, `UnknownType`, `InvalidId`,
-    `StreamMissing`, or a `ClientError`.
+    `StreamMissing`, a `ClientError`, or `ConfigurationError` where what opens seals is not
+    installed.
     """
     if aggregate is not None:
         codec.check_aggregate(aggregate)
@@ -59,8 +70,10 @@ async def verify(
         anchor.check_log(codec)
     stream = codec.subjects.log_stream
     summary = Summary() if summary is None else summary
-    with Seen() as seen:
-        walk = _Walk(codec, seen, summary, aggregate)
+    async with AsyncExitStack() as stack:
+        seen = stack.enter_context(Seen())
+        trial = await stack.enter_async_context(TrialReading(client, codec)) if read else None
+        walk = _Walk(codec, seen, summary, aggregate, trial)
         if aggregate is not None and aggregate_id is not None:
             subject = codec.subjects.log(aggregate, aggregate_id)
             pages = _one(DirectReader(client, stream), subject, walk)
@@ -81,7 +94,7 @@ async def _one(
 ) -> AsyncGenerator[list[Finding], None]:
     async with direct, aclosing(direct.messages(subject)) as messages:
         async for message in messages:
-            yield walk.alone([message])
+            yield await walk.alone([message])
 
 
 async def _all(
@@ -91,7 +104,7 @@ async def _all(
     try:
         async with aclosing(log.pages(until=end)) as pages:
             async for page in pages:
-                yield walk.in_log(page.messages)
+                yield await walk.in_log(page.messages)
     except IncompleteBatch as error:
         yield walk.torn(error)
     yield walk.end(end)
@@ -100,12 +113,20 @@ async def _all(
 class _Walk:
     """Checks one page after another, and keeps what the next is to be checked with."""
 
-    def __init__(self, codec: Codec, seen: Seen, summary: Summary, aggregate: str | None) -> None:
+    def __init__(
+        self,
+        codec: Codec,
+        seen: Seen,
+        summary: Summary,
+        aggregate: str | None,
+        trial: TrialReading | None,
+    ) -> None:
         self._subjects = codec.subjects
         self._codec = codec
         self._seen = seen
         self._summary = summary
         self._aggregate = aggregate
+        self._trial = trial
         self._prefix = f"{codec.domain}.log." + ("" if aggregate is None else f"{aggregate}.")
         self._batches = BatchCheck(anywhere=False)
         self._anchor: AnchorCheck | None = None
@@ -118,16 +139,18 @@ class _Walk:
         self._summary.total = end
         self._anchor = anchor
 
-    def alone(self, messages: Sequence[StoredMessage]) -> list[Finding]:
+    async def alone(self, messages: Sequence[StoredMessage]) -> list[Finding]:
         """What is wrong with the next messages of one aggregate."""
+        await self._prepare_trial(messages)
         self._prepare(messages)
         repeats = self._seen.repeats(messages)
         for message in messages:
             self._see(message, repeats)
         return self._finish()
 
-    def in_log(self, messages: Sequence[StoredMessage]) -> list[Finding]:
+    async def in_log(self, messages: Sequence[StoredMessage]) -> list[Finding]:
         """What is wrong with the next messages of the log, and with their places in it."""
+        await self._prepare_trial(messages)
         self._prepare(messages)
         repeats = self._seen.repeats(messages)
         for message in messages:
@@ -152,6 +175,12 @@ class _Walk:
         if self._anchor is not None:
             self._findings.extend(self._anchor.findings(self._summary.fold, end))
         return self._finish()
+
+    async def _prepare_trial(self, messages: Sequence[StoredMessage]) -> None:
+        if self._trial is not None:
+            await self._trial.prepare(
+                message for message in messages if message.subject.startswith(self._prefix)
+            )
 
     def _prepare(self, messages: Sequence[StoredMessage]) -> None:
         self._findings = []
@@ -198,6 +227,9 @@ class _Walk:
         if message.sequence in repeats:
             text = f"its id stands at position {repeats[message.sequence]} already"
             self._find(message, "duplicate_id", text)
+        problem = None if self._trial is None else self._trial.problem(message)
+        if problem is not None:
+            self._find(message, "unreadable", problem)
 
     def _check(self, message: StoredMessage, aggregate: Aggregate) -> None:
         try:

@@ -1,5 +1,17 @@
 """The command line."""
 
-from eventstore.cli.app import main
+import sys
 
 __all__ = ["main"]
+
+_INTERRUPTED = 130
+
+
+def main() -> None:
+    """The console script; Ctrl-C ends it without a word, also while it is still being imported."""
+    try:
+        from eventstore.cli import app
+
+        app.main()
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import errno
 import io
 import os
 import tempfile
@@ -148,6 +149,8 @@ def _written(output: Path | None) -> Iterator[_Write]:
         yield lambda text: not text or say(text, newline=False)
         return
     with _writing(output):
+        if output.is_dir():  # known before anything is written beside it
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         descriptor, name = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
     try:
         with open(descriptor, "w", encoding="utf-8", newline="") as file:
@@ -173,4 +176,5 @@ def _writing(output: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ConfigurationError(f"--output {output} cannot be written: {error}") from error
+        problem = error.strerror or error
+        raise ConfigurationError(f"--output {output} cannot be written: {problem}") from error

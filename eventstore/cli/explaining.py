@@ -246,7 +246,7 @@ def export(
         )
     )
     if output is not None:
-        say(f"written: {count} to {output}")
+        say(f"{count:,} events and commands written to {output}")
 
 
 def _settings(

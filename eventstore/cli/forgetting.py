@@ -36,6 +36,8 @@ def forget(
     they hold until they are rebuilt. Ends with status 0, 1 where there is no such subject or the
     answer was no, 2 for an error.
     """
+    if not subject:
+        raise typer.BadParameter("an empty one is nobody", param_hint="SUBJECT")
     settings = client_settings(nats_url, config, directory)
     domain, shown = settings.nats.subject_prefix, printable(subject)
     if not yes:

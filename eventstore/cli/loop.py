@@ -13,8 +13,11 @@ T = TypeVar("T")
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run to the end, on uvloop where that is installed; Ctrl-C cancels and cleans up."""
-    with asyncio.Runner(loop_factory=_loop_factory) as runner:
-        return runner.run(main)
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory) as runner:
+            return runner.run(main)
+    finally:
+        main.close()  # where Ctrl-C came before it began
 
 
 def _loop_factory() -> asyncio.AbstractEventLoop:

@@ -10,7 +10,7 @@ import msgspec
 from rich.console import Console
 
 from eventstore.cli.connecting import connected
-from eventstore.cli.terminal import printable, say
+from eventstore.cli.terminal import Terminal, printable, say
 from eventstore.config import Settings
 from eventstore.parked import ParkedMessage, ParkedMessages, RetriedAll
 from eventstore.subjects import Subjects
@@ -46,9 +46,13 @@ async def list_parked(
         opened_parked(settings) as parked,
         aclosing(parked.read(after, aggregate=aggregate, aggregate_id=aggregate_id)) as messages,
     ):
+        found = False
         async for message in messages:
+            found = True
             if not say(line(message)):
                 return
+    if not found and not json:
+        Terminal(stderr=True).print("nothing is parked")
 
 
 def parked_json(message: ParkedMessage) -> str:

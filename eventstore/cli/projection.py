@@ -199,8 +199,11 @@ def parked_list(
     settings = service_settings(None, config, database, directory)
     projection = projection_status.projection_named(name)
     line = projection_show.parked_json if json else projection_show.parked_line
-    for each in run(projection_parked.parked_events(settings, projection)):
+    found = run(projection_parked.parked_events(settings, projection))
+    for each in found:
         say(line(each))
+    if not found and not json:
+        Terminal(stderr=True).print(f"nothing is parked in {name}")
 
 
 @projection_app.command("retry", short_help="Apply what is parked once more.")
@@ -245,11 +248,13 @@ def parked_discard(
 
     What waits behind it stays parked until retry.
     """
-    from eventstore.cli import projection_parked, projection_status
+    from eventstore.cli import projection_parked, projection_show, projection_status
 
     settings = service_settings(None, config, database, directory)
     projection = projection_status.projection_named(name)
     if not yes:
+        found = run(projection_parked.parked_event(settings, projection, position))
+        say(projection_show.parked_line(found))
         typer.confirm(f"give up the event at {position:,} in {name} for good?", abort=True)
     run(projection_parked.discard(settings, projection, position))
     say(f"discarded: {position}")

@@ -7,17 +7,26 @@ from pathlib import Path
 from eventstore.cli.projection_status import opened_read_model
 from eventstore.cli.rebuilding import opened_store
 from eventstore.config import Settings
+from eventstore.errors import NotParked
 from projections import parked
 from projections.parked import ParkedEvent, Retried
 from projections.projection import Projection
 
-__all__ = ["discard", "parked_events", "retry"]
+__all__ = ["discard", "parked_event", "parked_events", "retry"]
 
 
 async def parked_events(settings: Settings, projection: Projection) -> list[ParkedEvent]:
     """What a projection has parked, in the order of the log."""
     async with opened_read_model(settings) as database:
         return await parked.parked_events(database, projection.name)
+
+
+async def parked_event(settings: Settings, projection: Projection, position: int) -> ParkedEvent:
+    """What a projection has parked at a position; raises `NotParked`."""
+    for each in await parked_events(settings, projection):
+        if each.position == position:
+            return each
+    raise NotParked(position, f"projection {projection.name} has parked nothing there")
 
 
 async def retry(

@@ -59,6 +59,10 @@ def verify(
         str | None,
         typer.Option(metavar="PUBLIC", help="The nkey that must have signed the anchor."),
     ] = None,
+    read: Annotated[
+        bool,
+        typer.Option("--read", help="Also read every event as the code of today does; slower."),
+    ] = False,
     limit: _Limit = 100,
     json: Json = False,
     nats_url: NatsUrl = None,
@@ -70,6 +74,13 @@ def verify(
     Named are events that were changed, are missing or out of order, batches that are not whole,
     unknown types and ids used twice. Events removed from an aggregate's end only an anchor can
     tell. An anchor's signature proves nothing unless you know the key from elsewhere: --key.
+
+    With --read every event is also read as services do it: seals are opened, payloads upcast and
+    decoded. What cannot be read is named with the reason. Data that were forgotten are no reason;
+    a key that is gone, though nobody was forgotten, is one.
+
+    A chain holds payloads and the envelope's headers. Outside of it are X-Transformed, X-Personal,
+    the server's Nats-*, and headers that are unknown here: nobody sees that these were changed.
 
     Ends with status 0 if all is well, 1 if anything is found, 2 for an error. With --json each
     line is a finding, the last one the summary.
@@ -83,13 +94,13 @@ def verify(
     console = Terminal(stderr=json)
     if expected is not None and expected.key is not None and key is None:
         console.print(_NOT_EXPECTED.format(key=expected.key), soft_wrap=True)
-    found = run(_verify(settings, aggregate, aggregate_id, expected, limit))
+    found = run(_verify(settings, aggregate, aggregate_id, expected, limit, read=read))
     if aggregate_id is not None and not found.summary.events:
         raise typer.BadParameter(f"{aggregate} {aggregate_id} has no events", param_hint="ID")
     if json:
         _say_json(found)
     else:
-        _print(console, found, expected)
+        _print(console, found, expected, read=read)
     raise typer.Exit(1 if found.summary.findings else 0)
 
 
@@ -112,9 +123,9 @@ def anchor(
     seed = None if sign is None else _read(sign)
     if seed is not None:
         console.print(f"to be signed by {public_key(seed)}", soft_wrap=True)
-    found = run(_verify(settings, None, None, None, 10))
+    found = run(_verify(settings, None, None, None, 10, read=False))
     if found.summary.findings:
-        _print(console, found, None)
+        _print(console, found, None, read=False)
         raise typer.Exit(1)
     codec = nix.domain(settings.nats.subject_prefix).codec
     made = Anchor.of(codec, found.summary.fold, utc_now())
@@ -128,6 +139,8 @@ async def _verify(
     aggregate_id: str | None,
     expected: Anchor | None,
     limit: int,
+    *,
+    read: bool,
 ) -> _Verified:
     codec = nix.domain(settings.nats.subject_prefix).codec
     summary = Summary()
@@ -141,6 +154,7 @@ async def _verify(
                 aggregate,
                 aggregate_id,
                 anchor=expected,
+                read=read,
                 summary=summary,
                 progress=lambda now: moved(max(now.position, now.events), now.total or now.events),
             )
@@ -181,7 +195,7 @@ def _say_json(found: _Verified) -> None:
     say(msgspec.json.encode(facts).decode())
 
 
-def _print(console: Console, found: _Verified, expected: Anchor | None) -> None:
+def _print(console: Console, found: _Verified, expected: Anchor | None, *, read: bool) -> None:
     for finding in found.findings:
         style = "red" if finding.first else "yellow"
         console.print(Text(printable(_heading(finding)), style=style), soft_wrap=True)
@@ -196,7 +210,8 @@ def _print(console: Console, found: _Verified, expected: Anchor | None) -> None:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in summary.kinds.items())
         console.print(f"{what}: found {kinds}", soft_wrap=True)
         return
-    console.print(f"{what}: nothing was changed, nothing is missing", soft_wrap=True)
+    good = "nothing was changed, nothing is missing" + (", everything can be read" if read else "")
+    console.print(f"{what}: {good}", soft_wrap=True)
     if expected is not None:
         console.print(
             f"the first {expected.events:,} are those of the anchor of {expected.time}",

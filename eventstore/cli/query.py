@@ -25,7 +25,7 @@ from eventstore.cli.query_output import Output
 from eventstore.config import Settings
 from eventstore.errors import InvalidPayload, QueryNotFound
 from eventstore.queries import DEFAULT_ITEMS, MOST_ITEMS, ListQuery, Query
-from eventstore.subjects import Subjects
+from eventstore.subjects import Subjects, check_aggregate_id
 
 __all__ = ["query_app"]
 
@@ -127,6 +127,8 @@ def _add(app: typer.Typer, query: type[Query[Any]]) -> None:
 
 
 def _query(cls: type[Query[Any]], given: dict[str, Any]) -> Query[Any]:
+    if isinstance(given.get("id"), str):
+        check_aggregate_id(given["id"])  # of which the query's own type knows only a pattern
     try:
         query: Query[Any] = msgspec.convert(field_values(given), cls)
     except msgspec.ValidationError as error:

@@ -85,7 +85,9 @@ async def _rebuild(rebuild: Rebuild, shown: _Shown, console: Console) -> Rebuilt
         became = "has its new rows" if rebuild.switched else f"keeps its old rows; {kept}"
         console.print(f"{name} {became}", soft_wrap=True)
         raise
-    return Rebuilt(name, position, shown.events, rebuild.started_at, time.monotonic() - began)
+    return Rebuilt(
+        name, position, shown.events, rebuild.started_at, round(time.monotonic() - began, 3)
+    )
 
 
 @asynccontextmanager

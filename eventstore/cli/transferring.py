@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import sys
 import time
@@ -16,7 +17,7 @@ from eventstore.cli.connecting import connected
 from eventstore.cli.loop import run
 from eventstore.cli.options import VAR, ConfigFile, Directory, NatsUrl, client_settings
 from eventstore.cli.progress import events_bar
-from eventstore.cli.terminal import Terminal
+from eventstore.cli.terminal import Terminal, program
 from eventstore.config import Settings
 from eventstore.errors import ConfigurationError
 from eventstore.subjects import Subjects
@@ -31,6 +32,7 @@ from eventstore.transfer import (
     import_log,
 )
 from eventstore.transfer.copying import Transform
+from eventstore.transfer.writing import part_of
 
 __all__ = ["copy_file", "export_file", "import_file"]
 
@@ -122,26 +124,51 @@ def copy_file(
 
 async def _export(settings: Settings, file: Path | None, *, resume: bool) -> Exported:
     subjects = Subjects(settings.nats.subject_prefix)
-    with events_bar(Terminal(stderr=True), "exporting") as moved:
-        async with connected(settings) as client:
-            if file is None:
-                return await export_to(client, subjects, sys.stdout.buffer, moved)
-            return await export_log(client, subjects, file, resume=resume, progress=moved)
+    console = Terminal(stderr=True)
+    try:
+        with events_bar(console, "exporting") as moved:
+            async with connected(settings) as client:
+                if file is None:
+                    return await export_to(client, subjects, sys.stdout.buffer, moved)
+                return await export_log(client, subjects, file, resume=resume, progress=moved)
+    except asyncio.CancelledError:
+        if file is not None and part_of(file).exists():
+            _print_goes_on(console, "written", f"export {file}")
+        raise
 
 
 async def _import(settings: Settings, file: Path, *, resume: bool, without_keys: bool) -> Imported:
     subjects = Subjects(settings.nats.subject_prefix)
-    with events_bar(Terminal(stderr=True), "checking") as moved:
-        async with connected(settings) as client:
-            return await import_log(
-                client,
-                subjects,
-                settings.streams,
-                file,
-                resume=resume,
-                without_keys=without_keys,
-                progress=lambda what, done, total: moved(done, total, what),
-            )
+    console = Terminal(stderr=True)
+    doing = "checking"
+    try:
+        with events_bar(console, "checking") as moved:
+
+            def progress(what: str, done: int, total: int) -> None:
+                nonlocal doing
+                doing = what
+                moved(done, total, what)
+
+            async with connected(settings) as client:
+                return await import_log(
+                    client,
+                    subjects,
+                    settings.streams,
+                    file,
+                    resume=resume,
+                    without_keys=without_keys,
+                    progress=progress,
+                )
+    except asyncio.CancelledError:
+        if doing != "checking":
+            _print_goes_on(console, "imported", f"import {file}")
+        raise
+
+
+def _print_goes_on(console: Console, done: str, words: str) -> None:
+    """Say what an interrupted transfer has left."""
+    goes_on = f"what was {done} is kept: `{program()} {words} --continue` goes on with it"
+    console.print(goes_on, soft_wrap=True)
 
 
 async def _copy(
@@ -158,6 +185,8 @@ def _unchanged(event: CopiedEvent) -> CopiedEvent:
 def _load(name: str) -> Transform:
     """The function that `module:function` names; the current folder counts too."""
     module_name, _, function_name = name.partition(":")
+    if not module_name or not function_name:
+        raise ConfigurationError(f"--with {name} is not to be had: write MODULE:FUNCTION")
     sys.path.insert(0, "")
     try:
         found: object = importlib.import_module(module_name)
@@ -165,6 +194,9 @@ def _load(name: str) -> Transform:
             found = getattr(found, part)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigurationError(f"--with {name} is not to be had: {error}") from error
+    except Exception as error:  # whatever a module does when it is imported
+        what = f"{type(error).__name__}: {error}"
+        raise ConfigurationError(f"--with {name}: {module_name} fails: {what}") from error
     finally:
         sys.path.remove("")
     if not callable(found):

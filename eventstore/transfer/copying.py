@@ -214,7 +214,7 @@ class _Copy:
         event = _copied_event(line, self._source)
         try:
             made = self._transform(event)
-            several = [made] if isinstance(made, CopiedEvent) else list(made or ())
+            several = _several(made)
         except Exception as error:
             raise TransferError(
                 f"position {line.position} ({event.type}): {self._name} failed: "
@@ -276,6 +276,12 @@ class _Copy:
         else:
             headers[Header.ACTOR] = event.actor
         return headers
+
+
+def _several(made: Any) -> list[Any]:
+    if made is None:
+        return []
+    return [*made] if isinstance(made, Iterable) else [made]
 
 
 def _check_sealed(part: _Part) -> None:

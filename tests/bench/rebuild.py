@@ -1,10 +1,11 @@
-"""Rebuilding: how fast beside catching up on the same log, and how long the switch takes."""
+"""Rebuilding: how fast, in turns with catching up on the same log; how long the switch takes."""
 
 from __future__ import annotations
 
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 
 from sqlalchemy import Connection, insert
 
@@ -27,10 +28,12 @@ from projections.rebuild import Rebuild, RebuildProgress
 from projections.worker import ProjectionWorker
 from tests.bench.loop import run
 from tests.bench.store import event
+from tests.bench.turns import in_turns
 
-FLAKES = 5_000
+FLAKES = 1_000
 INPUTS = 9
 EVENTS = FLAKES * (INPUTS + 1)
+SLICES = 5
 SWITCHED = (100_000, 1_000_000)
 
 
@@ -59,28 +62,39 @@ async def measure() -> None:
                     created = nix.FlakeCreated(path=f"./{number}", description="")
                     events = [created, *(event(each) for each in range(INPUTS))]
                     await store.append("flake", f"f{number}", events, expected=NO_STREAM)
-                async with Database(Path(directory) / "read.sqlite") as database:
-                    await database.migrate()
-                    await _rates(store, database)
+                await _rates(store, Path(directory))
                 for rows in SWITCHED:
                     async with Database(Path(directory) / f"{rows}.sqlite") as database:
                         await database.migrate()
                         await _switch(store, database, rows)
 
 
-async def _rates(store: EventStore, database: Database) -> None:
-    worker = ProjectionWorker(store, database, [flakes.flakes])
-    began = time.perf_counter()
-    async with running(worker):
-        await worker.wait(EVENTS, timeout=300)
-        seconds = time.perf_counter() - began
-    print(f"catching up, one projection, {EVENTS:,} events: {EVENTS / seconds:,.0f} events/s")
-    watch = Stopwatch()
-    await Rebuild(store, database, flakes.flakes, on_progress=watch).run()
-    built = watch.seconds("", "switching")
+async def _rates(store: EventStore, directory: Path) -> None:
+    """Each slice is the whole log: once into a new database, once anew beside live rows."""
+    switches: list[float] = []
+
+    async def catch_up(number: int, name: str = "new") -> float:
+        async with Database(directory / f"{name}{number}.sqlite") as database:
+            await database.migrate()
+            worker = ProjectionWorker(store, database, [flakes.flakes])
+            began = time.perf_counter()
+            async with running(worker):
+                await worker.wait(EVENTS, timeout=300)
+                return EVENTS / (time.perf_counter() - began)
+
+    async def rebuild(number: int) -> float:
+        async with Database(directory / "live0.sqlite") as database:
+            watch = Stopwatch()
+            await Rebuild(store, database, flakes.flakes, on_progress=watch).run()
+        switches.append(watch.seconds("switching", "done"))
+        return EVENTS / watch.seconds("", "switching")
+
+    await catch_up(0, "live")
+    rebuilt = await in_turns(rebuild, catch_up, SLICES)
+    print(f"catching up, one projection, {EVENTS:,} events: {rebuilt.bare:,.0f} events/s")
     print(
-        f"rebuilding the same: {EVENTS / built:,.0f} events/s, "
-        f"then {watch.seconds('switching', 'done'):.2f} s for the switch of {EVENTS:,} rows"
+        f"rebuilding the same: {rebuilt.rate:,.0f} events/s, {rebuilt.ratio:.2f} x catching up, "
+        f"then {median(switches):.2f} s for the switch of {EVENTS:,} rows"
     )
 
 

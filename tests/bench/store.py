@@ -1,4 +1,4 @@
-"""Appending and reading, each beside what nats-py does bare on the same server in the same run."""
+"""Appending and reading, each in turns with what nats-py does bare on the same server."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ from eventstore import NO_STREAM, EventStore, connect, declare, load_settings, n
 from eventstore.client import Client
 from eventstore.server import EmbeddedServer
 from tests.bench.loop import run
+from tests.bench.turns import Beside, in_turns
 
 EVENTS = 20_000
 EACH = 4_000
+SLICE = 200
+SLICES = {1: 20, 64: 40}
+READS = 5
 
 
 def event(number: int) -> nix.FlakeInputAdded:
@@ -36,22 +40,25 @@ async def _rate(count: int, work: Callable[[int], Awaitable[object]], at_once: i
     return count / (time.perf_counter() - began)
 
 
-async def _bare_publish(client: Client, at_once: int) -> float:
+async def _append(store: EventStore, client: Client, at_once: int) -> Beside:
     stream = client.nats.jetstream()
     payload = nix.domain().codec.encode(event(1))
     headers = {f"X-Header-{number}": "0" * 36 for number in range(10)}
 
-    async def publish(number: int) -> None:
-        await stream.publish(f"bare.{number}", payload, headers=dict(headers))
+    async def bare_publish(_: int) -> float:
+        async def publish(number: int) -> None:
+            await stream.publish(f"bare.{number}", payload, headers=dict(headers))
 
-    return await _rate(EACH, publish, at_once)
+        return await _rate(SLICE, publish, at_once)
 
+    async def append(part: int) -> float:
+        async def append_one(number: int) -> None:
+            name = f"single-{at_once}-{part}-{number}"
+            await store.append("flake", name, event(number), expected=NO_STREAM)
 
-async def _append(store: EventStore, name: str, at_once: int) -> float:
-    async def append(number: int) -> None:
-        await store.append("flake", f"{name}-{number}", event(number), expected=NO_STREAM)
+        return await _rate(SLICE, append_one, at_once)
 
-    return await _rate(EACH, append, at_once)
+    return await in_turns(append, bare_publish, SLICES[at_once])
 
 
 async def _append_batches(store: EventStore, size: int) -> float:
@@ -60,6 +67,10 @@ async def _append_batches(store: EventStore, size: int) -> float:
         await store.append("flake", f"batch-{size}-{number}", events, expected=NO_STREAM)
 
     return size * await _rate(max(2, EVENTS // 4 // size), append)
+
+
+async def _read(store: EventStore, client: Client) -> Beside:
+    return await in_turns(lambda _: _read_all(store), lambda _: _bare_fetch(client), READS)
 
 
 async def _read_all(store: EventStore) -> float:
@@ -88,9 +99,13 @@ async def _read_aggregates(store: EventStore) -> float:
     return await _rate(EACH, read, 64)
 
 
-def _line(what: str, rate: float, bare: float | None = None) -> None:
-    ratio = "" if bare is None else f"   {rate / bare:5.2f} x bare nats-py ({bare:,.0f}/s)"
-    print(f"{what:48} {rate:10,.0f}/s{ratio}")
+def _line(what: str, rate: float) -> None:
+    print(f"{what:48} {rate:10,.0f}/s")
+
+
+def _line_beside(what: str, both: Beside) -> None:
+    ratio = f"{both.ratio:5.2f} x bare nats-py ({both.bare:,.0f}/s)"
+    print(f"{what:48} {both.rate:10,.0f}/s   {ratio}")
 
 
 async def measure() -> None:
@@ -102,17 +117,12 @@ async def measure() -> None:
             async with connect(settings) as client, EventStore(client, codec) as store:
                 await declare(client, topology(codec.subjects, settings.streams))
                 await client.api("STREAM.CREATE.BARE", {"name": "BARE", "subjects": ["bare.*"]})
-                for at_once in (1, 64):
-                    bare = await _bare_publish(client, at_once)
-                    rate = await _append(store, f"single-{at_once}", at_once)
-                    _line(f"append one event, {at_once} at a time", rate, bare)
+                for at_once in SLICES:
+                    what = f"append one event, {at_once} at a time"
+                    _line_beside(what, await _append(store, client, at_once))
                 for size in (10, 100, 1000):
                     _line(f"append batches of {size}, events", await _append_batches(store, size))
-                _line(
-                    "read_all, checked and decoded",
-                    await _read_all(store),
-                    await _bare_fetch(client),
-                )
+                _line_beside("read_all, checked and decoded", await _read(store, client))
                 _line("read aggregates of 10 events, 64 at a time", await _read_aggregates(store))
 
 

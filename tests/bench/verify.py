@@ -46,9 +46,9 @@ async def fill(store: EventStore, aggregates: int) -> None:
         )
 
 
-async def _verify(client: Client, codec: Codec) -> tuple[Summary, float]:
+async def _verify(client: Client, codec: Codec, *, read: bool) -> tuple[Summary, float]:
     summary, began = Summary(), time.perf_counter()
-    async with aclosing(verify(client, codec, summary=summary)) as findings:
+    async with aclosing(verify(client, codec, read=read, summary=summary)) as findings:
         assert [finding async for finding in findings] == []
     return summary, time.perf_counter() - began
 
@@ -59,7 +59,7 @@ def _peak() -> float:
 
 
 async def measure() -> None:
-    """Print a line for a small log and for a large one."""
+    """Print a line for a small log, which is read as well, and for a large one."""
     codec = nix.domain().codec
     for aggregates in (AGGREGATES // 10, AGGREGATES):
         with tempfile.TemporaryDirectory() as directory:
@@ -69,7 +69,11 @@ async def measure() -> None:
                     await declare(client, topology(codec.subjects, settings.streams)[:1])
                     await fill(store, aggregates)
                     before = _peak()
-                    summary, seconds = await _verify(client, codec)
+                    if aggregates < AGGREGATES:
+                        summary, seconds = await _verify(client, codec, read=True)
+                        what = f"verify --read {summary.events:,} events"
+                        print(f"{what:48} {summary.events / seconds:10,.0f}/s")
+                    summary, seconds = await _verify(client, codec, read=False)
         what = f"verify {summary.events:,} events of {summary.aggregates:,} aggregates"
         more = f"{_peak() - before:.0f} MB more than the {before:.0f} MB before"
         print(f"{what:48} {summary.events / seconds:10,.0f}/s   {more}")

@@ -61,9 +61,10 @@ async def findings(
     codec: Codec,
     *words: str,
     anchor: Anchor | None = None,
+    read: bool = False,
     summary: Summary | None = None,
 ) -> list[Finding]:
-    walk = verify(client, codec, *words, anchor=anchor, summary=summary, patience=0.3)
+    walk = verify(client, codec, *words, anchor=anchor, read=read, summary=summary, patience=0.3)
     return [finding async for finding in walk]
 
 

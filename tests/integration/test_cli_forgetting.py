@@ -49,6 +49,12 @@ def read(nats_server: EmbeddedServer, domain_name: str) -> Read:
     return lambda: asyncio.run(use(None))
 
 
+def test_nobody_is_forgotten_by_an_empty_name(cli: CommandLine) -> None:
+    ended = cli.call("audit", "forget", "")
+    assert (ended.status, ended.out) == (2, "")
+    assert "an empty one is nobody" in ended.err
+
+
 def test_it_forgets_and_says_what_stays_and_what_is_to_be_done(
     cli: CommandLine, read: Read
 ) -> None:

@@ -106,6 +106,8 @@ def test_what_is_no_id_is_an_error(service: CommandLine) -> None:
 
 def test_what_is_parked_is_listed_and_shown(service: CommandLine) -> None:
     own = new_aggregate()
+    none = service.call("parked", "list", "flake", own)
+    assert none == (0, "", "nothing is parked\n")
     command = park(service, own)
 
     (line,) = good(service.call("parked", "list", "flake", own))

@@ -250,7 +250,10 @@ def test_what_is_parked_is_seen_retried_and_given_up(service: CommandLine) -> No
         f"discarded: {position}"
     ]
     assert service.call("projection", "discard", "flakes", position, "--yes").status == 2
-    assert good(service.call("projection", "parked", "flakes")) == []
+    assert service.call("projection", "discard", "flakes", position).err.startswith("error: parked")
+    none = service.call("projection", "parked", "flakes")
+    assert none == (0, "", "nothing is parked in flakes\n")
+    assert service.call("projection", "parked", "flakes", "--json").err == ""
 
 
 def copied(kept: Path, folder: Path) -> CommandLine:

@@ -17,7 +17,7 @@ from eventstore.server import EmbeddedServer
 from eventstore.store import EventStore
 from eventstore.streams import declare, topology
 from tests.integration.command_line import CommandLine
-from tests.integration.tampering import Tamper, changed, ordered, replace_log, stored
+from tests.integration.tampering import Tamper, changed, ordered, rechained, replace_log, stored
 
 CREATED = FlakeCreated(path="./x", description="x")
 SEED = nkeys.encode_seed(bytes(32), nkeys.PREFIX_BYTE_USER).decode()
@@ -121,6 +121,23 @@ def test_for_programs_a_line_is_a_finding_and_the_last_the_summary(log: Log) -> 
             "kinds": {"changed": 1},
         }
     }
+
+
+def test_what_cannot_be_read_is_found_where_that_is_asked_for(log: Log) -> None:
+    assert log.cli.call("audit", "verify", "--read").out.endswith(
+        " s: nothing was changed, nothing is missing, everything can be read\n"
+    )
+    log.tamper(lambda messages: rechained(changed(1, b'{"name":7}')(messages)))
+    ended = log.cli.call("audit", "verify", "--read")
+    one = log.cli.call("audit", "verify", "module", "m", "--read", "--json")
+
+    assert (log.cli.call("audit", "verify").status, ended.status, one.status) == (0, 1, 1)
+    assert ended.lines[0].startswith(f"position 2: unreadable: {log.name}.log.module.m v1 ")
+    assert ended.lines[1] == "  payload of ModuleCreated: Expected `str`, got `int` - at `$.name`"
+    assert ended.lines[2].endswith(": found 1 unreadable")
+    finding, summary = map(json.loads, one.lines)
+    assert (finding["kind"], finding["position"]) == ("unreadable", 2)
+    assert summary["summary"]["kinds"] == {"unreadable": 1}
 
 
 def test_no_more_than_the_limit_is_printed_and_all_are_counted(log: Log) -> None:

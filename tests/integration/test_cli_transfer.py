@@ -164,13 +164,15 @@ def test_an_export_that_is_killed_or_stopped_goes_on(here: Side, file: Path) -> 
 
     stopped = interrupted(signal.SIGINT, part.stat().st_size, "--continue")
     assert (stopped.status, stopped.out, "Traceback" in stopped.err) == (130, "", False)
+    assert "what was written is kept: `" in stopped.err
+    assert f" export {file} --continue` goes on with it" in stopped.err
     assert (part.exists(), file.exists()) == (True, False)
 
     assert here.cli.call("export", file, "--continue").status == 0
     assert [event["position"] for event in events(file)] == list(range(1, 8_001))
 
 
-def test_an_import_that_is_killed_goes_on(here: Side, there: Side, file: Path) -> None:
+def test_an_import_that_is_killed_or_stopped_goes_on(here: Side, there: Side, file: Path) -> None:
     here.fill(8)
     assert here.cli.call("export", file).status == 0
     with there.cli.start("import", file) as running:
@@ -180,6 +182,11 @@ def test_an_import_that_is_killed_goes_on(here: Side, there: Side, file: Path) -
     refused = there.cli.call("import", file)
     assert (refused.status, refused.out) == (2, "")
     assert "holds an import that is not whole" in refused.err
+    with there.cli.start("import", file, "--continue") as running:
+        there.until_position(there.last_position() + 1)
+        stopped = running.stopped()
+    assert (stopped.status, stopped.out, "Traceback" in stopped.err) == (130, "", False)
+    assert f" import {file} --continue` goes on with it" in stopped.err
 
     ended = there.cli.call("import", file, "--continue")
 
@@ -218,12 +225,20 @@ def test_a_copy_is_made_with_a_function_of_ones_own(here: Side, there: Side, fil
     assert there.cli.call("audit", "verify").status == 0
 
 
+def test_a_module_that_cannot_be_imported_is_named_with_the_reason(here: Side, file: Path) -> None:
+    (here.folder / "own_broken.py").write_text("def tidy(event) return event\n")
+    ended = here.cli.call("copy", file, "new.gz", "--with", "own_broken:tidy")
+    assert (ended.status, ended.out, len(ended.err.splitlines())) == (2, "", 1)
+    assert ended.err.startswith("error: --with own_broken:tidy: own_broken fails: SyntaxError: ")
+
+
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
         (("copy", "a", "b"), "Error: Invalid value for --with: name a function, or another"),
         (("copy", "none", "b", "--as", "x"), "error: none cannot be read: No such file"),
         (("copy", "own.toml", "b", "--with", "no"), "error: --with no is not to be had: "),
+        (("copy", "own.toml", "b", "--with", "json"), "to be had: write MODULE:FUNCTION"),
         (("copy", "own.toml", "b", "--with", "no:x"), "error: --with no:x is not to be had: No"),
         (("copy", "own.toml", "b", "--with", "json:x"), "error: --with json:x is not to be had"),
         (("copy", "own.toml", "b", "--with", "json:__name__"), "error: --with json:__name__ is no"),

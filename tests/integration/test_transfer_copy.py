@@ -224,6 +224,8 @@ def _failing(_: CopiedEvent) -> CopiedEvent:
         (lambda event: [event] * 1_001, "position 1: a batch would have 1,001 events"),
         (lambda event: [1], "position 1 .*CopiedEvent"),
         (lambda event: "text", "position 1 .*CopiedEvent"),
+        (lambda event: 7, r"position 1 \(Opened\): test gave .*7.*, which is no CopiedEvent"),
+        (lambda event: False, r"position 1 \(Opened\): test gave False, which is no CopiedEvent"),
     ],
     ids=lambda value: "transform" if callable(value) else value.split(":")[0].replace(" ", "-"),
 )

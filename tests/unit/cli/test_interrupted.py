@@ -1,0 +1,47 @@
+"""Ctrl-C while the program is still being put together."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+from eventstore.cli import loop
+
+INTERRUPTED = """
+import sys
+from importlib.abc import MetaPathFinder
+
+import eventstore.cli
+
+class Interrupted(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "eventstore.cli.app":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupted())
+eventstore.cli.main()
+"""
+
+
+def test_it_ends_without_a_word_as_it_would_later() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
+
+
+def test_what_has_not_begun_is_not_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    async def work() -> None:
+        pytest.fail("it has begun")
+
+    monkeypatch.setattr(loop, "_loop_factory", interrupted)
+    main = work()
+    with pytest.raises(KeyboardInterrupt):
+        loop.run(main)
+    assert inspect.getcoroutinestate(main) == inspect.CORO_CLOSED
