@@ -226,19 +226,19 @@ class Projection:
         """What is to happen outside of the database for this type of event."""
         return self._reactions.get(event) or self._reactions.get(Event)
 
-    def statements(self, event: LogEvent) -> tuple[Change, ...]:
+    def statements(self, recorded: LogEvent) -> tuple[Change, ...]:
         """The changes that an event leads to, in their order; none for one that it does not take.
 
         Raises whatever the handler raises, why an event that it takes cannot be read, and
         `ProjectionError` where the handler returns something else than statements on the
         projection's own tables.
         """
-        returned = self._changes(event) if self.takes(event) else None
+        returned = self._changes(recorded) if self.takes(recorded) else None
         if returned is None:
             return ()
         found = (returned,) if isinstance(returned, Change) else tuple(returned)
         for change in found:
-            self._check(change.statement if isinstance(change, Bound) else change, event)
+            self._check(change.statement if isinstance(change, Bound) else change, recorded)
         return found
 
     def _changes(self, event: LogEvent) -> Changes:
