@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Column, Integer, MetaData, Table, delete, insert, select, update
 
 from eventstore.codec import Codec
-from eventstore.envelope import RecordedEvent, StoredEvent, UnreadEvent
+from eventstore.envelope import LogEvent, RecordedEvent, StoredEvent, UnreadEvent
 from eventstore.errors import InvalidMessage, InvalidPayload, ProjectionError
 from eventstore.messages import Command, Event
 from projections.projection import Bound, Changes, Projection, Statement
@@ -113,7 +113,12 @@ def test_an_index_is_given_each_stored_event_once(things: Projection) -> None:
         return insert(thing).values(id=stored.position)
 
     whole = recorded(Made(size=3))
-    every = [whole, msgspec.structs.replace(whole, part=1), unread(), unread(BROKEN)]
+    every: list[LogEvent] = [
+        whole,
+        msgspec.structs.replace(whole, part=1),
+        unread(),
+        unread(BROKEN),
+    ]
 
     assert [len(things.statements(each)) for each in every] == [1, 0, 1, 1]
     assert given == [every[0], every[2], every[3]]
@@ -172,7 +177,7 @@ def test_a_stored_event_comes_alone_and_is_not_reacted_to(things: Projection) ->
     async def reaction(stored: StoredEvent) -> None: ...
 
     with pytest.raises(ProjectionError, match="handler with_record: a StoredEvent is all there is"):
-        things.handles(with_record)
+        things.handles(with_record)  # type: ignore[arg-type]
     with pytest.raises(ProjectionError, match="a reaction is to events, not to StoredEvent"):
         things.reacts(reaction)
 
