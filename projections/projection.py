@@ -84,8 +84,8 @@ class Projection:
     that would have made other rows; `tables` are all tables it writes, and no other projection
     may write them; there is at least one, for effects alone are for an `EventSubscriber`.
 
-    An event that its handler or the database refuses is tried again `retries` times. Then the
-    projection stops before it, or, with `on_poison="park"`, goes on without that event and all
+    An event that cannot be read, or that its handler or the database refuses, is tried again
+    `retries` times. Then the projection stops before it, or, with `on_poison="park"`, goes on without that event and all
     later ones of the same aggregate, until they are retried in their order.
 
     Raises `ProjectionError` for what cannot work.
@@ -202,12 +202,13 @@ class Projection:
 
     def wants(self, event: type[Event]) -> bool:
         """Whether it has a handler for this type of event."""
-        return event in self._handlers or Event in self._handlers or self.takes_stored
+        return event in self._handlers or Event in self._handlers or self._indexes is not None
 
     def takes(self, event: LogEvent) -> bool:
         """Whether an event of the log is for it.
 
-        So is one that cannot be read, unless it is none that it has a handler for; it fails then.
+        One that cannot be read is where it may have been an event that it has a handler for: it
+        cannot do without, and `statements` raises why.
         """
         if self._indexes is not None:
             return isinstance(event, UnreadEvent) or event.part == 0
