@@ -85,8 +85,9 @@ class Projection:
     may write them; there is at least one, for effects alone are for an `EventSubscriber`.
 
     An event that cannot be read, or that its handler or the database refuses, is tried again
-    `retries` times. Then the projection stops before it, or, with `on_poison="park"`, goes on without that event and all
-    later ones of the same aggregate, until they are retried in their order.
+    `retries` times. Then the projection stops before it, or, with `on_poison="park"`, goes on
+    without that event and all later ones of the same aggregate, until they are retried in their
+    order.
 
     Raises `ProjectionError` for what cannot work.
     """
