@@ -14,7 +14,7 @@ from eventstore.commands import (
     Sent,
 )
 from eventstore.config import Settings, load_settings
-from eventstore.envelope import Identity, NewEvent, RecordedEvent
+from eventstore.envelope import Identity, NewEvent, RecordedEvent, StoredEvent
 from eventstore.errors import Conflict, EventStoreError, Rejected
 from eventstore.facts import EventPublisher
 from eventstore.history import Page
@@ -69,6 +69,7 @@ __all__ = [
     "Sent",
     "Settings",
     "Snapshots",
+    "StoredEvent",
     "connect",
     "declare",
     "load_settings",

@@ -13,10 +13,11 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from eventstore.envelope import Envelope, Header, RecordedEvent
+from eventstore.envelope import Envelope, Header, RecordedEvent, UnreadEvent
 from eventstore.errors import (
     DeciderError,
     InvalidHeader,
+    InvalidMessage,
     InvalidPayload,
     UnknownType,
 )
@@ -193,12 +194,7 @@ class Codec:
         `keys` are those of the personal data in it. Raises `InvalidSubject`, `InvalidHeader`,
         `UnknownType`, `UnsupportedSchema`, `InvalidPayload` or `KeyMissing`.
         """
-        aggregate, aggregate_id = self.subjects.parse_log(subject)
-        envelope = Envelope.from_headers(headers)
-        if envelope.version is None:
-            raise InvalidHeader(Header.AGGREGATE_VERSION, "is missing")
-        if envelope.aggregate_id != aggregate_id:
-            raise InvalidHeader(Header.AGGREGATE_ID, f"is not {aggregate_id}, as the subject says")
+        aggregate, aggregate_id, version, envelope = self._envelope(subject, headers)
         clear = unseal(payload, headers, keys) if PERSONAL in headers else payload
         parts = self.decode_event(envelope.type, envelope.schema_version, clear)
         if not parts:
@@ -208,7 +204,7 @@ class Codec:
             envelope=envelope,
             aggregate=aggregate,
             aggregate_id=aggregate_id,
-            version=envelope.version,
+            version=version,
             position=position,
             headers=headers,
             payload=payload,
@@ -216,6 +212,47 @@ class Codec:
         if len(parts) == 1:
             return [first]
         return [replace(first, data=data, part=part) for part, data in enumerate(parts)]
+
+    def unread(
+        self,
+        subject: str,
+        headers: Mapping[str, str],
+        payload: bytes,
+        position: int,
+        error: InvalidMessage | None = None,
+    ) -> UnreadEvent:
+        """What is known of an event that `recorded` reads as nothing, or could not read.
+
+        Raises `InvalidSubject` or `InvalidHeader` where not even that is to be had.
+        """
+        aggregate, aggregate_id, version, envelope = self._envelope(subject, headers)
+        return UnreadEvent(
+            envelope=envelope,
+            aggregate=aggregate,
+            aggregate_id=aggregate_id,
+            version=version,
+            position=position,
+            headers=headers,
+            payload=payload,
+            error=error,
+            types=self._types(envelope.type, envelope.schema_version),
+        )
+
+    def _types(self, name: str, schema_version: int) -> frozenset[type[Event]] | None:
+        if not self._upcasting.reads(name, schema_version):
+            return None
+        names = self._upcasting.types(name, schema_version)
+        return frozenset(self._events[each].cls for each in names)
+
+    def _envelope(self, subject: str, headers: Mapping[str, str]) -> tuple[str, str, int, Envelope]:
+        """The aggregate, its id and version, and the envelope, of an event in the log."""
+        aggregate, aggregate_id = self.subjects.parse_log(subject)
+        envelope = Envelope.from_headers(headers)
+        if envelope.version is None:
+            raise InvalidHeader(Header.AGGREGATE_VERSION, "is missing")
+        if envelope.aggregate_id != aggregate_id:
+            raise InvalidHeader(Header.AGGREGATE_ID, f"is not {aggregate_id}, as the subject says")
+        return aggregate, aggregate_id, envelope.version, envelope
 
     def _command(self, aggregate: str, action: str) -> _Entry[Command]:
         entry = self._commands.get((aggregate, action))

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from msgspec import Struct
 
-from eventstore.errors import InvalidHeader, InvalidId
+from eventstore.errors import InvalidHeader, InvalidId, InvalidMessage
 from eventstore.messages import Event
 from eventstore.subjects import AGGREGATE_ID, NAME
 
@@ -21,8 +21,11 @@ __all__ = [
     "Envelope",
     "Header",
     "Identity",
+    "LogEvent",
     "NewEvent",
     "RecordedEvent",
+    "StoredEvent",
+    "UnreadEvent",
     "check_message_id",
     "derive_id",
     "format_timestamp",
@@ -247,15 +250,13 @@ class NewEvent(Struct, frozen=True, kw_only=True):
     traceparent: str | None = None
 
 
-class RecordedEvent(Struct, frozen=True, kw_only=True):
-    """An event that stands in the log.
+class StoredEvent(Struct, frozen=True, kw_only=True):
+    """What is known of an event in the log, whether or not its payload can be read.
 
-    `position` is its sequence in the log stream; `envelope`, `headers` and `payload` are as stored.
-    `data` is of a class of today; where the stored event is of an older schema and is read as
-    several, these are its parts 0, 1, 2 and so on, alike in all but `data` and `part`.
+    `position` is its sequence in the log stream; `envelope`, `headers` and `payload` are as stored,
+    and `envelope.type` is the name of the type it was written as.
     """
 
-    data: Event
     envelope: Envelope
     aggregate: str
     aggregate_id: str
@@ -263,24 +264,11 @@ class RecordedEvent(Struct, frozen=True, kw_only=True):
     position: int
     headers: Mapping[str, str]
     payload: bytes
-    part: int = 0
 
     @property
     def id(self) -> str:
         """The event's own id."""
         return self.envelope.identity.id
-
-    @property
-    def type(self) -> str:
-        """The name of the type it is read as; `envelope.type` is the one it was written as."""
-        return type(self.data).__name__
-
-    @property
-    def is_upcast(self) -> bool:
-        """Whether it was written as another type, or with another schema version."""
-        cls = type(self.data)
-        written = self.envelope.type, self.envelope.schema_version
-        return written != (cls.__name__, cls.__schema_version__)
 
     @property
     def correlation_id(self) -> str:
@@ -296,6 +284,50 @@ class RecordedEvent(Struct, frozen=True, kw_only=True):
     def time(self) -> datetime:
         """When it was decided, in UTC."""
         return parse_timestamp(self.envelope.timestamp)
+
+
+class RecordedEvent(StoredEvent, frozen=True, kw_only=True):
+    """An event that stands in the log and was read.
+
+    `data` is of a class of today; where the stored event is of an older schema and is read as
+    several, these are its parts 0, 1, 2 and so on, alike in all but `data` and `part`.
+    """
+
+    data: Event
+    part: int = 0
+
+    @property
+    def type(self) -> str:
+        """The name of the type it is read as; `envelope.type` is the one it was written as."""
+        return type(self.data).__name__
+
+    @property
+    def is_upcast(self) -> bool:
+        """Whether it was written as another type, or with another schema version."""
+        cls = type(self.data)
+        written = self.envelope.type, self.envelope.schema_version
+        return written != (cls.__name__, cls.__schema_version__)
+
+
+class UnreadEvent(StoredEvent, frozen=True, kw_only=True):
+    """An event that stands in the log and has no data: it is read as nothing, or cannot be read.
+
+    `error` is why it cannot be read; None where nothing is missed: an upcaster drops it, or its
+    type is unknown and such are skipped. `types` are those it could have been read as, None where
+    that cannot be known.
+    """
+
+    error: InvalidMessage | None = None
+    types: frozenset[type[Event]] | None = None
+
+    @property
+    def type(self) -> str:
+        """The name of the type it was written as."""
+        return self.envelope.type
+
+
+LogEvent = RecordedEvent | UnreadEvent
+"""What a reader of the whole log comes upon."""
 
 
 def legal_value(headers: Mapping[str, str], name: str) -> str | None:

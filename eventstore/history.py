@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 import msgspec
@@ -10,7 +10,7 @@ import msgspec
 from eventstore.client import Client
 from eventstore.codec import Codec
 from eventstore.direct import StoredMessage
-from eventstore.envelope import RecordedEvent
+from eventstore.envelope import LogEvent, RecordedEvent, UnreadEvent
 from eventstore.errors import (
     CorruptLog,
     IncompleteBatch,
@@ -22,7 +22,7 @@ from eventstore.keyring import Keyring
 from eventstore.raw_log import RawLog, StoredPage
 from eventstore.sealing import NO_KEYS, Keys
 
-__all__ = ["BatchCheck", "History", "Page", "read_events"]
+__all__ = ["BatchCheck", "History", "Page", "read_events", "read_stored_event"]
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -30,11 +30,20 @@ class Page(msgspec.Struct, frozen=True):
 
     `position` is the last position the page covers, `pending` about how many events are left after
     it (0: caught up). A page may be empty: the log was empty, or all its events were skipped.
+    `unread` is what has no data, for a reader that asks for it.
     """
 
     events: list[RecordedEvent]
     position: int
     pending: int
+    unread: Sequence[UnreadEvent] = ()
+
+    @property
+    def log_events(self) -> Sequence[LogEvent]:
+        """The events, and what has no data, in the order of the log."""
+        if not self.unread:
+            return self.events
+        return sorted([*self.events, *self.unread], key=lambda event: event.position)
 
 
 class BatchCheck:
@@ -95,31 +104,67 @@ def read_events(
         raise UnreadableEvent(position, subject, error) from error
 
 
+def read_stored_event(
+    codec: Codec, message: StoredMessage, keys: Keys, *, skip_unknown: bool = False
+) -> list[RecordedEvent] | UnreadEvent:
+    """Read one message of the log: its parts, or what is known of it where it has no data.
+
+    Raises `UnreadableEvent` where not even its envelope can be understood.
+    """
+    subject, headers, position = message.subject, message.headers, message.sequence
+    error: InvalidMessage | None = None
+    try:
+        if events := read_events(
+            codec,
+            subject,
+            headers,
+            message.payload,
+            position,
+            skip_unknown=skip_unknown,
+            keys=keys,
+        ):
+            return events
+    except UnreadableEvent as unreadable:
+        error = unreadable.cause
+    try:
+        return codec.unread(subject, headers, message.payload, position, error)
+    except InvalidMessage as broken:
+        raise UnreadableEvent(position, subject, broken) from broken
+
+
 class _Decoding:
     """Makes pages of events of pages as stored, and sees what must not be."""
 
-    def __init__(self, codec: Codec, position: int, *, skip_unknown: bool) -> None:
+    def __init__(self, codec: Codec, position: int, *, skip_unknown: bool, unread: bool) -> None:
         self.position = position
         self.trouble: CorruptLog | None = None
         self._codec = codec
         self._skip_unknown = skip_unknown
+        self._wants_unread = unread
         self._batches = BatchCheck()
 
     def page(self, stored: StoredPage, keys: Keys) -> Page:
         """The events up to the first that gives `trouble`."""
         events: list[RecordedEvent] = []
+        unread: list[UnreadEvent] = []
         left = len(stored.messages)
         try:
             for message in stored.messages:
-                events += self._read(message, keys)
+                found = self._read(message, keys)
+                if isinstance(found, UnreadEvent):
+                    unread.append(found)
+                else:
+                    events += found
                 self.position = message.sequence
                 left -= 1
         except CorruptLog as error:
             self.trouble = error
-        return Page(events, self.position, stored.pending + left)
+        return Page(events, self.position, stored.pending + left, unread)
 
-    def _read(self, message: StoredMessage, keys: Keys) -> list[RecordedEvent]:
+    def _read(self, message: StoredMessage, keys: Keys) -> list[RecordedEvent] | UnreadEvent:
         self._batches.see(message.headers, message.sequence)
+        if self._wants_unread:
+            return read_stored_event(self._codec, message, keys, skip_unknown=self._skip_unknown)
         return read_events(
             self._codec,
             message.subject,
@@ -156,17 +201,21 @@ class History:
         live: bool = False,
         max_events: int = 1000,
         skip_unknown: bool = False,
+        unread: bool = False,
     ) -> AsyncGenerator[Page, None]:
         """The events after a position, at most `max_events` stored ones a page.
 
         Without `live` it ends when it has caught up; with it, it waits for more and never ends
         by itself. Memory is bounded by four pages. What was acknowledged before it began is among
-        them, on a replicated log too. All events before one that gives trouble are handed out
-        first; then it raises `UnreadableEvent`, `IncompleteBatch`, or `CorruptLog`
-        where `after` lies beyond the end of the log. Raises `StreamMissing`, and a `ClientError`
-        where the server could not be asked for too long.
+        them, on a replicated log too. With `unread`, pages have what has no data, too: what
+        upcasters drop, what is skipped, and what is unreadable except for its envelope.
+
+        All events before one that gives trouble are handed out first; then it raises
+        `UnreadableEvent`, `IncompleteBatch`, or `CorruptLog` where `after` lies beyond the end of
+        the log. Raises `StreamMissing`, and a `ClientError` where the server could not be asked
+        for too long.
         """
-        decoding = _Decoding(self._codec, after, skip_unknown=skip_unknown)
+        decoding = _Decoding(self._codec, after, skip_unknown=skip_unknown, unread=unread)
         stored_pages = self._log.pages(after=after, live=live, max_messages=max_events)
         async with aclosing(stored_pages):
             async for stored in stored_pages:

@@ -10,9 +10,9 @@ from types import TracebackType
 from eventstore.client import Client
 from eventstore.codec import Codec
 from eventstore.direct import DirectReader, StoredMessage
-from eventstore.envelope import Header, Identity, NewEvent, RecordedEvent, utc_now
+from eventstore.envelope import Header, Identity, NewEvent, RecordedEvent, UnreadEvent, utc_now
 from eventstore.errors import InvalidId, InvalidMessage, VersionGap
-from eventstore.history import History, Page, read_events
+from eventstore.history import History, Page, read_events, read_stored_event
 from eventstore.keyring import Keyring
 from eventstore.messages import Event
 from eventstore.recording import Recording
@@ -195,6 +195,22 @@ class EventStore:
                     version += 1
                     yield message, self._read(message, version, keys)
 
+    async def read_whole(
+        self, aggregate: str, aggregate_id: str, *, leader: bool = False
+    ) -> AsyncGenerator[list[RecordedEvent] | UnreadEvent, None]:
+        """One aggregate's events as stored, oldest first, each as its parts or without data.
+
+        For who must go on behind one that cannot be read. `leader` is as in `read`. Raises
+        `UnreadableEvent` only where not even the envelope can be; versions are not checked.
+        """
+        self.codec.check_aggregate(aggregate)
+        subject = self.codec.subjects.log(aggregate, aggregate_id)
+        async with aclosing(self._direct.pages(subject, leader=leader)) as pages:
+            async for page in pages:
+                keys = await self.keyring.to_open(message.headers for message in page)
+                for message in page:
+                    yield read_stored_event(self.codec, message, keys)
+
     def _read(self, message: StoredMessage, version: int, keys: Keys) -> list[RecordedEvent]:
         subject, headers, position = message.subject, message.headers, message.sequence
         events = read_events(self.codec, subject, headers, message.payload, position, keys=keys)
@@ -218,8 +234,13 @@ class EventStore:
         live: bool = False,
         max_events: int = 1000,
         skip_unknown: bool = False,
+        unread: bool = False,
     ) -> AsyncGenerator[Page, None]:
         """All events in the order of the log, in pages; see `History.pages`."""
         return self._history.pages(
-            after=after, live=live, max_events=max_events, skip_unknown=skip_unknown
+            after=after,
+            live=live,
+            max_events=max_events,
+            skip_unknown=skip_unknown,
+            unread=unread,
         )

@@ -196,6 +196,19 @@ class Upcasting:
                 waiting.extend((target, new, (*by, step.name)) for target, new in reversed(made))
         return pieces
 
+    def types(self, name: str, version: int) -> set[str]:
+        """The types of today that an event of this schema can be read as, if it can be read."""
+        found = set()
+        waiting: list[Schema] = [(name, version)]
+        while waiting:
+            schema = waiting.pop()
+            step = self._steps.get(schema)
+            if step is None:
+                found.add(schema[0])
+            else:
+                waiting.extend(step.targets)
+        return found
+
     def _refusal(self, name: str, version: int) -> UnsupportedSchema:
         latest = self._latest[name]
         if version > latest:

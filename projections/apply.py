@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from eventstore.envelope import RecordedEvent
+from eventstore.envelope import LogEvent
 from eventstore.errors import ProjectionFailed
 from projections import checkpoint, parking
 from projections.backends import cause_of, is_transient
@@ -20,13 +20,13 @@ __all__ = ["Applied", "PoisonEvent", "apply", "execute"]
 
 
 class PoisonEvent(ProjectionFailed):
-    """A projection cannot take an event: its handler or a statement of it failed.
+    """A projection cannot take an event: it is unreadable, or its handler or a statement failed.
 
     `projection`, `event_type`, `event_id` and `position` name both, and `recorded` is the event;
     `reason` is the failure by itself, in one line, and the cause is chained.
     """
 
-    def __init__(self, projection: str, recorded: RecordedEvent, cause: Exception) -> None:
+    def __init__(self, projection: str, recorded: LogEvent, cause: Exception) -> None:
         self.reason = checkpoint.storable(_described(cause))
         super().__init__(
             f"projection {projection} stopped before {recorded.type} {recorded.id} "
@@ -49,7 +49,7 @@ class Applied(NamedTuple):
 def apply(
     connection: Connection,
     starts: Iterable[Held | tuple[Projection, int]],
-    events: Sequence[RecordedEvent],
+    events: Sequence[LogEvent],
     until: int,
     now: datetime,
     rate: float = 0.0,
@@ -74,7 +74,7 @@ def apply(
     ]
 
 
-def execute(connection: Connection, projection: Projection, recorded: RecordedEvent) -> None:
+def execute(connection: Connection, projection: Projection, recorded: LogEvent) -> None:
     """Make the changes that one event leads to.
 
     Raises `PoisonEvent`, and transient errors of the database as they are.
@@ -94,7 +94,7 @@ def execute(connection: Connection, projection: Projection, recorded: RecordedEv
 def _apply_one(
     connection: Connection,
     held: Held,
-    events: Sequence[RecordedEvent],
+    events: Sequence[LogEvent],
     until: int,
     now: datetime,
     blocked: set[AggregateKey],
@@ -102,9 +102,7 @@ def _apply_one(
     handled, parked = 0, []
     projection = held.projection
     for recorded in events:
-        if not (
-            held.position < recorded.position <= until and projection.wants(type(recorded.data))
-        ):
+        if not (held.position < recorded.position <= until and projection.takes(recorded)):
             continue
         if blocked and (recorded.aggregate, recorded.aggregate_id) in blocked:
             if recorded.position not in parked:  # all parts of an event are parked as one

@@ -13,7 +13,7 @@ from msgspec import Struct
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from eventstore.envelope import RecordedEvent, utc_now
+from eventstore.envelope import LogEvent, utc_now
 from eventstore.errors import ProjectionError, ProjectionFailed, ProjectionFenced
 from eventstore.telemetry import Telemetry
 from projections import checkpoint, parking
@@ -172,7 +172,7 @@ class Follower:
         if self.is_following:
             self.progress.state = "live"
 
-    def moved(self, events: Sequence[RecordedEvent], until: int, applied: Applied) -> None:
+    def moved(self, events: Sequence[LogEvent], until: int, applied: Applied) -> None:
         """Events were applied and committed up to a position."""
         progress, start = self.progress, self.progress.position
         progress.position = until

@@ -15,7 +15,7 @@ from msgspec import Struct
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from eventstore.envelope import RecordedEvent, utc_now
+from eventstore.envelope import LogEvent, utc_now
 from eventstore.errors import ProjectionError, ProjectionFailed
 from eventstore.history import Page
 from eventstore.store import EventStore
@@ -84,7 +84,11 @@ class Lane:
         self.is_reading = True
         read = self._reading
         pages = read.store.pages(
-            after=self.position, live=True, max_events=read.batch, skip_unknown=read.skip_unknown
+            after=self.position,
+            live=True,
+            max_events=read.batch,
+            skip_unknown=read.skip_unknown,
+            unread=True,
         )
         async with aclosing(pages), AsyncExitStack() as held:
             ahead: Lane | None = None
@@ -119,10 +123,11 @@ class Lane:
         previous, self.position = self.position, page.position
         behind = [each for each in self._up_to_date(previous) if self._lacks(each, page)]
         if behind:
-            self._rate.add(len(page.events))
-            origins = (event.envelope.traceparent for event in page.events)
-            with self._reading.telemetry.span("project", links=origins, events=len(page.events)):
-                await self._apply(behind, page)
+            events = page.log_events
+            self._rate.add(len(events))
+            origins = (event.envelope.traceparent for event in events)
+            with self._reading.telemetry.span("project", links=origins, events=len(events)):
+                await self._apply(behind, events, page.position)
         self.pending = page.pending
         for each in self._up_to_date(page.position):
             if self.is_live:
@@ -139,17 +144,21 @@ class Lane:
             each.leave_lane()
         return list(self.followers)
 
-    async def _apply(self, behind: Sequence[Follower], page: Page) -> None:
+    async def _apply(
+        self, behind: Sequence[Follower], events: Sequence[LogEvent], until: int
+    ) -> None:
         """All projections in one transaction; where that fails, each by itself."""
-        if len(behind) > 1 and await self._apply_together(behind, page):
+        if len(behind) > 1 and await self._apply_together(behind, events, until):
             return
         for each in behind:
             if each.is_following:  # and not another worker's meanwhile
-                await self._apply_alone(each, page.events, page.position)
+                await self._apply_alone(each, events, until)
 
-    async def _apply_together(self, behind: Sequence[Follower], page: Page) -> bool:
+    async def _apply_together(
+        self, behind: Sequence[Follower], events: Sequence[LogEvent], until: int
+    ) -> bool:
         try:
-            await self._commit(behind, page.events, page.position)
+            await self._commit(behind, events, until)
         except DatabaseUnavailable:
             raise
         except (ProjectionError, SQLAlchemyError):
@@ -157,7 +166,7 @@ class Lane:
         return True
 
     async def _apply_alone(
-        self, follower: Follower, events: Sequence[RecordedEvent], until: int
+        self, follower: Follower, events: Sequence[LogEvent], until: int
     ) -> None:
         """One projection, as far as it goes; whatever stops it stops no other."""
         try:
@@ -186,7 +195,7 @@ class Lane:
             follower.stumble(trouble)
 
     async def _commit(
-        self, several: Sequence[Follower], events: Sequence[RecordedEvent], until: int
+        self, several: Sequence[Follower], events: Sequence[LogEvent], until: int
     ) -> None:
         held = [each.held for each in several]
         rate = self._rate.value

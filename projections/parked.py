@@ -9,7 +9,7 @@ from typing import NamedTuple
 from msgspec import Struct
 from sqlalchemy import Connection
 
-from eventstore.envelope import RecordedEvent
+from eventstore.envelope import LogEvent, RecordedEvent, UnreadEvent
 from eventstore.errors import CorruptLog, NotParked
 from eventstore.store import EventStore
 from projections import checkpoint, parking
@@ -82,10 +82,15 @@ async def discard(database: Database, projection: str, position: int) -> None:
 
 
 class _Stored(NamedTuple):
-    """An event of the log, and the parts that it is read as."""
+    """An event of the log, and the parts that it is read as, or itself where it has no data."""
 
     position: int
-    parts: list[RecordedEvent]
+    parts: Sequence[LogEvent]
+
+    @classmethod
+    def of(cls, found: list[RecordedEvent] | UnreadEvent) -> _Stored:
+        parts: Sequence[LogEvent] = [found] if isinstance(found, UnreadEvent) else found
+        return cls(parts[0].position, parts)
 
 
 class _Step(NamedTuple):
@@ -118,10 +123,11 @@ async def _events(
         parked = await connection.run_sync(parking.list_parked, projection.name, key)
     wanted = {each.position for each in parked[:MOST_AT_ONCE]}
     events: list[_Stored] = []
-    async with aclosing(store.read_stored(*key, leader=True)) as history:
-        async for message, parts in history:
-            if message.sequence in wanted:
-                events.append(_Stored(message.sequence, parts))
+    async with aclosing(store.read_whole(*key, leader=True)) as history:
+        async for found in history:
+            stored = _Stored.of(found)
+            if stored.position in wanted:
+                events.append(stored)
             if len(events) == len(wanted):
                 return events
     missing = min(wanted.difference(event.position for event in events), default=None)

@@ -11,7 +11,7 @@ from datetime import datetime
 from msgspec import Struct
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from eventstore.envelope import RecordedEvent
+from eventstore.envelope import LogEvent
 from projections.models import parked_event as table
 from projections.projection import Projection
 
@@ -51,7 +51,7 @@ class ParkedEvent(Struct, frozen=True):
 def park(
     connection: Connection,
     projection: Projection,
-    recorded: RecordedEvent,
+    recorded: LogEvent,
     now: datetime,
     *,
     error: str | None = None,

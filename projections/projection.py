@@ -18,6 +18,13 @@ counts, a handler returns a statement made once, `Bound` to the values of the ev
     def created(event: FlakeCreated, recorded: RecordedEvent) -> Bound:
         return Bound(_created, {"id": recorded.aggregate_id, "path": event.path})
 
+An index of all that was ever recorded needs no data. Its one handler is given each event of the log
+as it is stored, also one that is read as nothing or cannot be read:
+
+    @index.handles
+    def indexed(stored: StoredEvent) -> Bound:
+        return Bound(_add, {"position": stored.position, "type": stored.envelope.type})
+
 What is to happen outside of the database, once the rows of an event are there, is a reaction:
 
     @flakes.reacts
@@ -32,7 +39,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, overload
 
 from sqlalchemy import Delete, Insert, Table, Update
 
-from eventstore.envelope import RecordedEvent
+from eventstore.envelope import LogEvent, RecordedEvent, StoredEvent, UnreadEvent
 from eventstore.errors import InvalidSubject, ProjectionError
 from eventstore.messages import Event
 from eventstore.subjects import check_name
@@ -77,9 +84,10 @@ class Projection:
     that would have made other rows; `tables` are all tables it writes, and no other projection
     may write them; there is at least one, for effects alone are for an `EventSubscriber`.
 
-    An event that its handler or the database refuses is tried again `retries` times. Then the
-    projection stops before it, or, with `on_poison="park"`, goes on without that event and all
-    later ones of the same aggregate, until they are retried in their order.
+    An event that cannot be read, or that its handler or the database refuses, is tried again
+    `retries` times. Then the projection stops before it, or, with `on_poison="park"`, goes on
+    without that event and all later ones of the same aggregate, until they are retried in their
+    order.
 
     Raises `ProjectionError` for what cannot work.
     """
@@ -103,6 +111,7 @@ class Projection:
         self.retries = retries
         self._reactions: dict[type[Event], Reaction] = {}
         self._handlers: dict[type[Event], Callable[[Any, RecordedEvent], Changes]] = {}
+        self._indexes: Callable[[StoredEvent], Changes] | None = None
         if version < 1:
             raise ProjectionError(f"projection {name}: version must be 1 or more")
         if not self.tables:
@@ -113,6 +122,11 @@ class Projection:
             )
         if retries < 0:
             raise ProjectionError(f"projection {name}: retries must be 0 or more")
+
+    @overload
+    def handles(
+        self, function: Callable[[StoredEvent], Changes], /
+    ) -> Callable[[StoredEvent], Changes]: ...
 
     @overload
     def handles(self, function: Callable[[E], Changes], /) -> Callable[[E], Changes]: ...
@@ -127,14 +141,22 @@ class Projection:
 
         It is given the event and, where it takes a second parameter, the recorded event with the
         aggregate's id, version, position and time. One that is annotated with `Event` itself is
-        for every event that has no handler of its own, of whatever domain. Raises
+        for every event that has no handler of its own, of whatever domain. One that is annotated
+        with `StoredEvent` is for all that is in the log, each once, and is the only one. Raises
         `ProjectionError` where the annotation does not name events, or an event has a handler
         already.
         """
         signature = Signature(self.name, function)
         if signature.is_async:
             raise ProjectionError(f"{signature.where}: is async; it only returns statements")
-        self._register(self._handlers, signature, function)
+        if self._indexes is not None or (signature.takes_stored and self._handlers):
+            raise ProjectionError(
+                f"{signature.where}: a handler of StoredEvent is for every event, and the only one"
+            )
+        if signature.takes_stored:
+            self._indexes = function
+        else:
+            self._register(self._handlers, signature, function)
         return function
 
     def reacts(self, function: Callable[..., Awaitable[None]], /) -> Callable[..., Awaitable[None]]:
@@ -149,6 +171,8 @@ class Projection:
         signature = Signature(self.name, function)
         if not signature.is_async:
             raise ProjectionError(f"{signature.where}: a reaction must be async")
+        if signature.takes_stored:
+            raise ProjectionError(f"{signature.where}: a reaction is to events, not to StoredEvent")
         self._register(self._reactions, signature, function)
         return function
 
@@ -172,9 +196,28 @@ class Projection:
         """The events it has handlers for; `Event` stands for all others."""
         return list(self._handlers)
 
+    @property
+    def takes_stored(self) -> bool:
+        """Whether it is an index of the events as they are stored, of whatever type."""
+        return self._indexes is not None
+
     def wants(self, event: type[Event]) -> bool:
         """Whether it has a handler for this type of event."""
-        return event in self._handlers or Event in self._handlers
+        return event in self._handlers or Event in self._handlers or self._indexes is not None
+
+    def takes(self, event: LogEvent) -> bool:
+        """Whether an event of the log is for it.
+
+        One that cannot be read is where it may have been an event that it has a handler for: it
+        cannot do without, and `statements` raises why.
+        """
+        if self._indexes is not None:
+            return isinstance(event, UnreadEvent) or event.part == 0
+        if isinstance(event, RecordedEvent):
+            return self.wants(type(event.data))
+        if event.error is None:
+            return False
+        return event.types is None or any(map(self.wants, event.types))
 
     @property
     def has_reactions(self) -> bool:
@@ -185,16 +228,14 @@ class Projection:
         """What is to happen outside of the database for this type of event."""
         return self._reactions.get(event) or self._reactions.get(Event)
 
-    def statements(self, recorded: RecordedEvent) -> tuple[Change, ...]:
-        """The changes that an event leads to, in their order; none for an event it does not want.
+    def statements(self, recorded: LogEvent) -> tuple[Change, ...]:
+        """The changes that an event leads to, in their order; none for one that it does not take.
 
-        Raises whatever the handler raises, and `ProjectionError` where it returns something else
-        than statements on the projection's own tables.
+        Raises whatever the handler raises, why an event that it takes cannot be read, and
+        `ProjectionError` where the handler returns something else than statements on the
+        projection's own tables.
         """
-        handler = self._handlers.get(type(recorded.data)) or self._handlers.get(Event)
-        if handler is None:
-            return ()
-        returned = handler(recorded.data, recorded)
+        returned = self._changes(recorded) if self.takes(recorded) else None
         if returned is None:
             return ()
         found = (returned,) if isinstance(returned, Change) else tuple(returned)
@@ -202,7 +243,17 @@ class Projection:
             self._check(change.statement if isinstance(change, Bound) else change, recorded)
         return found
 
-    def _check(self, statement: object, recorded: RecordedEvent) -> None:
+    def _changes(self, event: LogEvent) -> Changes:
+        if self._indexes is not None:
+            return self._indexes(event)
+        if isinstance(event, RecordedEvent):
+            handler = self._handlers.get(type(event.data)) or self._handlers[Event]
+            return handler(event.data, event)
+        if event.error is not None:
+            raise event.error
+        return None
+
+    def _check(self, statement: object, recorded: LogEvent) -> None:
         if not isinstance(statement, Statement):
             raise ProjectionError(
                 f"projection {self.name}: the handler of {recorded.type} returned "

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from contextlib import suppress
 
-from eventstore.envelope import RecordedEvent
+from eventstore.envelope import LogEvent, RecordedEvent
 from eventstore.telemetry import Telemetry
 from projections.projection import Projection, Reaction
 
@@ -27,8 +27,10 @@ class Reactions:
         self._telemetry = telemetry
         self._waiting: asyncio.Queue[tuple[Reaction, RecordedEvent]] = asyncio.Queue(MOST_WAITING)
 
-    def add(self, recorded: RecordedEvent) -> None:
-        """Have it reacted to, where there is a reaction and not too many wait."""
+    def add(self, recorded: LogEvent) -> None:
+        """Have it reacted to, where it has data, there is a reaction and not too many wait."""
+        if not isinstance(recorded, RecordedEvent):
+            return
         reaction = self._projection.reaction(type(recorded.data))
         if reaction is None:
             return

@@ -43,7 +43,7 @@ class ReadAhead:
     @property
     def count(self) -> int:
         """How many events are at hand."""
-        return sum(len(each.events) for each in self._pages)
+        return sum(map(_size, self._pages))
 
     def at_hand(self) -> list[Page]:
         """The pages that nobody has taken yet, which stay there; may be called from any thread."""
@@ -61,12 +61,13 @@ class ReadAhead:
             await self._change()
         self._changed.set()
         taken = [self._pages.pop(0)]
-        count = len(taken[0].events)
-        while self._pages and count + len(self._pages[0].events) <= most:
+        count = _size(taken[0])
+        while self._pages and count + _size(self._pages[0]) <= most:
             taken.append(self._pages.pop(0))
-            count += len(taken[-1].events)
+            count += _size(taken[-1])
         events = [event for page in taken for event in page.events]
-        return Page(events, taken[-1].position, taken[-1].pending)
+        unread = [event for page in taken for event in page.unread]
+        return Page(events, taken[-1].position, taken[-1].pending, unread)
 
     async def _read(self) -> None:
         try:
@@ -82,3 +83,7 @@ class ReadAhead:
     async def _change(self) -> None:
         self._changed.clear()
         await self._changed.wait()
+
+
+def _size(page: Page) -> int:
+    return len(page.events) + len(page.unread)

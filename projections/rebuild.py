@@ -138,15 +138,17 @@ class Rebuild:
             live=True,
             max_events=self._batch,
             skip_unknown=self._skip_unknown,
+            unread=True,
         )
         async with ReadAhead(pages, most=2 * self._batch) as ahead:
             awaited = rounds = 0
             while True:
                 page = await self._next(ahead, awaited)
-                await shadow.apply(page.events, page.position)
-                self._events += len(page.events)
+                events = page.log_events
+                await shadow.apply(events, page.position)
+                self._events += len(events)
                 self._telemetry.count(
-                    "events_projected", len(page.events), projection=self.projection.name
+                    "events_projected", len(events), projection=self.projection.name
                 )
                 self._tell("building", shadow.position, page.pending)
                 rounds += page.pending == 0

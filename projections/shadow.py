@@ -17,7 +17,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement, sort_tables
 
-from eventstore.envelope import RecordedEvent, utc_now
+from eventstore.envelope import LogEvent, utc_now
 from projections import checkpoint, parking
 from projections.apply import PoisonEvent, apply
 from projections.checkpoint import Held
@@ -57,7 +57,7 @@ class Shadow:
         self.position = position
         self._projection = projection
 
-    async def apply(self, events: Sequence[RecordedEvent], until: int) -> None:
+    async def apply(self, events: Sequence[LogEvent], until: int) -> None:
         """Bring it to the position `until`.
 
         An event that the projection cannot take is parked where the projection wants that, and
@@ -73,7 +73,7 @@ class Shadow:
                     raise
                 await self._park(poison)
 
-    async def _commit(self, events: Sequence[RecordedEvent], until: int) -> None:
+    async def _commit(self, events: Sequence[LogEvent], until: int) -> None:
         start = [(self._projection, self.position)]
         await self._move(lambda c: apply(c, start, events, until, utc_now()), until)
 

@@ -7,7 +7,7 @@ import typing
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from eventstore.envelope import RecordedEvent
+from eventstore.envelope import RecordedEvent, StoredEvent
 from eventstore.errors import ProjectionError
 from eventstore.messages import Event
 
@@ -18,7 +18,8 @@ class Signature:
     """The name, the events and the parameters of a handler; raises `ProjectionError`.
 
     `events` are what its first parameter is annotated with; `takes_record` is whether it has a
-    second one, for the recorded event.
+    second one, for the recorded event. `takes_stored` is whether it is for the stored events
+    themselves, of whatever type, and `events` are none.
     """
 
     def __init__(self, projection: str, function: Callable[..., Any]) -> None:
@@ -30,7 +31,11 @@ class Signature:
             raise ProjectionError(f"{self.where}: takes an event and, if it likes, its record")
         self.takes_record = len(parameters) == 2
         hints = self._hints(function)
-        self.events = self._events(hints.get(parameters[0]))
+        wanted = hints.get(parameters[0])
+        self.takes_stored = wanted is StoredEvent
+        self.events = [] if self.takes_stored else self._events(wanted)
+        if self.takes_stored and self.takes_record:
+            raise ProjectionError(f"{self.where}: a StoredEvent is all there is, and comes alone")
         if self.takes_record and hints.get(parameters[1], RecordedEvent) is not RecordedEvent:
             raise ProjectionError(f"{self.where}: the second parameter is the RecordedEvent")
 
@@ -48,7 +53,7 @@ class Signature:
         if not all(_is_event(leaf) for leaf in leaves):
             raise ProjectionError(
                 f"{self.where}: its first parameter must be annotated with the event it is for, "
-                "or a union of events"
+                "a union of events, or StoredEvent"
             )
         return leaves
 

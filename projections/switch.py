@@ -50,7 +50,7 @@ def switch(
         _copy(connection, table, shadow_of(table))
     _restart(connection, projection, position, log)
     if until > position:
-        events = [event for page in ahead for event in page.events]
+        events = [event for page in ahead for event in page.log_events]
         apply(connection, [(projection, position)], events, until, utc_now())
     return until
 

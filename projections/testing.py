@@ -22,8 +22,16 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, StaticPool, Table, create_engine, event, select
 
-from eventstore.envelope import Envelope, Identity, RecordedEvent, derive_id, format_timestamp
-from eventstore.errors import ProjectionFailed
+from eventstore.envelope import (
+    Envelope,
+    Identity,
+    LogEvent,
+    RecordedEvent,
+    UnreadEvent,
+    derive_id,
+    format_timestamp,
+)
+from eventstore.errors import InvalidMessage, ProjectionFailed
 from eventstore.messages import Event
 from projections import models
 from projections.apply import apply
@@ -49,7 +57,7 @@ def scenario(projection: Projection) -> Scenario:
 class Scenario:
     """A projection and the events given so far; every step makes a new one."""
 
-    def __init__(self, projection: Projection, log: tuple[RecordedEvent, ...]) -> None:
+    def __init__(self, projection: Projection, log: tuple[LogEvent, ...]) -> None:
         self._projection = projection
         self._log = log
 
@@ -65,6 +73,24 @@ class Scenario:
         for data in events:
             log += (_recorded(log, aggregate_id, data, actor, time),)
         return Scenario(self._projection, log)
+
+    def given_unread(
+        self,
+        aggregate: str,
+        aggregate_id: str,
+        type_name: str,
+        error: InvalidMessage | None = None,
+        *,
+        actor: str | None = None,
+        time: datetime | None = None,
+    ) -> Scenario:
+        """Add an event that an upcaster drops, or one that cannot be read because of the `error`.
+
+        Nobody knows what it could have been read as, so that every projection needs one of those.
+        """
+        about = _about(self._log, aggregate, aggregate_id, type_name, 1, actor, time)
+        unread = UnreadEvent(**about, payload=b"", error=error)
+        return Scenario(self._projection, (*self._log, unread))
 
     def rows(self, table: Table) -> list[dict[str, Any]]:
         """All rows of a table after the events, in the order of its primary key.
@@ -102,7 +128,7 @@ class Scenario:
 
 
 @contextmanager
-def _applied(projection: Projection, log: tuple[RecordedEvent, ...]) -> Iterator[Connection]:
+def _applied(projection: Projection, log: tuple[LogEvent, ...]) -> Iterator[Connection]:
     """A database that the projection has brought to the end of the log."""
     engine = create_engine("sqlite://", poolclass=StaticPool)
     event.listen(engine, "connect", lambda raw, _: raw.execute("PRAGMA foreign_keys=ON"))
@@ -119,37 +145,51 @@ def _applied(projection: Projection, log: tuple[RecordedEvent, ...]) -> Iterator
 
 
 def _recorded(
-    log: tuple[RecordedEvent, ...],
+    log: tuple[LogEvent, ...],
     aggregate_id: str,
     data: Event,
     actor: str | None,
     time: datetime | None,
 ) -> RecordedEvent:
     """The event as it would stand at the end of the log."""
+    cls = type(data)
+    schema = cls.__schema_version__
+    about = _about(log, cls.__aggregate__, aggregate_id, cls.__name__, schema, actor, time)
+    payload = msgspec.json.encode(data)
+    return RecordedEvent(**about, data=msgspec.json.decode(payload, type=cls), payload=payload)
+
+
+def _about(
+    log: tuple[LogEvent, ...],
+    aggregate: str,
+    aggregate_id: str,
+    type_name: str,
+    schema_version: int,
+    actor: str | None,
+    time: datetime | None,
+) -> dict[str, Any]:
+    """All but the data of an event at the end of the log."""
     position = len(log) + 1
-    key = (type(data).__aggregate__, aggregate_id)
+    key = (aggregate, aggregate_id)
     version = 1 + Counter((each.aggregate, each.aggregate_id) for each in log)[key]
     envelope = Envelope(
         identity=Identity(derive_id(_STORY, str(position)), _STORY, _STORY),
-        type=type(data).__name__,
+        type=type_name,
         domain="test",
         timestamp=format_timestamp(time or START + timedelta(seconds=position - 1)),
         aggregate_id=aggregate_id,
-        schema_version=type(data).__schema_version__,
+        schema_version=schema_version,
         version=version,
         actor=actor,
     )
-    payload = msgspec.json.encode(data)
-    return RecordedEvent(
-        data=msgspec.json.decode(payload, type=type(data)),
-        envelope=envelope,
-        aggregate=key[0],
-        aggregate_id=aggregate_id,
-        version=version,
-        position=position,
-        headers=envelope.to_headers(),
-        payload=payload,
-    )
+    return {
+        "envelope": envelope,
+        "aggregate": aggregate,
+        "aggregate_id": aggregate_id,
+        "version": version,
+        "position": position,
+        "headers": envelope.to_headers(),
+    }
 
 
 def _check_columns(table: Table, row: Row) -> None:

@@ -47,7 +47,7 @@ class ProjectionWorker:
     what has arrived. `patience` is how many seconds a database that is locked, full or away is
     asked again. `on_progress` is called after each page with its position and how many events
     are left in the log after it. With `skip_unknown`, events of types that the code does not know
-    are passed over, and stay missing in the rows.
+    are passed over, and stay missing in the rows of all but an index of stored events.
 
     `if_taken` says what to do where another worker has a projection. `rebuild` is awaited for a
     projection whose rows are of another version; the old rows stay until it replaces them, and

@@ -9,7 +9,14 @@ from eventstore.audit.anchor import Anchor
 from eventstore.audit.changes import Change
 from eventstore.audit.entries import Entry
 from eventstore.audit.finding import Finding, Summary
-from eventstore.audit.queries import GetHistory, HistoryView, SearchAudit, StepView, TraceStory
+from eventstore.audit.queries import (
+    GetHistory,
+    HistoryView,
+    SearchAudit,
+    StepView,
+    StopView,
+    TraceStory,
+)
 from eventstore.audit.story import Story, StoryLine
 from eventstore.audit.verify import verify
 from eventstore.audit.walk import ChainReport, ChainWalk, Witness, check_chain
@@ -25,6 +32,7 @@ __all__ = [
     "HistoryView",
     "SearchAudit",
     "StepView",
+    "StopView",
     "Story",
     "StoryLine",
     "Summary",

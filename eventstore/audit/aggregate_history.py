@@ -7,19 +7,20 @@ followed on the way.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from contextlib import AsyncExitStack, aclosing
 from datetime import datetime
 from typing import Any
 
 from eventstore.aggregate import Decider, Domain
-from eventstore.audit.changes import changes, plain
-from eventstore.audit.queries import HistoryView, StepView
+from eventstore.audit.changes import Change, changes, plain
+from eventstore.audit.queries import HistoryView, StepView, StopView
 from eventstore.audit.walk import ChainReport, ChainWalk
 from eventstore.client import Client
 from eventstore.direct import DirectReader, StoredMessage
-from eventstore.envelope import Header, RecordedEvent, parse_timestamp
+from eventstore.envelope import Header, LogEvent, UnreadEvent, legal_value
 from eventstore.errors import InvalidMessage, UnreadableEvent
-from eventstore.history import read_events
+from eventstore.history import read_stored_event
 from eventstore.keyring import Keyring
 from eventstore.sealing import Keys
 
@@ -40,9 +41,9 @@ async def aggregate_history(
     At most the last `limit` steps are kept. An aggregate without events has version 0 and the
     initial state.
 
-    Raises `UnknownType` for an aggregate or an event that the domain does not know, `InvalidId`,
-    `UnreadableEvent` for an event that cannot be understood, and `ClientError`. A break of the
-    chain is not raised, but told.
+    Raises `UnknownType` for an aggregate that the domain does not know, `InvalidId`, and
+    `ClientError`. A break of the chain is not raised, but told; and so is an event that cannot be
+    understood, with which the fold ends.
     """
     past = _Past(domain, aggregate, at, limit)
     subject = domain.codec.subjects.log(aggregate, aggregate_id)
@@ -64,6 +65,7 @@ async def aggregate_history(
         steps=tuple(past.steps),
         earlier=past.parts - len(past.steps),
         later=walk.version - past.taken,
+        stopped=past.stopped,
         chain=ChainReport(
             aggregate=aggregate,
             aggregate_id=aggregate_id,
@@ -87,51 +89,78 @@ class _Past:
         self.state = self._decider.initial()
         self._shown = plain(self.state)
         self.steps: deque[StepView] = deque(maxlen=limit)
+        self.stopped: StopView | None = None
         self.version = 0
         self.taken = self.parts = 0
 
     def see(self, message: StoredMessage, keys: Keys) -> None:
         if self._over:
             return
-        subject, headers, position = message.subject, message.headers, message.sequence
-        events = read_events(self._codec, subject, headers, message.payload, position, keys=keys)
-        version = int(headers[Header.AGGREGATE_VERSION])
-        self._over = self._is_later(version, parse_timestamp(headers[Header.TIMESTAMP]))
-        if self._over:
-            return
-        for event in events:
-            self._take(event, message)
-        self.version = version
-        self.taken += 1
-        self.parts += len(events)
-
-    def _take(self, event: RecordedEvent, message: StoredMessage) -> None:
-        self.state = self._evolved(event, message)
-        shown = plain(self.state)
-        self.steps.append(
-            StepView(
-                id=event.id,
-                type=event.type,
-                version=event.version,
-                position=event.position,
-                time=event.time,
-                actor=event.envelope.actor,
-                correlation_id=event.correlation_id,
-                causation_id=event.causation_id,
-                data=plain(event.data),
-                changes=changes(self._shown, shown),
-            )
-        )
-        self._shown = shown
-
-    def _evolved(self, event: RecordedEvent, message: StoredMessage) -> Any:
         try:
-            return self._decider.evolve(self.state, event.data)
+            found = read_stored_event(self._codec, message, keys)
+            parts: Sequence[LogEvent] = [found] if isinstance(found, UnreadEvent) else found
+            self._over = self._is_later(parts[0].version, parts[0].time)
+            if not self._over:
+                self._take(parts, message)
+        except UnreadableEvent as error:
+            self._stop(message, error)
+
+    def _take(self, parts: Sequence[LogEvent], message: StoredMessage) -> None:
+        state, shown = self.state, self._shown
+        steps = []
+        for part in parts:
+            state = self._evolved(state, part, message)
+            before, shown = shown, plain(state)
+            steps.append(_step(part, changes(before, shown)))
+        self.state, self._shown = state, shown
+        self.steps += steps
+        self.version = parts[0].version
+        self.taken += 1
+        self.parts += len(steps)
+
+    def _evolved(self, state: Any, event: LogEvent, message: StoredMessage) -> Any:
+        if isinstance(event, UnreadEvent):
+            if event.error is not None:
+                raise UnreadableEvent(message.sequence, message.subject, event.error)
+            return state
+        try:
+            return self._decider.evolve(state, event.data)
         except Exception as error:  # a forged event may break any assumption of the domain
             cause = InvalidMessage(f"it does not follow on the events before it: {error!r}")
             raise UnreadableEvent(message.sequence, message.subject, cause) from error
 
-    def _is_later(self, version: int, time: datetime) -> bool:
-        if self._at is None:
-            return False
-        return version > self._at if isinstance(self._at, int) else time > self._at
+    def _stop(self, message: StoredMessage, error: UnreadableEvent) -> None:
+        """Go no further than right before this event."""
+        headers = message.headers
+        version = int(legal_value(headers, Header.AGGREGATE_VERSION) or self.version + 1)
+        self._over = True
+        if not self._is_later(version, None):
+            self.stopped = StopView(
+                type=legal_value(headers, Header.EVENT_TYPE),
+                version=version,
+                position=message.sequence,
+                reason=str(error.cause),
+            )
+
+    def _is_later(self, version: int, time: datetime | None) -> bool:
+        """Whether an event came after what is wanted; at a time that is not known it did not."""
+        if isinstance(self._at, int):
+            return version > self._at
+        return self._at is not None and time is not None and time > self._at
+
+
+def _step(event: LogEvent, changed: tuple[Change, ...]) -> StepView:
+    data = None if isinstance(event, UnreadEvent) else plain(event.data)
+    return StepView(
+        id=event.id,
+        type=event.type,
+        version=event.version,
+        position=event.position,
+        time=event.time,
+        actor=event.envelope.actor,
+        correlation_id=event.correlation_id,
+        causation_id=event.causation_id,
+        data=data,
+        changes=changed,
+        dropped=isinstance(event, UnreadEvent),
+    )

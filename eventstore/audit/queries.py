@@ -16,7 +16,7 @@ from eventstore.audit.story import Story
 from eventstore.audit.walk import ChainReport
 from eventstore.queries import ListQuery, Query
 
-__all__ = ["GetHistory", "HistoryView", "SearchAudit", "StepView", "TraceStory"]
+__all__ = ["GetHistory", "HistoryView", "SearchAudit", "StepView", "StopView", "TraceStory"]
 
 _Text = Annotated[str, Meta(pattern=r"^[^\x00]*\Z")]  # PostgreSQL knows no text with a NUL
 _Name = Annotated[str, Meta(pattern=r"^[^\x00]{1,128}\Z")]
@@ -61,7 +61,10 @@ class SearchAudit(ListQuery[Entry], subject="audit.search"):
 
 
 class StepView(Struct, frozen=True, kw_only=True):
-    """An event, and what it changed in its aggregate's state."""
+    """An event, and what it changed in its aggregate's state.
+
+    One that is `dropped` by an upcaster has no data, and changes nothing.
+    """
 
     id: str
     type: str
@@ -73,13 +76,26 @@ class StepView(Struct, frozen=True, kw_only=True):
     causation_id: str
     data: Any
     changes: tuple[Change, ...]
+    dropped: bool = False
+
+
+class StopView(Struct, frozen=True, kw_only=True):
+    """The event behind which the state is not known, and why: it cannot be read, or not follow.
+
+    `type` is None where not even that can be read.
+    """
+
+    type: str | None
+    version: int
+    position: int
+    reason: str
 
 
 class HistoryView(Struct, frozen=True, kw_only=True):
     """The events of an aggregate up to some version, and its state then.
 
-    `earlier` events came before the first of `steps`, `later` ones after the last. `chain` is
-    about all of them.
+    `earlier` events came before the first of `steps`, `later` ones after the last. Where it ends
+    before it should, `stopped` says at which event. `chain` is about all of them.
     """
 
     aggregate: str
@@ -90,6 +106,7 @@ class HistoryView(Struct, frozen=True, kw_only=True):
     earlier: int
     later: int
     chain: ChainReport
+    stopped: StopView | None = None
 
 
 class GetHistory(Query[HistoryView], subject="audit.history"):

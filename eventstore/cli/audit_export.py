@@ -115,8 +115,7 @@ class _JsonLines:
         return "".join(map(self._with_payload, entries, payloads))
 
     def _with_payload(self, entry: Entry, payload: bytes | None) -> str:
-        # Whoever wrote it may have broken it into lines.
-        data = None if payload is None else msgspec.Raw(msgspec.json.format(payload, indent=-1))
+        data = None if payload is None else _data(payload)
         row = {**msgspec.structs.asdict(entry), "payload": data}
         return f"{msgspec.json.encode(row).decode()}\n"
 
@@ -133,13 +132,27 @@ class _Csv:
     def lines(self, entries: Sequence[Entry], payloads: Sequence[bytes | None] | None) -> str:
         rows: list[list[Any]] = [list(msgspec.to_builtins(entry).values()) for entry in entries]
         for row, payload in zip(rows, payloads or (), strict=payloads is not None):
-            row.append(None if payload is None else payload.decode())
+            row.append(None if payload is None else _text(payload))
         return self._rows(rows)
 
     def _rows(self, rows: Sequence[Sequence[Any]]) -> str:
         text = io.StringIO(newline="")
         csv.writer(text).writerows(rows)
         return text.getvalue()
+
+
+def _data(payload: bytes) -> object:
+    """A payload as JSON; what is none, as text."""
+    try:
+        msgspec.json.decode(payload)
+        # Whoever wrote it may have broken it into lines.
+        return msgspec.Raw(msgspec.json.format(payload, indent=-1))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _text(payload)
+
+
+def _text(payload: bytes) -> str:
+    return payload.decode(errors="backslashreplace")
 
 
 @contextmanager

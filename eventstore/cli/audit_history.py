@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from eventstore import nix
-from eventstore.audit import Change, HistoryView, StepView, aggregate_history
+from eventstore.audit import Change, HistoryView, StepView, StopView, aggregate_history
 from eventstore.cli.connecting import connected
 from eventstore.cli.terminal import printable
 from eventstore.config import Settings
@@ -47,6 +47,8 @@ def print_history(console: Console, found: HistoryView) -> None:
         _print(console, f"({earlier} not shown: give a higher --limit)")
     for step in found.steps:
         _print_step(console, step)
+    if found.stopped is not None:
+        _print_stop(console, found.stopped)
     if found.later:
         console.print()
         _print(console, f"({_count(found.later, 'event')} came later)")
@@ -70,8 +72,18 @@ def _print_step(console: Console, step: StepView) -> None:
     _print(console, printable(f"v{step.version}  {time}  {step.type}{by}{cause}"))
     for change in step.changes:
         _print(console, f"    {printable(_changed(change))}")
-    if not step.changes:
+    if step.dropped:
+        _print(console, "    read as nothing: an upcaster drops it")
+    elif not step.changes:
         _print(console, "    changes nothing in the state")
+
+
+def _print_stop(console: Console, stop: StopView) -> None:
+    console.print()
+    name = stop.type or "an event of an unknown type"
+    _print(console, printable(f"v{stop.version}  {name} at position {stop.position}"), "bold red")
+    _print(console, printable(f"    cannot be folded: {stop.reason}"), "red")
+    _print(console, "    the state from here on is not known", "red")
 
 
 def _changed(change: Change) -> str:

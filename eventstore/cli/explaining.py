@@ -141,7 +141,8 @@ def history(
 ) -> None:
     """Tell what happened to an aggregate: each event, what it changed, and the state then.
 
-    Read from the log itself. Ends with status 0, 1 if the record is broken, 2 for an error.
+    Read from the log itself. Ends with status 0, 1 if the record is broken or an event of it
+    cannot be read, 2 for an error.
     """
     from eventstore.cli import audit_history
 
@@ -152,7 +153,7 @@ def history(
         say(msgspec.json.encode(found).decode())
     else:
         audit_history.print_history(Terminal(), found)
-    raise typer.Exit(0 if found.chain.verified else 1)
+    raise typer.Exit(0 if found.chain.verified and found.stopped is None else 1)
 
 
 def search(

@@ -21,7 +21,7 @@ from eventstore.cli.terminal import program
 from eventstore.client import Client
 from eventstore.config import Settings
 from eventstore.configuration import Configuration
-from eventstore.envelope import utc_now
+from eventstore.envelope import StoredEvent, utc_now
 from eventstore.errors import ClientError, ConfigurationError, MigrationError, TopologyError
 from projections import checkpoint, parking
 from projections.database import Database
@@ -232,13 +232,20 @@ def _details(
     return ProjectionDetails(
         status=status,
         tables=counts,
-        event_types=[event.__name__ for event in projection.event_types],
+        event_types=_types(projection),
         epoch=None if known is None else known.epoch,
         updated_at=None if known is None else known.updated_at,
         log=None if known is None else known.log,
         first_parked=parking.list_parked(connection, projection.name)[:_FIRST_PARKED],
         problem=problem,
     )
+
+
+def _types(projection: Projection) -> list[str]:
+    """What its handlers are annotated with."""
+    if projection.takes_stored:
+        return [StoredEvent.__name__]
+    return [event.__name__ for event in projection.event_types]
 
 
 async def _server_facts(settings: Settings) -> ServerFacts:

@@ -13,6 +13,7 @@ from eventstore.asking import QueryClient
 from eventstore.audit import (
     GetHistory,
     SearchAudit,
+    StopView,
     TraceStory,
     Witness,
     aggregate_history,
@@ -27,7 +28,6 @@ from eventstore.errors import (
     QueryNotFound,
     QueryRefused,
     UnknownType,
-    UnreadableEvent,
 )
 from eventstore.responder import Responder
 from projections.audit import CommandCollector, audit, audit_queries
@@ -111,8 +111,52 @@ async def test_an_event_that_cannot_follow_is_named(line: Line) -> None:
     (only,) = await line.read("c1")
     forged = dict(only.headers) | {Header.EVENT_ID: new_id(), Header.AGGREGATE_VERSION: "2"}
     position = await store(line, forged, b'{"amount": "much"}')
-    with pytest.raises(UnreadableEvent, match=f"event at position {position} "):
-        await history(line)
+
+    found = await history(line)
+
+    assert found.stopped is not None
+    assert (found.stopped.type, found.stopped.version) == ("Added", 2)
+    assert found.stopped.position == position
+    assert found.stopped.reason.startswith("payload of Added: ")
+    assert (found.version, found.state, found.later) == (1, {"total": 1}, 1)
+
+
+async def test_a_state_ends_before_what_is_unknown_and_that_is_named(line: Line) -> None:
+    await add(line, 1, 2)
+    first, last = await line.read("c1")
+    unknown = dict(last.headers) | {Header.EVENT_TYPE: "Painted", Header.AGGREGATE_VERSION: "3"}
+    position = await store(line, unknown | {Header.EVENT_ID: new_id()}, b"{}")
+    await store(line, unknown | {Header.EVENT_ID: new_id(), Header.AGGREGATE_VERSION: "4"}, b"{}")
+
+    found = await history(line)
+
+    assert found.stopped == StopView(
+        type="Painted",
+        version=3,
+        position=position,
+        reason=f"event type 'Painted' is not registered in {line.domain.name}",
+    )
+    assert (found.version, found.state, len(found.steps)) == (2, {"total": 3}, 2)
+    assert (found.later, found.chain.events) == (2, 4)
+    for at, version in ((2, 2), (first.time, 1)):
+        early = await history(line, at=at)
+        assert (early.version, early.stopped) == (version, None)
+
+
+async def test_a_state_ends_before_what_has_no_envelope(line: Line) -> None:
+    await add(line, 1)
+    (only,) = await line.read("c1")
+    broken = dict(only.headers) | {Header.EVENT_ID: new_id(), Header.TIMESTAMP: "yesterday"}
+    position = await store(line, broken | {Header.AGGREGATE_VERSION: "two"}, b"{}")
+
+    found = await history(line)
+
+    assert found.stopped is not None
+    assert (found.stopped.type, found.stopped.version) == ("Added", 2)
+    assert found.stopped.position == position
+    assert "'yesterday', not an RFC 3339 time" in found.stopped.reason
+    assert found.chain.problem is not None
+    assert (await history(line, at=1)).stopped is None
 
 
 async def test_what_is_remembered_is_compared_with_what_stands(line: Line) -> None:
@@ -170,6 +214,22 @@ async def test_all_is_answered_by_request_and_reply(line: Line, tmp_path: Path) 
             past = await queries.ask(GetHistory(aggregate="counter", id="c1", at=1))
             assert (past.position, past.data.state) == (1, {"total": 1})
             assert past.data.chain.verified
+
+            (first,) = await line.read("c1")
+            headers = dict(first.headers) | {
+                Header.EVENT_ID: new_id(),
+                Header.EVENT_TYPE: "Painted",
+                Header.AGGREGATE_VERSION: "2",
+            }
+            position = await store(line, headers, b"{}")
+            odd = queries.all(SearchAudit(type="Painted"), wait_for=position)
+            (painted,) = [each async for each in odd]
+            assert (painted.position, painted.version) == (position, 2)
+            story = await queries.ask(TraceStory(id=painted.id))
+            assert painted in [each.entry for each in story.data.lines]
+            past = await queries.ask(GetHistory(aggregate="counter", id="c1"))
+            assert past.data.stopped is not None
+            assert (past.data.stopped.type, past.data.stopped.position) == ("Painted", position)
 
             with pytest.raises(QueryNotFound, match="counter c9 has no events"):
                 await queries.ask(GetHistory(aggregate="counter", id="c9"))

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
 from eventstore import nix
+from eventstore.application import running
 from eventstore.client import Client, connect
 from eventstore.codec import Codec
-from eventstore.envelope import Envelope, Identity, format_timestamp, new_id
-from eventstore.errors import UnknownType, UnreadableEvent
+from eventstore.envelope import Envelope, Header, Identity, format_timestamp, new_id
+from eventstore.errors import ProjectionError, UnknownType, UnreadableEvent
 from eventstore.messages import Event
 from eventstore.nix import (
     FlakeCreated,
@@ -25,12 +27,20 @@ from eventstore.nix import (
 )
 from eventstore.server import EmbeddedServer
 from eventstore.store import EventStore
+from projections import follower
+from projections.apply import PoisonEvent
+from projections.audit import audit
+from projections.audit.models import audit_event
+from projections.auto_rebuild import auto_rebuild
 from projections.database import Database
 from projections.nix import nix_projections
 from projections.nix.models import flake_input, module
+from projections.projection import Projection
 from projections.worker import ProjectionWorker
 from tests.conftest import settings_for
 from tests.integration.ledger import declare_log
+from tests.unit.projections.following import following as following_on
+from tests.unit.projections.following import until
 
 BOUND = 20.0
 
@@ -119,32 +129,124 @@ async def test_each_worker_goes_on_where_the_last_one_was(
     assert await contents(database) == {"m": "5.2"}
 
 
-async def test_an_event_that_cannot_be_read_stops_it_where_it_stands(
-    store: EventStore, database: Database, client: Client, codec: Codec
+async def put(
+    store: EventStore, client: Client, codec: Codec, type_: str, changed: Mapping[str, str]
 ) -> None:
-    end = await append(store, "module", "m", ModuleCreated(name="m", content="0"))
+    """Put an event of module m into the log past the store, as another program would."""
     own, cause = new_id(), new_id()
     envelope = Envelope(
         identity=Identity(own, cause, cause),
-        type="ModulePainted",
+        type=type_,
         domain=codec.domain,
         timestamp=format_timestamp((await anext(store.read("module", "m"))).time),
         aggregate_id="m",
         version=2,
     )
     await client.nats.jetstream().publish(
-        codec.subjects.log("module", "m"), b"{}", headers=envelope.to_headers()
+        codec.subjects.log("module", "m"), b"{", headers=envelope.to_headers() | dict(changed)
     )
 
+
+Put = Callable[..., Awaitable[None]]
+
+
+@pytest.fixture
+def put_odd(store: EventStore, client: Client, codec: Codec) -> Put:
+    async def put_one(type_: str, changed: Mapping[str, str] = MappingProxyType({})) -> None:
+        await put(store, client, codec, type_, changed)
+
+    return put_one
+
+
+async def indexed(database: Database) -> list[tuple[int, str]]:
+    async with database.engine.connect() as connection:
+        columns = select(audit_event.c.position, audit_event.c.type).order_by("position")
+        return [(row.position, row.type) for row in await connection.execute(columns)]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follower, "FIRST_DELAY", 0.002)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_an_event_of_an_unknown_type_stops_every_read_model_where_it_stands(
+    store: EventStore, database: Database, put_odd: Put
+) -> None:
+    end = await append(store, "module", "m", ModuleCreated(name="m", content="0"))
+    await put_odd("ModulePainted")
+
     worker = ProjectionWorker(store, database, nix_projections())
-    with pytest.raises(UnreadableEvent, match="ModulePainted") as stopped:
+    with pytest.raises(ProjectionError, match=r"6 projections stopped: .*ModulePainted"):
         await asyncio.wait_for(worker.run(), BOUND)
-    assert isinstance(stopped.value.cause, UnknownType)
-    assert stopped.value.position == end + 1
+    for failure in worker.failures:
+        assert isinstance(failure, PoisonEvent)
+        assert isinstance(failure.__cause__, UnknownType)
+        assert failure.position == end + 1
     assert await contents(database) == {"m": "0"}
 
     async with following(store, database, skip_unknown=True) as worker:
         await worker.wait(end + 1, BOUND)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_what_cannot_be_read_stops_those_that_need_it_and_the_index_has_it(
+    store: EventStore, database: Database, put_odd: Put
+) -> None:
+    await append(store, "module", "m", ModuleCreated(name="m", content="0"))
+    await put_odd("ModuleUpdated")  # with a payload that is no JSON
+    end = await append(store, "flake", "f", FlakeCreated(path="/srv", description="mine"))
+    worker = ProjectionWorker(store, database, (*nix_projections(), audit))
+    async with following_on(worker):
+        for name in ("flakes", "audit"):
+            await worker.wait(end, BOUND, projection=name)
+        with pytest.raises(PoisonEvent, match=r"ModuleUpdated .* position 2: InvalidPayload"):
+            await worker.wait(end, BOUND, projection="modules")
+        assert len(worker.failures) == 1
+
+        await put_odd("ModuleCreated", {Header.SCHEMA_VERSION: "9"})
+        await put_odd("ModulePainted")
+        await worker.wait(end + 2, BOUND, projection="audit")
+        with pytest.raises(PoisonEvent, match="upgrade this program first"):
+            await worker.wait(end + 1, BOUND, projection="flakes")
+    assert await indexed(database) == [
+        (1, "ModuleCreated"),
+        (2, "ModuleUpdated"),
+        (3, "FlakeCreated"),
+        (4, "ModuleCreated"),
+        (5, "ModulePainted"),
+    ]
+
+
+async def test_an_event_without_an_envelope_is_named_and_nobody_passes_it(
+    store: EventStore, database: Database, put_odd: Put
+) -> None:
+    end = await append(store, "module", "m", ModuleCreated(name="m", content="0"))
+    await put_odd("ModuleUpdated", {Header.TIMESTAMP: "yesterday"})
+
+    worker = ProjectionWorker(store, database, (*nix_projections(), audit))
+    with pytest.raises(
+        UnreadableEvent, match=f"at position {end + 1} .*{Header.TIMESTAMP} is 'yesterday'"
+    ):
+        await asyncio.wait_for(worker.run(), BOUND)
+    assert await indexed(database) == [(1, "ModuleCreated")]
+    assert worker.position == end
+
+
+async def test_an_index_of_before_is_built_anew_by_itself(
+    store: EventStore, database: Database, put_odd: Put
+) -> None:
+    end = await append(store, "module", "m", ModuleCreated(name="m", content="0"))
+    await put_odd("ModulePainted")
+    old = Projection("audit", tables=audit.tables)
+    async with running(worker := ProjectionWorker(store, database, [old], skip_unknown=True)):
+        await worker.wait(end + 1, BOUND)
+    assert await indexed(database) == []
+
+    rebuild = auto_rebuild(store, database)
+    async with running(worker := ProjectionWorker(store, database, [audit], rebuild=rebuild)):
+        await until(lambda: worker.progress["audit"].state == "live")
+    assert await indexed(database) == [(1, "ModuleCreated"), (2, "ModulePainted")]
 
 
 async def test_it_outlives_the_server(server: EmbeddedServer, database: Database) -> None:

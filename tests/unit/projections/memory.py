@@ -5,15 +5,26 @@ from __future__ import annotations
 import asyncio
 import bisect
 import itertools
+import operator
 from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from eventstore.codec import Codec
-from eventstore.direct import StoredMessage
-from eventstore.envelope import Envelope, Identity, RecordedEvent, derive_id, format_timestamp
+from eventstore.envelope import (
+    Envelope,
+    Identity,
+    LogEvent,
+    RecordedEvent,
+    UnreadEvent,
+    derive_id,
+    format_timestamp,
+)
+from eventstore.errors import InvalidMessage
 from eventstore.history import Page
 from eventstore.messages import Event
+
+E = TypeVar("E", bound=LogEvent)
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ROOT = "00000000-0000-4000-8000-000000000000"
@@ -28,6 +39,7 @@ class MemoryLog:
 
     def __init__(self, codec: Codec) -> None:
         self.events: list[RecordedEvent] = []
+        self.unread: list[UnreadEvent] = []
         self.readers: list[dict[str, Any]] = []
         self.before_page: Callable[[Page], None] = lambda _page: None
         self.first_position = 1
@@ -38,7 +50,8 @@ class MemoryLog:
 
     @property
     def end(self) -> int:
-        return self.events[-1].position if self.events else self.first_position - 1
+        last = [each[-1].position for each in (self.events, self.unread) if each]
+        return max(last, default=self.first_position - 1)
 
     def add(self, aggregate_id: str, *events: Event, actor: str | None = None) -> int:
         for event in events:
@@ -51,34 +64,56 @@ class MemoryLog:
             self._grown.notify_all()
         return self.end
 
+    def add_unread(
+        self,
+        aggregate: str,
+        aggregate_id: str,
+        type_: str,
+        error: InvalidMessage | None = None,
+    ) -> int:
+        """An event that is read as nothing, or with an `error` cannot be read."""
+        subject, headers = self._stored(aggregate, aggregate_id, type_, None)
+        self.unread.append(self._codec.unread(subject, headers, b"{", self.end + 1, error))
+        return self.end
+
     def _record(self, aggregate_id: str, event: Event, actor: str | None) -> list[RecordedEvent]:
-        aggregate, position = event.__aggregate__, self.end + 1
+        subject, headers = self._stored(
+            event.__aggregate__, aggregate_id, type(event).__name__, actor
+        )
+        return self._codec.recorded(subject, headers, self._codec.encode(event), self.end + 1)
+
+    def _stored(
+        self, aggregate: str, aggregate_id: str, type_: str, actor: str | None
+    ) -> tuple[str, dict[str, str]]:
+        """The subject and the headers of the next event."""
+        position = self.end + 1
         version = self._versions.get((aggregate, aggregate_id), 0) + 1
         self._versions[aggregate, aggregate_id] = version
         envelope = Envelope(
             identity=Identity(derive_id(ROOT, str(position)), ROOT, ROOT),
-            type=type(event).__name__,
+            type=type_,
             domain=self._codec.domain,
             timestamp=format_timestamp(time_of(position)),
             aggregate_id=aggregate_id,
             version=version,
             actor=actor,
         )
-        subject = self._codec.subjects.log(aggregate, aggregate_id)
-        payload = self._codec.encode(event)
-        return self._codec.recorded(subject, envelope.to_headers(), payload, position)
+        return self._codec.subjects.log(aggregate, aggregate_id), envelope.to_headers()
 
     async def identity(self) -> str:
         return self.name
 
-    async def read_stored(
+    async def read_whole(
         self, aggregate: str, aggregate_id: str, *, leader: bool = False
-    ) -> AsyncGenerator[tuple[StoredMessage, list[RecordedEvent]], None]:
-        own = [e for e in self.events if (e.aggregate, e.aggregate_id) == (aggregate, aggregate_id)]
-        for position, parts in itertools.groupby(own, key=lambda event: event.position):
-            subject = self._codec.subjects.log(aggregate, aggregate_id)
+    ) -> AsyncGenerator[list[RecordedEvent] | UnreadEvent, None]:
+        every = Page(self.events, self.end, 0, self.unread).log_events
+        own = [e for e in every if (e.aggregate, e.aggregate_id) == (aggregate, aggregate_id)]
+        for _, parts in itertools.groupby(own, key=lambda event: event.position):
             found = list(parts)
-            yield StoredMessage(subject, position, {}, found[0].payload), found
+            if isinstance(found[0], UnreadEvent):
+                yield found[0]
+            else:
+                yield [each for each in found if isinstance(each, RecordedEvent)]
 
     async def pages(
         self,
@@ -87,7 +122,9 @@ class MemoryLog:
         live: bool = False,
         max_events: int = 1000,
         skip_unknown: bool = False,
+        unread: bool = False,
     ) -> AsyncGenerator[Page, None]:
+        assert unread, "projections are brought all that is in the log"
         self.readers.append({"after": after, "live": live, "skip_unknown": skip_unknown})
         if after >= self.end:
             yield Page([], after, 0)
@@ -95,9 +132,19 @@ class MemoryLog:
             async with self._grown:
                 while self.end <= after:
                     await self._grown.wait()
-            begin = bisect.bisect_right(self.events, after, key=lambda event: event.position)
-            events = self.events[begin:][:max_events]
-            after = events[-1].position
-            page = Page(events, after, self.end - after)
+            events = _after(self.events, after)[:max_events]
+            without = _after(self.unread, after)[:max_events]
+            ends = [each.position for each in sorted([*events, *without], key=_position)]
+            after = ends[:max_events][-1]
+            events = [each for each in events if each.position <= after]
+            without = [each for each in without if each.position <= after]
+            page = Page(events, after, self.end - after, without)
             self.before_page(page)
             yield page
+
+
+_position = operator.attrgetter("position")
+
+
+def _after(events: list[E], position: int) -> list[E]:
+    return events[bisect.bisect_right(events, position, key=_position) :]

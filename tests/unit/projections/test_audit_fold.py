@@ -18,12 +18,14 @@ from sqlalchemy import Connection, select
 from eventstore import nix
 from eventstore.codec import Codec
 from eventstore.envelope import RecordedEvent
+from eventstore.errors import UnknownType
 from eventstore.messages import Event
 from eventstore.nix import FlakeCreated, FlakeInputAdded, ModuleDeleted
 from projections.audit import audit
 from projections.audit.models import audit_event
 from projections.database import Database
 from projections.projection import Projection
+from projections.testing import scenario
 from projections.worker import ProjectionWorker
 from tests.unit.projections.counters import Counted
 from tests.unit.projections.memory import MemoryLog
@@ -119,6 +121,23 @@ def test_the_index_is_the_log(
 def test_it_wants_every_event_of_any_domain() -> None:
     every: list[type[Event]] = [Counted, *nix.domain().codec.event_types]
     assert all(audit.wants(event) for event in every)
+
+
+def test_what_is_dropped_or_cannot_be_read_has_a_row_as_any_other() -> None:
+    (
+        scenario(audit)
+        .given("1", Counted(by=1), actor="anna")
+        .given_unread("counter", "1", "LookedAt", actor="bob")
+        .given_unread("counter", "2", "Painted", UnknownType("no such type"))
+        .given("1", Counted(by=2))
+        .then(
+            audit_event,
+            {"position": 1, "type": "Counted", "version": 1, "actor": "anna"},
+            {"position": 2, "type": "LookedAt", "version": 2, "actor": "bob"},
+            {"position": 3, "type": "Painted", "aggregate_id": "2", "version": 1},
+            {"position": 4, "type": "Counted", "aggregate_id": "1", "version": 3},
+        )
+    )
 
 
 def test_an_events_own_handler_comes_before_the_one_for_all() -> None:

@@ -9,17 +9,27 @@ import msgspec
 import pytest
 from sqlalchemy import BigInteger, Column, Connection, Integer, Table, insert, select
 
-from eventstore.envelope import RecordedEvent
-from eventstore.errors import CorruptLog, NotParked, ProjectionError
+from eventstore.envelope import RecordedEvent, StoredEvent
+from eventstore.errors import CorruptLog, NotParked, ProjectionError, UnknownType
+from eventstore.messages import Event
 from eventstore.metrics import Metrics
 from projections import checkpoint, follower, parking
+from projections.apply import PoisonEvent
 from projections.checkpoint import VersionChanged
 from projections.database import Database
 from projections.health import ProjectionsCheck
 from projections.parked import ParkedEvent, discard, parked_events, retry
 from projections.projection import Projection, Statement
+from projections.rebuild import Rebuild
 from projections.worker import ProjectionWorker
-from tests.unit.projections.counters import Counted, counting, make_tables, metadata, rows_of
+from tests.unit.projections.counters import (
+    Counted,
+    counting,
+    make_tables,
+    metadata,
+    rows_of,
+    table,
+)
 from tests.unit.projections.following import (
     BOUND,
     Poison,
@@ -421,3 +431,147 @@ async def test_an_event_of_several_parts_is_parked_and_retried_as_one(
     mended = await retry(store, database, in_pieces(None))
     assert (len(mended.retried), len(mended.left)) == (2, 0)
     assert await found() == [(1, 0), (2, 0), (2, 1), (3, 0), (3, 1)]
+
+
+# What cannot be read
+
+
+def indexing() -> Projection:
+    """An index beside the read models: a row for each event of the log."""
+    rows = table("index")
+    projection = Projection("index", tables=[rows], retries=0)
+
+    @projection.handles
+    def indexed(stored: StoredEvent) -> Statement:
+        return insert(rows).values(
+            position=stored.position, counter=stored.aggregate_id, by=stored.version
+        )
+
+    return projection
+
+
+@pytest.fixture
+async def indexed(tables: Database) -> Database:
+    indexing()
+    await make_tables(tables)
+    return tables
+
+
+async def positions(database: Database, projection: Projection) -> list[int]:
+    return [position for position, _ in await rows_of(database, projection)]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 100])
+async def test_what_cannot_be_read_stops_the_read_models_and_not_the_index(
+    log: MemoryLog, indexed: Database, batch: int
+) -> None:
+    log.add("a", Counted(by=1))
+    log.add_unread("counter", "a", "LookedAt")
+    log.add("b", Counted(by=2))
+    log.add_unread("counter", "a", "Painted", UnknownType("no Painted here"))
+    log.add("b", Counted(by=3))
+    read, index = counting("first", retries=1), indexing()
+
+    async with following(worker_of(log, indexed, read, index, batch=batch)) as worker:
+        await worker.wait(5, BOUND, projection="index")
+        await until(lambda: worker.progress["first"].state == "failed")
+        await log.add_live("b", Counted(by=4))
+        await worker.wait(6, BOUND, projection="index")
+        (failure,) = worker.failures
+
+    assert isinstance(failure, PoisonEvent)
+    assert (failure.event_type, failure.position) == ("Painted", 4)
+    assert failure.reason == "UnknownType: no Painted here"
+    assert await positions(indexed, index) == [1, 2, 3, 4, 5, 6]
+    assert await positions(indexed, read) == [1, 3]
+    assert (await checkpoint_of(indexed, read)).position == 3
+    assert (await checkpoint_of(indexed, index)).position == 6
+
+
+async def test_code_that_can_read_it_goes_on_right_before_it(
+    log: MemoryLog, indexed: Database
+) -> None:
+    log.add("a", Counted(by=1))
+    log.add_unread("counter", "a", "Painted", UnknownType("no Painted here"))
+    log.add("a", Counted(by=3))
+    read, index = counting("first"), indexing()
+    with pytest.raises(PoisonEvent):
+        await worker_of(log, indexed, read).run()
+
+    read_by_newer_code(log)
+    async with following(worker_of(log, indexed, read, index)) as worker:
+        await worker.wait(3, BOUND)
+
+    assert await rows_of(indexed, read) == [(1, 1), (2, 13), (3, 3)]
+    assert await positions(indexed, index) == [1, 2, 3]
+
+
+async def test_what_cannot_be_read_is_parked_with_what_follows_and_retried(
+    log: MemoryLog, indexed: Database
+) -> None:
+    log.add_unread("counter", "a", "Painted", UnknownType("no Painted here"))
+    log.add_unread("counter", "a", "LookedAt")
+    log.add("a", Counted(by=3))
+    log.add("b", Counted(by=4))
+    read, index = repaired(), indexing()
+
+    async with following(worker_of(log, indexed, read, index)) as worker:
+        await worker.wait(4, BOUND)
+
+    assert await positions(indexed, read) == [4]
+    assert await positions(indexed, index) == [1, 2, 3, 4]
+    waiting = await parked_events(indexed)
+    assert shown(waiting) == [(1, "a", False, 1), (3, "a", True, 0)]
+    assert waiting[0].error == "UnknownType: no Painted here"
+    assert waiting[0].event_type == "Painted"
+
+    again = await retry(log, indexed, read)  # type: ignore[arg-type]
+    assert (again.retried, shown(again.left)) == ([], [(1, "a", False, 2), (3, "a", True, 0)])
+
+    read_by_newer_code(log)
+    done = await retry(log, indexed, read)  # type: ignore[arg-type]
+    assert ([each.position for each in done.retried], done.left) == ([1, 3], [])
+    assert await rows_of(indexed, read) == [(1, 13), (3, 3), (4, 4)]
+
+
+def read_by_newer_code(log: MemoryLog) -> None:
+    """What could not be read is `Counted` now."""
+    dropped = [each for each in log.unread if each.error is None]
+    for each in log.unread:
+        if each.error is not None:
+            about = {name: getattr(each, name) for name in StoredEvent.__struct_fields__}
+            log.events.append(RecordedEvent(**about, data=Counted(by=13)))
+    log.events.sort(key=lambda event: event.position)
+    log.unread = dropped
+
+
+async def test_a_rebuilt_index_has_every_event_too(log: MemoryLog, indexed: Database) -> None:
+    index = indexing()
+    log.add("a", Counted(by=1))
+    log.add_unread("counter", "a", "Painted", UnknownType("no Painted here"))
+    log.add_unread("counter", "a", "LookedAt")
+    log.add("a", Counted(by=1))
+
+    assert await Rebuild(log, indexed, index, batch=2).run() == 4  # type: ignore[arg-type]
+    assert await positions(indexed, index) == [1, 2, 3, 4]
+
+    with pytest.raises(PoisonEvent, match="before Painted"):
+        await Rebuild(log, indexed, counting("first")).run()  # type: ignore[arg-type]
+    assert await Rebuild(log, indexed, repaired()).run() == 4  # type: ignore[arg-type]
+    assert shown(await parked_events(indexed)) == [(2, "a", False, 1), (4, "a", True, 0)]
+
+
+async def test_reactions_are_to_what_was_read(log: MemoryLog, indexed: Database) -> None:
+    reacted: list[int] = []
+    read = counting("first")
+
+    @read.reacts
+    async def told(event: Event, recorded: RecordedEvent) -> None:
+        reacted.append(recorded.position)
+
+    async with following(worker_of(log, indexed, read)) as worker:
+        await until(lambda: worker.progress["first"].state == "live")
+        log.add_unread("counter", "a", "LookedAt")
+        await log.add_live("a", Counted(by=1))
+        await until(lambda: reacted)
+    assert reacted == [2]

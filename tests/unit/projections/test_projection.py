@@ -1,14 +1,15 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy import Column, Integer, MetaData, Table, delete, insert, select, update
 
 from eventstore.codec import Codec
-from eventstore.envelope import RecordedEvent
-from eventstore.errors import ProjectionError
+from eventstore.envelope import LogEvent, RecordedEvent, StoredEvent, UnreadEvent
+from eventstore.errors import InvalidMessage, InvalidPayload, ProjectionError
 from eventstore.messages import Command, Event
 from projections.projection import Bound, Changes, Projection, Statement
 from tests.unit.projections.memory import MemoryLog
@@ -83,6 +84,102 @@ def test_a_handler_may_be_for_several_events(things: Projection) -> None:
 
     assert things.event_types == [Made, Grown]
     assert len(things.statements(recorded(Grown(by=1)))) == 1
+
+
+def unread(error: InvalidMessage | None = None, **options: Any) -> UnreadEvent:
+    about = recorded(Gone())
+    return UnreadEvent(
+        envelope=about.envelope,
+        aggregate=about.aggregate,
+        aggregate_id=about.aggregate_id,
+        version=about.version,
+        position=about.position,
+        headers=about.headers,
+        payload=about.payload,
+        error=error,
+        **options,
+    )
+
+
+BROKEN = InvalidPayload("it is broken")
+
+
+def test_an_index_is_given_each_stored_event_once(things: Projection) -> None:
+    given: list[StoredEvent] = []
+
+    @things.handles
+    def indexed(stored: StoredEvent) -> Statement:
+        given.append(stored)
+        return insert(thing).values(id=stored.position)
+
+    whole = recorded(Made(size=3))
+    every: list[LogEvent] = [
+        whole,
+        msgspec.structs.replace(whole, part=1),
+        unread(),
+        unread(BROKEN),
+    ]
+
+    assert [len(things.statements(each)) for each in every] == [1, 0, 1, 1]
+    assert given == [every[0], every[2], every[3]]
+    assert things.takes_stored
+    assert things.wants(Gone)
+    assert things.event_types == []
+
+
+def test_what_is_read_as_nothing_changes_nothing(things: Projection) -> None:
+    @things.handles
+    def any_event(event: Event) -> Statement:
+        return insert(thing)
+
+    assert things.statements(unread(types=frozenset({Made}))) == ()
+
+
+@pytest.mark.parametrize(
+    ("types", "is_taken"),
+    [(None, True), ({Made}, True), ({Made, Gone}, True), ({Gone}, False), ((), False)],
+    ids=["nobody knows", "its own", "its own and another's", "another's", "none"],
+)
+def test_what_cannot_be_read_fails_where_it_could_have_been_wanted(
+    things: Projection, types: Collection[type[Event]] | None, is_taken: bool
+) -> None:
+    @things.handles
+    def made(event: Made | Grown) -> Statement:
+        return insert(thing)
+
+    event = unread(BROKEN, types=None if types is None else frozenset(types))
+
+    assert things.takes(event) is is_taken
+    if is_taken:
+        with pytest.raises(InvalidPayload, match="it is broken"):
+            things.statements(event)
+    else:
+        assert things.statements(event) == ()
+
+
+def of_stored(stored: StoredEvent) -> None: ...
+
+
+def of_any(event: Event) -> None: ...
+
+
+@pytest.mark.parametrize("handlers", [(of_stored, of_any), (of_any, of_stored), (of_stored,) * 2])
+def test_an_index_has_one_handler(things: Projection, handlers: tuple[Any, Any]) -> None:
+    first, second = handlers
+    things.handles(first)
+    with pytest.raises(ProjectionError, match="is for every event, and the only one"):
+        things.handles(second)
+
+
+def test_a_stored_event_comes_alone_and_is_not_reacted_to(things: Projection) -> None:
+    def with_record(stored: StoredEvent, recorded: RecordedEvent) -> None: ...
+
+    async def reaction(stored: StoredEvent) -> None: ...
+
+    with pytest.raises(ProjectionError, match="handler with_record: a StoredEvent is all there is"):
+        things.handles(with_record)  # type: ignore[arg-type]
+    with pytest.raises(ProjectionError, match="a reaction is to events, not to StoredEvent"):
+        things.reacts(reaction)
 
 
 def test_an_event_that_is_not_wanted_changes_nothing(things: Projection) -> None:

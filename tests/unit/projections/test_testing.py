@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import Column, Integer, MetaData, String, Table, insert, select, update
 
 from eventstore.envelope import RecordedEvent
+from eventstore.errors import UnknownType
 from eventstore.nix import FlakeCreated, FlakeInputAdded, FlakeInputRemoved, FlakeUpdated
 from projections.nix.flakes import flakes
 from projections.nix.models import flake, flake_input, module
@@ -107,6 +109,17 @@ def test_an_event_that_cannot_be_taken_is_named() -> None:
         given.rows(flake)
     with pytest.raises(AssertionError, match="takes all 2 events"):
         scenario(flakes).given("f1", CREATED, ADDED).then_fails()
+
+
+def test_an_event_that_cannot_be_read_is_named_and_one_that_is_dropped_passes() -> None:
+    given = scenario(flakes).given("f1", CREATED).given_unread("flake", "f1", "FlakeLookedAt")
+    given.given("f1", ADDED).then(flake, {"id": "f1", "version": 3, "position": 3})
+
+    failure = given.given_unread(
+        "flake", "f1", "FlakePainted", UnknownType("none such")
+    ).then_fails()
+
+    assert re.search(r"before FlakePainted \S+ at position 3: UnknownType: none such", str(failure))
 
 
 def test_the_tables_of_others_are_not_there() -> None:
