@@ -14,7 +14,7 @@ from eventstore.errors import EventStoreError, JetStreamError, RequestTimeout
 from eventstore.publishing import publish_acked
 from eventstore.subjects import Subjects
 
-__all__ = ["Outcome", "Outcomes", "presentable"]
+__all__ = ["Outcome", "Outcomes", "code_of", "presentable"]
 
 Status = Literal["success", "rejected", "error"]
 
@@ -31,6 +31,11 @@ def presentable(text: object) -> str:
     """A text that can be sent: of bounded length, and nothing in it that UTF-8 has no bytes for."""
     shown = str(text)[:_MOST_TEXT]
     return shown.encode(errors="replace").decode()
+
+
+def code_of(error: Exception) -> str:
+    """The code of an error for programs; of those that are not ours, whatever attributes it has."""
+    return presentable(error.code) if isinstance(error, EventStoreError) else "handler_failed"
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +76,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         return cls(
             status="error",
             message=presentable(str(error) if known else f"{type(error).__name__}: {error}"),
-            code=error.code if isinstance(error, EventStoreError) else "handler_failed",
+            code=code_of(error),
             command_id=command_id,
             aggregate=aggregate,
             aggregate_id=aggregate_id,
