@@ -21,6 +21,7 @@ from typing import Literal, Self, TypeVar
 
 from nats.aio.msg import Msg
 
+from eventstore.cancellation import only_own_cancellation
 from eventstore.client import Client
 from eventstore.codec import Codec
 from eventstore.commands.lanes import Lanes
@@ -273,7 +274,7 @@ class EventSubscriber:
         while True:
             taken.attempts += 1
             try:
-                with Handling.of(recorded, self.name).begun():
+                with only_own_cancellation(), Handling.of(recorded, self.name).begun():
                     await handler(recorded.data, recorded)
             except Exception as error:  # whatever a handler raises, the others go on
                 _logger.warning(

@@ -16,6 +16,7 @@ from contextlib import suppress
 
 from nats.aio.msg import Msg
 
+from eventstore.cancellation import only_own_cancellation
 from eventstore.client import Client
 from eventstore.codec import Codec
 from eventstore.commands.handler import CommandHandler
@@ -217,7 +218,8 @@ class CommandWorker:
         if isinstance(received.content, Exception):
             return await self._park(received, received.content)
         try:
-            return await self._handler.handle(received.content)
+            with only_own_cancellation():
+                return await self._handler.handle(received.content)
         except Exception as error:  # a decider at fault must not stop the commands of others
             if received.delivery.delivered < self._most_deliveries(error):
                 raise

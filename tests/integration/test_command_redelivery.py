@@ -47,6 +47,20 @@ async def test_what_fails_a_few_times_is_carried_out_in_the_end(line: Line) -> N
     assert await line.parked() == []
 
 
+async def test_a_cancellation_that_nobody_meant_for_the_worker_is_a_failure_of_the_command(
+    line: Line,
+) -> None:
+    cancelled: list[Any] = [asyncio.CancelledError()]
+    async with (
+        FailingStore(line.client, line.domain.codec, failures=cancelled) as store,
+        line.working(store=store),
+    ):
+        first = await line.commands.execute(Add(), "c1", timeout=10)
+        second = await line.commands.execute(Add(), "c1", timeout=10)
+
+    assert (first.version, second.version) == (1, 2)
+
+
 async def test_what_goes_on_failing_is_parked_and_answered(line: Line) -> None:
     async with (
         FailingStore(line.client, line.domain.codec, failures=failures(3)) as store,

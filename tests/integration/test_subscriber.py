@@ -306,6 +306,40 @@ async def test_a_failing_handler_is_tried_again_and_the_order_is_kept(
     assert (subscriber.handled, subscriber.parked) == (3, 0)
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_a_handler_whose_helper_was_cancelled_is_tried_again(
+    client: Client, store: EventStore, received: Received, *, ordered: bool
+) -> None:
+    async def handle(event: Event, recorded: RecordedEvent) -> None:
+        await received(event, recorded)
+        if len(received.events) == 1:
+            helper = asyncio.create_task(asyncio.sleep(60))
+            helper.cancel()
+            await helper
+
+    await deposit(store, 2)
+    subscriber = EventSubscriber(client, store.codec, "r", ordered=ordered, **FAST)
+    async with running(subscriber.subscribe([], handle)):
+        await received.until(3)
+    assert received.positions == [1, 1, 2]
+    assert (subscriber.handled, subscriber.parked) == (2, 0)
+
+
+async def test_a_subscriber_that_is_cancelled_takes_it_for_no_failure_of_its_handler(
+    client: Client, store: EventStore
+) -> None:
+    gate = Gate()
+    await deposit(store, 1)
+    subscriber = EventSubscriber(client, store.codec, "r", **FAST).subscribe([], gate)
+    task = asyncio.create_task(subscriber.run())
+    await gate.entered.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert gate.calls == [1]
+    assert (subscriber.handled, subscriber.parked) == (0, 0)
+
+
 async def test_an_event_whose_handler_keeps_failing_is_parked_whole_and_the_next_follows(
     client: Client, store: EventStore, received: Received
 ) -> None:

@@ -17,6 +17,7 @@ LAYERS = [
     "eventstore.subjects",
     "eventstore.config",
     "eventstore.backoff",
+    "eventstore.cancellation",
     "eventstore.personal",
     "eventstore.messages",
     "eventstore.upcasting",
