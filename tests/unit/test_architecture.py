@@ -49,6 +49,7 @@ LAYERS = [
     "eventstore.keyring",
     "eventstore.configuration",
     "eventstore.control",
+    "eventstore.places",
     "eventstore.responder",
     "eventstore.writes",
     "eventstore.recording",
