@@ -219,7 +219,8 @@ class CommandWorker:
             return await self._park(received, received.content)
         try:
             with only_own_cancellation():
-                return await self._handler.handle(received.content)
+                again = received.delivery.delivered > 1
+                return await self._handler.handle(received.content, again=again)
         except Exception as error:  # a decider at fault must not stop the commands of others
             if received.delivery.delivered < self._most_deliveries(error):
                 raise
