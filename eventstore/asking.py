@@ -29,6 +29,7 @@ from eventstore.errors import (
     QueryNotFound,
     QueryRefused,
     QueryTimeout,
+    ServiceBusy,
 )
 from eventstore.published import POSITION, position_of
 from eventstore.queries import LONGEST_WAIT, WAIT_POSITION, WAIT_TIMEOUT, Listed, ListQuery, Query
@@ -54,8 +55,8 @@ class QueryClient:
     """Asks the queries of a domain; `cause` is the message that leads to one, `actor` who asks.
 
     Raises, besides `ClientError` (`NoResponders` where no service answers them): `QueryNotFound`,
-    `QueryTimeout`, `AnswerTooLarge` and `QueryRefused` for what the service answers instead of
-    data, and `InvalidMessage` for a query, or an answer, that is not as its type says.
+    `QueryTimeout`, `AnswerTooLarge`, `ServiceBusy` and `QueryRefused` for what the service answers
+    instead of data, and `InvalidMessage` for a query, or an answer, that is not as its type says.
     """
 
     def __init__(
@@ -211,7 +212,7 @@ def _error(headers: Mapping[str, str], payload: bytes) -> QueryError:
         refusal = _Refusal(
             headers.get("Nats-Service-Error-Code", "unknown"), headers["Nats-Service-Error"]
         )
-    for kind in (QueryNotFound, QueryTimeout, AnswerTooLarge):
+    for kind in (QueryNotFound, QueryTimeout, AnswerTooLarge, ServiceBusy):
         if kind.code == refusal.code:
             return kind(refusal.message)
     return QueryRefused(refusal.code, refusal.message)

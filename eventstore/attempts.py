@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
+from eventstore.cancellation import only_own_cancellation
 from eventstore.codec import Codec
 from eventstore.envelope import RecordedEvent
 from eventstore.errors import InvalidMessage, UnknownType
@@ -92,7 +93,7 @@ class Attempts:
         while True:
             attempts += 1
             try:
-                with Handling.of(recorded, self._subscriber).begun():
+                with only_own_cancellation(), Handling.of(recorded, self._subscriber).begun():
                     await handler(recorded.data, recorded)
             except Exception as error:  # whatever a handler raises, the others go on
                 _logger.warning(

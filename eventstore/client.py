@@ -76,6 +76,10 @@ class Subscription:
         """What the server knows it by on this connection."""
         return self._subscription._id
 
+    async def worked_off(self) -> None:
+        """Return when the callback has had all that has come; never, where it was ended before."""
+        await self._subscription._pending_queue.join()
+
     async def unsubscribe(self) -> None:
         """End it; does nothing where it has ended or the connection is closed."""
         with suppress(nats_py.Error):
@@ -241,14 +245,15 @@ class Client:
             )
         return Subscription(subscription)
 
-    async def silence(self, subscription: Subscription) -> None:
-        """Have the server send a subscription no more, and wait for what it has sent.
+    async def silence(self, *subscriptions: Subscription) -> None:
+        """Have the server send subscriptions no more, and wait for what it has sent.
 
-        All of that has been handed to the callback's queue when this returns; `unsubscribe` stops
+        All of that has been handed to the callbacks' queues when this returns; `unsubscribe` stops
         to listen before the server has stopped to send. Raises what `flush` raises.
         """
-        with nats_errors(f"end {subscription.subject}"):
-            await self._nats.send_unsubscribe(subscription.number)
+        for subscription in subscriptions:
+            with nats_errors(f"end {subscription.subject}"):
+                await self._nats.send_unsubscribe(subscription.number)
         await self.flush()
 
     async def flush(self, timeout: float = 5.0) -> None:

@@ -206,12 +206,7 @@ class DirectReader:
         except NoResponders:
             await self.check_stream()
             raise
-        headers = answer.headers or {}
-        if "Status" not in headers:
-            return _stored(headers, answer.data, _GET_HEADERS)
-        if headers["Status"] == "404":
-            return None
-        raise JetStreamError(0, int(headers["Status"]), headers.get("Description", "refused"))
+        return _found(answer)
 
     async def _leader_get(self, request: dict[str, Any]) -> StoredMessage | None:
         try:

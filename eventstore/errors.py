@@ -49,7 +49,8 @@ EventStoreError
 │   ├── QueryNotFound               there is nothing of this id
 │   ├── QueryTimeout                the read model did not reach the awaited position in time
 │   ├── QueryRefused                the service says no; the code is its own
-│   └── AnswerTooLarge              the answer does not fit into one message
+│   ├── AnswerTooLarge              the answer does not fit into one message
+│   └── ServiceBusy                 too many others ask; this one was not looked at
 ├── ParkedError                     the messages that are parked
 │   ├── NotParked                   no message is parked there, or not whole
 │   ├── RetryOutOfOrder             an older message of the same aggregate is parked
@@ -114,6 +115,7 @@ __all__ = [
     "ServerNotFound",
     "ServerStartFailed",
     "ServerTooOld",
+    "ServiceBusy",
     "StreamDrift",
     "StreamMissing",
     "SubjectForgotten",
@@ -574,6 +576,13 @@ class AnswerTooLarge(QueryError):
     """The answer does not fit into one message: ask for less, by a smaller limit for example."""
 
     code = "answer_too_large"
+
+
+class ServiceBusy(QueryError):
+    """Too many others ask this service, so that it did not look at the request."""
+
+    code = "busy"
+    retryable = True
 
 
 class ParkedError(EventStoreError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from eventstore.client import Client
+from eventstore.commands.outcome import code_of, presentable
 from eventstore.envelope import Header
 from eventstore.parked_record import Parked, keep_record
 from eventstore.settling import Taken
@@ -16,7 +17,7 @@ async def park_event(
     """Keep an event on `{domain}.parked.event.{subscriber}.{aggregate}.{action}`.
 
     Once, however often this is called within the parked stream's duplicate window. Returns when
-    the server has it; raises `ClientError`.
+    the server has it; raises `ClientError`, and what the error's own `__str__` raises.
     """
     message, delivery = taken.message, taken.delivery
     headers = message.headers or {}
@@ -25,7 +26,7 @@ async def park_event(
         subject=message.subject,
         headers=headers,
         payload=message.data,
-        code=getattr(error, "code", "handler_failed"),
+        code=code_of(error),
         reason=reason_of(error),
         stream=stream,
         sequence=delivery.sequence,
@@ -42,4 +43,4 @@ async def park_event(
 
 def reason_of(error: Exception) -> str:
     """What a handler's error says, or at least which it is."""
-    return str(error) or type(error).__name__
+    return presentable(error) or type(error).__name__

@@ -20,6 +20,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from eventstore.cancellation import only_own_cancellation
 from eventstore.envelope import format_timestamp
 from eventstore.errors import EventStoreError
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
@@ -161,8 +162,9 @@ class Health:
 
     async def _find(self, check: Check) -> Finding:
         try:
-            async with asyncio.timeout(self._timeout):
-                return await check()
+            with only_own_cancellation():
+                async with asyncio.timeout(self._timeout):
+                    return await check()
         except TimeoutError:
             return _failed(f"no answer after {self._timeout:g} s")
         except EventStoreError as error:

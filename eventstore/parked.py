@@ -31,7 +31,14 @@ from eventstore.parked_record import EARLIER_PARTS, PART, Parked
 from eventstore.publishing import publish_queued
 from eventstore.subjects import NAME, Subjects
 
-__all__ = ["RETRY_OF", "ParkedKind", "ParkedMessage", "ParkedMessages", "RetriedAll"]
+__all__ = [
+    "RETRY_OF",
+    "ParkedKind",
+    "ParkedMessage",
+    "ParkedMessages",
+    "RetriedAll",
+    "UnreadableMessage",
+]
 
 RETRY_OF = "X-Retry-Of"
 """The header of a command that was put back: the sequence at which it was parked."""
@@ -67,6 +74,21 @@ class ParkedMessage(msgspec.Struct, frozen=True):
         return record.subscriber or "", record.aggregate, record.aggregate_id
 
 
+class UnreadableMessage(msgspec.Struct, frozen=True):
+    """A message of the parked stream that is no record, or not a whole one: `problem` says why.
+
+    It can be looked at and thrown away; `subject`, `headers` and `payload` are its own.
+    """
+
+    sequence: int
+    kind: ParkedKind
+    problem: str
+    subject: str
+    headers: Mapping[str, str]
+    payload: bytes
+    earlier: tuple[int, ...] = ()
+
+
 class RetriedAll(msgspec.Struct, frozen=True):
     """How many were put back or handled, and which were not, by sequence, with the reason."""
 
@@ -94,11 +116,12 @@ class ParkedMessages:
         kind: ParkedKind | None = None,
         aggregate: str | None = None,
         aggregate_id: str | None = None,
-    ) -> AsyncGenerator[ParkedMessage, None]:
+    ) -> AsyncGenerator[ParkedMessage | UnreadableMessage, None]:
         """What is parked after a sequence, oldest first, up to what is parked now.
 
-        `kind` narrows it to commands ("cmd") or events, the others to an aggregate. A record of
-        which a part is missing is left out.
+        `kind` narrows it to commands ("cmd") or events, the others to an aggregate, which what
+        cannot be read is none of. The first parts of a record that was not parked to its end are
+        left out.
         """
         subject = self._filter(kind, aggregate)
         async with (
@@ -108,14 +131,18 @@ class ParkedMessages:
             async for message in stored:
                 with suppress(NotParked):
                     parked = await self._whole(message)
-                    if aggregate in (None, parked.record.aggregate) and aggregate_id in (
-                        None,
-                        parked.record.aggregate_id,
-                    ):
+                    if _is_of(parked, aggregate, aggregate_id):
                         yield parked
 
     async def get(self, sequence: int) -> ParkedMessage:
-        """The message parked at a sequence; raises `NotParked`."""
+        """The message parked at a sequence; raises `NotParked`, also where it cannot be read."""
+        found = await self.find(sequence)
+        if isinstance(found, UnreadableMessage):
+            raise NotParked(sequence, found.problem)
+        return found
+
+    async def find(self, sequence: int) -> ParkedMessage | UnreadableMessage:
+        """What is parked at a sequence, whether or not it can be read; raises `NotParked`."""
         return await self._whole(await self._at(sequence))
 
     async def retry(
@@ -154,13 +181,17 @@ class ParkedMessages:
         `timeout` seconds; where it ends in an error again, or has none in time, those behind it
         stay parked. So do the events of an aggregate behind one that its subscriber does not
         handle in that time; a subscriber is given one event after another. What is parked
-        meanwhile is not retried.
+        meanwhile is not retried, nor what cannot be read.
         """
         every: dict[tuple[str, ...], list[int]] = {}
+        unreadable: dict[int, str] = {}
         reading = self.read(aggregate=aggregate, aggregate_id=aggregate_id)
         async with aclosing(reading) as messages:
             async for message in messages:
-                every.setdefault(message.lane, []).append(message.sequence)
+                if isinstance(message, UnreadableMessage):
+                    unreadable[message.sequence] = message.problem
+                else:
+                    every.setdefault(message.lane, []).append(message.sequence)
         left: dict[int, str] = {}
 
         async def retry_lane(sequences: Sequence[int]) -> None:
@@ -171,11 +202,11 @@ class ParkedMessages:
                 subscriber = lane[0]  # which would have them wait for each other anyway
                 await lanes.put(subscriber or lane, sequences)
         retried = sum(map(len, every.values())) - len(left)
-        return RetriedAll(retried, dict(sorted(left.items())))
+        return RetriedAll(retried, dict(sorted({**left, **unreadable}.items())))
 
-    async def discard(self, sequence: int) -> ParkedMessage:
+    async def discard(self, sequence: int) -> ParkedMessage | UnreadableMessage:
         """Delete a parked message for good, and return what it was; raises `NotParked`."""
-        message = await self.get(sequence)
+        message = await self.find(sequence)
         await self._remove(message)
         return message
 
@@ -193,20 +224,25 @@ class ParkedMessages:
             raise NotParked(sequence)
         return found
 
-    async def _whole(self, last: StoredMessage) -> ParkedMessage:
+    async def _whole(self, last: StoredMessage) -> ParkedMessage | UnreadableMessage:
         """Put a record together; `last` is the message that counts as the record's own."""
-        number, _, count = last.headers.get(PART, "").partition("/")
-        if not number or number != count:
+        if _is_first_part(last):
             raise NotParked(last.sequence, "this is not the last part of a record")
-        named = last.headers.get(EARLIER_PARTS, "")
-        earlier = tuple(int(sequence) for sequence in named.split(",") if sequence)
-        parts = [(await self._at(sequence)).payload for sequence in earlier]
-        try:
-            record = _decode(b"".join([*parts, last.payload]))
-        except msgspec.MsgspecError as error:
-            raise NotParked(last.sequence, f"the record cannot be read: {error}") from error
         kind: ParkedKind = "event" if last.subject.split(".")[2] == "event" else "cmd"
-        return ParkedMessage(last.sequence, kind, record, earlier)
+        earlier: tuple[int, ...] = ()
+        try:
+            earlier = _earlier_parts(last)
+            parts = [(await self._at(sequence)).payload for sequence in earlier]
+            record = _decode(b"".join([*parts, last.payload]))
+        except NotParked as error:
+            await self._at(last.sequence)  # else it was discarded meanwhile
+            problem = f"a part of the record is missing: {error}"
+        except (msgspec.MsgspecError, ValueError) as error:
+            problem = f"the record cannot be read: {error}"
+        else:
+            return ParkedMessage(last.sequence, kind, record, earlier)
+        own = last.subject, last.headers, last.payload
+        return UnreadableMessage(last.sequence, kind, problem, *own, earlier)
 
     async def _refuse_if_older(self, message: ParkedMessage) -> None:
         if len(message.lane) == 1:
@@ -217,7 +253,7 @@ class ParkedMessages:
             async for each in older:
                 if each.sequence >= message.sequence:
                     return
-                if each.lane == message.lane:
+                if isinstance(each, ParkedMessage) and each.lane == message.lane:
                     raise RetryOutOfOrder(message.sequence, each.sequence)
 
     async def _retry_in_order(self, sequences: Sequence[int], timeout: float) -> dict[int, str]:
@@ -282,7 +318,7 @@ class ParkedMessages:
         await publish_queued(self._client, record.subject, record.payload, headers, self._timeout)
         await self._remove(message)
 
-    async def _remove(self, message: ParkedMessage) -> None:
+    async def _remove(self, message: ParkedMessage | UnreadableMessage) -> None:
         # The last part first: without it the others do not count.
         for sequence in (message.sequence, *message.earlier):
             try:
@@ -294,6 +330,29 @@ class ParkedMessages:
             except JetStreamError as error:
                 if error.err_code not in _GONE:
                     raise
+
+
+def _is_of(
+    parked: ParkedMessage | UnreadableMessage, aggregate: str | None, aggregate_id: str | None
+) -> bool:
+    if isinstance(parked, UnreadableMessage):
+        return aggregate is None and aggregate_id is None
+    record = parked.record
+    return aggregate in (None, record.aggregate) and aggregate_id in (None, record.aggregate_id)
+
+
+def _is_first_part(message: StoredMessage) -> bool:
+    place = message.headers.get(PART, "")
+    number, _, count = place.partition("/")
+    is_place = number.isdecimal() and count.isdecimal() and len(place) < 20
+    return is_place and int(number) < int(count)
+
+
+def _earlier_parts(last: StoredMessage) -> tuple[int, ...]:
+    if PART not in last.headers:
+        raise ValueError(f"it has no {PART}")
+    named = last.headers.get(EARLIER_PARTS, "")
+    return tuple(int(sequence) for sequence in named.split(",") if sequence)
 
 
 def _own_headers(record: Parked) -> dict[str, str]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 
 import msgspec
 
-from eventstore.client import Client, Msg
+from eventstore.cancellation import only_own_cancellation
+from eventstore.client import Client, Msg, Subscription
 from eventstore.envelope import Header, check_message_id, derive_id
 from eventstore.errors import (
     AnswerTooLarge,
@@ -17,17 +19,32 @@ from eventstore.errors import (
     InvalidHeader,
     InvalidId,
     InvalidMessage,
+    ServiceBusy,
 )
+from eventstore.places import Place, Places
 
 __all__ = ["Answer", "Reply", "Request", "Responder"]
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked: the subject, the payload and the headers."""
+    """What is asked: the subject, the payload and the headers; `place` is the responder's own."""
 
     subject: str
     payload: bytes
     headers: Mapping[str, str] = {}
+    place: Place | None = None
+
+    @asynccontextmanager
+    async def waiting(self) -> AsyncIterator[None]:
+        """Let others be answered inside the block, in which nothing is done but to wait.
+
+        Raises `ServiceBusy` at its end where there is no place again in time.
+        """
+        if self.place is None:
+            yield
+            return
+        async with self.place.given_up():
+            yield
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -42,6 +59,7 @@ Answer = Callable[[Request], Awaitable[Reply]]
 
 _JSON = {Header.CONTENT_TYPE: "application/json"}
 _LONGEST_TEXT = 4_000
+_DRAIN_SECONDS = 5.0
 
 _logger = logging.getLogger("eventstore")
 
@@ -50,10 +68,14 @@ class Responder:
     """Answers what is asked on some subjects; a part to be run.
 
     Each request goes to one of the instances that share `queue`, and at most `at_once` are
-    answered at a time by each. A request may come bare; to one that names itself (`X-Event-ID`,
-    `X-Correlation-ID`) the answer is a message which that caused, of the same story. What goes
-    wrong is answered too, as an object with "status" (which is "error"), "code" and "message", and
-    with NATS micro's headers for errors. So is an answer that is larger than the server takes.
+    answered at a time by each, those not counted that wait (`Request.waiting`). At most `room` are
+    held, and none waits for its turn for more than `patience` seconds, for nobody may wait for its
+    answer then: the others are answered with `ServiceBusy`.
+
+    A request may come bare; to one that names itself (`X-Event-ID`, `X-Correlation-ID`) the answer
+    is a message which that caused, of the same story. What goes wrong is answered too, as an object
+    with "status" (which is "error"), "code" and "message", and with NATS micro's headers for
+    errors. So is an answer that is larger than the server takes.
 
     `ready` is set when requests are first taken.
     """
@@ -65,11 +87,13 @@ class Responder:
         *,
         queue: str,
         at_once: int = 64,
+        room: int = 1_024,
+        patience: float = 4.0,  # less than who asks waits where nothing else is said
     ) -> None:
         self._client = client
         self._answers = dict(answers)
         self._queue = queue
-        self._free = asyncio.Semaphore(at_once)
+        self._places = Places(at_once, room=room, patience=patience)
         self._stopping = asyncio.Event()
         self.ready = asyncio.Event()
 
@@ -79,7 +103,7 @@ class Responder:
         return tuple(self._answers)
 
     def stop(self) -> None:
-        """Take no more requests; `run` returns when those that were taken are answered."""
+        """Take no more requests; `run` returns when those that have come are answered."""
         self._stopping.set()
 
     async def run(self) -> None:
@@ -88,31 +112,49 @@ class Responder:
         What is asked while the connection is lost is not answered.
         """
         async with asyncio.TaskGroup() as tasks:
-            subscriptions = [
-                await self._client.subscribe(
-                    subject, self._taking(tasks, answer), queue=self._queue
-                )
-                for subject, answer in self._answers.items()
-            ]
-            await self._client.flush()
-            self.ready.set()
-            await self._stopping.wait()
-            for subscription in subscriptions:
-                await subscription.unsubscribe()
+            subscriptions: list[Subscription] = []
+            try:
+                for subject, answer in self._answers.items():
+                    taking = self._taking(tasks, answer)
+                    subscriptions.append(
+                        await self._client.subscribe(subject, taking, queue=self._queue)
+                    )
+                await self._client.flush()
+                self.ready.set()
+                await self._stopping.wait()
+                await self._drain(subscriptions)
+            finally:
+                for subscription in subscriptions:
+                    await subscription.unsubscribe()
+
+    async def _drain(self, subscriptions: Sequence[Subscription]) -> None:
+        """Have nothing more come, and take all that was on its way."""
+        with suppress(ClientError, TimeoutError):  # without a connection nothing is on its way
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                await self._client.silence(*subscriptions)
+                for subscription in subscriptions:
+                    await subscription.worked_off()
 
     def _taking(self, tasks: asyncio.TaskGroup, answer: Answer) -> Callable[[Msg], Awaitable[None]]:
         async def take(message: Msg) -> None:
-            await self._free.acquire()
-            task = tasks.create_task(self._respond(message, answer))
-            task.add_done_callback(lambda _: self._free.release())
+            if not message.reply:
+                return
+            try:
+                place = self._places.want()
+            except ServiceBusy as busy:
+                await self._respond(message, _refusing(busy))
+            else:
+                task = tasks.create_task(self._respond(message, _in_turn(answer, place), place))
+                task.add_done_callback(lambda _: place.leave())
 
         return take
 
-    async def _respond(self, message: Msg, answer: Answer) -> None:
-        if not message.reply:
-            return
+    async def _respond(self, message: Msg, answer: Answer, place: Place | None = None) -> None:
         request = Request(
-            subject=message.subject, payload=message.data, headers=message.headers or {}
+            subject=message.subject,
+            payload=message.data,
+            headers=message.headers or {},
+            place=place,
         )
         envelope = dict(_JSON)
         try:
@@ -144,6 +186,22 @@ class Responder:
     async def _publish(self, inbox: str, reply: Reply, envelope: Mapping[str, str]) -> None:
         headers = {**envelope, **reply.headers}
         await self._client.publish(inbox, reply.payload, headers=headers)
+
+
+def _in_turn(answer: Answer, place: Place) -> Answer:
+    async def reply(request: Request) -> Reply:
+        async with place:
+            with only_own_cancellation():
+                return await answer(request)
+
+    return reply
+
+
+def _refusing(error: EventStoreError) -> Answer:
+    async def refuse(_request: Request) -> Reply:
+        raise error
+
+    return refuse
 
 
 def _caused_by(request: Mapping[str, str]) -> dict[str, str]:

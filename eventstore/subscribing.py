@@ -28,8 +28,10 @@ from eventstore.envelope import Header, RecordedEvent
 from eventstore.errors import (
     ClientError,
     DeciderError,
+    EventStoreError,
     InvalidMessage,
     ParkedError,
+    TopologyError,
 )
 from eventstore.event_handlers import EventHandler, EventHandlers
 from eventstore.event_parking import park_event, reason_of
@@ -274,9 +276,12 @@ class EventSubscriber:
                 await self._park(taken, error, attempts)
         except Stopped:
             return
-        except ClientError as error:
+        except TopologyError:
+            raise
+        except Exception as error:  # whatever it is, the event comes again and others go on
             where = f"{taken.message.subject} at sequence {taken.delivery.sequence}"
-            _logger.warning("subscriber %s: %s: %s", self.name, where, error)
+            unforeseen = None if isinstance(error, EventStoreError) else error
+            _logger.warning("subscriber %s: %s: %s", self.name, where, error, exc_info=unforeseen)
             await self._settling.give_back(taken, _RETRY_SECONDS)
         else:
             await self._settling.done(taken)

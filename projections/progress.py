@@ -117,5 +117,12 @@ class ProgressBoard:
 
 def _is_at(progress: Progress, position: int) -> bool:
     if progress.position < position and progress.error is not None:
-        raise progress.error
+        raise _anew(progress.error) from progress.error
     return progress.position >= position
+
+
+def _anew(error: ProjectionError) -> ProjectionError:
+    """An equal error; the one itself would keep the frames of everyone it was ever raised to."""
+    equal = type(error).__new__(type(error), *error.args)
+    equal.__dict__.update(error.__dict__)
+    return equal

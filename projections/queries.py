@@ -137,7 +137,9 @@ class _Reader:
             checkpoints.c.name.in_(projections)
         )
 
-    async def read_at(self, wait: _Wait, work: Callable[[Rows], bytes]) -> tuple[bytes, int]:
+    async def read_at(
+        self, request: Request, wait: _Wait, work: Callable[[Rows], bytes]
+    ) -> tuple[bytes, int]:
         """What `work` makes of the rows, and their position, which is that of `wait` or later.
 
         That it is so is seen in the transaction itself: a replica may be behind its checkpoints.
@@ -151,9 +153,10 @@ class _Reader:
                 return made, position
             if loop.time() >= end:
                 raise WaitTimeout(wait.position, position, wait.seconds)
-            if told:
-                await asyncio.sleep(_PAUSE)
-            told = await self._is_told(wait.position, end)
+            async with request.waiting():
+                if told:
+                    await asyncio.sleep(_PAUSE)
+                told = await self._is_told(wait.position, end)
 
     async def _is_told(self, position: int, end: float) -> bool:
         """Whether it is said, before the end, that all projections have reached the position."""
@@ -229,7 +232,7 @@ class _Answering:
             return msgspec.json.encode(self._handler(query, rows))
 
         wait = _wait_of(request.headers, self._wait_seconds)
-        payload, position = await self._reader.read_at(wait, work)
+        payload, position = await self._reader.read_at(request, wait, work)
         return Reply(payload, {POSITION: str(position)})
 
     def _query(self, payload: bytes) -> Query[Any]:

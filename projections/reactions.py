@@ -6,6 +6,7 @@ import asyncio
 import logging
 from contextlib import suppress
 
+from eventstore.cancellation import only_own_cancellation
 from eventstore.envelope import LogEvent, RecordedEvent
 from eventstore.telemetry import Telemetry
 from projections.projection import Projection, Reaction
@@ -60,8 +61,9 @@ class Reactions:
 
     async def _react(self, reaction: Reaction, recorded: RecordedEvent) -> None:
         try:
-            async with asyncio.timeout(self._timeout) as bound:
-                await reaction(recorded.data, recorded)
+            with only_own_cancellation():
+                async with asyncio.timeout(self._timeout) as bound:
+                    await reaction(recorded.data, recorded)
         except Exception as error:
             late = f"not done after {self._timeout:g} s"
             self._told("failed", recorded, late if bound.expired() else repr(error))

@@ -19,7 +19,7 @@ from eventstore.commands import Outcome, Outcomes
 from eventstore.config import Settings
 from eventstore.configuration import KEYS, Configuration, Value
 from eventstore.envelope import check_message_id
-from eventstore.parked import ParkedMessage, RetriedAll
+from eventstore.parked import ParkedMessage, RetriedAll, UnreadableMessage
 from eventstore.subjects import Subjects
 
 __all__ = ["command_app", "config_app", "parked_app"]
@@ -200,9 +200,9 @@ async def _outcome(settings: Settings, command_id: str) -> Outcome | None:
         return await Outcomes(client, _subjects(settings)).get(command_id)
 
 
-async def _get(settings: Settings, sequence: int) -> ParkedMessage:
+async def _get(settings: Settings, sequence: int) -> ParkedMessage | UnreadableMessage:
     async with parked_commands.opened_parked(settings) as parked:
-        return await parked.get(sequence)
+        return await parked.find(sequence)
 
 
 async def _retry(
@@ -242,7 +242,7 @@ def _subjects(settings: Settings) -> Subjects:
     return Subjects(settings.nats.subject_prefix)
 
 
-def _show(message: ParkedMessage, *, json: bool) -> None:
+def _show(message: ParkedMessage | UnreadableMessage, *, json: bool) -> None:
     if json:
         say(parked_commands.parked_json(message))
     else:

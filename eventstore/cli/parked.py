@@ -12,7 +12,7 @@ from rich.console import Console
 from eventstore.cli.connecting import connected
 from eventstore.cli.terminal import Terminal, printable, say
 from eventstore.config import Settings
-from eventstore.parked import ParkedMessage, ParkedMessages, RetriedAll
+from eventstore.parked import ParkedMessage, ParkedMessages, RetriedAll, UnreadableMessage
 from eventstore.subjects import Subjects
 
 __all__ = [
@@ -55,19 +55,29 @@ async def list_parked(
         Terminal(stderr=True).print("nothing is parked")
 
 
-def parked_json(message: ParkedMessage) -> str:
+def parked_json(message: ParkedMessage | UnreadableMessage) -> str:
     """All that is known of a parked message, as one JSON object on a line.
 
-    The payload is text under "data" where it is UTF-8, and Base64 under "payload" in any case.
+    The payload is text under "data" where it is UTF-8, and Base64 under "payload" in any case. Of
+    one that cannot be read, "problem" says why, and the rest is the message's own.
     """
-    record = msgspec.to_builtins(message.record)
-    facts = {"parked": message.sequence, "kind": message.kind, **record}
-    text = _text(message.record.payload)
+    if isinstance(message, UnreadableMessage):
+        own, payload = msgspec.to_builtins(message), message.payload
+        del own["sequence"], own["earlier"]
+    else:
+        own, payload = msgspec.to_builtins(message.record), message.record.payload
+    facts = {"parked": message.sequence, "kind": message.kind, **own}
+    text = _text(payload)
     return msgspec.json.encode(facts if text is None else {**facts, "data": text}).decode()
 
 
-def print_parked(console: Console, message: ParkedMessage) -> None:
+def print_parked(console: Console, message: ParkedMessage | UnreadableMessage) -> None:
     """A parked message for people: why, where, when, how often, and the original."""
+    if isinstance(message, UnreadableMessage):
+        console.print(printable(message.problem), soft_wrap=True)
+        _print_facts(console, {"parked": message.sequence, "subject": message.subject})
+        _print_original(console, message.headers, message.payload)
+        return
     record = message.record
     console.print(printable(f"{record.code}: {record.reason}"), soft_wrap=True)
     _print_facts(
@@ -83,11 +93,7 @@ def print_parked(console: Console, message: ParkedMessage) -> None:
             "attempts": record.attempts,
         },
     )
-    console.print("headers", soft_wrap=True)
-    _print_facts(console, record.headers)
-    text = _text(record.payload)
-    console.print(f"payload, {len(record.payload):,} bytes", soft_wrap=True)
-    console.print(f"  {printable(repr(record.payload) if text is None else text)}", soft_wrap=True)
+    _print_original(console, record.headers, record.payload)
 
 
 def retried_line(message: ParkedMessage) -> str:
@@ -105,13 +111,23 @@ def print_retried(console: Console, result: RetriedAll) -> None:
         console.print(printable(f"  {sequence}: {reason}"), soft_wrap=True)
 
 
+def _print_original(console: Console, headers: Mapping[str, str], payload: bytes) -> None:
+    console.print("headers", soft_wrap=True)
+    _print_facts(console, headers)
+    text = _text(payload)
+    console.print(f"payload, {len(payload):,} bytes", soft_wrap=True)
+    console.print(f"  {printable(repr(payload) if text is None else text)}", soft_wrap=True)
+
+
 def _print_facts(console: Console, facts: Mapping[str, object]) -> None:
     for name, value in facts.items():
         if value is not None:
             console.print(printable(f"  {name:10} {value}"), soft_wrap=True)
 
 
-def _parked_line(message: ParkedMessage) -> str:
+def _parked_line(message: ParkedMessage | UnreadableMessage) -> str:
+    if isinstance(message, UnreadableMessage):
+        return printable(f"{message.sequence:>6}  {message.subject}  {message.problem}")
     record = message.record
     own = record.aggregate_id or "-"
     return printable(

@@ -40,7 +40,7 @@ from projections.worker import ProjectionWorker
 
 __all__ = ["Service", "open_service"]
 
-_QUERIES_AT_ONCE = 512  # most of which wait for a position, for few read at a time
+_QUERIES_HELD = 4_096  # most of which wait for a position, and take no other's turn
 _READ_MODEL_SECONDS = 15.0  # less than parts may take to stop
 
 
@@ -79,7 +79,7 @@ async def open_service(settings: Settings, directory: Path) -> AsyncIterator[Ser
             CommandCollector(app.client, app.domain.codec.subjects, database),
         )
         answers = _answers(service, named, telemetry)
-        queries = Responder(app.client, answers, queue=own.name, at_once=_QUERIES_AT_ONCE)
+        queries = Responder(app.client, answers, queue=own.name, room=_QUERIES_HELD)
         feed = Feeding(lambda: Feed(app.client, app.store))
         health = service_health(
             app,

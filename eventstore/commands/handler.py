@@ -65,8 +65,8 @@ class CommandHandler:
         self._max_conflicts = max_conflicts
         self._telemetry = telemetry
 
-    async def handle(self, accepted: Accepted) -> Outcome:
-        """Carry a command out and say what became of it.
+    async def handle(self, accepted: Accepted, *, again: bool = False) -> Outcome:
+        """Carry a command out and say what became of it; `again` where it was delivered before.
 
         A command whose outcome is known and final, or whose events stand, is answered with that
         and decides nothing. Raises `Conflict` after too many of them, `DeciderError` for events
@@ -79,13 +79,13 @@ class CommandHandler:
             type=accepted.envelope.type,
             aggregate_id=accepted.aggregate_id,
         ) as span:
-            outcome = await self._handle(accepted, span.traceparent)
+            outcome = await self._handle(accepted, span.traceparent, again=again)
             span.set(outcome=outcome.status, code=outcome.code)
         return outcome
 
-    async def _handle(self, accepted: Accepted, traceparent: str | None) -> Outcome:
-        known = await self._outcomes.get(accepted.identity.id)
-        if known is not None and known.is_final:
+    async def _handle(self, accepted: Accepted, traceparent: str | None, *, again: bool) -> Outcome:
+        known = await self._outcomes.final(accepted.identity.id, again=again)
+        if known is not None:
             return known
         again = False
         for delay in _delays(self._max_conflicts):

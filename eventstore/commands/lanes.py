@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Generic, TypeVar
 
+from eventstore.cancellation import only_own_cancellation
+
 __all__ = ["Lanes", "Turn"]
 
 T = TypeVar("T")
@@ -20,7 +22,8 @@ class Lanes(Generic[T]):
     At most `at_once` items are worked on at a time, and at most `room` are held, those that wait
     included: so a key with a long queue does not hold up the others until that room is full.
     Leaving waits for all that is held, or cancels it where the block failed; a failure of `work`
-    ends the block, and is raised within an `ExceptionGroup`.
+    ends the block, and is raised within an `ExceptionGroup`. So does a cancellation that comes out
+    of what it awaited, as a `RuntimeError`.
     """
 
     def __init__(self, work: Callable[[T], Awaitable[None]], *, at_once: int, room: int) -> None:
@@ -73,7 +76,8 @@ class Lanes(Generic[T]):
 
     async def _begin(self, item: T) -> None:
         try:
-            await self._work(item)
+            with only_own_cancellation():
+                await self._work(item)
         finally:
             self._room.release()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import logging
+import time
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal
@@ -14,7 +16,7 @@ from eventstore.errors import EventStoreError, JetStreamError, RequestTimeout
 from eventstore.publishing import publish_acked
 from eventstore.subjects import Subjects
 
-__all__ = ["Outcome", "Outcomes", "presentable"]
+__all__ = ["Outcome", "Outcomes", "code_of", "presentable"]
 
 Status = Literal["success", "rejected", "error"]
 
@@ -24,13 +26,21 @@ _PLACE = "X-Command-Sequence"
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _WRONG_SEQUENCE = (10071, 10164)
 _NO_MESSAGE = 10037
+_REPLICAS_SECONDS = 60.0
 _NOTHING: Mapping[str, str] = MappingProxyType({})
+
+_logger = logging.getLogger("eventstore")
 
 
 def presentable(text: object) -> str:
     """A text that can be sent: of bounded length, and nothing in it that UTF-8 has no bytes for."""
     shown = str(text)[:_MOST_TEXT]
     return shown.encode(errors="replace").decode()
+
+
+def code_of(error: Exception) -> str:
+    """The code of an error for programs; of those that are not ours, whatever attributes it has."""
+    return presentable(error.code) if isinstance(error, EventStoreError) else "handler_failed"
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +81,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         return cls(
             status="error",
             message=presentable(str(error) if known else f"{type(error).__name__}: {error}"),
-            code=error.code if isinstance(error, EventStoreError) else "handler_failed",
+            code=code_of(error),
             command_id=command_id,
             aggregate=aggregate,
             aggregate_id=aggregate_id,
@@ -97,6 +107,8 @@ class Outcomes:
         self._client = client
         self._stream = f"KV_{subjects.outcome_bucket}"
         self._prefix = f"$KV.{subjects.outcome_bucket}."
+        self._has_followers = True  # until it is known
+        self._look_again = 0.0
 
     async def get(
         self, command_id: str, *, sent_at: int = 0, timeout: float = 5.0
@@ -104,7 +116,8 @@ class Outcomes:
         """The outcome of a command; None if it has none yet, or no more.
 
         `sent_at` is the command's place in its stream, for one that may have been sent before: an
-        error that it ended in then does not count.
+        error that it ended in then does not count. What was just kept may be missed on a bucket of
+        several replicas.
         """
         reply = await self._client.request(
             f"$JS.API.DIRECT.GET.{self._stream}.{self._prefix}{command_id}", timeout=timeout
@@ -119,6 +132,21 @@ class Outcomes:
             return None
         raise JetStreamError(0, int(status), headers.get("Description", "refused"))
 
+    async def final(
+        self, command_id: str, *, again: bool = False, timeout: float = 5.0
+    ) -> Outcome | None:
+        """The final outcome of a command, which must not be carried out then; None if it has none.
+
+        None is missed: the bucket's leader is asked where a follower could answer, and where the
+        command comes `again`, so that it may have one. A change of the bucket's replicas is
+        noticed within a minute.
+        """
+        if again or await self._may_lag(timeout):
+            outcome, _ = await self._standing(f"{self._prefix}{command_id}", timeout)
+        else:
+            outcome = await self.get(command_id, timeout=timeout)
+        return outcome if outcome is not None and outcome.is_final else None
+
     async def put(
         self,
         outcome: Outcome,
@@ -132,7 +160,8 @@ class Outcomes:
         `place` is where in the command stream the command was that ended in it (0: not known);
         `about` are headers that tell more of the command (`eventstore.commands.kept_outcome`).
         The first final one stands: where the command has that already, that is returned. An error
-        gives way to whatever comes after it.
+        gives way to whatever comes after it. That events were appended which the one that stands
+        does not know of is logged as an error.
         """
         subject = f"{self._prefix}{outcome.command_id}"
         data = outcome.to_json()
@@ -143,8 +172,18 @@ class Outcomes:
             standing, sequence = await self._standing(subject, timeout)
             headers[_EXPECTED] = str(sequence)
             if standing is not None and standing.is_final:
+                _report_contradiction(outcome, standing)
                 return standing
         raise RequestTimeout(f"outcome of command {outcome.command_id}: others write it as well")
+
+    async def _may_lag(self, timeout: float) -> bool:
+        """Whether a direct get may be answered by another than the bucket's leader."""
+        now = time.monotonic()
+        if now >= self._look_again:
+            self._look_again = now + _REPLICAS_SECONDS
+            info = await self._client.api(f"STREAM.INFO.{self._stream}", timeout=timeout)
+            self._has_followers = info["config"]["num_replicas"] > 1
+        return self._has_followers
 
     async def _put_if_expected(
         self, subject: str, data: bytes, headers: dict[str, str], timeout: float
@@ -170,6 +209,17 @@ class Outcomes:
             return None, 0
         message = answer["message"]
         return _read(base64.b64decode(message.get("data", ""))), message["seq"]
+
+
+def _report_contradiction(outcome: Outcome, standing: Outcome) -> None:
+    if outcome.event_ids and outcome.event_ids != standing.event_ids:
+        _logger.error(
+            "command %s has two truths: its events %s of %s %s are in the log, but its outcome, "
+            "kept before, is %s (%s) with the events %s; a person must look at the aggregate",
+            *(outcome.command_id, ", ".join(outcome.event_ids)),
+            *(outcome.aggregate, outcome.aggregate_id),
+            *(standing.status, standing.code, ", ".join(standing.event_ids) or "none"),
+        )
 
 
 def _read(data: bytes) -> Outcome | None:

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 
 from nats.aio.msg import Msg
 
+from eventstore.cancellation import only_own_cancellation
 from eventstore.client import Client
 from eventstore.codec import Codec
 from eventstore.commands.handler import CommandHandler
@@ -204,7 +205,9 @@ class CommandWorker:
         if isinstance(received.content, Exception):
             return await self._park(received, received.content)
         try:
-            return await self._handler.handle(received.content)
+            with only_own_cancellation():
+                again = received.delivery.delivered > 1
+                return await self._handler.handle(received.content, again=again)
         except Exception as error:  # a decider at fault must not stop the commands of others
             if received.delivery.delivered < self._most_deliveries(error):
                 raise

@@ -14,7 +14,7 @@ from nats.js import JetStreamContext
 
 from eventstore.aggregate import CommandContext, Decider, Domain
 from eventstore.application import running
-from eventstore.client import Client
+from eventstore.client import Client, Msg
 from eventstore.commands import (
     CommandClient,
     CommandHandler,
@@ -273,6 +273,24 @@ async def opened(
         Snapshots(client, store) as snapshots,
     ):
         yield Line(client, domain, store, commands, snapshots)
+
+
+@asynccontextmanager
+async def outcomes_lagging(line: Line) -> AsyncIterator[None]:
+    """Have direct gets of outcomes answered as by a follower that has none of them yet."""
+    stream = f"KV_{line.subjects.outcome_bucket}"
+    config = (await line.client.api(f"STREAM.INFO.{stream}"))["config"]
+    await line.client.api(f"STREAM.UPDATE.{stream}", {**config, "allow_direct": False})
+
+    async def miss(request: Msg) -> None:
+        headers = {"Status": "404", "Description": "Message Not Found"}
+        await line.client.publish(request.reply, headers=headers)
+
+    follower = await line.client.subscribe(f"$JS.API.DIRECT.GET.{stream}.>", miss)
+    try:
+        yield
+    finally:
+        await follower.unsubscribe()
 
 
 async def until(condition: Callable[[], Awaitable[bool]], bound: float = 20.0) -> None:

@@ -11,8 +11,11 @@ import pytest
 
 from eventstore.client import Client
 from eventstore.commands import Outcome, sending
+from eventstore.commands.worker import worker_consumer
 from eventstore.envelope import new_id
 from eventstore.errors import AppendUnknown, EventStoreError, RequestTimeout
+from eventstore.pull import Pull
+from eventstore.streams import declare_consumer
 from tests.integration.commanding import (
     Add,
     Added,
@@ -23,6 +26,7 @@ from tests.integration.commanding import (
     Take,
     counting,
     opened,
+    outcomes_lagging,
 )
 
 
@@ -46,6 +50,20 @@ async def test_what_fails_a_few_times_is_carried_out_in_the_end(line: Line) -> N
 
     assert (outcome.status, outcome.version) == ("success", 1)
     assert await line.parked() == []
+
+
+async def test_a_cancellation_that_nobody_meant_for_the_worker_is_a_failure_of_the_command(
+    line: Line,
+) -> None:
+    cancelled: list[Any] = [asyncio.CancelledError()]
+    async with (
+        FailingStore(line.client, line.domain.codec, failures=cancelled) as store,
+        line.working(store=store),
+    ):
+        first = await line.commands.execute(Add(), "c1", timeout=10)
+        second = await line.commands.execute(Add(), "c1", timeout=10)
+
+    assert (first.version, second.version) == (1, 2)
 
 
 async def test_what_goes_on_failing_is_parked_and_answered(line: Line) -> None:
@@ -114,6 +132,44 @@ async def test_the_error_of_an_earlier_time_is_not_the_answer_to_a_later_one(
         outcome = await executing
 
     assert (outcome.status, outcome.version) == ("success", 1)
+
+
+async def test_a_command_that_is_delivered_again_has_its_outcome_though_a_follower_lags(
+    line: Line,
+) -> None:
+    own = new_id()
+    rejected = Outcome(status="rejected", message="", code="too_little", command_id=own)
+    await line.store.append("counter", "c1", Added(amount=5))
+    await declare_consumer(line.client, worker_consumer(line.domain.codec))
+    await line.commands.send(Take(amount=1), "c1", command_id=own)
+    async with Pull(line.client, line.subjects.command_stream, "worker", buffer=1) as pull:
+        (taken,) = await pull.take(1)
+        # As where a worker ends between the outcome and the acknowledgement.
+        await line.outcomes.put(rejected)
+        await line.client.publish(taken.reply, b"-NAK")
+        await pull.finish()
+
+    async with outcomes_lagging(line), line.working():
+        await line.until_done()
+
+    assert await line.log_size() == 1
+
+
+async def test_events_that_contradict_the_outcome_kept_before_are_reported(
+    line: Line, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = new_id()
+    rejected = Outcome(status="rejected", message="", code="too_little", command_id=own)
+    done = Outcome(status="success", message="", code="ok", command_id=own, event_ids=("e1",))
+
+    await line.outcomes.put(rejected)
+    assert await line.outcomes.put(rejected) == rejected
+    assert caplog.records == []
+    assert await line.outcomes.put(done) == rejected
+
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert f"command {own} has two truths: its events e1" in record.message
 
 
 async def test_an_outcome_that_is_final_stands_and_an_error_does_not(line: Line) -> None:

@@ -14,7 +14,7 @@ from eventstore.commands import CommandClient
 from eventstore.config import StreamSettings
 from eventstore.errors import AppendUnknown, NotParked, ParkedError, QueueFull, RetryOutOfOrder
 from eventstore.messages import Command
-from eventstore.parked import ParkedMessage, ParkedMessages
+from eventstore.parked import ParkedMessage, ParkedMessages, RetriedAll
 from eventstore.parked_record import Parked, keep_record
 from eventstore.streams import limit_messages
 from tests.integration.commanding import (
@@ -335,17 +335,32 @@ async def test_an_event_is_shown_and_discarded_but_not_published_again(
     assert await found(parked) == []
 
 
-async def test_what_is_not_ours_in_the_stream_is_passed_over(
+async def test_what_cannot_be_read_is_listed_and_can_be_thrown_away(
     line: Line, parked: ParkedMessages
 ) -> None:
     place = f"{line.domain.name}.parked.cmd.counter.add"
     await line.client.request(place, b"{}")
     await line.client.request(place, b"{}", headers={"X-Part": "1/1"})
     await line.client.request(place, b"{}", headers={"X-Part": "2/2", "X-Earlier-Parts": "77"})
+    await line.client.request(place, b"{}", headers={"X-Part": "2/2", "X-Earlier-Parts": "x"})
+    await line.client.request(place, b"{}", headers={"X-Part": "1/2"})  # that has no second
 
-    assert await found(parked) == []
+    listed = await found(parked)
+
+    problems = {each.sequence: each.problem for each in listed}  # type: ignore[attr-defined]
+    assert list(problems) == [1, 2, 3, 4]
+    assert "it has no X-Part" in problems[1]
+    assert "missing required field `subject`" in problems[2]
+    assert "parked message 77: nothing is parked there" in problems[3]
+    assert "invalid literal" in problems[4]
+    assert await found(parked, aggregate="counter") == []
+    assert await parked.retry_all() == RetriedAll(0, problems)
     with pytest.raises(NotParked, match="cannot be read"):
-        await parked.get(2)
+        await parked.retry(2)
+    for each in listed:
+        assert await parked.find(each.sequence) == each
+        assert await parked.discard(each.sequence) == each
+    assert await found(parked) == []
 
 
 async def test_a_full_queue_refuses_new_commands_and_takes_them_when_there_is_room(

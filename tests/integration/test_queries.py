@@ -25,6 +25,7 @@ from eventstore.errors import (
     QueryNotFound,
     QueryRefused,
     QueryTimeout,
+    ServiceBusy,
 )
 from eventstore.messages import Command
 from eventstore.nix import CacheView, ListFlakes, ListModules, SourceItem
@@ -75,7 +76,7 @@ class Asked:
 
 
 @asynccontextmanager
-async def asking(settings: Settings, folder: Path) -> AsyncIterator[Asked]:
+async def asking(settings: Settings, folder: Path, *, at_once: int = 64) -> AsyncIterator[Asked]:
     async with (
         Database(folder / "read_model.sqlite") as database,
         Application(nix.domain(), settings) as app,
@@ -85,7 +86,7 @@ async def asking(settings: Settings, folder: Path) -> AsyncIterator[Asked]:
         subjects = app.domain.codec.subjects
         positions = CheckpointPositions(database, worker)
         answers = query_answers(database, positions, nix_queries(), subjects)
-        responder = Responder(app.client, answers, queue=subjects.domain)
+        responder = Responder(app.client, answers, queue=subjects.domain, at_once=at_once)
         async with running(worker, responder):
             await responder.ready.wait()
             await app.worker.ready.wait()
@@ -385,6 +386,32 @@ async def test_bad_input_is_refused_by_name(asked: Asked) -> None:
         assert headers["Nats-Service-Error-Code"] == "invalid_payload"
         assert "X-Position" not in headers
     assert (await asked.raw("flake.list"))[0] == {"items": [], "next": None}
+
+
+async def test_one_that_waits_for_a_position_takes_no_others_turn(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with asking(settings, tmp_path, at_once=1) as asked:
+        waiting = asyncio.create_task(
+            asked.queries.ask(ListFlakes(), wait_for=1_000_000, timeout=2)
+        )
+        await asyncio.sleep(0)  # it has been sent first
+        assert (await asked.queries.ask(ListFlakes(), timeout=BOUND)).data.items == []
+        assert not waiting.done()
+        with pytest.raises(QueryTimeout):
+            await waiting
+
+
+async def test_a_service_that_is_busy_says_so(client: Client, domain_name: str) -> None:
+    async def answer(_request: Request) -> Reply:
+        raise ServiceBusy("ask again later")
+
+    subjects = nix.domain(domain_name).codec.subjects
+    responder = Responder(client, {subjects.query("flake", "list"): answer}, queue="q")
+    async with running(responder):
+        await responder.ready.wait()
+        with pytest.raises(ServiceBusy, match="ask again later"):
+            await QueryClient(client, subjects).ask(ListFlakes())
 
 
 async def test_a_cursor_of_another_list_is_refused(asked: Asked) -> None:

@@ -10,9 +10,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from eventstore.application import running
-from eventstore.client import Client
+from eventstore.client import Client, connect
 from eventstore.command_status import status_answers
 from eventstore.commands import Outcome
+from eventstore.config import Settings
 from eventstore.envelope import new_id
 from eventstore.errors import NoResponders, UnknownType
 from eventstore.responder import Reply, Request, Responder
@@ -202,3 +203,126 @@ async def test_a_question_that_is_not_understood_is_answered_with_an_error(
         await responder.ready.wait()
         answer = json.loads((await line.client.request(subject, question)).data)
     assert (answer["status"], answer["code"]) == ("error", code)
+
+
+class Gated:
+    """An answer that waits to be let go on."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.open = asyncio.Event()
+        self._more = asyncio.Event()
+
+    async def __call__(self, request: Request) -> Reply:
+        self.begun += 1
+        self._more.set()
+        await self.open.wait()
+        return Reply(request.payload)
+
+    async def until(self, count: int) -> None:
+        while self.begun < count:
+            self._more.clear()
+            await self._more.wait()
+
+
+async def test_all_that_has_come_is_answered_before_it_stops(
+    client: Client, settings: Settings, domain_name: str
+) -> None:
+    subject, gate = f"{domain_name}.query.a.b", Gated()
+    responder = Responder(client, {subject: gate}, queue=domain_name, at_once=2)
+    async with connect(settings) as asker:
+        async with running(responder):
+            await responder.ready.wait()
+            asked = [asyncio.create_task(asker.request(subject, b"x")) for _ in range(20)]
+            await gate.until(2)
+            await asker.flush()  # the server has passed on all of them
+            responder.stop()
+            gate.open.set()
+        assert [answer.data for answer in await asyncio.gather(*asked)] == [b"x"] * 20
+        with pytest.raises(NoResponders):
+            await asker.request(subject)
+
+
+async def test_one_that_is_cancelled_no_longer_listens(client: Client, domain_name: str) -> None:
+    subject = f"{domain_name}.query.a.b"
+    responder = Responder(client, {subject: echo}, queue=domain_name)
+    task = asyncio.create_task(responder.run())
+    await responder.ready.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    with pytest.raises(NoResponders):
+        await client.request(subject)
+
+
+async def test_one_that_loses_its_connection_stops_all_the_same(
+    settings: Settings, domain_name: str
+) -> None:
+    async with connect(settings) as client:
+        responder = Responder(client, {f"{domain_name}.query.a.b": echo}, queue=domain_name)
+        async with asyncio.timeout(5), running(responder):
+            await responder.ready.wait()
+            await client.close()
+
+
+async def test_beyond_its_room_who_asks_is_told_that_it_is_busy(
+    client: Client, domain_name: str
+) -> None:
+    subject, gate = f"{domain_name}.query.a.b", Gated()
+    responder = Responder(client, {subject: gate}, queue=domain_name, at_once=1, room=3)
+    async with running(responder):
+        await responder.ready.wait()
+        held = [asyncio.create_task(client.request(subject, b"x")) for _ in range(3)]
+        await gate.until(1)
+        answer = await client.request(subject, b"x")
+        assert json.loads(answer.data)["message"].startswith("3 requests are under way or wait")
+        assert answer.headers["Nats-Service-Error-Code"] == "busy"
+        gate.open.set()
+        assert [each.data for each in await asyncio.gather(*held)] == [b"x"] * 3
+        assert (await client.request(subject, b"x")).data == b"x"  # there is room again
+
+
+async def test_what_has_waited_too_long_is_not_worked_off(client: Client, domain_name: str) -> None:
+    subject, gate = f"{domain_name}.query.a.b", Gated()
+    responder = Responder(client, {subject: gate}, queue=domain_name, at_once=1, patience=0.05)
+    async with running(responder):
+        await responder.ready.wait()
+        first = asyncio.create_task(client.request(subject, b"x"))
+        await gate.until(1)
+        late = await client.request(subject, b"x")
+        assert json.loads(late.data)["code"] == "busy"
+        gate.open.set()
+        assert (await first).data == b"x"
+        assert (await client.request(subject, b"x")).data == b"x"
+    assert gate.begun == 2
+
+
+async def test_one_that_waits_takes_no_others_turn(client: Client, domain_name: str) -> None:
+    subject, gate = f"{domain_name}.query.a.b", Gated()
+
+    async def wait(request: Request) -> Reply:
+        async with request.waiting():
+            return await gate(request)
+
+    answers = {subject: wait, f"{subject}c": echo}
+    responder = Responder(client, answers, queue=domain_name, at_once=1)
+    async with running(responder):
+        await responder.ready.wait()
+        waiting = [asyncio.create_task(client.request(subject, b"x")) for _ in range(3)]
+        await gate.until(3)
+        assert (await client.request(f"{subject}c", b"y")).data == b"<y>"
+        gate.open.set()
+        await asyncio.gather(*waiting)
+
+
+async def test_an_answer_whose_helper_was_cancelled_is_an_error(
+    client: Client, domain_name: str
+) -> None:
+    async def cancelled(_request: Request) -> Reply:
+        raise asyncio.CancelledError
+
+    subject = f"{domain_name}.query.a.b"
+    responder = Responder(client, {subject: cancelled}, queue=domain_name)
+    async with running(responder):
+        await responder.ready.wait()
+        assert json.loads((await client.request(subject)).data)["code"] == "internal"

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import logging
 from collections.abc import AsyncIterator, Callable
+from email.message import Message
 from typing import Any
+from urllib.error import HTTPError
 
 import msgspec
 import pytest
+from sqlalchemy.exc import NoResultFound
 
 from eventstore.application import running
 from eventstore.client import Client, connect
@@ -25,6 +29,7 @@ from eventstore.errors import (
 )
 from eventstore.handling import current
 from eventstore.messages import Event
+from eventstore.parked import ParkedMessage, ParkedMessages
 from eventstore.pull import Pull
 from eventstore.server import EmbeddedServer
 from eventstore.settling import Settling, Taken
@@ -301,6 +306,40 @@ async def test_a_failing_handler_is_tried_again_and_the_order_is_kept(
     assert (subscriber.handled, subscriber.parked) == (3, 0)
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_a_handler_whose_helper_was_cancelled_is_tried_again(
+    client: Client, store: EventStore, received: Received, *, ordered: bool
+) -> None:
+    async def handle(event: Event, recorded: RecordedEvent) -> None:
+        await received(event, recorded)
+        if len(received.events) == 1:
+            helper = asyncio.create_task(asyncio.sleep(60))
+            helper.cancel()
+            await helper
+
+    await deposit(store, 2)
+    subscriber = EventSubscriber(client, store.codec, "r", ordered=ordered, **FAST)
+    async with running(subscriber.subscribe([], handle)):
+        await received.until(3)
+    assert received.positions == [1, 1, 2]
+    assert (subscriber.handled, subscriber.parked) == (2, 0)
+
+
+async def test_a_subscriber_that_is_cancelled_takes_it_for_no_failure_of_its_handler(
+    client: Client, store: EventStore
+) -> None:
+    gate = Gate()
+    await deposit(store, 1)
+    subscriber = EventSubscriber(client, store.codec, "r", **FAST).subscribe([], gate)
+    task = asyncio.create_task(subscriber.run())
+    await gate.entered.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert gate.calls == [1]
+    assert (subscriber.handled, subscriber.parked) == (0, 0)
+
+
 async def test_an_event_whose_handler_keeps_failing_is_parked_whole_and_the_next_follows(
     client: Client, store: EventStore, received: Received
 ) -> None:
@@ -384,6 +423,63 @@ async def test_where_parking_fails_the_event_comes_again_before_the_next(
         await received.until(3)
     assert received.positions == [1, 1, 2]
     assert subscriber.parked == 1
+
+
+class Coded(Exception):
+    """An error of another library, whose code is none of ours."""
+
+    def code(self) -> int:
+        return 14
+
+
+async def test_what_is_parked_can_be_read_whatever_the_handler_raised(
+    client: Client, store: EventStore, received: Received, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "eventstore")  # one of them cannot be printed
+    received.failures = [
+        HTTPError("http://x", 404, "Not Found", Message(), None),
+        NoResultFound("none"),
+        Coded("unavailable"),
+        ValueError("cannot open 'b\udcffd.txt'"),
+        InvalidSubject("bad"),
+    ]
+    await deposit(store, 6)
+    subscriber = EventSubscriber(client, store.codec, "r", attempts=1).subscribe([], received)
+    async with running(subscriber):
+        await received.until(6)
+    found = [
+        each.record
+        async for each in ParkedMessages(client, store.codec.subjects).read()
+        if isinstance(each, ParkedMessage)
+    ]
+    assert [record.code for record in found] == ["handler_failed"] * 4 + ["invalid_subject"]
+    assert [record.reason for record in found] == [
+        "HTTP Error 404: Not Found",
+        "none",
+        "unavailable",
+        "cannot open 'b?d.txt'",
+        "bad",
+    ]
+
+
+class Unspeakable(Exception):
+    """An error that cannot even be told."""
+
+    def __str__(self) -> str:
+        raise TypeError("not a text")
+
+
+async def test_where_parking_fails_in_a_way_nobody_foresaw_the_event_comes_again(
+    client: Client, store: EventStore, received: Received, caplog: pytest.LogCaptureFixture
+) -> None:
+    received.failures = [Unspeakable()]
+    await deposit(store, 2)
+    subscriber = EventSubscriber(client, store.codec, "r", attempts=1).subscribe([], received)
+    async with running(subscriber):
+        await received.until(3)
+    assert received.positions == [1, 1, 2]
+    assert (subscriber.handled, subscriber.parked) == (2, 0)
+    assert "at sequence 1: not a text" in caplog.text
 
 
 async def test_what_is_waiting_for_its_next_attempt_goes_back_when_told_to_stop(

@@ -88,6 +88,7 @@ def test_what_may_be_tried_again() -> None:
         "QueryTimeout",
         "QueueFull",
         "RequestTimeout",
+        "ServiceBusy",
     }
 
 

@@ -75,6 +75,15 @@ async def test_what_is_wrong_is_said_beside_the_facts() -> None:
     assert report.checks["c"]["status"] == "unhealthy"
 
 
+async def test_a_check_whose_helper_was_cancelled_is_unhealthy_and_stops_no_other() -> None:
+    async def cancelled() -> Finding:
+        raise asyncio.CancelledError
+
+    report = await Health("svc", "1.0.0", {"a": cancelled, "b": fine}).report()
+
+    assert report.problems == {"a": "RuntimeError: something that was awaited has been cancelled"}
+
+
 async def test_a_check_at_fault_is_unhealthy_and_stops_no_other() -> None:
     async def broken() -> Finding:
         raise ZeroDivisionError("oops")

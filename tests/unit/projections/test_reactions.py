@@ -120,6 +120,30 @@ async def test_failures_and_time_limits_are_told_and_stop_nothing(
     assert counted.encode() in metrics.render()
 
 
+async def test_one_whose_helper_was_cancelled_is_told_and_stops_nothing(
+    log: MemoryLog, tables: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = counting("first")
+    seen: list[int] = []
+
+    @first.reacts
+    async def react(_event: Counted, recorded: RecordedEvent) -> None:
+        if recorded.position == 1:
+            helper = asyncio.create_task(asyncio.sleep(60))
+            helper.cancel()
+            await helper
+        seen.append(recorded.position)
+
+    async with following(worker_of(log, tables, first)) as worker:
+        await until(lambda: worker.progress["first"].state == "live")
+        await log.add_live("c", Counted(by=1))
+        await log.add_live("c", Counted(by=2))
+        await until(lambda: seen)
+
+    assert seen == [2]
+    assert "something that was awaited has been cancelled" in caplog.text
+
+
 async def test_too_many_that_wait_are_left_out_and_told(
     log: MemoryLog,
     tables: Database,

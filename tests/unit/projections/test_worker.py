@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+import traceback
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -504,6 +505,23 @@ async def test_waiting_for_a_failed_projection_raises_its_failure(
         await worker.wait(1, BOUND)
         with pytest.raises(PoisonEvent):
             await worker.wait(2, BOUND)
+
+
+async def test_a_failure_does_not_grow_with_those_who_are_told_of_it(
+    log: MemoryLog, tables: Database
+) -> None:
+    log.add("c", Counted(by=13))
+    worker = worker_of(log, tables, counting("first", fails=poisoned), counting("second"))
+    async with running(worker, ends_with=PoisonEvent):
+        with pytest.raises(PoisonEvent):
+            await worker.wait(1, BOUND, projection="first")
+        (failure,) = worker.failures
+        before = traceback.extract_tb(failure.__traceback__)
+        with pytest.raises(PoisonEvent, match="position 1") as raised:
+            await worker.wait(1, BOUND, projection="first")
+        assert traceback.extract_tb(failure.__traceback__) == before
+    assert raised.value.__cause__ is failure
+    assert vars(raised.value) == vars(failure)
 
 
 async def test_a_failure_is_told_while_others_are_still_behind(
