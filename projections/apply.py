@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import NamedTuple
 
@@ -12,11 +13,15 @@ from eventstore.envelope import RecordedEvent
 from eventstore.errors import ProjectionFailed
 from projections import checkpoint, parking
 from projections.backends import cause_of, is_transient
+from projections.batches import arranged
 from projections.checkpoint import Held
 from projections.parking import AggregateKey
-from projections.projection import Bound, Projection
+from projections.projection import Bound, Change, Projection
 
 __all__ = ["Applied", "PoisonEvent", "apply", "execute"]
+
+_SAVEPOINT = 2
+"""How many statements it takes to be able to take back what batches have done."""
 
 
 class PoisonEvent(ProjectionFailed):
@@ -79,16 +84,8 @@ def execute(connection: Connection, projection: Projection, recorded: RecordedEv
 
     Raises `PoisonEvent`, and transient errors of the database as they are.
     """
-    try:
-        for change in projection.statements(recorded):
-            if isinstance(change, Bound):
-                connection.execute(change.statement, change.values)
-            else:
-                connection.execute(change)
-    except Exception as error:
-        if is_transient(error):
-            raise
-        raise PoisonEvent(projection.name, recorded, error) from error
+    with _blaming(projection, recorded):
+        _execute(connection, projection.statements(recorded))
 
 
 def _apply_one(
@@ -99,7 +96,8 @@ def _apply_one(
     now: datetime,
     blocked: set[AggregateKey],
 ) -> Applied:
-    handled, parked = 0, []
+    taken: list[RecordedEvent] = []
+    parked: list[int] = []
     projection = held.projection
     for recorded in events:
         if not (
@@ -111,9 +109,71 @@ def _apply_one(
                 parking.park(connection, projection, recorded, now)
                 parked.append(recorded.position)
         else:
-            execute(connection, projection, recorded)
-            handled += 1
-    return Applied(handled, frozenset(parked))
+            taken.append(recorded)
+    _execute_all(connection, projection, taken)
+    return Applied(len(taken), frozenset(parked))
+
+
+def _execute_all(
+    connection: Connection, projection: Projection, events: Sequence[RecordedEvent]
+) -> None:
+    """Make the changes that events lead to, together as far as they can be.
+
+    One that fails names no event, so that they are then made once more, one by one.
+    """
+    made: list[tuple[RecordedEvent, tuple[Change, ...]]] = []
+    poison: PoisonEvent | None = None
+    for recorded in events:
+        try:
+            with _blaming(projection, recorded):
+                made.append((recorded, projection.statements(recorded)))
+        except PoisonEvent as error:
+            poison = error
+            break
+    if poison is not None or not _execute_batches(connection, [each for _, each in made]):
+        for recorded, changes in made:
+            with _blaming(projection, recorded):
+                _execute(connection, changes)
+    if poison is not None:
+        raise poison
+
+
+def _execute_batches(connection: Connection, made: Sequence[Sequence[Change]]) -> bool:
+    """Whether all changes were made in batches; else none was."""
+    changes = [change for several in made for change in several]
+    batches = arranged(changes)
+    if len(changes) - len(batches) <= _SAVEPOINT:
+        return False
+    savepoint = connection.begin_nested()
+    try:
+        for batch in batches:
+            batch.execute(connection)
+    except Exception as error:
+        if is_transient(error):
+            raise
+        savepoint.rollback()
+        return False
+    savepoint.commit()
+    return True
+
+
+def _execute(connection: Connection, changes: Iterable[Change]) -> None:
+    for change in changes:
+        if isinstance(change, Bound):
+            connection.execute(change.statement, change.values)
+        else:
+            connection.execute(change)
+
+
+@contextmanager
+def _blaming(projection: Projection, recorded: RecordedEvent) -> Iterator[None]:
+    """Have an error be that of an event, unless it is the database's own and may pass."""
+    try:
+        yield
+    except Exception as error:
+        if is_transient(error):
+            raise
+        raise PoisonEvent(projection.name, recorded, error) from error
 
 
 def _described(cause: Exception) -> str:

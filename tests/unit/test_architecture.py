@@ -80,6 +80,8 @@ LAYERS = [
     "projections.models",
     "projections.signature",
     "projections.projection",
+    "projections.scope",
+    "projections.batches",
     "projections.checkpoint",
     "projections.backends",
     "projections.parking",
