@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -19,6 +18,9 @@ from projections.parking import AggregateKey
 from projections.projection import Bound, Change, Projection
 
 __all__ = ["Applied", "PoisonEvent", "apply", "execute"]
+
+_MOST_AT_ONCE = 500
+"""How many events are made into batches together; the event loop may have to wait for that."""
 
 _SAVEPOINT = 2
 """How many statements it takes to be able to take back what batches have done."""
@@ -84,8 +86,7 @@ def execute(connection: Connection, projection: Projection, recorded: RecordedEv
 
     Raises `PoisonEvent`, and transient errors of the database as they are.
     """
-    with _blaming(projection, recorded):
-        _execute(connection, projection.statements(recorded))
+    _execute(connection, projection, _step(projection, recorded))
 
 
 def _apply_one(
@@ -110,37 +111,53 @@ def _apply_one(
                 parked.append(recorded.position)
         else:
             taken.append(recorded)
-    _execute_all(connection, projection, taken)
+    for begin in range(0, len(taken), _MOST_AT_ONCE):
+        _execute_all(connection, projection, taken[begin : begin + _MOST_AT_ONCE])
     return Applied(len(taken), frozenset(parked))
+
+
+class _Step(NamedTuple):
+    """The changes that an event leads to, or how its handler failed."""
+
+    recorded: RecordedEvent
+    changes: tuple[Change, ...] = ()
+    failure: Exception | None = None
+
+    def made(self) -> tuple[Change, ...]:
+        """The changes; raises what the handler raised."""
+        if self.failure is not None:
+            raise self.failure
+        return self.changes
+
+
+def _step(projection: Projection, recorded: RecordedEvent) -> _Step:
+    try:
+        return _Step(recorded, projection.statements(recorded))
+    except Exception as error:
+        return _Step(recorded, failure=error)
 
 
 def _execute_all(
     connection: Connection, projection: Projection, events: Sequence[RecordedEvent]
 ) -> None:
-    """Make the changes that events lead to, together as far as they can be.
+    """Make the changes that events lead to, in batches.
 
-    One that fails names no event, so that they are then made once more, one by one.
+    A batch that fails does not tell by which event: then the changes are made one by one, up to
+    the first that cannot be.
     """
-    made: list[tuple[RecordedEvent, tuple[Change, ...]]] = []
-    poison: PoisonEvent | None = None
+    steps = []
     for recorded in events:
-        try:
-            with _blaming(projection, recorded):
-                made.append((recorded, projection.statements(recorded)))
-        except PoisonEvent as error:
-            poison = error
+        steps.append(_step(projection, recorded))
+        if steps[-1].failure is not None:
             break
-    if poison is not None or not _execute_batches(connection, [each for _, each in made]):
-        for recorded, changes in made:
-            with _blaming(projection, recorded):
-                _execute(connection, changes)
-    if poison is not None:
-        raise poison
+    if steps[-1].failure is not None or not _execute_batches(connection, steps):
+        for step in steps:
+            _execute(connection, projection, step)
 
 
-def _execute_batches(connection: Connection, made: Sequence[Sequence[Change]]) -> bool:
+def _execute_batches(connection: Connection, steps: Sequence[_Step]) -> bool:
     """Whether all changes were made in batches; else none was."""
-    changes = [change for several in made for change in several]
+    changes = [change for step in steps for change in step.changes]
     batches = arranged(changes)
     if len(changes) - len(batches) <= _SAVEPOINT:
         return False
@@ -157,23 +174,17 @@ def _execute_batches(connection: Connection, made: Sequence[Sequence[Change]]) -
     return True
 
 
-def _execute(connection: Connection, changes: Iterable[Change]) -> None:
-    for change in changes:
-        if isinstance(change, Bound):
-            connection.execute(change.statement, change.values)
-        else:
-            connection.execute(change)
-
-
-@contextmanager
-def _blaming(projection: Projection, recorded: RecordedEvent) -> Iterator[None]:
-    """Have an error be that of an event, unless it is the database's own and may pass."""
+def _execute(connection: Connection, projection: Projection, step: _Step) -> None:
     try:
-        yield
+        for change in step.made():
+            if isinstance(change, Bound):
+                connection.execute(change.statement, change.values)
+            else:
+                connection.execute(change)
     except Exception as error:
         if is_transient(error):
             raise
-        raise PoisonEvent(projection.name, recorded, error) from error
+        raise PoisonEvent(projection.name, step.recorded, error) from error
 
 
 def _described(cause: Exception) -> str:
