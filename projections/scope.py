@@ -39,7 +39,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
-from sqlalchemy.exc import NoReferenceError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import False_, True_
 from sqlalchemy.sql.visitors import ExternallyTraversible, iterate
@@ -92,25 +92,32 @@ class _Pin(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def _pin(statement: Statement) -> _Pin | None:
-    table = statement.table
-    if not isinstance(table, Table) or (key := _key(table)) is None:
+    try:
+        return _proven(statement)
+    except SQLAlchemyError:  # a type of another database, a reference to a table it does not know
         return None
-    kind = _kind(key.type)
-    if kind is None:
+
+
+def _proven(statement: Statement) -> _Pin | None:
+    table = statement.table
+    key = _key(table) if isinstance(table, Table) else None
+    kind = None if key is None else _kind(key.type)
+    if key is None or kind is None:
         return None
     if isinstance(statement, Insert):
-        parameter = _inserted(statement, table, key)
-        return None if parameter is None else _Pin(_root(key), kind, parameter)
-    parameter = _changed(statement, table, key)
-    return None if parameter is None else _Pin(_root(key), kind, parameter, fixed=key.key)
+        parameter, fixed = _inserted(statement, key), None
+    else:
+        parameter, fixed = _changed(statement, key), key.key
+    return None if parameter is None else _Pin(_root(key), kind, parameter, fixed)
 
 
 # Each of these makes the statement anew from what it looked at, and compares: whatever else a
 # statement may have, it is not there.
 
 
-def _inserted(statement: Insert, table: Table, key: Column[Any]) -> str | None:
+def _inserted(statement: Insert, key: Column[Any]) -> str | None:
     """The parameter that new rows get their key from."""
+    table = key.table
     if statement.compare(insert(table)):
         return key.key
     query, names = statement.select, statement._select_names or []
@@ -134,9 +141,9 @@ def _copied(query: Select[Any], given: ColumnElement[Any], root: Column[Any]) ->
     return _equated(where, key) if _is_harmless(table, *columns, *where) else None
 
 
-def _changed(statement: Update | Delete, table: Table, key: Column[Any]) -> str | None:
+def _changed(statement: Update | Delete, key: Column[Any]) -> str | None:
     """The parameter that picks the rows to change."""
-    values, where = {}, statement._where_criteria
+    table, values, where = key.table, {}, statement._where_criteria
     alike: Update | Delete = delete(table)
     if isinstance(statement, Update):
         values = dict(statement._values or {})
@@ -169,12 +176,9 @@ def _equated(where: Iterable[ColumnElement[Any]], key: Column[Any]) -> str | Non
 @lru_cache(maxsize=1024)
 def _key(table: Table) -> Column[Any] | None:
     """The column whose values part the rows of a table, if there is one."""
-    try:
-        if not all(map(_is_constant, table.columns)) or _cascades(table):
-            return None
-        return next((each for each in table.primary_key.columns if _parts(each)), None)
-    except NoReferenceError:
+    if not all(map(_is_constant, table.columns)) or _cascades(table):
         return None
+    return next((each for each in table.primary_key.columns if _parts(each)), None)
 
 
 def _parts(column: Column[Any]) -> bool:
@@ -240,7 +244,9 @@ def _is_literal(default: object) -> bool:
 def _cascades(table: Table) -> bool:
     """Whether the database changes rows of other tables by itself with those of this one."""
     return any(
-        constraint.referred_table is table and (constraint.ondelete or constraint.onupdate)
+        each.target_fullname.rpartition(".")[0] == table.fullname
         for other in table.metadata.tables.values()
         for constraint in other.foreign_key_constraints
+        if constraint.ondelete or constraint.onupdate
+        for each in constraint.elements
     )
