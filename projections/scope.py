@@ -94,7 +94,8 @@ class _Pin(NamedTuple):
 def _pin(statement: Statement) -> _Pin | None:
     try:
         return _proven(statement)
-    except SQLAlchemyError:  # a type of another database, a reference to a table it does not know
+    except (SQLAlchemyError, RecursionError):
+        # A type of another database, a table that is not known, or tables that refer in a circle.
         return None
 
 
@@ -206,10 +207,9 @@ def _unique_keys(table: Table) -> Iterator[list[Any]]:
 
 def _refers(column: Column[Any], constraint: ForeignKeyConstraint) -> bool:
     """Whether rows refer by this column to the column that parts the other table."""
-    parent = constraint.referred_table
-    return parent is not column.table and any(
+    return any(
         each.parent is column
-        and each.column is _key(parent)
+        and each.column is _key(constraint.referred_table)
         and _kind(each.column.type) is _kind(column.type)
         for each in constraint.elements
     )

@@ -9,6 +9,7 @@ from sqlalchemy import (
     CHAR,
     BigInteger,
     Column,
+    FetchedValue,
     ForeignKey,
     ForeignKeyConstraint,
     Identity,
@@ -150,6 +151,10 @@ UNSCOPED: dict[str, tuple[Statement, dict[str, Any]]] = {
         {"key": "a"},
     ),
     "copy of one": (insert(part).from_select(columns, copy.limit(1)), {"key": "a"}),
+    "copy that returns": (
+        insert(part).from_select(columns, copy).returning(part.c.n),
+        {"key": "a"},
+    ),
     "copy without the key": (
         insert(other).from_select(["n"], select(owner.c.n).where(mine)),
         {"key": "a"},
@@ -164,7 +169,11 @@ SHARED: dict[str, Table] = {
     ),
     "refers otherwise": table("refers", Column("owner", ForeignKey("owner.id"))),
     "refers to itself": table("tree", Column("parent", ForeignKey("tree.id"))),
+    "refers in a circle": table(
+        "circle", key=Column("id", String(20), ForeignKey("circle.id"), primary_key=True)
+    ),
     "cascades": table("cascading"),
+    "excludes others": table("excluding", postgresql.ExcludeConstraint(("n", "="))),
     "refers to two": Table(
         "two",
         metadata,
@@ -184,6 +193,10 @@ SHARED: dict[str, Table] = {
     "of one database only": table("inet", key=Column("id", postgresql.INET(), primary_key=True)),
     "numbered by a sequence": table("sequence", Column("of", Integer, Sequence("numbers"))),
     "numbered by itself": table("identity", Column("of", Integer, Identity())),
+    "numbered in part": table(
+        "numbered_in_part", Column("line", Integer, primary_key=True, autoincrement=True)
+    ),
+    "set by a trigger": table("trigger", Column("at", Integer, server_onupdate=FetchedValue())),
     "counted by a function": table("counted", Column("at", Integer, default=lambda: 1)),
     "set by a function": table("set", Column("at", Integer, onupdate=lambda: 1)),
     "set by the server": table("server", Column("at", Integer, server_default=func.random())),
