@@ -188,9 +188,9 @@ def _parts(column: Column[Any]) -> bool:
     automatic = table.autoincrement_column
     return (
         _kind(column.type) is not None
-        and automatic in (None, column)
+        and (automatic is None or automatic is column)
         and all(isinstance(each, _CONSTRAINTS) for each in table.constraints)
-        and all(column in unique for unique in _unique_keys(table))
+        and all(any(each is column for each in unique) for unique in _unique_keys(table))
         and len(table.foreign_key_constraints) <= 1
         and all(_refers(column, each) for each in table.foreign_key_constraints)
     )
