@@ -12,11 +12,18 @@ from eventstore.envelope import LogEvent
 from eventstore.errors import ProjectionFailed
 from projections import checkpoint, parking
 from projections.backends import cause_of, is_transient
+from projections.batches import arranged
 from projections.checkpoint import Held
 from projections.parking import AggregateKey
-from projections.projection import Bound, Projection
+from projections.projection import Bound, Change, Projection
 
 __all__ = ["Applied", "PoisonEvent", "apply", "execute"]
+
+_MOST_AT_ONCE = 500
+"""How many events are made into batches together; the event loop may have to wait for that."""
+
+_SAVEPOINT = 2
+"""How many statements it takes to be able to take back what batches have done."""
 
 
 class PoisonEvent(ProjectionFailed):
@@ -79,16 +86,7 @@ def execute(connection: Connection, projection: Projection, recorded: LogEvent) 
 
     Raises `PoisonEvent`, and transient errors of the database as they are.
     """
-    try:
-        for change in projection.statements(recorded):
-            if isinstance(change, Bound):
-                connection.execute(change.statement, change.values)
-            else:
-                connection.execute(change)
-    except Exception as error:
-        if is_transient(error):
-            raise
-        raise PoisonEvent(projection.name, recorded, error) from error
+    _execute(connection, projection, _step(projection, recorded))
 
 
 def _apply_one(
@@ -99,7 +97,8 @@ def _apply_one(
     now: datetime,
     blocked: set[AggregateKey],
 ) -> Applied:
-    handled, parked = 0, []
+    taken: list[LogEvent] = []
+    parked: list[int] = []
     projection = held.projection
     for recorded in events:
         if not (held.position < recorded.position <= until and projection.takes(recorded)):
@@ -109,9 +108,81 @@ def _apply_one(
                 parking.park(connection, projection, recorded, now)
                 parked.append(recorded.position)
         else:
-            execute(connection, projection, recorded)
-            handled += 1
-    return Applied(handled, frozenset(parked))
+            taken.append(recorded)
+    for begin in range(0, len(taken), _MOST_AT_ONCE):
+        _execute_all(connection, projection, taken[begin : begin + _MOST_AT_ONCE])
+    return Applied(len(taken), frozenset(parked))
+
+
+class _Step(NamedTuple):
+    """The changes that an event leads to, or how its handler failed."""
+
+    recorded: LogEvent
+    changes: tuple[Change, ...] = ()
+    failure: Exception | None = None
+
+    def made(self) -> tuple[Change, ...]:
+        """The changes; raises what the handler raised."""
+        if self.failure is not None:
+            raise self.failure
+        return self.changes
+
+
+def _step(projection: Projection, recorded: LogEvent) -> _Step:
+    try:
+        return _Step(recorded, projection.statements(recorded))
+    except Exception as error:
+        return _Step(recorded, failure=error)
+
+
+def _execute_all(
+    connection: Connection, projection: Projection, events: Sequence[LogEvent]
+) -> None:
+    """Make the changes that events lead to, in batches.
+
+    A batch that fails does not tell by which event: then the changes are made one by one, up to
+    the first that cannot be.
+    """
+    steps = []
+    for recorded in events:
+        steps.append(_step(projection, recorded))
+        if steps[-1].failure is not None:
+            break
+    if steps[-1].failure is not None or not _execute_batches(connection, steps):
+        for step in steps:
+            _execute(connection, projection, step)
+
+
+def _execute_batches(connection: Connection, steps: Sequence[_Step]) -> bool:
+    """Whether all changes were made in batches; else none was."""
+    changes = [change for step in steps for change in step.changes]
+    batches = arranged(changes)
+    if len(changes) - len(batches) <= _SAVEPOINT:
+        return False
+    savepoint = connection.begin_nested()
+    try:
+        for batch in batches:
+            batch.execute(connection)
+    except Exception as error:
+        if is_transient(error):
+            raise
+        savepoint.rollback()
+        return False
+    savepoint.commit()
+    return True
+
+
+def _execute(connection: Connection, projection: Projection, step: _Step) -> None:
+    try:
+        for change in step.made():
+            if isinstance(change, Bound):
+                connection.execute(change.statement, change.values)
+            else:
+                connection.execute(change)
+    except Exception as error:
+        if is_transient(error):
+            raise
+        raise PoisonEvent(projection.name, step.recorded, error) from error
 
 
 def _described(cause: Exception) -> str:

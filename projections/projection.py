@@ -18,6 +18,9 @@ counts, a handler returns a statement made once, `Bound` to the values of the ev
     def created(event: FlakeCreated, recorded: RecordedEvent) -> Bound:
         return Bound(_created, {"id": recorded.aggregate_id, "path": event.path})
 
+Of many events, those with the same statement then go to the database together. Changes keep their
+order, except where the tables prove that they touch different rows; only a trigger could tell.
+
 An index of all that was ever recorded needs no data. Its one handler is given each event of the log
 as it is stored, also one that is read as nothing or cannot be read:
 

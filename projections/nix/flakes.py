@@ -16,8 +16,7 @@ flakes = Projection("flakes", tables=[flake, flake_input])
 
 _add = insert(flake_input)
 _relock = update(flake_input).where(
-    flake_input.c.flake_id == bindparam("aggregate_id"),
-    flake_input.c.name.in_(bindparam("names", expanding=True)),
+    flake_input.c.flake_id == bindparam("aggregate_id"), flake_input.c.name == bindparam("input")
 )
 _remove = delete(flake_input).where(
     flake_input.c.flake_id == bindparam("aggregate_id"), flake_input.c.name == bindparam("input")
@@ -39,9 +38,10 @@ def flake_created(event: FlakeCreated, recorded: RecordedEvent) -> Bound:
 @flakes.handles
 def flake_updated(event: FlakeUpdated, recorded: RecordedEvent) -> list[Bound]:
     """The named inputs were locked anew."""
-    named = {"aggregate_id": recorded.aggregate_id, "names": event.inputs}
-    values = named | {"updated_at": recorded.time} | last_event(recorded)
-    return [changed(flake, recorded), Bound(_relock, values)]
+    row = {"aggregate_id": recorded.aggregate_id, "updated_at": recorded.time}
+    values = row | last_event(recorded)
+    relocked = [Bound(_relock, values | {"input": name}) for name in event.inputs]
+    return [changed(flake, recorded), *relocked]
 
 
 @flakes.handles

@@ -84,6 +84,8 @@ LAYERS = [
     "projections.models",
     "projections.signature",
     "projections.projection",
+    "projections.scope",
+    "projections.batches",
     "projections.checkpoint",
     "projections.backends",
     "projections.parking",
