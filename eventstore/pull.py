@@ -125,7 +125,10 @@ class Pull:
         count = min(most, len(self._messages))
         taken = [self._messages.popleft() for _ in range(count)]
         self._bytes -= sum(len(message.data) for message in taken)
-        await self._ask()
+        try:
+            await self._ask()
+        except ClientError as error:  # told when all that is here has been taken
+            self._lost = PullLost(f"no more could be asked for: {error}")
         return taken
 
     def leftover(self) -> list[Msg]:

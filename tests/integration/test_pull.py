@@ -12,7 +12,7 @@ from nats.aio.msg import Msg
 
 from eventstore.client import Client, connect
 from eventstore.config import Settings
-from eventstore.errors import ConnectionLost
+from eventstore.errors import ConnectionLost, RequestTimeout
 from eventstore.pull import Delivery, Pull, PullLost
 from eventstore.server import EmbeddedServer
 from tests.conftest import settings_for
@@ -304,6 +304,23 @@ async def test_a_pull_without_acknowledgements_says_what_a_broken_connection_los
         assert await take(pull, 4) == [2, 3, 4, 5]
         with pytest.raises(PullLost, match="the connection broke"):
             await pull.take(1)
+
+
+async def test_what_was_taken_is_handed_out_though_no_more_can_be_asked_for(
+    client: Client, stream: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(client, stream, 10)
+
+    async def fail(subject: str, payload: bytes = b"", **more: Any) -> None:
+        raise RequestTimeout("flush: no answer after 5 s")
+
+    async with Pull(client, stream, await consume(client, stream), buffer=4) as pull:
+        taken = await take(pull, 1, 1)
+        monkeypatch.setattr(client, "publish", fail)
+        taken += await take(pull, 3, 3)
+        with pytest.raises(PullLost, match="no answer after 5 s"):
+            await pull.take(1)
+    assert taken == [1, 2, 3, 4]
 
 
 async def test_what_was_delivered_and_not_taken_can_be_given_back(
