@@ -245,11 +245,21 @@ class Client:
             )
         return Subscription(subscription)
 
+    async def listen(self, subject: str, callback: Callable[[Msg], None]) -> Subscription:
+        """Have `callback` called for each message as it is read, also after reconnects.
+
+        As `subscribe` does, but at once, for what only notes a message and waits for nothing: all
+        else that is read waits for the callback.
+        """
+        with nats_errors(f"subscribe to {subject}"):
+            return Subscription(await self._nats.listen(subject, callback))
+
     async def silence(self, *subscriptions: Subscription) -> None:
         """Have the server send subscriptions no more, and wait for what it has sent.
 
-        All of that has been handed to the callbacks' queues when this returns; `unsubscribe` stops
-        to listen before the server has stopped to send. Raises what `flush` raises.
+        All of that has been handed to the callbacks, or their queues, when this returns;
+        `unsubscribe` stops to listen before the server has stopped to send. Raises what `flush`
+        raises.
         """
         for subscription in subscriptions:
             with nats_errors(f"end {subscription.subject}"):
@@ -325,12 +335,7 @@ class Client:
     async def _listen(self) -> None:
         inbox = f"{self._inbox_prefix}.*"
         with nats_errors("listen on the inbox"):
-            await self._nats.subscribe(
-                inbox,
-                cb=self._receive,
-                pending_msgs_limit=0,
-                pending_bytes_limit=0,
-            )
+            await self._nats.listen(inbox, self._receive)
         timeout = self._settings.retry.connect_timeout_ms / 1000
         try:
             # Where the right to listen is missing, the error comes before the PONG, and names it.
@@ -351,7 +356,7 @@ class Client:
     def _ping(self, _: str, pong: asyncio.Future[bool]) -> Awaitable[None]:
         return self._nats.ping(pong)
 
-    async def _receive(self, message: Msg) -> None:
+    def _receive(self, message: Msg) -> None:
         self._answers.deliver(message.subject[len(self._inbox_prefix) + 1 :], message)
 
     def _check_connected(self, what: str) -> None:

@@ -104,7 +104,7 @@ class DirectReader:
         self._next = 0
 
     async def __aenter__(self) -> DirectReader:
-        self._subscription = await self._client.subscribe(f"{self._inbox}.*", self._receive)
+        self._subscription = await self._client.listen(f"{self._inbox}.*", self._receive)
         self._forget_disconnect = self._client.on_disconnect(self._disconnected)
         return self
 
@@ -233,7 +233,7 @@ class DirectReader:
                 f"stream {self._stream} does not exist; declare the topology first"
             ) from error
 
-    async def _receive(self, message: Msg) -> None:
+    def _receive(self, message: Msg) -> None:
         # Replies with a message carry the stream's subject in their headers only.
         page = self._pages.get(message.subject.rpartition(".")[2])
         if page is not None:

@@ -150,7 +150,7 @@ class Pull:
 
     async def _listen(self) -> None:
         self._inbox = self._client.new_inbox()
-        self._subscription = await self._client.subscribe(f"{self._inbox}.*", self._receive)
+        self._subscription = await self._client.listen(f"{self._inbox}.*", self._receive)
 
     async def _ask(self) -> None:
         if not self._client.is_connected:
@@ -189,7 +189,7 @@ class Pull:
             if self._client.is_connected:
                 raise PullLost("the consumer has been silent for two heartbeats") from None
 
-    async def _receive(self, message: Msg) -> None:
+    def _receive(self, message: Msg) -> None:
         headers = message.headers
         if headers is not None and "Status" in headers and message.subject.startswith(self._inbox):
             self._status(headers, int(message.subject.rpartition(".")[2]))

@@ -91,7 +91,7 @@ class CommandClient:
         self._waiting: dict[str, asyncio.Future[Outcome]] = {}
 
     async def __aenter__(self) -> Self:
-        self._subscription = await self._client.subscribe(f"{self._inbox}.*", self._receive)
+        self._subscription = await self._client.listen(f"{self._inbox}.*", self._receive)
         return self
 
     async def __aexit__(
@@ -225,7 +225,7 @@ class CommandClient:
             duplicate=ack.duplicate,
         )
 
-    async def _receive(self, message: Msg) -> None:
+    def _receive(self, message: Msg) -> None:
         waiting = self._waiting.get(message.subject.rpartition(".")[2])
         if waiting is not None and not waiting.done():
             waiting.set_result(Outcome.from_json(message.data))

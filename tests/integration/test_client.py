@@ -246,6 +246,28 @@ async def test_a_callback_that_fails_is_logged_and_the_next_message_follows(
     assert "ZeroDivisionError: on purpose" in caplog.text
 
 
+async def test_a_listener_that_fails_is_logged_and_the_next_message_follows(
+    client: Client, domain_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    received: asyncio.Queue[bytes] = asyncio.Queue()
+
+    def fail_first(message: Msg) -> None:
+        received.put_nowait(message.data)
+        if message.data == b"1":
+            raise ZeroDivisionError("on purpose")
+
+    subscription = await client.listen(f"{domain_name}.a", fail_first)
+    await client.publish(f"{domain_name}.a", b"1")
+    await client.publish(f"{domain_name}.a", b"2")
+    await client.flush()
+    assert [received.get_nowait(), received.get_nowait()] == [b"1", b"2"]
+    assert "ZeroDivisionError: on purpose" in caplog.text
+    await subscription.unsubscribe()
+    await client.publish(f"{domain_name}.a", b"3")
+    await client.flush()
+    assert received.empty()
+
+
 async def test_inboxes_are_apart_from_each_other_and_from_answers(client: Client) -> None:
     first, second = client.new_inbox(), client.new_inbox()
     assert first != second

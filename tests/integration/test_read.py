@@ -331,14 +331,14 @@ async def test_a_page_whose_replies_were_lost_is_not_taken_for_whole(
         receive = reader._receive
         seen = 0
 
-        async def lossy(message: Any) -> None:
+        def lossy(message: Any) -> None:
             nonlocal seen
             seen += 1
             if seen != 4:
-                await receive(message)
+                receive(message)
 
         await reader._subscription.unsubscribe()
-        reader._subscription = await client.subscribe(f"{reader._inbox}.*", lossy)
+        reader._subscription = await client.listen(f"{reader._inbox}.*", lossy)
         with pytest.raises(RequestTimeout, match="lost"):
             await anext(reader.pages(subject))
         (page,) = [page async for page in reader.pages(subject)]

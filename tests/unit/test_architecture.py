@@ -34,6 +34,7 @@ LAYERS = [
     "eventstore.server_binary",
     "eventstore.server",
     "eventstore.credentials",
+    "eventstore.protocol",
     "eventstore.connection",
     "eventstore.answers",
     "eventstore.client",
@@ -147,7 +148,7 @@ PURE = [
 
 PURE_FOR_NIX = {"aggregate", "envelope", "errors", "messages", "nix", "queries"}
 
-KNOWS_NATS_ERRORS = {"eventstore.client", "eventstore.connection"}
+KNOWS_NATS_ERRORS = {"eventstore.client", "eventstore.connection", "eventstore.protocol"}
 
 
 @cache
