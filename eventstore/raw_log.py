@@ -11,10 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import math
-import random
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any
 
@@ -26,29 +23,22 @@ from eventstore.direct import DirectReader, StoredMessage
 from eventstore.envelope import new_id
 from eventstore.errors import (
     ClientError,
-    ConnectionLost,
     CorruptLog,
     EventStoreError,
     IncompleteBatch,
     JetStreamError,
-    NoResponders,
-    RequestTimeout,
     StreamMissing,
 )
+from eventstore.patience import Patience
 from eventstore.pull import Delivery, Pull, PullLost
 
 __all__ = ["RawLog", "StoredPage"]
 
 _NO_STREAM = 10059
 
-_FIRST_DELAY = 0.05
-_LONGEST_DELAY = 2.0
-_LONGEST_WAIT = 5.0
 _BATCH_SECONDS = 5.0
 _LAG_SECONDS = 1.0
 _LAGS = (0.05, 0.1, 0.2, 0.4, 0.8)
-
-_logger = logging.getLogger("eventstore")
 
 
 class StoredPage(msgspec.Struct, frozen=True):
@@ -67,8 +57,8 @@ class StoredPage(msgspec.Struct, frozen=True):
 class RawLog:
     """A reader of a whole log stream.
 
-    `patience` is how many seconds a reader that is not live waits for a connection or a consumer
-    to come back; a live one waits until the client is closed.
+    `patience` is how many seconds a reader that is not live waits for a connection, a consumer or
+    the stream's leader to come back; a live one waits until the client is closed.
     """
 
     def __init__(self, client: Client, stream: str, *, patience: float = 30.0) -> None:
@@ -95,7 +85,7 @@ class RawLog:
         `ClientError` where the server could not be asked, or a replica lagged, for too long.
         """
         reading = _Reading(after, math.inf if until is None else until)
-        patience = _Patience(self._client, math.inf if live else self._patience)
+        patience = Patience(self._client, math.inf if live else self._patience)
         while True:
             try:
                 end = await self._end_from(reading.position)
@@ -116,7 +106,7 @@ class RawLog:
                         if reading.trouble is not None:
                             raise reading.trouble
                     return
-            except (PullLost, ConnectionLost, RequestTimeout, NoResponders) as error:
+            except ClientError as error:
                 await patience.wait(error)
 
     async def end(self) -> int:
@@ -156,7 +146,7 @@ class RawLog:
             "num_replicas": 1,
             "inactive_threshold": 30_000_000_000,
         }
-        answer = await self._client.api(
+        answer = await self._api(
             f"CONSUMER.CREATE.{self._stream}.{name}",
             {"stream_name": self._stream, "config": config, "action": "create"},
         )
@@ -184,8 +174,11 @@ class RawLog:
         )
 
     async def _info(self) -> dict[str, Any]:
+        return await self._api(f"STREAM.INFO.{self._stream}")
+
+    async def _api(self, suffix: str, body: object = None) -> dict[str, Any]:
         try:
-            return await self._client.api(f"STREAM.INFO.{self._stream}")
+            return await self._client.api(suffix, body)
         except JetStreamError as error:
             if error.err_code != _NO_STREAM:
                 raise
@@ -256,31 +249,3 @@ class _Reading:
 def _is_followed(headers: Mapping[str, str]) -> bool:
     """Whether more messages of a message's batch must follow."""
     return "Nats-Batch-Id" in headers and "Nats-Batch-Commit" not in headers
-
-
-class _Patience:
-    """How long a lost consumer is tried to be replaced, and how soon each time."""
-
-    def __init__(self, client: Client, seconds: float) -> None:
-        self._client = client
-        self._seconds = seconds
-        self.restore()
-
-    def restore(self) -> None:
-        """Begin anew, after a success."""
-        self._delay = _FIRST_DELAY
-        self._deadline: float | None = None
-
-    async def wait(self, error: ClientError) -> None:
-        """Wait before the next try; raises `error` where there should be none."""
-        now = time.monotonic()
-        if self._deadline is None:
-            _logger.warning("reading the log: %s; trying again", error)
-            self._deadline = now + self._seconds
-        left = self._deadline - now
-        if left <= 0 or self._client.is_closed:
-            raise error
-        await asyncio.sleep(min(self._delay * random.uniform(0.5, 1.0), left))  # noqa: S311
-        self._delay = min(2 * self._delay, _LONGEST_DELAY)
-        with contextlib.suppress(ConnectionLost):
-            await self._client.wait_connected(min(left, _LONGEST_WAIT))

@@ -12,12 +12,12 @@ from nats.aio.msg import Msg
 from eventstore.client import Client, connect
 from eventstore.codec import Codec
 from eventstore.envelope import RecordedEvent
-from eventstore.errors import ConnectionLost, IncompleteBatch
+from eventstore.errors import ConnectionLost, IncompleteBatch, JetStreamError
 from eventstore.history import BatchCheck, History, Page
 from eventstore.pull import Pull
 from eventstore.server import EmbeddedServer
 from eventstore.store import EventStore
-from tests.conftest import settings_for
+from tests.conftest import StartServer, settings_for
 from tests.integration.ledger import Deposited, Opened, declare_log, read_all
 from tests.proxy import Direction, TcpProxy
 
@@ -31,6 +31,11 @@ async def history_behind(proxy: TcpProxy, codec: Codec, **options: float) -> Asy
 async def _drain(pages: AsyncIterator[Page], into: list[int] | None = None) -> None:
     async for page in pages:
         (into if into is not None else []).extend(event.position for event in page.events)
+
+
+async def _first_page(history: History, *, live: bool = False) -> Page:
+    async with aclosing(history.pages(live=live)) as pages:
+        return await anext(pages)
 
 
 async def test_ten_thousand_events_are_read_once_each_while_the_connection_breaks(
@@ -209,6 +214,33 @@ async def test_a_reader_that_is_not_live_gives_up_after_its_patience(
             async with asyncio.timeout(5):
                 with pytest.raises(ConnectionLost):
                     await _drain(pages)
+
+
+async def test_readers_wait_while_the_server_says_that_the_log_is_not_available(
+    start_server: StartServer, codec: Codec
+) -> None:
+    config = "accounts {{ APP {{ {}users: [{{user: app, password: app}}] }} }}\nno_auth_user: app"
+    server = await start_server(extra_config=config.format("jetstream: enabled, "))
+    place = {"data_directory": server.data_directory, "port": server.port}
+    async with connect(settings_for(server.url, codec.domain)) as client:
+        await declare_log(client, codec)
+        async with EventStore(client, codec) as store:
+            await store.append("account", "a1", Deposited())
+        await server.stop()
+        without = await start_server(**place, extra_config=config.format(""))
+        await client.wait_connected(5)
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            waiting = [
+                group.create_task(_first_page(History(client, codec), live=live))
+                for live in (True, False)
+            ]
+            with pytest.raises(JetStreamError, match="not enabled") as refused:
+                await _first_page(History(client, codec, patience=0.2))
+            assert (refused.value.status, any(each.done() for each in waiting)) == (503, False)
+            await without.stop()
+            await start_server(**place, extra_config=config.format("jetstream: enabled, "))
+            for each in waiting:
+                assert [event.position for event in (await each).events] == [1]
 
 
 @pytest.mark.parametrize("live", [True, False])

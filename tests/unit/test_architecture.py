@@ -36,6 +36,7 @@ LAYERS = [
     "eventstore.connection",
     "eventstore.answers",
     "eventstore.client",
+    "eventstore.patience",
     "eventstore.streams",
     "eventstore.publishing",
     "eventstore.published",
