@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 
 import msgspec
 
@@ -19,6 +21,7 @@ from eventstore.errors import (
     UnreadableEvent,
 )
 from eventstore.keyring import Keyring
+from eventstore.patience import Patience
 from eventstore.raw_log import RawLog, StoredPage
 from eventstore.sealing import NO_KEYS, Keys
 
@@ -134,7 +137,7 @@ class _Decoding:
 class History:
     """A reader of the whole log; see `RawLog`, which it reads, for `patience`.
 
-    `keyring` opens personal data.
+    `keyring` opens personal data; its keys are waited for in the same way.
     """
 
     def __init__(
@@ -145,7 +148,9 @@ class History:
         keyring: Keyring | None = None,
         patience: float = 30.0,
     ) -> None:
+        self._client = client
         self._codec = codec
+        self._patience = patience
         self._keyring = keyring or Keyring(client, codec.subjects)
         self._log = RawLog(client, codec.subjects.log_stream, patience=patience)
 
@@ -167,16 +172,20 @@ class History:
         where the server could not be asked for too long.
         """
         decoding = _Decoding(self._codec, after, skip_unknown=skip_unknown)
+        patience = Patience(self._client, math.inf if live else self._patience)
         stored_pages = self._log.pages(after=after, live=live, max_messages=max_events)
         async with aclosing(stored_pages):
             async for stored in stored_pages:
                 before = decoding.position
-                keys = await self._keyring.to_open(each.headers for each in stored.messages)
+                keys = await patience.answer(partial(self._keys, stored))
                 page = decoding.page(stored, keys)
                 if page.position > before or not stored.messages:
                     yield page
                 if decoding.trouble is not None:
                     raise decoding.trouble
+
+    async def _keys(self, stored: StoredPage) -> Keys:
+        return await self._keyring.to_open(message.headers for message in stored.messages)
 
     async def identity(self) -> str:
         """When the stream was created, and its name; at most 128 characters."""

@@ -11,6 +11,8 @@ import contextlib
 import logging
 import random
 import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from eventstore.client import Client
 from eventstore.errors import ClientError, ConnectionLost
@@ -22,6 +24,8 @@ _LONGEST_DELAY = 2.0
 _LONGEST_WAIT = 5.0
 
 _logger = logging.getLogger("eventstore")
+
+T = TypeVar("T")
 
 
 class Patience:
@@ -55,3 +59,14 @@ class Patience:
         self._delay = min(2 * self._delay, _LONGEST_DELAY)
         with contextlib.suppress(ConnectionLost):
             await self._client.wait_connected(min(left, _LONGEST_WAIT))
+
+    async def answer(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """What is asked for, however often that takes; raises what `wait` raises."""
+        while True:
+            try:
+                answer = await ask()
+            except ClientError as error:
+                await self.wait(error)
+            else:
+                self.restore()
+                return answer
