@@ -40,6 +40,7 @@ from eventstore.keyring import Keyring
 from eventstore.messages import Event
 from eventstore.published import read_publication
 from eventstore.pull import Pull
+from eventstore.sealing import Keys
 from eventstore.settling import Settling, Taken
 from eventstore.subjects import check_name
 from eventstore.subscriber_consumer import (
@@ -233,9 +234,11 @@ class EventSubscriber:
         if self._stopping.is_set():
             return  # it stays held, and goes back with the others
         try:
+            # First, for what is acknowledged does not come again where they cannot be had.
+            keys = await self._keyring.to_open([taken.message.headers])
             if self._acknowledge_first:
                 await self._settling.confirm(taken)
-            error = await self._handle(taken)
+            error = await self._handle(taken, keys)
             if error is None:
                 self.handled += 1
             else:
@@ -249,10 +252,10 @@ class EventSubscriber:
         else:
             await self._settling.done(taken)
 
-    async def _handle(self, taken: Taken) -> Exception | None:
+    async def _handle(self, taken: Taken, keys: Keys) -> Exception | None:
         """Call the handler, several times if need be; the error that remains, if one does."""
         try:
-            parts = await self._understand(taken)
+            parts = self._understand(taken, keys)
         except InvalidMessage as error:
             return error
         for recorded, handler in parts:
@@ -283,10 +286,9 @@ class EventSubscriber:
                 return None
             await self._pause(taken.attempts)
 
-    async def _understand(self, taken: Taken) -> list[tuple[RecordedEvent, EventHandler]]:
+    def _understand(self, taken: Taken, keys: Keys) -> list[tuple[RecordedEvent, EventHandler]]:
         """What is to be handled: one event, or the parts of one of an older schema."""
         message, headers = taken.message, taken.message.headers or {}
-        keys = await self._keyring.to_open([headers])
         parts = read_publication(self._codec, message.subject, headers, message.data, keys)
         if taken.delivery.delivered > _MOST_DELIVERIES:
             raise InvalidMessage(

@@ -672,6 +672,19 @@ async def test_the_feed_publishes_what_is_stored_and_who_has_the_keys_reads_it(
     ]
 
 
+async def test_at_most_once_an_event_is_not_lost_where_its_keys_cannot_be_had_at_once(
+    client: Client, store: EventStore, nats_server: EmbeddedServer, domain: Domain
+) -> None:
+    await feed(client, store, (await store.append("customer", "ann", ANN)).position)
+    handler = Received()
+    async with TcpProxy(nats_server.port) as proxy, behind(proxy, domain) as cut:
+        fired = proxy.cut_after(KEY_ASKED_FOR, "to_server", forward=False)
+        subscriber = EventSubscriber(cut, domain.codec, "s", acknowledge="before", ack_wait=0.5)
+        async with running(subscriber.subscribe([], handler)), asyncio.timeout(10):
+            assert await handler.until(1) == [ANN]
+        assert fired.is_set()
+
+
 # Older schemas
 
 
