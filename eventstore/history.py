@@ -161,19 +161,23 @@ class History:
         live: bool = False,
         max_events: int = 1000,
         skip_unknown: bool = False,
+        log: str | None = None,
     ) -> AsyncGenerator[Page, None]:
         """The events after a position, at most `max_events` stored ones a page.
+
+        All are of one log: of that whose `identity` is `log`, or else of the one found at first.
 
         Without `live` it ends when it has caught up; with it, it waits for more and never ends
         by itself. Memory is bounded by four pages. What was acknowledged before it began is among
         them, on a replicated log too. All events before one that gives trouble are handed out
-        first; then it raises `UnreadableEvent`, `IncompleteBatch`, or `CorruptLog`
-        where `after` lies beyond the end of the log. Raises `StreamMissing`, and a `ClientError`
-        where the server could not be asked for too long.
+        first; then it raises `UnreadableEvent`, `IncompleteBatch`, or `CorruptLog` where `after`
+        lies beyond the end of the log, or the stream is another log by now: it was made anew, or
+        restored. Raises `StreamMissing`, and a `ClientError` where the server could not be asked
+        for too long.
         """
         decoding = _Decoding(self._codec, after, skip_unknown=skip_unknown)
         patience = Patience(self._client, math.inf if live else self._patience)
-        stored_pages = self._log.pages(after=after, live=live, max_messages=max_events)
+        stored_pages = self._log.pages(after=after, live=live, max_messages=max_events, log=log)
         async with aclosing(stored_pages):
             async for stored in stored_pages:
                 before = decoding.position

@@ -74,21 +74,25 @@ class RawLog:
         until: int | None = None,
         live: bool = False,
         max_messages: int = 1000,
+        log: str | None = None,
     ) -> AsyncGenerator[StoredPage, None]:
         """The messages after a position, at most `max_messages` a page.
+
+        All are of one log: of that whose `identity` is `log`, or else of the one found at first.
 
         Without `live` it ends when it has caught up, or with the first whole batch at `until`;
         with it, it waits for more and never ends by itself. Memory is bounded by four pages.
         What was acknowledged before it began is among them: a replica that lags is waited for, or
         left for another one. Raises `IncompleteBatch` where the log ends in the middle of an
-        atomic batch, `CorruptLog` where `after` lies beyond its end, `StreamMissing`, and a
-        `ClientError` where the server could not be asked, or a replica lagged, for too long.
+        atomic batch, `CorruptLog` where `after` lies beyond its end or the stream is another log
+        by now, `StreamMissing`, and a `ClientError` where the server could not be asked, or a
+        replica lagged, for too long.
         """
-        reading = _Reading(after, math.inf if until is None else until)
+        reading = _Reading(after, math.inf if until is None else until, log)
         patience = Patience(self._client, math.inf if live else self._patience)
         while True:
             try:
-                end = await self._end_from(reading.position)
+                end = await self._end_for(reading)
                 async with self._consumer(reading.position, 4 * max_messages) as (pull, pending):
                     reading.begin(pending, end)
                     if reading.left == 0:
@@ -115,7 +119,10 @@ class RawLog:
 
     async def identity(self) -> str:
         """When the stream was created, and its name; at most 128 characters."""
-        return f"{(await self._info())['created']} {self._stream}"[:128]
+        return self._identity(await self._info())
+
+    def _identity(self, info: Mapping[str, Any]) -> str:
+        return f"{info['created']} {self._stream}"[:128]
 
     async def _is_more(self, after: int) -> bool:
         """Whether the leader has a message after a position; the last may have been removed."""
@@ -158,18 +165,19 @@ class RawLog:
             with contextlib.suppress(EventStoreError):  # it goes by itself when unused
                 await self._client.api(f"CONSUMER.DELETE.{self._stream}.{name}", timeout=1.0)
 
-    async def _end_from(self, after: int) -> int:
-        """Where the leader has the log end; raises `CorruptLog` where that is before `after`."""
+    async def _end_for(self, reading: _Reading) -> int:
+        """Where the leader has the log end; raises `CorruptLog` where it does not go on there."""
         for delay in _LAGS:
             info = await self._info()
+            reading.check_log(self._identity(info))
             last = int(info["state"]["last_seq"])
-            if after <= last:
+            if reading.position <= last:
                 return last
             if info["config"]["num_replicas"] == 1:
                 break
             await asyncio.sleep(delay)  # a leader just elected may have to catch up
         raise CorruptLog(
-            f"position {after} is beyond the end of the log {self._stream} "
+            f"position {reading.position} is beyond the end of the log {self._stream} "
             f"({last}): is it another log than the one read before?"
         )
 
@@ -188,15 +196,27 @@ class RawLog:
 class _Reading:
     """How far a reader has come, and what the next message must fit to."""
 
-    def __init__(self, position: int, until: float) -> None:
+    def __init__(self, position: int, until: float, log: str | None) -> None:
         self.position = position
         self.trouble: PullLost | None = None
         self._pending = 0
         self._end = 0
+        self._log = log
         self._until = until
         self._ended = position >= until
         self._inside_batch = False
         self._delivered = 0
+
+    def check_log(self, found: str) -> None:
+        """Raise `CorruptLog` where another log was read before, or was to be."""
+        if self._log is None:
+            self._log = found
+        if self._log != found:
+            raise CorruptLog(
+                f"the log was replaced: position {self.position} is one of {self._log}, and now "
+                f"there is {found}, made anew or restored from a backup. Nothing more is read; "
+                "what was built from the old one has to be built anew"
+            )
 
     def begin(self, pending: int, end: int) -> None:
         """Go on with a new consumer, which counts its messages anew, to the leader's `end`."""

@@ -213,8 +213,12 @@ class EventStore:
         live: bool = False,
         max_events: int = 1000,
         skip_unknown: bool = False,
+        log: str | None = None,
     ) -> AsyncGenerator[Page, None]:
-        """All events in the order of the log, in pages; see `History.pages`."""
+        """All events in the order of the log, in pages; see `History.pages`.
+
+        `log` is the `identity` of the log that `after` is a position of, where that is known.
+        """
         return self._history.pages(
-            after=after, live=live, max_events=max_events, skip_unknown=skip_unknown
+            after=after, live=live, max_events=max_events, skip_unknown=skip_unknown, log=log
         )

@@ -138,6 +138,7 @@ class Rebuild:
             live=True,
             max_events=self._batch,
             skip_unknown=self._skip_unknown,
+            log=self._log,
         )
         async with ReadAhead(pages, most=2 * self._batch) as ahead:
             awaited = rounds = 0

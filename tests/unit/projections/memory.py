@@ -87,6 +87,7 @@ class MemoryLog:
         live: bool = False,
         max_events: int = 1000,
         skip_unknown: bool = False,
+        log: str | None = None,
     ) -> AsyncGenerator[Page, None]:
         self.readers.append({"after": after, "live": live, "skip_unknown": skip_unknown})
         if after >= self.end:
