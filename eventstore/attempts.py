@@ -14,8 +14,8 @@ from eventstore.envelope import RecordedEvent
 from eventstore.errors import InvalidMessage, UnknownType
 from eventstore.event_handlers import EventHandler, EventHandlers
 from eventstore.handling import Handling
-from eventstore.keyring import Keyring
 from eventstore.published import read_publication
+from eventstore.sealing import Keys
 
 __all__ = ["Attempts", "Stopped", "Tried"]
 
@@ -44,7 +44,6 @@ class Attempts:
     def __init__(
         self,
         codec: Codec,
-        keyring: Keyring,
         handlers: EventHandlers,
         subscriber: str,
         *,
@@ -53,21 +52,22 @@ class Attempts:
         stopping: asyncio.Event,
     ) -> None:
         self._codec = codec
-        self._keyring = keyring
         self._handlers = handlers
         self._subscriber = subscriber
         self._most = most
         self._backoff = backoff
         self._stopping = stopping
 
-    async def handle(self, subject: str, headers: Mapping[str, str], payload: bytes) -> Tried:
+    async def handle(
+        self, subject: str, headers: Mapping[str, str], payload: bytes, keys: Keys
+    ) -> Tried:
         """Hand a published event to its handlers; one that is not understood, to none.
 
-        Raises `Stopped` in place of the next attempt, and `ClientError` where it could not be read.
+        `keys` are those that it takes to read it. Raises `Stopped` in place of the next attempt.
         """
         tried = Tried(0, None)
         try:
-            parts = await self._understand(subject, headers, payload)
+            parts = self._understand(subject, headers, payload, keys)
         except InvalidMessage as error:
             return Tried(0, error)
         for recorded, handler in parts:
@@ -76,11 +76,10 @@ class Attempts:
                 break
         return tried
 
-    async def _understand(
-        self, subject: str, headers: Mapping[str, str], payload: bytes
+    def _understand(
+        self, subject: str, headers: Mapping[str, str], payload: bytes, keys: Keys
     ) -> list[tuple[RecordedEvent, EventHandler]]:
         """What is to be handled: one event, or the parts of one of an older schema."""
-        keys = await self._keyring.to_open([headers])
         parts = read_publication(self._codec, subject, headers, payload, keys)
         found = [(part, self._handlers.find(type(part.data))) for part in parts]
         wanted = [(part, handler) for part, handler in found if handler is not None]

@@ -195,16 +195,20 @@ class PermissionDenied(ClientError):
 class JetStreamError(ClientError):
     """JetStream answered with an error of its own.
 
-    `err_code` is the server's number (10071 and the like), `status` its HTTP-like class.
+    `err_code` is the server's number (10071 and the like), `status` its HTTP-like class. It is
+    `retryable` where that is 500 or more: not the request is at fault then, but the server, which
+    may have no leader at the moment.
     """
 
     code = "jetstream"
+    retryable: bool  # type: ignore[misc]  # of the instance here, of the class elsewhere
 
     def __init__(self, err_code: int, status: int, description: str) -> None:
         super().__init__(f"JetStream error {err_code}: {description}")
         self.err_code = err_code
         self.status = status
         self.description = description
+        self.retryable = status >= 500
 
 
 class QueueFull(ClientError):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from functools import partial
 
 import msgspec
 
@@ -19,6 +21,7 @@ from eventstore.errors import (
     UnreadableEvent,
 )
 from eventstore.keyring import Keyring
+from eventstore.patience import Patience
 from eventstore.raw_log import RawLog, StoredPage
 from eventstore.sealing import NO_KEYS, Keys
 
@@ -179,7 +182,7 @@ class _Decoding:
 class History:
     """A reader of the whole log; see `RawLog`, which it reads, for `patience`.
 
-    `keyring` opens personal data.
+    `keyring` opens personal data; its keys are waited for in the same way.
     """
 
     def __init__(
@@ -190,7 +193,9 @@ class History:
         keyring: Keyring | None = None,
         patience: float = 30.0,
     ) -> None:
+        self._client = client
         self._codec = codec
+        self._patience = patience
         self._keyring = keyring or Keyring(client, codec.subjects)
         self._log = RawLog(client, codec.subjects.log_stream, patience=patience)
 
@@ -202,8 +207,11 @@ class History:
         max_events: int = 1000,
         skip_unknown: bool = False,
         unread: bool = False,
+        log: str | None = None,
     ) -> AsyncGenerator[Page, None]:
         """The events after a position, at most `max_events` stored ones a page.
+
+        All are of one log: of that whose `identity` is `log`, or else of the one found at first.
 
         Without `live` it ends when it has caught up; with it, it waits for more and never ends
         by itself. Memory is bounded by four pages. What was acknowledged before it began is among
@@ -212,20 +220,24 @@ class History:
 
         All events before one that gives trouble are handed out first; then it raises
         `UnreadableEvent`, `IncompleteBatch`, or `CorruptLog` where `after` lies beyond the end of
-        the log. Raises `StreamMissing`, and a `ClientError` where the server could not be asked
-        for too long.
+        the log, or the stream is another log by now: it was made anew, or restored. Raises
+        `StreamMissing`, and a `ClientError` where the server could not be asked for too long.
         """
         decoding = _Decoding(self._codec, after, skip_unknown=skip_unknown, unread=unread)
-        stored_pages = self._log.pages(after=after, live=live, max_messages=max_events)
+        patience = Patience(self._client, math.inf if live else self._patience)
+        stored_pages = self._log.pages(after=after, live=live, max_messages=max_events, log=log)
         async with aclosing(stored_pages):
             async for stored in stored_pages:
                 before = decoding.position
-                keys = await self._keyring.to_open(each.headers for each in stored.messages)
+                keys = await patience.answer(partial(self._keys, stored))
                 page = decoding.page(stored, keys)
                 if page.position > before or not stored.messages:
                     yield page
                 if decoding.trouble is not None:
                     raise decoding.trouble
+
+    async def _keys(self, stored: StoredPage) -> Keys:
+        return await self._keyring.to_open(message.headers for message in stored.messages)
 
     async def identity(self) -> str:
         """When the stream was created, and its name; at most 128 characters."""

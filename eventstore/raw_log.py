@@ -11,10 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import math
-import random
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any
 
@@ -26,29 +23,22 @@ from eventstore.direct import DirectReader, StoredMessage
 from eventstore.envelope import new_id
 from eventstore.errors import (
     ClientError,
-    ConnectionLost,
     CorruptLog,
     EventStoreError,
     IncompleteBatch,
     JetStreamError,
-    NoResponders,
-    RequestTimeout,
     StreamMissing,
 )
+from eventstore.patience import Patience
 from eventstore.pull import Delivery, Pull, PullLost
 
 __all__ = ["RawLog", "StoredPage"]
 
 _NO_STREAM = 10059
 
-_FIRST_DELAY = 0.05
-_LONGEST_DELAY = 2.0
-_LONGEST_WAIT = 5.0
 _BATCH_SECONDS = 5.0
 _LAG_SECONDS = 1.0
 _LAGS = (0.05, 0.1, 0.2, 0.4, 0.8)
-
-_logger = logging.getLogger("eventstore")
 
 
 class StoredPage(msgspec.Struct, frozen=True):
@@ -67,8 +57,8 @@ class StoredPage(msgspec.Struct, frozen=True):
 class RawLog:
     """A reader of a whole log stream.
 
-    `patience` is how many seconds a reader that is not live waits for a connection or a consumer
-    to come back; a live one waits until the client is closed.
+    `patience` is how many seconds a reader that is not live waits for a connection, a consumer or
+    the stream's leader to come back; a live one waits until the client is closed.
     """
 
     def __init__(self, client: Client, stream: str, *, patience: float = 30.0) -> None:
@@ -84,21 +74,25 @@ class RawLog:
         until: int | None = None,
         live: bool = False,
         max_messages: int = 1000,
+        log: str | None = None,
     ) -> AsyncGenerator[StoredPage, None]:
         """The messages after a position, at most `max_messages` a page.
+
+        All are of one log: of that whose `identity` is `log`, or else of the one found at first.
 
         Without `live` it ends when it has caught up, or with the first whole batch at `until`;
         with it, it waits for more and never ends by itself. Memory is bounded by four pages.
         What was acknowledged before it began is among them: a replica that lags is waited for, or
         left for another one. Raises `IncompleteBatch` where the log ends in the middle of an
-        atomic batch, `CorruptLog` where `after` lies beyond its end, `StreamMissing`, and a
-        `ClientError` where the server could not be asked, or a replica lagged, for too long.
+        atomic batch, `CorruptLog` where `after` lies beyond its end or the stream is another log
+        by now, `StreamMissing`, and a `ClientError` where the server could not be asked, or a
+        replica lagged, for too long.
         """
-        reading = _Reading(after, math.inf if until is None else until)
-        patience = _Patience(self._client, math.inf if live else self._patience)
+        reading = _Reading(after, math.inf if until is None else until, log)
+        patience = Patience(self._client, math.inf if live else self._patience)
         while True:
             try:
-                end = await self._end_from(reading.position)
+                end = await self._end_for(reading)
                 async with self._consumer(reading.position, 4 * max_messages) as (pull, pending):
                     reading.begin(pending, end)
                     if reading.left == 0:
@@ -116,7 +110,7 @@ class RawLog:
                         if reading.trouble is not None:
                             raise reading.trouble
                     return
-            except (PullLost, ConnectionLost, RequestTimeout, NoResponders) as error:
+            except ClientError as error:
                 await patience.wait(error)
 
     async def end(self) -> int:
@@ -125,7 +119,10 @@ class RawLog:
 
     async def identity(self) -> str:
         """When the stream was created, and its name; at most 128 characters."""
-        return f"{(await self._info())['created']} {self._stream}"[:128]
+        return self._identity(await self._info())
+
+    def _identity(self, info: Mapping[str, Any]) -> str:
+        return f"{info['created']} {self._stream}"[:128]
 
     async def _is_more(self, after: int) -> bool:
         """Whether the leader has a message after a position; the last may have been removed."""
@@ -156,7 +153,7 @@ class RawLog:
             "num_replicas": 1,
             "inactive_threshold": 30_000_000_000,
         }
-        answer = await self._client.api(
+        answer = await self._api(
             f"CONSUMER.CREATE.{self._stream}.{name}",
             {"stream_name": self._stream, "config": config, "action": "create"},
         )
@@ -168,24 +165,28 @@ class RawLog:
             with contextlib.suppress(EventStoreError):  # it goes by itself when unused
                 await self._client.api(f"CONSUMER.DELETE.{self._stream}.{name}", timeout=1.0)
 
-    async def _end_from(self, after: int) -> int:
-        """Where the leader has the log end; raises `CorruptLog` where that is before `after`."""
+    async def _end_for(self, reading: _Reading) -> int:
+        """Where the leader has the log end; raises `CorruptLog` where it does not go on there."""
         for delay in _LAGS:
             info = await self._info()
+            reading.check_log(self._identity(info))
             last = int(info["state"]["last_seq"])
-            if after <= last:
+            if reading.position <= last:
                 return last
             if info["config"]["num_replicas"] == 1:
                 break
             await asyncio.sleep(delay)  # a leader just elected may have to catch up
         raise CorruptLog(
-            f"position {after} is beyond the end of the log {self._stream} "
+            f"position {reading.position} is beyond the end of the log {self._stream} "
             f"({last}): is it another log than the one read before?"
         )
 
     async def _info(self) -> dict[str, Any]:
+        return await self._api(f"STREAM.INFO.{self._stream}")
+
+    async def _api(self, suffix: str, body: object = None) -> dict[str, Any]:
         try:
-            return await self._client.api(f"STREAM.INFO.{self._stream}")
+            return await self._client.api(suffix, body)
         except JetStreamError as error:
             if error.err_code != _NO_STREAM:
                 raise
@@ -195,15 +196,27 @@ class RawLog:
 class _Reading:
     """How far a reader has come, and what the next message must fit to."""
 
-    def __init__(self, position: int, until: float) -> None:
+    def __init__(self, position: int, until: float, log: str | None) -> None:
         self.position = position
         self.trouble: PullLost | None = None
         self._pending = 0
         self._end = 0
+        self._log = log
         self._until = until
         self._ended = position >= until
         self._inside_batch = False
         self._delivered = 0
+
+    def check_log(self, found: str) -> None:
+        """Raise `CorruptLog` where another log was read before, or was to be."""
+        if self._log is None:
+            self._log = found
+        if self._log != found:
+            raise CorruptLog(
+                f"the log was replaced: position {self.position} is one of {self._log}, and now "
+                f"there is {found}, made anew or restored from a backup. Nothing more is read; "
+                "what was built from the old one has to be built anew"
+            )
 
     def begin(self, pending: int, end: int) -> None:
         """Go on with a new consumer, which counts its messages anew, to the leader's `end`."""
@@ -256,31 +269,3 @@ class _Reading:
 def _is_followed(headers: Mapping[str, str]) -> bool:
     """Whether more messages of a message's batch must follow."""
     return "Nats-Batch-Id" in headers and "Nats-Batch-Commit" not in headers
-
-
-class _Patience:
-    """How long a lost consumer is tried to be replaced, and how soon each time."""
-
-    def __init__(self, client: Client, seconds: float) -> None:
-        self._client = client
-        self._seconds = seconds
-        self.restore()
-
-    def restore(self) -> None:
-        """Begin anew, after a success."""
-        self._delay = _FIRST_DELAY
-        self._deadline: float | None = None
-
-    async def wait(self, error: ClientError) -> None:
-        """Wait before the next try; raises `error` where there should be none."""
-        now = time.monotonic()
-        if self._deadline is None:
-            _logger.warning("reading the log: %s; trying again", error)
-            self._deadline = now + self._seconds
-        left = self._deadline - now
-        if left <= 0 or self._client.is_closed:
-            raise error
-        await asyncio.sleep(min(self._delay * random.uniform(0.5, 1.0), left))  # noqa: S311
-        self._delay = min(2 * self._delay, _LONGEST_DELAY)
-        with contextlib.suppress(ConnectionLost):
-            await self._client.wait_connected(min(left, _LONGEST_WAIT))

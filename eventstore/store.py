@@ -235,12 +235,17 @@ class EventStore:
         max_events: int = 1000,
         skip_unknown: bool = False,
         unread: bool = False,
+        log: str | None = None,
     ) -> AsyncGenerator[Page, None]:
-        """All events in the order of the log, in pages; see `History.pages`."""
+        """All events in the order of the log, in pages; see `History.pages`.
+
+        `log` is the `identity` of the log that `after` is a position of, where that is known.
+        """
         return self._history.pages(
             after=after,
             live=live,
             max_events=max_events,
             skip_unknown=skip_unknown,
             unread=unread,
+            log=log,
         )

@@ -42,6 +42,7 @@ from eventstore.parked import ParkedMessages
 from eventstore.parked_record import Parked
 from eventstore.pull import Pull, may_pass
 from eventstore.responder import Responder
+from eventstore.sealing import Keys
 from eventstore.settling import Settling, Taken
 from eventstore.subjects import check_name
 from eventstore.subscriber_consumer import (
@@ -132,7 +133,6 @@ class EventSubscriber:
         self._stopping = asyncio.Event()
         self._attempts = Attempts(
             codec,
-            self._keyring,
             self._handlers,
             name,
             most=1 if self._acknowledge_first else attempts,
@@ -267,9 +267,11 @@ class EventSubscriber:
         if self._stopping.is_set():
             return  # it stays held, and goes back with the others
         try:
+            # First, for what is acknowledged does not come again where they cannot be had.
+            keys = await self._keyring.to_open([taken.message.headers])
             if self._acknowledge_first:
                 await self._settling.confirm(taken)
-            attempts, error = await self._handle(taken)
+            attempts, error = await self._handle(taken, keys)
             if error is None:
                 self.handled += 1
             else:
@@ -286,12 +288,13 @@ class EventSubscriber:
         else:
             await self._settling.done(taken)
 
-    async def _handle(self, taken: Taken) -> Tried:
+    async def _handle(self, taken: Taken, keys: Keys) -> Tried:
         message, delivered = taken.message, taken.delivery.delivered
         if delivered > _MOST_DELIVERIES:
             problem = f"delivered {delivered} times, and never handled to the end"
             return Tried(0, InvalidMessage(problem))
-        return await self._attempts.handle(message.subject, message.headers or {}, message.data)
+        headers = message.headers or {}
+        return await self._attempts.handle(message.subject, headers, message.data, keys)
 
     async def _retry(self, lanes: Lanes[Taken | Turn], sequence: int) -> None:
         """Handle a parked event again, in its turn; it is parked until that has succeeded."""
@@ -311,8 +314,10 @@ class EventSubscriber:
             await self._parked.discard(sequence)
 
     async def _handle_parked(self, record: Parked) -> None:
+        keys = await self._keyring.to_open([record.headers])
+        own = record.subject, record.headers, record.payload
         try:
-            tried = await self._attempts.handle(record.subject, record.headers, record.payload)
+            tried = await self._attempts.handle(*own, keys)
         except Stopped:
             raise ParkedError(_STOPPING) from None
         if tried.error is not None:

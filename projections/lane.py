@@ -52,11 +52,11 @@ class Reading(Struct, frozen=True):
 class Lane:
     """One reader of the log, and the projections it brings events to.
 
-    `position` is the end of the last page, which may be being applied; `pending` is how many
-    events were left after it.
+    `log` is the identity of the one that their rows are built from. `position` is the end of the
+    last page, which may be being applied; `pending` is how many events were left after it.
     """
 
-    def __init__(self, lanes: Lanes, reading: Reading, position: int) -> None:
+    def __init__(self, lanes: Lanes, reading: Reading, log: str | None, position: int) -> None:
         self.position = position
         self.pending: int | None = None
         self.followers: list[Follower] = []
@@ -65,6 +65,7 @@ class Lane:
         self.is_reading = False
         self._lanes = lanes
         self._reading = reading
+        self._log = log
         self._rate = Rate()
 
     @property
@@ -89,6 +90,7 @@ class Lane:
             max_events=read.batch,
             skip_unknown=read.skip_unknown,
             unread=True,
+            log=self._log,
         )
         async with aclosing(pages), AsyncExitStack() as held:
             ahead: Lane | None = None
@@ -241,7 +243,7 @@ class Lanes:
         position = follower.progress.position
         lane = next((each for each in self._lanes if self._suits(each, position)), None)
         if lane is None:
-            lane = Lane(self, self._reading, position)
+            lane = Lane(self, self._reading, follower.log, position)
             self._lanes.append(lane)
             lane.task = self._spawn(lane.run())
         if not lane.is_reading:

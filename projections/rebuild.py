@@ -139,6 +139,7 @@ class Rebuild:
             max_events=self._batch,
             skip_unknown=self._skip_unknown,
             unread=True,
+            log=self._log,
         )
         async with ReadAhead(pages, most=2 * self._batch) as ahead:
             awaited = rounds = 0

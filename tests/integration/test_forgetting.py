@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +25,7 @@ from eventstore.config import Settings, StreamSettings
 from eventstore.direct import DirectReader, StoredMessage
 from eventstore.envelope import Header, Identity, NewEvent, RecordedEvent, new_id
 from eventstore.errors import (
+    ConnectionLost,
     ImportRefused,
     InvalidPayload,
     KeyMissing,
@@ -33,12 +34,14 @@ from eventstore.errors import (
     UnknownType,
     UnreadableEvent,
 )
+from eventstore.history import History
 from eventstore.key_bucket import KeyBucket
 from eventstore.keyring import Keyring
 from eventstore.messages import Event
 from eventstore.personal import Personal, ref_of
 from eventstore.publishing import publish_acked
 from eventstore.sealing import PERSONAL, Forgotten, Key
+from eventstore.server import EmbeddedServer
 from eventstore.snapshots import Snapshots
 from eventstore.store import NOTHING, EventStore
 from eventstore.streams import declare, topology
@@ -61,6 +64,7 @@ from tests.integration.customers import (
     shop,
 )
 from tests.integration.feeding import declare_feed, public, until_fed
+from tests.proxy import TcpProxy
 
 HOME = Address("Elm Street 1", "Bath")
 ANN = CustomerRegistered(email="ann@example.org", phone="555-0123", age=41, newsletter=True)
@@ -352,6 +356,41 @@ async def test_what_was_not_heard_is_known_when_a_key_is_old(
     assert isinstance((await deaf.to_seal(["ann"]))[ref_of("ann")], Forgotten)
 
 
+KEY_ASKED_FOR = b"STREAM.MSG.GET.KV_"
+
+
+@asynccontextmanager
+async def behind(proxy: TcpProxy, domain: Domain) -> AsyncIterator[Client]:
+    async with connect(settings_for(proxy.url, domain.name)) as client:
+        yield client
+
+
+@pytest.mark.parametrize("live", [True, False])
+async def test_a_reader_waits_for_keys_as_it_does_for_events(
+    store: EventStore, nats_server: EmbeddedServer, domain: Domain, live: bool
+) -> None:
+    await record(store)
+    async with TcpProxy(nats_server.port) as proxy, behind(proxy, domain) as client:
+        cut = proxy.cut_after(KEY_ASKED_FOR, "to_server", forward=False)
+        reading = History(client, domain.codec).pages(live=live)
+        async with aclosing(reading) as pages, asyncio.timeout(10):
+            page = await anext(pages)
+        assert cut.is_set()
+        assert (page.events[0].data, page.pending) == (ANN, 0)
+
+
+async def test_a_reader_that_is_not_live_waits_for_keys_no_longer_than_its_patience(
+    store: EventStore, nats_server: EmbeddedServer, domain: Domain
+) -> None:
+    await record(store)
+    async with TcpProxy(nats_server.port) as proxy, behind(proxy, domain) as client:
+        proxy.cut_after(KEY_ASKED_FOR, "to_server", forward=False)
+        reading = History(client, domain.codec, patience=0.2).pages()
+        async with aclosing(reading) as pages, asyncio.timeout(10):
+            with proxy.refusing(), pytest.raises(ConnectionLost):
+                await anext(pages)
+
+
 async def test_keys_are_bounded(client: Client, domain: Domain) -> None:
     ring = Keyring(client, domain.codec.subjects, limit=3)
     await ring.to_seal([f"s{number}" for number in range(10)])
@@ -631,6 +670,19 @@ async def test_the_feed_publishes_what_is_stored_and_who_has_the_keys_reads_it(
         OrderPlaced(customer_id="ann", address=NOWHERE),
         CustomerSeen(),
     ]
+
+
+async def test_at_most_once_an_event_is_not_lost_where_its_keys_cannot_be_had_at_once(
+    client: Client, store: EventStore, nats_server: EmbeddedServer, domain: Domain
+) -> None:
+    await feed(client, store, (await store.append("customer", "ann", ANN)).position)
+    handler = Received()
+    async with TcpProxy(nats_server.port) as proxy, behind(proxy, domain) as cut:
+        fired = proxy.cut_after(KEY_ASKED_FOR, "to_server", forward=False)
+        subscriber = EventSubscriber(cut, domain.codec, "s", acknowledge="before", ack_wait=0.5)
+        async with running(subscriber.subscribe([], handler)), asyncio.timeout(10):
+            assert await handler.until(1) == [ANN]
+        assert fired.is_set()
 
 
 # Older schemas

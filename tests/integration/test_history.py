@@ -12,12 +12,12 @@ from nats.aio.msg import Msg
 from eventstore.client import Client, connect
 from eventstore.codec import Codec
 from eventstore.envelope import RecordedEvent
-from eventstore.errors import ConnectionLost, IncompleteBatch
+from eventstore.errors import ConnectionLost, CorruptLog, IncompleteBatch, JetStreamError
 from eventstore.history import BatchCheck, History, Page
 from eventstore.pull import Pull
 from eventstore.server import EmbeddedServer
 from eventstore.store import EventStore
-from tests.conftest import settings_for
+from tests.conftest import StartServer, settings_for
 from tests.integration.ledger import Deposited, Opened, declare_log, read_all
 from tests.proxy import Direction, TcpProxy
 
@@ -31,6 +31,11 @@ async def history_behind(proxy: TcpProxy, codec: Codec, **options: float) -> Asy
 async def _drain(pages: AsyncIterator[Page], into: list[int] | None = None) -> None:
     async for page in pages:
         (into if into is not None else []).extend(event.position for event in page.events)
+
+
+async def _first_page(history: History, *, live: bool = False) -> Page:
+    async with aclosing(history.pages(live=live)) as pages:
+        return await anext(pages)
 
 
 async def test_ten_thousand_events_are_read_once_each_while_the_connection_breaks(
@@ -209,6 +214,69 @@ async def test_a_reader_that_is_not_live_gives_up_after_its_patience(
             async with asyncio.timeout(5):
                 with pytest.raises(ConnectionLost):
                     await _drain(pages)
+
+
+@pytest.mark.parametrize("live", [True, False])
+async def test_a_reader_does_not_go_on_in_another_log(
+    store: EventStore, client: Client, nats_server: EmbeddedServer, codec: Codec, live: bool
+) -> None:
+    await store.append("account", "old", [Deposited()] * 100)
+    async with TcpProxy(nats_server.port) as proxy, history_behind(proxy, codec) as history:
+        seen: list[int] = []
+        async with aclosing(history.pages(live=live, max_events=5)) as pages:
+            await anext(pages)
+            with proxy.refusing():
+                proxy.cut()
+                await client.api(f"STREAM.DELETE.{codec.subjects.log_stream}")
+                await declare_log(client, codec)
+                await store.append("account", "new", [Deposited()] * 200)
+            async with asyncio.timeout(10):
+                with pytest.raises(CorruptLog, match="the log was replaced: position") as error:
+                    await _drain(pages, seen)
+    assert seen == list(range(6, 6 + len(seen)))
+    assert f"position {5 + len(seen)} is one of" in str(error.value)
+    assert len(seen) < 95  # of the old log, as far as it was at hand
+
+
+async def test_what_is_read_is_of_the_log_that_was_asked_for(
+    store: EventStore, client: Client, codec: Codec
+) -> None:
+    before = await store.identity()
+    await client.api(f"STREAM.DELETE.{codec.subjects.log_stream}")
+    await declare_log(client, codec)
+    await store.append("account", "a1", [Deposited()] * 3)
+    async with aclosing(store.pages(after=1, log=before)) as pages:
+        with pytest.raises(CorruptLog, match=f"position 1 is one of {before}, and now"):
+            await anext(pages)
+    async with aclosing(store.pages(after=1, log=await store.identity())) as pages:
+        assert [event.position for event in (await anext(pages)).events] == [2, 3]
+
+
+async def test_readers_wait_while_the_server_says_that_the_log_is_not_available(
+    start_server: StartServer, codec: Codec
+) -> None:
+    config = "accounts {{ APP {{ {}users: [{{user: app, password: app}}] }} }}\nno_auth_user: app"
+    server = await start_server(extra_config=config.format("jetstream: enabled, "))
+    place = {"data_directory": server.data_directory, "port": server.port}
+    async with connect(settings_for(server.url, codec.domain)) as client:
+        await declare_log(client, codec)
+        async with EventStore(client, codec) as store:
+            await store.append("account", "a1", Deposited())
+        await server.stop()
+        without = await start_server(**place, extra_config=config.format(""))
+        await client.wait_connected(5)
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            waiting = [
+                group.create_task(_first_page(History(client, codec), live=live))
+                for live in (True, False)
+            ]
+            with pytest.raises(JetStreamError, match="not enabled") as refused:
+                await _first_page(History(client, codec, patience=0.2))
+            assert (refused.value.status, any(each.done() for each in waiting)) == (503, False)
+            await without.stop()
+            await start_server(**place, extra_config=config.format("jetstream: enabled, "))
+            for each in waiting:
+                assert [event.position for event in (await each).events] == [1]
 
 
 @pytest.mark.parametrize("live", [True, False])

@@ -6,19 +6,23 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from eventstore import nix
 from eventstore.client import Client, Msg, connect
 from eventstore.codec import Codec
-from eventstore.errors import StreamMissing
+from eventstore.errors import CorruptLog, StreamMissing
 from eventstore.server import EmbeddedServer
 from eventstore.store import EventStore
 from projections.checkpoint import OtherLog
 from projections.database import Database
 from projections.nix import nix_projections
+from projections.nix.models import module
 from projections.worker import ProjectionWorker
 from tests.conftest import settings_for
+from tests.integration.commanding import until
 from tests.integration.ledger import declare_log
+from tests.proxy import TcpProxy
 
 BOUND = 20.0
 
@@ -63,6 +67,66 @@ async def test_a_log_that_was_deleted_and_made_anew_is_another(
 
         with pytest.raises(OtherLog, match="was built from another log"):
             await ProjectionWorker(store, database, nix_projections()).run()
+
+
+async def replace_log(client: Client, store: EventStore) -> None:
+    """Another log of the same name, and longer."""
+    await client.api(f"STREAM.DELETE.{store.codec.subjects.log_stream}")
+    await declare_log(client, store.codec)
+    for number in range(5):
+        await store.append("module", f"n{number}", nix.ModuleCreated(name="n", content="0"))
+
+
+async def assert_untouched(database: Database, worker: ProjectionWorker, position: int) -> None:
+    async with database.engine.connect() as connection:
+        assert list(await connection.scalars(select(module.c.id))) == ["m"]
+    assert worker.position == position
+
+
+async def test_a_worker_whose_log_is_replaced_stops_and_leaves_the_rows(
+    store: EventStore,
+    client: Client,
+    codec: Codec,
+    nats_server: EmbeddedServer,
+    sqlite_read_model: Path,
+) -> None:
+    appended = await store.append("module", "m", nix.ModuleCreated(name="m", content="0"))
+    async with (
+        TcpProxy(nats_server.port) as proxy,
+        connect(settings_for(proxy.url, codec.domain)) as cut,
+        EventStore(cut, codec) as own,
+        Database(sqlite_read_model) as database,
+        asyncio.timeout(BOUND),
+    ):
+        worker = ProjectionWorker(own, database, nix_projections())
+        running = asyncio.create_task(worker.run())
+        await worker.wait(appended.position, BOUND)
+        with proxy.refusing():
+            proxy.cut()
+            await replace_log(client, store)
+        with pytest.raises(CorruptLog, match="the log was replaced: position 1 is one of"):
+            await running
+        await assert_untouched(database, worker, appended.position)
+
+
+async def test_a_worker_whose_log_is_replaced_while_it_is_paused_stops_before_it_reads_on(
+    store: EventStore, client: Client, codec: Codec, sqlite_read_model: Path
+) -> None:
+    async def nobody_reads() -> bool:
+        return not (await client.api(f"CONSUMER.NAMES.{codec.subjects.log_stream}"))["consumers"]
+
+    appended = await store.append("module", "m", nix.ModuleCreated(name="m", content="0"))
+    async with Database(sqlite_read_model) as database, asyncio.timeout(BOUND):
+        worker = ProjectionWorker(store, database, nix_projections())
+        running = asyncio.create_task(worker.run())
+        await worker.wait(appended.position, BOUND)
+        worker.pause(worker.progress.keys())
+        await until(nobody_reads)
+        await replace_log(client, store)
+        worker.pause([])
+        with pytest.raises(CorruptLog, match="the log was replaced: position 1 is one of"):
+            await running
+        await assert_untouched(database, worker, appended.position)
 
 
 async def test_a_log_that_was_restored_from_a_backup_is_another(

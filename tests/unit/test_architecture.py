@@ -38,6 +38,7 @@ LAYERS = [
     "eventstore.connection",
     "eventstore.answers",
     "eventstore.client",
+    "eventstore.patience",
     "eventstore.streams",
     "eventstore.publishing",
     "eventstore.published",

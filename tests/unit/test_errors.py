@@ -155,5 +155,7 @@ def test_other_errors_with_fields() -> None:
     assert (header.header, str(header)) == ("X-Domain", "header X-Domain is missing")
     assert (stream.err_code, stream.status) == (10071, 400)
     assert stream.description in str(stream)
+    assert not stream.retryable
+    assert JetStreamError(10008, 503, "temporarily unavailable").retryable
     assert (timeout.command_id, timeout.seconds) == ("c1", 2.5)
     assert "after 2.5 s" in str(timeout)

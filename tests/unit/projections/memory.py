@@ -123,6 +123,7 @@ class MemoryLog:
         max_events: int = 1000,
         skip_unknown: bool = False,
         unread: bool = False,
+        log: str | None = None,
     ) -> AsyncGenerator[Page, None]:
         assert unread, "projections are brought all that is in the log"
         self.readers.append({"after": after, "live": live, "skip_unknown": skip_unknown})
