@@ -18,12 +18,13 @@ from eventstore.aggregate import Domain
 from eventstore.client import Client, connect
 from eventstore.commands import CommandClient, CommandHandler, CommandWorker, Outcomes
 from eventstore.config import Settings
+from eventstore.failures import ungrouped
 from eventstore.snapshots import Snapshots
 from eventstore.store import EventStore
 from eventstore.streams import declare, topology
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
-__all__ = ["Application", "Part", "first_failure", "running"]
+__all__ = ["Application", "Part", "running"]
 
 GRACE_SECONDS = 20.0
 """How long parts that were told to stop may take to end what is under way."""
@@ -45,7 +46,7 @@ async def running(*parts: Part, grace: float = GRACE_SECONDS) -> AsyncIterator[N
 
     The first failure of a part ends the block and the other parts, and is raised.
     """
-    try:
+    with ungrouped():
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(part.run()) for part in parts]
             yield
@@ -55,8 +56,6 @@ async def running(*parts: Part, grace: float = GRACE_SECONDS) -> AsyncIterator[N
                 await asyncio.wait(tasks, timeout=grace)
             for task in tasks:
                 task.cancel()
-    except BaseExceptionGroup as failures:
-        raise first_failure(failures) from failures
 
 
 class Application:
@@ -113,11 +112,3 @@ class Application:
         trace: TracebackType | None,
     ) -> None:
         await self._stack.__aexit__(kind, error, trace)
-
-
-def first_failure(failures: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The failure that came first of those that a task group has raised together."""
-    error: BaseException = failures
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -21,6 +21,7 @@ from eventstore.errors import (
     InvalidMessage,
     ServiceBusy,
 )
+from eventstore.failures import ungrouped
 from eventstore.places import Place, Places
 
 __all__ = ["Answer", "Reply", "Request", "Responder"]
@@ -111,21 +112,25 @@ class Responder:
 
         What is asked while the connection is lost is not answered.
         """
-        async with asyncio.TaskGroup() as tasks:
-            subscriptions: list[Subscription] = []
-            try:
-                for subject, answer in self._answers.items():
-                    taking = self._taking(tasks, answer)
-                    subscriptions.append(
-                        await self._client.subscribe(subject, taking, queue=self._queue)
-                    )
-                await self._client.flush()
+        with ungrouped():
+            async with asyncio.TaskGroup() as tasks, self._subscribed(tasks) as subscriptions:
                 self.ready.set()
                 await self._stopping.wait()
                 await self._drain(subscriptions)
-            finally:
-                for subscription in subscriptions:
-                    await subscription.unsubscribe()
+
+    @asynccontextmanager
+    async def _subscribed(self, tasks: asyncio.TaskGroup) -> AsyncIterator[list[Subscription]]:
+        subscriptions: list[Subscription] = []
+        try:
+            for subject, answer in self._answers.items():
+                taking = self._taking(tasks, answer)
+                subscribed = await self._client.subscribe(subject, taking, queue=self._queue)
+                subscriptions.append(subscribed)
+            await self._client.flush()
+            yield subscriptions
+        finally:
+            for subscription in subscriptions:
+                await subscription.unsubscribe()
 
     async def _drain(self, subscriptions: Sequence[Subscription]) -> None:
         """Have nothing more come, and take all that was on its way."""

@@ -25,6 +25,7 @@ from eventstore.config import ServiceSettings
 from eventstore.discovery import ANNOUNCEMENTS, Announcement, Endpoint
 from eventstore.envelope import format_timestamp
 from eventstore.errors import ClientError, ConfigurationError, EventStoreError
+from eventstore.failures import ungrouped
 from eventstore.health import Health
 from eventstore.metrics import CONTENT_TYPE, Metrics
 
@@ -96,12 +97,10 @@ class ServiceFace:
         async with self._registered():
             await self._tell_online()
             self.ready.set()
-            try:
+            with ungrouped():
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._every(self._sample_interval, self._health.report))
                     group.create_task(self._every(self._announce_interval, self._tell_online))
-            except ExceptionGroup as failures:
-                raise failures.exceptions[0] from None
 
     def announcement(self, status: Literal["online", "offline"] = "online") -> Announcement:
         """What this instance tells of itself now."""

@@ -36,6 +36,7 @@ from eventstore.errors import (
 from eventstore.event_handlers import EventHandler, EventHandlers
 from eventstore.event_parking import park_event, reason_of
 from eventstore.event_retry import retry_answer
+from eventstore.failures import ungrouped
 from eventstore.keyring import Keyring
 from eventstore.messages import Event
 from eventstore.parked import ParkedMessages
@@ -179,28 +180,30 @@ class EventSubscriber:
             self._client, self._codec.subjects, self.name, settings, self._start
         )
         try:
-            async with asyncio.TaskGroup() as tasks:
-                holding = tasks.create_task(self._settling.keep_holding(self._ack_wait))
-                async with self._lanes() as lanes:
-                    retries = self._retries(lanes)
-                    tasks.create_task(retries.run())
-                    await retries.ready.wait()
-                    intake = tasks.create_task(self._intake(lanes))
-                    try:
-                        await self._stopping.wait()
-                    finally:  # before the lanes close
-                        retries.stop()
-                        intake.cancel()
-                        await asyncio.wait([intake])
-                    for item in lanes.clear():
-                        if isinstance(item, Turn):
-                            item.refuse()
-                await self._settling.give_back_all()
-                holding.cancel()
-        except ExceptionGroup as failures:
-            raise failures.exceptions[0] from None
+            with ungrouped():
+                async with asyncio.TaskGroup() as tasks:
+                    await self._work_off(tasks)
         finally:
             await self._keyring.close()
+
+    async def _work_off(self, tasks: asyncio.TaskGroup) -> None:
+        holding = tasks.create_task(self._settling.keep_holding(self._ack_wait))
+        async with self._lanes() as lanes:
+            retries = self._retries(lanes)
+            tasks.create_task(retries.run())
+            await retries.ready.wait()
+            intake = tasks.create_task(self._intake(lanes))
+            try:
+                await self._stopping.wait()
+            finally:  # before the lanes close
+                retries.stop()
+                intake.cancel()
+                await asyncio.wait([intake])
+            for item in lanes.clear():
+                if isinstance(item, Turn):
+                    item.refuse()
+        await self._settling.give_back_all()
+        holding.cancel()
 
     def _settings(self) -> dict[str, object]:
         types = self._handlers.event_types

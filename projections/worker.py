@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection
 
-from eventstore.application import first_failure
 from eventstore.errors import ProjectionError
+from eventstore.failures import ungrouped
 from eventstore.store import EventStore
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 from projections import parking
@@ -150,10 +150,9 @@ class ProjectionWorker:
             each.log = log
         async with locks_of(self._database) as locks, Watch(self._database, self.progress) as watch:
             try:
-                await self._begin(locks, watch)
-                await self._work(locks, watch)
-            except BaseExceptionGroup as failures:
-                raise first_failure(failures) from failures
+                with ungrouped():
+                    await self._begin(locks, watch)
+                    await self._work(locks, watch)
             finally:
                 self._board.tell()
         self._raise_failures()

@@ -9,11 +9,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from eventstore.application import first_failure
 from eventstore.cli.connecting import connected, log_end
 from eventstore.commands import CommandClient, Outcome
 from eventstore.config import Settings
 from eventstore.errors import ClientError
+from eventstore.failures import ungrouped
 from eventstore.nix import ImportedCommand, domain, import_commands
 
 __all__ = ["Executed", "execute_all", "import_files", "read_files"]
@@ -60,11 +60,9 @@ async def execute_all(
                     progress.advance(bar)
             return executed
 
-        try:
+        with ungrouped():
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(execute(flake)) for flake in flakes]
-        except BaseExceptionGroup as failures:
-            raise first_failure(failures) from failures
     return [executed for task in tasks for executed in task.result()]
 
 

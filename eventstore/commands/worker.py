@@ -25,6 +25,7 @@ from eventstore.commands.lanes import Lanes
 from eventstore.commands.outcome import Outcome, Outcomes
 from eventstore.commands.parking import park
 from eventstore.errors import ClientError, EventStoreError, TopologyError
+from eventstore.failures import ungrouped
 from eventstore.pull import Delivery, Pull, may_pass
 from eventstore.settling import Settling
 from eventstore.streams import ConsumerSpec, declare_consumer
@@ -120,7 +121,7 @@ class CommandWorker:
         where the topology is not as declared, `PermissionDenied`, and `ClientError` where the
         connection was closed for good.
         """
-        try:
+        with ungrouped():
             async with asyncio.TaskGroup() as tasks:
                 holding = tasks.create_task(self._settling.keep_holding(self._ack_wait))
                 async with self._lanes() as lanes:
@@ -132,8 +133,6 @@ class CommandWorker:
                         await asyncio.wait([intake])
                     await self._give_back(lanes.clear())
                 holding.cancel()
-        except ExceptionGroup as failures:
-            raise failures.exceptions[0] from None
 
     def _lanes(self) -> Lanes[Received]:
         room = _HELD_FOR_EACH_UNDER_WAY * self._in_flight

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from eventstore import nix
-from eventstore.application import Application, first_failure, running
+from eventstore.application import Application, running
 from eventstore.client import Client
 from eventstore.config import Settings
 from eventstore.errors import ConnectFailed, StreamDrift, StreamMissing
@@ -109,12 +109,6 @@ async def test_the_block_can_be_cancelled() -> None:
             await asyncio.Event().wait()
 
     assert part.ended == "cancelled"
-
-
-def test_the_first_failure_is_found_inside_of_groups() -> None:
-    first = LookupError()
-    inner = BaseExceptionGroup("inner", [first, ValueError()])
-    assert first_failure(BaseExceptionGroup("outer", [inner, KeyError()])) is first
 
 
 async def test_commands_are_carried_out_inside_of_it(settings: Settings, domain_name: str) -> None:

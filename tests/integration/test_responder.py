@@ -15,7 +15,7 @@ from eventstore.command_status import status_answers
 from eventstore.commands import Outcome
 from eventstore.config import Settings
 from eventstore.envelope import new_id
-from eventstore.errors import NoResponders, UnknownType
+from eventstore.errors import ConnectionLost, NoResponders, UnknownType
 from eventstore.responder import Reply, Request, Responder
 from tests.integration.commanding import Add, Line, Take, counting, opened
 
@@ -39,6 +39,13 @@ async def test_a_request_is_answered_until_it_is_stopped(client: Client, domain_
     assert responder.subjects == (f"{domain_name}.query.a.b",)
     with pytest.raises(NoResponders):
         await client.request(f"{domain_name}.query.a.b", b"x")
+
+
+async def test_where_it_cannot_begin_the_reason_is_raised_by_itself(settings: Settings) -> None:
+    async with connect(settings) as client:
+        responder = Responder(client, {"a.b": echo}, queue="q")
+    with pytest.raises(ConnectionLost):
+        await responder.run()
 
 
 async def test_each_request_goes_to_one_instance(client: Client, domain_name: str) -> None:
