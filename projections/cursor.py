@@ -10,7 +10,7 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import ColumnElement
@@ -24,10 +24,12 @@ _DIGEST_BYTES = 8
 
 Columns = Sequence[ColumnElement[Any]]
 
+T = TypeVar("T")
+
 
 def encode(query: ListQuery[Any], by: Columns, values: Sequence[object]) -> str:
     """The cursor behind an item whose values of the columns `by` are `values`."""
-    return seal(query, _names(by), msgspec.json.encode(values))
+    return seal(query, _names(by), values)
 
 
 def decode(query: ListQuery[Any], by: Columns) -> tuple[Any, ...]:
@@ -35,32 +37,29 @@ def decode(query: ListQuery[Any], by: Columns) -> tuple[Any, ...]:
 
     Raises `InvalidPayload` for what is no cursor, or that of another list or of other filters.
     """
-    content = unseal(query, _names(by))
     types = tuple(map(_python_type, by))
-    try:
-        values: tuple[Any, ...] = msgspec.json.decode(content, type=tuple[types])  # type: ignore[valid-type]
-    except msgspec.MsgspecError as error:
-        raise _refused(query) from error
+    values: tuple[Any, ...] = unseal(query, _names(by), tuple[types])  # type: ignore[valid-type]
     return values
 
 
-def seal(query: ListQuery[Any], by: Sequence[str], content: bytes) -> str:
-    """The cursor that holds this, for the same list with the same filters."""
+def seal(query: ListQuery[Any], by: Sequence[str], place: object) -> str:
+    """The cursor that holds a place, for the same list with the same filters."""
+    content = msgspec.json.encode(place)
     return base64.urlsafe_b64encode(_digest(query, by, content) + content).decode().rstrip("=")
 
 
-def unseal(query: ListQuery[Any], by: Sequence[str]) -> bytes:
-    """What the cursor `query.after` holds; raises `InvalidPayload` as `decode` does."""
+def unseal(query: ListQuery[Any], by: Sequence[str], place: type[T]) -> T:
+    """The place that the cursor `query.after` holds; raises `InvalidPayload` as `decode` does."""
     try:
         text = (query.after or "").encode("ascii")
         padding = b"=" * (-len(text) % 4)
         data = base64.b64decode(text + padding, altchars=b"-_", validate=True)
-    except (binascii.Error, UnicodeError) as error:
+        content = data[_DIGEST_BYTES:]
+        if data[:_DIGEST_BYTES] != _digest(query, by, content):
+            raise _refused(query)
+        return msgspec.json.decode(content, type=place)
+    except (binascii.Error, UnicodeError, msgspec.MsgspecError) as error:
         raise _refused(query) from error
-    content = data[_DIGEST_BYTES:]
-    if data[:_DIGEST_BYTES] != _digest(query, by, content):
-        raise _refused(query)
-    return content
 
 
 def _refused(query: ListQuery[Any]) -> InvalidPayload:

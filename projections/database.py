@@ -8,13 +8,15 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
 from sqlalchemy import URL, Connection, FromClause, MetaData, Table
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from eventstore.errors import ConfigurationError, ProjectionError
 from eventstore.subjects import check_name
@@ -118,6 +120,17 @@ class Database:
     def is_transient(self, error: BaseException) -> bool:
         """Whether this database may answer otherwise when asked again."""
         return self._backend.is_transient(error)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A connection to read by; raises `DatabaseUnavailable` where that may work later."""
+        try:
+            async with self.engine.connect() as connection:
+                yield connection
+        except DBAPIError as error:
+            if not self.is_transient(error):
+                raise
+            raise DatabaseUnavailable(f"read model {self.name}: {error.orig}") from error
 
     async def transact(
         self,

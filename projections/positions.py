@@ -50,7 +50,7 @@ class CheckpointPositions:
         """Return once a projection has committed everything up to `position`.
 
         Raises `WaitTimeout` after `timeout` seconds, and at once the failure of one of the own
-        worker's projections that will not get there.
+        worker's projections that will not get there, or `DatabaseUnavailable`.
         """
         try:
             async with asyncio.timeout(timeout):
@@ -86,6 +86,6 @@ class CheckpointPositions:
                 self._reads += 1
 
     async def _read(self) -> Mapping[str, int]:
-        async with self._database.engine.connect() as connection:
+        async with self._database.reading() as connection:
             rows = await connection.execute(select(table.c.name, table.c.position))
             return {row.name: row.position for row in rows}

@@ -26,7 +26,6 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, func, select
-from sqlalchemy.exc import DBAPIError
 
 from eventstore.envelope import Header
 from eventstore.errors import (
@@ -42,7 +41,7 @@ from eventstore.queries import LONGEST_WAIT, WAIT_POSITION, WAIT_TIMEOUT, Query
 from eventstore.responder import Answer, Reply, Request
 from eventstore.subjects import Subjects
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
-from projections.database import Database, DatabaseUnavailable, is_transient
+from projections.database import Database
 from projections.models import projection as checkpoints
 from projections.positions import Positions
 from projections.projection import Projection
@@ -179,13 +178,8 @@ class _Reader:
             except QueryNotFound as error:
                 raise QueryNotFound(f"{error} at position {position} of the log") from error
 
-        try:
-            async with self._free, self._database.engine.connect() as connection:
-                return await connection.run_sync(read)
-        except DBAPIError as error:
-            if not is_transient(error):
-                raise
-            raise DatabaseUnavailable(f"read model {self._database.name}: {error.orig}") from error
+        async with self._free, self._database.reading() as connection:
+            return await connection.run_sync(read)
 
 
 class _Answering:

@@ -21,7 +21,7 @@ from eventstore.envelope import LogEvent, utc_now
 from projections import checkpoint, parking
 from projections.apply import PoisonEvent, apply
 from projections.checkpoint import Held
-from projections.database import Database, DatabaseUnavailable
+from projections.database import Database
 from projections.models import parked_event
 from projections.models import projection as checkpoints
 from projections.projection import Projection
@@ -160,11 +160,9 @@ async def _usable(live: Database, projection: Projection, log: str, epoch: int) 
 async def _checkpoint(shadow: Database, projection: Projection) -> checkpoint.Checkpoint | None:
     """The shadow's checkpoint; None where whoever began it did not come so far."""
     try:
-        async with shadow.engine.connect() as connection:
+        async with shadow.reading() as connection:
             return await connection.run_sync(checkpoint.read, projection.name)
-    except DBAPIError as error:
-        if shadow.is_transient(error):
-            raise DatabaseUnavailable(f"{shadow.name}: {error.orig}") from error
+    except DBAPIError:
         return None
 
 

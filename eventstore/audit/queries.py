@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
@@ -21,6 +21,13 @@ __all__ = ["GetHistory", "HistoryView", "SearchAudit", "StepView", "StopView", "
 _Text = Annotated[str, Meta(pattern=r"^[^\x00]*\Z")]  # PostgreSQL knows no text with a NUL
 _Name = Annotated[str, Meta(pattern=r"^[^\x00]{1,128}\Z")]
 _Instant = Annotated[datetime, Meta(tz=True)]
+
+
+def _check_instant(name: str, time: datetime | None) -> None:
+    try:
+        _ = time and time.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{name}: {time} lies outside of the years 1 to 9999 in UTC") from error
 
 
 class TraceStory(Query[Story], subject="audit.trace"):
@@ -52,6 +59,10 @@ class SearchAudit(ListQuery[Entry], subject="audit.search"):
     since: _Instant | None = None
     until: _Instant | None = None
     order: Order = "newest"
+
+    def __post_init__(self) -> None:
+        for name in ("since", "until"):
+            _check_instant(name, getattr(self, name))
 
     @property
     def kinds(self) -> tuple[Kind, ...]:

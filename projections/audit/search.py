@@ -5,10 +5,10 @@ from __future__ import annotations
 import heapq
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 from sqlalchemy import ColumnElement, Select, Table, and_, func, literal, or_, select
 
 from eventstore.audit import Entry, SearchAudit
@@ -40,9 +40,13 @@ _ORDERED_BY = ("time",)
 class _Place(Struct, frozen=True, array_like=True):
     """A place between two entries, in the order of time; `key` is what breaks ties in a table."""
 
-    time: datetime
+    time: Annotated[datetime, Meta(tz=True)]
     kind: Kind
     key: int | str
+
+    def __post_init__(self) -> None:
+        if isinstance(self.key, int) != (self.kind == "event"):
+            raise ValueError(f"{self.key!r} is no key of this kind of entries")
 
     @classmethod
     def of(cls, entry: Entry) -> _Place:
@@ -50,15 +54,14 @@ class _Place(Struct, frozen=True, array_like=True):
 
 
 def _cursor(query: SearchAudit, place: _Place) -> str:
-    return cursor.seal(_without_times(query), _ORDERED_BY, msgspec.json.encode(place))
+    return cursor.seal(_without_times(query), _ORDERED_BY, place)
 
 
 def _place(query: SearchAudit) -> _Place | None:
     """Where the part that is asked for begins; raises `InvalidPayload` for a bad cursor."""
     if query.after is None:
         return None
-    content = cursor.unseal(_without_times(query), _ORDERED_BY)
-    return msgspec.json.decode(content, type=_Place)
+    return cursor.unseal(_without_times(query), _ORDERED_BY, _Place)
 
 
 def _without_times(query: SearchAudit) -> SearchAudit:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -95,3 +96,9 @@ async def parts(answers: Mapping[str, Answer], query: ListFlakes) -> list[list[F
         if answer.next is None:
             return found
         query = msgspec.structs.replace(query, after=answer.next)
+
+
+def replaced_by_a_directory(path: Path) -> None:
+    """Move a database's file away, so that it cannot be opened."""
+    path.rename(path.with_suffix(".away"))
+    path.mkdir()

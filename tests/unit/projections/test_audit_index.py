@@ -20,10 +20,10 @@ from eventstore.audit import Entry, SearchAudit, TraceStory
 from eventstore.audit.entries import Order
 from eventstore.envelope import derive_id, utc_now
 from eventstore.errors import InvalidPayload, QueryNotFound
-from projections import checkpoint
+from projections import checkpoint, cursor
 from projections.audit import AuditIndex, NoAuditIndex, audit
 from projections.audit.models import audit_command, audit_event
-from projections.audit.search import _fitting
+from projections.audit.search import _ORDERED_BY, _fitting
 from projections.database import Database
 from tests.unit.projections.memory import ROOT, time_of
 
@@ -294,17 +294,33 @@ async def test_a_cursor_that_no_search_has_given_is_refused(index: AuditIndex, t
         await index.search(SearchAudit(after=text))
 
 
+@pytest.mark.parametrize(
+    "place", [["x"], ["2026-01-01T00:00:00", "event", 1], ["2026-01-01T00:00:00Z", "event", "x"]]
+)
+async def test_a_cursor_made_of_something_else_is_refused(index: AuditIndex, place: object) -> None:
+    made = cursor.seal(SearchAudit(), _ORDERED_BY, place)
+    with pytest.raises(InvalidPayload, match="is not a cursor"):
+        await index.search(SearchAudit(after=made))
+
+
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"])
+def test_a_time_that_utc_does_not_know_is_refused(time: str) -> None:
+    for name in ("since", "until"):
+        with pytest.raises(msgspec.ValidationError, match=f"{name}: .* outside of the years"):
+            msgspec.convert({name: time}, SearchAudit)
+
+
 async def test_a_cursor_of_another_search_is_refused_but_time_may_go_on(index: AuditIndex) -> None:
     wanted = SearchAudit(limit=1)
-    cursor = (await index.search(wanted)).next
-    assert cursor is not None
+    after = (await index.search(wanted)).next
+    assert after is not None
     for other in (
-        SearchAudit(after=cursor, actor="anna"),
-        SearchAudit(after=cursor, order="oldest"),
+        SearchAudit(after=after, actor="anna"),
+        SearchAudit(after=after, order="oldest"),
     ):
         with pytest.raises(InvalidPayload, match="is not a cursor of this list with these filters"):
             await index.search(other)
-    await index.search(SearchAudit(after=cursor, until=time_of(10_000)))
+    await index.search(SearchAudit(after=after, until=time_of(10_000)))
 
 
 async def test_how_far_it_has_come_is_told(index: AuditIndex) -> None:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from sqlalchemy import event
 
 from eventstore.application import running
 from projections.apply import PoisonEvent
-from projections.database import Database
+from projections.database import Database, DatabaseUnavailable
 from projections.positions import CheckpointPositions, Positions
 from projections.worker import ProjectionWorker, WaitTimeout
 from tests.unit.projections.counters import Counted, codec, counting, make_tables
 from tests.unit.projections.memory import MemoryLog
-from tests.unit.projections.reading import move
+from tests.unit.projections.reading import move, replaced_by_a_directory
 
 BOUND = 10.0
 
@@ -128,3 +129,10 @@ async def test_where_it_is_fenced_the_others_checkpoint_counts(
     await asyncio.wait([task], timeout=BOUND)
     assert type(task.exception()).__name__ == "ProjectionFenced"
     await CheckpointPositions(tables, worker).wait(7, BOUND, projection="first")
+
+
+async def test_a_database_that_cannot_be_read_now_says_so(sqlite_database: Database) -> None:
+    await sqlite_database.engine.dispose()
+    await asyncio.to_thread(replaced_by_a_directory, Path(str(sqlite_database.url.database)))
+    with pytest.raises(DatabaseUnavailable, match="unable to open database file"):
+        await CheckpointPositions(sqlite_database).wait(1, BOUND, projection="first")

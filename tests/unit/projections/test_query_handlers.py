@@ -30,7 +30,7 @@ from projections.queries import QueryHandlers, query_answers
 from projections.rows import Rows
 from tests.unit.projections.counters import Counted, make_tables, table
 from tests.unit.projections.counters import counting as counting_in
-from tests.unit.projections.reading import SUBJECTS, ask, move
+from tests.unit.projections.reading import SUBJECTS, ask, move, replaced_by_a_directory
 
 BOUND = 10.0
 
@@ -223,11 +223,6 @@ async def test_a_database_that_cannot_be_read_now_says_so(sqlite_database: Datab
     await asyncio.to_thread(replaced_by_a_directory, Path(str(sqlite_database.url.database)))
     with pytest.raises(DatabaseUnavailable, match="unable to open database file"):
         await ask(answers_of(sqlite_database), GetCount(at=1))
-
-
-def replaced_by_a_directory(path: Path) -> None:
-    path.rename(path.with_suffix(".away"))
-    path.mkdir()
 
 
 def annotated(**hints: Any) -> Callable[[Any, Any], Any]:
