@@ -177,6 +177,8 @@ def is_transient(error: BaseException) -> bool:
     """Whether the server may answer otherwise when asked again, by its SQLSTATE."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
+    if isinstance(error, ConnectionError):  # which SQLAlchemy before 2.1 lets pass as it is
+        return True
     state = _sqlstate(error)
     return state in _TRANSIENT or state[:2] in _TRANSIENT_CLASSES
 
