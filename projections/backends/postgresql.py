@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from eventstore.errors import ConfigurationError
-from projections.backends.base import Backend, shown, to_its_end
+from projections.backends.base import Backend, cause_of, shown, to_its_end
 
 if TYPE_CHECKING:
     import asyncpg
@@ -177,15 +177,13 @@ def is_transient(error: BaseException) -> bool:
     """Whether the server may answer otherwise when asked again, by its SQLSTATE."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
-    if isinstance(error, ConnectionError):  # which SQLAlchemy before 2.1 lets pass as it is
-        return True
     state = _sqlstate(error)
     return state in _TRANSIENT or state[:2] in _TRANSIENT_CLASSES
 
 
 def _sqlstate(error: BaseException) -> str:
-    inner = error.orig if isinstance(error, DBAPIError) else error
-    return str(getattr(inner, "sqlstate", None) or "")
+    # That of the driver's error, for SQLAlchemy's own has none before 2.1.
+    return str(getattr(cause_of(error), "sqlstate", None) or "")
 
 
 def _check_driver() -> None:
