@@ -125,6 +125,12 @@ class Projection:
             )
         if retries < 0:
             raise ProjectionError(f"projection {name}: retries must be 0 or more")
+        for column in (column for table in self.tables for column in table.columns):
+            if column.identity is not None and column.identity.always:
+                raise ProjectionError(
+                    f"projection {name}: column {column} is Identity(always=True), so that a "
+                    "rebuild could not take its rows over; use Identity()"
+                )
 
     @overload
     def handles(

@@ -11,6 +11,7 @@ from eventstore.envelope import utc_now
 from eventstore.history import Page
 from projections import checkpoint
 from projections.apply import apply
+from projections.backends import advance_keys
 from projections.models import parked_event
 from projections.models import projection as checkpoints
 from projections.projection import Projection
@@ -82,3 +83,4 @@ def _copy(connection: Connection, table: Table, source: FromClause) -> None:
     names = [column.name for column in table.columns if column.computed is None]
     rows = select(*(source.c[name] for name in names))
     connection.execute(insert(table).from_select(names, rows))
+    advance_keys(connection, table)

@@ -5,14 +5,21 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL, Connection, Table, make_url
 from sqlalchemy.exc import ArgumentError
 
 from eventstore.errors import ConfigurationError
 from projections.backends import postgresql, sqlite
 from projections.backends.base import Backend, DatabaseUnavailable, cause_of, shown
 
-__all__ = ["Backend", "DatabaseUnavailable", "backend_at", "cause_of", "is_transient"]
+__all__ = [
+    "Backend",
+    "DatabaseUnavailable",
+    "advance_keys",
+    "backend_at",
+    "cause_of",
+    "is_transient",
+]
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+._-]*:")
 
@@ -20,6 +27,15 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+._-]*:")
 def is_transient(error: BaseException) -> bool:
     """Whether a database may answer otherwise when asked again: locked, full, unreachable."""
     return sqlite.is_transient(error) or postgresql.is_transient(error)
+
+
+def advance_keys(connection: Connection, table: Table) -> None:
+    """Have the keys that the database makes for a table go on after those of rows copied into it.
+
+    SQLite sees to that itself.
+    """
+    if connection.dialect.name == "postgresql":
+        postgresql.advance_keys(connection, table)
 
 
 def backend_at(location: str | Path) -> Backend:

@@ -11,7 +11,24 @@ from collections.abc import Callable
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from sqlalchemy import URL, Connection, ExceptionContext, event, text
+from sqlalchemy import (
+    URL,
+    BigInteger,
+    Column,
+    ColumnClause,
+    Connection,
+    ExceptionContext,
+    Sequence,
+    Table,
+    TableClause,
+    case,
+    cast,
+    event,
+    func,
+    select,
+    text,
+)
+from sqlalchemy.dialects.postgresql import REGCLASS
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -21,7 +38,7 @@ from projections.backends.base import Backend, cause_of, shown, to_its_end
 if TYPE_CHECKING:
     import asyncpg
 
-__all__ = ["DRIVERS", "Postgresql", "is_transient"]
+__all__ = ["DRIVERS", "Postgresql", "advance_keys", "is_transient"]
 
 T = TypeVar("T")
 
@@ -55,6 +72,10 @@ _TRANSIENT = {
     "57P03",  # starting up
     "57P05",  # idle for too long
 }
+
+_sequences = TableClause(
+    "pg_sequence", *map(ColumnClause, ("seqrelid", "seqincrement", "seqmin", "seqmax"))
+)
 
 _LONGEST_NAME = 63
 """Characters of an identifier that PostgreSQL keeps; it cuts off the others without a word."""
@@ -179,6 +200,40 @@ def is_transient(error: BaseException) -> bool:
         return True
     state = _sqlstate(error)
     return state in _TRANSIENT or state[:2] in _TRANSIENT_CLASSES
+
+
+def advance_keys(connection: Connection, table: Table) -> None:
+    """Move the sequences of a table past the keys in its rows, which need not come from them."""
+    for column in table.columns:
+        if column is table.autoincrement_column or column.identity or _sequence(column):
+            _advance(connection, table, column)
+
+
+def _advance(connection: Connection, table: Table, column: Column[Any]) -> None:
+    """Never back, for a transaction that fails takes back its rows, but not this."""
+    own = _sequence(column)
+    preparer = connection.dialect.identifier_preparer
+    name = (
+        func.pg_get_serial_sequence(preparer.format_table(table), column.name)
+        if own is None
+        else preparer.format_sequence(own)
+    )
+    known = _sequences.c
+    last = func.pg_sequence_last_value(known.seqrelid)
+    up = func.greatest(select(func.max(column)).scalar_subquery(), last)
+    down = func.least(select(func.min(column)).scalar_subquery(), last)
+    reached = cast(case((known.seqincrement > 0, up), else_=down), BigInteger)
+    # There is none where the keys are made by others, and keys beyond its bounds are not its own.
+    connection.execute(
+        select(func.setval(cast(known.seqrelid, REGCLASS), reached)).where(
+            known.seqrelid == func.to_regclass(name), reached.between(known.seqmin, known.seqmax)
+        )
+    )
+
+
+def _sequence(column: Column[Any]) -> Sequence | None:
+    """A sequence that a column names, instead of one that belongs to it."""
+    return column.default if isinstance(column.default, Sequence) else None
 
 
 def _sqlstate(error: BaseException) -> str:

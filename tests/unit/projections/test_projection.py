@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from sqlalchemy import Column, Integer, MetaData, Table, delete, insert, select, update
+from sqlalchemy import Column, Identity, Integer, MetaData, Table, delete, insert, select, update
 
 from eventstore.codec import Codec
 from eventstore.envelope import LogEvent, RecordedEvent, StoredEvent, UnreadEvent
@@ -293,3 +293,6 @@ def test_a_projection_that_cannot_work_is_refused() -> None:
         Projection("things", version=0, tables=[thing])
     with pytest.raises(ProjectionError, match="name the tables"):
         Projection("things", tables=[])
+    always = Table("always", MetaData(), Column("id", Integer, Identity(always=True)))
+    with pytest.raises(ProjectionError, match=r"column always\.id is Identity\(always=True\)"):
+        Projection("things", tables=[thing, always])
