@@ -7,9 +7,11 @@ SQLite it is a lock on a file beside the database, in PostgreSQL an advisory loc
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import hashlib
 import os
+import random
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
@@ -29,6 +31,11 @@ from eventstore.errors import ConfigurationError, ProjectionFenced
 from projections.database import Database
 
 __all__ = ["AdvisoryLocks", "FileLocks", "Locks", "OwnedElsewhere", "locks_of", "owned"]
+
+
+LOOKS = 20
+LOOK_SECONDS = 0.005
+"""How often, and how long apart at most, a file is tried again that others only looked at."""
 
 
 class OwnedElsewhere(ProjectionFenced):
@@ -120,14 +127,17 @@ class FileLocks(Locks):
         except OSError as error:
             raise ConfigurationError(f"the read model cannot be locked: {error}") from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = _read_holder(descriptor)
-            os.close(descriptor)
-            return holder
+            locked = await _lock(descriptor)
         except OSError as error:
             os.close(descriptor)
             raise ConfigurationError(f"the read model cannot be locked: {path}: {error}") from error
+        except BaseException:
+            os.close(descriptor)
+            raise
+        if not locked:
+            holder = _read_holder(descriptor)
+            os.close(descriptor)
+            return holder
         _write_holder(descriptor)
         self._descriptors[name] = descriptor
         return None
@@ -139,12 +149,9 @@ class FileLocks(Locks):
         except FileNotFoundError:
             return None
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return _read_holder(descriptor)
+            return None if _try(descriptor, fcntl.LOCK_SH) else _read_holder(descriptor)
         finally:
             os.close(descriptor)
-        return None
 
     async def kept(self) -> frozenset[str]:
         """Those whose file is still the one that was locked; others are let go of."""
@@ -160,6 +167,26 @@ class FileLocks(Locks):
 
     def _file(self, name: str) -> Path:
         return Path(f"{self._path}.locks", name)
+
+
+async def _lock(descriptor: int) -> bool:
+    """Whether it could be locked; those who only look share the lock, for a moment that passes."""
+    for _ in range(LOOKS):
+        if _try(descriptor, fcntl.LOCK_EX):
+            return True
+        if not _try(descriptor, fcntl.LOCK_SH):
+            return False
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        await asyncio.sleep(random.uniform(0, LOOK_SECONDS))  # noqa: S311  # jitter, not a secret
+    return False
+
+
+def _try(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _write_holder(descriptor: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
 from multiprocessing.connection import Connection
@@ -231,3 +232,27 @@ async def test_who_has_a_lock_can_be_asked_without_taking_it(database: Database)
         await mine.close()
         assert await theirs.holder("a") is None
         assert await mine.take("a") is None
+
+
+async def test_a_lock_that_somebody_only_looks_at_can_be_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(tmp_path / "rows")
+    async with FileLocks(path) as locks:
+        assert await locks.take("a") is None
+    looking = os.open(Path(f"{path}.locks", "a"), os.O_RDONLY)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            os.close(looking)
+
+    monkeypatch.setattr("projections.ownership.asyncio.sleep", sleep)
+    async with FileLocks(path) as locks:
+        assert await locks.take("a") is None
+        assert len(pauses) == 3
+
+        assert str(os.getpid()) in str(await FileLocks(path).take("a"))
+    assert len(pauses) == 3
