@@ -35,6 +35,7 @@ __all__ = ["KeptOutcome", "KeptOutcomes", "OutcomePage", "about"]
 _ACCEPTED_AT = "X-Accepted-At"
 _DELIVERIES = "X-Deliveries"
 _NO_STREAM = 10059
+_NO_MESSAGE = 10037
 
 
 class KeptOutcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,6 +103,20 @@ class KeptOutcomes:
         """
         info = await self._api(f"STREAM.INFO.{self._stream}")
         return str(info["created"]), int(info["state"]["last_seq"])
+
+    async def last(self) -> int:
+        """The sequence of the last message that is still there; 0 where none is.
+
+        Raises `StreamMissing` and `ClientError`.
+        """
+        request = {"last_by_subj": f"$KV.{self.bucket}.>"}
+        try:
+            found = await self._api(f"STREAM.MSG.GET.{self._stream}", request)
+        except JetStreamError as error:
+            if error.err_code != _NO_MESSAGE:
+                raise
+            return 0
+        return int(found["message"]["seq"])
 
     async def pages(self, after: int, *, most: int = 1000) -> AsyncGenerator[OutcomePage, None]:
         """The outcomes after a sequence, at most `most` a page, and then what is kept later.

@@ -99,7 +99,7 @@ class CommandCollector:
         `timeout` is seconds. Raises `WaitTimeout`, and `ClientError` where the bucket could not
         be asked.
         """
-        _, end = await self._outcomes.state()
+        end = await self._outcomes.last()
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 while self.position < end:

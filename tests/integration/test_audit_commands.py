@@ -252,3 +252,19 @@ async def test_what_is_no_outcome_is_passed_over(line: Line, database: Database)
         await collector.wait(BOUND)
     assert await rows(database) == {}
     assert (await KeptOutcomes(line.client, line.subjects).state())[1] == 1
+
+
+@pytest.mark.parametrize("left", [0, 1])
+async def test_what_is_gone_before_it_was_collected_is_not_waited_for(
+    line: Line, database: Database, left: int
+) -> None:
+    for number in range(3):
+        await line.client.request(f"$KV.{line.subjects.outcome_bucket}.x{number}", b"rubbish")
+    stream = f"KV_{line.subjects.outcome_bucket}"
+    for number in range(left, 3):
+        subject = f"$KV.{line.subjects.outcome_bucket}.x{number}"
+        await line.client.api(f"STREAM.PURGE.{stream}", {"filter": subject})
+    async with collecting(line, database) as collector:
+        await collector.wait(5)
+        assert collector.position == left
+    assert (await KeptOutcomes(line.client, line.subjects).state())[1] == 3
