@@ -199,8 +199,8 @@ class ParkedMessages:
 
         async with Lanes(retry_lane, at_once=_AT_ONCE, room=_AT_ONCE) as lanes:
             for lane, sequences in every.items():
-                subscriber = lane[0]  # which would have them wait for each other anyway
-                await lanes.put(subscriber or lane, sequences)
+                # A subscriber would have its events wait for each other anyway.
+                await lanes.put(lane[0] or lane, sequences)
         retried = sum(map(len, every.values())) - len(left)
         return RetriedAll(retried, dict(sorted({**left, **unreadable}.items())))
 

@@ -23,7 +23,7 @@ from typing import Literal, Self, TypeVar
 from eventstore.attempts import Attempts, Stopped, Tried
 from eventstore.client import Client
 from eventstore.codec import Codec
-from eventstore.commands.lanes import Lanes, Turn
+from eventstore.commands.lanes import Lanes
 from eventstore.envelope import Header, RecordedEvent
 from eventstore.errors import (
     ClientError,
@@ -52,6 +52,7 @@ from eventstore.subscriber_consumer import (
     declare_subscriber,
     event_filter,
 )
+from eventstore.turn import Turn
 
 __all__ = ["Acknowledge", "EventSubscriber"]
 

@@ -127,19 +127,15 @@ class FileLocks(Locks):
         except OSError as error:
             raise ConfigurationError(f"the read model cannot be locked: {error}") from error
         try:
-            locked = await _lock(descriptor)
+            if not await _lock(descriptor):
+                return _read_holder(descriptor)
+            _write_holder(descriptor)
+            self._descriptors[name] = descriptor
         except OSError as error:
-            os.close(descriptor)
             raise ConfigurationError(f"the read model cannot be locked: {path}: {error}") from error
-        except BaseException:
-            os.close(descriptor)
-            raise
-        if not locked:
-            holder = _read_holder(descriptor)
-            os.close(descriptor)
-            return holder
-        _write_holder(descriptor)
-        self._descriptors[name] = descriptor
+        finally:
+            if self._descriptors.get(name) != descriptor:
+                os.close(descriptor)
         return None
 
     async def holder(self, name: str) -> str | None:

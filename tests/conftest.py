@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import shutil
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -56,6 +57,15 @@ async def server(start_server: StartServer) -> EmbeddedServer:
 def domain_name() -> str:
     """A domain, and so a prefix of subjects and streams, that no other test has."""
     return f"t{secrets.token_hex(4)}"
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on, for servers that have to know of each other's."""
+    listening = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in listening]
+    for each in listening:
+        each.close()
+    return ports
 
 
 def settings_for(url: str, domain: str = "nix", **nats: Any) -> Settings:

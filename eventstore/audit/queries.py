@@ -25,7 +25,8 @@ _Instant = Annotated[datetime, Meta(tz=True)]
 
 def _check_instant(name: str, time: datetime | None) -> None:
     try:
-        _ = time and time.astimezone(UTC)
+        if time is not None:
+            time.astimezone(UTC)
     except OverflowError as error:
         raise ValueError(f"{name}: {time} lies outside of the years 1 to 9999 in UTC") from error
 

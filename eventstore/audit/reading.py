@@ -8,7 +8,6 @@ nobody was forgotten is a reason. What was read is dropped at once.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from types import TracebackType
 
 from eventstore.client import Client
 from eventstore.codec import Codec
@@ -21,22 +20,15 @@ __all__ = ["TrialReading"]
 
 
 class TrialReading:
-    """Tries to read events of one domain; an async context manager."""
+    """Tries to read events of one domain; to be closed in the end."""
 
     def __init__(self, client: Client, codec: Codec) -> None:
         self._codec = codec
         self._keyring = Keyring(client, codec.subjects)
         self._keys = NO_KEYS
 
-    async def __aenter__(self) -> TrialReading:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def close(self) -> None:
+        """Let go of the keys."""
         await self._keyring.close()
 
     async def prepare(self, messages: Iterable[StoredMessage]) -> None:

@@ -72,7 +72,9 @@ async def verify(
     summary = Summary() if summary is None else summary
     async with AsyncExitStack() as stack:
         seen = stack.enter_context(Seen())
-        trial = await stack.enter_async_context(TrialReading(client, codec)) if read else None
+        trial = TrialReading(client, codec) if read else None
+        if trial is not None:
+            stack.push_async_callback(trial.close)
         walk = _Walk(codec, seen, summary, aggregate, trial)
         if aggregate is not None and aggregate_id is not None:
             subject = codec.subjects.log(aggregate, aggregate_id)

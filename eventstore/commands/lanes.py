@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Hashable
 from types import TracebackType
 from typing import Generic, TypeVar
 
 from eventstore.cancellation import only_own_cancellation
 
-__all__ = ["Lanes", "Turn"]
+__all__ = ["Lanes"]
 
 T = TypeVar("T")
 
@@ -80,30 +79,3 @@ class Lanes(Generic[T]):
                 await self._work(item)
         finally:
             self._room.release()
-
-
-class Turn:
-    """An item of a lane for work that is done by who put it there, not by the lane."""
-
-    def __init__(self) -> None:
-        self._given: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._over = asyncio.Event()
-
-    @asynccontextmanager
-    async def awaited(self) -> AsyncIterator[bool]:
-        """Wait for the turn, and have it inside the block; False where it was refused."""
-        try:
-            yield await self._given
-        finally:
-            self._over.set()
-
-    async def give(self) -> None:
-        """It is its turn; returns when that is over, at once where nobody waits any more."""
-        if not self._given.done():
-            self._given.set_result(True)
-            await self._over.wait()
-
-    def refuse(self) -> None:
-        """It will not be its turn."""
-        if not self._given.done():
-            self._given.set_result(False)

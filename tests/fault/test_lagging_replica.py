@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 
@@ -29,7 +28,7 @@ from eventstore.messages import Command
 from eventstore.server import EmbeddedServer
 from eventstore.store import EventStore
 from eventstore.transfer.exporting import export_to
-from tests.conftest import settings_for
+from tests.conftest import free_ports, settings_for
 from tests.integration.commanding import Add, AddEach, RaiseTo, Take, counting, opened, until
 from tests.integration.ledger import Deposited, declare_log, ledger, read, read_all
 from tests.slow_routes import SlowRoutes
@@ -85,7 +84,7 @@ async def _is_led(client: Client, stepdown: str, server: str) -> bool:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
     async with AsyncExitStack() as stack:
-        ports = dict(zip(SERVERS, _free_ports(len(SERVERS)), strict=True))
+        ports = dict(zip(SERVERS, free_ports(len(SERVERS)), strict=True))
         routes = await stack.enter_async_context(SlowRoutes(ports))
         servers = [
             EmbeddedServer(
@@ -103,14 +102,6 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Clu
         system = await stack.enter_async_context(connect(settings_for(url, auth=auth)))
         await until(lambda: _is_whole(client), 50)
         yield Cluster(routes, client, system)
-
-
-def _free_ports(count: int) -> list[int]:
-    listening = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in listening]
-    for each in listening:
-        each.close()
-    return ports
 
 
 async def _is_whole(client: Client) -> bool:

@@ -7,7 +7,6 @@ place of a conflict, and reads may be answered by a follower that lags.
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, suppress
 
@@ -19,7 +18,7 @@ from eventstore.config import StreamSettings
 from eventstore.errors import ClientError, Conflict, TopologyError
 from eventstore.server import EmbeddedServer
 from eventstore.store import ANY, NO_STREAM, NOTHING, Appended, EventStore, Expected
-from tests.conftest import settings_for
+from tests.conftest import free_ports, settings_for
 from tests.integration.ledger import Deposited, declare_log, fixed, read, read_all
 
 ROUNDS = 50
@@ -28,7 +27,7 @@ ROUNDS = 50
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[EmbeddedServer]]:
     """Three servers on this machine that elect leaders among themselves."""
-    ports = _free_ports(3)
+    ports = free_ports(3)
     routes = ", ".join(f"nats-route://127.0.0.1:{port}" for port in ports)
     servers = [
         EmbeddedServer(
@@ -48,14 +47,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[EmbeddedS
     asyncio.run(start())
     yield servers
     asyncio.run(stop())
-
-
-def _free_ports(count: int) -> list[int]:
-    listening = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in listening]
-    for each in listening:
-        each.close()
-    return ports
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ LAYERS = [
     "eventstore.config",
     "eventstore.backoff",
     "eventstore.cancellation",
+    "eventstore.turn",
     "eventstore.failures",
     "eventstore.personal",
     "eventstore.messages",

@@ -5,7 +5,8 @@ from collections import defaultdict
 
 import pytest
 
-from eventstore.commands.lanes import Lanes, Turn
+from eventstore.commands.lanes import Lanes
+from eventstore.turn import Turn
 
 
 class Work:
