@@ -98,7 +98,7 @@ class Client:
         self._name = name or settings.nats.service.name
         self._nats = Connection(require_tls=requires_tls(settings.nats))
         self._backoff = Backoff(settings.nats.retry)
-        self._inbox_prefix = f"_INBOX.{secrets.token_hex(8)}"
+        self._inbox_prefix = f"{settings.nats.inbox_prefix}.{secrets.token_hex(8)}"
         self._inbox_numbers = count(1)
         self._answers = Answers()
         self._refusals: list[Exception] | None = None  # a list while connecting at first
@@ -168,6 +168,10 @@ class Client:
         """A subject nobody else has; subjects below it are free for its owner too."""
         return f"{self._inbox_prefix}.s.{next(self._inbox_numbers)}"
 
+    def api_subject(self, suffix: str) -> str:
+        """The subject of a request to JetStream's API, wherever the settings say that is."""
+        return f"{self._settings.api_prefix}.{suffix}"
+
     async def request(
         self,
         subject: str,
@@ -215,12 +219,12 @@ class Client:
     async def api(
         self, subject_suffix: str, body: object = None, *, timeout: float = 5.0
     ) -> dict[str, Any]:
-        """Ask JetStream on `$JS.API.{subject_suffix}`; the answer's JSON.
+        """Ask JetStream on `{nats.api_prefix}.{subject_suffix}`; the answer's JSON.
 
         Raises `JetStreamError` where the answer is an error, and what `request` raises.
         """
         payload = b"" if body is None else msgspec.json.encode(body)
-        message = await self.request(f"$JS.API.{subject_suffix}", payload, timeout=timeout)
+        message = await self.request(self.api_subject(subject_suffix), payload, timeout=timeout)
         try:
             answer = msgspec.json.decode(message.data, type=dict[str, Any])
         except msgspec.DecodeError as problem:

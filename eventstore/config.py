@@ -49,11 +49,18 @@ _ENVIRONMENT = {
     "NATS_TOKEN": "nats.auth.token",
     "NATS_CREDS": "nats.auth.credentials_file",
     "NATS_NKEY_SEED_FILE": "nats.auth.nkey_seed_file",
+    "NATS_INBOX_PREFIX": "nats.inbox_prefix",
+    "NATS_API_PREFIX": "nats.api_prefix",
+    "NATS_REPLY_PREFIXES": "nats.reply_prefixes",
     "EVENTSTORE_DATABASE": "read_model.database",
 }
+_LISTS = ("nats.url", "nats.reply_prefixes")  # written with commas where they are strings
 _REPLICAS = (1, 3, 5)  # an even number survives no more failures than the odd one below it
 _WEBSOCKET = ("ws", "wss")
 _SCHEMES = ("nats", "tls", *_WEBSOCKET)
+_RESERVED = ("health", "discovery", "metrics", "_R_")  # first tokens that no inbox may have
+_INBOX_PREFIX = re.compile(r"[A-Za-z0-9_-]{1,64}(\.[A-Za-z0-9_-]{1,64}){0,3}")
+_API_PREFIX = re.compile(r"[A-Za-z0-9$_-]{1,64}(\.[A-Za-z0-9$_-]{1,64}){0,5}")
 _USER_INFO = re.compile(r"((?:^|,)\s*(?:[A-Za-z]+://)?)[^,]*@")
 
 Days = Annotated[int, Meta(ge=1, le=36_500)]
@@ -134,10 +141,18 @@ class ServiceSettings(Struct, frozen=True, kw_only=True):
 
 
 class NatsSettings(Struct, frozen=True, kw_only=True):
-    """The connection to NATS; `url` is empty where nobody named a server."""
+    """The connection to NATS; `url` is empty where nobody named a server.
+
+    Every inbox of ours begins with `inbox_prefix`. We answer to inboxes that begin with it, with
+    `_INBOX`, or with one of `reply_prefixes`. `api_prefix` is where JetStream's API is found: in
+    the domain `hub` it is `$JS.hub.API`, in another account whatever the import maps it to.
+    """
 
     url: tuple[Address, ...] = ()
     subject_prefix: str = "nix"
+    inbox_prefix: str = "_INBOX"
+    api_prefix: str = "$JS.API"
+    reply_prefixes: tuple[str, ...] = ()
     auth: AuthSettings = AuthSettings()
     tls: TlsSettings = TlsSettings()
     retry: RetrySettings = RetrySettings()
@@ -227,6 +242,7 @@ def load_settings(
     settings = Settings(**_sections(Settings, given))
     _check_credentials(settings.nats, given)
     _check_delays(settings.nats.retry, given)
+    _check_inboxes(settings.nats, given)
     return settings
 
 
@@ -313,7 +329,7 @@ def _sections(section: type[Struct], given: Mapping[str, _Given], prefix: str = 
 
 
 def _convert(key: str, value: object, source: str) -> Any:
-    if key == "nats.url" and isinstance(value, str):
+    if key in _LISTS and isinstance(value, str):
         value = [part.strip() for part in value.split(",")]
     try:
         converted = msgspec.convert(value, _KEYS[key], dec_hook=_from_string)
@@ -368,9 +384,35 @@ def _check_replicas(count: int) -> None:
         raise ValueError(f"{count} is none of {', '.join(map(str, _REPLICAS))}")
 
 
+def _check_inbox_prefix(prefix: str) -> None:
+    if not _INBOX_PREFIX.fullmatch(prefix):
+        raise ValueError(
+            f"{prefix!r} is no prefix of inboxes: up to four tokens of A-Z, a-z, 0-9, '_' and '-', "
+            "with dots between and none at the end"
+        )
+    if (first := prefix.partition(".")[0]) in _RESERVED:
+        raise ValueError(f"{prefix!r} is no prefix of inboxes: {first} has another meaning")
+
+
+def _check_inbox_prefixes(prefixes: tuple[str, ...]) -> None:
+    for prefix in prefixes:
+        _check_inbox_prefix(prefix)
+
+
+def _check_api_prefix(prefix: str) -> None:
+    if not _API_PREFIX.fullmatch(prefix):
+        raise ValueError(
+            f"{prefix!r} is no prefix of JetStream's API: a subject such as $JS.API, without a "
+            "wildcard and without a dot at its end"
+        )
+
+
 _CHECKS: Mapping[str, Callable[[Any], object]] = {
     "nats.url": _check_servers,
     "nats.subject_prefix": lambda value: check_name("subject prefix", value),
+    "nats.inbox_prefix": _check_inbox_prefix,
+    "nats.api_prefix": _check_api_prefix,
+    "nats.reply_prefixes": _check_inbox_prefixes,
     "nats.auth.credentials_file": _check_file,
     "nats.auth.nkey_seed_file": _check_file,
     "nats.tls.ca_file": _check_file,
@@ -418,3 +460,15 @@ def _check_delays(retry: RetrySettings, given: Mapping[str, _Given]) -> None:
             f"{sources}: the first delay, {retry.reconnect_delay_ms} ms, is longer than "
             f"the longest, {retry.max_reconnect_delay_ms} ms"
         )
+
+
+def _check_inboxes(nats: NatsSettings, given: Mapping[str, _Given]) -> None:
+    for key in ("nats.inbox_prefix", "nats.reply_prefixes"):
+        if key not in given:
+            continue
+        prefixes = nats.reply_prefixes if key == "nats.reply_prefixes" else (nats.inbox_prefix,)
+        if any(prefix.partition(".")[0] == nats.subject_prefix for prefix in prefixes):
+            raise ConfigurationError(
+                f"{given[key].source}: inboxes may not be below {nats.subject_prefix}, which is "
+                "the domain's subject prefix"
+            )

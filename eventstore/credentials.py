@@ -41,6 +41,7 @@ def connect_options(settings: NatsSettings) -> dict[str, Any]:
         "reconnect_time_wait": _RECONNECT_WAIT_SECONDS,
         "ping_interval": _PING_SECONDS,
         "max_outstanding_pings": _PINGS_UNANSWERED,
+        "inbox_prefix": settings.inbox_prefix,
         "pending_size": -1,  # nothing is taken while disconnected, to be sent later
         **_tls_options(settings.tls),
         **(_auth_options(settings.auth) or _url_credentials(settings.servers)),

@@ -173,7 +173,7 @@ class DirectReader:
         try:
             async with asyncio.timeout(self._timeout):
                 await self._client.publish(
-                    f"$JS.API.DIRECT.GET.{self._stream}",
+                    self._client.api_subject(f"DIRECT.GET.{self._stream}"),
                     _encode(
                         {
                             "seq": after + 1,
@@ -199,7 +199,7 @@ class DirectReader:
     async def _direct_get(self, suffix: str, request: object = None) -> StoredMessage | None:
         try:
             answer = await self._client.request(
-                f"$JS.API.DIRECT.GET.{self._stream}{suffix}",
+                self._client.api_subject(f"DIRECT.GET.{self._stream}{suffix}"),
                 b"" if request is None else _encode(request),
                 timeout=self._timeout,
             )

@@ -76,7 +76,7 @@ class Pull:
         expires: float = 30.0,
     ) -> None:
         self._client = client
-        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
+        self._subject = client.api_subject(f"CONSUMER.MSG.NEXT.{stream}.{consumer}")
         self._buffer = buffer
         self._acknowledged = acknowledged
         # The server never delivers a message that is larger than the whole request.

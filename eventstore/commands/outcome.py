@@ -120,7 +120,8 @@ class Outcomes:
         several replicas.
         """
         reply = await self._client.request(
-            f"$JS.API.DIRECT.GET.{self._stream}.{self._prefix}{command_id}", timeout=timeout
+            self._client.api_subject(f"DIRECT.GET.{self._stream}.{self._prefix}{command_id}"),
+            timeout=timeout,
         )
         headers = reply.headers or {}
         status = headers.get("Status")

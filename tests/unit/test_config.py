@@ -70,6 +70,9 @@ def test_everything_can_be_set_in_the_file(toml: WriteToml, tmp_path: Path) -> N
         [nats]
         url = ["nats://a:4222", "nats://b:4222"]
         subject_prefix = "shop"
+        inbox_prefix = "_INBOX_c.shop"
+        api_prefix = "$JS.hub.API"
+        reply_prefixes = ["_INBOX_c", "_INBOX_d"]
         [nats.auth]
         user = "ann"
         password = "pw"
@@ -103,6 +106,9 @@ def test_everything_can_be_set_in_the_file(toml: WriteToml, tmp_path: Path) -> N
     assert settings.nats == NatsSettings(
         url=(Address("nats://a:4222"), Address("nats://b:4222")),
         subject_prefix="shop",
+        inbox_prefix="_INBOX_c.shop",
+        api_prefix="$JS.hub.API",
+        reply_prefixes=("_INBOX_c", "_INBOX_d"),
         auth=AuthSettings(user="ann", password=Secret("pw")),
         tls=TlsSettings(
             ca_file=tmp_path / "ca.pem",
@@ -157,6 +163,20 @@ def test_a_token_from_the_environment() -> None:
     assert load_settings(None, {"NATS_TOKEN": "t"}).nats.auth.token == "t"  # noqa: S105
 
 
+def test_prefixes_from_the_environment() -> None:
+    settings = load_settings(
+        None,
+        {
+            "NATS_INBOX_PREFIX": "_INBOX_c.ann",
+            "NATS_API_PREFIX": "JSS.API",
+            "NATS_REPLY_PREFIXES": "_INBOX_c, _INBOX_d",
+        },
+    )
+    assert settings.nats.inbox_prefix == "_INBOX_c.ann"
+    assert settings.nats.api_prefix == "JSS.API"
+    assert settings.nats.reply_prefixes == ("_INBOX_c", "_INBOX_d")
+
+
 def test_an_empty_variable_counts_as_not_set() -> None:
     assert load_settings(None, {"NATS_URL": "", "EVENTSTORE_CONFIG": ""}) == Settings()
 
@@ -208,6 +228,15 @@ def test_a_file_that_is_not_text(tmp_path: Path) -> None:
         ("[nats]\nurl = []", "nats.url: names no server"),
         ('[nats]\nurl = ""', "nats.url: is empty"),
         ('[nats]\nsubject_prefix = "A b"', "nats.subject_prefix: subject prefix 'A b' is not"),
+        ('[nats]\ninbox_prefix = "_INBOX.>"', "nats.inbox_prefix: '_INBOX.>' is no prefix of inb"),
+        ('[nats]\ninbox_prefix = "_INBOX."', "nats.inbox_prefix: '_INBOX.' is no prefix of inbox"),
+        ('[nats]\ninbox_prefix = "$JS"', "nats.inbox_prefix: '$JS' is no prefix of inboxes"),
+        ('[nats]\ninbox_prefix = "health.x"', "'health.x' is no prefix of inboxes: health has"),
+        ('[nats]\ninbox_prefix = "nix.x"', "nats.inbox_prefix: inboxes may not be below nix, whic"),
+        ('[nats]\nreply_prefixes = ["a", "nix"]', "nats.reply_prefixes: inboxes may not be below"),
+        ('[nats]\nreply_prefixes = ["*"]', "nats.reply_prefixes: '*' is no prefix of inboxes"),
+        ('[nats]\napi_prefix = "$JS.API."', "nats.api_prefix: '$JS.API.' is no prefix of JetStr"),
+        ('[nats]\napi_prefix = "$JS.*"', "nats.api_prefix: '$JS.*' is no prefix of JetStream's"),
         ("[nats.auth]\npassword = 3", "nats.auth.password: Expected `str`, got `int`"),
         ('[nats.auth]\ntoken = ""', "nats.auth.token: is empty"),
         ('[nats.auth]\nuser = ""', "nats.auth.user: Expected `str` of length >= 1"),
