@@ -35,6 +35,7 @@ from eventstore.errors import (
     NoResponders,
     RequestTimeout,
 )
+from eventstore.reply_gate import ReplyGate
 from eventstore.server_binary import check_server_version
 
 __all__ = ["Client", "Msg", "Subscription", "connect", "nats_errors"]
@@ -101,6 +102,7 @@ class Client:
         self._inbox_prefix = f"{settings.nats.inbox_prefix}.{secrets.token_hex(8)}"
         self._inbox_numbers = count(1)
         self._answers = Answers()
+        self._gate = ReplyGate.of(settings.nats)
         self._refusals: list[Exception] | None = None  # a list while connecting at first
         self._up = False
         self._settled = asyncio.Event()  # set while connected, and when closed for good
@@ -215,6 +217,18 @@ class Client:
             await self._nats.publish(subject, payload, reply, headers)
         if self._nats.pending_data_size > _BACKLOG_BYTES:
             await self.flush()
+
+    async def respond(
+        self, reply: str, payload: bytes, *, headers: dict[str, str] | None = None, what: str
+    ) -> bool:
+        """Answer what was asked on `what`; whether the reply subject may be answered at all.
+
+        What may not, for it is no inbox, is logged and not sent. Raises what `publish` raises.
+        """
+        if not self._gate.passes(reply, what):
+            return False
+        await self.publish(reply, payload, headers=headers)
+        return True
 
     async def api(
         self, subject_suffix: str, body: object = None, *, timeout: float = 5.0

@@ -170,15 +170,15 @@ class Responder:
                 _logger.exception("no answer on %s", request.subject)
             reply = _failure(error)
         try:
-            await self._send(message.reply, reply, envelope)
+            await self._send(message, reply, envelope)
         except (ClientError, InvalidMessage) as error:
             _logger.warning("no answer on %s: %s", request.subject, error)
 
-    async def _send(self, inbox: str, reply: Reply, envelope: Mapping[str, str]) -> None:
+    async def _send(self, request: Msg, reply: Reply, envelope: Mapping[str, str]) -> None:
         try:
-            await self._publish(inbox, reply, envelope)
+            await self._publish(request, reply, envelope)
         except InvalidHeader as error:
-            await self._publish(inbox, _failure(error), envelope)
+            await self._publish(request, _failure(error), envelope)
         except InvalidMessage as error:  # it is not sent: the server would end the connection
             too_large = AnswerTooLarge(
                 f"the answer has {len(reply.payload):,} bytes, and the server takes "
@@ -186,11 +186,13 @@ class Responder:
                 "with a smaller limit"
             )
             too_large.__cause__ = error
-            await self._publish(inbox, _failure(too_large), envelope)
+            await self._publish(request, _failure(too_large), envelope)
 
-    async def _publish(self, inbox: str, reply: Reply, envelope: Mapping[str, str]) -> None:
+    async def _publish(self, request: Msg, reply: Reply, envelope: Mapping[str, str]) -> None:
         headers = {**envelope, **reply.headers}
-        await self._client.publish(inbox, reply.payload, headers=headers)
+        await self._client.respond(
+            request.reply, reply.payload, headers=headers, what=request.subject
+        )
 
 
 def _in_turn(answer: Answer, place: Place) -> Answer:

@@ -6,7 +6,6 @@ is filled in so that a redelivery keeps its identity; what is wrong is refused, 
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -33,7 +32,6 @@ __all__ = ["REPLY_TO", "Accepted", "Received"]
 REPLY_TO = "X-Reply-To"
 """The header that names the inbox to which the outcome is sent."""
 
-_INBOX = re.compile(r"_INBOX(\.[A-Za-z0-9_-]{1,64}){1,4}")
 _NAMESPACE = uuid.UUID("b9a4b0f6-3a3c-5f0e-9d0f-6d1c6f6f3c11")
 _FILLED_IN = {
     Header.EVENT_ID,
@@ -103,10 +101,9 @@ class Received(msgspec.Struct, frozen=True):
         return named if AGGREGATE_ID.fullmatch(named) else None
 
     @property
-    def reply_to(self) -> str | None:
-        """The inbox that asks for the outcome; None for an address that is no inbox."""
-        address = (self.message.headers or {}).get(REPLY_TO, "")
-        return address if _INBOX.fullmatch(address) else None
+    def reply_to(self) -> str:
+        """The address that is said to want the outcome, if any; it need not be an inbox."""
+        return (self.message.headers or {}).get(REPLY_TO, "")
 
 
 def _command_id(message: Msg, delivery: Delivery, stream: str) -> str:

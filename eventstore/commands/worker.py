@@ -34,6 +34,7 @@ from eventstore.telemetry import NO_TELEMETRY, Telemetry
 __all__ = ["CommandWorker", "worker_consumer"]
 
 _CONSUMER = "worker"
+_OUTCOME = "the outcome of a command"
 _MAX_ACK_PENDING = 10_000
 _HELD_FOR_EACH_UNDER_WAY = 4
 _RETRY_SECONDS = 1.0
@@ -179,8 +180,8 @@ class CommandWorker:
                 place=received.delivery.sequence,
                 about=about(self._codec, received),
             )
-            if (inbox := received.reply_to) is not None:
-                await self._client.publish(inbox, outcome.to_json())
+            if received.reply_to:
+                await self._client.respond(received.reply_to, outcome.to_json(), what=_OUTCOME)
         except Exception as error:  # whatever it is, the command is not lost and others go on
             _logger.warning(
                 "command %s goes back to the stream: %s",

@@ -39,6 +39,7 @@ LAYERS = [
     "eventstore.protocol",
     "eventstore.connection",
     "eventstore.answers",
+    "eventstore.reply_gate",
     "eventstore.client",
     "eventstore.patience",
     "eventstore.streams",
