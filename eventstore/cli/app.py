@@ -16,6 +16,7 @@ from eventstore.cli import send as send_command
 from eventstore.cli.audit import audit_app
 from eventstore.cli.loop import run
 from eventstore.cli.operating import command_app, config_app, parked_app
+from eventstore.cli.ops import ops_app
 from eventstore.cli.options import (
     VAR,
     ConfigFile,
@@ -54,6 +55,7 @@ app.add_typer(config_app, name="config")
 app.add_typer(audit_app, name="audit")
 app.add_typer(query_app, name="query")
 app.add_typer(projection_app, name="projection")
+app.add_typer(ops_app, name="ops")
 
 
 def main() -> None:

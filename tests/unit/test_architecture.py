@@ -57,6 +57,8 @@ LAYERS = [
     "eventstore.places",
     "eventstore.responder",
     "eventstore.event_retry",
+    "eventstore.consumer_requests",
+    "eventstore.deployment",
     "eventstore.writes",
     "eventstore.recording",
     "eventstore.raw_log",

@@ -1,0 +1,103 @@
+"""A server with the configuration that ships, encrypted, and each of its users."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import trustme
+
+from eventstore import Client, connect
+from eventstore.config import Settings, load_settings
+from eventstore.deployment import Roles, Tls, deployment_files
+from eventstore.server_binary import find_server
+from tests.integration.command_line import CommandLine
+
+DOMAIN = "nix"
+USERS = ("service", "admin", "developer", "reader", "auditor", "subscriber")
+BOUND = 20.0
+
+
+class Shipped:
+    """One server that runs with the shipped files, on a free port of 127.0.0.1."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.url = ""
+
+    @contextmanager
+    def running(self) -> Iterator[Shipped]:
+        """Write the files, as `eventstore ops nats` does with TLS, and run the server."""
+        tls = self._certificates()
+        written = CommandLine(self.directory).call(
+            *("ops", "nats", "--output", self.directory, "--tls-cert", tls.certificate),
+            *("--tls-key", tls.key, "--tls-ca", tls.ca, "--host", "127.0.0.1"),
+        )
+        assert written.status == 0, written
+        ports = self.directory / "ports"
+        ports.mkdir()
+        log = (self.directory / "server.log").open("wb")
+        words = ["--config", self.directory / "server.conf", "--addr", "127.0.0.1", "--port", "-1"]
+        words += ["--http_port", "-1", "--ports_file_dir", ports]
+        words += ["--store_dir", self.directory / "data"]
+        process = subprocess.Popen(
+            [find_server(None).path, *words],
+            env={**os.environ, **{f"NATS_{user.upper()}_PASSWORD": user for user in USERS}},
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            self.url = self._listening(ports, process)
+            yield self
+        finally:
+            process.kill()
+            process.wait()
+            log.close()
+
+    def settings(self, user: str) -> Settings:
+        """What this user's shipped settings say, for the server that runs."""
+        environ = {"NATS_URL": self.url, "NATS_PASSWORD": user}
+        return load_settings(self.directory / f"{user}.toml", environ)
+
+    def client(self, user: str) -> AbstractAsyncContextManager[Client]:
+        """A connection as this user."""
+        return connect(self.settings(user))
+
+    def command_line(self, user: str) -> CommandLine:
+        """The command line as this user has it."""
+        return CommandLine(
+            self.directory,
+            EVENTSTORE_CONFIG=str(self.directory / f"{user}.toml"),
+            NATS_URL=self.url,
+            NATS_PASSWORD=user,
+        )
+
+    def _certificates(self) -> Tls:
+        authority = trustme.CA()
+        certificate = authority.issue_cert("127.0.0.1")
+        tls = Tls(*(self.directory / name for name in ("server.pem", "server.key", "ca.pem")))
+        certificate.cert_chain_pems[0].write_to_path(tls.certificate)
+        certificate.private_key_pem.write_to_path(tls.key)
+        authority.cert_pem.write_to_path(tls.ca)
+        return tls
+
+    def _listening(self, ports: Path, process: subprocess.Popen[bytes]) -> str:
+        deadline = time.monotonic() + BOUND
+        while True:
+            log = (self.directory / "server.log").read_text()
+            assert process.poll() is None, log
+            assert time.monotonic() < deadline, log
+            for file in ports.glob("*.ports"):
+                try:
+                    found: list[str] = json.loads(file.read_bytes())["nats"]
+                except ValueError:  # in the middle of being written
+                    continue
+                return found[0].replace("nats://", "tls://")
+            time.sleep(0.01)
