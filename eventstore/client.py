@@ -218,6 +218,10 @@ class Client:
         if self._nats.pending_data_size > _BACKLOG_BYTES:
             await self.flush()
 
+    def may_respond(self, reply: str, what: str) -> bool:
+        """Whether a reply subject is an inbox; where it is not, that is logged with `what`."""
+        return self._gate.passes(reply, what)
+
     async def respond(
         self, reply: str, payload: bytes, *, headers: dict[str, str] | None = None, what: str
     ) -> bool:
@@ -225,7 +229,7 @@ class Client:
 
         What may not, for it is no inbox, is logged and not sent. Raises what `publish` raises.
         """
-        if not self._gate.passes(reply, what):
+        if not self.may_respond(reply, what):
             return False
         await self.publish(reply, payload, headers=headers)
         return True

@@ -74,9 +74,10 @@ class Responder:
     answer then: the others are answered with `ServiceBusy`.
 
     A request may come bare; to one that names itself (`X-Event-ID`, `X-Correlation-ID`) the answer
-    is a message which that caused, of the same story. What goes wrong is answered too, as an object
-    with "status" (which is "error"), "code" and "message", and with NATS micro's headers for
-    errors. So is an answer that is larger than the server takes.
+    is a message which that caused, of the same story, unless `named` is False. Other headers of a
+    request are never given back, and only inboxes are answered (`eventstore.reply_gate`). What
+    goes wrong is answered too, as an object with "status" (which is "error"), "code" and "message",
+    and with NATS micro's headers for errors. So is an answer that is larger than the server takes.
 
     `ready` is set when requests are first taken.
     """
@@ -90,11 +91,13 @@ class Responder:
         at_once: int = 64,
         room: int = 1_024,
         patience: float = 4.0,  # less than who asks waits where nothing else is said
+        named: bool = True,
     ) -> None:
         self._client = client
         self._answers = dict(answers)
         self._queue = queue
         self._places = Places(at_once, room=room, patience=patience)
+        self._named = named
         self._stopping = asyncio.Event()
         self.ready = asyncio.Event()
 
@@ -142,7 +145,7 @@ class Responder:
 
     def _taking(self, tasks: asyncio.TaskGroup, answer: Answer) -> Callable[[Msg], Awaitable[None]]:
         async def take(message: Msg) -> None:
-            if not message.reply:
+            if not message.reply or not self._client.may_respond(message.reply, message.subject):
                 return
             try:
                 place = self._places.want()
@@ -163,7 +166,8 @@ class Responder:
         )
         envelope = dict(_JSON)
         try:
-            envelope |= _caused_by(request.headers)
+            if self._named:
+                envelope |= _caused_by(request.headers)
             reply = await answer(request)
         except Exception as error:  # who asks is told, and the others go on
             if not isinstance(error, EventStoreError):

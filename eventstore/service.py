@@ -2,7 +2,7 @@
 
 It answers on `health.{service}`, `health.{domain}`, `discovery.{service}` and `metrics.{domain}`,
 tells of itself on `discovery.announce`, and speaks the NATS micro protocol (`$SRV.PING`, `INFO`,
-`STATS`) by nats-py's own implementation. Every instance answers, not one of them: who asks takes
+`STATS`). Every instance answers, not one of them: who asks takes
 the first answer, or all of them, and `X-Instance-ID` says whose each is.
 """
 
@@ -10,24 +10,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Literal
 
 import msgspec
-from nats.micro.request import Request, ServiceError
-from nats.micro.service import Service, ServiceConfig
 
-from eventstore.client import Client, nats_errors
+from eventstore.client import Client
 from eventstore.codec import Codec
 from eventstore.config import ServiceSettings
 from eventstore.discovery import ANNOUNCEMENTS, Announcement, Endpoint
 from eventstore.envelope import format_timestamp
-from eventstore.errors import ClientError, ConfigurationError, EventStoreError
+from eventstore.errors import ClientError
 from eventstore.failures import ungrouped
 from eventstore.health import Health
 from eventstore.metrics import CONTENT_TYPE, Metrics
+from eventstore.micro import Micro, MicroError
+from eventstore.responder import Answer, Reply, Request, Responder
 
 __all__ = ["INSTANCE_ID", "ServiceFace"]
 
@@ -50,7 +50,7 @@ class ServiceFace:
     gauges stay fresh; `announce_interval` is seconds too. Without `metrics`, `metrics.{domain}`
     answers an error that says so.
 
-    Raises `ConfigurationError` for a name or a version that NATS micro does not take.
+    Raises `ConfigurationError` for a version that NATS micro does not take.
     """
 
     def __init__(
@@ -75,7 +75,8 @@ class ServiceFace:
         self._handlers = self._subjects()
         self._commands = _commands(codec)
         self._queries = [Endpoint(subject=subject, kind="query") for subject in queries]
-        self._micro = Service(client.nats, self._micro_config())
+        self._micro = Micro(settings, self._metadata())
+        self._responder = self._answering()
         self._stopping = asyncio.Event()
         self.ready = asyncio.Event()
 
@@ -94,13 +95,17 @@ class ServiceFace:
         Lost connections are waited out. Raises a `ClientError` where it cannot begin, or where the
         connection was closed for good.
         """
-        async with self._registered():
-            await self._tell_online()
-            self.ready.set()
-            with ungrouped():
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(self._every(self._sample_interval, self._health.report))
-                    group.create_task(self._every(self._announce_interval, self._tell_online))
+        with ungrouped():
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._responder.run())
+                try:
+                    await self._responder.ready.wait()
+                    await self._tell_online()
+                    self.ready.set()
+                    await self._tell_until_stopped()
+                finally:
+                    await self._tell_offline()
+                    self._responder.stop()
 
     def announcement(self, status: Literal["online", "offline"] = "online") -> Announcement:
         """What this instance tells of itself now."""
@@ -121,55 +126,18 @@ class ServiceFace:
             endpoints=(*self._commands, *self._queries, *served),
         )
 
-    @asynccontextmanager
-    async def _registered(self) -> AsyncIterator[None]:
-        try:
-            with nats_errors("register the service"):
-                await self._micro.start()
-                for subject, handler in self._handlers.items():
-                    await self._add(subject, handler)
-            yield
-        finally:
-            await self._end(self._tell_offline)
-            await self._end(self._micro.stop)
-
-    async def _end(self, work: Callable[[], Awaitable[object]]) -> None:
-        # Without a connection nobody can be told, and nobody waits for an answer.
-        with suppress(ClientError, TimeoutError):
-            async with asyncio.timeout(_STOP_SECONDS):
-                with nats_errors("end the service"):
-                    await work()
-
-    async def _add(self, subject: str, handler: _Handler) -> None:
-        async def answer(request: Request) -> None:
-            await self._answer(request, handler)
-
-        await self._micro.add_endpoint(
-            name=subject.replace(".", "-"),
-            subject=subject,
-            handler=answer,
-            # In a group of its own, because each instance answers for itself.
-            queue_group=self.instance_id,
-        )
-
-    async def _answer(self, request: Request, handler: _Handler) -> None:
-        """Answer, or raise a `ServiceError`, which NATS micro counts and makes an answer."""
-        if not request._msg.reply:  # which nats-py does not tell otherwise
-            return
-        if not _is_acceptable(request.data):
-            raise ServiceError("400", "the payload is neither empty nor a JSON object")
-        try:
-            payload, content_type = await handler()
-        except EventStoreError as error:
-            raise ServiceError("503", " ".join(str(error).split())) from error
-        headers = {"Content-Type": content_type, INSTANCE_ID: self.instance_id}
-        await request.respond(payload, headers=headers)
+    async def _tell_until_stopped(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._every(self._sample_interval, self._health.report))
+            group.create_task(self._every(self._announce_interval, self._tell_online))
 
     async def _tell_online(self) -> None:
         await self._announce("online")
 
     async def _tell_offline(self) -> None:
-        await self._announce("offline")
+        with suppress(ClientError, TimeoutError):  # without a connection nobody can be told
+            async with asyncio.timeout(_STOP_SECONDS):
+                await self._announce("offline")
 
     async def _announce(self, status: Literal["online", "offline"]) -> None:
         payload = msgspec.json.encode(self.announcement(status))
@@ -210,26 +178,38 @@ class ServiceFace:
 
     async def _metrics_answer(self) -> tuple[bytes, str]:
         if self._metrics is None:
-            raise ServiceError("501", "this service keeps no metrics")
+            raise MicroError("501", "this service keeps no metrics")
         await self._health.report()  # which brings the gauges up to date
         return self._metrics.render(), CONTENT_TYPE
 
-    def _micro_config(self) -> ServiceConfig:
-        try:
-            return ServiceConfig(
-                name=self._settings.name,
-                version=self._settings.version,
-                description=self._settings.description,
-                metadata={
-                    "domain": self._domain,
-                    "commands": ",".join(each.subject for each in self._commands),
-                    "queries": ",".join(each.subject for each in self._queries),
-                },
-            )
-        except ValueError as error:
-            raise ConfigurationError(
-                f"service {self._settings.name} {self._settings.version}: {error}"
-            ) from error
+    def _answering(self) -> Responder:
+        own = {
+            subject: self._micro.endpoint(subject, self._answer(handler))
+            for subject, handler in self._handlers.items()
+        }
+        # In a group of its own, because each instance answers for itself.
+        return Responder(
+            self._client,
+            {**self._micro.answers(), **own},
+            queue=self.instance_id,
+            named=False,
+        )
+
+    def _answer(self, handler: _Handler) -> Answer:
+        async def answer(request: Request) -> Reply:
+            if not _is_acceptable(request.payload):
+                raise MicroError("400", "the payload is neither empty nor a JSON object")
+            payload, content_type = await handler()
+            return Reply(payload, {"Content-Type": content_type, INSTANCE_ID: self.instance_id})
+
+        return answer
+
+    def _metadata(self) -> dict[str, str]:
+        return {
+            "domain": self._domain,
+            "commands": ",".join(each.subject for each in self._commands),
+            "queries": ",".join(each.subject for each in self._queries),
+        }
 
 
 def _commands(codec: Codec) -> list[Endpoint]:

@@ -84,6 +84,7 @@ LAYERS = [
     "eventstore.health",
     "eventstore.checks",
     "eventstore.discovery",
+    "eventstore.micro",
     "eventstore.service",
     "eventstore",
     "eventstore.nix",
