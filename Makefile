@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 RUNS := $(VENV)/runs
 TESTS := $(VENV)/tests
 
-.PHONY: run test coverage fault lint bench clean
+.PHONY: run test coverage fault attack lint bench clean
 
 ## run: the whole line once, on an embedded server with its data under ./var
 run: $(RUNS)
@@ -23,6 +23,10 @@ coverage: $(TESTS)
 ## fault: the faults that take chances, at length: some minutes
 fault: $(TESTS)
 	EVENTSTORE_FAULT=long $(BIN)/pytest tests/fault tests/unit/projections/test_nix_fold.py --no-cov
+
+## attack: what users try beyond their rights, against a service with the shipped configuration
+attack: $(TESTS)
+	$(BIN)/python -m tests.attack
 
 ## lint: style, types
 lint: $(TESTS)

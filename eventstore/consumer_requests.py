@@ -51,7 +51,7 @@ class _Create(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 _decode = msgspec.json.Decoder(_Create).decode
 
 
-class _Refused(Exception):  # noqa: N818  # named for what happened, as the project's errors are
+class _Refused(Exception):
     """What is asked for is not allowed."""
 
 

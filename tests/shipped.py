@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import subprocess
@@ -10,19 +9,25 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
-from typing import Any
 
 import trustme
 
 from eventstore import Client, connect
 from eventstore.config import Settings, load_settings
-from eventstore.deployment import Roles, Tls, deployment_files
+from eventstore.deployment import Tls
 from eventstore.server_binary import find_server
 from tests.integration.command_line import CommandLine
 
 DOMAIN = "nix"
-USERS = ("service", "admin", "developer", "reader", "auditor", "subscriber")
+USERS = ("service", "admin", "developer", "reader", "onlooker", "auditor", "subscriber")
+"""One of each role, and a second reader."""
 BOUND = 20.0
+
+
+def open_accounts() -> str:
+    """What does not ship: all users in one account, without any restriction."""
+    users = ", ".join(f'{{ user: "{user}", password: "{user}" }}' for user in USERS)
+    return f"accounts {{ ALL {{ jetstream: enabled, users: [ {users} ] }} }}"
 
 
 class Shipped:
@@ -33,20 +38,25 @@ class Shipped:
         self.url = ""
 
     @contextmanager
-    def running(self) -> Iterator[Shipped]:
-        """Write the files, as `eventstore ops nats` does with TLS, and run the server."""
+    def running(self, accounts: str | None = None) -> Iterator[Shipped]:
+        """Write the files, as `eventstore ops nats` does with TLS, and run the server.
+
+        `accounts` takes the place of the accounts that ship.
+        """
         tls = self._certificates()
         written = CommandLine(self.directory).call(
             *("ops", "nats", "--output", self.directory, "--tls-cert", tls.certificate),
             *("--tls-key", tls.key, "--tls-ca", tls.ca, "--host", "127.0.0.1"),
+            *("--store", self.directory / "data", "--reader", "reader", "--reader", "onlooker"),
         )
         assert written.status == 0, written
+        if accounts is not None:
+            (self.directory / "accounts.conf").write_text(accounts)
         ports = self.directory / "ports"
         ports.mkdir()
         log = (self.directory / "server.log").open("wb")
         words = ["--config", self.directory / "server.conf", "--addr", "127.0.0.1", "--port", "-1"]
         words += ["--http_port", "-1", "--ports_file_dir", ports]
-        words += ["--store_dir", self.directory / "data"]
         process = subprocess.Popen(
             [find_server(None).path, *words],
             env={**os.environ, **{f"NATS_{user.upper()}_PASSWORD": user for user in USERS}},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, cast
@@ -18,6 +19,17 @@ __all__ = ["ops_app"]
 _DOMAIN = "nix"
 _ADMINS_ONLY = ("config.activate", "config.rollback")
 """Commands of the domain that ships which developers may not send."""
+
+_HOST = re.compile(r"[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]")
+
+_Users = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="A user of this role, by default one called like the role; can be given again.",
+        show_default=False,
+    ),
+]
 
 ops_app = typer.Typer(help="Set a domain up.", no_args_is_help=True)
 
@@ -44,20 +56,24 @@ def nats(
         str | None,
         typer.Option(metavar="NAME", help="The service's name.  [default: cim-domain-{domain}]"),
     ] = None,
-    subscriber: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Another service with an EventSubscriber of that name; can be given again.  "
-            "[default: subscriber]",
-        ),
-    ] = None,
-    developer: Annotated[
+    admin: _Users = None,
+    developer: _Users = None,
+    reader: _Users = None,
+    auditor: _Users = None,
+    subscriber: _Users = None,
+    developer_command: Annotated[
         list[str] | None,
         typer.Option(
             metavar="COMMAND",
             help="Developers may send only these, such as flake.create or flake.*; can be given "
             "again.  [default: all; in the domain nix all that admins do not keep to themselves]",
+        ),
+    ] = None,
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where servers keep the streams.  [default: /var/lib/nats/{domain}]",
         ),
     ] = None,
     tls_cert: Annotated[
@@ -77,9 +93,10 @@ def nats(
 ) -> None:
     """Print the configuration of nats-server for a domain, with a user for each role.
 
-    The streams and the service get an account of their own, and so does every role: admin,
-    developer, reader, auditor, and each subscriber. Beside it come the settings of the service and
-    of each user, as TOML files for --config. Passwords are not in the files but in the environment.
+    The streams and the service get an account of their own, and so does every user: admins,
+    developers, readers, auditors, and subscribers, which are other services with an
+    EventSubscriber of the same name. Beside it come the settings of the service and of each user,
+    as TOML files for --config. Passwords are not in the files but in the environment.
 
     Without TLS servers listen on 127.0.0.1 only. Ends with status 0, or 2 for an error.
     """
@@ -88,16 +105,24 @@ def nats(
     tls = _tls(tls_cert, tls_key, tls_ca)
     if host and tls is None:
         raise typer.BadParameter("other hosts need TLS: --tls-cert and so on", param_hint="--host")
+    if any(not _HOST.fullmatch(each) for each in host or ()):
+        raise typer.BadParameter("a host is a name or an address", param_hint="--host")
     if host and len(host) != servers:
         raise typer.BadParameter(f"name {servers}, one for each server", param_hint="--host")
     roles = Roles(
         domain,
         service=service or f"cim-domain-{domain}",
-        developer_commands=developer or _developer_commands(domain),
-        subscribers=subscriber or ["subscriber"],
+        users={
+            "admin": admin or (),
+            "developer": developer or (),
+            "reader": reader or (),
+            "auditor": auditor or (),
+            "subscriber": subscriber or (),
+        },
+        developer_commands=developer_command or _developer_commands(domain),
     )
     count = cast("Literal[1, 3]", servers)
-    files = deployment_files(roles, servers=count, tls=tls, hosts=host or ())
+    files = deployment_files(roles, servers=count, tls=tls, hosts=host or (), store=store)
     if output is None:
         _print(files)
     else:

@@ -1,6 +1,6 @@
 """Deployment: configuration files for the servers, the service and the users of a domain."""
 
-from eventstore.deployment.accounts import Roles
+from eventstore.deployment.accounts import Role, Roles
 from eventstore.deployment.files import Tls, deployment_files
 
-__all__ = ["Roles", "Tls", "deployment_files"]
+__all__ = ["Role", "Roles", "Tls", "deployment_files"]

@@ -1,32 +1,38 @@
 """Accounts: who may do what in a domain, as the accounts of a nats-server's configuration.
 
-The streams and the service are in one account. Every role has an account of its own that imports
-exactly what the role may do, because a reply subject is not checked against the rights of whoever
-names it: an answer is published in the account of the request, and can reach everything that this
-account imports. Users of one role can therefore do nothing by a detour that they may not do anyway.
+The streams and the service are in one account. Every user has an account of his own that imports
+exactly what he may do, because a reply subject is not checked against the rights of whoever names
+it: an answer is published in the account of the request, and reaches everybody there and all that
+this account imports. By such a detour a user therefore reaches himself, and does what he may do
+anyway.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Literal
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Literal, get_args
 
 from msgspec import Struct
 
 from eventstore.configuration import KEYS
 from eventstore.consumer_requests import ConsumerRequests
-from eventstore.errors import ConfigurationError
+from eventstore.errors import ConfigurationError, InvalidSubject
 from eventstore.subjects import Subjects, check_name
 
-__all__ = ["INBOXES", "ROLES", "Roles", "User"]
+__all__ = ["INBOXES", "ROLES", "Role", "Roles", "User"]
 
 INBOXES = "_INBOX_c"
 """Each user's inboxes are below this token and the user's name."""
 
-ROLES = ("admin", "developer", "reader", "auditor")
-"""The roles besides the service itself, and the subscribers, which have names of their own."""
+Role = Literal["admin", "developer", "reader", "auditor", "subscriber"]
+
+ROLES: tuple[Role, ...] = get_args(Role)
+"""What users can be, besides the service itself. A subscriber is another service."""
 
 _RESERVED = ("discovery", "health", "metrics", "_r_")
+_SERVICE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _API = "$JS.API"
 
 
@@ -64,12 +70,16 @@ class User(Struct, frozen=True):
         return f"NATS_{self.name.replace('-', '_').upper()}_PASSWORD"
 
 
+_NOBODY: Mapping[Role, Sequence[str]] = MappingProxyType({})
+
+
 class Roles:
     """The users of a domain and their rights.
 
-    `service` is the service's name in discovery. `developer_commands` are the commands that
-    developers may send, as `{aggregate}.{action}` with `*` as a wildcard; `subscribers` are other
-    services, each with a durable consumer of its own name on the event stream.
+    `service` is the service's name in discovery. `users` are the names of those who have a role;
+    a role that is not named has one user, who is called like the role. `developer_commands` are
+    what developers may send, as `{aggregate}.{action}` with `*` as a wildcard. A subscriber has a
+    durable consumer on the event stream, which is called as he is.
 
     Raises `InvalidSubject` for illegal names, and `ConfigurationError` for names used twice.
     """
@@ -79,24 +89,26 @@ class Roles:
         domain: str,
         *,
         service: str,
+        users: Mapping[Role, Sequence[str]] = _NOBODY,
         developer_commands: Sequence[str] = ("*.*",),
-        subscribers: Sequence[str] = ("subscriber",),
     ) -> None:
         if domain in _RESERVED:
             raise ConfigurationError(f"a domain cannot be called {domain}: it has another meaning")
         self.subjects = Subjects(domain)
+        if not _SERVICE.fullmatch(service):
+            raise InvalidSubject(
+                f"service {service!r} is not allowed: 1 to 64 of A-Z, a-z, 0-9 _ -"
+            )
         self.domain = domain
         self.service = service
         self.store = f"{domain.upper()}_STORE"
         self.api_prefix = f"{domain}.api"
-        self.subscribers = tuple(check_name("subscriber", name) for name in subscribers)
-        self._developer_commands = [f"{domain}.cmd.{each}" for each in developer_commands]
-        self.users = (
-            self._user("admin", self._admin()),
-            self._user("developer", self._developer()),
-            self._user("reader", self._reader()),
-            self._user("auditor", self._auditor()),
-            *(self._subscriber(name) for name in self.subscribers),
+        self._subscribers = users.get("subscriber") or ["subscriber"]
+        self._developer_commands = [_command(domain, each) for each in developer_commands]
+        self.users = tuple(
+            self._user(role, check_name(role, name))
+            for role in ROLES
+            for name in users.get(role) or [role]
         )
         self._refuse_repeated_names()
 
@@ -114,8 +126,19 @@ class Roles:
                     "choose another one"
                 )
 
-    def _user(self, name: str, imports: Iterator[Import], answers: Sequence[str] = ()) -> User:
-        return User(name, f"{self.domain.upper()}_{name.upper()}", list(imports), answers)
+    def _user(self, role: Role, name: str) -> User:
+        imports: Mapping[Role, Iterator[Import]] = {
+            "admin": self._admin(),
+            "developer": self._developer(),
+            "reader": self._reader(),
+            "auditor": self._auditor(),
+            "subscriber": self._subscriber(name),
+        }
+        answers = [self.subjects.retry(name)] if role == "subscriber" else []
+        return User(name, self._account(name), list(imports[role]), answers)
+
+    def _account(self, name: str) -> str:
+        return f"{self.domain.upper()}_{name.upper()}"
 
     def _reader(self) -> Iterator[Import]:
         yield from self._events()
@@ -137,7 +160,7 @@ class Roles:
         yield self._api(f"STREAM.INFO.KV_{config}")
         yield self._api(f"STREAM.MSG.GET.KV_{config}")
         yield from (_service(f"$KV.{config}.{key}") for key in KEYS)
-        yield from (self._retry_of(name) for name in self.subscribers)
+        yield from (self._retry_of(name) for name in self._subscribers)
 
     def _auditor(self) -> Iterator[Import]:
         log = self.subjects.log_stream
@@ -148,10 +171,7 @@ class Roles:
         yield self._consumer(log, "*")
         yield self._api(f"CONSUMER.MSG.NEXT.{log}.*", many=True)
 
-    def _subscriber(self, name: str) -> User:
-        return self._user(name, self._subscription(name), [self.subjects.retry(name)])
-
-    def _subscription(self, name: str) -> Iterator[Import]:
+    def _subscriber(self, name: str) -> Iterator[Import]:
         events = self.subjects.event_stream
         yield from self._reader()
         yield from self._commands([f"{self.domain}.cmd.*.*"])
@@ -189,8 +209,15 @@ class Roles:
 
     def _retry_of(self, name: str) -> Import:
         subject = self.subjects.retry(name)
-        account = f"{self.domain.upper()}_{name.upper()}"
-        return Import("service", subject, subject, account=account)
+        return Import("service", subject, subject, account=self._account(name))
+
+
+def _command(domain: str, pattern: str) -> str:
+    aggregate, _, action = pattern.partition(".")
+    for what, name in (("aggregate", aggregate), ("action", action)):
+        if name != "*":
+            check_name(f"{what} of the command {pattern!r}:", name)
+    return f"{domain}.cmd.{aggregate}.{action}"
 
 
 def _service(subject: str, *, shared: bool = False, many: bool = False) -> Import:

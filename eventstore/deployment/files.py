@@ -5,6 +5,7 @@ Each file is text without a secret: passwords come from the environment.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -28,13 +29,20 @@ class Tls(Struct, frozen=True):
 
 
 def deployment_files(
-    roles: Roles, *, servers: Literal[1, 3] = 1, tls: Tls | None = None, hosts: Sequence[str] = ()
+    roles: Roles,
+    *,
+    servers: Literal[1, 3] = 1,
+    tls: Tls | None = None,
+    hosts: Sequence[str] = (),
+    store: Path | None = None,
 ) -> Mapping[str, str]:
     """The files by name: `accounts.conf`, one for each server, and `{user}.toml` for each user.
 
     Without `tls` servers listen on 127.0.0.1 only, three of them on ports next to each other; with
     it, each listens on all interfaces of its own host, one of `hosts` (default: the server's name).
+    `store` is the directory of the streams; where servers share a host, each adds its number.
     """
+    store = store or Path("/var/lib/nats") / roles.domain
     names = [f"{roles.domain}-{number}" for number in range(1, servers + 1)]
     places = [_LOCAL] * servers if tls is None else list(hosts) or names
     ports = [_CLIENT_PORT + (number if tls is None else 0) for number in range(servers)]
@@ -43,22 +51,24 @@ def deployment_files(
     files = {"accounts.conf": _accounts(roles)}
     for number, name in enumerate(names):
         file = "server.conf" if servers == 1 else f"server-{number + 1}.conf"
-        files[file] = _server(roles, name, number, tls, places)
+        files[file] = _server(roles, name, number, tls, places, store)
     files["service.toml"] = _service_settings(roles, urls, servers, tls)
     for user in roles.users:
         files[f"{user.name}.toml"] = _user_settings(roles, user, urls, tls)
     return files
 
 
-def _server(roles: Roles, name: str, number: int, tls: Tls | None, places: Sequence[str]) -> str:
+def _server(
+    roles: Roles, name: str, number: int, tls: Tls | None, places: Sequence[str], store: Path
+) -> str:
     offset = number if tls is None else 0
     host = _LOCAL if tls is None else "0.0.0.0"  # noqa: S104  # encrypted
-    store = f"/var/lib/nats/{roles.domain}" + (f"-{number + 1}" if offset else "")
+    own = store.with_name(f"{store.name}-{number + 1}") if len(places) > 1 and not tls else store
     lines = [
         f"# {name}: a nats-server for the domain {roles.domain}. Its environment holds a password",
-        "# for each user, in plain text or (which is better) as a bcrypt hash that begins with $2a$;",
-        "# a plain one of digits only has to be in double quotes, or the server takes it for a",
-        "# number and does not start:",
+        "# for each user, in plain text or, better, as a bcrypt hash that begins with $2a$. Put",
+        "# it in double quotes, or the server reads one of digits as a number and stops at a space:",
+        "# NATS_READER_PASSWORD='\"123\"'.",
         "#",
         *(f"#   {variable}" for variable in _variables(roles)),
         "#",
@@ -71,9 +81,9 @@ def _server(roles: Roles, name: str, number: int, tls: Tls | None, places: Seque
         *([] if tls is None else _tls(tls)),
         "",
         "jetstream {",
-        f'  store_dir: "{store}"',
-        "  # Every acknowledged message is on disk, also after a power failure. The server's default",
-        "  # is a flush every two minutes: ten to a hundred times the rate, and up to two minutes lost.",
+        f"  store_dir: {_quoted(own)}",
+        "  # What is acknowledged is on disk, also after a power failure. The server's default is",
+        "  # a flush every two minutes: ten to a hundred times the rate, and two minutes lost.",
         "  sync_interval: always",
         "}",
         *([] if len(places) == 1 else _cluster(roles, offset, tls, places)),
@@ -85,7 +95,12 @@ def _server(roles: Roles, name: str, number: int, tls: Tls | None, places: Seque
 
 
 def _tls(tls: Tls) -> list[str]:
-    return ["tls {", f'  cert_file: "{tls.certificate}"', f'  key_file: "{tls.key}"', "}"]
+    return [
+        "tls {",
+        f"  cert_file: {_quoted(tls.certificate)}",
+        f"  key_file: {_quoted(tls.key)}",
+        "}",
+    ]
 
 
 def _cluster(roles: Roles, offset: int, tls: Tls | None, places: Sequence[str]) -> list[str]:
@@ -99,9 +114,14 @@ def _cluster(roles: Roles, offset: int, tls: Tls | None, places: Sequence[str]) 
         f'  listen: "{host}:{_CLUSTER_PORT + offset}"',
     ]
     if tls is not None:  # whoever may be a server of the cluster has a certificate of this CA
-        mutual = [*_tls(tls)[:-1], f'  ca_file: "{tls.ca}"', "  verify: true", "}"]
+        mutual = [*_tls(tls)[:-1], f"  ca_file: {_quoted(tls.ca)}", "  verify: true", "}"]
         lines += [f"  {line}" for line in mutual]
     return [*lines, "  routes: [", *(f'    "{route}"' for route in routes), "  ]", "}"]
+
+
+def _quoted(path: Path) -> str:
+    """As nats-server and TOML read it."""
+    return json.dumps(str(path), ensure_ascii=False)
 
 
 def _variables(roles: Roles) -> list[str]:
@@ -122,9 +142,8 @@ def _accounts(roles: Roles) -> str:
     ]
     head = [
         f"# Who may do what in the domain {roles.domain}. The streams and the service have one",
-        "# account. Each role has another, which imports what the role may do, and nothing else: an",
-        "# answer goes to whatever reply subject was named, and reaches only what is imported there.",
-        "# Copy a user's line for another person of the same role: the name is in it twice.",
+        "# account, and each user another, which imports what he may do. Do not put two users in",
+        "# one account: who asks names the subject of the answer, which reaches all that is there.",
         "",
         "accounts {",
     ]
@@ -144,7 +163,7 @@ def _account(roles: Roles, user: User) -> list[str]:
     heard = [each.local for each in user.imports if each.kind == "stream"]
     subscribed = [each for each in heard if each != inboxes]
     subscribed += [*user.answers, f"{user.inbox_prefix}.>"]
-    answering = ", allow_responses: { max: 1, expires: \"5m\" }" if user.answers else ""
+    answering = ', allow_responses: { max: 1, expires: "5m" }' if user.answers else ""
     exports = [f'{{ service: "{subject}" }}' for subject in user.answers]
     return [
         f"  {user.account}: {{",
@@ -183,7 +202,7 @@ def _listed(
 def _settings(
     roles: Roles, who: str, user: str, urls: Sequence[str], own: Sequence[str], tls: Tls | None
 ) -> list[str]:
-    encrypted = [] if tls is None else ["", "[nats.tls]", f'ca_file = "{tls.ca}"']
+    encrypted = [] if tls is None else ["", "[nats.tls]", f"ca_file = {_quoted(tls.ca)}"]
     return [
         f"# Settings of {who}; the password is in the environment, as NATS_PASSWORD.",
         "",

@@ -1,0 +1,260 @@
+"""The shipped configuration: each role does what it may, by the command line, and nothing else.
+
+One server and one service for all of it, encrypted as they are to be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from nats.aio.msg import Msg
+
+from eventstore import Client, CommandClient, EventSubscriber, RecordedEvent, nix
+from eventstore.application import running
+from eventstore.asking import QueryClient
+from eventstore.audit import SearchAudit, TraceStory
+from eventstore.config import load_settings
+from eventstore.errors import JetStreamError, PermissionDenied
+from eventstore.parked import ParkedMessages
+from tests.attack.attacks import ROLES, attacks
+from tests.attack.running import Result, attacked_service, run_attacks
+from tests.integration.commanding import until
+from tests.shipped import Shipped, open_accounts
+
+BOUND = 20.0
+FLAKE = '{"path": "./x", "description": ""}'
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shipped]:
+    with attacked_service(tmp_path_factory.mktemp("shipped")) as shipped:
+        yield shipped
+
+
+@pytest.fixture
+async def subscriber(shipped: Shipped) -> AsyncIterator[Client]:
+    async with shipped.client("subscriber") as client:
+        yield client
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_no_attack_gets_through(shipped: Shipped, role: str) -> None:
+    results = [result async for result in run_attacks(shipped, role)]
+
+    assert len(results) == len(list(attacks()))
+    assert {result.attack.aim: result.harm for result in results if result.harm} == {}
+
+
+def test_an_attack_that_gets_through_is_noticed(tmp_path: Path) -> None:
+    aims = {
+        "write keys, snapshots, outcomes and configuration",
+        "read keys of personal data",
+        "hear others' inboxes",
+        "forge answers to others, and announce a service",
+    }
+
+    async def tried(shipped: Shipped) -> list[Result]:
+        return [result async for result in run_attacks(shipped, "reader", aims)]
+
+    with attacked_service(tmp_path, accounts=open_accounts()) as shipped:
+        results = asyncio.run(tried(shipped))
+
+    assert {result.attack.aim for result in results if result.harm} == aims
+
+
+@pytest.mark.parametrize("role", ["admin", "developer"])
+def test_admins_and_developers_send_commands_and_learn_of_outcomes(
+    shipped: Shipped, role: str
+) -> None:
+    cli = shipped.command_line(role)
+
+    sent = cli.call("send", "nix.cmd.flake.create", "--id", role, "--data", FLAKE, "--json")
+    assert sent.status == 0, sent
+    command_id = json.loads(sent.out)["command_id"]
+    status = cli.call("command", "status", command_id, "--json")
+    assert (status.status, json.loads(status.out)["status"]) == (0, "success")
+    position = json.loads(sent.out)["position"]
+    found = cli.call("query", "flake", "get", role, "--wait", position, "--json")
+    assert (found.status, json.loads(found.out)["path"]) == (0, "./x")
+
+
+def test_only_admins_activate_configurations(shipped: Shipped) -> None:
+    created = ("send", "nix.cmd.config.create", "--id", "host")
+    activated = ("send", "nix.cmd.config.activate", "--id", "host")
+    activation = ("--data", '{"activation": "switch"}')
+    data = ("--data", '{"name": "host", "modules": []}')
+
+    assert shipped.command_line("developer").call(*created, *data).status == 0
+    refused = shipped.command_line("developer").call(*activated, *activation)
+    assert (refused.status, "forbids nix.cmd.config.activate" in refused.out) == (2, True)
+    assert shipped.command_line("admin").call(*activated, *activation).status == 0
+
+
+@pytest.mark.parametrize("role", ["admin", "developer", "reader", "subscriber"])
+def test_all_but_auditors_query_and_look_at_the_service(shipped: Shipped, role: str) -> None:
+    cli = shipped.command_line(role)
+
+    assert '"id":"one"' in cli.call("query", "flake", "list", "--json").out
+    assert cli.call("health").status == 0
+    assert cli.call("health", "nix").status == 0
+    assert "cim-domain-nix" in cli.call("discover", "--count", "1", "--json").out
+
+
+@pytest.mark.parametrize("role", ["admin", "developer", "reader", "subscriber"])
+async def test_all_but_auditors_hear_the_events(shipped: Shipped, role: str) -> None:
+    heard: asyncio.Queue[Msg] = asyncio.Queue()
+    async with shipped.client(role) as client, shipped.client("developer") as developer:
+        await client.subscribe("nix.event.flake.*", heard.put)
+        await client.flush()
+        async with CommandClient(developer, nix.domain().codec) as commands:
+            await commands.execute(nix.CreateFlake(path=".", description=""), f"for-{role}")
+        message = await asyncio.wait_for(heard.get(), BOUND)
+    assert (message.headers or {})["X-Aggregate-ID"] == f"for-{role}"
+
+
+async def park_commands(shipped: Shipped, *aggregate_ids: str) -> None:
+    """Have commands parked that nobody understands."""
+    async with shipped.client("admin") as client:
+        parked = ParkedMessages(client, nix.domain().codec.subjects)
+
+        async def all_are_parked() -> bool:
+            found = {each.record.aggregate_id async for each in parked.read()}  # type: ignore[union-attr]
+            return found >= set(aggregate_ids)
+
+        for aggregate_id in aggregate_ids:
+            headers = {"X-Aggregate-ID": aggregate_id}
+            await client.request("nix.cmd.flake.create", b"{", headers=headers)
+        await until(all_are_parked)
+
+
+def test_admins_handle_what_is_parked(shipped: Shipped) -> None:
+    asyncio.run(park_commands(shipped, "p1", "p2"))
+    cli = shipped.command_line("admin")
+
+    listed = [json.loads(line) for line in cli.call("parked", "list", "--json").lines]
+    sequences = {each["aggregate_id"]: each["parked"] for each in listed}
+    shown = cli.call("parked", "show", sequences["p1"])
+    assert (shown.status, "p1" in shown.out) == (0, True)
+    assert cli.call("parked", "retry", sequences["p1"]).status == 0
+    assert cli.call("parked", "discard", sequences["p2"], "--yes").status == 0
+    left = [json.loads(line)["parked"] for line in cli.call("parked", "list", "--json").lines]
+    assert sequences["p1"] not in left
+    assert sequences["p2"] not in left
+
+
+def test_admins_configure(shipped: Shipped) -> None:
+    cli = shipped.command_line("admin")
+
+    assert cli.call("config", "set", "log_level", "warning").status == 0
+    assert cli.call("config", "get", "log_level").out == "log_level = warning\n"
+    assert cli.call("config", "unset", "log_level").status == 0
+
+
+@pytest.mark.parametrize("role", ["developer", "reader", "subscriber"])
+@pytest.mark.parametrize("words", [("parked", "show", "1"), ("config", "get"), ("audit", "verify")])
+def test_others_do_none_of_that(shipped: Shipped, role: str, words: tuple[str, ...]) -> None:
+    ended = shipped.command_line(role).call(*words)
+
+    assert (ended.status, "forbids" in ended.err) == (2, True)
+
+
+def test_auditors_verify_and_explain(shipped: Shipped, tmp_path: Path) -> None:
+    cli = shipped.command_line("auditor")
+
+    assert "nothing was changed" in cli.call("audit", "verify").out
+    assert cli.call("audit", "verify", "flake", "one").status == 0
+    assert "FlakeCreated" in cli.call("audit", "history", "flake", "one").out
+    anchor = cli.call("audit", "anchor")
+    (tmp_path / "anchor.json").write_text(anchor.out)
+    compared = cli.call("audit", "verify", "--anchor", tmp_path / "anchor.json")
+    assert (compared.status, "are those of the anchor" in compared.out) == (0, True)
+
+
+async def test_auditors_ask_the_index(shipped: Shipped) -> None:
+    async with shipped.client("auditor") as client:
+        queries = QueryClient(client, nix.domain().codec.subjects)
+        found = (await queries.ask(SearchAudit(aggregate_id="one"))).data.items
+        story = (await queries.ask(TraceStory(id=found[0].id))).data
+    assert {entry.type for entry in found} == {"CreateFlake", "FlakeCreated"}
+    assert [line.entry.id for line in story.lines] == [found[-1].id, found[0].id]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("health",),
+        ("query", "flake", "list"),
+        ("send", "nix.cmd.flake.create", "--data", FLAKE),
+        ("parked", "show", "1"),
+        ("config", "get"),
+    ],
+)
+def test_auditors_do_nothing_else(shipped: Shipped, words: tuple[str, ...]) -> None:
+    ended = shipped.command_line("auditor").call(*words)
+
+    assert (ended.status, "forbids" in ended.out + ended.err) == (2, True)
+
+
+async def test_subscribers_keep_a_place_on_the_event_stream(
+    shipped: Shipped, subscriber: Client
+) -> None:
+    codec = nix.domain().codec
+    handled: asyncio.Queue[RecordedEvent] = asyncio.Queue()
+
+    def listening() -> EventSubscriber:
+        async def handle(_event: object, recorded: RecordedEvent) -> None:
+            await handled.put(recorded)
+
+        return EventSubscriber(subscriber, codec, "subscriber").subscribe(
+            [nix.FlakeCreated], handle
+        )
+
+    async with CommandClient(subscriber, codec) as commands:
+        first = await commands.execute(nix.CreateFlake(path=".", description=""), "s1")
+        async with running(listening()):
+            while (await asyncio.wait_for(handled.get(), BOUND)).position < first.position:
+                pass
+        second = await commands.execute(nix.CreateFlake(path=".", description=""), "s2")
+        async with running(listening()):
+            again = await asyncio.wait_for(handled.get(), BOUND)
+    assert again.position == second.position
+
+
+async def test_a_consumer_on_the_log_is_made_for_auditors_only_as_they_need_it(
+    shipped: Shipped,
+) -> None:
+    async with shipped.client("auditor") as client:
+        for config in ({"name": "x"}, {"name": "x", "deliver_subject": "nix.event.flake.created"}):
+            with pytest.raises(JetStreamError) as refused:
+                await client.api(
+                    "CONSUMER.CREATE.NIX_LOG.x",
+                    {"stream_name": "NIX_LOG", "config": config, "action": "create"},
+                )
+            assert refused.value.status == 403
+        with pytest.raises(PermissionDenied):
+            await client.api("CONSUMER.DELETE.NIX_LOG.x")
+
+
+def test_the_service_cannot_delete_or_purge_a_stream(shipped: Shipped) -> None:
+    async def tried() -> None:
+        async with shipped.client("service") as client:
+            for verb in ("DELETE", "PURGE"):
+                for stream in ("NIX_LOG", "NIX_CMD", "KV_NIX_KEYS"):
+                    with pytest.raises(PermissionDenied):
+                        await client.api(f"STREAM.{verb}.{stream}")
+
+    asyncio.run(tried())
+
+
+def test_settings_of_a_user_are_few_and_complete(shipped: Shipped) -> None:
+    environ = {"NATS_PASSWORD": "secret"}
+    settings = load_settings(shipped.directory / "reader.toml", environ)
+
+    assert settings.nats.auth.user == "reader"
+    assert settings.nats.inbox_prefix == "_INBOX_c.reader"
+    assert settings.nats.api_prefix == "nix.api"
+    assert "secret" not in (shipped.directory / "reader.toml").read_text()
