@@ -21,8 +21,8 @@ from eventstore.cli.observing import (
 from eventstore.cli.read_models import read_models
 from eventstore.command_status import status_answers
 from eventstore.config import Settings
-from eventstore.consumer_requests import ConsumerRequests
 from eventstore.control import Control
+from eventstore.delegation import ConfigurationRequests, ConsumerRequests, ParkingRequests
 from eventstore.metrics import Metrics
 from eventstore.processes import stale_packages
 from eventstore.responder import Answer, Responder
@@ -93,13 +93,13 @@ async def open_service(settings: Settings, directory: Path) -> AsyncIterator[Ser
         )
         face = service_face(app, named, health, queries=queries.subjects, metrics=metrics)
         process = _process(service)
-        consumers = _consumers(service, own.name)
+        delegation = _delegation(service, own.name)
         async with running(control := _control(service, named)):
             await control.ready.wait()  # before a projection runs that is to stand still
             async with running(
-                *(service.projections, service.commands, feed, queries, face, process, consumers)
+                *(service.projections, service.commands, feed, queries, face, process, delegation)
             ):
-                for part in (app.worker, service.projections, queries, face, process, consumers):
+                for part in (app.worker, service.projections, queries, face, process, delegation):
                     await part.ready.wait()
                 yield service
 
@@ -130,10 +130,14 @@ def _answers(service: Service, settings: Settings, telemetry: Telemetry) -> dict
     return status | history_answers(app.client, app.domain) | answered
 
 
-def _consumers(service: Service, queue: str) -> Responder:
-    """What makes consumers for those who have no right to make them."""
-    requests = ConsumerRequests(service.app.client, service.app.domain.codec.subjects)
-    return Responder(service.app.client, requests.answers(), queue=queue)
+def _delegation(service: Service, queue: str) -> Responder:
+    """What does for users of other accounts what they may not do in JetStream themselves."""
+    client, subjects = service.app.client, service.app.domain.codec.subjects
+    kinds = (ConsumerRequests, ConfigurationRequests, ParkingRequests)
+    answers: dict[str, Answer] = {}
+    for kind in kinds:
+        answers |= kind(client, subjects).answers()
+    return Responder(client, answers, queue=queue)
 
 
 def _process(service: Service) -> EventSubscriber:

@@ -17,7 +17,7 @@ from typing import Literal, get_args
 from msgspec import Struct
 
 from eventstore.configuration import KEYS
-from eventstore.consumer_requests import ConsumerRequests
+from eventstore.delegation import ConfigurationRequests, ConsumerRequests, ParkingRequests
 from eventstore.errors import ConfigurationError, InvalidSubject
 from eventstore.subjects import Subjects, check_name
 
@@ -159,7 +159,10 @@ class Roles:
         yield self._api(f"DIRECT.GET.{parked}", many=True)
         yield self._api(f"STREAM.INFO.KV_{config}")
         yield self._api(f"STREAM.MSG.GET.KV_{config}")
-        yield from (_service(f"$KV.{config}.{key}") for key in KEYS)
+        for key in KEYS:
+            subject = ConfigurationRequests.subject(self.domain, key)
+            yield Import("service", subject, f"$KV.{config}.{key}")
+        yield _service(f"{self.domain}.retry.*")  # of the service's own subscribers
         yield from (self._retry_of(name) for name in self._subscribers)
 
     def _auditor(self) -> Iterator[Import]:
@@ -181,6 +184,7 @@ class Roles:
         yield self._consumer(events, name)
         yield self._api(f"CONSUMER.MSG.NEXT.{events}.{name}", many=True)
         yield _service(f"$JS.ACK.{events}.{name}.>")
+        yield from self._parking(name)
 
     def _events(self) -> Iterator[Import]:
         yield _stream(f"{self.domain}.event.>")
@@ -204,8 +208,18 @@ class Roles:
         return Import("service", f"{_API}.{suffix}", f"{self.api_prefix}.{suffix}", many=many)
 
     def _consumer(self, stream: str, name: str) -> Import:
-        """The making of consumers, which the service does for others: see `ConsumerRequests`."""
+        """The making of consumers; see `ConsumerRequests`."""
         return _service(ConsumerRequests.subject(self.domain, stream, name))
+
+    def _parking(self, name: str) -> Iterator[Import]:
+        """What a subscriber does with its own parked events; see `ParkingRequests`."""
+        parked = self.subjects.parked_stream
+        for verb, local in (
+            ("PUT", f"{self.domain}.parked.event.{name}.*.*"),
+            ("GET", f"{self.api_prefix}.STREAM.MSG.GET.{parked}"),
+            ("DELETE", f"{self.api_prefix}.STREAM.MSG.DELETE.{parked}"),
+        ):
+            yield Import("service", ParkingRequests.subject(self.domain, verb, name), local)
 
     def _retry_of(self, name: str) -> Import:
         subject = self.subjects.retry(name)

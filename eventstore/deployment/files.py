@@ -67,8 +67,8 @@ def _server(
     lines = [
         f"# {name}: a nats-server for the domain {roles.domain}. Its environment holds a password",
         "# for each user, in plain text or, better, as a bcrypt hash that begins with $2a$. Put",
-        "# it in double quotes, or the server reads one of digits as a number and stops at a space:",
-        "# NATS_READER_PASSWORD='\"123\"'.",
+        "# it in double quotes, or the server reads one of digits as a number and stops at a",
+        "# space: NATS_READER_PASSWORD='\"123\"'.",
         "#",
         *(f"#   {variable}" for variable in _variables(roles)),
         "#",

@@ -82,7 +82,11 @@ def is_a_right(role: str, each: Try) -> bool:
     if each.listens:
         own = each.subject == f"_INBOX_c.{role}.>"
         return own or (role == "subscriber" and each.subject == "nix.retry.subscriber")
-    return "X-Reply-To" not in each.headers and may(role, each.reply or each.subject)
+    if {"X-Reply-To", "Nats-Rollup"} & set(each.headers):
+        return False
+    if (traced := each.headers.get("Nats-Trace-Dest")) is not None:
+        return may(role, traced)
+    return may(role, each.reply or each.subject)
 
 
 def may(role: str, subject: str) -> bool:
@@ -111,6 +115,15 @@ def _detours() -> Iterator[Attack]:
         "outcome sent elsewhere by X-Reply-To",
         [
             Try("nix.cmd.flake.update", b"{}", "", {"X-Aggregate-ID": "none", "X-Reply-To": target})
+            for target in _TARGETS
+        ],
+    )
+    yield Attack(
+        "have the server trace a message to elsewhere",
+        [
+            Try(entrance, b"{}", "", {"Nats-Trace-Dest": target, **only, "X-Aggregate-ID": "none"})
+            for entrance in ("health.nix", "nix.query.flake.list", "nix.cmd.flake.update")
+            for only in ({}, {"Nats-Trace-Only": "true"})
             for target in _TARGETS
         ],
     )
@@ -235,6 +248,17 @@ def _writing() -> Iterator[Attack]:
             )
         ],
         "answer",
+    )
+    yield Attack(
+        "empty a bucket or a stream by a header of one's own message",
+        [
+            Try(subject, payload, "", {"Nats-Rollup": reach, "X-Aggregate-ID": "none"})
+            for subject, payload in (
+                ("nix.cmd.flake.update", b"{}"),
+                ("$KV.NIX_CONFIG.log_level", b'"no level"'),
+            )
+            for reach in ("all", "sub")
+        ],
     )
     yield Attack("retry others' events", [Try("nix.retry.subscriber", b'{"sequence": 1}')])
 

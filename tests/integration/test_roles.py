@@ -10,16 +10,19 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from nats.aio.msg import Msg
 
-from eventstore import Client, CommandClient, EventSubscriber, RecordedEvent, nix
+from eventstore import Client, CommandClient, Event, EventSubscriber, RecordedEvent, nix
 from eventstore.application import running
 from eventstore.asking import QueryClient
 from eventstore.audit import SearchAudit, TraceStory
 from eventstore.config import load_settings
+from eventstore.direct import DirectReader
 from eventstore.errors import JetStreamError, PermissionDenied
 from eventstore.parked import ParkedMessages
+from eventstore.parked_record import Parked, keep_record
 from tests.attack.attacks import ROLES, attacks
 from tests.attack.running import Result, attacked_service, run_attacks
 from tests.integration.commanding import until
@@ -159,7 +162,8 @@ def test_admins_configure(shipped: Shipped) -> None:
 def test_others_do_none_of_that(shipped: Shipped, role: str, words: tuple[str, ...]) -> None:
     ended = shipped.command_line(role).call(*words)
 
-    assert (ended.status, "forbids" in ended.err) == (2, True)
+    refused = "forbids" in ended.err or "nothing of subscriber is parked" in ended.err
+    assert (ended.status, refused) == (2, True)
 
 
 def test_auditors_verify_and_explain(shipped: Shipped, tmp_path: Path) -> None:
@@ -199,29 +203,128 @@ def test_auditors_do_nothing_else(shipped: Shipped, words: tuple[str, ...]) -> N
     assert (ended.status, "forbids" in ended.out + ended.err) == (2, True)
 
 
-async def test_subscribers_keep_a_place_on_the_event_stream(
+class Subscribed:
+    """A subscriber to new flakes, which may be told to fail; `handled` are their ids."""
+
+    def __init__(self) -> None:
+        self.handled: asyncio.Queue[str] = asyncio.Queue()
+        self.fails = False
+
+    def on(self, client: Client) -> EventSubscriber:
+        subscriber = EventSubscriber(client, nix.domain().codec, "subscriber", attempts=1)
+        return subscriber.subscribe([nix.FlakeCreated], self._handle)
+
+    async def until(self, aggregate_id: str) -> None:
+        async with asyncio.timeout(BOUND):
+            while await self.handled.get() != aggregate_id:
+                pass
+
+    async def _handle(self, _event: Event, recorded: RecordedEvent) -> None:
+        await self.handled.put(recorded.aggregate_id)
+        if self.fails:
+            raise ValueError("not today")
+
+
+async def test_subscribers_keep_a_place_on_the_event_stream(subscriber: Client) -> None:
+    subscribed = Subscribed()
+    async with CommandClient(subscriber, nix.domain().codec) as commands:
+        await commands.execute(nix.CreateFlake(path=".", description=""), "s1")
+        async with running(subscribed.on(subscriber)):
+            await subscribed.until("s1")
+        await commands.execute(nix.CreateFlake(path=".", description=""), "s2")
+        async with running(subscribed.on(subscriber)):
+            assert await asyncio.wait_for(subscribed.handled.get(), BOUND) == "s2"
+
+
+async def test_what_a_subscriber_cannot_handle_is_parked_and_retried_by_an_admin(
     shipped: Shipped, subscriber: Client
 ) -> None:
-    codec = nix.domain().codec
-    handled: asyncio.Queue[RecordedEvent] = asyncio.Queue()
-
-    def listening() -> EventSubscriber:
-        async def handle(_event: object, recorded: RecordedEvent) -> None:
-            await handled.put(recorded)
-
-        return EventSubscriber(subscriber, codec, "subscriber").subscribe(
-            [nix.FlakeCreated], handle
+    subscribed = Subscribed()
+    subscribed.fails = True
+    async with (
+        CommandClient(subscriber, nix.domain().codec) as commands,
+        shipped.client("admin") as admin,
+        running(subscribed.on(subscriber)),
+    ):
+        await commands.execute(nix.CreateFlake(path=".", description=""), "fails")
+        parked = await _parked(admin, "fails")
+        failed = await asyncio.to_thread(
+            shipped.command_line("admin").run, "parked", "retry", parked
         )
+        assert (failed.status, "not today" in failed.err) == (2, True), failed
+        subscribed.fails = False
+        retried = await asyncio.to_thread(
+            shipped.command_line("admin").run, "parked", "retry", parked
+        )
+        assert (retried.status, "handled by subscriber" in retried.out) == (0, True), retried
 
-    async with CommandClient(subscriber, codec) as commands:
-        first = await commands.execute(nix.CreateFlake(path=".", description=""), "s1")
-        async with running(listening()):
-            while (await asyncio.wait_for(handled.get(), BOUND)).position < first.position:
-                pass
-        second = await commands.execute(nix.CreateFlake(path=".", description=""), "s2")
-        async with running(listening()):
-            again = await asyncio.wait_for(handled.get(), BOUND)
-    assert again.position == second.position
+
+async def _parked(admin: Client, aggregate_id: str) -> int:
+    """The sequence at which an event of the aggregate is parked, when it is."""
+    found: list[int] = []
+    messages = ParkedMessages(admin, nix.domain().codec.subjects)
+
+    async def is_parked() -> bool:
+        reading = messages.read(aggregate="flake", aggregate_id=aggregate_id)
+        found.extend([each.sequence async for each in reading])
+        return bool(found)
+
+    await until(is_parked)
+    return found[0]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("subscriber", "other"),
+        ("command_id", "5f1cba2a-6d49-4f44-9d0f-3a6c0d1c2b3a"),
+        ("payload", b"{}"),
+        ("headers", {}),
+        ("sequence", 1_000_000),
+    ],
+)
+async def test_a_subscriber_parks_nothing_but_events_of_its_own(
+    subscriber: Client, field: str, value: object
+) -> None:
+    record = await _record_of_an_event(subscriber)
+    subject = f"nix.parked.event.subscriber.{record.subject.removeprefix('nix.event.')}"
+
+    forged = msgspec.structs.replace(record, **{field: value})
+    with pytest.raises(JetStreamError) as refused:
+        await keep_record(subscriber, subject, forged, f"forged-{field}")
+    assert refused.value.status == 403
+    with pytest.raises(JetStreamError, match="not of the event"):
+        await keep_record(subscriber, "nix.parked.event.subscriber.a.b", record, "elsewhere")
+
+
+async def _record_of_an_event(subscriber: Client) -> Parked:
+    event = await DirectReader(subscriber, "NIX_EVENT").at(1, leader=True)
+    assert event is not None
+    return Parked(
+        subject=event.subject,
+        headers=event.headers,
+        payload=event.payload,
+        code="handler_failed",
+        reason="",
+        stream="NIX_EVENT",
+        sequence=event.sequence,
+        stored_at_ns=0,
+        delivered=1,
+        subscriber="subscriber",
+    )
+
+
+async def test_a_subscriber_sees_nothing_that_others_have_parked(
+    shipped: Shipped, subscriber: Client
+) -> None:
+    await park_commands(shipped, "another-ones")
+    async with shipped.client("admin") as admin:
+        sequence = await _parked(admin, "another-ones")
+    parked = ParkedMessages(subscriber, nix.domain().codec.subjects)
+
+    for work in (parked.find, parked.discard):
+        with pytest.raises(JetStreamError, match="nothing of subscriber is parked"):
+            await work(sequence)
 
 
 async def test_a_consumer_on_the_log_is_made_for_auditors_only_as_they_need_it(

@@ -57,7 +57,7 @@ LAYERS = [
     "eventstore.places",
     "eventstore.responder",
     "eventstore.event_retry",
-    "eventstore.consumer_requests",
+    "eventstore.delegation",
     "eventstore.deployment",
     "eventstore.writes",
     "eventstore.recording",

@@ -1,9 +1,7 @@
-"""Consumer requests: pull consumers, made for those who have no right to make consumers.
+"""Consumer requests: pull consumers on the log and on the event stream, and no others.
 
 Who may create a consumer by JetStream's API may create one that pushes, and so has the server
-publish a stream's messages on any subject that somebody listens on. A user of another account is
-given this in its place: the same request, on `{domain}.api.CONSUMER.CREATE.{stream}.{consumer}`,
-is checked by the service and handed on.
+publish a stream's messages on any subject that somebody listens on.
 """
 
 from __future__ import annotations
@@ -14,13 +12,12 @@ from typing import Any
 import msgspec
 
 from eventstore.client import Client
-from eventstore.errors import JetStreamError
-from eventstore.responder import Answer, Reply, Request
+from eventstore.delegation.answering import Refused, answered
+from eventstore.responder import Answer, Request
 from eventstore.subjects import Subjects
 
 __all__ = ["ConsumerRequests"]
 
-_REFUSED = 403
 _LONGEST_INACTIVE = 300 * 1_000_000_000
 
 
@@ -51,15 +48,11 @@ class _Create(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 _decode = msgspec.json.Decoder(_Create).decode
 
 
-class _Refused(Exception):
-    """What is asked for is not allowed."""
-
-
 class ConsumerRequests:
-    """Answers requests for pull consumers on the log and on the event stream, by the service.
+    """Makes consumers, on `{domain}.api.CONSUMER.CREATE.{stream}.{consumer}`.
 
-    On the log they have to be ephemeral, on the event stream durable. An existing consumer is
-    never changed. A refusal is answered in JetStream's own form, with status 403.
+    On the log they are readers: not durable, without acknowledgements, gone when unused. A
+    consumer that exists is never changed.
     """
 
     def __init__(self, client: Client, subjects: Subjects) -> None:
@@ -75,40 +68,30 @@ class ConsumerRequests:
         """What a `Responder` answers, by subject."""
         streams = (self._subjects.log_stream, self._subjects.event_stream)
         domain = self._subjects.domain
-        return {self.subject(domain, stream, "*"): self._answer for stream in streams}
+        return {self.subject(domain, stream, "*"): answered(self._create) for stream in streams}
 
-    async def _answer(self, request: Request) -> Reply:
+    async def _create(self, request: Request) -> Mapping[str, Any]:
         *_, stream, name = request.subject.split(".")
-        try:
-            wanted = self._checked(request.payload, stream, name)
-            made = await self._client.api(f"CONSUMER.CREATE.{stream}.{name}", wanted)
-        except _Refused as refusal:
-            return _error(_REFUSED, 0, f"consumer {name} of {stream}: {refusal}")
-        except JetStreamError as error:
-            return _error(error.status, error.err_code, error.description)
-        return Reply(msgspec.json.encode(made))
+        wanted = self._checked(request.payload, stream, name)
+        return await self._client.api(f"CONSUMER.CREATE.{stream}.{name}", wanted)
 
     def _checked(self, payload: bytes, stream: str, name: str) -> Mapping[str, Any]:
         try:
             request = _decode(payload)
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-            raise _Refused(f"only a plain pull consumer is made here: {error}") from error
+            raise Refused(f"only a plain pull consumer is made here: {error}") from error
         config = request.config
         if request.stream_name != stream or {config.name, config.durable_name} - {name, None}:
-            raise _Refused("the request names another stream or consumer than its subject")
+            raise Refused("the request names another stream or consumer than its subject")
         if stream == self._subjects.log_stream:
-            self._check_reader(config)
+            _check_reader(config)
         settings = msgspec.to_builtins(config)
         settings |= {"name": name, "ack_policy": config.ack_policy}
         return {"stream_name": stream, "config": settings, "action": "create"}
 
-    def _check_reader(self, config: _Config) -> None:
-        if config.durable_name is not None or config.ack_policy != "none":
-            raise _Refused("a reader of the log is neither durable nor acknowledges")
-        if not 0 < config.inactive_threshold <= _LONGEST_INACTIVE:
-            raise _Refused("a reader of the log needs an inactive_threshold of 5 minutes at most")
 
-
-def _error(status: int, code: int, description: str) -> Reply:
-    error = {"code": status, "err_code": code, "description": description}
-    return Reply(msgspec.json.encode({"error": error}))
+def _check_reader(config: _Config) -> None:
+    if config.durable_name is not None or config.ack_policy != "none":
+        raise Refused("a reader of the log is neither durable nor acknowledges")
+    if not 0 < config.inactive_threshold <= _LONGEST_INACTIVE:
+        raise Refused("a reader of the log needs an inactive_threshold of 5 minutes at most")
