@@ -80,10 +80,10 @@ class Shipped:
         """A connection as this user."""
         return connect(self.settings(user))
 
-    def command_line(self, user: str) -> CommandLine:
-        """The command line as this user has it."""
+    def command_line(self, user: str, folder: Path | None = None) -> CommandLine:
+        """The command line as this user has it, in the service's folder or another one."""
         return CommandLine(
-            self.directory,
+            folder or self.directory,
             EVENTSTORE_CONFIG=str(self.directory / f"{user}.toml"),
             NATS_URL=self.url,
             NATS_PASSWORD=user,

@@ -9,15 +9,19 @@ from pathlib import Path
 from msgspec import Struct
 
 from eventstore import nix
+from eventstore.asking import QueryClient
+from eventstore.audit import Entry, SearchAudit, Story, TraceStory
 from eventstore.cli.connecting import connected, log_end
 from eventstore.cli.terminal import program
 from eventstore.client import Client
 from eventstore.config import Settings
 from eventstore.errors import ClientError, StreamMissing
+from eventstore.queries import Listed
+from eventstore.subjects import Subjects
 from projections.audit import AuditIndex, NoAuditIndex
 from projections.database import Database
 
-__all__ = ["Reach", "opened_index", "reach"]
+__all__ = ["Reach", "asked_index", "opened_index", "reach"]
 
 
 class Reach(Struct, frozen=True):
@@ -34,6 +38,40 @@ class Reach(Struct, frozen=True):
         if self.end <= self.position:
             return None
         return f"the index reflects the log up to position {self.position} of {self.end}"
+
+
+class ServiceIndex:
+    """The audit index of a running service, which is asked by queries."""
+
+    def __init__(self, queries: QueryClient) -> None:
+        self._queries = queries
+
+    async def position(self) -> int:
+        """The position of the log up to which there are entries."""
+        return (await self._queries.ask(SearchAudit(limit=1))).position
+
+    async def trace(self, query: TraceStory) -> Story:
+        """The story; raises `QueryNotFound` and as `QueryClient` does."""
+        return (await self._queries.ask(query)).data
+
+    async def search(self, query: SearchAudit) -> Listed[Entry]:
+        """The entries that fit; raises as `QueryClient` does."""
+        return (await self._queries.ask(query)).data
+
+
+@asynccontextmanager
+async def asked_index(settings: Settings) -> AsyncIterator[AuditIndex | ServiceIndex]:
+    """The index of the read model that the settings name, or else of the service they name.
+
+    The service is asked where there is no such read model, as on the machine of an auditor. Raises
+    what `opened_index` raises where no server is named either, and `ClientError`.
+    """
+    if settings.nats.url and not _is_there(Database(settings.read_model.database)):
+        async with connected(settings) as client:
+            yield ServiceIndex(QueryClient(client, Subjects(settings.nats.subject_prefix)))
+    else:
+        async with opened_index(settings) as index:
+            yield index
 
 
 @asynccontextmanager
@@ -56,12 +94,16 @@ async def opened_index(settings: Settings) -> AsyncIterator[AuditIndex]:
 
 def _check_there(database: Database) -> None:
     """Raise `NoAuditIndex` for a file that is not there, which opening it would make."""
-    is_file = database.url.get_backend_name() == "sqlite"
-    if is_file and not Path(database.url.database or "").exists():
+    if not _is_there(database):
         raise NoAuditIndex("there is no read model")
 
 
-async def reach(index: AuditIndex, settings: Settings) -> Reach:
+def _is_there(database: Database) -> bool:
+    is_file = database.url.get_backend_name() == "sqlite"
+    return not is_file or Path(database.url.database or "").exists()
+
+
+async def reach(index: AuditIndex | ServiceIndex, settings: Settings) -> Reach:
     """How far the index has come; raises `NoAuditIndex`."""
     position = await index.position()
     try:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from eventstore.audit import Entry, SearchAudit
-from eventstore.cli.audit_index import Reach, opened_index, reach
+from eventstore.cli.audit_index import Reach, asked_index, reach
 from eventstore.cli.show import brief
 from eventstore.cli.terminal import printable
 from eventstore.config import Settings
@@ -39,7 +39,7 @@ class Searched(Struct, frozen=True):
 
 async def search(settings: Settings, query: SearchAudit) -> Searched:
     """Ask the index; raises as `AuditIndex.search` does."""
-    async with opened_index(settings) as index:
+    async with asked_index(settings) as index:
         how_far = await reach(index, settings)
         return Searched(await index.search(query), how_far)
 

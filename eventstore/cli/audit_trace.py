@@ -20,7 +20,7 @@ from eventstore.audit import (
     Witness,
     check_chain,
 )
-from eventstore.cli.audit_index import Reach, end_of_log, opened_index
+from eventstore.cli.audit_index import Reach, asked_index, end_of_log
 from eventstore.cli.connecting import connected
 from eventstore.cli.guides import guides
 from eventstore.cli.show import brief
@@ -72,7 +72,7 @@ async def trace(settings: Settings, query: TraceStory, *, verify: bool) -> Told:
     Where the log cannot be asked, the story is told all the same. Raises `QueryNotFound` and
     `NoAuditIndex`.
     """
-    async with opened_index(settings) as index:
+    async with asked_index(settings) as index:
         position = await index.position()
         story = await index.trace(query)
     chains: tuple[ChainReport, ...] = ()

@@ -16,8 +16,6 @@ from nats.aio.msg import Msg
 
 from eventstore import Client, CommandClient, Event, EventSubscriber, RecordedEvent, nix
 from eventstore.application import running
-from eventstore.asking import QueryClient
-from eventstore.audit import SearchAudit, TraceStory
 from eventstore.config import load_settings
 from eventstore.direct import DirectReader
 from eventstore.errors import JetStreamError, PermissionDenied
@@ -178,13 +176,15 @@ def test_auditors_verify_and_explain(shipped: Shipped, tmp_path: Path) -> None:
     assert (compared.status, "are those of the anchor" in compared.out) == (0, True)
 
 
-async def test_auditors_ask_the_index(shipped: Shipped) -> None:
-    async with shipped.client("auditor") as client:
-        queries = QueryClient(client, nix.domain().codec.subjects)
-        found = (await queries.ask(SearchAudit(aggregate_id="one"))).data.items
-        story = (await queries.ask(TraceStory(id=found[0].id))).data
-    assert {entry.type for entry in found} == {"CreateFlake", "FlakeCreated"}
-    assert [line.entry.id for line in story.lines] == [found[-1].id, found[0].id]
+def test_auditors_ask_the_index_of_the_service(shipped: Shipped, tmp_path: Path) -> None:
+    cli = shipped.command_line("auditor", tmp_path)
+
+    found = json.loads(cli.call("audit", "search", "--id", "one", "--json").out)["items"]
+    assert {entry["type"] for entry in found} == {"CreateFlake", "FlakeCreated"}
+    traced = json.loads(cli.call("audit", "trace", found[0]["id"], "--json").out)
+    assert [line["id"] for line in traced["lines"]] == [found[-1]["id"], found[0]["id"]]
+    assert traced["unverified"] is None
+    assert [chain["problem"] for chain in traced["chains"]] == [None]
 
 
 @pytest.mark.parametrize(
