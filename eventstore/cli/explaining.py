@@ -107,8 +107,8 @@ def trace(
     """Tell the whole story that a message belongs to, as a tree of causes.
 
     Who did what, what it led to, what was rejected; and whether the record was touched. Answered
-    from the read model that `eventstore serve` keeps. Ends with status 0, 1 if the record is
-    broken, 2 for an error.
+    from the read model that `eventstore serve` keeps, or by the service itself where there is none
+    here. Ends with status 0, 1 if the record is broken, 2 for an error.
     """
     from eventstore.cli import audit_trace
 
@@ -181,9 +181,9 @@ def search(
 ) -> None:
     """Find events and commands, the newest first.
 
-    Answered from the read model that `eventstore serve` keeps. With --json it is one object:
-    position, items, and next, the cursor to go on after. Ends with status 0 if anything was
-    found, 1 if not, 2 for an error.
+    Answered from the read model that `eventstore serve` keeps, or by the service itself where
+    there is none here. With --json it is one object: position, items, and next, the cursor to go
+    on after. Ends with status 0 if anything was found, 1 if not, 2 for an error.
     """
     from eventstore.cli import audit_search
 

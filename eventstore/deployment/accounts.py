@@ -1,10 +1,9 @@
 """Accounts: who may do what in a domain, as the accounts of a nats-server's configuration.
 
-The streams and the service are in one account. Every user has an account of his own that imports
-exactly what he may do, because a reply subject is not checked against the rights of whoever names
-it: an answer is published in the account of the request, and reaches everybody there and all that
-this account imports. By such a detour a user therefore reaches himself, and does what he may do
-anyway.
+The streams and the service are in one account. Every user has another, which imports exactly what
+this user may do: the server does not check a reply subject against the rights of whoever names it.
+An answer is published in the account of the request, where it reaches everybody, and all that this
+account imports. With one user in each, such a detour leads only to what the user may do anyway.
 """
 
 from __future__ import annotations
@@ -77,9 +76,9 @@ class Roles:
     """The users of a domain and their rights.
 
     `service` is the service's name in discovery. `users` are the names of those who have a role;
-    a role that is not named has one user, who is called like the role. `developer_commands` are
+    a role that is not named has one user, named like the role. `developer_commands` are
     what developers may send, as `{aggregate}.{action}` with `*` as a wildcard. A subscriber has a
-    durable consumer on the event stream, which is called as he is.
+    durable consumer of the same name on the event stream.
 
     Raises `InvalidSubject` for illegal names, and `ConfigurationError` for names used twice.
     """

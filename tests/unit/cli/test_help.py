@@ -15,7 +15,7 @@ from eventstore.cli.app import app
 from eventstore.queries import Query
 from tests.integration.command_line import CommandLine
 
-GROUPS = ("nix", "command", "parked", "config", "query", "audit", "projection")
+GROUPS = ("nix", "command", "parked", "config", "query", "audit", "projection", "ops")
 SUBCOMMANDS = (
     "demo",
     "serve",
@@ -31,7 +31,10 @@ SUBCOMMANDS = (
     *("projection list", "projection show", "projection rebuild", "projection pause"),
     *("projection resume", "projection retry"),
 )
-WITHOUT_SERVER = ("migrate", "projection reset", "projection parked", "projection discard")
+WITHOUT_SERVER = (
+    *("migrate", "projection reset", "projection parked", "projection discard"),
+    "ops nats",
+)
 
 
 @pytest.fixture
