@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable
-from itertools import count
 from typing import Any
 
 from eventstore.connection import nats_errors
 from eventstore.errors import ConnectionLost, PermissionDenied, RequestTimeout
 
-__all__ = ["Answers", "Send"]
+__all__ = ["Answers", "Send", "new_token"]
 
 Send = Callable[[str, "asyncio.Future[Any]"], Awaitable[None]]
+
+_TOKEN_BYTES = 12
+
+
+def new_token() -> str:
+    """A token of a reply subject that nobody can guess, and so nobody can answer unasked."""
+    return secrets.token_hex(_TOKEN_BYTES)
 
 
 class Answers:
     """Matches answers with those who wait for them."""
 
     def __init__(self) -> None:
-        self._tokens = count(1)
         self._waiting: dict[str, tuple[asyncio.Future[Any], str]] = {}
 
     def __len__(self) -> int:
@@ -32,7 +38,7 @@ class Answers:
         is asked, and named in their texts.
         """
         loop = asyncio.get_running_loop()
-        token = str(next(self._tokens))
+        token = new_token()
         future = loop.create_future()
         timer = loop.call_later(timeout, _expire, future, what, timeout)
         self._waiting[token] = future, what

@@ -8,9 +8,10 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from eventstore.api_answers import ConsumerInfo, StreamInfo, StreamState
 from eventstore.client import Client
 from eventstore.envelope import parse_timestamp
-from eventstore.errors import EventStoreError, JetStreamError, StreamMissing
+from eventstore.errors import EventStoreError, InvalidAnswer, JetStreamError, StreamMissing
 from eventstore.health import Finding, HealthStatus, worst
 from eventstore.streams import ConsumerSpec, StreamSpec, check
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
@@ -79,12 +80,12 @@ class StreamsCheck:
             state = await stream_state(self._client, spec.name)
         except EventStoreError as error:
             return {"status": "unhealthy", "problem": str(error)}
-        self._telemetry.gauge("stream_messages", state["messages"], stream=spec.name)
+        self._telemetry.gauge("stream_messages", state.messages, stream=spec.name)
         return {
             "status": "healthy",
-            "messages": state["messages"],
-            "bytes": state["bytes"],
-            "last_position": state["last_seq"],
+            "messages": state.messages,
+            "bytes": state.bytes,
+            "last_position": state.last_seq,
         }
 
 
@@ -114,11 +115,11 @@ class CommandsCheck:
         """Ask the consumer and its stream; raises `StreamMissing` or another `ClientError`."""
         info = await self._consumer_info()
         state = await stream_state(self._client, self._consumer.stream)
-        oldest = _age(state, info["ts"])
+        oldest = _age(state, info.ts)
         facts = {
-            "pending": info["num_pending"],
-            "unacknowledged": info["num_ack_pending"],
-            "redelivered": info["num_redelivered"],
+            "pending": info.num_pending,
+            "unacknowledged": info.num_ack_pending,
+            "redelivered": info.num_redelivered,
             "oldest_seconds": oldest,
         }
         self._tell(facts)
@@ -139,10 +140,10 @@ class CommandsCheck:
             self._telemetry.gauge("command_backlog", facts[state], state=state)
         self._telemetry.gauge("command_oldest_seconds", facts["oldest_seconds"])
 
-    async def _consumer_info(self) -> dict[str, Any]:
+    async def _consumer_info(self) -> ConsumerInfo:
         stream, name = self._consumer.stream, self._consumer.name
         try:
-            return await self._client.api(f"CONSUMER.INFO.{stream}.{name}")
+            return await self._client.api(f"CONSUMER.INFO.{stream}.{name}", answer=ConsumerInfo)
         except JetStreamError as error:
             if error.err_code != _NO_CONSUMER:
                 raise
@@ -151,16 +152,19 @@ class CommandsCheck:
             ) from error
 
 
-async def stream_state(client: Client, stream: str) -> dict[str, Any]:
+async def stream_state(client: Client, stream: str) -> StreamState:
     """The counts and positions of a stream, as the server gives them; raises `ClientError`."""
-    answer = await client.api(f"STREAM.INFO.{stream}")
-    state: dict[str, Any] = answer["state"]
-    return state
+    return (await client.api(f"STREAM.INFO.{stream}", answer=StreamInfo)).state
 
 
-def _age(state: dict[str, Any], now: str) -> float:
+def _age(state: StreamState, now: str) -> float:
     """Seconds that the oldest message has waited, by the server's own clock."""
-    if not state["messages"]:
+    if not state.messages:
         return 0.0
-    waited = parse_timestamp(now) - parse_timestamp(state["first_ts"])
+    try:
+        waited = parse_timestamp(now) - parse_timestamp(state.first_ts)
+    except (ValueError, OverflowError) as error:
+        raise InvalidAnswer(
+            f"the server's times {now!r} and {state.first_ts!r}: {error}"
+        ) from error
     return max(0.0, round(waited.total_seconds(), 3))

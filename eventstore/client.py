@@ -9,11 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from itertools import count
-from typing import Any, Self
+from typing import Any, Self, TypeVar, overload
 
 import msgspec
 import nats.aio.client
@@ -21,7 +19,8 @@ from nats import errors as nats_py
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
 
-from eventstore.answers import Answers
+from eventstore.answers import Answers, new_token
+from eventstore.api_answers import read_answer
 from eventstore.backoff import Backoff
 from eventstore.config import Settings, redacted_url
 from eventstore.connection import Connection, nats_errors
@@ -31,7 +30,6 @@ from eventstore.errors import (
     ClientError,
     ConnectFailed,
     ConnectionLost,
-    JetStreamError,
     NoResponders,
     RequestTimeout,
 )
@@ -45,6 +43,8 @@ _BACKLOG_BYTES = 8 * 1024 * 1024
 _DENIED = re.compile(r'permissions violation for (?:publish|subscription) to "([^"]+)"')
 
 _logger = logging.getLogger("eventstore")
+
+T = TypeVar("T")
 
 Unregister = Callable[[], None]
 
@@ -99,8 +99,7 @@ class Client:
         self._name = name or settings.nats.service.name
         self._nats = Connection(require_tls=requires_tls(settings.nats))
         self._backoff = Backoff(settings.nats.retry)
-        self._inbox_prefix = f"{settings.nats.inbox_prefix}.{secrets.token_hex(8)}"
-        self._inbox_numbers = count(1)
+        self._inbox_prefix = f"{settings.nats.inbox_prefix}.{new_token()}"
         self._answers = Answers()
         self._gate = ReplyGate.of(settings.nats)
         self._refusals: list[Exception] | None = None  # a list while connecting at first
@@ -167,8 +166,8 @@ class Client:
         return self._inbox_prefix
 
     def new_inbox(self) -> str:
-        """A subject nobody else has; subjects below it are free for its owner too."""
-        return f"{self._inbox_prefix}.s.{next(self._inbox_numbers)}"
+        """A subject nobody else has or can guess; subjects below it are free for its owner too."""
+        return f"{self._inbox_prefix}.s.{new_token()}"
 
     def api_subject(self, suffix: str) -> str:
         """The subject of a request to JetStream's API, wherever the settings say that is."""
@@ -234,24 +233,28 @@ class Client:
         await self.publish(reply, payload, headers=headers)
         return True
 
+    @overload
     async def api(
-        self, subject_suffix: str, body: object = None, *, timeout: float = 5.0
-    ) -> dict[str, Any]:
-        """Ask JetStream on `{nats.api_prefix}.{subject_suffix}`; the answer's JSON.
+        self, suffix: str, body: object = None, *, timeout: float = 5.0
+    ) -> dict[str, Any]: ...
 
-        Raises `JetStreamError` where the answer is an error, and what `request` raises.
+    @overload
+    async def api(
+        self, suffix: str, body: object = None, *, timeout: float = 5.0, answer: type[T]
+    ) -> T: ...
+
+    async def api(
+        self, suffix: str, body: object = None, *, timeout: float = 5.0, answer: Any = dict
+    ) -> Any:
+        """Ask JetStream on `{nats.api_prefix}.{suffix}`; what it answers, as an `answer`.
+
+        Raises `JetStreamError` where the answer is an error, `InvalidAnswer` where it is not of
+        that type, and what `request` raises.
         """
+        subject = self.api_subject(suffix)
         payload = b"" if body is None else msgspec.json.encode(body)
-        message = await self.request(self.api_subject(subject_suffix), payload, timeout=timeout)
-        try:
-            answer = msgspec.json.decode(message.data, type=dict[str, Any])
-        except msgspec.DecodeError as problem:
-            raise ClientError(f"{message.subject}: not a JetStream answer: {problem}") from problem
-        if (error := answer.get("error")) is not None:
-            raise JetStreamError(
-                error.get("err_code", 0), error.get("code", 0), error.get("description", "")
-            )
-        return answer
+        message = await self.request(subject, payload, timeout=timeout)
+        return read_answer(subject, message.data, answer)
 
     async def subscribe(
         self, subject: str, callback: Callable[[Msg], Awaitable[None]], *, queue: str = ""

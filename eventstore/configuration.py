@@ -138,7 +138,8 @@ class Configuration:
         return parse_value(key, stored.payload.decode(errors="replace")), stored.sequence
 
     async def _put(self, key: str, data: bytes, headers: dict[str, str] | None = None) -> None:
-        await publish_acked(self._client, f"{self._prefix}{key}", data, headers, self._timeout)
+        subject, stream = f"{self._prefix}{key}", self._reader.stream
+        await publish_acked(self._client, subject, data, headers, self._timeout, stream)
 
 
 def _known(key: str) -> Key:

@@ -6,7 +6,9 @@ What is corrected lies in methods that nats-py does not call public, so each has
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
+import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
 
@@ -28,21 +30,22 @@ from eventstore.errors import (
     NoResponders,
     RequestTimeout,
 )
-from eventstore.protocol import Parser
+from eventstore.protocol import Parser, UnreadableHeaders, read_header_lines, read_headers
 
 __all__ = ["Connection", "nats_errors"]
 
 _PING = b"PING\r\n"
-_HEADERS_BEGIN = b"NATS/1.0\r\n"
-_HEADER_NAMES = re.compile(r"[!-9;-~]*")
 _HEADER_LINES = re.compile(r"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [^\r\n]*\r\n)*")
-_WHITESPACE = " \t\n\r\x0b\x0c"
+_REPORT_SECONDS = 60.0
+
+_logger = logging.getLogger("eventstore")
 
 
 class Connection(nats.aio.client.Client):
     """A connection that never sends late, never hangs on a dead peer, and never dies unnoticed.
 
-    With `require_tls`, nothing is sent to a server that does not encrypt.
+    With `require_tls`, nothing is sent to a server that does not encrypt. `unreadable` counts the
+    messages that came with malformed headers, and were handed on with what could be read of them.
     """
 
     def __init__(self, *, require_tls: bool = False) -> None:
@@ -50,6 +53,8 @@ class Connection(nats.aio.client.Client):
         self._require_tls = require_tls
         self._ps = Parser(self)
         self._listeners: dict[int, Callable[[Msg], None]] = {}
+        self.unreadable = 0
+        self._reported = -_REPORT_SECONDS
         self._flush_queue = asyncio.Queue()  # `close` wants one, also where connecting failed
 
     @property
@@ -118,35 +123,50 @@ class Connection(nats.aio.client.Client):
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:
         # The same result as nats-py's in a quarter of the time, which is most of what receiving
-        # a message takes. What is unusual is left to nats-py.
-        try:
-            lines = [line.split(": ", 1) for line in raw.decode().split("\r\n") if line]
-            headers = {name: value.strip(_WHITESPACE) for name, value in lines}
-        except ValueError:
-            return nats.aio.client.Client._parse_header_lines(raw)
-        if not _HEADER_NAMES.fullmatch("".join(headers)):
-            return nats.aio.client.Client._parse_header_lines(raw)
-        return headers
+        # a message takes.
+        return read_header_lines(raw)
 
     async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
-        # Only a status needs all that nats-py does.
-        if headers.startswith(_HEADERS_BEGIN):
-            return self._parse_header_lines(headers[len(_HEADERS_BEGIN) :]) or None
-        return await super()._process_headers(headers) if headers else None
+        # nats-py raises for some, which ends its read loop.
+        if not headers:
+            return None
+        read = read_headers(headers)
+        if isinstance(read, UnreadableHeaders):
+            self._report(read.problem)
+            return read
+        return read or None
+
+    def _report(self, problem: str) -> None:
+        self.unreadable += 1
+        now = time.monotonic()
+        if now - self._reported >= _REPORT_SECONDS:
+            self._reported = now
+            _logger.warning(
+                "a message came with malformed headers: %s (%d so far)", problem, self.unreadable
+            )
 
     async def _process_msg(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
     ) -> None:
-        listener = self._listeners.get(sid)
-        if listener is None:
-            return await super()._process_msg(sid, subject, reply, data, headers)
-        self.stats["in_msgs"] += 1
-        self.stats["in_bytes"] += len(data)
-        told = await self._process_headers(headers)
+        # An error, of whatever came or of a listener, is told as where a task had met with it,
+        # and does not end the read loop.
         try:
-            listener(Msg(self, subject.decode(), reply.decode(), data, told))
-        except Exception as error:  # as where a task had called it
+            listener = self._listeners.get(sid)
+            if listener is None:
+                return await super()._process_msg(sid, subject, reply, data, headers)
+            self.stats["in_msgs"] += 1
+            self.stats["in_bytes"] += len(data)
+            told = await self._process_headers(headers)
+            listener(self._build_message(sid, subject, reply, data, told))
+        except Exception as error:
             await self._error_cb(error)
+
+    def _build_message(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
+    ) -> Msg:
+        # nats-py raises where they are not UTF-8.
+        to, answer = (each.decode(errors="backslashreplace") for each in (subject, reply))
+        return Msg(self, to, answer, data, headers)
 
     def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
         self._listeners.pop(sid, None)

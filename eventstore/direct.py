@@ -7,25 +7,29 @@ was just written on a replicated stream; the `leader_*` reads are answered by th
 from __future__ import annotations
 
 import asyncio
-import base64
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from types import TracebackType
 from typing import Any
 
 import msgspec
 from nats.aio.msg import Msg
 
+from eventstore.answers import new_token
+from eventstore.api_answers import MessageAnswer, StreamInfo, decimal
 from eventstore.client import Client
 from eventstore.errors import (
+    ClientError,
     ConnectionLost,
+    InvalidAnswer,
     JetStreamError,
     NoResponders,
     RequestTimeout,
     StreamMissing,
 )
+from eventstore.protocol import read_headers
 
-__all__ = ["DirectReader", "StoredMessage"]
+__all__ = ["DirectReader", "StoredMessage", "leader_get", "read_direct"]
 
 _NO_MESSAGE = 10037
 _NO_STREAM = 10059
@@ -46,39 +50,59 @@ class StoredMessage(msgspec.Struct, frozen=True):
 
 
 class _Page:
-    """The replies to one batched direct get, as they come in."""
+    """The replies to one batched direct get, as they come in.
 
-    def __init__(self) -> None:
+    All of them are to be of one stream and subject, each after the one before.
+    """
+
+    def __init__(self, stream: str = "", subject: str = ">", after: int = 0) -> None:
         self.messages: list[StoredMessage] = []
         self.pending = 0
+        self._stream = stream
+        self._subject = subject
+        self._after = after
         self._last = 0
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def receive(self, message: Msg) -> None:
-        headers = message.headers or {}
-        status = headers.get("Status")
         if self.done.done():
             return
+        try:
+            self._take(message)
+        except ClientError as error:
+            self.fail(error)
+
+    def _take(self, message: Msg) -> None:
+        headers = message.headers or {}
+        status = _status(headers)
         # The server names the one it sent before: a reply that got lost does not stay unseen.
-        if status in (None, "204") and int(headers.get("Nats-Last-Sequence", "0")) != self._last:
-            self.fail(RequestTimeout(f"a reply to a page was lost after position {self._last}"))
-        elif status is None:
-            self.messages.append(_stored(headers, message.data, _PAGE_HEADERS))
-            self._last = self.messages[-1].sequence
+        if status in (None, 204) and decimal(headers.get("Nats-Last-Sequence", "0")) != self._last:
+            raise RequestTimeout(f"a reply to a page was lost after position {self._last}")
+        if status is None:
+            self._add(_stored(headers, message.data, self._stream, _PAGE_HEADERS))
         else:
             self._finish(status, headers)
 
-    def _finish(self, status: str, headers: dict[str, str]) -> None:
-        if status == "204":
-            self.pending = int(headers.get("Nats-Num-Pending", "0"))
+    def _add(self, message: StoredMessage) -> None:
+        _check_subject(message, self._subject)
+        if message.sequence <= max(self._after, self._last):
+            raise InvalidAnswer(
+                f"{self._subject}: position {message.sequence} was answered after "
+                f"{max(self._after, self._last)}"
+            )
+        self.messages.append(message)
+        self._last = message.sequence
+
+    def _finish(self, status: int, headers: dict[str, str]) -> None:
+        if status == 204:
+            self.pending = _number(self._subject, headers, "Nats-Num-Pending")
             self.done.set_result(None)
-        elif status == "404":
+        elif status == 404:
             self.done.set_result(None)
-        elif status == "503":
-            self.done.set_exception(NoResponders("nobody serves direct gets of this stream"))
+        elif status == 503:
+            raise NoResponders("nobody serves direct gets of this stream")
         else:
-            text = headers.get("Description", "direct get refused")
-            self.done.set_exception(JetStreamError(0, int(status), text))
+            raise JetStreamError(0, status, headers.get("Description", "direct get refused"))
 
     def fail(self, error: Exception) -> None:
         if not self.done.done():
@@ -95,13 +119,12 @@ class DirectReader:
     def __init__(
         self, client: Client, stream: str, *, page: int = 256, timeout: float = 5.0
     ) -> None:
+        self.stream = stream
         self._client = client
-        self._stream = stream
         self._page_size = page
         self._timeout = timeout
         self._pages: dict[str, _Page] = {}
         self._inbox = client.new_inbox()
-        self._next = 0
 
     async def __aenter__(self) -> DirectReader:
         self._subscription = await self._client.listen(f"{self._inbox}.*", self._receive)
@@ -120,13 +143,13 @@ class DirectReader:
 
     async def last(self, subject: str) -> StoredMessage | None:
         """The last message on a subject; may lag on a replicated stream."""
-        return await self._direct_get(f".{subject}")
+        return await self._direct_get(f".{subject}", subject=subject)
 
     async def at(self, sequence: int, *, leader: bool = False) -> StoredMessage | None:
         """The message at a sequence; without `leader`, may lag on a replicated stream."""
         if leader:
-            return await self._leader_get({"seq": sequence})
-        return await self._direct_get("", {"seq": sequence})
+            return _at(sequence, await self._leader_get({"seq": sequence}))
+        return _at(sequence, await self._direct_get("", {"seq": sequence}))
 
     async def leader_last(self, subject: str) -> StoredMessage | None:
         """The last message on a subject, as the stream's leader knows it."""
@@ -138,7 +161,10 @@ class DirectReader:
 
     async def check_stream(self) -> None:
         """Raise `StreamMissing` where the stream does not exist."""
-        await self._api(f"STREAM.INFO.{self._stream}")
+        with self._known_stream():
+            await self._client.api(
+                f"STREAM.INFO.{self.stream}", timeout=self._timeout, answer=StreamInfo
+            )
 
     async def pages(
         self, subject: str, after: int = 0, *, leader: bool = False
@@ -167,13 +193,12 @@ class DirectReader:
                     yield message
 
     async def _page(self, subject: str, after: int) -> _Page:
-        self._next += 1
-        token = str(self._next)
-        page = self._pages[token] = _Page()
+        token = new_token()
+        page = self._pages[token] = _Page(self.stream, subject, after)
         try:
             async with asyncio.timeout(self._timeout):
                 await self._client.publish(
-                    self._client.api_subject(f"DIRECT.GET.{self._stream}"),
+                    self._client.api_subject(f"DIRECT.GET.{self.stream}"),
                     _encode(
                         {
                             "seq": after + 1,
@@ -196,41 +221,33 @@ class DirectReader:
             del self._pages[token]
         return page
 
-    async def _direct_get(self, suffix: str, request: object = None) -> StoredMessage | None:
+    async def _direct_get(
+        self, suffix: str, request: object = None, *, subject: str | None = None
+    ) -> StoredMessage | None:
         try:
             answer = await self._client.request(
-                self._client.api_subject(f"DIRECT.GET.{self._stream}{suffix}"),
+                self._client.api_subject(f"DIRECT.GET.{self.stream}{suffix}"),
                 b"" if request is None else _encode(request),
                 timeout=self._timeout,
             )
         except NoResponders:
             await self.check_stream()
             raise
-        return _found(answer)
+        return read_direct(answer, self.stream, subject)
 
     async def _leader_get(self, request: dict[str, Any]) -> StoredMessage | None:
-        try:
-            answer = await self._api(f"STREAM.MSG.GET.{self._stream}", request)
-        except JetStreamError as error:
-            if error.err_code == _NO_MESSAGE:
-                return None
-            raise
-        message = answer["message"]
-        return StoredMessage(
-            message["subject"],
-            message["seq"],
-            _parse_headers(base64.b64decode(message.get("hdrs", ""))),
-            base64.b64decode(message.get("data", "")),
-        )
+        with self._known_stream():
+            return await leader_get(self._client, self.stream, request, timeout=self._timeout)
 
-    async def _api(self, suffix: str, request: object = None) -> dict[str, Any]:
+    @contextmanager
+    def _known_stream(self) -> Iterator[None]:
         try:
-            return await self._client.api(suffix, request, timeout=self._timeout)
+            yield
         except JetStreamError as error:
             if error.err_code != _NO_STREAM:
                 raise
             raise StreamMissing(
-                f"stream {self._stream} does not exist; declare the topology first"
+                f"stream {self.stream} does not exist; declare the topology first"
             ) from error
 
     def _receive(self, message: Msg) -> None:
@@ -244,25 +261,95 @@ class DirectReader:
             page.fail(ConnectionLost("the connection broke while an aggregate was read"))
 
 
-def _stored(headers: dict[str, str], payload: bytes, added: tuple[str, ...]) -> StoredMessage:
-    message = StoredMessage(
-        headers["Nats-Subject"], int(headers["Nats-Sequence"]), headers, payload
-    )
+async def leader_get(
+    client: Client, stream: str, request: dict[str, Any], *, timeout: float = 5.0
+) -> StoredMessage | None:
+    """The message that is asked for in `STREAM.MSG.GET`, as the leader has it; None for none.
+
+    Raises `JetStreamError`, also where there is no such stream, and another `ClientError`.
+    """
+    suffix = f"STREAM.MSG.GET.{stream}"
+    try:
+        answer = await client.api(suffix, request, timeout=timeout, answer=MessageAnswer)
+    except JetStreamError as error:
+        if error.err_code == _NO_MESSAGE:
+            return None
+        raise
+    found = answer.message
+    message = StoredMessage(found.subject, found.seq, read_headers(found.hdrs), found.data)
+    if (subject := request.get("last_by_subj") or request.get("next_by_subj")) is not None:
+        _check_subject(message, subject)
+    if message.sequence < request.get("seq", 1):
+        raise InvalidAnswer(f"{suffix}: asked from {request['seq']} on, answered {found.seq}")
+    return message
+
+
+def read_direct(answer: Msg, stream: str, subject: str | None = None) -> StoredMessage | None:
+    """Read the answer to a direct get of one message; None where there is none.
+
+    Raises `JetStreamError` where it is an error, `InvalidAnswer` where it is no such answer, or is
+    of another stream or subject.
+    """
+    headers = answer.headers or {}
+    status = _status(headers)
+    if status is None:
+        message = _stored(headers, answer.data, stream, _GET_HEADERS)
+        if subject is not None:
+            _check_subject(message, subject)
+        return message
+    if status == 404:
+        return None
+    raise JetStreamError(0, status, headers.get("Description", "refused"))
+
+
+def _status(headers: dict[str, str]) -> int | None:
+    """The status that the server answers with in place of a message; None for a message.
+
+    What is stored may have a header of this name too, but never comes without its sequence.
+    """
+    if "Nats-Sequence" in headers:
+        return None
+    status = decimal(headers.get("Status"))
+    if status is None:
+        raise InvalidAnswer("the answer to a direct get is neither a message nor a status")
+    return status
+
+
+def _stored(
+    headers: dict[str, str], payload: bytes, stream: str, added: tuple[str, ...]
+) -> StoredMessage:
+    # Where the stored headers are malformed, the server adds its first to their broken end.
+    if headers.get("Nats-Stream", stream) != stream or "Nats-Subject" not in headers:
+        raise InvalidAnswer(f"a message of {stream} was asked for, and something else answered")
+    sequence = _number(stream, headers, "Nats-Sequence")
+    message = StoredMessage(headers["Nats-Subject"], sequence, headers, payload)
     for name in added:
         headers.pop(name, None)
     return message
 
 
-def _found(answer: Msg) -> StoredMessage | None:
-    headers = answer.headers or {}
-    if "Status" not in headers:
-        return _stored(headers, answer.data, _GET_HEADERS)
-    if headers["Status"] == "404":
-        return None
-    raise JetStreamError(0, int(headers["Status"]), headers.get("Description", "refused"))
+def _number(asked: str, headers: dict[str, str], name: str) -> int:
+    number = decimal(headers.get(name))
+    if number is None:
+        raise InvalidAnswer(f"{asked}: the answer says no {name}")
+    return number
 
 
-def _parse_headers(block: bytes) -> dict[str, str]:
-    lines = block.decode("utf-8", "replace").split("\r\n")[1:]
-    pairs = (line.partition(":") for line in lines if line)
-    return {name.strip(): value.strip() for name, _, value in pairs}
+def _check_subject(message: StoredMessage, asked: str) -> None:
+    """Raise unless the message is on the subject asked for, which may have wildcards."""
+    if message.subject != asked and not _matches(message.subject.split("."), asked.split(".")):
+        raise InvalidAnswer(f"{asked} was asked for, and a message of {message.subject} answered")
+
+
+def _matches(subject: list[str], pattern: list[str]) -> bool:
+    if pattern[-1] == ">":
+        subject, pattern = subject[: len(pattern)], [*pattern[:-1], "*"]
+    return len(subject) == len(pattern) and all(
+        wanted in ("*", token) for token, wanted in zip(subject, pattern, strict=True)
+    )
+
+
+def _at(sequence: int, found: StoredMessage | None) -> StoredMessage | None:
+    if found is not None and found.sequence != sequence:
+        raise InvalidAnswer(f"position {sequence} was asked for, and {found.sequence} answered")
+    return found

@@ -7,6 +7,7 @@ EventStoreError
 │   ├── AuthenticationFailed        the server refused the credentials
 │   ├── ConnectionLost              the connection broke while an answer was awaited
 │   ├── RequestTimeout              no answer within the bound
+│   │   └── InvalidAnswer           an answer that the server does not give, which counts as none
 │   ├── NoResponders                nobody listens on the subject
 │   ├── PermissionDenied            the server forbids the subject to this user
 │   ├── JetStreamError              JetStream answered with an error of its own
@@ -87,6 +88,7 @@ __all__ = [
     "ImportRefused",
     "IncompleteBatch",
     "InvalidAnchor",
+    "InvalidAnswer",
     "InvalidHeader",
     "InvalidId",
     "InvalidMessage",
@@ -177,6 +179,16 @@ class RequestTimeout(ClientError):
 
     code = "request_timeout"
     retryable = True
+
+
+class InvalidAnswer(RequestTimeout):
+    """What was answered is malformed, or not about what was asked; it counts as no answer.
+
+    No server answers so: somebody else has, who may publish to the inbox, or the server is too
+    old or too new. What was asked may have been done.
+    """
+
+    code = "invalid_answer"
 
 
 class NoResponders(ClientError):

@@ -107,7 +107,9 @@ class KeyBucket:
         headers = {_EXPECTED: str(after)}
         payload = msgspec.json.encode(entry)
         try:
-            await publish_acked(self._client, self.prefix + ref, payload, headers, self._timeout)
+            await publish_acked(
+                *(self._client, self.prefix + ref, payload, headers, self._timeout), self._stream
+            )
         except JetStreamError as error:
             if error.err_code not in _WRONG_SEQUENCE:
                 raise

@@ -280,8 +280,9 @@ class ParkedMessages:
         answered: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
         async def receive(answer: Msg) -> None:
-            if not answered.done():
-                answered.set_result(Outcome.from_json(answer.data))
+            outcome = Outcome.of(message.record.command_id or "", answer.data)
+            if outcome is not None and not answered.done():
+                answered.set_result(outcome)
 
         inbox = self._client.new_inbox()
         subscription = await self._client.subscribe(inbox, receive)
@@ -315,7 +316,10 @@ class ParkedMessages:
             RETRY_OF: str(message.sequence),
             **(extra or {}),
         }
-        await publish_queued(self._client, record.subject, record.payload, headers, self._timeout)
+        await publish_queued(
+            *(self._client, record.subject, record.payload, headers, self._timeout),
+            self._subjects.command_stream,
+        )
         await self._remove(message)
 
     async def _remove(self, message: ParkedMessage | UnreadableMessage) -> None:

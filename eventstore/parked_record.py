@@ -6,11 +6,14 @@ bytes are in several messages, and the last of them names the others.
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from eventstore.client import Client
 from eventstore.envelope import Header, format_timestamp, utc_now
 from eventstore.publishing import publish_acked
+from eventstore.subjects import Subjects
 
 __all__ = ["EARLIER_PARTS", "PART", "Parked", "keep_record"]
 
@@ -21,6 +24,7 @@ PART = "X-Part"
 """The header that says which part of the record a message holds: `1/1`, or `1/2` and `2/2`."""
 
 _HEADER_ROOM = 512
+_STRANGE = re.compile(r"[^A-Za-z0-9_.-]")
 
 
 def _now() -> str:
@@ -56,9 +60,13 @@ class Parked(msgspec.Struct, frozen=True, kw_only=True):
 async def keep_record(client: Client, subject: str, record: Parked, key: str) -> int:
     """Park a record on a subject, once for each `key` within the stream's duplicate window.
 
+    What the subject may not have, because the original's had it, is written `_` there.
+
     Returns its sequence, which is that of its last message, when the server has all of it. Raises
     `ClientError`; what is then parked in part does not count as parked.
     """
+    subject = _STRANGE.sub("_", subject)
+    stream = Subjects(subject.partition(".")[0]).parked_stream
     whole = msgspec.json.encode(record)
     size = client.max_payload - _HEADER_ROOM
     parts = [whole[start : start + size] for start in range(0, len(whole), size)]
@@ -67,6 +75,6 @@ async def keep_record(client: Client, subject: str, record: Parked, key: str) ->
         headers = {Header.MESSAGE_ID: f"{key}-{number}", PART: f"{number}/{len(parts)}"}
         if sequences and number == len(parts):
             headers[EARLIER_PARTS] = ",".join(map(str, sequences))
-        ack = await publish_acked(client, subject, part, headers)
+        ack = await publish_acked(client, subject, part, headers, stream=stream)
         sequences.append(ack.seq)
     return sequences[-1]

@@ -7,15 +7,18 @@ close its connection for good. Both are here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
+from eventstore.api_answers import read_answer
 from eventstore.client import Client
 from eventstore.envelope import new_id
 from eventstore.errors import (
     BatchTooLarge,
-    ClientError,
     EventTooLarge,
+    InvalidAnswer,
     JetStreamError,
     NoResponders,
     QueueFull,
@@ -39,6 +42,7 @@ MAX_BATCH = 1_000
 """Messages that the server takes in one atomic batch, unless configured otherwise."""
 
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
+_BATCH = "Nats-Batch-Id"
 _MAXIMUM_MESSAGES = 10077
 
 
@@ -52,25 +56,16 @@ class Draft(msgspec.Struct, frozen=True):
 
 
 class PubAck(msgspec.Struct, frozen=True):
-    """The stream's answer: `seq` is the position of the (last) message."""
+    """The stream's answer: `seq` is the position of the (last) message.
 
-    seq: int
+    To a batch, its id and how many messages it had.
+    """
+
+    stream: Annotated[str, Meta(min_length=1)]
+    seq: Annotated[int, Meta(ge=1)]
     duplicate: bool = False
-
-
-class _Error(msgspec.Struct, frozen=True):
-    code: int
-    err_code: int = 0
-    description: str = ""
-
-
-class _Answer(msgspec.Struct, frozen=True):
-    seq: int = 0
-    duplicate: bool = False
-    error: _Error | None = None
-
-
-_decode = msgspec.json.Decoder(_Answer).decode
+    batch: str | None = None
+    count: int | None = None
 
 
 def check_sizes(drafts: Sequence[Draft], max_payload: int) -> None:
@@ -106,16 +101,25 @@ def guarded(drafts: Sequence[Draft], expected: Mapping[str, int]) -> list[Draft]
     return messages
 
 
-async def publish(client: Client, messages: Sequence[Draft], timeout: float) -> PubAck:
+async def publish(
+    client: Client, messages: Sequence[Draft], timeout: float, stream: str | None = None
+) -> PubAck:
     """Send what `guarded` made and wait for the stream's answer; all are recorded or none.
 
     Raises `JetStreamError` with the server's number, or another `ClientError` where no answer
-    came; then they may have been recorded all the same.
+    came (or one that is not `stream`'s); then they may have been recorded all the same.
     """
     for message in messages[:-1]:
         await client.publish(message.subject, message.payload, headers=message.headers)
     last = messages[-1]
-    return await publish_acked(client, last.subject, last.payload, last.headers, timeout)
+    ack = await publish_acked(client, last.subject, last.payload, last.headers, timeout, stream)
+    batch = last.headers.get(_BATCH)
+    if not ack.duplicate and batch is not None and (ack.batch, ack.count) != (batch, len(messages)):
+        raise InvalidAnswer(
+            f"{last.subject}: {len(messages)} messages were sent as one batch, and what is "
+            f"acknowledged is {ack.count} of another"
+        )
+    return ack
 
 
 async def publish_acked(
@@ -124,38 +128,44 @@ async def publish_acked(
     payload: bytes,
     headers: dict[str, str] | None = None,
     timeout: float = 5.0,
+    stream: str | None = None,
 ) -> PubAck:
-    """Publish one message and wait for the stream's answer; raises as `publish` does."""
+    """Publish one message and wait for the stream's answer; raises as `publish` does.
+
+    `stream` is the one that must answer, where that is known.
+    """
     try:
         reply = await client.request(subject, payload, headers=headers, timeout=timeout)
     except NoResponders:
         raise NoResponders(
             f"no stream takes {subject}: declare the topology, and see that JetStream is on"
         ) from None
-    return read_ack(subject, reply.data)
+    return read_ack(subject, reply.data, stream)
 
 
-def read_ack(subject: str, data: bytes) -> PubAck:
+def read_ack(subject: str, data: bytes, stream: str | None = None) -> PubAck:
     """Read a stream's answer to what was published on a subject.
 
-    Raises `JetStreamError` where it is an error, `ClientError` where it is no such answer.
+    Raises `JetStreamError` where it is an error, `InvalidAnswer` where it is no such answer, or
+    another stream's than `stream`'s.
     """
-    try:
-        answer = _decode(data)
-    except msgspec.DecodeError as problem:
-        raise ClientError(f"{subject}: not a stream's answer: {problem}") from problem
-    if answer.error is not None:
-        error = answer.error
-        raise JetStreamError(error.err_code, error.code, error.description)
-    return PubAck(answer.seq, answer.duplicate)
+    ack = read_answer(subject, data, PubAck)
+    if stream is not None and ack.stream != stream:
+        raise InvalidAnswer(f"{subject}: stream {ack.stream[:80]!r} has answered, and not {stream}")
+    return ack
 
 
 async def publish_queued(
-    client: Client, subject: str, payload: bytes, headers: dict[str, str], timeout: float
+    client: Client,
+    subject: str,
+    payload: bytes,
+    headers: dict[str, str],
+    timeout: float,
+    stream: str | None = None,
 ) -> PubAck:
     """Publish a command; raises `QueueFull` where no more may wait, and as `publish` does."""
     try:
-        return await publish_acked(client, subject, payload, headers, timeout)
+        return await publish_acked(client, subject, payload, headers, timeout, stream)
     except JetStreamError as error:
         if error.err_code == _MAXIMUM_MESSAGES:
             raise QueueFull(subject) from error
@@ -167,8 +177,7 @@ def _batch_headers(count: int) -> list[dict[str, str]]:
         return [{}]
     batch = new_id()
     headers = [
-        {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}
-        for number in range(1, count + 1)
+        {_BATCH: batch, "Nats-Batch-Sequence": str(number)} for number in range(1, count + 1)
     ]
     headers[-1]["Nats-Batch-Commit"] = "1"
     return headers

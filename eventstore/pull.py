@@ -8,6 +8,8 @@ and no idle heartbeat) or that is gone is reported as `PullLost`.
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
 from collections import deque
 from contextlib import suppress
 from types import TracebackType
@@ -15,12 +17,18 @@ from types import TracebackType
 import msgspec
 from nats.aio.msg import Msg
 
+from eventstore.answers import new_token
+from eventstore.api_answers import decimal
 from eventstore.client import Client
 from eventstore.errors import ClientError, ConnectionLost, JetStreamError, PermissionDenied
 
 __all__ = ["Delivery", "Pull", "PullLost", "may_pass"]
 
+_MOST_OPEN = 16
+_NUMBERS = r"(?:\.[0-9]{1,19}){5}"
+
 _encode = msgspec.json.Encoder().encode
+_logger = logging.getLogger("eventstore")
 
 
 class PullLost(ClientError):
@@ -45,7 +53,10 @@ class Delivery(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, message: Msg) -> Delivery:
-        """Read both forms of acknowledgement subject, with 9 tokens and with 11 or more."""
+        """Read both forms of acknowledgement subject, with 9 tokens and with 11 or more.
+
+        A `Pull` hands out only messages that have one.
+        """
         tokens = message.reply.split(".")
         start = 4 if len(tokens) == 9 else 6
         return cls(*map(int, tokens[start : start + 5]))
@@ -61,6 +72,9 @@ class Pull:
     After a reconnect it asks again, and what was under way comes once more when the consumer's
     time for acknowledgements is over. Where there are none (`acknowledged=False`), it would never
     come: a disconnect is then reported as `PullLost`, after all that had come before.
+
+    Only what the consumer has delivered is taken; other messages, which somebody else has sent to
+    the inbox, are counted in `strange` and dropped.
     """
 
     def __init__(
@@ -77,6 +91,7 @@ class Pull:
     ) -> None:
         self._client = client
         self._subject = client.api_subject(f"CONSUMER.MSG.NEXT.{stream}.{consumer}")
+        self._delivers = _acknowledgement(stream, consumer).fullmatch
         self._buffer = buffer
         self._acknowledged = acknowledged
         # The server never delivers a message that is larger than the whole request.
@@ -87,6 +102,8 @@ class Pull:
         self._bytes = 0
         self._asked = 0
         self._requests = 0
+        self._open: dict[str, int] = {}  # the number of each request by its token
+        self.strange = 0
         self._ended = 0  # requests up to this number are over, whatever is still heard of them
         self._reconnected = False
         self._lost: PullLost | None = None
@@ -168,7 +185,7 @@ class Pull:
         }
         self._asked += wanted
         self._requests += 1
-        reply = f"{self._inbox}.{self._requests}"
+        reply = f"{self._inbox}.{self._new_token()}"
         try:
             await self._client.publish(self._subject, _encode(request), reply=reply)
         except ConnectionLost:
@@ -189,15 +206,36 @@ class Pull:
             if self._client.is_connected:
                 raise PullLost("the consumer has been silent for two heartbeats") from None
 
+    def _new_token(self) -> str:
+        token = new_token()
+        self._open[token] = self._requests
+        if len(self._open) > _MOST_OPEN:
+            del self._open[next(iter(self._open))]
+        return token
+
     def _receive(self, message: Msg) -> None:
-        headers = message.headers
-        if headers is not None and "Status" in headers and message.subject.startswith(self._inbox):
-            self._status(headers, int(message.subject.rpartition(".")[2]))
-        else:
+        # What is delivered has the subject that it is stored under; the inbox's own is a status.
+        if message.subject.startswith(self._inbox):
+            request = self._open.get(message.subject.rpartition(".")[2])
+            headers = message.headers or {}
+            if request is None or "Status" not in headers:
+                return self._drop(message)
+            self._status(headers, request)
+        elif self._delivers(message.reply):
             self._asked -= 1
             self._bytes += len(message.data)
             self._messages.append(message)
-        self._heard.set()
+        else:
+            return self._drop(message)
+        return self._heard.set()
+
+    def _drop(self, message: Msg) -> None:
+        self.strange += 1
+        if self.strange == 1:
+            _logger.warning(
+                "%s: a message that it has not delivered came to its inbox, and is dropped: %.100r",
+                *(self._subject, message.subject),
+            )
 
     def _status(self, headers: dict[str, str], request: int) -> None:
         status = headers["Status"]
@@ -210,11 +248,11 @@ class Pull:
             return
         # The request has ended (expired, or full in bytes): what it still owed is free again.
         # A change of leader ends all requests and says no number.
-        owed = headers.get("Nats-Pending-Messages")
+        owed = decimal(headers.get("Nats-Pending-Messages"))
         if owed is None:
             self._end_all()
         else:
-            self._asked -= int(owed)
+            self._asked -= min(owed, self._asked)
 
     def _end_all(self) -> None:
         self._asked = 0
@@ -235,3 +273,11 @@ def may_pass(error: ClientError) -> bool:
     if isinstance(error, JetStreamError):
         return error.status >= 500
     return not isinstance(error, PermissionDenied)
+
+
+def _acknowledgement(stream: str, consumer: str) -> re.Pattern[str]:
+    """The reply subjects of what the consumer delivers, with the domain and account, or without."""
+    own = rf"{re.escape(stream)}\.{re.escape(consumer)}"
+    return re.compile(
+        rf"\$JS\.ACK\.(?:{own}{_NUMBERS}|[^.\s*>]+\.[^.\s*>]+\.{own}{_NUMBERS}(?:\.[^.\s*>]+)*)"
+    )

@@ -12,12 +12,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 
 import msgspec
 from nats.aio.msg import Msg
 
+from eventstore.api_answers import ConsumerInfo, StreamInfo
 from eventstore.client import Client
 from eventstore.direct import DirectReader, StoredMessage
 from eventstore.envelope import new_id
@@ -115,14 +115,14 @@ class RawLog:
 
     async def end(self) -> int:
         """The position of the last message; raises `StreamMissing` or a `ClientError`."""
-        return int((await self._info())["state"]["last_seq"])
+        return (await self._info()).state.last_seq
 
     async def identity(self) -> str:
         """When the stream was created, and its name; at most 128 characters."""
         return self._identity(await self._info())
 
-    def _identity(self, info: Mapping[str, Any]) -> str:
-        return f"{info['created']} {self._stream}"[:128]
+    def _identity(self, info: StreamInfo) -> str:
+        return f"{info.created} {self._stream}"[:128]
 
     async def _is_more(self, after: int) -> bool:
         """Whether the leader has a message after a position; the last may have been removed."""
@@ -153,14 +153,16 @@ class RawLog:
             "num_replicas": 1,
             "inactive_threshold": 30_000_000_000,
         }
-        answer = await self._api(
-            f"CONSUMER.CREATE.{self._stream}.{name}",
-            {"stream_name": self._stream, "config": config, "action": "create"},
-        )
+        with self._known_stream():
+            answer = await self._client.api(
+                f"CONSUMER.CREATE.{self._stream}.{name}",
+                {"stream_name": self._stream, "config": config, "action": "create"},
+                answer=ConsumerInfo,
+            )
         pull = Pull(self._client, self._stream, name, buffer=buffer, acknowledged=False)
         try:
             async with pull:
-                yield pull, answer["num_pending"]
+                yield pull, answer.num_pending
         finally:
             with contextlib.suppress(EventStoreError):  # it goes by itself when unused
                 await self._client.api(f"CONSUMER.DELETE.{self._stream}.{name}", timeout=1.0)
@@ -170,10 +172,10 @@ class RawLog:
         for delay in _LAGS:
             info = await self._info()
             reading.check_log(self._identity(info))
-            last = int(info["state"]["last_seq"])
+            last = info.state.last_seq
             if reading.position <= last:
                 return last
-            if info["config"]["num_replicas"] == 1:
+            if info.replicas == 1:
                 break
             await asyncio.sleep(delay)  # a leader just elected may have to catch up
         raise CorruptLog(
@@ -181,12 +183,14 @@ class RawLog:
             f"({last}): is it another log than the one read before?"
         )
 
-    async def _info(self) -> dict[str, Any]:
-        return await self._api(f"STREAM.INFO.{self._stream}")
+    async def _info(self) -> StreamInfo:
+        with self._known_stream():
+            return await self._client.api(f"STREAM.INFO.{self._stream}", answer=StreamInfo)
 
-    async def _api(self, suffix: str, body: object = None) -> dict[str, Any]:
+    @contextlib.contextmanager
+    def _known_stream(self) -> Iterator[None]:
         try:
-            return await self._client.api(suffix, body)
+            yield
         except JetStreamError as error:
             if error.err_code != _NO_STREAM:
                 raise

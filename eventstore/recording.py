@@ -100,7 +100,7 @@ class Recording:
         self._tries += 1
         before, self._unclear = self._unclear, True
         try:
-            ack = await publish(self._client, messages, self._timeout)
+            ack = await publish(self._client, messages, self._timeout, self._direct.stream)
         except (RequestTimeout, ConnectionLost) as error:
             self._retries.last = error  # which `_look` may explain
         except (JetStreamError, NoResponders, PermissionDenied) as error:

@@ -23,6 +23,7 @@ from eventstore.errors import (
 )
 from eventstore.failures import ungrouped
 from eventstore.places import Place, Places
+from eventstore.protocol import check_headers
 
 __all__ = ["Answer", "Reply", "Request", "Responder"]
 
@@ -166,6 +167,7 @@ class Responder:
         )
         envelope = dict(_JSON)
         try:
+            check_headers(message.headers)
             if self._named:
                 envelope |= _caused_by(request.headers)
             reply = await answer(request)

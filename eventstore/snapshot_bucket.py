@@ -58,7 +58,9 @@ class SnapshotBucket:
         draft = Draft(subject, headers, data, f"the snapshot of {aggregate_id}")
         check_sizes([draft], self._client.max_payload)
         try:
-            await publish_acked(self._client, subject, data, headers, self._timeout)
+            await publish_acked(
+                *(self._client, subject, data, headers, self._timeout), self._reader.stream
+            )
         except JetStreamError as error:
             if error.err_code not in _WRONG_SEQUENCE:
                 raise

@@ -13,6 +13,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from eventstore.api_answers import ConsumerInfo, StreamInfo
 from eventstore.client import Client
 from eventstore.config import StreamSettings
 from eventstore.errors import JetStreamError, StreamDrift, StreamMissing, TopologyError
@@ -127,15 +128,17 @@ async def declare_consumer(client: Client, spec: ConsumerSpec) -> None:
                 "config": {"name": spec.name, **spec.settings},
                 "action": "create",
             },
+            answer=ConsumerInfo,
         )
     except JetStreamError as error:
         if error.err_code == _NO_STREAM:
             raise StreamMissing(f"stream {spec.stream} does not exist") from error
         if error.err_code != _CONSUMER_EXISTS:
             raise
-        answer = await client.api(f"CONSUMER.INFO.{spec.stream}.{spec.name}")
+        suffix = f"CONSUMER.INFO.{spec.stream}.{spec.name}"
+        answer = await client.api(suffix, answer=ConsumerInfo)
     name = f"{spec.stream} consumer {spec.name}"
-    _refuse_drift(name, spec.settings, answer["config"])
+    _refuse_drift(name, spec.settings, answer.config)
 
 
 async def limit_messages(client: Client, stream: str, limit: int) -> bool:
@@ -149,32 +152,30 @@ async def limit_messages(client: Client, stream: str, limit: int) -> bool:
         raise StreamMissing(f"stream {stream} does not exist; declare the topology first")
     if found.get("max_msgs") == limit:
         return False
-    await client.api(f"STREAM.UPDATE.{stream}", {**found, "max_msgs": limit})
+    changed = {**found, "max_msgs": limit}
+    await client.api(f"STREAM.UPDATE.{stream}", changed, answer=StreamInfo)
     return True
 
 
 async def _find(client: Client, name: str) -> Mapping[str, Any] | None:
     try:
-        answer = await client.api(f"STREAM.INFO.{name}")
+        return (await client.api(f"STREAM.INFO.{name}", answer=StreamInfo)).config
     except JetStreamError as error:
         if error.err_code == _NO_STREAM:
             return None
         raise
-    config: Mapping[str, Any] = answer["config"]
-    return config
 
 
 async def _create(client: Client, spec: StreamSpec) -> Mapping[str, Any]:
     try:
-        answer = await client.api(f"STREAM.CREATE.{spec.name}", spec.request)
+        created = await client.api(f"STREAM.CREATE.{spec.name}", spec.request, answer=StreamInfo)
     except JetStreamError as error:
         if error.err_code == _NAME_IN_USE:  # another process was faster
             found = await _find(client, spec.name)
             if found is not None:
                 return found
         raise TopologyError(_refusal(spec, error)) from error
-    config: Mapping[str, Any] = answer["config"]
-    return config
+    return created.config
 
 
 def _refusal(spec: StreamSpec, error: JetStreamError) -> str:

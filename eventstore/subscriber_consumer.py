@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal
 
+from eventstore.api_answers import ConsumerInfo, StreamInfo
 from eventstore.client import Client
 from eventstore.direct import DirectReader, StoredMessage
 from eventstore.errors import EventStoreError, JetStreamError, StreamMissing
@@ -70,7 +71,7 @@ async def check_consumer(client: Client, subjects: Subjects, name: str) -> None:
 
 async def _exists(client: Client, stream: str, name: str) -> bool:
     try:
-        await client.api(f"CONSUMER.INFO.{stream}.{name}")
+        await client.api(f"CONSUMER.INFO.{stream}.{name}", answer=ConsumerInfo)
     except JetStreamError as error:
         if error.status == 404:  # no consumer, or no stream, which the declaration will report
             return False
@@ -97,9 +98,9 @@ class _Search:
     async def first_after(self, position: int) -> int:
         """The sequence of the first event after it; raises `EventsGone`, `StreamMissing`."""
         await self._reader.check_stream()
-        info = await self._client.api(f"STREAM.INFO.{self._stream}")
-        low: int = max(info["state"]["first_seq"], 1)
-        high: int = info["state"]["last_seq"] + 1
+        info = await self._client.api(f"STREAM.INFO.{self._stream}", answer=StreamInfo)
+        low = max(info.state.first_seq, 1)
+        high = info.state.last_seq + 1
         first = await self._event_from(low)
         if first is not None and (found := _position(first)) > position + 1:
             raise EventsGone(self._stream, position, found)

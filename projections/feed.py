@@ -79,6 +79,7 @@ class Feed:
         self._client = client
         self._store = store
         self._checkpoint = FeedPosition(client, store.codec.subjects, timeout=timeout)
+        self._stream = store.codec.subjects.event_stream
         self._batch = batch
         self._standby = standby
         self._skip_unknown = skip_unknown
@@ -148,7 +149,7 @@ class Feed:
         try:
             keys = await self._store.keyring.to_seal(data_subjects(sent, self._store.codec))
             messages = self._messages(sent, keys)
-            ack = await publish(self._client, messages, self._timeout)
+            ack = await publish(self._client, messages, self._timeout, self._stream)
         except ClientError as error:
             if _code(error) not in _OVERTAKEN:
                 await self._wait_after(error)

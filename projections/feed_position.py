@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
+from eventstore.api_answers import StreamInfo
 from eventstore.client import Client
 from eventstore.direct import DirectReader, StoredMessage
 from eventstore.errors import JetStreamError, ProjectionError, StreamMissing
@@ -94,7 +95,11 @@ class FeedPosition:
     async def keep(self, place: Place) -> None:
         """Keep a place beside the stream; raises `ClientError`."""
         await publish_acked(
-            self._client, self._key, msgspec.json.encode(place), timeout=self._timeout
+            self._client,
+            self._key,
+            msgspec.json.encode(place),
+            timeout=self._timeout,
+            stream=self._places.stream,
         )
 
     async def _kept_place(self) -> Place | None:
@@ -108,13 +113,14 @@ class FeedPosition:
 
     async def _last_sequence(self) -> int:
         try:
-            info = await self._client.api(f"STREAM.INFO.{self._stream}", timeout=self._timeout)
+            info = await self._client.api(
+                f"STREAM.INFO.{self._stream}", timeout=self._timeout, answer=StreamInfo
+            )
         except JetStreamError as error:
             if error.err_code != _NO_STREAM:
                 raise
             raise StreamMissing(f"stream {self._stream} does not exist") from error
-        last: int = info["state"]["last_seq"]
-        return last
+        return info.state.last_seq
 
     async def _at(self, sequence: int) -> StoredMessage | None:
         if sequence == 0:

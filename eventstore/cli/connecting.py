@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from eventstore.api_answers import StreamInfo
 from eventstore.cli.terminal import program
 from eventstore.client import Client, connect
 from eventstore.codec import Codec
@@ -31,5 +32,5 @@ async def connected(settings: Settings) -> AsyncIterator[Client]:
 
 async def log_end(client: Client, codec: Codec) -> int:
     """The position of the last event in the log; raises `ClientError`."""
-    answer = await client.api(f"STREAM.INFO.{codec.subjects.log_stream}")
-    return int(answer["state"]["last_seq"])
+    answer = await client.api(f"STREAM.INFO.{codec.subjects.log_stream}", answer=StreamInfo)
+    return answer.state.last_seq

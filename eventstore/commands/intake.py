@@ -24,6 +24,7 @@ from eventstore.envelope import (
 )
 from eventstore.errors import InvalidHeader, InvalidId, UnsupportedSchema
 from eventstore.messages import Command
+from eventstore.protocol import check_headers
 from eventstore.pull import Delivery
 from eventstore.subjects import AGGREGATE_ID
 
@@ -126,6 +127,7 @@ def _command_id(message: Msg, delivery: Delivery, stream: str) -> str:
 
 def _accept(codec: Codec, message: Msg, delivery: Delivery, command_id: str) -> Accepted:
     """Understand a command; raises `InvalidMessage`, saying what is wrong with it."""
+    check_headers(message.headers)
     _, _, aggregate, action = message.subject.split(".")
     cls = codec.command_type(aggregate, action)
     headers = message.headers or {}

@@ -7,18 +7,19 @@ read without them.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
-from typing import Any
 
 import msgspec
 from nats.aio.msg import Msg
 
+from eventstore.api_answers import UNREADABLE, ConsumerInfo, StreamInfo
 from eventstore.client import Client
 from eventstore.codec import Codec
 from eventstore.commands.intake import Accepted, Received
 from eventstore.commands.outcome import Outcome
+from eventstore.direct import leader_get
 from eventstore.envelope import (
     Header,
     format_timestamp,
@@ -35,7 +36,6 @@ __all__ = ["KeptOutcome", "KeptOutcomes", "OutcomePage", "about"]
 _ACCEPTED_AT = "X-Accepted-At"
 _DELIVERIES = "X-Deliveries"
 _NO_STREAM = 10059
-_NO_MESSAGE = 10037
 
 
 class KeptOutcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +61,7 @@ class KeptOutcome(msgspec.Struct, frozen=True, kw_only=True):
         """Read a message of the bucket; None for what is no outcome, as a deleted one is none."""
         try:
             outcome = Outcome.from_json(message.data)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return None
         headers = message.headers or {}
         return cls(
@@ -101,8 +101,9 @@ class KeptOutcomes:
 
         Raises `StreamMissing` and `ClientError`.
         """
-        info = await self._api(f"STREAM.INFO.{self._stream}")
-        return str(info["created"]), int(info["state"]["last_seq"])
+        with self._known_stream():
+            info = await self._client.api(f"STREAM.INFO.{self._stream}", answer=StreamInfo)
+        return info.created, info.state.last_seq
 
     async def last(self) -> int:
         """The sequence of the last message that is still there; 0 where none is.
@@ -110,13 +111,9 @@ class KeptOutcomes:
         Raises `StreamMissing` and `ClientError`.
         """
         request = {"last_by_subj": f"$KV.{self.bucket}.>"}
-        try:
-            found = await self._api(f"STREAM.MSG.GET.{self._stream}", request)
-        except JetStreamError as error:
-            if error.err_code != _NO_MESSAGE:
-                raise
-            return 0
-        return int(found["message"]["seq"])
+        with self._known_stream():
+            found = await leader_get(self._client, self._stream, request)
+        return 0 if found is None else found.sequence
 
     async def pages(self, after: int, *, most: int = 1000) -> AsyncGenerator[OutcomePage, None]:
         """The outcomes after a sequence, at most `most` a page, and then what is kept later.
@@ -144,10 +141,12 @@ class KeptOutcomes:
             "num_replicas": 1,
             "inactive_threshold": 30_000_000_000,
         }
-        await self._api(
-            f"CONSUMER.CREATE.{self._stream}.{name}",
-            {"stream_name": self._stream, "config": config, "action": "create"},
-        )
+        with self._known_stream():
+            await self._client.api(
+                f"CONSUMER.CREATE.{self._stream}.{name}",
+                {"stream_name": self._stream, "config": config, "action": "create"},
+                answer=ConsumerInfo,
+            )
         pull = Pull(self._client, self._stream, name, buffer=buffer, acknowledged=False)
         try:
             async with pull:
@@ -156,9 +155,10 @@ class KeptOutcomes:
             with suppress(EventStoreError):  # it goes by itself when unused
                 await self._client.api(f"CONSUMER.DELETE.{self._stream}.{name}", timeout=1.0)
 
-    async def _api(self, suffix: str, request: object = None) -> dict[str, Any]:
+    @contextmanager
+    def _known_stream(self) -> Iterator[None]:
         try:
-            return await self._client.api(suffix, request)
+            yield
         except JetStreamError as error:
             if error.err_code != _NO_STREAM:
                 raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 import time
 from collections.abc import Mapping
@@ -11,7 +10,9 @@ from typing import Literal
 
 import msgspec
 
+from eventstore.api_answers import UNREADABLE, StreamInfo, decimal
 from eventstore.client import Client
+from eventstore.direct import leader_get, read_direct
 from eventstore.errors import EventStoreError, JetStreamError, RequestTimeout
 from eventstore.publishing import publish_acked
 from eventstore.subjects import Subjects
@@ -25,7 +26,6 @@ _MOST_TRIES = 10
 _PLACE = "X-Command-Sequence"
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _WRONG_SEQUENCE = (10071, 10164)
-_NO_MESSAGE = 10037
 _REPLICAS_SECONDS = 60.0
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -96,6 +96,15 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         """Read what `to_json` made; raises `msgspec.DecodeError` for anything else."""
         return _decode(data)
 
+    @classmethod
+    def of(cls, command_id: str, data: bytes) -> Outcome | None:
+        """Read the outcome of this command; None for anything else, another's outcome too."""
+        try:
+            outcome = _decode(data)
+        except UNREADABLE:
+            return None
+        return outcome if outcome.command_id == command_id else None
+
 
 _decode = msgspec.json.Decoder(Outcome).decode
 
@@ -123,15 +132,13 @@ class Outcomes:
             self._client.api_subject(f"DIRECT.GET.{self._stream}.{self._prefix}{command_id}"),
             timeout=timeout,
         )
-        headers = reply.headers or {}
-        status = headers.get("Status")
-        if status is None:
-            outcome = _read(reply.data)
-            is_earlier = int(headers.get(_PLACE, sent_at)) < sent_at
-            return None if is_earlier and outcome is not None and not outcome.is_final else outcome
-        if status == "404":
+        message = read_direct(reply, self._stream, f"{self._prefix}{command_id}")
+        if message is None:
             return None
-        raise JetStreamError(0, int(status), headers.get("Description", "refused"))
+        outcome = Outcome.of(command_id, message.payload)
+        place = decimal(message.headers.get(_PLACE))
+        is_earlier = place is not None and place < sent_at
+        return None if is_earlier and outcome is not None and not outcome.is_final else outcome
 
     async def final(
         self, command_id: str, *, again: bool = False, timeout: float = 5.0
@@ -143,7 +150,7 @@ class Outcomes:
         noticed within a minute.
         """
         if again or await self._may_lag(timeout):
-            outcome, _ = await self._standing(f"{self._prefix}{command_id}", timeout)
+            outcome, _ = await self._standing(command_id, timeout)
         else:
             outcome = await self.get(command_id, timeout=timeout)
         return outcome if outcome is not None and outcome.is_final else None
@@ -170,7 +177,7 @@ class Outcomes:
         for _ in range(_MOST_TRIES):
             if await self._put_if_expected(subject, data, headers, timeout):
                 return outcome
-            standing, sequence = await self._standing(subject, timeout)
+            standing, sequence = await self._standing(outcome.command_id, timeout)
             headers[_EXPECTED] = str(sequence)
             if standing is not None and standing.is_final:
                 _report_contradiction(outcome, standing)
@@ -182,8 +189,10 @@ class Outcomes:
         now = time.monotonic()
         if now >= self._look_again:
             self._look_again = now + _REPLICAS_SECONDS
-            info = await self._client.api(f"STREAM.INFO.{self._stream}", timeout=timeout)
-            self._has_followers = info["config"]["num_replicas"] > 1
+            info = await self._client.api(
+                f"STREAM.INFO.{self._stream}", timeout=timeout, answer=StreamInfo
+            )
+            self._has_followers = info.replicas > 1
         return self._has_followers
 
     async def _put_if_expected(
@@ -191,25 +200,23 @@ class Outcomes:
     ) -> bool:
         """Whether it was kept, because the last one there is the one the headers name."""
         try:
-            await publish_acked(self._client, subject, data, headers, timeout)
+            await publish_acked(self._client, subject, data, headers, timeout, self._stream)
         except JetStreamError as error:
             if error.err_code not in _WRONG_SEQUENCE:
                 raise
             return False
         return True
 
-    async def _standing(self, subject: str, timeout: float) -> tuple[Outcome | None, int]:
-        """The outcome as the bucket's leader knows it, and its sequence."""
-        try:
-            answer = await self._client.api(
-                f"STREAM.MSG.GET.{self._stream}", {"last_by_subj": subject}, timeout=timeout
-            )
-        except JetStreamError as error:
-            if error.err_code != _NO_MESSAGE:
-                raise
+    async def _standing(self, command_id: str, timeout: float) -> tuple[Outcome | None, int]:
+        """The outcome as the bucket's leader knows it, and its sequence.
+
+        One that was deleted by a person's tool, which leaves an empty message, is None.
+        """
+        request = {"last_by_subj": f"{self._prefix}{command_id}"}
+        message = await leader_get(self._client, self._stream, request, timeout=timeout)
+        if message is None:
             return None, 0
-        message = answer["message"]
-        return _read(base64.b64decode(message.get("data", ""))), message["seq"]
+        return Outcome.of(command_id, message.payload), message.sequence
 
 
 def _report_contradiction(outcome: Outcome, standing: Outcome) -> None:
@@ -221,10 +228,3 @@ def _report_contradiction(outcome: Outcome, standing: Outcome) -> None:
             *(outcome.aggregate, outcome.aggregate_id),
             *(standing.status, standing.code, ", ".join(standing.event_ids) or "none"),
         )
-
-
-def _read(data: bytes) -> Outcome | None:
-    try:
-        return Outcome.from_json(data)
-    except msgspec.DecodeError:  # deleted by a person's tool, which leaves an empty message
-        return None

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
-from itertools import count
 from types import TracebackType
 from typing import Self
 
 import msgspec
 from nats.aio.msg import Msg
 
+from eventstore.answers import new_token
 from eventstore.client import Client
 from eventstore.codec import Codec
 from eventstore.commands.intake import REPLY_TO
@@ -87,8 +87,7 @@ class CommandClient:
         self._telemetry = telemetry
         self._outcomes = Outcomes(client, codec.subjects)
         self._inbox = client.new_inbox()
-        self._numbers = count(1)
-        self._waiting: dict[str, asyncio.Future[Outcome]] = {}
+        self._waiting: dict[str, tuple[str, asyncio.Future[Outcome]]] = {}
 
     async def __aenter__(self) -> Self:
         self._subscription = await self._client.listen(f"{self._inbox}.*", self._receive)
@@ -139,8 +138,9 @@ class CommandClient:
         envelope = self._envelope(command, aggregate_id, command_id, cause, actor)
         loop = asyncio.get_running_loop()
         began = loop.time()
-        token = str(next(self._numbers))
-        answered = self._waiting[token] = loop.create_future()
+        token = new_token()
+        answered: asyncio.Future[Outcome] = loop.create_future()
+        self._waiting[token] = envelope.identity.id, answered
         try:
             reply_to = {REPLY_TO: f"{self._inbox}.{token}"}
             sent = await self._send(command, envelope, reply_to, timeout)
@@ -216,7 +216,8 @@ class CommandClient:
             traced = msgspec.structs.replace(envelope, traceparent=span.traceparent)
             headers = traced.to_headers() | extra
             check_sizes([Draft(subject, headers, payload, cls.__name__)], self._client.max_payload)
-            ack = await publish_queued(self._client, subject, payload, headers, timeout)
+            stream = self._codec.subjects.command_stream
+            ack = await publish_queued(self._client, subject, payload, headers, timeout, stream)
         return Sent(
             command_id=envelope.identity.id,
             correlation_id=envelope.identity.correlation_id,
@@ -226,9 +227,12 @@ class CommandClient:
         )
 
     def _receive(self, message: Msg) -> None:
-        waiting = self._waiting.get(message.subject.rpartition(".")[2])
-        if waiting is not None and not waiting.done():
-            waiting.set_result(Outcome.from_json(message.data))
+        command_id, waiting = self._waiting.get(message.subject.rpartition(".")[2], ("", None))
+        if waiting is None or waiting.done():
+            return
+        outcome = Outcome.of(command_id, message.data)
+        if outcome is not None:  # anything else is no outcome of that command, whoever sent it
+            waiting.set_result(outcome)
 
 
 def _identity(

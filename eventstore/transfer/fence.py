@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
 
+from eventstore.api_answers import StreamInfo
 from eventstore.client import Client
 from eventstore.config import StreamSettings
 from eventstore.errors import (
@@ -39,6 +38,7 @@ class Fence:
     def __init__(self, client: Client, subjects: Subjects, settings: StreamSettings) -> None:
         self._client = client
         self._spec: StreamSpec = topology(subjects, settings)[0]
+        self.stream = self._spec.name
         self._log_prefix = f"{subjects.domain}.log."
         self._import_prefix = f"{subjects.domain}-import."
         self._own_prefix = f"{self._import_prefix}{secrets.token_hex(16)}."
@@ -52,18 +52,18 @@ class Fence:
         info = await self._info()
         if info is None:
             return 0, False
-        fenced = self._is_fenced(info["config"])
+        fenced = self._is_fenced(info)
         if not fenced:
             await check(self._client, [self._spec])
-        last = int(info["state"]["last_seq"])
-        if last and not info["state"]["messages"]:
+        last = info.state.last_seq
+        if last and not info.state.messages:
             raise ImportRefused(f"the log {self._spec.name} is empty, but had events once")
         return last, fenced
 
     async def take(self) -> int:
         """Shut everybody else out; the position of the log's last message then."""
         info = await self._info()
-        found = self._spec.request if info is None else info["config"]
+        found = self._spec.request if info is None else info.config
         verb = "CREATE" if info is None else "UPDATE"
         config = {
             **found,
@@ -74,7 +74,7 @@ class Fence:
             },
         }
         try:
-            await self._client.api(f"STREAM.{verb}.{self._spec.name}", config)
+            await self._client.api(f"STREAM.{verb}.{self._spec.name}", config, answer=StreamInfo)
         except JetStreamError as error:
             if error.err_code != _NAME_IN_USE:
                 raise
@@ -84,11 +84,11 @@ class Fence:
     async def last(self) -> int:
         """The position of the log's last message; raises `ImportRefused` if the fence is lost."""
         info = await self._info()
-        if info is None or info["config"]["subjects"] != [f"{self._own_prefix}*.*"]:
+        if info is None or info.subjects != [f"{self._own_prefix}*.*"]:
             raise ImportRefused(
                 f"another import into {self._spec.name} has taken over; this one has ended"
             )
-        return int(info["state"]["last_seq"])
+        return info.state.last_seq
 
     async def open(self) -> None:
         """Give the log back to everybody, also where the connection breaks meanwhile.
@@ -108,25 +108,25 @@ class Fence:
 
     async def _open(self) -> None:
         info = await self._info()
-        if info is not None and info["config"]["subjects"] == self._spec.settings["subjects"]:
+        if info is not None and info.subjects == self._spec.settings["subjects"]:
             return  # the answer to the update was lost
         await self.last()
-        config = {**(info or {})["config"], "subjects": self._spec.settings["subjects"]}
-        config.pop("subject_transform")
-        await self._client.api(f"STREAM.UPDATE.{self._spec.name}", config)
+        found = {} if info is None else info.config
+        config = {**found, "subjects": self._spec.settings["subjects"]}
+        config.pop("subject_transform", None)
+        await self._client.api(f"STREAM.UPDATE.{self._spec.name}", config, answer=StreamInfo)
         await check(self._client, [self._spec])
 
     def subject(self, subject: str) -> str:
         """Where to publish what is to be stored under a subject of the log."""
         return self._own_prefix + subject.removeprefix(self._log_prefix)
 
-    def _is_fenced(self, config: Mapping[str, Any]) -> bool:
-        (subject, *_) = config["subjects"]
-        return bool(subject.startswith(self._import_prefix))
+    def _is_fenced(self, info: StreamInfo) -> bool:
+        return any(subject.startswith(self._import_prefix) for subject in info.subjects)
 
-    async def _info(self) -> dict[str, Any] | None:
+    async def _info(self) -> StreamInfo | None:
         try:
-            return await self._client.api(f"STREAM.INFO.{self._spec.name}")
+            return await self._client.api(f"STREAM.INFO.{self._spec.name}", answer=StreamInfo)
         except JetStreamError as error:
             if error.err_code != _NO_STREAM:
                 raise

@@ -14,6 +14,7 @@ from types import TracebackType
 
 import msgspec
 
+from eventstore.answers import new_token
 from eventstore.client import Client, Msg
 from eventstore.errors import (
     ClientError,
@@ -72,11 +73,11 @@ class Sending:
         self._trouble: ClientError | None = None
         self._tries = 0
         self._moved = asyncio.Event()
-        self._round = 0
+        self._asked: dict[str, int] = {}  # where each that is under way must come to stand
         self._inbox = client.new_inbox()
 
     async def __aenter__(self) -> Sending:
-        self._subscription = await self._client.subscribe(f"{self._inbox}.*.*", self._receive)
+        self._subscription = await self._client.subscribe(f"{self._inbox}.*", self._receive)
         self._forget = self._client.on_disconnect(self._disconnected)
         return self
 
@@ -121,22 +122,24 @@ class Sending:
                 self._fence.subject(draft.subject), draft.payload, headers=draft.headers
             )
         draft = drafts[-1]
+        token = new_token()
+        self._asked[token] = unit.last
         await self._client.publish(
             self._fence.subject(draft.subject),
             draft.payload,
             headers=draft.headers,
-            reply=f"{self._inbox}.{self._round}.{unit.last}",
+            reply=f"{self._inbox}.{token}",
         )
 
     async def _receive(self, message: Msg) -> None:
-        _, number, position = message.subject.rsplit(".", 2)
-        if int(number) != self._round:
+        position = self._asked.pop(message.subject.rpartition(".")[2], None)
+        if position is None:
             return
         try:
             if message.headers and message.headers.get("Status") == "503":
                 raise NoResponders("nobody takes what is imported")
-            ack = read_ack(message.subject, message.data)
-            if ack.seq != int(position):
+            ack = read_ack(message.subject, message.data, self._fence.stream)
+            if ack.seq != position:
                 raise JetStreamError(_DUPLICATE, 0, f"its id stands at position {ack.seq}")
         except ClientError as error:
             self._trouble = self._trouble or error
@@ -169,7 +172,7 @@ class Sending:
             raise error
         if self._tries > 1:
             await asyncio.sleep(min(_FIRST_DELAY * 2**self._tries, _LONGEST_DELAY))
-        self._round += 1
+        self._asked.clear()  # what is still answered to those says nothing any more
         try:
             await self._client.wait_connected(_ANSWER_SECONDS)
             last = await self._fence.last()

@@ -39,6 +39,7 @@ LAYERS = [
     "eventstore.protocol",
     "eventstore.connection",
     "eventstore.answers",
+    "eventstore.api_answers",
     "eventstore.reply_gate",
     "eventstore.client",
     "eventstore.patience",
@@ -294,3 +295,38 @@ def test_a_module_is_a_noun_and_says_what_it_is_for(module: str) -> None:
 @pytest.mark.parametrize("module", sources())
 def test_nothing_is_global_that_changes(module: str) -> None:
     assert not any(isinstance(node, ast.Global) for node in ast.walk(sources()[module]))
+
+
+def calls(method: str) -> set[str]:
+    """The modules in which a method of this name is called."""
+    return {
+        module
+        for module, source in sources().items()
+        for node in ast.walk(source)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == method
+    }
+
+
+def test_every_answer_passes_the_gate() -> None:
+    """What answers does so by `Client.respond`, and nothing else looks at a reply subject."""
+    assert calls("respond") == {"eventstore.responder", "eventstore.commands.worker"}
+    looking = {
+        module
+        for module, source in sources().items()
+        for node in ast.walk(source)
+        if isinstance(node, ast.Attribute) and node.attr == "reply"
+    }
+    assert looking == {
+        "eventstore.responder",  # which hands it to the gate
+        "eventstore.pull",  # where the server says what it delivers, and that is checked
+        "eventstore.settling",  # which acknowledges what a pull has checked
+        "eventstore.commands.intake",
+    }
+
+
+def test_nobody_uses_nats_pys_micro_services() -> None:
+    """They answer on every reply subject, and give the request's headers back."""
+    for module in sources():
+        assert [name for name in imports(module) if name.startswith("nats.micro")] == [], module

@@ -84,6 +84,7 @@ def test_what_may_be_tried_again() -> None:
         "Conflict",
         "ConnectFailed",
         "ConnectionLost",
+        "InvalidAnswer",
         "NoResponders",
         "QueryTimeout",
         "QueueFull",
