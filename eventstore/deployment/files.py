@@ -142,8 +142,8 @@ def _accounts(roles: Roles) -> str:
     ]
     head = [
         f"# Who may do what in the domain {roles.domain}. The streams and the service have one",
-        "# account, and each user another, which imports what this user may do. Do not put two users",
-        "# into one account: a reply subject reaches everything in it, whoever names it.",
+        "# account, and each user another, which imports what this user may do. Do not put two",
+        "# users into one account: a reply subject reaches everything in it, whoever names it.",
         "",
         "accounts {",
     ]

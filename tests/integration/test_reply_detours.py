@@ -1,6 +1,6 @@
 """Nobody makes the service write where he may not, by the subject that he wants the answer on.
 
-On a server without accounts, with the shipped roles: there the server does not look at the reply
+On a server without accounts, where users only have rights: there the server does not look at the reply
 subject of a request, and the service may publish everywhere.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import nats
@@ -26,8 +27,9 @@ from eventstore.responder import Reply, Request, Responder
 from eventstore.server import EmbeddedServer
 from eventstore.service import ServiceFace
 from tests.conftest import StartServer, settings_for
-from tests.integration.test_ops import ROLES, USERS
 
+ROLES = Path(__file__).parents[1] / "data" / "one_account.conf"
+USERS = ("service", "admin", "developer", "reader")
 BOUND = 10.0
 DETOURS = [
     "nix.log.flake.f1",
