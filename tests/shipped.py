@@ -7,7 +7,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import trustme
@@ -16,6 +16,7 @@ from eventstore import Client, connect
 from eventstore.config import Settings, load_settings
 from eventstore.deployment import Tls
 from eventstore.server_binary import find_server
+from tests.conftest import free_ports
 from tests.integration.command_line import CommandLine
 
 DOMAIN = "nix"
@@ -31,45 +32,29 @@ def open_accounts() -> str:
 
 
 class Shipped:
-    """One server that runs with the shipped files, on a free port of 127.0.0.1."""
+    """One server or three that run with the shipped files, on free ports of 127.0.0.1."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, servers: int = 1) -> None:
         self.directory = directory
         self.url = ""
+        self._servers = servers
 
     @contextmanager
     def running(self, accounts: str | None = None) -> Iterator[Shipped]:
-        """Write the files, as `eventstore ops nats` does with TLS, and run the server.
+        """Write the files, as `eventstore ops nats` does with TLS, and run the servers.
 
         `accounts` takes the place of the accounts that ship.
         """
-        tls = self._certificates()
-        written = CommandLine(self.directory).call(
-            *("ops", "nats", "--output", self.directory, "--tls-cert", tls.certificate),
-            *("--tls-key", tls.key, "--tls-ca", tls.ca, "--host", "127.0.0.1"),
-            *("--store", self.directory / "data", "--reader", "reader", "--reader", "onlooker"),
-        )
-        assert written.status == 0, written
+        self._write_files()
         if accounts is not None:
             (self.directory / "accounts.conf").write_text(accounts)
-        ports = self.directory / "ports"
-        ports.mkdir()
-        log = (self.directory / "server.log").open("wb")
-        words = ["--config", self.directory / "server.conf", "--addr", "127.0.0.1", "--port", "-1"]
-        words += ["--http_port", "-1", "--ports_file_dir", ports]
-        process = subprocess.Popen(
-            [find_server(None).path, *words],
-            env={**os.environ, **{f"NATS_{user.upper()}_PASSWORD": user for user in USERS}},
-            stdout=log,
-            stderr=log,
-        )
-        try:
-            self.url = self._listening(ports, process)
+        with ExitStack() as stack:
+            servers = [
+                stack.enter_context(self._server(configuration))
+                for configuration in sorted(self.directory.glob("server*.conf"))
+            ]
+            self.url = ",".join([self._listening(*server) for server in servers])
             yield self
-        finally:
-            process.kill()
-            process.wait()
-            log.close()
 
     def settings(self, user: str) -> Settings:
         """What this user's shipped settings say, for the server that runs."""
@@ -89,6 +74,44 @@ class Shipped:
             NATS_PASSWORD=user,
         )
 
+    def _write_files(self) -> None:
+        """The files, changed in nothing but the ports, for all servers are on one host."""
+        tls = self._certificates()
+        written = CommandLine(self.directory).call(
+            *("ops", "nats", "--output", self.directory, "--servers", self._servers),
+            *("--tls-cert", tls.certificate, "--tls-key", tls.key, "--tls-ca", tls.ca),
+            *("--store", self.directory / "data", "--reader", "reader", "--reader", "onlooker"),
+            *(["--host", "127.0.0.1"] * self._servers),
+        )
+        assert written.status == 0, written
+        ports = free_ports(self._servers)
+        for number, configuration in enumerate(sorted(self.directory.glob("server*.conf"))):
+            text = configuration.read_text().replace("0.0.0.0:4222", "127.0.0.1:-1")
+            text = text.replace("127.0.0.1:8222", "127.0.0.1:-1")
+            text = text.replace("0.0.0.0:6222", f"127.0.0.1:{ports[number]}")
+            for port in ports:  # a route for each
+                text = text.replace("127.0.0.1:6222", f"127.0.0.1:{port}", 1)
+            if self._servers > 1:
+                text = text.replace("/data", f"/data-{number}")
+            configuration.write_text(text)
+
+    @contextmanager
+    def _server(self, configuration: Path) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
+        ports = configuration.with_suffix(".ports")
+        ports.mkdir()
+        with (ports / "server.log").open("wb") as log:
+            process = subprocess.Popen(
+                [find_server(None).path, "--config", configuration, "--ports_file_dir", ports],
+                env={**os.environ, **{f"NATS_{user.upper()}_PASSWORD": user for user in USERS}},
+                stdout=log,
+                stderr=log,
+            )
+            try:
+                yield ports, process
+            finally:
+                process.kill()
+                process.wait()
+
     def _certificates(self) -> Tls:
         authority = trustme.CA()
         certificate = authority.issue_cert("127.0.0.1")
@@ -101,7 +124,7 @@ class Shipped:
     def _listening(self, ports: Path, process: subprocess.Popen[bytes]) -> str:
         deadline = time.monotonic() + BOUND
         while True:
-            log = (self.directory / "server.log").read_text()
+            log = (ports / "server.log").read_text()
             assert process.poll() is None, log
             assert time.monotonic() < deadline, log
             for file in ports.glob("*.ports"):

@@ -1,7 +1,7 @@
 """Nobody makes the service write where he may not, by the subject that he wants the answer on.
 
-On a server without accounts, where users only have rights: there the server does not look at the reply
-subject of a request, and the service may publish everywhere.
+On a server without accounts, where users only have rights: there the server does not look at the
+reply subject of a request, and the service may publish everywhere.
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ def test_from_the_source_archive_the_same_can_be_built(tmp_path: Path) -> None:
     with tarfile.open(archive) as opened:
         names = {name.partition("/")[2] for name in opened.getnames()}
 
-    assert {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"} <= names
+    assert {"pyproject.toml", "README.md", "SECURITY.md", "LICENSE", "CHANGELOG.md"} <= names
     assert {"eventstore/cli/app.py", "projections/worker.py", "migrations/env.py"} <= names
     assert {"tests/conftest.py", "Makefile"} <= names
     hidden = {name for name in names if name.startswith((".venv", ".hypothesis", "var/"))}
