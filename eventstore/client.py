@@ -47,6 +47,7 @@ _logger = logging.getLogger("eventstore")
 T = TypeVar("T")
 
 Unregister = Callable[[], None]
+C = TypeVar("C")
 
 
 def connect(settings: Settings, *, name: str | None = None) -> Client:
@@ -108,6 +109,7 @@ class Client:
         self._closing = False
         self._disconnect_callbacks: dict[object, Callable[[], None]] = {}
         self._reconnect_callbacks: dict[object, Callable[[], None]] = {}
+        self._denied_callbacks: dict[object, Callable[[str], None]] = {}
 
     @classmethod
     async def open(cls, settings: Settings, *, name: str | None = None) -> Client:
@@ -320,6 +322,10 @@ class Client:
         """Have `callback` called when there is a connection again and subscriptions are renewed."""
         return _register(self._reconnect_callbacks, callback)
 
+    def on_denied(self, callback: Callable[[str], None]) -> Unregister:
+        """Have `callback` called with a subject, in lower case, that the server forbids us."""
+        return _register(self._denied_callbacks, callback)
+
     async def close(self) -> None:
         """Send what is published, fail what is under way, and close; takes 4 s at the most."""
         self._closing = True
@@ -420,6 +426,8 @@ class Client:
         elif denied := _DENIED.search(str(error)):
             _logger.error("%s: %s", self.url, error)
             self._answers.deny(denied[1])
+            for callback in list(self._denied_callbacks.values()):
+                callback(denied[1])
         elif isinstance(error, (nats_py.Error, OSError)):
             _logger.warning("%s: %s", self.url, error or type(error).__name__)
         else:
@@ -433,9 +441,7 @@ def _is_about_credentials(error: Exception) -> bool:
     )
 
 
-def _register(
-    callbacks: dict[object, Callable[[], None]], callback: Callable[[], None]
-) -> Unregister:
+def _register(callbacks: dict[object, C], callback: C) -> Unregister:
     key = object()
     callbacks[key] = callback
 

@@ -24,6 +24,7 @@ from eventstore.errors import (
     InvalidAnswer,
     JetStreamError,
     NoResponders,
+    PermissionDenied,
     RequestTimeout,
     StreamMissing,
 )
@@ -129,6 +130,7 @@ class DirectReader:
     async def __aenter__(self) -> DirectReader:
         self._subscription = await self._client.listen(f"{self._inbox}.*", self._receive)
         self._forget_disconnect = self._client.on_disconnect(self._disconnected)
+        self._forget_denied = self._client.on_denied(self._denied)
         return self
 
     async def __aexit__(
@@ -138,6 +140,7 @@ class DirectReader:
         trace: TracebackType | None,
     ) -> None:
         self._forget_disconnect()
+        self._forget_denied()
         self._disconnected()
         await self._subscription.unsubscribe()
 
@@ -255,6 +258,12 @@ class DirectReader:
         page = self._pages.get(message.subject.rpartition(".")[2])
         if page is not None:
             page.receive(message)
+
+    def _denied(self, subject: str) -> None:
+        own = self._client.api_subject(f"DIRECT.GET.{self.stream}")
+        if subject == own.lower():
+            for page in self._pages.values():
+                page.fail(PermissionDenied(f"the server forbids {own} to this user"))
 
     def _disconnected(self) -> None:
         for page in self._pages.values():

@@ -50,13 +50,15 @@ class Result(NamedTuple):
 
 
 @contextmanager
-def attacked_service(directory: Path, accounts: str | None = None) -> Iterator[Shipped]:
-    """A service of the Nix domain on a server with the shipped configuration.
+def attacked_service(
+    directory: Path, accounts: str | None = None, servers: int = 1
+) -> Iterator[Shipped]:
+    """A service of the Nix domain on a server, or three, with the shipped configuration.
 
     With `accounts`, other ones than those that ship, to see what is noticed.
     """
     with (
-        Shipped(directory).running(accounts) as shipped,
+        Shipped(directory, servers).running(accounts) as shipped,
         shipped.command_line("service").serving(),
     ):
         for line in (
@@ -101,7 +103,7 @@ class _Attacker:
 async def _attacker(shipped: Shipped, role: str) -> AsyncIterator[_Attacker]:
     attacker = _Attacker(role)
     attacker.nats = await nats.connect(
-        shipped.url,
+        shipped.url.split(","),
         user=role,
         password=role,
         tls=ssl.create_default_context(cafile=str(shipped.directory / "ca.pem")),
