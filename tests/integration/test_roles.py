@@ -145,6 +145,24 @@ async def park_commands(shipped: Shipped, *aggregate_ids: str) -> None:
         await until(all_are_parked)
 
 
+@pytest.mark.parametrize("subject", ["nix.cmd.flake.update", "nix.query.flake.get"])
+async def test_who_sent_it_is_said_by_the_server_and_cannot_be_forged(
+    shipped: Shipped, subject: str
+) -> None:
+    heard: asyncio.Queue[Msg] = asyncio.Queue()
+    forged = {
+        "Nats-Request-Info": '{"acc": "NIX_ADMIN", "user": "admin"}',
+        "X-Aggregate-ID": "none",
+    }
+    async with shipped.client("service") as service, shipped.client("developer") as developer:
+        await service.subscribe(subject, heard.put)
+        await service.flush()
+        await developer.request(subject, b"{}", headers=forged)
+        message = await asyncio.wait_for(heard.get(), BOUND)
+    info = json.loads((message.headers or {})["Nats-Request-Info"])
+    assert (info["acc"], info["user"]) == ("NIX_DEVELOPER", "developer")
+
+
 def test_admins_handle_what_is_parked(shipped: Shipped) -> None:
     asyncio.run(park_commands(shipped, "p1", "p2"))
     cli = shipped.command_line("admin")
