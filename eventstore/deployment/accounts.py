@@ -127,8 +127,8 @@ class Roles:
 
     def _user(self, role: Role, name: str) -> User:
         imports: Mapping[Role, Iterator[Import]] = {
-            "admin": self._admin(),
-            "developer": self._developer(),
+            "admin": self._admin(name),
+            "developer": self._developer(name),
             "reader": self._reader(),
             "auditor": self._auditor(),
             "subscriber": self._subscriber(name),
@@ -144,13 +144,13 @@ class Roles:
         yield _service(f"{self.domain}.query.>", shared=True)
         yield from self._face()
 
-    def _developer(self) -> Iterator[Import]:
+    def _developer(self, name: str) -> Iterator[Import]:
         yield from self._reader()
-        yield from self._commands(self._developer_commands)
+        yield from self._commands(name, self._developer_commands)
 
-    def _admin(self) -> Iterator[Import]:
+    def _admin(self, name: str) -> Iterator[Import]:
         yield from self._reader()
-        yield from self._commands([f"{self.domain}.cmd.*.*"])
+        yield from self._commands(name, [f"{self.domain}.cmd.*.*"])
         parked, config = self.subjects.parked_stream, self.subjects.config_bucket
         yield self._api(f"STREAM.INFO.{parked}")
         yield self._api(f"STREAM.MSG.GET.{parked}")
@@ -176,7 +176,7 @@ class Roles:
     def _subscriber(self, name: str) -> Iterator[Import]:
         events = self.subjects.event_stream
         yield from self._reader()
-        yield from self._commands([f"{self.domain}.cmd.*.*"])
+        yield from self._commands(name, [f"{self.domain}.cmd.*.*"])
         yield self._api(f"STREAM.INFO.{events}")
         yield self._api(f"STREAM.MSG.GET.{events}")
         yield self._api(f"CONSUMER.INFO.{events}.{name}")
@@ -190,15 +190,16 @@ class Roles:
         yield _stream("discovery.announce")
 
     def _face(self) -> Iterator[Import]:
-        yield from (_service(f"health.{name}", many=True) for name in (self.domain, self.service))
+        for name in {self.domain: None, self.service: None}:
+            yield _service(f"health.{name}", many=True)
         yield _service(f"discovery.{self.service}", many=True)
         yield _service(f"metrics.{self.domain}", many=True)
         yield _service("$SRV.>", many=True)
 
-    def _commands(self, subjects: Sequence[str]) -> Iterator[Import]:
+    def _commands(self, user: str, subjects: Sequence[str]) -> Iterator[Import]:
         """The commands, and how their outcomes come back: to an inbox, or looked up later."""
         yield from (_service(subject, shared=True) for subject in subjects)
-        yield _stream(f"{INBOXES}.>")
+        yield _stream(f"{INBOXES}.{user}.>")
         outcomes = self.subjects.outcome_bucket
         yield self._api(f"DIRECT.GET.KV_{outcomes}.$KV.{outcomes}.*")
 

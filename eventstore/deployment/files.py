@@ -113,7 +113,11 @@ def _cluster(roles: Roles, offset: int, tls: Tls | None, places: Sequence[str]) 
         f'  name: "{roles.domain}"',
         f'  listen: "{host}:{_CLUSTER_PORT + offset}"',
     ]
-    if tls is not None:  # whoever may be a server of the cluster has a certificate of this CA
+    if tls is None:
+        lines.insert(
+            1, "# To try it: without certificates, anybody on this machine can pose as a server."
+        )
+    else:  # whoever may be a server of the cluster has a certificate of this CA
         mutual = [*_tls(tls)[:-1], f"  ca_file: {_quoted(tls.ca)}", "  verify: true", "}"]
         lines += [f"  {line}" for line in mutual]
     return [*lines, "  routes: [", *(f'    "{route}"' for route in routes), "  ]", "}"]
@@ -159,10 +163,9 @@ def _forbidden_to_service(roles: Roles) -> list[str]:
 
 def _account(roles: Roles, user: User) -> list[str]:
     services = [each.local for each in user.imports if each.kind == "service"]
-    inboxes = f"{INBOXES}.>"
+    inboxes = f"{user.inbox_prefix}.>"
     heard = [each.local for each in user.imports if each.kind == "stream"]
-    subscribed = [each for each in heard if each != inboxes]
-    subscribed += [*user.answers, f"{user.inbox_prefix}.>"]
+    subscribed = dict.fromkeys([*heard, *user.answers, inboxes])
     answering = ', allow_responses: { max: 1, expires: "5m" }' if user.answers else ""
     exports = [f'{{ service: "{subject}" }}' for subject in user.answers]
     return [

@@ -122,6 +122,14 @@ def test_passwords_are_plain_quoted_or_hashed(password: str) -> None:
     assert checked.returncode == 0, checked.stderr
 
 
+def test_a_service_may_be_called_like_its_domain(cli: CommandLine) -> None:
+    written = cli.call("ops", "nats", "--domain", "shop", "--service", "shop", "--output", "made")
+    assert written.status == 0, written
+
+    checked = check(cli.folder / "made" / "server.conf", dict.fromkeys(USERS, "secret"))
+    assert checked.returncode == 0, checked.stderr
+
+
 def test_it_prints_where_no_directory_is_named(cli: CommandLine) -> None:
     printed = cli.call("ops", "nats", "--domain", "shop")
 
