@@ -118,7 +118,7 @@ def read_headers(block: bytes) -> dict[str, str]:
     if not block:
         return {}
     if not end or not (line + b" ").startswith(_VERSION + b" "):
-        problem = f"it begins with {_shown(line)} and not with the line {_VERSION.decode()}"
+        problem = f"it begins with {_shown(line)}, and not with a line of {_VERSION.decode()}"
         return UnreadableHeaders(read_header_lines(block), problem)
     status, _, description = line[len(_VERSION) :].strip().partition(b" ")
     headers = read_header_lines(rest)
@@ -139,7 +139,8 @@ def read_header_lines(raw: bytes) -> dict[str, str]:
         headers = {name: value.strip(_WHITESPACE) for name, value in lines}
     except ValueError:
         return _read_one_by_one(raw)
-    return headers if _NAMES.fullmatch("".join(headers)) else _read_one_by_one(raw)
+    is_usual = "" not in headers and _NAMES.fullmatch("".join(headers))
+    return headers if is_usual else _read_one_by_one(raw)
 
 
 def _read_one_by_one(raw: bytes) -> dict[str, str]:

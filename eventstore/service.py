@@ -17,6 +17,7 @@ from typing import Literal
 
 import msgspec
 
+from eventstore.api_answers import UNREADABLE
 from eventstore.client import Client
 from eventstore.codec import Codec
 from eventstore.config import ServiceSettings
@@ -228,6 +229,6 @@ def _is_acceptable(payload: bytes) -> bool:
         return True
     try:
         msgspec.json.decode(payload, type=dict[str, msgspec.Raw])
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return False
     return True

@@ -13,7 +13,7 @@ from nats.aio.msg import Msg
 from eventstore.client import Client, connect
 from eventstore.config import Settings
 from eventstore.errors import ConnectionLost, RequestTimeout
-from eventstore.pull import Delivery, Pull, PullLost
+from eventstore.pull import Delivery, Pull, PullLost, _acknowledgement
 from eventstore.server import EmbeddedServer
 from tests.conftest import settings_for
 from tests.proxy import TcpProxy
@@ -346,3 +346,45 @@ REPLIES = [
 def test_both_forms_of_the_acknowledgement_subject_are_read(client: Client, reply: str) -> None:
     message = Msg(client.nats, "s", reply)
     assert Delivery.of(message) == Delivery(2, 11, 7, 1_700_000_000_000_000_001, 3)
+
+
+async def test_only_what_the_consumer_delivers_is_taken(client: Client, stream: str) -> None:
+    """Another consumer may deliver to the inbox, with the right to do so of whoever pulls it."""
+    await consume(client, stream)
+    other = {"name": "other", "ack_policy": "explicit"}
+    await client.api(f"CONSUMER.CREATE.{stream}.other", {"stream_name": stream, "config": other})
+    async with Pull(client, stream, CONSUMER, buffer=10) as pull:
+        taking = asyncio.create_task(pull.take(10))
+        await client.publish(
+            f"$JS.API.CONSUMER.MSG.NEXT.{stream}.other", b'{"batch": 3}', reply=f"{pull._inbox}.1"
+        )
+        await fill(client, stream, 3)
+        taken = await taking
+        async with asyncio.timeout(10):
+            while pull.strange < 3:
+                await client.flush()
+    assert [message.reply.split(".")[3] for message in taken] == [CONSUMER] * len(taken)
+
+
+@pytest.mark.parametrize(
+    ("reply", "is_delivered"),
+    [
+        ("$JS.ACK.S.c.1.2.3.1764000000000000000.4", True),
+        ("$JS.ACK.hub.Ab12.S.c.1.2.3.1764000000000000000.4", True),
+        ("$JS.ACK._.Ab12.S.c.1.2.3.1764000000000000000.4.rAnd0m", True),
+        ("", False),
+        ("$JS.ACK.S.c.1.2.3.1764000000000000000", False),
+        ("$JS.ACK.S.other.1.2.3.1764000000000000000.4", False),
+        ("$JS.ACK.T.c.1.2.3.1764000000000000000.4", False),
+        ("$JS.ACK.S.c.1.2.3.x.4", False),
+        ("$JS.ACK.S.c.1.2.3.-4.4", False),
+        ("$JS.ACK.S.c.1.2.3.1764000000000000000.4\n", False),
+        ("$JS.ACK.S.c.1.2.3." + "9" * 5_000 + ".4", False),
+        ("$JS.API.STREAM.DELETE.S", False),
+        ("d.log.c.$JS.ACK.S.c.1.2.3.1764000000000000000.4", False),
+        ("$JS.ACK.hub.*.S.c.1.2.3.1764000000000000000.4", False),
+        ("$JS.ACK.hub.Ab12.S.c.1.2.3.1764000000000000000.4.>", False),
+    ],
+)
+def test_what_an_acknowledgement_is_sent_to(reply: str, is_delivered: bool) -> None:
+    assert (_acknowledgement("S", "c").fullmatch(reply) is not None) is is_delivered

@@ -30,6 +30,7 @@ from eventstore.service import INSTANCE_ID, ServiceFace
 from tests.conftest import settings_for
 
 BOUND = 10.0
+DEEP = b'{"a":' * 100_000
 
 
 @pytest.fixture
@@ -195,7 +196,9 @@ async def test_without_metrics_that_is_what_is_said(
     assert answer.headers["Nats-Service-Error"] == "this service keeps no metrics"
 
 
-@pytest.mark.parametrize("payload", [b"nonsense", b"[]", b'"x"', b"\xff\xfe", b"{", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "payload", [b"nonsense", b"[]", b'"x"', b"\xff\xfe", b"{", b"[" * 100_000, DEEP]
+)
 async def test_a_bad_request_is_answered_with_an_error_and_counted(
     plain: PlainClient, face: ServiceFace, named: ServiceSettings, payload: bytes
 ) -> None:

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import nats.protocol.parser
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from nats.errors import ProtocolError
 
-from eventstore.protocol import Parser
+from eventstore.errors import InvalidHeader
+from eventstore.protocol import Parser, UnreadableHeaders, check_headers, read_headers
 
 
 class Reader:
@@ -93,3 +95,75 @@ async def test_what_is_not_whole_is_forgotten_with_its_connection() -> None:
     parser.reset()
     await parser.parse(b"PING\r\n")
     assert reader.heard == [("ping",)]
+
+
+BLOCKS = st.one_of(
+    st.binary(max_size=200),
+    st.builds(
+        lambda start, lines, end: start + b"\r\n".join(lines) + end,
+        st.sampled_from(
+            [b"", b"NATS/1.0", b"NATS/1.0\r\n", b"NATS/1.0 ", b"NATS/1.0 503", b"\r\n"]
+        ),
+        st.lists(
+            st.binary(max_size=20) | st.sampled_from([b"A: 1", b"A:2", b": x", b"B", b"\xff: y"])
+        ),
+        st.sampled_from([b"", b"\r\n", b"\r\n\r\n"]),
+    ),
+)
+
+
+@given(BLOCKS)
+@example(b"NATS/1.0")
+@example(b"\r\n\r\n")
+@example(b"NATS/1.0\r\n\r\n")
+@example(b"NATS/1.0 \xff\xfe\r\n\r\n")
+@example(b"NATS/1.0 503 \xff\r\n\r\n")
+@example(b"")
+def test_headers_of_any_bytes_are_read_and_can_be_kept(block: bytes) -> None:
+    headers = read_headers(block)
+    assert all(isinstance(each, str) for pair in headers.items() for each in pair)
+    assert msgspec.json.decode(msgspec.json.encode(dict(headers))) == headers
+    if isinstance(headers, UnreadableHeaders):
+        assert headers.problem
+        with pytest.raises(InvalidHeader, match="malformed"):
+            check_headers(headers)
+
+
+@given(st.dictionaries(st.text("abcXYZ-", min_size=1), st.text("abc: xyzäöü")), st.booleans())
+def test_well_formed_headers_are_never_called_malformed(
+    headers: dict[str, str], spaced: bool
+) -> None:
+    colon = ": " if spaced else ":"
+    lines = "".join(f"{name}{colon}{value}\r\n" for name, value in headers.items())
+    read = read_headers(f"NATS/1.0\r\n{lines}\r\n".encode())
+    assert read == {name: value.strip() for name, value in headers.items()}
+    check_headers(read)
+
+
+@pytest.mark.parametrize(
+    ("block", "headers"),
+    [
+        (b"NATS/1.0 503\r\n\r\n", {"Status": "503"}),
+        (b"NATS/1.0 404 No Messages\r\n\r\n", {"Status": "404", "Description": "No Messages"}),
+        (
+            b"NATS/1.0 100 Idle Heartbeat\r\nNats-Last-Consumer: 7\r\n\r\n",
+            {"Status": "100", "Description": "Idle Heartbeat", "Nats-Last-Consumer": "7"},
+        ),
+        (b"NATS/1.0 204 EOB\r\nNats-Num-Pending: 0\r\n\r\n", None),
+    ],
+)
+def test_the_servers_statuses_are_read(block: bytes, headers: dict[str, str] | None) -> None:
+    read = read_headers(block)
+    check_headers(read)
+    assert headers is None or read == headers
+    assert read["Status"].isdecimal()
+
+
+@given(st.binary(min_size=1, max_size=20).filter(lambda each: not {*each} & {*b" \n"}))
+@example(b"a\x0bb")
+@example(b"a\rb")
+@example(b"\xff\xfe")
+async def test_a_subject_of_any_bytes_is_read(subject: bytes) -> None:
+    reader = Reader()
+    await Parser(reader).parse(b"MSG %b 7 2\r\nok\r\nPING\r\n" % subject)
+    assert reader.heard == [(7, subject, b"", b"ok", b""), ("ping",)]
