@@ -57,6 +57,8 @@ LAYERS = [
     "eventstore.responder",
     "eventstore.event_retry",
     "eventstore.writes",
+    "eventstore.id_index",
+    "eventstore.append_retries",
     "eventstore.recording",
     "eventstore.raw_log",
     "eventstore.history",
