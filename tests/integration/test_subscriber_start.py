@@ -56,11 +56,16 @@ async def registered(client: Client, codec: Codec, name: str, **options: Any) ->
         await subscriber.ready.wait()
 
 
-@pytest.mark.parametrize("types", [[], [Deposited], [Deposited, Opened]])
 @pytest.mark.parametrize(
-    "options", [{}, {"ordered": False}, {"acknowledge": "before"}], ids=lambda each: str(each)
+    ("types", "options"),
+    [
+        ([], {}),
+        ([Deposited], {}),
+        ([Deposited, Opened], {"ordered": False}),
+        ([], {"acknowledge": "before"}),
+    ],
 )
-@pytest.mark.parametrize("start", [1, 4, 9, 10, 12, "new"])
+@pytest.mark.parametrize("start", [1, 10, 12, "new"])
 async def test_what_is_fed_after_the_subscriber_began_is_not_handed_out_up_to_its_start(
     client: Client, store: EventStore, start: Any, types: list[Any], options: dict[str, Any]
 ) -> None:
@@ -89,7 +94,7 @@ async def test_part_of_it_may_have_been_fed_before(client: Client, store: EventS
             assert await handed.until(last) == [last]
 
 
-@pytest.mark.parametrize("again", ["all", "new", 0, 2, 5, 9])
+@pytest.mark.parametrize("again", ["all", "new", 2, 9])
 @pytest.mark.parametrize("start", [5, "new"])
 async def test_a_name_keeps_its_start_when_it_is_started_again(
     client: Client, store: EventStore, start: Any, again: Any

@@ -102,6 +102,7 @@ LAYERS = [
     "projections.testing",
     "projections.parked",
     "projections.feed_position",
+    "projections.feed_lease",
     "projections.feed",
     "projections.feeding",
     "projections.watching",
