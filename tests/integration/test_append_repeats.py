@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -28,9 +28,9 @@ from tests.integration.ledger import (
     Opened,
     declare_log,
     fixed,
-    jetstream,
     last_position,
     read,
+    until_forgotten,
 )
 
 ROUNDS = 12
@@ -49,25 +49,17 @@ async def store(window: str, client: Client, codec: Codec) -> AsyncIterator[Even
         yield store
 
 
-class Later:
-    """Waits until the server has forgotten the ids, where the window is to be over."""
-
-    def __init__(self, window: str, client: Client, codec: Codec) -> None:
-        self._window = window
-        self._stream = jetstream(client)
-        self._subject = codec.subjects.log("journal", "probe")
-
-    async def __call__(self) -> None:
-        probe = Identity.root().id
-        stored = 0 if self._window == "after" else 2
-        while stored < 2:
-            ack = await self._stream.publish(self._subject, b"", headers={"Nats-Msg-Id": probe})
-            stored += not ack.duplicate
+Later = Callable[[], Awaitable[None]]
+"""Waits until the server has forgotten the ids, where the window is to be over."""
 
 
 @pytest.fixture
 def later(window: str, client: Client, codec: Codec) -> Later:
-    return Later(window, client, codec)
+    async def wait() -> None:
+        if window == "after":
+            await until_forgotten(client, codec)
+
+    return wait
 
 
 def to(aggregate_id: str, *events: NewEvent, expected: Expected = ANY) -> Append:
@@ -313,7 +305,6 @@ async def test_a_log_made_anew_under_a_running_store_is_read_anew(
 ) -> None:
     stream = codec.subjects.log_stream
     await declare_log(client, codec, FAST)
-    later = Later("after", client, codec)
     async with EventStore(client, codec) as store:
         for _ in range(2):
             head = (await store.append("account", "a1", Opened())).head
@@ -324,7 +315,7 @@ async def test_a_log_made_anew_under_a_running_store_is_read_anew(
         async with EventStore(client, codec) as other:
             for event in (Opened(), Opened(), Opened(), old, Opened()):
                 first = await other.append("account", "a1", event)
-        await later()
+        await until_forgotten(client, codec)
         again = await store.append("account", "a1", old, expected=first.head)
         assert (again.duplicate, again.positions) == (True, (4,))
 
