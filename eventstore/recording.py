@@ -115,14 +115,14 @@ class Recording:
             self._unclear = before
             if not ack.duplicate:
                 return self._recorded(drafts, ack.seq)
-            self._claimed = f"the event at position {ack.seq} has an id of this append's"
+            self._claimed = f"an event id is recorded at position {ack.seq} already"
         return await self._ask(self._look)
 
     async def _after_refusal(self, error: ClientError) -> None:
         """Wait as long as the answer asks for; raise it where a retry cannot help."""
         err_code = error.err_code if isinstance(error, JetStreamError) else 0
         if err_code == _DUPLICATE_IN_BATCH:
-            self._claimed = "an event id is used by an event of another aggregate"
+            self._claimed = "an event id is recorded in another aggregate already"
         elif err_code in _WRONG_SEQUENCE:
             # Usually the tail then shows another's event. Where it does not, again and again,
             # the base is wrong in another way: a head from another log, say.
@@ -257,12 +257,12 @@ class Recording:
     async def _wait_for_more(self) -> None:
         """Wait for what is being stored at this moment; raises `DuplicateId` after some time."""
         if self._retries.claims == _MOST_CLAIMED:
-            raise DuplicateId(f"{self}: {self._used()}")
+            raise DuplicateId(f"{self}: {self._used()}; a new event needs a new id")
         await asyncio.sleep(self._retries.delay_after_claim())
 
     def _used(self) -> str:
         for event_id, message in self._found.items():
-            return f"event id {event_id} is recorded at position {message.sequence} by another"
+            return f"event id {event_id} is recorded at position {message.sequence} already"
         return self._claimed
 
     def _guarded(self) -> Write:
