@@ -72,7 +72,9 @@ class Recording:
         self._retries = AppendRetries()
         self._unclear = False  # something was sent, and the answer is not known
         self._claimed = ""  # how the server says that an id of ours is used
-        self._found: dict[str, StoredMessage] = {}  # our events that the log holds, by their ids
+        self._event_ids = [each for write in writes for each in write.event_ids]
+        self._may_be_repeat = any(write.may_be_repeat for write in writes)
+        self._found: dict[tuple[str, str], StoredMessage] = {}  # by aggregate and id
 
     async def run(self, timeout: float) -> list[Appended]:
         """Record the writes within `timeout` seconds, all or none.
@@ -166,7 +168,7 @@ class Recording:
         """Find the bases, and whether what may have been sent before is recorded up to there."""
         for write in self._writes:
             write.base = await self._find_base(write)
-            if write.may_be_repeat:
+            if self._may_be_repeat:
                 await self._search(write, write.base)
         if self._found:
             await self._look()
@@ -211,12 +213,13 @@ class Recording:
         return head
 
     async def _search(self, write: Write, until: Head) -> None:
-        """Note which of the write's events the aggregate holds up to a head."""
-        if write.may_be_repeat or self._claimed:
-            messages = await self._ids.find(write.subject, write.event_ids, until)
+        """Note which of our events a write's aggregate holds up to a head, its own or others."""
+        if self._may_be_repeat or self._claimed:
+            messages = await self._ids.find(write.subject, self._event_ids, until)
         else:
             messages = await self._sent_now(write, until)
-        self._found |= {message.headers[Header.EVENT_ID]: message for message in messages}
+        for message in messages:
+            self._found[write.subject, message.headers[Header.EVENT_ID]] = message
 
     async def _sent_now(self, write: Write, until: Head) -> list[StoredMessage]:
         """The write's events, where their ids were never sent before: only after its base."""
@@ -241,8 +244,9 @@ class Recording:
 
     def _run_of(self, write: Write) -> list[Head]:
         """The heads that a write's events made, one after another; none where they did not."""
-        heads = [Head.of(self._found[each]) for each in write.event_ids if each in self._found]
-        run = [(heads[0].version + index if heads else 0) for index in range(len(write.event_ids))]
+        keys = [(write.subject, each) for each in write.event_ids]
+        heads = [Head.of(self._found[each]) for each in keys if each in self._found]
+        run = [(heads[0].version + index if heads else 0) for index in range(len(keys))]
         return heads if [head.version for head in heads] == run else []
 
     def _move_base(self, write: Write, head: Head) -> None:
@@ -261,7 +265,7 @@ class Recording:
         await asyncio.sleep(self._retries.delay_after_claim())
 
     def _used(self) -> str:
-        for event_id, message in self._found.items():
+        for (_, event_id), message in self._found.items():
             return f"event id {event_id} is recorded at position {message.sequence} already"
         return self._claimed
 

@@ -99,11 +99,12 @@ class EventStore:
         Sent again with the same event ids, it is recorded once and answered alike, for ever,
         whatever it expects and whoever has appended since. No aggregate ever holds an id twice: an
         append with ids that it holds already, though not all of them as one run of events, is
-        refused with `DuplicateId`. Whether another aggregate holds an id is known only within the
-        server's duplicate window (2 minutes by default); after that it is recorded there once more.
+        refused with `DuplicateId`. Whether an aggregate that the append does not name holds an id
+        is known only within the server's duplicate window (2 minutes by default); after that it is
+        recorded once more.
         Ids derived from a `cause` differ between aggregates.
 
-        Ids of the caller's own (in a `NewEvent`, or from a `cause`) cost a look at the aggregate,
+        Ids of the caller's own (in a `NewEvent`, or from a `cause`) cost a look at each aggregate,
         except with `NO_STREAM`: the first one reads all of it, later ones what has been added
         since, as long as the store keeps the aggregate's ids in mind (16 MB in all, 2 bytes each
         and at least 1 KB an aggregate; beyond 65,000 events of one aggregate, more and more of the

@@ -183,6 +183,23 @@ async def test_an_id_of_the_aggregate_is_refused_in_another_append_to_it(
     assert await read(store, "a2") == []
 
 
+async def test_an_id_is_refused_in_whichever_aggregate_of_the_append_it_is(
+    store: EventStore, later: Later
+) -> None:
+    one, two = fixed(), fixed()
+    first = await store.append_all(to("a1", one), to("a2", two))
+    await later()
+    for parts in (
+        [to("a1", two), to("a2", one)],
+        [to("a1", NewEvent(data=Deposited())), to("a3", one)],
+        [to("a3", two), to("a2", NewEvent(data=Deposited()), expected=1)],
+    ):
+        with pytest.raises(DuplicateId, match="is recorded at position"):
+            await store.append_all(*parts)
+    assert alike(await store.append_all(to("a2", two), to("a1", one)), first[::-1])
+    assert await read(store, "a3") == []
+
+
 async def test_an_id_is_found_however_many_events_and_batches_came_since(
     store: EventStore, later: Later
 ) -> None:
