@@ -12,13 +12,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from eventstore.application import running
-from eventstore.client import Client, connect
+from eventstore.client import Client, Msg, connect
 from eventstore.codec import Codec
 from eventstore.config import Settings
 from eventstore.server import EmbeddedServer
 from eventstore.store import EventStore
 from projections.feed import Feed
 from projections.feed_lease import FeedLease
+from projections.feed_position import FeedPosition
 from tests.integration.feeding import Watcher, assert_fed, declare_feed, deposit, until_fed
 
 STANDBY = 0.2
@@ -164,6 +165,37 @@ async def test_what_a_killed_feed_had_on_its_way_is_all_that_is_heard_again(
     assert len(again) <= 100  # a batch of that process
     assert again == list(range(again[0], again[0] + len(again))) if again else True
     await assert_fed(client, store)
+
+
+async def test_an_idle_feed_neither_writes_nor_asks_whether_it_holds_the_lease(
+    client: Client,
+    store: EventStore,
+    settings: Settings,
+    codec: Codec,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("projections.feed._KEEP_SECONDS", 0.05)
+    bucket = codec.subjects.config_bucket
+    heard: list[str] = []
+    more = asyncio.Event()
+
+    async def hear(message: Msg) -> None:
+        heard.append(message.subject)
+        more.set()
+
+    async with another_feed(settings, codec, standby=0.05):
+        last = await deposit(store, 40)
+        place = FeedPosition(client, codec.subjects)
+        while (kept := await place._kept_place()) is None or kept.position < last:
+            pass
+        for subject in (f"$KV.{bucket}.>", f"$JS.API.STREAM.MSG.GET.KV_{bucket}"):
+            await client.subscribe(subject, hear)
+        await client.flush()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(more.wait(), 0.5)  # ten times as long as the lease
+        assert heard == []
+        await until_fed(client, codec, await deposit(store, 1))
+        await more.wait()
 
 
 class TestLease:
