@@ -48,7 +48,8 @@ class EventPublisher:
 
         Without an `aggregate_id` it is the first of a new aggregate, whose id is derived from the
         event's. With an `event_id` of the caller's own (a UUID), a repeat is recognised outside
-        of a handler too. Recognising a repeat on an aggregate at any version costs reading it.
+        of a handler too. Recognising a repeat costs a look at the aggregate; see
+        `EventStore.append_all`.
 
         Raises what `EventStore.append_all` raises.
         """

@@ -1,18 +1,27 @@
 """Recording: the whole write protocol, from the expectation to one of four answers.
 
 Recorded; already recorded (a repeat, which is success); a conflict; or unknown, where the time ran
-out before it could be found out. What was sent and not clearly answered is looked for at the
-aggregate's tail: the event ids, fixed before the first try, tell our events from others', for
-ever and not only within the server's duplicate window.
+out before it could be found out. The event ids, fixed before the first try, tell our events from
+others', for ever and not only within the server's duplicate window:
+
+1. Find each aggregate's base, the head to append to, and look for ids that the caller may have sent
+   before in the aggregate up to there. What comes after the base, the server's guard refuses.
+2. Publish, each aggregate guarded by its base.
+3. Where the answer is not a clear success, look again, up to the heads that the leader knows.
+
+A look, the first as any other, has one of four ends. An append is atomic: where one of its events
+is found, all must be, each aggregate's as one run, and then it is recorded, whatever it expects and
+whoever appended since; where they are not, an id is used by another append. Where none is found and
+an aggregate has moved past a fixed base, it is a conflict. Else it is published (again).
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 
+from eventstore.append_retries import AppendRetries
 from eventstore.client import Client
 from eventstore.direct import DirectReader, StoredMessage
 from eventstore.envelope import Header
@@ -27,6 +36,7 @@ from eventstore.errors import (
     PermissionDenied,
     RequestTimeout,
 )
+from eventstore.id_index import IdIndex, stored_between
 from eventstore.publishing import Draft, check_sizes, guarded, publish
 from eventstore.telemetry import Telemetry
 from eventstore.writes import ANY, NO_STREAM, NOTHING, Appended, Head, Write
@@ -35,16 +45,8 @@ __all__ = ["Recording"]
 
 _WRONG_SEQUENCE = (10071, 10164)  # the second where the conflicting write is still in flight
 _DUPLICATE_IN_BATCH = 10201
-# No leader yet; a repeat is in process; the check is unavailable; too much is in flight.
-_PASSING = (10008, 10158, 10163, 10167, 10210)
-_BATCH_INCOMPLETE = 10176  # the leader changed, or the connection did, in the middle of it
-
 _FOREVER = 86_400.0  # the append as a whole has its own bound
-_FIRST_DELAY = 0.02
-_LONGEST_DELAY = 0.5
 _MOST_SILENT_CONFLICTS = 6
-_MOST_UNANSWERED = 25  # about ten seconds: a new leader takes that long
-_MOST_INCOMPLETE = 3
 _MOST_CLAIMED = 3
 
 
@@ -55,19 +57,24 @@ class Recording:
         self,
         client: Client,
         direct: DirectReader,
+        ids: IdIndex,
         writes: Sequence[Write],
         timeout: float,
         telemetry: Telemetry,
     ) -> None:
         self._client = client
         self._direct = direct
+        self._ids = ids
         self._writes = writes
         self._timeout = timeout
         self._telemetry = telemetry
         self._tries = 0
-        self._retries = _Retries()
+        self._retries = AppendRetries()
         self._unclear = False  # something was sent, and the answer is not known
-        self._claimed = False  # the server, or the log, says that an id of ours is used
+        self._claimed = ""  # how the server says that an id of ours is used
+        self._event_ids = [each for write in writes for each in write.event_ids]
+        self._may_be_repeat = any(write.may_be_repeat for write in writes)
+        self._found: dict[tuple[str, str], StoredMessage] = {}  # by aggregate and id
 
     async def run(self, timeout: float) -> list[Appended]:
         """Record the writes within `timeout` seconds, all or none.
@@ -78,7 +85,7 @@ class Recording:
         """
         try:
             async with asyncio.timeout(timeout):
-                await self._ask(self._find_bases)
+                await self._ask(self._prepare)
                 while not all(write.result for write in self._writes):
                     await self._try_once()
         except TimeoutError:
@@ -110,19 +117,19 @@ class Recording:
             self._unclear = before
             if not ack.duplicate:
                 return self._recorded(drafts, ack.seq)
-            self._claimed = True
+            self._claimed = f"an event id is recorded at position {ack.seq} already"
         return await self._ask(self._look)
 
     async def _after_refusal(self, error: ClientError) -> None:
         """Wait as long as the answer asks for; raise it where a retry cannot help."""
         err_code = error.err_code if isinstance(error, JetStreamError) else 0
         if err_code == _DUPLICATE_IN_BATCH:
-            self._claimed = True
+            self._claimed = "an event id is recorded in another aggregate already"
         elif err_code in _WRONG_SEQUENCE:
             # Usually the tail then shows another's event. Where it does not, again and again,
             # the base is wrong in another way: a head from another log, say.
             if self._retries.silent_conflicts == _MOST_SILENT_CONFLICTS:
-                raise _conflict(self._writes[0], None) from error
+                raise _conflict(self._guarded(), None) from error
             await asyncio.sleep(self._retries.delay_after_conflict())
         else:
             await asyncio.sleep(self._retries.delay_after(error))
@@ -139,6 +146,7 @@ class Recording:
             position += count
             version = write.base.version + count
             head = Head(position, version, headers[Header.CHAIN], headers[Header.EVENT_ID])
+            self._ids.recorded(write.subject, write.base, head, write.event_ids)
             write.recorded(head, positions, duplicate=False)
 
     async def _ask(self, question: Callable[[], Awaitable[None]]) -> None:
@@ -156,87 +164,114 @@ class Recording:
         if not self._client.is_connected:
             await self._client.wait_connected(_FOREVER)
 
-    async def _look(self) -> None:
-        """Find out from the leader whether our events stand, others' do, or none."""
+    async def _prepare(self) -> None:
+        """Find the bases, and whether what may have been sent before is recorded up to there."""
         for write in self._writes:
-            await self._look_for(write)
-        missing = [write for write in self._writes if not write.result]
-        if not missing or (len(missing) == len(self._writes) and not self._claimed):
+            write.base = await self._find_base(write)
+            if self._may_be_repeat:
+                await self._search(write, write.base)
+        if self._found:
+            await self._look()
             return
-        for write in missing:
-            await self._search(write, NOTHING)
-        if not all(write.result for write in missing):
-            # What is being stored at this moment is claimed before it can be seen.
-            if self._retries.claims == _MOST_CLAIMED:
-                raise DuplicateId(f"{self}: an event id is used by another event")
-            await asyncio.sleep(self._retries.delay_after_claim())
-
-    async def _look_for(self, write: Write) -> None:
-        following = await self._direct.leader_next(write.subject, write.base.position)
-        if following is None:
-            return
-        if write.append.expected is ANY:
-            write.base = await self._search(write, write.base)
-            self._retries.silent_conflicts = 0
-        elif following.headers.get(Header.EVENT_ID) == write.event_ids[0]:
-            await self._confirm(write, following)
-        else:
-            raise _conflict(write, await self._head(write, leader=True))
-
-    async def _confirm(self, write: Write, first: StoredMessage) -> None:
-        """Note the write as recorded if its events stand from `first` on, one after another."""
-        positions = [first.sequence]
-        last = first
-        for event_id in write.event_ids[1:]:
-            following = await self._direct.leader_next(write.subject, last.sequence)
-            if following is None or following.headers.get(Header.EVENT_ID) != event_id:
-                self._claimed = True
-                return
-            last = following
-            positions.append(last.sequence)
-        write.recorded(Head.of(last), positions, duplicate=True)
-
-    async def _find_bases(self) -> None:
         for write in self._writes:
-            await self._find_base(write)
+            expected = write.append.expected
+            if isinstance(expected, int) and write.base.version != expected:
+                raise _conflict(write, write.base)
 
-    async def _find_base(self, write: Write) -> None:
+    async def _find_base(self, write: Write) -> Head:
         expected = write.append.expected
         if isinstance(expected, Head):
-            write.base = expected
-        elif expected is NO_STREAM or expected == 0:
-            write.base = NOTHING
-        elif isinstance(expected, int):
-            await self._find_version(write, expected)
-        elif write.may_be_repeat:
-            write.base = await self._search(write, NOTHING)
-        else:
-            write.base = await self._head(write)
-
-    async def _find_version(self, write: Write, version: int) -> None:
+            return expected
+        if expected is NO_STREAM or expected == 0:
+            return NOTHING
         head = await self._head(write)
-        if head.version < version:  # a follower may lag
+        if isinstance(expected, int) and head.version < expected:  # a follower may lag
             head = await self._head(write, leader=True)
-        if head.version > version and write.may_be_repeat:
-            await self._search(write, NOTHING, until=version)
-        if not write.result and head.version != version:
+        return head
+
+    async def _look(self) -> None:
+        """Find out from the leader whether our events are recorded, others are in the way, or none.
+
+        Those that are found make the append recorded, or `DuplicateId` where some are missing.
+        """
+        while True:
+            heads = [await self._search_all(write) for write in self._writes]
+            if not self._found:
+                break
+            if self._all_found():
+                return
+            await self._wait_for_more()
+        for write, head in zip(self._writes, heads, strict=True):
+            self._move_base(write, head)
+        if self._claimed:
+            await self._wait_for_more()
+
+    async def _search_all(self, write: Write) -> Head:
+        """Search up to the head that the leader knows now, whatever is appended meanwhile."""
+        head = await self._head(write, leader=True)
+        await self._search(write, head)
+        return head
+
+    async def _search(self, write: Write, until: Head) -> None:
+        """Note which of our events a write's aggregate holds up to a head, its own or others."""
+        if self._may_be_repeat or self._claimed:
+            messages = await self._ids.find(write.subject, self._event_ids, until)
+        else:
+            messages = await self._sent_now(write, until)
+        for message in messages:
+            self._found[write.subject, message.headers[Header.EVENT_ID]] = message
+
+    async def _sent_now(self, write: Write, until: Head) -> list[StoredMessage]:
+        """The write's events, where their ids were never sent before: only after its base."""
+        after, found = write.base.position, []
+        reading = stored_between(self._direct, write.subject, after, until.position)
+        async with aclosing(reading) as messages:
+            async for message in messages:
+                if message.headers.get(Header.EVENT_ID) in write.event_ids:
+                    found.append(message)
+                elif write.append.expected is not ANY:
+                    break  # ours would have followed the base
+        return found
+
+    def _all_found(self) -> bool:
+        """Whether all our events are recorded, each aggregate's as one run; notes the results."""
+        runs = [self._run_of(write) for write in self._writes]
+        if not all(runs):
+            return False
+        for write, run in zip(self._writes, runs, strict=True):
+            write.recorded(run[-1], [head.position for head in run], duplicate=True)
+        return True
+
+    def _run_of(self, write: Write) -> list[Head]:
+        """The heads that a write's events made, one after another; none where they did not."""
+        keys = [(write.subject, each) for each in write.event_ids]
+        heads = [Head.of(self._found[each]) for each in keys if each in self._found]
+        run = [(heads[0].version + index if heads else 0) for index in range(len(keys))]
+        return heads if [head.version for head in heads] == run else []
+
+    def _move_base(self, write: Write, head: Head) -> None:
+        """Follow others' events where any version will do; raises `Conflict` elsewhere."""
+        if head.position <= write.base.position:
+            return
+        if write.append.expected is not ANY:
             raise _conflict(write, head)
         write.base = head
+        self._retries.silent_conflicts = 0
 
-    async def _search(self, write: Write, after: Head, *, until: int | None = None) -> Head:
-        """Look through the history after a head for our events; returns the head it ends with.
+    async def _wait_for_more(self) -> None:
+        """Wait for what is being stored at this moment; raises `DuplicateId` after some time."""
+        if self._retries.claims == _MOST_CLAIMED:
+            raise DuplicateId(f"{self}: {self._used()}; a new event needs a new id")
+        await asyncio.sleep(self._retries.delay_after_claim())
 
-        `until` is the version after which they would stand, if at all.
-        """
-        head = after
-        async with aclosing(self._direct.messages(write.subject, after.position)) as messages:
-            async for message in messages:
-                if message.headers.get(Header.EVENT_ID) == write.event_ids[0]:
-                    await self._confirm(write, message)
-                head = Head.of(message)
-                if write.result or (until is not None and head.version > until):
-                    break
-        return head
+    def _used(self) -> str:
+        for (_, event_id), message in self._found.items():
+            return f"event id {event_id} is recorded at position {message.sequence} already"
+        return self._claimed
+
+    def _guarded(self) -> Write:
+        fixed = (write for write in self._writes if write.append.expected is not ANY)
+        return next(fixed, self._writes[0])
 
     async def _head(self, write: Write, *, leader: bool = False) -> Head:
         get = self._direct.leader_last if leader else self._direct.last
@@ -254,48 +289,6 @@ class Recording:
 
     def __str__(self) -> str:
         return f"append to {', '.join(write.subject for write in self._writes[:3])}"
-
-
-class _Retries:
-    """How often what was tried, and how long to wait before the next try."""
-
-    def __init__(self) -> None:
-        self.last: ClientError | None = None
-        self.silent_conflicts = 0
-        self.claims = 0
-        self._unanswered = 0
-        self._incomplete = 0
-        self._delay = _FIRST_DELAY
-
-    def delay_after(self, error: ClientError) -> float:
-        """Seconds to wait before asking again; raises the error where that cannot help."""
-        self.last = error
-        if isinstance(error, RequestTimeout | ConnectionLost):
-            return self._longer()
-        if isinstance(error, NoResponders) and self._unanswered < _MOST_UNANSWERED:
-            self._unanswered += 1
-            return self._longer()
-        if isinstance(error, JetStreamError):
-            if error.err_code in _PASSING:
-                return self._longer()
-            if error.err_code == _BATCH_INCOMPLETE and self._incomplete < _MOST_INCOMPLETE:
-                self._incomplete += 1
-                return self._longer()
-        raise error
-
-    def delay_after_conflict(self) -> float:
-        """Seconds to wait before looking who was faster."""
-        self.silent_conflicts += 1
-        return 0.0 if self.silent_conflicts == 1 else self._longer()
-
-    def delay_after_claim(self) -> float:
-        """Seconds to wait before looking again for what the server says is there."""
-        self.claims += 1
-        return self._longer()
-
-    def _longer(self) -> float:
-        self._delay = min(2 * self._delay, _LONGEST_DELAY)
-        return self._delay * random.uniform(0.5, 1.0)  # noqa: S311  # jitter, not a secret
 
 
 def _conflict(write: Write, found: Head | None) -> Conflict:

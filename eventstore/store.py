@@ -13,6 +13,7 @@ from eventstore.direct import DirectReader, StoredMessage
 from eventstore.envelope import Header, Identity, NewEvent, RecordedEvent, UnreadEvent, utc_now
 from eventstore.errors import InvalidId, InvalidMessage, VersionGap
 from eventstore.history import History, Page, read_events, read_stored_event
+from eventstore.id_index import IdIndex
 from eventstore.keyring import Keyring
 from eventstore.messages import Event
 from eventstore.recording import Recording
@@ -48,6 +49,7 @@ class EventStore:
         self._request_timeout = request_timeout
         self._telemetry = telemetry
         self._direct = DirectReader(client, codec.subjects.log_stream, timeout=request_timeout)
+        self._ids = IdIndex(self._direct)
         self.keyring = Keyring(client, codec.subjects, timeout=request_timeout)
         self._history = History(client, codec, keyring=self.keyring)
         self._stack = AsyncExitStack()
@@ -74,6 +76,7 @@ class EventStore:
         expected: Expected = ANY,
         cause: Identity | None = None,
         actor: str | None = None,
+        known_new: bool = False,
     ) -> Appended:
         """Append events to one aggregate, all or none; see `append_all`."""
         several = events if isinstance(events, Sequence) else [events]
@@ -85,6 +88,7 @@ class EventStore:
                 expected=expected,
                 cause=cause,
                 actor=actor,
+                known_new=known_new,
             )
         )
         return appended
@@ -92,8 +96,19 @@ class EventStore:
     async def append_all(self, *appends: Append) -> list[Appended]:
         """Append to one or several aggregates at once: all events are recorded, or none.
 
-        Sent again with the same event ids, it is recorded once and answered alike, for ever; with
-        `ANY`, recognising a repeat costs reading the aggregate.
+        Sent again with the same event ids, it is recorded once and answered alike, for ever,
+        whatever it expects and whoever has appended since. No aggregate ever holds an id twice: an
+        append with ids that it holds already, though not all of them as one run of events, is
+        refused with `DuplicateId`. Whether an aggregate that the append does not name holds an id
+        is known only within the server's duplicate window (2 minutes by default); after that it is
+        recorded once more.
+        Ids derived from a `cause` differ between aggregates.
+
+        Ids of the caller's own (in a `NewEvent`, or from a `cause`) cost a look at each aggregate,
+        except with `NO_STREAM`: the first one reads all of it, later ones what has been added
+        since, as long as the store keeps the aggregate's ids in mind (16 MB in all, 2 bytes each
+        and at least 1 KB an aggregate; beyond 65,000 events of one aggregate, more and more of the
+        looks read all of it). Ids that the store makes itself cost nothing.
 
         Raises `Conflict` (nothing recorded), `AppendUnknown` (may or may not be recorded: send
         it again), `EventTooLarge`, `BatchTooLarge` or `SubjectForgotten` (nothing sent),
@@ -109,7 +124,7 @@ class EventStore:
             raise InvalidId(f"append to {writes[0].subject}: an event id repeats")
         await self._seal(writes)
         recording = Recording(
-            self._client, self._direct, writes, self._request_timeout, self._telemetry
+            self._client, self._direct, self._ids, writes, self._request_timeout, self._telemetry
         )
         return await recording.run(self._append_timeout)
 

@@ -8,7 +8,13 @@ from typing import Any, Literal
 from eventstore.api_answers import ConsumerInfo, StreamInfo
 from eventstore.client import Client
 from eventstore.direct import DirectReader, StoredMessage
-from eventstore.errors import EventStoreError, JetStreamError, StreamMissing
+from eventstore.errors import (
+    EventStoreError,
+    JetStreamError,
+    NoResponders,
+    PermissionDenied,
+    StreamMissing,
+)
 from eventstore.messages import Event
 from eventstore.published import position_of
 from eventstore.streams import ConsumerSpec, declare_consumer
@@ -17,8 +23,16 @@ from eventstore.subjects import Subjects
 __all__ = ["EventsGone", "Start", "check_consumer", "declare_subscriber", "event_filter"]
 
 Start = Literal["all", "new"] | int
-"""Where a new subscriber begins: with all that the event stream still has, with what comes from
-now on, or after a position of the log."""
+"""Where a new subscriber begins: with all events that the event stream still has, with what is
+acknowledged from now on, or after a position of the log.
+
+"new" is after the log's last position at the time, so that what the feed publishes later, though it
+was acknowledged before, is left out. Where the user may not ask for that position, as from another
+account, "new" is what the feed publishes from now on."""
+
+_START_AFTER = "start-after"  # kept with the consumer, for all processes and all their starts
+_CONSUMER_EXISTS = 10148
+_NO_STREAM = 10059
 
 
 class EventsGone(EventStoreError):
@@ -48,42 +62,75 @@ def event_filter(subjects: Subjects, types: Iterable[type[Event]] | None) -> dic
 
 async def declare_subscriber(
     client: Client, subjects: Subjects, name: str, settings: dict[str, Any], start: Start
-) -> None:
+) -> int:
     """Create the durable consumer `name`, or check the one there is, whose place is kept.
+
+    Returns the position of the log up to which nothing is for this subscriber: what it started
+    after when it was new. The feed may publish such events after the consumer was created.
 
     Raises `EventsGone` (a new one only), `StreamDrift`, `StreamMissing` and `ClientError`.
     """
     stream = subjects.event_stream
-    if not await _exists(client, stream, name):
-        settings = settings | await _start(client, subjects, start)
+    if await _found(client, stream, name) is None:
+        await _create(client, stream, name, settings | await _start(client, subjects, start))
     await declare_consumer(client, ConsumerSpec(stream, name, settings))
+    found = await _found(client, stream, name) or {}
+    return int(found.get("metadata", {}).get(_START_AFTER, 0))
+
+
+async def _create(client: Client, stream: str, name: str, config: dict[str, Any]) -> None:
+    request = {"stream_name": stream, "config": {"name": name, **config}, "action": "create"}
+    try:
+        await client.api(f"CONSUMER.CREATE.{stream}.{name}", request)
+    except JetStreamError as error:
+        if error.err_code not in (_CONSUMER_EXISTS, _NO_STREAM):  # another process was faster
+            raise
 
 
 async def check_consumer(client: Client, subjects: Subjects, name: str) -> None:
     """Raise `StreamMissing` where the subscriber's consumer is not there; raises `ClientError`."""
     stream = subjects.event_stream
-    if not await _exists(client, stream, name):
+    if await _found(client, stream, name) is None:
         raise StreamMissing(
             f"consumer {name} of stream {stream} was deleted, and with it how far this "
             "subscriber had come; the next start begins anew"
         )
 
 
-async def _exists(client: Client, stream: str, name: str) -> bool:
+async def _found(client: Client, stream: str, name: str) -> dict[str, Any] | None:
+    """The consumer's configuration; None where there is none."""
     try:
-        await client.api(f"CONSUMER.INFO.{stream}.{name}", answer=ConsumerInfo)
+        info = await client.api(f"CONSUMER.INFO.{stream}.{name}", answer=ConsumerInfo)
     except JetStreamError as error:
         if error.status == 404:  # no consumer, or no stream, which the declaration will report
-            return False
+            return None
         raise
-    return True
+    return info.config
 
 
 async def _start(client: Client, subjects: Subjects, start: Start) -> dict[str, Any]:
-    if not isinstance(start, int):
-        return {"deliver_policy": start}
-    sequence = await _Search(client, subjects).first_after(start)
-    return {"deliver_policy": "by_start_sequence", "opt_start_seq": sequence}
+    after = await _end_of_log(client, subjects) if start == "new" else start
+    if not isinstance(after, int):
+        return {"deliver_policy": after}
+    sequence = await _Search(client, subjects).first_after(after)
+    return {
+        "deliver_policy": "by_start_sequence",
+        "opt_start_seq": sequence,
+        "metadata": {_START_AFTER: str(after)},
+    }
+
+
+async def _end_of_log(client: Client, subjects: Subjects) -> Start:
+    """The log's last position; "new" where this user cannot ask for it."""
+    try:
+        info = await client.api(f"STREAM.INFO.{subjects.log_stream}", answer=StreamInfo)
+    except (PermissionDenied, NoResponders):
+        return "new"
+    except JetStreamError as error:
+        if error.err_code != _NO_STREAM:  # an account of its own, with the events only
+            raise
+        return "new"
+    return info.state.last_seq
 
 
 class _Search:

@@ -41,6 +41,7 @@ from eventstore.keyring import Keyring
 from eventstore.messages import Event
 from eventstore.parked import ParkedMessages
 from eventstore.parked_record import Parked
+from eventstore.published import position_of
 from eventstore.pull import Pull, may_pass
 from eventstore.responder import Responder
 from eventstore.sealing import Keys
@@ -75,8 +76,11 @@ class EventSubscriber:
     """Handles events one after another, or many at once, until told to stop; runs once.
 
     `name` is the subscriber's durable position in the event stream, shared by all processes that
-    use it: each event goes to one of them. `start` says where a new name begins. What a name
-    subscribes to stays as it is: other handlers need another name, or an edit of the consumer.
+    use it: each event goes to one of them. `start` says where a new name begins: with "all" events
+    that the stream still has, with "new" ones, acknowledged from then on, or after a position of
+    the log. Nothing at or before that position is handled, whenever the feed publishes it and
+    however often the name is started again, also with another `start`. What a name subscribes to
+    stays as it is: other handlers need another name, or an edit of the consumer.
 
     `acknowledge="after"`: each event is handled at least once, again after a crash. "before": at
     most once, and never again after a failure. `ordered`: strictly in the order of the log, over
@@ -124,6 +128,7 @@ class EventSubscriber:
         self._codec = codec
         self._stream = codec.subjects.event_stream
         self._start = start
+        self._after = 0
         self._acknowledge_first = acknowledge == "before"
         self._ordered = ordered
         self._in_flight = 1 if ordered else in_flight
@@ -177,7 +182,7 @@ class EventSubscriber:
         `ClientError` where the server refuses or the connection was closed for good.
         """
         settings = self._settings()
-        await declare_subscriber(
+        self._after = await declare_subscriber(
             self._client, self._codec.subjects, self.name, settings, self._start
         )
         try:
@@ -270,6 +275,9 @@ class EventSubscriber:
         """Handle one event, or park it, and settle it with the server."""
         if self._stopping.is_set():
             return  # it stays held, and goes back with the others
+        if self._is_before_start(taken):
+            await self._settling.done(taken)
+            return
         try:
             # First, for what is acknowledged does not come again where they cannot be had.
             keys = await self._keyring.to_open([taken.message.headers])
@@ -291,6 +299,10 @@ class EventSubscriber:
             await self._settling.give_back(taken, _RETRY_SECONDS)
         else:
             await self._settling.done(taken)
+
+    def _is_before_start(self, taken: Taken) -> bool:
+        position = position_of(taken.message.headers or {})
+        return position is not None and position <= self._after
 
     async def _handle(self, taken: Taken, keys: Keys) -> Tried:
         message, delivered = taken.message, taken.delivery.delivered

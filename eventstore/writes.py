@@ -84,7 +84,9 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
     """Events to be appended to one aggregate.
 
     `cause` is the identity of the message they follow from: their ids are then derived from it,
-    so that a repeat is recognised for ever.
+    from the aggregate and from their order, so that a repeat is recognised for ever. `known_new`:
+    the caller has read the aggregate up to `expected` itself and found none of these ids there,
+    which saves looking for them.
     """
 
     aggregate: str
@@ -93,6 +95,7 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
     expected: Expected = ANY
     cause: Identity | None = None
     actor: str | None = None
+    known_new: bool = False
 
 
 class Appended(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,6 +148,8 @@ class Write:
     @property
     def may_be_repeat(self) -> bool:
         """Whether the ids come from the caller, who may have sent them before."""
+        if self.append.known_new:
+            return False
         given = any(isinstance(e, NewEvent) and e.identity for e in self.append.events)
         return given or self.append.cause is not None
 

@@ -1,9 +1,17 @@
 """The feed: publishes every event of the log on `{domain}.event.{aggregate}.{action}`.
 
-Each event is published exactly once and in the order of the log, whoever is killed and however
-many feeds run at once. What is sent together names the sequence at which the event stream must
-end, and is stored as a whole there or not at all: one message by itself, several as one atomic
-batch. So whatever becomes of an answer, the end of the stream tells what to send next.
+Each event is stored in the event stream exactly once and in the order of the log, whoever is killed
+and however many feeds run at once. What is sent together names the sequence at which the event
+stream must end, and is stored as a whole there or not at all: one message by itself, several as one
+atomic batch. So whatever becomes of an answer, the end of the stream tells what to send next.
+
+A plain subscriber, who reads no stream, also hears what the stream refuses. So that it hears each
+event once too, only the feed that holds the lease (`feed_lease`) publishes, after it has found its
+place. What remains possible: an event whose sending got no clear answer (the feed was killed, a
+connection or a leader was lost) is heard again when it is sent again, a whole batch where it had
+not been stored; so is what somebody else's message in the event stream came before, and what a
+feed sends that was suspended for longer than half a lease between reading its lease and sending.
+Readers of the stream see none of this.
 """
 
 from __future__ import annotations
@@ -30,6 +38,7 @@ from eventstore.published import data_subjects, publication
 from eventstore.publishing import Draft, check_sizes, guarded, publish
 from eventstore.sealing import Keys
 from eventstore.store import EventStore
+from projections.feed_lease import FeedLease
 from projections.feed_position import EXPECTED_LAST, FeedPosition, Place
 
 __all__ = ["Feed"]
@@ -55,9 +64,11 @@ class Feed:
     """Follows the log and publishes what the event stream does not have yet; runs once.
 
     `batch` (1 to 1,000) is the most events sent together. `standby` is how many seconds a feed
-    that finds another one at work waits before it looks whether that one still is. With
-    `skip_unknown`, events of types that the code does not know are not published. `timeout` is
-    seconds for each answer.
+    that finds another one at work waits before it looks whether that one still is, and for how
+    long the lease is relied on: it takes over from one that was stopped within that time, from one
+    that was killed within twice that time, counted from the next event. With `skip_unknown`,
+    events of types that the code does not know are not published. `timeout` is seconds for each
+    answer.
 
     `ready` is set when the feed stands where it is to go on and follows the log; `published`
     counts the events it has stored itself, and `pending` is how many are left in the log.
@@ -78,15 +89,18 @@ class Feed:
         self.pending: int | None = None
         self._client = client
         self._store = store
-        self._checkpoint = FeedPosition(client, store.codec.subjects, timeout=timeout)
-        self._stream = store.codec.subjects.event_stream
+        subjects = store.codec.subjects
+        self._checkpoint = FeedPosition(client, subjects, timeout=timeout)
+        self._lease = FeedLease(client, subjects, seconds=standby, timeout=timeout)
+        self._stream = subjects.event_stream
         self._batch = batch
         self._standby = standby
         self._skip_unknown = skip_unknown
         self._timeout = timeout
         self._place: Place | None = None
         self._moved = asyncio.Event()
-        self._standing_by = False
+        self._publishes = False  # it held the lease when it found its place
+        self._sending = asyncio.Lock()
         self._most = batch
         self._delay = _FIRST_DELAY
         self._stopping = asyncio.Event()
@@ -112,11 +126,15 @@ class Feed:
         tasks = [asyncio.ensure_future(part) for part in parts]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            answered = await self._answered()
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
         await self._keep()
+        if answered:
+            with contextlib.suppress(ClientError):  # another feed waits for longer then
+                await self._lease.release()
         for task in tasks:
             if not task.cancelled():
                 task.result()
@@ -138,10 +156,13 @@ class Feed:
     async def _publish_all(self, events: Sequence[RecordedEvent]) -> None:
         """Return when the event stream has all of them, by this feed or by another."""
         while rest := [event for event in events if event.position > self.position]:
-            if self._standing_by:
-                await self._watch()
-            else:
-                await self._publish_some(rest)
+            try:
+                if self._publishes:
+                    await self._publish_some(rest)
+                else:
+                    await self._stand_by()
+            except ClientError as error:
+                await self._wait_after(error)
 
     async def _publish_some(self, events: Sequence[RecordedEvent]) -> None:
         count = min(len(events), self._most)
@@ -149,13 +170,18 @@ class Feed:
         try:
             keys = await self._store.keyring.to_seal(data_subjects(sent, self._store.codec))
             messages = self._messages(sent, keys)
-            ack = await publish(self._client, messages, self._timeout, self._stream)
+            self._publishes = await self._lease.held()
+            if not self._publishes:
+                return
+            async with self._sending:
+                ack = await publish(self._client, messages, self._timeout, self._stream)
         except ClientError as error:
             if _code(error) not in _OVERTAKEN:
                 await self._wait_after(error)
             await self._look(overtaken=_code(error) in _OVERTAKEN)
             return
-        if ack.duplicate:
+        if ack.duplicate:  # of an id that the stream has not forgotten yet
+            await self._pause()
             await self._look(overtaken=True)
             return
         self._move(Place(ack.seq, sent[len(messages) - 1].position))
@@ -179,21 +205,30 @@ class Feed:
         return drafts
 
     async def _look(self, *, overtaken: bool) -> None:
-        """See where the stream ends now, and whether another feed has brought it there."""
-        before = self.position
-        await self._find()
+        """See where the stream ends now, and whether somebody else has brought it there."""
         if overtaken:
             self._most = 1  # for the chance of it, while somebody else writes to the stream
-            self._standing_by = self.position > before
-
-    async def _watch(self) -> None:
-        """Leave it to the other feed while that one gets on."""
-        before = self.position
-        await asyncio.sleep(self._standby)
+            self._lease.doubt()
         await self._find()
-        self._standing_by = self.position > before
-        if not self._standing_by:
-            _logger.info("feed: takes over at position %d", before)
+
+    async def _stand_by(self) -> None:
+        """Leave it to the feed that holds the lease while that one gets on."""
+        self._publishes = await self._lease.held()
+        before = self.position
+        if not self._publishes:
+            await asyncio.sleep(self._standby)
+        await self._find()  # only now may be said what is left to publish
+        if self._publishes:
+            _logger.info("feed: publishes from position %d on", self.position)
+        elif self.position == before:
+            await self._lease.take_over()
+
+    async def _answered(self) -> bool:
+        """Whether what is being sent is answered in time, so that another feed need not guess."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._standby):
+                return await self._sending.acquire()
+        return False
 
     async def _find(self) -> None:
         while True:
@@ -209,10 +244,13 @@ class Feed:
         if self._client.is_closed or not _passes(error):
             raise error
         _logger.warning("feed: %s; trying again", error)
-        await asyncio.sleep(self._delay * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
-        self._delay = min(2 * self._delay, _LONGEST_DELAY)
+        await self._pause()
         with contextlib.suppress(ConnectionLost):
             await self._client.wait_connected(_LONGEST_WAIT)
+
+    async def _pause(self) -> None:
+        await asyncio.sleep(self._delay * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
+        self._delay = min(2 * self._delay, _LONGEST_DELAY)
 
     def _move(self, place: Place) -> None:
         self._place = place

@@ -153,6 +153,7 @@ class CommandHandler:
                 expected=kept.head,
                 cause=accepted.identity,
                 actor=accepted.envelope.actor,
+                known_new=True,  # the ids are derived from the command's, which was looked for
             )
         except InvalidMessage as error:
             raise DeciderError(f"{accepted.aggregate} decided what cannot be: {error}") from error

@@ -61,3 +61,13 @@ async def last_position(client: Client, codec: Codec) -> int:
     answer = await client.api(f"STREAM.INFO.{codec.subjects.log_stream}")
     position: int = answer["state"]["last_seq"]
     return position
+
+
+async def until_forgotten(client: Client, codec: Codec) -> None:
+    """Return when the server no longer recognises the ids sent so far; two probes are stored."""
+    probe = Identity.root().id
+    stream, subject = jetstream(client), codec.subjects.log("journal", "probe")
+    stored = 0
+    while stored < 2:
+        ack = await stream.publish(subject, b"", headers={"Nats-Msg-Id": probe})
+        stored += not ack.duplicate

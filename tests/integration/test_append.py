@@ -44,6 +44,7 @@ from tests.integration.ledger import (
     last_position,
     ledger,
     read,
+    until_forgotten,
 )
 
 ROUNDS = 50
@@ -286,7 +287,7 @@ async def test_the_same_append_sent_again_is_recorded_once_and_answered_alike(
         expected = _expectation(name, plain, head)
         first = await store.append("account", "a1", events, expected=expected)
         if window == "after":
-            await _until_forgotten(client, codec)
+            await until_forgotten(client, codec)
         again = await store.append("account", "a1", events, expected=expected)
         await store.append("account", "a1", [Deposited(), Deposited()])
         later = await store.append("account", "a1", events, expected=expected)
@@ -325,16 +326,6 @@ async def test_a_repeat_over_several_aggregates_is_recorded_once(store: EventSto
     assert all(each.duplicate for each in again)
 
 
-async def _until_forgotten(client: Client, codec: Codec) -> None:
-    """Return when the server no longer recognises the ids sent so far."""
-    probe = Identity.root().id
-    stream, subject = jetstream(client), codec.subjects.log("journal", "probe")
-    stored = 0
-    while stored < 2:
-        ack = await stream.publish(subject, b"", headers={"Nats-Msg-Id": probe})
-        stored += not ack.duplicate
-
-
 async def test_an_id_used_in_another_aggregate_is_refused(
     store: EventStore, client: Client, codec: Codec
 ) -> None:
@@ -371,7 +362,7 @@ async def test_a_repeat_is_recognised_where_what_answers_reads_lags_behind(
         events = [fixed() for _ in range(count)]
         first = await store.append("account", "a1", events)
         await store.append("account", "a1", Deposited())
-        await _until_forgotten(client, codec)
+        await until_forgotten(client, codec)
 
         async def nothing_yet(reader: DirectReader, subject: str, after: int) -> _Page:
             return _Page()

@@ -11,12 +11,21 @@ import pytest
 
 from eventstore.client import Client, connect
 from eventstore.codec import Codec
+from eventstore.config import AuthSettings, Secret
 from eventstore.envelope import NewEvent
-from eventstore.errors import AppendUnknown, ClientError, Conflict, ConnectionLost, RequestTimeout
+from eventstore.errors import (
+    AppendUnknown,
+    ClientError,
+    Conflict,
+    ConnectionLost,
+    JetStreamError,
+    PermissionDenied,
+    RequestTimeout,
+)
 from eventstore.metrics import Metrics
 from eventstore.server import EmbeddedServer
 from eventstore.store import ANY, NO_STREAM, NOTHING, Append, EventStore, Expected, Head
-from tests.conftest import settings_for
+from tests.conftest import StartServer, settings_for
 from tests.integration.ledger import Deposited, Opened, declare_log, fixed, last_position, read
 from tests.proxy import TcpProxy
 
@@ -286,3 +295,70 @@ async def test_an_append_whose_server_died_ends_within_its_bound_and_succeeds_la
                     continue
             assert appended.duplicate
             assert len(await read(store, "a1")) == count
+
+
+@pytest.mark.parametrize("lost", [1, 3])
+async def test_a_batch_that_fell_apart_is_sent_again_as_another_batch(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch, lost: int
+) -> None:
+    """As where the leader changes in the middle of it: the rest of the batch is refused (10176)."""
+    ids: list[str] = []
+    publish = Client.publish
+
+    async def losing(own: Client, subject: str, *args: Any, **options: Any) -> None:
+        headers = options.get("headers") or {}
+        if headers.get("Nats-Batch-Sequence") == "1":
+            ids.append(headers["Nats-Batch-Id"])
+            if len(ids) <= lost:
+                return
+        await publish(own, subject, *args, **options)
+
+    monkeypatch.setattr(Client, "publish", losing)
+    appended = await store.append("account", "a1", [fixed(), fixed()], expected=NO_STREAM)
+    assert not appended.duplicate
+    assert len(set(ids)) == lost + 1
+    assert [event.version for event in await read(store, "a1")] == [1, 2]
+
+
+async def test_a_batch_that_always_falls_apart_is_refused_in_the_end(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish = Client.publish
+
+    async def losing(own: Client, subject: str, *args: Any, **options: Any) -> None:
+        if (options.get("headers") or {}).get("Nats-Batch-Sequence") != "1":
+            await publish(own, subject, *args, **options)
+
+    monkeypatch.setattr(Client, "publish", losing)
+    with pytest.raises(JetStreamError) as refusal:
+        await store.append("account", "a1", [fixed(), fixed()], expected=NO_STREAM)
+    assert refusal.value.err_code == 10176
+    assert not await read(store, "a1")
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("expected", [ANY, NO_STREAM, NOTHING, 0])
+@pytest.mark.parametrize("own_ids", [True, False])
+async def test_a_forbidden_append_is_denied_at_once_and_not_unknown(
+    start_server: StartServer, codec: Codec, count: int, expected: Expected, own_ids: bool
+) -> None:
+    rights = f'publish: {{ deny: "{codec.domain}.log.>" }}'
+    users = (
+        f"{{ user: ann, password: a }}, {{ user: eve, password: e, permissions: {{ {rights} }} }}"
+    )
+    server = await start_server(extra_config=f"authorization {{ users: [{users}] }}")
+    async with (
+        connect(
+            settings_for(server.url, auth=AuthSettings(user="ann", password=Secret("a")))
+        ) as allowed,
+        connect(
+            settings_for(server.url, auth=AuthSettings(user="eve", password=Secret("e")))
+        ) as denied,
+        EventStore(denied, codec) as store,
+        asyncio.timeout(5),
+    ):
+        await declare_log(allowed, codec)
+        events = [fixed() if own_ids else NewEvent(data=Deposited()) for _ in range(count)]
+        with pytest.raises(PermissionDenied, match=r"log\.account\.a1"):
+            await store.append("account", "a1", events, expected=expected)
+        assert await last_position(allowed, codec) == 0

@@ -12,16 +12,26 @@ from hypothesis import strategies as st
 
 from eventstore.application import running
 from eventstore.client import Client
+from eventstore.codec import Codec
 from eventstore.envelope import Header, Identity, RecordedEvent, derive_id, new_id
-from eventstore.errors import BatchTooLarge, Conflict, InvalidId, InvalidMessage
+from eventstore.errors import BatchTooLarge, Conflict, DuplicateId, InvalidId, InvalidMessage
 from eventstore.facts import EventPublisher
 from eventstore.handling import Handling, current
 from eventstore.messages import Event
-from eventstore.store import NO_STREAM, EventStore
+from eventstore.store import ANY, NO_STREAM, EventStore, Expected
 from eventstore.subscribing import EventSubscriber
 from projections.feed import Feed
 from tests.integration.feeding import declare_feed
-from tests.integration.ledger import Deposited, Noted, Opened, read, read_all
+from tests.integration.ledger import (
+    FAST,
+    Deposited,
+    Noted,
+    Opened,
+    declare_log,
+    read,
+    read_all,
+    until_forgotten,
+)
 
 
 @pytest.fixture
@@ -147,6 +157,50 @@ async def test_a_message_handled_again_publishes_nothing_twice(
     with Handling(handling.identity, "mailer").begun():
         assert await work() == first
     assert len(await read_all(store)) == 6
+
+
+@pytest.mark.parametrize("expected", ["any", "version", "head"])
+async def test_a_handler_that_is_tried_again_after_the_duplicate_window_records_once(
+    client: Client, codec: Codec, expected: str
+) -> None:
+    await declare_log(client, codec, FAST)
+    handling = handled()
+    async with EventStore(client, codec) as store:
+        publisher = EventPublisher(store)
+        await publisher.publish(Opened(), "a1")
+
+        async def work() -> list[tuple[int, ...]]:
+            """As a handler does that looks first where the aggregate stands."""
+            positions = []
+            for amount in (1, 2):
+                head = await store.head("account", "a1")
+                kinds: dict[str, Expected] = {"any": ANY, "version": head.version, "head": head}
+                answer = await publisher.publish(
+                    Deposited(amount=amount), "a1", expected=kinds[expected]
+                )
+                positions.append(answer.positions)
+            many = await publisher.publish_many([(Noted(), "j1"), (Deposited(amount=3), "a1")])
+            return [*positions, *(each.positions for each in many)]
+
+        with handling.begun():
+            first = await work()
+        for _ in range(2):
+            await until_forgotten(client, codec)
+            await publisher.publish(Deposited(), "a1")
+            with Handling(handling.identity, "mailer").begun():
+                assert await work() == first
+        assert [event.version for event in await read(store, "a1")] == [1, 2, 3, 4, 5, 6]
+
+
+async def test_facts_published_together_with_others_than_the_first_time_are_refused(
+    store: EventStore, publisher: EventPublisher
+) -> None:
+    handling = handled()
+    with handling.begun():
+        await publisher.publish_many([(Deposited(), "a1"), (Noted(), "j1")])
+    with Handling(handling.identity, "mailer").begun(), pytest.raises(DuplicateId):
+        await publisher.publish_many([(Deposited(), "a1"), (Noted(), "j1"), (Noted(), "j1")])
+    assert len(await read_all(store)) == 2
 
 
 async def test_two_handlers_of_one_message_publish_each_their_own(

@@ -1,0 +1,66 @@
+"""Append retries: which answers are worth another try, and how long to wait before it."""
+
+from __future__ import annotations
+
+import random
+
+from eventstore.errors import (
+    ClientError,
+    ConnectionLost,
+    JetStreamError,
+    NoResponders,
+    RequestTimeout,
+)
+
+__all__ = ["AppendRetries"]
+
+# No leader yet; a repeat is in process; the check is unavailable; too much is in flight.
+_PASSING = (10008, 10158, 10163, 10167, 10210)
+_BATCH_INCOMPLETE = 10176  # the leader changed, or the connection did, in the middle of it
+
+_FIRST_DELAY = 0.02
+_LONGEST_DELAY = 0.5
+_MOST_UNANSWERED = 25  # about ten seconds: a new leader takes that long
+_MOST_INCOMPLETE = 3
+
+
+class AppendRetries:
+    """How often what was tried, and how long to wait before the next try."""
+
+    def __init__(self) -> None:
+        self.last: ClientError | None = None
+        self.silent_conflicts = 0
+        self.claims = 0
+        self._unanswered = 0
+        self._incomplete = 0
+        self._delay = _FIRST_DELAY
+
+    def delay_after(self, error: ClientError) -> float:
+        """Seconds to wait before asking again; raises the error where that cannot help."""
+        self.last = error
+        if isinstance(error, RequestTimeout | ConnectionLost):
+            return self._longer()
+        if isinstance(error, NoResponders) and self._unanswered < _MOST_UNANSWERED:
+            self._unanswered += 1
+            return self._longer()
+        if isinstance(error, JetStreamError):
+            if error.err_code in _PASSING:
+                return self._longer()
+            if error.err_code == _BATCH_INCOMPLETE and self._incomplete < _MOST_INCOMPLETE:
+                self._incomplete += 1
+                return self._longer()
+        raise error
+
+    def delay_after_conflict(self) -> float:
+        """Seconds to wait before looking who was faster."""
+        self.silent_conflicts += 1
+        return 0.0 if self.silent_conflicts == 1 else self._longer()
+
+    def delay_after_claim(self) -> float:
+        """Seconds to wait before looking again for what the server says is there."""
+        self.claims += 1
+        return self._longer()
+
+    def _longer(self) -> float:
+        self._delay = min(2 * self._delay, _LONGEST_DELAY)
+        return self._delay * random.uniform(0.5, 1.0)  # noqa: S311  # jitter, not a secret
