@@ -42,4 +42,5 @@ def chain_value(previous: str, subject: str, headers: Mapping[str, str], payload
     lines = [previous, subject]
     lines.extend(headers.get(name, "") for name in _CHAINED)
     lines.append("")
-    return hashlib.sha256("\n".join(lines).encode() + payload).hexdigest()
+    text = "\n".join(lines).encode(errors="surrogatepass")  # what others wrote may be no text
+    return hashlib.sha256(text + payload).hexdigest()

@@ -11,13 +11,17 @@ from typing import Any
 from eventstore.client import Client
 from eventstore.envelope import parse_timestamp
 from eventstore.errors import EventStoreError, JetStreamError, StreamMissing
+from eventstore.foreign import FindingKind, LogFindings
 from eventstore.health import Finding, HealthStatus, worst
 from eventstore.streams import ConsumerSpec, StreamSpec, check
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
-__all__ = ["CommandsCheck", "ConnectionCheck", "StreamsCheck"]
+__all__ = ["CommandsCheck", "ConnectionCheck", "LogCheck", "StreamsCheck"]
 
 _NO_CONSUMER = 10014
+_MOST_NAMED = 10
+_MOST_TEXT = 300
+_FOUND: dict[FindingKind, str] = {"foreign": "foreign message", "unreadable": "unreadable event"}
 
 
 class ConnectionCheck:
@@ -149,6 +153,32 @@ class CommandsCheck:
             raise StreamMissing(
                 f"consumer {name} of {stream} does not exist: no command worker has run"
             ) from error
+
+
+class LogCheck:
+    """The readers of this process have found nothing in the log that is foreign or unreadable.
+
+    Degraded otherwise. What was read before the process began is not known here.
+    """
+
+    def __init__(self, findings: LogFindings) -> None:
+        self._findings = findings
+
+    async def __call__(self) -> Finding:
+        """A fact for each kind: how many, and the positions of the last 10."""
+        problems, facts = [], dict[str, Any]()
+        for kind, what in _FOUND.items():
+            found = self._findings.by_position(kind)
+            last = list(found)[-_MOST_NAMED:]
+            facts[kind] = {"count": len(found), "positions": last}
+            if found:
+                text = found[last[-1]][:_MOST_TEXT]
+                many = "" if len(found) == 1 else "s"
+                problems.append(f"{len(found):,} {what}{many}, last at position {last[-1]}: {text}")
+        if problems:
+            problem = "; ".join(problems)
+            return Finding(status="degraded", problem=problem, facts=facts)
+        return Finding(facts=facts)
 
 
 async def stream_state(client: Client, stream: str) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from eventstore.errors import (
     RequestTimeout,
 )
 from eventstore.server_binary import check_server_version
+from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["Client", "Msg", "Subscription", "connect", "nats_errors"]
 
@@ -223,7 +224,7 @@ class Client:
         message = await self.request(f"$JS.API.{subject_suffix}", payload, timeout=timeout)
         try:
             answer = msgspec.json.decode(message.data, type=dict[str, Any])
-        except msgspec.DecodeError as problem:
+        except UNDECODABLE as problem:
             raise ClientError(f"{message.subject}: not a JetStream answer: {problem}") from problem
         if (error := answer.get("error")) is not None:
             raise JetStreamError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any
@@ -32,6 +32,7 @@ _NO_STREAM = 10059
 _GET_HEADERS = ("Nats-Stream", "Nats-Subject", "Nats-Sequence", "Nats-Time-Stamp")
 _PAGE_HEADERS = (*_GET_HEADERS, "Nats-Num-Pending", "Nats-Last-Sequence")
 _PAGE_BYTES = 8 * 1024 * 1024
+_MOST_SUBJECTS = 64
 
 _encode = msgspec.json.Encoder().encode
 
@@ -56,7 +57,7 @@ class _Page:
 
     def receive(self, message: Msg) -> None:
         headers = message.headers or {}
-        status = headers.get("Status")
+        status = _status(headers)
         if self.done.done():
             return
         # The server names the one it sent before: a reply that got lost does not stay unseen.
@@ -166,7 +167,25 @@ class DirectReader:
                 for message in page:
                     yield message
 
+    async def last_of_each(self, subjects: Sequence[str], until: int) -> list[StoredMessage]:
+        """The last message up to a sequence on each of some subjects that has any; may lag."""
+        found: list[StoredMessage] = []
+        for start in range(0, len(subjects), _MOST_SUBJECTS):
+            some = subjects[start : start + _MOST_SUBJECTS]
+            page = await self._ask_page(f"{some[0]} and others", multi_last=some, up_to_seq=until)
+            found += page.messages
+        return found
+
     async def _page(self, subject: str, after: int) -> _Page:
+        return await self._ask_page(
+            subject,
+            seq=after + 1,
+            next_by_subj=subject,
+            batch=self._page_size,
+            max_bytes=_PAGE_BYTES,
+        )
+
+    async def _ask_page(self, what: str, **request: object) -> _Page:
         self._next += 1
         token = str(self._next)
         page = self._pages[token] = _Page()
@@ -174,21 +193,12 @@ class DirectReader:
             async with asyncio.timeout(self._timeout):
                 await self._client.publish(
                     f"$JS.API.DIRECT.GET.{self._stream}",
-                    _encode(
-                        {
-                            "seq": after + 1,
-                            "next_by_subj": subject,
-                            "batch": self._page_size,
-                            "max_bytes": _PAGE_BYTES,
-                        }
-                    ),
+                    _encode(request),
                     reply=f"{self._inbox}.{token}",
                 )
                 await page.done
         except TimeoutError:
-            raise RequestTimeout(
-                f"no complete page of {subject} within {self._timeout:g} s"
-            ) from None
+            raise RequestTimeout(f"no complete page of {what} within {self._timeout:g} s") from None
         except NoResponders:
             await self.check_stream()
             raise
@@ -244,6 +254,11 @@ class DirectReader:
             page.fail(ConnectionLost("the connection broke while an aggregate was read"))
 
 
+def _status(headers: dict[str, str]) -> str | None:
+    """The server's status; None for a message, which may have been stored with any header."""
+    return None if "Nats-Sequence" in headers else headers.get("Status")
+
+
 def _stored(headers: dict[str, str], payload: bytes, added: tuple[str, ...]) -> StoredMessage:
     message = StoredMessage(
         headers["Nats-Subject"], int(headers["Nats-Sequence"]), headers, payload
@@ -255,11 +270,12 @@ def _stored(headers: dict[str, str], payload: bytes, added: tuple[str, ...]) -> 
 
 def _found(answer: Msg) -> StoredMessage | None:
     headers = answer.headers or {}
-    if "Status" not in headers:
+    status = _status(headers)
+    if status is None:
         return _stored(headers, answer.data, _GET_HEADERS)
-    if headers["Status"] == "404":
+    if status == "404":
         return None
-    raise JetStreamError(0, int(headers["Status"]), headers.get("Description", "refused"))
+    raise JetStreamError(0, int(status), headers.get("Description", "refused"))
 
 
 def _parse_headers(block: bytes) -> dict[str, str]:

@@ -20,6 +20,7 @@ from eventstore.errors import (
     NoResponders,
     QueueFull,
 )
+from eventstore.undecodable import UNDECODABLE
 
 __all__ = [
     "Draft",
@@ -142,7 +143,7 @@ def read_ack(subject: str, data: bytes) -> PubAck:
     """
     try:
         answer = _decode(data)
-    except msgspec.DecodeError as problem:
+    except UNDECODABLE as problem:
         raise ClientError(f"{subject}: not a stream's answer: {problem}") from problem
     if answer.error is not None:
         error = answer.error

@@ -29,7 +29,17 @@ from eventstore.errors import (
 )
 from eventstore.publishing import Draft, check_sizes, guarded, publish
 from eventstore.telemetry import Telemetry
-from eventstore.writes import ANY, NO_STREAM, NOTHING, Appended, Head, Write
+from eventstore.writes import (
+    ANY,
+    NO_STREAM,
+    NOTHING,
+    Appended,
+    FoundHead,
+    Head,
+    HeadWalk,
+    Write,
+    find_head,
+)
 
 __all__ = ["Recording"]
 
@@ -91,7 +101,7 @@ class Recording:
 
     async def _try_once(self) -> None:
         drafts = [draft for write in self._writes for draft in write.drafts()]
-        expected = {write.subject: write.base.position for write in self._writes}
+        expected = {write.subject: max(write.base.position, write.end) for write in self._writes}
         messages = guarded(drafts, expected)
         check_sizes(messages, self._client.max_payload)
         await self._connected()
@@ -172,16 +182,32 @@ class Recording:
             await asyncio.sleep(self._retries.delay_after_claim())
 
     async def _look_for(self, write: Write) -> None:
-        following = await self._direct.leader_next(write.subject, write.base.position)
+        following = await self._direct.leader_next(
+            write.subject, max(write.base.position, write.end)
+        )
         if following is None:
             return
         if write.append.expected is ANY:
-            write.base = await self._search(write, write.base)
+            write.begin_at(await self._search(write, write.base))
             self._retries.silent_conflicts = 0
-        elif following.headers.get(Header.EVENT_ID) == write.event_ids[0]:
+        elif write.is_first(following):
             await self._confirm(write, following)
         else:
-            raise _conflict(write, await self._head(write, leader=True))
+            await self._pass_over(write)
+
+    async def _pass_over(self, write: Write) -> None:
+        """Go on behind foreign messages; raise where an event of somebody else follows the base."""
+        walk = HeadWalk()
+        async with aclosing(self._direct.messages(write.subject)) as messages:
+            async for message in messages:
+                follows = walk.head == write.base
+                if walk.see(message) and follows and write.is_first(message):
+                    await self._confirm(write, message)
+                    return
+        if walk.head != write.base:
+            raise _conflict(write, walk.head)
+        write.end = walk.end
+        self._retries.silent_conflicts = 0
 
     async def _confirm(self, write: Write, first: StoredMessage) -> None:
         """Note the write as recorded if its events stand from `first` on, one after another."""
@@ -209,39 +235,38 @@ class Recording:
         elif isinstance(expected, int):
             await self._find_version(write, expected)
         elif write.may_be_repeat:
-            write.base = await self._search(write, NOTHING)
+            write.begin_at(await self._search(write, NOTHING))
         else:
-            write.base = await self._head(write)
+            write.begin_at(await self._head(write))
 
     async def _find_version(self, write: Write, version: int) -> None:
-        head = await self._head(write)
-        if head.version < version:  # a follower may lag
-            head = await self._head(write, leader=True)
-        if head.version > version and write.may_be_repeat:
+        found = await self._head(write)
+        if found.head.version < version:  # a follower may lag
+            found = await self._head(write, leader=True)
+        if found.head.version > version and write.may_be_repeat:
             await self._search(write, NOTHING, until=version)
-        if not write.result and head.version != version:
-            raise _conflict(write, head)
-        write.base = head
+        if not write.result and found.head.version != version:
+            raise _conflict(write, found.head)
+        write.begin_at(found)
 
-    async def _search(self, write: Write, after: Head, *, until: int | None = None) -> Head:
+    async def _search(self, write: Write, after: Head, *, until: int | None = None) -> FoundHead:
         """Look through the history after a head for our events; returns the head it ends with.
 
         `until` is the version after which they would stand, if at all.
         """
-        head = after
+        walk = HeadWalk(after)
         async with aclosing(self._direct.messages(write.subject, after.position)) as messages:
             async for message in messages:
-                if message.headers.get(Header.EVENT_ID) == write.event_ids[0]:
+                if not walk.see(message):
+                    continue
+                if message.headers[Header.EVENT_ID] == write.event_ids[0]:
                     await self._confirm(write, message)
-                head = Head.of(message)
-                if write.result or (until is not None and head.version > until):
+                if write.result or (until is not None and walk.head.version > until):
                     break
-        return head
+        return walk.found
 
-    async def _head(self, write: Write, *, leader: bool = False) -> Head:
-        get = self._direct.leader_last if leader else self._direct.last
-        message = await get(write.subject)
-        return NOTHING if message is None else Head.of(message)
+    async def _head(self, write: Write, *, leader: bool = False) -> FoundHead:
+        return await find_head(self._direct, write.subject, leader=leader)
 
     def _out_of_time(self, timeout: float) -> AppendUnknown | ClientError:
         last = f", at last: {self._retries.last}" if self._retries.last else ""

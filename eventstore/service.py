@@ -28,6 +28,7 @@ from eventstore.errors import ClientError, ConfigurationError, EventStoreError
 from eventstore.failures import ungrouped
 from eventstore.health import Health
 from eventstore.metrics import CONTENT_TYPE, Metrics
+from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["INSTANCE_ID", "ServiceFace"]
 
@@ -248,6 +249,6 @@ def _is_acceptable(payload: bytes) -> bool:
         return True
     try:
         msgspec.json.decode(payload, type=dict[str, msgspec.Raw])
-    except msgspec.MsgspecError:
+    except UNDECODABLE:
         return False
     return True

@@ -26,6 +26,7 @@ Kind = Literal[
     "unknown_type",
     "duplicate_id",
     "unreadable",
+    "foreign",
     "anchor",
 ]
 """What kinds of findings there are.
@@ -37,7 +38,8 @@ should stand earlier. `header`: a header is missing, malformed or contradicts an
 `wrong_aggregate`: the event names another aggregate than the subject it stands under.
 `unfinished_batch`, `unknown_type` and `duplicate_id` say what they are. `unreadable`: the code of
 today cannot read the event, which is found only where it is tried, and beside anything else that is
-wrong with it. `anchor`: the log is not the one that was anchored.
+wrong with it. `foreign`: the message has no envelope, or stands under no subject of the log: the
+store did not write it. `anchor`: the log is not the one that was anchored.
 """
 
 

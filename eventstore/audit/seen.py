@@ -12,7 +12,7 @@ from types import TracebackType
 
 import msgspec
 
-from eventstore.audit.chains import GENESIS_LINKS, Link, Links
+from eventstore.chain_links import GENESIS_LINKS, Link, Links
 from eventstore.direct import StoredMessage
 from eventstore.envelope import Header
 
@@ -107,14 +107,16 @@ def _key(event_id: str) -> bytes:
     try:
         key = bytes.fromhex(event_id.replace("-", ""))
     except ValueError:
-        return event_id.encode()
-    return key if len(key) == 16 else event_id.encode()
+        return event_id.encode(errors="surrogatepass")
+    return key if len(key) == 16 else event_id.encode(errors="surrogatepass")
 
 
 def _text(links: Links) -> str:
-    return " ".join([f"{link.version}:{link.chain}" for link in links])
+    every = (links.head, *links.guesses)
+    return " ".join([f"{link.version}:{link.chain}:{link.position}" for link in every])
 
 
 def _links(text: str) -> Links:
-    pairs = (link.split(":") for link in text.split(" "))
-    return tuple(Link(int(version), chain) for version, chain in pairs)
+    fields = (link.split(":") for link in text.split(" "))
+    head, *guesses = (Link(int(version), chain, int(at)) for version, chain, at in fields)
+    return Links(head, tuple(guesses))

@@ -11,10 +11,10 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 
 from eventstore.audit.anchor import Anchor, AnchorCheck
-from eventstore.audit.chains import follow
 from eventstore.audit.finding import Finding, Kind, Summary
 from eventstore.audit.reading import TrialReading
 from eventstore.audit.seen import Aggregate, Seen
+from eventstore.chain_links import follow
 from eventstore.client import Client
 from eventstore.codec import Codec
 from eventstore.direct import DirectReader, StoredMessage
@@ -239,7 +239,7 @@ class _Walk:
         except InvalidSubject as error:
             self._find(message, "header", str(error))
             return
-        aggregate.links, problem = follow(aggregate.links, message, aggregate_id)
+        aggregate.links, problem, _ = follow(aggregate.links, message, aggregate_id)
         if problem is not None:
             self._find(message, problem.kind, problem.text)
         name = message.headers.get(Header.EVENT_TYPE)

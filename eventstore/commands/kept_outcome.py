@@ -29,6 +29,7 @@ from eventstore.envelope import (
 from eventstore.errors import EventStoreError, JetStreamError, StreamMissing, UnknownType
 from eventstore.pull import Delivery, Pull, PullLost
 from eventstore.subjects import Subjects
+from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["KeptOutcome", "KeptOutcomes", "OutcomePage", "about"]
 
@@ -61,7 +62,7 @@ class KeptOutcome(msgspec.Struct, frozen=True, kw_only=True):
         """Read a message of the bucket; None for what is no outcome, as a deleted one is none."""
         try:
             outcome = Outcome.from_json(message.data)
-        except msgspec.DecodeError:
+        except UNDECODABLE:
             return None
         headers = message.headers or {}
         return cls(

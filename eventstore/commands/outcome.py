@@ -15,6 +15,7 @@ from eventstore.client import Client
 from eventstore.errors import EventStoreError, JetStreamError, RequestTimeout
 from eventstore.publishing import publish_acked
 from eventstore.subjects import Subjects
+from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["Outcome", "Outcomes", "code_of", "presentable"]
 
@@ -225,5 +226,5 @@ def _report_contradiction(outcome: Outcome, standing: Outcome) -> None:
 def _read(data: bytes) -> Outcome | None:
     try:
         return Outcome.from_json(data)
-    except msgspec.DecodeError:  # deleted by a person's tool, which leaves an empty message
+    except UNDECODABLE:  # deleted by a person's tool, which leaves an empty message
         return None

@@ -23,9 +23,9 @@ from typing import Any
 
 import msgspec
 
-from eventstore.audit.chains import Link
 from eventstore.audit.seen import Aggregate, Seen
 from eventstore.chain import chain_value
+from eventstore.chain_links import Link, Links
 from eventstore.envelope import Envelope, Header, derive_id, format_timestamp, utc_now
 from eventstore.errors import EventStoreError, TransferError
 from eventstore.publishing import MAX_BATCH
@@ -243,11 +243,11 @@ class _Copy:
     def _line(
         self, part: _Part, subject: str, aggregate: Aggregate, batch: dict[str, str]
     ) -> EventLine:
-        before = aggregate.links[0]
+        before = aggregate.links.head
         headers = self._headers(part, before.version + 1)
         payload = part.event.payload
         chain = chain_value(before.chain, subject, headers, payload)
-        aggregate.links = (Link(before.version + 1, chain),)
+        aggregate.links = Links(Link(before.version + 1, chain))
         original = part.line.headers.get(Header.CHAIN, "")
         headers[Header.CHAIN] = chain
         if chain != original:

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 LAYERS = [
     "eventstore.errors",
+    "eventstore.undecodable",
     "eventstore.telemetry",
     "eventstore.subjects",
     "eventstore.config",
@@ -49,6 +50,7 @@ LAYERS = [
     "eventstore.pull",
     "eventstore.settling",
     "eventstore.direct",
+    "eventstore.chain_links",
     "eventstore.key_bucket",
     "eventstore.keyring",
     "eventstore.configuration",
@@ -56,6 +58,7 @@ LAYERS = [
     "eventstore.places",
     "eventstore.responder",
     "eventstore.event_retry",
+    "eventstore.foreign",
     "eventstore.writes",
     "eventstore.recording",
     "eventstore.raw_log",
@@ -133,6 +136,7 @@ A new module is to be put where it belongs.
 
 PURE = [
     "errors",
+    "undecodable",
     "subjects",
     "personal",
     "messages",
@@ -149,7 +153,15 @@ PURE = [
 ]
 """What decides, folds, names and encodes: no loop, no connection, no clock, no chance."""
 
-PURE_FOR_NIX = {"aggregate", "envelope", "errors", "messages", "nix", "queries"}
+PURE_FOR_NIX = {
+    "aggregate",
+    "envelope",
+    "errors",
+    "messages",
+    "nix",
+    "queries",
+    "undecodable",
+}
 
 KNOWS_NATS_ERRORS = {"eventstore.client", "eventstore.connection", "eventstore.protocol"}
 
