@@ -39,8 +39,10 @@ def chain_value(previous: str, subject: str, headers: Mapping[str, str], payload
     `previous` is the value of the same aggregate's event before it, `GENESIS` for the first.
     A header that is absent counts as empty. The header `X-Chain` itself does not count.
     """
-    lines = [previous, subject]
-    lines.extend(headers.get(name, "") for name in _CHAINED)
-    lines.append("")
-    text = "\n".join(lines).encode(errors="surrogatepass")  # what others wrote may be no text
+    get = headers.get
+    lines = "\n".join([previous, subject, *[get(name, "") for name in _CHAINED], ""])
+    try:
+        text = lines.encode()
+    except UnicodeEncodeError:  # what others wrote may be no text
+        text = lines.encode(errors="surrogatepass")
     return hashlib.sha256(text + payload).hexdigest()

@@ -29,7 +29,10 @@ ProblemKind = Literal[
 
 
 class Link(NamedTuple):
-    """An event that the next may follow: its version, chain value and position (0: not known)."""
+    """An event that the next may follow: its version, chain value and position (0: not known).
+
+    The position of a guess is that of the event which did not follow, from which it all began.
+    """
 
     version: int
     chain: str
@@ -112,7 +115,7 @@ def follow(links: Links, message: StoredMessage, aggregate_id: str) -> Followed:
         return Followed(links.after(own))
     for guess in links.guesses:
         if extends(guess, message):
-            return Followed(links.guessing(own), None, guess)
+            return Followed(links.guessing(own._replace(position=guess.position)), None, guess)
     computed = chain_value(links.latest.chain, message.subject, headers, message.payload)
     return _explain(links, own, computed)
 

@@ -175,14 +175,8 @@ def link_of(message: StoredMessage) -> Link | None:
 
 def damaged(head: Link, confirmed: Link) -> InvalidHeader:
     """Why what was built upon an event that does not follow cannot be read."""
-    if confirmed.version > head.version + 1:
-        problem = (
-            f"follows on version {confirmed.version} at position {confirmed.position}, and version "
-            f"{head.version + 1} before that is missing"
-        )
-    else:
-        problem = (
-            f"follows on version {confirmed.version} at position {confirmed.position}, which was "
-            "changed"
-        )
-    return InvalidHeader(Header.CHAIN, problem)
+    return InvalidHeader(
+        Header.CHAIN,
+        f"goes back to position {confirmed.position}, and what stands there does not follow on "
+        f"version {head.version}: it was changed, or something before it is missing",
+    )

@@ -104,10 +104,7 @@ WAYS: dict[str, tuple[Tamper, list[tuple[str, int, int | None]]]] = {
     "the first removed": (ordered(1, 2, 3, 4, 5, 6, 7), [("missing", 2, 2)]),
     "the last of an aggregate removed": (ordered(0, 1, 2, 3, 4, 5, 6), []),
     "all of an aggregate removed": (ordered(0, 2, 3, 4, 6, 7), []),
-    "two swapped": (
-        ordered(0, 1, 3, 2, 4, 5, 6, 7),
-        [("missing", 3, 3), ("out_of_order", 4, 2)],
-    ),
+    "two swapped": (ordered(0, 1, 3, 2, 4, 5, 6, 7), [("missing", 3, 3)]),
     "one twice": (
         ordered(0, 1, 2, 3, 4, 5, 6, 7, 3),
         [("out_of_order", 9, 3), ("duplicate_id", 9, 3)],
