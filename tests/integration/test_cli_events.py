@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from eventstore.chain import chain_value
 from eventstore.client import Client, connect
 from eventstore.config import load_settings
 from eventstore.envelope import Header
@@ -237,8 +238,9 @@ def test_a_stored_payload_in_several_lines_is_printed_in_one(log: Log) -> None:
     }
 
     async def work(client: Client, _: EventStore) -> None:
-        payload = b'{\n  "name": "n",\n  "url": "u"\n}'
-        await client.request(f"{log.name}.log.flake.a", payload, headers=headers)
+        payload, subject = b'{\n  "name": "n",\n  "url": "u"\n}', f"{log.name}.log.flake.a"
+        chain = chain_value(headers[Header.CHAIN], subject, headers, payload)
+        await client.request(subject, payload, headers=headers | {Header.CHAIN: chain})
 
     log.work(work)
     _, second = log.cli.call("events", "--json").lines
