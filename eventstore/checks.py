@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from eventstore.client import Client
@@ -16,7 +16,7 @@ from eventstore.health import Finding, HealthStatus, worst
 from eventstore.streams import ConsumerSpec, StreamSpec, check
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
-__all__ = ["CommandsCheck", "ConnectionCheck", "LogCheck", "StreamsCheck"]
+__all__ = ["CommandsCheck", "ConnectionCheck", "StreamsCheck", "look_at_findings"]
 
 _NO_CONSUMER = 10014
 _MOST_NAMED = 10
@@ -56,12 +56,22 @@ class ConnectionCheck:
 
 
 class StreamsCheck:
-    """Every declared stream and bucket is there, and as declared."""
+    """Every declared stream and bucket is there, and as declared.
+
+    Degraded where what is in one is foreign or unreadable: `findings`, by the stream's name, are
+    what its readers in this process have come upon.
+    """
 
     def __init__(
-        self, client: Client, specs: Iterable[StreamSpec], *, telemetry: Telemetry = NO_TELEMETRY
+        self,
+        client: Client,
+        specs: Iterable[StreamSpec],
+        *,
+        findings: Mapping[str, LogFindings] | None = None,
+        telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self._client = client
+        self._findings = findings or {}
         self._specs = tuple(specs)
         self._telemetry = telemetry
 
@@ -84,8 +94,10 @@ class StreamsCheck:
         except EventStoreError as error:
             return {"status": "unhealthy", "problem": str(error)}
         self._telemetry.gauge("stream_messages", state["messages"], stream=spec.name)
+        findings = self._findings.get(spec.name)
+        found = Finding() if findings is None else look_at_findings(findings)
         return {
-            "status": "healthy",
+            **found.to_dict(),
             "messages": state["messages"],
             "bytes": state["bytes"],
             "last_position": state["last_seq"],
@@ -155,30 +167,21 @@ class CommandsCheck:
             ) from error
 
 
-class LogCheck:
-    """The readers of this process have found nothing in the log that is foreign or unreadable.
+def look_at_findings(findings: LogFindings) -> Finding:
+    """Degraded where readers have come upon something foreign or unreadable.
 
-    Degraded otherwise. What was read before the process began is not known here.
+    A fact for each kind that there is: how many, and the positions of the last 10.
     """
-
-    def __init__(self, findings: LogFindings) -> None:
-        self._findings = findings
-
-    async def __call__(self) -> Finding:
-        """A fact for each kind: how many, and the positions of the last 10."""
-        problems, facts = [], dict[str, Any]()
-        for kind, what in _FOUND.items():
-            found = self._findings.by_position(kind)
+    problems, facts = [], dict[str, Any]()
+    for kind, what in _FOUND.items():
+        if found := findings.by_position(kind):
             last = list(found)[-_MOST_NAMED:]
             facts[kind] = {"count": len(found), "positions": last}
-            if found:
-                text = found[last[-1]][:_MOST_TEXT]
-                many = "" if len(found) == 1 else "s"
-                problems.append(f"{len(found):,} {what}{many}, last at position {last[-1]}: {text}")
-        if problems:
-            problem = "; ".join(problems)
-            return Finding(status="degraded", problem=problem, facts=facts)
-        return Finding(facts=facts)
+            many = "" if len(found) == 1 else "s"
+            text = found[last[-1]][:_MOST_TEXT]
+            problems.append(f"{len(found):,} {what}{many}, last at position {last[-1]}: {text}")
+    status: HealthStatus = "degraded" if problems else "healthy"
+    return Finding(status=status, problem="; ".join(problems) or None, facts=facts)
 
 
 async def stream_state(client: Client, stream: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from eventstore.application import Application
-from eventstore.checks import CommandsCheck, ConnectionCheck, LogCheck, StreamsCheck
+from eventstore.checks import CommandsCheck, ConnectionCheck, StreamsCheck
 from eventstore.cli.connecting import log_end
 from eventstore.commands.worker import worker_consumer
 from eventstore.config import Settings
@@ -61,8 +61,12 @@ def service_health(
         settings.nats.service.version,
         {
             "connection": ConnectionCheck(client),
-            "streams": StreamsCheck(client, streams, telemetry=telemetry),
-            "log": LogCheck(app.store.findings),
+            "streams": StreamsCheck(
+                client,
+                streams,
+                findings={codec.subjects.log_stream: app.store.findings},
+                telemetry=telemetry,
+            ),
             "commands": CommandsCheck(
                 client,
                 worker_consumer(codec),

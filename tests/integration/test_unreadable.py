@@ -12,7 +12,7 @@ from sqlalchemy import Column, Integer, MetaData, Table, insert, select
 
 from eventstore.application import running
 from eventstore.audit import Summary
-from eventstore.checks import LogCheck
+from eventstore.checks import look_at_findings
 from eventstore.client import Client
 from eventstore.codec import Codec
 from eventstore.envelope import RecordedEvent
@@ -163,7 +163,7 @@ async def test_an_event_that_its_class_or_upcaster_refuses_concerns_only_who_nee
         assert heard == [2, 3]
         assert len(await public(client, codec)) == 3, "it is published for who can read it"
 
-        found = await LogCheck(store.findings)()
+        found = look_at_findings(store.findings)
         assert found.status == "degraded"
         assert "1 unreadable event, last at position 1" in str(found.problem)
         assert found.facts["unreadable"] == {"count": 1, "positions": [1]}
