@@ -320,7 +320,7 @@ def _convert(key: str, value: object, source: str) -> Any:
         converted = msgspec.convert(value, _KEYS[key], dec_hook=_from_string)
         if key in _CHECKS:
             _CHECKS[key](converted)
-    except (msgspec.ValidationError, EventStoreError, ValueError) as error:
+    except (*UNDECODABLE, EventStoreError) as error:
         raise ConfigurationError(f"{source}: {error}") from None  # the cause may show a secret
     return converted
 

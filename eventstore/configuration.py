@@ -157,6 +157,6 @@ def _from_plain(key: str, text: str) -> Value:
         plain = [name.strip() for name in text.split(",")]
     try:
         value: Value = msgspec.convert(plain, known.type)
-    except (msgspec.MsgspecError, UnicodeError):
+    except UNDECODABLE:
         raise ConfigurationError(f"{key} cannot be {text!r}; it is {known.expected}") from None
     return value
