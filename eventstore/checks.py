@@ -176,10 +176,11 @@ def look_at_findings(findings: LogFindings) -> Finding:
     for kind, what in _FOUND.items():
         if found := findings.by_position(kind):
             last = list(found)[-_MOST_NAMED:]
-            facts[kind] = {"count": len(found), "positions": last}
-            many = "" if len(found) == 1 else "s"
+            count = findings.count(kind)
+            facts[kind] = {"count": count, "positions": last}
+            many = "" if count == 1 else "s"
             text = found[last[-1]][:_MOST_TEXT]
-            problems.append(f"{len(found):,} {what}{many}, last at position {last[-1]}: {text}")
+            problems.append(f"{count:,} {what}{many}, last at position {last[-1]}: {text}")
     status: HealthStatus = "degraded" if problems else "healthy"
     return Finding(status=status, problem="; ".join(problems) or None, facts=facts)
 

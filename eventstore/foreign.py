@@ -66,8 +66,8 @@ class ForeignMessage(Struct, frozen=True, kw_only=True):
 class LogFindings:
     """What the readers of a log have passed over: foreign messages and unreadable events.
 
-    Each position counts once, however often it is read; at most 1,000 of each kind are
-    remembered. What was before a reader's first position is not known here: `verify` counts all.
+    Each position counts once, however often it is read; the last 1,000 of each kind are
+    remembered. What was before a reader's first position is known only where it was restored.
     """
 
     def __init__(self, telemetry: Telemetry = NO_TELEMETRY) -> None:
@@ -76,18 +76,37 @@ class LogFindings:
             "foreign": OrderedDict(),
             "unreadable": OrderedDict(),
         }
+        self._counts: dict[FindingKind, int] = {"foreign": 0, "unreadable": 0}
 
     def note(self, kind: FindingKind, position: int, subject: str, reason: str) -> None:
         """Take note of a message, and log it, unless it is known already."""
         found = self._found[kind]
-        if position in found:
+        if position in found or self._is_forgotten(kind, position):
             return
         if len(found) >= _MOST_NAMED:
             found.popitem(last=False)
+        self._counts[kind] += 1
         found[position] = f"{subject}: {reason}"
         what = "foreign message" if kind == "foreign" else "unreadable event"
         _logger.warning("%s at position %d (%s): %s", what, position, subject, reason)
         self._telemetry.count("log_findings", kind=kind)
+
+    def restore(self, kind: FindingKind, count: int, found: Mapping[int, str]) -> None:
+        """Have known what an earlier process found: how many, and the last of them."""
+        known = self._found[kind]
+        merged = {**found, **known}
+        new = len(merged) - len(known)
+        self._counts[kind] = max(self._counts[kind] + new, count)
+        self._found[kind] = OrderedDict(sorted(merged.items())[-_MOST_NAMED:])
+
+    def _is_forgotten(self, kind: FindingKind, position: int) -> bool:
+        """Whether it was counted before, and is none of those remembered."""
+        found = self._found[kind]
+        return self._counts[kind] > len(found) > 0 and position < min(found)
+
+    def count(self, kind: FindingKind) -> int:
+        """How many messages of a kind were found."""
+        return self._counts[kind]
 
     def by_position(self, kind: FindingKind) -> dict[int, str]:
         """The messages of a kind: subject and reason, by position."""

@@ -34,6 +34,7 @@ from eventstore.published import data_subjects, publication, stored_publication
 from eventstore.publishing import Draft, check_sizes, guarded, publish
 from eventstore.sealing import Keys
 from eventstore.store import EventStore
+from projections.feed_findings import FeedFindings
 from projections.feed_position import EXPECTED_LAST, FeedPosition, Place
 
 __all__ = ["Feed"]
@@ -88,6 +89,8 @@ class Feed:
         self._client = client
         self._store = store
         self._checkpoint = FeedPosition(client, store.codec.subjects, timeout=timeout)
+        self._findings = FeedFindings(client, store.codec.subjects, store.findings, timeout=timeout)
+        self._log = ""
         self._batch = batch
         self._standby = standby
         self._skip_unknown = skip_unknown
@@ -131,6 +134,7 @@ class Feed:
 
     async def _follow(self) -> None:
         await self._find()
+        await self._recall()
         pages = self._store.pages(
             after=self.position,
             live=True,
@@ -144,8 +148,20 @@ class Feed:
                 await self._publish_page(page)
                 self.pending = page.pending
 
+    async def _recall(self) -> None:
+        """Have known what was found in this log before."""
+        while True:
+            try:
+                self._log = await self._store.identity()
+            except ClientError as error:
+                await self._wait_after(error)
+            else:
+                return await self._findings.restore(self._log)
+
     async def _publish_page(self, page: Page) -> None:
         """Publish what can be; raises `UnreadableEvent` for what only newer code can read."""
+        if page.foreign:
+            await self._findings.keep(self._log)
         if not page.unread:
             return await self._publish_all(page.events)
         newer = next((each for each in page.unread if _is_newer(each)), None)

@@ -318,6 +318,14 @@ async def test_what_strays_into_the_log_stops_nothing_and_is_named(
     assert ended.status == 0
     assert "foreign message at position 1" in ended.err
 
+    with external.serving() as service:  # a new process says it, too
+        deadline = time.monotonic() + 10
+        health = await asyncio.to_thread(external.call, "health")
+        while health.status != 1 and time.monotonic() < deadline:
+            health = await asyncio.to_thread(external.call, "health")
+        assert "4 foreign messages, last at position 4" in " ".join(health.out.split())
+        await asyncio.to_thread(service.stopped)
+
 
 def test_a_projection_that_fails_is_named_and_the_service_goes_on(cli: CommandLine) -> None:
     with cli.serving() as service:

@@ -286,6 +286,13 @@ async def test_what_the_store_did_not_write_is_not_published_and_stops_nothing(
     await assert_fed(client, store)
     assert [position_of(each.headers) for each in await public(client, store.codec)] == [1, 4]
 
+    async with EventStore(client, store.codec) as restarted:
+        assert not restarted.findings.by_position("foreign")
+        last = await deposit(store, 1)
+        await feed_until(client, restarted, last)
+        assert list(restarted.findings.by_position("foreign")) == [2, 3]
+        assert restarted.findings.count("foreign") == 2
+
 
 async def test_an_unknown_type_is_left_out_where_that_is_asked_for(
     client: Client, store: EventStore

@@ -103,6 +103,7 @@ LAYERS = [
     "projections.testing",
     "projections.parked",
     "projections.feed_position",
+    "projections.feed_findings",
     "projections.feed",
     "projections.feeding",
     "projections.watching",
