@@ -40,9 +40,5 @@ def chain_value(previous: str, subject: str, headers: Mapping[str, str], payload
     A header that is absent counts as empty. The header `X-Chain` itself does not count.
     """
     get = headers.get
-    lines = "\n".join([previous, subject, *[get(name, "") for name in _CHAINED], ""])
-    try:
-        text = lines.encode()
-    except UnicodeEncodeError:  # what others wrote may be no text
-        text = lines.encode(errors="surrogatepass")
-    return hashlib.sha256(text + payload).hexdigest()
+    text = "\n".join([previous, subject, *[get(name, "") for name in _CHAINED], ""])
+    return hashlib.sha256(text.encode() + payload).hexdigest()

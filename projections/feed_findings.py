@@ -62,13 +62,9 @@ class FeedFindings:
     async def keep(self, log: str) -> None:
         """Keep what is known now."""
         last = list(self._findings.by_position("foreign").items())[-_MOST_KEPT:]
-        found = {position: _kept_text(text) for position, text in last}
+        found = {position: text[:_MOST_TEXT] for position, text in last}
         kept = _Kept(log, self._findings.count("foreign"), found)
         with contextlib.suppress(ClientError):
             await publish_acked(
                 self._client, self._key, msgspec.json.encode(kept), timeout=self._timeout
             )
-
-
-def _kept_text(text: str) -> str:
-    return text[:_MOST_TEXT].encode(errors="backslashreplace").decode()

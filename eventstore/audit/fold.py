@@ -43,8 +43,7 @@ class Fold:
         headers = message.headers
         chain = headers.get(Header.CHAIN, "")
         version = headers.get(Header.AGGREGATE_VERSION, "")
-        line = f"{message.subject}\n{version}\n{chain}\n"
-        self._hash.update(line.encode(errors="surrogatepass"))
+        self._hash.update(f"{message.subject}\n{version}\n{chain}\n".encode())
         self.events += 1
         self.aggregates += is_new
         self.last_event_id, self.last_chain = headers.get(Header.EVENT_ID, ""), chain

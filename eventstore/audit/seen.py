@@ -107,8 +107,8 @@ def _key(event_id: str) -> bytes:
     try:
         key = bytes.fromhex(event_id.replace("-", ""))
     except ValueError:
-        return event_id.encode(errors="surrogatepass")
-    return key if len(key) == 16 else event_id.encode(errors="surrogatepass")
+        return event_id.encode()
+    return key if len(key) == 16 else event_id.encode()
 
 
 def _text(links: Links) -> str:
