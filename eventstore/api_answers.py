@@ -13,9 +13,9 @@ import msgspec
 from msgspec import Meta, Struct
 
 from eventstore.errors import InvalidAnswer, JetStreamError
+from eventstore.undecodable import UNDECODABLE
 
 __all__ = [
-    "UNREADABLE",
     "ConsumerInfo",
     "MessageAnswer",
     "StreamInfo",
@@ -30,8 +30,6 @@ Count = Annotated[int, Meta(ge=0)]
 Sequence = Annotated[int, Meta(ge=1)]
 
 _DIGITS = 19
-UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
-"""What decoding raises for bytes that are not what they should be."""
 
 
 class _StoredMessage(Struct, frozen=True):
@@ -119,7 +117,7 @@ def read_answer(subject: str, data: bytes, answer: type[T]) -> T:
         error = _decode_error(data).error
         if error is None:
             return msgspec.json.decode(data, type=answer)
-    except UNREADABLE as problem:
+    except UNDECODABLE as problem:
         raise InvalidAnswer(f"{subject}: not a JetStream answer: {problem}") from problem
     raise JetStreamError(error.err_code, error.code, error.description)
 

@@ -35,6 +35,7 @@ from eventstore.published import POSITION, position_of
 from eventstore.queries import LONGEST_WAIT, WAIT_POSITION, WAIT_TIMEOUT, Listed, ListQuery, Query
 from eventstore.subjects import Subjects
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
+from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["Answered", "QueryClient"]
 
@@ -180,7 +181,7 @@ def _encode(query: Query[Any]) -> bytes:
     try:
         payload = msgspec.json.encode(query)
         _decoder(type(query)).decode(payload)
-    except (msgspec.MsgspecError, TypeError, ValueError) as error:
+    except (*UNDECODABLE, TypeError) as error:
         raise InvalidPayload(f"query {type(query).__name__}: {error}") from error
     return payload
 
@@ -200,7 +201,7 @@ def _read(cls: type[Query[Any]], subject: str, answer: Msg) -> Answered[Any]:
         raise InvalidHeader(POSITION, f"is missing in the answer of {subject}")
     try:
         data = _decoder(cls.__answer__).decode(answer.data)
-    except (msgspec.MsgspecError, UnicodeError) as error:
+    except UNDECODABLE as error:
         raise InvalidPayload(f"answer of {subject}: {error}") from error
     return Answered(data, position)
 
@@ -208,7 +209,7 @@ def _read(cls: type[Query[Any]], subject: str, answer: Msg) -> Answered[Any]:
 def _error(headers: Mapping[str, str], payload: bytes) -> QueryError:
     try:
         refusal = _refusal.decode(payload)
-    except (msgspec.MsgspecError, UnicodeError):  # of a service that is not ours
+    except UNDECODABLE:  # of a service that is not ours
         refusal = _Refusal(
             headers.get("Nats-Service-Error-Code", "unknown"), headers["Nats-Service-Error"]
         )

@@ -39,7 +39,6 @@ def chain_value(previous: str, subject: str, headers: Mapping[str, str], payload
     `previous` is the value of the same aggregate's event before it, `GENESIS` for the first.
     A header that is absent counts as empty. The header `X-Chain` itself does not count.
     """
-    lines = [previous, subject]
-    lines.extend(headers.get(name, "") for name in _CHAINED)
-    lines.append("")
-    return hashlib.sha256("\n".join(lines).encode() + payload).hexdigest()
+    get = headers.get
+    text = "\n".join([previous, subject, *[get(name, "") for name in _CHAINED], ""])
+    return hashlib.sha256(text.encode() + payload).hexdigest()

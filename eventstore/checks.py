@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from eventstore.api_answers import ConsumerInfo, StreamInfo, StreamState
 from eventstore.client import Client
 from eventstore.envelope import parse_timestamp
 from eventstore.errors import EventStoreError, InvalidAnswer, JetStreamError, StreamMissing
+from eventstore.foreign import FindingKind, LogFindings
 from eventstore.health import Finding, HealthStatus, worst
 from eventstore.streams import ConsumerSpec, StreamSpec, check
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
-__all__ = ["CommandsCheck", "ConnectionCheck", "StreamsCheck"]
+__all__ = ["CommandsCheck", "ConnectionCheck", "StreamsCheck", "look_at_findings"]
 
 _NO_CONSUMER = 10014
+_MOST_NAMED = 10
+_MOST_TEXT = 300
+_FOUND: dict[FindingKind, str] = {"foreign": "foreign message", "unreadable": "unreadable event"}
 
 
 class ConnectionCheck:
@@ -53,12 +57,22 @@ class ConnectionCheck:
 
 
 class StreamsCheck:
-    """Every declared stream and bucket is there, and as declared."""
+    """Every declared stream and bucket is there, and as declared.
+
+    Degraded where what is in one is foreign or unreadable: `findings`, by the stream's name, are
+    what its readers in this process have come upon.
+    """
 
     def __init__(
-        self, client: Client, specs: Iterable[StreamSpec], *, telemetry: Telemetry = NO_TELEMETRY
+        self,
+        client: Client,
+        specs: Iterable[StreamSpec],
+        *,
+        findings: Mapping[str, LogFindings] | None = None,
+        telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self._client = client
+        self._findings = findings or {}
         self._specs = tuple(specs)
         self._telemetry = telemetry
 
@@ -81,8 +95,10 @@ class StreamsCheck:
         except EventStoreError as error:
             return {"status": "unhealthy", "problem": str(error)}
         self._telemetry.gauge("stream_messages", state.messages, stream=spec.name)
+        findings = self._findings.get(spec.name)
+        found = Finding() if findings is None else look_at_findings(findings)
         return {
-            "status": "healthy",
+            **found.to_dict(),
             "messages": state.messages,
             "bytes": state.bytes,
             "last_position": state.last_seq,
@@ -150,6 +166,24 @@ class CommandsCheck:
             raise StreamMissing(
                 f"consumer {name} of {stream} does not exist: no command worker has run"
             ) from error
+
+
+def look_at_findings(findings: LogFindings) -> Finding:
+    """Degraded where readers have come upon something foreign or unreadable.
+
+    A fact for each kind that there is: how many, and the positions of the last 10.
+    """
+    problems, facts = [], dict[str, Any]()
+    for kind, what in _FOUND.items():
+        if found := findings.by_position(kind):
+            last = list(found)[-_MOST_NAMED:]
+            count = findings.count(kind)
+            facts[kind] = {"count": count, "positions": last}
+            many = "" if count == 1 else "s"
+            text = found[last[-1]][:_MOST_TEXT]
+            problems.append(f"{count:,} {what}{many}, last at position {last[-1]}: {text}")
+    status: HealthStatus = "degraded" if problems else "healthy"
+    return Finding(status=status, problem="; ".join(problems) or None, facts=facts)
 
 
 async def stream_state(client: Client, stream: str) -> StreamState:

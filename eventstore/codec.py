@@ -25,6 +25,7 @@ from eventstore.messages import Command, Event, Message
 from eventstore.personal import PersonalField, check_unmarked, personal_fields
 from eventstore.sealing import NO_KEYS, PERSONAL, Keys, check_available, unseal
 from eventstore.subjects import Subjects
+from eventstore.undecodable import UNDECODABLE
 from eventstore.upcasting import Upcaster, Upcasting
 
 __all__ = ["Codec"]
@@ -45,9 +46,14 @@ class _Entry(Generic[M]):
     def decode(self, payload: bytes, origin: str = "") -> M:
         try:
             return self._decoder.decode(payload or b"{}")
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            upcast = f", upcast from {origin}" if origin else ""
-            raise InvalidPayload(f"payload of {self.cls.__name__}{upcast}: {error}") from error
+        except UNDECODABLE as error:
+            raise self._refusal(origin, str(error)) from error
+        except Exception as error:  # whatever a class's own __post_init__ or hook raises
+            raise self._refusal(origin, f"{type(error).__name__}: {error}") from error
+
+    def _refusal(self, origin: str, problem: str) -> InvalidPayload:
+        upcast = f", upcast from {origin}" if origin else ""
+        return InvalidPayload(f"payload of {self.cls.__name__}{upcast}: {problem}")
 
 
 class Codec:
@@ -117,7 +123,7 @@ class Codec:
             raise UnknownType(f"{name} is not registered in {self.domain}")
         try:
             payload = _encoder.encode(message)
-        except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
+        except (*UNDECODABLE, TypeError) as error:
             raise InvalidPayload(f"payload of {name}: {error}") from error
         # Python does not check a struct's fields when it is made, and an event that cannot be
         # read would stand in its aggregate's way for ever.

@@ -10,6 +10,7 @@ from eventstore.envelope import check_message_id
 from eventstore.errors import InvalidPayload
 from eventstore.responder import Answer, Reply, Request
 from eventstore.subjects import Subjects
+from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["UNKNOWN", "status_answers", "status_json"]
 
@@ -44,7 +45,7 @@ def status_answers(client: Client, subjects: Subjects) -> dict[str, Answer]:
     async def get_status(request: Request) -> Reply:
         try:
             command_id = _decode(request.payload).command_id
-        except (msgspec.MsgspecError, UnicodeError) as error:
+        except UNDECODABLE as error:
             raise InvalidPayload(f'the request is not {{"command_id": ...}}: {error}') from error
         outcome = await outcomes.get(check_message_id(command_id))
         return Reply(status_json(command_id, outcome))

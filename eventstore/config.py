@@ -21,6 +21,7 @@ from msgspec import Meta, Struct
 
 from eventstore.errors import ConfigurationError, EventStoreError
 from eventstore.subjects import check_name
+from eventstore.undecodable import UNDECODABLE
 
 __all__ = [
     "DEFAULT_URL",
@@ -264,7 +265,7 @@ def _from_file(path: Path | None, environ: Mapping[str, str]) -> Iterator[_Entry
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigurationError(f"{path}{named_by} cannot be read: {error.strerror}") from error
-    except ValueError as error:  # malformed TOML (with its line), or not UTF-8
+    except UNDECODABLE as error:  # malformed TOML (with its line), or not UTF-8
         raise ConfigurationError(f"{path}{named_by} is not TOML: {error}") from error
     for key, value in _flattened(tables):
         if key not in _KEYS:
@@ -335,7 +336,7 @@ def _convert(key: str, value: object, source: str) -> Any:
         converted = msgspec.convert(value, _KEYS[key], dec_hook=_from_string)
         if key in _CHECKS:
             _CHECKS[key](converted)
-    except (msgspec.ValidationError, EventStoreError, ValueError) as error:
+    except (*UNDECODABLE, EventStoreError) as error:
         raise ConfigurationError(f"{source}: {error}") from None  # the cause may show a secret
     return converted
 

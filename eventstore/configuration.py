@@ -19,6 +19,7 @@ from eventstore.direct import DirectReader
 from eventstore.errors import ConfigurationError, JetStreamError
 from eventstore.publishing import publish_acked
 from eventstore.subjects import Subjects
+from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["KEYS", "Configuration", "Key", "Value", "parse_value"]
 
@@ -63,7 +64,7 @@ def parse_value(key: str, text: str) -> Value:
     known = _known(key)
     try:
         value: Value = msgspec.json.decode(text.encode(errors="replace"), type=known.type)
-    except (msgspec.MsgspecError, UnicodeError):
+    except UNDECODABLE:
         value = _from_plain(key, text)
     return value
 
@@ -157,6 +158,6 @@ def _from_plain(key: str, text: str) -> Value:
         plain = [name.strip() for name in text.split(",")]
     try:
         value: Value = msgspec.convert(plain, known.type)
-    except (msgspec.MsgspecError, UnicodeError):
+    except UNDECODABLE:
         raise ConfigurationError(f"{key} cannot be {text!r}; it is {known.expected}") from None
     return value

@@ -7,7 +7,7 @@ was just written on a replicated stream; the `leader_*` reads are answered by th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from types import TracebackType
 from typing import Any
@@ -37,6 +37,7 @@ _NO_STREAM = 10059
 _GET_HEADERS = ("Nats-Stream", "Nats-Subject", "Nats-Sequence", "Nats-Time-Stamp")
 _PAGE_HEADERS = (*_GET_HEADERS, "Nats-Num-Pending", "Nats-Last-Sequence")
 _PAGE_BYTES = 8 * 1024 * 1024
+_MOST_SUBJECTS = 64
 
 _encode = msgspec.json.Encoder().encode
 
@@ -195,28 +196,40 @@ class DirectReader:
                 for message in page:
                     yield message
 
+    async def last_of_each(self, subjects: Sequence[str], until: int) -> list[StoredMessage]:
+        """The last message up to a sequence on each of some subjects that has any; may lag."""
+        found: list[StoredMessage] = []
+        for start in range(0, len(subjects), _MOST_SUBJECTS):
+            some = subjects[start : start + _MOST_SUBJECTS]
+            page = await self._ask_page(
+                _Page(self.stream), f"{some[0]} and others", multi_last=some, up_to_seq=until
+            )
+            found += page.messages
+        return found
+
     async def _page(self, subject: str, after: int) -> _Page:
+        return await self._ask_page(
+            _Page(self.stream, subject, after),
+            subject,
+            seq=after + 1,
+            next_by_subj=subject,
+            batch=self._page_size,
+            max_bytes=_PAGE_BYTES,
+        )
+
+    async def _ask_page(self, page: _Page, what: str, **request: object) -> _Page:
         token = new_token()
-        page = self._pages[token] = _Page(self.stream, subject, after)
+        self._pages[token] = page
         try:
             async with asyncio.timeout(self._timeout):
                 await self._client.publish(
                     self._client.api_subject(f"DIRECT.GET.{self.stream}"),
-                    _encode(
-                        {
-                            "seq": after + 1,
-                            "next_by_subj": subject,
-                            "batch": self._page_size,
-                            "max_bytes": _PAGE_BYTES,
-                        }
-                    ),
+                    _encode(request),
                     reply=f"{self._inbox}.{token}",
                 )
                 await page.done
         except TimeoutError:
-            raise RequestTimeout(
-                f"no complete page of {subject} within {self._timeout:g} s"
-            ) from None
+            raise RequestTimeout(f"no complete page of {what} within {self._timeout:g} s") from None
         except NoResponders:
             await self.check_stream()
             raise

@@ -10,8 +10,8 @@ from typing import Any, Literal, Self
 import msgspec
 from msgspec import Struct
 
-from eventstore.api_answers import UNREADABLE
 from eventstore.client import Client, Msg
+from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["ANNOUNCEMENTS", "Announcement", "Endpoint", "EndpointKind", "Found", "discover"]
 
@@ -145,7 +145,7 @@ class _Search:
         self._count = count
 
     async def announced(self, message: Msg) -> None:
-        with suppress(*UNREADABLE):
+        with suppress(*UNDECODABLE):
             announcement = _decode_announcement(message.data)
             found = Found.announced(announcement)
             if announcement.status == "online":
@@ -155,7 +155,7 @@ class _Search:
                 self.found.pop(_key(found), None)
 
     async def answered(self, message: Msg) -> None:
-        with suppress(*UNREADABLE):
+        with suppress(*UNDECODABLE):
             found = _decode_info(message.data).found()
             self.found.setdefault(_key(found), found)
             self._check_complete()

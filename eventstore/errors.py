@@ -484,12 +484,25 @@ class IncompleteBatch(CorruptLog):
 
 
 class UnreadableEvent(CorruptLog):
-    """An event of the log cannot be understood; `position` names it, `cause` says why."""
+    """An event of the log cannot be understood; `position` names it, `cause` says why.
+
+    The text names the event's type and id, too, as far as its `headers` tell them.
+    """
 
     code = "unreadable_event"
 
-    def __init__(self, position: int, subject: str, cause: InvalidMessage) -> None:
-        super().__init__(f"event at position {position} ({subject}): {cause}")
+    def __init__(
+        self,
+        position: int,
+        subject: str,
+        cause: InvalidMessage,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        names = [(headers or {}).get(name, "")[:128] for name in ("X-Event-Type", "X-Event-ID")]
+        event = " ".join(filter(None, names))
+        super().__init__(
+            f"event at position {position} ({subject}): {cause}" + (event and f" [{event}]")
+        )
         self.position = position
         self.subject = subject
         self.cause = cause

@@ -10,6 +10,7 @@ from eventstore.client import Client
 from eventstore.errors import InvalidPayload, NoResponders, RequestTimeout, RetryFailed
 from eventstore.responder import Answer, Reply, Request
 from eventstore.subjects import Subjects
+from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["ask_to_retry", "retry_answer"]
 
@@ -52,7 +53,7 @@ def retry_answer(retry: Callable[[int], Awaitable[None]]) -> Answer:
     async def answer(request: Request) -> Reply:
         try:
             asked = _decode(request.payload)
-        except (msgspec.MsgspecError, UnicodeError) as error:
+        except UNDECODABLE as error:
             raise InvalidPayload(f"{request.subject}: {error}") from error
         await retry(asked.sequence)
         return _HANDLED

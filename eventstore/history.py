@@ -9,23 +9,26 @@ from functools import partial
 
 import msgspec
 
+from eventstore.chain_links import Link, Links, extends, follow
 from eventstore.client import Client
 from eventstore.codec import Codec
-from eventstore.direct import StoredMessage
-from eventstore.envelope import LogEvent, RecordedEvent, UnreadEvent
+from eventstore.direct import DirectReader, StoredMessage
+from eventstore.envelope import Header, LogEvent, RecordedEvent, UnreadEvent
 from eventstore.errors import (
     CorruptLog,
     IncompleteBatch,
     InvalidMessage,
     UnknownType,
     UnreadableEvent,
+    VersionGap,
 )
+from eventstore.foreign import ForeignMessage, LogFindings, Trails, damaged
 from eventstore.keyring import Keyring
 from eventstore.patience import Patience
 from eventstore.raw_log import RawLog, StoredPage
 from eventstore.sealing import NO_KEYS, Keys
 
-__all__ = ["BatchCheck", "History", "Page", "read_events", "read_stored_event"]
+__all__ = ["AggregateReading", "BatchCheck", "History", "Page", "read_events", "read_stored_event"]
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -33,13 +36,15 @@ class Page(msgspec.Struct, frozen=True):
 
     `position` is the last position the page covers, `pending` about how many events are left after
     it (0: caught up). A page may be empty: the log was empty, or all its events were skipped.
-    `unread` is what has no data, for a reader that asks for it.
+    `unread` is what has no data, for a reader that asks for it; `foreign` is what the store did not
+    write, and is no event.
     """
 
     events: list[RecordedEvent]
     position: int
     pending: int
     unread: Sequence[UnreadEvent] = ()
+    foreign: Sequence[ForeignMessage] = ()
 
     @property
     def log_events(self) -> Sequence[LogEvent]:
@@ -104,7 +109,7 @@ def read_events(
     except InvalidMessage as error:
         if skip_unknown and isinstance(error, UnknownType):
             return []
-        raise UnreadableEvent(position, subject, error) from error
+        raise UnreadableEvent(position, subject, error, headers) from error
 
 
 def read_stored_event(
@@ -135,13 +140,74 @@ def read_stored_event(
         raise UnreadableEvent(position, subject, broken) from broken
 
 
+class AggregateReading:
+    """Reads the messages of one aggregate in order, and passes over those that are foreign.
+
+    `after` is the event that the first one follows on. What was built upon a message that does not
+    follow is `trouble`, until an event comes that follows on the last good one after all.
+    """
+
+    def __init__(self, codec: Codec, after: Link, findings: LogFindings | None = None) -> None:
+        self.trouble: CorruptLog | None = None
+        self._codec = codec
+        self._links = Links(after)
+        self._findings = findings
+
+    def read(self, message: StoredMessage, keys: Keys) -> list[RecordedEvent] | UnreadEvent | None:
+        """The parts of an event, or the event without data; None for what is passed over."""
+        head = self._links.head
+        if not extends(head, message):
+            self._look_at(message)
+            return None
+        try:
+            found = read_stored_event(self._codec, message, keys)
+        except UnreadableEvent as error:
+            self._pass_over(message, str(error.cause))
+            return None
+        link = Link(head.version + 1, message.headers[Header.CHAIN], message.sequence)
+        self._links = self._links.after(link)
+        self.trouble = None
+        return found
+
+    def _look_at(self, message: StoredMessage) -> None:
+        followed = follow(self._links, message, message.subject.rpartition(".")[2])
+        self._links = followed.links
+        if followed.problem is not None:
+            self._pass_over(message, followed.problem.text)
+        elif followed.confirmed is not None and self.trouble is None:
+            self.trouble = self._damage(message, followed.confirmed)
+
+    def _pass_over(self, message: StoredMessage, reason: str) -> None:
+        if self._findings is not None:
+            self._findings.note("foreign", message.sequence, message.subject, reason)
+
+    def _damage(self, message: StoredMessage, confirmed: Link) -> CorruptLog:
+        head, subject = self._links.head, message.subject
+        if confirmed.version > head.version + 1:
+            return VersionGap(
+                f"{subject} has no version {head.version + 1} before {confirmed.position}"
+            )
+        return UnreadableEvent(message.sequence, subject, damaged(head, confirmed), message.headers)
+
+
 class _Decoding:
     """Makes pages of events of pages as stored, and sees what must not be."""
 
-    def __init__(self, codec: Codec, position: int, *, skip_unknown: bool, unread: bool) -> None:
+    def __init__(
+        self,
+        codec: Codec,
+        position: int,
+        trails: Trails,
+        findings: LogFindings,
+        *,
+        skip_unknown: bool,
+        unread: bool,
+    ) -> None:
         self.position = position
         self.trouble: CorruptLog | None = None
         self._codec = codec
+        self._trails = trails
+        self._findings = findings
         self._skip_unknown = skip_unknown
         self._wants_unread = unread
         self._batches = BatchCheck()
@@ -150,39 +216,71 @@ class _Decoding:
         """The events up to the first that gives `trouble`."""
         events: list[RecordedEvent] = []
         unread: list[UnreadEvent] = []
+        foreign: list[ForeignMessage] = []
         left = len(stored.messages)
         try:
             for message in stored.messages:
+                self._batches.see(message.headers, message.sequence)
                 found = self._read(message, keys)
-                if isinstance(found, UnreadEvent):
-                    unread.append(found)
+                if isinstance(found, ForeignMessage):
+                    foreign.append(found)
+                elif isinstance(found, UnreadEvent):
+                    self._take_unread(found, message.subject, unread)
                 else:
                     events += found
                 self.position = message.sequence
                 left -= 1
         except CorruptLog as error:
             self.trouble = error
-        return Page(events, self.position, stored.pending + left, unread)
+        return Page(events, self.position, stored.pending + left, unread, foreign)
 
-    def _read(self, message: StoredMessage, keys: Keys) -> list[RecordedEvent] | UnreadEvent:
-        self._batches.see(message.headers, message.sequence)
-        if self._wants_unread:
-            return read_stored_event(self._codec, message, keys, skip_unknown=self._skip_unknown)
-        return read_events(
-            self._codec,
+    def _read(
+        self, message: StoredMessage, keys: Keys
+    ) -> list[RecordedEvent] | UnreadEvent | ForeignMessage:
+        head = self._trails.head_of(message.subject)
+        if not extends(head, message):
+            return self._look_at(message, head)
+        skip = self._skip_unknown
+        try:
+            found = read_stored_event(self._codec, message, keys, skip_unknown=skip)
+        except UnreadableEvent as error:
+            return self._pass_over(message, str(error.cause))
+        chain = message.headers[Header.CHAIN]
+        self._trails.move(message, Link(head.version + 1, chain, message.sequence))
+        return found
+
+    def _look_at(self, message: StoredMessage, head: Link) -> UnreadEvent | ForeignMessage:
+        followed = self._trails.follow(message)
+        if followed.confirmed is None:
+            problem = followed.problem
+            return self._pass_over(message, "" if problem is None else problem.text)
+        return self._codec.unread(
             message.subject,
             message.headers,
             message.payload,
             message.sequence,
-            skip_unknown=self._skip_unknown,
-            keys=keys,
+            damaged(head, followed.confirmed),
         )
+
+    def _pass_over(self, message: StoredMessage, reason: str) -> ForeignMessage:
+        self._findings.note("foreign", message.sequence, message.subject, reason)
+        return ForeignMessage.of(message, reason)
+
+    def _take_unread(self, event: UnreadEvent, subject: str, unread: list[UnreadEvent]) -> None:
+        if event.error is not None and not self._wants_unread:
+            raise UnreadableEvent(event.position, subject, event.error, event.headers)
+        if event.error is not None:
+            reason = f"{event.type} {event.id}: {event.error}"
+            self._findings.note("unreadable", event.position, subject, reason)
+        if self._wants_unread:
+            unread.append(event)
 
 
 class History:
     """A reader of the whole log; see `RawLog`, which it reads, for `patience`.
 
-    `keyring` opens personal data; its keys are waited for in the same way.
+    `keyring` opens personal data; its keys are waited for in the same way. `findings` take note of
+    what is foreign or unreadable.
     """
 
     def __init__(
@@ -191,8 +289,10 @@ class History:
         codec: Codec,
         *,
         keyring: Keyring | None = None,
+        findings: LogFindings | None = None,
         patience: float = 30.0,
     ) -> None:
+        self.findings = findings or LogFindings()
         self._client = client
         self._codec = codec
         self._patience = patience
@@ -216,19 +316,32 @@ class History:
         Without `live` it ends when it has caught up; with it, it waits for more and never ends
         by itself. Memory is bounded by four pages. What was acknowledged before it began is among
         them, on a replicated log too. With `unread`, pages have what has no data, too: what
-        upcasters drop, what is skipped, and what is unreadable except for its envelope.
+        upcasters drop, what is skipped, and what is unreadable except for its envelope. Foreign
+        messages are passed over, and told in `Page.foreign`. Where reading begins after the log's
+        beginning, the event before the first of each aggregate is trusted if that follows on it.
 
         All events before one that gives trouble are handed out first; then it raises
-        `UnreadableEvent`, `IncompleteBatch`, or `CorruptLog` where `after` lies beyond the end of
-        the log, or the stream is another log by now: it was made anew, or restored. Raises
-        `StreamMissing`, and a `ClientError` where the server could not be asked for too long.
+        `UnreadableEvent` without `unread`, `IncompleteBatch`, or `CorruptLog` where `after` lies
+        beyond the end of the log, or the stream is another log by now: it was made anew, or
+        restored. Raises `StreamMissing`, and a `ClientError` where the server could not be asked
+        for too long.
         """
-        decoding = _Decoding(self._codec, after, skip_unknown=skip_unknown, unread=unread)
         patience = Patience(self._client, math.inf if live else self._patience)
         stored_pages = self._log.pages(after=after, live=live, max_messages=max_events, log=log)
-        async with aclosing(stored_pages):
+        direct = DirectReader(self._client, self._codec.subjects.log_stream)
+        async with direct, aclosing(stored_pages):
+            trails = Trails(direct, from_start=after == 0)
+            decoding = _Decoding(
+                self._codec,
+                after,
+                trails,
+                self.findings,
+                skip_unknown=skip_unknown,
+                unread=unread,
+            )
             async for stored in stored_pages:
                 before = decoding.position
+                await patience.answer(partial(trails.prepare, stored.messages))
                 keys = await patience.answer(partial(self._keys, stored))
                 page = decoding.page(stored, keys)
                 if page.position > before or not stored.messages:

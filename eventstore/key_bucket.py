@@ -24,6 +24,7 @@ from eventstore.errors import JetStreamError, KeyMissing, RequestTimeout
 from eventstore.publishing import publish_acked
 from eventstore.sealing import Forgotten, Key
 from eventstore.subjects import Subjects
+from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["KeyBucket", "read_entry"]
 
@@ -143,7 +144,7 @@ def read_entry(payload: bytes) -> Key | Forgotten | None:
 def _decode(payload: bytes) -> _Entry:
     try:
         return msgspec.json.decode(payload, type=_Entry)
-    except msgspec.MsgspecError:  # such a tool leaves an empty message
+    except UNDECODABLE:  # such a tool leaves an empty message
         return _Entry()
 
 

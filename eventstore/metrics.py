@@ -90,6 +90,9 @@ _COUNTERS: dict[CounterName, _Declared] = {
     "parked": _Declared("parked", "Messages parked, by the code of the error.", ("code",)),
     "queries": _Declared("queries", "Queries by type and outcome.", ("type", "outcome")),
     "snapshots": _Declared("snapshots", "Snapshots asked for, and made.", ("aggregate", "result")),
+    "log_findings": _Declared(
+        "log_findings", "Messages of the log that readers passed over.", ("kind",)
+    ),
 }
 _TIMINGS: dict[TimingName, _Declared] = {
     "command_wait": _Declared(

@@ -30,6 +30,7 @@ from eventstore.event_retry import ask_to_retry
 from eventstore.parked_record import EARLIER_PARTS, PART, Parked
 from eventstore.publishing import publish_queued
 from eventstore.subjects import NAME, Subjects
+from eventstore.undecodable import UNDECODABLE
 
 __all__ = [
     "RETRY_OF",
@@ -237,7 +238,7 @@ class ParkedMessages:
         except NotParked as error:
             await self._at(last.sequence)  # else it was discarded meanwhile
             problem = f"a part of the record is missing: {error}"
-        except (msgspec.MsgspecError, ValueError) as error:
+        except UNDECODABLE as error:
             problem = f"the record cannot be read: {error}"
         else:
             return ParkedMessage(last.sequence, kind, record, earlier)

@@ -7,7 +7,14 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from eventstore.codec import Codec
-from eventstore.envelope import Envelope, Header, RecordedEvent, derive_id
+from eventstore.envelope import (
+    Envelope,
+    Header,
+    RecordedEvent,
+    StoredEvent,
+    UnreadEvent,
+    derive_id,
+)
 from eventstore.errors import InvalidHeader
 from eventstore.publishing import Draft
 from eventstore.sealing import NO_KEYS, PERSONAL, Keys, seal, subjects_in, unseal
@@ -21,6 +28,7 @@ __all__ = [
     "position_of",
     "publication",
     "read_publication",
+    "stored_publication",
 ]
 
 POSITION = "X-Position"
@@ -47,12 +55,7 @@ def publication(event: RecordedEvent, codec: Codec, keys: Keys = NO_KEYS) -> Dra
     of their own, derived from the event's. Personal data are published as stored, encrypted; what
     an older event is read as is encrypted anew with `keys`, and forgotten where its subject is.
     """
-    headers = {
-        name: value
-        for name, value in event.headers.items()
-        if not name.startswith(_SERVERS_OWN) or name == Header.MESSAGE_ID
-    }
-    headers[POSITION] = str(event.position)
+    headers = _published_headers(event)
     payload = event.payload
     if event.is_upcast:
         headers = _of_today(headers, event)
@@ -61,6 +64,28 @@ def publication(event: RecordedEvent, codec: Codec, keys: Keys = NO_KEYS) -> Dra
         payload, headers = seal(event.data, payload, headers, fields, keys, forgotten="replace")
     subject = codec.subjects.event(event.aggregate, type(event.data).__action__)
     return Draft(subject, headers, payload, event.type)
+
+
+def stored_publication(event: UnreadEvent, codec: Codec) -> Draft | None:
+    """An event that cannot be read, as it is stored, for subscribers to read once they can.
+
+    None where it is not known on which subject, because it may be of several types or of none.
+    """
+    if event.types is None or len(event.types) != 1:
+        return None
+    (cls,) = event.types
+    subject = codec.subjects.event(event.aggregate, cls.__action__)
+    return Draft(subject, _published_headers(event), event.payload, event.type)
+
+
+def _published_headers(event: StoredEvent) -> dict[str, str]:
+    headers = {
+        name: value
+        for name, value in event.headers.items()
+        if not name.startswith(_SERVERS_OWN) or name == Header.MESSAGE_ID
+    }
+    headers[POSITION] = str(event.position)
+    return headers
 
 
 def _of_today(headers: dict[str, str], event: RecordedEvent) -> dict[str, str]:

@@ -117,6 +117,14 @@ class RawLog:
         """The position of the last message; raises `StreamMissing` or a `ClientError`."""
         return (await self._info()).state.last_seq
 
+    async def extent(self) -> tuple[int, int]:
+        """The position of the last message, and how many messages there are up to it.
+
+        Raises `StreamMissing` or a `ClientError`.
+        """
+        state = (await self._info()).state
+        return state.last_seq, state.messages
+
     async def identity(self) -> str:
         """When the stream was created, and its name; at most 128 characters."""
         return self._identity(await self._info())

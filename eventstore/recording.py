@@ -39,7 +39,17 @@ from eventstore.errors import (
 from eventstore.id_index import IdIndex, stored_between
 from eventstore.publishing import Draft, check_sizes, guarded, publish
 from eventstore.telemetry import Telemetry
-from eventstore.writes import ANY, NO_STREAM, NOTHING, Appended, Head, Write
+from eventstore.writes import (
+    ANY,
+    NO_STREAM,
+    NOTHING,
+    Appended,
+    FoundHead,
+    Head,
+    HeadWalk,
+    Write,
+    find_head,
+)
 
 __all__ = ["Recording"]
 
@@ -98,7 +108,7 @@ class Recording:
 
     async def _try_once(self) -> None:
         drafts = [draft for write in self._writes for draft in write.drafts()]
-        expected = {write.subject: write.base.position for write in self._writes}
+        expected = {write.subject: write.end for write in self._writes}
         messages = guarded(drafts, expected)
         check_sizes(messages, self._client.max_payload)
         await self._connected()
@@ -167,7 +177,7 @@ class Recording:
     async def _prepare(self) -> None:
         """Find the bases, and whether what may have been sent before is recorded up to there."""
         for write in self._writes:
-            write.base = await self._find_base(write)
+            write.begin_at(await self._find_base(write))
             if self._may_be_repeat:
                 await self._search(write, write.base)
         if self._found:
@@ -178,16 +188,16 @@ class Recording:
             if isinstance(expected, int) and write.base.version != expected:
                 raise _conflict(write, write.base)
 
-    async def _find_base(self, write: Write) -> Head:
+    async def _find_base(self, write: Write) -> FoundHead:
         expected = write.append.expected
         if isinstance(expected, Head):
-            return expected
+            return FoundHead(expected, expected.position)
         if expected is NO_STREAM or expected == 0:
-            return NOTHING
-        head = await self._head(write)
-        if isinstance(expected, int) and head.version < expected:  # a follower may lag
-            head = await self._head(write, leader=True)
-        return head
+            return FoundHead(NOTHING, 0)
+        found = await find_head(self._direct, write.subject)
+        if isinstance(expected, int) and found.head.version < expected:  # a follower may lag
+            found = await find_head(self._direct, write.subject, leader=True)
+        return found
 
     async def _look(self) -> None:
         """Find out from the leader whether our events are recorded, others are in the way, or none.
@@ -201,16 +211,28 @@ class Recording:
             if self._all_found():
                 return
             await self._wait_for_more()
-        for write, head in zip(self._writes, heads, strict=True):
-            self._move_base(write, head)
+        for write, found in zip(self._writes, heads, strict=True):
+            self._move_base(write, found)
         if self._claimed:
             await self._wait_for_more()
 
-    async def _search_all(self, write: Write) -> Head:
+    async def _search_all(self, write: Write) -> FoundHead:
         """Search up to the head that the leader knows now, whatever is appended meanwhile."""
-        head = await self._head(write, leader=True)
-        await self._search(write, head)
-        return head
+        found = await self._head_now(write)
+        await self._search(write, found.head)
+        return found
+
+    async def _head_now(self, write: Write) -> FoundHead:
+        last = await self._direct.leader_last(write.subject)
+        if last is None or last.sequence <= write.end:
+            return FoundHead(write.base, write.end)
+        # A head that the caller names may be none of this log's.
+        start = NOTHING if isinstance(write.append.expected, Head) else write.base
+        walk = HeadWalk(start)
+        async with aclosing(self._direct.messages(write.subject, start.position)) as messages:
+            async for message in messages:
+                walk.see(message)
+        return walk.found
 
     async def _search(self, write: Write, until: Head) -> None:
         """Note which of our events a write's aggregate holds up to a head, its own or others."""
@@ -218,20 +240,29 @@ class Recording:
             messages = await self._ids.find(write.subject, self._event_ids, until)
         else:
             messages = await self._sent_now(write, until)
-        for message in messages:
+        for message in await self._without_foreign(write.subject, messages):
             self._found[write.subject, message.headers[Header.EVENT_ID]] = message
 
     async def _sent_now(self, write: Write, until: Head) -> list[StoredMessage]:
         """The write's events, where their ids were never sent before: only after its base."""
-        after, found = write.base.position, []
-        reading = stored_between(self._direct, write.subject, after, until.position)
+        reading = stored_between(self._direct, write.subject, write.base.position, until.position)
         async with aclosing(reading) as messages:
-            async for message in messages:
-                if message.headers.get(Header.EVENT_ID) in write.event_ids:
-                    found.append(message)
-                elif write.append.expected is not ANY:
-                    break  # ours would have followed the base
-        return found
+            return [
+                message
+                async for message in messages
+                if message.headers.get(Header.EVENT_ID) in write.event_ids
+            ]
+
+    async def _without_foreign(
+        self, subject: str, found: list[StoredMessage]
+    ) -> list[StoredMessage]:
+        """Those of an aggregate's messages that are its events: anybody may copy an id."""
+        if not found:
+            return found
+        walk, last = HeadWalk(), max(message.sequence for message in found)
+        async with aclosing(stored_between(self._direct, subject, 0, last)) as messages:
+            events = {each.sequence async for each in messages if walk.see(each)}
+        return [message for message in found if message.sequence in events]
 
     def _all_found(self) -> bool:
         """Whether all our events are recorded, each aggregate's as one run; notes the results."""
@@ -249,13 +280,13 @@ class Recording:
         run = [(heads[0].version + index if heads else 0) for index in range(len(keys))]
         return heads if [head.version for head in heads] == run else []
 
-    def _move_base(self, write: Write, head: Head) -> None:
+    def _move_base(self, write: Write, found: FoundHead) -> None:
         """Follow others' events where any version will do; raises `Conflict` elsewhere."""
-        if head.position <= write.base.position:
+        if found.end <= write.end:
             return
-        if write.append.expected is not ANY:
-            raise _conflict(write, head)
-        write.base = head
+        if found.head != write.base and write.append.expected is not ANY:
+            raise _conflict(write, found.head)
+        write.begin_at(found)
         self._retries.silent_conflicts = 0
 
     async def _wait_for_more(self) -> None:
@@ -272,11 +303,6 @@ class Recording:
     def _guarded(self) -> Write:
         fixed = (write for write in self._writes if write.append.expected is not ANY)
         return next(fixed, self._writes[0])
-
-    async def _head(self, write: Write, *, leader: bool = False) -> Head:
-        get = self._direct.leader_last if leader else self._direct.last
-        message = await get(write.subject)
-        return NOTHING if message is None else Head.of(message)
 
     def _out_of_time(self, timeout: float) -> AppendUnknown | ClientError:
         last = f", at last: {self._retries.last}" if self._retries.last else ""

@@ -29,6 +29,7 @@ from eventstore.errors import (
 )
 from eventstore.messages import Event
 from eventstore.personal import PersonalField, ref_of
+from eventstore.undecodable import UNDECODABLE
 
 __all__ = [
     "NO_KEYS",
@@ -149,7 +150,7 @@ def unseal(payload: bytes, headers: Mapping[str, str], keys: Keys) -> bytes:
     """
     try:
         data = _fields_of(payload)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise InvalidPayload(f"payload of {headers[Header.EVENT_TYPE]}: {error}") from error
     for pair in headers[PERSONAL].split():
         name, _, ref = pair.partition("=")
@@ -179,7 +180,7 @@ def _opened(
     where = f"payload of {headers[Header.EVENT_TYPE]}: personal data in {field}"
     try:
         sealed = _holder_of(value).sealed
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise InvalidPayload(f"{where} are not sealed as they should be: {error}") from error
     if sealed.v != _VERSION:
         raise UnsupportedSchema(

@@ -17,7 +17,6 @@ from typing import Literal
 
 import msgspec
 
-from eventstore.api_answers import UNREADABLE
 from eventstore.client import Client
 from eventstore.codec import Codec
 from eventstore.config import ServiceSettings
@@ -29,6 +28,7 @@ from eventstore.health import Health
 from eventstore.metrics import CONTENT_TYPE, Metrics
 from eventstore.micro import Micro, MicroError
 from eventstore.responder import Answer, Reply, Request, Responder
+from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["INSTANCE_ID", "ServiceFace"]
 
@@ -229,6 +229,6 @@ def _is_acceptable(payload: bytes) -> bool:
         return True
     try:
         msgspec.json.decode(payload, type=dict[str, msgspec.Raw])
-    except UNREADABLE:
+    except UNDECODABLE:
         return False
     return True

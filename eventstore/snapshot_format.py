@@ -14,6 +14,7 @@ from msgspec import Struct
 from eventstore.aggregate import Decider
 from eventstore.command_filter import CommandFilter
 from eventstore.errors import UnusableSnapshot
+from eventstore.undecodable import UNDECODABLE
 from eventstore.writes import Head
 
 __all__ = ["Snapshot", "SnapshotFormat"]
@@ -78,7 +79,7 @@ class SnapshotFormat:
             record = _decode_record(_unsealed(data))
             self._check(record, aggregate_id)
             state = self._decode_state(record.state)
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        except UNDECODABLE as error:
             raise UnusableSnapshot(f"it cannot be read: {error}") from error
         return Snapshot(state, record.head, record.commands)
 

@@ -7,19 +7,30 @@ from contextlib import AsyncExitStack, aclosing
 from datetime import datetime
 from types import TracebackType
 
+from eventstore.chain_links import GENESIS_LINKS, Link
 from eventstore.client import Client
 from eventstore.codec import Codec
 from eventstore.direct import DirectReader, StoredMessage
-from eventstore.envelope import Header, Identity, NewEvent, RecordedEvent, UnreadEvent, utc_now
-from eventstore.errors import InvalidId, InvalidMessage, VersionGap
-from eventstore.history import History, Page, read_events, read_stored_event
+from eventstore.envelope import Identity, LogEvent, NewEvent, RecordedEvent, UnreadEvent, utc_now
+from eventstore.errors import InvalidId, InvalidMessage, UnreadableEvent
+from eventstore.foreign import ForeignMessage, LogFindings
+from eventstore.history import AggregateReading, History, Page
 from eventstore.id_index import IdIndex
 from eventstore.keyring import Keyring
 from eventstore.messages import Event
 from eventstore.recording import Recording
-from eventstore.sealing import Keys
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
-from eventstore.writes import ANY, NO_STREAM, NOTHING, Append, Appended, Expected, Head, Write
+from eventstore.writes import (
+    ANY,
+    NO_STREAM,
+    NOTHING,
+    Append,
+    Appended,
+    Expected,
+    Head,
+    Write,
+    find_head,
+)
 
 __all__ = ["ANY", "NOTHING", "NO_STREAM", "Append", "Appended", "EventStore", "Expected", "Head"]
 
@@ -29,7 +40,8 @@ class EventStore:
 
     `append_timeout` bounds a whole append with all its retries, `request_timeout` each single
     answer; both are seconds. `clock` gives the time of events that bring none. `keyring` holds the
-    keys of personal data, with which events are sealed and opened.
+    keys of personal data, with which events are sealed and opened. `findings` tell which foreign
+    messages and unreadable events its readers have come upon.
     """
 
     def __init__(
@@ -51,7 +63,8 @@ class EventStore:
         self._direct = DirectReader(client, codec.subjects.log_stream, timeout=request_timeout)
         self._ids = IdIndex(self._direct)
         self.keyring = Keyring(client, codec.subjects, timeout=request_timeout)
-        self._history = History(client, codec, keyring=self.keyring)
+        self.findings = LogFindings(telemetry)
+        self._history = History(client, codec, keyring=self.keyring, findings=self.findings)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> EventStore:
@@ -146,15 +159,23 @@ class EventStore:
         """
         return await self._history.identity()
 
-    async def head(self, aggregate: str, aggregate_id: str, *, leader: bool = False) -> Head:
+    async def head(
+        self,
+        aggregate: str,
+        aggregate_id: str,
+        *,
+        leader: bool = False,
+        known: Head | None = None,
+    ) -> Head:
         """Where an aggregate stands; `NOTHING` if it has no events.
 
-        Without `leader` the answer may lag behind on a replicated stream.
+        Without `leader` the answer may lag behind on a replicated stream. `known` is a head that
+        it had, which spares a look at what stands at that position.
         """
         self.codec.check_aggregate(aggregate)
-        get = self._direct.leader_last if leader else self._direct.last
-        message = await get(self.codec.subjects.log(aggregate, aggregate_id))
-        return NOTHING if message is None else Head.of(message)
+        subject = self.codec.subjects.log(aggregate, aggregate_id)
+        found = await find_head(self._direct, subject, leader=leader, known=known)
+        return found.head
 
     async def holds(
         self, aggregate: str, aggregate_id: str, head: Head, *, leader: bool = False
@@ -166,7 +187,10 @@ class EventStore:
         self.codec.check_aggregate(aggregate)
         message = await self._direct.at(head.position, leader=leader)
         subject = self.codec.subjects.log(aggregate, aggregate_id)
-        return message is not None and message.subject == subject and Head.of(message) == head
+        try:
+            return message is not None and message.subject == subject and Head.of(message) == head
+        except UnreadableEvent:  # a foreign message is no head
+            return False
 
     async def read(
         self,
@@ -178,10 +202,13 @@ class EventStore:
     ) -> AsyncGenerator[RecordedEvent, None]:
         """One aggregate's events, oldest first, after a version or a known head.
 
-        What is handed out is checked: versions without a gap, types known. An event of an older
-        schema may be several, with one version, or none. Without `leader`, which costs another
-        request, it may miss the newest events on a replicated stream. Raises `VersionGap` or
-        `UnreadableEvent`.
+        What is handed out is checked: versions without a gap, chain values that follow, types
+        known. An event of an older schema may be several, with one version, or none. Foreign
+        messages, a changed last event among them, are passed over. Without `leader`, which costs
+        another request, it may miss the newest events on a replicated stream.
+
+        Raises `UnreadableEvent`, which names the event, and that or `VersionGap` where events were
+        changed or removed upon which later ones were built.
         """
         skip = 0 if isinstance(after, Head) else after
         start = after if isinstance(after, Head) else NOTHING
@@ -202,45 +229,70 @@ class EventStore:
         """
         self.codec.check_aggregate(aggregate)
         subject = self.codec.subjects.log(aggregate, aggregate_id)
-        version = after.version
+        start = Link(after.version, after.chain, after.position)
+        reading = AggregateReading(self.codec, start, self.findings)
         async with aclosing(self._direct.pages(subject, after.position, leader=leader)) as pages:
             async for page in pages:
                 keys = await self.keyring.to_open(message.headers for message in page)
                 for message in page:
-                    version += 1
-                    yield message, self._read(message, version, keys)
+                    found = reading.read(message, keys)
+                    if isinstance(found, UnreadEvent) and found.error is not None:
+                        position, headers = message.sequence, message.headers
+                        raise UnreadableEvent(position, subject, found.error, headers)
+                    if found is not None:
+                        yield message, found if isinstance(found, list) else []
+        if reading.trouble is not None:
+            raise reading.trouble
 
     async def read_whole(
         self, aggregate: str, aggregate_id: str, *, leader: bool = False
     ) -> AsyncGenerator[list[RecordedEvent] | UnreadEvent, None]:
         """One aggregate's events as stored, oldest first, each as its parts or without data.
 
-        For who must go on behind one that cannot be read. `leader` is as in `read`. Raises
-        `UnreadableEvent` only where not even the envelope can be; versions are not checked.
+        For who must go on behind one that cannot be read. `leader` is as in `read`. Foreign
+        messages are passed over, and so is what was built upon a changed event.
         """
         self.codec.check_aggregate(aggregate)
         subject = self.codec.subjects.log(aggregate, aggregate_id)
+        reading = AggregateReading(self.codec, GENESIS_LINKS.head, self.findings)
         async with aclosing(self._direct.pages(subject, leader=leader)) as pages:
             async for page in pages:
                 keys = await self.keyring.to_open(message.headers for message in page)
                 for message in page:
-                    yield read_stored_event(self.codec, message, keys)
-
-    def _read(self, message: StoredMessage, version: int, keys: Keys) -> list[RecordedEvent]:
-        subject, headers, position = message.subject, message.headers, message.sequence
-        events = read_events(self.codec, subject, headers, message.payload, position, keys=keys)
-        if int(headers[Header.AGGREGATE_VERSION]) != version:
-            raise VersionGap(f"{subject} has no version {version} before {position}")
-        return events
+                    found = reading.read(message, keys)
+                    if found is not None:
+                        yield found
 
     async def read_all(
         self, *, after: int = 0, live: bool = False, skip_unknown: bool = False
     ) -> AsyncGenerator[RecordedEvent, None]:
-        """All events in the order of the log, after a position; see `pages`."""
-        async with aclosing(self.pages(after=after, live=live, skip_unknown=skip_unknown)) as pages:
-            async for page in pages:
-                for event in page.events:
+        """All events in the order of the log, after a position; see `pages`.
+
+        What cannot be read is passed over, logged and noted in `findings`; `read_log` has it, too.
+        """
+        read = self.read_log(after=after, live=live, skip_unknown=skip_unknown)
+        async with aclosing(read) as events:
+            async for event in events:
+                if isinstance(event, RecordedEvent):
                     yield event
+
+    async def read_log(
+        self, *, after: int = 0, live: bool = False, skip_unknown: bool = False
+    ) -> AsyncGenerator[LogEvent, None]:
+        """All events after a position, what has no data among them; see `pages`."""
+        pages = self.pages(after=after, live=live, skip_unknown=skip_unknown, unread=True)
+        async with aclosing(pages):
+            async for page in pages:
+                for event in page.log_events:
+                    yield event
+
+    async def read_foreign(self, *, after: int = 0) -> AsyncGenerator[ForeignMessage, None]:
+        """The messages after a position that the store did not write; all of the log is read."""
+        async with aclosing(self.pages(unread=True)) as pages:
+            async for page in pages:
+                for message in page.foreign:
+                    if message.position > after:
+                        yield message
 
     def pages(
         self,

@@ -32,6 +32,7 @@ CounterName = Literal[
     "parked",
     "queries",
     "snapshots",
+    "log_findings",
 ]
 """What is counted.
 
@@ -45,6 +46,8 @@ CounterName = Literal[
 - queries: `type`, `outcome` (success, or the code of the error)
 - snapshots: `aggregate`, `result` (of loads: used, missing, ignored, unavailable; of writes:
   written, outdated, dropped)
+- log_findings: `kind` (foreign, unreadable); messages of the log that readers passed over, each
+  counted once in a process
 """
 
 TimingName = Literal["command_wait"]

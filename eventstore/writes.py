@@ -9,8 +9,9 @@ from datetime import datetime
 import msgspec
 
 from eventstore.chain import GENESIS, chain_value
+from eventstore.chain_links import Link, Links, follow
 from eventstore.codec import Codec
-from eventstore.direct import StoredMessage
+from eventstore.direct import DirectReader, StoredMessage
 from eventstore.envelope import (
     Envelope,
     Header,
@@ -26,7 +27,19 @@ from eventstore.personal import PersonalField
 from eventstore.publishing import Draft
 from eventstore.sealing import Keys, seal, subjects_in
 
-__all__ = ["ANY", "NOTHING", "NO_STREAM", "Append", "Appended", "Expected", "Head", "Write"]
+__all__ = [
+    "ANY",
+    "NOTHING",
+    "NO_STREAM",
+    "Append",
+    "Appended",
+    "Expected",
+    "FoundHead",
+    "Head",
+    "HeadWalk",
+    "Write",
+    "find_head",
+]
 
 
 class Expectation(enum.Enum):
@@ -35,6 +48,13 @@ class Expectation(enum.Enum):
     NO_STREAM = "no_stream"
     ANY = "any"
 
+
+_GUARDS = (
+    "Nats-Expected-Last-Subject-Sequence",
+    "Nats-Expected-Last-Sequence",  # of an import
+    "Nats-Batch-Id",
+)
+_OF_A_HEAD = (Header.AGGREGATE_VERSION, Header.CHAIN, Header.EVENT_ID)
 
 NO_STREAM = Expectation.NO_STREAM
 """The aggregate must have no events yet."""
@@ -75,6 +95,69 @@ class Head(msgspec.Struct, frozen=True):
 
 NOTHING = Head(0, 0, GENESIS, "")
 """The head of an aggregate without events."""
+
+
+class FoundHead(msgspec.Struct, frozen=True):
+    """An aggregate's head, and the position of the last message on its subject.
+
+    They differ where foreign messages follow the last event.
+    """
+
+    head: Head
+    end: int
+
+
+class HeadWalk:
+    """Where an aggregate stands, found by going through its messages from a known head on."""
+
+    def __init__(self, head: Head = NOTHING) -> None:
+        self.head = head
+        self.end = head.position
+        self._links = Links(Link(head.version, head.chain, head.position))
+
+    @property
+    def found(self) -> FoundHead:
+        """The head so far."""
+        return FoundHead(self.head, self.end)
+
+    def see(self, message: StoredMessage) -> bool:
+        """Take the next message; whether it is the aggregate's next event."""
+        self.end = message.sequence
+        followed = follow(self._links, message, message.subject.rpartition(".")[2])
+        is_next = followed.links.head.version > self._links.head.version
+        self._links = followed.links
+        if is_next:
+            self.head = Head.of(message)
+        return is_next
+
+
+async def find_head(
+    reader: DirectReader, subject: str, *, leader: bool = False, known: Head | None = None
+) -> FoundHead:
+    """Where an aggregate stands; `known` is where it stood.
+
+    One request where the last message is the known one's, or was written with the store's own
+    guard, which the server checks; else it may be foreign, and the whole aggregate is read.
+    """
+    last = await (reader.leader_last(subject) if leader else reader.last(subject))
+    if last is None:
+        return FoundHead(NOTHING, 0)
+    if known is not None and known.position == last.sequence:
+        return FoundHead(known, last.sequence)
+    if _is_guarded(last):
+        return FoundHead(Head.of(last), last.sequence)
+    walk = HeadWalk()
+    async for message in reader.messages(subject):
+        walk.see(message)
+    return walk.found
+
+
+def _is_guarded(message: StoredMessage) -> bool:
+    """Whether whoever wrote it knew what stood before; a stray message does not."""
+    headers = message.headers
+    guarded = any(name in headers for name in _GUARDS)
+    return guarded and all(name in headers for name in _OF_A_HEAD)
+
 
 Expected = int | Head | Expectation
 """A version, a whole head (saves a round trip), `NO_STREAM` or `ANY`."""
@@ -139,6 +222,7 @@ class Write:
         self.event_ids = tuple(headers[Header.EVENT_ID] for headers, _ in self._fixed)
         self._personal = _personal_in(append, codec)
         self.base: Head = NOTHING
+        self.end = 0  # the last message on the subject, where foreign ones follow the base
         self.result: Appended | None = None
         if not self.event_ids:
             raise InvalidMessage(f"append to {append.aggregate} {append.aggregate_id}: no events")
@@ -152,6 +236,10 @@ class Write:
             return False
         given = any(isinstance(e, NewEvent) and e.identity for e in self.append.events)
         return given or self.append.cause is not None
+
+    def begin_at(self, found: FoundHead) -> None:
+        """Let the events follow on this head."""
+        self.base, self.end = found.head, found.end
 
     @property
     def data_subjects(self) -> set[str]:

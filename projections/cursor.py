@@ -7,7 +7,6 @@ kept for it, and it stays good however the list changes. It is no secret, and no
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -17,6 +16,7 @@ from sqlalchemy import ColumnElement
 
 from eventstore.errors import InvalidPayload
 from eventstore.queries import ListQuery
+from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["decode", "encode", "seal", "unseal"]
 
@@ -58,7 +58,7 @@ def unseal(query: ListQuery[Any], by: Sequence[str], place: type[T]) -> T:
         if data[:_DIGEST_BYTES] != _digest(query, by, content):
             raise _refused(query)
         return msgspec.json.decode(content, type=place)
-    except (binascii.Error, UnicodeError, msgspec.MsgspecError) as error:
+    except UNDECODABLE as error:
         raise _refused(query) from error
 
 

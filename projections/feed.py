@@ -23,7 +23,7 @@ import random
 from collections.abc import Sequence
 
 from eventstore.client import Client
-from eventstore.envelope import RecordedEvent
+from eventstore.envelope import LogEvent, RecordedEvent, UnreadEvent
 from eventstore.errors import (
     BatchTooLarge,
     ClientError,
@@ -33,11 +33,16 @@ from eventstore.errors import (
     NoResponders,
     ProjectionFailed,
     RequestTimeout,
+    UnknownType,
+    UnreadableEvent,
+    UnsupportedSchema,
 )
-from eventstore.published import data_subjects, publication
+from eventstore.history import Page
+from eventstore.published import data_subjects, publication, stored_publication
 from eventstore.publishing import Draft, check_sizes, guarded, publish
 from eventstore.sealing import Keys
 from eventstore.store import EventStore
+from projections.feed_findings import FeedFindings
 from projections.feed_lease import FeedLease
 from projections.feed_position import EXPECTED_LAST, FeedPosition, Place
 
@@ -72,6 +77,11 @@ class Feed:
 
     `ready` is set when the feed stands where it is to go on and follows the log; `published`
     counts the events it has stored itself, and `pending` is how many are left in the log.
+
+    An event that cannot be read is published as it is stored, for its subscribers to park; it is
+    left out, and logged by the store, where it is not known on which subject it belongs. One of a
+    type or schema version that only newer code knows is waited for: that code will publish it.
+    Foreign messages are no events and are not published.
     """
 
     def __init__(
@@ -93,6 +103,8 @@ class Feed:
         self._checkpoint = FeedPosition(client, subjects, timeout=timeout)
         self._lease = FeedLease(client, subjects, seconds=standby, timeout=timeout)
         self._stream = subjects.event_stream
+        self._findings = FeedFindings(client, subjects, store.findings, timeout=timeout)
+        self._log = ""
         self._batch = batch
         self._standby = standby
         self._skip_unknown = skip_unknown
@@ -141,19 +153,55 @@ class Feed:
 
     async def _follow(self) -> None:
         await self._find()
+        await self._recall()
         pages = self._store.pages(
             after=self.position,
             live=True,
             max_events=self._batch,
             skip_unknown=self._skip_unknown,
+            unread=True,
         )
         async with contextlib.aclosing(pages):
             async for page in pages:
                 self.ready.set()
-                await self._publish_all(page.events)
+                await self._publish_page(page)
                 self.pending = page.pending
 
-    async def _publish_all(self, events: Sequence[RecordedEvent]) -> None:
+    async def _recall(self) -> None:
+        """Have known what was found in this log before."""
+        while True:
+            try:
+                self._log = await self._store.identity()
+            except ClientError as error:
+                await self._wait_after(error)
+            else:
+                return await self._findings.restore(self._log)
+
+    async def _publish_page(self, page: Page) -> None:
+        """Publish what can be; raises `UnreadableEvent` for what only newer code can read."""
+        if page.foreign:
+            await self._findings.keep(self._log)
+        if not page.unread:
+            return await self._publish_all(page.events)
+        newer = next((each for each in page.unread if _is_newer(each)), None)
+        await self._publish_all(
+            [
+                each
+                for each in page.log_events
+                if (newer is None or each.position < newer.position) and self._is_publishable(each)
+            ]
+        )
+        if newer is not None and newer.error is not None and newer.position > self.position:
+            subject = self._store.codec.subjects.log(newer.aggregate, newer.aggregate_id)
+            raise UnreadableEvent(newer.position, subject, newer.error, newer.headers)
+        return None
+
+    def _is_publishable(self, event: LogEvent) -> bool:
+        if isinstance(event, RecordedEvent):
+            return True
+        return event.error is not None and stored_publication(event, self._store.codec) is not None
+
+    async def _publish_all(self, events: Sequence[LogEvent]) -> None:
         """Return when the event stream has all of them, by this feed or by another."""
         while rest := [event for event in events if event.position > self.position]:
             try:
@@ -164,11 +212,12 @@ class Feed:
             except ClientError as error:
                 await self._wait_after(error)
 
-    async def _publish_some(self, events: Sequence[RecordedEvent]) -> None:
+    async def _publish_some(self, events: Sequence[LogEvent]) -> None:
         count = min(len(events), self._most)
         sent = _whole(events, count if count >= _SMALLEST_BATCH else 1)
         try:
-            keys = await self._store.keyring.to_seal(data_subjects(sent, self._store.codec))
+            read = [each for each in sent if isinstance(each, RecordedEvent)]
+            keys = await self._store.keyring.to_seal(data_subjects(read, self._store.codec))
             messages = self._messages(sent, keys)
             self._publishes = await self._lease.held()
             if not self._publishes:
@@ -189,10 +238,10 @@ class Feed:
         self._most = min(2 * self._most, self._batch)
         self._delay = _FIRST_DELAY
 
-    def _messages(self, events: Sequence[RecordedEvent], keys: Keys) -> list[Draft]:
+    def _messages(self, events: Sequence[LogEvent], keys: Keys) -> list[Draft]:
         """The next messages: for all the events, or for the first where one is too large."""
         assert self._place is not None  # noqa: S101  # found before anything is read
-        drafts = guarded([publication(event, self._store.codec, keys) for event in events], {})
+        drafts = guarded([self._draft(event, keys) for event in events], {})
         drafts[0].headers[EXPECTED_LAST] = str(self._place.sequence)
         try:
             check_sizes(drafts, self._client.max_payload)
@@ -203,6 +252,13 @@ class Feed:
             position = events[0].position
             raise ProjectionFailed(f"feed: event at position {position}: {error}") from error
         return drafts
+
+    def _draft(self, event: LogEvent, keys: Keys) -> Draft:
+        if isinstance(event, RecordedEvent):
+            return publication(event, self._store.codec, keys)
+        draft = stored_publication(event, self._store.codec)
+        assert draft is not None  # noqa: S101  # others are left out
+        return draft
 
     async def _look(self, *, overtaken: bool) -> None:
         """See where the stream ends now, and whether somebody else has brought it there."""
@@ -270,14 +326,23 @@ class Feed:
                 await self._checkpoint.keep(self._place)
 
 
-def _whole(events: Sequence[RecordedEvent], most: int) -> Sequence[RecordedEvent]:
+def _whole(events: Sequence[LogEvent], most: int) -> Sequence[LogEvent]:
     """The first events, at most so many but at least one, with all parts of each."""
     end = min(most, len(events))
-    while 0 < end < len(events) and events[end].part:
+    while 0 < end < len(events) and _part(events[end]):
         end -= 1
     if end == 0:
-        end = next((at for at, each in enumerate(events) if at and not each.part), len(events))
+        end = next((at for at, each in enumerate(events) if at and not _part(each)), len(events))
     return events[:end]
+
+
+def _part(event: LogEvent) -> int:
+    return event.part if isinstance(event, RecordedEvent) else 0
+
+
+def _is_newer(event: UnreadEvent) -> bool:
+    """Whether it is of a type or schema version that this code does not know."""
+    return isinstance(event.error, UnknownType | UnsupportedSchema)
 
 
 def _code(error: ClientError) -> int:

@@ -16,6 +16,7 @@ from eventstore.errors import JetStreamError, ProjectionError, StreamMissing
 from eventstore.published import position_of
 from eventstore.publishing import publish_acked
 from eventstore.subjects import Subjects
+from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["EXPECTED_LAST", "FeedLost", "FeedPosition", "Place"]
 
@@ -108,7 +109,7 @@ class FeedPosition:
             return None
         try:
             return msgspec.json.decode(message.payload, type=Place)
-        except msgspec.MsgspecError as error:
+        except UNDECODABLE as error:
             raise FeedLost(f"key {KEY} of bucket {self._bucket} is no place: {error}") from error
 
     async def _last_sequence(self) -> int:

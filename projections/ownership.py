@@ -28,6 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from eventstore.envelope import utc_now
 from eventstore.errors import ConfigurationError, ProjectionFenced
+from eventstore.undecodable import UNDECODABLE
 from projections.database import Database
 
 __all__ = ["AdvisoryLocks", "FileLocks", "Locks", "OwnedElsewhere", "locks_of", "owned"]
@@ -194,7 +195,7 @@ def _write_holder(descriptor: int) -> None:
 def _read_holder(descriptor: int) -> str:
     try:
         return str(msgspec.json.decode(os.pread(descriptor, 1_000, 0), type=_Holder))
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         return "another process"  # which has not written yet that it is there
 
 

@@ -41,6 +41,7 @@ from eventstore.queries import LONGEST_WAIT, WAIT_POSITION, WAIT_TIMEOUT, Query
 from eventstore.responder import Answer, Reply, Request
 from eventstore.subjects import Subjects
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
+from eventstore.undecodable import UNDECODABLE
 from projections.database import Database
 from projections.models import projection as checkpoints
 from projections.positions import Positions
@@ -232,7 +233,7 @@ class _Answering:
     def _query(self, payload: bytes) -> Query[Any]:
         try:
             return self._decoder.decode(payload or b"{}")
-        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        except UNDECODABLE as error:
             raise InvalidPayload(f"query {self._name}: {error}") from error
 
 

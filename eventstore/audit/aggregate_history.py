@@ -1,7 +1,7 @@
 """What happened to one aggregate: its events, what each changed, and its state at any time.
 
 Made of the log alone: the events are folded by the decider that decided them, and the chain is
-followed on the way.
+followed on the way. What was forged is passed over, as by every reader.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from eventstore.aggregate import Decider, Domain
 from eventstore.audit.changes import Change, changes, plain
 from eventstore.audit.queries import HistoryView, StepView, StopView
 from eventstore.audit.walk import ChainReport, ChainWalk
+from eventstore.chain_links import GENESIS_LINKS, follow
 from eventstore.client import Client
 from eventstore.direct import DirectReader, StoredMessage
 from eventstore.envelope import Header, LogEvent, UnreadEvent, legal_value
@@ -25,6 +26,8 @@ from eventstore.keyring import Keyring
 from eventstore.sealing import Keys
 
 __all__ = ["aggregate_history"]
+
+_MOST_FOREIGN = 100
 
 
 async def aggregate_history(
@@ -53,10 +56,12 @@ async def aggregate_history(
         stack.push_async_callback(keyring.close)
         reader = DirectReader(client, domain.codec.subjects.log_stream)
         await stack.enter_async_context(reader)
+        foreign = await _foreign(reader, subject)
         messages = await stack.enter_async_context(aclosing(reader.messages(subject)))
         async for message in messages:
             walk.see(message)
-            past.see(message, await keyring.to_open([message.headers]))
+            if message.sequence not in foreign:
+                past.see(message, await keyring.to_open([message.headers]))
     return HistoryView(
         aggregate=aggregate,
         aggregate_id=aggregate_id,
@@ -64,7 +69,7 @@ async def aggregate_history(
         state=plain(past.state),
         steps=tuple(past.steps),
         earlier=past.parts - len(past.steps),
-        later=walk.version - past.taken,
+        later=walk.version - past.taken - len(foreign),
         stopped=past.stopped,
         chain=ChainReport(
             aggregate=aggregate,
@@ -73,7 +78,25 @@ async def aggregate_history(
             position=walk.position,
             problem=walk.problem,
         ),
+        foreign=tuple(sorted(foreign)[:_MOST_FOREIGN]),
     )
+
+
+async def _foreign(reader: DirectReader, subject: str) -> set[int]:
+    """The positions that no reader takes for events: nothing follows on what stands there.
+
+    What was changed, and then built upon, is none of them: it is folded as it stands, and told.
+    """
+    found: set[int] = set()
+    links = GENESIS_LINKS
+    async with aclosing(reader.messages(subject)) as messages:
+        async for message in messages:
+            links, problem, confirmed = follow(links, message, subject.rpartition(".")[2])
+            if problem is not None:
+                found.add(message.sequence)
+            elif confirmed is not None:
+                found.discard(confirmed.position)
+    return found
 
 
 class _Past:

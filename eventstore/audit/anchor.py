@@ -23,6 +23,7 @@ from eventstore.audit.fold import Fold
 from eventstore.codec import Codec
 from eventstore.envelope import format_timestamp
 from eventstore.errors import ConfigurationError, InvalidAnchor
+from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["Anchor", "AnchorCheck", "public_key"]
 
@@ -68,7 +69,7 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """Read the document; raises `InvalidAnchor`."""
         try:
             return msgspec.json.decode(document, type=cls)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNDECODABLE as error:
             raise InvalidAnchor(f"it is not an anchor, or a garbled one: {error}") from error
 
     def to_json(self) -> bytes:

@@ -14,6 +14,7 @@ from eventstore.envelope import Header
 __all__ = ["Finding", "Kind", "Summary"]
 
 _VERSION = re.compile(r"[0-9]{1,18}")
+_MOST_RANGES = 100
 
 Kind = Literal[
     "changed",
@@ -26,6 +27,7 @@ Kind = Literal[
     "unknown_type",
     "duplicate_id",
     "unreadable",
+    "foreign",
     "anchor",
 ]
 """What kinds of findings there are.
@@ -37,7 +39,8 @@ should stand earlier. `header`: a header is missing, malformed or contradicts an
 `wrong_aggregate`: the event names another aggregate than the subject it stands under.
 `unfinished_batch`, `unknown_type` and `duplicate_id` say what they are. `unreadable`: the code of
 today cannot read the event, which is found only where it is tried, and beside anything else that is
-wrong with it. `anchor`: the log is not the one that was anchored.
+wrong with it. `foreign`: the message has no envelope, or stands under no subject of the log: the
+store did not write it. `anchor`: the log is not the one that was anchored.
 """
 
 
@@ -74,15 +77,29 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 class Summary(msgspec.Struct, kw_only=True):
     """How far a verification has come, and at its end what it came to.
 
-    `total` is how many events there were when it began, `position` the last one seen, `broken`
-    how many aggregates have a finding, `kinds` how many findings there are of each kind.
+    `total` is how many messages the log held when it began, `events` how many were looked at,
+    `first` and `position` where the first and the last of them stand; `broken` is how many
+    aggregates have a finding, `kinds` how many findings there are of each kind.
+
+    Every message that was looked at counts as one of three: `proven`, where it follows on the event
+    before it or on what that says of itself; `foreign`, where readers pass over it; `changed`,
+    where it does not follow, though a later event was built upon it. `unreadable` is how many
+    events this code cannot read, as far as that was tried. `missing` has the first ranges of
+    positions that hold no message, `missing_positions` is how many positions all of them have.
     """
 
     total: int = 0
     events: int = 0
     aggregates: int = 0
+    first: int = 0
     position: int = 0
     broken: int = 0
+    proven: int = 0
+    foreign: int = 0
+    changed: int = 0
+    unreadable: int = 0
+    missing: list[tuple[int, int]] = []
+    missing_positions: int = 0
     kinds: dict[Kind, int] = {}
     fold: Fold = msgspec.field(default_factory=Fold)
 
@@ -90,6 +107,12 @@ class Summary(msgspec.Struct, kw_only=True):
     def findings(self) -> int:
         """How many findings there are."""
         return sum(self.kinds.values())
+
+    def miss(self, first: int, last: int) -> None:
+        """Take note of positions that hold no message."""
+        self.missing_positions += last - first + 1
+        if len(self.missing) < _MOST_RANGES:
+            self.missing.append((first, last))
 
     def count(self, finding: Finding) -> None:
         """Take note of a finding."""

@@ -11,6 +11,7 @@ from eventstore.client import Client
 from eventstore.errors import InvalidPayload, QueryNotFound
 from eventstore.published import POSITION
 from eventstore.responder import Answer, Reply, Request
+from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["history_answers"]
 
@@ -26,7 +27,7 @@ def history_answers(client: Client, domain: Domain) -> dict[str, Answer]:
     async def answer(request: Request) -> Reply:
         try:
             query = _decode(request.payload)
-        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        except UNDECODABLE as error:
             raise InvalidPayload(f"query GetHistory: {error}") from error
         found = await aggregate_history(
             client, domain, query.aggregate, query.id, at=query.at, limit=query.limit

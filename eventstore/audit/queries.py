@@ -107,7 +107,8 @@ class HistoryView(Struct, frozen=True, kw_only=True):
     """The events of an aggregate up to some version, and its state then.
 
     `earlier` events came before the first of `steps`, `later` ones after the last. Where it ends
-    before it should, `stopped` says at which event. `chain` is about all of them.
+    before it should, `stopped` says at which event. `chain` is about all of them. `foreign` are the
+    first positions on the aggregate's subject that hold no event of it: they were forged.
     """
 
     aggregate: str
@@ -119,6 +120,7 @@ class HistoryView(Struct, frozen=True, kw_only=True):
     later: int
     chain: ChainReport
     stopped: StopView | None = None
+    foreign: tuple[int, ...] = ()
 
 
 class GetHistory(Query[HistoryView], subject="audit.history"):

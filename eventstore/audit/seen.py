@@ -12,7 +12,7 @@ from types import TracebackType
 
 import msgspec
 
-from eventstore.audit.chains import GENESIS_LINKS, Link, Links
+from eventstore.chain_links import GENESIS_LINKS, Link, Links
 from eventstore.direct import StoredMessage
 from eventstore.envelope import Header
 
@@ -112,9 +112,11 @@ def _key(event_id: str) -> bytes:
 
 
 def _text(links: Links) -> str:
-    return " ".join([f"{link.version}:{link.chain}" for link in links])
+    every = (links.head, *links.guesses)
+    return " ".join([f"{link.version}:{link.chain}:{link.position}" for link in every])
 
 
 def _links(text: str) -> Links:
-    pairs = (link.split(":") for link in text.split(" "))
-    return tuple(Link(int(version), chain) for version, chain in pairs)
+    fields = (link.split(":") for link in text.split(" "))
+    head, *guesses = (Link(int(version), chain, int(at)) for version, chain, at in fields)
+    return Links(head, tuple(guesses))

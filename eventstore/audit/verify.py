@@ -11,10 +11,10 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 
 from eventstore.audit.anchor import Anchor, AnchorCheck
-from eventstore.audit.chains import follow
 from eventstore.audit.finding import Finding, Kind, Summary
 from eventstore.audit.reading import TrialReading
 from eventstore.audit.seen import Aggregate, Seen
+from eventstore.chain_links import Link, follow
 from eventstore.client import Client
 from eventstore.codec import Codec
 from eventstore.direct import DirectReader, StoredMessage
@@ -81,7 +81,7 @@ async def verify(
             pages = _one(DirectReader(client, stream), subject, walk)
         else:
             log = RawLog(client, stream, patience=patience)
-            pages = _all(log, walk, await log.end(), anchor)
+            pages = _all(log, walk, anchor)
         async with aclosing(pages):
             async for findings in pages:
                 for finding in findings:
@@ -100,13 +100,14 @@ async def _one(
 
 
 async def _all(
-    log: RawLog, walk: _Walk, end: int, anchor: Anchor | None
+    log: RawLog, walk: _Walk, anchor: Anchor | None
 ) -> AsyncGenerator[list[Finding], None]:
-    walk.begin(end, None if anchor is None else AnchorCheck(anchor))
+    end, messages = await log.extent()
+    walk.begin(messages, None if anchor is None else AnchorCheck(anchor))
     try:
         async with aclosing(log.pages(until=end)) as pages:
             async for page in pages:
-                yield await walk.in_log(page.messages)
+                yield await walk.in_log(page.messages, end)
     except IncompleteBatch as error:
         yield walk.torn(error)
     yield walk.end(end)
@@ -135,10 +136,12 @@ class _Walk:
         self._last: StoredMessage | None = None
         self._known: dict[str, Aggregate] = {}
         self._findings: list[Finding] = []
+        self._seen_to_end = 0
+        self._confirmed: set[int] = set()
 
-    def begin(self, end: int, anchor: AnchorCheck | None) -> None:
-        """Begin with the whole log, which ends at a position."""
-        self._summary.total = end
+    def begin(self, messages: int, anchor: AnchorCheck | None) -> None:
+        """Begin with the whole log, which holds so many messages."""
+        self._summary.total = messages
         self._anchor = anchor
 
     async def alone(self, messages: Sequence[StoredMessage]) -> list[Finding]:
@@ -150,7 +153,7 @@ class _Walk:
             self._see(message, repeats)
         return self._finish()
 
-    async def in_log(self, messages: Sequence[StoredMessage]) -> list[Finding]:
+    async def in_log(self, messages: Sequence[StoredMessage], end: int) -> list[Finding]:
         """What is wrong with the next messages of the log, and with their places in it."""
         await self._prepare_trial(messages)
         self._prepare(messages)
@@ -159,7 +162,10 @@ class _Walk:
             self._check_place(message)
             if message.subject.startswith(self._prefix):
                 self._see(message, repeats)
+            elif self._aggregate is None:
+                self._see_elsewhere(message)
             self._summary.position = message.sequence
+            self._seen_to_end += message.sequence <= end
             self._last = message
         return self._finish()
 
@@ -174,6 +180,12 @@ class _Walk:
         """What can be said when all of the log was seen."""
         if self._summary.position < end:
             self._missing_positions(end + 1)
+        if self._seen_to_end != self._summary.total:
+            text = (
+                f"the stream held {self._summary.total:,} messages up to position {end}, and "
+                f"{self._seen_to_end:,} were read: verify again, for some were deleted meanwhile"
+            )
+            self._findings.append(Finding(kind="missing", text=text, position=end))
         if self._anchor is not None:
             self._findings.extend(self._anchor.findings(self._summary.fold, end))
         return self._finish()
@@ -211,45 +223,82 @@ class _Walk:
         if self._aggregate is not None:
             return
         first, last = self._summary.position + 1, before - 1
+        self._summary.miss(first, last)
         which = f"position {first} is" if first == last else f"positions {first} to {last} are"
         text = f"{which} missing in the log, from which nothing can be deleted by way of the store"
         self._findings.append(Finding(kind="missing", text=text, position=first))
 
+    def _see_elsewhere(self, message: StoredMessage) -> None:
+        """A message of the stream that is not under a subject of the log."""
+        self._begin_message(message)
+        self._summary.foreign += 1
+        self._find(message, "foreign", f"it stands under {message.subject}, not in {self._prefix}")
+
+    def _begin_message(self, message: StoredMessage) -> None:
+        self._summary.events += 1
+        self._summary.first = self._summary.first or message.sequence
+
     def _see(self, message: StoredMessage, repeats: dict[int, int]) -> None:
         """Check a message against those before it in its aggregate, and its type and id."""
         aggregate = self._known[message.subject]
-        self._summary.events += 1
+        self._begin_message(message)
         self._summary.aggregates += aggregate.is_new
         fold = self._summary.fold
         fold.add(message, is_new=aggregate.is_new)
         if self._anchor is not None:
             self._anchor.see(fold, message.sequence)
         aggregate.is_new = False
-        self._check(message, aggregate)
+        kind = self._check_chain(message, aggregate)
+        if kind != "foreign":
+            self._check_reading(message)
         if message.sequence in repeats:
             text = f"its id stands at position {repeats[message.sequence]} already"
             self._find(message, "duplicate_id", text)
-        problem = None if self._trial is None else self._trial.problem(message)
-        if problem is not None:
-            self._find(message, "unreadable", problem)
 
-    def _check(self, message: StoredMessage, aggregate: Aggregate) -> None:
+    def _check_chain(self, message: StoredMessage, aggregate: Aggregate) -> Kind | None:
         try:
             _, aggregate_id = self._subjects.parse_log(message.subject)
         except InvalidSubject as error:
-            self._find(message, "header", str(error))
-            return
-        aggregate.links, problem = follow(aggregate.links, message, aggregate_id)
+            self._summary.foreign += 1
+            self._find(message, "foreign", str(error))
+            return "foreign"
+        followed = follow(aggregate.links, message, aggregate_id)
+        aggregate.links = followed.links
+        if followed.problem is not None:
+            self._summary.foreign += 1
+            self._find(message, followed.problem.kind, followed.problem.text)
+            return followed.problem.kind
+        self._summary.proven += 1
+        if followed.confirmed is not None:
+            self._confirm(followed.confirmed)
+        return None
+
+    def _confirm(self, link: Link) -> None:
+        """What did not follow is no forgery: this event was built upon it."""
+        if link.position not in self._confirmed:
+            self._confirmed.add(link.position)
+            self._summary.foreign -= 1
+            self._summary.changed += 1
+
+    def _check_reading(self, message: StoredMessage) -> None:
+        problem = None if self._trial is None else self._trial.problem(message)
+        unknown = self._unknown_type(message)
+        self._summary.unreadable += problem is not None or unknown is not None
+        if unknown is not None:
+            self._find(message, "unknown_type", unknown)
         if problem is not None:
-            self._find(message, problem.kind, problem.text)
+            self._find(message, "unreadable", problem)
+
+    def _unknown_type(self, message: StoredMessage) -> str | None:
         name = message.headers.get(Header.EVENT_TYPE)
         version = message.headers.get(Header.SCHEMA_VERSION, "1")
-        if name is not None and not self._codec.knows_event(name):
-            text = f"no event type {name[:80]!r} is known here"
-            self._find(message, "unknown_type", text)
-        elif name is not None and not self._codec.reads_event(name, _number(version)):
-            text = f"schema version {version[:20]} of {name} cannot be read here"
-            self._find(message, "unknown_type", text)
+        if name is None:
+            return None
+        if not self._codec.knows_event(name):
+            return f"no event type {name[:80]!r} is known here"
+        if not self._codec.reads_event(name, _number(version)):
+            return f"schema version {version[:20]} of {name} cannot be read here"
+        return None
 
     def _find(self, message: StoredMessage, kind: Kind, text: str) -> None:
         aggregate = self._known[message.subject]

@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 from msgspec import Struct
 
-from eventstore.audit.chains import GENESIS_LINKS, follow
+from eventstore.chain_links import GENESIS_LINKS, follow
 from eventstore.direct import DirectReader, StoredMessage
 from eventstore.envelope import Header
 
@@ -61,7 +61,7 @@ class ChainWalk:
         """Take the next event."""
         self.version += 1
         self.position = message.sequence
-        self._links, found = follow(self._links, message, self._aggregate_id)
+        self._links, found, _ = follow(self._links, message, self._aggregate_id)
         if self.problem is None and found is not None:
             self.problem = f"version {self.version} at position {self.position}: {found.text}"
 

@@ -228,6 +228,10 @@ def events(
     follow: Annotated[
         bool, typer.Option("--follow", help="Go on with new events until Ctrl-C (status 130).")
     ] = False,
+    foreign: Annotated[
+        bool,
+        typer.Option("--foreign", help="Only messages in the log that the store did not write."),
+    ] = False,
     json: Json = False,
     nats_url: NatsUrl = None,
     config: ConfigFile = None,
@@ -236,9 +240,17 @@ def events(
     """Print what is stored, oldest first.
 
     With --json each line is an object: position, aggregate, aggregate_id, version, type, headers
-    and data.
+    and data; of an event that cannot be read, also unreadable: why. With --foreign it is position,
+    subject, reason, headers and data.
     """
+    if foreign and follow:
+        raise typer.BadParameter("foreign messages are not followed", param_hint="--follow")
     settings = client_settings(nats_url, config, directory)
+    if foreign:
+        messages = events_command.foreign_messages(settings, aggregate, aggregate_id, after=after)
+        shown = show.foreign_json if json else show.foreign_line
+        run(events_command.print_events(messages, limit, shown))
+        return
     stored = events_command.stored_events(
         settings, aggregate, aggregate_id, after=after, live=follow
     )

@@ -21,6 +21,7 @@ from eventstore.audit.entries import COLUMNS
 from eventstore.cli.audit_index import opened_index
 from eventstore.cli.connecting import connected
 from eventstore.cli.progress import events_bar
+from eventstore.cli.show import payload_data
 from eventstore.cli.terminal import say
 from eventstore.config import Settings
 from eventstore.direct import DirectReader
@@ -115,7 +116,7 @@ class _JsonLines:
         return "".join(map(self._with_payload, entries, payloads))
 
     def _with_payload(self, entry: Entry, payload: bytes | None) -> str:
-        data = None if payload is None else _data(payload)
+        data = None if payload is None else payload_data(payload)
         row = {**msgspec.structs.asdict(entry), "payload": data}
         return f"{msgspec.json.encode(row).decode()}\n"
 
@@ -139,16 +140,6 @@ class _Csv:
         text = io.StringIO(newline="")
         csv.writer(text).writerows(rows)
         return text.getvalue()
-
-
-def _data(payload: bytes) -> object:
-    """A payload as JSON; what is none, as text."""
-    try:
-        msgspec.json.decode(payload)
-        # Whoever wrote it may have broken it into lines.
-        return msgspec.Raw(msgspec.json.format(payload, indent=-1))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _text(payload)
 
 
 def _text(payload: bytes) -> str:

@@ -57,6 +57,9 @@ def print_history(console: Console, found: HistoryView) -> None:
     for line in state.splitlines():
         _print(console, printable(line))
     console.print()
+    if found.foreign:
+        positions = ", ".join(map(str, found.foreign))
+        _print(console, f"passed over, not the store's: position {positions}", "red")
     chain = found.chain
     if chain.problem is None:
         _print(console, f"chain verified: {_count(chain.events, 'event')}", "green")

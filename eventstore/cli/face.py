@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import msgspec
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -17,6 +16,7 @@ from eventstore.config import Settings
 from eventstore.discovery import Found, discover
 from eventstore.errors import ClientError
 from eventstore.health import HealthReport
+from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["EXIT_STATUS", "ask_health", "find_services", "print_found", "print_health"]
 
@@ -38,7 +38,7 @@ async def ask_health(settings: Settings, name: str | None, timeout: float) -> He
         raise ClientError(f"{subject}: {refusal}")
     try:
         return HealthReport.from_json(answer.data)
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise ClientError(f"{subject}: the answer is no health report: {error}") from error
 
 

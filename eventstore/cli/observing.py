@@ -61,7 +61,12 @@ def service_health(
         settings.nats.service.version,
         {
             "connection": ConnectionCheck(client),
-            "streams": StreamsCheck(client, streams, telemetry=telemetry),
+            "streams": StreamsCheck(
+                client,
+                streams,
+                findings={codec.subjects.log_stream: app.store.findings},
+                telemetry=telemetry,
+            ),
             "commands": CommandsCheck(
                 client,
                 worker_consumer(codec),

@@ -31,6 +31,8 @@ _NOT_EXPECTED = (
     "the anchor is signed by {key}: whether that is whose key it should be, only --key tells"
 )
 
+_MOST_RANGES = 10
+
 _Limit = Annotated[
     int, typer.Option(metavar="N", min=0, help="Print no more findings; all are counted.")
 ]
@@ -81,6 +83,9 @@ def verify(
 
     A chain holds payloads and the envelope's headers. Outside of it are X-Transformed, X-Personal,
     the server's Nats-*, and headers that are unknown here: nobody sees that these were changed.
+
+    Every message of the log is accounted for: proven by the chain, changed, or foreign, which
+    readers pass over (`events --foreign` prints these); and positions without a message are named.
 
     Ends with status 0 if all is well, 1 if anything is found, 2 for an error. With --json each
     line is a finding, the last one the summary.
@@ -186,6 +191,15 @@ def _say_json(found: _Verified) -> None:
         "summary": {
             "events": summary.events,
             "aggregates": summary.aggregates,
+            "messages": summary.total or summary.events,
+            "first": summary.first,
+            "last": summary.position,
+            "proven": summary.proven,
+            "changed": summary.changed,
+            "foreign": summary.foreign,
+            "unreadable": summary.unreadable,
+            "missing_positions": summary.missing_positions,
+            "missing": summary.missing,
             "findings": summary.findings,
             "broken_aggregates": summary.broken,
             "kinds": summary.kinds,
@@ -208,7 +222,8 @@ def _print(console: Console, found: _Verified, expected: Anchor | None, *, read:
     what = f"{seen} verified in {found.seconds:.1f} s"
     if summary.findings:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in summary.kinds.items())
-        console.print(f"{what}: found {kinds}", soft_wrap=True)
+        account = _account(summary, read=read)
+        console.print(f"{what}; {account}: found {kinds}", soft_wrap=True)
         return
     good = "nothing was changed, nothing is missing" + (", everything can be read" if read else "")
     console.print(f"{what}: {good}", soft_wrap=True)
@@ -217,6 +232,22 @@ def _print(console: Console, found: _Verified, expected: Anchor | None, *, read:
             f"the first {expected.events:,} are those of the anchor of {expected.time}",
             soft_wrap=True,
         )
+
+
+def _account(summary: Summary, *, read: bool) -> str:
+    """What became of every message that was looked at."""
+    tried = "" if read else " (--read reads all)"
+    messages = _count(summary.total or summary.events, "message")
+    text = (
+        f"{messages} at positions {summary.first} to {summary.position}, {summary.proven:,} "
+        f"proven, {summary.changed:,} changed, {summary.foreign:,} foreign, "
+        f"{summary.unreadable:,} unreadable{tried}"
+    )
+    if not summary.missing_positions:
+        return text
+    ranges = [str(a) if a == b else f"{a}-{b}" for a, b in summary.missing[:_MOST_RANGES]]
+    more = ", …" if len(summary.missing) > _MOST_RANGES else ""
+    return f"{text}, {summary.missing_positions:,} missing ({', '.join(ranges)}{more})"
 
 
 def _heading(finding: Finding) -> str:

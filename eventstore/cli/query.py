@@ -26,6 +26,7 @@ from eventstore.config import Settings
 from eventstore.errors import InvalidPayload, QueryNotFound
 from eventstore.queries import DEFAULT_ITEMS, MOST_ITEMS, ListQuery, Query
 from eventstore.subjects import Subjects, check_aggregate_id
+from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["query_app"]
 
@@ -131,7 +132,7 @@ def _query(cls: type[Query[Any]], given: dict[str, Any]) -> Query[Any]:
         check_aggregate_id(given["id"])  # of which the query's own type knows only a pattern
     try:
         query: Query[Any] = msgspec.convert(field_values(given), cls)
-    except msgspec.ValidationError as error:
+    except UNDECODABLE as error:
         raise InvalidPayload(f"query {cls.__name__}: {error}") from error
     return query
 

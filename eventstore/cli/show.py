@@ -13,16 +13,21 @@ from rich.table import Table
 from rich.text import Text
 
 from eventstore.cli.importing import Executed
-from eventstore.cli.terminal import printable
+from eventstore.cli.terminal import encodable, printable
 from eventstore.commands import Outcome
-from eventstore.envelope import RecordedEvent
+from eventstore.envelope import LogEvent, RecordedEvent, UnreadEvent
+from eventstore.foreign import ForeignMessage
 from eventstore.messages import Command
 from eventstore.nix import AddFlakeInput, CreateFlake
+from eventstore.undecodable import UNDECODABLE
 
 __all__ = [
     "brief",
     "event_json",
     "event_line",
+    "foreign_json",
+    "foreign_line",
+    "payload_data",
     "print_events",
     "print_executed",
     "print_outcome",
@@ -94,30 +99,65 @@ def print_rows(console: Console, title: str, rows: Sequence[Mapping[str, Any]]) 
         console.print(table)
 
 
-def event_line(event: RecordedEvent) -> str:
-    """An event on one line, for people."""
+def event_line(event: LogEvent) -> str:
+    """An event on one line, for people; one that cannot be read says why."""
     time = event.time.isoformat(sep=" ", timespec="milliseconds").removesuffix("+00:00")
+    error = event.error if isinstance(event, UnreadEvent) else None
     return printable(
         f"{event.position:>6}  {time}  {event.envelope.type} "
-        f"{event.aggregate} {event.aggregate_id} v{event.version}  {event.payload.decode()}"
+        f"{event.aggregate} {event.aggregate_id} v{event.version}  {_text(event.payload)}"
+        + ("" if error is None else f"  (unreadable: {error})")
     )
 
 
-def event_json(event: RecordedEvent) -> str:
+def event_json(event: LogEvent) -> str:
     """An event as it is stored, headers included, as one JSON object on a line."""
-    stored = msgspec.json.encode(
-        {
-            "position": event.position,
-            "aggregate": event.aggregate,
-            "aggregate_id": event.aggregate_id,
-            "version": event.version,
-            "type": event.envelope.type,
-            "headers": event.headers,
-            # Whoever wrote it may have broken it into lines, or left an empty one out.
-            "data": msgspec.Raw(msgspec.json.format(event.payload or b"{}", indent=-1)),
-        }
+    error = event.error if isinstance(event, UnreadEvent) else None
+    stored = {
+        "position": event.position,
+        "aggregate": event.aggregate,
+        "aggregate_id": event.aggregate_id,
+        "version": event.version,
+        "type": event.envelope.type,
+        "headers": event.headers,
+        # Whoever wrote it may have left an empty one out.
+        "data": payload_data(event.payload or b"{}"),
+        **({} if error is None else {"unreadable": str(error)}),
+    }
+    return msgspec.json.encode(stored).decode()
+
+
+def foreign_line(message: ForeignMessage) -> str:
+    """A foreign message on one line, for people."""
+    return printable(
+        f"{message.position:>6}  {message.subject}: {message.reason}  {_text(message.payload)}"
     )
-    return stored.decode()
+
+
+def foreign_json(message: ForeignMessage) -> str:
+    """A foreign message as it is stored, and why it is foreign, as one JSON object on a line."""
+    stored = {
+        "position": message.position,
+        "subject": encodable(message.subject),
+        "reason": encodable(message.reason),
+        "headers": {encodable(name): encodable(each) for name, each in message.headers.items()},
+        "data": payload_data(message.payload),
+    }
+    return msgspec.json.encode(stored).decode()
+
+
+def payload_data(payload: bytes) -> object:
+    """A payload as JSON on one line; what is none, as text."""
+    try:
+        msgspec.json.decode(payload)
+        # Whoever wrote it may have broken it into lines.
+        return msgspec.Raw(msgspec.json.format(payload, indent=-1))
+    except UNDECODABLE:
+        return _text(payload)
+
+
+def _text(payload: bytes) -> str:
+    return payload.decode(errors="backslashreplace")
 
 
 def _table(*columns: str) -> Table:

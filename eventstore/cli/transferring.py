@@ -48,9 +48,10 @@ def export_file(
 ) -> None:
     """Write all events of the log to a file: compressed lines of JSON, with checksums.
 
-    It is the log as it is when the export begins, whoever appends meanwhile. Until it is whole
-    the file is called FILE.part. Commands, outcomes, parked messages, configuration and the keys
-    of personal data are not part of it. Ends with status 0, or 2 for an error.
+    It is the log as it is when the export begins, whoever appends meanwhile, with messages that the
+    store did not write. Until it is whole the file is called FILE.part. Commands, outcomes, parked
+    messages, configuration and the keys of personal data are not part of it. Ends with status 0,
+    or 2 for an error.
     """
     settings = client_settings(nats_url, config, directory)
     to_stdout = str(file) == "-"
@@ -71,20 +72,25 @@ def import_file(
         bool,
         typer.Option("--without-keys", help="Although keys of personal data are not there yet."),
     ] = False,
+    foreign: Annotated[
+        bool,
+        typer.Option("--foreign", help="Also what is no event of the store, as it stands."),
+    ] = False,
     nats_url: NatsUrl = None,
     config: ConfigFile = None,
     directory: Directory = VAR,
 ) -> None:
     """Record all events of a file in a log that is empty, byte for byte as they were.
 
-    All of the file is checked first. Until the import is whole nobody else can write to the log,
-    and no service starts on it. With --continue the log may hold what the file begins with.
-    Commands, outcomes, parked messages, configuration and the keys of personal data are not part
-    of it. Ends with status 0, or 2 for an error.
+    All of the file is checked first: its sums, and the events' subjects, envelopes and chains.
+    Until the import is whole nobody else can write to the log, and no service starts on it. With
+    --continue the log may hold what the file begins with. Commands, outcomes, parked messages,
+    configuration and the keys of personal data are not part of it. Ends with status 0, or 2 for an
+    error.
     """
     settings = client_settings(nats_url, config, directory)
     began = time.monotonic()
-    done = run(_import(settings, file, resume=resume, without_keys=without_keys))
+    done = run(_import(settings, file, resume=resume, without_keys=without_keys, foreign=foreign))
     new = done.events - done.before
     seconds = time.monotonic() - began
     console = Terminal()
@@ -107,6 +113,10 @@ def copy_file(
     domain: Annotated[
         str | None, typer.Option("--as", metavar="DOMAIN", help="The copy's domain.")
     ] = None,
+    without_foreign: Annotated[
+        bool,
+        typer.Option("--without-foreign", help="Leave out messages the store did not write."),
+    ] = False,
 ) -> None:
     """Write a copy of an export in which events are renamed, split, dropped or masked.
 
@@ -114,11 +124,11 @@ def copy_file(
     positions and chain values are made anew; each event that is not what it was names the
     function and the original in the header X-Transformed. Ends with status 0, or 2 for an error.
     """
-    if function is None and domain is None:
+    if function is None and domain is None and not without_foreign:
         raise typer.BadParameter("name a function, or another domain", param_hint="--with")
     transform = _unchanged if function is None else _load(function)
-    name = function or f"domain:{domain}"
-    done = run(_copy(file, target, transform, name, domain))
+    name = function or ("without-foreign" if domain is None else f"domain:{domain}")
+    done = run(_copy(file, target, transform, name, domain, without_foreign=without_foreign))
     _print_copied(Terminal(), done, target)
 
 
@@ -137,7 +147,9 @@ async def _export(settings: Settings, file: Path | None, *, resume: bool) -> Exp
         raise
 
 
-async def _import(settings: Settings, file: Path, *, resume: bool, without_keys: bool) -> Imported:
+async def _import(
+    settings: Settings, file: Path, *, resume: bool, without_keys: bool, foreign: bool
+) -> Imported:
     subjects = Subjects(settings.nats.subject_prefix)
     console = Terminal(stderr=True)
     doing = "checking"
@@ -157,6 +169,7 @@ async def _import(settings: Settings, file: Path, *, resume: bool, without_keys:
                     file,
                     resume=resume,
                     without_keys=without_keys,
+                    foreign=foreign,
                     progress=progress,
                 )
     except asyncio.CancelledError:
@@ -172,10 +185,24 @@ def _print_goes_on(console: Console, done: str, words: str) -> None:
 
 
 async def _copy(
-    file: Path, target: Path, transform: Transform, name: str, domain: str | None
+    file: Path,
+    target: Path,
+    transform: Transform,
+    name: str,
+    domain: str | None,
+    *,
+    without_foreign: bool,
 ) -> Copied:
     with events_bar(Terminal(stderr=True), "copying") as moved:
-        return await copy(file, target, transform, name=name, domain=domain, progress=moved)
+        return await copy(
+            file,
+            target,
+            transform,
+            name=name,
+            domain=domain,
+            without_foreign=without_foreign,
+            progress=moved,
+        )
 
 
 def _unchanged(event: CopiedEvent) -> CopiedEvent:
@@ -206,6 +233,8 @@ def _load(name: str) -> Transform:
 
 def _print_copied(console: Console, done: Copied, target: Path) -> None:
     console.print(f"{done.before:,} events became {done.after:,} in {target}", soft_wrap=True)
+    if done.foreign:
+        console.print(f"  left out, not the store's: {done.foreign:,}", soft_wrap=True)
     for what, counts in (
         ("renamed", done.renamed),
         ("split", done.split),

@@ -179,7 +179,7 @@ class CommandHandler:
 
     async def _confirm(self, accepted: Accepted, kept: Kept) -> None:
         """Ask the leader whether the aggregate has moved on, for no append will tell."""
-        head = await self._store.head(*accepted.key, leader=True)
+        head = await self._store.head(*accepted.key, leader=True, known=kept.head)
         if head != kept.head:
             raise Conflict(*accepted.key, kept.head.version, head.version)
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import msgspec
 from nats.aio.msg import Msg
 
-from eventstore.api_answers import UNREADABLE, ConsumerInfo, StreamInfo
+from eventstore.api_answers import ConsumerInfo, StreamInfo
 from eventstore.client import Client
 from eventstore.codec import Codec
 from eventstore.commands.intake import Accepted, Received
@@ -30,6 +30,7 @@ from eventstore.envelope import (
 from eventstore.errors import EventStoreError, JetStreamError, StreamMissing, UnknownType
 from eventstore.pull import Delivery, Pull, PullLost
 from eventstore.subjects import Subjects
+from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["KeptOutcome", "KeptOutcomes", "OutcomePage", "about"]
 
@@ -61,7 +62,7 @@ class KeptOutcome(msgspec.Struct, frozen=True, kw_only=True):
         """Read a message of the bucket; None for what is no outcome, as a deleted one is none."""
         try:
             outcome = Outcome.from_json(message.data)
-        except UNREADABLE:
+        except UNDECODABLE:
             return None
         headers = message.headers or {}
         return cls(

@@ -10,12 +10,13 @@ from typing import Literal
 
 import msgspec
 
-from eventstore.api_answers import UNREADABLE, StreamInfo, decimal
+from eventstore.api_answers import StreamInfo, decimal
 from eventstore.client import Client
 from eventstore.direct import leader_get, read_direct
 from eventstore.errors import EventStoreError, JetStreamError, RequestTimeout
 from eventstore.publishing import publish_acked
 from eventstore.subjects import Subjects
+from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["Outcome", "Outcomes", "code_of", "presentable"]
 
@@ -101,7 +102,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         """Read the outcome of this command; None for anything else, another's outcome too."""
         try:
             outcome = _decode(data)
-        except UNREADABLE:
+        except UNDECODABLE:
             return None
         return outcome if outcome.command_id == command_id else None
 

@@ -17,6 +17,7 @@ from eventstore.errors import InvalidMessage
 from eventstore.messages import Command
 from eventstore.nix.flake import AddFlakeInput, CreateFlake
 from eventstore.nix.reference import Attributes, flake_reference
+from eventstore.undecodable import UNDECODABLE
 
 __all__ = [
     "ImportedCommand",
@@ -168,7 +169,7 @@ def _parse(file: Path, content: bytes) -> _Lock:
             known = ", ".join(map(str, VERSIONS))
             raise InvalidLockFile(file, f"it has version {version}; known are {known}")
         return msgspec.json.decode(content, type=_Lock)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise InvalidLockFile(file, f"it is not a lock file: {error}") from error
 
 

@@ -6,7 +6,9 @@ chain value is another than before says so in a header: `X-Transformed: BY; id=.
 what, and which event it was. The file's first line names the transformation too.
 
 Ids are kept where one event becomes one; the parts of a split get ids derived from the event's.
-What names a dropped or split event as its cause goes on naming it. What an atomic batch leaves
+What names a dropped or split event as its cause goes on naming it. Messages that are not the
+store's stop the copy, or are left out where that is asked for; an event that was changed and then
+built upon stops it always, for what it said is lost. What an atomic batch leaves
 stays one batch, and so do the parts of a split.
 
 The original chain value in `X-Transformed` is a hash over the original payload too: it does not
@@ -18,19 +20,21 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from eventstore.audit.chains import Link
 from eventstore.audit.seen import Aggregate, Seen
 from eventstore.chain import chain_value
+from eventstore.chain_links import Link, Links
 from eventstore.envelope import Envelope, Header, derive_id, format_timestamp, utc_now
 from eventstore.errors import EventStoreError, TransferError
 from eventstore.publishing import MAX_BATCH
 from eventstore.sealing import PERSONAL
 from eventstore.subjects import Subjects, check_name
+from eventstore.transfer.checking import LineChains
 from eventstore.transfer.importing import units
 from eventstore.transfer.lines import EventLine, FirstLine, Sums, Transformed
 from eventstore.transfer.reading import Reader, State, check_file, open_export
@@ -92,11 +96,13 @@ Transform = Callable[[CopiedEvent], CopiedEvent | Iterable[CopiedEvent] | None]
 class Copied(msgspec.Struct, kw_only=True):
     """What became of the events: how many there were and are, and by type what was done to them.
 
-    An event that was renamed and masked counts as both.
+    An event that was renamed and masked counts as both. `foreign` is how many messages that are not
+    the store's were left out.
     """
 
     before: int = 0
     after: int = 0
+    foreign: int = 0
     renamed: Counter[str] = msgspec.field(default_factory=Counter)
     split: Counter[str] = msgspec.field(default_factory=Counter)
     dropped: Counter[str] = msgspec.field(default_factory=Counter)
@@ -130,13 +136,15 @@ async def copy(
     *,
     name: str | None = None,
     domain: str | None = None,
+    without_foreign: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Copied:
     """Write what `transform` makes of the events of one file to another, which must not be there.
 
     `name` is what the transformation is called in the copy (its module and name), `domain` the
     copy's, where it is to be another. Raises `DamagedFile`, and `TransferError` naming the
-    position where `transform` fails or gives what cannot stand in a log.
+    position where `transform` fails or gives what cannot stand in a log, and of what is not the
+    store's, unless that is a foreign message and they are to be left out: `without_foreign`.
     """
     first, state = await check_file(source)
     called = name or f"{transform.__module__}:{transform.__qualname__}"
@@ -144,10 +152,16 @@ async def copy(
         raise TransferError(f"a transformation cannot be called {called[:80]!r}")
     subjects = Subjects(domain or first.domain)
     made = _Copy(first.domain, subjects, transform, called)
-    with open_export(source) as file, written(target, keep=False) as out, Seen() as seen:
+    with ExitStack() as stack:
+        file = stack.enter_context(open_export(source))
+        out = stack.enter_context(written(target, keep=False))
+        seen, known = stack.enter_context(Seen()), stack.enter_context(Seen())
         writer = Writer(out, State(Sums()))
         await writer.begin(_first_line(first, state, subjects, called))
-        for some in _together(units(Reader(source, file).events())):
+        chains = LineChains(Subjects(first.domain), known)
+        lines = Reader(source, file).events()
+        own = made.own(lines, chains, without_foreign=without_foreign)
+        for some in _together(units(own)):
             for line in made.lines(some, seen):
                 await writer.add(line)
             if progress is not None:
@@ -191,6 +205,27 @@ class _Copy:
         self._transform = transform
         self._name = name
         self._position = 0
+
+    def own(
+        self, lines: Iterable[EventLine], chains: LineChains, *, without_foreign: bool
+    ) -> Iterator[EventLine]:
+        """The lines that are the store's events; raises `TransferError` for others."""
+        for line in lines:
+            problem, confirmed = chains.follow(line)[1:]
+            if confirmed is not None:
+                raise TransferError(
+                    f"position {line.position} goes back to position {confirmed.position}, which "
+                    "was changed, or something before it is missing: `audit verify` says more"
+                )
+            if problem is None:
+                yield line
+            elif without_foreign:
+                self.copied.foreign += 1
+            else:
+                raise TransferError(
+                    f"position {line.position} cannot be copied: {problem.text}; "
+                    "--without-foreign leaves out what is no event of the store"
+                )
 
     def lines(self, some: Sequence[Unit], seen: Seen) -> Iterator[EventLine]:
         """The lines that units become; what must be known of their aggregates is looked up."""
@@ -243,11 +278,11 @@ class _Copy:
     def _line(
         self, part: _Part, subject: str, aggregate: Aggregate, batch: dict[str, str]
     ) -> EventLine:
-        before = aggregate.links[0]
+        before = aggregate.links.head
         headers = self._headers(part, before.version + 1)
         payload = part.event.payload
         chain = chain_value(before.chain, subject, headers, payload)
-        aggregate.links = (Link(before.version + 1, chain),)
+        aggregate.links = Links(Link(before.version + 1, chain))
         original = part.line.headers.get(Header.CHAIN, "")
         headers[Header.CHAIN] = chain
         if chain != original:

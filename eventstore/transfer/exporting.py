@@ -1,9 +1,10 @@
 """Export: the whole log as it is stored, up to where it ends when the export begins.
 
-Only events: commands, outcomes, parked messages and configuration are not part of it. Nothing is
-decoded and nothing is verified. What is exported of a message is its subject, position, payload
-and headers in their order; of the headers what every reader here sees: values without the space
-around them, and the last one where a name stands twice.
+Only the log: commands, outcomes, parked messages and configuration are not part of it. Nothing is
+decoded and nothing is verified: foreign messages are exported as they are, so that nothing is lost,
+and `import` refuses them unless told otherwise. What is exported of a message is its subject,
+position, payload and headers in their order; of the headers what every reader here sees: values
+without the space around them, and the last one where a name stands twice.
 """
 
 from __future__ import annotations
@@ -57,11 +58,11 @@ async def export_log(
     `ClientError`.
     """
     if resume and is_there(path):
-        return await _complete(path, subjects)
+        return await _complete(path, subjects, client.max_payload)
     log = RawLog(client, subjects.log_stream)
     end = await log.end()
     with written(path, resume=resume) as file:
-        found, state = await _begun(part_of(path), file, subjects)
+        found, state = await _begun(part_of(path), file, subjects, client.max_payload)
         writer = Writer(file, state)
         if state.is_complete:  # but for its name
             return Exported(writer.events, writer.position, state.sums.value)
@@ -115,17 +116,19 @@ async def _write(
                     progress(writer.position, first.last)
 
 
-async def _complete(path: Path, subjects: Subjects) -> Exported:
+async def _complete(path: Path, subjects: Subjects, max_payload: int) -> Exported:
     """What a file holds that has been completed before."""
-    first, state = await check_file(path)
+    first, state = await check_file(path, max_payload=max_payload)
     _check_same(path, first, subjects)
     return Exported(state.events, state.last.position if state.last else 0, state.sums.value)
 
 
-async def _begun(part: Path, file: BinaryIO, subjects: Subjects) -> tuple[FirstLine | None, State]:
+async def _begun(
+    part: Path, file: BinaryIO, subjects: Subjects, max_payload: int
+) -> tuple[FirstLine | None, State]:
     """The first line of the part that is there, if it is whole, and how far the rest is."""
     try:
-        reader = Reader(part, file)
+        reader = Reader(part, file, max_payload=max_payload)
     except DamagedFile:
         if file.seek(0, SEEK_END) > _FIRST_BYTES:
             raise

@@ -5,7 +5,8 @@ Byte for byte the same are subjects, payloads and all headers in their order, wi
 Batches stay batches. Positions are counted from 1, so they are the same wherever the log that was
 exported had no holes (a log of this store has none); chain values do not depend on them.
 
-The file is read twice: once to check all of its sums, and only then to import.
+The file is read twice: once to check all of its sums, and that its events are the store's: their
+subjects, envelopes and chains; and only then to import.
 """
 
 from __future__ import annotations
@@ -17,15 +18,18 @@ from pathlib import Path
 
 import msgspec
 
+from eventstore.audit.seen import Seen
 from eventstore.client import Client
 from eventstore.config import StreamSettings
 from eventstore.direct import StoredMessage
 from eventstore.errors import DamagedFile, ImportRefused, IncompleteBatch, StreamMissing
 from eventstore.history import BatchCheck
 from eventstore.key_bucket import KeyBucket
+from eventstore.publishing import MAX_BATCH
 from eventstore.raw_log import RawLog
 from eventstore.sealing import refs_in
 from eventstore.subjects import Subjects
+from eventstore.transfer.checking import LineChains
 from eventstore.transfer.fence import Fence
 from eventstore.transfer.lines import EventLine
 from eventstore.transfer.reading import Reader, open_export
@@ -54,6 +58,7 @@ async def import_log(
     *,
     resume: bool = False,
     without_keys: bool = False,
+    foreign: bool = False,
     progress: Progress | None = None,
 ) -> Imported:
     """Import a file into the log of its domain; the stream is made if it is missing.
@@ -66,6 +71,9 @@ async def import_log(
     missing here nobody could read the log, so that it is refused, unless `without_keys` says that
     the bucket of keys is brought later, before anything is appended.
 
+    A file with messages that are not the store's, or were changed, is refused, unless `foreign`
+    says that it is to be imported as it is; no reader will take these for events.
+
     Raises `DamagedFile`, `EventTooLarge`, `StreamDrift` and `ImportRefused`, for a log that is not
     empty or another than the file's, or for keys that are missing, before anything is imported;
     later `ImportRefused` where another import takes over, `TransferError` for an id that stands
@@ -73,7 +81,9 @@ async def import_log(
     """
     report = progress or _silent
     keys: set[str] = set()
-    count = await _check(path, subjects, client.max_payload, report, keys)
+    with Seen() as seen:
+        chains = None if foreign else LineChains(subjects, seen)
+        count = await _check(path, subjects, client.max_payload, report, keys, chains)
     if not without_keys:
         await _check_keys(client, subjects, keys)
     fence = Fence(client, subjects, settings)
@@ -85,7 +95,7 @@ async def import_log(
             "an empty log, or go on with --continue where they are those the file begins with"
         )
     with open_export(path) as file:
-        events = Reader(path, file).events()
+        events = Reader(path, file, max_payload=client.max_payload).events()
         before = await _compare(client, subjects, events, count, report) if stands else 0
         last = await fence.take()
         if last != before:
@@ -115,6 +125,10 @@ def units(events: Iterable[EventLine], before: int = 0) -> Iterator[Unit]:
         position += 1
         check.see(event.headers, event.position)
         batch.append(event)
+        if len(batch) > MAX_BATCH:
+            raise IncompleteBatch(
+                f"position {event.position}: a batch has more than {MAX_BATCH:,} events"
+            )
         if not check.is_open:
             size = sum(len(each.text or each.binary or "") for each in batch)
             yield Unit(batch, position, size + 1_000 * len(batch))
@@ -124,21 +138,26 @@ def units(events: Iterable[EventLine], before: int = 0) -> Iterator[Unit]:
 
 
 async def _check(
-    path: Path, subjects: Subjects, max_payload: int, report: Progress, keys: set[str]
+    path: Path,
+    subjects: Subjects,
+    max_payload: int,
+    report: Progress,
+    keys: set[str],
+    chains: LineChains | None,
 ) -> int:
     """See that all of the file is good for this log; how many events it holds.
 
     Adds to `keys` what the keys of its personal data are filed under.
     """
     with open_export(path) as file:
-        reader = Reader(path, file)
+        reader = Reader(path, file, max_payload=max_payload)
         if reader.first.domain != subjects.domain:
             raise ImportRefused(
                 f"{path} is of domain {reader.first.domain}, and this is {subjects.domain}: "
                 "`copy --as` makes a file for another domain"
             )
         try:
-            for unit in units(_of_domain(reader, path, subjects)):
+            for unit in units(_of_domain(reader, path, subjects, chains)):
                 check_unit(unit, max_payload)
                 keys.update(*(refs_in(event.headers) for event in unit.events))
                 if unit.last % _REPORTED < len(unit.events):
@@ -163,11 +182,22 @@ async def _check_keys(client: Client, subjects: Subjects, keys: set[str]) -> Non
         )
 
 
-def _of_domain(reader: Reader, path: Path, subjects: Subjects) -> Iterator[EventLine]:
+def _of_domain(
+    reader: Reader, path: Path, subjects: Subjects, chains: LineChains | None
+) -> Iterator[EventLine]:
     prefix = f"{subjects.domain}.log."
     for event in reader.events():
         if not event.subject.startswith(prefix) or event.subject.count(".") != 3:
             raise DamagedFile(str(path), reader.line, f"{event.subject} is no subject of the log")
+        problem = None if chains is None else chains.follow(event).problem
+        if problem is not None:
+            raise DamagedFile(
+                str(path),
+                reader.line,
+                f"position {event.position} ({event.subject}) is no event of this store: "
+                f"{problem.text}; `copy --without-foreign` leaves such out, and `import --foreign` "
+                "takes the file as it is",
+            )
         yield event
 
 

@@ -15,6 +15,7 @@ import msgspec
 
 from eventstore.direct import StoredMessage
 from eventstore.envelope import Header
+from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["Checkpoint", "End", "EventLine", "FirstLine", "Line", "Sums", "Transformed"]
 
@@ -132,7 +133,7 @@ class Sums:
         body, _, end = raw.rpartition(_SUM)
         try:
             line: Line = _decode(raw)
-        except msgspec.DecodeError as error:
+        except UNDECODABLE as error:
             raise ValueError(f"it is no line of an export: {error}") from error
         if end != self._next(body, type(line)) + b'"}':
             raise ValueError(

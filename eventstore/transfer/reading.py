@@ -16,17 +16,70 @@ from eventstore.transfer.lines import End, EventLine, FirstLine, Line, Sums
 __all__ = ["Reader", "State", "check_file", "open_export"]
 
 _CHUNK = 64 * 1024
-_LONGEST = 256 * 1024 * 1024
+_LONGEST_LINE = 32 * 1024 * 1024
+_MOST_LINES = 10_000  # of one member; the writer puts about 1,000 events into it
+_MOST_BEFORE_LAST = 16 * 1024 * 1024  # bytes; the writer ends a member with the line beyond 8 MiB
 _GZIP = 31
 _TORN = "it breaks off"
 
 
-class _Member(msgspec.Struct):
-    """One gzip member: its lines, where it ends in the file, and what is wrong with it."""
+class _Member:
+    """One gzip member: iterate over its lines once; then `end` and `problem` are known.
 
-    lines: list[bytes]
-    end: int
-    problem: str = ""
+    `end` is where it ends in the file, `rest` what was read of the file behind it. No more than a
+    line of `longest` bytes is held, however well the data is compressed.
+    """
+
+    def __init__(self, file: BinaryIO, data: bytes, longest: int) -> None:
+        self.end = 0
+        self.rest = b""
+        self.problem = ""
+        self._file = file
+        self._data = data
+        self._longest = longest
+        self._size = self._lines = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        line = bytearray()
+        for text in self._texts():
+            first, *others = text.split(b"\n")
+            line += first
+            for other in others:
+                yield bytes(line)
+                self._lines += 1
+                line = bytearray(other)
+            if self._is_too_large(len(line), len(text)):
+                return
+        if line and not self.problem:
+            self.problem = "the line has no end"
+
+    def _texts(self) -> Iterator[bytes]:
+        """What is compressed, in pieces."""
+        decoder = zlib.decompressobj(wbits=_GZIP)
+        data = self._data
+        while not decoder.eof:
+            try:
+                text = decoder.decompress(data, _CHUNK)
+            except zlib.error as error:
+                self.problem = f"the compressed data is damaged: {error}"
+                return
+            data = decoder.unconsumed_tail
+            yield text
+            if not data and len(text) < _CHUNK and not decoder.eof:
+                data = self._file.read(_CHUNK)
+                if not data:
+                    self.problem = _TORN
+                    return
+        self.end = self._file.tell() - len(decoder.unused_data)
+        self.rest = decoder.unused_data or self._file.read(_CHUNK)
+
+    def _is_too_large(self, line: int, added: int) -> bool:
+        self._size += added
+        if line > self._longest:
+            self.problem = f"the line is longer than {self._longest:,} bytes, which no event is"
+        elif self._lines > _MOST_LINES or self._size > self._longest + _MOST_BEFORE_LAST:
+            self.problem = "what is compressed together there is larger than in any export"
+        return bool(self.problem)
 
 
 class State(msgspec.Struct):
@@ -45,11 +98,16 @@ class State(msgspec.Struct):
 
 
 class Reader:
-    """Reads one export file from its beginning; made by `open_export`."""
+    """Reads one export file from its beginning; made by `open_export`.
 
-    def __init__(self, path: Path, file: BinaryIO) -> None:
+    `max_payload` is how many bytes an event may have; a line that is far longer, and compressed
+    data that would become far more, are refused before they are in memory.
+    """
+
+    def __init__(self, path: Path, file: BinaryIO, *, max_payload: int = 0) -> None:
         self._path = path
-        self._members = _members(file)
+        # Text is escaped, at the worst with six characters for one.
+        self._members = _members(file, 8 * max_payload or _LONGEST_LINE)
         self.state = State(Sums())
         self.line = 1  # of the event handed out last
         self.first = self._read_first()
@@ -88,7 +146,7 @@ class Reader:
 
     def _read_first(self) -> FirstLine:
         member = next(self._members, None)
-        lines = [] if member is None else member.lines
+        lines = [] if member is None else list(member)
         if member is None or len(lines) != 1 or member.problem:
             raise self._damaged("it is no export file, or breaks off in its first line")
         first = self._line(lines[0])
@@ -101,7 +159,7 @@ class Reader:
         """Check a member, and go on to its end if it is whole."""
         before = msgspec.structs.replace(self.state, sums=self.state.sums.copy())
         events = []
-        for raw in member.lines:
+        for raw in member:
             line = self._line(raw)
             self._place(line)
             if isinstance(line, EventLine):
@@ -149,34 +207,22 @@ def open_export(path: Path) -> BinaryIO:
         raise TransferError(f"{path} cannot be read: {error.strerror}") from error
 
 
-async def check_file(path: Path) -> tuple[FirstLine, State]:
-    """Read all of a file, which must be whole; raises `DamagedFile`, naming the line."""
+async def check_file(path: Path, *, max_payload: int = 0) -> tuple[FirstLine, State]:
+    """Read all of a file, which must be whole; raises `DamagedFile`, naming the line.
+
+    `max_payload` is as in `Reader`.
+    """
     with open_export(path) as file:
-        reader = Reader(path, file)
+        reader = Reader(path, file, max_payload=max_payload)
         await reader.to_end()
         reader.check_complete()
         return reader.first, reader.state
 
 
-def _members(file: BinaryIO) -> Iterator[_Member]:
+def _members(file: BinaryIO, longest: int) -> Iterator[_Member]:
+    """The members, each to be gone through before the next."""
     data = file.read(_CHUNK)
     while data:
-        decoder = zlib.decompressobj(wbits=_GZIP)
-        text = bytearray()
-        problem = ""
-        while not decoder.eof and not problem:
-            try:
-                text += decoder.decompress(data)
-            except zlib.error as error:
-                problem = f"the compressed data is damaged: {error}"
-            data = decoder.unused_data or file.read(_CHUNK)
-            if not data and not decoder.eof:
-                problem = problem or _TORN
-            elif len(text) > _LONGEST:
-                problem = "it is longer than any export's"
-        lines = bytes(text).split(b"\n")
-        if lines.pop() and not problem:
-            problem = "the line has no end"
-        yield _Member(lines, file.tell() - len(data), problem)
-        if problem:
-            return
+        member = _Member(file, data, longest)
+        yield member
+        data = b"" if member.problem else member.rest

@@ -20,6 +20,7 @@ from eventstore.audit import (
     check_chain,
 )
 from eventstore.audit.history_answer import history_answers
+from eventstore.chain import chain_value
 from eventstore.client import Client
 from eventstore.direct import DirectReader
 from eventstore.envelope import Header, new_id
@@ -56,10 +57,20 @@ async def history(line: Line, **options: Any) -> Any:
     return await aggregate_history(line.client, line.domain, "counter", "c1", **options)
 
 
-async def store(line: Line, headers: Mapping[str, str], payload: bytes) -> int:
-    """Put a message into the log past the store, as somebody with the rights could."""
+async def store(
+    line: Line, headers: Mapping[str, str], payload: bytes, *, chained: bool = False
+) -> int:
+    """Put a message into the log past the store, as somebody with the rights could.
+
+    `chained`: as somebody who knows how chains are made, too.
+    """
     subject = line.subjects.log("counter", "c1")
     bare = {name: value for name, value in headers.items() if not name.startswith("Nats-")}
+    if chained:
+        last = await line.jetstream.get_last_msg(line.subjects.log_stream, subject)
+        assert last.headers is not None
+        before = last.headers[Header.CHAIN]
+        bare[Header.CHAIN] = chain_value(before, subject, bare, payload)
     ack = await line.jetstream.publish(subject, payload, headers=bare)
     return ack.seq
 
@@ -103,14 +114,19 @@ async def test_an_event_that_was_forged_is_named(line: Line) -> None:
     assert found.chain.problem is not None
     assert found.chain.problem.startswith(f"version 3 at position {position}: from version 2 and")
     assert not found.chain.verified
-    assert found.state == {"total": 1003}, "what stands there is told all the same"
+    assert (found.version, found.state, found.foreign) == (2, {"total": 3}, (position,))
+    assert found.later == 0
+
+    await add(line, 4)
+    found = await history(line)
+    assert (found.version, found.state, found.foreign) == (3, {"total": 7}, (position,))
 
 
 async def test_an_event_that_cannot_follow_is_named(line: Line) -> None:
     await add(line, 1)
     (only,) = await line.read("c1")
     forged = dict(only.headers) | {Header.EVENT_ID: new_id(), Header.AGGREGATE_VERSION: "2"}
-    position = await store(line, forged, b'{"amount": "much"}')
+    position = await store(line, forged, b'{"amount": "much"}', chained=True)
 
     found = await history(line)
 
@@ -125,8 +141,9 @@ async def test_a_state_ends_before_what_is_unknown_and_that_is_named(line: Line)
     await add(line, 1, 2)
     first, last = await line.read("c1")
     unknown = dict(last.headers) | {Header.EVENT_TYPE: "Painted", Header.AGGREGATE_VERSION: "3"}
-    position = await store(line, unknown | {Header.EVENT_ID: new_id()}, b"{}")
-    await store(line, unknown | {Header.EVENT_ID: new_id(), Header.AGGREGATE_VERSION: "4"}, b"{}")
+    position = await store(line, unknown | {Header.EVENT_ID: new_id()}, b"{}", chained=True)
+    later = unknown | {Header.EVENT_ID: new_id(), Header.AGGREGATE_VERSION: "4"}
+    await store(line, later, b"{}", chained=True)
 
     found = await history(line)
 
@@ -143,7 +160,7 @@ async def test_a_state_ends_before_what_is_unknown_and_that_is_named(line: Line)
         assert (early.version, early.stopped) == (version, None)
 
 
-async def test_a_state_ends_before_what_has_no_envelope(line: Line) -> None:
+async def test_what_has_no_sound_envelope_is_passed_over_and_named(line: Line) -> None:
     await add(line, 1)
     (only,) = await line.read("c1")
     broken = dict(only.headers) | {Header.EVENT_ID: new_id(), Header.TIMESTAMP: "yesterday"}
@@ -151,12 +168,8 @@ async def test_a_state_ends_before_what_has_no_envelope(line: Line) -> None:
 
     found = await history(line)
 
-    assert found.stopped is not None
-    assert (found.stopped.type, found.stopped.version) == ("Added", 2)
-    assert found.stopped.position == position
-    assert "'yesterday', not an RFC 3339 time" in found.stopped.reason
-    assert found.chain.problem is not None
-    assert (await history(line, at=1)).stopped is None
+    assert (found.version, found.stopped, found.foreign) == (1, None, (position,))
+    assert "'yesterday', not an RFC 3339 time" in str(found.chain.problem)
 
 
 async def test_what_is_remembered_is_compared_with_what_stands(line: Line) -> None:
@@ -221,7 +234,7 @@ async def test_all_is_answered_by_request_and_reply(line: Line, tmp_path: Path) 
                 Header.EVENT_TYPE: "Painted",
                 Header.AGGREGATE_VERSION: "2",
             }
-            position = await store(line, headers, b"{}")
+            position = await store(line, headers, b"{}", chained=True)
             odd = queries.all(SearchAudit(type="Painted"), wait_for=position)
             (painted,) = [each async for each in odd]
             assert (painted.position, painted.version) == (position, 2)

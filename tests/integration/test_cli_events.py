@@ -13,9 +13,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from eventstore.chain import chain_value
 from eventstore.client import Client, connect
 from eventstore.config import load_settings
-from eventstore.envelope import Header
+from eventstore.envelope import Header, new_id
 from eventstore.messages import Event
 from eventstore.nix import (
     FlakeCreated,
@@ -237,8 +238,9 @@ def test_a_stored_payload_in_several_lines_is_printed_in_one(log: Log) -> None:
     }
 
     async def work(client: Client, _: EventStore) -> None:
-        payload = b'{\n  "name": "n",\n  "url": "u"\n}'
-        await client.request(f"{log.name}.log.flake.a", payload, headers=headers)
+        payload, subject = b'{\n  "name": "n",\n  "url": "u"\n}', f"{log.name}.log.flake.a"
+        chain = chain_value(headers[Header.CHAIN], subject, headers, payload)
+        await client.request(subject, payload, headers=headers | {Header.CHAIN: chain})
 
     log.work(work)
     _, second = log.cli.call("events", "--json").lines
@@ -279,3 +281,42 @@ def test_followed_with_a_limit_it_ends_by_itself(filled: Log) -> None:
         ended = running.ended()
 
     assert (ended.status, ended.err, len(ended.lines)) == (0, "", 1)
+
+
+def test_what_the_store_did_not_write_is_listed_by_itself(filled: Log) -> None:
+    async def work(client: Client, store: EventStore) -> None:
+        await client.request(f"{filled.name}.log.flake.a", b'{"x":\n1}', headers={"X-Own": "\x1b"})
+        await client.request(f"{filled.name}.log.teapot.x", b"\xff\x1b[2J")
+        head = await store.head("flake", "b")
+        (event,) = [event async for event in store.read("flake", "b")]
+        own = {Header.EVENT_ID: (odd := new_id()), Header.AGGREGATE_VERSION: "2"}
+        headers = dict(event.headers) | own | {Header.MESSAGE_ID: odd}
+        headers["Nats-Expected-Last-Subject-Sequence"] = str(head.position)
+        subject = f"{filled.name}.log.flake.b"
+        headers[Header.CHAIN] = chain_value(head.chain, subject, headers, b"[1")
+        await client.request(subject, b"[1", headers=headers)
+
+    filled.work(work)
+
+    listed = filled.cli.call("events", "--foreign")
+    assert (listed.status, len(listed.lines)) == (0, 2)
+    assert listed.lines[0].split()[:2] == ["6", f"{filled.name}.log.flake.a:"]
+    assert "it has no envelope" in listed.lines[0]
+    assert "\x1b" not in listed.out
+    found = [json.loads(line) for line in filled.cli.call("events", "--foreign", "--json").lines]
+    assert [each["position"] for each in found] == [6, 7]
+    assert found[0]["data"] == {"x": 1}
+    assert found[1]["data"] == "\\xff\x1b[2J"
+    assert set(found[0]) == {"position", "subject", "reason", "headers", "data"}
+    one = filled.cli.call("events", "teapot", "--foreign", "--json")
+    assert positions(one.lines) == [7]
+    assert positions(filled.cli.call("events", "--foreign", "--after", "6", "--json").lines) == [7]
+
+    everything = filled.cli.call("events", "--json")
+    assert positions(everything.lines) == [1, 2, 3, 4, 5, 8]
+    unreadable = json.loads(everything.lines[-1])
+    assert unreadable["data"] == "[1"
+    assert unreadable["unreadable"].startswith("payload of FlakeCreated: ")
+    of_b = filled.cli.call("events", "flake", "b")
+    assert "(unreadable: payload of FlakeCreated: " in of_b.lines[-1]
+    assert filled.cli.call("events", "--foreign", "--follow").status == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import select
@@ -10,7 +11,6 @@ import signal
 import socket
 import sqlite3
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -269,32 +269,62 @@ async def _delete_commands(client: Client, domain: str, folder: Path) -> None:
     await client.api(f"STREAM.DELETE.{domain.upper()}_CMD")
 
 
-async def _write_unreadable(client: Client, domain: str, folder: Path) -> None:
-    await client.request(f"{domain}.log.flake.strange", b"{}", headers={"X-Event-ID": "none"})
-
-
-@pytest.mark.parametrize(
-    ("spoil", "problem"),
-    [
-        (_delete_commands, "_CMD does not exist"),
-        (_write_unreadable, "event at position 1"),
-    ],
-)
-async def test_a_worker_or_a_log_that_fails_ends_it_with_the_reason(
-    external: CommandLine,
-    client: Client,
-    domain_name: str,
-    spoil: Callable[..., object],
-    problem: str,
+async def test_a_worker_that_fails_ends_it_with_the_reason(
+    external: CommandLine, client: Client, domain_name: str
 ) -> None:
     with external.serving() as service:
-        await spoil(client, domain_name, external.folder)  # type: ignore[misc]  # a coroutine
+        await _delete_commands(client, domain_name, external.folder)
         ended = service.ended()
 
     assert (ended.status, ended.out) == (2, "")
     error = ended.err.splitlines()[-1]
     assert error.startswith("error: ")
-    assert problem in error
+    assert "_CMD does not exist" in error
+
+
+STRAY: list[tuple[str, bytes, dict[str, str]]] = [
+    ("flake.strange", b"{}", {"X-Event-ID": "none"}),
+    ("flake.strange", b"", {}),
+    ("teapot.x", b"\xff", {"Status": "503", "Nats-Subject": "nix.log.flake.x"}),
+    ("flake.poison", b"[" * 20_000, {"X-Chain": "f" * 64, "X-Aggregate-Version": "1"}),
+]
+
+
+async def test_what_strays_into_the_log_stops_nothing_and_is_named(
+    external: CommandLine, client: Client, domain_name: str
+) -> None:
+    with external.serving() as service:
+        for subject, payload, headers in STRAY:
+            stray = f"{domain_name}.log.{subject}"
+            await client.request(stray, payload, headers=headers or None)
+        create = ("send", f"{domain_name}.cmd.flake.create", "--data")
+        for name in ("strange", "poison"):
+            flake = f'{{"path": "./{name}", "description": ""}}'
+            sent = await asyncio.to_thread(external.call, *create, flake, "--id", name)
+            assert sent.status == 0, sent.err
+        listed = await asyncio.to_thread(
+            external.call, "query", "flake", "list", "--json", "--wait", "6"
+        )
+        health = await asyncio.to_thread(external.call, "health", "--json")
+        ended = await asyncio.to_thread(service.stopped)
+
+    assert listed.status == 0, listed.err
+    assert {json.loads(line)["path"] for line in listed.lines} == {"./strange", "./poison"}
+    report = json.loads(health.out)
+    assert (health.status, report["status"]) == (1, "degraded")
+    log = report["details"]["streams"]["streams"][f"{domain_name.upper()}_LOG"]
+    assert log["foreign"] == {"count": 4, "positions": [1, 2, 3, 4]}
+    assert "4 foreign messages, last at position 4" in report["details"]["streams"]["problem"]
+    assert ended.status == 0
+    assert "foreign message at position 1" in ended.err
+
+    with external.serving() as service:  # a new process says it, too
+        deadline = time.monotonic() + 10
+        health = await asyncio.to_thread(external.call, "health")
+        while health.status != 1 and time.monotonic() < deadline:
+            health = await asyncio.to_thread(external.call, "health")
+        assert "4 foreign messages, last at position 4" in " ".join(health.out.split())
+        await asyncio.to_thread(service.stopped)
 
 
 def test_a_projection_that_fails_is_named_and_the_service_goes_on(cli: CommandLine) -> None:

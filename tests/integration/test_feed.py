@@ -15,7 +15,7 @@ from eventstore.application import running
 from eventstore.client import Client, connect
 from eventstore.codec import Codec
 from eventstore.config import Settings
-from eventstore.envelope import Header, Identity, NewEvent
+from eventstore.envelope import Header, Identity, NewEvent, new_id
 from eventstore.errors import EventTooLarge, ProjectionFailed, StreamMissing, UnreadableEvent
 from eventstore.published import POSITION, position_of, read_publication
 from eventstore.server import EmbeddedServer
@@ -269,6 +269,29 @@ async def test_an_unknown_type_stops_the_feed_and_is_named(
         with pytest.raises(UnreadableEvent, match=r"position 3.*Noted"):
             await Feed(client, narrow).run()
     assert len(await public(client, store.codec)) == 2
+
+
+async def test_what_the_store_did_not_write_is_not_published_and_stops_nothing(
+    client: Client, store: EventStore
+) -> None:
+    await deposit(store, 1)
+    log = store.codec.subjects.log("account", "a1")
+    await client.request(log, b"{}")
+    (genuine,) = await read_all(store)
+    headers = {n: v for n, v in genuine.headers.items() if not n.startswith("Nats-")}
+    forged = headers | {Header.EVENT_ID: new_id(), Header.AGGREGATE_VERSION: "2"}
+    await client.request(log, b'{"amount":1000}', headers=forged)
+    last = await deposit(store, 1)
+    await feed_until(client, store, last)
+    await assert_fed(client, store)
+    assert [position_of(each.headers) for each in await public(client, store.codec)] == [1, 4]
+
+    async with EventStore(client, store.codec) as restarted:
+        assert not restarted.findings.by_position("foreign")
+        last = await deposit(store, 1)
+        await feed_until(client, restarted, last)
+        assert list(restarted.findings.by_position("foreign")) == [2, 3]
+        assert restarted.findings.count("foreign") == 2
 
 
 async def test_an_unknown_type_is_left_out_where_that_is_asked_for(

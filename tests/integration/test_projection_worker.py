@@ -13,10 +13,11 @@ from sqlalchemy import select
 
 from eventstore import nix
 from eventstore.application import running
+from eventstore.chain import chain_value
 from eventstore.client import Client, connect
 from eventstore.codec import Codec
 from eventstore.envelope import Envelope, Header, Identity, format_timestamp, new_id
-from eventstore.errors import ProjectionError, UnknownType, UnreadableEvent
+from eventstore.errors import ProjectionError, UnknownType
 from eventstore.messages import Event
 from eventstore.nix import (
     FlakeCreated,
@@ -36,6 +37,7 @@ from projections.database import Database
 from projections.nix import nix_projections
 from projections.nix.models import flake_input, module
 from projections.projection import Projection
+from projections.rebuild import Rebuild
 from projections.worker import ProjectionWorker
 from tests.conftest import settings_for
 from tests.integration.ledger import declare_log
@@ -132,19 +134,20 @@ async def test_each_worker_goes_on_where_the_last_one_was(
 async def put(
     store: EventStore, client: Client, codec: Codec, type_: str, changed: Mapping[str, str]
 ) -> None:
-    """Put an event of module m into the log past the store, as another program would."""
+    """Put an event of module m into the log past the store, as a program of other code would."""
     own, cause = new_id(), new_id()
+    head = await store.head("module", "m")
     envelope = Envelope(
         identity=Identity(own, cause, cause),
         type=type_,
         domain=codec.domain,
         timestamp=format_timestamp((await anext(store.read("module", "m"))).time),
         aggregate_id="m",
-        version=2,
+        version=head.version + 1,
     )
-    await client.nats.jetstream().publish(
-        codec.subjects.log("module", "m"), b"{", headers=envelope.to_headers() | dict(changed)
-    )
+    subject, headers = codec.subjects.log("module", "m"), envelope.to_headers() | dict(changed)
+    headers[Header.CHAIN] = chain_value(head.chain, subject, headers, b"{")
+    await client.nats.jetstream().publish(subject, b"{", headers=headers)
 
 
 Put = Callable[..., Awaitable[None]]
@@ -218,19 +221,45 @@ async def test_what_cannot_be_read_stops_those_that_need_it_and_the_index_has_it
     ]
 
 
-async def test_an_event_without_an_envelope_is_named_and_nobody_passes_it(
-    store: EventStore, database: Database, put_odd: Put
+async def test_what_the_store_did_not_write_stops_nobody_and_makes_no_row(
+    store: EventStore, client: Client, codec: Codec, database: Database, put_odd: Put
 ) -> None:
-    end = await append(store, "module", "m", ModuleCreated(name="m", content="0"))
+    await append(store, "module", "m", ModuleCreated(name="m", content="0"))
     await put_odd("ModuleUpdated", {Header.TIMESTAMP: "yesterday"})
+    for subject in (codec.subjects.log("module", "m"), f"{codec.domain}.log.teapot.x"):
+        await client.request(subject, b"{}")
+    log = codec.subjects.log("module", "m")
+    genuine = await client.nats.jetstream().get_msg(codec.subjects.log_stream, 1)
+    assert genuine.headers is not None
+    forged = {
+        name: value for name, value in genuine.headers.items() if not name.startswith("Nats-")
+    } | {Header.EVENT_ID: new_id(), Header.AGGREGATE_VERSION: "2"}
+    await client.request(log, b'{"name":"m","content":"forged"}', headers=forged)
+    end = await append(store, "module", "m", ModuleUpdated(content="1"))
 
     worker = ProjectionWorker(store, database, (*nix_projections(), audit))
-    with pytest.raises(
-        UnreadableEvent, match=f"at position {end + 1} .*{Header.TIMESTAMP} is 'yesterday'"
-    ):
-        await asyncio.wait_for(worker.run(), BOUND)
-    assert await indexed(database) == [(1, "ModuleCreated")]
-    assert worker.position == end
+    async with following_on(worker):
+        await worker.wait(end, BOUND)
+        assert not worker.failures
+    assert await contents(database) == {"m": "1"}
+    assert await indexed(database) == [(1, "ModuleCreated"), (end, "ModuleUpdated")]
+    assert list(store.findings.by_position("foreign")) == [2, 3, 4, 5]
+
+    # And so does one that begins in the middle, where it has met no event of the aggregate yet.
+    await client.request(log, b'{"content":"forged"}', headers=forged)
+    last = await append(store, "module", "m", ModuleUpdated(content="2"))
+    worker = ProjectionWorker(store, database, (*nix_projections(), audit))
+    async with following_on(worker):
+        await worker.wait(last, BOUND)
+    assert await contents(database) == {"m": "2"}
+    for projection in (*nix_projections(), audit):
+        await Rebuild(store, database, projection).run()
+    assert await contents(database) == {"m": "2"}
+    assert await indexed(database) == [
+        (1, "ModuleCreated"),
+        (end, "ModuleUpdated"),
+        (last, "ModuleUpdated"),
+    ]
 
 
 async def test_an_index_of_before_is_built_anew_by_itself(

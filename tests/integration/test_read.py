@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
+from eventstore.chain import chain_value
 from eventstore.client import Client
 from eventstore.codec import Codec
 from eventstore.direct import DirectReader
-from eventstore.envelope import Envelope, Identity, RecordedEvent
+from eventstore.envelope import Envelope, Identity, RecordedEvent, UnreadEvent
 from eventstore.errors import (
+    Conflict,
     CorruptLog,
-    InvalidHeader,
     InvalidPayload,
     RequestTimeout,
     StreamMissing,
@@ -26,8 +27,9 @@ from eventstore.errors import (
     VersionGap,
 )
 from eventstore.messages import Event
-from eventstore.store import NOTHING, EventStore, Head
-from tests.integration.ledger import Deposited, Noted, Opened, jetstream, read, read_all
+from eventstore.store import NO_STREAM, NOTHING, EventStore, Head
+from tests.integration.ledger import Deposited, Noted, Opened, fixed, jetstream, read, read_all
+from tests.integration.tampering import changed, plain_stream, replace_log, stored
 
 Headers = dict[str, str]
 
@@ -40,8 +42,12 @@ async def forge(
     *,
     payload: bytes = b"{}",
     change: Callable[[Headers], Any] = lambda headers: None,
+    after: Head | None = None,
 ) -> int:
-    """Put a message into the log as somebody else's program would; its position."""
+    """Put a message into the log as somebody else's program would; its position.
+
+    With `after` its chain value follows on that head, as the store itself would have written it.
+    """
     envelope = Envelope(
         identity=Identity.root(),
         type="Deposited",
@@ -54,6 +60,8 @@ async def forge(
     headers = envelope.to_headers()
     change(headers)
     subject = codec.subjects.log("account", aggregate_id)
+    if after is not None:
+        headers["X-Chain"] = chain_value(after.chain, subject, headers, payload)
     return (await jetstream(client).publish(subject, payload, headers=headers)).seq
 
 
@@ -125,42 +133,43 @@ async def test_a_recorded_event_says_all_that_was_written(store: EventStore) -> 
 async def test_a_gap_in_the_versions_is_found(
     store: EventStore, client: Client, codec: Codec
 ) -> None:
+    await plain_stream(client, codec)
     await store.append("account", "a1", Opened())
-    position = await forge(client, codec, "a1", 3)
+    for amount in range(3):
+        await store.append("account", "a1", Deposited(amount=amount))
+    await client.api(f"STREAM.MSG.DELETE.{codec.subjects.log_stream}", {"seq": 2})
     events: list[RecordedEvent] = []
-    with pytest.raises(VersionGap, match=f"no version 2 before {position}"):
+    with pytest.raises(VersionGap, match="no version 2 before 3"):
         await _collect(store.read("account", "a1"), events)
     assert [event.version for event in events] == [1]
+    with pytest.raises(Conflict):
+        await store.append("account", "a1", Deposited(), expected=1)
 
 
-async def test_a_version_told_twice_is_found(
+async def test_an_event_that_was_changed_is_not_passed_over(
     store: EventStore, client: Client, codec: Codec
 ) -> None:
-    head = (await store.append("account", "a1", Opened())).head
-    await forge(client, codec, "a1", 1)
-    with pytest.raises(VersionGap):
-        await read(store, "a1")
-    with pytest.raises(VersionGap):
-        await read(store, "a1", after=head)
+    for amount in range(4):
+        await store.append("account", "a1", Deposited(amount=amount))
+    await replace_log(client, codec, changed(1, b'{"amount":9}')(await stored(client, codec)))
+    events: list[RecordedEvent] = []
+    with pytest.raises(UnreadableEvent, match=r"position 2, .* it was changed") as unreadable:
+        await _collect(store.read("account", "a1"), events)
+    assert unreadable.value.position == 3
+    assert [event.version for event in events] == [1]
 
 
 UNREADABLE = [
     (b"not json", lambda headers: None, InvalidPayload),
     (b'{"amount": "many"}', lambda headers: None, InvalidPayload),
+    (b'{"amount": 1, "note": ' + b"[" * 9_000 + b"]" * 9_000 + b"}", dict, InvalidPayload),
     (b"{}", setting("X-Event-Type", "Withdrawn"), UnknownType),
     (b"{}", setting("X-Schema-Version", "9"), UnsupportedSchema),
-    (b"{}", setting("X-Aggregate-ID", "a2"), InvalidHeader),
-    (b"{}", setting("X-Timestamp", "yesterday"), InvalidHeader),
-    (b"{}", setting("X-Aggregate-Version", "one"), InvalidHeader),
-    (b"{}", without("X-Aggregate-Version"), InvalidHeader),
-    (b"{}", without("X-Event-Type"), InvalidHeader),
-    (b"{}", without("X-Correlation-ID"), InvalidHeader),
-    (b"{}", Headers.clear, InvalidHeader),
 ]
 
 
 @pytest.mark.parametrize(("payload", "change", "cause"), UNREADABLE)
-async def test_an_event_that_cannot_be_understood_is_named_with_its_position(
+async def test_an_event_that_cannot_be_read_is_named_and_concerns_only_its_aggregate(
     store: EventStore,
     client: Client,
     codec: Codec,
@@ -168,34 +177,95 @@ async def test_an_event_that_cannot_be_understood_is_named_with_its_position(
     change: Callable[[Headers], Any],
     cause: type[Exception],
 ) -> None:
-    await store.append("account", "a1", Opened())
-    await forge(client, codec, "a1", 2, payload=payload, change=change)
+    head = (await store.append("account", "a1", Opened())).head
+    await forge(client, codec, "a1", 2, payload=payload, change=change, after=head)
     await store.append("account", "other", Opened())
 
-    for reading in (store.read("account", "a1"), store.read_all()):
-        before: list[RecordedEvent] = []
-        with pytest.raises(UnreadableEvent) as unreadable:
-            await _collect(reading, before)
-        assert [event.version for event in before] == [1]
-        assert unreadable.value.position == 2
-        assert unreadable.value.subject == codec.subjects.log("account", "a1")
-        assert isinstance(unreadable.value.cause, cause)
+    before: list[RecordedEvent] = []
+    with pytest.raises(UnreadableEvent) as unreadable:
+        await _collect(store.read("account", "a1"), before)
+    assert [event.version for event in before] == [1]
+    assert unreadable.value.position == 2
+    assert unreadable.value.subject == codec.subjects.log("account", "a1")
+    assert isinstance(unreadable.value.cause, cause)
+    (unread,) = [each async for each in store.read_log() if isinstance(each, UnreadEvent)]
+    assert f"[{unread.type} {unread.id}]" in str(unreadable.value)
+
+    assert [event.position for event in await read_all(store)] == [1, 3]
+    assert list(store.findings.by_position("unreadable")) == [2]
+    assert (await read(store, "other"))[0].position == 3
 
 
-async def test_a_head_that_makes_no_sense_is_named_and_not_built_upon(
+FOREIGN: dict[str, Callable[[Headers], Any]] = {
+    "another chain": lambda headers: None,
+    "no envelope": Headers.clear,
+    "headers of somebody else": lambda headers: (headers.clear(), headers.update(OTHERS)),
+    "what looks like the server's status": setting("Status", "500"),
+    "another aggregate": setting("X-Aggregate-ID", "a2"),
+    "no time": setting("X-Timestamp", "yesterday"),
+    "no number": setting("X-Aggregate-Version", "one"),
+    "no version": without("X-Aggregate-Version"),
+    "a version that stands": setting("X-Aggregate-Version", "1"),
+    "a version to come": setting("X-Aggregate-Version", "9"),
+    "no type": without("X-Event-Type"),
+    "no story": without("X-Correlation-ID"),
+    "no chain": without("X-Chain"),
+}
+OTHERS = {"Status": "404", "Nats-Subject": "x", "Nats-Num-Pending": "7", "Nats-Last-Sequence": "9"}
+
+
+@pytest.mark.parametrize("way", FOREIGN)
+async def test_what_the_store_did_not_write_is_passed_over_and_built_on_by_nobody(
+    store: EventStore, client: Client, codec: Codec, way: str
+) -> None:
+    head = (await store.append("account", "a1", Opened())).head
+    await forge(client, codec, "a1", 2, change=FOREIGN[way], payload=b"{}")
+
+    assert [event.version for event in await read(store, "a1")] == [1]
+    assert await read(store, "a1", after=head) == []
+    assert await store.head("account", "a1") == head
+    assert await store.head("account", "a1", leader=True) == head
+    kept = await store.append("account", "a1", Deposited(amount=1), expected=head)
+    assert (kept.version, kept.position) == (2, 3)
+    await forge(client, codec, "a1", 3, change=FOREIGN[way], payload=b"{}")
+    by_version = await store.append("account", "a1", Deposited(amount=2), expected=2)
+    await forge(client, codec, "a1", 4, change=FOREIGN[way], payload=b"{}")
+    anyhow = await store.append("account", "a1", Deposited(amount=3))
+    await forge(client, codec, "a1", 5, change=FOREIGN[way], payload=b"{}")
+    new = fixed()
+    repeated = await store.append("account", "a1", new)
+    assert (by_version.version, anyhow.version, repeated.version) == (3, 4, 5)
+
+    again = await store.append("account", "a1", new)
+    assert (again.duplicate, again.positions) == (True, repeated.positions)
+    with pytest.raises(Conflict):
+        await store.append("account", "a1", Deposited(), expected=head)
+    assert [event.version for event in await read(store, "a1")] == [1, 2, 3, 4, 5]
+    for after in range(10):
+        found = [event.position for event in await read_all(store, after=after)]
+        assert found == [each for each in (1, 3, 5, 7, 9) if each > after]
+    found = [message async for message in store.read_foreign(after=2)]
+    assert [message.position for message in found] == [4, 6, 8]
+    assert all(message.reason for message in found)
+    assert list(store.findings.by_position("foreign")) == [2, 4, 6, 8]
+
+
+async def test_a_new_aggregate_begins_behind_what_the_store_did_not_write(
     store: EventStore, client: Client, codec: Codec
 ) -> None:
-    position = await forge(client, codec, "a1", 1, change=without("X-Chain"))
-    with pytest.raises(UnreadableEvent) as unreadable:
-        await store.append("account", "a1", Deposited())
-    assert unreadable.value.position == position
+    await forge(client, codec, "a1", 1)
+    await forge(client, codec, "a1", 1, change=Headers.clear)
+    first = await store.append("account", "a1", Opened(), expected=NO_STREAM)
+    assert (first.version, first.position) == (1, 3)
+    assert [event.position for event in await read(store, "a1")] == [3]
 
 
 async def test_only_unknown_types_are_skipped_on_request(
     store: EventStore, client: Client, codec: Codec
 ) -> None:
-    await store.append("account", "a1", Opened())
-    await forge(client, codec, "a1", 2, change=setting("X-Event-Type", "Withdrawn"))
+    head = (await store.append("account", "a1", Opened())).head
+    unknown = setting("X-Event-Type", "Withdrawn")
+    await forge(client, codec, "a1", 2, change=unknown, after=head)
     await store.append("account", "a2", Opened())
     assert [event.position for event in await read_all(store, skip_unknown=True)] == [1, 3]
     pages = [page async for page in store.pages(skip_unknown=True, after=1, max_events=1)]
@@ -203,9 +273,9 @@ async def test_only_unknown_types_are_skipped_on_request(
         (0, 2, 1),
         (1, 3, 0),
     ]
-    await forge(client, codec, "a3", 1, payload=b"!")
+    await forge(client, codec, "a3", 1, payload=b"!", after=NOTHING)
     with pytest.raises(UnreadableEvent):
-        await read_all(store, skip_unknown=True)
+        await anext(store.pages(skip_unknown=True, after=3))
 
 
 async def test_everything_is_read_in_order_from_any_position(store: EventStore) -> None:
@@ -306,9 +376,11 @@ async def test_no_consumer_stays_behind_however_a_reader_ends(
     assert await _consumers(client, codec) == 0
 
     await read_all(store)
-    await forge(client, codec, "a1", 6, payload=b"!")
+    head = await store.head("account", "a1")
+    await forge(client, codec, "a1", 6, payload=b"!", after=head)
     with pytest.raises(UnreadableEvent):
-        await read_all(store)
+        async for _ in store.pages():
+            pass
     assert await _consumers(client, codec) == 0
 
 

@@ -170,9 +170,17 @@ async def test_a_version_that_is_missing_is_missed_though_events_are_dropped(
     client: Client, store: EventStore
 ) -> None:
     line = kept_log()[-1]
-    headers = {**line.headers, Header.AGGREGATE_VERSION: "9"}
-    headers[Header.EVENT_ID] = headers[Header.MESSAGE_ID] = "6f1d3c1e-0000-4000-8000-00000000000f"
-    await publish_acked(client, line.subject, line.payload.encode(), headers)
+    headers = line.headers
+    for version in ("9", "10"):
+        own = {
+            Header.AGGREGATE_VERSION: version,
+            Header.EVENT_ID: (event_id := f"6f1d3c1e-0000-4000-8000-0000000000{version:>02}"),
+            Header.MESSAGE_ID: event_id,
+        }
+        payload = line.payload.encode()
+        chain = chain_value(headers[Header.CHAIN], line.subject, {**headers, **own}, payload)
+        headers = {**headers, **own, Header.CHAIN: chain}
+        await publish_acked(client, line.subject, payload, headers)
     with pytest.raises(VersionGap, match="no version 5"):
         await read(store, "p3")
 
@@ -205,7 +213,10 @@ async def test_what_a_newer_program_wrote_is_refused_and_what_to_do_is_said(
     line = kept_log()[0]
     headers = {**line.headers, Header.SCHEMA_VERSION: "9", Header.AGGREGATE_ID: "p4"}
     headers[Header.EVENT_ID] = headers[Header.MESSAGE_ID] = "6f1d3c1e-0000-4000-8000-00000000000f"
-    await publish_acked(client, subjects.log("parcel", "p4"), b"{}", headers)
+    headers[Header.AGGREGATE_VERSION] = "1"
+    subject = subjects.log("parcel", "p4")
+    headers[Header.CHAIN] = chain_value(GENESIS, subject, headers, b"{}")
+    await publish_acked(client, subject, b"{}", headers)
     pages = store.pages(skip_unknown=True)
     assert seen((await anext(pages)).events) == MEANT
     with pytest.raises(UnreadableEvent, match="up to 3: upgrade this program first") as failure:

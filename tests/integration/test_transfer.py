@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import io
+import itertools
 import os
-from collections.abc import AsyncIterator, Callable
+import tracemalloc
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from eventstore.client import Client, connect
@@ -19,6 +23,7 @@ from eventstore.errors import (
     DamagedFile,
     EventTooLarge,
     ImportRefused,
+    JetStreamError,
     NoResponders,
     StreamDrift,
     StreamMissing,
@@ -27,15 +32,32 @@ from eventstore.errors import (
 from eventstore.server import EmbeddedServer
 from eventstore.store import EventStore
 from eventstore.streams import check, topology
-from eventstore.transfer import check_file, export_to, importing, sending, writing
+from eventstore.transfer import check_file, copy, export_to, importing, sending, writing
 from eventstore.transfer.fence import Fence
-from eventstore.transfer.lines import EventLine
+from eventstore.transfer.lines import EventLine, FirstLine, Sums
 from eventstore.transfer.sending import Sending, Unit
 from eventstore.transfer.writing import written
 from tests.conftest import StartServer, settings_for
 from tests.integration.command_line import ROOT
-from tests.integration.ledger import Deposited, Opened, declare_log, last_position, ledger, read
-from tests.integration.tampering import findings, plain_stream, stored
+from tests.integration.ledger import (
+    Deposited,
+    Opened,
+    declare_log,
+    last_position,
+    ledger,
+    read,
+    read_all,
+)
+from tests.integration.tampering import (
+    Log,
+    Tamper,
+    changed,
+    findings,
+    moved,
+    ordered,
+    plain_stream,
+    stored,
+)
 from tests.integration.transferring import (
     events,
     exported,
@@ -520,3 +542,148 @@ async def test_an_event_that_is_too_large_there_is_named_before_anything_is_impo
             await imported(narrow, codec, tmp_path / "a.gz")
         with pytest.raises(StreamMissing):
             await stored(narrow, codec)
+
+
+@pytest.fixture
+async def plain(client: Client, codec: Codec, store: EventStore) -> Log:
+    """A log of events of the store's own, without the odd messages of `fill`."""
+    for amount in range(6):
+        await store.append("account", f"a{amount % 2}", Deposited(amount=amount))
+    return await stored(client, codec)
+
+
+FORGERIES: dict[str, tuple[Tamper, int, str]] = {
+    "changed": (changed(3, b'{"amount":9}'), 4, "it was changed"),
+    "no envelope": (
+        lambda log: [*log[:3], msgspec.structs.replace(log[3], headers={}), *log[4:]],
+        4,
+        "it has no envelope",
+    ),
+    "malformed": (changed(3, X_Timestamp="noon"), 4, "X-Timestamp is 'noon'"),
+    "removed": (ordered(0, 2, 3, 4, 5), 4, "version 1 was expected"),
+    "twice": (ordered(0, 1, 2, 3, 4, 5, 3), 7, "version 2 stands after version 3"),
+    "elsewhere": (moved(3, "a9", 3), 4, "it is an event of a1"),
+}
+
+
+@pytest.mark.parametrize("way", FORGERIES)
+async def test_a_file_with_what_is_not_the_stores_is_refused_before_anything_is_imported(
+    client: Client, codec: Codec, plain: Log, tmp_path: Path, start_server: StartServer, way: str
+) -> None:
+    tamper, position, problem = FORGERIES[way]
+    path = tmp_path / "log.gz"
+    tampered = [
+        msgspec.structs.replace(message, sequence=number)
+        for number, message in enumerate(tamper(plain), start=1)
+    ]
+    if way == "removed":  # positions as they were
+        tampered = [plain[0], *plain[2:]]
+    await written_file(path, codec, tampered)
+    server = await start_server()
+    async with connect(settings_for(server.url, codec.domain)) as other:
+        with pytest.raises(DamagedFile, match=f"position {position} .*{problem}") as damaged:
+            await imported(other, codec, path, foreign=False)
+        assert (
+            damaged.value.line
+            == tampered.index(next(each for each in tampered if each.sequence == position)) + 2
+        )
+        with pytest.raises(JetStreamError):
+            await last_position(other, codec)
+        with pytest.raises(TransferError, match=f"position {position} cannot be copied: .*"):
+            await copy(path, tmp_path / "copy.gz", lambda event: event)
+
+        if way != "twice":  # an id may not stand twice, whoever wrote it
+            assert (await imported(other, codec, path)).events == len(tampered)
+            assert await findings(other, codec)
+
+
+async def test_a_copy_leaves_out_what_is_not_the_stores_where_that_is_asked_for(
+    client: Client, codec: Codec, store: EventStore, tmp_path: Path, start_server: StartServer
+) -> None:
+    await fill(client, store, codec)
+    before = [event.data for event in await read_all(store)]
+    file = tmp_path / "log.gz"
+    exports = await exported(client, codec, file)
+    copied = await copy(
+        file, tmp_path / "copy.gz", lambda event: event, name="clean", without_foreign=True
+    )
+    assert (copied.before, copied.after, copied.foreign) == (exports.events - 2, len(before), 2)
+    server = await start_server()
+    async with connect(settings_for(server.url, codec.domain)) as other:
+        await imported(other, codec, tmp_path / "copy.gz", foreign=False)
+        assert await findings(other, codec) == []
+        async with EventStore(other, codec) as restored:
+            assert [event.data for event in await read_all(restored)] == before
+            # What was imported is built upon without reading it all again.
+            assert (await restored.append("account", "a1", Deposited())).version == 7
+
+
+async def test_a_copy_does_not_drop_an_event_that_others_were_built_upon(
+    client: Client, codec: Codec, plain: Log, tmp_path: Path
+) -> None:
+    path = tmp_path / "log.gz"
+    await written_file(path, codec, changed(3, b'{"amount":9}')(plain))
+    with pytest.raises(TransferError, match="position 6 goes back to position 4"):
+        await copy(path, tmp_path / "c.gz", lambda event: event, name="x", without_foreign=True)
+    assert not (tmp_path / "c.gz").exists()
+
+
+def bomb(path: Path, codec: Codec, text: Iterable[bytes]) -> None:
+    """A file whose second part is small, and becomes large."""
+    first = FirstLine(
+        domain=codec.domain,
+        stream=codec.subjects.log_stream,
+        time="2026-01-01T00:00:00.000000Z",
+        first=1,
+        last=1,
+    )
+    with path.open("wb") as file:
+        file.write(gzip.compress(Sums().seal(first)))
+        with gzip.open(file, "wb") as part:
+            for piece in text:
+                part.write(piece)
+
+
+BOMBS: dict[str, tuple[Callable[[], Iterable[bytes]], str]] = {
+    "a line without an end": (lambda: itertools.repeat(b" " * 2**20, 200), "the line is longer"),
+    "a line with an end": (
+        lambda: [b'{"line":"event","text":"', *itertools.repeat(b"x" * 2**20, 200), b'"}\n'],
+        "the line is longer",
+    ),
+    "empty lines": (lambda: itertools.repeat(b"\n" * 2**20, 50), "it is no line of an export"),
+    "nested too deep": (lambda: [b'{"x":' + b"[" * 10**6 + b"]" * 10**6 + b"}\n"], "no line of"),
+}
+
+
+@pytest.mark.parametrize("way", BOMBS)
+async def test_a_small_file_that_would_become_large_is_refused_in_little_memory(
+    client: Client, codec: Codec, tmp_path: Path, way: str
+) -> None:
+    text, problem = BOMBS[way]
+    bomb(path := tmp_path / "bomb.gz", codec, text())
+    assert path.stat().st_size < 1_000_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(DamagedFile, match=f"line 2: .*{problem}"):
+            await imported(client, codec, path)
+        with pytest.raises(DamagedFile, match=f"line 2: .*{problem}"):
+            await copy(path, tmp_path / "copy.gz", lambda event: event)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 120_000_000, f"{peak:,} bytes"
+
+
+async def test_a_batch_without_an_end_is_refused_in_little_memory(
+    client: Client, codec: Codec, plain: Log, tmp_path: Path
+) -> None:
+    head = {"Nats-Batch-Id": "b"}
+    many = [
+        msgspec.structs.replace(
+            plain[0], sequence=number, headers=head | {"Nats-Batch-Sequence": str(number)}
+        )
+        for number in range(1, 1_500)
+    ]
+    await written_file(path := tmp_path / "log.gz", codec, many)
+    with pytest.raises(DamagedFile, match="position 1001: a batch has more than 1,000 events"):
+        await imported(client, codec, path)

@@ -247,7 +247,7 @@ async def test_what_is_no_event_cannot_be_copied(
 ) -> None:
     log = await stored(client, codec)
     for name, odd, problem in (
-        ("headers", {"headers": {"X-Note": "1"}}, "header X-Event-ID is missing"),
+        ("headers", {"headers": {"X-Note": "1"}}, "it has no envelope"),
         ("subject", {"subject": "elsewhere"}, "subject 'elsewhere' is not"),
     ):
         path = tmp_path / name

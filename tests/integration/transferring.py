@@ -47,6 +47,7 @@ async def exported(client: Client, codec: Codec, path: Path, **options: Any) -> 
 
 
 async def imported(client: Client, codec: Codec, path: Path, **options: Any) -> Imported:
+    options = {"foreign": True, **options}  # `fill` has some
     return await import_log(client, codec.subjects, StreamSettings(), path, **options)
 
 

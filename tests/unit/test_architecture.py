@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 LAYERS = [
     "eventstore.errors",
+    "eventstore.undecodable",
     "eventstore.telemetry",
     "eventstore.subjects",
     "eventstore.config",
@@ -51,6 +52,7 @@ LAYERS = [
     "eventstore.pull",
     "eventstore.settling",
     "eventstore.direct",
+    "eventstore.chain_links",
     "eventstore.key_bucket",
     "eventstore.keyring",
     "eventstore.configuration",
@@ -60,6 +62,7 @@ LAYERS = [
     "eventstore.event_retry",
     "eventstore.delegation",
     "eventstore.deployment",
+    "eventstore.foreign",
     "eventstore.writes",
     "eventstore.id_index",
     "eventstore.append_retries",
@@ -108,6 +111,7 @@ LAYERS = [
     "projections.parked",
     "projections.feed_position",
     "projections.feed_lease",
+    "projections.feed_findings",
     "projections.feed",
     "projections.feeding",
     "projections.watching",
@@ -141,6 +145,7 @@ A new module is to be put where it belongs.
 
 PURE = [
     "errors",
+    "undecodable",
     "subjects",
     "personal",
     "messages",
@@ -157,7 +162,15 @@ PURE = [
 ]
 """What decides, folds, names and encodes: no loop, no connection, no clock, no chance."""
 
-PURE_FOR_NIX = {"aggregate", "envelope", "errors", "messages", "nix", "queries"}
+PURE_FOR_NIX = {
+    "aggregate",
+    "envelope",
+    "errors",
+    "messages",
+    "nix",
+    "queries",
+    "undecodable",
+}
 
 KNOWS_NATS_ERRORS = {"eventstore.client", "eventstore.connection", "eventstore.protocol"}
 
