@@ -35,6 +35,7 @@ _MOST_KNOWN = 50_000
 """Aggregates of which a reader remembers the head: about 15 MB."""
 
 _MOST_NAMED = 1_000
+_MOST_WARNINGS = 100  # of a kind; who floods the log is not to flood this one, too
 
 _logger = logging.getLogger("eventstore")
 
@@ -88,7 +89,8 @@ class LogFindings:
         self._counts[kind] += 1
         found[position] = f"{subject}: {reason}"
         what = "foreign message" if kind == "foreign" else "unreadable event"
-        _logger.warning("%s at position %d (%s): %s", what, position, subject, reason)
+        level = logging.WARNING if self._counts[kind] <= _MOST_WARNINGS else logging.DEBUG
+        _logger.log(level, "%s at position %d (%s): %s", what, position, subject, reason)
         self._telemetry.count("log_findings", kind=kind)
 
     def restore(self, kind: FindingKind, count: int, found: Mapping[int, str]) -> None:

@@ -12,7 +12,13 @@ from eventstore.client import Client
 from eventstore.codec import Codec
 from eventstore.direct import DirectReader, StoredMessage
 from eventstore.envelope import Identity, LogEvent, NewEvent, RecordedEvent, UnreadEvent, utc_now
-from eventstore.errors import InvalidId, InvalidMessage, UnreadableEvent
+from eventstore.errors import (
+    InvalidId,
+    InvalidMessage,
+    UnknownType,
+    UnreadableEvent,
+    UnsupportedSchema,
+)
 from eventstore.foreign import ForeignMessage, LogFindings
 from eventstore.history import AggregateReading, History, Page
 from eventstore.id_index import IdIndex
@@ -268,13 +274,18 @@ class EventStore:
     ) -> AsyncGenerator[RecordedEvent, None]:
         """All events in the order of the log, after a position; see `pages`.
 
-        What cannot be read is passed over, logged and noted in `findings`; `read_log` has it, too.
+        What its class, or an upcaster, refuses is passed over, logged and noted in `findings`.
+        Raises `UnreadableEvent` for what only newer code may know: an unknown type, unless such are
+        skipped, or a newer schema. `read_log` hands out either, and goes on.
         """
         read = self.read_log(after=after, live=live, skip_unknown=skip_unknown)
         async with aclosing(read) as events:
             async for event in events:
                 if isinstance(event, RecordedEvent):
                     yield event
+                elif isinstance(event.error, UnknownType | UnsupportedSchema):
+                    subject = self.codec.subjects.log(event.aggregate, event.aggregate_id)
+                    raise UnreadableEvent(event.position, subject, event.error, event.headers)
 
     async def read_log(
         self, *, after: int = 0, live: bool = False, skip_unknown: bool = False

@@ -191,7 +191,11 @@ async def test_an_event_that_cannot_be_read_is_named_and_concerns_only_its_aggre
     (unread,) = [each async for each in store.read_log() if isinstance(each, UnreadEvent)]
     assert f"[{unread.type} {unread.id}]" in str(unreadable.value)
 
-    assert [event.position for event in await read_all(store)] == [1, 3]
+    if cause is InvalidPayload:
+        assert [event.position for event in await read_all(store)] == [1, 3]
+    else:  # newer code may know it
+        with pytest.raises(UnreadableEvent):
+            await read_all(store)
     assert list(store.findings.by_position("unreadable")) == [2]
     assert (await read(store, "other"))[0].position == 3
 
