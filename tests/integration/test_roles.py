@@ -238,6 +238,17 @@ def test_auditors_ask_the_index_of_the_service(shipped: Shipped, tmp_path: Path)
     assert [chain["problem"] for chain in traced["chains"]] == [None]
 
 
+@pytest.mark.parametrize("role", ["admin", "developer", "reader", "subscriber"])
+def test_all_others_ask_the_service_what_happened(
+    shipped: Shipped, tmp_path: Path, role: str
+) -> None:
+    cli = shipped.command_line(role, tmp_path)
+
+    history = cli.call("audit", "history", "flake", "one")
+    assert (history.status, "chain verified: 1 event" in history.out) == (0, True), history
+    assert "FlakeCreated" in cli.call("audit", "search", "--id", "one").out
+
+
 @pytest.mark.parametrize(
     "words",
     [
