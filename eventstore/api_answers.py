@@ -17,6 +17,7 @@ from eventstore.errors import InvalidAnswer, JetStreamError
 __all__ = [
     "UNREADABLE",
     "ConsumerInfo",
+    "Done",
     "MessageAnswer",
     "StreamInfo",
     "StreamState",
@@ -47,6 +48,16 @@ class MessageAnswer(Struct, frozen=True):
     """The answer to `STREAM.MSG.GET`."""
 
     message: _StoredMessage
+
+
+class Done(Struct, frozen=True):
+    """The answer to what deletes something."""
+
+    success: bool
+
+    def __post_init__(self) -> None:
+        if not self.success:
+            raise ValueError("it is said not to be done, and not why")
 
 
 class StreamState(Struct, frozen=True):
