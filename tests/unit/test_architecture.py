@@ -342,4 +342,5 @@ def test_prefixes_come_from_the_settings(prefix: str) -> None:
         and isinstance(node.value, str)
         and node.value.startswith(prefix)
     }
-    assert knowing <= {"eventstore.config", "eventstore.reply_gate"}
+    writing = {module for module in sources() if layer(module) == "eventstore.deployment"}
+    assert knowing <= {"eventstore.config", "eventstore.reply_gate", *writing}
