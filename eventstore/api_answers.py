@@ -17,6 +17,7 @@ from eventstore.undecodable import UNDECODABLE
 
 __all__ = [
     "ConsumerInfo",
+    "Done",
     "MessageAnswer",
     "StreamInfo",
     "StreamState",
@@ -45,6 +46,16 @@ class MessageAnswer(Struct, frozen=True):
     """The answer to `STREAM.MSG.GET`."""
 
     message: _StoredMessage
+
+
+class Done(Struct, frozen=True):
+    """The answer to what deletes something."""
+
+    success: bool
+
+    def __post_init__(self) -> None:
+        if not self.success:
+            raise ValueError("it is said not to be done, and not why")
 
 
 class StreamState(Struct, frozen=True):

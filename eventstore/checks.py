@@ -46,6 +46,8 @@ class ConnectionCheck:
             "server_version": self._client.server_version,
             "rtt_ms": round(rtt * 1000, 3),
             "reconnects": self._reconnects,
+            "malformed_messages": self._client.malformed_messages,
+            "refused_answers": self._client.refused_answers,
         }
         if time.monotonic() - self._reconnected_at < self._unsettled:
             problem = f"the connection was lost within the last {self._unsettled:g} s"

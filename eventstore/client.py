@@ -163,6 +163,16 @@ class Client:
         return self._nats.is_closed
 
     @property
+    def refused_answers(self) -> int:
+        """How many answers were not sent, for what they were to be sent to is no inbox."""
+        return self._gate.refused
+
+    @property
+    def malformed_messages(self) -> int:
+        """How many messages came with malformed headers."""
+        return self._nats.unreadable
+
+    @property
     def inbox_prefix(self) -> str:
         """What every inbox of this client starts with."""
         return self._inbox_prefix
@@ -225,15 +235,13 @@ class Client:
 
     async def respond(
         self, reply: str, payload: bytes, *, headers: dict[str, str] | None = None, what: str
-    ) -> bool:
-        """Answer what was asked on `what`; whether the reply subject may be answered at all.
+    ) -> None:
+        """Answer what was asked on `what`, if the reply subject is an inbox.
 
-        What may not, for it is no inbox, is logged and not sent. Raises what `publish` raises.
+        To any other nothing is sent; that is logged. Raises what `publish` raises.
         """
-        if not self.may_respond(reply, what):
-            return False
-        await self.publish(reply, payload, headers=headers)
-        return True
+        if self.may_respond(reply, what):
+            await self.publish(reply, payload, headers=headers)
 
     @overload
     async def api(

@@ -164,9 +164,13 @@ class Connection(nats.aio.client.Client):
     def _build_message(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
     ) -> Msg:
-        # nats-py raises where they are not UTF-8.
-        to, answer = (each.decode(errors="backslashreplace") for each in (subject, reply))
-        return Msg(self, to, answer, data, headers)
+        try:
+            return Msg(self, subject.decode(), reply.decode(), data, headers)
+        except UnicodeDecodeError:  # which nats-py raises
+            subject, reply = (
+                each.decode(errors="backslashreplace").encode() for each in (subject, reply)
+            )
+            return self._build_message(sid, subject, reply, data, headers)
 
     def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
         self._listeners.pop(sid, None)

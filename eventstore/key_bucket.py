@@ -18,6 +18,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from eventstore.api_answers import Done
 from eventstore.client import Client
 from eventstore.direct import DirectReader
 from eventstore.errors import JetStreamError, KeyMissing, RequestTimeout
@@ -30,7 +31,6 @@ __all__ = ["KeyBucket", "read_entry"]
 
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _WRONG_SEQUENCE = (10071, 10164)  # the second where the conflicting write is still in flight
-_NO_MESSAGE = 10037
 _MOST_TRIES = 10
 _FIRST_DELAY = 0.01
 _KEY_BYTES = 32
@@ -120,20 +120,13 @@ class KeyBucket:
     async def _erase(self, sequence: int | None) -> None:
         suffix, request = f"STREAM.MSG.DELETE.{self._stream}", {"seq": sequence, "no_erase": False}
         try:
-            await self._client.api(suffix, request, timeout=self._timeout)
+            await self._client.api(suffix, request, timeout=self._timeout, answer=Done)
         except JetStreamError:
             if await self._is_there(sequence):  # the server has one number for all that goes wrong
                 raise
 
     async def _is_there(self, sequence: int | None) -> bool:
-        suffix = f"STREAM.MSG.GET.{self._stream}"
-        try:
-            await self._client.api(suffix, {"seq": sequence}, timeout=self._timeout)
-        except JetStreamError as error:
-            if error.err_code != _NO_MESSAGE:
-                raise
-            return False
-        return True
+        return sequence is None or await self._reader.at(sequence, leader=True) is not None
 
 
 def read_entry(payload: bytes) -> Key | Forgotten | None:

@@ -14,6 +14,7 @@ from typing import Literal
 
 import msgspec
 
+from eventstore.api_answers import Done
 from eventstore.client import Client, Msg
 from eventstore.commands.intake import REPLY_TO
 from eventstore.commands.lanes import Lanes
@@ -331,6 +332,7 @@ class ParkedMessages:
                     f"STREAM.MSG.DELETE.{self._stream}",
                     {"seq": sequence, "no_erase": True},
                     timeout=self._timeout,
+                    answer=Done,
                 )
             except JetStreamError as error:
                 if error.err_code not in _GONE:

@@ -51,7 +51,9 @@ class Parser(nats.protocol.parser.Parser):
         begin = 0
         while (end := buffer.find(_LINE_END, begin)) >= 0:
             # By spaces only, for a subject may hold other bytes that Python takes for white space.
-            words = [word for word in buffer[begin:end].split(b" ") if word]
+            words = buffer[begin:end].split(b" ")
+            if b"" in words:
+                words = [word for word in words if word]
             if not words or words[0] not in _MESSAGES:
                 self._keep(buffer[end + 2 :], 0)
                 return buffer[begin:end] or _LINE_END

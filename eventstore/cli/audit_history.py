@@ -10,10 +10,12 @@ from rich.console import Console
 from rich.text import Text
 
 from eventstore import nix
-from eventstore.audit import Change, HistoryView, StepView, StopView, aggregate_history
+from eventstore.asking import QueryClient
+from eventstore.audit import Change, GetHistory, HistoryView, StepView, StopView, aggregate_history
 from eventstore.cli.connecting import connected
 from eventstore.cli.terminal import printable
 from eventstore.config import Settings
+from eventstore.errors import PermissionDenied
 
 __all__ = ["history", "print_history"]
 
@@ -28,10 +30,19 @@ async def history(
     at: int | datetime | None,
     limit: int,
 ) -> HistoryView:
-    """Read it from the log; raises as `aggregate_history` does."""
+    """Read it from the log, or ask the service, where this user may not read that or a key.
+
+    Raises as `aggregate_history` does, and as `QueryClient.ask`.
+    """
     domain = nix.domain(settings.nats.subject_prefix)
     async with connected(settings) as client:
-        return await aggregate_history(client, domain, aggregate, aggregate_id, at=at, limit=limit)
+        try:
+            return await aggregate_history(
+                client, domain, aggregate, aggregate_id, at=at, limit=limit
+            )
+        except PermissionDenied:
+            query = GetHistory(aggregate=aggregate, id=aggregate_id, at=at, limit=limit)
+            return (await QueryClient(client, domain.codec.subjects).ask(query)).data
 
 
 def print_history(console: Console, found: HistoryView) -> None:

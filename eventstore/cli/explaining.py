@@ -141,8 +141,8 @@ def history(
 ) -> None:
     """Tell what happened to an aggregate: each event, what it changed, and the state then.
 
-    Read from the log itself. Ends with status 0, 1 if the record is broken or an event of it
-    cannot be read, 2 for an error.
+    Read from the log itself; where this user may not, the service is asked. Ends with status 0, 1
+    if the record is broken or an event of it cannot be read, 2 for an error.
     """
     from eventstore.cli import audit_history
 

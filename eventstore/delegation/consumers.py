@@ -37,6 +37,7 @@ class _Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     mem_storage: bool = False
     num_replicas: int = 0
     inactive_threshold: int = 0
+    metadata: dict[str, str] | None = None
 
 
 class _Create(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,6 +12,7 @@ import pytest
 
 from eventstore import nix
 from eventstore.application import running
+from eventstore.checks import ConnectionCheck
 from eventstore.client import Client, Msg
 from eventstore.config import ServiceSettings
 from eventstore.health import Health
@@ -122,7 +123,8 @@ async def test_an_inbox_and_a_subscription_hear_of_it(
     assert reconnects(client) == 0
     told = [each for each in caplog.records if "malformed headers" in each.getMessage()]
     assert len(told) == 1  # once a minute, and all are counted
-    assert client.nats.unreadable == 3 * len(MALFORMED)  # type: ignore[attr-defined]
+    facts = (await ConnectionCheck(client)()).facts
+    assert facts["malformed_messages"] == 3 * len(MALFORMED)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from nats.aio.client import Client as PlainClient
 from eventstore import Application, nix
 from eventstore.application import running
 from eventstore.audit.history_answer import history_answers
+from eventstore.checks import ConnectionCheck
 from eventstore.config import AuthSettings, Secret, ServiceSettings
 from eventstore.envelope import new_id
 from eventstore.health import Health
@@ -145,6 +146,8 @@ async def test_no_answer_goes_to_what_is_no_inbox(
     assert await held(service) == before
     refusals = [each for each in caplog.records if "is no inbox" in each.getMessage()]
     assert [each.getMessage().split(":")[0] for each in refusals] == [asked]
+    facts = (await ConnectionCheck(service.client)()).facts
+    assert facts["refused_answers"] == 6 * len(DETOURS)
 
 
 @pytest.mark.parametrize("asked", ASKED)

@@ -238,6 +238,17 @@ def test_auditors_ask_the_index_of_the_service(shipped: Shipped, tmp_path: Path)
     assert [chain["problem"] for chain in traced["chains"]] == [None]
 
 
+@pytest.mark.parametrize("role", ["admin", "developer", "reader", "subscriber"])
+def test_all_others_ask_the_service_what_happened(
+    shipped: Shipped, tmp_path: Path, role: str
+) -> None:
+    cli = shipped.command_line(role, tmp_path)
+
+    history = cli.call("audit", "history", "flake", "one")
+    assert (history.status, "chain verified: 1 event" in history.out) == (0, True), history
+    assert "FlakeCreated" in cli.call("audit", "search", "--id", "one").out
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -381,16 +392,26 @@ async def test_a_subscriber_sees_nothing_that_others_have_parked(
 async def test_a_consumer_on_the_log_is_made_for_auditors_only_as_they_need_it(
     shipped: Shipped,
 ) -> None:
+    def asked(name: str, **config: object) -> dict[str, object]:
+        return {"stream_name": "NIX_LOG", "config": {"name": name, **config}, "action": "create"}
+
+    brief = {"inactive_threshold": 1_000_000_000, "metadata": {"start-after": "7"}}
     async with shipped.client("auditor") as client:
-        for config in ({"name": "x"}, {"name": "x", "deliver_subject": "nix.event.flake.created"}):
+        made = await client.api("CONSUMER.CREATE.NIX_LOG.x", asked("x", **brief))
+        for request in (
+            asked("x"),
+            asked("x", **brief, deliver_subject="nix.event.flake.created"),
+            asked("x", **brief, durable_name="x"),
+            asked("y", **brief),
+        ):
             with pytest.raises(JetStreamError) as refused:
-                await client.api(
-                    "CONSUMER.CREATE.NIX_LOG.x",
-                    {"stream_name": "NIX_LOG", "config": config, "action": "create"},
-                )
+                await client.api("CONSUMER.CREATE.NIX_LOG.x", request)
             assert refused.value.status == 403
+        with pytest.raises(JetStreamError, match="already exists"):
+            await client.api("CONSUMER.CREATE.NIX_LOG.x", asked("x", **brief, max_deliver=7))
         with pytest.raises(PermissionDenied):
             await client.api("CONSUMER.DELETE.NIX_LOG.x")
+    assert made["config"]["metadata"]["start-after"] == "7"
 
 
 def test_the_service_cannot_delete_or_purge_a_stream(shipped: Shipped) -> None:

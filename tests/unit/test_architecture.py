@@ -346,3 +346,17 @@ def test_nobody_uses_nats_pys_micro_services() -> None:
     """They answer on every reply subject, and give the request's headers back."""
     for module in sources():
         assert [name for name in imports(module) if name.startswith("nats.micro")] == [], module
+
+
+@pytest.mark.parametrize("prefix", ["$JS.API", "_INBOX"])
+def test_prefixes_come_from_the_settings(prefix: str) -> None:
+    knowing = {
+        module
+        for module, source in sources().items()
+        for node in ast.walk(source)
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and node.value.startswith(prefix)
+    }
+    writing = {module for module in sources() if layer(module) == "eventstore.deployment"}
+    assert knowing <= {"eventstore.config", "eventstore.reply_gate", *writing}
