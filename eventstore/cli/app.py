@@ -319,6 +319,9 @@ def nix_import(
 ) -> None:
     """Import lock files into a running service; doing it again changes nothing.
 
+    Of a lock file that has changed, new inputs are added, gone ones removed, and one whose url
+    changed is removed and added.
+
     Ends with status 0 if every command succeeded, 1 if one was rejected, 2 for an error. With
     --json each line is the outcome of one command.
     """
@@ -327,10 +330,15 @@ def nix_import(
             f"one name cannot be that of {len(files)} files", param_hint="--name"
         )
     settings = client_settings(nats_url, config, directory)
-    executed, known = run(importing.import_files(settings, files, name, Terminal(stderr=json)))
+    out = Terminal(stderr=json)
+    imported, known = run(importing.import_files(settings, files, name, out))
+    executed = [pair for each in imported for pair in each.executed]
+    outcomes = [outcome for _, outcome in executed if outcome is not None]
     if json:
-        for _, outcome in executed:
+        for outcome in outcomes:
             say(outcome.to_json().decode())
     else:
-        show.print_executed(Terminal(), executed, known)
-    raise typer.Exit(max(send_command.EXIT_STATUS[outcome.status] for _, outcome in executed))
+        show.print_executed(out, executed, known)
+    show.print_imported(out, imported)
+    statuses = [send_command.EXIT_STATUS[outcome.status] for outcome in outcomes]
+    raise typer.Exit(max(statuses, default=0))
