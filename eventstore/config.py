@@ -347,7 +347,12 @@ def _check_server(url: str) -> None:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise ValueError(f"{shown!r} has no valid port or host") from None
+        # After the last colon there may be a part of a password, of which a comma is the end.
+        shown = re.sub(r":[^:/\]]*$", ":***", shown) if "@" not in shown else shown
+        raise ValueError(
+            f"{shown!r} has no valid port or host; in a user, password or token the characters "
+            "@ : / ? # % , are written as %40 and so on"
+        ) from None
     if parts.scheme not in _SCHEMES:
         raise ValueError(f"{shown!r} must start with one of {', '.join(_SCHEMES)} and ://")
     if not parts.hostname:
