@@ -109,13 +109,19 @@ class TlsSettings(Struct, frozen=True, kw_only=True):
 
 
 class RetrySettings(Struct, frozen=True, kw_only=True):
-    """How a lost connection is taken up again; -1 reconnects is for ever, 0 is never."""
+    """How a lost connection is taken up again; -1 reconnects is for ever, 0 is never.
+
+    `first_connect_ms` bounds for how long a first connection is tried again, after which a last
+    try may be under way; 0 is one try. Where it is not set, `eventstore serve` takes a minute, its
+    other subcommands three seconds, and a program ten.
+    """
 
     max_reconnects: Annotated[int, Meta(ge=-1)] = -1
     reconnect_delay_ms: Milliseconds = 250
     max_reconnect_delay_ms: Milliseconds = 10_000
     reconnect_jitter_ms: Annotated[int, Meta(ge=0, le=_DAY_MS)] = 100
     connect_timeout_ms: Milliseconds = 5_000
+    first_connect_ms: Annotated[int, Meta(ge=0, le=_DAY_MS)] | None = None
 
 
 def _project_version() -> str:

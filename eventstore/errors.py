@@ -8,6 +8,7 @@ EventStoreError
 │   ├── ConnectionLost              the connection broke while an answer was awaited
 │   ├── RequestTimeout              no answer within the bound
 │   ├── NoResponders                nobody listens on the subject
+│   │   └── NoJetStream             the server, or the account there, has no JetStream
 │   ├── PermissionDenied            the server forbids the subject to this user
 │   ├── JetStreamError              JetStream answered with an error of its own
 │   └── QueueFull                   as many commands wait as are allowed to; this one was refused
@@ -95,6 +96,7 @@ __all__ = [
     "JetStreamError",
     "KeyMissing",
     "MigrationError",
+    "NoJetStream",
     "NoResponders",
     "NotParked",
     "ParkedError",
@@ -184,6 +186,13 @@ class NoResponders(ClientError):
 
     code = "no_responders"
     retryable = True
+
+
+class NoJetStream(NoResponders):
+    """JetStream is not enabled on the server, or not for this user's account there."""
+
+    code = "no_jetstream"
+    retryable = False
 
 
 class PermissionDenied(ClientError):

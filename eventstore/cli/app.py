@@ -117,11 +117,18 @@ def serve(
 ) -> None:
     """Run the service until Ctrl-C or SIGTERM, on a server of its own if none is named.
 
-    Prints one line when it is ready. Ends with status 0 when it is stopped, 2 for an error.
+    A server that does not answer yet is waited for, for a minute unless the configuration file
+    says otherwise (nats.retry.first_connect_ms).
+
+    Prints one line when it is ready. Ends with status 0 when it is stopped, 2 for an error, 130
+    for Ctrl-C before it is ready.
     """
+    from eventstore.cli.serve import FIRST_CONNECT_MS
     from eventstore.cli.serve import serve as run_service
 
-    settings = service_settings(nats_url, config, database, directory)
+    settings = service_settings(
+        nats_url, config, database, directory, first_connect_ms=FIRST_CONNECT_MS
+    )
     run(run_service(settings, directory))
 
 

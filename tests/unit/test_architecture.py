@@ -17,6 +17,7 @@ LAYERS = [
     "eventstore.subjects",
     "eventstore.config",
     "eventstore.backoff",
+    "eventstore.first_connect",
     "eventstore.cancellation",
     "eventstore.turn",
     "eventstore.failures",
