@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection
 
-from eventstore.errors import ProjectionError
+from eventstore.errors import ConfigurationError, ProjectionError
 from eventstore.failures import ungrouped
 from eventstore.store import EventStore
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
@@ -251,7 +251,10 @@ class ProjectionWorker:
             standing_by = [
                 each for each in self._followers if not (each.is_owner or each.is_superseded)
             ]
-            await self._take(locks, standing_by)
+            try:
+                await self._take(locks, standing_by)
+            except ConfigurationError as error:  # a disk that is full, or away for now
+                _logger.warning("%s; trying again", error)
             if taken := [each.name for each in standing_by if each.is_owner]:
                 _logger.warning("took over %s", ", ".join(taken))
 

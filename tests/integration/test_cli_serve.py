@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import select
@@ -143,6 +144,43 @@ def test_a_server_that_cannot_be_reached_is_one_clear_line_soon(
     assert ended.status == 2
     assert ended.err.startswith("error: no server answered at nats://127.0.0.1:1: ")
     assert ended.err.count("\n") == 1
+
+
+def test_a_read_model_that_is_locked_stops_nothing_else(cli: CommandLine) -> None:
+    """Commands go on, queries answer from what there is, and health says what is waited for."""
+    with cli.serving() as service:
+        assert cli.call(*CREATE).status == 0
+        read_model = cli.folder / "var" / "read_model.sqlite"
+        with closing(sqlite3.connect(read_model, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            sent = json.loads(cli.call(*CREATE, "--json").out)
+            assert sent["status"] == "success"
+            deadline = time.monotonic() + BOUND
+            while not (problems := degraded(cli)) and time.monotonic() < deadline:
+                pass
+            assert "database is locked" in problems["database"]
+            assert "flakes: trying again: read model" in problems["projections"]
+            assert cli.call("query", "flake", "list").status == 0
+            late = cli.call("query", "flake", "list", "--wait", sent["position"], "--timeout", 1)
+            assert late.status == 2
+            other.execute("ROLLBACK")
+        found = cli.call("query", "flake", "list", "--wait", sent["position"])
+        assert "2 items" in found.out
+        assert degraded(cli) == {}
+        ended = service.stopped()
+    assert ended.status == 0
+    assert "database is locked; tried for" in ended.err
+    assert "can be written again" in ended.err
+
+
+def degraded(cli: CommandLine) -> dict[str, str]:
+    """What health finds wrong while it is degraded, by its checks; nothing while it is healthy."""
+    report = json.loads(cli.call("health", "--json").out)
+    if report["status"] == "healthy":
+        return {}
+    assert report["status"] == "degraded"
+    checks = {name: each for name, each in report["details"].items() if isinstance(each, dict)}
+    return {name: each["problem"] for name, each in checks.items() if "problem" in each}
 
 
 def waiting(service: Running, url: str) -> None:
