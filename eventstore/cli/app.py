@@ -33,6 +33,7 @@ from eventstore.commands import Outcome
 from eventstore.config import ServiceSettings
 from eventstore.envelope import new_id
 from eventstore.errors import EventStoreError
+from eventstore.visible import printable_lines
 
 __all__ = ["main"]
 
@@ -63,7 +64,9 @@ def main() -> None:
     try:
         app()
     except EventStoreError as error:
-        typer.secho(f"error: {error}", err=True, fg="red")
+        # Of several lines, the further ones are indented: nobody takes them for other errors.
+        lines = "\n  ".join(printable_lines(f"error: {error}").split("\n"))
+        typer.secho(lines, err=True, fg="red")
         sys.exit(2)
 
 

@@ -91,10 +91,10 @@ def print_events(console: Console, events: Iterable[RecordedEvent]) -> None:
         table.add_row(
             str(event.position),
             event.time.strftime("%H:%M:%S.%f")[:-3],
-            event.type,
-            f"{event.aggregate} {brief(event.aggregate_id)}",
+            printable(event.type),
+            printable(f"{event.aggregate} {brief(event.aggregate_id)}"),
             str(event.version),
-            brief(event.causation_id),
+            printable(brief(event.causation_id)),
         )
     console.print(table)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sys
 from pathlib import Path
@@ -11,9 +10,9 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
-__all__ = ["Terminal", "encodable", "never_fail_to_encode", "printable", "program", "say"]
+from eventstore.visible import printable, printable_json
 
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+__all__ = ["Terminal", "encodable", "never_fail_to_encode", "printable", "program", "say"]
 
 
 class Terminal(Console):
@@ -28,18 +27,16 @@ class Terminal(Console):
 
 
 def say(text: str, *, newline: bool = True) -> bool:
-    """Print a line at once; False where nobody reads any more."""
+    """Print a line at once; False where nobody reads any more.
+
+    The line is printable text, or JSON, which is made so. Without `newline` it is printed as it is.
+    """
     try:
-        typer.echo(text, nl=newline)
+        typer.echo(printable_json(text) if newline else text, nl=newline)
     except BrokenPipeError:
         _discard_output()
         return False
     return True
-
-
-def printable(text: str) -> str:
-    """The text with control characters shown as escapes, so that none reaches the terminal."""
-    return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def encodable(text: str) -> str:

@@ -155,9 +155,7 @@ def test_a_read_model_that_is_locked_stops_nothing_else(cli: CommandLine) -> Non
             other.execute("BEGIN EXCLUSIVE")
             sent = json.loads(cli.call(*CREATE, "--json").out)
             assert sent["status"] == "success"
-            deadline = time.monotonic() + BOUND
-            while not (problems := degraded(cli)) and time.monotonic() < deadline:
-                pass
+            problems = until_degraded(cli, "database", "projections")
             assert "database is locked" in problems["database"]
             assert "flakes: trying again: read model" in problems["projections"]
             assert cli.call("query", "flake", "list").status == 0
@@ -171,6 +169,27 @@ def test_a_read_model_that_is_locked_stops_nothing_else(cli: CommandLine) -> Non
     assert ended.status == 0
     assert "database is locked; tried for" in ended.err
     assert "can be written again" in ended.err
+
+
+def test_it_stops_while_its_read_model_is_locked(cli: CommandLine) -> None:
+    with cli.serving() as service:
+        read_model = cli.folder / "var" / "read_model.sqlite"
+        with closing(sqlite3.connect(read_model, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            assert cli.call(*CREATE).status == 0
+            until_degraded(cli, "projections")
+            assert service.stopped().status == 0
+            other.execute("ROLLBACK")
+    with cli.serving():
+        assert "1 item" in cli.call("query", "flake", "list").out
+
+
+def until_degraded(cli: CommandLine, *checks: str) -> dict[str, str]:
+    """What health finds wrong once these checks find something."""
+    deadline = time.monotonic() + BOUND
+    while not (problems := degraded(cli)).keys() >= set(checks):
+        assert time.monotonic() < deadline, problems
+    return problems
 
 
 def degraded(cli: CommandLine) -> dict[str, str]:

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 LAYERS = [
     "eventstore.errors",
+    "eventstore.visible",
     "eventstore.telemetry",
     "eventstore.subjects",
     "eventstore.config",
