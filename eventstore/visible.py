@@ -52,14 +52,14 @@ def bounded(text: str, limit: int) -> str:
     return text if left <= 0 else f"{text[:limit]}… ({left:,} more characters)"
 
 
-def make_log_records_safe(logger: logging.Logger) -> None:
-    """Have what is logged to `logger` bounded and printable; a second time does nothing.
+def make_log_records_safe(target: logging.Logger | logging.Handler) -> None:
+    """Have what passes a logger or a handler bounded and printable; a second time does nothing.
 
-    Also what an exception says in a traceback, whoever formats it. Records of other loggers, its
-    children's included, are left as they are.
+    Also what an exception says in a traceback, whoever formats it. A logger's records are those
+    that are logged to it itself, and not to its children.
     """
-    if not any(isinstance(each, _Safe) for each in logger.filters):
-        logger.addFilter(_Safe())
+    if not any(isinstance(each, _Safe) for each in target.filters):
+        target.addFilter(_Safe())
 
 
 class _Safe(logging.Filter):

@@ -33,7 +33,7 @@ from eventstore.commands import Outcome
 from eventstore.config import ServiceSettings
 from eventstore.envelope import new_id
 from eventstore.errors import EventStoreError
-from eventstore.visible import printable_lines
+from eventstore.visible import make_log_records_safe, printable_lines
 
 __all__ = ["main"]
 
@@ -60,6 +60,8 @@ app.add_typer(projection_app, name="projection")
 def main() -> None:
     """The console script: run a subcommand; an error is one line, and exit status 2."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        make_log_records_safe(handler)  # what other libraries log, too
     never_fail_to_encode()
     try:
         app()

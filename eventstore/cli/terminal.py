@@ -6,11 +6,13 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
-from eventstore.visible import printable, printable_json
+from eventstore.visible import printable, printable_json, printable_lines
 
 __all__ = ["Terminal", "encodable", "never_fail_to_encode", "printable", "program", "say"]
 
@@ -21,9 +23,22 @@ class Terminal(Console):
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, markup=False, highlight=False, emoji=False)
 
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print texts with what is unsafe in them as escapes; cells of tables are as given."""
+        super().print(*map(_safe, objects), **options)
+
     def on_broken_pipe(self) -> None:
         """Go on without an audience: what is under way is to end as it would have."""
         _discard_output()
+
+
+def _safe(shown: Any) -> Any:
+    """The same text, or whatever else it is, without what commands a terminal."""
+    if isinstance(shown, str):
+        return printable_lines(shown)
+    if isinstance(shown, Text) and (plain := printable_lines(shown.plain)) != shown.plain:
+        return Text(plain, style=shown.style)
+    return shown
 
 
 def say(text: str, *, newline: bool = True) -> bool:
