@@ -1,5 +1,8 @@
 """A JetStream event-sourcing store: decide, append, read, project, audit."""
 
+import logging
+
+from eventstore import visible
 from eventstore.aggregate import CommandContext, Decider, Decision, Domain
 from eventstore.application import Application, running
 from eventstore.asking import Answered, QueryClient
@@ -76,3 +79,6 @@ __all__ = [
     "running",
     "topology",
 ]
+
+# All of the library logs to this one.
+visible.make_log_records_safe(logging.getLogger("eventstore"))

@@ -25,13 +25,19 @@ class Backoff:
         """The next server and the seconds to wait before it is tried; what nats-py asks for."""
         rounds, turn = divmod(self._attempts, len(servers))
         self._attempts += 1
-        delay = min(
-            self._settings.reconnect_delay_ms * 2 ** min(rounds, _MAX_DOUBLINGS),
-            self._settings.max_reconnect_delay_ms,
-        )
-        jitter = random.uniform(0, self._settings.reconnect_jitter_ms)  # noqa: S311  # no secret
-        return servers[turn], (delay + jitter) / 1000
+        return servers[turn], self._delay(rounds)
+
+    def next_round(self) -> float:
+        """The seconds to wait before all servers are tried at once."""
+        self._attempts += 1
+        return self._delay(self._attempts - 1)
 
     def reset(self) -> None:
         """Begin anew, after a success."""
         self._attempts = 0
+
+    def _delay(self, rounds: int) -> float:
+        doubled: int = self._settings.reconnect_delay_ms * 2 ** min(rounds, _MAX_DOUBLINGS)
+        delay = min(doubled, self._settings.max_reconnect_delay_ms)
+        jitter = random.uniform(0, self._settings.reconnect_jitter_ms)  # noqa: S311  # no secret
+        return (delay + jitter) / 1000

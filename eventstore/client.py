@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Self, TypeVar, overload
@@ -22,7 +23,7 @@ from nats.aio.subscription import Subscription as NatsSubscription
 from eventstore.answers import Answers, new_token
 from eventstore.api_answers import read_answer
 from eventstore.backoff import Backoff
-from eventstore.config import Settings, redacted_url
+from eventstore.config import DEFAULT_API_PREFIX, Settings, redacted_url
 from eventstore.connection import Connection, nats_errors
 from eventstore.credentials import connect_options, requires_tls
 from eventstore.errors import (
@@ -30,15 +31,19 @@ from eventstore.errors import (
     ClientError,
     ConnectFailed,
     ConnectionLost,
+    JetStreamError,
+    NoJetStream,
     NoResponders,
     RequestTimeout,
 )
+from eventstore.first_connect import FirstConnect
 from eventstore.reply_gate import ReplyGate
 from eventstore.server_binary import check_server_version
 
 __all__ = ["Client", "Msg", "Subscription", "connect", "nats_errors"]
 
 _CLOSE_SECONDS = 2.0
+_NO_JETSTREAM = (10039, 10076)  # not for this account; not at all
 _BACKLOG_BYTES = 8 * 1024 * 1024
 _DENIED = re.compile(r'permissions violation for (?:publish|subscription) to "([^"]+)"')
 
@@ -55,6 +60,9 @@ def connect(settings: Settings, *, name: str | None = None) -> Client:
 
         async with connect(settings) as client:
             answer = await client.request("greet", b"hello")
+
+    Where no server answers, that is tried again for `nats.retry.first_connect_ms`, ten seconds
+    where it is not set; a wait of more than three is logged as a warning.
 
     Opening raises `ConnectFailed`, `AuthenticationFailed`, `PermissionDenied` (no right to an
     inbox), `ServerTooOld` and `ConfigurationError` (a file of credentials that cannot be used).
@@ -98,12 +106,13 @@ class Client:
     def __init__(self, settings: Settings, *, name: str | None = None) -> None:
         self._settings = settings.nats
         self._name = name or settings.nats.service.name
-        self._nats = Connection(require_tls=requires_tls(settings.nats))
+        self._nats = self._new_connection()
         self._backoff = Backoff(settings.nats.retry)
         self._inbox_prefix = f"{settings.nats.inbox_prefix}.{new_token()}"
         self._answers = Answers()
         self._gate = ReplyGate.of(settings.nats)
         self._refusals: list[Exception] | None = None  # a list while connecting at first
+        self._is_hopeless = False
         self._up = False
         self._settled = asyncio.Event()  # set while connected, and when closed for good
         self._closing = False
@@ -118,8 +127,7 @@ class Client:
 
     async def __aenter__(self) -> Self:
         try:
-            await self._connect()
-            await self._listen()
+            await self._connect_patiently()
             check_server_version(self.server_version, self.url)
         except BaseException:
             await self.close()
@@ -263,8 +271,24 @@ class Client:
         """
         subject = self.api_subject(suffix)
         payload = b"" if body is None else msgspec.json.encode(body)
-        message = await self.request(subject, payload, timeout=timeout)
-        return read_answer(subject, message.data, answer)
+        try:
+            message = await self.request(subject, payload, timeout=timeout)
+            return read_answer(subject, message.data, answer)
+        except NoResponders:
+            if self._settings.api_prefix != DEFAULT_API_PREFIX:  # another account serves it
+                raise
+            raise NoJetStream(
+                f"JetStream is not enabled on {self.url}: start nats-server with -js, or with "
+                "jetstream {} in its configuration"
+            ) from None
+        except JetStreamError as error:
+            if error.err_code not in _NO_JETSTREAM:
+                raise
+            raise NoJetStream(
+                f"JetStream is not enabled for this user's account on {self.url}: enable it in "
+                "the server's configuration (accounts { NAME { jetstream: enabled } }), or "
+                "connect as a user of an account that has it"
+            ) from error
 
     async def subscribe(
         self, subject: str, callback: Callable[[Msg], Awaitable[None]], *, queue: str = ""
@@ -349,6 +373,35 @@ class Client:
             await self._disconnected()
             await self._closed()
 
+    def _new_connection(self) -> Connection:
+        return Connection(require_tls=requires_tls(self._settings))
+
+    async def _connect_patiently(self) -> None:
+        """Connect, again and again while no server answers; what cannot pass is raised at once."""
+        patience = FirstConnect(self._settings.retry)
+        while True:
+            try:
+                await self._connect()
+                await self._listen()
+            except ConnectFailed as error:
+                if self._is_hopeless or patience.is_over:
+                    raise
+                patience.report(error)
+                await self._begin_again()
+            else:
+                self._backoff.reset()
+                return
+            await patience.pause(self._backoff.next_round())
+
+    async def _begin_again(self) -> None:
+        """Leave the connection that failed for a new one; nobody has seen it."""
+        self._closing, self._up = True, False
+        self._nats.abort()
+        await self._nats.close()
+        self._closing = False
+        self._settled.clear()
+        self._nats = self._new_connection()
+
     async def _connect(self) -> None:
         options = connect_options(self._settings)
         self._refusals = []
@@ -384,6 +437,7 @@ class Client:
 
     def _refused(self) -> ClientError:
         refusals = self._refusals or []
+        self._is_hopeless = bool(refusals) and all(map(_never_passes, refusals))
         servers = ", ".join(map(redacted_url, self._settings.servers))
         if any(_is_about_credentials(refusal) for refusal in refusals):
             return AuthenticationFailed(f"the server refused the credentials: {servers}")
@@ -440,6 +494,13 @@ class Client:
             _logger.warning("%s: %s", self.url, error or type(error).__name__)
         else:
             _logger.error("the callback of a subscription failed", exc_info=error)
+
+
+def _never_passes(error: Exception) -> bool:
+    """Whether the settings, the server's or ours, are to be changed before a connect succeeds."""
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return False  # which a server that is about to end causes, too
+    return isinstance(error, ssl.SSLError | ImportError | nats_py.SecureConnWantedError)
 
 
 def _is_about_credentials(error: Exception) -> bool:

@@ -24,6 +24,7 @@ from eventstore.subjects import check_name
 from eventstore.undecodable import UNDECODABLE
 
 __all__ = [
+    "DEFAULT_API_PREFIX",
     "DEFAULT_URL",
     "Address",
     "AuthSettings",
@@ -41,6 +42,7 @@ __all__ = [
 ]
 
 DEFAULT_URL = "nats://127.0.0.1:4222"
+DEFAULT_API_PREFIX = "$JS.API"
 
 _DAY_MS = 86_400_000
 _ENVIRONMENT = {
@@ -117,13 +119,19 @@ class TlsSettings(Struct, frozen=True, kw_only=True):
 
 
 class RetrySettings(Struct, frozen=True, kw_only=True):
-    """How a lost connection is taken up again; -1 reconnects is for ever, 0 is never."""
+    """How a lost connection is taken up again; -1 reconnects is for ever, 0 is never.
+
+    `first_connect_ms` bounds for how long a first connection is tried again, after which a last
+    try may be under way; 0 is one try. Where it is not set, `eventstore serve` takes a minute, its
+    other subcommands three seconds, and a program ten.
+    """
 
     max_reconnects: Annotated[int, Meta(ge=-1)] = -1
     reconnect_delay_ms: Milliseconds = 250
     max_reconnect_delay_ms: Milliseconds = 10_000
     reconnect_jitter_ms: Annotated[int, Meta(ge=0, le=_DAY_MS)] = 100
     connect_timeout_ms: Milliseconds = 5_000
+    first_connect_ms: Annotated[int, Meta(ge=0, le=_DAY_MS)] | None = None
 
 
 def _project_version() -> str:
@@ -152,7 +160,7 @@ class NatsSettings(Struct, frozen=True, kw_only=True):
     url: tuple[Address, ...] = ()
     subject_prefix: str = "nix"
     inbox_prefix: str = "_INBOX"
-    api_prefix: str = "$JS.API"
+    api_prefix: str = DEFAULT_API_PREFIX
     reply_prefixes: tuple[str, ...] = ()
     auth: AuthSettings = AuthSettings()
     tls: TlsSettings = TlsSettings()
@@ -364,7 +372,12 @@ def _check_server(url: str) -> None:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise ValueError(f"{shown!r} has no valid port or host") from None
+        # After the last colon there may be a part of a password, of which a comma is the end.
+        shown = re.sub(r":[^:/\]]*$", ":***", shown) if "@" not in shown else shown
+        raise ValueError(
+            f"{shown!r} has no valid port or host; in a user, password or token the characters "
+            "@ : / ? # % , are written as %40 and so on"
+        ) from None
     if parts.scheme not in _SCHEMES:
         raise ValueError(f"{shown!r} must start with one of {', '.join(_SCHEMES)} and ://")
     if not parts.hostname:

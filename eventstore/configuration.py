@@ -20,6 +20,7 @@ from eventstore.errors import ConfigurationError, JetStreamError
 from eventstore.publishing import publish_acked
 from eventstore.subjects import Subjects
 from eventstore.undecodable import UNDECODABLE
+from eventstore.visible import bounded
 
 __all__ = ["KEYS", "Configuration", "Key", "Value", "parse_value"]
 
@@ -29,6 +30,9 @@ _DELETED = {"KV-Operation": "DEL"}
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _CONFLICTS = {10071, 10164}
 """What the server answers where another message was faster."""
+
+_MAX_SHOWN = 100
+"""Characters of a value that an error shows."""
 
 _LogLevel = Literal["debug", "info", "warning", "error"]
 _Names = list[Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]]
@@ -159,5 +163,6 @@ def _from_plain(key: str, text: str) -> Value:
     try:
         value: Value = msgspec.convert(plain, known.type)
     except UNDECODABLE:
-        raise ConfigurationError(f"{key} cannot be {text!r}; it is {known.expected}") from None
+        shown = bounded(text, _MAX_SHOWN)
+        raise ConfigurationError(f"{key} cannot be {shown!r}; it is {known.expected}") from None
     return value

@@ -18,6 +18,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.protocol.parser import PERMISSIONS_ERR, STALE_CONNECTION
 
+from eventstore.credentials import url_credentials
 from eventstore.errors import (
     AuthenticationFailed,
     ClientError,
@@ -36,6 +37,7 @@ __all__ = ["Connection", "nats_errors"]
 
 _PING = b"PING\r\n"
 _HEADER_LINES = re.compile(r"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [^\r\n]*\r\n)*")
+_CREDENTIALS = ("user", "password", "token")
 _REPORT_SECONDS = 60.0
 
 _logger = logging.getLogger("eventstore")
@@ -52,6 +54,7 @@ class Connection(nats.aio.client.Client):
         super().__init__()
         self._require_tls = require_tls
         self._ps = Parser(self)
+        self._shared_credentials: dict[str, object] | None = None
         self._listeners: dict[int, Callable[[Msg], None]] = {}
         self.unreadable = 0
         self._reported = -_REPORT_SECONDS
@@ -215,9 +218,15 @@ class Connection(nats.aio.client.Client):
         await super()._attempt_reconnect()
 
     async def _connect_to_server(self, s: nats.aio.client.Srv) -> None:
-        # nats-py leaves a socket open where it got stuck in the middle of connecting.
+        # nats-py leaves a socket open where it got stuck in the middle of connecting; and a
+        # WebSocket library would make an HTTP header of credentials, which not all of them fit.
         self.abort()
-        await super()._connect_to_server(s)
+        uri = s.uri
+        s.uri = uri._replace(netloc=uri.netloc.rpartition("@")[2])
+        try:
+            await super()._connect_to_server(s)
+        finally:
+            s.uri = uri
 
     async def _process_connect_init(self) -> None:
         # nats-py takes an end of file in place of the PONG for success.
@@ -229,10 +238,20 @@ class Connection(nats.aio.client.Client):
         # nats-py encrypts only where the server asks for it, also when given tls:// or a CA.
         if self._require_tls and not self._is_encrypted():
             raise errors.SecureConnWantedError
+        self._take_credentials()
         try:
             return super()._connect_command()
         except Exception as error:  # a bad file of credentials would end nats-py's reconnecting
             raise errors.Error(f"the credentials cannot be used: {error}") from error
+
+    def _take_credentials(self) -> None:
+        # nats-py takes what a URL carries as it is written, percent signs and all, and not at all
+        # where another URL had some.
+        if self._shared_credentials is None:
+            self._shared_credentials = {name: self.options[name] for name in _CREDENTIALS}
+        server = self._current_server
+        own = url_credentials(server.uri) if server else {}
+        self.options |= own or self._shared_credentials
 
     def _is_encrypted(self) -> bool:
         scheme = self._current_server.uri.scheme if self._current_server else ""

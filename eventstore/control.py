@@ -57,6 +57,7 @@ class Control:
         self._own_level = _logger.level
         self._applied: dict[str, Value | None] = {}
         self._woken = asyncio.Event()
+        self._refused: dict[str, str] = {}  # by key, what was said of a value that is not one
         self._stopping = False
         self.ready = asyncio.Event()
 
@@ -116,8 +117,11 @@ class Control:
             try:
                 value = await self._configuration.get(key)
             except ConfigurationError as error:
-                _logger.warning("configuration: %s; nothing is changed", error)
+                if self._refused.get(key) != str(error):
+                    _logger.warning("configuration: %s; nothing is changed", error)
+                self._refused[key] = str(error)
                 continue
+            self._refused.pop(key, None)
             # Only what is new: services that were started differently would overrule each other.
             if key not in self._applied or self._applied[key] != value:
                 await apply(value)

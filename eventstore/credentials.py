@@ -8,14 +8,14 @@ import ssl
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import ParseResult, SplitResult, unquote, urlsplit
 
 import nkeys  # type: ignore[import-untyped]  # it has no annotations
 
 from eventstore.config import AuthSettings, NatsSettings, TlsSettings
 from eventstore.errors import ConfigurationError
 
-__all__ = ["connect_options", "requires_tls"]
+__all__ = ["connect_options", "requires_tls", "url_credentials"]
 
 # A peer that is gone without a word is given up after two unanswered pings.
 _PING_SECONDS = 20
@@ -31,6 +31,9 @@ _SEED = re.compile(rb"BEGIN USER NKEY SEED-+\s+(\S+)")
 def connect_options(settings: NatsSettings) -> dict[str, Any]:
     """What nats-py's `connect` takes, but for name and callbacks.
 
+    Where URLs carry credentials, those of the first are for all servers that have none of their
+    own, discovered ones too.
+
     Raises `ConfigurationError` where a certificate, key, seed or credentials file cannot be used.
     """
     return {
@@ -44,7 +47,7 @@ def connect_options(settings: NatsSettings) -> dict[str, Any]:
         "inbox_prefix": settings.inbox_prefix,
         "pending_size": -1,  # nothing is taken while disconnected, to be sent later
         **_tls_options(settings.tls),
-        **(_auth_options(settings.auth) or _url_credentials(settings.servers)),
+        **(_auth_options(settings.auth) or _first_credentials(settings.servers)),
     }
 
 
@@ -121,14 +124,17 @@ def _check_seed(path: Path, seed: bytes) -> None:
         raise ConfigurationError(f"{path} holds no nkey seed") from None  # the cause may show it
 
 
-def _url_credentials(servers: Sequence[str]) -> dict[str, Any]:
-    """The credentials the URLs carry, given apart so that discovered servers get them too."""
-    carried = {(parts.username, parts.password) for parts in map(urlsplit, servers)}
-    if len(carried) != 1:
-        return {}  # each server has its own, and nats-py takes them from its URL
-    user, password = carried.pop()
-    if user is None:
+def url_credentials(url: SplitResult | ParseResult) -> dict[str, str | None]:
+    """What a server's URL says who we are, percent signs decoded; empty where it says nothing."""
+    if url.username is None:
         return {}
-    if password is None:
-        return {"token": unquote(user)}
-    return {"user": unquote(user), "password": unquote(password)}
+    user = unquote(url.username)
+    if url.password is None:
+        return {"user": None, "password": None, "token": user}
+    return {"user": user, "password": unquote(url.password), "token": None}
+
+
+def _first_credentials(servers: Sequence[str]) -> dict[str, Any]:
+    """The credentials of the first URL that carries some: those of servers that carry none, too."""
+    carried = (url_credentials(urlsplit(url)) for url in servers)
+    return next(filter(None, carried), {})

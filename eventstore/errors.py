@@ -9,6 +9,7 @@ EventStoreError
 │   ├── RequestTimeout              no answer within the bound
 │   │   └── InvalidAnswer           an answer that the server does not give, which counts as none
 │   ├── NoResponders                nobody listens on the subject
+│   │   └── NoJetStream             the server, or the account there, has no JetStream
 │   ├── PermissionDenied            the server forbids the subject to this user
 │   ├── JetStreamError              JetStream answered with an error of its own
 │   └── QueueFull                   as many commands wait as are allowed to; this one was refused
@@ -97,6 +98,7 @@ __all__ = [
     "JetStreamError",
     "KeyMissing",
     "MigrationError",
+    "NoJetStream",
     "NoResponders",
     "NotParked",
     "ParkedError",
@@ -196,6 +198,13 @@ class NoResponders(ClientError):
 
     code = "no_responders"
     retryable = True
+
+
+class NoJetStream(NoResponders):
+    """JetStream is not enabled on the server, or not for this user's account there."""
+
+    code = "no_jetstream"
+    retryable = False
 
 
 class PermissionDenied(ClientError):

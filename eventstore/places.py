@@ -1,60 +1,160 @@
-"""Places: how many requests are answered at a time, how many wait for that, and for how long."""
+"""Places: how many requests are answered at a time, how many wait for that, and for how long.
+
+Those who ask get turns one after the other, however much each of them asks, and where there is no
+room for all, who asks most is refused first: one asker's load makes no other one wait for it.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+
+import msgspec
 
 from eventstore.errors import ServiceBusy
 
-__all__ = ["Place", "Places"]
+__all__ = ["Place", "Places", "asker_of"]
+
+_FROM_ANOTHER_ACCOUNT = "_R_."
+_REQUEST_INFO = "Nats-Request-Info"
+
+
+class _Asker(msgspec.Struct):
+    """Who sent a request from another account, in the server's words."""
+
+    acc: str = ""
+    user: str = ""
+
+
+_decode_asker = msgspec.json.Decoder(_Asker).decode
+
+
+def asker_of(inbox: str, headers: Mapping[str, str]) -> str:
+    """Who asks, as far as a request shows: by the beginning of its inbox.
+
+    That is the user's where users have inbox prefixes of their own (`_INBOX.ann.>`), and else the
+    connection's. A request that comes from another account has an inbox of the server's, but may
+    say who sent it in a header, which the server writes; from within the account anybody could.
+    """
+    if inbox.startswith(_FROM_ANOTHER_ACCOUNT) and _REQUEST_INFO in headers:
+        with suppress(msgspec.MsgspecError, UnicodeError):
+            asker = _decode_asker(headers[_REQUEST_INFO].encode())
+            return f"{asker.acc} {asker.user}"
+    return ".".join(inbox.split(".", 2)[:2]) if inbox.count(".") > 1 else inbox.partition(".")[0]
 
 
 class Places:
     """At most `at_once` are taken at a time; at most `room` have or want one.
 
-    Who wants one waits for it, in turn, for at most `patience` seconds.
+    Who wants one waits for it for at most `patience` seconds. Askers have turns, and the requests
+    of each are served in order.
     """
 
     def __init__(self, at_once: int, *, room: int, patience: float) -> None:
-        self._free = asyncio.Semaphore(at_once)
+        self._free = at_once
         self._room = room
         self._patience = patience
         self._wanted = 0
+        self._held: dict[str, dict[Place, None]] = {}  # of each asker, the oldest first
+        self._turns: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
 
-    def want(self) -> Place:
-        """Make room for one more, to be released by `Place.leave`; raises `ServiceBusy`."""
-        if self._wanted >= self._room:
-            raise ServiceBusy(f"{self._room:,} requests are under way or wait; ask again later")
+    def want(self, asker: str = "") -> Place:
+        """Make room for one more, to be released by `Place.leave`; raises `ServiceBusy`.
+
+        Where there is none, that of an asker who has more is taken from its newest request that
+        is not being answered.
+        """
+        if self._wanted >= self._room and not self._take_from_another(asker):
+            raise self._busy()
+        place = Place(self, asker)
+        self._held.setdefault(asker, {})[place] = None
         self._wanted += 1
-        return Place(self)
+        return place
 
-    async def take(self) -> None:
+    async def take(self, place: Place) -> None:
         """Wait for a free one; raises `ServiceBusy`."""
+        if self._free and not self._turns:
+            self._free -= 1
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._turns.setdefault(place.asker, deque()).append(turn)
+        place.turn = turn
         try:
             async with asyncio.timeout(self._patience):
-                await self._free.acquire()
+                await turn
         except TimeoutError:
+            self._forgo(turn)
             raise ServiceBusy(
                 f"the request had no turn within {self._patience:g} s; ask again later"
             ) from None
+        except asyncio.CancelledError:
+            self._forgo(turn)
+            raise
+        finally:
+            place.turn = None
+            self._tidy(place.asker)
 
     def give_back(self) -> None:
-        """Have it free again."""
-        self._free.release()
+        """Have it free again: for the next asker's first request that still waits."""
+        while self._turns:
+            asker, turns = self._turns.popitem(last=False)
+            turn = turns.popleft()
+            if turns:
+                self._turns[asker] = turns  # behind all others
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
 
-    def unwant(self) -> None:
+    def unwant(self, place: Place) -> None:
         """Make room for another."""
-        self._wanted -= 1
+        own = self._held.get(place.asker, {})
+        if place in own:
+            del own[place]
+            self._wanted -= 1
+        if not own:
+            self._held.pop(place.asker, None)
+
+    def _take_from_another(self, asker: str) -> bool:
+        """Whether somebody had so much more that there is room now."""
+        most = max(self._held, key=lambda each: len(self._held[each]), default=asker)
+        if len(self._held.get(most, ())) <= len(self._held.get(asker, ())) + 1:
+            return False
+        for place in reversed(self._held[most]):
+            if place.refuse(self._busy()):
+                self.unwant(place)
+                return True
+        return False
+
+    def _tidy(self, asker: str) -> None:
+        """Forget the turns that nobody waits for any more, as far as they are the next ones."""
+        turns = self._turns.get(asker)
+        while turns and turns[0].done():
+            turns.popleft()
+        if turns is not None and not turns:
+            del self._turns[asker]
+
+    def _forgo(self, turn: asyncio.Future[None]) -> None:
+        """Pass a turn on that came at the moment in which nobody waited for it any more."""
+        if turn.done() and not turn.cancelled() and turn.exception() is None:
+            self.give_back()
+
+    def _busy(self) -> ServiceBusy:
+        return ServiceBusy(f"{self._room:,} requests are under way or wait; ask again later")
 
 
 class Place:
     """What one request has, or waits for; an async context manager that takes it."""
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: Places, asker: str) -> None:
+        self.asker = asker
+        self.turn: asyncio.Future[None] | None = None
         self._places = places
         self._is_taken = False
+        self._pause: asyncio.Timeout | None = None
+        self._refused: ServiceBusy | None = None
 
     async def __aenter__(self) -> None:
         await self._take()
@@ -64,17 +164,41 @@ class Place:
 
     @asynccontextmanager
     async def given_up(self) -> AsyncIterator[None]:
-        """Let another have it inside the block, and wait for one after it."""
+        """Let another have it inside the block, and wait for one after it.
+
+        Raises `ServiceBusy` where it is refused meanwhile.
+        """
         self._give_back()
-        yield
+        try:
+            async with asyncio.timeout(None) as self._pause:
+                yield
+        except TimeoutError:
+            if self._refused is not None:
+                raise self._refused from None
+            raise
+        finally:
+            self._pause = None
         await self._take()
+
+    def refuse(self, why: ServiceBusy) -> bool:
+        """Have the request end with an error; False where it is being answered."""
+        if self._is_taken or self._refused is not None:
+            return False
+        self._refused = why
+        if self.turn is not None and not self.turn.done():
+            self.turn.set_exception(why)
+        elif self._pause is not None:
+            self._pause.reschedule(asyncio.get_running_loop().time())
+        return True
 
     def leave(self) -> None:
         """Want none any more."""
-        self._places.unwant()
+        self._places.unwant(self)
 
     async def _take(self) -> None:
-        await self._places.take()
+        if self._refused is not None:
+            raise self._refused
+        await self._places.take(self)
         self._is_taken = True
 
     def _give_back(self) -> None:

@@ -22,7 +22,7 @@ from eventstore.errors import (
     ServiceBusy,
 )
 from eventstore.failures import ungrouped
-from eventstore.places import Place, Places
+from eventstore.places import Place, Places, asker_of
 from eventstore.protocol import check_headers
 
 __all__ = ["Answer", "Reply", "Request", "Responder"]
@@ -72,7 +72,8 @@ class Responder:
     Each request goes to one of the instances that share `queue`, and at most `at_once` are
     answered at a time by each, those not counted that wait (`Request.waiting`). At most `room` are
     held, and none waits for its turn for more than `patience` seconds, for nobody may wait for its
-    answer then: the others are answered with `ServiceBusy`.
+    answer then: the others are answered with `ServiceBusy`. Those who ask take turns, and where
+    there is no room for all, who asks most is refused first.
 
     A request may come bare; to one that names itself (`X-Event-ID`, `X-Correlation-ID`) the answer
     is a message which that caused, of the same story, unless `named` is False. Other headers of a
@@ -149,7 +150,7 @@ class Responder:
             if not message.reply or not self._client.may_respond(message.reply, message.subject):
                 return
             try:
-                place = self._places.want()
+                place = self._places.want(asker_of(message.reply, message.headers or {}))
             except ServiceBusy as busy:
                 await self._respond(message, _refusing(busy))
             else:

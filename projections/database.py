@@ -6,6 +6,7 @@ What differs between databases is in `projections.backends`.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -15,10 +16,10 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from sqlalchemy import URL, Connection, FromClause, MetaData, Table
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from eventstore.errors import ConfigurationError, ProjectionError
+from eventstore.errors import ConfigurationError, MigrationError, ProjectionError
 from eventstore.subjects import check_name
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 from projections import schema
@@ -39,6 +40,14 @@ MIGRATION_PATIENCE = 30.0
 FIRST_DELAY = 0.02
 LONGEST_DELAY = 1.0
 
+REPORT_SECONDS = 1.0
+"""A wait of this length, in seconds, is trouble that is reported."""
+
+_logger = logging.getLogger("eventstore")
+
+Waiting = Callable[[DatabaseUnavailable], None]
+"""Is called with the reason where a transaction has waited for a second, and at each later try."""
+
 
 class Database:
     """A read-model database, to be used with `async with`.
@@ -47,6 +56,7 @@ class Database:
     directories are made on opening. `transact` writes, one transaction at a time. `engine` reads:
     an asynchronous engine that cannot write, and each of whose transactions sees one unchanging
     state. `name` is what messages call it, without its password; `path` is its file, or None.
+    `trouble` is why a transaction has been waiting for more than a second now, or None.
 
     Raises `ConfigurationError`, naming the location without its password, for one that is not
     understood or cannot be opened; `DatabaseUnavailable` for one that others keep locked.
@@ -61,6 +71,7 @@ class Database:
         self.url: URL = self._backend.url
         self.name: str = self._backend.name
         self.path: Path | None = self._backend.path
+        self.trouble: DatabaseUnavailable | None = None
         self.engine: AsyncEngine = self._backend.engine
 
     async def __aenter__(self) -> Self:
@@ -84,16 +95,21 @@ class Database:
         await self._backend.close()
 
     async def migrate(self) -> None:
-        """Bring the schema to the newest revision, in one transaction.
+        """Bring the schema to the newest revision, in one transaction; one that is there is left.
 
-        Raises `MigrationError` where the database is newer than this code, or a step fails; the
-        database is then as it was. Several processes may do this at once.
+        A database that others keep locked is waited for, for half a minute. Several processes may
+        do this at once. Raises `DatabaseUnavailable`, and `MigrationError` where the database is
+        newer than this code, or a step fails; the database is then as it was.
         """
-        await self._patiently(self._upgrade, MIGRATION_PATIENCE, self._migrates_later)
+        if not await self._is_migrated():
+            await self._patiently(self._upgrade, MIGRATION_PATIENCE, self._migrates_later)
 
     async def check_schema(self) -> None:
-        """Raise `MigrationError` unless the schema is at the newest revision."""
-        async with self.engine.connect() as connection:
+        """Raise `MigrationError` unless the schema is at the newest revision.
+
+        Raises `DatabaseUnavailable`, too.
+        """
+        async with self.reading() as connection:
             await connection.run_sync(schema.check)
 
     async def revisions(self) -> schema.Revisions:
@@ -139,12 +155,14 @@ class Database:
         patience: float = 0.0,
         committed: Callable[[T], None] | None = None,
         stands: Callable[[Connection], bool] | None = None,
+        waiting: Waiting | None = None,
     ) -> T:
         """Run `work` in one write transaction and commit; an exception from it rolls back.
 
         `work` may run in another thread and must not touch the event loop. A database that is
-        locked, full or away is asked again for `patience` seconds, so `work` may run several
-        times, of which one counts. A cancelled call that has begun is brought to its end first:
+        locked, full or away is asked again for `patience` seconds (`math.inf` is for as long as
+        that takes), so `work` may run several times, of which one counts. `waiting` hears of a
+        wait of more than a second. A cancelled call that has begun is brought to its end first:
         either all of it is committed, or nothing. `committed` is called in the event loop with the
         result of what was committed, even where the caller was cancelled meanwhile.
 
@@ -156,7 +174,7 @@ class Database:
         """
         if stands is not None:
             work = _unless_it_stands(work, stands)
-        return await self._write(work, patience, committed, None)
+        return await self._write(work, patience, committed, None, waiting)
 
     async def glance(self, work: Callable[[Connection], T]) -> T:
         """Read from one that need not be open, or there; nothing is made of it or in it.
@@ -233,6 +251,14 @@ class Database:
             lambda connection: work(connection, in_shadow), patience, committed, shadow._backend
         )
 
+    async def _is_migrated(self) -> bool:
+        """Whether it can be seen, without a lock, that there is nothing to do."""
+        try:
+            await self.check_schema()
+        except (DatabaseUnavailable, MigrationError, SQLAlchemyError, OSError):
+            return False
+        return True
+
     async def _upgrade(self) -> None:
         await self._backend.write(schema.upgrade)
 
@@ -245,28 +271,47 @@ class Database:
         patience: float,
         committed: Callable[[T], None] | None,
         shadow: Backend | None,
+        waiting: Waiting | None = None,
     ) -> T:
         async def once() -> T:
             return await self._backend.write(work, committed, shadow=shadow)
 
-        return await self._patiently(once, patience, self._backend.is_transient)
+        return await self._patiently(once, patience, self._backend.is_transient, waiting)
 
     async def _patiently(
         self,
         once: Callable[[], Awaitable[T]],
         patience: float,
         may_pass: Callable[[BaseException], bool],
+        waiting: Waiting | None = None,
     ) -> T:
         delays = _Delays(patience)
         while True:
             try:
-                return await once()
+                done = await once()
             except Exception as error:
                 if not may_pass(error):
                     raise
                 delay = delays.after(error, self.name)
+                if delays.waited >= REPORT_SECONDS:
+                    self._report(delays.unavailable(error, self.name), waiting)
+            else:
+                self._report_end()
+                return done
             await asyncio.sleep(delay)
             self._telemetry.count("retries", operation="database")
+
+    def _report(self, trouble: DatabaseUnavailable, waiting: Waiting | None) -> None:
+        if self.trouble is None:
+            _logger.warning("%s; waiting, and trying again", trouble)
+        self.trouble = trouble
+        if waiting is not None:
+            waiting(trouble)
+
+    def _report_end(self) -> None:
+        if self.trouble is not None:
+            _logger.warning("read model %s can be written again", self.name)
+        self.trouble = None
 
     def _unusable(self, error: Exception) -> ConfigurationError:
         return ConfigurationError(f"cannot use {self.name} as read model: {cause_of(error)}")
@@ -294,16 +339,26 @@ class _Delays:
     """The growing pauses between tries, and their end."""
 
     def __init__(self, patience: float) -> None:
+        self._began = time.monotonic()
         self._patience = patience
-        self._end = time.monotonic() + patience
         self._next = FIRST_DELAY
+
+    @property
+    def waited(self) -> float:
+        """Seconds since the first try."""
+        return time.monotonic() - self._began
 
     def after(self, error: Exception, name: str) -> float:
         """Seconds to wait; raises `DatabaseUnavailable` where the patience is at its end."""
         delay = self._next * random.uniform(0.5, 1.0)  # noqa: S311  # jitter, not a secret
-        if time.monotonic() + delay > self._end:
-            raise DatabaseUnavailable(
-                f"read model {name}: {cause_of(error)}; tried for {self._patience:g} s"
-            ) from error
+        if self.waited + delay > self._patience:
+            raise self.unavailable(error, name, self._patience) from error
         self._next = min(2 * self._next, LONGEST_DELAY)
         return delay
+
+    def unavailable(
+        self, error: Exception, name: str, seconds: float | None = None
+    ) -> DatabaseUnavailable:
+        """What is wrong, and for how long that was tried."""
+        tried = round(self.waited) if seconds is None else seconds
+        return DatabaseUnavailable(f"read model {name}: {cause_of(error)}; tried for {tried:g} s")

@@ -163,6 +163,12 @@ class Follower:
         self.progress.state = "retrying"
         self._changed.set()
 
+    def wait_for_database(self, trouble: DatabaseUnavailable) -> None:
+        """The database does not take what is under way; it is tried until it does."""
+        if self.is_owner:
+            self.progress.state = "retrying"
+            self.progress.trouble = trouble
+
     def leave_lane(self) -> None:
         """Find another way to the events, for this one went on without it."""
         self._changed.set()
@@ -313,7 +319,11 @@ class Follower:
         _logger.warning("%s; it is parked, and the projection goes on", poison)
         try:
             await self._around.database.transact(
-                work, patience=self._around.patience, committed=committed, stands=stands
+                work,
+                patience=self._around.patience,
+                committed=committed,
+                stands=stands,
+                waiting=self.wait_for_database,
             )
         except CheckpointReset:
             self.renew()
@@ -347,4 +357,6 @@ class Follower:
         self._around.changed()
 
     async def _transact(self, work: Callable[[Connection], T]) -> T:
-        return await self._around.database.transact(work, patience=self._around.patience)
+        return await self._around.database.transact(
+            work, patience=self._around.patience, waiting=self.wait_for_database
+        )

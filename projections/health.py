@@ -2,29 +2,65 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from sqlalchemy.exc import DBAPIError
+
 from eventstore.health import Finding, HealthStatus, worst
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
-from projections.database import Database
+from projections.database import Database, DatabaseUnavailable
 from projections.worker import Progress, ProjectionWorker
 
 __all__ = ["DatabaseCheck", "ProjectionsCheck"]
 
+_READ_SECONDS = 1.0  # less than a check may take
+
 
 class DatabaseCheck:
-    """The read-model database is the one it was, readable, with the schema this code needs."""
+    """The read-model database is the one it was, readable, with the schema this code needs.
+
+    Degraded while it cannot be written or read for now: the log takes events meanwhile, and the
+    read model catches up.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def __call__(self) -> Finding:
-        """Read from it; raises `DatabaseUnavailable`, `MigrationError`, or SQLAlchemy's errors."""
-        size = await self._database.size()
-        await self._database.check_schema()
-        return Finding(facts={"name": self._database.name, "bytes": size})
+        """Read from it.
+
+        Raises `DatabaseUnavailable` where its file is gone, `MigrationError`, or SQLAlchemy's
+        errors.
+        """
+        facts: dict[str, Any] = {"name": self._database.name}
+        trouble = self._database.trouble
+        try:
+            async with asyncio.timeout(_READ_SECONDS):
+                facts["bytes"] = await self._database.size()
+                trouble = trouble or await self._unreadable()
+        except TimeoutError:
+            trouble = trouble or self._unavailable(f"no answer after {_READ_SECONDS:g} s")
+        except DBAPIError as error:
+            if not self._database.is_transient(error):
+                raise
+            trouble = trouble or self._unavailable(str(error.orig))
+        if trouble is None:
+            return Finding(facts=facts)
+        return Finding(status="degraded", problem=str(trouble), facts=facts)
+
+    async def _unreadable(self) -> DatabaseUnavailable | None:
+        """Why it cannot be read for now, though it is there."""
+        try:
+            await self._database.check_schema()
+        except DatabaseUnavailable as error:
+            return error
+        return None
+
+    def _unavailable(self, problem: str) -> DatabaseUnavailable:
+        return DatabaseUnavailable(f"read model {self._database.name}: {problem}")
 
 
 class ProjectionsCheck:
@@ -55,7 +91,7 @@ class ProjectionsCheck:
     async def __call__(self) -> Finding:
         """A fact for each projection: its status, state, position, lag in events, rate, parked."""
         end = await self._log_end()
-        parked = await self._worker.parked()
+        parked = await self._parked()
         found = {
             name: self._look_at(progress, end, parked.get(name, 0))
             for name, progress in self._worker.progress.items()
@@ -68,6 +104,17 @@ class ProjectionsCheck:
             problem="; ".join(problems) or None,
             facts={"log_end": end, "projections": found},
         )
+
+    async def _parked(self) -> Mapping[str, int]:
+        """How many events are parked; none is known of while the database does not answer."""
+        waits = (each.trouble for each in self._worker.progress.values())
+        if any(isinstance(trouble, DatabaseUnavailable) for trouble in waits):
+            return {}
+        try:
+            async with asyncio.timeout(_READ_SECONDS):
+                return await self._worker.parked()
+        except (DatabaseUnavailable, TimeoutError):
+            return {}  # which the check of the database tells
 
     def _look_at(self, progress: Progress, end: int, parked: int) -> Mapping[str, Any]:
         lag = max(0, end - progress.position)

@@ -213,8 +213,16 @@ class Lane:
             for each, applied in zip(several, results, strict=True):
                 each.moved(events, until, applied)
 
+        def waiting(trouble: DatabaseUnavailable) -> None:
+            for each in several:
+                each.wait_for_database(trouble)
+
         await self._reading.database.transact(
-            work, patience=self._reading.patience, committed=committed, stands=stands
+            work,
+            patience=self._reading.patience,
+            committed=committed,
+            stands=stands,
+            waiting=waiting,
         )
 
 

@@ -188,8 +188,9 @@ def _try(descriptor: int, kind: int) -> bool:
 
 def _write_holder(descriptor: int) -> None:
     holder = _Holder(os.getpid(), socket.gethostname(), utc_now())
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, msgspec.json.encode(holder), 0)
+    with suppress(OSError):  # a full disk takes the words away, and not the lock
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, msgspec.json.encode(holder), 0)
 
 
 def _read_holder(descriptor: int) -> str:
@@ -204,6 +205,8 @@ def _is_same(path: Path, descriptor: int) -> bool:
         return os.path.samestat(os.stat(path), os.fstat(descriptor))
     except FileNotFoundError:
         return False
+    except OSError:  # the disk does not say now; the lock is held all the same
+        return True
 
 
 _TAKE = text("SELECT pg_try_advisory_lock(:key)")

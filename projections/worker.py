@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from sqlalchemy import Connection
 
-from eventstore.errors import ProjectionError
+from eventstore.errors import ConfigurationError, ProjectionError
 from eventstore.failures import ungrouped
 from eventstore.store import EventStore
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 from projections import parking
 from projections.checkpoint import Checkpoint, VersionChanged
-from projections.database import Database
+from projections.database import Database, DatabaseUnavailable
 from projections.follower import Follower, Rebuild, Surroundings
 from projections.lane import Lanes, Reading
 from projections.ownership import Locks, OwnedElsewhere, locks_of
@@ -44,17 +45,19 @@ class ProjectionWorker:
     """Keeps the read models of some projections up to date; runs once.
 
     `batch` is the most events of one transaction while catching up; live, a transaction holds
-    what has arrived. `patience` is how many seconds a database that is locked, full or away is
-    asked again. `on_progress` is called after each page with its position and how many events
-    are left in the log after it. With `skip_unknown`, events of types that the code does not know
-    are passed over, and stay missing in the rows of all but an index of stored events.
+    what has arrived. A database that is locked, full or away is asked again for `patience`
+    seconds, without end unless that is given, and `progress` says so. `on_progress` is called
+    after each page with its position and how many events are left in the log after it. With
+    `skip_unknown`, events of types that the code does not know are passed over, and stay missing
+    in the rows of all but an index of stored events.
 
     `if_taken` says what to do where another worker has a projection. `rebuild` is awaited for a
     projection whose rows are of another version; the old rows stay until it replaces them, and
     the other projections go on. `poll` is how often, in seconds, it looks whether somebody else
     has set a checkpoint. `reaction_timeout` bounds each reaction, in seconds.
 
-    `ready` is set when it knows where each of its projections stands, or who else has it.
+    `ready` is set when it knows where each of its projections stands, or who else has it, or that
+    the database does not say for now.
 
     Raises `ProjectionError` where two projections share a name or a table.
     """
@@ -66,7 +69,7 @@ class ProjectionWorker:
         projections: Iterable[Projection],
         *,
         batch: int = 1000,
-        patience: float = 30.0,
+        patience: float = math.inf,
         skip_unknown: bool = False,
         if_taken: IfTaken = "wait",
         rebuild: Rebuild | None = None,
@@ -139,8 +142,8 @@ class ProjectionWorker:
 
         Raises at once `OwnedElsewhere` where another worker has a projection and is not to be
         waited for, `OtherLog` where rows were built from another log, `VersionChanged` where they
-        were made by another version of a projection and cannot be rebuilt, `DatabaseUnavailable`,
-        and what the store raises for a log that cannot be read.
+        were made by another version of a projection and cannot be rebuilt, `DatabaseUnavailable`
+        where its patience has an end, and what the store raises for a log that cannot be read.
         Cancelled, it lets the transaction at hand come to its end first.
         """
         if self._over.is_set():
@@ -170,11 +173,14 @@ class ProjectionWorker:
         await self._board.wait(position, timeout, projection)
 
     async def parked(self) -> Mapping[str, int]:
-        """How many events are parked, by projection; raises SQLAlchemy's errors."""
+        """How many events are parked, by projection.
+
+        Raises `DatabaseUnavailable`, and SQLAlchemy's errors.
+        """
         names = [each.name for each in self._followers if each.projection.on_poison == "park"]
         if not names:
             return {}
-        async with self._database.engine.connect() as connection:
+        async with self._database.reading() as connection:
             return await connection.run_sync(parking.count, names)
 
     async def _begin(self, locks: Locks, watch: Watch) -> None:
@@ -188,7 +194,12 @@ class ProjectionWorker:
         def claim_all(connection: Connection) -> list[Checkpoint | None]:
             return [self._claim(each, connection) for each in owned]
 
-        found = await self._database.transact(claim_all, patience=self._patience)
+        def waiting(trouble: DatabaseUnavailable) -> None:
+            for each in owned:
+                each.wait_for_database(trouble)
+            self.ready.set()
+
+        found = await self._database.transact(claim_all, patience=self._patience, waiting=waiting)
         for each, known in zip(owned, found, strict=True):
             if known is not None:
                 each.claimed(known)
@@ -240,7 +251,10 @@ class ProjectionWorker:
             standing_by = [
                 each for each in self._followers if not (each.is_owner or each.is_superseded)
             ]
-            await self._take(locks, standing_by)
+            try:
+                await self._take(locks, standing_by)
+            except ConfigurationError as error:  # a disk that is full, or away for now
+                _logger.warning("%s; trying again", error)
             if taken := [each.name for each in standing_by if each.is_owner]:
                 _logger.warning("took over %s", ", ".join(taken))
 

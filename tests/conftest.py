@@ -75,6 +75,7 @@ def settings_for(url: str, domain: str = "nix", **nats: Any) -> Settings:
         max_reconnect_delay_ms=100,
         reconnect_jitter_ms=1,
         connect_timeout_ms=2_000,
+        first_connect_ms=0,
     )
     return Settings(
         nats=NatsSettings(**{"subject_prefix": domain, "retry": retry, **nats})

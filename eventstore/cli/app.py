@@ -34,6 +34,7 @@ from eventstore.commands import Outcome
 from eventstore.config import ServiceSettings
 from eventstore.envelope import new_id
 from eventstore.errors import EventStoreError
+from eventstore.visible import make_log_records_safe, printable_lines
 
 __all__ = ["main"]
 
@@ -61,11 +62,15 @@ app.add_typer(ops_app, name="ops")
 def main() -> None:
     """The console script: run a subcommand; an error is one line, and exit status 2."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        make_log_records_safe(handler)  # what other libraries log, too
     never_fail_to_encode()
     try:
         app()
     except EventStoreError as error:
-        typer.secho(f"error: {error}", err=True, fg="red")
+        # Of several lines, the further ones are indented: nobody takes them for other errors.
+        lines = "\n  ".join(printable_lines(f"error: {error}").split("\n"))
+        typer.secho(lines, err=True, fg="red")
         sys.exit(2)
 
 
@@ -119,11 +124,18 @@ def serve(
 ) -> None:
     """Run the service until Ctrl-C or SIGTERM, on a server of its own if none is named.
 
-    Prints one line when it is ready. Ends with status 0 when it is stopped, 2 for an error.
+    A server that does not answer yet is waited for, for a minute unless the configuration file
+    says otherwise (nats.retry.first_connect_ms).
+
+    Prints one line when it is ready. Ends with status 0 when it is stopped, 2 for an error, 130
+    for Ctrl-C before it is ready.
     """
+    from eventstore.cli.serve import FIRST_CONNECT_MS
     from eventstore.cli.serve import serve as run_service
 
-    settings = service_settings(nats_url, config, database, directory)
+    settings = service_settings(
+        nats_url, config, database, directory, first_connect_ms=FIRST_CONNECT_MS
+    )
     run(run_service(settings, directory))
 
 
@@ -333,6 +345,9 @@ def nix_import(
 ) -> None:
     """Import lock files into a running service; doing it again changes nothing.
 
+    Of a lock file that has changed, new inputs are added, gone ones removed, and one whose url
+    changed is removed and added.
+
     Ends with status 0 if every command succeeded, 1 if one was rejected, 2 for an error. With
     --json each line is the outcome of one command.
     """
@@ -341,10 +356,15 @@ def nix_import(
             f"one name cannot be that of {len(files)} files", param_hint="--name"
         )
     settings = client_settings(nats_url, config, directory)
-    executed, known = run(importing.import_files(settings, files, name, Terminal(stderr=json)))
+    out = Terminal(stderr=json)
+    imported, known = run(importing.import_files(settings, files, name, out))
+    executed = [pair for each in imported for pair in each.executed]
+    outcomes = [outcome for _, outcome in executed if outcome is not None]
     if json:
-        for _, outcome in executed:
+        for outcome in outcomes:
             say(outcome.to_json().decode())
     else:
-        show.print_executed(Terminal(), executed, known)
-    raise typer.Exit(max(send_command.EXIT_STATUS[outcome.status] for _, outcome in executed))
+        show.print_executed(out, executed, known)
+    show.print_imported(out, imported)
+    statuses = [send_command.EXIT_STATUS[outcome.status] for outcome in outcomes]
+    raise typer.Exit(max(statuses, default=0))

@@ -7,6 +7,7 @@ import csv
 import errno
 import io
 import os
+import re
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
@@ -104,6 +105,10 @@ async def _payloads(settings: Settings) -> AsyncIterator[_Payloads]:
         yield _Payloads(reader)
 
 
+_FORMULA = re.compile(r"[\t\r\n]|[\s\x00\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20]")
+"""How a cell begins that may be taken for a formula: also by the full-width forms of its signs."""
+
+
 class _JsonLines:
     """An object a line."""
 
@@ -122,7 +127,10 @@ class _JsonLines:
 
 
 class _Csv:
-    """A row a line, after one with the names of the columns (RFC 4180)."""
+    """A row a line, after one with the names of the columns (RFC 4180).
+
+    A text that a spreadsheet would take for a formula has an apostrophe before it.
+    """
 
     def __init__(self, *, payload: bool) -> None:
         self._names = (*COLUMNS, "payload") if payload else COLUMNS
@@ -138,8 +146,16 @@ class _Csv:
 
     def _rows(self, rows: Sequence[Sequence[Any]]) -> str:
         text = io.StringIO(newline="")
-        csv.writer(text).writerows(rows)
+        csv.writer(text).writerows([_without_formulas(row) for row in rows])
         return text.getvalue()
+
+
+def _without_formulas(row: Sequence[Any]) -> list[Any]:
+    """Numbers stay numbers; a text that begins like a formula is marked as a text.
+
+    So is what might be one after spaces, for some programs leave those out.
+    """
+    return [f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell for cell in row]
 
 
 def _text(payload: bytes) -> str:

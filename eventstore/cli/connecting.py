@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from eventstore.api_answers import StreamInfo
 from eventstore.cli.terminal import program
 from eventstore.client import Client, connect
 from eventstore.codec import Codec
 from eventstore.config import Settings
-from eventstore.errors import ConnectFailed, NoResponders, StreamMissing
+from eventstore.errors import (
+    ConnectFailed,
+    ConnectionLost,
+    JetStreamError,
+    NoJetStream,
+    NoResponders,
+    PermissionDenied,
+    RequestTimeout,
+    StreamMissing,
+)
 
 __all__ = ["connected", "log_end"]
+
+_INFO_SECONDS = 2.0
 
 
 @asynccontextmanager
@@ -26,8 +37,17 @@ async def connected(settings: Settings) -> AsyncIterator[Client]:
             raise ConnectFailed(f"{error}; {advice}") from error
         try:
             yield client
+        except NoJetStream:
+            raise
         except (NoResponders, StreamMissing) as error:
+            await _check_jetstream(client)
             raise type(error)(f"{client.url}: {error}; {advice}") from error
+
+
+async def _check_jetstream(client: Client) -> None:
+    """Raise `NoJetStream` where that is why nobody answers; who may not ask does not know."""
+    with suppress(JetStreamError, RequestTimeout, ConnectionLost, PermissionDenied):
+        await client.api("INFO", timeout=_INFO_SECONDS)
 
 
 async def log_end(client: Client, codec: Codec) -> int:

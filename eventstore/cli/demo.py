@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from eventstore import nix
 from eventstore.cli.connecting import log_end
-from eventstore.cli.importing import Executed, execute_all, read_files
+from eventstore.cli.importing import Executed, LockFileImport, read_files
 from eventstore.cli.show import print_events, print_executed, print_rows
 from eventstore.cli.terminal import program
 from eventstore.cli.wiring import Service, open_service
@@ -41,12 +41,16 @@ async def demo(settings: Settings, directory: Path, files: Sequence[Path], out: 
         client = service.app.client
         place = "" if settings.nats.url else f", its data in {directory / 'nats'}"
         out.print(f"nats-server {client.server_version} on {client.url}{place}", soft_wrap=True)
-        known = await log_end(client, service.app.domain.codec)
-        executed = await execute_all(service.app.commands, flakes, out)
-        position = max(outcome.position for _, outcome in executed)
+        codec = service.app.domain.codec
+        known = await log_end(client, codec)
+        importing = LockFileImport(client, codec, service.app.commands, known)
+        imported = await importing.run(flakes, out)
+        executed = [pair for each in imported for pair in each.executed]
+        outcomes = [outcome for _, outcome in executed if outcome is not None]
+        position = max([known, *(outcome.position for outcome in outcomes)])
         await service.projections.wait(position, _CATCH_UP_SECONDS)
         await _show(out, service, executed, known)
-    return all(outcome.status == "success" for _, outcome in executed)
+    return all(outcome.status == "success" for outcome in outcomes)
 
 
 async def _show(out: Console, service: Service, executed: Sequence[Executed], known: int) -> None:

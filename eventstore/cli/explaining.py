@@ -232,6 +232,8 @@ def export(
 ) -> None:
     """Write events and commands as JSON Lines or CSV, all columns, the oldest first.
 
+    In CSV, a text that a spreadsheet would take for a formula has an apostrophe before it.
+
     Answered from the read model that `eventstore serve` keeps. Ends with status 0, 2 for an error.
     """
     from eventstore.cli import audit_export

@@ -6,69 +6,196 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from eventstore.asking import QueryClient
 from eventstore.cli.connecting import connected, log_end
+from eventstore.client import Client
+from eventstore.codec import Codec
 from eventstore.commands import CommandClient, Outcome
 from eventstore.config import Settings
 from eventstore.errors import ClientError
 from eventstore.failures import ungrouped
-from eventstore.nix import ImportedCommand, domain, import_commands
+from eventstore.nix import (
+    AddFlakeInput,
+    GetFlake,
+    GetFlakeInputs,
+    ImportedCommand,
+    RemoveFlakeInput,
+    change_commands,
+    domain,
+    import_commands,
+)
+from eventstore.queries import MOST_ITEMS
 
-__all__ = ["Executed", "execute_all", "import_files", "read_files"]
+__all__ = ["Executed", "Imported", "LockFileImport", "import_files", "read_files"]
 
-Executed = tuple[ImportedCommand, Outcome]
+Executed = tuple[ImportedCommand, Outcome | None]
+"""A command with its outcome; None for what the flake had already, by whatever command."""
+
+Flake = Sequence[ImportedCommand]
+"""What a lock file says of one flake: its creation, and then its inputs."""
 
 _AT_ONCE = 32
+_MAX_PLANS = 3
+_READ_SECONDS = 30.0
+_OTHERS_CHANGED_IT = ("input_exists", "input_unknown")
 
 
-def read_files(files: Sequence[Path], name: str | None = None) -> list[list[ImportedCommand]]:
-    """The commands for each flake, each command once, however often a file is named.
+class Imported(msgspec.Struct, frozen=True):
+    """What became of one flake: its creation, inputs it had already, and what differed."""
+
+    flake: str
+    created: Executed
+    unchanged: list[Executed] = []
+    changes: list[Executed] = []
+
+    @property
+    def executed(self) -> list[Executed]:
+        """All of them."""
+        return [self.created, *self.unchanged, *self.changes]
+
+    @property
+    def added(self) -> int:
+        """How many inputs are new."""
+        return len(self._names(AddFlakeInput) - self._names(RemoveFlakeInput))
+
+    @property
+    def removed(self) -> int:
+        """How many inputs are gone."""
+        return len(self._names(RemoveFlakeInput) - self._names(AddFlakeInput))
+
+    @property
+    def changed(self) -> int:
+        """How many inputs have another url."""
+        return len(self._names(RemoveFlakeInput) & self._names(AddFlakeInput))
+
+    def _names(self, kind: type[AddFlakeInput | RemoveFlakeInput]) -> set[str]:
+        return {
+            imported.command.name
+            for imported, outcome in self.changes
+            if isinstance(imported.command, kind) and _has_events(outcome)
+        }
+
+
+def read_files(files: Sequence[Path], name: str | None = None) -> list[list[Flake]]:
+    """What the files say of each flake, in the order of the files; the same only once.
 
     Raises `InvalidLockFile` before anything is sent.
     """
-    flakes: dict[str, dict[str, ImportedCommand]] = {}
+    flakes: dict[str, list[Flake]] = {}
     for file in files:
-        for each in import_commands(file, name=name):
-            flakes.setdefault(each.aggregate_id, {})[each.command_id] = each
-    return [list(commands.values()) for commands in flakes.values()]
+        commands = import_commands(file, name=name)
+        states = flakes.setdefault(commands[0].aggregate_id, [])
+        if commands not in states:
+            states.append(commands)
+    return list(flakes.values())
 
 
-async def execute_all(
-    commands: CommandClient, flakes: Sequence[Sequence[ImportedCommand]], console: Console
-) -> list[Executed]:
-    """Execute the commands of each flake in order, several flakes at once, and show progress."""
-    free = asyncio.Semaphore(_AT_ONCE)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("importing", total=sum(map(len, flakes)))
+class LockFileImport:
+    """Brings flakes to what their lock files say, by commands of a running service.
 
-        async def execute(flake: Sequence[ImportedCommand]) -> list[Executed]:
-            executed = []
-            async with free:
-                for each in flake:
-                    outcome = await commands.execute(
-                        each.command, each.aggregate_id, command_id=each.command_id
-                    )
-                    executed.append((each, outcome))
-                    progress.advance(bar)
-            return executed
+    `known` is where the log ended before, and what the read models are waited for; 0 where that is
+    not known, for who may send commands need not be allowed to ask for it.
+    """
 
-        with ungrouped():
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(execute(flake)) for flake in flakes]
-    return [executed for task in tasks for executed in task.result()]
+    def __init__(self, client: Client, codec: Codec, commands: CommandClient, known: int) -> None:
+        self._commands = commands
+        self._queries = QueryClient(client, codec.subjects)
+        self._known = known
+
+    async def run(self, flakes: Sequence[Sequence[Flake]], console: Console) -> list[Imported]:
+        """Import each flake's files in order, several flakes at once, and show progress.
+
+        Raises what executing a command and asking a query raise. It can be repeated after that.
+        """
+        free = asyncio.Semaphore(_AT_ONCE)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=console) as progress:
+            total = sum(len(commands) for states in flakes for commands in states)
+            bar = progress.add_task("importing", total=total)
+
+            async def bring(states: Sequence[Flake]) -> list[Imported]:
+                imported = []
+                async with free:
+                    for commands in states:
+                        imported.append(await self._import(commands))
+                        progress.advance(bar, len(commands))
+                return imported
+
+            with ungrouped():
+                async with asyncio.TaskGroup() as group:
+                    tasks = [group.create_task(bring(states)) for states in flakes]
+        return [each for task in tasks for each in task.result()]
+
+    async def _import(self, flake: Flake) -> Imported:
+        """Create the flake, then carry out what differs; planned again where others change it."""
+        created = await self._execute(flake[0])
+        path = _path(flake)
+        if created.status != "success" and created.code != "already_exists":
+            return Imported(path, (flake[0], created))
+        changes: list[Executed] = []
+        position = max(created.position, self._known)
+        for _ in range(_MAX_PLANS):
+            plan, unchanged = await self._plan(flake, position)
+            outcomes = [await self._execute(each) for each in plan]
+            position = max([position, *(outcome.position for outcome in outcomes)])
+            changes = [each for each in changes if _has_events(each[1])]
+            changes.extend(zip(plan, outcomes, strict=True))
+            if not any(outcome.code in _OTHERS_CHANGED_IT for outcome in outcomes):
+                break
+        own = [imported.command for imported, _ in changes]
+        kept = [each for each in unchanged if each.command not in own]
+        return Imported(
+            path,
+            (flake[0], created if created.status == "success" else None),
+            [(each, await self._earlier(each)) for each in kept],
+            changes,
+        )
+
+    async def _plan(
+        self, flake: Flake, position: int
+    ) -> tuple[list[ImportedCommand], list[ImportedCommand]]:
+        """What differs from the flake as it is, and which of its inputs are unchanged."""
+        flake_id = flake[0].aggregate_id
+        view = await self._queries.ask(
+            GetFlake(id=flake_id), wait_for=position, timeout=_READ_SECONDS
+        )
+        asked = GetFlakeInputs(id=flake_id, limit=MOST_ITEMS)
+        inputs = self._queries.all(asked, wait_for=position, timeout=_READ_SECONDS)
+        known = {each.name: each.url async for each in inputs}
+        unchanged = [
+            each
+            for each in flake
+            if isinstance(each.command, AddFlakeInput)
+            and known.get(each.command.name) == each.command.url
+        ]
+        return change_commands(flake, known, view.data.version), unchanged
+
+    async def _execute(self, imported: ImportedCommand) -> Outcome:
+        return await self._commands.execute(
+            imported.command, imported.aggregate_id, command_id=imported.command_id
+        )
+
+    async def _earlier(self, imported: ImportedCommand) -> Outcome | None:
+        """The outcome by which an import brought an input; None where it is not known any more."""
+        try:
+            outcome = await self._commands.outcome(imported.command_id)
+        except ClientError:
+            return None
+        return outcome if _has_events(outcome) else None
 
 
 async def import_files(
     settings: Settings, files: Sequence[Path], name: str | None, console: Console
-) -> tuple[list[Executed], int]:
+) -> tuple[list[Imported], int]:
     """Import lock files into a running service; also returns where the log ended before."""
     flakes = read_files(files, name)
     codec = domain(settings.nats.subject_prefix).codec
@@ -77,4 +204,13 @@ async def import_files(
             known = await log_end(client, codec)
         except ClientError:
             known = 0  # who may send commands need not be allowed to ask this
-        return await execute_all(commands, flakes, console), known
+        importing = LockFileImport(client, codec, commands, known)
+        return await importing.run(flakes, console), known
+
+
+def _has_events(outcome: Outcome | None) -> bool:
+    return outcome is not None and outcome.status == "success" and bool(outcome.event_ids)
+
+
+def _path(flake: Flake) -> str:
+    return str(getattr(flake[0].command, "path", flake[0].aggregate_id))

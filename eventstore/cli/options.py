@@ -62,16 +62,25 @@ Directory = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
+_FIRST_CONNECT_MS = 3_000  # a person waits for the answer
+
+
 def server_directory(directory: Path) -> Path:
     """Where the embedded server keeps its own files."""
     return directory / "nats"
 
 
 def service_settings(
-    nats_url: str | None, config: Path | None, database: str | None, directory: Path
+    nats_url: str | None,
+    config: Path | None,
+    database: str | None,
+    directory: Path,
+    *,
+    first_connect_ms: int = _FIRST_CONNECT_MS,
 ) -> Settings:
     """The settings of a service, whose read model is in its directory unless one is named."""
-    settings = load_settings(config, nats_url=nats_url, database=database)
+    loaded = load_settings(config, nats_url=nats_url, database=database)
+    settings = _patient(loaded, first_connect_ms)
     if settings.read_model != ReadModelSettings():
         return settings
     read_model = ReadModelSettings(database=str(directory / "read_model.sqlite"))
@@ -84,7 +93,8 @@ def client_settings(nats_url: str | None, config: Path | None, directory: Path) 
     Where no server is named, the embedded one of `eventstore serve` in the same folder is meant,
     and the default address otherwise.
     """
-    return _found(load_settings(config, nats_url=nats_url), directory)
+    settings = _patient(load_settings(config, nats_url=nats_url), _FIRST_CONNECT_MS)
+    return _found(settings, directory)
 
 
 def local_settings(
@@ -95,6 +105,16 @@ def local_settings(
     `nats.url` stays empty where no server is named, and none runs in the folder.
     """
     return _found(service_settings(nats_url, config, database, directory), directory)
+
+
+def _patient(settings: Settings, first_connect_ms: int) -> Settings:
+    """With so long a wait for a server, unless the settings say how long that is to be."""
+    retry = settings.nats.retry
+    if retry.first_connect_ms is not None:
+        return settings
+    retry = msgspec.structs.replace(retry, first_connect_ms=first_connect_ms)
+    nats = msgspec.structs.replace(settings.nats, retry=retry)
+    return msgspec.structs.replace(settings, nats=nats)
 
 
 def _found(settings: Settings, directory: Path) -> Settings:

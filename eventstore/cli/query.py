@@ -27,6 +27,7 @@ from eventstore.errors import InvalidPayload, QueryNotFound
 from eventstore.queries import DEFAULT_ITEMS, MOST_ITEMS, ListQuery, Query
 from eventstore.subjects import Subjects, check_aggregate_id
 from eventstore.undecodable import UNDECODABLE
+from eventstore.visible import printable
 
 __all__ = ["query_app"]
 
@@ -114,7 +115,7 @@ def _add(app: typer.Typer, query: type[Query[Any]]) -> None:
         try:
             run(_ask(settings, asked, output, every=every, wait_for=wait_for, timeout=timeout))
         except QueryNotFound as error:
-            typer.secho(f"not found: {error}", err=True, fg="yellow")
+            typer.secho(printable(f"not found: {error}"), err=True, fg="yellow")
             raise typer.Exit(_NOT_FOUND) from None
 
     parameters = [

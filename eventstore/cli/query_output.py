@@ -16,6 +16,7 @@ from rich.text import Text
 from eventstore.asking import Answered
 from eventstore.cli.terminal import Terminal, printable, say
 from eventstore.queries import Listed, Query
+from eventstore.visible import printable_json
 
 __all__ = ["Output"]
 
@@ -57,13 +58,13 @@ class Output:
         following = {"next": answer.data.next} if isinstance(answer.data, Listed) else {}
         if self._json:
             rest = {"position": answer.position, **following}
-            typer.echo(msgspec.json.encode(rest).decode(), err=True)
+            typer.echo(printable_json(msgspec.json.encode(rest).decode()), err=True)
             return
         count = f"{self._count:,} item{'' if self._count == 1 else 's'}, " if following else ""
         said = f"{count}position {answer.position} of the log"
         self._out.print(said, style="dim", soft_wrap=True)
         if following.get("next") is not None:
-            self._out.print(f"more: --after {following['next']}", soft_wrap=True)
+            self._out.print(printable(f"more: --after {following['next']}"), soft_wrap=True)
 
 
 def _table(items: Sequence[Any], width: int) -> Table:

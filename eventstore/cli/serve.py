@@ -14,20 +14,25 @@ from eventstore.cli.terminal import say
 from eventstore.cli.wiring import open_service
 from eventstore.config import Settings
 
-__all__ = ["serve"]
+__all__ = ["FIRST_CONNECT_MS", "serve"]
+
+FIRST_CONNECT_MS = 60_000
+"""For how long a server that does not answer yet is waited for, where no setting says so."""
 
 
 async def serve(settings: Settings, directory: Path) -> None:
     """Run until Ctrl-C or SIGTERM; says on standard output, in one line, when it is ready.
 
     A second Ctrl-C ends the process at once. Raises what ends the command worker or a
-    projection.
+    projection, and `KeyboardInterrupt` for a Ctrl-C before it is ready.
     """
     starting = asyncio.current_task()
     stopped = asyncio.Event()
-    is_ready = False
+    is_ready = is_interrupted = False
 
-    def stop() -> None:
+    def stop(number: int) -> None:
+        nonlocal is_interrupted
+        is_interrupted = number == signal.SIGINT
         stopped.set()
         if starting is not None and not is_ready:
             starting.cancel()
@@ -47,10 +52,12 @@ async def serve(settings: Settings, directory: Path) -> None:
         except asyncio.CancelledError:
             if not stopped.is_set():
                 raise
+            if is_interrupted:
+                raise KeyboardInterrupt from None
 
 
 @contextmanager
-def _on_signals(stop: Callable[[], None]) -> Iterator[None]:
+def _on_signals(stop: Callable[[int], None]) -> Iterator[None]:
     """Call `stop` on the first Ctrl-C or SIGTERM; the second ends the process at once.
 
     That is safe, because nothing that was acknowledged hangs on an orderly end; an embedded server
@@ -59,14 +66,14 @@ def _on_signals(stop: Callable[[], None]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     numbers = (signal.SIGINT, signal.SIGTERM)
 
-    def stopping() -> None:
+    def stopping(received: int) -> None:
         for number in numbers:
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_DFL)
-        stop()
+        stop(received)
 
     for number in numbers:
-        loop.add_signal_handler(number, stopping)
+        loop.add_signal_handler(number, stopping, number)
     try:
         yield
     finally:

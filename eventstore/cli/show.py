@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from eventstore.cli.importing import Executed
+from eventstore.cli.importing import Executed, Imported
 from eventstore.cli.terminal import encodable, printable
 from eventstore.commands import Outcome
 from eventstore.envelope import LogEvent, RecordedEvent, UnreadEvent
 from eventstore.foreign import ForeignMessage
 from eventstore.messages import Command
-from eventstore.nix import AddFlakeInput, CreateFlake
+from eventstore.nix import AddFlakeInput, CreateFlake, RemoveFlakeInput
 from eventstore.undecodable import UNDECODABLE
 
 __all__ = [
@@ -30,13 +30,18 @@ __all__ = [
     "payload_data",
     "print_events",
     "print_executed",
+    "print_imported",
     "print_outcome",
     "print_rows",
 ]
 
 _LONG_HEX = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}[0-9a-f-]{16,}")
 _STYLES = {"success": "green", "rejected": "yellow", "error": "red"}
-_IMPORTED = {CreateFlake: ("path",), AddFlakeInput: ("name", "url")}
+_IMPORTED = {
+    CreateFlake: ("path",),
+    AddFlakeInput: ("name", "url"),
+    RemoveFlakeInput: ("name",),
+}
 
 
 def print_outcome(console: Console, outcome: Outcome) -> None:
@@ -65,13 +70,23 @@ def print_executed(console: Console, executed: Sequence[Executed], known: int = 
             brief(imported.command_id),
             type(imported.command).__name__,
             Text(_cell(_about(imported.command)), no_wrap=True, overflow="ellipsis"),
-            Text(_short(outcome, known), style=_STYLES[outcome.status]),
+            _short(outcome, known),
         )
     console.print(table)
     for imported, outcome in executed:
-        if outcome.status != "success":
+        if outcome is not None and outcome.status != "success":
             text = f"{brief(imported.command_id)} {outcome.status}: {outcome.message}"
             console.print(Text(printable(text), style=_STYLES[outcome.status]), soft_wrap=True)
+
+
+def print_imported(console: Console, imported: Iterable[Imported]) -> None:
+    """How each flake's inputs differed from what it had."""
+    for each in imported:
+        counts = (
+            f"{each.added} added, {each.removed} removed, {each.changed} changed, "
+            f"{len(each.unchanged)} unchanged"
+        )
+        console.print(Text(printable(f"{each.flake}: {counts}")), soft_wrap=True)
 
 
 def print_events(console: Console, events: Iterable[RecordedEvent]) -> None:
@@ -81,10 +96,10 @@ def print_events(console: Console, events: Iterable[RecordedEvent]) -> None:
         table.add_row(
             str(event.position),
             event.time.strftime("%H:%M:%S.%f")[:-3],
-            event.type,
-            f"{event.aggregate} {brief(event.aggregate_id)}",
+            printable(event.type),
+            printable(f"{event.aggregate} {brief(event.aggregate_id)}"),
             str(event.version),
-            brief(event.causation_id),
+            printable(brief(event.causation_id)),
         )
     console.print(table)
 
@@ -173,10 +188,13 @@ def _about(command: Command) -> str:
     return " ".join(str(getattr(command, name)) for name in names)
 
 
-def _short(outcome: Outcome, known: int) -> str:
+def _short(outcome: Outcome | None, known: int) -> Text:
+    if outcome is None:
+        return Text("unchanged")
+    text = "done before" if 0 < outcome.position <= known else "success"
     if outcome.status != "success":
-        return f"{outcome.status} ({outcome.code})"
-    return "done before" if 0 < outcome.position <= known else "success"
+        text = f"{outcome.status} ({outcome.code})"
+    return Text(text, style=_STYLES[outcome.status])
 
 
 def brief(text: str) -> str:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
+
+from eventstore.visible import printable, printable_json, printable_lines
 
 __all__ = ["Terminal", "encodable", "never_fail_to_encode", "printable", "program", "say"]
-
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class Terminal(Console):
@@ -22,24 +23,35 @@ class Terminal(Console):
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, markup=False, highlight=False, emoji=False)
 
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print texts with what is unsafe in them as escapes; cells of tables are as given."""
+        super().print(*map(_safe, objects), **options)
+
     def on_broken_pipe(self) -> None:
         """Go on without an audience: what is under way is to end as it would have."""
         _discard_output()
 
 
+def _safe(shown: Any) -> Any:
+    """The same text, or whatever else it is, without what commands a terminal."""
+    if isinstance(shown, str):
+        return printable_lines(shown)
+    if isinstance(shown, Text) and (plain := printable_lines(shown.plain)) != shown.plain:
+        return Text(plain, style=shown.style)
+    return shown
+
+
 def say(text: str, *, newline: bool = True) -> bool:
-    """Print a line at once; False where nobody reads any more."""
+    """Print a line at once; False where nobody reads any more.
+
+    The line is printable text, or JSON, which is made so. Without `newline` it is printed as it is.
+    """
     try:
-        typer.echo(text, nl=newline)
+        typer.echo(printable_json(text) if newline else text, nl=newline)
     except BrokenPipeError:
         _discard_output()
         return False
     return True
-
-
-def printable(text: str) -> str:
-    """The text with control characters shown as escapes, so that none reaches the terminal."""
-    return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def encodable(text: str) -> str:

@@ -37,7 +37,7 @@ from projections.nix.builds import builds_of
 from projections.nix.queries import nix_queries
 from projections.positions import CheckpointPositions
 from projections.queries import query_answers
-from projections.worker import ProjectionWorker
+from projections.worker import ProjectionWorker, WaitTimeout
 
 __all__ = ["Service", "open_service"]
 
@@ -143,9 +143,23 @@ def _delegation(service: Service, queue: str) -> Responder:
 def _process(service: Service) -> EventSubscriber:
     """What marks packages stale; it asks the read model when that knows the event."""
 
+    async def known(position: int, projection: str) -> None:
+        """Wait for the read model; without a bound while the database itself has to be waited for.
+
+        An event that was tried too often would be parked, though nothing is wrong with it.
+        """
+        while True:
+            try:
+                await service.projections.wait(position, _READ_MODEL_SECONDS, projection=projection)
+            except WaitTimeout:
+                if service.database.trouble is None:
+                    raise
+            else:
+                return
+
     async def builds(flake_id: str, position: int) -> Mapping[str, int]:
         for name in ("flakes", "packages"):
-            await service.projections.wait(position, _READ_MODEL_SECONDS, projection=name)
+            await known(position, name)
         return await builds_of(service.database, flake_id, position)
 
     app = service.app

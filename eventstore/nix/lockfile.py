@@ -1,12 +1,14 @@
 """Lock files of flakes: read a `flake.lock`, and turn it into commands.
 
 The import can be repeated: ids are derived from what is imported, so the same lock file makes the
-same commands, and a command is carried out once.
+same commands, and a command is carried out once. A lock file that has changed is imported by what
+differs from what the flake has.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -15,7 +17,7 @@ from msgspec import Struct
 from eventstore.envelope import derive_id
 from eventstore.errors import InvalidMessage
 from eventstore.messages import Command
-from eventstore.nix.flake import AddFlakeInput, CreateFlake
+from eventstore.nix.flake import AddFlakeInput, CreateFlake, RemoveFlakeInput
 from eventstore.nix.reference import Attributes, flake_reference
 from eventstore.undecodable import UNDECODABLE
 
@@ -24,6 +26,7 @@ __all__ = [
     "InvalidLockFile",
     "LockFile",
     "LockedInput",
+    "change_commands",
     "import_commands",
     "read_lock_file",
     "samples",
@@ -79,19 +82,38 @@ def import_commands(path: str | Path, *, name: str | None = None) -> list[Import
     """The commands that make a lock file's flake known: one CreateFlake, then its inputs.
 
     The aggregate's id follows from the flake's name alone, and each command's id from the
-    aggregate's id and the command, so importing the file again makes the same commands. Of a file
-    that has changed only the changed commands are new. Raises `InvalidLockFile`.
+    aggregate's id and the command, so importing the file again makes the same commands. For a
+    flake that is known already, `change_commands` has what differs. Raises `InvalidLockFile`.
     """
     lock = read_lock_file(path, name=name)
     aggregate_id = derive_id(_NAMESPACE, lock.flake_path)
-    commands: list[Command] = [
-        CreateFlake(path=lock.flake_path, description="Imported from a lock file")
-    ]
-    commands.extend(AddFlakeInput(name=each.name, url=each.url) for each in lock.inputs)
-    return [
-        ImportedCommand(aggregate_id, _command_id(aggregate_id, command), command)
-        for command in commands
-    ]
+    created = CreateFlake(path=lock.flake_path, description="Imported from a lock file")
+    commands: list[Command] = [created, *map(_adding, lock.inputs)]
+    return [_imported(aggregate_id, command) for command in commands]
+
+
+def change_commands(
+    imported: Sequence[ImportedCommand], known: Mapping[str, str], version: int
+) -> list[ImportedCommand]:
+    """What is left of an import where its flake exists at `version` with the `known` inputs.
+
+    `imported` is what `import_commands` makes, `known` maps the names of inputs to their urls.
+    Inputs that are gone are removed, then one whose url changed is removed and added, and new ones
+    are added; what is unchanged has no command, and nor has the flake's creation. The ids hang on
+    the version, too, so that an input that is removed and comes back is added again; repeated on
+    the same version, the commands are the same.
+    """
+    adding = [each.command for each in imported if isinstance(each.command, AddFlakeInput)]
+    names = {command.name for command in adding}
+    gone = [name for name in known if name not in names]
+    commands: list[Command] = [RemoveFlakeInput(name=name) for name in gone]
+    for command in adding:
+        if command.name in known and known[command.name] != command.url:
+            commands.append(RemoveFlakeInput(name=command.name))
+        if known.get(command.name) != command.url:
+            commands.append(command)
+    aggregate_id = imported[0].aggregate_id
+    return [_imported(aggregate_id, command, version) for command in commands]
 
 
 def read_lock_file(path: str | Path, *, name: str | None = None) -> LockFile:
@@ -109,9 +131,17 @@ def read_lock_file(path: str | Path, *, name: str | None = None) -> LockFile:
     return LockFile(_flake_path(file, name), graph.inputs())
 
 
-def _command_id(aggregate_id: str, command: Command) -> str:
+def _adding(locked: LockedInput) -> Command:
+    return AddFlakeInput(name=locked.name, url=locked.url)
+
+
+def _imported(aggregate_id: str, command: Command, version: int = 1) -> ImportedCommand:
+    """A command with its ids; those of a flake that was just created do not name its version."""
     payload = msgspec.json.encode(command).decode()
-    return derive_id(aggregate_id, f"{type(command).__name__} {payload}")
+    described = f"{type(command).__name__} {payload}"
+    if version > 1:
+        described = f"{described} at {version}"
+    return ImportedCommand(aggregate_id, derive_id(aggregate_id, described), command)
 
 
 def _flake_path(file: Path, name: str | None) -> str:
@@ -183,13 +213,20 @@ class _Graph:
         self._followed: dict[tuple[str, ...], str] = {}
 
     def inputs(self) -> list[LockedInput]:
-        """The root's inputs; raises `InvalidLockFile` where one leads nowhere."""
-        return [self._input(name) for name in self._root.inputs]
+        """The root's inputs; raises `InvalidLockFile` where one leads nowhere.
 
-    def _input(self, name: str) -> LockedInput:
+        One that follows the root itself (`follows = ""`) is no input of another flake.
+        """
+        found = (self._input(name) for name in self._root.inputs)
+        return [each for each in found if each is not None]
+
+    def _input(self, name: str) -> LockedInput | None:
         if not name.strip():
             raise self._invalid("an input's name is empty")
-        node = self._node(self._target(self._lock.root, name, ()))
+        key = self._target(self._lock.root, name, ())
+        if key == self._lock.root:
+            return None
+        node = self._node(key)
         if node.locked is None:
             raise self._invalid(f"input {name!r} is not locked")
         try:

@@ -9,12 +9,16 @@ import re
 from collections.abc import Callable, Collection
 from urllib.parse import quote, unquote
 
+import msgspec
+
 __all__ = ["Attributes", "flake_names", "flake_reference", "is_reference"]
 
 Attributes = dict[str, str | int | bool]
 """What a lock file says of an input: its type, where it is, and what pins it."""
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:.")
+_ENCODED_SLASH = re.compile("%2f", re.IGNORECASE)
+_SAFE_IN_SEGMENT = ":@"
 _SAFE_IN_PATH = ":@/"
 _SAFE_IN_QUERY = ":@/?"
 
@@ -36,8 +40,9 @@ def flake_reference(locked: Attributes) -> str:
         value = _parameter(locked, name)
         if value:
             values[name] = value
-    listed = "&".join(f"{_in_query(name)}={_in_query(values[name])}" for name in sorted(values))
-    return f"{url}?{listed}" if listed else url
+    if kind == "git":
+        values |= _key_parameters(_public_keys(locked))
+    return f"{url}?{_query(values)}" if values else url
 
 
 def flake_names(flake_id: str, path: str) -> frozenset[str]:
@@ -66,9 +71,17 @@ def _without_slash(name: str) -> str:
 def _archive(locked: Attributes) -> str:
     # Nix never writes both: the revision is the more exact of the two.
     pin = _text(locked, "rev") or _text(locked, "ref")
-    return _path(
-        _required(locked, "type"), _required(locked, "owner"), _required(locked, "repo"), pin
-    )
+    base = f"{_required(locked, 'type')}:{_segment(locked, 'owner')}/{_segment(locked, 'repo')}"
+    return f"{base}/{_in_path(pin)}" if pin else base
+
+
+def _segment(locked: Attributes, name: str) -> str:
+    """An attribute as one segment of a path, whose slashes (GitLab's subgroups) are encoded.
+
+    Older releases of Nix left them encoded in the lock file, newer ones decode them there.
+    """
+    text = _ENCODED_SLASH.sub("/", _required(locked, name))
+    return quote(text, safe=_SAFE_IN_SEGMENT)
 
 
 def _indirect(locked: Attributes) -> str:
@@ -78,6 +91,30 @@ def _indirect(locked: Attributes) -> str:
 def _repository(locked: Attributes) -> str:
     kind, url = _required(locked, "type"), _url(locked)
     return url if url.startswith(f"{kind}:") else f"{kind}+{url}"
+
+
+class _PublicKey(msgspec.Struct):
+    # In the order in which Nix writes the fields.
+    key: str
+    type: str = "ssh-ed25519"
+
+
+def _public_keys(locked: Attributes) -> list[_PublicKey]:
+    listed = _text(locked, "publicKeys")
+    try:
+        keys = msgspec.json.decode(listed, type=list[_PublicKey]) if listed else []
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ValueError(f"attribute 'publicKeys' is not a list of keys: {error}") from error
+    if key := _text(locked, "publicKey"):
+        keys.append(_PublicKey(key, _text(locked, "keytype") or "ssh-ed25519"))
+    return keys
+
+
+def _key_parameters(keys: list[_PublicKey]) -> dict[str, str]:
+    """Nix writes one key as two parameters, and several as a list in JSON."""
+    if len(keys) == 1:
+        return {"keytype": keys[0].type, "publicKey": keys[0].key}
+    return {"publicKeys": msgspec.json.encode(keys).decode()} if keys else {}
 
 
 def _url(locked: Attributes) -> str:
@@ -95,7 +132,10 @@ _KINDS: dict[str, tuple[Callable[[Attributes], str], tuple[str, ...]]] = {
     "file": (_url, ("dir", "narHash")),
     "git": (
         _repository,
-        ("dir", "exportIgnore", "lfs", "ref", "rev", "shallow", "submodules"),
+        (
+            *("allRefs", "dir", "exportIgnore", "lfs", "ref", "rev", "shallow", "submodules"),
+            "verifyCommit",
+        ),
     ),
     "github": (_archive, ("dir", "host")),
     "gitlab": (_archive, ("dir", "host")),
@@ -108,12 +148,20 @@ _KINDS: dict[str, tuple[Callable[[Attributes], str], tuple[str, ...]]] = {
 
 
 def _path(scheme: str, *parts: str) -> str:
-    return f"{scheme}:{quote('/'.join(filter(None, parts)), safe=_SAFE_IN_PATH)}"
+    return f"{scheme}:{_in_path('/'.join(filter(None, parts)))}"
+
+
+def _in_path(text: str) -> str:
+    return quote(text, safe=_SAFE_IN_PATH)
 
 
 def _parse_query(query: str) -> dict[str, str]:
     pairs = (part.partition("=") for part in query.split("&"))
     return {unquote(name): unquote(value) for name, equals, value in pairs if equals}
+
+
+def _query(values: dict[str, str]) -> str:
+    return "&".join(f"{_in_query(name)}={_in_query(values[name])}" for name in sorted(values))
 
 
 def _in_query(text: str) -> str:

@@ -40,7 +40,15 @@ _WRITER_PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON")
 _READER_PRAGMAS = ("query_only=ON",)
 
 _LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
-_TRANSIENT = {*_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN}
+_TRANSIENT = {
+    *_LOCKED,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY,
+}
+_GONE = sqlite3.SQLITE_READONLY_DBMOVED
+"""The file was deleted or moved away: nothing that is written is ever seen."""
 
 _FILES = ("", "-wal", "-shm", "-journal")
 """What belongs to a database: the file, and what SQLite puts beside it."""
@@ -185,12 +193,16 @@ def is_transient(error: BaseException) -> bool:
     """Whether the file may be usable later: locked, full, unreachable."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
-    return _code(error) in _TRANSIENT
+    return _code(error) in _TRANSIENT and _extended_code(error) != _GONE
 
 
 def _code(error: BaseException) -> int:
     """SQLite's plain result code, which its extended ones keep in their lowest byte."""
-    return int(getattr(cause_of(error), "sqlite_errorcode", 0)) & 0xFF
+    return _extended_code(error) & 0xFF
+
+
+def _extended_code(error: BaseException) -> int:
+    return int(getattr(cause_of(error), "sqlite_errorcode", 0))
 
 
 def _file(url: URL) -> str:

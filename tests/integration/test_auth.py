@@ -7,6 +7,7 @@ import base64
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import nkeys  # type: ignore[import-untyped]
 import pytest
@@ -16,7 +17,7 @@ from eventstore.client import Client, connect
 from eventstore.config import AuthSettings, RetrySettings, Secret, TlsSettings
 from eventstore.errors import AuthenticationFailed, ClientError, ConfigurationError, ConnectFailed
 from eventstore.server import EmbeddedServer
-from tests.conftest import StartServer, settings_for
+from tests.conftest import StartServer, free_ports, settings_for
 
 BOUND = 10.0
 NKEY_SEED = bytes(nkeys.encode_seed(b"\x01" * 32, nkeys.PREFIX_BYTE_USER))
@@ -54,6 +55,39 @@ async def test_user_and_password_in_the_url(start_server: StartServer) -> None:
     server = await start_server(extra_config='authorization { user: ann, password: "p@ss" }')
     async with connect(settings_for(server.url.replace("//", "//ann:p%40ss@"))) as client:
         assert client.url == server.url.replace("//", "//***@")
+
+
+SPECIAL = "p@ss/w:rd%1,é "
+
+
+async def test_credentials_in_several_urls(start_server: StartServer) -> None:
+    """Each server has its own, and one without any has those of the first that carries some."""
+    users = f'{{user: ann, password: "{SPECIAL}"}}, {{user: bob, password: "{SPECIAL}2"}}'
+    server = await start_server(extra_config=f"authorization {{ users: [{users}] }}")
+    ann, bob = f"ann:{quote(SPECIAL, safe='')}@", f"bob:{quote(SPECIAL + '2', safe='')}@"
+    own, dead = server.url.removeprefix("nats://"), f"127.0.0.1:{free_ports(1)[0]}"
+    for urls in (
+        f"nats://{ann}{own}",
+        f"nats://{ann}{dead},nats://{ann}{own}",
+        f"nats://{ann}{dead},nats://{own}",
+        f"nats://{dead},nats://{bob}{own}",
+        f"nats://{ann}{dead},nats://{bob}{own}",
+        f"nats://token@{dead},nats://{bob}{own}",
+    ):
+        async with connect(settings_for(urls)) as client:
+            assert client.url == f"nats://***@{own}" or client.url == server.url
+            assert "%" not in client.url
+    with pytest.raises(ConnectFailed) as caught:
+        await Client.open(settings_for(f"nats://{ann}{dead}"))
+    assert SPECIAL not in str(caught.value)
+    assert f"nats://***@{dead}" in str(caught.value)
+
+
+async def test_a_token_of_the_second_url(start_server: StartServer) -> None:
+    server = await start_server(extra_config='authorization { token: "s3c/ret" }')
+    own, dead = server.url.removeprefix("nats://"), f"127.0.0.1:{free_ports(1)[0]}"
+    async with connect(settings_for(f"nats://ann:x@{dead},nats://s3c%2Fret@{own}")) as client:
+        await client.flush()
 
 
 async def test_token(start_server: StartServer) -> None:

@@ -32,7 +32,9 @@ def cli(tmp_path: Path) -> CommandLine:
 
 
 def outcomes(out: str) -> list[str]:
-    return re.findall(rf"^{ID}  (?:CreateFlake|AddFlakeInput) .*  (\S.*?) *$", out, re.MULTILINE)
+    return re.findall(
+        rf"^{ID}  (?:CreateFlake|AddFlakeInput|RemoveFlakeInput) .*  (\S.*?) *$", out, re.MULTILINE
+    )
 
 
 def events(out: str) -> list[tuple[str, ...]]:
@@ -160,14 +162,14 @@ def test_a_bad_file_is_an_error_before_anything_is_started(
     assert cli.files() == before
 
 
-def test_a_rejected_command_is_explained_and_makes_the_status_1(cli: CommandLine) -> None:
-    first = cli.call("demo", lock_file(cli.folder / "flake.lock", nixpkgs="a"))
-    second = cli.call("demo", lock_file(cli.folder / "flake.lock", nixpkgs="b", more="c"))
+def test_a_lock_file_that_changed_is_imported_by_what_differs(cli: CommandLine) -> None:
+    first = cli.call("demo", lock_file(cli.folder / "flake.lock", nixpkgs="a", same="d"))
+    second = cli.call("demo", lock_file(cli.folder / "flake.lock", nixpkgs="b", same="d", more="c"))
 
     assert first.status == 0
-    assert (second.status, second.err) == (1, "")
-    assert outcomes(second.out) == ["done before", "rejected (input_exists)", "success"]
-    assert re.search(rf"^{ID} rejected: input 'nixpkgs' already exists, with url", second.out, re.M)
+    assert (second.status, second.err) == (0, "")
+    assert outcomes(second.out) == ["done before", "done before", *["success"] * 3]
+    assert len(rows(second.out, "flake_input")) == 3
 
 
 def test_names_are_shown_as_they_are_and_cannot_command_the_terminal(cli: CommandLine) -> None:

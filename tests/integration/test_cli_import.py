@@ -89,20 +89,82 @@ def test_a_file_that_is_not_a_lock_file_stops_it_before_anything_is_sent(
     assert service.call("nix", "import", SAMPLE).status == 0, "the service goes on"
 
 
-def test_a_rejected_command_is_status_1_and_says_why(service: CommandLine) -> None:
-    changed = service.folder / "changed.lock"
-    assert service.call("nix", "import", SAMPLE, "--name", "changed").status == 0
-    content = json.loads(SAMPLE.read_text())
-    content["nodes"]["nixpkgs"]["locked"]["rev"] = "0" * 40
-    changed.write_text(json.dumps(content))
-    ended = service.call("nix", "import", changed)
+def lock_file(path: Path, **urls: str) -> Path:
+    """A lock file whose inputs are these revisions' first digits."""
+    nodes = {
+        name: {"locked": {"type": "github", "owner": "o", "repo": name, "rev": rev * 40}}
+        for name, rev in urls.items()
+    }
+    root = {"inputs": {name: name for name in urls}}
+    path.write_text(json.dumps({"version": 7, "root": "root", "nodes": {"root": root, **nodes}}))
+    return path
 
-    assert (ended.status, ended.err) == (1, "")
-    assert "rejected (input_exists)" in ended.out
-    assert "rejected: input 'nixpkgs' already exists, with url github:" in ended.out
-    as_json = service.call("nix", "import", changed, "--json")
-    assert as_json.status == 1
-    assert [json.loads(line)["code"] for line in as_json.lines].count("input_exists") == 1
+
+def flake_events(service: CommandLine, flake_id: str) -> list[tuple[str, str]]:
+    events = [json.loads(line) for line in service.call("events", "--json").lines]
+    own = [event for event in events if event["aggregate_id"] == flake_id]
+    return [(event["type"], event["data"].get("name", "")) for event in own]
+
+
+def test_a_changed_lock_file_is_imported_by_what_differs(service: CommandLine) -> None:
+    path = service.folder / "changing.lock"
+    flake_id = import_commands(lock_file(path, a="1", b="1", c="1"))[0].aggregate_id
+    assert service.call("nix", "import", path).status == 0
+    before = flake_events(service, flake_id)
+    changed = service.call("nix", "import", lock_file(path, a="1", b="2", d="1"))
+
+    assert (changed.status, changed.err) == (0, "")
+    assert changed.lines[-1] == "changing: 1 added, 1 removed, 1 changed, 1 unchanged"
+    assert flake_events(service, flake_id)[len(before) :] == [
+        ("FlakeInputRemoved", "c"),
+        ("FlakeInputRemoved", "b"),
+        ("FlakeInputAdded", "b"),
+        ("FlakeInputAdded", "d"),
+    ]
+    after = flake_events(service, flake_id)
+    again = service.call("nix", "import", path)
+    assert again.status == 0
+    assert again.lines[-1] == "changing: 0 added, 0 removed, 0 changed, 3 unchanged"
+    assert flake_events(service, flake_id) == after
+
+
+def test_what_was_removed_and_comes_back_is_carried_out_each_time(service: CommandLine) -> None:
+    path = service.folder / "coming.lock"
+    flake_id = import_commands(lock_file(path, a="1"))[0].aggregate_id
+    for _ in range(2):
+        assert service.call("nix", "import", lock_file(path, a="1")).status == 0
+        assert service.call("nix", "import", lock_file(path)).status == 0
+
+    names = [kind for kind, _ in flake_events(service, flake_id)]
+    assert names == ["FlakeCreated", *["FlakeInputAdded", "FlakeInputRemoved"] * 2]
+
+
+def test_an_import_that_was_interrupted_goes_on(service: CommandLine) -> None:
+    """The first part of an import is an import of fewer inputs: the commands have the same ids."""
+    path = service.folder / "broken.lock"
+    assert service.call("nix", "import", lock_file(path, a="1")).status == 0
+    ended = service.call("nix", "import", lock_file(path, a="1", b="1"))
+
+    assert ended.status == 0
+    assert ended.lines[-1] == "broken: 1 added, 0 removed, 0 changed, 1 unchanged"
+    flake_id = import_commands(path)[0].aggregate_id
+    assert flake_events(service, flake_id) == [
+        *(("FlakeCreated", ""), ("FlakeInputAdded", "a"), ("FlakeInputAdded", "b")),
+    ]
+
+
+def test_a_flake_made_by_other_commands_is_brought_to_its_lock_file(service: CommandLine) -> None:
+    path = lock_file(service.folder / "other.lock", a="1")
+    flake_id = import_commands(path)[0].aggregate_id
+    create = json.dumps({"path": "elsewhere", "description": "by hand"})
+    add = json.dumps({"name": "own", "url": "path:/own"})
+    for kind, data in (("create", create), ("add_input", add)):
+        words = ("--id", flake_id, "--data", data)
+        assert service.call("send", f"nix.cmd.flake.{kind}", *words).status == 0
+    ended = service.call("nix", "import", path)
+
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.lines[-1] == "other: 1 added, 1 removed, 0 changed, 0 unchanged"
 
 
 def test_files_of_one_flake_are_taken_together(service: CommandLine) -> None:

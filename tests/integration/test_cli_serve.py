@@ -11,6 +11,7 @@ import signal
 import socket
 import sqlite3
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -20,7 +21,8 @@ import pytest
 from eventstore.client import Client
 from eventstore.nix import samples
 from eventstore.server import EmbeddedServer
-from tests.integration.command_line import BOUND, CommandLine
+from tests.conftest import free_ports
+from tests.integration.command_line import BOUND, CommandLine, Running
 from tests.postgresql_server import PostgresqlServer
 
 CREATE = ("send", "nix.cmd.flake.create", "--data", '{"path": "./x", "description": "x"}')
@@ -37,6 +39,15 @@ def external(cli: CommandLine, nats_server: EmbeddedServer, domain_name: str) ->
     (cli.folder / "own.toml").write_text(f'[nats]\nsubject_prefix = "{domain_name}"\n')
     cli.environ |= {"EVENTSTORE_CONFIG": "own.toml", "NATS_URL": nats_server.url}
     return cli
+
+
+@pytest.fixture(scope="module")
+def without_jetstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where a server without JetStream is."""
+    server = EmbeddedServer(tmp_path_factory.mktemp("plain"), extra_config="jetstream: disabled")
+    asyncio.run(server.start())
+    yield server.url
+    asyncio.run(server.stop())
 
 
 def assert_ends(pid: int) -> None:
@@ -125,13 +136,130 @@ def test_the_server_is_named_in_any_of_three_ways(
 def test_a_server_that_cannot_be_reached_is_one_clear_line_soon(
     cli: CommandLine, words: tuple[str, ...]
 ) -> None:
+    (cli.folder / "soon.toml").write_text("[nats.retry]\nfirst_connect_ms = 100\n")
     began = time.monotonic()
-    ended = cli.call(*words, "--nats-url", "nats://127.0.0.1:1")
+    ended = cli.call(*words, "--nats-url", "nats://127.0.0.1:1", "--config", "soon.toml")
 
     assert time.monotonic() - began < 5
     assert ended.status == 2
     assert ended.err.startswith("error: no server answered at nats://127.0.0.1:1: ")
     assert ended.err.count("\n") == 1
+
+
+def test_a_read_model_that_is_locked_stops_nothing_else(cli: CommandLine) -> None:
+    """Commands go on, queries answer from what there is, and health says what is waited for."""
+    with cli.serving() as service:
+        assert cli.call(*CREATE).status == 0
+        read_model = cli.folder / "var" / "read_model.sqlite"
+        with closing(sqlite3.connect(read_model, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            sent = json.loads(cli.call(*CREATE, "--json").out)
+            assert sent["status"] == "success"
+            problems = until_degraded(cli, "database", "projections")
+            assert "database is locked" in problems["database"]
+            assert "flakes: trying again: read model" in problems["projections"]
+            assert cli.call("query", "flake", "list").status == 0
+            late = cli.call("query", "flake", "list", "--wait", sent["position"], "--timeout", 1)
+            assert late.status == 2
+            other.execute("ROLLBACK")
+        found = cli.call("query", "flake", "list", "--wait", sent["position"])
+        assert "2 items" in found.out
+        assert degraded(cli) == {}
+        ended = service.stopped()
+    assert ended.status == 0
+    assert "database is locked; tried for" in ended.err
+    assert "can be written again" in ended.err
+
+
+def test_it_stops_while_its_read_model_is_locked(cli: CommandLine) -> None:
+    with cli.serving() as service:
+        read_model = cli.folder / "var" / "read_model.sqlite"
+        with closing(sqlite3.connect(read_model, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            assert cli.call(*CREATE).status == 0
+            until_degraded(cli, "projections")
+            assert service.stopped().status == 0
+            other.execute("ROLLBACK")
+    with cli.serving():
+        assert "1 item" in cli.call("query", "flake", "list").out
+
+
+def until_degraded(cli: CommandLine, *checks: str) -> dict[str, str]:
+    """What health finds wrong once these checks find something."""
+    deadline = time.monotonic() + BOUND
+    while not (problems := degraded(cli)).keys() >= set(checks):
+        assert time.monotonic() < deadline, problems
+    return problems
+
+
+def degraded(cli: CommandLine) -> dict[str, str]:
+    """What health finds wrong while it is degraded, by its checks; nothing while it is healthy."""
+    report = json.loads(cli.call("health", "--json").out)
+    if report["status"] == "healthy":
+        return {}
+    assert report["status"] == "degraded"
+    checks = {name: each for name, each in report["details"].items() if isinstance(each, dict)}
+    return {name: each["problem"] for name, each in checks.items() if "problem" in each}
+
+
+def waiting(service: Running, url: str) -> None:
+    """Return when a service says that it waits for a server, where, and why."""
+    assert service.process.stderr is not None
+    said = service.process.stderr.readline()
+    assert said.startswith("WARNING: waiting for a server, 60 s more at most: ")
+    assert url in said
+    assert "refused" in said or "Connect call failed" in said
+
+
+def test_a_server_that_comes_later_is_waited_for(cli: CommandLine, tmp_path: Path) -> None:
+    port = free_ports(1)[0]
+    url = f"nats://127.0.0.1:{port}"
+    server = EmbeddedServer(tmp_path / "late", port=port)
+    with cli.start("serve", "--nats-url", url) as service:
+        waiting(service, url)
+        asyncio.run(server.start())
+        try:
+            assert service.line().startswith("ready: ")
+            assert service.stopped().status == 0
+        finally:
+            asyncio.run(server.stop())
+
+
+def test_ctrl_c_while_it_waits_for_a_server_is_status_130(cli: CommandLine) -> None:
+    url = "nats://127.0.0.1:1"
+    with cli.start("serve", "--nats-url", url) as service:
+        waiting(service, url)
+        ended = service.stopped(signal.SIGINT, seconds=5)
+
+    assert ended == (130, "", "")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("serve",),
+        CREATE,
+        ("events",),
+        ("query", "flake", "list"),
+        ("config", "get"),
+        ("parked", "list"),
+        ("command", "status", "0f5c3a52-6c0e-5d3b-9f2e-6f1d3a6f7c41"),
+        ("nix", "import", str(samples()[0])),
+        ("audit", "verify"),
+        ("export", "log.gz"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_server_without_jetstream_is_named_as_that(
+    cli: CommandLine, without_jetstream: str, words: tuple[str, ...]
+) -> None:
+    ended = cli.call(*words, "--nats-url", without_jetstream)
+
+    assert ended.status == 2
+    assert f"JetStream is not enabled on {without_jetstream}: start nats-server with -js" in (
+        ended.err + ended.out
+    )
+    assert (ended.err + ended.out).count("\n") <= 2
 
 
 def test_the_databases_directory_is_made(cli: CommandLine) -> None:

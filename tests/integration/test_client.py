@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from importlib.util import find_spec
+from pathlib import Path
 
 import nats.aio.client
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from eventstore.client import Client, Msg, connect
 from eventstore.config import Address, NatsSettings, RetrySettings, Settings
 from eventstore.errors import (
+    AuthenticationFailed,
     ClientError,
     ConnectFailed,
     ConnectionLost,
@@ -25,7 +28,8 @@ from eventstore.errors import (
 )
 from eventstore.server import EmbeddedServer
 from tests.broken_peer import INFO, BrokenPeer
-from tests.conftest import StartServer, settings_for
+from tests.conftest import StartServer, free_ports, settings_for
+from tests.integration.commanding import until
 from tests.processes import freeze
 from tests.proxy import TcpProxy
 
@@ -442,6 +446,78 @@ async def test_connecting_where_nobody_is_fails_at_once() -> None:
         await Client.open(settings_for("nats://ann:s3cret@127.0.0.1:1"))
     assert str(caught.value).startswith("no server answered at nats://***@127.0.0.1:1: ")
     assert "Connect call failed" in str(caught.value)
+
+
+def patient(seconds: float) -> RetrySettings:
+    return RetrySettings(
+        reconnect_delay_ms=10,
+        max_reconnect_delay_ms=20,
+        reconnect_jitter_ms=0,
+        first_connect_ms=int(seconds * 1000),
+    )
+
+
+async def test_a_first_connect_is_tried_again_until_a_server_is_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = free_ports(1)[0]
+    url = f"nats://127.0.0.1:{port}"
+    opening = asyncio.create_task(Client.open(settings_for(url, retry=patient(BOUND))))
+
+    async def waits() -> bool:
+        return "waiting for a server" in caplog.text
+
+    await until(waits)
+    async with EmbeddedServer(tmp_path / "late", port=port):
+        client = await opening
+        assert await client.api("INFO")
+        await client.close()
+
+    waited = [each for each in caplog.records if "waiting for a server" in each.getMessage()]
+    assert len(waited) == 1, "said once, and then at intervals"
+    assert url in waited[0].getMessage()
+    assert "closed for good" not in caplog.text
+
+
+@pytest.mark.parametrize("pattern", [b"INFO", b"PONG"])
+async def test_a_first_connect_that_is_cut_off_is_tried_again(
+    nats_server: EmbeddedServer, pattern: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where the server accepts, and goes away before the connection is of use."""
+    async with TcpProxy(nats_server.port) as proxy:
+        cut = proxy.cut_after(pattern, "to_client", forward=False)
+        async with connect(settings_for(proxy.url, retry=patient(BOUND))) as client:
+            await client.flush()
+        assert cut.is_set()
+    assert "closed for good" not in caplog.text
+
+
+async def test_a_first_connect_is_given_up_at_its_bound() -> None:
+    began = time.monotonic()
+    with pytest.raises(ConnectFailed, match="no server answered"):
+        await Client.open(settings_for(NOBODY, retry=patient(0.2)))
+    assert 0.2 <= time.monotonic() - began < 2
+
+
+async def test_a_first_connect_that_cannot_succeed_fails_at_once(
+    start_server: StartServer,
+) -> None:
+    server = await start_server(extra_config="authorization { user: ann, password: s3cret }")
+    async with asyncio.timeout(BOUND / 2):
+        with pytest.raises(AuthenticationFailed):
+            await Client.open(settings_for(server.url, retry=patient(60)))
+        url = server.url.replace("nats:", "tls:")
+        with pytest.raises(ConnectFailed, match="secure connection not available"):
+            await Client.open(settings_for(url, retry=patient(60)))
+
+
+async def test_a_first_connect_that_waits_can_be_cancelled(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await Client.open(settings_for(NOBODY, retry=patient(60)))
+    assert "closed for good" not in caplog.text
 
 
 async def test_connecting_tries_each_server_of_the_pool(nats_server: EmbeddedServer) -> None:

@@ -218,6 +218,31 @@ async def test_an_illegal_value_changes_nothing_and_the_others_are_taken_up(
     assert any("'loud'" in record.message for record in caplog.records)
 
 
+async def test_an_illegal_value_is_said_once_for_each_change_and_in_part(
+    line: Line, configuration: Configuration, caplog: pytest.LogCaptureFixture
+) -> None:
+    paused = Paused()
+    bucket = await line.jetstream.key_value(line.subjects.config_bucket)
+    await bucket.put("log_level", b"\x1b[31m" + b"x" * 900_000)
+
+    def said() -> list[str]:
+        return [each for each in caplog.messages if "log_level cannot be" in each]
+
+    async with running(part := control(line, pausable=paused)):
+        await part.ready.wait()
+        await paused.next()
+        for name in ("a", "b", "c"):  # each time all keys are looked at
+            await configuration.set("projections.paused", name)
+            assert await paused.next() == [name]
+        assert len(said()) == 1
+        assert "x1b[31mxxx" in said()[0]
+        assert len(said()[0]) < 400
+        await bucket.put("log_level", b"loud")
+        await configuration.set("projections.paused", "d")
+        await paused.next()
+        assert len(said()) == 2
+
+
 async def test_a_change_made_while_disconnected_is_taken_up_after_the_reconnect(
     line: Line, configuration: Configuration
 ) -> None:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from eventstore.application import running
-from eventstore.client import Client, connect
+from eventstore.client import Client, Msg, connect
 from eventstore.command_status import status_answers
 from eventstore.commands import Outcome
 from eventstore.config import Settings
@@ -18,6 +18,8 @@ from eventstore.envelope import new_id
 from eventstore.errors import ConnectionLost, NoResponders, UnknownType
 from eventstore.responder import Reply, Request, Responder
 from tests.integration.commanding import Add, Line, Take, counting, opened
+
+BOUND = 10.0
 
 
 @pytest.fixture
@@ -302,6 +304,37 @@ async def test_what_has_waited_too_long_is_not_worked_off(client: Client, domain
         assert (await first).data == b"x"
         assert (await client.request(subject, b"x")).data == b"x"
     assert gate.begun == 2
+
+
+async def test_one_asker_s_load_makes_no_other_s_request_wait(
+    client: Client, settings: Settings, domain_name: str
+) -> None:
+    """Of those who ask, who asks most is refused first, though its requests were there before."""
+    subject = f"{domain_name}.query.a.b"
+    refused, over = asyncio.Event(), asyncio.Event()
+
+    async def answer(request: Request) -> Reply:
+        if request.payload == b"waits":
+            async with request.waiting():
+                await over.wait()
+        return Reply(request.payload)
+
+    async def note(message: Msg) -> None:
+        if b"busy" in message.data:
+            refused.set()
+
+    responder = Responder(client, {subject: answer}, queue=domain_name, at_once=2, room=200)
+    async with running(responder), connect(settings) as loud, connect(settings) as other:
+        await responder.ready.wait()
+        inbox = loud.new_inbox()
+        await loud.subscribe(f"{inbox}.*", note)
+        for number in range(10_000):
+            await loud.publish(subject, b"waits", reply=f"{inbox}.{number}")
+        await refused.wait()
+        for number in range(5):
+            answered = await other.request(subject, b"%d" % number, timeout=BOUND)
+            assert answered.data == b"%d" % number
+        over.set()
 
 
 async def test_one_that_waits_takes_no_others_turn(client: Client, domain_name: str) -> None:

@@ -11,10 +11,11 @@ from nats.js.errors import APIError
 
 from eventstore.client import Client, connect
 from eventstore.codec import Codec
-from eventstore.config import Settings, StreamSettings
-from eventstore.errors import StreamDrift, StreamMissing, TopologyError
+from eventstore.config import AuthSettings, Secret, Settings, StreamSettings
+from eventstore.errors import NoJetStream, StreamDrift, StreamMissing, TopologyError
 from eventstore.store import EventStore
 from eventstore.streams import ConsumerSpec, StreamSpec, check, declare, declare_consumer, topology
+from tests.conftest import StartServer, settings_for
 from tests.integration.ledger import Opened, jetstream, read
 
 DAY = 86_400 * 1_000_000_000
@@ -335,3 +336,24 @@ async def test_a_consumer_of_a_missing_stream_says_so(client: Client, codec: Cod
     spec = ConsumerSpec(codec.subjects.command_stream, "worker", CONSUMER)
     with pytest.raises(StreamMissing, match=codec.subjects.command_stream):
         await declare_consumer(client, spec)
+
+
+async def test_a_server_without_jetstream_is_named_as_that(
+    start_server: StartServer, specs: list[StreamSpec]
+) -> None:
+    server = await start_server(extra_config="jetstream: disabled")
+    async with connect(settings_for(server.url)) as client:
+        match = rf"not enabled on {server.url}: start nats-server with -js"
+        with pytest.raises(NoJetStream, match=match):
+            await declare(client, specs)
+
+
+async def test_an_account_without_jetstream_is_named_as_that(
+    start_server: StartServer, specs: list[StreamSpec]
+) -> None:
+    accounts = "accounts { WITHOUT { users: [{user: ann, password: pw}] } }"
+    server = await start_server(extra_config=accounts)
+    auth = AuthSettings(user="ann", password=Secret("pw"))
+    async with connect(settings_for(server.url, auth=auth)) as client:
+        with pytest.raises(NoJetStream, match="for this user's account"):
+            await declare(client, specs)

@@ -14,10 +14,12 @@ ROOT = Path(__file__).parents[2]
 LAYERS = [
     "eventstore.errors",
     "eventstore.undecodable",
+    "eventstore.visible",
     "eventstore.telemetry",
     "eventstore.subjects",
     "eventstore.config",
     "eventstore.backoff",
+    "eventstore.first_connect",
     "eventstore.cancellation",
     "eventstore.turn",
     "eventstore.failures",

@@ -275,6 +275,7 @@ def test_what_cannot_be_is_refused_by_file_and_key(
         ("nats://h:65536", "has no valid port or host"),
         ("nats://h:x", "has no valid port or host"),
         ("nats://[::1", "has no valid port or host"),
+        ("nats://ann:secret,word@h", "'nats://ann:***' has no valid port or host"),
         ("nats://a,", "is empty"),
         ("nats://a,ws://b", "mixes WebSocket servers with others"),
     ],

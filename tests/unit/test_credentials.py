@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import nkeys  # type: ignore[import-untyped]
 import pytest
 
 from eventstore.config import AuthSettings, NatsSettings, RetrySettings, Secret, TlsSettings
 from eventstore.config import Settings as AllSettings
-from eventstore.credentials import connect_options, requires_tls
+from eventstore.credentials import connect_options, requires_tls, url_credentials
 from eventstore.errors import ConfigurationError
 
 SEED = bytes(nkeys.encode_seed(b"\x01" * 32, nkeys.PREFIX_BYTE_USER))
@@ -61,20 +62,45 @@ def test_users_and_tokens(auth: AuthSettings, options: dict[str, str]) -> None:
     assert options.items() <= connect_options(NatsSettings(auth=auth)).items()
 
 
+USER = {"user": "ann", "password": "p@w", "token": None}
+TOKEN = {"user": None, "password": None, "token": "t/1"}
+
+
 @pytest.mark.parametrize(
     ("url", "options"),
     [
         ("nats://a", {}),
-        ("nats://ann:p%40w@a,nats://ann:p%40w@b", {"user": "ann", "password": "p@w"}),
-        ("nats://t%2F1@a", {"token": "t/1"}),
-        ("nats://ann:pw@a,nats://bob:pw@b", {}),
+        ("nats://ann:p%40w@a", USER),
+        ("nats://ann:p%40w@a,nats://ann:p%40w@b", USER),
+        ("nats://ann:p%40w@a,nats://b", USER),
+        ("nats://a,tls://ann:p%40w@[::1]:4222", USER),
+        ("nats://ann:p%40w@a,nats://bob:pw@b", USER),
+        ("wss://t%2F1@a", TOKEN),
+        ("nats://t%2F1@a,nats://ann:pw@b", TOKEN),
     ],
 )
-def test_credentials_in_urls_are_for_all_servers_or_left_to_each(
-    url: str, options: dict[str, str]
+def test_the_first_credentials_in_urls_are_for_all_servers_without_any(
+    url: str, options: dict[str, str | None]
 ) -> None:
     given = connect_options(at(url))
     assert {key: given[key] for key in ("user", "password", "token") if key in given} == options
+
+
+@pytest.mark.parametrize(
+    ("url", "user", "password"),
+    [
+        ("nats://ann@[::1]:4222", None, None),
+        ("nats://ann:@a", "ann", ""),
+        ("nats://%C3%A4:%3A%2F%3F%23%5B%5D%40%25%2C%20%2B@a", "ä", ":/?#[]@%, +"),
+        ("nats://ann:a+b@a", "ann", "a+b"),
+        ("nats://ann:100%25@a", "ann", "100%"),
+    ],
+)
+def test_percent_signs_in_urls_are_decoded(
+    url: str, user: str | None, password: str | None
+) -> None:
+    found = url_credentials(urlsplit(url))
+    assert (found["user"], found["password"]) == (user, password)
 
 
 def test_an_nkey_seed(tmp_path: Path) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.text import Text
 
 from eventstore.cli import app
 from eventstore.cli.loop import run
@@ -19,6 +22,7 @@ from eventstore.cli.terminal import (
     never_fail_to_encode,
     printable,
     program,
+    say,
 )
 
 
@@ -30,7 +34,7 @@ def test_no_control_character_gets_through(text: str) -> None:
     assert not any(ord(char) < 32 or 127 <= ord(char) < 160 for char in shown)
 
 
-@given(st.text(st.characters(exclude_categories=("Cc", "Zl", "Zp"))))
+@given(st.text(st.characters(exclude_categories=("Cc", "Cf", "Cn", "Cs", "Mn", "Zl", "Zp"))))
 def test_other_text_is_shown_as_it_is(text: str) -> None:
     assert printable(text) == text
 
@@ -76,3 +80,16 @@ def test_without_uvloop_it_runs_on_the_standard_loop(monkeypatch: pytest.MonkeyP
         return type(asyncio.get_running_loop())
 
     assert run(loop()).__module__.startswith("asyncio.")
+
+
+def test_a_terminal_shows_no_text_that_commands_it(capsys: pytest.CaptureFixture[str]) -> None:
+    Terminal().print("a\x9b31m\u202eb", Text("c\x1b[2J\u200b", style="bold"), Text("ä\n…"))
+    assert capsys.readouterr().out == "a\\x9b31m\\u202eb c\\x1b[2J\\u200b ä\n…\n"
+
+
+def test_json_on_a_terminal_is_the_same_json(capsys: pytest.CaptureFixture[str]) -> None:
+    said = {"a\x9b": "\u202e\U000e0041"}
+    say(msgspec.json.encode(said).decode())
+    out = capsys.readouterr().out
+    assert out == '{"a\\u009b":"\\u202e\\udb40\\udc41"}\n'
+    assert json.loads(out) == said

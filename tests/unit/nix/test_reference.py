@@ -26,10 +26,21 @@ def test_a_revision_says_more_than_a_ref() -> None:
     assert flake_reference({**locked, "rev": REV}) == f"github:o/r/{REV}"
 
 
-def test_a_group_of_groups_is_quoted_as_nix_does() -> None:
-    locked: Attributes = {"type": "gitlab", "owner": "a%2Fb", "repo": "r s", "rev": REV}
+@pytest.mark.parametrize("owner", ["a/b/c", "a%2Fb%2Fc", "a%2fb/c"])
+def test_a_group_of_groups_is_one_segment(owner: str) -> None:
+    """Older releases of Nix keep the slash encoded in the lock file, newer ones do not."""
+    locked: Attributes = {"type": "gitlab", "owner": owner, "repo": "r s", "rev": REV}
 
-    assert flake_reference(locked) == f"gitlab:a%252Fb/r%20s/{REV}"
+    assert flake_reference(locked) == f"gitlab:a%2Fb%2Fc/r%20s/{REV}"
+    assert flake_reference({**locked, "host": "git.example.org"}) == (
+        f"gitlab:a%2Fb%2Fc/r%20s/{REV}?host=git.example.org"
+    )
+
+
+def test_a_repository_may_name_its_subgroup_and_a_ref_keeps_its_slashes() -> None:
+    locked: Attributes = {"type": "gitlab", "owner": "a", "repo": "b%2Fr", "ref": "release/1.0"}
+
+    assert flake_reference(locked) == "gitlab:a/b%2Fr/release/1.0"
 
 
 def test_a_git_repository() -> None:
@@ -49,6 +60,49 @@ def test_a_git_repository() -> None:
     assert flake_reference({**locked, "submodules": True, "shallow": False, "dir": "d"}) == (
         f"git+https://example.org/r.git?dir=d&ref=refs/heads/main&rev={REV}&submodules=1"
     )
+
+
+def test_every_switch_of_a_git_repository() -> None:
+    switches = ("allRefs", "exportIgnore", "lfs", "shallow", "submodules", "verifyCommit")
+    locked: Attributes = {"type": "git", "url": "https://example.org/r", "rev": REV}
+
+    assert flake_reference({**locked, **dict.fromkeys(switches, True)}) == (
+        f"git+https://example.org/r?allRefs=1&exportIgnore=1&lfs=1&rev={REV}"
+        "&shallow=1&submodules=1&verifyCommit=1"
+    )
+    assert flake_reference({**locked, **dict.fromkeys(switches, False)}) == (
+        f"git+https://example.org/r?rev={REV}"
+    )
+
+
+ONE = '{"key":"AAAA+/=","type":"ssh-rsa"}'
+OTHER = '{"key":"BBBB","type":"ssh-ed25519"}'
+WRITTEN_ONE = "keytype=ssh-rsa&publicKey=AAAA%2B/%3D"
+WRITTEN_TWO = (
+    "publicKeys=%5B%7B%22key%22:%22AAAA%2B/%3D%22%2C%22type%22:%22ssh-rsa%22%7D%2C"
+    "%7B%22key%22:%22BBBB%22%2C%22type%22:%22ssh-ed25519%22%7D%5D"
+)
+
+
+@pytest.mark.parametrize(
+    ("keys", "written"),
+    [
+        ({"publicKey": "BBBB"}, "keytype=ssh-ed25519&publicKey=BBBB"),
+        ({"publicKey": "AAAA+/=", "keytype": "ssh-rsa"}, WRITTEN_ONE),
+        ({"publicKeys": f"[{ONE}]"}, WRITTEN_ONE),
+        ({"publicKeys": f" [ {ONE}, {OTHER} ] "}, WRITTEN_TWO),
+        ({"publicKeys": f"[{ONE}]", "publicKey": "BBBB"}, WRITTEN_TWO),
+        ({"publicKeys": "[]"}, ""),
+        ({"keytype": "ssh-rsa"}, ""),
+    ],
+)
+def test_the_keys_of_a_git_repository_are_written_as_nix_does(
+    keys: Attributes, written: str
+) -> None:
+    locked: Attributes = {"type": "git", "url": "https://example.org/r", "verifyCommit": True}
+    listed = f"{written}&verifyCommit=1" if written else "verifyCommit=1"
+
+    assert flake_reference({**locked, **keys}) == f"git+https://example.org/r?{listed}"
 
 
 @pytest.mark.parametrize(
@@ -111,6 +165,9 @@ def test_an_indirect_reference() -> None:
         ({"type": "github", "owner": "o", "repo": True}, "attribute 'repo' is True, not a text"),
         ({"type": "git"}, "attribute 'url' is missing"),
         ({"type": "git", "url": "/srv/r"}, "attribute 'url' is '/srv/r', which is not a url"),
+        ({"type": "git", "url": "https://a", "publicKeys": "x"}, "'publicKeys' is not a list"),
+        ({"type": "git", "url": "https://a", "publicKeys": "[1]"}, "'publicKeys' is not a list"),
+        ({"type": "git", "url": "https://a", "publicKey": True}, "'publicKey' is True"),
         ({"type": "tarball", "url": "https:"}, "which is not a url"),
         ({"type": "tarball", "url": "https://a", "narHash": 1}, "attribute 'narHash' is 1"),
         ({"type": "path", "path": ""}, "attribute 'path' is missing"),
