@@ -146,7 +146,7 @@ class CommandHandler:
         decider = self._domain.decider(accepted.aggregate)
         try:
             # Folded first: events that the decider cannot evolve by must not get into the log.
-            state = decider.fold(map(self._as_read, events), kept.state)
+            state = decider.fold(map(self._domain.codec.as_read, events), kept.state)
             appended = await self._store.append(
                 *accepted.key,
                 [NewEvent(data=data, timestamp=now, traceparent=traceparent) for data in events],
@@ -198,14 +198,6 @@ class CommandHandler:
         ids = tuple(each.headers[Header.EVENT_ID] for each in own)
         names = ", ".join(each.headers[Header.EVENT_TYPE] for each in own)
         return _success(accepted, Head.of(own[-1]), ids, names)
-
-    def _as_read(self, event: Event) -> Event:
-        """The event as it will be read: a float that was given as an int comes back as a float."""
-        codec = self._domain.codec
-        payload = codec.encode(event)
-        name, version = type(event).__name__, type(event).__schema_version__
-        (read,) = codec.decode_event(name, version, payload)
-        return read
 
 
 def _success(accepted: Accepted, head: Head, event_ids: tuple[str, ...], text: str) -> Outcome:
