@@ -66,11 +66,13 @@ class SnapshotFormat:
         """
         try:
             state = _encode(snapshot.state)
-            lost = difference(snapshot.state, self._decode_state(state), exact=True)
+            read = self._decode_state(state)
+            is_equal = bool(read == snapshot.state)  # whatever that means to the state itself
+            lost = difference(snapshot.state, read, exact=True)
         except (msgspec.MsgspecError, TypeError, ValueError, ArithmeticError, RecursionError) as e:
             raise UnusableSnapshot(f"the state cannot be written: {e}") from e
-        if lost:
-            raise UnusableSnapshot(f"the state would not be read as it was written: {lost}")
+        if lost or not is_equal:
+            raise UnusableSnapshot(f"the state would not be read as it was written: {lost or ''}")
         record = _Record(
             *(self._aggregate, aggregate_id, self._version, self._shape),
             *(snapshot.head, state, snapshot.commands),

@@ -24,7 +24,7 @@ from eventstore.commands.kept_outcome import about
 from eventstore.commands.lanes import Lanes
 from eventstore.commands.outcome import Outcome, Outcomes
 from eventstore.commands.parking import park
-from eventstore.errors import ClientError, EventStoreError, TopologyError
+from eventstore.errors import ClientError, EventStoreError, HandlerFailed, TopologyError
 from eventstore.failures import ungrouped
 from eventstore.pull import Delivery, Pull, may_pass
 from eventstore.settling import Settling
@@ -210,14 +210,14 @@ class CommandWorker:
         except Exception as error:  # a decider at fault must not stop the commands of others
             if received.delivery.delivered < self._most_deliveries(error):
                 raise
-            if not isinstance(error, EventStoreError):
+            if not isinstance(error, EventStoreError) or isinstance(error, HandlerFailed):
                 command = f"command {received.command_id} on {received.message.subject}"
                 _logger.exception("%s failed, and is parked", command)
             return await self._park(received, error)
 
     def _most_deliveries(self, error: Exception) -> int:
         """How often a command that fails like this is delivered before it is parked."""
-        if not isinstance(error, EventStoreError):
+        if not isinstance(error, EventStoreError) or isinstance(error, HandlerFailed):
             return self._max_failures
         return 1 if _is_at_fault(error) else self._max_deliveries
 

@@ -32,6 +32,7 @@ LAYERS = [
     "eventstore.sealing",
     "eventstore.fidelity",
     "eventstore.codec",
+    "eventstore.decider_function",
     "eventstore.aggregate",
     "eventstore.testing",
     "eventstore.server_binary",
