@@ -30,7 +30,6 @@ from eventstore.upcasting import Upcaster, Upcasting
 __all__ = ["Codec"]
 
 M = TypeVar("M", bound=Message)
-E = TypeVar("E", bound=Event)
 
 _encoder = msgspec.json.Encoder()
 
@@ -114,12 +113,12 @@ class Codec:
         """
         return self._encoded(message)[0]
 
-    def as_read(self, event: E) -> E:
-        """The event as it will be read from the log: an int in a field of floats is a float then.
+    def as_read(self, message: M) -> M:
+        """The message as it will be read: an int in a field of floats is a float then.
 
         Raises what `encode` raises.
         """
-        read: E = self._encoded(event)[1]
+        read: M = self._encoded(message)[1]
         return read
 
     def _encoded(self, message: Message) -> tuple[bytes, Any]:

@@ -74,8 +74,10 @@ class EventStore:
         expected: Expected = ANY,
         cause: Identity | None = None,
         actor: str | None = None,
+        authenticated_as: str | None = None,
+        command_digest: str | None = None,
     ) -> Appended:
-        """Append events to one aggregate, all or none; see `append_all`."""
+        """Append events to one aggregate, all or none; see `Append` and `append_all`."""
         several = events if isinstance(events, Sequence) else [events]
         (appended,) = await self.append_all(
             Append(
@@ -85,6 +87,8 @@ class EventStore:
                 expected=expected,
                 cause=cause,
                 actor=actor,
+                authenticated_as=authenticated_as,
+                command_digest=command_digest,
             )
         )
         return appended

@@ -84,7 +84,8 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
     """Events to be appended to one aggregate.
 
     `cause` is the identity of the message they follow from: their ids are then derived from it,
-    so that a repeat is recognised for ever.
+    so that a repeat is recognised for ever. `authenticated_as` and `command_digest` are recorded
+    with each event (see `Envelope`).
     """
 
     aggregate: str
@@ -93,6 +94,8 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
     expected: Expected = ANY
     cause: Identity | None = None
     actor: str | None = None
+    authenticated_as: str | None = None
+    command_digest: str | None = None
 
 
 class Appended(msgspec.Struct, frozen=True, kw_only=True):
@@ -215,6 +218,8 @@ def _fix(
         aggregate_id=append.aggregate_id,
         schema_version=cls.__schema_version__,
         actor=new.actor or append.actor,
+        authenticated_as=append.authenticated_as,
+        command_digest=append.command_digest,
         traceparent=new.traceparent,
     )
     return envelope.to_headers(), codec.encode(new.data)

@@ -9,13 +9,15 @@ from contextlib import aclosing
 from datetime import datetime
 
 from eventstore.aggregate import CommandContext, Domain
+from eventstore.commands.digest import is_other, without_data
 from eventstore.commands.intake import Accepted
 from eventstore.commands.loading import Loader
 from eventstore.commands.outcome import Outcome, Outcomes, presentable
 from eventstore.commands.states import Kept, KeptStates
 from eventstore.direct import StoredMessage
-from eventstore.envelope import Header, NewEvent, utc_now
+from eventstore.envelope import COMMAND_DIGEST, Header, NewEvent, utc_now
 from eventstore.errors import (
+    CommandIdReused,
     Conflict,
     DeciderError,
     DuplicateId,
@@ -69,9 +71,9 @@ class CommandHandler:
         """Carry a command out and say what became of it; `again` where it was delivered before.
 
         A command whose outcome is known and final, or whose events stand, is answered with that
-        and decides nothing. Raises `Conflict` after too many of them, `DeciderError` for events
-        that may not be in the log, and what the store and a decider that is at fault raise; the
-        command can then be handled again.
+        and decides nothing. Raises `CommandIdReused` where that is known to be another command's,
+        `Conflict` after too many of them, `DeciderError` for events that may not be in the log, and
+        what the store and a decider that is at fault raise; the command can then be handled again.
         """
         with self._telemetry.span(
             "command",
@@ -84,7 +86,9 @@ class CommandHandler:
         return outcome
 
     async def _handle(self, accepted: Accepted, traceparent: str | None, *, again: bool) -> Outcome:
-        known = await self._outcomes.final(accepted.identity.id, again=again)
+        known = await self._outcomes.final(
+            accepted.identity.id, digest=accepted.digest, again=again
+        )
         if known is not None:
             return known
         again = False
@@ -153,6 +157,8 @@ class CommandHandler:
                 expected=kept.head,
                 cause=accepted.identity,
                 actor=accepted.envelope.actor,
+                authenticated_as=accepted.envelope.authenticated_as,
+                command_digest=self._recorded_digest(accepted),
             )
         except InvalidMessage as error:
             raise DeciderError(f"{accepted.aggregate} decided what cannot be: {error}") from error
@@ -191,6 +197,8 @@ class CommandHandler:
                 commands.add(cause)
                 if cause == accepted.identity.id:
                     own.append(message)
+        if own and is_other(accepted.digest, own[0].headers.get(COMMAND_DIGEST)):
+            raise CommandIdReused(accepted.identity.id)
         if not own:
             kept.commands.learn(commands)
             self._states.put(accepted.key, kept)
@@ -198,6 +206,12 @@ class CommandHandler:
         ids = tuple(each.headers[Header.EVENT_ID] for each in own)
         names = ", ".join(each.headers[Header.EVENT_TYPE] for each in own)
         return _success(accepted, Head.of(own[-1]), ids, names)
+
+    def _recorded_digest(self, accepted: Accepted) -> str | None:
+        """The digest to be kept for ever: not of what may have to be forgotten."""
+        if accepted.digest is None or not self._domain.codec.has_personal(accepted.aggregate):
+            return accepted.digest
+        return without_data(accepted.digest)
 
 
 def _success(accepted: Accepted, head: Head, event_ids: tuple[str, ...], text: str) -> Outcome:

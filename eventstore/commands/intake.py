@@ -15,13 +15,18 @@ import msgspec
 from nats.aio.msg import Msg
 
 from eventstore.codec import Codec
+from eventstore.commands.digest import digest_of
 from eventstore.envelope import (
+    AUTHENTICATED_AS,
+    COMMAND_DIGEST,
+    JSON,
     Envelope,
     Header,
     Identity,
     check_message_id,
     derive_id,
     format_timestamp,
+    legal_value,
 )
 from eventstore.errors import InvalidHeader, InvalidId, UnsupportedSchema
 from eventstore.messages import Command
@@ -44,14 +49,21 @@ _FILLED_IN = {
     Header.DOMAIN,
 }
 
+_JSON_IN_UTF8 = re.compile(
+    r"application/json *(?:; *charset *= *(?:utf-?8|us-ascii|\"(?:utf-?8|us-ascii)\") *)?;?",
+    re.IGNORECASE,
+)
+_OURS = {AUTHENTICATED_AS, COMMAND_DIGEST}
+
 
 class Accepted(msgspec.Struct, frozen=True):
-    """A command that has been understood."""
+    """A command that has been understood; `digest` tells it from another of the same id."""
 
     command: Command
     aggregate: str
     aggregate_id: str
     envelope: Envelope
+    digest: str | None = None
 
     @property
     def identity(self) -> Identity:
@@ -131,7 +143,7 @@ def _accept(codec: Codec, message: Msg, delivery: Delivery, command_id: str) -> 
     """Understand a command; raises `InvalidMessage`, saying what is wrong with it."""
     _, _, aggregate, action = message.subject.split(".")
     cls = codec.command_type(aggregate, action)
-    headers = message.headers or {}
+    headers = _as_sent(message.headers or {})
     envelope = Envelope.from_headers(
         headers
         if headers.keys() >= _FILLED_IN
@@ -140,7 +152,24 @@ def _accept(codec: Codec, message: Msg, delivery: Delivery, command_id: str) -> 
     _check_type(headers, envelope, cls, message.subject)
     command = codec.decode_command(aggregate, action, message.data)
     aggregate_id = envelope.aggregate_id or _new_aggregate_id(cls, command_id)
-    return Accepted(command, aggregate, aggregate_id, envelope)
+    digest = digest_of(command, aggregate_id, command_id)
+    return Accepted(command, aggregate, aggregate_id, envelope, digest)
+
+
+def _as_sent(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """The headers without what only a worker may set, and without what is no reason to refuse.
+
+    That is a trace that is none, which costs nothing but the trace, and a content type that says
+    the usual in more words.
+    """
+    given = headers
+    if not headers.keys().isdisjoint(_OURS):
+        given = {name: value for name, value in headers.items() if name not in _OURS}
+    if Header.TRACEPARENT in given and legal_value(given, Header.TRACEPARENT) is None:
+        given = {name: value for name, value in given.items() if name != Header.TRACEPARENT}
+    if _JSON_IN_UTF8.fullmatch(given.get(Header.CONTENT_TYPE, "")):
+        given = {**given, Header.CONTENT_TYPE: JSON}
+    return given
 
 
 def _filled_in(

@@ -20,6 +20,7 @@ from eventstore.codec import Codec
 from eventstore.commands.intake import Accepted, Received
 from eventstore.commands.outcome import Outcome
 from eventstore.envelope import (
+    COMMAND_DIGEST,
     Header,
     format_timestamp,
     legal_value,
@@ -183,6 +184,8 @@ def _of_accepted(accepted: Accepted) -> dict[str, str]:
     }
     if envelope.actor is not None:
         headers[Header.ACTOR] = envelope.actor
+    if accepted.digest is not None:
+        headers[COMMAND_DIGEST] = accepted.digest
     return headers
 
 

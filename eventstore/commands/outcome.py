@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 import time
 from collections.abc import Mapping
@@ -12,7 +11,15 @@ from typing import Literal
 import msgspec
 
 from eventstore.client import Client
-from eventstore.errors import EventStoreError, JetStreamError, RequestTimeout
+from eventstore.commands.digest import is_other
+from eventstore.direct import DirectReader
+from eventstore.envelope import COMMAND_DIGEST
+from eventstore.errors import (
+    CommandIdReused,
+    EventStoreError,
+    JetStreamError,
+    RequestTimeout,
+)
 from eventstore.publishing import publish_acked
 from eventstore.subjects import Subjects
 
@@ -25,7 +32,6 @@ _MOST_TRIES = 10
 _PLACE = "X-Command-Sequence"
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _WRONG_SEQUENCE = (10071, 10164)
-_NO_MESSAGE = 10037
 _REPLICAS_SECONDS = 60.0
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -111,41 +117,46 @@ class Outcomes:
         self._look_again = 0.0
 
     async def get(
-        self, command_id: str, *, sent_at: int = 0, timeout: float = 5.0
+        self,
+        command_id: str,
+        *,
+        sent_at: int = 0,
+        digest: str | None = None,
+        timeout: float = 5.0,
     ) -> Outcome | None:
         """The outcome of a command; None if it has none yet, or no more.
 
         `sent_at` is the command's place in its stream, for one that may have been sent before: an
         error that it ended in then does not count. What was just kept may be missed on a bucket of
-        several replicas.
+        several replicas. Raises `CommandIdReused` where the outcome that counts is known to be
+        that of another command than the one with this `digest`.
         """
-        reply = await self._client.request(
-            f"$JS.API.DIRECT.GET.{self._stream}.{self._prefix}{command_id}", timeout=timeout
-        )
-        headers = reply.headers or {}
-        status = headers.get("Status")
-        if status is None:
-            outcome = _read(reply.data)
-            is_earlier = int(headers.get(_PLACE, sent_at)) < sent_at
-            return None if is_earlier and outcome is not None and not outcome.is_final else outcome
-        if status == "404":
+        kept = await self._kept(command_id, timeout)
+        if kept is None or kept.outcome is None:
             return None
-        raise JetStreamError(0, int(status), headers.get("Description", "refused"))
+        is_earlier = int(kept.headers.get(_PLACE, sent_at)) < sent_at
+        return None if is_earlier and not kept.outcome.is_final else kept.of(digest)
 
     async def final(
-        self, command_id: str, *, again: bool = False, timeout: float = 5.0
+        self,
+        command_id: str,
+        *,
+        digest: str | None = None,
+        again: bool = False,
+        timeout: float = 5.0,
     ) -> Outcome | None:
         """The final outcome of a command, which must not be carried out then; None if it has none.
 
         None is missed: the bucket's leader is asked where a follower could answer, and where the
         command comes `again`, so that it may have one. A change of the bucket's replicas is
-        noticed within a minute.
+        noticed within a minute. Raises `CommandIdReused` where it is known to be another command
+        than the one with this `digest`.
         """
         if again or await self._may_lag(timeout):
-            outcome, _ = await self._standing(f"{self._prefix}{command_id}", timeout)
+            kept = await self._standing(f"{self._prefix}{command_id}", timeout)
         else:
-            outcome = await self.get(command_id, timeout=timeout)
-        return outcome if outcome is not None and outcome.is_final else None
+            kept = await self._kept(command_id, timeout)
+        return kept.of(digest) if kept is not None and kept.is_final else None
 
     async def put(
         self,
@@ -162,6 +173,10 @@ class Outcomes:
         The first final one stands: where the command has that already, that is returned. An error
         gives way to whatever comes after it. That events were appended which the one that stands
         does not know of is logged as an error.
+
+        One that stands for another command of the same id is not returned: an outcome of this one
+        is returned where there is something to tell, an error or events, though it is not kept;
+        else it raises `CommandIdReused`.
         """
         subject = f"{self._prefix}{outcome.command_id}"
         data = outcome.to_json()
@@ -169,11 +184,10 @@ class Outcomes:
         for _ in range(_MOST_TRIES):
             if await self._put_if_expected(subject, data, headers, timeout):
                 return outcome
-            standing, sequence = await self._standing(subject, timeout)
-            headers[_EXPECTED] = str(sequence)
+            standing = await self._standing(subject, timeout)
+            headers[_EXPECTED] = "0" if standing is None else str(standing.sequence)
             if standing is not None and standing.is_final:
-                _report_contradiction(outcome, standing)
-                return standing
+                return standing.instead_of(outcome, about.get(COMMAND_DIGEST))
         raise RequestTimeout(f"outcome of command {outcome.command_id}: others write it as well")
 
     async def _may_lag(self, timeout: float) -> bool:
@@ -197,18 +211,60 @@ class Outcomes:
             return False
         return True
 
-    async def _standing(self, subject: str, timeout: float) -> tuple[Outcome | None, int]:
-        """The outcome as the bucket's leader knows it, and its sequence."""
-        try:
-            answer = await self._client.api(
-                f"STREAM.MSG.GET.{self._stream}", {"last_by_subj": subject}, timeout=timeout
-            )
-        except JetStreamError as error:
-            if error.err_code != _NO_MESSAGE:
-                raise
-            return None, 0
-        message = answer["message"]
-        return _read(base64.b64decode(message.get("data", ""))), message["seq"]
+    async def _kept(self, command_id: str, timeout: float) -> _Kept | None:
+        reply = await self._client.request(
+            f"$JS.API.DIRECT.GET.{self._stream}.{self._prefix}{command_id}", timeout=timeout
+        )
+        headers = reply.headers or {}
+        status = headers.get("Status")
+        if status is None:
+            return _Kept(_read(reply.data), int(headers.get("Nats-Sequence", 0)), headers)
+        if status == "404":
+            return None
+        raise JetStreamError(0, int(status), headers.get("Description", "refused"))
+
+    async def _standing(self, subject: str, timeout: float) -> _Kept | None:
+        """What the bucket's leader has on a subject."""
+        reader = DirectReader(self._client, self._stream, timeout=timeout)
+        message = await reader.leader_last(subject)
+        if message is None:
+            return None
+        return _Kept(_read(message.payload), message.sequence, message.headers)
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """A message of the bucket; without an outcome where a person's tool has deleted that."""
+
+    outcome: Outcome | None
+    sequence: int
+    headers: Mapping[str, str]
+
+    @property
+    def is_final(self) -> bool:
+        return self.outcome is not None and self.outcome.is_final
+
+    @property
+    def _digest(self) -> str | None:
+        return self.headers.get(COMMAND_DIGEST)
+
+    def of(self, digest: str | None) -> Outcome | None:
+        """The outcome of the command with this digest."""
+        if self.outcome is not None and is_other(digest, self._digest):
+            raise CommandIdReused(self.outcome.command_id)
+        return self.outcome
+
+    def instead_of(self, outcome: Outcome, digest: str | None) -> Outcome:
+        """What to tell of a command that has ended in `outcome`, though this one stands."""
+        standing = self.outcome or outcome
+        _report_contradiction(outcome, standing)
+        is_same = self._digest is None or (
+            digest is not None and not is_other(digest, self._digest)
+        )
+        if is_same:
+            return standing
+        if outcome.is_final and not outcome.event_ids:
+            raise CommandIdReused(outcome.command_id)
+        return outcome
 
 
 def _report_contradiction(outcome: Outcome, standing: Outcome) -> None:

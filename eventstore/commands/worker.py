@@ -21,10 +21,17 @@ from eventstore.codec import Codec
 from eventstore.commands.handler import CommandHandler
 from eventstore.commands.intake import Accepted, Received
 from eventstore.commands.kept_outcome import about
+from eventstore.commands.keyed_locks import KeyedLocks
 from eventstore.commands.lanes import Lanes
 from eventstore.commands.outcome import Outcome, Outcomes
 from eventstore.commands.parking import park
-from eventstore.errors import ClientError, EventStoreError, HandlerFailed, TopologyError
+from eventstore.errors import (
+    ClientError,
+    CommandIdReused,
+    EventStoreError,
+    HandlerFailed,
+    TopologyError,
+)
 from eventstore.failures import ungrouped
 from eventstore.pull import Delivery, Pull, may_pass
 from eventstore.settling import Settling
@@ -102,6 +109,7 @@ class CommandWorker:
         self._outcomes = Outcomes(client, codec.subjects)
         # What is delivered again though it was settled is answered again: that may be lost too.
         self._settling = Settling(client, once=False)
+        self._ids = KeyedLocks()  # for commands of one id on two aggregates
         self._stopping = asyncio.Event()
         self.ready = asyncio.Event()
         self.handled = 0
@@ -174,11 +182,8 @@ class CommandWorker:
         """Carry one command out; acknowledge it last, or give it back where that failed."""
         self._tell_begun(received)
         try:
-            outcome = await self._outcomes.put(
-                await self._outcome_of(received),
-                place=received.delivery.sequence,
-                about=about(self._codec, received),
-            )
+            async with self._ids.held(received.command_id):
+                outcome = await self._kept_outcome(received)
             if (inbox := received.reply_to) is not None:
                 await self._client.publish(inbox, outcome.to_json())
         except Exception as error:  # whatever it is, the command is not lost and others go on
@@ -193,6 +198,15 @@ class CommandWorker:
             await self._settling.done(received)
             self.handled += 1
             self._telemetry.count("commands", type=_type_of(received), outcome=outcome.status)
+
+    async def _kept_outcome(self, received: Received) -> Outcome:
+        """What became of it, kept under its id unless that is another command's."""
+        outcome = await self._outcome_of(received)
+        if outcome.code == CommandIdReused.code:
+            return outcome
+        return await self._outcomes.put(
+            outcome, place=received.delivery.sequence, about=about(self._codec, received)
+        )
 
     def _tell_begun(self, received: Received) -> None:
         if received.delivery.delivered > 1:
