@@ -33,7 +33,7 @@ from eventstore.messages import Command
 from eventstore.pull import Delivery
 from eventstore.subjects import AGGREGATE_ID
 
-__all__ = ["REPLY_TO", "Accepted", "Received"]
+__all__ = ["REPLY_TO", "Accepted", "Received", "id_of_message"]
 
 REPLY_TO = "X-Reply-To"
 """The header that names the inbox to which the outcome is sent."""
@@ -115,10 +115,23 @@ class Received(msgspec.Struct, frozen=True):
         return named if AGGREGATE_ID.fullmatch(named) else None
 
     @property
+    def is_bare(self) -> bool:
+        """Whether it came without an id of the library's kind, so that its sender may know none."""
+        return Header.EVENT_ID not in (self.message.headers or {})
+
+    @property
     def reply_to(self) -> str | None:
         """The inbox that asks for the outcome; None for an address that is no inbox."""
         address = (self.message.headers or {}).get(REPLY_TO, "")
         return address if _INBOX.fullmatch(address) else None
+
+
+def id_of_message(stream: str, message_id: str) -> str:
+    """The id of a command that came to a stream with this `Nats-Msg-Id` and no `X-Event-ID`."""
+    try:
+        return check_message_id(message_id)
+    except InvalidId:
+        return str(uuid.uuid5(_NAMESPACE, f"{stream}:{message_id}"))
 
 
 def _command_id(message: Msg, delivery: Delivery, stream: str) -> str:
@@ -135,7 +148,7 @@ def _command_id(message: Msg, delivery: Delivery, stream: str) -> str:
             except InvalidId:
                 continue
     if Header.MESSAGE_ID in headers and Header.EVENT_ID not in headers:
-        return str(uuid.uuid5(_NAMESPACE, f"{stream}:{headers[Header.MESSAGE_ID]}"))
+        return id_of_message(stream, headers[Header.MESSAGE_ID])
     return str(uuid.uuid5(_NAMESPACE, f"{stream}:{delivery.sequence}:{delivery.time}"))
 
 

@@ -30,6 +30,7 @@ Status = Literal["success", "rejected", "error"]
 _MOST_TEXT = 4_000
 _MOST_TRIES = 10
 _PLACE = "X-Command-Sequence"
+_COMMAND_ID = "X-Command-ID"
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _WRONG_SEQUENCE = (10071, 10164)
 _REPLICAS_SECONDS = 60.0
@@ -189,6 +190,21 @@ class Outcomes:
             if standing is not None and standing.is_final:
                 return standing.instead_of(outcome, about.get(COMMAND_DIGEST))
         raise RequestTimeout(f"outcome of command {outcome.command_id}: others write it as well")
+
+    async def note_place(self, sequence: int, command_id: str, *, timeout: float = 5.0) -> None:
+        """Note which command was at a place of the command stream, for who knows only that."""
+        # Marked as deleted, so that tools which list the bucket list outcomes alone.
+        headers = {_COMMAND_ID: command_id, "KV-Operation": "DEL"}
+        await publish_acked(self._client, self._place(sequence), b"", headers, timeout)
+
+    async def command_at(self, sequence: int, *, timeout: float = 5.0) -> str | None:
+        """The id of the command that was at a place, if it was noted and is still known."""
+        reader = DirectReader(self._client, self._stream, timeout=timeout)
+        noted = await reader.last(self._place(sequence))
+        return None if noted is None else noted.headers.get(_COMMAND_ID)
+
+    def _place(self, sequence: int) -> str:
+        return f"{self._prefix}at.{sequence}"
 
     async def _may_lag(self, timeout: float) -> bool:
         """Whether a direct get may be answered by another than the bucket's leader."""

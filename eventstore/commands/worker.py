@@ -204,9 +204,11 @@ class CommandWorker:
         outcome = await self._outcome_of(received)
         if outcome.code == CommandIdReused.code:
             return outcome
-        return await self._outcomes.put(
-            outcome, place=received.delivery.sequence, about=about(self._codec, received)
-        )
+        place = received.delivery.sequence
+        kept = await self._outcomes.put(outcome, place=place, about=about(self._codec, received))
+        if received.is_bare:
+            await self._outcomes.note_place(place, received.command_id)
+        return kept
 
     def _tell_begun(self, received: Received) -> None:
         if received.delivery.delivered > 1:

@@ -26,7 +26,15 @@ import msgspec
 from eventstore.audit.chains import Link
 from eventstore.audit.seen import Aggregate, Seen
 from eventstore.chain import chain_value
-from eventstore.envelope import AUTHENTICATED_AS, COMMAND_DIGEST, Envelope, Header, derive_id, format_timestamp, utc_now
+from eventstore.envelope import (
+    AUTHENTICATED_AS,
+    COMMAND_DIGEST,
+    Envelope,
+    Header,
+    derive_id,
+    format_timestamp,
+    utc_now,
+)
 from eventstore.errors import EventStoreError, TransferError
 from eventstore.publishing import MAX_BATCH
 from eventstore.sealing import PERSONAL
