@@ -53,7 +53,9 @@ class CommandContext(Struct, frozen=True, kw_only=True):
     """What comes in with a command, for deciders that ask for it with a third parameter.
 
     Deciders have no clock and no random source of their own: `time` is the instant at which the
-    command is decided (UTC), and new ids are derived from `command_id`.
+    command is decided (UTC), and new ids are derived from `command_id`. `actor` is what the sender
+    claims; `authenticated_as` is who sent the command according to the server, None where it does
+    not say (see `eventstore.commands.senders`).
     """
 
     command_id: str
@@ -61,6 +63,7 @@ class CommandContext(Struct, frozen=True, kw_only=True):
     aggregate_id: str
     time: datetime
     actor: str | None = None
+    authenticated_as: str | None = None
 
 
 class Decider(Generic[S]):

@@ -147,10 +147,15 @@ class ServiceSettings(Struct, frozen=True, kw_only=True):
 
 
 class NatsSettings(Struct, frozen=True, kw_only=True):
-    """The connection to NATS; `url` is empty where nobody named a server."""
+    """The connection to NATS; `url` is empty where nobody named a server.
+
+    `commands_cross_accounts` says that nobody but this service has users in its account, so that
+    what the server says of who sent a command (`Nats-Request-Info`) can be believed.
+    """
 
     url: tuple[Address, ...] = ()
     subject_prefix: str = "nix"
+    commands_cross_accounts: bool = False
     auth: AuthSettings = AuthSettings()
     tls: TlsSettings = TlsSettings()
     retry: RetrySettings = RetrySettings()

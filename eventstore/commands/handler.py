@@ -135,6 +135,7 @@ class CommandHandler:
             aggregate_id=accepted.aggregate_id,
             time=now,
             actor=accepted.envelope.actor,
+            authenticated_as=accepted.envelope.authenticated_as,
         )
         decider = self._domain.decider(accepted.aggregate)
         return decider.decide(kept.state, accepted.command, context)

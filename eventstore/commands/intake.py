@@ -96,6 +96,14 @@ class Received(msgspec.Struct, frozen=True):
             content = error
         return cls(message, delivery, command_id, content)
 
+    def sent_by(self, sender: str | None) -> Received:
+        """The same with who sent it according to the server, where that is known."""
+        if sender is None or not isinstance(self.content, Accepted):
+            return self
+        envelope = msgspec.structs.replace(self.content.envelope, authenticated_as=sender)
+        content = msgspec.structs.replace(self.content, envelope=envelope)
+        return msgspec.structs.replace(self, content=content)
+
     @property
     def lane(self) -> tuple[str, ...]:
         """What it must wait its turn for: the aggregate; one not understood waits for nothing."""

@@ -12,6 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterable
+from contextlib import nullcontext
 
 from nats.aio.msg import Msg
 
@@ -25,6 +26,7 @@ from eventstore.commands.keyed_locks import KeyedLocks
 from eventstore.commands.lanes import Lanes
 from eventstore.commands.outcome import Outcome, Outcomes
 from eventstore.commands.parking import park
+from eventstore.commands.senders import Senders
 from eventstore.errors import (
     ClientError,
     CommandIdReused,
@@ -79,6 +81,9 @@ class CommandWorker:
     is parked (20: after six and a half minutes), and at number `max_failures` where what failed is
     an error nobody foresaw, as in a decider. Deliveries that ended with the worker count as well.
 
+    `identify_senders` is for where all commands come from other accounts: see
+    `eventstore.commands.senders`.
+
     Any number of workers can share a domain. `ready` is set when commands are first taken;
     `handled` counts those that have been answered and acknowledged, `returned` those that were
     taken and given back before they had begun.
@@ -94,6 +99,7 @@ class CommandWorker:
         ack_wait: float = 30.0,
         max_deliveries: int = 20,
         max_failures: int = 5,
+        identify_senders: bool = False,
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self._client = client
@@ -109,6 +115,7 @@ class CommandWorker:
         self._outcomes = Outcomes(client, codec.subjects)
         # What is delivered again though it was settled is answered again: that may be lost too.
         self._settling = Settling(client, once=False)
+        self._senders = Senders(client, codec.subjects) if identify_senders else None
         self._ids = KeyedLocks()  # for commands of one id on two aggregates
         self._stopping = asyncio.Event()
         self.ready = asyncio.Event()
@@ -130,7 +137,7 @@ class CommandWorker:
         connection was closed for good.
         """
         with ungrouped():
-            async with asyncio.TaskGroup() as tasks:
+            async with self._senders or nullcontext(), asyncio.TaskGroup() as tasks:
                 holding = tasks.create_task(self._settling.keep_holding(self._ack_wait))
                 async with self._lanes() as lanes:
                     intake = tasks.create_task(self._intake(lanes))
@@ -176,7 +183,10 @@ class CommandWorker:
                 taken.extend(map(self._read, await pull.finish()))
 
     def _read(self, message: Msg) -> Received:
-        return Received.of(self._codec, message)
+        received = Received.of(self._codec, message)
+        if self._senders is None:
+            return received
+        return received.sent_by(self._senders.sender_of(message))
 
     async def _process(self, received: Received) -> None:
         """Carry one command out; acknowledge it last, or give it back where that failed."""
