@@ -13,8 +13,10 @@ from nats.aio.client import Client as PlainClient
 from nats.aio.msg import Msg
 
 from eventstore.application import Application
+from eventstore.audit import Witness, check_chain
 from eventstore.chain import GENESIS, chain_value
 from eventstore.commands.senders import Senders
+from eventstore.direct import DirectReader
 from eventstore.envelope import AUTHENTICATED_AS, Header, new_id
 from eventstore.server import EmbeddedServer
 from tests.conftest import StartServer, settings_for
@@ -176,7 +178,11 @@ async def test_the_chain_holds_who_sent_it(server: EmbeddedServer) -> None:
         await send(anna, "c1", X_Event_ID=new_id())
         await sender_of(app, "c1")
         (event,) = [event async for event in app.store.read("counter", "c1")]
-    subject = "nix.log.counter.c1"
+        subject = "nix.log.counter.c1"
+        witness = Witness(event.id, event.type, event.envelope.chain)
+        async with DirectReader(app.client, app.domain.codec.subjects.log_stream) as reader:
+            told = await check_chain(reader, subject, witnesses={event.position: witness})
+    assert (told.problem, told.authenticated) == (None, {event.id: "CLIENTS/anna"})
     chain = event.headers[Header.CHAIN]
     assert chain_value(GENESIS, subject, event.headers, event.payload) == chain
     for other in ("CLIENTS/bob", None):
