@@ -287,8 +287,9 @@ def _personal_of(
 def _unwritable(message: Message) -> str:
     """Which field cannot be written, where it is one alone."""
     for name in message.__struct_fields__:
+        value = getattr(message, name)
         try:
-            _encoder.encode(getattr(message, name))
+            _encoder.encode(None if value is msgspec.UNSET else value)
         except Exception:  # whatever it is, it has been raised once and is told
             return f"`$.{name}`: "
     return ""

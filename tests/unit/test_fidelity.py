@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections import Counter, OrderedDict
+from collections.abc import Sequence
 from datetime import UTC, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -67,6 +68,10 @@ class Noted(Event, subject="note.noted"):
     by_number: dict[int, str] = {}  # noqa: RUF012  # msgspec copies it
     by_name: dict[str, Any] = {}  # noqa: RUF012
     anything: Any = None
+    items: Sequence[int] = ()
+    numbers: list[int] = []  # noqa: RUF012
+    raw: msgspec.Raw = msgspec.Raw(b"null")
+    left_out: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class Note(Command, subject="note.note", creates=True):
@@ -101,6 +106,8 @@ LOST: dict[str, tuple[Event, str]] = {
     "bytes in anything": (Noted(anything=b"a"), "anything"),
     "a struct in anything": (Noted(anything=Base("a")), "anything"),
     "a number as a key": (Noted(by_name={1: 2}), "by_name"),  # type: ignore[dict-item]
+    "half of a pair": (Noted(text="\ud800"), "text"),
+    "half of a pair in anything": (Noted(anything=["\udfff"]), "anything"),
     "a counter": (Noted(by_name=Counter("aab")), "by_name"),
     "an ordered dict": (Noted(by_name=OrderedDict(a=1)), "by_name"),
     "a tuple in a dict": (Noted(by_name={"a": ("b",)}), "by_name"),
@@ -133,18 +140,23 @@ KEPT: dict[str, Event] = {
     "an exact decimal": Noted(price=Decimal("1.00")),
     "numbers as keys": Noted(by_number={1: "a", 2: "b"}),
     "members": Noted(names=frozenset("abc")),
+    "bytes as they are": Noted(raw=msgspec.Raw(b' {"a": [1] }\n')),
+    "what is not left out": Noted(left_out=1),
+    "a large int": Noted(number=10**30, anything=2**64),
     "nested": Noted(anything={"a": [1, 2.5, None, {"b": True}]}, parts=(Base("a"), Base("b"))),
 }
 
 
 @pytest.mark.parametrize("event", KEPT.values(), ids=KEPT)
 def test_what_is_kept_is_written(event: Event) -> None:
-    assert CODEC.as_read(event) == event or "fold" in repr(event)
+    assert difference(event, CODEC.as_read(event)) is None
 
 
 CONVERTED: dict[str, Event] = {
     "an int for a float": Noted(share=5),
     "a list for a tuple": Noted(parts=[Base("a")]),  # type: ignore[arg-type]
+    "a tuple for a sequence": Noted(items=(1, 2)),
+    "a tuple for a list": Noted(numbers=(1, 2)),  # type: ignore[arg-type]
     "a set for a frozen one": Noted(names={"a"}),  # type: ignore[arg-type]
     "a text for a time": Noted(at="2026-01-01T00:00:00+02:00"),  # type: ignore[arg-type]
     "a value for its member": Noted(colour="red"),  # type: ignore[arg-type]
