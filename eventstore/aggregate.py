@@ -23,7 +23,13 @@ import msgspec
 from msgspec import Struct
 
 from eventstore.codec import Codec
-from eventstore.decider_function import DeciderFunction, is_state, name_of, state_types
+from eventstore.decider_function import (
+    DeciderFunction,
+    check_not_async,
+    is_state,
+    name_of,
+    state_types,
+)
 from eventstore.errors import (
     DeciderError,
     EventStoreError,
@@ -88,6 +94,7 @@ class Decider(Generic[S]):
         state_version: int = 1,
     ) -> None:
         self.aggregate = check_name("aggregate", aggregate)
+        check_not_async(initial)
         self.initial = initial
         self.snapshot_every = snapshot_every
         self.state_version = state_version

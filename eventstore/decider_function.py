@@ -11,7 +11,7 @@ from typing import Any
 
 from eventstore.errors import DeciderError
 
-__all__ = ["DeciderFunction", "is_state", "name_of", "state_types"]
+__all__ = ["DeciderFunction", "check_not_async", "is_state", "name_of", "state_types"]
 
 # What a function returns that returns nothing, or that nobody awaits or runs.
 _NO_STATES = (
@@ -33,9 +33,8 @@ class DeciderFunction:
 
     def __init__(self, function: Callable[..., Any], *, positional: tuple[int, int]) -> None:
         self.name = name_of(function)
+        check_not_async(function)
         called = _called(function)
-        if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
-            raise DeciderError(f"{self.name} must not be async: deciders do no I/O")
         parameters = list(inspect.signature(function).parameters)
         self.count = len(parameters)
         if not positional[0] <= self.count <= positional[1]:
@@ -76,6 +75,13 @@ class DeciderFunction:
             ) from error
         except TypeError:  # the language's own functions have no annotations
             return {}
+
+
+def check_not_async(function: Callable[..., Any]) -> None:
+    """Raise `DeciderError` for a function whose result would have to be awaited."""
+    called = _called(function)
+    if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
+        raise DeciderError(f"{name_of(function)} must not be async: deciders do no I/O")
 
 
 def name_of(function: Callable[..., Any]) -> str:

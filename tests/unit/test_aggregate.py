@@ -419,6 +419,14 @@ def test_what_cannot_return_a_state_is_refused(function: Any) -> None:
         Decider("door", initial=Door).evolves(function)
 
 
+def test_an_initial_state_is_not_awaited_either() -> None:
+    async def beginning() -> Door:
+        return Door()
+
+    with pytest.raises(DeciderError, match="beginning must not be async"):
+        Decider("door", initial=beginning)
+
+
 def test_partials_and_callable_objects_are_functions_too() -> None:
     class Opens:
         def __call__(self, door: Door, command: Open) -> Opened:
