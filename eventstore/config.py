@@ -150,7 +150,8 @@ class NatsSettings(Struct, frozen=True, kw_only=True):
     """The connection to NATS; `url` is empty where nobody named a server.
 
     `commands_cross_accounts` says that nobody but this service has users in its account, so that
-    what the server says of who sent a command (`Nats-Request-Info`) can be believed.
+    what the server says of who sent a command (`Nats-Request-Info`) can be believed. Each worker
+    is then sent every command once more.
     """
 
     url: tuple[Address, ...] = ()

@@ -188,7 +188,7 @@ class Outcomes:
             standing = await self._standing(subject, timeout)
             headers[_EXPECTED] = "0" if standing is None else str(standing.sequence)
             if standing is not None and standing.is_final:
-                return standing.instead_of(outcome, about.get(COMMAND_DIGEST))
+                return standing.instead_of(outcome, about.get(COMMAND_DIGEST), place)
         raise RequestTimeout(f"outcome of command {outcome.command_id}: others write it as well")
 
     async def note_place(self, sequence: int, command_id: str, *, timeout: float = 5.0) -> None:
@@ -269,13 +269,17 @@ class _Kept(msgspec.Struct, frozen=True):
             raise CommandIdReused(self.outcome.command_id)
         return self.outcome
 
-    def instead_of(self, outcome: Outcome, digest: str | None) -> Outcome:
-        """What to tell of a command that has ended in `outcome`, though this one stands."""
+    def instead_of(self, outcome: Outcome, digest: str | None, place: int) -> Outcome:
+        """What to tell of a command that has ended in `outcome`, though this one stands.
+
+        One that cannot be understood has no digest: it is the same if it is at the same place.
+        """
         standing = self.outcome or outcome
         _report_contradiction(outcome, standing)
-        is_same = self._digest is None or (
-            digest is not None and not is_other(digest, self._digest)
-        )
+        if digest is None:
+            is_same = self._digest is None or self.headers.get(_PLACE) == str(place)
+        else:
+            is_same = not is_other(digest, self._digest)
         if is_same:
             return standing
         if outcome.is_final and not outcome.event_ids:

@@ -12,8 +12,10 @@ import pytest
 from nats.aio.client import Client as PlainClient
 
 from eventstore.client import Client
+from eventstore.commands import Outcome
 from eventstore.commands.worker import worker_consumer
 from eventstore.envelope import COMMAND_DIGEST, Identity, new_id
+from eventstore.errors import InvalidPayload
 from eventstore.messages import Command
 from eventstore.streams import declare_consumer
 from tests.integration.commanding import Add, AddEach, Added, Line, RaiseTo, Take, counting, opened
@@ -171,6 +173,17 @@ async def test_one_that_cannot_be_read_is_not_answered_with_the_success_of_anoth
         )
     assert (other["status"], other["code"]) == ("error", "invalid_payload")
     assert await line.commands.outcome(own) == first
+
+
+async def test_one_that_other_code_cannot_read_any_more_has_the_outcome_it_had(line: Line) -> None:
+    own = new_id()
+    done = Outcome(status="success", message="", code="ok", command_id=own)
+    about = {COMMAND_DIGEST: "0" * 16}
+    unreadable = Outcome.error(InvalidPayload("no more"), own)
+    await line.outcomes.put(done, place=7, about=about)
+    assert await line.outcomes.put(unreadable, place=7) == done
+    assert await line.outcomes.put(unreadable, place=8) == unreadable
+    assert await line.outcomes.get(own) == done
 
 
 async def test_what_was_never_carried_out_can_be_corrected(line: Line, plain: PlainClient) -> None:
