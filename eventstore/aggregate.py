@@ -13,18 +13,31 @@ Which function answers for which message is read from the type annotations.
 
 from __future__ import annotations
 
-import inspect
-import typing
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from types import CoroutineType
 from typing import Any, Generic, TypeVar, overload
 
 import msgspec
 from msgspec import Struct
 
 from eventstore.codec import Codec
-from eventstore.errors import DeciderError, UnknownType
-from eventstore.messages import Command, Event
+from eventstore.decider_function import (
+    DeciderFunction,
+    check_not_async,
+    is_state,
+    name_of,
+    state_types,
+)
+from eventstore.errors import (
+    DeciderError,
+    EventStoreError,
+    HandlerFailed,
+    Rejected,
+    UnknownType,
+)
+from eventstore.messages import Command, Event, Message
 from eventstore.subjects import check_name
 from eventstore.upcasting import Schema, Upcaster
 
@@ -46,7 +59,9 @@ class CommandContext(Struct, frozen=True, kw_only=True):
     """What comes in with a command, for deciders that ask for it with a third parameter.
 
     Deciders have no clock and no random source of their own: `time` is the instant at which the
-    command is decided (UTC), and new ids are derived from `command_id`.
+    command is decided (UTC), and new ids are derived from `command_id`. `actor` is what the sender
+    claims; `authenticated_as` is who sent the command according to the server, None where it does
+    not say (see `eventstore.commands.senders`).
     """
 
     command_id: str
@@ -54,6 +69,7 @@ class CommandContext(Struct, frozen=True, kw_only=True):
     aggregate_id: str
     time: datetime
     actor: str | None = None
+    authenticated_as: str | None = None
 
 
 class Decider(Generic[S]):
@@ -61,7 +77,7 @@ class Decider(Generic[S]):
 
     `initial` makes the state of an aggregate that has no events yet. Deciding and evolving must
     be pure: no I/O, no clock, no random. Raises `DeciderError` for a function whose annotations
-    do not say what it is for, or a message that already has one.
+    do not say what it is for, one that is asynchronous, or a message that already has one.
 
     With `snapshot_every`, a state is kept in a snapshot after so many events, and loading an
     aggregate reads only what came after it. The state's type, which is that of `initial()`, must
@@ -78,6 +94,7 @@ class Decider(Generic[S]):
         state_version: int = 1,
     ) -> None:
         self.aggregate = check_name("aggregate", aggregate)
+        check_not_async(initial)
         self.initial = initial
         self.snapshot_every = snapshot_every
         self.state_version = state_version
@@ -85,6 +102,8 @@ class Decider(Generic[S]):
         self._evolves: dict[type[Event], Callable[[S, Any], S]] = {}
         self._decided: dict[type[Event], str] = {}
         self._upcasters: list[Upcaster] = []
+        self._states: tuple[Any, ...] = ()
+        self._state_types: tuple[type, ...] = ()
 
     @overload
     def decides(self, function: Callable[[S, C], Decision], /) -> Callable[[S, C], Decision]: ...
@@ -100,19 +119,22 @@ class Decider(Generic[S]):
         It is given the state and the command, and a `CommandContext` where it takes a third
         parameter; it returns events, or raises `Rejected`.
         """
-        signature = _Signature(function, positional=(2, 3))
+        signature = DeciderFunction(function, positional=(2, 3))
         for command in signature.messages(Command):
             _claim(self.aggregate, command, self._decides, function)
             self._decides[command] = (
                 function if signature.count == 3 else _without_context(function)
             )
-        for event in _events_in(signature.returns):
+        for event in signature.returned(Event):
             self._decided[event] = signature.name
         return function
 
     def evolves(self, function: Callable[[S, E], S], /) -> Callable[[S, E], S]:
         """Register the function that applies the event its second parameter is annotated with."""
-        signature = _Signature(function, positional=(2, 2))
+        signature = DeciderFunction(function, positional=(2, 2))
+        signature.check_returns_state()
+        self._states += (signature.state, signature.returns)
+        self._state_types = ()
         for event in signature.messages(Event):
             _claim(self.aggregate, event, self._evolves, function)
             self._evolves[event] = function
@@ -146,21 +168,47 @@ class Decider(Generic[S]):
         return register
 
     def decide(self, state: S, command: Command, context: CommandContext) -> tuple[Event, ...]:
-        """The events the command leads to; raises `Rejected` or `UnknownType`."""
+        """The events the command leads to.
+
+        Raises `Rejected`, `UnknownType`, `DeciderError` where what the function returns are no
+        events, `HandlerFailed` where it raised another error of this library, and what else it
+        raises.
+        """
         function = self._decides.get(type(command))
         if function is None:
             raise UnknownType(f"{self.aggregate} does not decide {type(command).__name__}")
-        decision = function(state, command, context)
-        if decision is None:
-            return ()
-        return (decision,) if isinstance(decision, Event) else tuple(decision)
+        try:
+            decision = function(state, command, context)
+            events = _events_of(decision)
+        except Rejected:
+            raise
+        except EventStoreError as error:
+            raise _failed(function, command, error) from error
+        if events is None:
+            raise _returned(decision, function, command, "events, or None")
+        return events
 
     def evolve(self, state: S, event: Event) -> S:
-        """The state after an event; raises `UnknownType`."""
+        """The state after an event.
+
+        Raises `UnknownType`, `DeciderError` where what the function returns is no state,
+        `HandlerFailed` where it raised an error of this library, and what else it raises.
+        """
         function = self._evolves.get(type(event))
         if function is None:
             raise UnknownType(f"{self.aggregate} does not evolve by {type(event).__name__}")
-        return function(state, event)
+        try:
+            evolved = function(state, event)
+        except EventStoreError as error:
+            raise _failed(function, event, error) from error
+        if not is_state(evolved, self._state_types or self._known_state_types()):
+            raise _returned(evolved, function, event, "the state after the event")
+        return evolved
+
+    def _known_state_types(self) -> tuple[type, ...]:
+        """What a state may be: of the initial one's type, or of those the annotations name."""
+        self._state_types = state_types(self._states, type(self.initial()))
+        return self._state_types
 
     def fold(self, events: Iterable[Event], state: S | None = None) -> S:
         """The state after all of `events`, from `state` or from the initial one."""
@@ -248,51 +296,6 @@ class Domain:
             raise UnknownType(f"unknown aggregate {aggregate!r}; known are {known}") from None
 
 
-class _Signature:
-    """What a decider's function says of itself by its annotations."""
-
-    def __init__(self, function: Callable[..., Any], *, positional: tuple[int, int]) -> None:
-        self.name = getattr(function, "__name__", repr(function))
-        parameters = list(inspect.signature(function).parameters)
-        self.count = len(parameters)
-        if not positional[0] <= self.count <= positional[1]:
-            raise DeciderError(f"{self.name} must take a state and a message")
-        try:
-            hints = typing.get_type_hints(function)
-        except NameError as error:
-            raise DeciderError(
-                f"{self.name}: annotation not understood, {error}; define the types in the module"
-            ) from error
-        self.returns = hints.get("return")
-        self._message = hints.get(parameters[1])
-
-    def messages(self, base: type[Any]) -> list[Any]:
-        """The message classes of the second parameter; unions are taken apart."""
-        found = [leaf for leaf in _leaves(self._message) if _is_concrete(leaf, base)]
-        if not found:
-            raise DeciderError(
-                f"{self.name}: its second parameter must be annotated with the "
-                f"{base.__name__} class it is for, one with a subject"
-            )
-        return found
-
-
-def _leaves(annotation: Any) -> Iterator[Any]:
-    inner = typing.get_args(annotation)
-    if not inner:
-        yield annotation
-    for each in inner:
-        yield from _leaves(each)
-
-
-def _is_concrete(leaf: Any, base: type[Any]) -> bool:
-    return isinstance(leaf, type) and issubclass(leaf, base) and hasattr(leaf, "__aggregate__")
-
-
-def _events_in(annotation: Any) -> list[type[Event]]:
-    return [leaf for leaf in _leaves(annotation) if _is_concrete(leaf, Event)]
-
-
 def _claim(aggregate: str, message: Any, known: dict[Any, Any], function: Any) -> None:
     if message.__aggregate__ != aggregate:
         raise DeciderError(
@@ -300,11 +303,39 @@ def _claim(aggregate: str, message: Any, known: dict[Any, Any], function: Any) -
         )
     if message in known:
         raise DeciderError(
-            f"{message.__name__} already has a function; {function.__name__} is a second"
+            f"{message.__name__} already has a function; {name_of(function)} is a second"
         )
 
 
 def _without_context(
     function: Callable[[Any, Any], Decision],
 ) -> Callable[[Any, Any, CommandContext], Decision]:
-    return lambda state, command, _context: function(state, command)
+    @functools.wraps(function)
+    def decide(state: Any, command: Any, _context: CommandContext) -> Decision:
+        return function(state, command)
+
+    return decide
+
+
+def _events_of(decision: Any) -> tuple[Event, ...] | None:
+    """The events of a decision; None for what cannot be one."""
+    if isinstance(decision, Event):
+        return (decision,)
+    if decision is None:
+        return ()
+    return tuple(decision) if isinstance(decision, Iterable) else None
+
+
+def _failed(function: Any, message: Message, error: EventStoreError) -> HandlerFailed:
+    return HandlerFailed(
+        f"{name_of(function)} failed on {type(message).__name__}: {type(error).__name__}: {error}"
+    )
+
+
+def _returned(value: Any, function: Any, message: Message, expected: str) -> DeciderError:
+    if isinstance(value, CoroutineType):
+        value.close()  # which nobody awaits
+    return DeciderError(
+        f"{name_of(function)} returned {type(value).__name__} for {type(message).__name__}; "
+        f"it must return {expected}"
+    )

@@ -100,7 +100,13 @@ class Application:
                 snapshots=snapshots,
                 telemetry=self._telemetry,
             )
-            self.worker = CommandWorker(self.client, codec, handler, telemetry=self._telemetry)
+            self.worker = CommandWorker(
+                self.client,
+                codec,
+                handler,
+                identify_senders=self._settings.nats.commands_cross_accounts,
+                telemetry=self._telemetry,
+            )
             await stack.enter_async_context(running(self.worker))
             self._stack = stack.pop_all()
         return self

@@ -6,7 +6,6 @@ nothing is global. Payloads are JSON. Events of older schema versions are upcast
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
@@ -21,6 +20,7 @@ from eventstore.errors import (
     InvalidPayload,
     UnknownType,
 )
+from eventstore.fidelity import difference
 from eventstore.messages import Command, Event, Message
 from eventstore.personal import PersonalField, check_unmarked, personal_fields
 from eventstore.sealing import NO_KEYS, PERSONAL, Keys, check_available, unseal
@@ -114,9 +114,21 @@ class Codec:
     def encode(self, message: Message) -> bytes:
         """The payload of a message.
 
-        Raises `UnknownType` where its type is not registered, and `InvalidPayload` for what JSON
-        cannot hold or what could not be read again.
+        Raises `UnknownType` where its type is not registered, and `InvalidPayload`, naming the
+        field, for what JSON cannot hold or what would not be read again as it was.
         """
+        return self._encoded(message)[0]
+
+    def as_read(self, message: M) -> M:
+        """The message as it will be read: an int in a field of floats is a float then.
+
+        Raises what `encode` raises.
+        """
+        read: M = self._encoded(message)[1]
+        return read
+
+    def _encoded(self, message: Message) -> tuple[bytes, Any]:
+        """The payload, and what it is read as."""
         name = type(message).__name__
         entry = self._entries.get(type(message))
         if entry is None:
@@ -124,14 +136,17 @@ class Codec:
         try:
             payload = _encoder.encode(message)
         except (*UNDECODABLE, TypeError) as error:
-            raise InvalidPayload(f"payload of {name}: {error}") from error
+            raise InvalidPayload(f"payload of {name}: {_unwritable(message)}{error}") from error
         # Python does not check a struct's fields when it is made, and an event that cannot be
         # read would stand in its aggregate's way for ever.
-        entry.decode(payload)
-        # The encoder writes null for NaN and the infinities.
-        if b"null" in payload and _has_non_finite(msgspec.to_builtins(message)):
-            raise InvalidPayload(f"payload of {name}: JSON has no NaN and no infinity")
-        return payload
+        read = entry.decode(payload)
+        try:
+            lost = difference(message, read)
+        except RecursionError as error:
+            raise InvalidPayload(f"payload of {name}: nested too deeply") from error
+        if lost:
+            raise InvalidPayload(f"payload of {name}: {lost}")
+        return payload, read
 
     def command_type(self, aggregate: str, action: str) -> type[Command]:
         """The command sent on a subject; raises `UnknownType`."""
@@ -275,9 +290,12 @@ def _personal_of(
     return {cls: fields for cls in events if (fields := personal_fields(cls))}
 
 
-def _has_non_finite(value: object) -> bool:
-    if isinstance(value, float):
-        return not math.isfinite(value)
-    if isinstance(value, dict):
-        return any(map(_has_non_finite, value.values()))
-    return isinstance(value, list | tuple) and any(map(_has_non_finite, value))
+def _unwritable(message: Message) -> str:
+    """Which field cannot be written, where it is one alone."""
+    for name in message.__struct_fields__:
+        value = getattr(message, name)
+        try:
+            _encoder.encode(None if value is msgspec.UNSET else value)
+        except Exception:  # whatever it is, it has been raised once and is told
+            return f"`$.{name}`: "
+    return ""

@@ -6,6 +6,7 @@ import msgspec
 
 from eventstore.client import Client
 from eventstore.commands import Outcome, Outcomes
+from eventstore.commands.intake import id_of_message
 from eventstore.envelope import check_message_id
 from eventstore.errors import InvalidPayload
 from eventstore.responder import Answer, Reply, Request
@@ -18,8 +19,14 @@ UNKNOWN = "no outcome is known: it waits, was never sent, or its outcome is kept
 """What is said of a command without an outcome."""
 
 
-class _Question(msgspec.Struct, frozen=True):
-    command_id: str
+class _Question(msgspec.Struct, frozen=True, kw_only=True):
+    """Which command is meant: by its id, its `Nats-Msg-Id`, or what the stream has answered."""
+
+    command_id: str | None = None
+    message_id: str | None = None
+    stream: str | None = None
+    seq: int | None = None
+    sequence: int | None = None
 
 
 class _Unknown(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,7 +35,7 @@ class _Unknown(msgspec.Struct, frozen=True, kw_only=True):
     status: str = "unknown"
     code: str = "unknown"
     message: str = UNKNOWN
-    command_id: str
+    command_id: str | None
 
 
 _decode = msgspec.json.Decoder(_Question).decode
@@ -37,22 +44,42 @@ _decode = msgspec.json.Decoder(_Question).decode
 def status_answers(client: Client, subjects: Subjects) -> dict[str, Answer]:
     """What a `Responder` answers to `{"command_id": ...}`: the outcome as JSON.
 
-    Where none is known, its "status" is "unknown". A request that is not understood is answered
-    with an error.
+    A command that was sent without an `X-Event-ID` can be named by its `{"message_id": ...}`, or
+    by the stream's answer to it: `{"stream": ..., "seq": ...}`. Where no outcome is known, its
+    "status" is "unknown". A request that is not understood is answered with an error.
     """
     outcomes = Outcomes(client, subjects)
 
     async def get_status(request: Request) -> Reply:
-        try:
-            command_id = _decode(request.payload).command_id
-        except UNDECODABLE as error:
-            raise InvalidPayload(f'the request is not {{"command_id": ...}}: {error}') from error
-        outcome = await outcomes.get(check_message_id(command_id))
+        command_id = await _meant(_read(request.payload), outcomes, subjects)
+        outcome = None if command_id is None else await outcomes.get(command_id)
         return Reply(status_json(command_id, outcome))
 
     return {subjects.query("command", "get_status"): get_status}
 
 
-def status_json(command_id: str, outcome: Outcome | None) -> bytes:
+def _read(payload: bytes) -> _Question:
+    try:
+        return _decode(payload)
+    except UNDECODABLE as error:
+        raise InvalidPayload(f'the request is not {{"command_id": ...}}: {error}') from error
+
+
+async def _meant(question: _Question, outcomes: Outcomes, subjects: Subjects) -> str | None:
+    """The id of the command that is asked for; None where nobody knows it."""
+    sequence = question.seq if question.sequence is None else question.sequence
+    given = (question.command_id, question.message_id, sequence)
+    if sum(each is not None for each in given) != 1:
+        raise InvalidPayload("name the command by one of command_id, message_id and seq")
+    if question.stream not in (None, subjects.command_stream):
+        raise InvalidPayload(f"commands are in {subjects.command_stream}, not in that stream")
+    if question.command_id is not None:
+        return check_message_id(question.command_id)
+    if question.message_id is not None:
+        return id_of_message(subjects.command_stream, question.message_id)
+    return await outcomes.command_at(sequence or 0)
+
+
+def status_json(command_id: str | None, outcome: Outcome | None) -> bytes:
     """The outcome of a command as JSON; where there is none, "status" is "unknown"."""
     return msgspec.json.encode(_Unknown(command_id=command_id) if outcome is None else outcome)

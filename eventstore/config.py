@@ -58,6 +58,19 @@ _ENVIRONMENT = {
     "EVENTSTORE_DATABASE": "read_model.database",
 }
 _LISTS = ("nats.url", "nats.reply_prefixes")  # written with commas where they are strings
+# As cim-domain-nix's own configuration has them.
+_OTHER_NAMES = {
+    "nats.auth.username": "nats.auth.user",
+    "nats.tls.ca_cert": "nats.tls.ca_file",
+    "nats.tls.client_cert": "nats.tls.cert_file",
+    "nats.tls.client_key": "nats.tls.key_file",
+}
+_REFUSED = {
+    "nats.auth.nkey": "write the seed into a file, and name that: nats.auth.nkey_seed_file",
+    "nats.auth.jwt": "name the file that has it with its seed: nats.auth.credentials_file",
+    "nats.tls.insecure_skip_verify": "a server is always verified: name its nats.tls.ca_file",
+    "nats.service.instance_id": "each process has a new one, for two must not have the same",
+}
 _REPLICAS = (1, 3, 5)  # an even number survives no more failures than the odd one below it
 _WEBSOCKET = ("ws", "wss")
 _SCHEMES = ("nats", "tls", *_WEBSOCKET)
@@ -155,6 +168,10 @@ class NatsSettings(Struct, frozen=True, kw_only=True):
     Every inbox of ours begins with `inbox_prefix`. We answer to inboxes that begin with it, with
     `_INBOX`, or with one of `reply_prefixes`. `api_prefix` is where JetStream's API is found: in
     the domain `hub` it is `$JS.hub.API`, in another account whatever the import maps it to.
+
+    `commands_cross_accounts` says that nobody but this service has users in its account, so that
+    what the server says of who sent a command (`Nats-Request-Info`) can be believed. Each worker
+    is then sent every command once more.
     """
 
     url: tuple[Address, ...] = ()
@@ -162,6 +179,7 @@ class NatsSettings(Struct, frozen=True, kw_only=True):
     inbox_prefix: str = "_INBOX"
     api_prefix: str = DEFAULT_API_PREFIX
     reply_prefixes: tuple[str, ...] = ()
+    commands_cross_accounts: bool = False
     auth: AuthSettings = AuthSettings()
     tls: TlsSettings = TlsSettings()
     retry: RetrySettings = RetrySettings()
@@ -275,10 +293,21 @@ def _from_file(path: Path | None, environ: Mapping[str, str]) -> Iterator[_Entry
         raise ConfigurationError(f"{path}{named_by} cannot be read: {error.strerror}") from error
     except UNDECODABLE as error:  # malformed TOML (with its line), or not UTF-8
         raise ConfigurationError(f"{path}{named_by} is not TOML: {error}") from error
-    for key, value in _flattened(tables):
-        if key not in _KEYS:
-            raise ConfigurationError(f"{path}: {key} {_unknown(key)}")
-        yield key, value, f"{path}: {key}"
+    written: dict[str, str] = {}
+    for name, value in _flattened(tables):
+        key = _OTHER_NAMES.get(name, name)
+        if key not in _KEYS and not _is_harmless(name, value):
+            raise ConfigurationError(f"{path}: {name} {_unknown(name)}")
+        if key in written:
+            raise ConfigurationError(f"{path}: {name} and {written[key]} are the same; keep one")
+        if key in _KEYS:
+            written[key] = name
+            yield key, value, f"{path}: {name}"
+
+
+def _is_harmless(name: str, value: object) -> bool:
+    """Whether a key that is not known asks for what is done anyway."""
+    return name == "nats.tls.insecure_skip_verify" and value is False
 
 
 def _flattened(table: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
@@ -293,6 +322,8 @@ def _flattened(table: Mapping[str, object], prefix: str = "") -> Iterator[tuple[
 def _unknown(key: str) -> str:
     if key in _SECTIONS:
         return f"is a table: write [{key}]"
+    if key in _REFUSED:
+        return f"is not taken: {_REFUSED[key]}"
     near = difflib.get_close_matches(key, [*_KEYS, *_SECTIONS], n=1)
     return f"is not known; did you mean {near[0]}?" if near else "is not known"
 

@@ -37,10 +37,13 @@ class Announcement(Struct, frozen=True, kw_only=True):
 
     `status` is "online", or "offline" for the goodbye. The next announcement comes within
     `interval_seconds`; a service that stays silent for several of them is gone. `capabilities`
-    are the names of what it does: command types, and queries as `{aggregate}.{action}`.
+    are the names of what it does: command types, and queries as `{aggregate}.{action}`. `name` is
+    the service's once more, as cim-domain-nix has it beside `version`, `instance_id`,
+    `description`, `capabilities` and `endpoints`.
     """
 
     service: str
+    name: str = ""
     version: str
     instance_id: str
     description: str

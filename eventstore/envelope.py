@@ -18,6 +18,9 @@ from eventstore.messages import Event
 from eventstore.subjects import AGGREGATE_ID, NAME
 
 __all__ = [
+    "AUTHENTICATED_AS",
+    "COMMAND_DIGEST",
+    "JSON",
     "Envelope",
     "Header",
     "Identity",
@@ -63,6 +66,13 @@ class Header:
 
 
 JSON = "application/json"
+"""The content type of all that this library writes."""
+
+AUTHENTICATED_AS = "X-Authenticated-As"
+"""The header of events that says who sent their command, according to the server."""
+
+COMMAND_DIGEST = "X-Command-Digest"
+"""The header of events, and of outcomes, that tells their command from another of the same id."""
 
 _REQUIRED = (
     Header.EVENT_ID,
@@ -89,6 +99,11 @@ _RULES: dict[str, tuple[re.Pattern[str], str]] = {
         re.compile(rf"{_EDGE}(?:[^{_UNPRINTABLE}]{{0,254}}{_EDGE})?"),
         "1 to 256 printable characters without space around them",
     ),
+    AUTHENTICATED_AS: (
+        re.compile(rf"{_EDGE}(?:[^{_UNPRINTABLE}]{{0,510}}{_EDGE})?"),
+        "1 to 512 printable characters without space around them",
+    ),
+    COMMAND_DIGEST: (re.compile(r"[0-9a-f]{16}(?:-[0-9a-f]{32})?"), "a command's digest"),
     Header.TRACEPARENT: (
         re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"),
         "a W3C trace parent",
@@ -168,7 +183,9 @@ class Envelope(Struct, frozen=True, kw_only=True):
     """All that is known of a message besides its data.
 
     `timestamp` is RFC 3339 text in UTC with microseconds; `version` and `chain` are of recorded
-    events only.
+    events only, and so is `command_digest`, which tells the command they follow from another of
+    the same id. `actor` is whom the sender claims to act for; `authenticated_as` is who sent the
+    command according to the server, where it says so.
     """
 
     identity: Identity
@@ -180,6 +197,8 @@ class Envelope(Struct, frozen=True, kw_only=True):
     version: int | None = None
     chain: str | None = None
     actor: str | None = None
+    authenticated_as: str | None = None
+    command_digest: str | None = None
     traceparent: str | None = None
 
     def to_headers(self) -> dict[str, str]:
@@ -204,6 +223,10 @@ class Envelope(Struct, frozen=True, kw_only=True):
             headers[Header.CHAIN] = self.chain
         if self.actor is not None:
             headers[Header.ACTOR] = self.actor
+        if self.authenticated_as is not None:
+            headers[AUTHENTICATED_AS] = self.authenticated_as
+        if self.command_digest is not None:
+            headers[COMMAND_DIGEST] = self.command_digest
         if self.traceparent is not None:
             headers[Header.TRACEPARENT] = self.traceparent
         _check(headers)
@@ -232,6 +255,8 @@ class Envelope(Struct, frozen=True, kw_only=True):
             version=None if version is None else int(version),
             chain=headers.get(Header.CHAIN),
             actor=headers.get(Header.ACTOR),
+            authenticated_as=headers.get(AUTHENTICATED_AS),
+            command_digest=headers.get(COMMAND_DIGEST),
             traceparent=headers.get(Header.TRACEPARENT),
         )
 

@@ -27,8 +27,10 @@ EventStoreError
 │   ├── UnknownType                 no such command, event or aggregate is registered
 │   ├── InvalidPayload              the payload does not fit its type
 │   ├── UnsupportedSchema           the payload's schema version cannot be read by this code
+│   ├── CommandIdReused             the command's id belongs to another command
 │   └── KeyMissing                  a key of personal data is gone, and nobody was forgotten
 ├── DeciderError                    a decider is put together wrongly (a mistake in code)
+├── HandlerFailed                   a decider's function raised an error that is no rejection
 ├── Rejected                        the domain's answer: no
 ├── AppendError                     events could not be recorded
 │   ├── Conflict                    the aggregate is not at the expected version
@@ -75,6 +77,7 @@ __all__ = [
     "AuthenticationFailed",
     "BatchTooLarge",
     "ClientError",
+    "CommandIdReused",
     "CommandTimeout",
     "ConfigurationError",
     "Conflict",
@@ -86,6 +89,7 @@ __all__ = [
     "DuplicateId",
     "EventStoreError",
     "EventTooLarge",
+    "HandlerFailed",
     "ImportRefused",
     "IncompleteBatch",
     "InvalidAnchor",
@@ -352,6 +356,23 @@ class UnsupportedSchema(InvalidMessage):
     code = "unsupported_schema"
 
 
+class CommandIdReused(InvalidMessage):
+    """The command's id was used before, for a command that is not the same; it is not carried out.
+
+    Another type, another aggregate or another payload make another command: give it an id of its
+    own.
+    """
+
+    code = "command_id_reused"
+
+    def __init__(self, command_id: str) -> None:
+        super().__init__(
+            f"command id {command_id} was used before, for another command; this one was not "
+            "carried out: send it with an id of its own"
+        )
+        self.command_id = command_id
+
+
 class KeyMissing(InvalidMessage):
     """A key of personal data is not in its bucket, though no subject was forgotten there.
 
@@ -365,6 +386,15 @@ class DeciderError(EventStoreError):
     """A decider is put together wrongly; a mistake in code, found when the program starts."""
 
     code = "decider"
+
+
+class HandlerFailed(EventStoreError):
+    """A decider's function raised one of this library's errors that is no rejection.
+
+    It is a failure of that function, as any other exception is, and says nothing of the store.
+    """
+
+    code = "handler_failed"
 
 
 class Rejected(EventStoreError):

@@ -1,9 +1,9 @@
 """The service's face: how others find it, ask how it is, and read its numbers.
 
-It answers on `health.{service}`, `health.{domain}`, `discovery.{service}` and `metrics.{domain}`,
-tells of itself on `discovery.announce`, and speaks the NATS micro protocol (`$SRV.PING`, `INFO`,
-`STATS`). Every instance answers, not one of them: who asks takes
-the first answer, or all of them, and `X-Instance-ID` says whose each is.
+It answers on `health.{service}`, `health.{domain}`, `discovery.{service}`, `discovery.{domain}` and
+`metrics.{domain}`, tells of itself on `discovery.announce`, and speaks the NATS micro protocol
+(`$SRV.PING`, `INFO`, `STATS`). Every instance answers, not one of them: who asks takes the first
+answer, or all of them, and `X-Instance-ID` says whose each is.
 """
 
 from __future__ import annotations
@@ -113,6 +113,7 @@ class ServiceFace:
         served = [Endpoint(subject=subject, kind="service") for subject in self._handlers]
         return Announcement(
             service=self._settings.name,
+            name=self._settings.name,
             version=self._settings.version,
             instance_id=self.instance_id,
             description=self._settings.description,
@@ -167,6 +168,7 @@ class ServiceFace:
             f"health.{name}": self._health_answer,
             f"health.{self._domain}": self._health_answer,
             f"discovery.{name}": self._discovery_answer,
+            f"discovery.{self._domain}": self._discovery_answer,
             f"metrics.{self._domain}": self._metrics_answer,
         }
 

@@ -14,6 +14,8 @@ from msgspec import Struct
 from eventstore.aggregate import Decider
 from eventstore.command_filter import CommandFilter
 from eventstore.errors import UnusableSnapshot
+from eventstore.fidelity import difference
+from eventstore.state_shape import shape_of
 from eventstore.undecodable import UNDECODABLE
 from eventstore.writes import Head
 
@@ -33,7 +35,7 @@ class Snapshot(Struct, frozen=True, eq=False):
 
 
 class _Record(Struct, frozen=True):
-    """What is written: `shape` is a hash over the fields of the state's type."""
+    """What is written: `shape` is a hash over the state's type."""
 
     aggregate: str
     aggregate_id: str
@@ -55,18 +57,23 @@ class SnapshotFormat:
         state = type(decider.initial())
         self._aggregate = decider.aggregate
         self._version = decider.state_version
-        self._shape = _shape(state)
+        self._shape = shape_of(state)
         self._decode_state = msgspec.msgpack.Decoder(state).decode
 
     def encode(self, aggregate_id: str, snapshot: Snapshot) -> bytes:
-        """The bytes of a snapshot; `UnusableSnapshot` where no equal state could be read again."""
+        """The bytes of a snapshot; `UnusableSnapshot` where the same state could not be read again.
+
+        The same is what no decider can tell from it: of equal values, types and time zones count.
+        """
         try:
             state = _encode(snapshot.state)
-            is_faithful = bool(self._decode_state(state) == snapshot.state)
+            read = self._decode_state(state)
+            is_equal = bool(read == snapshot.state)  # whatever that means to the state itself
+            lost = difference(snapshot.state, read, exact=True)
         except (msgspec.MsgspecError, TypeError, ValueError, ArithmeticError, RecursionError) as e:
             raise UnusableSnapshot(f"the state cannot be written: {e}") from e
-        if not is_faithful:
-            raise UnusableSnapshot("the state would not be read as it was written")
+        if lost or not is_equal:
+            raise UnusableSnapshot(f"the state would not be read as it was written: {lost or ''}")
         record = _Record(
             *(self._aggregate, aggregate_id, self._version, self._shape),
             *(snapshot.head, state, snapshot.commands),
@@ -112,22 +119,3 @@ def _unsealed(data: bytes) -> bytes:
     if _sealed(body) != data:
         raise UnusableSnapshot("its checksum is wrong")
     return body
-
-
-def _shape(state: type[Any]) -> str:
-    schema = msgspec.json.encode(_ordered(msgspec.json.schema(state)), order="sorted")
-    return hashlib.sha256(schema).hexdigest()[:32]
-
-
-def _ordered(schema: Any) -> Any:
-    """The schema with defaults in an order that sets, which have none, cannot change."""
-    if isinstance(schema, list):
-        return [_ordered(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    return {
-        name: sorted(value, key=repr)
-        if name == "default" and isinstance(value, list)
-        else _ordered(value)
-        for name, value in schema.items()
-    }

@@ -96,8 +96,10 @@ class EventStore:
         cause: Identity | None = None,
         actor: str | None = None,
         known_new: bool = False,
+        authenticated_as: str | None = None,
+        command_digest: str | None = None,
     ) -> Appended:
-        """Append events to one aggregate, all or none; see `append_all`."""
+        """Append events to one aggregate, all or none; see `Append` and `append_all`."""
         several = events if isinstance(events, Sequence) else [events]
         (appended,) = await self.append_all(
             Append(
@@ -108,6 +110,8 @@ class EventStore:
                 cause=cause,
                 actor=actor,
                 known_new=known_new,
+                authenticated_as=authenticated_as,
+                command_digest=command_digest,
             )
         )
         return appended

@@ -15,7 +15,8 @@ import msgspec
 
 from eventstore.aggregate import CommandContext, Decider
 from eventstore.envelope import new_id
-from eventstore.errors import Rejected
+from eventstore.errors import InvalidPayload, Rejected
+from eventstore.fidelity import difference
 from eventstore.messages import Command, Event
 
 __all__ = ["Outcome", "Scenario", "scenario"]
@@ -112,7 +113,10 @@ class Outcome(Generic[S]):
 
 
 def _through_bytes(event: Event) -> Event:
-    return msgspec.json.decode(msgspec.json.encode(event), type=type(event))
+    read = msgspec.json.decode(msgspec.json.encode(event), type=type(event))
+    if lost := difference(event, read):
+        raise InvalidPayload(f"payload of {type(event).__name__}: {lost}")
+    return read
 
 
 def _listed(events: tuple[Event, ...]) -> str:

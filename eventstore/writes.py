@@ -169,7 +169,8 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
     `cause` is the identity of the message they follow from: their ids are then derived from it,
     from the aggregate and from their order, so that a repeat is recognised for ever. `known_new`:
     the caller has read the aggregate up to `expected` itself and found none of these ids there,
-    which saves looking for them.
+    which saves looking for them. `authenticated_as` and `command_digest` are recorded with each
+    event (see `Envelope`).
     """
 
     aggregate: str
@@ -179,6 +180,8 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
     cause: Identity | None = None
     actor: str | None = None
     known_new: bool = False
+    authenticated_as: str | None = None
+    command_digest: str | None = None
 
 
 class Appended(msgspec.Struct, frozen=True, kw_only=True):
@@ -308,6 +311,8 @@ def _fix(
         aggregate_id=append.aggregate_id,
         schema_version=cls.__schema_version__,
         actor=new.actor or append.actor,
+        authenticated_as=append.authenticated_as,
+        command_digest=append.command_digest,
         traceparent=new.traceparent,
     )
     return envelope.to_headers(), codec.encode(new.data)

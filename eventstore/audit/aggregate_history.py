@@ -181,6 +181,7 @@ def _step(event: LogEvent, changed: tuple[Change, ...]) -> StepView:
         position=event.position,
         time=event.time,
         actor=event.envelope.actor,
+        authenticated_as=event.envelope.authenticated_as,
         correlation_id=event.correlation_id,
         causation_id=event.causation_id,
         data=data,

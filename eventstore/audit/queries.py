@@ -46,7 +46,8 @@ class TraceStory(Query[Story], subject="audit.trace"):
 class SearchAudit(ListQuery[Entry], subject="audit.search"):
     """Find events and commands that fit everything that is given.
 
-    `since` is included, `until` is not. With a `status`, only commands are meant.
+    `since` is included, `until` is not. With a `status`, only commands are meant. `actor` is what
+    senders claimed.
     """
 
     kind: Kind | None = None
@@ -75,7 +76,8 @@ class SearchAudit(ListQuery[Entry], subject="audit.search"):
 class StepView(Struct, frozen=True, kw_only=True):
     """An event, and what it changed in its aggregate's state.
 
-    One that is `dropped` by an upcaster has no data, and changes nothing.
+    One that is `dropped` by an upcaster has no data, and changes nothing. `actor` is what the
+    sender of its command claimed, `authenticated_as` who that was according to the server.
     """
 
     id: str
@@ -89,6 +91,7 @@ class StepView(Struct, frozen=True, kw_only=True):
     data: Any
     changes: tuple[Change, ...]
     dropped: bool = False
+    authenticated_as: str | None = None
 
 
 class StopView(Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from eventstore.chain_links import GENESIS_LINKS, follow
 from eventstore.direct import DirectReader, StoredMessage
-from eventstore.envelope import Header
+from eventstore.envelope import AUTHENTICATED_AS, Header, legal_value
 
 __all__ = ["ChainReport", "ChainWalk", "Witness", "check_chain"]
 
@@ -27,7 +27,8 @@ class ChainReport(Struct, frozen=True, kw_only=True):
 
     `events` were looked at, the last at `position` of the log. `problem` names the first event
     that is not as it was recorded, None where there is none. `complete` says whether all events
-    were looked at.
+    were looked at. `authenticated` has, by event id, who sent their commands according to the
+    server, of those events that were asked for and have it and stand as they were recorded.
     """
 
     aggregate: str
@@ -36,6 +37,7 @@ class ChainReport(Struct, frozen=True, kw_only=True):
     position: int
     problem: str | None = None
     complete: bool = True
+    authenticated: dict[str, str] = {}  # msgspec copies it
 
     @property
     def verified(self) -> bool:
@@ -83,6 +85,7 @@ async def check_chain(
     walk = ChainWalk(aggregate_id)
     missing = dict(witnesses or {})
     complete = True
+    authenticated: dict[str, str] = {}
     async with aclosing(reader.messages(subject)) as messages:
         async for message in messages:
             if most is not None and walk.version >= most:
@@ -92,6 +95,9 @@ async def check_chain(
             witness = missing.pop(message.sequence, None)
             if walk.problem is None and witness is not None:
                 walk.problem = _difference(witness, message.headers, message.sequence)
+            sender = legal_value(message.headers, AUTHENTICATED_AS)
+            if walk.problem is None and witness is not None and sender is not None:
+                authenticated[witness.id] = sender
     problem = walk.problem
     if problem is None and complete and missing:
         position, gone = min(missing.items())
@@ -103,6 +109,7 @@ async def check_chain(
         position=walk.position,
         problem=problem,
         complete=complete,
+        authenticated=authenticated,
     )
 
 

@@ -81,6 +81,8 @@ def print_history(console: Console, found: HistoryView) -> None:
 def _print_step(console: Console, step: StepView) -> None:
     time = step.time.isoformat(sep=" ", timespec="milliseconds").removesuffix("+00:00")
     by = "" if step.actor is None else f" by {step.actor}"
+    if step.authenticated_as is not None:
+        by += f", sent by {step.authenticated_as} (the server says)"
     cause = "" if step.causation_id == step.id else f", caused by {step.causation_id[:8]}"
     console.print()
     _print(console, printable(f"v{step.version}  {time}  {step.type}{by}{cause}"))

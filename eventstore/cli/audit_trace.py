@@ -123,12 +123,14 @@ def print_told(console: Console, told: Told) -> None:
     console.print()
     begin = min((entry.time for entry in known), default=None)
     by_id = {entry.id: entry for entry in known}
+    senders = _senders(told, known)
     for line, guide in zip(story.lines, guides([line.depth for line in story.lines]), strict=True):
         entry = line.entry
         offset = "" if entry is None or begin is None else _offset(entry.time - begin)
         mark = ">" if line.id == story.asked else " "
         text = Text(f"{mark}{offset:>8}  {line.id[:8]}  {guide.own}")
         text.append(_what(line, by_id, story), _style(line))
+        text.append(printable(_sender(line, by_id, senders)))
         text.append(_marks(line))
         console.print(text, soft_wrap=True)
         if entry is not None and entry.status in ("rejected", "error"):
@@ -137,6 +139,21 @@ def print_told(console: Console, told: Told) -> None:
     console.print()
     for said, style in _footer(told):
         _print(console, said, style)
+
+
+def _senders(told: Told, known: Iterable[Entry]) -> Mapping[str, str]:
+    """Who sent what according to the server: by the ids of events, and of their commands."""
+    by_event = {own: who for chain in told.chains for own, who in chain.authenticated.items()}
+    causes = {entry.id: entry.causation_id for entry in known if entry.id in by_event}
+    return by_event | {str(cause): by_event[own] for own, cause in causes.items()}
+
+
+def _sender(line: StoryLine, by_id: Mapping[str, Entry], senders: Mapping[str, str]) -> str:
+    """Who sent it, said once: at the command where that is shown, else at its events."""
+    entry = line.entry
+    cause = None if entry is None or entry.kind == "command" else entry.causation_id
+    sender = None if cause in by_id and cause != line.id else senders.get(line.id)
+    return "" if sender is None else f", authenticated as {sender}"
 
 
 def _print(console: Console, text: str, style: str = "") -> None:

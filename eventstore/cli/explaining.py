@@ -61,7 +61,10 @@ _Aggregate = Annotated[
 ]
 _Id = Annotated[str | None, typer.Option("--id", metavar="ID", help="The aggregate's id.")]
 _Actor = Annotated[
-    str | None, typer.Option("--actor", metavar="NAME", help="On whose behalf it was done.")
+    str | None,
+    typer.Option(
+        "--actor", metavar="NAME", help="On whose behalf it was done, as the sender said."
+    ),
 ]
 _Correlation = Annotated[
     str | None, typer.Option("--correlation", metavar="UUID", help="Only of this story.")

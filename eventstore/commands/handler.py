@@ -9,13 +9,15 @@ from contextlib import aclosing
 from datetime import datetime
 
 from eventstore.aggregate import CommandContext, Domain
+from eventstore.commands.digest import is_other, without_data
 from eventstore.commands.intake import Accepted
 from eventstore.commands.loading import Loader
 from eventstore.commands.outcome import Outcome, Outcomes, presentable
 from eventstore.commands.states import Kept, KeptStates
 from eventstore.direct import StoredMessage
-from eventstore.envelope import Header, NewEvent, utc_now
+from eventstore.envelope import COMMAND_DIGEST, Header, NewEvent, utc_now
 from eventstore.errors import (
+    CommandIdReused,
     Conflict,
     DeciderError,
     DuplicateId,
@@ -69,9 +71,9 @@ class CommandHandler:
         """Carry a command out and say what became of it; `again` where it was delivered before.
 
         A command whose outcome is known and final, or whose events stand, is answered with that
-        and decides nothing. Raises `Conflict` after too many of them, `DeciderError` for events
-        that may not be in the log, and what the store and a decider that is at fault raise; the
-        command can then be handled again.
+        and decides nothing. Raises `CommandIdReused` where that is known to be another command's,
+        `Conflict` after too many of them, `DeciderError` for events that may not be in the log, and
+        what the store and a decider that is at fault raise; the command can then be handled again.
         """
         with self._telemetry.span(
             "command",
@@ -84,7 +86,9 @@ class CommandHandler:
         return outcome
 
     async def _handle(self, accepted: Accepted, traceparent: str | None, *, again: bool) -> Outcome:
-        known = await self._outcomes.final(accepted.identity.id, again=again)
+        known = await self._outcomes.final(
+            accepted.identity.id, digest=accepted.digest, again=again
+        )
         if known is not None:
             return known
         again = False
@@ -131,6 +135,7 @@ class CommandHandler:
             aggregate_id=accepted.aggregate_id,
             time=now,
             actor=accepted.envelope.actor,
+            authenticated_as=accepted.envelope.authenticated_as,
         )
         decider = self._domain.decider(accepted.aggregate)
         return decider.decide(kept.state, accepted.command, context)
@@ -146,7 +151,7 @@ class CommandHandler:
         decider = self._domain.decider(accepted.aggregate)
         try:
             # Folded first: events that the decider cannot evolve by must not get into the log.
-            state = decider.fold(map(self._as_read, events), kept.state)
+            state = decider.fold(map(self._domain.codec.as_read, events), kept.state)
             appended = await self._store.append(
                 *accepted.key,
                 [NewEvent(data=data, timestamp=now, traceparent=traceparent) for data in events],
@@ -154,6 +159,8 @@ class CommandHandler:
                 cause=accepted.identity,
                 actor=accepted.envelope.actor,
                 known_new=True,  # the ids are derived from the command's, which was looked for
+                authenticated_as=accepted.envelope.authenticated_as,
+                command_digest=self._recorded_digest(accepted),
             )
         except InvalidMessage as error:
             raise DeciderError(f"{accepted.aggregate} decided what cannot be: {error}") from error
@@ -192,6 +199,8 @@ class CommandHandler:
                 commands.add(cause)
                 if cause == accepted.identity.id:
                     own.append(message)
+        if own and is_other(accepted.digest, own[0].headers.get(COMMAND_DIGEST)):
+            raise CommandIdReused(accepted.identity.id)
         if not own:
             kept.commands.learn(commands)
             self._states.put(accepted.key, kept)
@@ -200,13 +209,11 @@ class CommandHandler:
         names = ", ".join(each.headers[Header.EVENT_TYPE] for each in own)
         return _success(accepted, Head.of(own[-1]), ids, names)
 
-    def _as_read(self, event: Event) -> Event:
-        """The event as it will be read: a float that was given as an int comes back as a float."""
-        codec = self._domain.codec
-        payload = codec.encode(event)
-        name, version = type(event).__name__, type(event).__schema_version__
-        (read,) = codec.decode_event(name, version, payload)
-        return read
+    def _recorded_digest(self, accepted: Accepted) -> str | None:
+        """The digest to be kept for ever: not of what may have to be forgotten."""
+        if accepted.digest is None or not self._domain.codec.has_personal(accepted.aggregate):
+            return accepted.digest
+        return without_data(accepted.digest)
 
 
 def _success(accepted: Accepted, head: Head, event_ids: tuple[str, ...], text: str) -> Outcome:

@@ -6,6 +6,7 @@ is filled in so that a redelivery keeps its identity; what is wrong is refused, 
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -14,13 +15,18 @@ import msgspec
 from nats.aio.msg import Msg
 
 from eventstore.codec import Codec
+from eventstore.commands.digest import digest_of
 from eventstore.envelope import (
+    AUTHENTICATED_AS,
+    COMMAND_DIGEST,
+    JSON,
     Envelope,
     Header,
     Identity,
     check_message_id,
     derive_id,
     format_timestamp,
+    legal_value,
 )
 from eventstore.errors import InvalidHeader, InvalidId, UnsupportedSchema
 from eventstore.messages import Command
@@ -28,7 +34,7 @@ from eventstore.protocol import check_headers
 from eventstore.pull import Delivery
 from eventstore.subjects import AGGREGATE_ID
 
-__all__ = ["REPLY_TO", "Accepted", "Received"]
+__all__ = ["REPLY_TO", "Accepted", "Received", "id_of_message"]
 
 REPLY_TO = "X-Reply-To"
 """The header that names the inbox to which the outcome is sent."""
@@ -43,14 +49,21 @@ _FILLED_IN = {
     Header.DOMAIN,
 }
 
+_JSON_IN_UTF8 = re.compile(
+    r"application/json *(?:; *charset *= *(?:utf-?8|us-ascii|\"(?:utf-?8|us-ascii)\") *)?;?",
+    re.IGNORECASE,
+)
+_OURS = {AUTHENTICATED_AS, COMMAND_DIGEST}
+
 
 class Accepted(msgspec.Struct, frozen=True):
-    """A command that has been understood."""
+    """A command that has been understood; `digest` tells it from another of the same id."""
 
     command: Command
     aggregate: str
     aggregate_id: str
     envelope: Envelope
+    digest: str | None = None
 
     @property
     def identity(self) -> Identity:
@@ -83,6 +96,14 @@ class Received(msgspec.Struct, frozen=True):
             content = error
         return cls(message, delivery, command_id, content)
 
+    def sent_by(self, sender: str | None) -> Received:
+        """The same with who sent it according to the server, where that is known."""
+        if sender is None or not isinstance(self.content, Accepted):
+            return self
+        envelope = msgspec.structs.replace(self.content.envelope, authenticated_as=sender)
+        content = msgspec.structs.replace(self.content, envelope=envelope)
+        return msgspec.structs.replace(self, content=content)
+
     @property
     def lane(self) -> tuple[str, ...]:
         """What it must wait its turn for: the aggregate; one not understood waits for nothing."""
@@ -102,9 +123,22 @@ class Received(msgspec.Struct, frozen=True):
         return named if AGGREGATE_ID.fullmatch(named) else None
 
     @property
+    def is_bare(self) -> bool:
+        """Whether it came without an id of the library's kind, so that its sender may know none."""
+        return Header.EVENT_ID not in (self.message.headers or {})
+
+    @property
     def reply_to(self) -> str:
         """The address that is said to want the outcome, if any; it need not be an inbox."""
         return (self.message.headers or {}).get(REPLY_TO, "")
+
+
+def id_of_message(stream: str, message_id: str) -> str:
+    """The id of a command that came to a stream with this `Nats-Msg-Id` and no `X-Event-ID`."""
+    try:
+        return check_message_id(message_id)
+    except InvalidId:
+        return str(uuid.uuid5(_NAMESPACE, f"{stream}:{message_id}"))
 
 
 def _command_id(message: Msg, delivery: Delivery, stream: str) -> str:
@@ -121,7 +155,7 @@ def _command_id(message: Msg, delivery: Delivery, stream: str) -> str:
             except InvalidId:
                 continue
     if Header.MESSAGE_ID in headers and Header.EVENT_ID not in headers:
-        return str(uuid.uuid5(_NAMESPACE, f"{stream}:{headers[Header.MESSAGE_ID]}"))
+        return id_of_message(stream, headers[Header.MESSAGE_ID])
     return str(uuid.uuid5(_NAMESPACE, f"{stream}:{delivery.sequence}:{delivery.time}"))
 
 
@@ -130,7 +164,7 @@ def _accept(codec: Codec, message: Msg, delivery: Delivery, command_id: str) -> 
     check_headers(message.headers)
     _, _, aggregate, action = message.subject.split(".")
     cls = codec.command_type(aggregate, action)
-    headers = message.headers or {}
+    headers = _as_sent(message.headers or {})
     envelope = Envelope.from_headers(
         headers
         if headers.keys() >= _FILLED_IN
@@ -139,7 +173,24 @@ def _accept(codec: Codec, message: Msg, delivery: Delivery, command_id: str) -> 
     _check_type(headers, envelope, cls, message.subject)
     command = codec.decode_command(aggregate, action, message.data)
     aggregate_id = envelope.aggregate_id or _new_aggregate_id(cls, command_id)
-    return Accepted(command, aggregate, aggregate_id, envelope)
+    digest = digest_of(command, aggregate_id, command_id)
+    return Accepted(command, aggregate, aggregate_id, envelope, digest)
+
+
+def _as_sent(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """The headers without what only a worker may set, and without what is no reason to refuse.
+
+    That is a trace that is none, which costs nothing but the trace, and a content type that says
+    the usual in more words.
+    """
+    given = headers
+    if not headers.keys().isdisjoint(_OURS):
+        given = {name: value for name, value in headers.items() if name not in _OURS}
+    if Header.TRACEPARENT in given and legal_value(given, Header.TRACEPARENT) is None:
+        given = {name: value for name, value in given.items() if name != Header.TRACEPARENT}
+    if _JSON_IN_UTF8.fullmatch(given.get(Header.CONTENT_TYPE, "")):
+        given = {**given, Header.CONTENT_TYPE: JSON}
+    return given
 
 
 def _filled_in(

@@ -21,6 +21,8 @@ from eventstore.commands.intake import Accepted, Received
 from eventstore.commands.outcome import Outcome
 from eventstore.direct import leader_get
 from eventstore.envelope import (
+    AUTHENTICATED_AS,
+    COMMAND_DIGEST,
     Header,
     format_timestamp,
     legal_value,
@@ -43,9 +45,10 @@ class KeptOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """An outcome, and what is known of its command besides.
 
     `accepted_at` is when the command stream stored the command, `finished_at` when its outcome
-    was kept, both by the server's clock; `deliveries` is how often a worker was handed it. What
-    is not known is None: all but `finished_at` of outcomes that were kept by earlier versions,
-    and the type of a command that nobody knows.
+    was kept, both by the server's clock; `actor` is whom the sender claimed to act for, and
+    `authenticated_as` who that was according to the server; `deliveries` is how often a worker was
+    handed it. What is not known is None: all but `finished_at` of outcomes that were kept by
+    earlier versions, and the type of a command that nobody knows.
     """
 
     outcome: Outcome
@@ -54,6 +57,7 @@ class KeptOutcome(msgspec.Struct, frozen=True, kw_only=True):
     correlation_id: str | None = None
     causation_id: str | None = None
     actor: str | None = None
+    authenticated_as: str | None = None
     accepted_at: datetime | None = None
     deliveries: int | None = None
 
@@ -72,6 +76,7 @@ class KeptOutcome(msgspec.Struct, frozen=True, kw_only=True):
             correlation_id=legal_value(headers, Header.CORRELATION_ID),
             causation_id=legal_value(headers, Header.CAUSATION_ID),
             actor=legal_value(headers, Header.ACTOR),
+            authenticated_as=legal_value(headers, AUTHENTICATED_AS),
             accepted_at=_time(headers.get(_ACCEPTED_AT, "")),
             deliveries=_number(headers.get(_DELIVERIES, "")),
         )
@@ -184,6 +189,10 @@ def _of_accepted(accepted: Accepted) -> dict[str, str]:
     }
     if envelope.actor is not None:
         headers[Header.ACTOR] = envelope.actor
+    if envelope.authenticated_as is not None:
+        headers[AUTHENTICATED_AS] = envelope.authenticated_as
+    if accepted.digest is not None:
+        headers[COMMAND_DIGEST] = accepted.digest
     return headers
 
 

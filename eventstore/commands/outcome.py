@@ -12,8 +12,15 @@ import msgspec
 
 from eventstore.api_answers import StreamInfo, decimal
 from eventstore.client import Client
-from eventstore.direct import leader_get, read_direct
-from eventstore.errors import EventStoreError, JetStreamError, RequestTimeout
+from eventstore.commands.digest import is_other
+from eventstore.direct import DirectReader, StoredMessage, leader_get, read_direct
+from eventstore.envelope import COMMAND_DIGEST
+from eventstore.errors import (
+    CommandIdReused,
+    EventStoreError,
+    JetStreamError,
+    RequestTimeout,
+)
 from eventstore.publishing import publish_acked
 from eventstore.subjects import Subjects
 from eventstore.undecodable import UNDECODABLE
@@ -25,6 +32,7 @@ Status = Literal["success", "rejected", "error"]
 _MOST_TEXT = 4_000
 _MOST_TRIES = 10
 _PLACE = "X-Command-Sequence"
+_COMMAND_ID = "X-Command-ID"
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _WRONG_SEQUENCE = (10071, 10164)
 _REPLICAS_SECONDS = 60.0
@@ -121,40 +129,46 @@ class Outcomes:
         self._look_again = 0.0
 
     async def get(
-        self, command_id: str, *, sent_at: int = 0, timeout: float = 5.0
+        self,
+        command_id: str,
+        *,
+        sent_at: int = 0,
+        digest: str | None = None,
+        timeout: float = 5.0,
     ) -> Outcome | None:
         """The outcome of a command; None if it has none yet, or no more.
 
         `sent_at` is the command's place in its stream, for one that may have been sent before: an
         error that it ended in then does not count. What was just kept may be missed on a bucket of
-        several replicas.
+        several replicas. Raises `CommandIdReused` where the outcome that counts is known to be
+        that of another command than the one with this `digest`.
         """
-        reply = await self._client.request(
-            self._client.api_subject(f"DIRECT.GET.{self._stream}.{self._prefix}{command_id}"),
-            timeout=timeout,
-        )
-        message = read_direct(reply, self._stream, f"{self._prefix}{command_id}")
-        if message is None:
+        kept = await self._kept(command_id, timeout)
+        if kept is None or kept.outcome is None:
             return None
-        outcome = Outcome.of(command_id, message.payload)
-        place = decimal(message.headers.get(_PLACE))
-        is_earlier = place is not None and place < sent_at
-        return None if is_earlier and outcome is not None and not outcome.is_final else outcome
+        is_earlier = kept.place is not None and kept.place < sent_at
+        return None if is_earlier and not kept.outcome.is_final else kept.of(digest)
 
     async def final(
-        self, command_id: str, *, again: bool = False, timeout: float = 5.0
+        self,
+        command_id: str,
+        *,
+        digest: str | None = None,
+        again: bool = False,
+        timeout: float = 5.0,
     ) -> Outcome | None:
         """The final outcome of a command, which must not be carried out then; None if it has none.
 
         None is missed: the bucket's leader is asked where a follower could answer, and where the
         command comes `again`, so that it may have one. A change of the bucket's replicas is
-        noticed within a minute.
+        noticed within a minute. Raises `CommandIdReused` where it is known to be another command
+        than the one with this `digest`.
         """
         if again or await self._may_lag(timeout):
-            outcome, _ = await self._standing(command_id, timeout)
+            kept = await self._standing(command_id, timeout)
         else:
-            outcome = await self.get(command_id, timeout=timeout)
-        return outcome if outcome is not None and outcome.is_final else None
+            kept = await self._kept(command_id, timeout)
+        return kept.of(digest) if kept is not None and kept.is_final else None
 
     async def put(
         self,
@@ -171,6 +185,10 @@ class Outcomes:
         The first final one stands: where the command has that already, that is returned. An error
         gives way to whatever comes after it. That events were appended which the one that stands
         does not know of is logged as an error.
+
+        One that stands for another command of the same id is not returned: an outcome of this one
+        is returned where there is something to tell, an error or events, though it is not kept;
+        else it raises `CommandIdReused`.
         """
         subject = f"{self._prefix}{outcome.command_id}"
         data = outcome.to_json()
@@ -178,12 +196,26 @@ class Outcomes:
         for _ in range(_MOST_TRIES):
             if await self._put_if_expected(subject, data, headers, timeout):
                 return outcome
-            standing, sequence = await self._standing(outcome.command_id, timeout)
-            headers[_EXPECTED] = str(sequence)
+            standing = await self._standing(outcome.command_id, timeout)
+            headers[_EXPECTED] = "0" if standing is None else str(standing.sequence)
             if standing is not None and standing.is_final:
-                _report_contradiction(outcome, standing)
-                return standing
+                return standing.instead_of(outcome, about.get(COMMAND_DIGEST), place)
         raise RequestTimeout(f"outcome of command {outcome.command_id}: others write it as well")
+
+    async def note_place(self, sequence: int, command_id: str, *, timeout: float = 5.0) -> None:
+        """Note which command was at a place of the command stream, for who knows only that."""
+        # Marked as deleted, so that tools which list the bucket list outcomes alone.
+        headers = {_COMMAND_ID: command_id, "KV-Operation": "DEL"}
+        await publish_acked(self._client, self._place(sequence), b"", headers, timeout)
+
+    async def command_at(self, sequence: int, *, timeout: float = 5.0) -> str | None:
+        """The id of the command that was at a place, if it was noted and is still known."""
+        reader = DirectReader(self._client, self._stream, timeout=timeout)
+        noted = await reader.last(self._place(sequence))
+        return None if noted is None else noted.headers.get(_COMMAND_ID)
+
+    def _place(self, sequence: int) -> str:
+        return f"{self._prefix}at.{sequence}"
 
     async def _may_lag(self, timeout: float) -> bool:
         """Whether a direct get may be answered by another than the bucket's leader."""
@@ -208,16 +240,67 @@ class Outcomes:
             return False
         return True
 
-    async def _standing(self, command_id: str, timeout: float) -> tuple[Outcome | None, int]:
-        """The outcome as the bucket's leader knows it, and its sequence.
+    async def _kept(self, command_id: str, timeout: float) -> _Kept | None:
+        subject = f"{self._prefix}{command_id}"
+        reply = await self._client.request(
+            self._client.api_subject(f"DIRECT.GET.{self._stream}.{subject}"), timeout=timeout
+        )
+        message = read_direct(reply, self._stream, subject)
+        return None if message is None else _Kept.read(command_id, message)
 
-        One that was deleted by a person's tool, which leaves an empty message, is None.
-        """
+    async def _standing(self, command_id: str, timeout: float) -> _Kept | None:
+        """What the bucket's leader has of a command."""
         request = {"last_by_subj": f"{self._prefix}{command_id}"}
         message = await leader_get(self._client, self._stream, request, timeout=timeout)
-        if message is None:
-            return None, 0
-        return Outcome.of(command_id, message.payload), message.sequence
+        return None if message is None else _Kept.read(command_id, message)
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """A message of the bucket; without an outcome where a person's tool has deleted that."""
+
+    outcome: Outcome | None
+    sequence: int
+    headers: Mapping[str, str]
+
+    @classmethod
+    def read(cls, command_id: str, message: StoredMessage) -> _Kept:
+        outcome = Outcome.of(command_id, message.payload)
+        return cls(outcome, message.sequence, message.headers)
+
+    @property
+    def place(self) -> int | None:
+        return decimal(self.headers.get(_PLACE))
+
+    @property
+    def is_final(self) -> bool:
+        return self.outcome is not None and self.outcome.is_final
+
+    @property
+    def _digest(self) -> str | None:
+        return self.headers.get(COMMAND_DIGEST)
+
+    def of(self, digest: str | None) -> Outcome | None:
+        """The outcome of the command with this digest."""
+        if self.outcome is not None and is_other(digest, self._digest):
+            raise CommandIdReused(self.outcome.command_id)
+        return self.outcome
+
+    def instead_of(self, outcome: Outcome, digest: str | None, place: int) -> Outcome:
+        """What to tell of a command that has ended in `outcome`, though this one stands.
+
+        One that cannot be understood has no digest: it is the same if it is at the same place.
+        """
+        standing = self.outcome or outcome
+        _report_contradiction(outcome, standing)
+        if digest is None:
+            is_same = self._digest is None or self.headers.get(_PLACE) == str(place)
+        else:
+            is_same = not is_other(digest, self._digest)
+        if is_same:
+            return standing
+        if outcome.is_final and not outcome.event_ids:
+            raise CommandIdReused(outcome.command_id)
+        return outcome
 
 
 def _report_contradiction(outcome: Outcome, standing: Outcome) -> None:

@@ -14,6 +14,7 @@ from nats.aio.msg import Msg
 from eventstore.answers import new_token
 from eventstore.client import Client
 from eventstore.codec import Codec
+from eventstore.commands.digest import digest_of
 from eventstore.commands.intake import REPLY_TO
 from eventstore.commands.outcome import Outcome, Outcomes
 from eventstore.envelope import (
@@ -26,6 +27,7 @@ from eventstore.envelope import (
 )
 from eventstore.errors import (
     ClientError,
+    CommandIdReused,
     CommandTimeout,
     InvalidHeader,
     PermissionDenied,
@@ -48,7 +50,8 @@ class Sent(msgspec.Struct, frozen=True, kw_only=True):
     """A command that the server has accepted: it is durable and will be carried out once.
 
     `sequence` is its place in the command stream. `duplicate`: the same id had been accepted
-    before, within the stream's duplicate window.
+    before, within the stream's duplicate window, and this was not stored; that it was the same
+    command is known to who waits for the outcome.
     """
 
     command_id: str
@@ -132,8 +135,10 @@ class CommandClient:
     ) -> Outcome:
         """Send a command and wait for its outcome; a rejection is an outcome, not an exception.
 
-        Raises what `send` raises, and `CommandTimeout` `timeout` seconds after it was called: the
-        command stays accepted and may still be carried out; `outcome` tells later.
+        An id that was used before for another command leads to an error with the code
+        `command_id_reused`. Raises what `send` raises, and `CommandTimeout` `timeout` seconds
+        after it was called: the command stays accepted and may still be carried out; `outcome`
+        tells later.
         """
         envelope = self._envelope(command, aggregate_id, command_id, cause, actor)
         loop = asyncio.get_running_loop()
@@ -145,7 +150,10 @@ class CommandClient:
             reply_to = {REPLY_TO: f"{self._inbox}.{token}"}
             sent = await self._send(command, envelope, reply_to, timeout)
             async with asyncio.timeout(began + timeout - loop.time()):
-                return await self._awaited(sent, answered)
+                return await self._awaited(command, sent, answered)
+        except CommandIdReused as error:
+            aggregate = type(command).__aggregate__
+            return Outcome.error(error, envelope.identity.id, aggregate, envelope.aggregate_id)
         except TimeoutError:
             raise CommandTimeout(envelope.identity.id, timeout) from None
         finally:
@@ -158,16 +166,23 @@ class CommandClient:
         """
         return await self._outcomes.get(command_id)
 
-    async def _awaited(self, sent: Sent, answered: asyncio.Future[Outcome]) -> Outcome:
+    async def _awaited(
+        self, command: Command, sent: Sent, answered: asyncio.Future[Outcome]
+    ) -> Outcome:
         """The outcome as it is sent, or as it is kept where what is sent does not reach us.
 
-        It does not where the connection broke, or where another one had sent the command before.
+        It does not where the connection broke, or where the command's id had been sent before.
+        Raises `CommandIdReused` where it had, with another command.
         """
+        digest = None
         sent_at = 0 if sent.duplicate else sent.sequence
         pause = 0.0 if sent.duplicate else _FIRST_LOOK
         while not (await asyncio.wait([answered], timeout=pause))[0]:
+            if digest is None:
+                understood = self._codec.as_read(command)
+                digest = digest_of(understood, sent.aggregate_id, sent.command_id)
             try:
-                known = await self._outcomes.get(sent.command_id, sent_at=sent_at)
+                known = await self._outcomes.get(sent.command_id, sent_at=sent_at, digest=digest)
             except PermissionDenied:
                 break
             except ClientError:  # disconnected, perhaps

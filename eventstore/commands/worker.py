@@ -12,6 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterable
+from contextlib import nullcontext
 
 from nats.aio.msg import Msg
 
@@ -21,10 +22,18 @@ from eventstore.codec import Codec
 from eventstore.commands.handler import CommandHandler
 from eventstore.commands.intake import Accepted, Received
 from eventstore.commands.kept_outcome import about
+from eventstore.commands.keyed_locks import KeyedLocks
 from eventstore.commands.lanes import Lanes
 from eventstore.commands.outcome import Outcome, Outcomes
 from eventstore.commands.parking import park
-from eventstore.errors import ClientError, EventStoreError, TopologyError
+from eventstore.commands.senders import Senders
+from eventstore.errors import (
+    ClientError,
+    CommandIdReused,
+    EventStoreError,
+    HandlerFailed,
+    TopologyError,
+)
 from eventstore.failures import ungrouped
 from eventstore.pull import Delivery, Pull, may_pass
 from eventstore.settling import Settling
@@ -73,6 +82,9 @@ class CommandWorker:
     is parked (20: after six and a half minutes), and at number `max_failures` where what failed is
     an error nobody foresaw, as in a decider. Deliveries that ended with the worker count as well.
 
+    `identify_senders` is for where all commands come from other accounts: see
+    `eventstore.commands.senders`.
+
     Any number of workers can share a domain. `ready` is set when commands are first taken;
     `handled` counts those that have been answered and acknowledged, `returned` those that were
     taken and given back before they had begun.
@@ -88,6 +100,7 @@ class CommandWorker:
         ack_wait: float = 30.0,
         max_deliveries: int = 20,
         max_failures: int = 5,
+        identify_senders: bool = False,
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self._client = client
@@ -103,6 +116,8 @@ class CommandWorker:
         self._outcomes = Outcomes(client, codec.subjects)
         # What is delivered again though it was settled is answered again: that may be lost too.
         self._settling = Settling(client, once=False)
+        self._senders = Senders(client, codec.subjects) if identify_senders else None
+        self._ids = KeyedLocks()  # for commands of one id on two aggregates
         self._stopping = asyncio.Event()
         self.ready = asyncio.Event()
         self.handled = 0
@@ -123,7 +138,7 @@ class CommandWorker:
         connection was closed for good.
         """
         with ungrouped():
-            async with asyncio.TaskGroup() as tasks:
+            async with self._senders or nullcontext(), asyncio.TaskGroup() as tasks:
                 holding = tasks.create_task(self._settling.keep_holding(self._ack_wait))
                 async with self._lanes() as lanes:
                     intake = tasks.create_task(self._intake(lanes))
@@ -169,17 +184,17 @@ class CommandWorker:
                 taken.extend(map(self._read, await pull.finish()))
 
     def _read(self, message: Msg) -> Received:
-        return Received.of(self._codec, message)
+        received = Received.of(self._codec, message)
+        if self._senders is None:
+            return received
+        return received.sent_by(self._senders.sender_of(message))
 
     async def _process(self, received: Received) -> None:
         """Carry one command out; acknowledge it last, or give it back where that failed."""
         self._tell_begun(received)
         try:
-            outcome = await self._outcomes.put(
-                await self._outcome_of(received),
-                place=received.delivery.sequence,
-                about=about(self._codec, received),
-            )
+            async with self._ids.held(received.command_id):
+                outcome = await self._kept_outcome(received)
             if received.reply_to:
                 await self._client.respond(received.reply_to, outcome.to_json(), what=_OUTCOME)
         except Exception as error:  # whatever it is, the command is not lost and others go on
@@ -194,6 +209,17 @@ class CommandWorker:
             await self._settling.done(received)
             self.handled += 1
             self._telemetry.count("commands", type=_type_of(received), outcome=outcome.status)
+
+    async def _kept_outcome(self, received: Received) -> Outcome:
+        """What became of it, kept under its id unless that is another command's."""
+        outcome = await self._outcome_of(received)
+        if outcome.code == CommandIdReused.code:
+            return outcome
+        place = received.delivery.sequence
+        kept = await self._outcomes.put(outcome, place=place, about=about(self._codec, received))
+        if received.is_bare:
+            await self._outcomes.note_place(place, received.command_id)
+        return kept
 
     def _tell_begun(self, received: Received) -> None:
         if received.delivery.delivered > 1:
@@ -211,14 +237,14 @@ class CommandWorker:
         except Exception as error:  # a decider at fault must not stop the commands of others
             if received.delivery.delivered < self._most_deliveries(error):
                 raise
-            if not isinstance(error, EventStoreError):
+            if not isinstance(error, EventStoreError) or isinstance(error, HandlerFailed):
                 command = f"command {received.command_id} on {received.message.subject}"
                 _logger.exception("%s failed, and is parked", command)
             return await self._park(received, error)
 
     def _most_deliveries(self, error: Exception) -> int:
         """How often a command that fails like this is delivered before it is parked."""
-        if not isinstance(error, EventStoreError):
+        if not isinstance(error, EventStoreError) or isinstance(error, HandlerFailed):
             return self._max_failures
         return 1 if _is_at_fault(error) else self._max_deliveries
 

@@ -29,7 +29,15 @@ import msgspec
 from eventstore.audit.seen import Aggregate, Seen
 from eventstore.chain import chain_value
 from eventstore.chain_links import Link, Links
-from eventstore.envelope import Envelope, Header, derive_id, format_timestamp, utc_now
+from eventstore.envelope import (
+    AUTHENTICATED_AS,
+    COMMAND_DIGEST,
+    Envelope,
+    Header,
+    derive_id,
+    format_timestamp,
+    utc_now,
+)
 from eventstore.errors import EventStoreError, TransferError
 from eventstore.publishing import MAX_BATCH
 from eventstore.sealing import PERSONAL
@@ -306,11 +314,22 @@ class _Copy:
         headers[Header.AGGREGATE_VERSION] = str(version)
         headers[Header.SCHEMA_VERSION] = str(event.schema_version)
         headers[Header.DOMAIN] = self._subjects.domain
+        for name in self._untrue_of(part):
+            headers.pop(name, None)
         if event.actor is None:
             headers.pop(Header.ACTOR, None)
         else:
             headers[Header.ACTOR] = event.actor
         return headers
+
+    def _untrue_of(self, part: _Part) -> Iterator[str]:
+        """Headers that say of the original what may have been taken out of the copy."""
+        event, line = part.event, part.line
+        if event.actor != line.headers.get(Header.ACTOR):
+            yield AUTHENTICATED_AS
+        target = event.aggregate, event.aggregate_id
+        if event.payload != line.payload or target != self._source.parse_log(line.subject):
+            yield COMMAND_DIGEST
 
 
 def _several(made: Any) -> list[Any]:

@@ -173,7 +173,7 @@ async def test_services_that_are_there_are_found_and_shown(
     header, line = text.getvalue().splitlines()
     assert header.split() == ["service", "version", "instance", "endpoints", "description"]
     assert line.split()[:3] == [f"svc-{domain_name}", "1.2.3", found.instance_id]
-    assert "17 command, 4 service" in line
+    assert "17 command, 5 service" in line
     assert line.rstrip().endswith("mine")
     assert msgspec.json.decode(json.dumps(msgspec.to_builtins(found)), type=Found) == found
 

@@ -105,13 +105,6 @@ BAD: dict[str, tuple[str, dict[str, str], bytes, str, str]] = {
         "invalid_header",
         "X-Correlation-ID",
     ),
-    "a bad trace": (
-        "module.create",
-        {**MODULE, "traceparent": "00-xyz"},
-        NAMED,
-        "invalid_header",
-        "traceparent",
-    ),
     "a bad time": (
         "module.create",
         {**MODULE, "X-Timestamp": "yesterday"},

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from eventstore.aggregate import Domain
 from eventstore.client import Client
 from eventstore.commands import Outcome, sending
 from eventstore.commands.worker import worker_consumer
 from eventstore.envelope import new_id
-from eventstore.errors import AppendUnknown, EventStoreError, RequestTimeout
+from eventstore.errors import (
+    AppendUnknown,
+    Conflict,
+    DuplicateId,
+    EventStoreError,
+    RequestTimeout,
+)
 from eventstore.pull import Pull
 from eventstore.streams import declare_consumer
 from tests.integration.commanding import (
     Add,
     Added,
+    Counter,
     Fail,
     FailingStore,
     GatedStore,
@@ -219,3 +228,27 @@ async def test_a_rejection_stays_final(line: Line) -> None:
 
     assert await line.commands.outcome(own) == rejected
     assert await line.log_size() == 1
+
+
+@pytest.mark.parametrize("error", [Conflict("counter", "c1", 1, 2), DuplicateId("used")])
+async def test_the_librarys_own_errors_are_a_deciders_failures_like_any_others(
+    client: Client, domain_name: str, error: EventStoreError
+) -> None:
+    decided = 0
+    decider = copy.copy(counting(domain_name).decider("counter"))
+
+    def fail(state: Counter, command: Fail) -> None:
+        nonlocal decided
+        decided += 1
+        raise error
+
+    decider._decides = {}
+    decider.decides(fail)
+    async with (
+        opened(client, Domain(domain_name, [decider])) as line,
+        line.working(max_failures=2),
+    ):
+        outcome = await line.commands.execute(Fail(), "c1", timeout=20)
+    assert (outcome.status, outcome.code) == ("error", "handler_failed")
+    assert type(error).__name__ in outcome.message
+    assert decided == 2

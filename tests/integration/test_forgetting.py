@@ -19,6 +19,7 @@ from eventstore.chain import GENESIS, chain_value
 from eventstore.client import Client, connect
 from eventstore.codec import Codec
 from eventstore.commands import CommandClient, CommandHandler, CommandWorker, KeptStates, Outcomes
+from eventstore.commands.digest import digest_of, without_data
 from eventstore.commands.known import KnownCommands
 from eventstore.commands.states import Kept
 from eventstore.config import Settings, StreamSettings
@@ -521,6 +522,19 @@ async def commanding(
         running(CommandWorker(client, domain.codec, handler)),
     ):
         yield commands
+
+
+async def test_no_digest_of_what_may_be_forgotten_is_kept_for_ever(
+    client: Client, domain: Domain, store: EventStore
+) -> None:
+    own = new_id()
+    async with commanding(client, domain, store) as commands:
+        await commands.execute(Register(email="ann@example.org"), "ann", command_id=own)
+        other = await commands.execute(Register(email="eve@example.org"), "ann", command_id=own)
+    assert other.code == "command_id_reused"  # as long as the outcome is kept
+    (event,) = [event async for event in store.read("customer", "ann")]
+    full = digest_of(Register(email="ann@example.org"), "ann", own)
+    assert event.envelope.command_digest == without_data(full)
 
 
 async def test_a_worker_decides_on_what_is_left_kept_or_loaded(

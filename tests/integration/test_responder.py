@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -187,6 +188,50 @@ async def test_the_status_of_a_command_can_be_asked(line: Line) -> None:
         answer = await line.client.request(subject, json.dumps({"command_id": unknown}).encode())
         assert json.loads(answer.data)["status"] == "unknown"
         assert json.loads(answer.data)["command_id"] == unknown
+
+
+async def test_a_plain_client_asks_by_what_the_stream_has_answered(line: Line) -> None:
+    """As from `nats request nix.cmd.counter.add '{}'`: no library, no id, no inbox."""
+    plain = line.client.nats
+    responder = Responder(
+        line.client, status_answers(line.client, line.subjects), queue=line.domain.name
+    )
+
+    async def status(**question: Any) -> dict[str, Any]:
+        subject = line.subjects.query("command", "get_status")
+        answer = await plain.request(subject, json.dumps(question).encode(), timeout=10)
+        found: dict[str, Any] = json.loads(answer.data)
+        return found
+
+    add, take = (line.subjects.command("counter", action) for action in ("add", "take"))
+    acks = [
+        json.loads((await plain.request(subject, payload, headers=headers, timeout=10)).data)
+        for subject, payload, headers in (
+            (add, b"{}", None),
+            (add, b'{"amount": 2}', {"X-Aggregate-ID": "c1", "Nats-Msg-Id": "order-17"}),
+            (take, b'{"amount": 9}', {"X-Aggregate-ID": "c1"}),
+            (take, b"nonsense", {"X-Aggregate-ID": "c1"}),
+        )
+    ]
+    async with running(responder):
+        await responder.ready.wait()
+        waiting = await status(stream=acks[0]["stream"], seq=acks[0]["seq"])
+        async with line.working():
+            await line.until_done()
+        told = [await status(stream=ack["stream"], seq=ack["seq"]) for ack in acks]
+        by_message = await status(message_id="order-17")
+        by_sequence = await status(sequence=acks[1]["seq"])
+        refused = [
+            await status(stream="OTHER", seq=1),
+            await status(seq=1, message_id="order-17"),
+            await status(stream=acks[0]["stream"]),
+        ]
+    assert (waiting["status"], waiting["command_id"]) == ("unknown", None)
+    assert [each["code"] for each in told] == ["ok", "ok", "too_little", "invalid_payload"]
+    assert told[1] == by_message == by_sequence
+    assert [each["code"] for each in refused] == ["invalid_payload"] * 3
+    bucket = await line.jetstream.key_value(line.subjects.outcome_bucket)
+    assert sorted(await bucket.keys()) == sorted(each["command_id"] for each in told)
 
 
 @pytest.mark.parametrize(

@@ -169,8 +169,19 @@ async def test_discovery_tells_what_the_service_does(
         f"health.{named.name}",
         f"health.{codec.domain}",
         f"discovery.{named.name}",
+        f"discovery.{codec.domain}",
         f"metrics.{codec.domain}",
     ]
+
+
+async def test_discovery_by_domain_tells_the_same_with_the_seeds_names(
+    plain: PlainClient, face: ServiceFace, named: ServiceSettings, codec: Codec
+) -> None:
+    told = json.loads((await ask(plain, f"discovery.{codec.domain}")).data)
+
+    assert told["name"] == told["service"] == named.name
+    seed = {"name", "version", "instance_id", "description", "capabilities", "endpoints"}
+    assert told.keys() > {*seed, "timestamp"}
 
 
 async def test_metrics_are_answered_in_prometheus_text(
@@ -209,7 +220,7 @@ async def test_a_bad_request_is_answered_with_an_error_and_counted(
         assert "neither empty nor a JSON object" in answer.headers["Nats-Service-Error"]
 
     stats = ServiceStats.from_dict(json.loads((await ask(plain, f"$SRV.STATS.{named.name}")).data))
-    assert [endpoint.num_errors for endpoint in stats.endpoints] == [1, 0, 1, 0]
+    assert [endpoint.num_errors for endpoint in stats.endpoints] == [1, 0, 1, 0, 0]
     assert (await ask(plain, f"health.{named.name}", b'{"any": 1}')).headers is not None
 
 
@@ -256,6 +267,7 @@ async def test_the_service_speaks_nats_micro(
         f"health.{named.name}",
         f"health.{codec.domain}",
         f"discovery.{named.name}",
+        f"discovery.{codec.domain}",
         f"metrics.{codec.domain}",
     ]
     assert info.metadata["domain"] == codec.domain

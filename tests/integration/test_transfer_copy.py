@@ -13,7 +13,7 @@ import pytest
 
 from eventstore.client import Client
 from eventstore.codec import Codec
-from eventstore.envelope import Header
+from eventstore.envelope import AUTHENTICATED_AS, COMMAND_DIGEST, Header
 from eventstore.errors import TransferError
 from eventstore.store import EventStore
 from eventstore.transfer import Copied, CopiedEvent, check_file, copy
@@ -95,6 +95,30 @@ async def test_masked(copied: Check, file: Path) -> None:
     assert [line["headers"][Header.EVENT_ID] for line in found] == [
         dict(line["headers"])[Header.EVENT_ID] for line in original
     ]
+
+
+async def test_what_a_copy_has_taken_out_is_not_told_by_its_other_headers(
+    client: Client, store: EventStore, codec: Codec, tmp_path: Path
+) -> None:
+    sender, digest = "CLIENTS/ann", f"{'a' * 16}-{'b' * 32}"
+    for owner in ("ann", "bob", "eve"):
+        await store.append(
+            *("account", owner, Opened(owner=owner)),
+            actor=owner,
+            authenticated_as=sender,
+            command_digest=digest,
+        )
+    await exported(client, codec, tmp_path / "log.gz")
+
+    def mask(event: CopiedEvent) -> CopiedEvent:
+        if event.aggregate_id == "ann":
+            return event.replace(data={"owner": "***"})
+        return event.replace(actor=None) if event.aggregate_id == "bob" else event
+
+    await copy(tmp_path / "log.gz", tmp_path / "new.gz", mask, name="test")
+    headers = [dict(line["headers"]) for line in events(tmp_path / "new.gz")]
+    assert [AUTHENTICATED_AS in each for each in headers] == [True, False, True]
+    assert [COMMAND_DIGEST in each for each in headers] == [False, True, True]
 
 
 async def test_renamed(copied: Check) -> None:

@@ -1,13 +1,25 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Set as AbstractSet
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from msgspec import Struct
 
 from eventstore.aggregate import CommandContext, Decider, Domain
-from eventstore.errors import DeciderError, InvalidSubject, Rejected, UnknownType
+from eventstore.decider_function import name_of
+from eventstore.errors import (
+    Conflict,
+    DeciderError,
+    DuplicateId,
+    HandlerFailed,
+    InvalidSubject,
+    Rejected,
+    RequestTimeout,
+    UnknownType,
+)
 from eventstore.messages import Command, Event
 from eventstore.testing import START
 
@@ -343,3 +355,200 @@ def test_a_domain_put_together_wrongly_is_refused() -> None:
         Domain("house", [make_door(), make_door()])
     with pytest.raises(DeciderError, match="no function evolves by it"):
         Domain("house", [incomplete()])
+
+
+# What a decider's functions must not be, or return
+
+
+class Picky:
+    async def decide(self, door: Door, command: Open) -> Opened:
+        return Opened()
+
+    async def __call__(self, door: Door, command: Open) -> Opened:
+        return Opened()
+
+
+async def opens(door: Door, command: Open) -> Opened:
+    return Opened()
+
+
+async def opens_in_parts(door: Door, command: Open) -> AsyncIterator[Opened]:
+    yield Opened()
+
+
+def opens_later(door: Door, command: Open) -> Awaitable[Opened]:
+    return opens(door, command)
+
+
+def opens_much_later(door: Door, command: Open) -> Coroutine[Any, Any, Opened] | None:
+    return opens(door, command)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        opens,
+        opens_in_parts,
+        opens_later,
+        opens_much_later,
+        partial(opens),
+        partial(partial(opens)),
+        Picky(),
+        Picky().decide,
+    ],
+    ids=name_of,
+)
+def test_what_would_have_to_be_awaited_is_refused(function: Any) -> None:
+    with pytest.raises(DeciderError, match="must not"):
+        Decider("door", initial=Door).decides(function)
+
+
+async def opened_later(door: Door, event: Opened) -> Door:
+    return door
+
+
+def opened_in_parts(door: Door, event: Opened) -> Iterator[Door]:
+    yield door
+
+
+@pytest.mark.parametrize(
+    "function", [opened_later, opened_in_parts, partial(opened_later)], ids=name_of
+)
+def test_what_cannot_return_a_state_is_refused(function: Any) -> None:
+    with pytest.raises(DeciderError, match=r"opened_(later|in_parts) must"):
+        Decider("door", initial=Door).evolves(function)
+
+
+def test_an_initial_state_is_not_awaited_either() -> None:
+    async def beginning() -> Door:
+        return Door()
+
+    with pytest.raises(DeciderError, match="beginning must not be async"):
+        Decider("door", initial=beginning)
+
+
+def test_partials_and_callable_objects_are_functions_too() -> None:
+    class Opens:
+        def __call__(self, door: Door, command: Open) -> Opened:
+            return Opened()
+
+    def pushes(kind: type[Opened], door: Door, command: Push) -> Opened:
+        return kind()
+
+    door = Decider("door", initial=Door)
+    door.decides(Opens())
+    door.decides(partial(pushes, Opened))
+    for command in (Open(), Push()):
+        assert door.decide(Door(), command, CONTEXT) == (Opened(),)
+
+
+def unannounced(door: Door, command: Open):  # type: ignore[no-untyped-def]
+    return opens(door, command)
+
+
+@pytest.mark.parametrize(
+    ("function", "returned"),
+    [(unannounced, "coroutine"), (lambda door, command: 7, "int")],
+    ids=["coroutine", "int"],
+)
+def test_what_are_no_events_is_an_error_that_names_function_and_command(
+    function: Any, returned: str
+) -> None:
+    function.__annotations__["command"] = Open
+    door = Decider("door", initial=Door)
+    door.decides(function)
+    with pytest.raises(DeciderError, match=f"returned {returned} for Open; it must return events"):
+        door.decide(Door(), Open(), CONTEXT)
+
+
+def evolving(result: Any, initial: Any = Door, state: Any = Door) -> Decider[Any]:
+    """A decider that evolves into this, whatever it is."""
+
+    def opened(door, event):  # type: ignore[no-untyped-def]
+        return result
+
+    opened.__annotations__ = {"event": Opened, **({} if state is None else {"door": state})}
+    opened.__annotations__["return"] = opened.__annotations__.get("door", Any)
+    decider: Decider[Any] = Decider("door", initial=initial)
+    decider.evolves(opened)
+    return decider
+
+
+@pytest.mark.parametrize(
+    ("result", "initial", "state"),
+    [
+        (None, Door, Door),
+        (None, Door, None),
+        (None, Door, Any),
+        (True, Door, Door),
+        (Opened(), Door, Door),
+        ({}, Door, Door | Opened),
+        (1.5, int, int),
+    ],
+)
+def test_what_is_no_state_is_an_error_that_names_function_and_event(
+    result: Any, initial: Any, state: Any
+) -> None:
+    with pytest.raises(DeciderError, match=r"opened returned \w+ for Opened; it must return the"):
+        evolving(result, initial, state).evolve(initial(), Opened())
+
+
+class Ajar(Door, frozen=True):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("result", "initial", "state"),
+    [
+        (Door(True), Door, Door),
+        (Ajar(), Door, Door),
+        (Opened(), Door, Door | Opened),
+        (Opened(), Door, None),
+        (None, lambda: None, Door | None),
+        (Door(), lambda: None, Door | None),
+        (None, Door, Door | None),
+        (3, float, float),
+        ({"open": True}, dict, dict[str, bool]),
+        ("shut", lambda: "open", Literal["open", "shut"]),
+        (frozenset("a"), frozenset, AbstractSet[str]),
+    ],
+)
+def test_any_type_that_is_named_can_be_the_states(result: Any, initial: Any, state: Any) -> None:
+    assert evolving(result, initial, state).evolve(initial(), Opened()) == result
+
+
+def raising(error: Exception) -> Decider[Door]:
+    door = Decider("door", initial=Door)
+
+    @door.decides
+    def close(door: Door, command: Close) -> Iterator[Closed]:
+        raise error
+        yield Closed()
+
+    @door.evolves
+    def closed(door: Door, event: Closed) -> Door:
+        raise error
+
+    return door
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Conflict("a", "b", 1, 2), DuplicateId("x"), UnknownType("y"), RequestTimeout("z")],
+    ids=lambda error: type(error).__name__,
+)
+def test_the_librarys_errors_are_failures_where_a_decider_raises_them(error: Exception) -> None:
+    with pytest.raises(HandlerFailed, match=f"close failed on Close: {type(error).__name__}"):
+        raising(error).decide(Door(), Close(), CONTEXT)
+    with pytest.raises(HandlerFailed, match=f"closed failed on Closed: {type(error).__name__}"):
+        raising(error).evolve(Door(), Closed())
+
+
+def test_to_evolve_is_not_to_reject() -> None:
+    with pytest.raises(HandlerFailed, match="closed failed on Closed: Rejected"):
+        raising(Rejected("no", "no")).evolve(Door(), Closed())
+
+
+def test_other_errors_are_raised_as_they_are() -> None:
+    with pytest.raises(LookupError):
+        raising(LookupError()).decide(Door(), Close(), CONTEXT)

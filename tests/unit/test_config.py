@@ -384,3 +384,77 @@ def test_a_redacted_url_holds_no_credentials(user: str, password: str) -> None:
 
 def test_a_url_without_credentials_stays_as_it_is() -> None:
     assert redacted_url("nats://a:4222,tls://b") == "nats://a:4222,tls://b"
+
+
+# The configuration file of cim-domain-nix, as its documentation has it
+
+SEED = """
+[nats]
+url = "nats://localhost:4222"
+subject_prefix = "nix"
+
+[nats.auth]
+username = "nix-service"
+password = "secret"
+
+[nats.retry]
+max_reconnects = 10
+reconnect_delay_ms = 100
+max_reconnect_delay_ms = 10000
+
+[nats.service]
+name = "cim-domain-nix"
+version = "0.3.0"
+description = "Nix domain service for CIM"
+"""
+
+
+def test_the_seeds_file_is_understood_as_written(toml: WriteToml) -> None:
+    nats = load_settings(toml(SEED), {}).nats
+    assert nats.url == ("nats://localhost:4222",)
+    assert nats.auth == AuthSettings(user="nix-service", password=Secret("secret"))
+    assert (nats.retry.max_reconnects, nats.retry.reconnect_delay_ms) == (10, 100)
+    assert nats.service == ServiceSettings(
+        name="cim-domain-nix", version="0.3.0", description="Nix domain service for CIM"
+    )
+
+
+def test_so_are_the_seeds_names_for_certificates(toml: WriteToml, tmp_path: Path) -> None:
+    for name in ("ca.pem", "cert.pem", "key.pem"):
+        (tmp_path / name).touch()
+    path = toml(
+        f"""
+        [nats.tls]
+        ca_cert = "{tmp_path}/ca.pem"
+        client_cert = "{tmp_path}/cert.pem"
+        client_key = "{tmp_path}/key.pem"
+        insecure_skip_verify = false
+        """
+    )
+    assert load_settings(path, {}).nats.tls == TlsSettings(
+        ca_file=tmp_path / "ca.pem",
+        cert_file=tmp_path / "cert.pem",
+        key_file=tmp_path / "key.pem",
+    )
+
+
+def test_the_environment_wins_over_either_name(toml: WriteToml) -> None:
+    settings = load_settings(toml(SEED), {"NATS_USER": "ann"})
+    assert settings.nats.auth.user == "ann"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[nats.auth]\nusername = 'a'", "nats.auth.username is given without nats.auth.password"),
+        ("[nats.auth]\nuser = 'a'\nusername = 'b'\npassword = 'c'", "are the same; keep one"),
+        ("[nats.auth]\nnkey = 'SU'", "nkey_seed_file"),
+        ("[nats.auth]\njwt = 'ey'", "credentials_file"),
+        ("[nats.tls]\ninsecure_skip_verify = true", "a server is always verified"),
+        ("[nats.service]\ninstance_id = 'x'", "each process has a new one"),
+    ],
+)
+def test_what_the_seed_has_and_we_do_not_take_is_named(
+    toml: WriteToml, text: str, problem: str
+) -> None:
+    assert problem in refusal(toml(text))

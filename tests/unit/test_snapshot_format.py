@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
+from types import ModuleType
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
@@ -18,6 +22,7 @@ from eventstore.command_filter import CommandFilter
 from eventstore.errors import UnusableSnapshot
 from eventstore.nix import domain
 from eventstore.snapshot_format import Snapshot, SnapshotFormat
+from eventstore.state_shape import shape_of
 from eventstore.writes import Head
 from tests.unit.nix.test_nix_sequences import commands, run
 
@@ -201,3 +206,109 @@ def test_what_one_process_has_written_another_reads() -> None:
         for seed in ("1", "2")
     }
     assert len(orders) == 2
+
+
+def shaped(fields: str, nested: str = "size: int = 1") -> str:
+    """The shape of a state with these fields, and of a struct inside it with those."""
+    module = ModuleType("shaped")  # which msgspec looks up to understand the annotations
+    sys.modules["shaped"] = module
+    program = f"""
+import enum, decimal
+from typing import *
+from msgspec import Struct, field
+class Kind(enum.Enum):
+    A = 1
+class Inner(Struct, frozen=True):
+    {nested}
+class State(Struct, frozen=True):
+    {fields}
+"""
+    exec(program, vars(module))  # noqa: S102  # types that differ in one thing and are named alike
+    return shape_of(module.State)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("a: int = 0", "b: int = 0"),
+        ("a: int = 0", "a: int = 1"),
+        ("a: int = 0", "a: float = 0"),
+        ("a: int = 0", "a: int | None = 0"),
+        ("a: list[int] = []", "a: set[int] = set()"),
+        ("a: list[int] = []", "a: list[str] = []"),
+        ("a: tuple[int, ...] = ()", "a: frozenset[int] = frozenset()"),
+        (
+            "a: Any = field(default_factory=lambda: [1])",
+            "a: Any = field(default_factory=lambda: [2])",
+        ),
+        ("a: Literal['x'] = 'x'", "a: Literal['x', 'y'] = 'x'"),
+        ("a: str = ''; b: str = ''", "b: str = ''; a: str = ''"),
+        ("a: str = ''", "a: decimal.Decimal = decimal.Decimal(0)"),
+        ("a: Kind = Kind.A", "a: int = 1"),
+        ("a: Inner = Inner(1)", "a: Inner = Inner(2)"),
+    ],
+)
+def test_the_shape_is_that_of_all_fields_types_and_defaults(one: str, other: str) -> None:
+    assert shaped(one) == shaped(one)
+    assert shaped(one) != shaped(other)
+
+
+@pytest.mark.parametrize(
+    "held", ["Inner", "list[Inner]", "dict[str, Inner]", "tuple[Inner, ...] | None"]
+)
+@pytest.mark.parametrize(
+    "nested",
+    ["size: int = 2", "size: float = 1", "width: int = 1", "size: int = 1; b: str = ''"],
+)
+def test_the_shape_is_that_of_nested_types_too(held: str, nested: str) -> None:
+    assert shaped(f"a: {held}") != shaped(f"a: {held}", nested)
+
+
+class Tree(msgspec.Struct, frozen=True):
+    left: Tree | None = None
+    right: Tree | None = None
+
+
+def test_a_type_that_holds_itself_has_a_shape() -> None:
+    form = format_of(Tree)
+    written = form.encode("a1", snapshot(Tree(Tree(), None)))
+    assert form.decode("a1", written).state == Tree(Tree(), None)
+
+
+class Zoned(msgspec.Struct, frozen=True):
+    at: Any = None
+    counts: dict[str, int] = {}
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        Zoned(counts=Counter("aab")),
+        Zoned(at=datetime(2024, 10, 27, 1, 30, tzinfo=timezone(timedelta(hours=2)))),
+        Account(balance=True),
+    ],
+)
+def test_an_equal_state_that_decides_otherwise_is_not_written(state: msgspec.Struct) -> None:
+    with pytest.raises(UnusableSnapshot, match=r"\$\.(at|counts|balance)"):
+        format_of(type(state)).encode("a1", snapshot(state))
+
+
+class Timed(msgspec.Struct, frozen=True):
+    at: datetime | None = None
+
+
+@pytest.mark.parametrize(
+    ("at", "is_kept"),
+    [
+        (datetime(2024, 10, 27, 1, 30, tzinfo=UTC), True),
+        (datetime(2024, 10, 27, 1, 30, tzinfo=timezone(timedelta(hours=2))), False),
+        (datetime(2024, 10, 27, 1, 30, tzinfo=ZoneInfo("UTC")), False),
+    ],
+)
+def test_times_are_kept_in_utc_only(at: datetime, is_kept: bool) -> None:
+    form = format_of(Timed)
+    if is_kept:
+        assert form.decode("a1", form.encode("a1", snapshot(Timed(at)))).state == Timed(at)
+    else:
+        with pytest.raises(UnusableSnapshot, match="at"):
+            form.encode("a1", snapshot(Timed(at)))

@@ -127,3 +127,41 @@ def test_the_address_for_the_outcome_is_what_the_command_says() -> None:
 
 def test_without_an_address_nothing_is_replied() -> None:
     assert received().reply_to == ""
+
+
+@pytest.mark.parametrize("trace", ["", "00-xyz", "nonsense", f"00-{'A' * 32}-{'b' * 16}-01", "ü"])
+def test_a_trace_that_is_none_is_left_out(trace: str) -> None:
+    whole = {
+        "X-Event-ID": OWN,
+        "X-Event-Type": "CreateModule",
+        "X-Correlation-ID": OWN,
+        "X-Causation-ID": OWN,
+        "X-Timestamp": "2026-01-01T00:00:00.000000Z",
+        "X-Domain": "nix",
+    }
+    for headers in ({}, whole):
+        assert accepted(headers={**headers, "traceparent": trace}).envelope.traceparent is None
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "application/json",
+        "Application/JSON",
+        "application/json;charset=utf-8",
+        "application/json; charset=UTF-8",
+        'application/json; charset="utf-8"',
+        "application/json; charset=utf8;",
+        "application/json ; charset=us-ascii",
+    ],
+)
+def test_json_in_utf8_is_json(content_type: str) -> None:
+    assert accepted(headers={"Content-Type": content_type})
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["application/json; charset=latin-1", "application/xml", "text/json", "application/jsonx", ""],
+)
+def test_anything_else_is_not(content_type: str) -> None:
+    assert isinstance(received(headers={"Content-Type": content_type}).content, InvalidHeader)

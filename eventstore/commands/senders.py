@@ -1,0 +1,101 @@
+"""Senders: who sent a command, according to the server.
+
+Where commands cross accounts by a service import with `share: true`, the server says on each who
+sent it, in a header that no sender can forge, because it is overwritten. But a stream stores its
+messages without that header. So a worker hears commands a second time, as they are published, and
+remembers who sent which bytes. What it did not hear, because no worker ran or the connection was
+lost, has no known sender; nor has what came without an id, as equal bytes could be anybody's.
+
+In one account the header is whatever the sender writes: this is for a service whose account
+nobody else has a user in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+import msgspec
+from nats.aio.msg import Msg
+
+from eventstore.client import Client, Subscription
+from eventstore.envelope import AUTHENTICATED_AS, Header, legal_value
+from eventstore.subjects import Subjects
+
+__all__ = ["REQUEST_INFO", "Senders"]
+
+REQUEST_INFO = "Nats-Request-Info"
+"""The header in which the server says who sent a message that crosses accounts."""
+
+_MOST = 20_000
+
+
+class _Info(msgspec.Struct, frozen=True):
+    """What a sender cannot choose, of all that the server says: `name`, for one, it can."""
+
+    acc: str
+    user: str = ""
+
+
+_decode = msgspec.json.Decoder(_Info).decode
+
+
+class Senders:
+    """Who sent the commands heard last, 20,000 at the most; an async context manager."""
+
+    def __init__(self, client: Client, subjects: Subjects) -> None:
+        self._client = client
+        self._subject = subjects.filter("cmd")
+        self._known: OrderedDict[bytes, str | None] = OrderedDict()
+        self._subscription: Subscription | None = None
+
+    async def __aenter__(self) -> Self:
+        self._subscription = await self._client.listen(self._subject, self._hear)
+        await self._client.flush()  # from here on the server hands over all that is published
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._subscription is not None:
+            await self._subscription.unsubscribe()
+
+    def sender_of(self, message: Msg) -> str | None:
+        """`{account}/{user}` of who sent a command; None where that is not known for certain."""
+        return self._known.get(_key(message))
+
+    def _hear(self, message: Msg) -> None:
+        headers = message.headers or {}
+        if headers.keys().isdisjoint((Header.EVENT_ID, Header.MESSAGE_ID)):
+            return
+        key, sender = _key(message), _sender(headers)
+        if key in self._known and self._known[key] != sender:
+            sender = None  # two have sent the same
+        self._known[key] = sender
+        if len(self._known) > _MOST:
+            self._known.popitem(last=False)
+
+
+def _sender(headers: Mapping[str, str]) -> str | None:
+    try:
+        info = _decode(headers.get(REQUEST_INFO, "").encode())
+    except (msgspec.MsgspecError, UnicodeError):
+        return None
+    name = f"{info.acc}/{info.user}" if info.user else info.acc
+    return legal_value({AUTHENTICATED_AS: name}, AUTHENTICATED_AS)
+
+
+def _key(message: Msg) -> bytes:
+    """All of a message that its stream stores."""
+    headers = sorted((message.headers or {}).items())
+    stored = [(name, value) for name, value in headers if name != REQUEST_INFO]
+    return hashlib.blake2b(
+        repr((message.subject, stored)).encode(errors="surrogatepass") + message.data,
+        digest_size=16,
+    ).digest()

@@ -1,0 +1,155 @@
+"""A decider's function: what its annotations say it is for, and what it may return."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+import typing
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
+from typing import Any
+
+from eventstore.errors import DeciderError
+
+__all__ = ["DeciderFunction", "check_not_async", "is_state", "name_of", "state_types"]
+
+# What a function returns that returns nothing, or that nobody awaits or runs.
+_NO_STATES = (
+    types.NoneType,
+    types.CoroutineType,
+    types.GeneratorType,
+    types.AsyncGeneratorType,
+)
+_UNKNOWN: tuple[type, ...] = ()
+_ALSO = {float: (float, int), complex: (complex, float, int)}  # as type checkers have it
+
+
+class DeciderFunction:
+    """A function, a method, a partial one or a callable object, as it was declared.
+
+    Raises `DeciderError` where its parameters are not as many as asked for, where an annotation
+    cannot be understood, or where what it returns would have to be awaited.
+    """
+
+    def __init__(self, function: Callable[..., Any], *, positional: tuple[int, int]) -> None:
+        self.name = name_of(function)
+        check_not_async(function)
+        called = _called(function)
+        parameters = list(inspect.signature(function).parameters)
+        self.count = len(parameters)
+        if not positional[0] <= self.count <= positional[1]:
+            raise DeciderError(f"{self.name} must take a state and a message")
+        hints = self._hints(called)
+        self.state = hints.get(parameters[0])
+        self.returns = hints.get("return")
+        self._message = hints.get(parameters[1])
+        self._yields = inspect.isgeneratorfunction(called)
+        if any(issubclass(cls, Awaitable | AsyncIterable) for cls in _classes_of(self.returns)):
+            raise DeciderError(f"{self.name} must not return what has to be awaited")
+
+    def messages(self, base: type[Any]) -> list[Any]:
+        """The message classes of the second parameter; unions are taken apart."""
+        found = _concrete(self._message, base)
+        if not found:
+            raise DeciderError(
+                f"{self.name}: its second parameter must be annotated with the "
+                f"{base.__name__} class it is for, one with a subject"
+            )
+        return found
+
+    def returned(self, base: type[Any]) -> list[Any]:
+        """The message classes that it may return."""
+        return _concrete(self.returns, base)
+
+    def check_returns_state(self) -> None:
+        """Raise `DeciderError` for a function that cannot return a state."""
+        if self._yields:
+            raise DeciderError(f"{self.name} must return the state, not yield")
+
+    def _hints(self, called: Callable[..., Any]) -> dict[str, Any]:
+        try:
+            return typing.get_type_hints(called)
+        except NameError as error:
+            raise DeciderError(
+                f"{self.name}: annotation not understood, {error}; define the types in the module"
+            ) from error
+        except TypeError:  # the language's own functions have no annotations
+            return {}
+
+
+def check_not_async(function: Callable[..., Any]) -> None:
+    """Raise `DeciderError` for a function whose result would have to be awaited."""
+    called = _called(function)
+    if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
+        raise DeciderError(f"{name_of(function)} must not be async: deciders do no I/O")
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """What to call a function in an error."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return getattr(function, "__name__", type(function).__qualname__)
+
+
+def state_types(annotations: Iterable[Any], initial: type) -> tuple[type, ...]:
+    """What a state may be: of the initial one's type, or of one that the annotations name.
+
+    Where one of them says nothing, it may be of any type.
+    """
+    declared = [_classes_of(annotation) for annotation in annotations]
+    if not all(declared):
+        return (object, initial)
+    return (*(cls for classes in declared for cls in classes), initial)
+
+
+def is_state(value: object, known: tuple[type, ...]) -> bool:
+    """Whether a value is of one of these types; None, a coroutine or a generator only if named."""
+    kind = type(value)
+    return isinstance(value, known) and (kind not in _NO_STATES or kind in known)
+
+
+def _called(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function that is run in the end, which has the annotations."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if inspect.isroutine(function):
+        return function
+    call: Callable[..., Any] = type(function).__call__
+    return call
+
+
+def _classes_of(annotation: Any) -> tuple[type, ...]:
+    """The classes that values of an annotation have; none where it does not say."""
+    if annotation is Any or annotation is object:
+        return _UNKNOWN
+    if isinstance(annotation, typing.NewType):
+        return _classes_of(annotation.__supertype__)
+    origin = typing.get_origin(annotation)
+    if origin is typing.Literal:
+        return tuple(map(type, typing.get_args(annotation)))
+    if origin in (typing.Union, types.UnionType):
+        members = [_classes_of(each) for each in typing.get_args(annotation)]
+        return tuple(cls for each in members for cls in each) if all(members) else _UNKNOWN
+    if origin is not None:
+        annotation = origin
+    if typing.is_typeddict(annotation):
+        return (dict,)
+    if not isinstance(annotation, type) or getattr(annotation, "_is_protocol", False):
+        return _UNKNOWN
+    return _ALSO.get(annotation, (annotation,))
+
+
+def _concrete(annotation: Any, base: type[Any]) -> list[Any]:
+    return [leaf for leaf in _leaves(annotation) if _is_concrete(leaf, base)]
+
+
+def _leaves(annotation: Any) -> Iterator[Any]:
+    inner = typing.get_args(annotation)
+    if not inner:
+        yield annotation
+    for each in inner:
+        yield from _leaves(each)
+
+
+def _is_concrete(leaf: Any, base: type[Any]) -> bool:
+    return isinstance(leaf, type) and issubclass(leaf, base) and hasattr(leaf, "__aggregate__")

@@ -1,0 +1,243 @@
+"""Fidelity: whether a value that was encoded is read back as what it was, for code that uses it.
+
+`==` does not tell that: a `Counter` equals a `dict`, `1` equals `True`, and times in two zones are
+equal where their hours and days are not. Here types and offsets count, at every depth.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import typing
+import uuid
+from collections.abc import Iterable
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from itertools import chain
+from typing import Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Raw, Struct
+
+__all__ = ["Difference", "difference"]
+
+# Equal values of one of these types are the same to whoever uses them.
+_PLAIN = frozenset({str, int, bool, type(None), bytes, bytearray, date, timedelta, uuid.UUID})
+_JSON_SCALARS = (str, int, float, bool, type(None))
+
+
+class Difference(Struct, frozen=True):
+    """Where two values differ, and how; the values themselves are not told, as they may be private.
+
+    `path` leads to the place, `.field`, `[index]` or `[...]` for what is in a mapping or a set.
+    """
+
+    path: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"`${self.path}` {self.problem}"
+
+    def within(self, step: str) -> Difference:
+        """The same difference as seen from one level up."""
+        return Difference(f"{step}{self.path}", self.problem)
+
+
+def difference(written: Any, read: Any, *, exact: bool = False) -> Difference | None:
+    """The first difference between a value and what it is read back as; None where there is none.
+
+    Unless it has to be `exact`, it is no difference that a value of another type was turned into
+    the declared one without a loss: an int into a float, a list into a tuple, a text into a time.
+    In fields that declare none, such as those of type `Any`, nothing is. A time zone counts by its
+    offset alone then. Raises `RecursionError` for what is nested too deeply, and whatever the
+    values' own `__eq__` raise.
+    """
+    return _difference(written, read, _EXACT if exact else _DECLARED)
+
+
+_Mode = Literal["exact", "undeclared", "declared"]
+_EXACT: _Mode = "exact"
+_UNDECLARED: _Mode = "undeclared"
+_DECLARED: _Mode = "declared"
+
+
+def _difference(written: Any, read: Any, mode: _Mode) -> Difference | None:
+    kind = type(written)
+    if kind is not type(read):
+        return _of_types(written, read, mode)
+    if kind in _PLAIN:
+        return None if written == read else _other_value()
+    if isinstance(written, Struct):
+        return _of_struct(written, read, mode)
+    for base, compare in _COMPARISONS:
+        if issubclass(kind, base):
+            return compare(written, read, mode)
+    if dataclasses.is_dataclass(kind):
+        names = tuple(field.name for field in dataclasses.fields(kind))
+        return _of_fields(names, written, read, mode)
+    return None if written == read else _other_value()
+
+
+def _of_fields(names: tuple[str, ...], written: Any, read: Any, mode: _Mode) -> Difference | None:
+    for name in names:
+        found = _difference(getattr(written, name), getattr(read, name), mode)
+        if found:
+            return found.within(f".{name}")
+    return None
+
+
+def _of_struct(written: Struct, read: Struct, mode: _Mode) -> Difference | None:
+    undeclared = _undeclared_in(type(written)) if mode == _DECLARED else frozenset()
+    for name in written.__struct_fields__:
+        own = _UNDECLARED if name in undeclared else mode
+        if found := _difference(getattr(written, name), getattr(read, name), own):
+            return found.within(f".{name}")
+    return None
+
+
+@functools.cache
+def _undeclared_in(cls: type[Struct]) -> frozenset[str]:
+    """The fields that may hold what their type does not tell of."""
+    return frozenset(f.name for f in msgspec.structs.fields(cls) if _is_undeclared(f.type))
+
+
+def _is_undeclared(annotation: Any) -> bool:
+    if annotation in (Any, object, list, dict, tuple, set, frozenset):
+        return True
+    if isinstance(annotation, TypeVar):
+        return True
+    return any(map(_is_undeclared, typing.get_args(annotation)))
+
+
+def _of_sequences(written: Any, read: Any, mode: _Mode) -> Difference | None:
+    if len(written) != len(read):
+        return Difference("", f"has {len(written)} items, and would be read with {len(read)}")
+    if _are_plain(written) and _same_types(written, read) and list(written) == list(read):
+        return None
+    for index, (one, other) in enumerate(zip(written, read, strict=True)):
+        if found := _difference(one, other, mode):
+            return found.within(f"[{index}]")
+    return None
+
+
+def _of_sets(written: Any, read: Any, mode: _Mode) -> Difference | None:
+    if len(written) != len(read):
+        return Difference("", f"has {len(written)} members, and would be read with {len(read)}")
+    members = {each: each for each in read}
+    for each in written:
+        if each not in members:
+            return _other_value()
+        if found := _difference(each, members[each], mode):
+            return found.within("[...]")
+    return None
+
+
+def _of_mappings(written: Any, read: Any, mode: _Mode) -> Difference | None:
+    if len(written) != len(read):
+        return Difference("", f"has {len(written)} keys, and would be read with {len(read)}")
+    if _are_plain(chain(written, written.values())) and _same_types(
+        chain(written, written.values()), chain(read, read.values())
+    ):
+        return None if list(written.items()) == list(read.items()) else _other_value()
+    for (key, value), (read_key, read_value) in zip(written.items(), read.items(), strict=True):
+        found = _difference(key, read_key, mode)
+        found = found or _difference(value, read_value, mode)
+        if found:
+            return found.within("[...]")
+    return None
+
+
+def _of_floats(written: float, read: float, _: _Mode) -> Difference | None:
+    same = written == read and math.copysign(1, written) == math.copysign(1, read)
+    return None if same else _other_value()
+
+
+def _of_raws(written: Raw, read: Raw, _: _Mode) -> Difference | None:
+    same = bytes(written).strip() == bytes(read).strip()  # what is around it is not kept
+    return None if same else _other_value()
+
+
+def _of_decimals(written: Decimal, read: Decimal, _: _Mode) -> Difference | None:
+    return None if written.as_tuple() == read.as_tuple() else _other_value()
+
+
+def _of_times(written: Any, read: Any, mode: _Mode) -> Difference | None:
+    offset, read_offset = written.utcoffset(), read.utcoffset()
+    if offset != read_offset:
+        return Difference("", f"has the offset {offset}, and would be read with {read_offset}")
+    if written.replace(tzinfo=None, fold=0) != read.replace(tzinfo=None, fold=0):
+        return _other_value()
+    zone, read_zone = ((value.fold, value.tzinfo, value.tzname()) for value in (written, read))
+    if mode == _EXACT and zone != read_zone:
+        return Difference("", f"has the zone {written.tzinfo}, which would not be read again")
+    return None
+
+
+_COMPARISONS = (
+    (float, _of_floats),
+    ((list, tuple), _of_sequences),
+    (dict, _of_mappings),
+    ((set, frozenset), _of_sets),
+    ((datetime, time), _of_times),
+    (Decimal, _of_decimals),
+    (Raw, _of_raws),
+)
+
+
+def _of_types(written: Any, read: Any, mode: _Mode) -> Difference | None:
+    """What differs where the types do; None where the one was turned into the other."""
+    if mode == _DECLARED:
+        match written, read:
+            case int(), float() if type(written) is int:
+                return None if written == read else _other_value()
+            case (list(), tuple()) | (tuple(), list()) if _is_exact_sequence(written):
+                return _of_sequences(written, read, mode)
+            case (set() | frozenset(), set() | frozenset()) if _is_exact_set(written):
+                return _of_sets(written, read, mode)
+            case dict(), Struct() if type(written) is dict:
+                return _of_object(written, read, mode)
+            case str() | int() | float(), _ if _is_parsed(written, read):
+                return None
+            case float(), None:
+                return Difference("", "is no finite number: JSON has no NaN and no infinity")
+    return Difference("", f"is a {_name(written)}, and would be read as a {_name(read)}")
+
+
+def _of_object(written: dict[Any, Any], read: Struct, mode: _Mode) -> Difference | None:
+    names = dict(zip(read.__struct_encode_fields__, read.__struct_fields__, strict=True))
+    for key, value in written.items():
+        if key not in names:
+            return Difference("[...]", f"would not be read: {_name(read)} has no such field")
+        if found := _difference(value, getattr(read, names[key]), mode):
+            return found.within(f".{key}")
+    return None
+
+
+def _is_exact_sequence(value: Any) -> bool:
+    return type(value) in (list, tuple)
+
+
+def _is_exact_set(value: Any) -> bool:
+    return type(value) in (set, frozenset)
+
+
+def _is_parsed(written: Any, read: Any) -> bool:
+    """Whether a text or a number was read as the type that its field declares."""
+    return type(written) in _JSON_SCALARS and type(read) not in (*_JSON_SCALARS, list, dict)
+
+
+def _are_plain(values: Iterable[Any]) -> bool:
+    return set(map(type, values)) <= _PLAIN
+
+
+def _same_types(some: Iterable[Any], others: Iterable[Any]) -> bool:
+    return list(map(type, some)) == list(map(type, others))
+
+
+def _other_value() -> Difference:
+    return Difference("", "would be read as another value")
+
+
+def _name(value: Any) -> str:
+    return type(value).__qualname__

@@ -1,0 +1,79 @@
+"""The shape of a state: a hash over all of its type that says how a snapshot of it is read.
+
+Field names, types, defaults and members, at every depth: what differs in one of them would read a
+snapshot as another state, often without any complaint.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from msgspec.inspect import StructType, Type, type_info
+
+__all__ = ["shape_of"]
+
+
+def shape_of(state: type[Any]) -> str:
+    """32 hexadecimal digits, the same in every process that has the same type."""
+    described = msgspec.json.encode(_described(type_info(state), set()))
+    return hashlib.sha256(described).hexdigest()[:32]
+
+
+def _described(node: Any, seen: set[Any]) -> Any:
+    """A type as lists and texts; the classes in `seen` have been described before."""
+    if isinstance(node, Type) and hasattr(node, "fields"):
+        cls = getattr(node, "cls", None)
+        if cls in seen:
+            return ["again", _stable(cls)]
+        seen.add(cls)
+    if isinstance(node, Struct):
+        parts = [[name, _part(node, name, seen)] for name in node.__struct_fields__]
+        return [type(node).__name__, *parts, *_configuration(node)]
+    if isinstance(node, tuple):
+        return [_described(each, seen) for each in node]
+    return _stable(node)
+
+
+def _part(node: Struct, name: str, seen: set[Any]) -> Any:
+    value = getattr(node, name)
+    if name == "default_factory" and callable(value):
+        return _product(value)
+    return _stable(value) if name == "default" else _described(value, seen)
+
+
+def _configuration(node: Struct) -> list[Any]:
+    if not isinstance(node, StructType):
+        return []
+    return [repr(getattr(node.cls.__struct_config__, "omit_defaults", False))]
+
+
+def _product(factory: Any) -> Any:
+    """What a field is given by default, where that is always the same, and who makes it."""
+    name = getattr(factory, "__qualname__", type(factory).__qualname__)
+    one, other = _stable(factory()), _stable(factory())
+    return [name, one if one == other else None]
+
+
+def _stable(value: Any) -> Any:
+    """A text, or lists of texts, that is the same for the same value in every process."""
+    if isinstance(value, enum.Enum):
+        return [type(value).__qualname__, value.name, _stable(value.value)]
+    if isinstance(value, type):
+        members = value if issubclass(value, enum.Enum) else ()
+        return [value.__qualname__, *map(_stable, members)]
+    kind = type(value).__qualname__
+    if isinstance(value, Struct):
+        return [kind, *((name, _stable(getattr(value, name))) for name in value.__struct_fields__)]
+    if isinstance(value, set | frozenset):
+        return [kind, *sorted(map(_stable, value), key=repr)]
+    if isinstance(value, list | tuple):
+        return [kind, *map(_stable, value)]
+    if isinstance(value, dict):
+        return [kind, *([_stable(key), _stable(each)] for key, each in value.items())]
+    # An object without a text of its own shows its address, which differs from run to run.
+    has_text = getattr(type(value), "__repr__", None) is not object.__repr__
+    return [kind, repr(value)] if has_text else kind

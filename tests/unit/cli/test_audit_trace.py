@@ -1,0 +1,43 @@
+"""A story on the terminal: who claims what, and who sent it according to the server."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+import msgspec
+from rich.console import Console
+
+from eventstore.audit import ChainReport, Entry, Story
+from eventstore.audit.story import tell
+from eventstore.cli.audit_index import Reach
+from eventstore.cli.audit_trace import Told, print_told
+from tests.unit.audit.test_story import entry
+
+
+def printed(entries: list[Entry], authenticated: dict[str, str]) -> list[str]:
+    lines = tell(entries)
+    story = Story(correlation_id="c1", asked="c1", events=2, commands=1, untold=0, lines=lines)
+    chain = ChainReport(
+        aggregate="thing", aggregate_id="t", events=2, position=2, authenticated=authenticated
+    )
+    text = StringIO()
+    told = Told(story=story, reach=Reach(2, 2), chains=(chain,))
+    print_told(Console(file=text, width=200), told)
+    return [line for line in text.getvalue().splitlines() if "Type thing" in line]
+
+
+def test_both_are_told_and_which_is_which() -> None:
+    claimed = [
+        msgspec.structs.replace(each, actor="the boss")
+        for each in (entry("c1", "c1", 0), entry("e1", "c1", 1), entry("e2", "c1", 2))
+    ]
+    sent = {"e1": "CLIENTS/anna", "e2": "CLIENTS/anna"}
+
+    command, *events = printed(claimed, sent)
+    assert "by the boss" in command
+    assert command.endswith("authenticated as CLIENTS/anna")
+    assert not any("CLIENTS" in event for event in events), "it is said once"
+
+    events = printed(claimed[1:], sent)
+    assert all(event.endswith("authenticated as CLIENTS/anna") for event in events)
+    assert not any("authenticated" in line for line in printed(claimed, {}))
