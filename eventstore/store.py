@@ -106,8 +106,8 @@ class EventStore:
 
         Ids of the caller's own (in a `NewEvent`, or from a `cause`) cost a look at each aggregate,
         except with `NO_STREAM`: the first one reads all of it, later ones what has been added
-        since, as long as the store keeps the aggregate's ids in mind (16 MB in all, 2 bytes each
-        and at least 1 KB an aggregate; beyond 65,000 events of one aggregate, more and more of the
+        since, as long as the store keeps the aggregate's ids in mind (16 MB in all, 4 bytes each
+        and at least 2 KB an aggregate; beyond 65,000 events of one aggregate, more and more of the
         looks read all of it). Ids that the store makes itself cost nothing.
 
         Raises `Conflict` (nothing recorded), `AppendUnknown` (may or may not be recorded: send
