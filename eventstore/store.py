@@ -11,7 +11,7 @@ from eventstore.client import Client
 from eventstore.codec import Codec
 from eventstore.direct import DirectReader, StoredMessage
 from eventstore.envelope import Header, Identity, NewEvent, RecordedEvent, UnreadEvent, utc_now
-from eventstore.errors import InvalidId, InvalidMessage, VersionGap
+from eventstore.errors import InvalidId, InvalidMessage, SubjectForgotten, VersionGap
 from eventstore.history import History, Page, read_events, read_stored_event
 from eventstore.id_index import IdIndex
 from eventstore.keyring import Keyring
@@ -101,8 +101,7 @@ class EventStore:
         append with ids that it holds already, though not all of them as one run of events, is
         refused with `DuplicateId`. Whether an aggregate that the append does not name holds an id
         is known only within the server's duplicate window (2 minutes by default); after that it is
-        recorded once more.
-        Ids derived from a `cause` differ between aggregates.
+        recorded once more. Ids derived from a `cause` differ between aggregates.
 
         Ids of the caller's own (in a `NewEvent`, or from a `cause`) cost a look at each aggregate,
         except with `NO_STREAM`: the first one reads all of it, later ones what has been added
@@ -122,10 +121,15 @@ class EventStore:
         ids = [event_id for write in writes for event_id in write.event_ids]
         if len(set(ids)) < len(ids):
             raise InvalidId(f"append to {writes[0].subject}: an event id repeats")
-        await self._seal(writes)
         recording = Recording(
             self._client, self._direct, self._ids, writes, self._request_timeout, self._telemetry
         )
+        try:
+            await self._seal(writes)
+        except SubjectForgotten:  # since it was recorded, maybe
+            if before := await recording.recorded_before(self._append_timeout):
+                return before
+            raise
         return await recording.run(self._append_timeout)
 
     async def _seal(self, writes: Sequence[Write]) -> None:
