@@ -106,16 +106,34 @@ def guarded(drafts: Sequence[Draft], expected: Mapping[str, int]) -> list[Draft]
     return messages
 
 
-async def publish(client: Client, messages: Sequence[Draft], timeout: float) -> PubAck:
+async def publish(
+    client: Client, messages: Sequence[Draft], timeout: float, *, asking: bool = False
+) -> PubAck:
     """Send what `guarded` made and wait for the stream's answer; all are recorded or none.
+
+    `asking` also waits for an answer to the first message of each subject, a round trip each, which
+    tells a forbidden subject from a batch that fell apart.
 
     Raises `JetStreamError` with the server's number, or another `ClientError` where no answer
     came; then they may have been recorded all the same.
     """
-    for message in messages[:-1]:
-        await client.publish(message.subject, message.payload, headers=message.headers)
     last = messages[-1]
+    answered = {last.subject}
+    for message in messages[:-1]:
+        if asking and message.subject not in answered:
+            answered.add(message.subject)
+            await _begin(client, message, timeout)
+        else:
+            await client.publish(message.subject, message.payload, headers=message.headers)
     return await publish_acked(client, last.subject, last.payload, last.headers, timeout)
+
+
+async def _begin(client: Client, message: Draft, timeout: float) -> None:
+    """Send a message of a batch that is not its last; its answer is empty, or an error."""
+    subject, headers = message.subject, message.headers
+    reply = await client.request(subject, message.payload, headers=headers, timeout=timeout)
+    if reply.data:
+        read_ack(subject, reply.data)
 
 
 async def publish_acked(

@@ -128,7 +128,8 @@ class Recording:
         self._tries += 1
         before, self._unclear = self._unclear, True
         try:
-            ack = await publish(self._client, messages, self._timeout)
+            asking = self._retries.incomplete > 0  # a subject of the batch may be forbidden
+            ack = await publish(self._client, messages, self._timeout, asking=asking)
         except (RequestTimeout, ConnectionLost) as error:
             self._retries.last = error  # which `_look` may explain
         except (JetStreamError, NoResponders, PermissionDenied) as error:
