@@ -32,7 +32,7 @@ class AppendRetries:
         self.silent_conflicts = 0
         self.claims = 0
         self._unanswered = 0
-        self._incomplete = 0
+        self.incomplete = 0
         self._delay = _FIRST_DELAY
 
     def delay_after(self, error: ClientError) -> float:
@@ -46,8 +46,8 @@ class AppendRetries:
         if isinstance(error, JetStreamError):
             if error.err_code in _PASSING:
                 return self._longer()
-            if error.err_code == _BATCH_INCOMPLETE and self._incomplete < _MOST_INCOMPLETE:
-                self._incomplete += 1
+            if error.err_code == _BATCH_INCOMPLETE and self.incomplete < _MOST_INCOMPLETE:
+                self.incomplete += 1
                 return self._longer()
         raise error
 

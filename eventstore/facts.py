@@ -25,8 +25,10 @@ class EventPublisher:
     belongs to its story, and has an id derived from it. When the message is handled again, each
     event that was recorded the first time is recognised and not recorded again, for ever. That is
     so as long as the handler publishes events of one type on one aggregate in the same order each
-    time; the first recorded data stand, whatever comes the second time. An event that is
-    published in one handling and not in another is not taken back.
+    time; the first recorded data stand, whatever comes the second time, and whatever is expected of
+    the aggregate then. An event that is published in one handling and not in another is not taken
+    back; where `publish_many` is given more than was recorded together the first time, it raises
+    `DuplicateId`.
 
     Outside of a handler an event is the root of a story of its own, with a new id at each call.
     """

@@ -2,8 +2,10 @@
 
 The server forgets an id after its duplicate window. An append whose ids the caller may have sent
 before is therefore looked for in the aggregate itself. So that this does not cost reading the
-whole aggregate each time, the ids read so far are kept in a filter, from 1 KB for an aggregate;
-what the filter does not hold is new for certain, what it seems to hold is looked for in the log.
+whole aggregate each time, the ids read so far are kept in a pair of filters, from 2 KB for an
+aggregate; what one of them does not hold is new for certain, what both seem to hold is looked for
+in the log. One filter would be wrong about some id of nearly every large batch, and so would have
+the whole aggregate read for it; two are both wrong about 1 id in 50,000.
 """
 
 from __future__ import annotations
@@ -107,14 +109,15 @@ class _Known:
         self.end = _START
         self.counted = 0
         self._filter = CommandFilter.empty()
+        self._of_reversed = CommandFilter.empty()
 
     @property
     def size(self) -> int:
-        """Bytes of the filter."""
-        return self._filter.size
+        """Bytes of the filters."""
+        return self._filter.size + self._of_reversed.size
 
     def may_hold(self, ids: Iterable[str]) -> bool:
-        return any(each in self._filter for each in ids)
+        return any(each in self._filter and each[::-1] in self._of_reversed for each in ids)
 
     def covers(self, head: Head) -> bool:
         """Whether it has all ids up to a head; one further back is stale, which the guard finds."""
@@ -125,6 +128,7 @@ class _Known:
         if position > self.end[0]:
             for each in ids:
                 self._filter.add(each)
+                self._of_reversed.add(each[::-1])
             self.end = position, ids[-1]
 
 

@@ -104,7 +104,28 @@ class Recording:
             if self._unclear:
                 raise AppendUnknown(f"{self}: {error}; send the same append again") from error
             raise
+        return self._results()
+
+    async def recorded_before(self, timeout: float) -> list[Appended]:
+        """The answer to an append that is recorded already; nothing where it is not.
+
+        For what can no longer be sent. Raises a `ClientError` where nobody answered in time.
+        """
+        if not self._may_be_repeat:
+            return []
+        try:
+            async with asyncio.timeout(timeout):
+                await self._ask(self._search_to_the_end)
+        except TimeoutError:
+            raise self._out_of_time(timeout) from self._retries.last
+        return self._results() if self._found and self._all_found() else []
+
+    def _results(self) -> list[Appended]:
         return [write.result for write in self._writes if write.result]
+
+    async def _search_to_the_end(self) -> None:
+        for write in self._writes:
+            await self._search_all(write)
 
     async def _try_once(self) -> None:
         drafts = [draft for write in self._writes for draft in write.drafts()]
@@ -117,7 +138,10 @@ class Recording:
         self._tries += 1
         before, self._unclear = self._unclear, True
         try:
-            ack = await publish(self._client, messages, self._timeout, self._direct.stream)
+            asking = self._retries.incomplete > 0  # a subject of the batch may be forbidden
+            ack = await publish(
+                self._client, messages, self._timeout, self._direct.stream, asking=asking
+            )
         except (RequestTimeout, ConnectionLost) as error:
             self._retries.last = error  # which `_look` may explain
         except (JetStreamError, NoResponders, PermissionDenied) as error:

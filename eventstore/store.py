@@ -15,6 +15,7 @@ from eventstore.envelope import Identity, LogEvent, NewEvent, RecordedEvent, Unr
 from eventstore.errors import (
     InvalidId,
     InvalidMessage,
+    SubjectForgotten,
     UnknownType,
     UnreadableEvent,
     UnsupportedSchema,
@@ -124,13 +125,12 @@ class EventStore:
         append with ids that it holds already, though not all of them as one run of events, is
         refused with `DuplicateId`. Whether an aggregate that the append does not name holds an id
         is known only within the server's duplicate window (2 minutes by default); after that it is
-        recorded once more.
-        Ids derived from a `cause` differ between aggregates.
+        recorded once more. Ids derived from a `cause` differ between aggregates.
 
         Ids of the caller's own (in a `NewEvent`, or from a `cause`) cost a look at each aggregate,
         except with `NO_STREAM`: the first one reads all of it, later ones what has been added
-        since, as long as the store keeps the aggregate's ids in mind (16 MB in all, 2 bytes each
-        and at least 1 KB an aggregate; beyond 65,000 events of one aggregate, more and more of the
+        since, as long as the store keeps the aggregate's ids in mind (16 MB in all, 4 bytes each
+        and at least 2 KB an aggregate; beyond 65,000 events of one aggregate, more and more of the
         looks read all of it). Ids that the store makes itself cost nothing.
 
         Raises `Conflict` (nothing recorded), `AppendUnknown` (may or may not be recorded: send
@@ -145,10 +145,15 @@ class EventStore:
         ids = [event_id for write in writes for event_id in write.event_ids]
         if len(set(ids)) < len(ids):
             raise InvalidId(f"append to {writes[0].subject}: an event id repeats")
-        await self._seal(writes)
         recording = Recording(
             self._client, self._direct, self._ids, writes, self._request_timeout, self._telemetry
         )
+        try:
+            await self._seal(writes)
+        except SubjectForgotten:  # since it was recorded, maybe
+            if before := await recording.recorded_before(self._append_timeout):
+                return before
+            raise
         return await recording.run(self._append_timeout)
 
     async def _seal(self, writes: Sequence[Write]) -> None:

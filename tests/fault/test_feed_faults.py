@@ -73,7 +73,7 @@ async def appending(client: Client, store: EventStore) -> AsyncIterator[Watcher]
         task = tasks.create_task(append())
         yield watcher
         ended.set()
-    async with running(Feed(client, store)):
+    async with running(Feed(client, store, standby=0.05)):
         await until_fed(client, store.codec, task.result())
     await assert_fed(client, store)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -362,3 +363,25 @@ async def test_a_forbidden_append_is_denied_at_once_and_not_unknown(
         with pytest.raises(PermissionDenied, match=r"log\.account\.a1"):
             await store.append("account", "a1", events, expected=expected)
         assert await last_position(allowed, codec) == 0
+
+
+@pytest.mark.parametrize("forbidden", ["a1", "a2", "a3"])
+async def test_an_append_of_which_one_aggregate_is_forbidden_is_denied_by_name(
+    start_server: StartServer, codec: Codec, forbidden: str
+) -> None:
+    subject = codec.subjects.log("account", forbidden)
+    rights = f'publish: {{ deny: "{subject}" }}'
+    users = f"{{ user: eve, password: e, permissions: {{ {rights} }} }}"
+    server = await start_server(extra_config=f"authorization {{ users: [{users}] }}")
+    eve = settings_for(server.url, auth=AuthSettings(user="eve", password=Secret("e")))
+    async with connect(eve) as client, EventStore(client, codec) as store, asyncio.timeout(5):
+        await declare_log(client, codec)
+        appends = [
+            Append(aggregate="account", aggregate_id=each, events=[Opened(), Deposited()])
+            for each in ("a1", "a2", "a3")
+        ]
+        with pytest.raises(PermissionDenied, match=re.escape(subject)):
+            await store.append_all(*appends)
+        assert await last_position(client, codec) == 0
+        allowed = [each for each in appends if each.aggregate_id != forbidden]
+        assert len(await store.append_all(*allowed)) == 2

@@ -17,7 +17,7 @@ from eventstore.codec import Codec
 from eventstore.config import StreamSettings
 from eventstore.errors import ClientError, Conflict, TopologyError
 from eventstore.server import EmbeddedServer
-from eventstore.store import ANY, NO_STREAM, NOTHING, Appended, EventStore, Expected
+from eventstore.store import ANY, NO_STREAM, NOTHING, Append, Appended, EventStore, Expected
 from tests.conftest import free_ports, settings_for
 from tests.integration.ledger import Deposited, declare_log, fixed, read, read_all
 
@@ -113,6 +113,28 @@ async def test_the_same_append_from_three_sides_at_once_and_again_is_recorded_on
         assert {answer.positions for answer in answers} == {answers[0].positions}
         assert [answer.duplicate for answer in answers].count(False) == 1
     assert len(await read_all(stores[0])) == 5 * count
+
+
+async def test_mixed_parts_from_three_sides_at_once_and_again_are_recorded_once(
+    stores: list[EventStore],
+) -> None:
+    def to(aggregate_id: str, expected: Expected) -> Append:
+        events = [fixed() for _ in range(2)]
+        return Append(
+            aggregate="account", aggregate_id=aggregate_id, events=events, expected=expected
+        )
+
+    for number in range(5):
+        stock, order = f"stock{number}", f"order{number}"
+        head = (await stores[0].append("account", stock, Deposited())).head
+        appends = [to(order, NO_STREAM), to(stock, head.version if number % 2 else head)]
+        answers = await asyncio.gather(*(store.append_all(*appends) for store in stores))
+        for _ in range(2):
+            await stores[1].append("account", stock, Deposited())
+            await stores[1].append("account", order, Deposited())
+            answers += await asyncio.gather(*(store.append_all(*appends) for store in stores))
+        assert len({tuple(each.head for each in answer) for answer in answers}) == 1
+        assert [answer[0].duplicate for answer in answers].count(False) == 1
 
 
 async def test_nothing_is_lost_or_doubled_while_the_leader_changes(

@@ -44,7 +44,7 @@ from eventstore.publishing import publish_acked
 from eventstore.sealing import PERSONAL, Forgotten, Key
 from eventstore.server import EmbeddedServer
 from eventstore.snapshots import Snapshots
-from eventstore.store import NOTHING, EventStore
+from eventstore.store import ANY, NO_STREAM, NOTHING, EventStore, Expected
 from eventstore.streams import declare, topology
 from eventstore.subscribing import EventSubscriber
 from eventstore.transfer import CopiedEvent, copy, export_log, import_log
@@ -305,6 +305,21 @@ async def test_nothing_personal_is_recorded_again_about_who_was_forgotten(
         assert (error.value.subject, error.value.code) == ("ann", "subject_forgotten")
         await writer.append("customer", "ann", [CustomerSeen(), NOBODY])
     assert (await read(store, "ann"))[2:] == [CustomerSeen(), NOBODY, CustomerSeen(), NOBODY]
+
+
+@pytest.mark.parametrize("expected", [ANY, NO_STREAM, 1])
+async def test_a_repeat_of_what_was_recorded_before_its_subject_was_forgotten_is_answered_alike(
+    store: EventStore, expected: Expected
+) -> None:
+    own = NewEvent(data=ANN, identity=Identity.root())
+    first = await store.append("customer", "ann", own)
+    await store.append("customer", "ann", CustomerSeen())
+    await store.keyring.forget("ann")
+    again = await store.append("customer", "ann", own, expected=expected)
+    assert (again.duplicate, again.head, again.positions) == (True, first.head, first.positions)
+    for new in (NewEvent(data=ANN, identity=Identity.root()), ANN):
+        with pytest.raises(SubjectForgotten):
+            await store.append("customer", "ann", new, expected=expected)
 
 
 # Keys
