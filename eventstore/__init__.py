@@ -18,6 +18,7 @@ from eventstore.envelope import Identity, NewEvent, RecordedEvent, StoredEvent
 from eventstore.errors import Conflict, EventStoreError, Rejected
 from eventstore.facts import EventPublisher
 from eventstore.history import Page
+from eventstore.master_keys import KeyWrapping, MasterKeys, Wrapped
 from eventstore.messages import Command, Event
 from eventstore.personal import Personal
 from eventstore.queries import Listed, ListQuery, Query
@@ -55,8 +56,10 @@ __all__ = [
     "Head",
     "Identity",
     "KeptStates",
+    "KeyWrapping",
     "ListQuery",
     "Listed",
+    "MasterKeys",
     "NewEvent",
     "Outcome",
     "Outcomes",
@@ -70,6 +73,7 @@ __all__ = [
     "Settings",
     "Snapshots",
     "StoredEvent",
+    "Wrapped",
     "connect",
     "declare",
     "load_settings",

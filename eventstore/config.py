@@ -26,8 +26,10 @@ __all__ = [
     "DEFAULT_URL",
     "Address",
     "AuthSettings",
+    "LocalAddress",
     "NatsSettings",
     "OperationsSettings",
+    "PersonalSettings",
     "ReadModelSettings",
     "RetrySettings",
     "Secret",
@@ -50,6 +52,8 @@ _ENVIRONMENT = {
     "NATS_CREDS": "nats.auth.credentials_file",
     "NATS_NKEY_SEED_FILE": "nats.auth.nkey_seed_file",
     "EVENTSTORE_DATABASE": "read_model.database",
+    "EVENTSTORE_MASTER_KEY": "personal.master_key",
+    "EVENTSTORE_MASTER_KEY_FILE": "personal.master_key_file",
 }
 _REPLICAS = (1, 3, 5)  # an even number survives no more failures than the odd one below it
 _WEBSOCKET = ("ws", "wss")
@@ -83,6 +87,22 @@ class Address(str):
 
     def __repr__(self) -> str:
         return repr(redacted_url(self))
+
+
+class LocalAddress(Address):
+    """The URL of an embedded server, which also says where its master keys are.
+
+    The settings take both from it where no other master key is given.
+    """
+
+    master_key_file: Path
+
+    @classmethod
+    def of(cls, url: str, master_key_file: Path) -> LocalAddress:
+        """A URL and the file beside the server's data."""
+        address = cls(url)
+        address.master_key_file = master_key_file
+        return address
 
 
 class AuthSettings(Struct, frozen=True, kw_only=True):
@@ -170,6 +190,16 @@ class ReadModelSettings(Struct, frozen=True, kw_only=True):
     database: Annotated[str, Meta(min_length=1)] = "./var/read_model.sqlite"
 
 
+class PersonalSettings(Struct, frozen=True, kw_only=True):
+    """What wraps the keys of personal data: master keys, in a file or written out.
+
+    Either is one key a line, as `eventstore keys new` prints it. The first wraps; all unwrap.
+    """
+
+    master_key: Secret | None = None
+    master_key_file: Path | None = None
+
+
 class OperationsSettings(Struct, frozen=True, kw_only=True):
     """How a running service shows itself, and from where on it calls itself degraded.
 
@@ -196,11 +226,17 @@ class Settings(Struct, frozen=True, kw_only=True):
     streams: StreamSettings = StreamSettings()
     read_model: ReadModelSettings = ReadModelSettings()
     operations: OperationsSettings = OperationsSettings()
+    personal: PersonalSettings = PersonalSettings()
 
     def with_url(self, url: str) -> Settings:
-        """The same settings for the server, or servers, at `url`; raises `ConfigurationError`."""
+        """The same settings for the server, or servers, at `url`; raises `ConfigurationError`.
+
+        An embedded server's brings the credentials for it; those in the settings are for others.
+        """
         nats = msgspec.structs.replace(self.nats, url=_convert("nats.url", url, "url"))
-        return msgspec.structs.replace(self, nats=nats)
+        if isinstance(url, LocalAddress) and "@" in url:
+            nats = msgspec.structs.replace(nats, auth=AuthSettings())
+        return _with_own_master_keys(msgspec.structs.replace(self, nats=nats), url)
 
 
 def load_settings(
@@ -227,7 +263,16 @@ def load_settings(
     settings = Settings(**_sections(Settings, given))
     _check_credentials(settings.nats, given)
     _check_delays(settings.nats.retry, given)
-    return settings
+    _check_master_keys(given)
+    return _with_own_master_keys(settings, nats_url)
+
+
+def _with_own_master_keys(settings: Settings, url: str | None) -> Settings:
+    """Take the master keys of an embedded server where no others are given."""
+    if not isinstance(url, LocalAddress) or settings.personal != PersonalSettings():
+        return settings
+    personal = PersonalSettings(master_key_file=url.master_key_file)
+    return msgspec.structs.replace(settings, personal=personal)
 
 
 class _Given(NamedTuple):
@@ -377,6 +422,7 @@ _CHECKS: Mapping[str, Callable[[Any], object]] = {
     "nats.tls.cert_file": _check_file,
     "nats.tls.key_file": _check_file,
     "streams.replicas": _check_replicas,
+    "personal.master_key_file": _check_file,
 }
 
 
@@ -408,6 +454,19 @@ def _check_pair(one: str, other: str, given: Mapping[str, _Given]) -> None:
             raise ConfigurationError(
                 f"{given[present].source} is given without {missing}{''.join(variables)}"
             )
+
+
+def _check_master_keys(given: Mapping[str, _Given]) -> None:
+    sources = [
+        given[key].source
+        for key in ("personal.master_key", "personal.master_key_file")
+        if key in given
+    ]
+    if len(sources) > 1:
+        raise ConfigurationError(
+            f"master keys are given in more than one way: {', '.join(sources)}; keep one, "
+            "which may hold several keys"
+        )
 
 
 def _check_delays(retry: RetrySettings, given: Mapping[str, _Given]) -> None:

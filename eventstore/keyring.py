@@ -15,7 +15,7 @@ from datetime import datetime
 
 from eventstore.client import Client, Msg, Subscription
 from eventstore.envelope import format_timestamp, utc_now
-from eventstore.key_bucket import KeyBucket, read_entry
+from eventstore.key_bucket import Entry, KeyBucket
 from eventstore.personal import ref_of
 from eventstore.sealing import NO_KEYS, PERSONAL, Forgotten, Key, Keys, refs_in
 from eventstore.subjects import Subjects
@@ -31,7 +31,8 @@ class Keyring:
     """The keys of one domain; to be closed with `close`.
 
     `lifetime` is how many seconds a key is used before it is asked for again, `limit` how many are
-    kept, `timeout` seconds for each answer. All methods raise `StreamMissing` and `ClientError`.
+    kept, `timeout` seconds for each answer. All methods raise `StreamMissing` and `ClientError`,
+    and `MasterKeyError` where the client does not have the master key that a key was wrapped by.
     It costs nothing, not even a subscription, until the first key is needed.
     """
 
@@ -57,6 +58,10 @@ class Keyring:
         self._end_watch: Callable[[], None] = lambda: None
         self._beginning = asyncio.Lock()
         self._free = asyncio.Semaphore(_AT_ONCE)
+
+    async def check(self) -> None:
+        """Raise `MasterKeyError` where there is no master key, or not that of the newest key."""
+        await self._bucket.check()
 
     async def close(self) -> None:
         """Keep nothing, and hear of nothing any more."""
@@ -122,9 +127,9 @@ class Keyring:
                 self._end_watch = self._client.on_reconnect(self._missed)
 
     async def _heard(self, message: Msg) -> None:
-        entry = read_entry(message.data)
-        if not isinstance(entry, Key):  # that one was made is no news
-            self._learn(message.subject.removeprefix(self._bucket.prefix), entry)
+        entry = Entry.read(message.data)
+        if not entry.is_key:  # that one was made, or wrapped anew, is no news
+            self._learn(self._bucket.ref(message.subject), entry.tombstone)
 
     def _learn(self, ref: str, forgotten: Forgotten | None) -> None:
         self._era += 1

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal, NamedTuple, Self
 
+from eventstore.config import LocalAddress
+from eventstore.server import EmbeddedServer
+
 Direction = Literal["to_server", "to_client"]
 
 _CHUNK = 64 * 1024
@@ -26,18 +29,19 @@ class _Side(NamedTuple):
 
 
 class TcpProxy:
-    """Forwards to 127.0.0.1:`upstream_port` from a free port of its own.
+    """Forwards to a server, or to any port of 127.0.0.1, from a free port of its own.
 
-        async with TcpProxy(server.port) as proxy, connect(settings_for(proxy.url)) as client:
+        async with TcpProxy(server) as proxy, connect(settings_for(proxy.url)) as client:
             fired = proxy.cut_after(b'"seq":', "to_client", forward=False)
             ...                 # the server stores, its acknowledgement is never seen
 
-    `passed` counts the bytes forwarded in each direction.
+    `url` has the credentials of the server's, and its master keys. `passed` counts the bytes
+    forwarded in each direction.
     """
 
-    def __init__(self, upstream_port: int) -> None:
+    def __init__(self, upstream: EmbeddedServer | int) -> None:
         self.passed: dict[Direction, int] = {"to_server": 0, "to_client": 0}
-        self._upstream_port = upstream_port
+        self._upstream = upstream
         self._refusing = False
         self._holding = False
         self._held = bytearray()
@@ -60,7 +64,14 @@ class TcpProxy:
 
     @property
     def url(self) -> str:
-        return f"nats://127.0.0.1:{self.port}"
+        if isinstance(self._upstream, int):
+            return f"nats://127.0.0.1:{self.port}"
+        server, _, _ = self._upstream.url.rpartition(":")
+        return LocalAddress.of(f"{server}:{self.port}", self._upstream.master_key_file)
+
+    @property
+    def _upstream_port(self) -> int:
+        return self._upstream if isinstance(self._upstream, int) else self._upstream.port
 
     @property
     def connections(self) -> int:
