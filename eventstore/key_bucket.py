@@ -25,6 +25,7 @@ import msgspec
 
 from eventstore.client import Client
 from eventstore.direct import DirectReader
+from eventstore.erasing import erase_message
 from eventstore.errors import JetStreamError, KeyMissing, MasterKeyError, RequestTimeout
 from eventstore.master_keys import KeyWrapping, Wrapped
 from eventstore.publishing import publish_acked
@@ -35,7 +36,6 @@ __all__ = ["Entry", "KeyBucket"]
 
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _WRONG_SEQUENCE = (10071, 10164)  # the second where the conflicting write is still in flight
-_NO_MESSAGE = 10037
 _MOST_TRIES = 10
 _FIRST_DELAY = 0.01
 _KEY_BYTES = 32
@@ -240,23 +240,8 @@ class KeyBucket:
             return False
         return True
 
-    async def _erase(self, sequence: int | None) -> None:
-        suffix, request = f"STREAM.MSG.DELETE.{self._stream}", {"seq": sequence, "no_erase": False}
-        try:
-            await self._client.api(suffix, request, timeout=self._timeout)
-        except JetStreamError:
-            if await self._is_there(sequence):  # the server has one number for all that goes wrong
-                raise
-
-    async def _is_there(self, sequence: int | None) -> bool:
-        suffix = f"STREAM.MSG.GET.{self._stream}"
-        try:
-            await self._client.api(suffix, {"seq": sequence}, timeout=self._timeout)
-        except JetStreamError as error:
-            if error.err_code != _NO_MESSAGE:
-                raise
-            return False
-        return True
+    async def _erase(self, sequence: int) -> None:
+        await erase_message(self._client, self._stream, sequence, self._timeout)
 
 
 def _delays() -> Iterator[float]:

@@ -10,17 +10,20 @@ from eventstore.client import Client, connect
 from eventstore.codec import Codec
 from eventstore.config import Settings
 from eventstore.errors import ConnectFailed, NoResponders, StreamMissing
+from eventstore.master_keys import KeyWrapping
 
 __all__ = ["connected", "log_end"]
 
 
 @asynccontextmanager
-async def connected(settings: Settings) -> AsyncIterator[Client]:
+async def connected(
+    settings: Settings, *, key_wrapping: KeyWrapping | None = None
+) -> AsyncIterator[Client]:
     """A client; where there is no server, or nothing on it, the error says what to do."""
     advice = f"start a service with `{program()} serve`, or name its server with --nats-url"
     async with AsyncExitStack() as stack:
         try:
-            client = await stack.enter_async_context(connect(settings))
+            client = await stack.enter_async_context(connect(settings, key_wrapping=key_wrapping))
         except ConnectFailed as error:
             raise ConnectFailed(f"{error}; {advice}") from error
         try:

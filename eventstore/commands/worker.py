@@ -24,7 +24,7 @@ from eventstore.commands.kept_outcome import about
 from eventstore.commands.lanes import Lanes
 from eventstore.commands.outcome import Outcome, Outcomes
 from eventstore.commands.parking import park
-from eventstore.errors import ClientError, EventStoreError, TopologyError
+from eventstore.errors import ClientError, EventStoreError, MasterKeyError, TopologyError
 from eventstore.failures import ungrouped
 from eventstore.pull import Delivery, Pull, may_pass
 from eventstore.settling import Settling
@@ -244,7 +244,8 @@ def _type_of(received: Received) -> str:
 
 def _is_at_fault(error: EventStoreError) -> bool:
     """Whether it is the command that cannot be carried out, now or later."""
-    return not (error.retryable or isinstance(error, ClientError | TopologyError))
+    others = ClientError | MasterKeyError | TopologyError
+    return not (error.retryable or isinstance(error, others))
 
 
 def _delay_after(delivery: Delivery) -> float:

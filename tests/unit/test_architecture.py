@@ -51,6 +51,7 @@ LAYERS = [
     "eventstore.pull",
     "eventstore.settling",
     "eventstore.direct",
+    "eventstore.erasing",
     "eventstore.key_bucket",
     "eventstore.keyring",
     "eventstore.configuration",
