@@ -253,6 +253,8 @@ def load_settings(
     malformed, out of range, half given or contradictory. That a server can be reached, or a
     credential is accepted, is not checked here.
     """
+    if isinstance(nats_url, LocalAddress):
+        return load_settings(config_file, environ, database=database).with_url(nats_url)
     given: dict[str, _Given] = {}
     for key, value, source in (
         *_from_file(config_file, environ),
@@ -264,7 +266,7 @@ def load_settings(
     _check_credentials(settings.nats, given)
     _check_delays(settings.nats.retry, given)
     _check_master_keys(given)
-    return _with_own_master_keys(settings, nats_url)
+    return settings
 
 
 def _with_own_master_keys(settings: Settings, url: str | None) -> Settings:

@@ -40,7 +40,8 @@ _TOKEN = "token"  # noqa: S105  # a file's name
 _MASTER_KEYS = "master.keys"
 
 # Where the lines of who starts it say who may connect, the server takes no token beside them.
-_SAYS_WHO = re.compile(r"""^\s*["']?(authorization|accounts|operator|include)\b""", re.MULTILINE)
+_SAYS_WHO = re.compile(r"""(?:^|[\s;}])["']?(?:authorization|accounts|operator|include)\b""")
+_INNERMOST_BLOCK = re.compile(r"\{[^{}]*\}")
 
 # Runs between fork and nats-server, in a fresh interpreter, where it is safe to do so much. The
 # pid it writes is the server's own, because exec keeps it, and so is the lock it writes it to.
@@ -233,7 +234,7 @@ class EmbeddedServer:
     def _written_token(self) -> str | None:
         """The token clients need, as it stands beside the data, kept from start to start."""
         file = self.data_directory / _TOKEN
-        if _SAYS_WHO.search(self._extra_config):
+        if _says_who(self._extra_config):
             file.unlink(missing_ok=True)
             return None
         token = _token(self.data_directory)
@@ -263,6 +264,14 @@ class EmbeddedServer:
 
 def _quoted(value: object) -> str:
     return json.dumps(str(value), ensure_ascii=False)
+
+
+def _says_who(config: str) -> bool:
+    """Whether lines of configuration say who may connect; not those of a cluster's own block."""
+    outside = re.sub(r"#.*|//.*", "", config)
+    while outside != (less := _INNERMOST_BLOCK.sub("", outside)):
+        outside = less
+    return _SAYS_WHO.search(outside) is not None
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -168,9 +168,31 @@ async def test_lines_that_say_who_may_connect_take_the_place_of_the_token(
 
 
 async def test_its_credentials_are_not_those_of_the_environment(server: EmbeddedServer) -> None:
-    settings = load_settings(environ={"NATS_USER": "ann", "NATS_PASSWORD": "s3cret"})
-    async with connect(settings.with_url(server.url)) as client:
+    environ = {"NATS_USER": "ann", "NATS_PASSWORD": "s3cret"}
+    settings = load_settings(environ=environ, nats_url=server.url)
+    assert load_settings(environ=environ).with_url(server.url) == settings
+    async with connect(settings) as client:
         assert client.is_connected
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "server_name: a\nmqtt { port: -1\n authorization { user: a, password: bb } }",
+        "# authorization { token: x }\nmax_subscriptions: 5",
+    ],
+)
+async def test_lines_that_say_something_else_leave_the_token(
+    start_server: StartServer, lines: str
+) -> None:
+    assert "@" in (await start_server(extra_config=lines)).url
+
+
+async def test_accounts_in_one_line_take_the_place_of_the_token_too(
+    start_server: StartServer,
+) -> None:
+    lines = "max_subscriptions: 5; accounts { A { users: [{ user: ann, password: s3cret }] } }"
+    assert "@" not in (await start_server(extra_config=lines)).url
 
 
 async def test_takes_limits_and_lines_of_configuration(start_server: StartServer) -> None:
