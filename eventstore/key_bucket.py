@@ -99,7 +99,7 @@ class KeyBucket:
         if self._client.key_wrapping is None:
             raise MasterKeyError(
                 f"the domain {self._domain} has personal data, and no master key is configured: "
-                "make one by `eventstore keys new > master.keys`, and name the file as "
+                "make one by `eventstore keys new --output master.keys`, and name the file as "
                 "personal.master_key_file or EVENTSTORE_MASTER_KEY_FILE"
             )
         return self._client.key_wrapping

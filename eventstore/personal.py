@@ -23,7 +23,7 @@ In clear, but erased with the key where it can be found (`eventstore.erasing`): 
 that name the subject, and the texts of rejections and errors.
 
 NOT protected: what an event held in a field before that was marked; commands while they wait, and
-in the server's files until it reuses the room of those acknowledged; the texts of rejections and
+for a while after in the server's files; the texts of rejections and
 errors that name neither the subject nor its aggregate; what handlers make of it (the rows of read
 models until they are rebuilt, messages sent elsewhere); backups of the keys together with the
 master key.

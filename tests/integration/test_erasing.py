@@ -11,9 +11,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from sqlalchemy import select
 
 from eventstore.aggregate import Domain
-from eventstore.application import Application
+from eventstore.application import Application, running
 from eventstore.client import Client, connect
 from eventstore.commands import CommandClient, Outcome, Outcomes
 from eventstore.config import Settings
@@ -27,6 +28,9 @@ from eventstore.publishing import publish_acked
 from eventstore.sealing import PERSONAL
 from eventstore.server import EmbeddedServer
 from eventstore.streams import declare, topology
+from projections.audit import CommandCollector
+from projections.audit.models import audit_command
+from projections.database import Database
 from tests.integration.command_line import CommandLine, Ended
 from tests.integration.customers import CustomerRegistered, Register, shop
 
@@ -204,6 +208,23 @@ async def test_an_outcome_loses_its_text_and_nothing_else(held: Held) -> None:
     ]
     assert [await held.told(each) for each in others] == before
     assert (await held.forget()).outcomes == ()
+
+
+async def test_the_audit_index_loses_the_text_too(held: Held, sqlite_read_model: Path) -> None:
+    await held.keep(f"{EMAIL} is taken", aggregate_id="ann")
+    async with Database(sqlite_read_model) as database:
+        collector = CommandCollector(held.client, held.subjects, database)
+        async with running(collector), asyncio.timeout(20):
+            await collector.wait()
+            assert await texts_in(database) == [f"{EMAIL} is taken"]
+            await held.forget()
+            await collector.wait()
+            assert await texts_in(database) == ["[forgotten]"]
+
+
+async def texts_in(database: Database) -> list[str]:
+    async with database.engine.connect() as connection:
+        return list(await connection.scalars(select(audit_command.c.message)))
 
 
 async def test_a_bucket_that_allows_no_deletion_is_named(

@@ -15,7 +15,7 @@ import pytest
 
 from eventstore.aggregate import Domain
 from eventstore.application import Application
-from eventstore.client import Client, connect
+from eventstore.client import Client, Msg, connect
 from eventstore.config import PersonalSettings, Secret, Settings
 from eventstore.errors import MasterKeyError
 from eventstore.key_bucket import Entry, KeyBucket
@@ -98,6 +98,35 @@ async def test_the_bucket_holds_no_key_in_clear(stores: Stores) -> None:
     assert entry.wrapped is not None
     assert key.secret not in entry.wrapped
     assert await read(await stores.with_keys(OLD)) == [ANN]
+
+
+async def test_no_key_passes_over_any_subject_in_clear(stores: Stores) -> None:
+    listener = await stores.client()
+    passed: list[bytes] = []
+
+    async def listen(message: Msg) -> None:
+        passed.append(message.data)
+
+    await listener.subscribe(">", listen)
+    await listener.flush()
+    store = await stores.with_keys(OLD)
+    await store.append("customer", "ann", ANN)
+    assert await read(await stores.with_keys(OLD)) == [ANN]
+    key = (await store.keyring.to_seal(["ann"]))[ref_of("ann")]
+    await (await stores.bucket(NEW, OLD)).rewrap(ref_of("ann"))
+    await listener.flush()
+    assert any(b'"wrapped"' in data for data in passed)
+    assert isinstance(key, Key)
+    for form in (key.secret, base64.b64encode(key.secret)):
+        assert not any(form in data or form in decoded(data) for data in passed)
+
+
+def decoded(answer: bytes) -> bytes:
+    """What an answer of JetStream holds of a message."""
+    try:
+        return base64.b64decode(msgspec.json.decode(answer)["message"]["data"])
+    except (ValueError, TypeError, KeyError, UnicodeDecodeError):
+        return b""
 
 
 async def test_without_a_master_key_nothing_personal_is_recorded(stores: Stores) -> None:
