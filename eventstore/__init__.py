@@ -18,7 +18,7 @@ from eventstore.envelope import Identity, NewEvent, RecordedEvent, StoredEvent
 from eventstore.errors import Conflict, EventStoreError, Rejected
 from eventstore.facts import EventPublisher
 from eventstore.history import Page
-from eventstore.master_keys import KeyWrapping, MasterKeys, Wrapped
+from eventstore.master_keys import KeyWrapping, MasterKeys, WrappedKey
 from eventstore.messages import Command, Event
 from eventstore.personal import Personal
 from eventstore.queries import Listed, ListQuery, Query
@@ -73,7 +73,7 @@ __all__ = [
     "Settings",
     "Snapshots",
     "StoredEvent",
-    "Wrapped",
+    "WrappedKey",
     "connect",
     "declare",
     "load_settings",

@@ -27,7 +27,7 @@ from eventstore.client import Client
 from eventstore.direct import DirectReader
 from eventstore.erasing import erase_message
 from eventstore.errors import JetStreamError, KeyMissing, MasterKeyError, RequestTimeout
-from eventstore.master_keys import KeyWrapping, Wrapped
+from eventstore.master_keys import KeyWrapping, WrappedKey
 from eventstore.publishing import publish_acked
 from eventstore.sealing import Forgotten, Key
 from eventstore.subjects import Subjects
@@ -207,7 +207,7 @@ class KeyBucket:
             return entry.tombstone
         secret = entry.key
         if entry.wrapped is not None:
-            wrapped = Wrapped(entry.master or "", entry.wrapped)
+            wrapped = WrappedKey(entry.master or "", entry.wrapped)
             secret = await self.wrapping.unwrap(wrapped, self._context(ref))
         return None if secret is None or len(secret) != _KEY_BYTES else Key(secret)
 

@@ -1,9 +1,9 @@
 """Master keys: they wrap the keys of data subjects, and are never in NATS themselves.
 
 They are written one a line as `NAME:KEY`, where KEY is 32 bytes in base64; `#` begins a comment.
-The first wraps, and all unwrap, so that a new one can take over from an old one step by step. A
-wrapped key is bound to its domain, its data subject and its master key (AES-256-GCM): in another's
-place it does not open.
+KEY alone has a name that is derived from it. The first wraps, and all unwrap, so that a new one
+can take over from an old one step by step. A wrapped key is bound to its domain, its data subject
+and its master key (AES-256-GCM): in another's place it does not open.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from eventstore.config import PersonalSettings
 from eventstore.errors import ConfigurationError, MasterKeyError
 from eventstore.sealing import Key, cipher_of
 
-__all__ = ["KeyWrapping", "MasterKeys", "Wrapped", "configured_master_keys", "new_master_key"]
+__all__ = ["KeyWrapping", "MasterKeys", "WrappedKey", "configured_master_keys", "new_master_key"]
 
 _BYTES = 32
 _NONCE_BYTES = 12
@@ -33,7 +33,7 @@ _FOR_OTHERS = 0o077
 _logger = logging.getLogger("eventstore")
 
 
-class Wrapped(msgspec.Struct, frozen=True):
+class WrappedKey(msgspec.Struct, frozen=True):
     """A wrapped key, and the id of the master key that wrapped it."""
 
     master: str
@@ -52,10 +52,10 @@ class KeyWrapping(Protocol):
     def current(self) -> str:
         """The id of the master key that wraps."""
 
-    async def wrap(self, key: bytes, context: bytes) -> Wrapped:
+    async def wrap(self, key: bytes, context: bytes) -> WrappedKey:
         """Wrap a key of 32 bytes by the current master key."""
 
-    async def unwrap(self, wrapped: Wrapped, context: bytes) -> bytes:
+    async def unwrap(self, wrapped: WrappedKey, context: bytes) -> bytes:
         """The key; raises `MasterKeyError`, naming the id, where its master key is not known."""
 
 
@@ -91,14 +91,14 @@ class MasterKeys:
     def __repr__(self) -> str:
         return f"MasterKeys({', '.join(self._keys)})"
 
-    async def wrap(self, key: bytes, context: bytes) -> Wrapped:
+    async def wrap(self, key: bytes, context: bytes) -> WrappedKey:
         """Wrap a key by the first master key."""
         nonce = secrets.token_bytes(_NONCE_BYTES)
         cipher = cipher_of(Key(self._keys[self.current]))
         bound = _bound(self.current, context)
-        return Wrapped(self.current, nonce + cipher.encrypt(nonce, key, bound))
+        return WrappedKey(self.current, nonce + cipher.encrypt(nonce, key, bound))
 
-    async def unwrap(self, wrapped: Wrapped, context: bytes) -> bytes:
+    async def unwrap(self, wrapped: WrappedKey, context: bytes) -> bytes:
         """The key; raises `MasterKeyError` where the master key is not known, or is another."""
         master = self._keys.get(wrapped.master)
         if master is None:
@@ -128,7 +128,7 @@ def new_master_key(name: str | None = None) -> str:
     """
     key = secrets.token_bytes(_BYTES)
     if name is None:
-        name = hashlib.sha256(key).hexdigest()[:8]
+        name = _derived_name(key)
     elif not _NAME.fullmatch(name):
         raise ConfigurationError(
             f"master key name {name!r} is not 1 to 64 of A-Z, a-z, 0-9, '_', '.' and '-'"
@@ -160,17 +160,22 @@ def _read(path: Path) -> str:
 
 
 def _parsed(entry: str, where: str) -> tuple[str, bytes]:
-    name, _, encoded = entry.partition(":")
+    name, is_named, encoded = entry.rpartition(":")
     try:
         key = base64.b64decode(encoded.strip(), validate=True)
     except ValueError:
         key = b""
-    if not _NAME.fullmatch(name.strip()) or len(key) != _BYTES:
+    name = name.strip() if is_named else _derived_name(key)
+    if not _NAME.fullmatch(name) or len(key) != _BYTES:
         raise ConfigurationError(
             f"{where} is not NAME:KEY with a key of {_BYTES} bytes in base64; "
             "`eventstore keys new` makes one"
         )
-    return name.strip(), key
+    return name, key
+
+
+def _derived_name(key: bytes) -> str:
+    return hashlib.sha256(key).hexdigest()[:8]
 
 
 def _bound(master: str, context: bytes) -> bytes:

@@ -19,7 +19,7 @@ from eventstore.client import Client, Msg, connect
 from eventstore.config import PersonalSettings, Secret, Settings
 from eventstore.errors import MasterKeyError
 from eventstore.key_bucket import Entry, KeyBucket
-from eventstore.master_keys import MasterKeys, Wrapped, new_master_key
+from eventstore.master_keys import MasterKeys, WrappedKey, new_master_key
 from eventstore.messages import Event
 from eventstore.personal import ref_of
 from eventstore.publishing import publish_acked
@@ -176,12 +176,12 @@ class Elsewhere:
     def __init__(self) -> None:
         self._keys = MasterKeys.parse(new_master_key(), "here")
 
-    async def wrap(self, key: bytes, context: bytes) -> Wrapped:
-        return Wrapped(self.current, (await self._keys.wrap(key, context)).data)
+    async def wrap(self, key: bytes, context: bytes) -> WrappedKey:
+        return WrappedKey(self.current, (await self._keys.wrap(key, context)).data)
 
-    async def unwrap(self, wrapped: Wrapped, context: bytes) -> bytes:
+    async def unwrap(self, wrapped: WrappedKey, context: bytes) -> bytes:
         assert wrapped.master == self.current
-        return await self._keys.unwrap(Wrapped(self._keys.current, wrapped.data), context)
+        return await self._keys.unwrap(WrappedKey(self._keys.current, wrapped.data), context)
 
 
 async def test_a_key_management_service_takes_the_place_of_master_keys(

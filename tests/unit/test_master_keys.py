@@ -7,7 +7,7 @@ import pytest
 
 from eventstore.config import PersonalSettings, Secret, load_settings
 from eventstore.errors import ConfigurationError, MasterKeyError
-from eventstore.master_keys import MasterKeys, Wrapped, configured_master_keys, new_master_key
+from eventstore.master_keys import MasterKeys, WrappedKey, configured_master_keys, new_master_key
 
 KEY = bytes(range(32))
 HERE = b"shop\nann"
@@ -53,7 +53,7 @@ async def test_an_unknown_master_key_is_named_and_so_is_another_of_its_name() ->
 @pytest.mark.parametrize("data", [b"", b"x", bytes(12), bytes(60)])
 async def test_garbled_bytes_are_a_clear_error(data: bytes) -> None:
     with pytest.raises(MasterKeyError):
-        await keys(new_master_key("a")).unwrap(Wrapped("a", data), HERE)
+        await keys(new_master_key("a")).unwrap(WrappedKey("a", data), HERE)
 
 
 SHORT = base64.b64encode(KEY[:31]).decode()
@@ -61,7 +61,7 @@ GOOD = base64.b64encode(KEY).decode()
 
 
 @pytest.mark.parametrize(
-    "text", ["", "# nothing", "secret", f"a:{SHORT}", f"a b:{GOOD}", f":{GOOD}", "a:s3cr%t", GOOD]
+    "text", ["", "# nothing", "secret", f"a:{SHORT}", f"a b:{GOOD}", f":{GOOD}", "a:s3cr%t", SHORT]
 )
 def test_what_is_no_master_key_is_refused_and_not_shown(text: str) -> None:
     with pytest.raises(ConfigurationError, match="eventstore keys new") as caught:
@@ -73,6 +73,11 @@ def test_what_is_no_master_key_is_refused_and_not_shown(text: str) -> None:
 def test_two_of_one_name_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="two master keys are named a"):
         keys(new_master_key("a"), new_master_key("a"))
+
+
+def test_a_key_alone_has_the_name_that_a_new_one_would_get() -> None:
+    line = new_master_key()
+    assert keys(line.partition(":")[2]).current == line.partition(":")[0]
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a:b", "x" * 65])
