@@ -93,7 +93,6 @@ class KeyBucket:
         self._timeout = timeout
         self.prefix = f"$KV.{subjects.key_bucket}."
 
-    @property
     def wrapping(self) -> KeyWrapping:
         """The client's master keys; raises `MasterKeyError` where it has none."""
         if self._client.key_wrapping is None:
@@ -106,10 +105,10 @@ class KeyBucket:
 
     async def check(self) -> None:
         """Raise `MasterKeyError` where there is no master key, or not that of the newest key."""
-        if self.wrapping.current:
-            stored = await self._reader.leader_last(f"{self.prefix}*")
-            if stored is not None:
-                await self._open(self.ref(stored.subject), Entry.read(stored.payload))
+        stored = await self._reader.leader_last(f"{self.prefix}*")
+        if stored is not None:
+            await self._open(self.ref(stored.subject), Entry.read(stored.payload))
+        self.wrapping()
 
     def ref(self, subject: str) -> str:
         """What a key is filed under, by the subject of its message."""
@@ -161,7 +160,7 @@ class KeyBucket:
                 return "forgotten"
             if not entry.is_key:
                 return "missing"
-            if entry.master == self.wrapping.current:
+            if entry.master == self.wrapping().current:
                 return "unchanged"
             if await self._wrap_anew(ref, sequence, entry):
                 return "rewrapped"
@@ -207,12 +206,21 @@ class KeyBucket:
             return entry.tombstone
         secret = entry.key
         if entry.wrapped is not None:
-            wrapped = WrappedKey(entry.master or "", entry.wrapped)
-            secret = await self.wrapping.unwrap(wrapped, self._context(ref))
+            secret = await self._unwrapped(ref, WrappedKey(entry.master or "", entry.wrapped))
         return None if secret is None or len(secret) != _KEY_BYTES else Key(secret)
 
+    async def _unwrapped(self, ref: str, wrapped: WrappedKey) -> bytes:
+        wrapping = self._client.key_wrapping
+        if wrapping is None:
+            raise MasterKeyError(
+                f"no master key is configured, and {wrapped.master} has wrapped keys of the domain "
+                f"{self._domain}: name its file as personal.master_key_file or "
+                "EVENTSTORE_MASTER_KEY_FILE"
+            )
+        return await wrapping.unwrap(wrapped, self._context(ref))
+
     async def _wrapped(self, ref: str, key: Key, sequence: int | None) -> Entry:
-        wrapped = await self.wrapping.wrap(key.secret, self._context(ref))
+        wrapped = await self.wrapping().wrap(key.secret, self._context(ref))
         return Entry(v=2, master=wrapped.master, wrapped=wrapped.data, sequence=sequence)
 
     async def _wrap_anew(self, ref: str, sequence: int, entry: Entry) -> bool:

@@ -153,7 +153,7 @@ async def _rewrap(settings: Settings, given: KeyWrapping | None) -> tuple[Counte
     async with connected(settings, key_wrapping=given) as client:
         bucket = KeyBucket(client, Subjects(settings.nats.subject_prefix))
         with events_bar(Terminal(stderr=True), "rewrapping") as moved:
-            return await _rewrap_all(bucket, moved), bucket.wrapping.current
+            return await _rewrap_all(bucket, moved), bucket.wrapping().current
 
 
 async def _rewrap_all(bucket: KeyBucket, moved: Moved) -> Counter[str]:
