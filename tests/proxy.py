@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal, NamedTuple, Self
 
+from eventstore.client import Client
 from eventstore.config import LocalAddress
 from eventstore.server import EmbeddedServer
+from tests.conftest import url_of
 
 Direction = Literal["to_server", "to_client"]
 
@@ -29,7 +31,7 @@ class _Side(NamedTuple):
 
 
 class TcpProxy:
-    """Forwards to a server, or to any port of 127.0.0.1, from a free port of its own.
+    """Forwards to a server, a client's too, or to any port of 127.0.0.1, from a port of its own.
 
         async with TcpProxy(server) as proxy, connect(settings_for(proxy.url)) as client:
             fired = proxy.cut_after(b'"seq":', "to_client", forward=False)
@@ -39,9 +41,9 @@ class TcpProxy:
     forwarded in each direction.
     """
 
-    def __init__(self, upstream: EmbeddedServer | int) -> None:
+    def __init__(self, upstream: EmbeddedServer | Client | int) -> None:
         self.passed: dict[Direction, int] = {"to_server": 0, "to_client": 0}
-        self._upstream = upstream
+        self._upstream = url_of(upstream) if isinstance(upstream, Client) else upstream
         self._refusing = False
         self._holding = False
         self._held = bytearray()
@@ -66,11 +68,15 @@ class TcpProxy:
     def url(self) -> str:
         if isinstance(self._upstream, int):
             return f"nats://127.0.0.1:{self.port}"
+        if isinstance(self._upstream, str):
+            return f"{self._upstream.rpartition(':')[0]}:{self.port}"
         server, _, _ = self._upstream.url.rpartition(":")
         return LocalAddress.of(f"{server}:{self.port}", self._upstream.master_key_file)
 
     @property
     def _upstream_port(self) -> int:
+        if isinstance(self._upstream, str):
+            return int(self._upstream.rpartition(":")[2])
         return self._upstream if isinstance(self._upstream, int) else self._upstream.port
 
     @property
