@@ -163,7 +163,8 @@ class TcpProxy:
                     self._fire(target)
                 recent = (recent + data)[-_RECENT:]
                 await target.writer.drain()
-        target.writer.write_eof()
+        with suppress(OSError):  # the peer may have closed it at the same moment
+            target.writer.write_eof()
 
     def _end(self, recent: bytes, data: bytes, direction: Direction) -> int | None:
         """How much of the data still passes; None where it does not end the connection."""
