@@ -21,6 +21,7 @@ from eventstore.envelope import Identity, NewEvent, RecordedEvent, StoredEvent
 from eventstore.errors import Conflict, EventStoreError, Rejected
 from eventstore.facts import EventPublisher
 from eventstore.history import Page
+from eventstore.master_keys import KeyWrapping, MasterKeys, WrappedKey
 from eventstore.messages import Command, Event
 from eventstore.personal import Personal
 from eventstore.queries import Listed, ListQuery, Query
@@ -58,8 +59,10 @@ __all__ = [
     "Head",
     "Identity",
     "KeptStates",
+    "KeyWrapping",
     "ListQuery",
     "Listed",
+    "MasterKeys",
     "NewEvent",
     "Outcome",
     "Outcomes",
@@ -73,6 +76,7 @@ __all__ = [
     "Settings",
     "Snapshots",
     "StoredEvent",
+    "WrappedKey",
     "connect",
     "declare",
     "load_settings",

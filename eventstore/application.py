@@ -19,6 +19,7 @@ from eventstore.client import Client, connect
 from eventstore.commands import CommandClient, CommandHandler, CommandWorker, Outcomes
 from eventstore.config import Settings
 from eventstore.failures import ungrouped
+from eventstore.master_keys import KeyWrapping
 from eventstore.snapshots import Snapshots
 from eventstore.store import EventStore
 from eventstore.streams import declare, topology
@@ -63,7 +64,9 @@ class Application:
 
     `domain` gets the name that the settings say (`nats.subject_prefix`). Entering connects,
     declares the topology and raises what these raise; leaving stops the worker, which finishes
-    what is under way, the writing of snapshots for 2 seconds more.
+    what is under way, the writing of snapshots for 2 seconds more. A domain with personal data
+    needs a master key, in the settings or as `key_wrapping`: entering raises `MasterKeyError`
+    without one, or with another than the newest key of a data subject was wrapped by.
     """
 
     client: Client
@@ -72,21 +75,30 @@ class Application:
     worker: CommandWorker
 
     def __init__(
-        self, domain: Domain, settings: Settings, *, telemetry: Telemetry = NO_TELEMETRY
+        self,
+        domain: Domain,
+        settings: Settings,
+        *,
+        telemetry: Telemetry = NO_TELEMETRY,
+        key_wrapping: KeyWrapping | None = None,
     ) -> None:
         self.domain = domain.renamed(settings.nats.subject_prefix)
         self._settings = settings
         self._telemetry = telemetry
+        self._key_wrapping = key_wrapping
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Application:
         codec = self.domain.codec
         async with AsyncExitStack() as stack:
-            self.client = await stack.enter_async_context(connect(self._settings))
+            connecting = connect(self._settings, key_wrapping=self._key_wrapping)
+            self.client = await stack.enter_async_context(connecting)
             await declare(self.client, topology(codec.subjects, self._settings.streams))
             self.store = await stack.enter_async_context(
                 EventStore(self.client, codec, telemetry=self._telemetry)
             )
+            if codec.has_personal():
+                await self.store.keyring.check()
             self.commands = await stack.enter_async_context(
                 CommandClient(self.client, codec, telemetry=self._telemetry)
             )

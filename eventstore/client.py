@@ -37,6 +37,7 @@ from eventstore.errors import (
     RequestTimeout,
 )
 from eventstore.first_connect import FirstConnect
+from eventstore.master_keys import KeyWrapping, configured_master_keys
 from eventstore.reply_gate import ReplyGate
 from eventstore.server_binary import check_server_version
 
@@ -55,8 +56,12 @@ Unregister = Callable[[], None]
 C = TypeVar("C")
 
 
-def connect(settings: Settings, *, name: str | None = None) -> Client:
+def connect(
+    settings: Settings, *, name: str | None = None, key_wrapping: KeyWrapping | None = None
+) -> Client:
     """A client to be opened by `async with`; `name` is shown by the server's monitoring.
+
+    `key_wrapping` takes the place of the settings' master keys.
 
         async with connect(settings) as client:
             answer = await client.request("greet", b"hello")
@@ -65,9 +70,10 @@ def connect(settings: Settings, *, name: str | None = None) -> Client:
     where it is not set; a wait of more than three is logged as a warning.
 
     Opening raises `ConnectFailed`, `AuthenticationFailed`, `PermissionDenied` (no right to an
-    inbox), `ServerTooOld` and `ConfigurationError` (a file of credentials that cannot be used).
+    inbox), `ServerTooOld` and `ConfigurationError` (a file of credentials that cannot be used);
+    this itself `ConfigurationError` where the settings' master keys cannot be read.
     """
-    return Client(settings, name=name)
+    return Client(settings, name=name, key_wrapping=key_wrapping)
 
 
 class Subscription:
@@ -100,10 +106,18 @@ class Client:
     """One connection to NATS that reconnects by itself; made by `connect`.
 
     Its methods raise `ConnectionLost` while it is disconnected, and `InvalidMessage` or one of
-    its kinds for what may not be sent.
+    its kinds for what may not be sent. `key_wrapping` holds the master keys with which the keys of
+    personal data are wrapped that come and go over this connection; None where there are none.
     """
 
-    def __init__(self, settings: Settings, *, name: str | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        name: str | None = None,
+        key_wrapping: KeyWrapping | None = None,
+    ) -> None:
+        self.key_wrapping = key_wrapping or configured_master_keys(settings.personal)
         self._settings = settings.nats
         self._name = name or settings.nats.service.name
         self._nats = self._new_connection()

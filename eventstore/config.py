@@ -28,8 +28,10 @@ __all__ = [
     "DEFAULT_URL",
     "Address",
     "AuthSettings",
+    "LocalAddress",
     "NatsSettings",
     "OperationsSettings",
+    "PersonalSettings",
     "ReadModelSettings",
     "RetrySettings",
     "Secret",
@@ -56,6 +58,8 @@ _ENVIRONMENT = {
     "NATS_API_PREFIX": "nats.api_prefix",
     "NATS_REPLY_PREFIXES": "nats.reply_prefixes",
     "EVENTSTORE_DATABASE": "read_model.database",
+    "EVENTSTORE_MASTER_KEY": "personal.master_key",
+    "EVENTSTORE_MASTER_KEY_FILE": "personal.master_key_file",
 }
 _LISTS = ("nats.url", "nats.reply_prefixes")  # written with commas where they are strings
 # As cim-domain-nix's own configuration has them.
@@ -106,6 +110,22 @@ class Address(str):
 
     def __repr__(self) -> str:
         return repr(redacted_url(self))
+
+
+class LocalAddress(Address):
+    """The URL of an embedded server, which also says where its master keys are.
+
+    The settings take both from it where no other master key is given.
+    """
+
+    master_key_file: Path
+
+    @classmethod
+    def of(cls, url: str, master_key_file: Path) -> LocalAddress:
+        """A URL and the file beside the server's data."""
+        address = cls(url)
+        address.master_key_file = master_key_file
+        return address
 
 
 class AuthSettings(Struct, frozen=True, kw_only=True):
@@ -212,6 +232,16 @@ class ReadModelSettings(Struct, frozen=True, kw_only=True):
     database: Annotated[str, Meta(min_length=1)] = "./var/read_model.sqlite"
 
 
+class PersonalSettings(Struct, frozen=True, kw_only=True):
+    """What wraps the keys of personal data: master keys, in a file or written out.
+
+    Either is one key a line, as `eventstore keys new` prints it. The first wraps; all unwrap.
+    """
+
+    master_key: Secret | None = None
+    master_key_file: Path | None = None
+
+
 class OperationsSettings(Struct, frozen=True, kw_only=True):
     """How a running service shows itself, and from where on it calls itself degraded.
 
@@ -238,11 +268,17 @@ class Settings(Struct, frozen=True, kw_only=True):
     streams: StreamSettings = StreamSettings()
     read_model: ReadModelSettings = ReadModelSettings()
     operations: OperationsSettings = OperationsSettings()
+    personal: PersonalSettings = PersonalSettings()
 
     def with_url(self, url: str) -> Settings:
-        """The same settings for the server, or servers, at `url`; raises `ConfigurationError`."""
+        """The same settings for the server, or servers, at `url`; raises `ConfigurationError`.
+
+        An embedded server's brings the credentials for it; those in the settings are for others.
+        """
         nats = msgspec.structs.replace(self.nats, url=_convert("nats.url", url, "url"))
-        return msgspec.structs.replace(self, nats=nats)
+        if isinstance(url, LocalAddress) and "@" in url:
+            nats = msgspec.structs.replace(nats, auth=AuthSettings())
+        return _with_own_master_keys(msgspec.structs.replace(self, nats=nats), url)
 
 
 def load_settings(
@@ -259,6 +295,8 @@ def load_settings(
     malformed, out of range, half given or contradictory. That a server can be reached, or a
     credential is accepted, is not checked here.
     """
+    if isinstance(nats_url, LocalAddress):
+        return load_settings(config_file, environ, database=database).with_url(nats_url)
     given: dict[str, _Given] = {}
     for key, value, source in (
         *_from_file(config_file, environ),
@@ -270,7 +308,16 @@ def load_settings(
     _check_credentials(settings.nats, given)
     _check_delays(settings.nats.retry, given)
     _check_inboxes(settings.nats, given)
+    _check_master_keys(given)
     return settings
+
+
+def _with_own_master_keys(settings: Settings, url: str | None) -> Settings:
+    """Take the master keys of an embedded server where no others are given."""
+    if not isinstance(url, LocalAddress) or settings.personal != PersonalSettings():
+        return settings
+    personal = PersonalSettings(master_key_file=url.master_key_file)
+    return msgspec.structs.replace(settings, personal=personal)
 
 
 class _Given(NamedTuple):
@@ -464,6 +511,7 @@ _CHECKS: Mapping[str, Callable[[Any], object]] = {
     "nats.tls.cert_file": _check_file,
     "nats.tls.key_file": _check_file,
     "streams.replicas": _check_replicas,
+    "personal.master_key_file": _check_file,
 }
 
 
@@ -495,6 +543,19 @@ def _check_pair(one: str, other: str, given: Mapping[str, _Given]) -> None:
             raise ConfigurationError(
                 f"{given[present].source} is given without {missing}{''.join(variables)}"
             )
+
+
+def _check_master_keys(given: Mapping[str, _Given]) -> None:
+    sources = [
+        given[key].source
+        for key in ("personal.master_key", "personal.master_key_file")
+        if key in given
+    ]
+    if len(sources) > 1:
+        raise ConfigurationError(
+            f"master keys are given in more than one way: {', '.join(sources)}; keep one, "
+            "which may hold several keys"
+        )
 
 
 def _check_delays(retry: RetrySettings, given: Mapping[str, _Given]) -> None:

@@ -2,6 +2,7 @@
 
 EventStoreError
 ├── ConfigurationError              a setting is missing, unknown, malformed or half given
+│   └── MasterKeyError              the master key of a key of personal data is not known
 ├── ClientError                     the connection to NATS
 │   ├── ConnectFailed               no server answered at the first connect
 │   ├── AuthenticationFailed        the server refused the credentials
@@ -101,6 +102,7 @@ __all__ = [
     "InvalidSubject",
     "JetStreamError",
     "KeyMissing",
+    "MasterKeyError",
     "MigrationError",
     "NoJetStream",
     "NoResponders",
@@ -152,6 +154,15 @@ class ConfigurationError(EventStoreError):
     """A setting is missing, unknown, malformed or half given; the text names it and its source."""
 
     code = "configuration"
+
+
+class MasterKeyError(ConfigurationError):
+    """No master key is configured, or not the one that wrapped a key of personal data.
+
+    Nobody was forgotten: with the right master key everything can be read again.
+    """
+
+    code = "master_key"
 
 
 class ClientError(EventStoreError):

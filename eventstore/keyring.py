@@ -8,6 +8,7 @@ reconnect all are dropped.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -15,7 +16,8 @@ from datetime import datetime
 
 from eventstore.client import Client, Msg, Subscription
 from eventstore.envelope import format_timestamp, utc_now
-from eventstore.key_bucket import KeyBucket, read_entry
+from eventstore.erasing import Erased, erase_copies
+from eventstore.key_bucket import Entry, KeyBucket
 from eventstore.personal import ref_of
 from eventstore.sealing import NO_KEYS, PERSONAL, Forgotten, Key, Keys, refs_in
 from eventstore.subjects import Subjects
@@ -24,6 +26,8 @@ __all__ = ["Keyring"]
 
 _AT_ONCE = 64
 
+_logger = logging.getLogger("eventstore")
+
 _Get = Callable[[str], Awaitable[Key | Forgotten | None]]
 
 
@@ -31,7 +35,8 @@ class Keyring:
     """The keys of one domain; to be closed with `close`.
 
     `lifetime` is how many seconds a key is used before it is asked for again, `limit` how many are
-    kept, `timeout` seconds for each answer. All methods raise `StreamMissing` and `ClientError`.
+    kept, `timeout` seconds for each answer. All methods raise `StreamMissing` and `ClientError`,
+    and `MasterKeyError` where the client does not have the master key that a key was wrapped by.
     It costs nothing, not even a subscription, until the first key is needed.
     """
 
@@ -46,6 +51,8 @@ class Keyring:
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._client = client
+        self._subjects = subjects
+        self._timeout = timeout
         self._bucket = KeyBucket(client, subjects, timeout=timeout)
         self._lifetime = lifetime
         self._limit = limit
@@ -57,6 +64,10 @@ class Keyring:
         self._end_watch: Callable[[], None] = lambda: None
         self._beginning = asyncio.Lock()
         self._free = asyncio.Semaphore(_AT_ONCE)
+
+    async def check(self) -> None:
+        """Raise `MasterKeyError` where there is no master key, or not that of the newest key."""
+        await self._bucket.check()
 
     async def close(self) -> None:
         """Keep nothing, and hear of nothing any more."""
@@ -85,12 +96,23 @@ class Keyring:
         refs = {ref_of(subject) for subject in subjects}
         return await self._all(refs, self._bucket.find_or_make) if refs else NO_KEYS
 
-    async def forget(self, subject: str) -> Forgotten | None:
-        """Destroy a data subject's key for good; None where there is no such subject.
+    async def forget(
+        self, subject: str, report: Callable[[Erased], object] | None = None
+    ) -> Forgotten | None:
+        """Destroy a data subject's key for good; None where there is none.
 
-        Returns when the server has overwritten it, with the time it was first done; to do it
-        again makes sure of that.
+        What is parked of the subject is erased as well, and the texts of outcomes (see
+        `eventstore.erasing`), for which everything parked and all outcomes are read; `report` is
+        called with that, else what could not be read is logged. Returns when the server has
+        overwritten the key, with the time it was first done; to do it again makes sure of that,
+        and erases what was parked since.
         """
+        forgotten = await self._destroy(subject)
+        erased = await erase_copies(self._client, self._subjects, subject, timeout=self._timeout)
+        (report or _log_unread)(erased)
+        return forgotten
+
+    async def _destroy(self, subject: str) -> Forgotten | None:
         ref = ref_of(subject)
         forgotten = await self._bucket.destroy(ref, format_timestamp(self._clock()))
         if forgotten is not None:
@@ -122,9 +144,9 @@ class Keyring:
                 self._end_watch = self._client.on_reconnect(self._missed)
 
     async def _heard(self, message: Msg) -> None:
-        entry = read_entry(message.data)
-        if not isinstance(entry, Key):  # that one was made is no news
-            self._learn(message.subject.removeprefix(self._bucket.prefix), entry)
+        entry = Entry.read(message.data)
+        if not entry.is_key:  # that one was made, or wrapped anew, is no news
+            self._learn(self._bucket.ref(message.subject), entry.tombstone)
 
     def _learn(self, ref: str, forgotten: Forgotten | None) -> None:
         self._era += 1
@@ -154,3 +176,8 @@ class Keyring:
         self._kept.move_to_end(ref)
         while len(self._kept) > self._limit:
             self._kept.popitem(last=False)
+
+
+def _log_unread(erased: Erased) -> None:
+    for each in erased.unread:
+        _logger.warning("what was forgotten may still be in what cannot be read: %s", each)

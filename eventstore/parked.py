@@ -14,21 +14,20 @@ from typing import Literal
 
 import msgspec
 
-from eventstore.api_answers import Done
 from eventstore.client import Client, Msg
 from eventstore.commands.intake import REPLY_TO
 from eventstore.commands.lanes import Lanes
 from eventstore.commands.outcome import Outcome
 from eventstore.direct import DirectReader, StoredMessage
 from eventstore.envelope import Header
+from eventstore.erasing import erase_message
 from eventstore.errors import (
     EventStoreError,
-    JetStreamError,
     NotParked,
     RetryOutOfOrder,
 )
 from eventstore.event_retry import ask_to_retry
-from eventstore.parked_record import EARLIER_PARTS, PART, Parked
+from eventstore.parked_record import Parked, earlier_parts, is_first_part
 from eventstore.publishing import publish_queued
 from eventstore.subjects import NAME, Subjects
 from eventstore.undecodable import UNDECODABLE
@@ -47,7 +46,6 @@ RETRY_OF = "X-Retry-Of"
 
 ParkedKind = Literal["cmd", "event"]
 
-_GONE = (10037, 10043, 10057)  # no message, none at that sequence, deleted meanwhile
 _AT_ONCE = 64
 
 _decode = msgspec.json.Decoder(Parked).decode
@@ -228,12 +226,12 @@ class ParkedMessages:
 
     async def _whole(self, last: StoredMessage) -> ParkedMessage | UnreadableMessage:
         """Put a record together; `last` is the message that counts as the record's own."""
-        if _is_first_part(last):
+        if is_first_part(last.headers):
             raise NotParked(last.sequence, "this is not the last part of a record")
         kind: ParkedKind = "event" if last.subject.split(".")[2] == "event" else "cmd"
         earlier: tuple[int, ...] = ()
         try:
-            earlier = _earlier_parts(last)
+            earlier = earlier_parts(last.headers)
             parts = [(await self._at(sequence)).payload for sequence in earlier]
             record = _decode(b"".join([*parts, last.payload]))
         except NotParked as error:
@@ -327,16 +325,8 @@ class ParkedMessages:
     async def _remove(self, message: ParkedMessage | UnreadableMessage) -> None:
         # The last part first: without it the others do not count.
         for sequence in (message.sequence, *message.earlier):
-            try:
-                await self._client.api(
-                    f"STREAM.MSG.DELETE.{self._stream}",
-                    {"seq": sequence, "no_erase": True},
-                    timeout=self._timeout,
-                    answer=Done,
-                )
-            except JetStreamError as error:
-                if error.err_code not in _GONE:
-                    raise
+            # Its bytes too: there may be personal data in it, and nobody finds it again to forget.
+            await erase_message(self._client, self._stream, sequence, self._timeout)
 
 
 def _is_of(
@@ -346,20 +336,6 @@ def _is_of(
         return aggregate is None and aggregate_id is None
     record = parked.record
     return aggregate in (None, record.aggregate) and aggregate_id in (None, record.aggregate_id)
-
-
-def _is_first_part(message: StoredMessage) -> bool:
-    place = message.headers.get(PART, "")
-    number, _, count = place.partition("/")
-    is_place = number.isdecimal() and count.isdecimal() and len(place) < 20
-    return is_place and int(number) < int(count)
-
-
-def _earlier_parts(last: StoredMessage) -> tuple[int, ...]:
-    if PART not in last.headers:
-        raise ValueError(f"it has no {PART}")
-    named = last.headers.get(EARLIER_PARTS, "")
-    return tuple(int(sequence) for sequence in named.split(",") if sequence)
 
 
 def _own_headers(record: Parked) -> dict[str, str]:

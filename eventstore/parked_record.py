@@ -7,6 +7,7 @@ bytes are in several messages, and the last of them names the others.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import msgspec
 
@@ -15,7 +16,7 @@ from eventstore.envelope import Header, format_timestamp, utc_now
 from eventstore.publishing import publish_acked
 from eventstore.subjects import Subjects
 
-__all__ = ["EARLIER_PARTS", "PART", "Parked", "keep_record"]
+__all__ = ["EARLIER_PARTS", "PART", "Parked", "earlier_parts", "is_first_part", "keep_record"]
 
 EARLIER_PARTS = "X-Earlier-Parts"
 """The header of a record's last message that has the sequences of those before it, if any."""
@@ -55,6 +56,22 @@ class Parked(msgspec.Struct, frozen=True, kw_only=True):
     command_id: str | None = None
     subscriber: str | None = None
     attempts: int | None = None
+
+
+def is_first_part(headers: Mapping[str, str]) -> bool:
+    """Whether a message is a part of a record, and not the last of it."""
+    place = headers.get(PART, "")
+    number, _, count = place.partition("/")
+    is_place = number.isdecimal() and count.isdecimal() and len(place) < 20
+    return is_place and int(number) < int(count)
+
+
+def earlier_parts(headers: Mapping[str, str]) -> tuple[int, ...]:
+    """The sequences of a record's other parts, by the headers of its last; raises `ValueError`."""
+    if PART not in headers:
+        raise ValueError(f"it has no {PART}")
+    named = headers.get(EARLIER_PARTS, "")
+    return tuple(int(sequence) for sequence in named.split(",") if sequence)
 
 
 async def keep_record(client: Client, subject: str, record: Parked, key: str) -> int:

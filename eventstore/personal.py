@@ -9,8 +9,9 @@
         address: Annotated[str, Personal(subject="customer_id")]
         age: Annotated[int, Personal(subject="customer_id", forgotten=0)]
 
-Such fields are encrypted in the log, each data subject's with a key of its own. When the subject
-is forgotten the key is destroyed for good: the events stay, their chain still verifies, and the
+Such fields are encrypted in the log, each data subject's with a key of its own, which a master key
+wraps that is not in NATS (`eventstore.master_keys`). When the subject is forgotten the key is
+destroyed for good: the events stay, their chain still verifies, and the
 fields read as their forgotten form: "[forgotten]" for text, None where that is allowed, otherwise
 what is declared. So all that reads them, upcasters too, must be able to take that form.
 
@@ -18,9 +19,14 @@ A data subject is known by its id alone, over all aggregates of a domain; the id
 and so must not be personal itself. A value that equals its forgotten form is stored as it is: a
 decider may go on with what it holds of somebody forgotten, and a None is not hidden.
 
-NOT protected: what an event held in a field before that was marked; commands, while they wait or
-are parked; the texts of outcomes; what handlers make of it (the rows of read models until they
-are rebuilt, messages sent elsewhere); backups of the keys.
+In clear, but erased with the key where it can be found (`eventstore.erasing`): parked messages
+that name the subject, and the texts of rejections and errors.
+
+NOT protected: what an event held in a field before that was marked; commands while they wait, and
+for a while after in the server's files; the texts of rejections and
+errors that name neither the subject nor its aggregate; what handlers make of it (the rows of read
+models until they are rebuilt, messages sent elsewhere); backups of the keys together with the
+master key.
 """
 
 from __future__ import annotations

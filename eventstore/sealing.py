@@ -38,6 +38,7 @@ __all__ = [
     "Key",
     "Keys",
     "check_available",
+    "cipher_of",
     "refs_in",
     "seal",
     "subjects_in",
@@ -93,7 +94,7 @@ _holder_of = msgspec.json.Decoder(_Holder).decode
 
 def check_available() -> None:
     """Raise `ConfigurationError` where the library that encrypts is not installed."""
-    _cipher(Key(bytes(32)))
+    cipher_of(Key(bytes(32)))
 
 
 def subjects_in(event: Event, fields: Iterable[PersonalField], aggregate_id: str) -> set[str]:
@@ -170,7 +171,7 @@ def _sealed(
 ) -> msgspec.Raw:
     nonce = secrets.token_bytes(_NONCE_BYTES)
     bound = _bound(headers, field, ref, forgotten)
-    data = _cipher(key).encrypt(nonce, bytes(value), bound)
+    data = cipher_of(key).encrypt(nonce, bytes(value), bound)
     return msgspec.Raw(_encode(_Holder(_Sealed(_VERSION, ref, nonce, data, forgotten))))
 
 
@@ -199,7 +200,7 @@ def _opened(
 
 
 def _decrypted(where: str, key: Key, sealed: _Sealed, bound: bytes) -> bytes:
-    cipher = _cipher(key)
+    cipher = cipher_of(key)
     try:
         decrypted: bytes = cipher.decrypt(sealed.nonce, sealed.data, bound)
     except Exception as error:  # of a library that is imported only where it is needed
@@ -215,7 +216,8 @@ def _bound(headers: Mapping[str, str], field: str, ref: str, forgotten: msgspec.
     return "\n".join(lines).encode() + bytes(forgotten)
 
 
-def _cipher(key: Key) -> Any:
+def cipher_of(key: Key) -> Any:
+    """AES-256-GCM with a key; raises `ConfigurationError` where the library is not installed."""
     try:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
     except ImportError as error:

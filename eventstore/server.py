@@ -7,6 +7,8 @@ import fcntl
 import json
 import logging
 import os
+import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -16,7 +18,10 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
+from eventstore.config import LocalAddress
 from eventstore.errors import ServerStartFailed
+from eventstore.master_keys import new_master_key
+from eventstore.private_files import ensure_private_directory, open_private
 from eventstore.server_binary import ServerBinary, check_server_version, find_server
 
 __all__ = [
@@ -31,6 +36,12 @@ _STOP_SECONDS = 10.0
 _POLL_SECONDS = 0.01
 _LOG_TAIL_BYTES = 4_000
 _CONFIG = "nats-server.conf"
+_TOKEN = "token"  # noqa: S105  # a file's name
+_MASTER_KEYS = "master.keys"
+
+# Where the lines of who starts it say who may connect, the server takes no token beside them.
+_SAYS_WHO = re.compile(r"""(?:^|[\s;}])["']?(?:authorization|accounts|operator|include)\b""")
+_INNERMOST_BLOCK = re.compile(r"\{[^{}]*\}")
 
 # Runs between fork and nats-server, in a fresh interpreter, where it is safe to do so much. The
 # pid it writes is the server's own, because exec keeps it, and so is the lock it writes it to.
@@ -43,6 +54,7 @@ if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, signal.SIGTERM, 0, 0, 0)
 if os.getppid() != int(owner):
     sys.exit("the process that started this is gone")
+os.umask(0o077)
 os.write(int(lock), str(os.getpid()).encode())
 os.execv(command[0], command)
 """
@@ -51,23 +63,29 @@ _logger = logging.getLogger("eventstore")
 
 
 def running_server(data_directory: Path) -> str | None:
-    """The URL of the embedded server that some process runs on the directory; None if none does."""
+    """The URL of the embedded server that some process runs on the directory; None if none does.
+
+    It carries the server's token, and so is not to be printed (`redacted_url`).
+    """
     directory = data_directory.absolute()
     for ports in directory.glob("nats-server_*.ports"):
         if _serves(int(ports.stem.rpartition("_")[2]), directory):
-            return next(iter(_client_urls(ports)), None)
+            port = next((urlsplit(url).port for url in _client_urls(ports)), None)
+            return None if port is None else _address(directory, port)
     return None
 
 
 class EmbeddedServer:
     """A nats-server with JetStream, run beside this process for development and tests.
 
-    It listens on 127.0.0.1 only, keeps everything in `data_directory`, and ends with this
-    process: `stop` ends it, and so does, on Linux, the end of the thread that called `start`. One
-    that outlived its process all the same is stopped by the next start on its directory. The port
-    is chosen at the first start (0: any free one) and kept by the later ones. `binary` is what
-    `find_server` takes as explicit; `extra_config` and `jetstream_config` are lines in the
-    server's own syntax, the latter for its jetstream block.
+    It listens on 127.0.0.1 only, and asks for a token that is in `data_directory` with all else
+    it keeps, for this user alone; unless `extra_config` says by itself who may connect. A file of
+    master keys for personal data is there too. It ends with this process: `stop` ends it, and so
+    does, on Linux, the end of the thread that called `start`. One that outlived its process all
+    the same is stopped by the next start on its directory. The port is chosen at the first start
+    (0: any free one) and kept by the later ones. `binary` is what `find_server` takes as explicit;
+    `extra_config` and `jetstream_config` are lines in the server's own syntax, the latter for its
+    jetstream block.
 
         async with EmbeddedServer(Path("var/nats")) as server:
             settings = load_settings(nats_url=server.url)
@@ -103,8 +121,16 @@ class EmbeddedServer:
 
     @property
     def url(self) -> str:
-        """Where a client finds it."""
-        return f"nats://127.0.0.1:{self._port}"
+        """Where a client finds it, with the token it asks for: not to be printed.
+
+        Settings that are given it find the master keys beside the server's data as well.
+        """
+        return _address(self.data_directory, self._port)
+
+    @property
+    def master_key_file(self) -> Path:
+        """The master keys that wrap the keys of personal data, made at the first start."""
+        return self.data_directory / _MASTER_KEYS
 
     @property
     def pid(self) -> int | None:
@@ -133,7 +159,7 @@ class EmbeddedServer:
         if self._process is not None:
             return
         binary = await asyncio.to_thread(find_server, self._explicit_binary)
-        self.data_directory.mkdir(parents=True, exist_ok=True)
+        ensure_private_directory(self.data_directory)
         self._owner_lock = _take_directory(self.data_directory)
         try:
             server_lock = await _stop_orphan(self.data_directory)
@@ -173,9 +199,11 @@ class EmbeddedServer:
     def _launch(self, binary: Path, server_lock: _DirectoryLock) -> int:
         for stale in self.data_directory.glob("*.ports"):
             stale.unlink()
+        if not self.master_key_file.exists():
+            _write_private(self.master_key_file, f"{new_master_key()}\n")
         config = self._write_config()
         launcher = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid())]
-        with self.log_file.open("ab") as log, server_lock:
+        with open(self.log_file, "ab", opener=open_private) as log, server_lock:
             log_start = log.tell()
             self._process = subprocess.Popen(  # noqa: S603  # every word of it is ours
                 [*launcher, str(server_lock.descriptor), str(binary), "--config", str(config)],
@@ -196,11 +224,24 @@ class EmbeddedServer:
         ]
         if self._max_payload is not None:
             lines.append(f"max_payload: {self._max_payload}")
+        token = self._written_token()
+        if token is not None:
+            lines.append(f"authorization {{ token: {_quoted(token)} }}")
         config = self.data_directory / _CONFIG
-        config.unlink(missing_ok=True)
-        config.touch(mode=0o600)  # the extra lines may hold passwords
-        config.write_text("\n".join([*lines, self._extra_config, ""]), encoding="utf-8")
+        _write_private(config, "\n".join([*lines, self._extra_config, ""]))
         return config
+
+    def _written_token(self) -> str | None:
+        """The token clients need, as it stands beside the data, kept from start to start."""
+        file = self.data_directory / _TOKEN
+        if _says_who(self._extra_config):
+            file.unlink(missing_ok=True)
+            return None
+        token = _token(self.data_directory)
+        if token is None:
+            token = secrets.token_hex(16)
+            _write_private(file, token)
+        return token
 
     async def _until_ready(self, log_start: int) -> None:
         assert self._process is not None  # noqa: S101  # just launched
@@ -223,6 +264,36 @@ class EmbeddedServer:
 
 def _quoted(value: object) -> str:
     return json.dumps(str(value), ensure_ascii=False)
+
+
+def _says_who(config: str) -> bool:
+    """Whether lines of configuration say who may connect; not those of a cluster's own block."""
+    outside = re.sub(r"#.*|//.*", "", config)
+    while outside != (less := _INNERMOST_BLOCK.sub("", outside)):
+        outside = less
+    return _SAYS_WHO.search(outside) is not None
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Write a new file with a secret in it, whole or not at all."""
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)
+    with open(new, "x", encoding="utf-8", opener=open_private) as file:
+        file.write(text)
+    new.replace(path)
+
+
+def _token(directory: Path) -> str | None:
+    try:
+        return (directory / _TOKEN).read_text(encoding="utf-8") or None
+    except FileNotFoundError:
+        return None
+
+
+def _address(directory: Path, port: int) -> LocalAddress:
+    token = _token(directory)
+    user = "" if token is None else f"{token}@"
+    return LocalAddress.of(f"nats://{user}127.0.0.1:{port}", directory / _MASTER_KEYS)
 
 
 def _serves(pid: int, directory: Path) -> bool:
@@ -257,7 +328,7 @@ class _DirectoryLock:
     """
 
     def __init__(self, path: Path) -> None:
-        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        self.descriptor = open_private(path, os.O_RDWR | os.O_CREAT)
 
     def take(self) -> bool:
         """Take the lock if it is free."""

@@ -84,7 +84,7 @@ def topology(subjects: Subjects, settings: StreamSettings) -> list[StreamSpec]:
         _feed(subjects, settings),
         _parked(subjects, settings),
         _bucket(subjects.snapshot_bucket, settings),
-        _bucket(subjects.outcome_bucket, settings, max_age=settings.outcome_max_age_days * _DAY),
+        _outcomes(subjects, settings),
         _bucket(subjects.config_bucket, settings),
         _keys(subjects, settings),
     ]
@@ -289,6 +289,17 @@ def _bucket(name: str, settings: StreamSettings, *, max_age: int = 0) -> StreamS
             "allow_direct": True,
         },
     )
+
+
+def _outcomes(subjects: Subjects, settings: StreamSettings) -> StreamSpec:
+    """A bucket whose texts can be erased (`eventstore.erasing`), unless an earlier release made it.
+
+    The server never takes back that nothing may be deleted.
+    """
+    max_age = settings.outcome_max_age_days * _DAY
+    spec = _bucket(subjects.outcome_bucket, settings, max_age=max_age)
+    kept = {name: value for name, value in spec.settings.items() if name != "deny_delete"}
+    return StreamSpec(spec.name, kept, {"deny_delete": False})
 
 
 def _keys(subjects: Subjects, settings: StreamSettings) -> StreamSpec:

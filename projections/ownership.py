@@ -28,6 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from eventstore.envelope import utc_now
 from eventstore.errors import ConfigurationError, ProjectionFenced
+from eventstore.private_files import ensure_private_directory, open_private
 from eventstore.undecodable import UNDECODABLE
 from projections.database import Database
 
@@ -123,8 +124,8 @@ class FileLocks(Locks):
         """Take it; raises `ConfigurationError` where the file cannot be made."""
         path = self._file(name)
         try:
-            path.parent.mkdir(mode=0o700, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            ensure_private_directory(path.parent)
+            descriptor = open_private(path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise ConfigurationError(f"the read model cannot be locked: {error}") from error
         try:

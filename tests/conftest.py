@@ -82,6 +82,13 @@ def settings_for(url: str, domain: str = "nix", **nats: Any) -> Settings:
     ).with_url(url)
 
 
+def url_of(client: Client) -> str:
+    """Where a client is connected, with its credentials; `client.url` leaves them out."""
+    connected = client.nats.connected_url
+    assert connected is not None
+    return str(connected.geturl())
+
+
 @pytest.fixture
 def settings(nats_server: EmbeddedServer, domain_name: str) -> Settings:
     """Settings for the shared server, with the test's own domain."""

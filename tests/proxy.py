@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal, NamedTuple, Self
 
+from eventstore.client import Client
+from eventstore.config import LocalAddress
+from eventstore.server import EmbeddedServer
+from tests.conftest import url_of
+
 Direction = Literal["to_server", "to_client"]
 
 _CHUNK = 64 * 1024
@@ -26,18 +31,19 @@ class _Side(NamedTuple):
 
 
 class TcpProxy:
-    """Forwards to 127.0.0.1:`upstream_port` from a free port of its own.
+    """Forwards to a server, a client's too, or to any port of 127.0.0.1, from a port of its own.
 
-        async with TcpProxy(server.port) as proxy, connect(settings_for(proxy.url)) as client:
+        async with TcpProxy(server) as proxy, connect(settings_for(proxy.url)) as client:
             fired = proxy.cut_after(b'"seq":', "to_client", forward=False)
             ...                 # the server stores, its acknowledgement is never seen
 
-    `passed` counts the bytes forwarded in each direction.
+    `url` has the credentials of the server's, and its master keys. `passed` counts the bytes
+    forwarded in each direction.
     """
 
-    def __init__(self, upstream_port: int) -> None:
+    def __init__(self, upstream: EmbeddedServer | Client | int) -> None:
         self.passed: dict[Direction, int] = {"to_server": 0, "to_client": 0}
-        self._upstream_port = upstream_port
+        self._upstream = url_of(upstream) if isinstance(upstream, Client) else upstream
         self._refusing = False
         self._holding = False
         self._held = bytearray()
@@ -60,7 +66,18 @@ class TcpProxy:
 
     @property
     def url(self) -> str:
-        return f"nats://127.0.0.1:{self.port}"
+        if isinstance(self._upstream, int):
+            return f"nats://127.0.0.1:{self.port}"
+        if isinstance(self._upstream, str):
+            return f"{self._upstream.rpartition(':')[0]}:{self.port}"
+        server, _, _ = self._upstream.url.rpartition(":")
+        return LocalAddress.of(f"{server}:{self.port}", self._upstream.master_key_file)
+
+    @property
+    def _upstream_port(self) -> int:
+        if isinstance(self._upstream, str):
+            return int(self._upstream.rpartition(":")[2])
+        return self._upstream if isinstance(self._upstream, int) else self._upstream.port
 
     @property
     def connections(self) -> int:
@@ -146,7 +163,8 @@ class TcpProxy:
                     self._fire(target)
                 recent = (recent + data)[-_RECENT:]
                 await target.writer.drain()
-        target.writer.write_eof()
+        with suppress(OSError):  # the peer may have closed it at the same moment
+            target.writer.write_eof()
 
     def _end(self, recent: bytes, data: bytes, direction: Direction) -> int | None:
         """How much of the data still passes; None where it does not end the connection."""

@@ -14,6 +14,7 @@ from eventstore.cli import events as events_command
 from eventstore.cli import face, importing, show, transferring
 from eventstore.cli import send as send_command
 from eventstore.cli.audit import audit_app
+from eventstore.cli.keys import keys_app
 from eventstore.cli.loop import run
 from eventstore.cli.operating import command_app, config_app, parked_app
 from eventstore.cli.ops import ops_app
@@ -54,6 +55,7 @@ app.add_typer(command_app, name="command")
 app.add_typer(parked_app, name="parked")
 app.add_typer(config_app, name="config")
 app.add_typer(audit_app, name="audit")
+app.add_typer(keys_app, name="keys")
 app.add_typer(query_app, name="query")
 app.add_typer(projection_app, name="projection")
 app.add_typer(ops_app, name="ops")

@@ -20,6 +20,7 @@ from eventstore.errors import (
     RequestTimeout,
     StreamMissing,
 )
+from eventstore.master_keys import KeyWrapping
 
 __all__ = ["connected", "log_end"]
 
@@ -27,12 +28,14 @@ _INFO_SECONDS = 2.0
 
 
 @asynccontextmanager
-async def connected(settings: Settings) -> AsyncIterator[Client]:
+async def connected(
+    settings: Settings, *, key_wrapping: KeyWrapping | None = None
+) -> AsyncIterator[Client]:
     """A client; where there is no server, or nothing on it, the error says what to do."""
     advice = f"start a service with `{program()} serve`, or name its server with --nats-url"
     async with AsyncExitStack() as stack:
         try:
-            client = await stack.enter_async_context(connect(settings))
+            client = await stack.enter_async_context(connect(settings, key_wrapping=key_wrapping))
         except ConnectFailed as error:
             raise ConnectFailed(f"{error}; {advice}") from error
         try:

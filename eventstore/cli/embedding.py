@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from eventstore.cli.options import server_directory
-from eventstore.config import Settings
+from eventstore.config import Settings, redacted_url
 from eventstore.errors import ConfigurationError, ServerStartFailed
 from eventstore.server import EmbeddedServer, running_server
 
@@ -38,6 +38,6 @@ def _explained(error: ServerStartFailed, directory: Path) -> ServerStartFailed:
     if other is None:
         return error
     return ServerStartFailed(
-        f"a service runs in {directory} already, on {other}: talk to it with send, events or nix "
-        "import; or stop it; or choose another place for this one with --dir"
+        f"a service runs in {directory} already, on {redacted_url(other)}: talk to it with send, "
+        "events or nix import; or stop it; or choose another place for this one with --dir"
     )

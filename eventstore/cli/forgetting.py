@@ -1,4 +1,4 @@
-"""`eventstore audit forget`: destroy the key of a data subject, so that nobody reads its data."""
+"""`eventstore audit forget`: destroy the key of a data subject, and erase what stands in clear."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from eventstore.cli.loop import run
 from eventstore.cli.options import VAR, ConfigFile, Directory, NatsUrl, client_settings
 from eventstore.cli.terminal import printable, program, say
 from eventstore.config import Settings
+from eventstore.erasing import Erased
 from eventstore.keyring import Keyring
 from eventstore.messages import Event
 from eventstore.sealing import Forgotten
@@ -32,9 +33,10 @@ def forget(
 ) -> None:
     """Make all personal data of a subject unreadable for ever, by destroying its key.
 
-    Its events stay, and their chains verify; the fields read as forgotten. Read models keep what
-    they hold until they are rebuilt. Ends with status 0, 1 where there is no such subject or the
-    answer was no, 2 for an error.
+    Its events stay, and their chains verify; the fields read as forgotten. Parked messages that
+    name the subject are erased, and so are the texts of its commands' rejections and errors; what
+    cannot be read is listed. Read models keep what they hold until they are rebuilt. Ends with
+    status 0, 1 where nothing of the subject is found or the answer was no, 2 for an error.
     """
     if not subject:
         raise typer.BadParameter("an empty one is nobody", param_hint="SUBJECT")
@@ -42,25 +44,57 @@ def forget(
     domain, shown = settings.nats.subject_prefix, printable(subject)
     if not yes:
         say(f"All personal data of {shown} in {domain} will be unreadable, for ever.")
+        say("Parked messages that name it are erased, and not to be retried.")
         if not typer.confirm("Go on?"):
             say("nothing was changed")
             raise typer.Exit(1)
-    forgotten = run(_forget(settings, subject))
-    if forgotten is None:
+    forgotten, erased = run(_forget(settings, subject))
+    if forgotten is not None:
+        _say_all(_about_key(shown, forgotten))
+    elif not (erased.parked or erased.outcomes):
         say(f"nothing was changed: {domain} has no personal data of {shown}")
+    _say_all(_about_copies(shown, erased, Subjects(domain)))
+    if forgotten is None and not (erased.parked or erased.outcomes):
         raise typer.Exit(1)
-    for line in _report(shown, forgotten, settings):
+    _say_all(_about_read_models(settings))
+
+
+def _say_all(lines: Iterable[str]) -> None:
+    for line in lines:
         say(line)
 
 
-async def _forget(settings: Settings, subject: str) -> Forgotten | None:
+async def _forget(settings: Settings, subject: str) -> tuple[Forgotten | None, Erased]:
+    reported: list[Erased] = []
     async with connected(settings) as client:
-        return await Keyring(client, Subjects(settings.nats.subject_prefix)).forget(subject)
+        keyring = Keyring(client, Subjects(settings.nats.subject_prefix))
+        forgotten = await keyring.forget(subject, reported.append)
+    return forgotten, reported[0]
 
 
-def _report(subject: str, forgotten: Forgotten, settings: Settings) -> Iterable[str]:
+def _about_key(subject: str, forgotten: Forgotten) -> Iterable[str]:
     yield f"forgotten: {subject}, at {forgotten.time}; the key is destroyed"
     yield "The events stay, and their chains verify; what is personal in them reads as forgotten."
+
+
+def _about_copies(subject: str, erased: Erased, subjects: Subjects) -> Iterable[str]:
+    if erased.parked:
+        sequences = ", ".join(map(str, erased.parked))
+        yield f"erased: what was parked as {sequences}"
+    if erased.outcomes:
+        yield f"erased: the texts of {len(erased.outcomes):,} outcomes"
+    if erased.undeleted:
+        yield f"KV_{subjects.outcome_bucket} is of an earlier release and allows no deletion: of"
+        yield f"{len(erased.undeleted):,} texts the server has the bytes in its files for a while."
+    if erased.unread:
+        yield f"This cannot be read, and may be of {subject}: see `{program()} parked show`."
+        yield from (f"  {printable(each)}" for each in erased.unread)
+    if erased.waiting:
+        yield f"{erased.waiting:,} commands wait in {subjects.command_stream}: do it again when"
+        yield "they have their outcomes, for what is parked of them."
+
+
+def _about_read_models(settings: Settings) -> Iterable[str]:
     names = _concerned(settings)
     if not names:
         yield "No read model of this program takes personal data."

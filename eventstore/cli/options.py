@@ -32,7 +32,8 @@ NatsUrl = Annotated[
     typer.Option(
         "--nats-url",
         metavar="URL",
-        help="The NATS server; NATS_URL does the same.",
+        help="The NATS server; NATS_URL does the same, and shows no credentials to who lists "
+        "processes.",
         show_default=False,
     ),
 ]
@@ -50,8 +51,8 @@ Database = Annotated[
     typer.Option(
         "--database",
         metavar="PATH|URL",
-        help="The read-model database; EVENTSTORE_DATABASE does the same.  "
-        "[default: read_model.sqlite in --dir]",
+        help="The read-model database; EVENTSTORE_DATABASE does the same, and shows no password "
+        "to who lists processes.  [default: read_model.sqlite in --dir]",
         show_default=False,
     ),
 ]

@@ -32,6 +32,7 @@ from eventstore.errors import (
     CommandIdReused,
     EventStoreError,
     HandlerFailed,
+    MasterKeyError,
     TopologyError,
 )
 from eventstore.failures import ungrouped
@@ -271,7 +272,8 @@ def _type_of(received: Received) -> str:
 
 def _is_at_fault(error: EventStoreError) -> bool:
     """Whether it is the command that cannot be carried out, now or later."""
-    return not (error.retryable or isinstance(error, ClientError | TopologyError))
+    others = ClientError | MasterKeyError | TopologyError
+    return not (error.retryable or isinstance(error, others))
 
 
 def _delay_after(delivery: Delivery) -> float:

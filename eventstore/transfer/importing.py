@@ -171,7 +171,7 @@ async def _check(
 async def _check_keys(client: Client, subjects: Subjects, keys: set[str]) -> None:
     bucket = KeyBucket(client, subjects)
     try:
-        missing = [ref for ref in keys if await bucket.find(ref) is None]
+        missing = [ref for ref in keys if not await bucket.exists(ref)]
     except StreamMissing:
         missing = list(keys)
     if missing:

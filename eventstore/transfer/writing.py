@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from eventstore.errors import TransferError
+from eventstore.private_files import open_private
 from eventstore.transfer.lines import Checkpoint, End, EventLine, FirstLine
 from eventstore.transfer.reading import State
 
@@ -98,7 +99,7 @@ def written(path: Path, *, resume: bool = False, keep: bool = True) -> Iterator[
             "or remove it"
         )
     try:
-        file = os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
+        file = os.fdopen(open_private(part, os.O_RDWR | os.O_CREAT), "r+b")
     except OSError as error:
         raise TransferError(f"{part} cannot be written: {error.strerror}") from error
     with file:

@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from eventstore.errors import ConfigurationError
+from eventstore.private_files import ensure_private_directory, ensure_private_file
 from projections.backends.base import Backend, DatabaseUnavailable, cause_of, shown, to_its_end
 
 __all__ = ["DRIVERS", "Sqlite", "is_transient"]
@@ -82,7 +83,7 @@ class Sqlite(Backend):
 
     async def open(self) -> None:
         """Connect, which reads the file's head, and makes the file where there is none."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        ensure_private_directory(self.path.parent)
         await self._in_thread(self._touch)
         self._identity = self._identity or self._stat()[0]
 
@@ -177,6 +178,7 @@ class Sqlite(Backend):
             return work(connection)
 
     def _touch(self) -> None:
+        ensure_private_file(self.path)  # what SQLite puts beside it has the same mode
         with self._writer.connect():
             pass
 

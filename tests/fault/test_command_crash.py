@@ -17,7 +17,7 @@ from eventstore.client import Client, connect
 from eventstore.commands import Outcome
 from eventstore.errors import JetStreamError, RequestTimeout, StreamMissing
 from eventstore.server import EmbeddedServer
-from tests.conftest import settings_for
+from tests.conftest import settings_for, url_of
 from tests.integration.commanding import (
     Add,
     AddEach,
@@ -57,9 +57,8 @@ async def line(client: Client, domain_name: str) -> AsyncIterator[Line]:
 @asynccontextmanager
 async def far_line(line: Line) -> AsyncIterator[tuple[TcpProxy, Line]]:
     """Another connection to the same, through a proxy."""
-    port = int(line.client.url.rpartition(":")[2])
     async with (
-        TcpProxy(port) as proxy,
+        TcpProxy(line.client) as proxy,
         connect(settings_for(proxy.url)) as client,
         opened(client, line.domain) as far,
     ):
@@ -258,7 +257,7 @@ async def test_workers_that_are_killed_leave_every_command_to_be_carried_out_onc
         from tests.integration.commanding import counting, opened
 
         async def main():
-            async with connect(settings_for({line.client.url!r})) as client:
+            async with connect(settings_for({url_of(line.client)!r})) as client:
                 async with opened(client, counting({line.domain.name!r})) as line:
                     await line.worker(ack_wait={WAIT}, in_flight=8).run()
 

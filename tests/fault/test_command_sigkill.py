@@ -14,6 +14,7 @@ import pytest
 from eventstore.client import Client
 from eventstore.commands import Outcome
 from eventstore.envelope import new_id
+from tests.conftest import url_of
 from tests.fault.command_process import POINTS, SHORT_WINDOW, WAIT
 from tests.integration.commanding import Add, AddEach, Line, Take, counting, opened
 
@@ -45,7 +46,7 @@ async def killed_at(point: str, line: Line, *options: str) -> None:
         sys.executable,
         "-m",
         "tests.fault.command_process",
-        line.client.url,
+        url_of(line.client),
         line.domain.name,
         point,
         *options,

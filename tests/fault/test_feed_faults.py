@@ -127,7 +127,7 @@ async def test_a_lost_acknowledgement_is_resolved_from_the_end_of_the_stream(
 ) -> None:
     async with (
         asyncio.timeout(30),
-        TcpProxy(nats_server.port) as proxy,
+        TcpProxy(nats_server) as proxy,
         opened(proxy.url, codec) as side,
     ):
         feed = Feed(*side)
@@ -146,7 +146,7 @@ async def test_an_answer_that_comes_too_late_is_not_needed(
 ) -> None:
     async with (
         asyncio.timeout(30),
-        TcpProxy(nats_server.port) as proxy,
+        TcpProxy(nats_server) as proxy,
         opened(proxy.url, codec) as side,
         Watcher(client, codec) as watcher,
     ):
@@ -166,7 +166,7 @@ async def test_connections_cut_again_and_again_double_and_lose_nothing(
     dice = random.Random(3)  # noqa: S311  # no secret
     async with (
         asyncio.timeout(50),
-        TcpProxy(nats_server.port) as proxy,
+        TcpProxy(nats_server) as proxy,
         opened(proxy.url, codec) as side,
         appending(client, store) as watcher,
         running(Feed(*side, batch=100, timeout=2.0)),

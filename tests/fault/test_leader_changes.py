@@ -15,6 +15,7 @@ from eventstore.commands.loading import Loader
 from eventstore.config import StreamSettings
 from eventstore.errors import ClientError, SubjectForgotten, TopologyError
 from eventstore.key_bucket import KeyBucket
+from eventstore.master_keys import MasterKeys, new_master_key
 from eventstore.personal import ref_of
 from eventstore.sealing import Forgotten, Key
 from eventstore.server import EmbeddedServer
@@ -36,10 +37,13 @@ NOBODY = CustomerRegistered(email="[forgotten]")
 
 @pytest.fixture
 async def clients(cluster: list[EmbeddedServer], domain_name: str) -> AsyncIterator[list[Client]]:
-    """A client of each server."""
+    """A client of each server, with the same master key."""
+    wrapping = MasterKeys.parse(new_master_key(), "here")
     async with AsyncExitStack() as stack:
         yield [
-            await stack.enter_async_context(connect(settings_for(server.url, domain_name)))
+            await stack.enter_async_context(
+                connect(settings_for(server.url, domain_name), key_wrapping=wrapping)
+            )
             for server in cluster
         ]
 

@@ -35,8 +35,7 @@ async def test_a_retry_that_is_cut_off_leaves_it_parked_and_can_be_repeated(
 ) -> None:
     async with opened(client, counting(domain_name)) as line:
         await park_one(line)
-        port = int(client.url.rpartition(":")[2])
-        async with TcpProxy(port) as proxy, connect(settings_for(proxy.url)) as far:
+        async with TcpProxy(client) as proxy, connect(settings_for(proxy.url)) as far:
             text = pattern.format(stream=line.subjects.command_stream)
             proxy.cut_after(text.encode(), direction, forward=False)
             with pytest.raises(ClientError):
@@ -70,9 +69,8 @@ async def test_a_worker_that_is_cut_off_while_it_parks_parks_once_and_answers(
     client: Client, domain_name: str, pattern: str, direction: Direction
 ) -> None:
     async with opened(client, counting(domain_name)) as line:
-        port = int(client.url.rpartition(":")[2])
         async with (
-            TcpProxy(port) as proxy,
+            TcpProxy(client) as proxy,
             connect(settings_for(proxy.url)) as far_client,
             opened(far_client, line.domain) as far,
             far.working(ack_wait=0.5),

@@ -22,6 +22,7 @@ from eventstore.store import EventStore
 from projections.database import Database
 from projections.models import projection
 from projections.nix import nix_projections
+from tests.conftest import url_of
 from tests.fault import LONG
 from tests.fault.nix_history import append_history
 from tests.integration.ledger import declare_log
@@ -65,7 +66,7 @@ class Run:
 
 
 async def begin(client: Client, domain: str, path: Path) -> Run:
-    arguments = ["-m", "tests.fault.projection_process", client.url, domain, str(path)]
+    arguments = ["-m", "tests.fault.projection_process", url_of(client), domain, str(path)]
     return Run(
         await asyncio.create_subprocess_exec(
             sys.executable, *arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE

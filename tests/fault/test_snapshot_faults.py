@@ -20,6 +20,7 @@ from eventstore.commands.loading import Loader
 from eventstore.envelope import new_id
 from eventstore.messages import Command
 from eventstore.snapshot_format import Snapshot, SnapshotFormat
+from tests.conftest import url_of
 from tests.fault.command_process import POINTS, WAIT
 from tests.fault.test_command_sigkill import COMMANDS, assert_carried_out_once, killed_at
 from tests.integration.commanding import (
@@ -167,7 +168,7 @@ async def test_workers_that_are_killed_while_they_take_snapshots_repeat_nothing(
             from tests.integration.commanding import FORGETFUL, counting, opened
 
             async def main():
-                async with connect(settings_for({line.client.url!r})) as client:
+                async with connect(settings_for({url_of(line.client)!r})) as client:
                     domain = counting({line.domain.name!r}, 3)
                     async with opened(client, domain, FORGETFUL) as line:
                         states = KeptStates(0)

@@ -35,7 +35,7 @@ EXPECTATIONS: list[Expected] = [ANY, NO_STREAM, NOTHING]
 
 @pytest.fixture
 async def proxy(nats_server: EmbeddedServer) -> AsyncIterator[TcpProxy]:
-    async with TcpProxy(nats_server.port) as proxy:
+    async with TcpProxy(nats_server) as proxy:
         yield proxy
 
 
@@ -268,7 +268,7 @@ async def test_events_acknowledged_before_a_server_crash_are_there_once_after_it
 async def test_an_append_whose_server_died_ends_within_its_bound_and_succeeds_later(
     server: EmbeddedServer, codec: Codec, count: int
 ) -> None:
-    async with TcpProxy(server.port) as proxy:
+    async with TcpProxy(server) as proxy:
         async with connect(settings_for(server.url, codec.domain)) as client:
             await declare_log(client, codec)
         async with store_behind(proxy, codec, append_timeout=0.5) as store:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from eventstore.config import redacted_url
 from eventstore.nix import samples
 from tests.integration.command_line import BOUND, CommandLine
 
@@ -187,7 +188,7 @@ def test_beside_a_service_in_the_same_folder_it_says_so_and_lets_it_be(cli: Comm
     with cli.serving() as service:
         ended = cli.call("demo")
         assert (ended.status, ended.err.count("\n")) == (2, 1)
-        assert f"a service runs in var already, on {cli.server_url}" in ended.err
+        assert f"a service runs in var already, on {redacted_url(str(cli.server_url))}" in ended.err
         assert "--dir" in ended.err
         assert cli.call("nix", "import", samples()[0]).status == 0
         assert cli.call("demo", "--dir", "other", samples()[0]).status == 0

@@ -19,6 +19,7 @@ import asyncpg
 import pytest
 
 from eventstore.client import Client
+from eventstore.config import redacted_url
 from eventstore.nix import samples
 from eventstore.server import EmbeddedServer
 from tests.conftest import free_ports
@@ -70,7 +71,7 @@ def test_it_says_one_line_and_is_gone_with_its_server_after_a_signal(
         ended = service.stopped(number)
 
     assert ready.startswith("ready: cim-domain-nix ")
-    assert ready.endswith(f"on {url}, read model var/read_model.sqlite")
+    assert ready.endswith(f"on {redacted_url(str(url))}, read model var/read_model.sqlite")
     said = "stopping: finishing what is under way\nstopped: 0 commands went back to the queue\n"
     assert ended == (0, "", said)
     assert cli.server_url is None
@@ -121,7 +122,7 @@ def test_the_server_is_named_in_any_of_three_ways(
     subject = CREATE[1].replace("nix", domain_name, 1)
 
     with cli.start("serve", *words, "--database", "rows.sqlite") as service:
-        assert service.line().endswith(f"on {url}, read model rows.sqlite")
+        assert service.line().endswith(f"on {redacted_url(url)}, read model rows.sqlite")
         assert cli.call("send", subject, *CREATE[2:], *words).status == 0
         assert len(cli.call("events", *words).lines) == 1
         assert cli.call("nix", "import", *words, samples()[0]).status == 0
@@ -347,7 +348,9 @@ def test_a_second_service_in_the_folder_is_told_so_and_the_first_goes_on(cli: Co
     with cli.serving() as first:
         second = cli.call("serve")
         assert second.status == 2
-        assert f"a service runs in var already, on {cli.server_url}" in second.err
+        assert (
+            f"a service runs in var already, on {redacted_url(str(cli.server_url))}" in second.err
+        )
         assert cli.call(*CREATE).status == 0
         assert first.stopped().status == 0
 

@@ -11,7 +11,7 @@ import nats.aio.client
 import pytest
 
 from eventstore.client import Client, Msg, connect
-from eventstore.config import Address, NatsSettings, RetrySettings, Settings
+from eventstore.config import Address, NatsSettings, RetrySettings, Settings, redacted_url
 from eventstore.errors import (
     AuthenticationFailed,
     ClientError,
@@ -65,7 +65,7 @@ async def echo(client: Client, subject: str) -> None:
 async def test_says_where_it_is_connected(client: Client, nats_server: EmbeddedServer) -> None:
     assert client.is_connected
     assert not client.is_closed
-    assert client.url == nats_server.url
+    assert client.url == redacted_url(nats_server.url)
     assert client.server_version.startswith("2.")
     assert client.max_payload == 1_048_576
     assert isinstance(client.nats, nats.aio.client.Client)
@@ -331,13 +331,13 @@ async def test_a_request_under_way_fails_at_once_when_the_connection_breaks(
     for call in (own_client.publish("a"), own_client.request("a"), own_client.flush()):
         with pytest.raises(ConnectionLost, match="lost, and not yet back"):
             await call
-    assert f"the connection to {server.url} was lost" in caplog.text
+    assert f"the connection to {redacted_url(server.url)} was lost" in caplog.text
 
 
 async def test_a_flush_under_way_fails_at_once_when_the_connection_breaks(
     nats_server: EmbeddedServer,
 ) -> None:
-    async with TcpProxy(nats_server.port) as proxy, connect(settings_for(proxy.url)) as client:
+    async with TcpProxy(nats_server) as proxy, connect(settings_for(proxy.url)) as client:
         proxy.hold()
         flush = asyncio.create_task(client.flush(3600))
         await proxy.until_held(b"PONG")
@@ -358,7 +358,7 @@ async def test_reconnects_and_subscriptions_go_on(
     await own_client.wait_connected(BOUND)
     assert (await own_client.request("echo", b"again")).data == b"again"
     assert happened == ["disconnected", "reconnected"]
-    assert f"reconnected to {server.url}" in caplog.text
+    assert f"reconnected to {redacted_url(server.url)}" in caplog.text
 
 
 async def test_callbacks_can_be_taken_back_and_may_fail(
@@ -411,12 +411,14 @@ async def test_takes_the_next_server_of_the_pool_when_one_is_gone(
 ) -> None:
     first, second = await start_server(), await start_server()
     async with connect(settings_for(f"{first.url},{second.url}")) as client:
-        connected, other = (first, second) if client.url == first.url else (second, first)
+        connected, other = (
+            (first, second) if client.url == redacted_url(first.url) else (second, first)
+        )
         connected.kill()
         lost = asyncio.Event()
         client.on_reconnect(lost.set)
         await lost.wait()
-        assert client.url == other.url
+        assert client.url == redacted_url(other.url)
 
 
 @pytest.mark.parametrize("reconnects", [0, 1])
@@ -523,7 +525,7 @@ async def test_a_first_connect_that_waits_can_be_cancelled(
 async def test_connecting_tries_each_server_of_the_pool(nats_server: EmbeddedServer) -> None:
     for url in (f"{NOBODY},{nats_server.url}", f"{nats_server.url},{NOBODY}"):
         async with connect(settings_for(url)) as client:
-            assert client.url == nats_server.url
+            assert client.url == redacted_url(nats_server.url)
     with pytest.raises(ConnectFailed, match=f"{NOBODY}, nats://127.0.0.1:2: "):
         await Client.open(settings_for(f"{NOBODY},nats://127.0.0.1:2"))
 
@@ -635,7 +637,7 @@ async def test_closing_does_not_wait_for_a_server_that_hangs(
 
 
 async def test_a_cancelled_close_closes_all_the_same(nats_server: EmbeddedServer) -> None:
-    async with TcpProxy(nats_server.port) as proxy:
+    async with TcpProxy(nats_server) as proxy:
         client = await Client.open(settings_for(proxy.url))
         proxy.hold()
         closing = asyncio.create_task(client.close())
@@ -649,6 +651,6 @@ async def test_a_cancelled_close_closes_all_the_same(nats_server: EmbeddedServer
 async def test_a_client_never_opened_is_not_connected(settings: Settings) -> None:
     client = connect(settings)
     assert not client.is_connected
-    assert client.url == settings.nats.servers[0]
+    assert client.url == redacted_url(settings.nats.servers[0])
     with pytest.raises(ConnectionLost):
         await client.request("a")

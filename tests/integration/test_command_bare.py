@@ -15,6 +15,7 @@ from nats.aio.client import Client as PlainClient
 from eventstore.client import Client
 from eventstore.envelope import derive_id, new_id
 from eventstore.errors import RequestTimeout
+from tests.conftest import url_of
 from tests.integration.commanding import Add, FailingStore, Line, counting, opened
 
 SHAPE = {
@@ -38,7 +39,7 @@ async def line(client: Client, domain_name: str) -> AsyncIterator[Line]:
 
 @pytest.fixture
 async def plain(line: Line) -> AsyncIterator[PlainClient]:
-    connection = await nats.connect(line.client.url)
+    connection = await nats.connect(url_of(line.client))
     yield connection
     await connection.close()
 

@@ -229,9 +229,8 @@ async def test_the_same_command_executed_twice_at_once_has_one_outcome_for_both(
 
 
 async def test_an_answer_that_was_missed_is_looked_up(line: Line, settings: Settings) -> None:
-    port = int(line.client.url.rpartition(":")[2])
     async with (
-        TcpProxy(port) as proxy,
+        TcpProxy(line.client) as proxy,
         connect(settings_for(proxy.url)) as client,
         CommandClient(client, line.domain.codec) as commands,
     ):

@@ -141,9 +141,8 @@ async def test_a_cancelled_worker_leaves_its_commands_to_be_delivered_again(
 
 
 async def test_a_worker_stops_while_it_is_disconnected(line: Line) -> None:
-    port = int(line.client.url.rpartition(":")[2])
     async with (
-        TcpProxy(port) as proxy,
+        TcpProxy(line.client) as proxy,
         connect(settings_for(proxy.url)) as client,
         opened(client, line.domain) as far,
     ):

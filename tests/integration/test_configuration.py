@@ -247,8 +247,7 @@ async def test_a_change_made_while_disconnected_is_taken_up_after_the_reconnect(
     line: Line, configuration: Configuration
 ) -> None:
     paused = Paused()
-    port = int(line.client.url.rpartition(":")[2])
-    async with TcpProxy(port) as proxy, connect(settings_for(proxy.url)) as far:
+    async with TcpProxy(line.client) as proxy, connect(settings_for(proxy.url)) as far:
         part = control(line, far, pausable=paused)
         async with running(part):
             await part.ready.wait()

@@ -31,7 +31,7 @@ async def test_a_ping_follows_what_was_published_before_it() -> None:
 async def test_the_late_pong_of_a_flush_given_up_harms_nothing(
     nats_server: EmbeddedServer,
 ) -> None:
-    async with TcpProxy(nats_server.port) as proxy, connect(settings_for(proxy.url)) as client:
+    async with TcpProxy(nats_server) as proxy, connect(settings_for(proxy.url)) as client:
         proxy.hold()
         with pytest.raises(RequestTimeout, match=r"flush: no answer after 0\.01 s"):
             await client.flush(0.01)
@@ -78,7 +78,7 @@ async def test_what_was_not_sent_when_the_connection_broke_is_never_sent(
     async def note(message: Msg) -> None:
         await received.put(message.data)
 
-    async with TcpProxy(server.port) as proxy, connect(settings_for(proxy.url)) as client:
+    async with TcpProxy(server) as proxy, connect(settings_for(proxy.url)) as client:
         await client.subscribe("b", note)
         await fill(client, server)
         await client.publish("b", b"unsent")
@@ -111,7 +111,7 @@ async def test_attempts_that_get_stuck_leave_no_socket_open(nats_server: Embedde
         connect_timeout_ms=500,
     )
     async with (
-        TcpProxy(nats_server.port) as proxy,
+        TcpProxy(nats_server) as proxy,
         connect(settings_for(proxy.url, retry=retry)) as client,
     ):
         proxy.hold()

@@ -308,7 +308,7 @@ async def test_cut_off_before_it_is_deleted_it_stays_parked_and_the_next_retry_r
     await park(client, store)
     mailbox = Mailbox()
     async with (
-        TcpProxy(nats_server.port) as proxy,
+        TcpProxy(nats_server) as proxy,
         connect(settings_for(proxy.url, store.codec.domain)) as far,
         running(subscriber := mailer(far, store.codec, mailbox)),
     ):

@@ -43,7 +43,7 @@ async def test_ten_thousand_events_are_read_once_each_while_the_connection_break
 ) -> None:
     for _ in range(10):
         await store.append("account", "a1", [Deposited()] * 1_000)
-    async with TcpProxy(nats_server.port) as proxy, history_behind(proxy, codec) as history:
+    async with TcpProxy(nats_server) as proxy, history_behind(proxy, codec) as history:
         seen: list[int] = []
         cuts = 0
         async with aclosing(history.pages(max_events=100)) as pages:
@@ -60,7 +60,7 @@ async def test_a_live_reader_misses_nothing_while_the_connection_breaks(
     store: EventStore, nats_server: EmbeddedServer, codec: Codec
 ) -> None:
     total = 3_000
-    async with TcpProxy(nats_server.port) as proxy, history_behind(proxy, codec) as history:
+    async with TcpProxy(nats_server) as proxy, history_behind(proxy, codec) as history:
         seen: list[int] = []
         moved = asyncio.Condition()
 
@@ -92,7 +92,7 @@ async def test_events_that_were_lost_on_a_quiet_log_come_without_a_new_one(
     store: EventStore, nats_server: EmbeddedServer, codec: Codec
 ) -> None:
     async with (
-        TcpProxy(nats_server.port) as proxy,
+        TcpProxy(nats_server) as proxy,
         history_behind(proxy, codec) as history,
         aclosing(history.pages(live=True)) as pages,
     ):
@@ -130,7 +130,7 @@ async def test_a_reader_whose_connection_breaks_while_it_begins_begins_again(
     live: bool,
 ) -> None:
     await store.append("account", "a1", [Deposited()] * 3)
-    async with TcpProxy(nats_server.port) as proxy, history_behind(proxy, codec) as history:
+    async with TcpProxy(nats_server) as proxy, history_behind(proxy, codec) as history:
         cut = proxy.cut_after(pattern, direction, forward=False)
         async with aclosing(history.pages(live=live)) as pages, asyncio.timeout(5):
             page = await anext(pages)
@@ -204,7 +204,7 @@ async def test_a_reader_that_is_not_live_gives_up_after_its_patience(
 ) -> None:
     await store.append("account", "a1", [Deposited()] * 100)
     async with (
-        TcpProxy(nats_server.port) as proxy,
+        TcpProxy(nats_server) as proxy,
         history_behind(proxy, codec, patience=0.3) as history,
         aclosing(history.pages(max_events=5)) as pages,
     ):
@@ -221,7 +221,7 @@ async def test_a_reader_does_not_go_on_in_another_log(
     store: EventStore, client: Client, nats_server: EmbeddedServer, codec: Codec, live: bool
 ) -> None:
     await store.append("account", "old", [Deposited()] * 100)
-    async with TcpProxy(nats_server.port) as proxy, history_behind(proxy, codec) as history:
+    async with TcpProxy(nats_server) as proxy, history_behind(proxy, codec) as history:
         seen: list[int] = []
         async with aclosing(history.pages(live=live, max_events=5)) as pages:
             await anext(pages)

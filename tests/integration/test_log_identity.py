@@ -92,7 +92,7 @@ async def test_a_worker_whose_log_is_replaced_stops_and_leaves_the_rows(
 ) -> None:
     appended = await store.append("module", "m", nix.ModuleCreated(name="m", content="0"))
     async with (
-        TcpProxy(nats_server.port) as proxy,
+        TcpProxy(nats_server) as proxy,
         connect(settings_for(proxy.url, codec.domain)) as cut,
         EventStore(cut, codec) as own,
         Database(sqlite_read_model) as database,

@@ -228,7 +228,7 @@ async def test_a_closed_client_ends_a_waiting_pull_at_once(
 @asynccontextmanager
 async def breakable(server: EmbeddedServer, domain: str) -> AsyncIterator[tuple[TcpProxy, Client]]:
     async with (
-        TcpProxy(server.port) as proxy,
+        TcpProxy(server) as proxy,
         connect(settings_for(proxy.url, domain)) as client,
     ):
         yield proxy, client

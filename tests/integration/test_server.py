@@ -11,12 +11,15 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from eventstore.client import connect
-from eventstore.errors import ServerStartFailed, ServerTooOld
+from eventstore.client import Client, connect
+from eventstore.config import load_settings
+from eventstore.errors import AuthenticationFailed, ServerStartFailed, ServerTooOld
 from eventstore.server import EmbeddedServer, ServerBinary, running_server
 from tests.conftest import StartServer, settings_for
 from tests.processes import BOUND, freeze, is_running, until_ended
@@ -65,7 +68,7 @@ async def test_runs_with_jetstream_on_a_free_port_of_this_machine_only(tmp_path:
     assert (server.pid, server.port) == (None, 0)
     async with server:
         assert server.port > 0
-        assert server.url == f"nats://127.0.0.1:{server.port}"
+        assert server.url.endswith(f"@127.0.0.1:{server.port}")
         assert server.pid is not None
         assert is_running(server.pid)
         assert f"Listening for client connections on 127.0.0.1:{server.port}" in (
@@ -87,9 +90,109 @@ async def test_listens_on_the_port_asked_for(tmp_path: Path) -> None:
         assert server.port == port
 
 
-async def test_its_files_are_for_this_user_only(server: EmbeddedServer) -> None:
-    mode = (server.data_directory / "nats-server.conf").stat().st_mode
-    assert stat.S_IMODE(mode) == 0o600
+@pytest.mark.parametrize("mask", [0o022, 0o000])
+async def test_its_files_are_for_this_user_only(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        async with (
+            EmbeddedServer(tmp_path / "a" / "b") as server,
+            connect(settings_for(server.url)) as client,
+        ):
+            await client.api("STREAM.CREATE.KEPT", {"name": "KEPT", "subjects": ["kept"]})
+            await client.nats.jetstream().publish("kept", b"x")
+            assert modes_for_others(tmp_path / "a") == {}
+            assert (server.data_directory / "jetstream").is_dir()
+        async with EmbeddedServer(tmp_path / "a" / "b"):
+            assert modes_for_others(tmp_path / "a") == {}
+    finally:
+        os.umask(before)
+
+
+def modes_for_others(directory: Path) -> dict[Path, str]:
+    """What others than the user may do something with, and its mode."""
+    every = [directory, *directory.rglob("*")]
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in every}
+    return {path: oct(mode) for path, mode in modes.items() if mode & 0o077}
+
+
+async def test_without_its_token_nobody_connects(server: EmbeddedServer) -> None:
+    token = (server.data_directory / "token").read_text()
+    for wrong in ("", f"{token[:-1]}x@", "x:y@"):
+        with pytest.raises(AuthenticationFailed):
+            await Client.open(settings_for(f"nats://{wrong}127.0.0.1:{server.port}"))
+    async with connect(settings_for(f"nats://{token}@127.0.0.1:{server.port}")) as client:
+        assert client.is_connected
+        assert token not in client.url
+
+
+async def test_it_keeps_its_token_and_no_text_of_it_shows_that(server: EmbeddedServer) -> None:
+    token = (server.data_directory / "token").read_text()
+    assert len(token) == 32
+    first = server.url
+    await server.restart()
+    assert server.url == first
+    settings = load_settings(environ={}, nats_url=server.url)
+    for shown in (repr(server.url), repr(settings), repr(settings.with_url(server.url))):
+        assert token not in shown
+    assert token not in server.log_file.read_text()
+
+
+async def test_secrets_are_in_no_command_line(server: EmbeddedServer) -> None:
+    assert str(server.data_directory) in "".join(command_lines())
+    secrets = (
+        (server.data_directory / "token").read_text(),
+        server.master_key_file.read_text().partition(":")[2].strip(),
+    )
+    for line in command_lines():
+        assert not any(secret in line for secret in secrets)
+
+
+def command_lines() -> Iterator[str]:
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            yield os.fsdecode((process / "cmdline").read_bytes())
+
+
+async def test_lines_that_say_who_may_connect_take_the_place_of_the_token(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    place = tmp_path / "data"
+    async with EmbeddedServer(place):
+        assert (place / "token").exists()
+    server = await start_server(
+        data_directory=place, extra_config="authorization { user: ann, password: s3cret }"
+    )
+    assert server.url == f"nats://127.0.0.1:{server.port}"
+    async with connect(settings_for(f"nats://ann:s3cret@127.0.0.1:{server.port}")) as client:
+        assert client.is_connected
+
+
+async def test_its_credentials_are_not_those_of_the_environment(server: EmbeddedServer) -> None:
+    environ = {"NATS_USER": "ann", "NATS_PASSWORD": "s3cret"}
+    settings = load_settings(environ=environ, nats_url=server.url)
+    assert load_settings(environ=environ).with_url(server.url) == settings
+    async with connect(settings) as client:
+        assert client.is_connected
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "server_name: a\nmqtt { port: -1\n authorization { user: a, password: bb } }",
+        "# authorization { token: x }\nmax_subscriptions: 5",
+    ],
+)
+async def test_lines_that_say_something_else_leave_the_token(
+    start_server: StartServer, lines: str
+) -> None:
+    assert "@" in (await start_server(extra_config=lines)).url
+
+
+async def test_accounts_in_one_line_take_the_place_of_the_token_too(
+    start_server: StartServer,
+) -> None:
+    lines = "max_subscriptions: 5; accounts { A { users: [{ user: ann, password: s3cret }] } }"
+    assert "@" not in (await start_server(extra_config=lines)).url
 
 
 async def test_takes_limits_and_lines_of_configuration(start_server: StartServer) -> None:
@@ -294,7 +397,8 @@ async def test_a_running_server_can_be_found(tmp_path: Path) -> None:
     assert running_server(tmp_path) is None
     process = owner(tmp_path)
     pid, port = said(process)
-    assert running_server(tmp_path) == f"nats://127.0.0.1:{port}"
+    token = (tmp_path / "token").read_text()
+    assert running_server(tmp_path) == f"nats://{token}@127.0.0.1:{port}"
     finish(process)
     assert running_server(tmp_path) is None
     (tmp_path / f"nats-server_{pid}.ports").write_text('{"nats": ["nats://127.0.0.1:1"]}')

@@ -359,10 +359,9 @@ async def test_without_the_bucket_commands_are_carried_out_all_the_same(
 async def test_a_bucket_that_does_not_answer_delays_one_load_and_then_no_more(
     bench: Bench,
 ) -> None:
-    port = int(bench.line.client.url.rpartition(":")[2])
     await bench.append(5)
     async with (
-        TcpProxy(port) as proxy,
+        TcpProxy(bench.line.client) as proxy,
         connect(settings_for(proxy.url)) as client,
         Snapshots(client, bench.store, timeout=0.2, telemetry=bench.counted) as slow,
     ):

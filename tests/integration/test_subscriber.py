@@ -624,7 +624,7 @@ async def test_connections_that_break_lose_no_event_and_repeat_none_that_this_pr
     acknowledge: Any,
 ) -> None:
     async with (
-        TcpProxy(nats_server.port) as proxy,
+        TcpProxy(nats_server) as proxy,
         connect(settings_for(proxy.url, store.codec.domain)) as cut,
     ):
         subscriber = EventSubscriber(

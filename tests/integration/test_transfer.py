@@ -496,7 +496,7 @@ async def test_an_import_goes_on_while_the_connection_breaks(
 ) -> None:
     path = tmp_path / "a.gz"
     await exported(client, codec, path)
-    async with TcpProxy(other_server.port) as proxy:
+    async with TcpProxy(other_server) as proxy:
         cuts = 0
 
         def cut(what: str, done: int, _: int) -> None:
@@ -522,7 +522,7 @@ async def test_an_acknowledgement_that_is_lost_repeats_nothing(
 ) -> None:
     path = tmp_path / "a.gz"
     await exported(client, codec, path)
-    async with TcpProxy(other_server.port) as proxy:
+    async with TcpProxy(other_server) as proxy:
         lost = proxy.cut_after(b'"seq":', "to_client", forward=False)
         async with connect(settings_for(proxy.url, codec.domain)) as shaky:
             done = await imported(shaky, codec, path)

@@ -15,7 +15,7 @@ from eventstore.cli.app import app
 from eventstore.queries import Query
 from tests.integration.command_line import CommandLine
 
-GROUPS = ("nix", "command", "parked", "config", "query", "audit", "projection", "ops")
+GROUPS = ("nix", "command", "parked", "config", "query", "audit", "projection", "keys", "ops")
 SUBCOMMANDS = (
     "demo",
     "serve",
@@ -30,10 +30,15 @@ SUBCOMMANDS = (
     *("audit trace", "audit history", "audit search", "audit export"),
     *("projection list", "projection show", "projection rebuild", "projection pause"),
     *("projection resume", "projection retry"),
+    *("keys status", "keys rewrap"),
 )
 WITHOUT_SERVER = (
-    *("migrate", "projection reset", "projection parked", "projection discard"),
+    "keys new",
     "ops nats",
+    "migrate",
+    "projection reset",
+    "projection parked",
+    "projection discard",
 )
 
 
