@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -199,6 +200,67 @@ async def test_a_request_the_server_refuses_is_reported_and_not_repeated_for_eve
     async with Pull(client, stream, name, buffer=10) as pull, asyncio.timeout(2):
         with pytest.raises(PullLost, match="Exceeded MaxRequestBatch"):
             await pull.take(1)
+
+
+class Server:
+    """Stands in for a consumer: notes what is asked for, and answers as a test says."""
+
+    def __init__(self, client: Client, stream: str) -> None:
+        self.asked: list[tuple[str, int]] = []  # where to answer, and how many are wanted
+        self._client = client
+        self._stream = stream
+        self._more = asyncio.Condition()
+
+    async def listen(self) -> str:
+        await self._client.subscribe(f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.acted", self._note)
+        return "acted"
+
+    async def _note(self, message: Msg) -> None:
+        async with self._more:
+            self.asked.append((message.reply, json.loads(message.data)["batch"]))
+            self._more.notify()
+
+    async def until_asked(self, count: int) -> None:
+        async with asyncio.timeout(10), self._more:
+            await self._more.wait_for(lambda: len(self.asked) >= count)
+
+    async def say(self, request: int, status: str, text: str, owed: int | None = None) -> None:
+        """Tell a request, counted from 1, how it is with it."""
+        headers = {"Status": status, "Description": text}
+        if owed is not None:
+            headers["Nats-Pending-Messages"] = str(owed)
+        await self._client.publish(self.asked[request - 1][0], headers=headers)
+        await self._client.flush()
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "owed"),
+    [
+        ("408", "Request Timeout", 10),
+        ("409", "Message Size Exceeds MaxBytes", 7),
+        ("409", "Leadership Change", None),
+        ("409", "Consumer Deleted", None),
+        ("503", "No Responders", None),
+    ],
+)
+async def test_what_is_heard_late_of_a_request_that_is_over_changes_nothing(
+    client: Client, stream: str, status: str, text: str, owed: int | None
+) -> None:
+    server = Server(client, stream)
+    async with Pull(client, stream, await server.listen(), buffer=10) as pull:
+        waiting = asyncio.ensure_future(pull.take(10))
+        await server.until_asked(1)
+        await server.say(1, "409", "Leadership Change")  # ends all requests, and says no number
+        await server.until_asked(2)
+        await server.say(1, status, text, owed)
+        await client.flush()
+        assert held(pull) == 10
+        assert [wanted for _, wanted in server.asked] == [10, 10]
+        assert not waiting.done()
+        await server.say(2, "408", "Request Timeout", 10)
+        await server.until_asked(3)
+        assert held(pull) == 10
+        waiting.cancel()
 
 
 async def test_heartbeats_keep_an_idle_pull_alive(client: Client, stream: str) -> None:
