@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 RUNS := $(VENV)/runs
 TESTS := $(VENV)/tests
 
-.PHONY: run test coverage fault lint bench clean
+.PHONY: run test coverage fault mutate lint bench clean
 
 ## run: the whole line once, on an embedded server with its data under ./var
 run: $(RUNS)
@@ -24,6 +24,10 @@ coverage: $(TESTS)
 fault: $(TESTS)
 	EVENTSTORE_FAULT=long $(BIN)/pytest tests/fault tests/unit/projections/test_nix_fold.py --no-cov
 
+## mutate: a sample of single mutations of the core, and whether a test notices each; long
+mutate: $(TESTS)
+	$(BIN)/python -m tests.mutation $(MUTATE)
+
 ## lint: style, types
 lint: $(TESTS)
 	$(BIN)/ruff check .
@@ -36,7 +40,7 @@ bench: $(TESTS)
 
 ## clean: everything these commands made, but not ./var
 clean:
-	rm -rf $(VENV) build dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist .coverage .coverage.* .mutation .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(RUNS): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
