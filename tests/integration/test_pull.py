@@ -13,8 +13,14 @@ from nats.aio.msg import Msg
 
 from eventstore.client import Client, connect
 from eventstore.config import Settings
-from eventstore.errors import ConnectionLost, RequestTimeout
-from eventstore.pull import Delivery, Pull, PullLost
+from eventstore.errors import (
+    ClientError,
+    ConnectionLost,
+    JetStreamError,
+    PermissionDenied,
+    RequestTimeout,
+)
+from eventstore.pull import Delivery, Pull, PullLost, may_pass
 from eventstore.server import EmbeddedServer
 from tests.conftest import settings_for
 from tests.proxy import TcpProxy
@@ -408,3 +414,20 @@ REPLIES = [
 def test_both_forms_of_the_acknowledgement_subject_are_read(client: Client, reply: str) -> None:
     message = Msg(client.nats, "s", reply)
     assert Delivery.of(message) == Delivery(2, 11, 7, 1_700_000_000_000_000_001, 3)
+
+
+@pytest.mark.parametrize(
+    ("error", "may"),
+    [
+        (JetStreamError(10008, 503, "JetStream system temporarily unavailable"), True),
+        (JetStreamError(0, 500, "internal"), True),
+        (JetStreamError(10014, 404, "consumer not found"), False),
+        (JetStreamError(10025, 499, "refused"), False),
+        (PullLost("the consumer is gone"), True),
+        (ConnectionLost("lost"), True),
+        (RequestTimeout("no answer"), True),
+        (PermissionDenied("not allowed"), False),
+    ],
+)
+def test_a_pull_is_tried_again_unless_the_server_refuses_it(error: ClientError, may: bool) -> None:
+    assert may_pass(error) is may
