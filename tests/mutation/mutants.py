@@ -1,8 +1,8 @@
 """Single mutations of a Python source: what each changes, from where to where.
 
 Left alone is what no promise hangs on, or what nobody would notice by design: annotations,
-docstrings, f-strings, what is logged, the text of errors, fractions (they are durations, which say
-how long and not what), and the keywords of classes.
+docstrings, f-strings, what is logged, the text of errors, durations (which say how long and not
+what: fractions, and arguments named `timeout`), and the keywords of classes.
 """
 
 from __future__ import annotations
@@ -135,9 +135,8 @@ def _is_left_alone(statement: ast.stmt) -> bool:
     if isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING":
         return True
     if isinstance(statement, ast.Assign):
-        return any(
-            isinstance(each, ast.Name) and each.id == "__all__" for each in statement.targets
-        )
+        is_all = [ast.unparse(each) for each in statement.targets] == ["__all__"]
+        return is_all or ast.unparse(statement.value).startswith("TypeVar(")
     if isinstance(statement, ast.Expr):
         return isinstance(statement.value, ast.Constant) or _is_said(statement.value)
     return False
@@ -193,6 +192,8 @@ def _of_statement(statement: ast.stmt) -> Iterator[Change]:
         yield "statement changed", statement, "break"
     elif _may_be_removed(statement):
         yield "statement removed", statement, "pass"
+    for listed in _listed(statement):
+        yield from _one_less("element dropped", listed)
 
 
 def _may_be_removed(statement: ast.stmt) -> bool:
@@ -225,8 +226,22 @@ def _of_expression(node: ast.expr) -> Iterator[Change]:
         yield from _of_constant(node)
     elif isinstance(node, ast.Call):
         yield from _of_call(node)
-    elif isinstance(node, ast.Tuple) and len(node.elts) > 1 and isinstance(node.ctx, ast.Load):
-        yield from _one_less("element dropped", node)
+    for listed in _listed(node):
+        yield from _one_less("element dropped", listed)
+
+
+def _listed(node: ast.AST) -> Iterator[ast.Tuple]:
+    """Tuples that are a list of something, and not values that somebody takes apart."""
+    places: Sequence[ast.AST | None] = ()
+    if isinstance(node, ast.Compare):
+        places = node.comparators
+    elif isinstance(node, ast.Call):
+        places = node.args
+    elif isinstance(node, ast.Assign) and all(isinstance(each, ast.Name) for each in node.targets):
+        places = [node.value]
+    elif isinstance(node, ast.For | ast.AsyncFor):
+        places = [node.iter]
+    return (each for each in places if isinstance(each, ast.Tuple))
 
 
 def _of_comparison(node: ast.Compare) -> Iterator[Change]:
@@ -276,7 +291,9 @@ def _of_constant(node: ast.Constant) -> Iterator[Change]:
 
 
 def _of_call(node: ast.Call) -> Iterator[Change]:
-    for index in range(len(node.keywords)):
+    for index, keyword in enumerate(node.keywords):
+        if keyword.arg == "timeout":
+            continue
         keywords = [*node.keywords[:index], *node.keywords[index + 1 :]]
         yield "argument dropped", node, ast.unparse(ast.Call(node.func, node.args, keywords))
     if len(node.args) > 1 and ast.unparse(node.func) not in _NEED_ALL:

@@ -48,6 +48,7 @@ KINDS: dict[str, tuple[str, list[str]]] = {
     "an error": ("raise KeyError(a)", ["pass"]),
     "a choice": ("a = b if c else d", ["a = b if (not (c)) else d"]),
     "an element": ("a = (b, c)", ["a = ((c,))", "a = ((b,))"]),
+    "an element that is looked for": ("a = b in (c, d)", ["a = b in ((d,))"]),
     "a condition of a comprehension": (
         "a = [b for b in c if b > d]",
         ["a = [b for b in c if (b >= d)]"],
@@ -103,6 +104,9 @@ LEFT_ALONE = [
     "class A(B, frozen=True): pass",
     "if TYPE_CHECKING:\n    a = 1",
     "assert a is not None",
+    "A = TypeVar('A', bound=int)",
+    "a, b = c, d",
+    "a = f(b, timeout=c)",
 ]
 
 
