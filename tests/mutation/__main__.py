@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.mutation.core import PACKAGES, core_modules, test_arguments
-from tests.mutation.equivalent import Equivalent, find, load
+from tests.mutation.equivalent import Equivalent, find, load, stale
 from tests.mutation.mutants import Mutant, mutants
 from tests.mutation.reach import Reach
 from tests.mutation.recorder import OPTION
@@ -82,6 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _print(f"{len(chosen)} of {sum(map(len, found.values()))} mutations of {len(names)} files")
         worth_trying = [each for each in chosen if find(each.mutant, kept) is None]
         results = dict(_try_all(worth_trying, trees, reach))
+    if not options.module:
+        for entry in stale([each for of in found.values() for each in of], kept):
+            _print(f"listed, and no longer there: {entry.inside}: {entry.line}: {entry.change}")
     return _report(chosen, results, kept)
 
 
@@ -163,7 +166,8 @@ def _report(
     listed = Counter(entry.effect for each in chosen if (entry := find(each.mutant, kept)))
     for each, result in results.items():
         if not result.is_noticed:
-            _print(f"not noticed ({result.what}): {each}\n    {each.mutant.text}")
+            place = f"{each.mutant.inside}: {each.mutant.text}"
+            _print(f"not noticed ({result.what}): {each}\n    in {place}")
     said, enough = verdict(list(results.values()))
     _print(f"{listed['none']} change nothing, {listed['cost']} only what something takes; {said}")
     return 0 if enough else 1

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from tests.mutation.mutants import Mutant
 
-__all__ = ["KEPT", "Equivalent", "find", "load"]
+__all__ = ["KEPT", "Equivalent", "find", "load", "stale"]
 
 KEPT = Path(__file__).with_name("equivalent.toml")
 
@@ -19,9 +19,11 @@ Effect = Literal["none", "cost"]
 class Equivalent(NamedTuple):
     """A mutation that changes nothing ("none"), or only what something takes ("cost").
 
-    `line` is the source's line without its margin, `change` what the tool calls the mutation.
+    `inside` is the function it is in, `line` the source's line without its margin, `change` what
+    the tool calls the mutation.
     """
 
+    inside: str
     line: str
     change: str
     effect: Effect
@@ -44,6 +46,12 @@ def load(path: Path = KEPT) -> list[Equivalent]:
 def find(mutant: Mutant, kept: Sequence[Equivalent]) -> Equivalent | None:
     """The entry for a mutation, if there is one."""
     for each in kept:
-        if (each.line, each.change) == (mutant.text, mutant.change):
+        if each[:3] == (mutant.inside, mutant.text, mutant.change):
             return each
     return None
+
+
+def stale(there: Sequence[Mutant], kept: Sequence[Equivalent]) -> list[Equivalent]:
+    """The entries that are of no mutation of those there are: their lines have changed."""
+    found = {(each.inside, each.text, each.change) for each in there}
+    return [each for each in kept if each[:3] not in found]

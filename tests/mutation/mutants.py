@@ -18,8 +18,8 @@ __all__ = ["Mutant", "apply", "mutants"]
 class Mutant(NamedTuple):
     """One mutation: bytes `start` to `end` of the source become `after`.
 
-    `line` is where it begins and `text` that line without its margin; `lines` are those of the
-    statement it is in, first and last.
+    `line` is where it begins and `text` that line without its margin; `inside` is the function or
+    class it is in, with those around that; `lines` are those of its statement, first and last.
     """
 
     kind: str
@@ -29,6 +29,7 @@ class Mutant(NamedTuple):
     after: str
     line: int
     text: str
+    inside: str
     lines: tuple[int, int]
 
     def __str__(self) -> str:
@@ -72,13 +73,14 @@ def mutants(source: str) -> list[Mutant]:
     data = source.encode()
     begins = [0, *accumulate(len(line) for line in data.splitlines(keepends=True))]
     found = []
-    for (kind, node, after), statement in _changes(ast.parse(source)):
+    for (kind, node, after), statement, inside in _changes(ast.parse(source)):
         start, end = _span(node, begins)
         before = data[start:end].decode()
         line = data.count(b"\n", 0, start) + 1
         text = source.splitlines()[line - 1].strip()
         if before != after:
-            found.append(Mutant(kind, start, end, before, after, line, text, _reach(statement)))
+            place = line, text, inside, _reach(statement)
+            found.append(Mutant(kind, start, end, before, after, *place))
     return sorted(set(found), key=lambda each: (each.start, each.end, each.after))
 
 
@@ -105,28 +107,29 @@ def _reach(statement: ast.stmt) -> tuple[int, int]:
     return statement.lineno, max(statement.lineno, last)
 
 
-def _changes(tree: ast.Module) -> Iterator[tuple[Change, ast.stmt]]:
-    for statement in _statements(tree.body):
+def _changes(tree: ast.Module) -> Iterator[tuple[Change, ast.stmt, str]]:
+    for statement, inside in _statements(tree.body):
         for change in _of_statement(statement):
-            yield change, statement
+            yield change, statement, inside
         for part in _expressions(statement):
             for node in _worth_changing(part):
                 for change in _of_expression(node):
-                    yield change, statement
+                    yield change, statement, inside
 
 
-def _statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
-    """All statements, also inside others, except those that are left alone."""
+def _statements(body: Sequence[ast.stmt], inside: str = "") -> Iterator[tuple[ast.stmt, str]]:
+    """All statements, also inside others, except those that are left alone; and what each is in."""
     for statement in body:
         if _is_left_alone(statement):
             continue
-        yield statement
+        here = inside
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            here = f"{inside}.{statement.name}".lstrip(".")
+        yield statement, here
         for name in ("body", "orelse", "finalbody"):
-            yield from _statements(getattr(statement, name, ()))
-        for handler in getattr(statement, "handlers", ()):
-            yield from _statements(handler.body)
-        for case in getattr(statement, "cases", ()):
-            yield from _statements(case.body)
+            yield from _statements(getattr(statement, name, ()), here)
+        for part in (*getattr(statement, "handlers", ()), *getattr(statement, "cases", ())):
+            yield from _statements(part.body, here)
 
 
 def _is_left_alone(statement: ast.stmt) -> bool:

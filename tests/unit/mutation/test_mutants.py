@@ -92,6 +92,11 @@ def test_statements_at_any_depth_are_changed() -> None:
     assert any("removed" not in each for each in changed(source))
 
 
+def test_a_mutation_says_in_which_function_of_which_class_it_is() -> None:
+    source = "class A:\n    def f(self, a=1):\n        if a:\n            g(2)\nb(3)\n"
+    assert [each.inside for each in mutants(source) if each.after == "pass"] == ["A.f", ""]
+
+
 LEFT_ALONE = [
     '"""A docstring."""',
     "import a",
@@ -127,6 +132,7 @@ def test_a_mutation_says_what_and_where_it_is() -> None:
     source = "def f(a):\n    return g(\n        a, 7\n    )\n"
     (mutant,) = [each for each in mutants(source) if each.after == "8"]
     assert (mutant.line, mutant.text, mutant.lines) == (3, "a, 7", (2, 4))
+    assert mutant.inside == "f"
     assert str(mutant) == "constant changed: 7 -> 8"
 
 
