@@ -79,7 +79,7 @@ def mutants(source: str) -> list[Mutant]:
         line = data.count(b"\n", 0, start) + 1
         text = source.splitlines()[line - 1].strip()
         if before != after:
-            place = line, text, inside, _reach(statement)
+            place = line, text, inside.name, inside.cached or _reach(statement)
             found.append(Mutant(kind, start, end, before, after, *place))
     return sorted(set(found), key=lambda each: (each.start, each.end, each.after))
 
@@ -107,7 +107,27 @@ def _reach(statement: ast.stmt) -> tuple[int, int]:
     return statement.lineno, max(statement.lineno, last)
 
 
-def _changes(tree: ast.Module) -> Iterator[tuple[Change, ast.stmt, str]]:
+class _Inside(NamedTuple):
+    """The function or class that a statement is in; the lines of its head if it keeps results.
+
+    One that does is run by the first test that calls it, and matters to all that do.
+    """
+
+    name: str = ""
+    cached: tuple[int, int] | None = None
+
+    def enter(self, statement: ast.stmt) -> _Inside:
+        if not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            return self
+        name = f"{self.name}.{statement.name}".lstrip(".")
+        keeps = any("cache" in ast.unparse(each) for each in statement.decorator_list)
+        return _Inside(name, (statement.lineno, statement.lineno) if keeps else self.cached)
+
+
+_NOWHERE = _Inside()
+
+
+def _changes(tree: ast.Module) -> Iterator[tuple[Change, ast.stmt, _Inside]]:
     for statement, inside in _statements(tree.body):
         for change in _of_statement(statement):
             yield change, statement, inside
@@ -117,14 +137,14 @@ def _changes(tree: ast.Module) -> Iterator[tuple[Change, ast.stmt, str]]:
                     yield change, statement, inside
 
 
-def _statements(body: Sequence[ast.stmt], inside: str = "") -> Iterator[tuple[ast.stmt, str]]:
+def _statements(
+    body: Sequence[ast.stmt], inside: _Inside = _NOWHERE
+) -> Iterator[tuple[ast.stmt, _Inside]]:
     """All statements, also inside others, except those that are left alone; and what each is in."""
     for statement in body:
         if _is_left_alone(statement):
             continue
-        here = inside
-        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            here = f"{inside}.{statement.name}".lstrip(".")
+        here = inside.enter(statement)
         yield statement, here
         for name in ("body", "orelse", "finalbody"):
             yield from _statements(getattr(statement, name, ()), here)

@@ -97,6 +97,11 @@ def test_a_mutation_says_in_which_function_of_which_class_it_is() -> None:
     assert [each.inside for each in mutants(source) if each.after == "pass"] == ["A.f", ""]
 
 
+def test_what_keeps_its_results_is_reached_by_its_head_which_runs_at_the_import() -> None:
+    source = "@lru_cache(maxsize=9)\ndef f(a):\n    if a:\n        return g(2)\n"
+    assert {each.lines for each in mutants(source) if each.line > 2} == {(2, 2)}
+
+
 LEFT_ALONE = [
     '"""A docstring."""',
     "import a",
