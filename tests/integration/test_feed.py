@@ -41,6 +41,7 @@ from tests.integration.ledger import (
     ledger,
     read_all,
 )
+from tests.proxy import TcpProxy
 
 STANDARD = {
     value
@@ -304,6 +305,23 @@ async def test_an_event_that_somebody_publishes_anew_does_not_turn_the_feed_back
         51,
         52,
     ]
+
+
+@pytest.mark.parametrize("question", [b"STREAM.INFO", b"MSG.GET.KV_"])
+async def test_a_feed_whose_connection_breaks_while_it_finds_its_place_finds_it_again(
+    client: Client, store: EventStore, nats_server: EmbeddedServer, question: bytes
+) -> None:
+    last = await deposit(store, 3)
+    async with (
+        TcpProxy(nats_server.port) as proxy,
+        connect(settings_for(proxy.url, store.codec.domain)) as own,
+        EventStore(own, store.codec) as behind,
+    ):
+        cut = proxy.cut_after(question, "to_server", forward=False)
+        async with asyncio.timeout(30), running(Feed(own, behind)):
+            await until_fed(client, store.codec, last)
+    assert cut.is_set()
+    await assert_fed(client, store)
 
 
 async def test_an_event_with_an_id_that_the_stream_has_already_is_published_when_it_forgets(
