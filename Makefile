@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 RUNS := $(VENV)/runs
 TESTS := $(VENV)/tests
 
-.PHONY: run test coverage fault attack lint bench clean
+.PHONY: run test coverage fault attack mutate lint bench clean
 
 ## run: the whole line once, on an embedded server with its data under ./var
 run: $(RUNS)
@@ -28,6 +28,10 @@ fault: $(TESTS)
 attack: $(TESTS)
 	$(BIN)/python -m tests.attack
 
+## mutate: a sample of single mutations of the core, and whether a test notices each; long
+mutate: $(TESTS)
+	$(BIN)/python -m tests.mutation $(MUTATE)
+
 ## lint: style, types
 lint: $(TESTS)
 	$(BIN)/ruff check .
@@ -40,7 +44,7 @@ bench: $(TESTS)
 
 ## clean: everything these commands made, but not ./var
 clean:
-	rm -rf $(VENV) build dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist .coverage .coverage.* .mutation .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(RUNS): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'

@@ -30,7 +30,7 @@ from eventstore.errors import (
     StreamMissing,
     UnknownType,
 )
-from eventstore.messages import Event
+from eventstore.messages import Command, Event
 from eventstore.store import ANY, NO_STREAM, NOTHING, Append, Appended, EventStore, Expected, Head
 from tests.conftest import StartServer, settings_for
 from tests.integration.ledger import (
@@ -388,6 +388,42 @@ async def test_an_aggregate_id_that_is_no_single_token_is_refused(
 
 async def test_an_aggregate_id_of_128_characters_is_taken(store: EventStore) -> None:
     assert (await store.append("account", "x" * 128, Opened())).version == 1
+
+
+class Open(Command, subject="account.open", creates=True):
+    owner: str = "ann"
+
+
+class Unregistered(Event, subject="account.unregistered"):
+    pass
+
+
+class Double(Event, subject="account.opened"):
+    """What has an event's subject is not yet that event."""
+
+
+Double.__name__ = "Opened"
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize(
+    "stranger",
+    [Open(), Unregistered(), Double(), Opened, "opened", b"{}", {"owner": "ann"}, None],
+    ids=repr,
+)
+async def test_what_is_no_event_of_the_domain_is_refused_and_nothing_recorded(
+    client: Client, domain_name: str, stranger: Any, wrapped: bool
+) -> None:
+    codec = Codec(domain_name, [Open], [Opened, Noted])
+    await declare_log(client, codec)
+    event = NewEvent(data=stranger) if wrapped else stranger
+    async with EventStore(client, codec) as store:
+        for events in ([event], [Opened(), event]):
+            with pytest.raises(InvalidMessage):
+                await store.append("account", "a1", events)
+        with pytest.raises(InvalidMessage):
+            await store.append_all(to("a1", Opened()), to("a2", event))
+    assert await last_position(client, codec) == 0
 
 
 async def test_what_makes_no_sense_is_refused_and_nothing_recorded(

@@ -18,7 +18,7 @@ from eventstore.client import Client, connect
 from eventstore.commands import Outcome
 from eventstore.config import Settings
 from eventstore.envelope import NewEvent, RecordedEvent, new_id
-from eventstore.errors import Rejected
+from eventstore.errors import DuplicateId, Rejected
 from eventstore.messages import Command, Event
 from eventstore.store import Appended, EventStore
 from tests.integration.commanding import (
@@ -75,6 +75,31 @@ class Meddler(EventStore):
         return await super().append(aggregate, aggregate_id, events, **options)
 
 
+class Claimed(EventStore):
+    """A store that records the first append and says that its ids are another event's.
+
+    So the server does whose answer to the first try was lost while another worker's events, which
+    have the same ids, were being stored.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.claims = 1
+
+    async def append(
+        self,
+        aggregate: str,
+        aggregate_id: str,
+        events: Event | NewEvent | Sequence[Event | NewEvent],
+        **options: Any,
+    ) -> Appended:
+        appended = await super().append(aggregate, aggregate_id, events, **options)
+        if self.claims:
+            self.claims -= 1
+            raise DuplicateId(f"append to {aggregate} {aggregate_id}: an event id is used")
+        return appended
+
+
 async def test_a_command_on_a_stale_kept_state_is_decided_anew(line: Line) -> None:
     async with line.working():
         await line.commands.execute(Add(amount=1), "c1")
@@ -107,6 +132,19 @@ async def test_nothing_to_change_on_a_stale_kept_state_is_not_believed(line: Lin
         await line.store.append("counter", "c1", Added(amount=-10))
         outcome = await line.commands.execute(RaiseTo(total=5), "c1")
     assert (outcome.status, outcome.message, outcome.version) == ("success", "Added", 3)
+
+
+async def test_a_command_whose_ids_are_taken_is_a_success_where_its_events_are_recorded(
+    line: Line,
+) -> None:
+    async with Claimed(line.client, line.domain.codec) as store, line.working(store=store):
+        outcome = await line.commands.execute(AddEach(amounts=[1, 2]), "c1")
+        await line.commands.execute(Add(amount=3), "c1")
+    events = await line.read("c1")
+    assert [event.data for event in events] == [Added(amount=amount) for amount in (1, 2, 3)]
+    assert (outcome.status, outcome.version) == ("success", 2)
+    assert outcome.event_ids == tuple(event.id for event in events[:2])
+    assert await line.parked() == []
 
 
 async def test_a_command_is_decided_as_often_as_others_are_faster(line: Line) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from eventstore import nix
 from eventstore.client import Client, connect
-from eventstore.commands import CommandClient
+from eventstore.commands import CommandClient, Outcome
 from eventstore.config import Settings, StreamSettings
 from eventstore.envelope import Identity, derive_id, new_id
 from eventstore.errors import (
@@ -30,6 +30,7 @@ from tests.integration.commanding import (
     FORGETFUL,
     Add,
     AddEach,
+    Decide,
     Line,
     RaiseTo,
     Refuse,
@@ -242,6 +243,40 @@ async def test_an_answer_that_was_missed_is_looked_up(line: Line, settings: Sett
                 await line.until_done()
         outcome = await executed
     assert outcome.status == "success"
+
+
+async def test_an_error_that_was_missed_is_looked_up_as_a_success_is(
+    line: Line, settings: Settings
+) -> None:
+    port = int(line.client.url.rpartition(":")[2])
+    async with (
+        TcpProxy(port) as proxy,
+        connect(settings_for(proxy.url)) as client,
+        CommandClient(client, line.domain.codec) as commands,
+    ):
+        executed = asyncio.create_task(commands.execute(Decide(what="stray"), "c1", timeout=20))
+        await until(lambda: is_queued(line))
+        with proxy.refusing():
+            proxy.cut()
+            async with line.working(max_failures=1):
+                await line.until_done()
+        outcome = await executed
+    assert (outcome.status, outcome.is_final) == ("error", False)
+    assert outcome == await line.commands.outcome(outcome.command_id)
+
+
+async def test_of_a_command_sent_again_only_an_error_of_this_time_counts(line: Line) -> None:
+    failed = Outcome(status="error", message="", code="handler_failed", command_id=new_id())
+    await line.outcomes.put(failed, place=7)
+    assert await line.outcomes.get(failed.command_id) == failed
+    assert await line.outcomes.get(failed.command_id, sent_at=7) == failed
+    assert await line.outcomes.get(failed.command_id, sent_at=8) is None
+
+
+async def test_of_a_command_sent_again_a_final_outcome_of_any_time_counts(line: Line) -> None:
+    done = Outcome(status="rejected", message="", code="no", command_id=new_id())
+    await line.outcomes.put(done, place=7)
+    assert await line.outcomes.get(done.command_id, sent_at=8) == done
 
 
 async def is_queued(line: Line) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any, Self
 
 import pytest
@@ -10,13 +10,15 @@ import pytest
 from eventstore.client import Client
 from eventstore.commands import KeptStates
 from eventstore.direct import StoredMessage
-from eventstore.envelope import RecordedEvent, new_id
+from eventstore.envelope import Identity, RecordedEvent, new_id
 from eventstore.store import NOTHING, EventStore, Head
 from tests.integration.commanding import (
     FORGETFUL,
     Add,
     AddEach,
+    Added,
     Line,
+    RaiseTo,
     Take,
     counting,
     opened,
@@ -31,6 +33,7 @@ class WatchedStore(EventStore):
         super().__init__(*arguments, **options)
         self.reads = 0
         self.lagging_reads = 0
+        self.meanwhile: Callable[[], None] = lambda: None  # called in the middle of a read
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()
@@ -44,6 +47,7 @@ class WatchedStore(EventStore):
         self.lagging_reads -= lags
         reading = super().read_stored(aggregate, aggregate_id, after=after, leader=leader)
         stored = [each async for each in reading]
+        self.meanwhile()
         for each in stored[:-1] if lags else stored:
             yield each
 
@@ -156,3 +160,31 @@ async def test_a_rejection_after_an_append_of_ones_own_costs_no_load(
         outcome = await line.commands.execute(Take(amount=50), "c1")
     assert (outcome.status, outcome.version) == ("rejected", 3)
     assert store.reads == 1
+
+
+async def test_what_was_being_loaded_while_something_was_forgotten_is_not_kept(
+    line: Line, store: WatchedStore
+) -> None:
+    states = KeptStates()
+    async with line.working(store=store, states=states):
+        store.meanwhile = states.clear
+        await line.commands.execute(Add(), "c1")
+        assert states.get(("counter", "c1")) is None
+        store.meanwhile = lambda: None
+        await line.commands.execute(Add(), "c1")
+        assert states.get(("counter", "c1")) is not None
+
+
+async def test_events_that_an_earlier_try_recorded_count_and_not_those_decided_anew(
+    line: Line,
+) -> None:
+    command_id = new_id()
+    async with line.working():
+        await line.commands.execute(Add(amount=1), "c1")
+        # As a worker does that has decided otherwise, by other code, and ended before it told.
+        await line.store.append("counter", "c1", Added(amount=10), cause=Identity.root(command_id))
+        outcome = await line.commands.execute(Add(amount=2), "c1", command_id=command_id)
+        await line.commands.execute(RaiseTo(total=20), "c1")
+    events = await line.read("c1")
+    assert [event.data for event in events] == [Added(amount=amount) for amount in (1, 10, 9)]
+    assert (outcome.version, outcome.event_ids) == (2, (events[1].id,))

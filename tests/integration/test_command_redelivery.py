@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from eventstore.aggregate import Domain
-from eventstore.client import Client
+from eventstore.client import Client, Msg
 from eventstore.commands import Outcome, sending
-from eventstore.commands.worker import worker_consumer
+from eventstore.commands.worker import _delay_after, worker_consumer
 from eventstore.envelope import new_id
 from eventstore.errors import (
     AppendUnknown,
@@ -22,7 +22,7 @@ from eventstore.errors import (
     EventStoreError,
     RequestTimeout,
 )
-from eventstore.pull import Pull
+from eventstore.pull import Delivery, Pull
 from eventstore.streams import declare_consumer
 from tests.integration.commanding import (
     Add,
@@ -59,6 +59,28 @@ async def test_what_fails_a_few_times_is_carried_out_in_the_end(line: Line) -> N
 
     assert (outcome.status, outcome.version) == ("success", 1)
     assert await line.parked() == []
+
+
+async def test_what_fails_is_delivered_again_later_and_later(line: Line) -> None:
+    naks: list[bytes] = []
+
+    async def note(message: Msg) -> None:
+        if message.data.startswith(b"-NAK"):
+            naks.append(message.data)
+
+    await line.client.subscribe(f"$JS.ACK.{line.subjects.command_stream}.>", note)
+    async with (
+        FailingStore(line.client, line.domain.codec, failures=failures(3)) as store,
+        line.working(store=store),
+    ):
+        outcome = await line.commands.execute(Add(), "c1")
+    assert outcome.status == "success"
+    assert naks == [b'-NAK {"delay": %d}' % (1e6 * after) for after in (250, 500, 1_000)]
+
+
+def test_what_fails_for_long_is_delivered_again_after_half_a_minute_at_the_most() -> None:
+    delays = [_delay_after(Delivery(count, 1, 1, 1, 0)) for count in (8, 17, 18, 1_000_000)]
+    assert delays == [30.0] * 4
 
 
 async def test_a_cancellation_that_nobody_meant_for_the_worker_is_a_failure_of_the_command(

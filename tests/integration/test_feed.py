@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -12,7 +13,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from eventstore.application import running
-from eventstore.client import Client, connect
+from eventstore.client import Client, Msg, connect
 from eventstore.codec import Codec
 from eventstore.config import Settings
 from eventstore.envelope import Header, Identity, NewEvent, new_id
@@ -40,6 +41,7 @@ from tests.integration.ledger import (
     ledger,
     read_all,
 )
+from tests.proxy import TcpProxy
 
 STANDARD = {
     value
@@ -205,6 +207,66 @@ async def test_a_kept_place_that_is_none_is_refused(client: Client, store: Event
         await Feed(client, store).run()
 
 
+@dataclass
+class Writes:
+    """What is written to the event stream, and how often a place is kept."""
+
+    events: int = 0
+    places: int = 0
+
+
+@pytest.fixture
+async def writes(client: Client, codec: Codec) -> Writes:
+    seen = Writes()
+
+    async def event(_: Msg) -> None:
+        seen.events += 1
+
+    async def place(_: Msg) -> None:
+        seen.places += 1
+
+    await client.subscribe(codec.subjects.filter("event"), event)
+    await client.subscribe(f"$KV.{codec.subjects.config_bucket}.>", place)
+    await client.flush()
+    return seen
+
+
+async def rounds(client: Client, count: int = 50) -> None:
+    """Give everything on this connection, and the loop, many chances to go on."""
+    for _ in range(count):
+        await client.flush()
+
+
+async def test_a_feed_that_has_nothing_to_publish_writes_nothing(
+    client: Client, store: EventStore, writes: Writes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("projections.feed._KEEP_SECONDS", 0.0)
+    feed = Feed(client, store)
+    async with asyncio.timeout(30), running(feed):
+        await feed.ready.wait()
+        for count in (1, 40):
+            await until_fed(client, store.codec, await deposit(store, count))
+            await rounds(client)
+            published, kept = writes.events, writes.places
+            await rounds(client)
+            assert (writes.events, writes.places) == (published, kept)
+        assert writes.events == feed.published == 41
+    await rounds(client, 2)
+    assert writes.places == kept
+
+
+async def test_a_feed_that_runs_keeps_its_place_for_the_next_one(
+    client: Client, store: EventStore, checkpoint: FeedPosition, writes: Writes
+) -> None:
+    feed = Feed(client, store)
+    async with asyncio.timeout(30), running(feed):
+        position = await deposit(store, 3)
+        await until_fed(client, store.codec, position)
+        while await checkpoint._kept_place() != Place(3, position):
+            await client.flush()
+        assert writes.places <= 2
+
+
 async def test_the_end_of_the_stream_counts_more_than_what_was_kept(
     client: Client, store: EventStore, checkpoint: FeedPosition
 ) -> None:
@@ -243,6 +305,23 @@ async def test_an_event_that_somebody_publishes_anew_does_not_turn_the_feed_back
         51,
         52,
     ]
+
+
+@pytest.mark.parametrize("question", [b"STREAM.INFO", b"MSG.GET.KV_"])
+async def test_a_feed_whose_connection_breaks_while_it_finds_its_place_finds_it_again(
+    client: Client, store: EventStore, nats_server: EmbeddedServer, question: bytes
+) -> None:
+    last = await deposit(store, 3)
+    async with (
+        TcpProxy(nats_server.port) as proxy,
+        connect(settings_for(proxy.url, store.codec.domain)) as own,
+        EventStore(own, store.codec) as behind,
+    ):
+        cut = proxy.cut_after(question, "to_server", forward=False)
+        async with asyncio.timeout(30), running(Feed(own, behind)):
+            await until_fed(client, store.codec, last)
+    assert cut.is_set()
+    await assert_fed(client, store)
 
 
 async def test_an_event_with_an_id_that_the_stream_has_already_is_published_when_it_forgets(

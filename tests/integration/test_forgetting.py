@@ -206,6 +206,23 @@ async def test_once_forgotten_it_is_forgotten_everywhere(
         assert (await read_all(reader))[0].data == NOBODY
 
 
+async def test_a_store_that_is_closed_has_no_key_any_more_and_hears_of_none(
+    client: Client, domain: Domain, other: EventStore
+) -> None:
+    before = set(client.nats._subs)
+    called: list[str] = []
+    async with EventStore(client, domain.codec) as store:
+        store.keyring.on_forgotten(lambda: called.append("forgotten"))
+        await record(store)
+        assert store.keyring._kept
+        assert set(client.nats._subs) > before
+    assert not store.keyring._kept
+    assert set(client.nats._subs) == before
+    await other.keyring.forget("ann")
+    await client.flush()
+    assert called == []
+
+
 async def test_the_events_stay_and_their_chains_hold(store: EventStore, client: Client) -> None:
     await record(store)
     stream = store.codec.subjects.log_stream

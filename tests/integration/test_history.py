@@ -111,6 +111,38 @@ async def test_events_that_were_lost_on_a_quiet_log_come_without_a_new_one(
     assert seen == [1, 2]
 
 
+async def test_a_reader_that_has_caught_up_on_a_quiet_log_waits_as_long_as_it_takes(
+    store: EventStore,
+    client: Client,
+    codec: Codec,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("eventstore.raw_log._LAG_SECONDS", 0.05)
+    await store.append("account", "a1", [Opened(), Deposited()])
+    history = History(client, codec, patience=0.05)
+    async with aclosing(history.pages(live=True, max_events=1)) as pages:
+        pending = [(await anext(pages)).pending, (await anext(pages)).pending]
+        consumers = await _consumers(client, codec)
+        waiting = asyncio.ensure_future(anext(pages))
+        await asyncio.wait([waiting], timeout=0.4)  # several times what it would wait for a batch
+        assert not waiting.done()
+        assert await _consumers(client, codec) == consumers
+        await store.append("account", "a1", Deposited())
+        async with asyncio.timeout(5):
+            page = await waiting
+    assert pending == [1, 0]
+    assert ([event.position for event in page.events], page.pending) == ([3], 0)
+    assert caplog.records == []
+
+
+async def _consumers(client: Client, codec: Codec) -> list[str]:
+    names: list[str] = (await client.api(f"CONSUMER.NAMES.{codec.subjects.log_stream}"))[
+        "consumers"
+    ]
+    return names
+
+
 @pytest.mark.parametrize("live", [True, False])
 @pytest.mark.parametrize(
     ("pattern", "direction"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,8 +13,14 @@ from nats.aio.msg import Msg
 
 from eventstore.client import Client, connect
 from eventstore.config import Settings
-from eventstore.errors import ConnectionLost, RequestTimeout
-from eventstore.pull import Delivery, Pull, PullLost, _acknowledgement
+from eventstore.errors import (
+    ClientError,
+    ConnectionLost,
+    JetStreamError,
+    PermissionDenied,
+    RequestTimeout,
+)
+from eventstore.pull import Delivery, Pull, PullLost, _acknowledgement, may_pass
 from eventstore.server import EmbeddedServer
 from tests.conftest import settings_for
 from tests.proxy import TcpProxy
@@ -199,6 +206,67 @@ async def test_a_request_the_server_refuses_is_reported_and_not_repeated_for_eve
     async with Pull(client, stream, name, buffer=10) as pull, asyncio.timeout(2):
         with pytest.raises(PullLost, match="Exceeded MaxRequestBatch"):
             await pull.take(1)
+
+
+class Server:
+    """Stands in for a consumer: notes what is asked for, and answers as a test says."""
+
+    def __init__(self, client: Client, stream: str) -> None:
+        self.asked: list[tuple[str, int]] = []  # where to answer, and how many are wanted
+        self._client = client
+        self._stream = stream
+        self._more = asyncio.Condition()
+
+    async def listen(self) -> str:
+        await self._client.subscribe(f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.acted", self._note)
+        return "acted"
+
+    async def _note(self, message: Msg) -> None:
+        async with self._more:
+            self.asked.append((message.reply, json.loads(message.data)["batch"]))
+            self._more.notify()
+
+    async def until_asked(self, count: int) -> None:
+        async with asyncio.timeout(10), self._more:
+            await self._more.wait_for(lambda: len(self.asked) >= count)
+
+    async def say(self, request: int, status: str, text: str, owed: int | None = None) -> None:
+        """Tell a request, counted from 1, how it is with it."""
+        headers = {"Status": status, "Description": text}
+        if owed is not None:
+            headers["Nats-Pending-Messages"] = str(owed)
+        await self._client.publish(self.asked[request - 1][0], headers=headers)
+        await self._client.flush()
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "owed"),
+    [
+        ("408", "Request Timeout", 10),
+        ("409", "Message Size Exceeds MaxBytes", 7),
+        ("409", "Leadership Change", None),
+        ("409", "Consumer Deleted", None),
+        ("503", "No Responders", None),
+    ],
+)
+async def test_what_is_heard_late_of_a_request_that_is_over_changes_nothing(
+    client: Client, stream: str, status: str, text: str, owed: int | None
+) -> None:
+    server = Server(client, stream)
+    async with Pull(client, stream, await server.listen(), buffer=10) as pull:
+        waiting = asyncio.ensure_future(pull.take(10))
+        await server.until_asked(1)
+        await server.say(1, "409", "Leadership Change")  # ends all requests, and says no number
+        await server.until_asked(2)
+        await server.say(1, status, text, owed)
+        await client.flush()
+        assert held(pull) == 10
+        assert [wanted for _, wanted in server.asked] == [10, 10]
+        assert not waiting.done()
+        await server.say(2, "408", "Request Timeout", 10)
+        await server.until_asked(3)
+        assert held(pull) == 10
+        waiting.cancel()
 
 
 async def test_heartbeats_keep_an_idle_pull_alive(client: Client, stream: str) -> None:
@@ -388,3 +456,20 @@ async def test_only_what_the_consumer_delivers_is_taken(client: Client, stream: 
 )
 def test_what_an_acknowledgement_is_sent_to(reply: str, is_delivered: bool) -> None:
     assert (_acknowledgement("S", "c").fullmatch(reply) is not None) is is_delivered
+
+
+@pytest.mark.parametrize(
+    ("error", "may"),
+    [
+        (JetStreamError(10008, 503, "JetStream system temporarily unavailable"), True),
+        (JetStreamError(0, 500, "internal"), True),
+        (JetStreamError(10014, 404, "consumer not found"), False),
+        (JetStreamError(10025, 499, "refused"), False),
+        (PullLost("the consumer is gone"), True),
+        (ConnectionLost("lost"), True),
+        (RequestTimeout("no answer"), True),
+        (PermissionDenied("not allowed"), False),
+    ],
+)
+def test_a_pull_is_tried_again_unless_the_server_refuses_it(error: ClientError, may: bool) -> None:
+    assert may_pass(error) is may

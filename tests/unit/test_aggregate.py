@@ -249,6 +249,10 @@ def evolving_a_command(door: Door, event: Open) -> Door:
     return door
 
 
+def evolving_without_event(door: Door) -> Door:
+    return door
+
+
 def evolving_with_context(door: Door, event: Opened, context: CommandContext) -> Door:
     return door
 
@@ -265,6 +269,7 @@ def evolving_anothers(door: Door, event: Rung) -> Door:
     ("function", "problem"),
     [
         (evolving_a_command, "must be annotated with the Event class it is for"),
+        (evolving_without_event, "evolving_without_event must take a state and a message"),
         (evolving_with_context, "evolving_with_context must take a state and a message"),
         (evolving_again, "Opened already has a function; evolving_again is a second"),
         (evolving_anothers, "Rung belongs to bell, not to door"),

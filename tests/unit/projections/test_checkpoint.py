@@ -89,3 +89,27 @@ async def test_setting_one_that_was_never_used_begins_it(database: Database) -> 
     await database.transact(lambda c: checkpoint.restart(c, counts, 3, NOW))
 
     assert await database.transact(lambda c: checkpoint.claim(c, counts, NOW)) == 3
+
+
+async def test_a_lost_answer_to_a_commit_is_believed_only_where_all_have_come_there(
+    database: Database,
+) -> None:
+    others = counting("checkpoint_others")
+    held = [checkpoint.Held(counts, 0), checkpoint.Held(others, 0)]
+
+    async def are_at(position: int, which: list[checkpoint.Held] = held) -> bool:
+        return await database.transact(lambda c: checkpoint.are_at(c, which, position))
+
+    assert not await are_at(0)
+    for projection in (counts, others):
+        await database.transact(lambda c, each=projection: checkpoint.claim(c, each, NOW))
+    assert await are_at(0)
+    await database.transact(lambda c: moved(c, counts, 0, 5, NOW))
+    assert not await are_at(5)
+    assert not await are_at(0)
+    await database.transact(lambda c: moved(c, others, 0, 5, NOW))
+    assert await are_at(5)
+    assert not await are_at(5, [checkpoint.Held(counts, 0, 1), checkpoint.Held(others, 0, 2)])
+    assert await are_at(5, [checkpoint.Held(counts, 0, 1), checkpoint.Held(others, 0, 1)])
+    await database.transact(lambda c: checkpoint.restart(c, counts, 5, NOW))
+    assert not await are_at(5, [checkpoint.Held(counts, 0, 1), checkpoint.Held(others, 0, 1)])
