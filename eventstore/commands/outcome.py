@@ -12,9 +12,9 @@ import msgspec
 
 from eventstore.api_answers import UNREADABLE, StreamInfo, decimal
 from eventstore.client import Client
-from eventstore.direct import leader_get, read_direct
 from eventstore.errors import EventStoreError, JetStreamError, RequestTimeout
 from eventstore.publishing import publish_acked
+from eventstore.stored_message import leader_get, read_direct
 from eventstore.subjects import Subjects
 
 __all__ = ["Outcome", "Outcomes", "code_of", "presentable"]

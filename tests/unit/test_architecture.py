@@ -50,6 +50,7 @@ LAYERS = [
     "eventstore.parked_record",
     "eventstore.pull",
     "eventstore.settling",
+    "eventstore.stored_message",
     "eventstore.direct",
     "eventstore.key_bucket",
     "eventstore.keyring",
