@@ -16,7 +16,7 @@ import msgspec
 from nats.aio.msg import Msg
 
 from eventstore.answers import new_token
-from eventstore.api_answers import MessageAnswer, StreamInfo, decimal
+from eventstore.api_answers import StreamInfo, decimal
 from eventstore.client import Client
 from eventstore.errors import (
     ClientError,
@@ -28,27 +28,25 @@ from eventstore.errors import (
     RequestTimeout,
     StreamMissing,
 )
-from eventstore.protocol import read_headers
+from eventstore.stored_message import (
+    StoredMessage,
+    check_sequence,
+    check_subject,
+    leader_get,
+    number_in,
+    read_direct,
+    status_of,
+    stored_in,
+)
 
-__all__ = ["DirectReader", "StoredMessage", "leader_get", "read_direct"]
+__all__ = ["DirectReader", "StoredMessage"]
 
-_NO_MESSAGE = 10037
 _NO_STREAM = 10059
-_GET_HEADERS = ("Nats-Stream", "Nats-Subject", "Nats-Sequence", "Nats-Time-Stamp")
-_PAGE_HEADERS = (*_GET_HEADERS, "Nats-Num-Pending", "Nats-Last-Sequence")
+_PAGE_HEADERS = ("Nats-Num-Pending", "Nats-Last-Sequence")
 _PAGE_BYTES = 8 * 1024 * 1024
 _MOST_SUBJECTS = 64
 
 _encode = msgspec.json.Encoder().encode
-
-
-class StoredMessage(msgspec.Struct, frozen=True):
-    """A message as a stream holds it; `headers` are those it was published with."""
-
-    subject: str
-    sequence: int
-    headers: dict[str, str]
-    payload: bytes
 
 
 class _Page:
@@ -76,17 +74,17 @@ class _Page:
 
     def _take(self, message: Msg) -> None:
         headers = message.headers or {}
-        status = _status(headers)
+        status = status_of(headers)
         # The server names the one it sent before: a reply that got lost does not stay unseen.
         if status in (None, 204) and decimal(headers.get("Nats-Last-Sequence", "0")) != self._last:
             raise RequestTimeout(f"a reply to a page was lost after position {self._last}")
         if status is None:
-            self._add(_stored(headers, message.data, self._stream, _PAGE_HEADERS))
+            self._add(stored_in(headers, message.data, self._stream, _PAGE_HEADERS))
         else:
             self._finish(status, headers)
 
     def _add(self, message: StoredMessage) -> None:
-        _check_subject(message, self._subject)
+        check_subject(message, self._subject)
         if message.sequence <= max(self._after, self._last):
             raise InvalidAnswer(
                 f"{self._subject}: position {message.sequence} was answered after "
@@ -97,7 +95,7 @@ class _Page:
 
     def _finish(self, status: int, headers: dict[str, str]) -> None:
         if status == 204:
-            self.pending = _number(self._subject, headers, "Nats-Num-Pending")
+            self.pending = number_in(self._subject, headers, "Nats-Num-Pending")
             self.done.set_result(None)
         elif status == 404:
             self.done.set_result(None)
@@ -152,8 +150,8 @@ class DirectReader:
     async def at(self, sequence: int, *, leader: bool = False) -> StoredMessage | None:
         """The message at a sequence; without `leader`, may lag on a replicated stream."""
         if leader:
-            return _at(sequence, await self._leader_get({"seq": sequence}))
-        return _at(sequence, await self._direct_get("", {"seq": sequence}))
+            return check_sequence(sequence, await self._leader_get({"seq": sequence}))
+        return check_sequence(sequence, await self._direct_get("", {"seq": sequence}))
 
     async def leader_last(self, subject: str) -> StoredMessage | None:
         """The last message on a subject, as the stream's leader knows it."""
@@ -281,97 +279,3 @@ class DirectReader:
     def _disconnected(self) -> None:
         for page in self._pages.values():
             page.fail(ConnectionLost("the connection broke while an aggregate was read"))
-
-
-async def leader_get(
-    client: Client, stream: str, request: dict[str, Any], *, timeout: float = 5.0
-) -> StoredMessage | None:
-    """The message that is asked for in `STREAM.MSG.GET`, as the leader has it; None for none.
-
-    Raises `JetStreamError`, also where there is no such stream, and another `ClientError`.
-    """
-    suffix = f"STREAM.MSG.GET.{stream}"
-    try:
-        answer = await client.api(suffix, request, timeout=timeout, answer=MessageAnswer)
-    except JetStreamError as error:
-        if error.err_code == _NO_MESSAGE:
-            return None
-        raise
-    found = answer.message
-    message = StoredMessage(found.subject, found.seq, read_headers(found.hdrs), found.data)
-    if (subject := request.get("last_by_subj") or request.get("next_by_subj")) is not None:
-        _check_subject(message, subject)
-    if message.sequence < request.get("seq", 1):
-        raise InvalidAnswer(f"{suffix}: asked from {request['seq']} on, answered {found.seq}")
-    return message
-
-
-def read_direct(answer: Msg, stream: str, subject: str | None = None) -> StoredMessage | None:
-    """Read the answer to a direct get of one message; None where there is none.
-
-    Raises `JetStreamError` where it is an error, `InvalidAnswer` where it is no such answer, or is
-    of another stream or subject.
-    """
-    headers = answer.headers or {}
-    status = _status(headers)
-    if status is None:
-        message = _stored(headers, answer.data, stream, _GET_HEADERS)
-        if subject is not None:
-            _check_subject(message, subject)
-        return message
-    if status == 404:
-        return None
-    raise JetStreamError(0, status, headers.get("Description", "refused"))
-
-
-def _status(headers: dict[str, str]) -> int | None:
-    """The status that the server answers with in place of a message; None for a message.
-
-    What is stored may have a header of this name too, but never comes without its sequence.
-    """
-    if "Nats-Sequence" in headers:
-        return None
-    status = decimal(headers.get("Status"))
-    if status is None:
-        raise InvalidAnswer("the answer to a direct get is neither a message nor a status")
-    return status
-
-
-def _stored(
-    headers: dict[str, str], payload: bytes, stream: str, added: tuple[str, ...]
-) -> StoredMessage:
-    # Where the stored headers are malformed, the server adds its first to their broken end.
-    if headers.get("Nats-Stream", stream) != stream or "Nats-Subject" not in headers:
-        raise InvalidAnswer(f"a message of {stream} was asked for, and something else answered")
-    sequence = _number(stream, headers, "Nats-Sequence")
-    message = StoredMessage(headers["Nats-Subject"], sequence, headers, payload)
-    for name in added:
-        headers.pop(name, None)
-    return message
-
-
-def _number(asked: str, headers: dict[str, str], name: str) -> int:
-    number = decimal(headers.get(name))
-    if number is None:
-        raise InvalidAnswer(f"{asked}: the answer says no {name}")
-    return number
-
-
-def _check_subject(message: StoredMessage, asked: str) -> None:
-    """Raise unless the message is on the subject asked for, which may have wildcards."""
-    if message.subject != asked and not _matches(message.subject.split("."), asked.split(".")):
-        raise InvalidAnswer(f"{asked} was asked for, and a message of {message.subject} answered")
-
-
-def _matches(subject: list[str], pattern: list[str]) -> bool:
-    if pattern[-1] == ">":
-        subject, pattern = subject[: len(pattern)], [*pattern[:-1], "*"]
-    return len(subject) == len(pattern) and all(
-        wanted in ("*", token) for token, wanted in zip(subject, pattern, strict=True)
-    )
-
-
-def _at(sequence: int, found: StoredMessage | None) -> StoredMessage | None:
-    if found is not None and found.sequence != sequence:
-        raise InvalidAnswer(f"position {sequence} was asked for, and {found.sequence} answered")
-    return found

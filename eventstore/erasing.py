@@ -21,13 +21,14 @@ import msgspec
 
 from eventstore.api_answers import Done, StreamInfo
 from eventstore.client import Client
-from eventstore.direct import DirectReader, StoredMessage, leader_get
+from eventstore.direct import DirectReader, StoredMessage
 from eventstore.envelope import Header
 from eventstore.errors import JetStreamError, StreamMissing
 from eventstore.parked_record import Parked, earlier_parts, is_first_part
 from eventstore.personal import FORGOTTEN, ref_of
 from eventstore.publishing import publish_acked
 from eventstore.sealing import refs_in
+from eventstore.stored_message import leader_get
 from eventstore.subjects import Subjects
 from eventstore.undecodable import UNDECODABLE
 

@@ -31,6 +31,7 @@ from eventstore.master_keys import KeyWrapping, WrappedKey
 from eventstore.publishing import publish_acked
 from eventstore.sealing import Forgotten, Key
 from eventstore.subjects import Subjects
+from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["Entry", "KeyBucket"]
 
@@ -60,7 +61,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
         """What a message of the bucket says; nothing where another tool deleted or garbled it."""
         try:
             return _decode(payload)
-        except msgspec.MsgspecError:  # such a tool leaves an empty message
+        except UNDECODABLE:  # such a tool leaves an empty message
             return cls()
 
     @property

@@ -19,7 +19,6 @@ from eventstore.client import Client
 from eventstore.codec import Codec
 from eventstore.commands.intake import Accepted, Received
 from eventstore.commands.outcome import Outcome
-from eventstore.direct import leader_get
 from eventstore.envelope import (
     AUTHENTICATED_AS,
     COMMAND_DIGEST,
@@ -31,6 +30,7 @@ from eventstore.envelope import (
 )
 from eventstore.errors import EventStoreError, JetStreamError, StreamMissing, UnknownType
 from eventstore.pull import Delivery, Pull, PullLost
+from eventstore.stored_message import leader_get
 from eventstore.subjects import Subjects
 from eventstore.undecodable import UNDECODABLE
 

@@ -13,7 +13,7 @@ import msgspec
 from eventstore.api_answers import StreamInfo, decimal
 from eventstore.client import Client
 from eventstore.commands.digest import is_other
-from eventstore.direct import DirectReader, StoredMessage, leader_get, read_direct
+from eventstore.direct import DirectReader
 from eventstore.envelope import COMMAND_DIGEST
 from eventstore.errors import (
     CommandIdReused,
@@ -22,6 +22,7 @@ from eventstore.errors import (
     RequestTimeout,
 )
 from eventstore.publishing import publish_acked
+from eventstore.stored_message import StoredMessage, leader_get, read_direct
 from eventstore.subjects import Subjects
 from eventstore.undecodable import UNDECODABLE
 

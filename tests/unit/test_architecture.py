@@ -57,6 +57,7 @@ LAYERS = [
     "eventstore.parked_record",
     "eventstore.pull",
     "eventstore.settling",
+    "eventstore.stored_message",
     "eventstore.direct",
     "eventstore.chain_links",
     "eventstore.erasing",

@@ -10,11 +10,11 @@ import pytest
 
 from eventstore.audit import Anchor
 from eventstore.codec import Codec
-from eventstore.commands.outcome import _read as read_outcome
+from eventstore.commands.outcome import Outcome
 from eventstore.config import load_settings
 from eventstore.configuration import parse_value
 from eventstore.errors import ClientError, ConfigurationError, InvalidAnchor, InvalidPayload
-from eventstore.key_bucket import read_entry
+from eventstore.key_bucket import Entry
 from eventstore.messages import Command, Event
 from eventstore.publishing import read_ack
 from eventstore.service import _is_acceptable
@@ -62,8 +62,8 @@ def test_it_is_an_error_that_says_so(
 
 
 def test_what_is_not_to_be_read_counts_as_not_there() -> None:
-    assert read_outcome(DEEP) is None
-    assert read_entry(DEEP) is None
+    assert Outcome.of("x", DEEP) is None
+    assert Entry.read(DEEP) == Entry()
     assert not _is_acceptable(b"[" * 100_000)
 
 
