@@ -19,6 +19,7 @@ from eventstore.envelope import new_id
 from eventstore.errors import JetStreamError
 from eventstore.publishing import publish_acked
 from eventstore.subjects import Subjects
+from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["FeedLease"]
 
@@ -113,5 +114,5 @@ def _decoded(payload: bytes) -> _Record:
     """A record; what is none, as a deleted key, is held by nobody."""
     try:
         return msgspec.json.decode(payload, type=_Record)
-    except msgspec.MsgspecError:
+    except UNDECODABLE:
         return _Record()

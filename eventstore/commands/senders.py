@@ -24,6 +24,7 @@ from nats.aio.msg import Msg
 from eventstore.client import Client, Subscription
 from eventstore.envelope import AUTHENTICATED_AS, Header, legal_value
 from eventstore.subjects import Subjects
+from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["REQUEST_INFO", "Senders"]
 
@@ -85,7 +86,7 @@ class Senders:
 def _sender(headers: Mapping[str, str]) -> str | None:
     try:
         info = _decode(headers.get(REQUEST_INFO, "").encode())
-    except (msgspec.MsgspecError, UnicodeError):
+    except UNDECODABLE:
         return None
     name = f"{info.acc}/{info.user}" if info.user else info.acc
     return legal_value({AUTHENTICATED_AS: name}, AUTHENTICATED_AS)

@@ -15,6 +15,7 @@ from eventstore.client import Client
 from eventstore.delegation.answering import Refused, answered
 from eventstore.responder import Answer, Request
 from eventstore.subjects import Subjects
+from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["ConsumerRequests"]
 
@@ -79,7 +80,7 @@ class ConsumerRequests:
     def _checked(self, payload: bytes, stream: str, name: str) -> Mapping[str, Any]:
         try:
             request = _decode(payload)
-        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        except UNDECODABLE as error:
             raise Refused(f"only a plain pull consumer is made here: {error}") from error
         config = request.config
         if request.stream_name != stream or {config.name, config.durable_name} - {name, None}:

@@ -20,6 +20,7 @@ from eventstore.parked_record import PART, Parked
 from eventstore.publishing import publish_acked
 from eventstore.responder import Answer, Request
 from eventstore.subjects import Subjects
+from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["ParkingRequests"]
 
@@ -78,7 +79,7 @@ class ParkingRequests:
             raise Refused("the record has to be whole")
         try:
             record = _decode_record(request.payload)
-        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        except UNDECODABLE as error:
             raise Refused(f"this is no record: {error}") from error
         if record.subscriber != subscriber or record.command_id is not None:
             raise Refused("the record is another one's")
@@ -109,7 +110,7 @@ class ParkingRequests:
         subscriber = request.subject.rpartition(".")[2]
         try:
             sequence = _decode_sequence(request.payload).seq
-        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        except UNDECODABLE as error:
             raise Refused(f"no sequence is named: {error}") from error
         message = await self._parked.at(sequence, leader=True)
         if message is None or not message.subject.startswith(self._prefix(subscriber)):

@@ -11,6 +11,8 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
+from eventstore.undecodable import UNDECODABLE
+
 __all__ = ["Attributes", "flake_names", "flake_reference", "is_reference"]
 
 Attributes = dict[str, str | int | bool]
@@ -103,7 +105,7 @@ def _public_keys(locked: Attributes) -> list[_PublicKey]:
     listed = _text(locked, "publicKeys")
     try:
         keys = msgspec.json.decode(listed, type=list[_PublicKey]) if listed else []
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise ValueError(f"attribute 'publicKeys' is not a list of keys: {error}") from error
     if key := _text(locked, "publicKey"):
         keys.append(_PublicKey(key, _text(locked, "keytype") or "ssh-ed25519"))
