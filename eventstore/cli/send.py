@@ -53,11 +53,15 @@ async def send(
 
 
 def _hasty(settings: Settings, timeout: float) -> Settings:
-    """The settings with no more than `timeout` seconds for finding a server."""
-    retry = settings.nats.retry
-    most = max(1, int(timeout * 1000 / len(settings.nats.servers)))
-    bounded = min(retry.connect_timeout_ms, most)
-    nats = msgspec.structs.replace(
-        settings.nats, retry=msgspec.structs.replace(retry, connect_timeout_ms=bounded)
+    """The settings with no more than `timeout` seconds for finding a server, the last try too."""
+    retry, servers = settings.nats.retry, len(settings.nats.servers)
+    one_try = min(retry.connect_timeout_ms, max(1, int(timeout * 1000 / servers)))
+    left = max(0, int(timeout * 1000) - one_try * servers)
+    retry = msgspec.structs.replace(
+        retry,
+        connect_timeout_ms=one_try,
+        first_connect_ms=min(retry.first_connect_ms or 0, left),
     )
-    return msgspec.structs.replace(settings, nats=nats)
+    return msgspec.structs.replace(
+        settings, nats=msgspec.structs.replace(settings.nats, retry=retry)
+    )

@@ -212,6 +212,26 @@ async def test_holes_in_the_log_and_cut_batches_are_named(
     assert named(await findings(client, codec)) == expected
 
 
+@pytest.mark.parametrize(
+    ("lost", "which"),
+    [
+        ([8], "position 8 is missing"),
+        ([7, 8], "positions 7 to 8 are missing"),
+        ([1, 2], "positions 1 to 2 are missing"),
+        ([4], "position 4 is missing"),
+    ],
+)
+async def test_it_says_which_positions_are_missing_at_the_end_too(
+    client: Client, codec: Codec, store: EventStore, lost: list[int], which: str
+) -> None:
+    await plain_stream(client, codec)
+    await fill(store)
+    for position in lost:
+        await client.api(f"STREAM.MSG.DELETE.{codec.subjects.log_stream}", {"seq": position})
+    texts = [each.text for each in await findings(client, codec) if each.kind == "missing"]
+    assert sum(text.startswith(which) for text in texts) == 1
+
+
 async def test_a_raw_reader_ends_with_the_first_whole_batch(
     client: Client, codec: Codec, good: None
 ) -> None:
