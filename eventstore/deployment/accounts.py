@@ -192,7 +192,7 @@ class Roles:
     def _face(self) -> Iterator[Import]:
         for name in {self.domain: None, self.service: None}:
             yield _service(f"health.{name}", many=True)
-        yield _service(f"discovery.{self.service}", many=True)
+            yield _service(f"discovery.{name}", many=True)
         yield _service(f"metrics.{self.domain}", many=True)
         yield _service("$SRV.>", many=True)
 

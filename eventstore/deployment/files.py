@@ -224,7 +224,7 @@ def _settings(
 
 
 def _service_settings(roles: Roles, urls: Sequence[str], servers: int, tls: Tls | None) -> str:
-    own = [f'reply_prefixes = ["{INBOXES}"]']
+    own = [f'reply_prefixes = ["{INBOXES}"]', "commands_cross_accounts = true"]
     lines = _settings(roles, "the service", "service", urls, own, tls)
     return "\n".join([*lines, "", "[streams]", f"replicas = {servers}", ""])
 
