@@ -195,6 +195,10 @@ class Client:
         return self._nats.unreadable
 
     @property
+    def _has_reconnected(self) -> bool:
+        return bool(self._nats.stats["reconnects"])
+
+    @property
     def inbox_prefix(self) -> str:
         """What every inbox of this client starts with."""
         return self._inbox_prefix
@@ -289,14 +293,14 @@ class Client:
             message = await self.request(subject, payload, timeout=timeout)
             return read_answer(subject, message.data, answer)
         except NoResponders:
-            if self._settings.api_prefix != DEFAULT_API_PREFIX:  # another account serves it
-                raise
+            if self._settings.api_prefix != DEFAULT_API_PREFIX or self._has_reconnected:
+                raise  # another account serves it, or what was there may come again
             raise NoJetStream(
                 f"JetStream is not enabled on {self.url}: start nats-server with -js, or with "
                 "jetstream {} in its configuration"
             ) from None
         except JetStreamError as error:
-            if error.err_code not in _NO_JETSTREAM:
+            if error.err_code not in _NO_JETSTREAM or self._has_reconnected:
                 raise
             raise NoJetStream(
                 f"JetStream is not enabled for this user's account on {self.url}: enable it in "

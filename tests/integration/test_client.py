@@ -463,21 +463,22 @@ async def test_a_first_connect_is_tried_again_until_a_server_is_there(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     port = free_ports(1)[0]
-    url = f"nats://127.0.0.1:{port}"
+    url = f"nats://ann:s3cret@127.0.0.1:{port}"
     opening = asyncio.create_task(Client.open(settings_for(url, retry=patient(BOUND))))
 
     async def waits() -> bool:
         return "waiting for a server" in caplog.text
 
     await until(waits)
-    async with EmbeddedServer(tmp_path / "late", port=port):
+    ann = "authorization { user: ann, password: s3cret }"
+    async with EmbeddedServer(tmp_path / "late", port=port, extra_config=ann):
         client = await opening
         assert await client.api("INFO")
         await client.close()
 
     waited = [each for each in caplog.records if "waiting for a server" in each.getMessage()]
     assert len(waited) == 1, "said once, and then at intervals"
-    assert url in waited[0].getMessage()
+    assert f"nats://***@127.0.0.1:{port}" in waited[0].getMessage()
     assert "closed for good" not in caplog.text
 
 
@@ -486,7 +487,7 @@ async def test_a_first_connect_that_is_cut_off_is_tried_again(
     nats_server: EmbeddedServer, pattern: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Also where the server accepts, and goes away before the connection is of use."""
-    async with TcpProxy(nats_server.port) as proxy:
+    async with TcpProxy(nats_server) as proxy:
         cut = proxy.cut_after(pattern, "to_client", forward=False)
         async with connect(settings_for(proxy.url, retry=patient(BOUND))) as client:
             await client.flush()

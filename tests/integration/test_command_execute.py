@@ -248,9 +248,8 @@ async def test_an_answer_that_was_missed_is_looked_up(line: Line, settings: Sett
 async def test_an_error_that_was_missed_is_looked_up_as_a_success_is(
     line: Line, settings: Settings
 ) -> None:
-    port = int(line.client.url.rpartition(":")[2])
     async with (
-        TcpProxy(port) as proxy,
+        TcpProxy(line.client) as proxy,
         connect(settings_for(proxy.url)) as client,
         CommandClient(client, line.domain.codec) as commands,
     ):

@@ -18,6 +18,7 @@ from eventstore.envelope import COMMAND_DIGEST, Identity, new_id
 from eventstore.errors import InvalidPayload
 from eventstore.messages import Command
 from eventstore.streams import declare_consumer
+from tests.conftest import url_of
 from tests.integration.commanding import Add, AddEach, Added, Line, RaiseTo, Take, counting, opened
 from tests.integration.test_command_bare import execute
 
@@ -38,7 +39,7 @@ async def line(client: Client, domain_name: str) -> AsyncIterator[Line]:
 
 @pytest.fixture
 async def plain(line: Line) -> AsyncIterator[PlainClient]:
-    connection = await nats.connect(line.client.url)
+    connection = await nats.connect(url_of(line.client))
     yield connection
     await connection.close()
 

@@ -522,7 +522,11 @@ async def test_what_was_tampered_with_is_unreadable_and_not_forgotten(
     assert failure.value.position == position + 1
     with pytest.raises(UnreadableEvent, match=problem):
         await anext(store.pages(after=position))
-    assert position + 1 not in {event.position for event in await read_all(store)}
+    if change is future:  # which is not passed over, for it is sound
+        with pytest.raises(UnreadableEvent, match=problem):
+            await read_all(store)
+    else:
+        assert position + 1 not in {event.position for event in await read_all(store)}
 
 
 async def test_a_key_that_is_lost_is_an_error_and_not_forgetting(

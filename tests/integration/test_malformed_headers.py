@@ -23,6 +23,7 @@ from eventstore.service import ServiceFace
 from eventstore.store import EventStore
 from eventstore.subscribing import EventSubscriber
 from projections.feed import Feed
+from tests.conftest import url_of
 from tests.integration.commanding import Add, Line, counting, opened
 from tests.integration.feeding import declare_feed, deposit
 from tests.integration.ledger import Deposited
@@ -77,7 +78,8 @@ class RawPublisher:
 async def publishing(url: str) -> AsyncIterator[RawPublisher]:
     address = urlsplit(url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
-    writer.write(b'CONNECT {"verbose":false,"headers":true,"no_responders":true}\r\n')
+    options = {"auth_token": address.username, "headers": True, "no_responders": True}
+    writer.write(b"CONNECT " + json.dumps({"verbose": False, **options}).encode() + b"\r\n")
     try:
         yield RawPublisher(reader, writer)
     finally:
@@ -86,7 +88,7 @@ async def publishing(url: str) -> AsyncIterator[RawPublisher]:
 
 @pytest.fixture
 async def raw(client: Client) -> AsyncIterator[RawPublisher]:
-    async with asyncio.timeout(50), publishing(client.url) as raw:
+    async with asyncio.timeout(50), publishing(url_of(client)) as raw:
         yield raw
 
 

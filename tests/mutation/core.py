@@ -16,7 +16,7 @@ CORE = (
     # append, read
     *("recording", "writes", "publishing", "direct", "store", "history", "raw_log"),
     # what is written, and that it can be trusted
-    *("envelope", "codec", "upcasting", "chain", "chains", "verify", "walk"),
+    *("envelope", "codec", "upcasting", "chain", "chain_links", "verify", "walk"),
     # decide
     *("aggregate", "handler", "intake", "known", "lanes", "loading", "outcome", "sending"),
     *("states", "snapshot_format", "worker"),

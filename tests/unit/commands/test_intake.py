@@ -8,7 +8,7 @@ from nats.aio.msg import Msg
 from eventstore import nix
 from eventstore.commands.intake import Accepted, Received
 from eventstore.envelope import Identity, derive_id, new_id
-from eventstore.errors import InvalidHeader
+from eventstore.errors import InvalidHeader, InvalidPayload
 from eventstore.messages import Command
 
 CODEC = nix.domain().codec
@@ -95,7 +95,9 @@ def test_an_error_in_a_command_classs_own_check_is_a_reason_too() -> None:
             raise LookupError("too picky")
 
     codec = type(CODEC)("nix", [Picky], [])
-    assert isinstance(Received.of(codec, message("picky.do", data=b"{}")).content, LookupError)
+    content = Received.of(codec, message("picky.do", data=b"{}")).content
+    assert isinstance(content, InvalidPayload)
+    assert "LookupError: too picky" in str(content)
 
 
 @pytest.mark.parametrize("header", ["X-Correlation-ID", "X-Causation-ID"])

@@ -74,7 +74,8 @@ async def test_a_lock_for_a_block(database: Database) -> None:
 
 
 async def test_what_cannot_be_locked_is_told(tmp_path: Path) -> None:
-    locks = FileLocks(str(tmp_path / "missing" / "rows.sqlite"))
+    (tmp_path / "file").touch()
+    locks = FileLocks(str(tmp_path / "file" / "rows.sqlite"))
     with pytest.raises(ConfigurationError, match="cannot be locked"):
         await locks.take("a")
 
