@@ -20,7 +20,15 @@ import msgspec
 from nats.aio.msg import Msg
 
 from eventstore.client import Client
-from eventstore.envelope import Envelope, Header, Identity, format_timestamp, utc_now
+from eventstore.envelope import (
+    POSITION,
+    Envelope,
+    Header,
+    Identity,
+    format_timestamp,
+    position_of,
+    utc_now,
+)
 from eventstore.errors import (
     AnswerTooLarge,
     InvalidHeader,
@@ -31,7 +39,6 @@ from eventstore.errors import (
     QueryTimeout,
     ServiceBusy,
 )
-from eventstore.published import POSITION, position_of
 from eventstore.queries import LONGEST_WAIT, WAIT_POSITION, WAIT_TIMEOUT, Listed, ListQuery, Query
 from eventstore.subjects import Subjects
 from eventstore.telemetry import NO_TELEMETRY, Telemetry

@@ -39,7 +39,7 @@ from eventstore.errors import (
 from eventstore.first_connect import FirstConnect
 from eventstore.master_keys import KeyWrapping, configured_master_keys
 from eventstore.reply_gate import ReplyGate
-from eventstore.server_binary import check_server_version
+from eventstore.server_version import check_server_version
 
 __all__ = ["Client", "Msg", "Subscription", "connect", "nats_errors"]
 

@@ -21,6 +21,8 @@ __all__ = [
     "AUTHENTICATED_AS",
     "COMMAND_DIGEST",
     "JSON",
+    "POSITION",
+    "REPLY_TO",
     "Envelope",
     "Header",
     "Identity",
@@ -35,6 +37,7 @@ __all__ = [
     "legal_value",
     "new_id",
     "parse_timestamp",
+    "position_of",
     "utc_now",
 ]
 
@@ -70,6 +73,12 @@ JSON = "application/json"
 
 AUTHENTICATED_AS = "X-Authenticated-As"
 """The header of events that says who sent their command, according to the server."""
+
+POSITION = "X-Position"
+"""The header that holds an event's position in the log."""
+
+REPLY_TO = "X-Reply-To"
+"""The header that names the inbox to which the outcome of a command is to be sent."""
 
 COMMAND_DIGEST = "X-Command-Digest"
 """The header of events, and of outcomes, that tells their command from another of the same id."""
@@ -412,3 +421,9 @@ def _check_identity(headers: Mapping[str, str]) -> None:
             Header.CAUSATION_ID,
             f"and {Header.CORRELATION_ID} disagree: a root's three ids are equal, no other's are",
         )
+
+
+def position_of(headers: Mapping[str, str]) -> int | None:
+    """The log position that a published event carries; None where it carries none."""
+    text = headers.get(POSITION, "")
+    return int(text) if text.isdecimal() and len(text) < 20 else None

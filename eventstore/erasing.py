@@ -19,20 +19,20 @@ from typing import Any
 
 import msgspec
 
-from eventstore.api_answers import Done, StreamInfo
+from eventstore.api_answers import StreamInfo
 from eventstore.client import Client
 from eventstore.direct import DirectReader, StoredMessage
 from eventstore.envelope import Header
+from eventstore.erasure import erase_message
 from eventstore.errors import JetStreamError, StreamMissing
 from eventstore.parked_record import Parked, earlier_parts, is_first_part
 from eventstore.personal import FORGOTTEN, ref_of
 from eventstore.publishing import publish_acked
 from eventstore.sealing import refs_in
-from eventstore.stored_message import leader_get
 from eventstore.subjects import Subjects
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = ["Erased", "erase_copies", "erase_message"]
+__all__ = ["Erased", "erase_copies"]
 
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _WRONG_SEQUENCE = (10071, 10164)
@@ -56,19 +56,6 @@ class Erased(msgspec.Struct, frozen=True, kw_only=True):
     undeleted: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
     waiting: int = 0
-
-
-async def erase_message(client: Client, stream: str, sequence: int, timeout: float = 5.0) -> None:
-    """Delete a message and overwrite its bytes; does nothing where it is gone.
-
-    Raises `JetStreamError` where the stream allows no deletion, and other `ClientError`s.
-    """
-    suffix, request = f"STREAM.MSG.DELETE.{stream}", {"seq": sequence, "no_erase": False}
-    try:
-        await client.api(suffix, request, timeout=timeout, answer=Done)
-    except JetStreamError:  # the server has one number for all that goes wrong
-        if await _is_there(client, stream, sequence, timeout):
-            raise
 
 
 async def erase_copies(
@@ -202,10 +189,6 @@ class _Erasing:
 
     def _note(self, **changed: Any) -> None:
         self.erased = msgspec.structs.replace(self.erased, **changed)
-
-
-async def _is_there(client: Client, stream: str, sequence: int, timeout: float) -> bool:
-    return await leader_get(client, stream, {"seq": sequence}, timeout=timeout) is not None
 
 
 async def _payloads(reader: DirectReader, sequences: tuple[int, ...]) -> list[bytes]:

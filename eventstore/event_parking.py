@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from eventstore.client import Client
-from eventstore.commands.outcome import code_of, presentable
 from eventstore.envelope import Header
+from eventstore.outcome import code_of, presentable
 from eventstore.parked_record import Parked, keep_record
 from eventstore.settling import Taken
 

@@ -25,7 +25,7 @@ import msgspec
 
 from eventstore.client import Client
 from eventstore.direct import DirectReader
-from eventstore.erasing import erase_message
+from eventstore.erasure import erase_message
 from eventstore.errors import JetStreamError, KeyMissing, MasterKeyError, RequestTimeout
 from eventstore.master_keys import KeyWrapping, WrappedKey
 from eventstore.publishing import publish_acked

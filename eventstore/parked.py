@@ -15,18 +15,17 @@ from typing import Literal
 import msgspec
 
 from eventstore.client import Client, Msg
-from eventstore.commands.intake import REPLY_TO
 from eventstore.commands.lanes import Lanes
-from eventstore.commands.outcome import Outcome
 from eventstore.direct import DirectReader, StoredMessage
-from eventstore.envelope import Header
-from eventstore.erasing import erase_message
+from eventstore.envelope import REPLY_TO, Header
+from eventstore.erasure import erase_message
 from eventstore.errors import (
     EventStoreError,
     NotParked,
     RetryOutOfOrder,
 )
 from eventstore.event_retry import ask_to_retry
+from eventstore.outcome import Outcome
 from eventstore.parked_record import Parked, earlier_parts, is_first_part
 from eventstore.publishing import publish_queued
 from eventstore.subjects import NAME, Subjects

@@ -8,12 +8,14 @@ import msgspec
 
 from eventstore.codec import Codec
 from eventstore.envelope import (
+    POSITION,
     Envelope,
     Header,
     RecordedEvent,
     StoredEvent,
     UnreadEvent,
     derive_id,
+    position_of,
 )
 from eventstore.errors import InvalidHeader
 from eventstore.publishing import Draft
@@ -23,16 +25,11 @@ from eventstore.subjects import Subject
 __all__ = [
     "PART",
     "PART_OF",
-    "POSITION",
     "data_subjects",
-    "position_of",
     "publication",
     "read_publication",
     "stored_publication",
 ]
-
-POSITION = "X-Position"
-"""The header that holds an event's position in the log."""
 
 PART = "X-Event-Part"
 """The header that numbers the parts of an event of the log that is read as several, from 1 for the
@@ -99,12 +96,6 @@ def _of_today(headers: dict[str, str], event: RecordedEvent) -> dict[str, str]:
         changed |= {PART: str(event.part), PART_OF: event.id}
     headers.pop(Header.CHAIN, None)
     return headers | changed
-
-
-def position_of(headers: Mapping[str, str]) -> int | None:
-    """The log position that a published event carries; None where it carries none."""
-    text = headers.get(POSITION, "")
-    return int(text) if text.isdecimal() and len(text) < 20 else None
 
 
 def read_publication(

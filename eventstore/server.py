@@ -22,7 +22,8 @@ from eventstore.config import LocalAddress
 from eventstore.errors import ServerStartFailed
 from eventstore.master_keys import new_master_key
 from eventstore.private_files import ensure_private_directory, open_private
-from eventstore.server_binary import ServerBinary, check_server_version, find_server
+from eventstore.server_binary import ServerBinary, find_server
+from eventstore.server_version import check_server_version
 
 __all__ = [
     "EmbeddedServer",

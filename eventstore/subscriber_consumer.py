@@ -8,6 +8,7 @@ from typing import Any, Literal
 from eventstore.api_answers import ConsumerInfo, StreamInfo
 from eventstore.client import Client
 from eventstore.direct import DirectReader, StoredMessage
+from eventstore.envelope import position_of
 from eventstore.errors import (
     EventStoreError,
     JetStreamError,
@@ -16,7 +17,6 @@ from eventstore.errors import (
     StreamMissing,
 )
 from eventstore.messages import Event
-from eventstore.published import position_of
 from eventstore.streams import ConsumerSpec, declare_consumer
 from eventstore.subjects import Subjects
 

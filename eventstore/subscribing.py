@@ -24,7 +24,7 @@ from eventstore.attempts import Attempts, Stopped, Tried
 from eventstore.client import Client
 from eventstore.codec import Codec
 from eventstore.commands.lanes import Lanes
-from eventstore.envelope import Header, RecordedEvent
+from eventstore.envelope import Header, RecordedEvent, position_of
 from eventstore.errors import (
     ClientError,
     DeciderError,
@@ -41,7 +41,6 @@ from eventstore.keyring import Keyring
 from eventstore.messages import Event
 from eventstore.parked import ParkedMessages
 from eventstore.parked_record import Parked
-from eventstore.published import position_of
 from eventstore.pull import Pull, may_pass
 from eventstore.responder import Responder
 from eventstore.sealing import Keys

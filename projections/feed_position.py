@@ -12,8 +12,8 @@ import msgspec
 from eventstore.api_answers import StreamInfo
 from eventstore.client import Client
 from eventstore.direct import DirectReader, StoredMessage
+from eventstore.envelope import position_of
 from eventstore.errors import JetStreamError, ProjectionError, StreamMissing
-from eventstore.published import position_of
 from eventstore.publishing import publish_acked
 from eventstore.subjects import Subjects
 from eventstore.undecodable import UNDECODABLE

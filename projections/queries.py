@@ -27,7 +27,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 from sqlalchemy import Connection, func, select
 
-from eventstore.envelope import Header
+from eventstore.envelope import POSITION, Header
 from eventstore.errors import (
     EventStoreError,
     InvalidHeader,
@@ -36,7 +36,6 @@ from eventstore.errors import (
     QueryNotFound,
     QueryTimeout,
 )
-from eventstore.published import POSITION
 from eventstore.queries import LONGEST_WAIT, WAIT_POSITION, WAIT_TIMEOUT, Query
 from eventstore.responder import Answer, Reply, Request
 from eventstore.subjects import Subjects

@@ -8,8 +8,8 @@ from eventstore.aggregate import Domain
 from eventstore.audit.aggregate_history import aggregate_history
 from eventstore.audit.queries import GetHistory
 from eventstore.client import Client
+from eventstore.envelope import POSITION
 from eventstore.errors import InvalidPayload, QueryNotFound
-from eventstore.published import POSITION
 from eventstore.responder import Answer, Reply, Request
 from eventstore.undecodable import UNDECODABLE
 

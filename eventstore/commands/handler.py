@@ -12,7 +12,7 @@ from eventstore.aggregate import CommandContext, Domain
 from eventstore.commands.digest import is_other, without_data
 from eventstore.commands.intake import Accepted
 from eventstore.commands.loading import Loader
-from eventstore.commands.outcome import Outcome, Outcomes, presentable
+from eventstore.commands.outcome import Outcomes
 from eventstore.commands.states import Kept, KeptStates
 from eventstore.direct import StoredMessage
 from eventstore.envelope import COMMAND_DIGEST, Header, NewEvent, utc_now
@@ -26,6 +26,7 @@ from eventstore.errors import (
     SubjectForgotten,
 )
 from eventstore.messages import Event
+from eventstore.outcome import Outcome, presentable
 from eventstore.snapshots import Snapshots
 from eventstore.store import EventStore, Head
 from eventstore.telemetry import NO_TELEMETRY, Telemetry

@@ -20,6 +20,7 @@ from eventstore.envelope import (
     AUTHENTICATED_AS,
     COMMAND_DIGEST,
     JSON,
+    REPLY_TO,
     Envelope,
     Header,
     Identity,
@@ -34,10 +35,7 @@ from eventstore.protocol import check_headers
 from eventstore.pull import Delivery
 from eventstore.subjects import AGGREGATE_ID
 
-__all__ = ["REPLY_TO", "Accepted", "Received", "id_of_message"]
-
-REPLY_TO = "X-Reply-To"
-"""The header that names the inbox to which the outcome is sent."""
+__all__ = ["Accepted", "Received", "id_of_message"]
 
 _NAMESPACE = uuid.UUID("b9a4b0f6-3a3c-5f0e-9d0f-6d1c6f6f3c11")
 _FILLED_IN = {

@@ -18,7 +18,6 @@ from eventstore.api_answers import ConsumerInfo, StreamInfo
 from eventstore.client import Client
 from eventstore.codec import Codec
 from eventstore.commands.intake import Accepted, Received
-from eventstore.commands.outcome import Outcome
 from eventstore.envelope import (
     AUTHENTICATED_AS,
     COMMAND_DIGEST,
@@ -29,6 +28,7 @@ from eventstore.envelope import (
     parse_timestamp,
 )
 from eventstore.errors import EventStoreError, JetStreamError, StreamMissing, UnknownType
+from eventstore.outcome import Outcome
 from eventstore.pull import Delivery, Pull, PullLost
 from eventstore.stored_message import leader_get
 from eventstore.subjects import Subjects

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from eventstore.client import Client
 from eventstore.commands.intake import Received
-from eventstore.commands.outcome import Outcome
+from eventstore.outcome import Outcome
 from eventstore.parked_record import Parked, keep_record
 
 __all__ = ["park"]

@@ -15,9 +15,9 @@ from eventstore.answers import new_token
 from eventstore.client import Client
 from eventstore.codec import Codec
 from eventstore.commands.digest import digest_of
-from eventstore.commands.intake import REPLY_TO
-from eventstore.commands.outcome import Outcome, Outcomes
+from eventstore.commands.outcome import Outcomes
 from eventstore.envelope import (
+    REPLY_TO,
     Envelope,
     Header,
     Identity,
@@ -35,6 +35,7 @@ from eventstore.errors import (
 )
 from eventstore.handling import Handling, current
 from eventstore.messages import Command
+from eventstore.outcome import Outcome
 from eventstore.publishing import Draft, check_sizes, publish_queued
 from eventstore.subjects import check_aggregate_id
 from eventstore.telemetry import NO_TELEMETRY, Telemetry

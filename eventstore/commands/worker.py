@@ -24,7 +24,7 @@ from eventstore.commands.intake import Accepted, Received
 from eventstore.commands.kept_outcome import about
 from eventstore.commands.keyed_locks import KeyedLocks
 from eventstore.commands.lanes import Lanes
-from eventstore.commands.outcome import Outcome, Outcomes
+from eventstore.commands.outcome import Outcomes
 from eventstore.commands.parking import park
 from eventstore.commands.senders import Senders
 from eventstore.errors import (
@@ -36,6 +36,7 @@ from eventstore.errors import (
     TopologyError,
 )
 from eventstore.failures import ungrouped
+from eventstore.outcome import Outcome
 from eventstore.pull import Delivery, Pull, may_pass
 from eventstore.settling import Settling
 from eventstore.streams import ConsumerSpec, declare_consumer

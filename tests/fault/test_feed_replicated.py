@@ -12,8 +12,8 @@ from eventstore.application import running
 from eventstore.client import Client, connect
 from eventstore.codec import Codec
 from eventstore.config import StreamSettings
+from eventstore.envelope import position_of
 from eventstore.errors import ClientError
-from eventstore.published import position_of
 from eventstore.server import EmbeddedServer
 from eventstore.store import EventStore
 from projections.feed import Feed

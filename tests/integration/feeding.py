@@ -9,8 +9,7 @@ from eventstore.client import Client, Msg
 from eventstore.codec import Codec
 from eventstore.config import StreamSettings
 from eventstore.direct import DirectReader, StoredMessage
-from eventstore.envelope import RecordedEvent
-from eventstore.published import POSITION, position_of
+from eventstore.envelope import POSITION, RecordedEvent, position_of
 from eventstore.store import EventStore
 from eventstore.streams import declare, topology
 from tests.integration.ledger import Deposited, read_all

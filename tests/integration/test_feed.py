@@ -16,9 +16,9 @@ from eventstore.application import running
 from eventstore.client import Client, Msg, connect
 from eventstore.codec import Codec
 from eventstore.config import Settings
-from eventstore.envelope import Header, Identity, NewEvent, new_id
+from eventstore.envelope import POSITION, Header, Identity, NewEvent, new_id, position_of
 from eventstore.errors import EventTooLarge, ProjectionFailed, StreamMissing, UnreadableEvent
-from eventstore.published import POSITION, position_of, read_publication
+from eventstore.published import read_publication
 from eventstore.server import EmbeddedServer
 from eventstore.store import EventStore
 from projections.feed import Feed

@@ -22,7 +22,7 @@ from eventstore.codec import Codec
 from eventstore.commands import CommandClient, CommandHandler, CommandWorker, Outcomes
 from eventstore.config import StreamSettings
 from eventstore.direct import DirectReader
-from eventstore.envelope import Header, RecordedEvent
+from eventstore.envelope import POSITION, Header, RecordedEvent, position_of
 from eventstore.errors import (
     InvalidHeader,
     InvalidPayload,
@@ -33,7 +33,7 @@ from eventstore.errors import (
 )
 from eventstore.facts import EventPublisher
 from eventstore.messages import Event
-from eventstore.published import PART, PART_OF, POSITION, position_of, read_publication
+from eventstore.published import PART, PART_OF, read_publication
 from eventstore.publishing import publish_acked
 from eventstore.sealing import PERSONAL
 from eventstore.server import EmbeddedServer

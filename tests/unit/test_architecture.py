@@ -13,7 +13,9 @@ ROOT = Path(__file__).parents[2]
 
 LAYERS = [
     "eventstore.errors",
+    "eventstore.server_version",
     "eventstore.undecodable",
+    "eventstore.outcome",
     "eventstore.visible",
     "eventstore.telemetry",
     "eventstore.subjects",
@@ -61,6 +63,7 @@ LAYERS = [
     "eventstore.direct",
     "eventstore.chain_links",
     "eventstore.erasing",
+    "eventstore.erasure",
     "eventstore.key_bucket",
     "eventstore.keyring",
     "eventstore.configuration",

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from eventstore.errors import ServerNotFound, ServerTooOld
-from eventstore.server_binary import check_server_version, find_server
+from eventstore.server_binary import find_server
+from eventstore.server_version import check_server_version
 
 FakeServer = Callable[..., Path]
 

@@ -10,12 +10,12 @@ import pytest
 
 from eventstore.audit import Anchor
 from eventstore.codec import Codec
-from eventstore.commands.outcome import Outcome
 from eventstore.config import load_settings
 from eventstore.configuration import parse_value
 from eventstore.errors import ClientError, ConfigurationError, InvalidAnchor, InvalidPayload
 from eventstore.key_bucket import Entry
 from eventstore.messages import Command, Event
+from eventstore.outcome import Outcome
 from eventstore.publishing import read_ack
 from eventstore.service import _is_acceptable
 from eventstore.transfer.lines import Sums

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventstore.commands import Outcome
-from eventstore.commands.outcome import presentable
 from eventstore.envelope import new_id
 from eventstore.errors import InvalidId
+from eventstore.outcome import presentable
 
 
 def test_an_outcome_of_our_own_error_has_its_code_and_text() -> None:

@@ -11,8 +11,8 @@ import msgspec
 from sqlalchemy import Connection, Table, func, insert, select
 
 from eventstore.asking import Answered
+from eventstore.envelope import position_of
 from eventstore.nix import FlakeView, ListFlakes
-from eventstore.published import position_of
 from eventstore.queries import Query
 from eventstore.responder import Answer, Reply, Request
 from eventstore.subjects import Subjects

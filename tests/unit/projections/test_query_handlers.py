@@ -11,7 +11,7 @@ import pytest
 from msgspec import Struct
 from sqlalchemy import Connection, select
 
-from eventstore.envelope import RecordedEvent
+from eventstore.envelope import POSITION, RecordedEvent
 from eventstore.errors import (
     InvalidHeader,
     InvalidPayload,
@@ -19,7 +19,6 @@ from eventstore.errors import (
     QueryNotFound,
     QueryTimeout,
 )
-from eventstore.published import POSITION
 from eventstore.queries import WAIT_POSITION, WAIT_TIMEOUT, Listed, ListQuery, Query
 from eventstore.responder import Answer, Request
 from eventstore.telemetry import Telemetry
