@@ -2,11 +2,11 @@
 
 import logging
 
-from eventstore import visible
-from eventstore.aggregate import CommandContext, Decider, Decision, Domain
+from eventstore import text as visible
 from eventstore.application import Application, running
-from eventstore.asking import Answered, QueryClient
-from eventstore.client import Client, connect
+from eventstore.client.client import Client, connect
+from eventstore.client.master_keys import KeyWrapping, MasterKeys, WrappedKey
+from eventstore.client.queries import Answered, QueryClient
 from eventstore.commands import (
     CommandClient,
     CommandHandler,
@@ -17,19 +17,28 @@ from eventstore.commands import (
     Sent,
 )
 from eventstore.config import Settings, load_settings
-from eventstore.envelope import Identity, NewEvent, RecordedEvent, StoredEvent
+from eventstore.decider.decider import CommandContext, Decider, Decision, Domain
 from eventstore.errors import Conflict, EventStoreError, Rejected
-from eventstore.facts import EventPublisher
-from eventstore.history import Page
-from eventstore.master_keys import KeyWrapping, MasterKeys, WrappedKey
-from eventstore.messages import Command, Event
-from eventstore.personal import Personal
-from eventstore.queries import Listed, ListQuery, Query
-from eventstore.server import EmbeddedServer
-from eventstore.snapshots import Snapshots
-from eventstore.store import ANY, NO_STREAM, NOTHING, Append, Appended, EventStore, Expected, Head
-from eventstore.streams import declare, topology
-from eventstore.subscribing import EventSubscriber
+from eventstore.jetstream.topology import declare, topology
+from eventstore.messages.envelope import Identity, NewEvent, RecordedEvent, StoredEvent
+from eventstore.messages.personal import Personal
+from eventstore.messages.queries import Listed, ListQuery, Query
+from eventstore.messages.types import Command, Event
+from eventstore.server.embedded import EmbeddedServer
+from eventstore.store.publisher import EventPublisher
+from eventstore.store.reader import Page
+from eventstore.store.snapshots.snapshots import Snapshots
+from eventstore.store.store import (
+    ANY,
+    NO_STREAM,
+    NOTHING,
+    Append,
+    Appended,
+    EventStore,
+    Expected,
+    Head,
+)
+from eventstore.subscribers.subscriber import EventSubscriber
 
 __all__ = [
     "ANY",

@@ -14,15 +14,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Protocol
 
-from eventstore.aggregate import Domain
-from eventstore.client import Client, connect
+from eventstore.client.client import Client, connect
+from eventstore.client.master_keys import KeyWrapping
 from eventstore.commands import CommandClient, CommandHandler, CommandWorker, Outcomes
+from eventstore.concurrency.failures import ungrouped
 from eventstore.config import Settings
-from eventstore.failures import ungrouped
-from eventstore.master_keys import KeyWrapping
-from eventstore.snapshots import Snapshots
-from eventstore.store import EventStore
-from eventstore.streams import declare, topology
+from eventstore.decider.decider import Domain
+from eventstore.jetstream.topology import declare, topology
+from eventstore.store.snapshots.snapshots import Snapshots
+from eventstore.store.store import EventStore
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
 __all__ = ["Application", "Part", "running"]

@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from eventstore.errors import ConfigurationError, EventStoreError
-from eventstore.subjects import check_name
+from eventstore.messages.subjects import check_name
 from eventstore.undecodable import UNDECODABLE
 
 __all__ = [

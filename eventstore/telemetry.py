@@ -1,8 +1,8 @@
 """Telemetry: counters, timings, gauges and spans; nothing at all until it is switched on.
 
 Whoever has something to tell is handed a `Telemetry` by its constructor and tells it. What becomes
-of that, numbers for Prometheus (`eventstore.metrics`), spans for OpenTelemetry
-(`eventstore.tracing`), both or nothing, is decided where the parts are put together.
+of that, numbers for Prometheus (`eventstore.service.metrics`), spans for OpenTelemetry
+(`eventstore.service.tracing`), both or nothing, is decided where the parts are put together.
 """
 
 from __future__ import annotations

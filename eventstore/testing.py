@@ -13,11 +13,11 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from eventstore.aggregate import CommandContext, Decider
-from eventstore.envelope import new_id
+from eventstore.decider.decider import CommandContext, Decider
 from eventstore.errors import InvalidPayload, Rejected
-from eventstore.fidelity import difference
-from eventstore.messages import Command, Event
+from eventstore.messages.envelope import new_id
+from eventstore.messages.fidelity import difference
+from eventstore.messages.types import Command, Event
 
 __all__ = ["Outcome", "Scenario", "scenario"]
 

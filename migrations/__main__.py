@@ -12,7 +12,7 @@ from pathlib import Path
 from alembic import command
 from sqlalchemy import create_engine
 
-from projections import schema
+from eventstore.projections.database import schema
 
 
 def main(message: str) -> None:

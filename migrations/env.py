@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from alembic import context
 
-from projections.audit import models as _audit_tables  # noqa: F401  # they register in `metadata`
-from projections.models import UtcDateTime, metadata
-from projections.nix import models as _nix_tables  # noqa: F401  # they register in `metadata`
+from eventstore.projections.audit import models as _audit_tables  # noqa: F401  # they register in `metadata`
+from eventstore.projections.database.tables import UtcDateTime, metadata
+from projections import models as _nix_tables  # noqa: F401  # they register in `metadata`
 
 
 def render_item(kind: str, item: Any, _context: Any) -> str | Literal[False]:

@@ -1,1 +1,20 @@
-"""The read side: projections that build read models in SQL from the event log."""
+"""The read models of the Nix domain: one for each kind of aggregate, and one across all flakes."""
+
+from __future__ import annotations
+
+from eventstore.projections.projection import Projection
+from projections import configurations, flakes, inputs, modules, overlays, packages
+
+__all__ = ["nix_projections"]
+
+
+def nix_projections() -> tuple[Projection, ...]:
+    """All read models of the Nix domain."""
+    return (
+        flakes.flakes,
+        inputs.inputs,
+        packages.packages,
+        modules.modules,
+        overlays.overlays,
+        configurations.configurations,
+    )

@@ -1,95 +1,208 @@
-"""What all tables of the read side share, and the two tables that are the library's own."""
+"""The tables of the Nix read models.
+
+Each row has the aggregate's version and the log position of the last event that changed it.
+Indexes begin with what lists are filtered and sorted by, and end with the id, which breaks ties.
+"""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 from sqlalchemy import (
+    JSON,
     BigInteger,
+    Boolean,
     Column,
-    DateTime,
-    Float,
+    ForeignKey,
     Index,
     Integer,
-    MetaData,
     String,
     Table,
     Text,
+    false,
 )
-from sqlalchemy.engine import Dialect
-from sqlalchemy.types import TypeDecorator
 
-__all__ = ["UtcDateTime", "metadata", "parked_event", "projection"]
+from eventstore.projections.database.tables import UtcDateTime, metadata
 
-metadata = MetaData(
-    # Constraints without a name cannot be altered by a later migration.
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
-"""All tables of the read side; `migrations/` creates exactly these."""
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """An instant: goes in with any zone, comes back in UTC, on databases with and without zones.
-
-    Raises `ValueError`, wrapped by SQLAlchemy, for a time without a zone.
-    """
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Bring the time to UTC."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError(f"time {value} has no zone")
-        return value.astimezone(UTC)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Give the zone back where the database does not keep it."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+__all__ = [
+    "configuration",
+    "configuration_change",
+    "configuration_generation",
+    "flake",
+    "flake_input",
+    "input_use",
+    "input_user",
+    "module",
+    "overlay",
+    "package",
+    "package_cache",
+]
 
 
-projection = Table(
-    "projection",
+def _id() -> Column[str]:
+    return Column("id", String(128), primary_key=True)
+
+
+def _owner(name: str, table: Table) -> Column[str]:
+    return Column(name, String(128), ForeignKey(table.c.id), primary_key=True)
+
+
+def _last_event() -> list[Column[int]]:
+    return [
+        Column("version", BigInteger, nullable=False),
+        Column("position", BigInteger, nullable=False),
+    ]
+
+
+def _times() -> list[Column[datetime]]:
+    return [
+        Column("created_at", UtcDateTime, nullable=False),
+        Column("updated_at", UtcDateTime, nullable=False),
+    ]
+
+
+flake = Table(
+    "flake",
     metadata,
-    Column("name", String(64), primary_key=True),
-    Column("version", Integer, nullable=False),
-    Column("position", BigInteger, nullable=False),
-    Column("updated_at", UtcDateTime, nullable=False),
-    Column("epoch", Integer, nullable=False, server_default="1"),
-    Column("rate", Float, nullable=False, server_default="0"),
-    Column("error", Text),
-    Column("log", String(128)),
+    _id(),
+    Column("path", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("template", Text),
+    *_last_event(),
+    *_times(),
+    Index(None, "path", "id"),
 )
-"""One row a projection: the version that built its rows, and the last log position in them.
 
-`epoch` is raised when the rows are replaced or the checkpoint is set by anybody but the worker
-that moves it; `rate` is events a second when it moved last; `error` is why it stopped, if it did;
-`log` names the log that the rows were built from.
+flake_input = Table(
+    "flake_input",
+    metadata,
+    _owner("flake_id", flake),
+    Column("name", Text, primary_key=True),
+    Column("url", Text, nullable=False),
+    *_last_event(),
+    *_times(),
+)
+"""The inputs that a flake has now; `updated_at` is when one was added or locked anew."""
+
+input_user = Table(
+    "input_user",
+    metadata,
+    Column("flake_id", String(128), primary_key=True),
+    Column("path", Text, nullable=False),
+)
+"""The flakes that may use inputs."""
+
+input_use = Table(
+    "input_use",
+    metadata,
+    Column("flake_id", String(128), ForeignKey(input_user.c.flake_id), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    *_last_event(),
+    Column("created_at", UtcDateTime, nullable=False),
+    Index(None, "name", "url", "flake_id"),
+)
+"""Which flake, at which path, uses which input, at which url and since when."""
+
+package = Table(
+    "package",
+    metadata,
+    _id(),
+    Column("flake_ref", Text, nullable=False),
+    Column("attribute", Text, nullable=False),
+    Column("output_path", Text, nullable=False),
+    Column("build_time_ms", BigInteger),
+    Column("builds", Integer, nullable=False),
+    Column("built_at", UtcDateTime, nullable=False),
+    Column("built_position", BigInteger, nullable=False, server_default="0"),
+    Column("stale", Boolean, nullable=False, server_default=false()),
+    Column("stale_reason", Text),
+    Column("cache_url", Text),
+    Column("cached_at", UtcDateTime),
+    *_last_event(),
+    *_times(),
+    Index(None, "flake_ref", "attribute", "id"),
+)
+"""Packages by their last build; `cache_url` is the cache that this build was put into last, and
+`stale` says that building again would no longer lead to the same."""
+
+package_cache = Table(
+    "package_cache",
+    metadata,
+    _owner("package_id", package),
+    Column("cache_url", Text, primary_key=True),
+    Column("output_path", Text, nullable=False),
+    Column("cached_at", UtcDateTime, nullable=False),
+    *_last_event(),
+)
+"""What each cache was given last of a package, perhaps an older build."""
+
+
+def _source(name: str) -> Table:
+    return Table(
+        name,
+        metadata,
+        _id(),
+        Column("name", Text, nullable=False),
+        Column("content", Text, nullable=False),
+        Column("deleted", Boolean, nullable=False),
+        *_last_event(),
+        *_times(),
+        Index(None, "name", "id"),
+    )
+
+
+module = _source("module")
+"""Modules; a deleted one keeps its row and its name, not its content."""
+
+overlay = _source("overlay")
+"""Overlays; a deleted one keeps its row and its name, not its content."""
+
+configuration = Table(
+    "configuration",
+    metadata,
+    _id(),
+    Column("name", Text, nullable=False),
+    Column("modules", JSON, nullable=False),
+    Column("overlays", JSON, nullable=False),
+    Column("current_generation", Integer, nullable=False),
+    Column("last_generation", Integer, nullable=False),
+    Column("activated_at", UtcDateTime),
+    *_last_event(),
+    *_times(),
+    Index(None, "name", "id"),
+)
+"""Configurations; both generations are 0 before the first activation.
+
+`activated_at` is since when the current generation is the current one.
 """
 
-parked_event = Table(
-    "parked_event",
+configuration_generation = Table(
+    "configuration_generation",
     metadata,
-    Column("projection", String(64), primary_key=True),
-    Column("position", BigInteger, primary_key=True, autoincrement=False),
-    Column("aggregate", String(64), nullable=False),
-    Column("aggregate_id", String(128), nullable=False),
-    Column("event_id", String(36), nullable=False),
-    Column("event_type", String(128), nullable=False),
-    Column("error", Text),
-    Column("tries", Integer, nullable=False),
-    Column("parked_at", UtcDateTime, nullable=False),
-    Index(None, "projection", "aggregate", "aggregate_id", "position"),
+    _owner("configuration_id", configuration),
+    Column("generation", Integer, primary_key=True, autoincrement=False),
+    Column("activation", String(16), nullable=False),
+    Column("modules", JSON, nullable=False),
+    Column("overlays", JSON, nullable=False),
+    Column("activated_at", UtcDateTime, nullable=False),
+    *_last_event(),
 )
-"""Events that a projection could not take and went on without, and those of the same aggregate
-that wait behind one, for which `error` is null. The events themselves are in the log."""
+"""What each generation was made of when it was activated."""
+
+configuration_change = Table(
+    "configuration_change",
+    metadata,
+    _owner("configuration_id", configuration),
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
+    Column("position", BigInteger, nullable=False),
+    Column("change", String(128), nullable=False),
+    Column("generation", Integer),
+    Column("from_generation", Integer),
+    Column("activation", String(16)),
+    Column("actor", Text),
+    Column("event_id", String(36), nullable=False),
+    Column("changed_at", UtcDateTime, nullable=False),
+)
+"""Every event of a configuration, by version: its history."""

@@ -1,280 +1,251 @@
-"""Answering queries from read models: decode, wait, read in one transaction, say its position.
-
-    todos = QueryHandlers(todo_projection)
-
-    @todos.answers
-    def get_todo(query: GetTodo, rows: Rows) -> TodoView:
-        return rows.one(query, select(todo).where(todo.c.id == query.id), f"todo {query.id}")
-
-    @todos.answers
-    def list_todos(query: ListTodos, rows: Rows) -> Listed[TodoView]:
-        return rows.page(query, select(todo), by=(todo.c.title, todo.c.id))
-
-    answers = query_answers(database, worker, [todos], subjects)
-    responder = Responder(client, answers, queue="todos")
-
-Handlers only read. Which handler is for which query is read from its first parameter's annotation.
-"""
+"""The queries of the Nix domain, answered from its read models."""
 
 from __future__ import annotations
 
-import asyncio
-import inspect
-import typing
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from sqlalchemy import ColumnElement, Select, Table, exists, select, true
 
-import msgspec
-from sqlalchemy import Connection, func, select
-
-from eventstore.envelope import POSITION, Header
-from eventstore.errors import (
-    EventStoreError,
-    InvalidHeader,
-    InvalidPayload,
-    ProjectionError,
-    QueryNotFound,
-    QueryTimeout,
+from eventstore.errors import QueryNotFound
+from eventstore.messages.queries import Listed
+from eventstore.nix.queries import (
+    CacheView,
+    ChangeView,
+    ConfigurationView,
+    FlakeInputView,
+    FlakeView,
+    GenerationView,
+    GetConfiguration,
+    GetConfigurationHistory,
+    GetCurrentConfiguration,
+    GetFlake,
+    GetFlakeInputs,
+    GetModule,
+    GetOverlay,
+    GetPackage,
+    GetPackageStatus,
+    InputUseView,
+    ListConfigurations,
+    ListFlakes,
+    ListInputs,
+    ListModules,
+    ListOverlays,
+    ListPackages,
+    PackageStatus,
+    PackageView,
+    SourceItem,
+    SourceView,
 )
-from eventstore.queries import LONGEST_WAIT, WAIT_POSITION, WAIT_TIMEOUT, Query
-from eventstore.responder import Answer, Reply, Request
-from eventstore.subjects import Subjects
-from eventstore.telemetry import NO_TELEMETRY, Telemetry
-from eventstore.undecodable import UNDECODABLE
-from projections.database import Database
-from projections.models import projection as checkpoints
-from projections.positions import Positions
-from projections.projection import Projection
-from projections.rows import Rows
-from projections.worker import WaitTimeout
+from eventstore.projections.queries.filters import begins, equals, given, has_element
+from eventstore.projections.queries.queries import QueryHandlers
+from eventstore.projections.queries.rows import Rows
+from projections.configurations import configurations
+from projections.flakes import flakes
+from projections.inputs import inputs
+from projections.models import (
+    configuration,
+    configuration_change,
+    configuration_generation,
+    flake,
+    flake_input,
+    input_use,
+    module,
+    overlay,
+    package,
+    package_cache,
+)
+from projections.modules import modules
+from projections.overlays import overlays
+from projections.packages import packages
 
-__all__ = ["QueryHandlers", "query_answers"]
+__all__ = ["nix_queries"]
 
-_READS_AT_ONCE = 3
-_PAUSE = 0.02
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-class QueryHandlers:
-    """The queries that are answered from the tables of some projections.
-
-    An answer reflects the log as far as all of these projections have come. Raises
-    `ProjectionError` where none is given.
-    """
-
-    def __init__(self, *projections: Projection) -> None:
-        if not projections:
-            raise ProjectionError("query handlers need the projections whose tables they read")
-        self.projections = tuple(each.name for each in projections)
-        self.handlers: dict[type[Query[Any]], Callable[[Any, Rows], Any]] = {}
-
-    def answers(self, function: F, /) -> F:
-        """Register the handler of the query that its first parameter is annotated with.
-
-        It is given the query and the `Rows`, and returns the query's answer. Raises
-        `ProjectionError` where the annotations do not say that, or the query has a handler already.
-        """
-        query = _query_of(function)
-        if query in self.handlers:
-            raise ProjectionError(
-                f"{query.__name__} already has a handler; {function.__name__} is a second"
-            )
-        self.handlers[query] = function
-        return function
+_flakes = QueryHandlers(flakes)
+_inputs = QueryHandlers(inputs)
+_packages = QueryHandlers(packages)
+_modules = QueryHandlers(modules)
+_overlays = QueryHandlers(overlays)
+_configurations = QueryHandlers(configurations)
 
 
-def query_answers(
-    database: Database,
-    positions: Positions,
-    handlers: Iterable[QueryHandlers],
-    subjects: Subjects,
-    *,
-    wait_seconds: float = 5.0,
-    telemetry: Telemetry = NO_TELEMETRY,
-) -> dict[str, Answer]:
-    """What a `Responder` answers, by subject; each answer says its position in `X-Position`.
-
-    A request with `X-Wait-Position` waits until the read model is there, for the milliseconds of
-    its `X-Wait-Timeout` or for `wait_seconds`; `positions` tells when that is. Raises
-    `ProjectionError` where two handlers share a subject.
-    """
-    reading = asyncio.Semaphore(_READS_AT_ONCE)
-    answers: dict[str, Answer] = {}
-    for group in handlers:
-        reader = _Reader(database, positions, group.projections, reading)
-        for query, handler in group.handlers.items():
-            subject = subjects.query(query.__aggregate__, query.__action__)
-            if subject in answers:
-                raise ProjectionError(f"{query.__name__} is not the only query on {subject}")
-            answers[subject] = _Answering(query, handler, reader, wait_seconds, telemetry).answer
-    return answers
+def nix_queries() -> tuple[QueryHandlers, ...]:
+    """The handlers of all queries of the Nix domain."""
+    return _flakes, _inputs, _packages, _modules, _overlays, _configurations
 
 
-class _Wait(NamedTuple):
-    """What a request says of the position it needs."""
-
-    position: int = 0
-    seconds: float = 0.0
-
-
-class _Reader:
-    """Reads in transactions that know how far the log is reflected in them."""
-
-    def __init__(
-        self,
-        database: Database,
-        positions: Positions,
-        projections: tuple[str, ...],
-        free: asyncio.Semaphore,
-    ) -> None:
-        self._database = database
-        self._positions = positions
-        self._projections = projections
-        self._free = free
-        self._checkpoint = select(func.min(checkpoints.c.position), func.count()).where(
-            checkpoints.c.name.in_(projections)
-        )
-
-    async def read_at(
-        self, request: Request, wait: _Wait, work: Callable[[Rows], bytes]
-    ) -> tuple[bytes, int]:
-        """What `work` makes of the rows, and their position, which is that of `wait` or later.
-
-        That it is so is seen in the transaction itself: a replica may be behind its checkpoints.
-        """
-        loop = asyncio.get_running_loop()
-        end = loop.time() + wait.seconds
-        told = False
-        while True:
-            made, position = await self._read(wait.position, work)
-            if made is not None:
-                return made, position
-            if loop.time() >= end:
-                raise WaitTimeout(wait.position, position, wait.seconds)
-            async with request.waiting():
-                if told:
-                    await asyncio.sleep(_PAUSE)
-                told = await self._is_told(wait.position, end)
-
-    async def _is_told(self, position: int, end: float) -> bool:
-        """Whether it is said, before the end, that all projections have reached the position."""
-        try:
-            for projection in self._projections:
-                left = max(0.0, end - asyncio.get_running_loop().time())
-                await self._positions.wait(position, left, projection=projection)
-        except WaitTimeout:
-            return False
-        return True
-
-    async def _read(self, least: int, work: Callable[[Rows], bytes]) -> tuple[bytes | None, int]:
-        def read(connection: Connection) -> tuple[bytes | None, int]:
-            lowest, count = connection.execute(self._checkpoint).one()
-            position = lowest if count == len(self._projections) else 0  # one has not even begun
-            if position < least:
-                return None, position
-            try:
-                return work(Rows(connection)), position
-            except QueryNotFound as error:
-                raise QueryNotFound(f"{error} at position {position} of the log") from error
-
-        async with self._free, self._database.reading() as connection:
-            return await connection.run_sync(read)
+@_flakes.answers
+def get_flake(query: GetFlake, rows: Rows) -> FlakeView:
+    """One flake."""
+    return rows.one(query, _with_id(flake, query.id), f"flake {query.id}")
 
 
-class _Answering:
-    """One query: its requests in, its replies out."""
-
-    def __init__(
-        self,
-        query: type[Query[Any]],
-        handler: Callable[[Any, Rows], Any],
-        reader: _Reader,
-        wait_seconds: float,
-        telemetry: Telemetry,
-    ) -> None:
-        self._name = query.__name__
-        self._decoder: msgspec.json.Decoder[Query[Any]] = msgspec.json.Decoder(query)
-        self._handler = handler
-        self._reader = reader
-        self._wait_seconds = wait_seconds
-        self._telemetry = telemetry
-
-    async def answer(self, request: Request) -> Reply:
-        """The reply; raises `EventStoreError` for what is answered with an error."""
-        traceparent = request.headers.get(Header.TRACEPARENT)
-        outcome = "internal"
-        with self._telemetry.span("query", traceparent=traceparent, type=self._name):
-            try:
-                reply = await self._answer(request)
-                outcome = "success"
-            except WaitTimeout as error:
-                outcome = QueryTimeout.code
-                raise QueryTimeout(str(error)) from error
-            except EventStoreError as error:
-                outcome = error.code
-                raise
-            else:
-                return reply
-            finally:
-                self._telemetry.count("queries", type=self._name, outcome=outcome)
-
-    async def _answer(self, request: Request) -> Reply:
-        query = self._query(request.payload)
-
-        def work(rows: Rows) -> bytes:
-            return msgspec.json.encode(self._handler(query, rows))
-
-        wait = _wait_of(request.headers, self._wait_seconds)
-        payload, position = await self._reader.read_at(request, wait, work)
-        return Reply(payload, {POSITION: str(position)})
-
-    def _query(self, payload: bytes) -> Query[Any]:
-        try:
-            return self._decoder.decode(payload or b"{}")
-        except UNDECODABLE as error:
-            raise InvalidPayload(f"query {self._name}: {error}") from error
+@_flakes.answers
+def list_flakes(query: ListFlakes, rows: Rows) -> Listed[FlakeView]:
+    """Flakes by path."""
+    found = select(flake).where(
+        equals(flake.c.path, query.path),
+        begins(flake.c.path, query.path_prefix),
+        _has_input(query.input_name, query.input_url),
+    )
+    return rows.page(query, found, by=(flake.c.path, flake.c.id))
 
 
-def _wait_of(headers: Mapping[str, str], seconds: float) -> _Wait:
-    if WAIT_POSITION not in headers:
-        return _Wait()
-    longest = int(LONGEST_WAIT * 1000)
-    return _Wait(
-        _number(headers, WAIT_POSITION, "a position of the log", 2**63 - 1),
-        _number(headers, WAIT_TIMEOUT, f"milliseconds, {longest:,} at most", longest) / 1000
-        if WAIT_TIMEOUT in headers
-        else seconds,
+@_flakes.answers
+def get_inputs(query: GetFlakeInputs, rows: Rows) -> Listed[FlakeInputView]:
+    """The inputs of one flake, by name."""
+    _require(rows, flake, query.id, "flake")
+    found = select(flake_input).where(flake_input.c.flake_id == query.id)
+    return rows.page(query, found, by=(flake_input.c.name,))
+
+
+@_inputs.answers
+def list_inputs(query: ListInputs, rows: Rows) -> Listed[InputUseView]:
+    """Who uses which input, by its name and url."""
+    found = select(input_use).where(
+        equals(input_use.c.name, query.name),
+        begins(input_use.c.name, query.name_prefix),
+        equals(input_use.c.url, query.url),
+    )
+    return rows.page(query, found, by=(input_use.c.name, input_use.c.url, input_use.c.flake_id))
+
+
+@_packages.answers
+def get_package(query: GetPackage, rows: Rows) -> PackageView:
+    """One package."""
+    return rows.one(query, _with_id(package, query.id), f"package {query.id}")
+
+
+@_packages.answers
+def list_packages(query: ListPackages, rows: Rows) -> Listed[PackageView]:
+    """Packages by flake and attribute."""
+    of_attribute = (
+        true()
+        if query.attribute is None
+        # Told that it is always the same, SQLite sorts anew by what comes behind it in the index.
+        else package.c.attribute.between(query.attribute, query.attribute)
+    )
+    found = select(package).where(
+        equals(package.c.flake_ref, query.flake_ref),
+        begins(package.c.flake_ref, query.flake_ref_prefix),
+        of_attribute,
+        given(package.c.cache_url, query.cached),
+        equals(package.c.stale, query.stale),
+    )
+    return rows.page(query, found, by=(package.c.flake_ref, package.c.attribute, package.c.id))
+
+
+@_packages.answers
+def get_package_status(query: GetPackageStatus, rows: Rows) -> PackageStatus:
+    """The last build of a package, and what each cache has of it."""
+    found = rows.one(GetPackage(id=query.id), _with_id(package, query.id), f"package {query.id}")
+    is_current = (package_cache.c.output_path == found.output_path).label("is_current")
+    caches = (
+        select(package_cache, is_current)
+        .where(package_cache.c.package_id == query.id)
+        .order_by(package_cache.c.cache_url)
+    )
+    return PackageStatus(
+        id=found.id,
+        status="built" if found.cache_url is None else "cached",
+        output_path=found.output_path,
+        builds=found.builds,
+        build_time_ms=found.build_time_ms,
+        built_at=found.built_at,
+        stale=found.stale,
+        caches=rows.all(caches, CacheView),
+        version=found.version,
+        position=found.position,
     )
 
 
-def _number(headers: Mapping[str, str], name: str, meaning: str, most: int) -> int:
-    text = headers[name]
-    if text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= most:
-        return int(text)
-    raise InvalidHeader(name, f"is {text[:80]!r}, not {meaning}")
+@_modules.answers
+def get_module(query: GetModule, rows: Rows) -> SourceView:
+    """One module, with its content."""
+    return rows.one(query, _with_id(module, query.id), f"module {query.id}")
 
 
-def _query_of(function: Callable[..., Any]) -> type[Query[Any]]:
-    name = getattr(function, "__name__", repr(function))
-    if inspect.iscoroutinefunction(function):
-        raise ProjectionError(f"query handler {name}: is async; rows are not awaited")
-    parameters = list(inspect.signature(function).parameters)
-    try:
-        hints = typing.get_type_hints(function)
-    except NameError as error:
-        raise ProjectionError(
-            f"query handler {name}: annotation not understood, {error}; "
-            "define or import the types in the module"
-        ) from error
-    query = hints.get(parameters[0]) if len(parameters) == 2 else None
-    if not (isinstance(query, type) and issubclass(query, Query) and hasattr(query, "__action__")):
-        raise ProjectionError(
-            f"query handler {name}: takes a query, by whose type it is annotated, and the rows"
-        )
-    if hints.get("return") != query.__answer__:
-        raise ProjectionError(
-            f"query handler {name}: returns {hints.get('return')}, "
-            f"but the answer of {query.__name__} is {query.__answer__}"
-        )
-    return query
+@_modules.answers
+def list_modules(query: ListModules, rows: Rows) -> Listed[SourceItem]:
+    """Modules by name."""
+    return rows.page(query, _sources(module, query), by=(module.c.name, module.c.id))
+
+
+@_overlays.answers
+def get_overlay(query: GetOverlay, rows: Rows) -> SourceView:
+    """One overlay, with its content."""
+    return rows.one(query, _with_id(overlay, query.id), f"overlay {query.id}")
+
+
+@_overlays.answers
+def list_overlays(query: ListOverlays, rows: Rows) -> Listed[SourceItem]:
+    """Overlays by name."""
+    return rows.page(query, _sources(overlay, query), by=(overlay.c.name, overlay.c.id))
+
+
+@_configurations.answers
+def get_configuration(query: GetConfiguration, rows: Rows) -> ConfigurationView:
+    """One configuration."""
+    return rows.one(query, _with_id(configuration, query.id), f"config {query.id}")
+
+
+@_configurations.answers
+def list_configurations(query: ListConfigurations, rows: Rows) -> Listed[ConfigurationView]:
+    """Configurations by name."""
+    found = select(configuration).where(
+        equals(configuration.c.name, query.name),
+        begins(configuration.c.name, query.name_prefix),
+        has_element(configuration.c.modules, query.module),
+        has_element(configuration.c.overlays, query.overlay),
+        given(configuration.c.activated_at, query.activated),
+    )
+    return rows.page(query, found, by=(configuration.c.name, configuration.c.id))
+
+
+@_configurations.answers
+def get_current(query: GetCurrentConfiguration, rows: Rows) -> GenerationView:
+    """The generation that is the current one."""
+    _require(rows, configuration, query.id, "config")
+    since = configuration.c.activated_at.label("current_since")
+    generation = configuration_generation.c
+    found = select(configuration.c.id, configuration.c.name, since, configuration_generation).where(
+        configuration.c.id == query.id,
+        generation.configuration_id == query.id,
+        generation.generation == configuration.c.current_generation,
+    )
+    return rows.one(query, found, f"current generation of config {query.id}: never activated")
+
+
+@_configurations.answers
+def get_history(query: GetConfigurationHistory, rows: Rows) -> Listed[ChangeView]:
+    """Every event of one configuration."""
+    _require(rows, configuration, query.id, "config")
+    changes = configuration_change
+    found = select(changes).where(changes.c.configuration_id == query.id)
+    return rows.page(query, found, by=(changes.c.version,))
+
+
+def _with_id(table: Table, id_: str) -> Select[tuple[object, ...]]:
+    return select(table).where(table.c.id == id_)
+
+
+def _require(rows: Rows, table: Table, id_: str, kind: str) -> None:
+    if rows.first(select(table.c.id).where(table.c.id == id_)) is None:
+        raise QueryNotFound(f"there is no {kind} {id_}")
+
+
+def _sources(table: Table, query: ListModules | ListOverlays) -> Select[tuple[object, ...]]:
+    contentless = [column for column in table.c if column is not table.c.content]
+    return select(*contentless).where(
+        equals(table.c.name, query.name),
+        begins(table.c.name, query.name_prefix),
+        true() if query.deleted is None else table.c.deleted.is_(query.deleted),
+    )
+
+
+def _has_input(name: str | None, url: str | None) -> ColumnElement[bool]:
+    """Some input has both, as far as both are asked for."""
+    if name is None and url is None:
+        return true()
+    return exists().where(
+        flake_input.c.flake_id == flake.c.id,
+        equals(flake_input.c.name, name),
+        equals(flake_input.c.url, url),
+    )

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from eventstore.client import Client, connect
+from eventstore.client.client import Client, connect
 from eventstore.config import NatsSettings, RetrySettings, Settings
-from eventstore.server import EmbeddedServer
-from projections.database import Database
+from eventstore.projections.database.database import Database
+from eventstore.server.embedded import EmbeddedServer
 from tests import postgresql_server as postgresql
 
 StartServer = Callable[..., Awaitable[EmbeddedServer]]

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal, NamedTuple, Self
 
-from eventstore.client import Client
+from eventstore.client.client import Client
 from eventstore.config import LocalAddress
-from eventstore.server import EmbeddedServer
+from eventstore.server.embedded import EmbeddedServer
 from tests.conftest import url_of
 
 Direction = Literal["to_server", "to_client"]

@@ -15,7 +15,7 @@ import trustme
 from eventstore import Client, connect
 from eventstore.config import Settings, load_settings
 from eventstore.deployment import Tls
-from eventstore.server_binary import find_server
+from eventstore.server.binary import find_server
 from tests.conftest import free_ports
 from tests.integration.command_line import CommandLine
 

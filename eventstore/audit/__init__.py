@@ -6,7 +6,9 @@ and commands is on the read side.
 
 from eventstore.audit.aggregate_history import aggregate_history
 from eventstore.audit.anchor import Anchor
-from eventstore.audit.changes import Change
+from eventstore.audit.causation_tree import Story, StoryLine
+from eventstore.audit.chain_check import ChainReport, ChainWalk, Witness, check_chain
+from eventstore.audit.diff import Change
 from eventstore.audit.entries import Entry
 from eventstore.audit.finding import Finding, Summary
 from eventstore.audit.queries import (
@@ -17,9 +19,7 @@ from eventstore.audit.queries import (
     StopView,
     TraceStory,
 )
-from eventstore.audit.story import Story, StoryLine
 from eventstore.audit.verify import verify
-from eventstore.audit.walk import ChainReport, ChainWalk, Witness, check_chain
 
 __all__ = [
     "Anchor",

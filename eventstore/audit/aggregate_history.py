@@ -12,18 +12,18 @@ from contextlib import AsyncExitStack, aclosing
 from datetime import datetime
 from typing import Any
 
-from eventstore.aggregate import Decider, Domain
-from eventstore.audit.changes import Change, changes, plain
+from eventstore.audit.chain_check import ChainReport, ChainWalk
+from eventstore.audit.diff import Change, changes, plain
 from eventstore.audit.queries import HistoryView, StepView, StopView
-from eventstore.audit.walk import ChainReport, ChainWalk
-from eventstore.chain_links import GENESIS_LINKS, follow
-from eventstore.client import Client
-from eventstore.direct import DirectReader, StoredMessage
-from eventstore.envelope import Header, LogEvent, UnreadEvent, legal_value
+from eventstore.client.client import Client
+from eventstore.decider.decider import Decider, Domain
 from eventstore.errors import InvalidMessage, UnreadableEvent
-from eventstore.history import read_stored_event
-from eventstore.keyring import Keyring
-from eventstore.sealing import Keys
+from eventstore.jetstream.direct_get import DirectReader, StoredMessage
+from eventstore.messages.encryption import Keys
+from eventstore.messages.envelope import Header, LogEvent, UnreadEvent, legal_value
+from eventstore.store.chain_links import GENESIS_LINKS, follow
+from eventstore.store.keyring import Keyring
+from eventstore.store.reader import read_stored_event
 
 __all__ = ["aggregate_history"]
 

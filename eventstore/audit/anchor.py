@@ -19,10 +19,10 @@ from nacl.exceptions import CryptoError
 from nacl.signing import VerifyKey
 
 from eventstore.audit.finding import Finding
-from eventstore.audit.fold import Fold
-from eventstore.codec import Codec
-from eventstore.envelope import format_timestamp
+from eventstore.audit.log_digest import Fold
 from eventstore.errors import ConfigurationError, InvalidAnchor
+from eventstore.messages.codec import Codec
+from eventstore.messages.envelope import format_timestamp
 from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["Anchor", "AnchorCheck", "public_key"]

@@ -7,9 +7,9 @@ from typing import Literal
 
 import msgspec
 
-from eventstore.audit.fold import Fold
-from eventstore.direct import StoredMessage
-from eventstore.envelope import Header
+from eventstore.audit.log_digest import Fold
+from eventstore.jetstream.direct_get import StoredMessage
+from eventstore.messages.envelope import Header
 
 __all__ = ["Finding", "Kind", "Summary"]
 

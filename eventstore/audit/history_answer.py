@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
-from eventstore.aggregate import Domain
 from eventstore.audit.aggregate_history import aggregate_history
 from eventstore.audit.queries import GetHistory
-from eventstore.client import Client
-from eventstore.envelope import POSITION
+from eventstore.client.client import Client
+from eventstore.client.responder import Answer, Reply, Request
+from eventstore.decider.decider import Domain
 from eventstore.errors import InvalidPayload, QueryNotFound
-from eventstore.responder import Answer, Reply, Request
+from eventstore.messages.envelope import POSITION
 from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["history_answers"]

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from eventstore.audit.changes import Change
+from eventstore.audit.causation_tree import Story
+from eventstore.audit.chain_check import ChainReport
+from eventstore.audit.diff import Change
 from eventstore.audit.entries import Entry, Kind, Order, Status
-from eventstore.audit.story import Story
-from eventstore.audit.walk import ChainReport
-from eventstore.queries import ListQuery, Query
+from eventstore.messages.queries import ListQuery, Query
 
 __all__ = ["GetHistory", "HistoryView", "SearchAudit", "StepView", "StopView", "TraceStory"]
 

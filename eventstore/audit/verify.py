@@ -12,16 +12,16 @@ from contextlib import AsyncExitStack, aclosing
 
 from eventstore.audit.anchor import Anchor, AnchorCheck
 from eventstore.audit.finding import Finding, Kind, Summary
-from eventstore.audit.reading import TrialReading
-from eventstore.audit.seen import Aggregate, Seen
-from eventstore.chain_links import Link, follow
-from eventstore.client import Client
-from eventstore.codec import Codec
-from eventstore.direct import DirectReader, StoredMessage
-from eventstore.envelope import Header
+from eventstore.audit.trial_read import TrialReading
+from eventstore.audit.working_set import Aggregate, Seen
+from eventstore.client.client import Client
 from eventstore.errors import IncompleteBatch, InvalidAnchor, InvalidSubject
-from eventstore.history import BatchCheck
-from eventstore.raw_log import RawLog
+from eventstore.jetstream.direct_get import DirectReader, StoredMessage
+from eventstore.messages.codec import Codec
+from eventstore.messages.envelope import Header
+from eventstore.store.chain_links import Link, follow
+from eventstore.store.log import RawLog
+from eventstore.store.reader import BatchCheck
 
 __all__ = ["Progress", "verify"]
 

@@ -33,9 +33,9 @@ from eventstore.cli.query import query_app
 from eventstore.cli.terminal import Terminal, encodable, never_fail_to_encode, say
 from eventstore.commands import Outcome
 from eventstore.config import ServiceSettings
-from eventstore.envelope import new_id
 from eventstore.errors import EventStoreError
-from eventstore.visible import make_log_records_safe, printable_lines
+from eventstore.messages.envelope import new_id
+from eventstore.text import make_log_records_safe, printable_lines
 
 __all__ = ["main"]
 

@@ -25,10 +25,10 @@ from eventstore.cli.progress import events_bar
 from eventstore.cli.show import payload_data
 from eventstore.cli.terminal import say
 from eventstore.config import Settings
-from eventstore.direct import DirectReader
-from eventstore.envelope import Header
 from eventstore.errors import ConfigurationError, CorruptLog
-from eventstore.subjects import Subjects
+from eventstore.jetstream.direct_get import DirectReader
+from eventstore.messages.envelope import Header
+from eventstore.messages.subjects import Subjects
 
 __all__ = ["export"]
 

@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.text import Text
 
 from eventstore import nix
-from eventstore.asking import QueryClient
 from eventstore.audit import Change, GetHistory, HistoryView, StepView, StopView, aggregate_history
 from eventstore.cli.connecting import connected
 from eventstore.cli.terminal import printable
+from eventstore.client.queries import QueryClient
 from eventstore.config import Settings
 from eventstore.errors import PermissionDenied
 

@@ -9,17 +9,17 @@ from pathlib import Path
 from msgspec import Struct
 
 from eventstore import nix
-from eventstore.asking import QueryClient
 from eventstore.audit import Entry, SearchAudit, Story, TraceStory
 from eventstore.cli.connecting import connected, log_end
 from eventstore.cli.terminal import program
-from eventstore.client import Client
+from eventstore.client.client import Client
+from eventstore.client.queries import QueryClient
 from eventstore.config import Settings
 from eventstore.errors import ClientError, StreamMissing
-from eventstore.queries import Listed
-from eventstore.subjects import Subjects
-from projections.audit import AuditIndex, NoAuditIndex
-from projections.database import Database
+from eventstore.messages.queries import Listed
+from eventstore.messages.subjects import Subjects
+from eventstore.projections.audit import AuditIndex, NoAuditIndex
+from eventstore.projections.database.database import Database
 
 __all__ = ["Reach", "asked_index", "opened_index", "reach"]
 

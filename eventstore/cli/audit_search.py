@@ -14,7 +14,7 @@ from eventstore.cli.audit_index import Reach, asked_index, reach
 from eventstore.cli.show import brief
 from eventstore.cli.terminal import printable
 from eventstore.config import Settings
-from eventstore.queries import Listed
+from eventstore.messages.queries import Listed
 
 __all__ = ["Searched", "print_found", "search"]
 

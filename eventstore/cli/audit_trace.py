@@ -11,24 +11,16 @@ from msgspec import Struct
 from rich.console import Console
 from rich.text import Text
 
-from eventstore.audit import (
-    ChainReport,
-    Entry,
-    Story,
-    StoryLine,
-    TraceStory,
-    Witness,
-    check_chain,
-)
+from eventstore.audit import ChainReport, Entry, Story, StoryLine, TraceStory, Witness, check_chain
 from eventstore.cli.audit_index import Reach, asked_index, end_of_log
 from eventstore.cli.connecting import connected
 from eventstore.cli.guides import guides
 from eventstore.cli.show import brief
 from eventstore.cli.terminal import printable
 from eventstore.config import Settings
-from eventstore.direct import DirectReader
 from eventstore.errors import ClientError, StreamMissing
-from eventstore.subjects import Subjects
+from eventstore.jetstream.direct_get import DirectReader
+from eventstore.messages.subjects import Subjects
 
 __all__ = ["Told", "print_told", "trace"]
 

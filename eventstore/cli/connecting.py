@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
-from eventstore.api_answers import StreamInfo
 from eventstore.cli.terminal import program
-from eventstore.client import Client, connect
-from eventstore.codec import Codec
+from eventstore.client.api_answers import StreamInfo
+from eventstore.client.client import Client, connect
+from eventstore.client.master_keys import KeyWrapping
 from eventstore.config import Settings
 from eventstore.errors import (
     ConnectFailed,
@@ -20,7 +20,7 @@ from eventstore.errors import (
     RequestTimeout,
     StreamMissing,
 )
-from eventstore.master_keys import KeyWrapping
+from eventstore.messages.codec import Codec
 
 __all__ = ["connected", "log_end"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from eventstore.cli.options import server_directory
 from eventstore.config import Settings, redacted_url
 from eventstore.errors import ConfigurationError, ServerStartFailed
-from eventstore.server import EmbeddedServer, running_server
+from eventstore.server.embedded import EmbeddedServer, running_server
 
 __all__ = ["opened_server"]
 

@@ -10,10 +10,10 @@ from eventstore import nix
 from eventstore.cli.connecting import connected
 from eventstore.cli.terminal import say
 from eventstore.config import Settings
-from eventstore.envelope import LogEvent
-from eventstore.foreign import ForeignMessage
-from eventstore.store import EventStore
-from eventstore.subjects import check_aggregate_id
+from eventstore.messages.envelope import LogEvent
+from eventstore.messages.subjects import check_aggregate_id
+from eventstore.store.foreign import ForeignMessage
+from eventstore.store.store import EventStore
 
 __all__ = ["foreign_messages", "print_events", "stored_events"]
 

@@ -24,8 +24,8 @@ from eventstore.cli.options import (
 )
 from eventstore.cli.terminal import Terminal, say
 from eventstore.config import Settings
-from eventstore.envelope import utc_now
-from eventstore.queries import MOST_ITEMS
+from eventstore.messages.envelope import utc_now
+from eventstore.messages.queries import MOST_ITEMS
 
 __all__ = ["export", "history", "search", "trace"]
 

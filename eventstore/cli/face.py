@@ -13,9 +13,9 @@ from rich.text import Text
 from eventstore.cli.connecting import connected
 from eventstore.cli.terminal import printable
 from eventstore.config import Settings
-from eventstore.discovery import Found, discover
 from eventstore.errors import ClientError
-from eventstore.health import HealthReport
+from eventstore.service.discovery import Found, discover
+from eventstore.service.health import HealthReport
 from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["EXIT_STATUS", "ask_health", "find_services", "print_found", "print_health"]

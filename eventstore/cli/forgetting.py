@@ -13,11 +13,11 @@ from eventstore.cli.loop import run
 from eventstore.cli.options import VAR, ConfigFile, Directory, NatsUrl, client_settings
 from eventstore.cli.terminal import printable, program, say
 from eventstore.config import Settings
-from eventstore.erasing import Erased
-from eventstore.keyring import Keyring
-from eventstore.messages import Event
-from eventstore.sealing import Forgotten
-from eventstore.subjects import Subjects
+from eventstore.messages.encryption import Forgotten
+from eventstore.messages.subjects import Subjects
+from eventstore.messages.types import Event
+from eventstore.parking.erasing import Erased
+from eventstore.store.keyring import Keyring
 
 __all__ = ["forget"]
 

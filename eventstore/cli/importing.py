@@ -10,14 +10,15 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from eventstore.asking import QueryClient
 from eventstore.cli.connecting import connected, log_end
-from eventstore.client import Client
-from eventstore.codec import Codec
+from eventstore.client.client import Client
+from eventstore.client.queries import QueryClient
 from eventstore.commands import CommandClient, Outcome
+from eventstore.concurrency.failures import ungrouped
 from eventstore.config import Settings
 from eventstore.errors import ClientError
-from eventstore.failures import ungrouped
+from eventstore.messages.codec import Codec
+from eventstore.messages.queries import MOST_ITEMS
 from eventstore.nix import (
     AddFlakeInput,
     GetFlake,
@@ -28,7 +29,6 @@ from eventstore.nix import (
     domain,
     import_commands,
 )
-from eventstore.queries import MOST_ITEMS
 
 __all__ = ["Executed", "Imported", "LockFileImport", "import_files", "read_files"]
 

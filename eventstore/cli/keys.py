@@ -15,12 +15,12 @@ from eventstore.cli.loop import run
 from eventstore.cli.options import VAR, ConfigFile, Directory, Json, NatsUrl, client_settings
 from eventstore.cli.progress import Moved, events_bar
 from eventstore.cli.terminal import Terminal, say
+from eventstore.client.master_keys import KeyWrapping, MasterKeys, new_master_key
 from eventstore.config import PersonalSettings, Settings
 from eventstore.errors import ConfigurationError
-from eventstore.key_bucket import KeyBucket
-from eventstore.master_keys import KeyWrapping, MasterKeys, new_master_key
+from eventstore.messages.subjects import Subjects
 from eventstore.private_files import open_private
-from eventstore.subjects import Subjects
+from eventstore.store.key_bucket import KeyBucket
 
 __all__ = ["keys_app"]
 

@@ -6,8 +6,8 @@ import msgspec
 
 from eventstore.cli.terminal import say
 from eventstore.errors import MigrationError
-from projections.database import Database
-from projections.schema import Revisions
+from eventstore.projections.database.database import Database
+from eventstore.projections.database.schema import Revisions
 
 __all__ = ["migrate"]
 

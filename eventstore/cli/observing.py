@@ -7,19 +7,19 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from eventstore.application import Application
-from eventstore.checks import CommandsCheck, ConnectionCheck, StreamsCheck
 from eventstore.cli.connecting import log_end
 from eventstore.commands.worker import worker_consumer
 from eventstore.config import Settings
 from eventstore.errors import ConfigurationError
-from eventstore.health import Check, Health
-from eventstore.metrics import Metrics, MetricsServer
-from eventstore.service import ServiceFace
-from eventstore.streams import topology
+from eventstore.jetstream.topology import topology
+from eventstore.projections.database.database import Database
+from eventstore.projections.health import DatabaseCheck, ProjectionsCheck
+from eventstore.projections.worker.worker import ProjectionWorker
+from eventstore.service.checks import CommandsCheck, ConnectionCheck, StreamsCheck
+from eventstore.service.endpoints import ServiceFace
+from eventstore.service.health import Check, Health
+from eventstore.service.metrics import Metrics, MetricsServer
 from eventstore.telemetry import NO_TELEMETRY, Telemetry, combined
-from projections.database import Database
-from projections.health import DatabaseCheck, ProjectionsCheck
-from projections.worker import ProjectionWorker
 
 __all__ = ["make_telemetry", "metrics_by_http", "service_face", "service_health"]
 
@@ -34,7 +34,7 @@ def make_telemetry(metrics: Metrics | None, *, tracing: bool) -> Telemetry:
     if not tracing:
         return metrics or NO_TELEMETRY
     try:
-        from eventstore.tracing import Tracing
+        from eventstore.service.tracing import Tracing
     except ImportError as error:
         raise ConfigurationError(
             "tracing needs OpenTelemetry: pip install 'jetstream-eventstore[otel]'"

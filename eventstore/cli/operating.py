@@ -14,13 +14,13 @@ from eventstore.cli.loop import run
 from eventstore.cli.options import VAR, ConfigFile, Directory, Json, NatsUrl, client_settings
 from eventstore.cli.send import EXIT_STATUS
 from eventstore.cli.terminal import Terminal, printable, say
-from eventstore.command_status import UNKNOWN, status_json
 from eventstore.commands import Outcome, Outcomes
+from eventstore.commands.status import UNKNOWN, status_json
 from eventstore.config import Settings
-from eventstore.configuration import KEYS, Configuration, Value
-from eventstore.envelope import check_message_id
-from eventstore.parked import ParkedMessage, RetriedAll, UnreadableMessage
-from eventstore.subjects import Subjects
+from eventstore.messages.envelope import check_message_id
+from eventstore.messages.subjects import Subjects
+from eventstore.parking.messages import ParkedMessage, RetriedAll, UnreadableMessage
+from eventstore.service.runtime_config import KEYS, Configuration, Value
 
 __all__ = ["command_app", "config_app", "parked_app"]
 

@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from eventstore.config import ReadModelSettings, Settings, load_settings
-from eventstore.server import running_server
+from eventstore.server.embedded import running_server
 
 __all__ = [
     "VAR",

@@ -12,8 +12,8 @@ from rich.console import Console
 from eventstore.cli.connecting import connected
 from eventstore.cli.terminal import Terminal, printable, say
 from eventstore.config import Settings
-from eventstore.parked import ParkedMessage, ParkedMessages, RetriedAll, UnreadableMessage
-from eventstore.subjects import Subjects
+from eventstore.messages.subjects import Subjects
+from eventstore.parking.messages import ParkedMessage, ParkedMessages, RetriedAll, UnreadableMessage
 
 __all__ = [
     "list_parked",

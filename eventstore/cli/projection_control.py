@@ -9,12 +9,12 @@ from sqlalchemy import Connection, func, select
 from eventstore.cli.connecting import connected
 from eventstore.cli.projection_status import PAUSED, is_there, opened_read_model
 from eventstore.config import Settings
-from eventstore.configuration import Configuration, Value
-from eventstore.subjects import Subjects
-from projections import checkpoint
-from projections.database import Database
-from projections.projection import Projection
-from projections.switch import reset
+from eventstore.messages.subjects import Subjects
+from eventstore.projections.database import checkpoint
+from eventstore.projections.database.database import Database
+from eventstore.projections.projection import Projection
+from eventstore.projections.rebuild.switch import reset
+from eventstore.service.runtime_config import Configuration, Value
 
 __all__ = ["count_rows", "pause", "reset_rows", "resume"]
 

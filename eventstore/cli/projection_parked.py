@@ -8,9 +8,9 @@ from eventstore.cli.projection_status import opened_read_model
 from eventstore.cli.rebuilding import opened_store
 from eventstore.config import Settings
 from eventstore.errors import NotParked
-from projections import parked
-from projections.parked import ParkedEvent, Retried
-from projections.projection import Projection
+from eventstore.projections.projection import Projection
+from eventstore.projections.worker import parked_events as parked
+from eventstore.projections.worker.parked_events import ParkedEvent, Retried
 
 __all__ = ["discard", "parked_event", "parked_events", "retry"]
 
@@ -32,7 +32,7 @@ async def parked_event(settings: Settings, projection: Projection, position: int
 async def retry(
     settings: Settings, directory: Path, projection: Projection, position: int | None
 ) -> Retried:
-    """Apply what is parked by the code as it is now; raises as `projections.parked.retry` does."""
+    """Apply what is parked by the code as it is now; raises as `parked_events.retry` does."""
     async with (
         opened_read_model(settings) as database,
         opened_store(settings, directory) as store,

@@ -12,8 +12,8 @@ from rich.text import Text
 
 from eventstore.cli.projection_status import ProjectionDetails, ProjectionStatus
 from eventstore.cli.terminal import printable
-from eventstore.envelope import utc_now
-from projections.parking import ParkedEvent
+from eventstore.messages.envelope import utc_now
+from eventstore.projections.database.parking import ParkedEvent
 
 __all__ = ["details_json", "parked_json", "parked_line", "print_details", "print_statuses"]
 

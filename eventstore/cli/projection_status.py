@@ -18,17 +18,17 @@ from eventstore import nix
 from eventstore.cli.connecting import connected, log_end
 from eventstore.cli.read_models import read_models
 from eventstore.cli.terminal import program
-from eventstore.client import Client
+from eventstore.client.client import Client
 from eventstore.config import Settings
-from eventstore.configuration import Configuration
-from eventstore.envelope import StoredEvent, utc_now
 from eventstore.errors import ClientError, ConfigurationError, MigrationError, TopologyError
-from projections import checkpoint, parking
-from projections.database import Database
-from projections.ownership import Locks, locks_of
-from projections.parking import ParkedEvent
-from projections.projection import Projection
-from projections.shadow import shadow_position
+from eventstore.messages.envelope import StoredEvent, utc_now
+from eventstore.projections.database import checkpoint, parking
+from eventstore.projections.database.database import Database
+from eventstore.projections.database.locks import Locks, locks_of
+from eventstore.projections.database.parking import ParkedEvent
+from eventstore.projections.projection import Projection
+from eventstore.projections.rebuild.shadow import shadow_position
+from eventstore.service.runtime_config import Configuration
 
 __all__ = [
     "PAUSED",

@@ -22,8 +22,8 @@ from eventstore.cli.options import VAR, ConfigFile, Directory, Json, NatsUrl, cl
 from eventstore.cli.progress import events_bar
 from eventstore.cli.terminal import Terminal, printable, say
 from eventstore.config import Settings
-from eventstore.envelope import utc_now
 from eventstore.errors import ConfigurationError
+from eventstore.messages.envelope import utc_now
 
 __all__ = ["anchor", "verify"]
 

@@ -16,18 +16,18 @@ import typer
 from typer.core import TyperGroup
 
 from eventstore import nix
-from eventstore.asking import QueryClient
 from eventstore.cli.connecting import connected
 from eventstore.cli.loop import run
 from eventstore.cli.options import VAR, ConfigFile, Directory, Json, NatsUrl, client_settings
 from eventstore.cli.query_fields import field_parameters, field_values
 from eventstore.cli.query_output import Output
+from eventstore.client.queries import QueryClient
 from eventstore.config import Settings
 from eventstore.errors import InvalidPayload, QueryNotFound
-from eventstore.queries import DEFAULT_ITEMS, MOST_ITEMS, ListQuery, Query
-from eventstore.subjects import Subjects, check_aggregate_id
+from eventstore.messages.queries import DEFAULT_ITEMS, MOST_ITEMS, ListQuery, Query
+from eventstore.messages.subjects import Subjects, check_aggregate_id
+from eventstore.text import printable
 from eventstore.undecodable import UNDECODABLE
-from eventstore.visible import printable
 
 __all__ = ["query_app"]
 

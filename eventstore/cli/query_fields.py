@@ -11,7 +11,7 @@ import msgspec
 import typer
 from msgspec.inspect import BoolType, Field, IntType, LiteralType, Metadata, NoneType, UnionType
 
-from eventstore.queries import Query
+from eventstore.messages.queries import Query
 
 __all__ = ["field_parameters", "field_values"]
 

@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from eventstore.asking import Answered
 from eventstore.cli.terminal import Terminal, printable, say
-from eventstore.queries import Listed, Query
-from eventstore.visible import printable_json
+from eventstore.client.queries import Answered
+from eventstore.messages.queries import Listed, Query
+from eventstore.text import printable_json
 
 __all__ = ["Output"]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from projections.audit import audit
-from projections.nix import nix_projections
-from projections.projection import Projection
+from eventstore.projections.audit import audit
+from eventstore.projections.projection import Projection
+from projections import nix_projections
 
 __all__ = ["read_models"]
 

@@ -19,10 +19,10 @@ from eventstore.cli.projection_status import opened_read_model
 from eventstore.cli.terminal import program
 from eventstore.config import Settings
 from eventstore.errors import ProjectionFailed
-from eventstore.store import EventStore
-from projections.apply import PoisonEvent
-from projections.projection import Projection
-from projections.rebuild import Rebuild, RebuildProgress, drop_shadow
+from eventstore.projections.projection import Projection
+from eventstore.projections.rebuild.rebuild import Rebuild, RebuildProgress, drop_shadow
+from eventstore.projections.worker.apply import PoisonEvent
+from eventstore.store.store import EventStore
 
 __all__ = ["Rebuilt", "discard", "opened_store", "rebuild_all"]
 

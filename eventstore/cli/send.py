@@ -11,9 +11,9 @@ from eventstore import nix
 from eventstore.cli.connecting import connected
 from eventstore.commands import CommandClient, Outcome
 from eventstore.config import Settings
-from eventstore.envelope import check_message_id
 from eventstore.errors import InvalidSubject
-from eventstore.subjects import Subject
+from eventstore.messages.envelope import check_message_id
+from eventstore.messages.subjects import Subject
 
 __all__ = ["EXIT_STATUS", "send"]
 

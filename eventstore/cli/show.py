@@ -15,10 +15,10 @@ from rich.text import Text
 from eventstore.cli.importing import Executed, Imported
 from eventstore.cli.terminal import encodable, printable
 from eventstore.commands import Outcome
-from eventstore.envelope import LogEvent, RecordedEvent, UnreadEvent
-from eventstore.foreign import ForeignMessage
-from eventstore.messages import Command
+from eventstore.messages.envelope import LogEvent, RecordedEvent, UnreadEvent
+from eventstore.messages.types import Command
 from eventstore.nix import AddFlakeInput, CreateFlake, RemoveFlakeInput
+from eventstore.store.foreign import ForeignMessage
 from eventstore.undecodable import UNDECODABLE
 
 __all__ = [

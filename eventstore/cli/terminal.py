@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from eventstore.visible import printable, printable_json, printable_lines
+from eventstore.text import printable, printable_json, printable_lines
 
 __all__ = ["Terminal", "encodable", "never_fail_to_encode", "printable", "program", "say"]
 

@@ -20,7 +20,7 @@ from eventstore.cli.progress import events_bar
 from eventstore.cli.terminal import Terminal, program
 from eventstore.config import Settings
 from eventstore.errors import ConfigurationError
-from eventstore.subjects import Subjects
+from eventstore.messages.subjects import Subjects
 from eventstore.transfer import (
     Copied,
     CopiedEvent,
@@ -31,8 +31,8 @@ from eventstore.transfer import (
     export_to,
     import_log,
 )
-from eventstore.transfer.copying import Transform
-from eventstore.transfer.writing import part_of
+from eventstore.transfer.copier import Transform
+from eventstore.transfer.file_writer import part_of
 
 __all__ = ["copy_file", "export_file", "import_file"]
 

@@ -12,32 +12,27 @@ from eventstore import nix
 from eventstore.application import Application, running
 from eventstore.audit.history_answer import history_answers
 from eventstore.cli.embedding import opened_server
-from eventstore.cli.observing import (
-    make_telemetry,
-    metrics_by_http,
-    service_face,
-    service_health,
-)
+from eventstore.cli.observing import make_telemetry, metrics_by_http, service_face, service_health
 from eventstore.cli.read_models import read_models
-from eventstore.command_status import status_answers
+from eventstore.client.responder import Answer, Responder
+from eventstore.commands.status import status_answers
 from eventstore.config import Settings
-from eventstore.control import Control
 from eventstore.delegation import ConfigurationRequests, ConsumerRequests, ParkingRequests
-from eventstore.metrics import Metrics
-from eventstore.processes import stale_packages
-from eventstore.responder import Answer, Responder
-from eventstore.subscribing import EventSubscriber
+from eventstore.nix.stale_packages import stale_packages
+from eventstore.projections.audit import CommandCollector, audit_queries
+from eventstore.projections.database.database import Database
+from eventstore.projections.feed.feed import Feed
+from eventstore.projections.feed.supervisor import Feeding
+from eventstore.projections.queries.queries import query_answers
+from eventstore.projections.queries.waiting import CheckpointPositions
+from eventstore.projections.rebuild.auto_rebuild import auto_rebuild
+from eventstore.projections.worker.worker import ProjectionWorker, WaitTimeout
+from eventstore.service.config_watcher import Control
+from eventstore.service.metrics import Metrics
+from eventstore.subscribers.subscriber import EventSubscriber
 from eventstore.telemetry import Telemetry
-from projections.audit import CommandCollector, audit_queries
-from projections.auto_rebuild import auto_rebuild
-from projections.database import Database
-from projections.feed import Feed
-from projections.feeding import Feeding
-from projections.nix.builds import builds_of
-from projections.nix.queries import nix_queries
-from projections.positions import CheckpointPositions
-from projections.queries import query_answers
-from projections.worker import ProjectionWorker, WaitTimeout
+from projections.builds import builds_of
+from projections.queries import nix_queries
 
 __all__ = ["Service", "open_service"]
 

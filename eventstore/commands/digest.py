@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 from msgspec import NODEFAULT, Struct
 
-from eventstore.messages import Command
+from eventstore.messages.types import Command
 
 __all__ = ["digest_of", "is_other", "without_data"]
 

@@ -8,14 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
 from datetime import datetime
 
-from eventstore.aggregate import CommandContext, Domain
+from eventstore.commands.decoding import Accepted
 from eventstore.commands.digest import is_other, without_data
-from eventstore.commands.intake import Accepted
-from eventstore.commands.loading import Loader
-from eventstore.commands.outcome import Outcomes
-from eventstore.commands.states import Kept, KeptStates
-from eventstore.direct import StoredMessage
-from eventstore.envelope import COMMAND_DIGEST, Header, NewEvent, utc_now
+from eventstore.commands.loader import Loader
+from eventstore.commands.outcomes import Outcomes
+from eventstore.commands.state_cache import Kept, KeptStates
+from eventstore.decider.decider import CommandContext, Domain
 from eventstore.errors import (
     CommandIdReused,
     Conflict,
@@ -25,10 +23,12 @@ from eventstore.errors import (
     Rejected,
     SubjectForgotten,
 )
-from eventstore.messages import Event
-from eventstore.outcome import Outcome, presentable
-from eventstore.snapshots import Snapshots
-from eventstore.store import EventStore, Head
+from eventstore.jetstream.direct_get import StoredMessage
+from eventstore.messages.envelope import COMMAND_DIGEST, Header, NewEvent, utc_now
+from eventstore.messages.outcome import Outcome, presentable
+from eventstore.messages.types import Event
+from eventstore.store.snapshots.snapshots import Snapshots
+from eventstore.store.store import EventStore, Head
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
 __all__ = ["CommandHandler"]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from eventstore.client import Client
-from eventstore.commands.intake import Received
-from eventstore.outcome import Outcome
-from eventstore.parked_record import Parked, keep_record
+from eventstore.client.client import Client
+from eventstore.commands.decoding import Received
+from eventstore.messages.outcome import Outcome
+from eventstore.parking.record import Parked, keep_record
 
 __all__ = ["park"]
 

@@ -21,9 +21,9 @@ from typing import Self
 import msgspec
 from nats.aio.msg import Msg
 
-from eventstore.client import Client, Subscription
-from eventstore.envelope import AUTHENTICATED_AS, Header, legal_value
-from eventstore.subjects import Subjects
+from eventstore.client.client import Client, Subscription
+from eventstore.messages.envelope import AUTHENTICATED_AS, Header, legal_value
+from eventstore.messages.subjects import Subjects
 from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["REQUEST_INFO", "Senders"]

@@ -16,17 +16,17 @@ from contextlib import nullcontext
 
 from nats.aio.msg import Msg
 
-from eventstore.cancellation import only_own_cancellation
-from eventstore.client import Client
-from eventstore.codec import Codec
+from eventstore.client.client import Client
+from eventstore.commands.decoding import Accepted, Received
 from eventstore.commands.handler import CommandHandler
-from eventstore.commands.intake import Accepted, Received
-from eventstore.commands.kept_outcome import about
-from eventstore.commands.keyed_locks import KeyedLocks
-from eventstore.commands.lanes import Lanes
-from eventstore.commands.outcome import Outcomes
+from eventstore.commands.outcome_log import about
+from eventstore.commands.outcomes import Outcomes
 from eventstore.commands.parking import park
 from eventstore.commands.senders import Senders
+from eventstore.concurrency.cancellation import only_own_cancellation
+from eventstore.concurrency.failures import ungrouped
+from eventstore.concurrency.keyed_locks import KeyedLocks
+from eventstore.concurrency.keyed_queue import Lanes
 from eventstore.errors import (
     ClientError,
     CommandIdReused,
@@ -35,11 +35,11 @@ from eventstore.errors import (
     MasterKeyError,
     TopologyError,
 )
-from eventstore.failures import ungrouped
-from eventstore.outcome import Outcome
-from eventstore.pull import Delivery, Pull, may_pass
-from eventstore.settling import Settling
-from eventstore.streams import ConsumerSpec, declare_consumer
+from eventstore.jetstream.acks import Settling
+from eventstore.jetstream.consumer import Delivery, Pull, may_pass
+from eventstore.jetstream.topology import ConsumerSpec, declare_consumer
+from eventstore.messages.codec import Codec
+from eventstore.messages.outcome import Outcome
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
 __all__ = ["CommandWorker", "worker_consumer"]

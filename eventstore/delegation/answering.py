@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
+from eventstore.client.responder import Answer, Reply, Request
 from eventstore.errors import JetStreamError
-from eventstore.responder import Answer, Reply, Request
 
 __all__ = ["Refused", "answered"]
 

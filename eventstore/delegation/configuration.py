@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from eventstore.client import Client
-from eventstore.configuration import KEYS, parse_value
+from eventstore.client.client import Client
+from eventstore.client.responder import Answer, Request
 from eventstore.delegation.answering import Refused, answered
 from eventstore.errors import ConfigurationError
-from eventstore.publishing import publish_acked
-from eventstore.responder import Answer, Request
-from eventstore.subjects import Subjects
+from eventstore.jetstream.publish import publish_acked
+from eventstore.messages.subjects import Subjects
+from eventstore.service.runtime_config import KEYS, parse_value
 
 __all__ = ["ConfigurationRequests"]
 
@@ -23,7 +23,7 @@ _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 
 
 class ConfigurationRequests:
-    """Sets and unsets what `eventstore.configuration` knows, on `{domain}.api.CONFIG.{key}`."""
+    """Sets and unsets configuration keys (`runtime_config`), on `{domain}.api.CONFIG.{key}`."""
 
     def __init__(self, client: Client, subjects: Subjects) -> None:
         self._client = client

@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 
-from eventstore.client import Client
+from eventstore.client.client import Client
+from eventstore.client.responder import Answer, Request
 from eventstore.delegation.answering import Refused, answered
-from eventstore.responder import Answer, Request
-from eventstore.subjects import Subjects
+from eventstore.messages.subjects import Subjects
 from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["ConsumerRequests"]

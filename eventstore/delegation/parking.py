@@ -12,14 +12,14 @@ from typing import Any
 
 import msgspec
 
-from eventstore.client import Client
+from eventstore.client.client import Client
+from eventstore.client.responder import Answer, Request
 from eventstore.delegation.answering import Refused, answered
-from eventstore.direct import DirectReader
-from eventstore.envelope import Header
-from eventstore.parked_record import PART, Parked
-from eventstore.publishing import publish_acked
-from eventstore.responder import Answer, Request
-from eventstore.subjects import Subjects
+from eventstore.jetstream.direct_get import DirectReader
+from eventstore.jetstream.publish import publish_acked
+from eventstore.messages.envelope import Header
+from eventstore.messages.subjects import Subjects
+from eventstore.parking.record import PART, Parked
 from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["ParkingRequests"]

@@ -15,10 +15,10 @@ from typing import Literal, get_args
 
 from msgspec import Struct
 
-from eventstore.configuration import KEYS
 from eventstore.delegation import ConfigurationRequests, ConsumerRequests, ParkingRequests
 from eventstore.errors import ConfigurationError, InvalidSubject
-from eventstore.subjects import Subjects, check_name
+from eventstore.messages.subjects import Subjects, check_name
+from eventstore.service.runtime_config import KEYS
 
 __all__ = ["INBOXES", "ROLES", "Role", "Roles", "User"]
 

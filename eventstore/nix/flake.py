@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from msgspec import Struct, structs
 
-from eventstore.aggregate import Decider
+from eventstore.decider.decider import Decider
 from eventstore.errors import Rejected
-from eventstore.messages import Command, Event
+from eventstore.messages.types import Command, Event
 from eventstore.nix.rules import require_existing, require_new, require_text
 
 __all__ = [

@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct, structs
 
-from eventstore.aggregate import Decider
+from eventstore.decider.decider import Decider
 from eventstore.errors import Rejected
-from eventstore.messages import Command, Event
+from eventstore.messages.types import Command, Event
 from eventstore.nix.rules import require_text
 
 __all__ = [

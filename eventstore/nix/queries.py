@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from eventstore.messages.queries import ListQuery, Query
 from eventstore.nix.configuration import Activation
-from eventstore.queries import ListQuery, Query
 
 __all__ = [
     "QUERIES",

@@ -1,9 +1,9 @@
 """Transfer: a whole log to a file, from a file to a new log, and from file to file changed."""
 
-from eventstore.transfer.copying import Copied, CopiedEvent, copy
-from eventstore.transfer.exporting import Exported, export_log, export_to
-from eventstore.transfer.importing import Imported, import_log
-from eventstore.transfer.reading import check_file
+from eventstore.transfer.copier import Copied, CopiedEvent, copy
+from eventstore.transfer.exporter import Exported, export_log, export_to
+from eventstore.transfer.file_reader import check_file
+from eventstore.transfer.importer import Imported, import_log
 
 __all__ = [
     "Copied",

@@ -11,8 +11,8 @@ import asyncio
 import secrets
 from contextlib import suppress
 
-from eventstore.api_answers import StreamInfo
-from eventstore.client import Client
+from eventstore.client.api_answers import StreamInfo
+from eventstore.client.client import Client
 from eventstore.config import StreamSettings
 from eventstore.errors import (
     ConnectionLost,
@@ -21,8 +21,8 @@ from eventstore.errors import (
     NoResponders,
     RequestTimeout,
 )
-from eventstore.streams import StreamSpec, check, topology
-from eventstore.subjects import Subjects
+from eventstore.jetstream.topology import StreamSpec, check, topology
+from eventstore.messages.subjects import Subjects
 
 __all__ = ["Fence"]
 

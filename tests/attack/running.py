@@ -16,17 +16,9 @@ from nats.aio.client import Client as Nats
 from nats.aio.msg import Msg
 
 from eventstore import Client
-from eventstore.configuration import KEYS
-from eventstore.direct import DirectReader
-from tests.attack.attacks import (
-    KEY_OWNER,
-    OTHERS_INBOX,
-    SENDERS,
-    Attack,
-    Try,
-    attacks,
-    is_a_right,
-)
+from eventstore.jetstream.direct_get import DirectReader
+from eventstore.service.runtime_config import KEYS
+from tests.attack.attacks import KEY_OWNER, OTHERS_INBOX, SENDERS, Attack, Try, attacks, is_a_right
 from tests.integration.commanding import until
 from tests.shipped import USERS, Shipped
 

@@ -11,12 +11,12 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 
 from eventstore import nix
-from eventstore.client import Client, connect
+from eventstore.client.client import Client, connect
 from eventstore.commands import CommandClient, CommandHandler, CommandWorker, KeptStates, Outcomes
 from eventstore.config import load_settings
-from eventstore.server import EmbeddedServer
-from eventstore.store import EventStore
-from eventstore.streams import declare, topology
+from eventstore.jetstream.topology import declare, topology
+from eventstore.server.embedded import EmbeddedServer
+from eventstore.store.store import EventStore
 from tests.bench.loop import run
 
 COMMANDS = 20_000

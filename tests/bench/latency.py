@@ -20,10 +20,10 @@ from statistics import quantiles
 from typing import Any
 
 from eventstore import EventStore, connect, declare, load_settings, nix, running, topology
-from eventstore.server import EmbeddedServer
-from projections.database import Database
-from projections.nix import nix_projections
-from projections.worker import ProjectionWorker
+from eventstore.projections.database.database import Database
+from eventstore.projections.worker.worker import ProjectionWorker
+from eventstore.server.embedded import EmbeddedServer
+from projections import nix_projections
 from tests.bench.backlog import peak_memory
 from tests.bench.loop import run
 

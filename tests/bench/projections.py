@@ -18,12 +18,12 @@ from eventstore import (
     running,
     topology,
 )
-from eventstore.server import EmbeddedServer
-from projections.audit import audit
-from projections.database import Database
-from projections.nix import nix_projections
-from projections.projection import Projection
-from projections.worker import ProjectionWorker
+from eventstore.projections.audit import audit
+from eventstore.projections.database.database import Database
+from eventstore.projections.projection import Projection
+from eventstore.projections.worker.worker import ProjectionWorker
+from eventstore.server.embedded import EmbeddedServer
+from projections import nix_projections
 from tests import postgresql_server as postgresql
 from tests.bench.loop import run
 from tests.bench.store import event

@@ -16,17 +16,17 @@ from typing import Any
 from sqlalchemy import Connection, insert
 
 from eventstore import connect, load_settings, nix, running
-from eventstore.asking import QueryClient
-from eventstore.client import Client
-from eventstore.queries import Query
-from eventstore.responder import Responder
-from eventstore.server import EmbeddedServer
-from projections.database import Database
-from projections.models import projection
-from projections.nix.models import flake
-from projections.nix.queries import nix_queries
-from projections.positions import CheckpointPositions
-from projections.queries import query_answers
+from eventstore.client.client import Client
+from eventstore.client.queries import QueryClient
+from eventstore.client.responder import Responder
+from eventstore.messages.queries import Query
+from eventstore.projections.database.database import Database
+from eventstore.projections.database.tables import projection
+from eventstore.projections.queries.queries import query_answers
+from eventstore.projections.queries.waiting import CheckpointPositions
+from eventstore.server.embedded import EmbeddedServer
+from projections.models import flake
+from projections.queries import nix_queries
 from tests.bench.loop import run
 
 FLAKES = 10_000

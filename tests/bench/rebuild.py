@@ -19,13 +19,13 @@ from eventstore import (
     running,
     topology,
 )
-from eventstore.envelope import utc_now
-from eventstore.server import EmbeddedServer
-from projections.database import Database
-from projections.nix import flakes
-from projections.nix.models import flake, flake_input
-from projections.rebuild import Rebuild, RebuildProgress
-from projections.worker import ProjectionWorker
+from eventstore.messages.envelope import utc_now
+from eventstore.projections.database.database import Database
+from eventstore.projections.rebuild.rebuild import Rebuild, RebuildProgress
+from eventstore.projections.worker.worker import ProjectionWorker
+from eventstore.server.embedded import EmbeddedServer
+from projections import flakes
+from projections.models import flake, flake_input
 from tests.bench.loop import run
 from tests.bench.store import event
 from tests.bench.turns import in_turns

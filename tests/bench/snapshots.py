@@ -8,13 +8,13 @@ import time
 from pathlib import Path
 
 from eventstore import nix
-from eventstore.client import connect
-from eventstore.commands.loading import Loader
+from eventstore.client.client import connect
+from eventstore.commands.loader import Loader
 from eventstore.config import load_settings
-from eventstore.server import EmbeddedServer
-from eventstore.snapshots import Snapshots
-from eventstore.store import EventStore
-from eventstore.streams import declare, topology
+from eventstore.jetstream.topology import declare, topology
+from eventstore.server.embedded import EmbeddedServer
+from eventstore.store.snapshots.snapshots import Snapshots
+from eventstore.store.store import EventStore
 from tests.bench.loop import run
 
 EVENTS = 10_000

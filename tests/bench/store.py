@@ -11,8 +11,8 @@ from pathlib import Path
 from nats.js.api import AckPolicy, ConsumerConfig
 
 from eventstore import NO_STREAM, EventStore, connect, declare, load_settings, nix, topology
-from eventstore.client import Client
-from eventstore.server import EmbeddedServer
+from eventstore.client.client import Client
+from eventstore.server.embedded import EmbeddedServer
 from tests.bench.loop import run
 from tests.bench.turns import Beside, in_turns
 

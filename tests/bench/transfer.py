@@ -18,8 +18,8 @@ from eventstore import (
     nix,
     topology,
 )
-from eventstore.client import Client
-from eventstore.server import EmbeddedServer
+from eventstore.client.client import Client
+from eventstore.server.embedded import EmbeddedServer
 from eventstore.transfer import Exported, Imported, check_file, export_log, import_log
 from tests.bench.loop import run
 from tests.bench.store import event

@@ -8,20 +8,11 @@ import time
 from contextlib import aclosing
 from pathlib import Path
 
-from eventstore import (
-    NO_STREAM,
-    Append,
-    EventStore,
-    connect,
-    declare,
-    load_settings,
-    nix,
-    topology,
-)
+from eventstore import NO_STREAM, Append, EventStore, connect, declare, load_settings, nix, topology
 from eventstore.audit import Summary, verify
-from eventstore.client import Client
-from eventstore.codec import Codec
-from eventstore.server import EmbeddedServer
+from eventstore.client.client import Client
+from eventstore.messages.codec import Codec
+from eventstore.server.embedded import EmbeddedServer
 from tests.bench.loop import run
 from tests.bench.store import event
 

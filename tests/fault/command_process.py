@@ -11,11 +11,11 @@ import signal
 import sys
 from typing import Any
 
-from eventstore.client import connect
+from eventstore.client.client import connect
 from eventstore.commands import CommandWorker, Outcome, Outcomes
 from eventstore.config import StreamSettings
-from eventstore.settling import Delivered, Settling
-from eventstore.store import Appended, EventStore
+from eventstore.jetstream.acks import Delivered, Settling
+from eventstore.store.store import Appended, EventStore
 from tests.conftest import settings_for
 from tests.integration.commanding import counting, opened
 

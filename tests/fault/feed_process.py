@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from eventstore.client import connect
-from eventstore.store import EventStore
-from projections.feed import Feed
+from eventstore.client.client import connect
+from eventstore.projections.feed.feed import Feed
+from eventstore.store.store import EventStore
 from tests.conftest import settings_for
 from tests.integration.ledger import ledger
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from eventstore import NO_STREAM, Append, EventStore, nix
-from eventstore.aggregate import CommandContext, Domain
+from eventstore.decider.decider import CommandContext, Domain
 from eventstore.errors import Rejected
-from eventstore.messages import Command, Event
+from eventstore.messages.types import Command, Event
 from tests.unit.projections.memory import ROOT, START
 
 CHUNK = 400

@@ -6,11 +6,11 @@ import asyncio
 import sys
 
 from eventstore import nix
-from eventstore.client import connect
-from eventstore.store import EventStore
-from projections.database import Database
-from projections.nix import nix_projections
-from projections.worker import ProjectionWorker
+from eventstore.client.client import connect
+from eventstore.projections.database.database import Database
+from eventstore.projections.worker.worker import ProjectionWorker
+from eventstore.store.store import EventStore
+from projections import nix_projections
 from tests.conftest import settings_for
 
 BATCH = 200

@@ -6,11 +6,11 @@ import asyncio
 import sys
 
 from eventstore import nix
-from eventstore.client import connect
-from eventstore.store import EventStore
-from projections.database import Database
-from projections.nix.flakes import flakes
-from projections.rebuild import Rebuild, RebuildProgress
+from eventstore.client.client import connect
+from eventstore.projections.database.database import Database
+from eventstore.projections.rebuild.rebuild import Rebuild, RebuildProgress
+from eventstore.store.store import EventStore
+from projections.flakes import flakes
 from tests.conftest import settings_for
 
 

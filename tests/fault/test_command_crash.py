@@ -13,10 +13,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from eventstore.client import Client, connect
+from eventstore.client.client import Client, connect
 from eventstore.commands import Outcome
 from eventstore.errors import JetStreamError, RequestTimeout, StreamMissing
-from eventstore.server import EmbeddedServer
+from eventstore.server.embedded import EmbeddedServer
 from tests.conftest import settings_for, url_of
 from tests.integration.commanding import (
     Add,
@@ -252,7 +252,7 @@ async def test_workers_that_are_killed_leave_every_command_to_be_carried_out_onc
 ) -> None:
     program = f"""
         import asyncio
-        from eventstore.client import connect
+        from eventstore.client.client import connect
         from tests.conftest import settings_for
         from tests.integration.commanding import counting, opened
 

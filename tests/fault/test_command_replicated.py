@@ -8,14 +8,14 @@ from contextlib import AsyncExitStack, suppress
 
 import pytest
 
-from eventstore.client import connect
+from eventstore.client.client import connect
 from eventstore.config import StreamSettings
-from eventstore.envelope import new_id
 from eventstore.errors import ClientError
-from eventstore.server import EmbeddedServer
+from eventstore.messages.envelope import new_id
+from eventstore.server.embedded import EmbeddedServer
 from tests.conftest import settings_for
 from tests.integration.commanding import Add, Added, Line, Take, counting, opened, outcomes_lagging
-from tests.integration.test_append_replicated import cluster
+from tests.integration.store.test_append_replicated import cluster
 
 __all__ = ["cluster"]
 

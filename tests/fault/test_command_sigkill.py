@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from eventstore.client import Client
+from eventstore.client.client import Client
 from eventstore.commands import Outcome
-from eventstore.envelope import new_id
+from eventstore.messages.envelope import new_id
 from tests.conftest import url_of
 from tests.fault.command_process import POINTS, SHORT_WINDOW, WAIT
 from tests.integration.commanding import Add, AddEach, Line, Take, counting, opened

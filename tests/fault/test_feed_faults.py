@@ -11,20 +11,14 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 import pytest
 
 from eventstore.application import running
-from eventstore.client import Client, connect
-from eventstore.codec import Codec
+from eventstore.client.client import Client, connect
 from eventstore.errors import ClientError, ConnectionLost
-from eventstore.server import EmbeddedServer
-from eventstore.store import EventStore
-from projections.feed import Feed
+from eventstore.messages.codec import Codec
+from eventstore.projections.feed.feed import Feed
+from eventstore.server.embedded import EmbeddedServer
+from eventstore.store.store import EventStore
 from tests.conftest import settings_for
-from tests.integration.feeding import (
-    Watcher,
-    assert_fed,
-    declare_feed,
-    deposit,
-    until_fed,
-)
+from tests.integration.feeding import Watcher, assert_fed, declare_feed, deposit, until_fed
 from tests.integration.ledger import ledger
 from tests.proxy import TcpProxy
 

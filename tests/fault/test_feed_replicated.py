@@ -9,18 +9,18 @@ from contextlib import AsyncExitStack, suppress
 import pytest
 
 from eventstore.application import running
-from eventstore.client import Client, connect
-from eventstore.codec import Codec
+from eventstore.client.client import Client, connect
 from eventstore.config import StreamSettings
-from eventstore.envelope import position_of
 from eventstore.errors import ClientError
-from eventstore.server import EmbeddedServer
-from eventstore.store import EventStore
-from projections.feed import Feed
+from eventstore.messages.codec import Codec
+from eventstore.messages.envelope import position_of
+from eventstore.projections.feed.feed import Feed
+from eventstore.server.embedded import EmbeddedServer
+from eventstore.store.store import EventStore
 from tests.conftest import settings_for
 from tests.integration.feeding import Watcher, declare_feed, deposit, last_sequence, public
 from tests.integration.ledger import ledger
-from tests.integration.test_append_replicated import cluster
+from tests.integration.store.test_append_replicated import cluster
 
 __all__ = ["cluster"]
 

@@ -15,19 +15,19 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from eventstore import raw_log
 from eventstore.audit import Summary, verify
-from eventstore.client import Client, connect
-from eventstore.codec import Codec
+from eventstore.client.client import Client, connect
 from eventstore.commands import KeptStates
-from eventstore.commands.intake import Accepted
+from eventstore.commands.decoding import Accepted
 from eventstore.config import AuthSettings, Secret, StreamSettings
-from eventstore.envelope import Envelope, Identity, format_timestamp, utc_now
 from eventstore.errors import ClientError
-from eventstore.messages import Command
-from eventstore.server import EmbeddedServer
-from eventstore.store import EventStore
-from eventstore.transfer.exporting import export_to
+from eventstore.messages.codec import Codec
+from eventstore.messages.envelope import Envelope, Identity, format_timestamp, utc_now
+from eventstore.messages.types import Command
+from eventstore.server.embedded import EmbeddedServer
+from eventstore.store import log as raw_log
+from eventstore.store.store import EventStore
+from eventstore.transfer.exporter import export_to
 from tests.conftest import free_ports, settings_for
 from tests.integration.commanding import Add, AddEach, RaiseTo, Take, counting, opened, until
 from tests.integration.ledger import Deposited, declare_log, ledger, read, read_all

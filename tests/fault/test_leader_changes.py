@@ -10,24 +10,24 @@ from datetime import UTC, datetime
 import pytest
 
 from eventstore.audit import Anchor, Summary, verify
-from eventstore.client import Client, connect
-from eventstore.commands.loading import Loader
+from eventstore.client.client import Client, connect
+from eventstore.client.master_keys import MasterKeys, new_master_key
+from eventstore.commands.loader import Loader
 from eventstore.config import StreamSettings
 from eventstore.errors import ClientError, SubjectForgotten, TopologyError
-from eventstore.key_bucket import KeyBucket
-from eventstore.master_keys import MasterKeys, new_master_key
-from eventstore.personal import ref_of
-from eventstore.sealing import Forgotten, Key
-from eventstore.server import EmbeddedServer
-from eventstore.snapshots import Snapshots
-from eventstore.store import EventStore
-from eventstore.streams import declare, topology
-from eventstore.subjects import Subjects
+from eventstore.jetstream.topology import declare, topology
+from eventstore.messages.encryption import Forgotten, Key
+from eventstore.messages.personal import ref_of
+from eventstore.messages.subjects import Subjects
+from eventstore.server.embedded import EmbeddedServer
+from eventstore.store.key_bucket import KeyBucket
+from eventstore.store.snapshots.snapshots import Snapshots
+from eventstore.store.store import EventStore
 from tests.conftest import settings_for
 from tests.integration.commanding import Added, Counter, counting
 from tests.integration.customers import CustomerRegistered, CustomerSeen, shop
 from tests.integration.ledger import Deposited, ledger
-from tests.integration.test_append_replicated import cluster
+from tests.integration.store.test_append_replicated import cluster
 
 __all__ = ["cluster"]
 

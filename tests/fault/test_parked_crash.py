@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from eventstore.client import Client, connect
-from eventstore.envelope import new_id
+from eventstore.client.client import Client, connect
 from eventstore.errors import AppendUnknown, ClientError
-from eventstore.parked import ParkedMessages
+from eventstore.messages.envelope import new_id
+from eventstore.parking.messages import ParkedMessages
 from tests.conftest import settings_for
 from tests.integration.commanding import Add, FailingStore, Line, counting, opened
 from tests.proxy import Direction, TcpProxy

@@ -17,11 +17,11 @@ import pytest
 from sqlalchemy import select
 
 from eventstore import nix
-from eventstore.client import Client
-from eventstore.store import EventStore
-from projections.database import Database
-from projections.models import projection
-from projections.nix import nix_projections
+from eventstore.client.client import Client
+from eventstore.projections.database.database import Database
+from eventstore.projections.database.tables import projection
+from eventstore.store.store import EventStore
+from projections import nix_projections
 from tests.conftest import url_of
 from tests.fault import LONG
 from tests.fault.nix_history import append_history

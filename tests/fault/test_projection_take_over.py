@@ -15,8 +15,8 @@ import pytest
 
 from eventstore import EventStore, nix
 from eventstore.cli.read_models import read_models
-from eventstore.client import Client
-from eventstore.server import EmbeddedServer
+from eventstore.client.client import Client
+from eventstore.server.embedded import EmbeddedServer
 from tests.integration.command_line import BOUND, CommandLine, Running
 from tests.processes import closings, freeze
 

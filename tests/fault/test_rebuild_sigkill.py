@@ -14,13 +14,13 @@ from typing import NamedTuple
 from sqlalchemy import select
 
 from eventstore import nix
-from eventstore.client import Client
-from eventstore.server import EmbeddedServer
-from eventstore.store import EventStore
-from projections.database import Database
-from projections.models import projection as checkpoints
-from projections.nix import nix_projections
-from projections.worker import ProjectionWorker
+from eventstore.client.client import Client
+from eventstore.projections.database.database import Database
+from eventstore.projections.database.tables import projection as checkpoints
+from eventstore.projections.worker.worker import ProjectionWorker
+from eventstore.server.embedded import EmbeddedServer
+from eventstore.store.store import EventStore
+from projections import nix_projections
 from tests.integration.ledger import declare_log
 from tests.unit.projections.test_nix_fold import beginnings, fold, found, history
 

@@ -13,13 +13,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 
-from eventstore.client import Client
-from eventstore.command_filter import CommandFilter
+from eventstore.client.client import Client
 from eventstore.commands import KeptStates, Outcome
-from eventstore.commands.loading import Loader
-from eventstore.envelope import new_id
-from eventstore.messages import Command
-from eventstore.snapshot_format import Snapshot, SnapshotFormat
+from eventstore.commands.loader import Loader
+from eventstore.messages.envelope import new_id
+from eventstore.messages.types import Command
+from eventstore.store.snapshots.command_filter import CommandFilter
+from eventstore.store.snapshots.format import Snapshot, SnapshotFormat
 from tests.conftest import url_of
 from tests.fault.command_process import POINTS, WAIT
 from tests.fault.test_command_sigkill import COMMANDS, assert_carried_out_once, killed_at
@@ -36,7 +36,7 @@ from tests.integration.commanding import (
     opened,
     until,
 )
-from tests.integration.test_snapshots import benched
+from tests.integration.store.test_snapshots import benched
 
 Opened = Callable[[int], AbstractAsyncContextManager[Line]]
 
@@ -162,7 +162,7 @@ async def test_workers_that_are_killed_while_they_take_snapshots_repeat_nothing(
     async with line_with(3) as line:
         program = f"""
             import asyncio
-            from eventstore.client import connect
+            from eventstore.client.client import connect
             from eventstore.commands import KeptStates
             from tests.conftest import settings_for
             from tests.integration.commanding import FORGETFUL, counting, opened

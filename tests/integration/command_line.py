@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 from eventstore.cli import main
-from eventstore.server import running_server
+from eventstore.server.embedded import running_server
 
 ROOT = Path(__file__).parents[2]
 BOUND = 20.0

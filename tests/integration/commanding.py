@@ -12,23 +12,17 @@ from typing import Any, Self
 import msgspec
 from nats.js import JetStreamContext
 
-from eventstore.aggregate import CommandContext, Decider, Domain
 from eventstore.application import running
-from eventstore.client import Client, Msg
-from eventstore.commands import (
-    CommandClient,
-    CommandHandler,
-    CommandWorker,
-    KeptStates,
-    Outcomes,
-)
+from eventstore.client.client import Client, Msg
+from eventstore.commands import CommandClient, CommandHandler, CommandWorker, KeptStates, Outcomes
 from eventstore.config import StreamSettings
-from eventstore.envelope import NewEvent, RecordedEvent
+from eventstore.decider.decider import CommandContext, Decider, Domain
 from eventstore.errors import EventStoreError, Rejected
-from eventstore.messages import Command, Event
-from eventstore.snapshots import Snapshots
-from eventstore.store import Appended, EventStore
-from eventstore.streams import declare, topology
+from eventstore.jetstream.topology import declare, topology
+from eventstore.messages.envelope import NewEvent, RecordedEvent
+from eventstore.messages.types import Command, Event
+from eventstore.store.snapshots.snapshots import Snapshots
+from eventstore.store.store import Appended, EventStore
 
 FORGETFUL = StreamSettings(duplicate_window_ms=100)
 """Streams that take a command with the same id again after a tenth of a second."""

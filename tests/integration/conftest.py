@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from eventstore.client import Client
-from eventstore.codec import Codec
-from eventstore.store import EventStore
+from eventstore.client.client import Client
+from eventstore.messages.codec import Codec
+from eventstore.store.store import EventStore
 from tests.integration.ledger import declare_log, ledger
 
 

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import msgspec
 
-from eventstore.aggregate import Decider, Domain
+from eventstore.decider.decider import Decider, Domain
 from eventstore.errors import Rejected
-from eventstore.messages import Command, Event
-from eventstore.personal import Personal
+from eventstore.messages.personal import Personal
+from eventstore.messages.types import Command, Event
 
 
 class Address(msgspec.Struct, frozen=True):

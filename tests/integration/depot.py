@@ -13,12 +13,12 @@ from typing import Any
 
 import msgspec
 
-from eventstore.aggregate import Decider, Domain
-from eventstore.client import Client
+from eventstore.client.client import Client
+from eventstore.decider.decider import Decider, Domain
 from eventstore.errors import Rejected
-from eventstore.messages import Command, Event
-from eventstore.publishing import publish_acked
-from eventstore.subjects import Subjects
+from eventstore.jetstream.publish import publish_acked
+from eventstore.messages.subjects import Subjects
+from eventstore.messages.types import Command, Event
 
 KEPT_LOG = Path(__file__).parents[1] / "data" / "depot_v1.jsonl"
 

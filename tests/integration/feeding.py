@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from eventstore.client import Client, Msg
-from eventstore.codec import Codec
+from eventstore.client.client import Client, Msg
 from eventstore.config import StreamSettings
-from eventstore.direct import DirectReader, StoredMessage
-from eventstore.envelope import POSITION, RecordedEvent, position_of
-from eventstore.store import EventStore
-from eventstore.streams import declare, topology
+from eventstore.jetstream.direct_get import DirectReader, StoredMessage
+from eventstore.jetstream.topology import declare, topology
+from eventstore.messages.codec import Codec
+from eventstore.messages.envelope import POSITION, RecordedEvent, position_of
+from eventstore.store.store import EventStore
 from tests.integration.ledger import Deposited, read_all
 
 

@@ -6,13 +6,13 @@ from typing import Any
 
 from nats.js import JetStreamContext
 
-from eventstore.client import Client
-from eventstore.codec import Codec
+from eventstore.client.client import Client
 from eventstore.config import StreamSettings
-from eventstore.envelope import Identity, NewEvent, RecordedEvent
-from eventstore.messages import Event
-from eventstore.store import EventStore
-from eventstore.streams import declare, topology
+from eventstore.jetstream.topology import declare, topology
+from eventstore.messages.codec import Codec
+from eventstore.messages.envelope import Identity, NewEvent, RecordedEvent
+from eventstore.messages.types import Event
+from eventstore.store.store import EventStore
 
 FAST = StreamSettings(duplicate_window_ms=100)
 

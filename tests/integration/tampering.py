@@ -10,13 +10,13 @@ from eventstore.audit import Finding
 from eventstore.audit.anchor import Anchor
 from eventstore.audit.finding import Summary
 from eventstore.audit.verify import verify
-from eventstore.chain import chain_value
-from eventstore.client import Client
-from eventstore.codec import Codec
-from eventstore.direct import StoredMessage
-from eventstore.envelope import Header
-from eventstore.publishing import publish_acked
-from eventstore.raw_log import RawLog
+from eventstore.client.client import Client
+from eventstore.jetstream.direct_get import StoredMessage
+from eventstore.jetstream.publish import publish_acked
+from eventstore.messages.chain import chain_value
+from eventstore.messages.codec import Codec
+from eventstore.messages.envelope import Header
+from eventstore.store.log import RawLog
 
 Log = list[StoredMessage]
 Tamper = Callable[[Log], Log]

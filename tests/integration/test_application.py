@@ -9,7 +9,7 @@ import pytest
 
 from eventstore import nix
 from eventstore.application import Application, running
-from eventstore.client import Client
+from eventstore.client.client import Client
 from eventstore.config import Settings
 from eventstore.errors import ConnectFailed, StreamDrift, StreamMissing
 from eventstore.nix import AddFlakeInput, CreateFlake

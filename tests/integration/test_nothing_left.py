@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from eventstore.application import running
-from eventstore.client import Client
-from eventstore.commands.kept_outcome import KeptOutcomes
-from eventstore.direct import DirectReader
+from eventstore.client.client import Client
+from eventstore.commands.outcome_log import KeptOutcomes
 from eventstore.errors import CommandTimeout
-from eventstore.pull import Pull
-from eventstore.subscribing import EventSubscriber
-from projections.feed import Feed
+from eventstore.jetstream.consumer import Pull
+from eventstore.jetstream.direct_get import DirectReader
+from eventstore.projections.feed.feed import Feed
+from eventstore.subscribers.subscriber import EventSubscriber
 from tests.integration.commanding import Add, Added, Line, counting, opened
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from eventstore.nix import samples
 from eventstore.private_files import ensure_private_directory, ensure_private_file
-from projections.database import Database
+from eventstore.projections.database.database import Database
 from tests.integration.command_line import CommandLine
 
 

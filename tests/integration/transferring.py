@@ -7,15 +7,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from eventstore.client import Client
-from eventstore.codec import Codec
+from eventstore.client.client import Client
 from eventstore.config import StreamSettings
-from eventstore.direct import StoredMessage
-from eventstore.store import Append, EventStore
+from eventstore.jetstream.direct_get import StoredMessage
+from eventstore.messages.codec import Codec
+from eventstore.store.store import Append, EventStore
 from eventstore.transfer import Exported, Imported, export_log, import_log
-from eventstore.transfer.lines import EventLine, FirstLine, Sums
-from eventstore.transfer.reading import State
-from eventstore.transfer.writing import Writer, written
+from eventstore.transfer.file_format import EventLine, FirstLine, Sums
+from eventstore.transfer.file_reader import State
+from eventstore.transfer.file_writer import Writer, written
 from tests.integration.ledger import Deposited, Noted, Opened
 from tests.integration.tampering import Log, stored
 

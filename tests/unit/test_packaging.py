@@ -22,8 +22,8 @@ pytestmark = pytest.mark.skipif(
 MIGRATE = """
 import asyncio, sqlite3, sys
 import eventstore, projections
-from projections.database import Database
-from projections.schema import migrations
+from eventstore.projections.database.database import Database
+from eventstore.projections.database.schema import migrations
 
 async def main():
     async with Database("rows.sqlite") as database:
@@ -134,7 +134,7 @@ def test_from_the_source_archive_the_same_can_be_built(tmp_path: Path) -> None:
         names = {name.partition("/")[2] for name in opened.getnames()}
 
     assert {"pyproject.toml", "README.md", "SECURITY.md", "LICENSE", "CHANGELOG.md"} <= names
-    assert {"eventstore/cli/app.py", "projections/worker.py", "migrations/env.py"} <= names
+    assert {"eventstore/cli/app.py", "projections/flakes.py", "migrations/env.py"} <= names
     assert {"tests/conftest.py", "Makefile"} <= names
     hidden = {name for name in names if name.startswith((".venv", ".hypothesis", "var/"))}
     assert hidden == set()

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 import pytest
 from msgspec import Struct
 
-from eventstore.aggregate import CommandContext, Decider
+from eventstore.decider.decider import CommandContext, Decider
 from eventstore.errors import Rejected, UnknownType
-from eventstore.messages import Command, Event
+from eventstore.messages.types import Command, Event
 from eventstore.testing import START, scenario
 
 

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from eventstore.audit import Anchor
-from eventstore.codec import Codec
 from eventstore.config import load_settings
-from eventstore.configuration import parse_value
 from eventstore.errors import ClientError, ConfigurationError, InvalidAnchor, InvalidPayload
-from eventstore.key_bucket import Entry
-from eventstore.messages import Command, Event
-from eventstore.outcome import Outcome
-from eventstore.publishing import read_ack
-from eventstore.service import _is_acceptable
-from eventstore.transfer.lines import Sums
+from eventstore.jetstream.publish import read_ack
+from eventstore.messages.codec import Codec
+from eventstore.messages.outcome import Outcome
+from eventstore.messages.types import Command, Event
+from eventstore.service.endpoints import _is_acceptable
+from eventstore.service.runtime_config import parse_value
+from eventstore.store.key_bucket import Entry
+from eventstore.transfer.file_format import Sums
 from tests.unit.test_architecture import sources
 
 DEEP = b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
@@ -86,5 +86,5 @@ def test_nobody_catches_only_a_part_of_what_a_decoder_raises() -> None:
         if isinstance(name, ast.Attribute) and name.attr in parts
     }
     # These encode or read what is ours.
-    ours = ("commands.states", "snapshot_format", "personal")
+    ours = ("commands.state_cache", "store.snapshots.format", "messages.personal")
     assert found <= {f"eventstore.{name}" for name in ours}

@@ -8,10 +8,10 @@ import msgspec
 from rich.console import Console
 
 from eventstore.audit import ChainReport, Entry, Story
-from eventstore.audit.story import tell
+from eventstore.audit.causation_tree import tell
 from eventstore.cli.audit_index import Reach
 from eventstore.cli.audit_trace import Told, print_told
-from tests.unit.audit.test_story import entry
+from tests.unit.audit.test_causation_tree import entry
 
 
 def printed(entries: list[Entry], authenticated: dict[str, str]) -> list[str]:

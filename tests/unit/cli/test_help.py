@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from eventstore import nix
 from eventstore.cli.app import app
-from eventstore.queries import Query
+from eventstore.messages.queries import Query
 from tests.integration.command_line import CommandLine
 
 GROUPS = ("nix", "command", "parked", "config", "query", "audit", "projection", "keys", "ops")

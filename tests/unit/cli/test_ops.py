@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 from eventstore.config import load_settings
-from eventstore.server_binary import find_server
+from eventstore.server.binary import find_server
 from tests.integration.command_line import CommandLine, Ended
 
 SHIPPED = Path(__file__).parents[3] / "ops" / "nats"

@@ -10,7 +10,7 @@ import pytest
 from msgspec import Struct
 
 from eventstore.commands.digest import digest_of, is_other, without_data
-from eventstore.messages import Command
+from eventstore.messages.types import Command
 
 
 class Line(Struct, frozen=True):

@@ -5,7 +5,7 @@ import pytest
 
 from eventstore import nix
 from eventstore.errors import InvalidPayload, InvalidSubject
-from eventstore.messages import Message
+from eventstore.messages.types import Message
 from eventstore.nix import domain
 
 # The table of the domain, literally: command, subject, fields, event, subject, fields.

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventstore.errors import InvalidMessage
-from eventstore.messages import Event
+from eventstore.messages.subjects import check_aggregate_id
+from eventstore.messages.types import Event
 from eventstore.nix import (
     AddFlakeInput,
     CreateFlake,
@@ -25,7 +26,6 @@ from eventstore.nix import (
     samples,
 )
 from eventstore.nix.lockfile import MAX_BYTES
-from eventstore.subjects import check_aggregate_id
 from eventstore.testing import scenario
 
 REAL_DIRECTORY = Path(__file__).parents[4] / "shared" / "data" / "flakes"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from eventstore.messages import Command
+from eventstore.messages.types import Command
 from eventstore.nix.module import (
     CreateModule,
     DeleteModule,

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eventstore.aggregate import CommandContext, Decider
+from eventstore.decider.decider import CommandContext, Decider
 from eventstore.errors import Rejected
-from eventstore.messages import Command, Event
+from eventstore.messages.types import Command, Event
 from eventstore.nix import (
     AddFlakeInput,
     Configuration,

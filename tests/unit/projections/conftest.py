@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from eventstore import nix
-from projections.database import Database
+from eventstore.projections.database.database import Database
 from tests.unit.projections.counters import codec
 from tests.unit.projections.memory import MemoryLog
 

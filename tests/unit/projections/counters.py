@@ -18,12 +18,12 @@ from sqlalchemy import (
     select,
 )
 
-from eventstore.codec import Codec
-from eventstore.envelope import RecordedEvent
-from eventstore.messages import Event
-from projections import checkpoint
-from projections.database import Database
-from projections.projection import OnPoison, Projection, Statement
+from eventstore.messages.codec import Codec
+from eventstore.messages.envelope import RecordedEvent
+from eventstore.messages.types import Event
+from eventstore.projections.database import checkpoint
+from eventstore.projections.database.database import Database
+from eventstore.projections.projection import OnPoison, Projection, Statement
 
 
 class Counted(Event, subject="counter.counted"):

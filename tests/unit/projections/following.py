@@ -7,11 +7,11 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from projections import checkpoint
-from projections.checkpoint import Checkpoint
-from projections.database import Database
-from projections.projection import Projection
-from projections.worker import ProjectionWorker
+from eventstore.projections.database import checkpoint
+from eventstore.projections.database.checkpoint import Checkpoint
+from eventstore.projections.database.database import Database
+from eventstore.projections.projection import Projection
+from eventstore.projections.worker.worker import ProjectionWorker
 from tests.unit.projections.counters import Counted
 from tests.unit.projections.memory import MemoryLog
 

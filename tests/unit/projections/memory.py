@@ -10,8 +10,9 @@ from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from eventstore.codec import Codec
-from eventstore.envelope import (
+from eventstore.errors import InvalidMessage
+from eventstore.messages.codec import Codec
+from eventstore.messages.envelope import (
     Envelope,
     Identity,
     LogEvent,
@@ -20,9 +21,8 @@ from eventstore.envelope import (
     derive_id,
     format_timestamp,
 )
-from eventstore.errors import InvalidMessage
-from eventstore.history import Page
-from eventstore.messages import Event
+from eventstore.messages.types import Event
+from eventstore.store.reader import Page
 
 E = TypeVar("E", bound=LogEvent)
 

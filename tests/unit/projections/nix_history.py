@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-from eventstore.messages import Event
+from eventstore.messages.types import Event
 from eventstore.nix import (
     ConfigurationActivated,
     ConfigurationCreated,

@@ -10,18 +10,18 @@ from typing import Any, TypeVar
 import msgspec
 from sqlalchemy import Connection, Table, func, insert, select
 
-from eventstore.asking import Answered
-from eventstore.envelope import position_of
+from eventstore.client.queries import Answered
+from eventstore.client.responder import Answer, Reply, Request
+from eventstore.messages.envelope import position_of
+from eventstore.messages.queries import Query
+from eventstore.messages.subjects import Subjects
 from eventstore.nix import FlakeView, ListFlakes
-from eventstore.queries import Query
-from eventstore.responder import Answer, Reply, Request
-from eventstore.subjects import Subjects
-from projections.database import Database
-from projections.models import projection
-from projections.nix.models import flake
-from projections.nix.queries import nix_queries
-from projections.positions import CheckpointPositions
-from projections.queries import query_answers
+from eventstore.projections.database.database import Database
+from eventstore.projections.database.tables import projection
+from eventstore.projections.queries.queries import query_answers
+from eventstore.projections.queries.waiting import CheckpointPositions
+from projections.models import flake
+from projections.queries import nix_queries
 
 A = TypeVar("A")
 

@@ -16,17 +16,17 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, select
 
 from eventstore import nix
-from eventstore.codec import Codec
-from eventstore.envelope import RecordedEvent
 from eventstore.errors import UnknownType
-from eventstore.messages import Event
+from eventstore.messages.codec import Codec
+from eventstore.messages.envelope import RecordedEvent
+from eventstore.messages.types import Event
 from eventstore.nix import FlakeCreated, FlakeInputAdded, ModuleDeleted
-from projections.audit import audit
-from projections.audit.models import audit_event
-from projections.database import Database
-from projections.projection import Projection
-from projections.testing import scenario
-from projections.worker import ProjectionWorker
+from eventstore.projections.audit import audit
+from eventstore.projections.audit.models import audit_event
+from eventstore.projections.database.database import Database
+from eventstore.projections.projection import Projection
+from eventstore.projections.testing import scenario
+from eventstore.projections.worker.worker import ProjectionWorker
 from tests.unit.projections.counters import Counted
 from tests.unit.projections.memory import MemoryLog
 

@@ -18,13 +18,14 @@ from sqlalchemy import Connection, insert
 
 from eventstore.audit import Entry, SearchAudit, TraceStory
 from eventstore.audit.entries import Order
-from eventstore.envelope import derive_id, utc_now
 from eventstore.errors import InvalidPayload, QueryNotFound
-from projections import checkpoint, cursor
-from projections.audit import AuditIndex, NoAuditIndex, audit
-from projections.audit.models import audit_command, audit_event
-from projections.audit.search import _ORDERED_BY, _fitting
-from projections.database import Database
+from eventstore.messages.envelope import derive_id, utc_now
+from eventstore.projections.audit import AuditIndex, NoAuditIndex, audit
+from eventstore.projections.audit.models import audit_command, audit_event
+from eventstore.projections.audit.search import _ORDERED_BY, _fitting
+from eventstore.projections.database import checkpoint
+from eventstore.projections.database.database import Database
+from eventstore.projections.queries import cursor
 from tests.unit.projections.memory import ROOT, time_of
 
 _COMMANDS_OWN = ("status", "code", "message", "finished_at", "deliveries")

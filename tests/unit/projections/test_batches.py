@@ -31,15 +31,15 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from eventstore.envelope import RecordedEvent
-from projections.apply import PoisonEvent, apply
-from projections.audit.events import audit
-from projections.batches import arranged
-from projections.checkpoint import claim, position_of
-from projections.database import Database
-from projections.nix import nix_projections
-from projections.parking import list_parked
-from projections.projection import Bound, Change, Projection
+from eventstore.messages.envelope import RecordedEvent
+from eventstore.projections.audit.events import audit
+from eventstore.projections.database.checkpoint import claim, position_of
+from eventstore.projections.database.database import Database
+from eventstore.projections.database.parking import list_parked
+from eventstore.projections.projection import Bound, Change, Projection
+from eventstore.projections.worker.apply import PoisonEvent, apply
+from eventstore.projections.worker.batches import arranged
+from projections import nix_projections
 from tests.unit.projections.counters import Counted, make_tables, rows_of, table
 from tests.unit.projections.following import BOUND, following, worker_of
 from tests.unit.projections.memory import MemoryLog, time_of

@@ -4,9 +4,9 @@ import pytest
 from sqlalchemy import Connection, select
 
 from eventstore.errors import ProjectionError, ProjectionFenced
-from projections import checkpoint
-from projections.database import Database
-from projections.models import projection as table
+from eventstore.projections.database import checkpoint
+from eventstore.projections.database.database import Database
+from eventstore.projections.database.tables import projection as table
 from tests.unit.projections.counters import counting, moved
 from tests.unit.projections.memory import time_of
 

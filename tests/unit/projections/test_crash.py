@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from projections import checkpoint
-from projections.database import Database
-from projections.worker import ProjectionWorker
+from eventstore.projections.database import checkpoint
+from eventstore.projections.database.database import Database
+from eventstore.projections.worker.worker import ProjectionWorker
 from tests.unit.projections.counters import Counted, codec, counting, make_tables, rows_of
 from tests.unit.projections.memory import MemoryLog
 

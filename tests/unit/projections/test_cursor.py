@@ -9,9 +9,9 @@ from sqlalchemy import Column, Integer, MetaData, String, Table
 
 from eventstore.errors import InvalidPayload
 from eventstore.nix import GetFlakeInputs, ListFlakes, ListModules
-from projections import cursor
-from projections.models import UtcDateTime
-from projections.nix.models import flake, module
+from eventstore.projections.database.tables import UtcDateTime
+from eventstore.projections.queries import cursor
+from projections.models import flake, module
 
 BY = (flake.c.path, flake.c.id)
 

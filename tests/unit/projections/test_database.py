@@ -12,10 +12,10 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from eventstore.errors import ConfigurationError
-from eventstore.metrics import Metrics
-from projections import database as module
-from projections.backends import sqlite
-from projections.database import Database, DatabaseUnavailable, is_transient
+from eventstore.projections.database import database as module
+from eventstore.projections.database.backends import sqlite
+from eventstore.projections.database.database import Database, DatabaseUnavailable, is_transient
+from eventstore.service.metrics import Metrics
 
 
 @pytest.fixture(autouse=True)
@@ -298,7 +298,9 @@ async def test_a_locked_database_is_asked_again_which_is_counted(
                     other.rollback()
                 await real_sleep(0)
 
-            monkeypatch.setattr("projections.database.asyncio.sleep", released_meanwhile)
+            monkeypatch.setattr(
+                "eventstore.projections.database.database.asyncio.sleep", released_meanwhile
+            )
             await database.transact(lambda c: add(1, c), patience=60)
 
         assert await numbers(database) == [1]

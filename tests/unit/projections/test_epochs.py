@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import Connection, delete
 
 from eventstore.errors import ProjectionFailed
-from projections import checkpoint
-from projections.checkpoint import CheckpointReset, Held, VersionChanged
-from projections.database import Database
-from projections.projection import Projection
+from eventstore.projections.database import checkpoint
+from eventstore.projections.database.checkpoint import CheckpointReset, Held, VersionChanged
+from eventstore.projections.database.database import Database
+from eventstore.projections.projection import Projection
 from tests.unit.projections.counters import Counted, counting, make_tables, rows_of
 from tests.unit.projections.following import (
     BOUND,

@@ -10,11 +10,11 @@ import pytest
 from sqlalchemy import Column, Computed, Identity, Integer, MetaData, Table, insert, select
 from sqlalchemy import Sequence as Numbers
 
-from eventstore.envelope import RecordedEvent
-from projections.database import Database
-from projections.projection import Projection, Statement
-from projections.rebuild import Rebuild, RebuildProgress
-from projections.switch import reset
+from eventstore.messages.envelope import RecordedEvent
+from eventstore.projections.database.database import Database
+from eventstore.projections.projection import Projection, Statement
+from eventstore.projections.rebuild.rebuild import Rebuild, RebuildProgress
+from eventstore.projections.rebuild.switch import reset
 from tests.unit.projections.counters import Counted, codec
 from tests.unit.projections.following import following, worker_of
 from tests.unit.projections.memory import MemoryLog
@@ -116,7 +116,7 @@ async def test_a_switch_that_fails_leaves_the_keys_of_the_old_rows(
         raise LookupError("at the last moment")
 
     with monkeypatch.context() as patched:
-        patched.setattr("projections.switch._restart", fail)
+        patched.setattr("eventstore.projections.rebuild.switch._restart", fail)
         with pytest.raises(LookupError):
             await Rebuild(log, database, making(rows, 2, 1)).run()  # type: ignore[arg-type]
     log.add("c", Counted(by=4))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from eventstore.nix import FlakeCreated, FlakeInputAdded, FlakeInputRemoved
-from projections.nix.inputs import inputs
-from projections.nix.models import input_use
-from projections.testing import scenario
+from eventstore.projections.testing import scenario
+from projections.inputs import inputs
+from projections.models import input_use
 
 STABLE = "github:NixOS/nixpkgs/nixos-26.05"
 UNSTABLE = "github:NixOS/nixpkgs/nixos-unstable"

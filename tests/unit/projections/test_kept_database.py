@@ -17,11 +17,11 @@ import pytest
 
 from eventstore import nix
 from eventstore.application import running
-from projections import schema
-from projections.auto_rebuild import auto_rebuild
-from projections.database import Database
-from projections.nix import nix_projections
-from projections.worker import ProjectionWorker
+from eventstore.projections.database import schema
+from eventstore.projections.database.database import Database
+from eventstore.projections.rebuild.auto_rebuild import auto_rebuild
+from eventstore.projections.worker.worker import ProjectionWorker
+from projections import nix_projections
 from tests.unit.projections.memory import MemoryLog
 from tests.unit.projections.test_nix_fold import fold, found
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, delete, event
 
 from eventstore.errors import InvalidPayload
+from eventstore.messages.queries import ListQuery
 from eventstore.nix import (
     FlakeView,
     GetConfigurationHistory,
@@ -27,9 +28,8 @@ from eventstore.nix import (
     ListOverlays,
     ListPackages,
 )
-from eventstore.queries import ListQuery
-from projections.database import Database
-from projections.nix.models import configuration, flake
+from eventstore.projections.database.database import Database
+from projections.models import configuration, flake
 from tests.unit.projections.reading import ask, nix_answers, parts, put, put_flakes
 
 LATER = {"0aa", "aab", "abb", "zzz"}

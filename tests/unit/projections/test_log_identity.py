@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from projections import checkpoint
-from projections.checkpoint import OtherLog
-from projections.database import Database
+from eventstore.projections.database import checkpoint
+from eventstore.projections.database.checkpoint import OtherLog
+from eventstore.projections.database.database import Database
 from tests.unit.projections.counters import Counted, codec, counting, make_tables, rows_of
 from tests.unit.projections.following import BOUND, checkpoint_of, following, worker_of
 from tests.unit.projections.memory import MemoryLog, time_of

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateTable
 
-from projections.models import UtcDateTime, metadata
+from eventstore.projections.database.tables import UtcDateTime, metadata
 
 DIALECTS = [sqlite.dialect(), postgresql.dialect()]  # type: ignore[no-untyped-call]
 NOON = datetime(2026, 5, 4, 12, 30, 15, 678901, tzinfo=UTC)

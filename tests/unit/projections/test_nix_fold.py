@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, delete, select
 
 from eventstore import nix
-from eventstore.aggregate import CommandContext
-from eventstore.envelope import RecordedEvent
+from eventstore.decider.decider import CommandContext
 from eventstore.errors import Rejected
-from eventstore.messages import Command
+from eventstore.messages.envelope import RecordedEvent
+from eventstore.messages.types import Command
 from eventstore.nix import (
     ActivateConfiguration,
     AddFlakeInput,
@@ -55,10 +55,10 @@ from eventstore.nix import (
     UpdateModule,
     UpdateOverlay,
 )
-from projections.database import Database
-from projections.models import metadata
-from projections.nix import nix_projections
-from projections.worker import ProjectionWorker
+from eventstore.projections.database.database import Database
+from eventstore.projections.database.tables import metadata
+from eventstore.projections.worker.worker import ProjectionWorker
+from projections import nix_projections
 from tests.conftest import run_beside
 from tests.fault import LONG
 from tests.postgresql_server import PostgresqlServer

@@ -26,12 +26,12 @@ from eventstore.nix import (
     PackageCached,
     PackageMarkedStale,
 )
-from projections.apply import PoisonEvent, apply
-from projections.checkpoint import claim
-from projections.database import Database
-from projections.nix import models, nix_projections
-from projections.nix.builds import builds_of
-from projections.worker import WaitTimeout
+from eventstore.projections.database.checkpoint import claim
+from eventstore.projections.database.database import Database
+from eventstore.projections.worker.apply import PoisonEvent, apply
+from eventstore.projections.worker.worker import WaitTimeout
+from projections import models, nix_projections
+from projections.builds import builds_of
 from tests.unit.projections.memory import MemoryLog, time_of
 
 Row = dict[str, Any]

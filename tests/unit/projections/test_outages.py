@@ -13,12 +13,12 @@ import pytest
 from sqlalchemy import Connection, text
 
 from eventstore.errors import ConfigurationError
-from projections import database as module
-from projections.backends import sqlite
-from projections.database import Database, DatabaseUnavailable
-from projections.health import DatabaseCheck, ProjectionsCheck
-from projections.ownership import FileLocks
-from projections.worker import ProjectionWorker
+from eventstore.projections.database import database as module
+from eventstore.projections.database.backends import sqlite
+from eventstore.projections.database.database import Database, DatabaseUnavailable
+from eventstore.projections.database.locks import FileLocks
+from eventstore.projections.health import DatabaseCheck, ProjectionsCheck
+from eventstore.projections.worker.worker import ProjectionWorker
 from tests.postgresql_server import PostgresqlServer
 from tests.proxy import TcpProxy
 from tests.unit.projections.counters import Counted, counting, make_tables, rows_of

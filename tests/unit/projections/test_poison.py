@@ -9,27 +9,21 @@ import msgspec
 import pytest
 from sqlalchemy import BigInteger, Column, Connection, Integer, Table, insert, select
 
-from eventstore.envelope import RecordedEvent, StoredEvent
 from eventstore.errors import CorruptLog, NotParked, ProjectionError, UnknownType
-from eventstore.messages import Event
-from eventstore.metrics import Metrics
-from projections import checkpoint, follower, parking
-from projections.apply import PoisonEvent
-from projections.checkpoint import VersionChanged
-from projections.database import Database
-from projections.health import ProjectionsCheck
-from projections.parked import ParkedEvent, discard, parked_events, retry
-from projections.projection import Projection, Statement
-from projections.rebuild import Rebuild
-from projections.worker import ProjectionWorker
-from tests.unit.projections.counters import (
-    Counted,
-    counting,
-    make_tables,
-    metadata,
-    rows_of,
-    table,
-)
+from eventstore.messages.envelope import RecordedEvent, StoredEvent
+from eventstore.messages.types import Event
+from eventstore.projections.database import checkpoint, parking
+from eventstore.projections.database.checkpoint import VersionChanged
+from eventstore.projections.database.database import Database
+from eventstore.projections.health import ProjectionsCheck
+from eventstore.projections.projection import Projection, Statement
+from eventstore.projections.rebuild.rebuild import Rebuild
+from eventstore.projections.worker import runner as follower
+from eventstore.projections.worker.apply import PoisonEvent
+from eventstore.projections.worker.parked_events import ParkedEvent, discard, parked_events, retry
+from eventstore.projections.worker.worker import ProjectionWorker
+from eventstore.service.metrics import Metrics
+from tests.unit.projections.counters import Counted, counting, make_tables, metadata, rows_of, table
 from tests.unit.projections.following import (
     BOUND,
     Poison,

@@ -16,11 +16,11 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from eventstore.errors import ConfigurationError, ProjectionFenced
-from projections import checkpoint
-from projections import database as module
-from projections.backends import postgresql
-from projections.database import Database, DatabaseUnavailable, is_transient
-from projections.worker import ProjectionWorker
+from eventstore.projections.database import checkpoint
+from eventstore.projections.database import database as module
+from eventstore.projections.database.backends import postgresql
+from eventstore.projections.database.database import Database, DatabaseUnavailable, is_transient
+from eventstore.projections.worker.worker import ProjectionWorker
 from tests.postgresql_server import PostgresqlServer
 from tests.proxy import Direction, TcpProxy
 from tests.unit.projections.counters import Counted, codec, counting, make_tables, moved, rows_of

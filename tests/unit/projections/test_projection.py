@@ -7,11 +7,11 @@ import msgspec
 import pytest
 from sqlalchemy import Column, Identity, Integer, MetaData, Table, delete, insert, select, update
 
-from eventstore.codec import Codec
-from eventstore.envelope import LogEvent, RecordedEvent, StoredEvent, UnreadEvent
 from eventstore.errors import InvalidMessage, InvalidPayload, ProjectionError
-from eventstore.messages import Command, Event
-from projections.projection import Bound, Changes, Projection, Statement
+from eventstore.messages.codec import Codec
+from eventstore.messages.envelope import LogEvent, RecordedEvent, StoredEvent, UnreadEvent
+from eventstore.messages.types import Command, Event
+from eventstore.projections.projection import Bound, Changes, Projection, Statement
 from tests.unit.projections.memory import MemoryLog
 
 

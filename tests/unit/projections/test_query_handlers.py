@@ -11,7 +11,7 @@ import pytest
 from msgspec import Struct
 from sqlalchemy import Connection, select
 
-from eventstore.envelope import POSITION, RecordedEvent
+from eventstore.client.responder import Answer, Request
 from eventstore.errors import (
     InvalidHeader,
     InvalidPayload,
@@ -19,14 +19,14 @@ from eventstore.errors import (
     QueryNotFound,
     QueryTimeout,
 )
-from eventstore.queries import WAIT_POSITION, WAIT_TIMEOUT, Listed, ListQuery, Query
-from eventstore.responder import Answer, Request
+from eventstore.messages.envelope import POSITION, RecordedEvent
+from eventstore.messages.queries import WAIT_POSITION, WAIT_TIMEOUT, Listed, ListQuery, Query
+from eventstore.projections.database.database import Database, DatabaseUnavailable
+from eventstore.projections.projection import Projection, Statement
+from eventstore.projections.queries.queries import QueryHandlers, query_answers
+from eventstore.projections.queries.rows import Rows
+from eventstore.projections.queries.waiting import CheckpointPositions, Positions
 from eventstore.telemetry import Telemetry
-from projections.database import Database, DatabaseUnavailable
-from projections.positions import CheckpointPositions, Positions
-from projections.projection import Projection, Statement
-from projections.queries import QueryHandlers, query_answers
-from projections.rows import Rows
 from tests.unit.projections.counters import Counted, make_tables, table
 from tests.unit.projections.counters import counting as counting_in
 from tests.unit.projections.reading import SUBJECTS, ask, move, replaced_by_a_directory

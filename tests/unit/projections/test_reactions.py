@@ -6,13 +6,13 @@ import asyncio
 
 import pytest
 
-from eventstore.envelope import RecordedEvent
 from eventstore.errors import ProjectionError
-from eventstore.metrics import Metrics
-from projections import reactions
-from projections.database import Database
-from projections.parked import retry
-from projections.projection import Projection
+from eventstore.messages.envelope import RecordedEvent
+from eventstore.projections.database.database import Database
+from eventstore.projections.projection import Projection
+from eventstore.projections.worker import reactions
+from eventstore.projections.worker.parked_events import retry
+from eventstore.service.metrics import Metrics
 from tests.unit.projections.counters import Counted, counting, make_tables, rows_of
 from tests.unit.projections.following import BOUND, Poison, following, poisoned, until, worker_of
 from tests.unit.projections.memory import MemoryLog

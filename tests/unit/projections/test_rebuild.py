@@ -10,21 +10,21 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select, text, update
 
-from eventstore.envelope import RecordedEvent
 from eventstore.errors import ProjectionError
-from projections import checkpoint
-from projections.apply import PoisonEvent
-from projections.auto_rebuild import auto_rebuild
-from projections.checkpoint import Checkpoint
-from projections.database import Database
-from projections.models import parked_event
-from projections.models import projection as checkpoints
-from projections.ownership import OwnedElsewhere, owned
-from projections.parked import parked_events
-from projections.projection import OnPoison, Projection, Statement
-from projections.rebuild import Rebuild, RebuildProgress, drop_shadow
-from projections.shadow import Shadow, shadow_position
-from projections.switch import reset
+from eventstore.messages.envelope import RecordedEvent
+from eventstore.projections.database import checkpoint
+from eventstore.projections.database.checkpoint import Checkpoint
+from eventstore.projections.database.database import Database
+from eventstore.projections.database.locks import OwnedElsewhere, owned
+from eventstore.projections.database.tables import parked_event
+from eventstore.projections.database.tables import projection as checkpoints
+from eventstore.projections.projection import OnPoison, Projection, Statement
+from eventstore.projections.rebuild.auto_rebuild import auto_rebuild
+from eventstore.projections.rebuild.rebuild import Rebuild, RebuildProgress, drop_shadow
+from eventstore.projections.rebuild.shadow import Shadow, shadow_position
+from eventstore.projections.rebuild.switch import reset
+from eventstore.projections.worker.apply import PoisonEvent
+from eventstore.projections.worker.parked_events import parked_events
 from tests.unit.projections.counters import Counted, codec, counting, make_tables, rows_of
 from tests.unit.projections.memory import START, MemoryLog
 from tests.unit.projections.test_worker import Poison, poisoned, running, worker_of

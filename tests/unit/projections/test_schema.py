@@ -12,12 +12,12 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, insert, inspect, text
 
 from eventstore.errors import MigrationError
-from projections import schema
-from projections.audit import audit
-from projections.database import Database
-from projections.models import metadata
-from projections.models import projection as checkpoints
-from projections.nix import nix_projections
+from eventstore.projections.audit import audit
+from eventstore.projections.database import schema
+from eventstore.projections.database.database import Database
+from eventstore.projections.database.tables import metadata
+from eventstore.projections.database.tables import projection as checkpoints
+from projections import nix_projections
 from tests.unit.projections.memory import START
 
 
@@ -112,7 +112,8 @@ def test_the_scripts_are_found_in_a_wheel_and_in_a_checkout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = tmp_path / "projections"
-    monkeypatch.setattr(schema, "__file__", str(package / "schema.py"))
+    engine = tmp_path / "eventstore" / "projections" / "database"
+    monkeypatch.setattr(schema, "__file__", str(engine / "schema.py"))
     with pytest.raises(MigrationError, match="no migration scripts"):
         schema.migrations()
 

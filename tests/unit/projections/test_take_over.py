@@ -13,11 +13,11 @@ import pytest
 from sqlalchemy import Connection, FromClause, Table, delete, func, insert, inspect, select, update
 
 from eventstore.errors import InvalidSubject, ProjectionError
-from projections import checkpoint
-from projections.database import Database
-from projections.models import projection as checkpoints
-from projections.nix.flakes import flakes
-from projections.nix.models import flake, flake_input
+from eventstore.projections.database import checkpoint
+from eventstore.projections.database.database import Database
+from eventstore.projections.database.tables import projection as checkpoints
+from projections.flakes import flakes
+from projections.models import flake, flake_input
 from tests.unit.projections.counters import moved
 from tests.unit.projections.memory import START
 

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Column, Integer, MetaData, String, Table, insert, select, update
 
-from eventstore.envelope import RecordedEvent
 from eventstore.errors import UnknownType
+from eventstore.messages.envelope import RecordedEvent
 from eventstore.nix import FlakeCreated, FlakeInputAdded, FlakeInputRemoved, FlakeUpdated
-from projections.nix.flakes import flakes
-from projections.nix.models import flake, flake_input, module
-from projections.projection import Projection, Statement
-from projections.testing import START, scenario
+from eventstore.projections.projection import Projection, Statement
+from eventstore.projections.testing import START, scenario
+from projections.flakes import flakes
+from projections.models import flake, flake_input, module
 from tests.unit.projections.counters import Counted, Noted
 
 CREATED = FlakeCreated(path="./mine", description="mine")

@@ -10,18 +10,13 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from eventstore.errors import (
-    CorruptLog,
-    ProjectionError,
-    ProjectionFailed,
-    ProjectionFenced,
-)
-from projections import checkpoint
-from projections.apply import PoisonEvent
-from projections.backends import sqlite as sqlite_module
-from projections.database import Database, DatabaseUnavailable
-from projections.projection import Projection
-from projections.worker import ProjectionWorker, WaitTimeout
+from eventstore.errors import CorruptLog, ProjectionError, ProjectionFailed, ProjectionFenced
+from eventstore.projections.database import checkpoint
+from eventstore.projections.database.backends import sqlite as sqlite_module
+from eventstore.projections.database.database import Database, DatabaseUnavailable
+from eventstore.projections.projection import Projection
+from eventstore.projections.worker.apply import PoisonEvent
+from eventstore.projections.worker.worker import ProjectionWorker, WaitTimeout
 from tests.unit.projections.counters import (
     Counted,
     Noted,

@@ -1,0 +1,128 @@
+"""The chain of one aggregate, followed from its first event: whether anybody touched the record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import aclosing
+
+from msgspec import Struct
+
+from eventstore.jetstream.direct_get import DirectReader, StoredMessage
+from eventstore.messages.envelope import AUTHENTICATED_AS, Header, legal_value
+from eventstore.store.chain_links import GENESIS_LINKS, follow
+
+__all__ = ["ChainReport", "ChainWalk", "Witness", "check_chain"]
+
+
+class Witness(Struct, frozen=True):
+    """What somebody else remembers of an event: its id, its type and its chain value if known."""
+
+    id: str
+    type: str
+    chain: str | None
+
+
+class ChainReport(Struct, frozen=True, kw_only=True):
+    """What the walk along an aggregate's chain has found.
+
+    `events` were looked at, the last at `position` of the log. `problem` names the first event
+    that is not as it was recorded, None where there is none. `complete` says whether all events
+    were looked at. `authenticated` has, by event id, who sent their commands according to the
+    server, of those events that were asked for and have it and stand as they were recorded.
+    """
+
+    aggregate: str
+    aggregate_id: str
+    events: int
+    position: int
+    problem: str | None = None
+    complete: bool = True
+    authenticated: dict[str, str] = {}  # msgspec copies it
+
+    @property
+    def verified(self) -> bool:
+        """Whether every event of the aggregate stands as it was recorded."""
+        return self.problem is None and self.complete
+
+
+class ChainWalk:
+    """Follows an aggregate's chain, event by event from its first; `problem` is the first break.
+
+    That the events are all there up to the last one seen, in order and unchanged, follows from
+    it; that none was cut off after that does not.
+    """
+
+    def __init__(self, aggregate_id: str) -> None:
+        self.version = 0
+        self.position = 0
+        self.problem: str | None = None
+        self._aggregate_id = aggregate_id
+        self._links = GENESIS_LINKS
+
+    def see(self, message: StoredMessage) -> None:
+        """Take the next event."""
+        self.version += 1
+        self.position = message.sequence
+        self._links, found, _ = follow(self._links, message, self._aggregate_id)
+        if self.problem is None and found is not None:
+            self.problem = f"version {self.version} at position {self.position}: {found.text}"
+
+
+async def check_chain(
+    reader: DirectReader,
+    subject: str,
+    *,
+    witnesses: Mapping[int, Witness] | None = None,
+    most: int | None = None,
+) -> ChainReport:
+    """Walk along the chain of the aggregate whose history is on `subject`.
+
+    `witnesses` are what is remembered of events, by position: one that is gone or differs is a
+    problem, too, and so a whole history that was forged is found. After `most` events it ends, and
+    the report says that it is not complete. Raises `StreamMissing` and other `ClientError`s.
+    """
+    _, _, aggregate, aggregate_id = subject.split(".")
+    walk = ChainWalk(aggregate_id)
+    missing = dict(witnesses or {})
+    complete = True
+    authenticated: dict[str, str] = {}
+    async with aclosing(reader.messages(subject)) as messages:
+        async for message in messages:
+            if most is not None and walk.version >= most:
+                complete = False
+                break
+            walk.see(message)
+            witness = missing.pop(message.sequence, None)
+            if walk.problem is None and witness is not None:
+                walk.problem = _difference(witness, message.headers, message.sequence)
+            sender = legal_value(message.headers, AUTHENTICATED_AS)
+            if walk.problem is None and witness is not None and sender is not None:
+                authenticated[witness.id] = sender
+    problem = walk.problem
+    if problem is None and complete and missing:
+        position, gone = min(missing.items())
+        problem = f"{gone.type} {gone.id} is no longer at position {position}"
+    return ChainReport(
+        aggregate=aggregate,
+        aggregate_id=aggregate_id,
+        events=walk.version,
+        position=walk.position,
+        problem=problem,
+        complete=complete,
+        authenticated=authenticated,
+    )
+
+
+def _difference(witness: Witness, headers: Mapping[str, str], position: int) -> str | None:
+    found = Witness(
+        headers.get(Header.EVENT_ID, ""),
+        headers.get(Header.EVENT_TYPE, ""),
+        headers.get(Header.CHAIN) if witness.chain is not None else None,
+    )
+    if found == witness:
+        return None
+    return (
+        f"position {position} has {found.type} {found.id}, "
+        f"but when it was indexed it was {witness.type} {witness.id}"
+        + (" with another chain value" if found.id == witness.id else "")
+    )

@@ -1,0 +1,57 @@
+"""The fold of a whole log into one hash, which no older event can leave unchanged.
+
+SHA-256 over the subject, version and chain value of every event in the order of the log, each on
+a line of its own. Positions do not count, so it is the same after an export and import.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from eventstore.jetstream.direct_get import StoredMessage
+from eventstore.messages.chain import GENESIS
+from eventstore.messages.envelope import Header
+
+__all__ = ["Fold"]
+
+_MOST_MARKS = 32
+
+
+class Fold:
+    """Takes in one event after another.
+
+    `marks` holds values on the way by the number of events, at most 32 and evenly spread, so that a
+    difference found later can be told to lie between two of them.
+    """
+
+    def __init__(self) -> None:
+        self.events = 0
+        self.aggregates = 0
+        self.last_event_id = ""
+        self.last_chain = GENESIS
+        self.marks: dict[int, str] = {}
+        self._step = 1
+        self._hash = hashlib.sha256()
+
+    @property
+    def root(self) -> str:
+        """The value after all events so far: 64 hexadecimal digits."""
+        return self._hash.hexdigest()
+
+    def add(self, message: StoredMessage, *, is_new: bool) -> None:
+        """Take in the next event; `is_new` is whether it is the first of its aggregate."""
+        headers = message.headers
+        chain = headers.get(Header.CHAIN, "")
+        version = headers.get(Header.AGGREGATE_VERSION, "")
+        self._hash.update(f"{message.subject}\n{version}\n{chain}\n".encode())
+        self.events += 1
+        self.aggregates += is_new
+        self.last_event_id, self.last_chain = headers.get(Header.EVENT_ID, ""), chain
+        if self.events % self._step == 0:
+            self._mark()
+
+    def _mark(self) -> None:
+        self.marks[self.events] = self.root
+        if len(self.marks) == _MOST_MARKS:
+            self._step *= 2
+            self.marks = {at: root for at, root in self.marks.items() if at % self._step == 0}

@@ -1,0 +1,233 @@
+"""Asking queries: a typed question, its typed answer, and the log position which that reflects.
+
+queries = QueryClient(client, subjects)
+answer = await queries.ask(GetFlake(id="mine"), wait_for=outcome.position)
+print(answer.data.path, answer.position)
+
+async for flake in queries.all(ListFlakes(path_prefix="./")):
+    print(flake.id)
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from datetime import datetime
+from functools import cache
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from nats.aio.msg import Msg
+
+from eventstore.client.client import Client
+from eventstore.errors import (
+    AnswerTooLarge,
+    InvalidHeader,
+    InvalidPayload,
+    QueryError,
+    QueryNotFound,
+    QueryRefused,
+    QueryTimeout,
+    ServiceBusy,
+)
+from eventstore.messages.envelope import (
+    POSITION,
+    Envelope,
+    Header,
+    Identity,
+    format_timestamp,
+    position_of,
+    utc_now,
+)
+from eventstore.messages.queries import (
+    LONGEST_WAIT,
+    WAIT_POSITION,
+    WAIT_TIMEOUT,
+    Listed,
+    ListQuery,
+    Query,
+)
+from eventstore.messages.subjects import Subjects
+from eventstore.telemetry import NO_TELEMETRY, Telemetry
+from eventstore.undecodable import UNDECODABLE
+
+__all__ = ["Answered", "QueryClient"]
+
+A = TypeVar("A")
+I = TypeVar("I")  # noqa: E741  # an item of a list
+
+_ANSWER_SHARE = 0.8  # of the time, what the service may wait; the rest is for the answer's way
+
+
+class Answered(msgspec.Struct, Generic[A], frozen=True):
+    """The answer to a query: it reflects the log up to `position`, and nothing after it."""
+
+    data: A
+    position: int
+
+
+class QueryClient:
+    """Asks the queries of a domain; `cause` is the message that leads to one, `actor` who asks.
+
+    Raises, besides `ClientError` (`NoResponders` where no service answers them): `QueryNotFound`,
+    `QueryTimeout`, `AnswerTooLarge`, `ServiceBusy` and `QueryRefused` for what the service answers
+    instead of data, and `InvalidMessage` for a query, or an answer, that is not as its type says.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        subjects: Subjects,
+        *,
+        clock: Callable[[], datetime] = utc_now,
+        telemetry: Telemetry = NO_TELEMETRY,
+    ) -> None:
+        self._client = client
+        self._subjects = subjects
+        self._clock = clock
+        self._telemetry = telemetry
+
+    async def ask(
+        self,
+        query: Query[A],
+        *,
+        wait_for: int | None = None,
+        cause: Identity | None = None,
+        actor: str | None = None,
+        timeout: float = 5.0,
+    ) -> Answered[A]:
+        """Ask, and return the answer within `timeout` seconds.
+
+        With `wait_for`, the answer reflects at least this position of the log, for example that of
+        an outcome: one reads one's own writes. Raises as the class says.
+        """
+        cls = type(query)
+        payload = _encode(query)
+        subject = self._subjects.query(cls.__aggregate__, cls.__action__)
+        with self._telemetry.span("ask", type=cls.__name__) as span:
+            headers = self._headers(cls, cause, actor, span.traceparent)
+            if wait_for is not None:
+                headers |= _waiting(wait_for, timeout)
+            answer = await self._client.request(subject, payload, headers=headers, timeout=timeout)
+            return _read(cls, subject, answer)
+
+    async def all(
+        self,
+        query: ListQuery[I],
+        *,
+        wait_for: int | None = None,
+        cause: Identity | None = None,
+        actor: str | None = None,
+        timeout: float = 5.0,
+    ) -> AsyncGenerator[I, None]:
+        """The items of a list from `query.after` to its end, `query.limit` in each answer.
+
+        `timeout` is seconds for each answer. One that would be too large is asked for in smaller
+        parts. All of them together reflect no single position. Raises as `ask` does.
+        """
+        parts = self.parts(query, wait_for=wait_for, cause=cause, actor=actor, timeout=timeout)
+        async with aclosing(parts):
+            async for answer in parts:
+                for item in answer.data.items:
+                    yield item
+
+    async def parts(
+        self,
+        query: ListQuery[I],
+        *,
+        wait_for: int | None = None,
+        cause: Identity | None = None,
+        actor: str | None = None,
+        timeout: float = 5.0,
+    ) -> AsyncGenerator[Answered[Listed[I]], None]:
+        """The same as `all`, in the parts in which they are answered, each with its position."""
+        while True:
+            try:
+                answer = await self.ask(
+                    query, wait_for=wait_for, cause=cause, actor=actor, timeout=timeout
+                )
+            except AnswerTooLarge:
+                if query.limit == 1:
+                    raise
+                query = msgspec.structs.replace(query, limit=query.limit // 2)
+                continue
+            yield answer
+            if answer.data.next is None:
+                return
+            query = msgspec.structs.replace(query, after=answer.data.next)
+
+    def _headers(
+        self,
+        cls: type[Query[Any]],
+        cause: Identity | None,
+        actor: str | None,
+        traceparent: str | None,
+    ) -> dict[str, str]:
+        identity = Identity.root() if cause is None else Identity.caused_by(cause)
+        headers = Envelope(
+            identity=identity,
+            type=cls.__name__,
+            domain=self._subjects.domain,
+            timestamp=format_timestamp(self._clock()),
+            schema_version=cls.__schema_version__,
+            actor=actor,
+            traceparent=traceparent,
+        ).to_headers()
+        del headers[Header.MESSAGE_ID]  # no stream takes it
+        return headers
+
+
+class _Refusal(msgspec.Struct, frozen=True):
+    code: str = "unknown"
+    message: str = "the answer is an error that does not say which"
+
+
+_refusal = msgspec.json.Decoder(_Refusal)
+
+
+@cache
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(kind)
+
+
+def _encode(query: Query[Any]) -> bytes:
+    """The payload; Python does not check a struct's fields when it is made, so it is read again."""
+    try:
+        payload = msgspec.json.encode(query)
+        _decoder(type(query)).decode(payload)
+    except (*UNDECODABLE, TypeError) as error:
+        raise InvalidPayload(f"query {type(query).__name__}: {error}") from error
+    return payload
+
+
+def _waiting(position: int, timeout: float) -> dict[str, str]:
+    """Headers that have the service wait, and give up in time to say so."""
+    seconds = min(timeout * _ANSWER_SHARE, LONGEST_WAIT)
+    return {WAIT_POSITION: str(position), WAIT_TIMEOUT: str(max(1, int(seconds * 1000)))}
+
+
+def _read(cls: type[Query[Any]], subject: str, answer: Msg) -> Answered[Any]:
+    headers = answer.headers or {}
+    if "Nats-Service-Error" in headers:
+        raise _error(headers, answer.data)
+    position = position_of(headers)
+    if position is None:
+        raise InvalidHeader(POSITION, f"is missing in the answer of {subject}")
+    try:
+        data = _decoder(cls.__answer__).decode(answer.data)
+    except UNDECODABLE as error:
+        raise InvalidPayload(f"answer of {subject}: {error}") from error
+    return Answered(data, position)
+
+
+def _error(headers: Mapping[str, str], payload: bytes) -> QueryError:
+    try:
+        refusal = _refusal.decode(payload)
+    except UNDECODABLE:  # of a service that is not ours
+        refusal = _Refusal(
+            headers.get("Nats-Service-Error-Code", "unknown"), headers["Nats-Service-Error"]
+        )
+    for kind in (QueryNotFound, QueryTimeout, AnswerTooLarge, ServiceBusy):
+        if kind.code == refusal.code:
+            return kind(refusal.message)
+    return QueryRefused(refusal.code, refusal.message)

@@ -1,0 +1,268 @@
+"""Sending commands: `send` returns when a command is accepted, `execute` when it has an outcome."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from types import TracebackType
+from typing import Self
+
+import msgspec
+from nats.aio.msg import Msg
+
+from eventstore.client.client import Client
+from eventstore.client.replies import new_token
+from eventstore.commands.digest import digest_of
+from eventstore.commands.outcomes import Outcomes
+from eventstore.errors import (
+    ClientError,
+    CommandIdReused,
+    CommandTimeout,
+    InvalidHeader,
+    PermissionDenied,
+    UnknownType,
+)
+from eventstore.jetstream.publish import Draft, check_sizes, publish_queued
+from eventstore.messages.codec import Codec
+from eventstore.messages.context import Handling, current
+from eventstore.messages.envelope import (
+    REPLY_TO,
+    Envelope,
+    Header,
+    Identity,
+    derive_id,
+    format_timestamp,
+    utc_now,
+)
+from eventstore.messages.outcome import Outcome
+from eventstore.messages.subjects import check_aggregate_id
+from eventstore.messages.types import Command
+from eventstore.telemetry import NO_TELEMETRY, Telemetry
+
+__all__ = ["CommandClient", "Sent"]
+
+_FIRST_LOOK = 1.0
+_SHORTEST_PAUSE = 0.05
+_LONGEST_PAUSE = 5.0
+
+
+class Sent(msgspec.Struct, frozen=True, kw_only=True):
+    """A command that the server has accepted: it is durable and will be carried out once.
+
+    `sequence` is its place in the command stream. `duplicate`: the same id had been accepted
+    before, within the stream's duplicate window, and this was not stored; that it was the same
+    command is known to who waits for the outcome.
+    """
+
+    command_id: str
+    correlation_id: str
+    aggregate_id: str
+    sequence: int
+    duplicate: bool
+
+
+class CommandClient:
+    """Sends the commands of a domain; an async context manager.
+
+    A command without a `command_id` gets a new one; to send one again after a doubt, give the
+    same id: it is carried out once. `cause` is the message that leads to the command, `actor`
+    on whose behalf it is sent.
+
+    Inside a handler (see `eventstore.messages.context`) both need not be said: a command is caused
+    by the message handled there, belongs to its story and trace, is sent on behalf of the same
+    actor, and has an id derived from it. When the message is handled again, the same commands are
+    sent and carried out once. That is so as long as the handler sends commands of one type to one
+    aggregate in the same order each time; let a failure to send end the handler, which is then
+    called again. What is said explicitly counts instead: with a `cause`, the handled message does
+    not count.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        codec: Codec,
+        *,
+        clock: Callable[[], datetime] = utc_now,
+        telemetry: Telemetry = NO_TELEMETRY,
+    ) -> None:
+        self._client = client
+        self._codec = codec
+        self._clock = clock
+        self._telemetry = telemetry
+        self._outcomes = Outcomes(client, codec.subjects)
+        self._inbox = client.new_inbox()
+        self._waiting: dict[str, tuple[str, asyncio.Future[Outcome]]] = {}
+
+    async def __aenter__(self) -> Self:
+        self._subscription = await self._client.listen(f"{self._inbox}.*", self._receive)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._subscription.unsubscribe()
+
+    async def send(
+        self,
+        command: Command,
+        aggregate_id: str | None = None,
+        *,
+        command_id: str | None = None,
+        cause: Identity | None = None,
+        actor: str | None = None,
+        timeout: float = 5.0,
+    ) -> Sent:
+        """Hand a command to the server; when this returns, the command is durable.
+
+        Raises `InvalidMessage` for what may not be sent, `EventTooLarge`, `QueueFull`, and another
+        `ClientError` where the server did not accept it, or where that is not known (send it
+        again, same id).
+        """
+        envelope = self._envelope(command, aggregate_id, command_id, cause, actor)
+        return await self._send(command, envelope, {}, timeout)
+
+    async def execute(
+        self,
+        command: Command,
+        aggregate_id: str | None = None,
+        *,
+        command_id: str | None = None,
+        cause: Identity | None = None,
+        actor: str | None = None,
+        timeout: float = 10.0,
+    ) -> Outcome:
+        """Send a command and wait for its outcome; a rejection is an outcome, not an exception.
+
+        An id that was used before for another command leads to an error with the code
+        `command_id_reused`. Raises what `send` raises, and `CommandTimeout` `timeout` seconds
+        after it was called: the command stays accepted and may still be carried out; `outcome`
+        tells later.
+        """
+        envelope = self._envelope(command, aggregate_id, command_id, cause, actor)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        token = new_token()
+        answered: asyncio.Future[Outcome] = loop.create_future()
+        self._waiting[token] = envelope.identity.id, answered
+        try:
+            reply_to = {REPLY_TO: f"{self._inbox}.{token}"}
+            sent = await self._send(command, envelope, reply_to, timeout)
+            async with asyncio.timeout(began + timeout - loop.time()):
+                return await self._awaited(command, sent, answered)
+        except CommandIdReused as error:
+            aggregate = type(command).__aggregate__
+            return Outcome.error(error, envelope.identity.id, aggregate, envelope.aggregate_id)
+        except TimeoutError:
+            raise CommandTimeout(envelope.identity.id, timeout) from None
+        finally:
+            del self._waiting[token]
+
+    async def outcome(self, command_id: str) -> Outcome | None:
+        """What became of a command sent earlier; None where that is not known (yet, or still).
+
+        An error is the last one: the command may have been sent again, or retried, since.
+        """
+        return await self._outcomes.get(command_id)
+
+    async def _awaited(
+        self, command: Command, sent: Sent, answered: asyncio.Future[Outcome]
+    ) -> Outcome:
+        """The outcome as it is sent, or as it is kept where what is sent does not reach us.
+
+        It does not where the connection broke, or where the command's id had been sent before.
+        Raises `CommandIdReused` where it had, with another command.
+        """
+        digest = None
+        sent_at = 0 if sent.duplicate else sent.sequence
+        pause = 0.0 if sent.duplicate else _FIRST_LOOK
+        while not (await asyncio.wait([answered], timeout=pause))[0]:
+            if digest is None:
+                understood = self._codec.as_read(command)
+                digest = digest_of(understood, sent.aggregate_id, sent.command_id)
+            try:
+                known = await self._outcomes.get(sent.command_id, sent_at=sent_at, digest=digest)
+            except PermissionDenied:
+                break
+            except ClientError:  # disconnected, perhaps
+                known = None
+            if known is not None:
+                return known
+            pause = min(max(2 * pause, _SHORTEST_PAUSE), _LONGEST_PAUSE)
+        return await answered
+
+    def _envelope(
+        self,
+        command: Command,
+        aggregate_id: str | None,
+        command_id: str | None,
+        cause: Identity | None,
+        actor: str | None,
+    ) -> Envelope:
+        cls = type(command)
+        if self._codec.command_type(cls.__aggregate__, cls.__action__) is not cls:
+            raise UnknownType(f"{cls.__name__} is not registered in {self._codec.domain}")
+        handling = current() if cause is None else None
+        identity = _identity(handling, cls, aggregate_id, command_id, cause)
+        if aggregate_id is None and not cls.__creates__:
+            raise InvalidHeader(Header.AGGREGATE_ID, f"is missing: {cls.__name__} needs it")
+        return Envelope(
+            identity=identity,
+            type=cls.__name__,
+            domain=self._codec.domain,
+            timestamp=format_timestamp(self._clock()),
+            schema_version=cls.__schema_version__,
+            aggregate_id=check_aggregate_id(
+                derive_id(identity.id, "aggregate") if aggregate_id is None else aggregate_id
+            ),
+            actor=actor or (handling.actor if handling else None),
+            traceparent=handling.traceparent if handling else None,
+        )
+
+    async def _send(
+        self, command: Command, envelope: Envelope, extra: dict[str, str], timeout: float
+    ) -> Sent:
+        cls = type(command)
+        subject = self._codec.subjects.command(cls.__aggregate__, cls.__action__)
+        payload = self._codec.encode(command)
+        given = envelope.traceparent
+        with self._telemetry.span("send", traceparent=given, type=cls.__name__) as span:
+            traced = msgspec.structs.replace(envelope, traceparent=span.traceparent)
+            headers = traced.to_headers() | extra
+            check_sizes([Draft(subject, headers, payload, cls.__name__)], self._client.max_payload)
+            stream = self._codec.subjects.command_stream
+            ack = await publish_queued(self._client, subject, payload, headers, timeout, stream)
+        return Sent(
+            command_id=envelope.identity.id,
+            correlation_id=envelope.identity.correlation_id,
+            aggregate_id=str(envelope.aggregate_id),
+            sequence=ack.seq,
+            duplicate=ack.duplicate,
+        )
+
+    def _receive(self, message: Msg) -> None:
+        command_id, waiting = self._waiting.get(message.subject.rpartition(".")[2], ("", None))
+        if waiting is None or waiting.done():
+            return
+        outcome = Outcome.of(command_id, message.data)
+        if outcome is not None:  # anything else is no outcome of that command, whoever sent it
+            waiting.set_result(outcome)
+
+
+def _identity(
+    handling: Handling | None,
+    cls: type[Command],
+    aggregate_id: str | None,
+    command_id: str | None,
+    cause: Identity | None,
+) -> Identity:
+    if handling is not None:
+        if command_id is None:
+            return handling.caused(
+                f"command {cls.__aggregate__}.{aggregate_id or ''}.{cls.__name__}"
+            )
+        return Identity.caused_by(handling.identity, command_id)
+    return Identity.root(command_id) if cause is None else Identity.caused_by(cause, command_id)

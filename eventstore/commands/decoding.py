@@ -1,0 +1,234 @@
+"""Intake: from the bytes on the command stream to a command that can be decided.
+
+A command may come from anybody who can publish, with all headers or with none. What is missing
+is filled in so that a redelivery keeps its identity; what is wrong is refused, and named.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import msgspec
+from nats.aio.msg import Msg
+
+from eventstore.client.protocol import check_headers
+from eventstore.commands.digest import digest_of
+from eventstore.errors import InvalidHeader, InvalidId, UnsupportedSchema
+from eventstore.jetstream.consumer import Delivery
+from eventstore.messages.codec import Codec
+from eventstore.messages.envelope import (
+    AUTHENTICATED_AS,
+    COMMAND_DIGEST,
+    JSON,
+    REPLY_TO,
+    Envelope,
+    Header,
+    Identity,
+    check_message_id,
+    derive_id,
+    format_timestamp,
+    legal_value,
+)
+from eventstore.messages.subjects import AGGREGATE_ID
+from eventstore.messages.types import Command
+
+__all__ = ["Accepted", "Received", "id_of_message"]
+
+_NAMESPACE = uuid.UUID("b9a4b0f6-3a3c-5f0e-9d0f-6d1c6f6f3c11")
+_FILLED_IN = {
+    Header.EVENT_ID,
+    Header.EVENT_TYPE,
+    Header.CORRELATION_ID,
+    Header.CAUSATION_ID,
+    Header.TIMESTAMP,
+    Header.DOMAIN,
+}
+
+_JSON_IN_UTF8 = re.compile(
+    r"application/json *(?:; *charset *= *(?:utf-?8|us-ascii|\"(?:utf-?8|us-ascii)\") *)?;?",
+    re.IGNORECASE,
+)
+_OURS = {AUTHENTICATED_AS, COMMAND_DIGEST}
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """A command that has been understood; `digest` tells it from another of the same id."""
+
+    command: Command
+    aggregate: str
+    aggregate_id: str
+    envelope: Envelope
+    digest: str | None = None
+
+    @property
+    def identity(self) -> Identity:
+        """The command's ids."""
+        return self.envelope.identity
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The aggregate it is for."""
+        return self.aggregate, self.aggregate_id
+
+
+class Received(msgspec.Struct, frozen=True):
+    """A message of the command stream: its id, and what it says or why that is not understood."""
+
+    message: Msg
+    delivery: Delivery
+    command_id: str
+    content: Accepted | Exception
+
+    @classmethod
+    def of(cls, codec: Codec, message: Msg) -> Received:
+        """Read a message, whatever is in it."""
+        delivery = Delivery.of(message)
+        command_id = _command_id(message, delivery, codec.subjects.command_stream)
+        content: Accepted | Exception
+        try:
+            content = _accept(codec, message, delivery, command_id)
+        except Exception as error:  # a command class may check its fields with code of its own
+            content = error
+        return cls(message, delivery, command_id, content)
+
+    def sent_by(self, sender: str | None) -> Received:
+        """The same with who sent it according to the server, where that is known."""
+        if sender is None or not isinstance(self.content, Accepted):
+            return self
+        envelope = msgspec.structs.replace(self.content.envelope, authenticated_as=sender)
+        content = msgspec.structs.replace(self.content, envelope=envelope)
+        return msgspec.structs.replace(self, content=content)
+
+    @property
+    def lane(self) -> tuple[str, ...]:
+        """What it must wait its turn for: the aggregate; one not understood waits for nothing."""
+        return self.content.key if isinstance(self.content, Accepted) else (self.message.reply,)
+
+    @property
+    def aggregate(self) -> str:
+        """The kind of aggregate that its subject names; there need be no such kind."""
+        return self.message.subject.split(".")[2]
+
+    @property
+    def aggregate_id(self) -> str | None:
+        """The aggregate's id; None where it names none, or none that is legal."""
+        if isinstance(self.content, Accepted):
+            return self.content.aggregate_id
+        named = (self.message.headers or {}).get(Header.AGGREGATE_ID, "")
+        return named if AGGREGATE_ID.fullmatch(named) else None
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether it came without an id of the library's kind, so that its sender may know none."""
+        return Header.EVENT_ID not in (self.message.headers or {})
+
+    @property
+    def reply_to(self) -> str:
+        """The address that is said to want the outcome, if any; it need not be an inbox."""
+        return (self.message.headers or {}).get(REPLY_TO, "")
+
+
+def id_of_message(stream: str, message_id: str) -> str:
+    """The id of a command that came to a stream with this `Nats-Msg-Id` and no `X-Event-ID`."""
+    try:
+        return check_message_id(message_id)
+    except InvalidId:
+        return str(uuid.uuid5(_NAMESPACE, f"{stream}:{message_id}"))
+
+
+def _command_id(message: Msg, delivery: Delivery, stream: str) -> str:
+    """The id of a command, the same for every delivery, even of one that is not legal.
+
+    Its own, or derived from `Nats-Msg-Id`, or from its place in the command stream (with its
+    time there, for a stream that was made anew counts from 1 again).
+    """
+    headers = message.headers or {}
+    for name in (Header.EVENT_ID, Header.MESSAGE_ID):
+        if name in headers:
+            try:
+                return check_message_id(headers[name])
+            except InvalidId:
+                continue
+    if Header.MESSAGE_ID in headers and Header.EVENT_ID not in headers:
+        return id_of_message(stream, headers[Header.MESSAGE_ID])
+    return str(uuid.uuid5(_NAMESPACE, f"{stream}:{delivery.sequence}:{delivery.time}"))
+
+
+def _accept(codec: Codec, message: Msg, delivery: Delivery, command_id: str) -> Accepted:
+    """Understand a command; raises `InvalidMessage`, saying what is wrong with it."""
+    check_headers(message.headers)
+    _, _, aggregate, action = message.subject.split(".")
+    cls = codec.command_type(aggregate, action)
+    headers = _as_sent(message.headers or {})
+    envelope = Envelope.from_headers(
+        headers
+        if headers.keys() >= _FILLED_IN
+        else _filled_in(headers, cls, codec.domain, delivery, command_id)
+    )
+    _check_type(headers, envelope, cls, message.subject)
+    command = codec.decode_command(aggregate, action, message.data)
+    aggregate_id = envelope.aggregate_id or _new_aggregate_id(cls, command_id)
+    digest = digest_of(command, aggregate_id, command_id)
+    return Accepted(command, aggregate, aggregate_id, envelope, digest)
+
+
+def _as_sent(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """The headers without what only a worker may set, and without what is no reason to refuse.
+
+    That is a trace that is none, which costs nothing but the trace, and a content type that says
+    the usual in more words.
+    """
+    given = headers
+    if not headers.keys().isdisjoint(_OURS):
+        given = {name: value for name, value in headers.items() if name not in _OURS}
+    if Header.TRACEPARENT in given and legal_value(given, Header.TRACEPARENT) is None:
+        given = {name: value for name, value in given.items() if name != Header.TRACEPARENT}
+    if _JSON_IN_UTF8.fullmatch(given.get(Header.CONTENT_TYPE, "")):
+        given = {**given, Header.CONTENT_TYPE: JSON}
+    return given
+
+
+def _filled_in(
+    headers: Mapping[str, str],
+    cls: type[Command],
+    domain: str,
+    delivery: Delivery,
+    command_id: str,
+) -> dict[str, str]:
+    given = dict(headers)
+    if Header.EVENT_ID not in given:
+        given[Header.EVENT_ID] = given[Header.MESSAGE_ID] = command_id
+    story = given.get(Header.CORRELATION_ID) or given.get(Header.CAUSATION_ID) or command_id
+    stored_at = datetime.fromtimestamp(delivery.time / 1e9, UTC)
+    given.setdefault(Header.CORRELATION_ID, story)
+    given.setdefault(Header.CAUSATION_ID, story)
+    given.setdefault(Header.EVENT_TYPE, cls.__name__)
+    given.setdefault(Header.DOMAIN, domain)
+    given.setdefault(Header.TIMESTAMP, format_timestamp(stored_at))
+    return given
+
+
+def _check_type(
+    headers: Mapping[str, str], envelope: Envelope, cls: type[Command], subject: str
+) -> None:
+    if envelope.type != cls.__name__:
+        raise InvalidHeader(
+            Header.EVENT_TYPE, f"is {envelope.type!r}, but {subject} takes {cls.__name__}"
+        )
+    if Header.SCHEMA_VERSION in headers and envelope.schema_version != cls.__schema_version__:
+        raise UnsupportedSchema(
+            f"{cls.__name__} was sent with schema version {envelope.schema_version}; "
+            f"this code reads version {cls.__schema_version__}"
+        )
+
+
+def _new_aggregate_id(cls: type[Command], command_id: str) -> str:
+    if not cls.__creates__:
+        raise InvalidHeader(
+            Header.AGGREGATE_ID,
+            f"is missing: {cls.__name__} needs the id of the {cls.__aggregate__} it is for",
+        )
+    return derive_id(command_id, "aggregate")

@@ -1,0 +1,239 @@
+"""Outcomes as they are kept: each with what an audit needs to know of its command.
+
+The outcome is the payload of a message in the bucket, as the caller was told. Headers of the same
+message tell the rest, so that keeping it costs no message more; one kept before they were there is
+read without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from datetime import UTC, datetime
+
+import msgspec
+from nats.aio.msg import Msg
+
+from eventstore.client.api_answers import ConsumerInfo, StreamInfo
+from eventstore.client.client import Client
+from eventstore.commands.decoding import Accepted, Received
+from eventstore.errors import EventStoreError, JetStreamError, StreamMissing, UnknownType
+from eventstore.jetstream.consumer import Delivery, Pull, PullLost
+from eventstore.jetstream.stored_message import leader_get
+from eventstore.messages.codec import Codec
+from eventstore.messages.envelope import (
+    AUTHENTICATED_AS,
+    COMMAND_DIGEST,
+    Header,
+    format_timestamp,
+    legal_value,
+    new_id,
+    parse_timestamp,
+)
+from eventstore.messages.outcome import Outcome
+from eventstore.messages.subjects import Subjects
+from eventstore.undecodable import UNDECODABLE
+
+__all__ = ["KeptOutcome", "KeptOutcomes", "OutcomePage", "about"]
+
+_ACCEPTED_AT = "X-Accepted-At"
+_DELIVERIES = "X-Deliveries"
+_NO_STREAM = 10059
+
+
+class KeptOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """An outcome, and what is known of its command besides.
+
+    `accepted_at` is when the command stream stored the command, `finished_at` when its outcome
+    was kept, both by the server's clock; `actor` is whom the sender claimed to act for, and
+    `authenticated_as` who that was according to the server; `deliveries` is how often a worker was
+    handed it. What is not known is None: all but `finished_at` of outcomes that were kept by
+    earlier versions, and the type of a command that nobody knows.
+    """
+
+    outcome: Outcome
+    finished_at: datetime
+    type: str | None = None
+    correlation_id: str | None = None
+    causation_id: str | None = None
+    actor: str | None = None
+    authenticated_as: str | None = None
+    accepted_at: datetime | None = None
+    deliveries: int | None = None
+
+    @classmethod
+    def of(cls, message: Msg, delivery: Delivery) -> KeptOutcome | None:
+        """Read a message of the bucket; None for what is no outcome, as a deleted one is none."""
+        try:
+            outcome = Outcome.from_json(message.data)
+        except UNDECODABLE:
+            return None
+        headers = message.headers or {}
+        return cls(
+            outcome=outcome,
+            finished_at=_instant(delivery.time),
+            type=legal_value(headers, Header.EVENT_TYPE),
+            correlation_id=legal_value(headers, Header.CORRELATION_ID),
+            causation_id=legal_value(headers, Header.CAUSATION_ID),
+            actor=legal_value(headers, Header.ACTOR),
+            authenticated_as=legal_value(headers, AUTHENTICATED_AS),
+            accepted_at=_time(headers.get(_ACCEPTED_AT, "")),
+            deliveries=_number(headers.get(_DELIVERIES, "")),
+        )
+
+
+class OutcomePage(msgspec.Struct, frozen=True):
+    """Some outcomes in the order in which they were kept.
+
+    `position` is the bucket's last sequence that the page covers, `pending` how many messages are
+    left after it. Of a command that was kept again since, only the last outcome is still there.
+    """
+
+    outcomes: list[KeptOutcome]
+    position: int
+    pending: int
+
+
+class KeptOutcomes:
+    """A reader of a domain's outcomes, in the order in which they were kept."""
+
+    def __init__(self, client: Client, subjects: Subjects) -> None:
+        self.bucket = subjects.outcome_bucket
+        self._client = client
+        self._stream = f"KV_{self.bucket}"
+
+    async def state(self) -> tuple[str, int]:
+        """When the bucket was made, which tells it from one made anew, and its last sequence.
+
+        Raises `StreamMissing` and `ClientError`.
+        """
+        with self._known_stream():
+            info = await self._client.api(f"STREAM.INFO.{self._stream}", answer=StreamInfo)
+        return info.created, info.state.last_seq
+
+    async def last(self) -> int:
+        """The sequence of the last message that is still there; 0 where none is.
+
+        Raises `StreamMissing` and `ClientError`.
+        """
+        request = {"last_by_subj": f"$KV.{self.bucket}.>"}
+        with self._known_stream():
+            found = await leader_get(self._client, self._stream, request)
+        return 0 if found is None else found.sequence
+
+    async def pages(self, after: int, *, most: int = 1000) -> AsyncGenerator[OutcomePage, None]:
+        """The outcomes after a sequence, at most `most` a page, and then what is kept later.
+
+        It never ends by itself. Raises `PullLost` and other `ClientError`s where the connection or
+        the consumer is lost: go on after the last page then.
+        """
+        async with self._consumer(after, 2 * most) as pull:
+            delivered = 0
+            while True:
+                messages = await pull.take(most)
+                yield _page(messages, delivered)
+                delivered += len(messages)
+
+    @asynccontextmanager
+    async def _consumer(self, after: int, buffer: int) -> AsyncIterator[Pull]:
+        name = f"outcomes-{new_id()}"
+        config = {
+            "name": name,
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": after + 1,
+            "ack_policy": "none",
+            "max_deliver": 1,
+            "mem_storage": True,
+            "num_replicas": 1,
+            "inactive_threshold": 30_000_000_000,
+        }
+        with self._known_stream():
+            await self._client.api(
+                f"CONSUMER.CREATE.{self._stream}.{name}",
+                {"stream_name": self._stream, "config": config, "action": "create"},
+                answer=ConsumerInfo,
+            )
+        pull = Pull(self._client, self._stream, name, buffer=buffer, acknowledged=False)
+        try:
+            async with pull:
+                yield pull
+        finally:
+            with suppress(EventStoreError):  # it goes by itself when unused
+                await self._client.api(f"CONSUMER.DELETE.{self._stream}.{name}", timeout=1.0)
+
+    @contextmanager
+    def _known_stream(self) -> Iterator[None]:
+        try:
+            yield
+        except JetStreamError as error:
+            if error.err_code != _NO_STREAM:
+                raise
+            raise StreamMissing(f"stream {self._stream} does not exist") from error
+
+
+def about(codec: Codec, received: Received) -> dict[str, str]:
+    """The headers that tell of a command beside its outcome, whatever was in its message."""
+    told = _of_accepted(received.content) if isinstance(received.content, Accepted) else None
+    headers = told or _of_refused(codec, received)
+    headers[_ACCEPTED_AT] = format_timestamp(_instant(received.delivery.time))
+    headers[_DELIVERIES] = str(received.delivery.delivered)
+    return headers
+
+
+def _of_accepted(accepted: Accepted) -> dict[str, str]:
+    envelope, identity = accepted.envelope, accepted.identity
+    headers = {
+        Header.EVENT_TYPE: envelope.type,
+        Header.CORRELATION_ID: identity.correlation_id,
+        Header.CAUSATION_ID: identity.causation_id,
+    }
+    if envelope.actor is not None:
+        headers[Header.ACTOR] = envelope.actor
+    if envelope.authenticated_as is not None:
+        headers[AUTHENTICATED_AS] = envelope.authenticated_as
+    if accepted.digest is not None:
+        headers[COMMAND_DIGEST] = accepted.digest
+    return headers
+
+
+def _of_refused(codec: Codec, received: Received) -> dict[str, str]:
+    """What is legal by itself in the headers of a message that was not understood as a whole."""
+    given = received.message.headers or {}
+    correlation, causation = (
+        legal_value(given, name) for name in (Header.CORRELATION_ID, Header.CAUSATION_ID)
+    )
+    story = correlation or causation or received.command_id
+    headers = {Header.CORRELATION_ID: story, Header.CAUSATION_ID: causation or story}
+    if (actor := legal_value(given, Header.ACTOR)) is not None:
+        headers[Header.ACTOR] = actor
+    with suppress(UnknownType):
+        _, _, aggregate, action = received.message.subject.split(".")
+        headers[Header.EVENT_TYPE] = codec.command_type(aggregate, action).__name__
+    return headers
+
+
+def _page(messages: Sequence[Msg], delivered: int) -> OutcomePage:
+    outcomes = []
+    for message in messages:
+        delivered += 1
+        delivery = Delivery.of(message)
+        if delivery.consumer_sequence != delivered:
+            raise PullLost(f"what came before outcome {delivery.sequence} was lost on its way")
+        if (kept := KeptOutcome.of(message, delivery)) is not None:
+            outcomes.append(kept)
+    return OutcomePage(outcomes, delivery.sequence, delivery.pending)
+
+
+def _instant(nanoseconds: int) -> datetime:
+    return datetime.fromtimestamp(nanoseconds // 1000 / 1e6, UTC)
+
+
+def _time(text: str) -> datetime | None:
+    try:
+        return parse_timestamp(text)
+    except ValueError:
+        return None
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isdecimal() and len(text) < 10 else None

@@ -1,0 +1,229 @@
+"""Outcomes: what became of a command, kept under the command's id for a settable time."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import msgspec
+
+from eventstore.client.api_answers import StreamInfo, decimal
+from eventstore.client.client import Client
+from eventstore.commands.digest import is_other
+from eventstore.errors import CommandIdReused, JetStreamError, RequestTimeout
+from eventstore.jetstream.direct_get import DirectReader
+from eventstore.jetstream.publish import publish_acked
+from eventstore.jetstream.stored_message import StoredMessage, leader_get, read_direct
+from eventstore.messages.envelope import COMMAND_DIGEST
+from eventstore.messages.outcome import Outcome
+from eventstore.messages.subjects import Subjects
+
+__all__ = ["Outcomes"]
+
+_MOST_TRIES = 10
+_PLACE = "X-Command-Sequence"
+_COMMAND_ID = "X-Command-ID"
+_EXPECTED = "Nats-Expected-Last-Subject-Sequence"
+_WRONG_SEQUENCE = (10071, 10164)
+_REPLICAS_SECONDS = 60.0
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+_logger = logging.getLogger("eventstore")
+
+
+class Outcomes:
+    """The outcomes of a domain's commands, in their key-value bucket."""
+
+    def __init__(self, client: Client, subjects: Subjects) -> None:
+        self._client = client
+        self._stream = f"KV_{subjects.outcome_bucket}"
+        self._prefix = f"$KV.{subjects.outcome_bucket}."
+        self._has_followers = True  # until it is known
+        self._look_again = 0.0
+
+    async def get(
+        self,
+        command_id: str,
+        *,
+        sent_at: int = 0,
+        digest: str | None = None,
+        timeout: float = 5.0,
+    ) -> Outcome | None:
+        """The outcome of a command; None if it has none yet, or no more.
+
+        `sent_at` is the command's place in its stream, for one that may have been sent before: an
+        error that it ended in then does not count. What was just kept may be missed on a bucket of
+        several replicas. Raises `CommandIdReused` where the outcome that counts is known to be
+        that of another command than the one with this `digest`.
+        """
+        kept = await self._kept(command_id, timeout)
+        if kept is None or kept.outcome is None:
+            return None
+        is_earlier = kept.place is not None and kept.place < sent_at
+        return None if is_earlier and not kept.outcome.is_final else kept.of(digest)
+
+    async def final(
+        self,
+        command_id: str,
+        *,
+        digest: str | None = None,
+        again: bool = False,
+        timeout: float = 5.0,
+    ) -> Outcome | None:
+        """The final outcome of a command, which must not be carried out then; None if it has none.
+
+        None is missed: the bucket's leader is asked where a follower could answer, and where the
+        command comes `again`, so that it may have one. A change of the bucket's replicas is
+        noticed within a minute. Raises `CommandIdReused` where it is known to be another command
+        than the one with this `digest`.
+        """
+        if again or await self._may_lag(timeout):
+            kept = await self._standing(command_id, timeout)
+        else:
+            kept = await self._kept(command_id, timeout)
+        return kept.of(digest) if kept is not None and kept.is_final else None
+
+    async def put(
+        self,
+        outcome: Outcome,
+        *,
+        place: int = 0,
+        about: Mapping[str, str] = _NOTHING,
+        timeout: float = 5.0,
+    ) -> Outcome:
+        """Keep an outcome, and return when the server has it.
+
+        `place` is where in the command stream the command was that ended in it (0: not known);
+        `about` are headers that tell more of the command (`eventstore.commands.outcome_log`).
+        The first final one stands: where the command has that already, that is returned. An error
+        gives way to whatever comes after it. That events were appended which the one that stands
+        does not know of is logged as an error.
+
+        One that stands for another command of the same id is not returned: an outcome of this one
+        is returned where there is something to tell, an error or events, though it is not kept;
+        else it raises `CommandIdReused`.
+        """
+        subject = f"{self._prefix}{outcome.command_id}"
+        data = outcome.to_json()
+        headers = {**about, _PLACE: str(place), _EXPECTED: "0"}
+        for _ in range(_MOST_TRIES):
+            if await self._put_if_expected(subject, data, headers, timeout):
+                return outcome
+            standing = await self._standing(outcome.command_id, timeout)
+            headers[_EXPECTED] = "0" if standing is None else str(standing.sequence)
+            if standing is not None and standing.is_final:
+                return standing.instead_of(outcome, about.get(COMMAND_DIGEST), place)
+        raise RequestTimeout(f"outcome of command {outcome.command_id}: others write it as well")
+
+    async def note_place(self, sequence: int, command_id: str, *, timeout: float = 5.0) -> None:
+        """Note which command was at a place of the command stream, for who knows only that."""
+        # Marked as deleted, so that tools which list the bucket list outcomes alone.
+        headers = {_COMMAND_ID: command_id, "KV-Operation": "DEL"}
+        await publish_acked(self._client, self._place(sequence), b"", headers, timeout)
+
+    async def command_at(self, sequence: int, *, timeout: float = 5.0) -> str | None:
+        """The id of the command that was at a place, if it was noted and is still known."""
+        reader = DirectReader(self._client, self._stream, timeout=timeout)
+        noted = await reader.last(self._place(sequence))
+        return None if noted is None else noted.headers.get(_COMMAND_ID)
+
+    def _place(self, sequence: int) -> str:
+        return f"{self._prefix}at.{sequence}"
+
+    async def _may_lag(self, timeout: float) -> bool:
+        """Whether a direct get may be answered by another than the bucket's leader."""
+        now = time.monotonic()
+        if now >= self._look_again:
+            self._look_again = now + _REPLICAS_SECONDS
+            info = await self._client.api(
+                f"STREAM.INFO.{self._stream}", timeout=timeout, answer=StreamInfo
+            )
+            self._has_followers = info.replicas > 1
+        return self._has_followers
+
+    async def _put_if_expected(
+        self, subject: str, data: bytes, headers: dict[str, str], timeout: float
+    ) -> bool:
+        """Whether it was kept, because the last one there is the one the headers name."""
+        try:
+            await publish_acked(self._client, subject, data, headers, timeout, self._stream)
+        except JetStreamError as error:
+            if error.err_code not in _WRONG_SEQUENCE:
+                raise
+            return False
+        return True
+
+    async def _kept(self, command_id: str, timeout: float) -> _Kept | None:
+        subject = f"{self._prefix}{command_id}"
+        reply = await self._client.request(
+            self._client.api_subject(f"DIRECT.GET.{self._stream}.{subject}"), timeout=timeout
+        )
+        message = read_direct(reply, self._stream, subject)
+        return None if message is None else _Kept.read(command_id, message)
+
+    async def _standing(self, command_id: str, timeout: float) -> _Kept | None:
+        """What the bucket's leader has of a command."""
+        request = {"last_by_subj": f"{self._prefix}{command_id}"}
+        message = await leader_get(self._client, self._stream, request, timeout=timeout)
+        return None if message is None else _Kept.read(command_id, message)
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """A message of the bucket; without an outcome where a person's tool has deleted that."""
+
+    outcome: Outcome | None
+    sequence: int
+    headers: Mapping[str, str]
+
+    @classmethod
+    def read(cls, command_id: str, message: StoredMessage) -> _Kept:
+        outcome = Outcome.of(command_id, message.payload)
+        return cls(outcome, message.sequence, message.headers)
+
+    @property
+    def place(self) -> int | None:
+        return decimal(self.headers.get(_PLACE))
+
+    @property
+    def is_final(self) -> bool:
+        return self.outcome is not None and self.outcome.is_final
+
+    @property
+    def _digest(self) -> str | None:
+        return self.headers.get(COMMAND_DIGEST)
+
+    def of(self, digest: str | None) -> Outcome | None:
+        """The outcome of the command with this digest."""
+        if self.outcome is not None and is_other(digest, self._digest):
+            raise CommandIdReused(self.outcome.command_id)
+        return self.outcome
+
+    def instead_of(self, outcome: Outcome, digest: str | None, place: int) -> Outcome:
+        """What to tell of a command that has ended in `outcome`, though this one stands.
+
+        One that cannot be understood has no digest: it is the same if it is at the same place.
+        """
+        standing = self.outcome or outcome
+        _report_contradiction(outcome, standing)
+        if digest is None:
+            is_same = self._digest is None or self.headers.get(_PLACE) == str(place)
+        else:
+            is_same = not is_other(digest, self._digest)
+        if is_same:
+            return standing
+        if outcome.is_final and not outcome.event_ids:
+            raise CommandIdReused(outcome.command_id)
+        return outcome
+
+
+def _report_contradiction(outcome: Outcome, standing: Outcome) -> None:
+    if outcome.event_ids and outcome.event_ids != standing.event_ids:
+        _logger.error(
+            "command %s has two truths: its events %s of %s %s are in the log, but its outcome, "
+            "kept before, is %s (%s) with the events %s; a person must look at the aggregate",
+            *(outcome.command_id, ", ".join(outcome.event_ids)),
+            *(outcome.aggregate, outcome.aggregate_id),
+            *(standing.status, standing.code, ", ".join(standing.event_ids) or "none"),
+        )

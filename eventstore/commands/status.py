@@ -1,0 +1,85 @@
+"""The query `{domain}.query.command.get_status`: what became of a command."""
+
+from __future__ import annotations
+
+import msgspec
+
+from eventstore.client.client import Client
+from eventstore.client.responder import Answer, Reply, Request
+from eventstore.commands import Outcome, Outcomes
+from eventstore.commands.decoding import id_of_message
+from eventstore.errors import InvalidPayload
+from eventstore.messages.envelope import check_message_id
+from eventstore.messages.subjects import Subjects
+from eventstore.undecodable import UNDECODABLE
+
+__all__ = ["UNKNOWN", "status_answers", "status_json"]
+
+UNKNOWN = "no outcome is known: it waits, was never sent, or its outcome is kept no more"
+"""What is said of a command without an outcome."""
+
+
+class _Question(msgspec.Struct, frozen=True, kw_only=True):
+    """Which command is meant: by its id, its `Nats-Msg-Id`, or what the stream has answered."""
+
+    command_id: str | None = None
+    message_id: str | None = None
+    stream: str | None = None
+    seq: int | None = None
+    sequence: int | None = None
+
+
+class _Unknown(msgspec.Struct, frozen=True, kw_only=True):
+    """No outcome, yet or any more; the fields are a subset of an outcome's."""
+
+    status: str = "unknown"
+    code: str = "unknown"
+    message: str = UNKNOWN
+    command_id: str | None
+
+
+_decode = msgspec.json.Decoder(_Question).decode
+
+
+def status_answers(client: Client, subjects: Subjects) -> dict[str, Answer]:
+    """What a `Responder` answers to `{"command_id": ...}`: the outcome as JSON.
+
+    A command that was sent without an `X-Event-ID` can be named by its `{"message_id": ...}`, or
+    by the stream's answer to it: `{"stream": ..., "seq": ...}`. Where no outcome is known, its
+    "status" is "unknown". A request that is not understood is answered with an error.
+    """
+    outcomes = Outcomes(client, subjects)
+
+    async def get_status(request: Request) -> Reply:
+        command_id = await _meant(_read(request.payload), outcomes, subjects)
+        outcome = None if command_id is None else await outcomes.get(command_id)
+        return Reply(status_json(command_id, outcome))
+
+    return {subjects.query("command", "get_status"): get_status}
+
+
+def _read(payload: bytes) -> _Question:
+    try:
+        return _decode(payload)
+    except UNDECODABLE as error:
+        raise InvalidPayload(f'the request is not {{"command_id": ...}}: {error}') from error
+
+
+async def _meant(question: _Question, outcomes: Outcomes, subjects: Subjects) -> str | None:
+    """The id of the command that is asked for; None where nobody knows it."""
+    sequence = question.seq if question.sequence is None else question.sequence
+    given = (question.command_id, question.message_id, sequence)
+    if sum(each is not None for each in given) != 1:
+        raise InvalidPayload("name the command by one of command_id, message_id and seq")
+    if question.stream not in (None, subjects.command_stream):
+        raise InvalidPayload(f"commands are in {subjects.command_stream}, not in that stream")
+    if question.command_id is not None:
+        return check_message_id(question.command_id)
+    if question.message_id is not None:
+        return id_of_message(subjects.command_stream, question.message_id)
+    return await outcomes.command_at(sequence or 0)
+
+
+def status_json(command_id: str | None, outcome: Outcome | None) -> bytes:
+    """The outcome of a command as JSON; where there is none, "status" is "unknown"."""
+    return msgspec.json.encode(_Unknown(command_id=command_id) if outcome is None else outcome)

@@ -1,0 +1,1 @@
+"""Asynchronous building blocks: keyed queues, cancellation and failures of task groups."""

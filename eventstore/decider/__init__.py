@@ -1,0 +1,1 @@
+"""Deciders: initial state, evolve and decide, all pure; and the domain that holds them."""

@@ -1,0 +1,335 @@
+"""Deciders: an initial state, `evolve` and `decide`, all pure; and the domain that holds them.
+
+    flake = Decider("flake", initial=Flake)
+
+    @flake.decides
+    def create(flake: Flake, command: CreateFlake) -> FlakeCreated: ...
+
+    @flake.evolves
+    def created(flake: Flake, event: FlakeCreated) -> Flake: ...
+
+Which function answers for which message is read from the type annotations.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from types import CoroutineType
+from typing import Any, Generic, TypeVar, overload
+
+import msgspec
+from msgspec import Struct
+
+from eventstore.decider.function import (
+    DeciderFunction,
+    check_not_async,
+    is_state,
+    name_of,
+    state_types,
+)
+from eventstore.errors import DeciderError, EventStoreError, HandlerFailed, Rejected, UnknownType
+from eventstore.messages.codec import Codec
+from eventstore.messages.subjects import check_name
+from eventstore.messages.types import Command, Event, Message
+from eventstore.messages.upcasting import Schema, Upcaster
+
+__all__ = ["CommandContext", "Decider", "Decision", "Domain"]
+
+S = TypeVar("S")
+C = TypeVar("C", bound=Command)
+E = TypeVar("E", bound=Event)
+
+_Data = dict[str, Any]
+_Upcast = Callable[[_Data], _Data]
+_Split = Callable[[_Data], Iterable[tuple[str, _Data]]]
+
+Decision = Event | Iterable[Event] | None
+"""What a command leads to: one event, several, or none."""
+
+
+class CommandContext(Struct, frozen=True, kw_only=True):
+    """What comes in with a command, for deciders that ask for it with a third parameter.
+
+    Deciders have no clock and no random source of their own: `time` is the instant at which the
+    command is decided (UTC), and new ids are derived from `command_id`. `actor` is what the sender
+    claims; `authenticated_as` is who sent the command according to the server, None where it does
+    not say (see `eventstore.commands.senders`).
+    """
+
+    command_id: str
+    correlation_id: str
+    aggregate_id: str
+    time: datetime
+    actor: str | None = None
+    authenticated_as: str | None = None
+
+
+class Decider(Generic[S]):
+    """The rules of one kind of aggregate.
+
+    `initial` makes the state of an aggregate that has no events yet. Deciding and evolving must
+    be pure: no I/O, no clock, no random. Raises `DeciderError` for a function whose annotations
+    do not say what it is for, one that is asynchronous, or a message that already has one.
+
+    With `snapshot_every`, a state is kept in a snapshot after so many events, and loading an
+    aggregate reads only what came after it. The state's type, which is that of `initial()`, must
+    be one that msgspec writes and reads. `state_version` is to be raised whenever the same events
+    lead to another state than before; a change of the type's fields is seen without that.
+    """
+
+    def __init__(
+        self,
+        aggregate: str,
+        *,
+        initial: Callable[[], S],
+        snapshot_every: int | None = None,
+        state_version: int = 1,
+    ) -> None:
+        self.aggregate = check_name("aggregate", aggregate)
+        check_not_async(initial)
+        self.initial = initial
+        self.snapshot_every = snapshot_every
+        self.state_version = state_version
+        self._decides: dict[type[Command], Callable[[S, Any, CommandContext], Decision]] = {}
+        self._evolves: dict[type[Event], Callable[[S, Any], S]] = {}
+        self._decided: dict[type[Event], str] = {}
+        self._upcasters: list[Upcaster] = []
+        self._states: tuple[Any, ...] = ()
+        self._state_types: tuple[type, ...] = ()
+
+    @overload
+    def decides(self, function: Callable[[S, C], Decision], /) -> Callable[[S, C], Decision]: ...
+
+    @overload
+    def decides(
+        self, function: Callable[[S, C, CommandContext], Decision], /
+    ) -> Callable[[S, C, CommandContext], Decision]: ...
+
+    def decides(self, function: Callable[..., Decision], /) -> Callable[..., Decision]:
+        """Register the function that answers the command its second parameter is annotated with.
+
+        It is given the state and the command, and a `CommandContext` where it takes a third
+        parameter; it returns events, or raises `Rejected`.
+        """
+        signature = DeciderFunction(function, positional=(2, 3))
+        for command in signature.messages(Command):
+            _claim(self.aggregate, command, self._decides, function)
+            self._decides[command] = (
+                function if signature.count == 3 else _without_context(function)
+            )
+        for event in signature.returned(Event):
+            self._decided[event] = signature.name
+        return function
+
+    def evolves(self, function: Callable[[S, E], S], /) -> Callable[[S, E], S]:
+        """Register the function that applies the event its second parameter is annotated with."""
+        signature = DeciderFunction(function, positional=(2, 2))
+        signature.check_returns_state()
+        self._states += (signature.state, signature.returns)
+        self._state_types = ()
+        for event in signature.messages(Event):
+            _claim(self.aggregate, event, self._evolves, function)
+            self._evolves[event] = function
+        return function
+
+    @overload
+    def upcasts(
+        self, event: str, version: int, /, *, to: Schema | None = None
+    ) -> Callable[[_Upcast], _Upcast]: ...
+
+    @overload
+    def upcasts(
+        self, event: str, version: int, /, *, to: list[Schema]
+    ) -> Callable[[_Split], _Split]: ...
+
+    def upcasts(
+        self, event: str, version: int, /, *, to: Schema | Sequence[Schema] | None = None
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Register the function that leads on from an older version of an event's schema.
+
+        It makes the data of `to`: the next version of the same type, or where that is given, of
+        another type's version. With a list it makes pairs of type name and data, any number: the
+        stored event is then read as these, or as nothing. Data are JSON objects; see
+        `eventstore.messages.upcasting` for an example. Raises `DeciderError` for what cannot work.
+        """
+
+        def register(function: Callable[..., Any]) -> Callable[..., Any]:
+            self._upcasters.append(Upcaster.of((event, version), to, function))
+            return function
+
+        return register
+
+    def decide(self, state: S, command: Command, context: CommandContext) -> tuple[Event, ...]:
+        """The events the command leads to.
+
+        Raises `Rejected`, `UnknownType`, `DeciderError` where what the function returns are no
+        events, `HandlerFailed` where it raised another error of this library, and what else it
+        raises.
+        """
+        function = self._decides.get(type(command))
+        if function is None:
+            raise UnknownType(f"{self.aggregate} does not decide {type(command).__name__}")
+        try:
+            decision = function(state, command, context)
+            events = _events_of(decision)
+        except Rejected:
+            raise
+        except EventStoreError as error:
+            raise _failed(function, command, error) from error
+        if events is None:
+            raise _returned(decision, function, command, "events, or None")
+        return events
+
+    def evolve(self, state: S, event: Event) -> S:
+        """The state after an event.
+
+        Raises `UnknownType`, `DeciderError` where what the function returns is no state,
+        `HandlerFailed` where it raised an error of this library, and what else it raises.
+        """
+        function = self._evolves.get(type(event))
+        if function is None:
+            raise UnknownType(f"{self.aggregate} does not evolve by {type(event).__name__}")
+        try:
+            evolved = function(state, event)
+        except EventStoreError as error:
+            raise _failed(function, event, error) from error
+        if not is_state(evolved, self._state_types or self._known_state_types()):
+            raise _returned(evolved, function, event, "the state after the event")
+        return evolved
+
+    def _known_state_types(self) -> tuple[type, ...]:
+        """What a state may be: of the initial one's type, or of those the annotations name."""
+        self._state_types = state_types(self._states, type(self.initial()))
+        return self._state_types
+
+    def fold(self, events: Iterable[Event], state: S | None = None) -> S:
+        """The state after all of `events`, from `state` or from the initial one."""
+        folded = self.initial() if state is None else state
+        for event in events:
+            folded = self.evolve(folded, event)
+        return folded
+
+    @property
+    def command_types(self) -> list[type[Command]]:
+        """The commands it decides."""
+        return list(self._decides)
+
+    @property
+    def event_types(self) -> list[type[Event]]:
+        """The events it evolves by."""
+        return list(self._evolves)
+
+    @property
+    def upcasters(self) -> list[Upcaster]:
+        """What leads from older versions of its events to those of today."""
+        return list(self._upcasters)
+
+    def check(self) -> None:
+        """Raise `DeciderError` for what cannot work.
+
+        That is an event that may be decided and is not evolved by, and snapshots of a state that
+        none can be made of.
+        """
+        for event, name in self._decided.items():
+            if event not in self._evolves:
+                raise DeciderError(
+                    f"{self.aggregate}: {name} may return {event.__name__}, but no function "
+                    "evolves by it; add one with @evolves"
+                )
+        if self.snapshot_every is not None:
+            self._check_snapshots(self.snapshot_every)
+
+    def _check_snapshots(self, every: int) -> None:
+        if every < 1 or self.state_version < 1:
+            raise DeciderError(f"{self.aggregate}: snapshot_every and state_version begin at 1")
+        state = type(self.initial())
+        try:
+            msgspec.json.schema(state)
+        except (TypeError, NameError) as error:
+            raise DeciderError(
+                f"{self.aggregate}: no snapshot can be made of a {state.__name__}: "
+                f"{str(error).splitlines()[0]}; make the state a msgspec Struct, or leave out "
+                "snapshot_every"
+            ) from error
+
+
+class Domain:
+    """A named set of deciders: everything the store and the workers need to know of a domain.
+
+    `name` is the first token of every subject. Raises `DeciderError` where two deciders share an
+    aggregate or a message, where one is not complete, or where upcasters are missing.
+    """
+
+    def __init__(self, name: str, deciders: Iterable[Decider[Any]]) -> None:
+        self.name = check_name("domain", name)
+        self.deciders: dict[str, Decider[Any]] = {}
+        for decider in deciders:
+            decider.check()
+            if self.deciders.setdefault(decider.aggregate, decider) is not decider:
+                raise DeciderError(f"two deciders are named {decider.aggregate}")
+        every = self.deciders.values()
+        self.codec = Codec(
+            name,
+            commands=[command for decider in every for command in decider.command_types],
+            events=[event for decider in every for event in decider.event_types],
+            upcasters=[upcaster for decider in every for upcaster in decider.upcasters],
+        )
+
+    def renamed(self, name: str) -> Domain:
+        """The same deciders under another name: other subjects, other streams."""
+        return Domain(name, self.deciders.values())
+
+    def decider(self, aggregate: str) -> Decider[Any]:
+        """The decider of a kind of aggregate; raises `UnknownType`."""
+        try:
+            return self.deciders[aggregate]
+        except KeyError:
+            known = ", ".join(sorted(self.deciders))
+            raise UnknownType(f"unknown aggregate {aggregate!r}; known are {known}") from None
+
+
+def _claim(aggregate: str, message: Any, known: dict[Any, Any], function: Any) -> None:
+    if message.__aggregate__ != aggregate:
+        raise DeciderError(
+            f"{message.__name__} belongs to {message.__aggregate__}, not to {aggregate}"
+        )
+    if message in known:
+        raise DeciderError(
+            f"{message.__name__} already has a function; {name_of(function)} is a second"
+        )
+
+
+def _without_context(
+    function: Callable[[Any, Any], Decision],
+) -> Callable[[Any, Any, CommandContext], Decision]:
+    @functools.wraps(function)
+    def decide(state: Any, command: Any, _context: CommandContext) -> Decision:
+        return function(state, command)
+
+    return decide
+
+
+def _events_of(decision: Any) -> tuple[Event, ...] | None:
+    """The events of a decision; None for what cannot be one."""
+    if isinstance(decision, Event):
+        return (decision,)
+    if decision is None:
+        return ()
+    return tuple(decision) if isinstance(decision, Iterable) else None
+
+
+def _failed(function: Any, message: Message, error: EventStoreError) -> HandlerFailed:
+    return HandlerFailed(
+        f"{name_of(function)} failed on {type(message).__name__}: {type(error).__name__}: {error}"
+    )
+
+
+def _returned(value: Any, function: Any, message: Message, expected: str) -> DeciderError:
+    if isinstance(value, CoroutineType):
+        value.close()  # which nobody awaits
+    return DeciderError(
+        f"{name_of(function)} returned {type(value).__name__} for {type(message).__name__}; "
+        f"it must return {expected}"
+    )

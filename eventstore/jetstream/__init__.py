@@ -1,0 +1,1 @@
+"""JetStream's vocabulary: publish, read, consume, acknowledge, and declare streams."""

@@ -1,0 +1,281 @@
+"""Direct reads from a stream: one message, or pages of one subject, without any consumer.
+
+Built on direct get (ADR-31). Direct gets may be answered by a follower and so lag behind what
+was just written on a replicated stream; the `leader_*` reads are answered by the leader.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from types import TracebackType
+from typing import Any
+
+import msgspec
+from nats.aio.msg import Msg
+
+from eventstore.client.api_answers import StreamInfo, decimal
+from eventstore.client.client import Client
+from eventstore.client.replies import new_token
+from eventstore.errors import (
+    ClientError,
+    ConnectionLost,
+    InvalidAnswer,
+    JetStreamError,
+    NoResponders,
+    PermissionDenied,
+    RequestTimeout,
+    StreamMissing,
+)
+from eventstore.jetstream.stored_message import (
+    StoredMessage,
+    check_sequence,
+    check_subject,
+    leader_get,
+    number_in,
+    read_direct,
+    status_of,
+    stored_in,
+)
+
+__all__ = ["DirectReader", "StoredMessage"]
+
+_NO_STREAM = 10059
+_PAGE_HEADERS = ("Nats-Num-Pending", "Nats-Last-Sequence")
+_PAGE_BYTES = 8 * 1024 * 1024
+_MOST_SUBJECTS = 64
+
+_encode = msgspec.json.Encoder().encode
+
+
+class _Page:
+    """The replies to one batched direct get, as they come in.
+
+    All of them are to be of one stream and subject, each after the one before.
+    """
+
+    def __init__(self, stream: str = "", subject: str = ">", after: int = 0) -> None:
+        self.messages: list[StoredMessage] = []
+        self.pending = 0
+        self._stream = stream
+        self._subject = subject
+        self._after = after
+        self._last = 0
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def receive(self, message: Msg) -> None:
+        if self.done.done():
+            return
+        try:
+            self._take(message)
+        except ClientError as error:
+            self.fail(error)
+
+    def _take(self, message: Msg) -> None:
+        headers = message.headers or {}
+        status = status_of(headers)
+        # The server names the one it sent before: a reply that got lost does not stay unseen.
+        if status in (None, 204) and decimal(headers.get("Nats-Last-Sequence", "0")) != self._last:
+            raise RequestTimeout(f"a reply to a page was lost after position {self._last}")
+        if status is None:
+            self._add(stored_in(headers, message.data, self._stream, _PAGE_HEADERS))
+        else:
+            self._finish(status, headers)
+
+    def _add(self, message: StoredMessage) -> None:
+        check_subject(message, self._subject)
+        if message.sequence <= max(self._after, self._last):
+            raise InvalidAnswer(
+                f"{self._subject}: position {message.sequence} was answered after "
+                f"{max(self._after, self._last)}"
+            )
+        self.messages.append(message)
+        self._last = message.sequence
+
+    def _finish(self, status: int, headers: dict[str, str]) -> None:
+        if status == 204:
+            self.pending = number_in(self._subject, headers, "Nats-Num-Pending")
+            self.done.set_result(None)
+        elif status == 404:
+            self.done.set_result(None)
+        elif status == 503:
+            raise NoResponders("nobody serves direct gets of this stream")
+        else:
+            raise JetStreamError(0, status, headers.get("Description", "direct get refused"))
+
+    def fail(self, error: Exception) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+
+
+class DirectReader:
+    """Reads of one stream over one inbox; an async context manager.
+
+    Every read raises `StreamMissing`, `RequestTimeout`, `ConnectionLost`, `NoResponders` or
+    `JetStreamError`; `timeout` is seconds for one page.
+    """
+
+    def __init__(
+        self, client: Client, stream: str, *, page: int = 256, timeout: float = 5.0
+    ) -> None:
+        self.stream = stream
+        self._client = client
+        self._page_size = page
+        self._timeout = timeout
+        self._pages: dict[str, _Page] = {}
+        self._inbox = client.new_inbox()
+
+    async def __aenter__(self) -> DirectReader:
+        self._subscription = await self._client.listen(f"{self._inbox}.*", self._receive)
+        self._forget_disconnect = self._client.on_disconnect(self._disconnected)
+        self._forget_denied = self._client.on_denied(self._denied)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._forget_disconnect()
+        self._forget_denied()
+        self._disconnected()
+        await self._subscription.unsubscribe()
+
+    async def last(self, subject: str) -> StoredMessage | None:
+        """The last message on a subject; may lag on a replicated stream."""
+        return await self._direct_get(f".{subject}", subject=subject)
+
+    async def at(self, sequence: int, *, leader: bool = False) -> StoredMessage | None:
+        """The message at a sequence; without `leader`, may lag on a replicated stream."""
+        if leader:
+            return check_sequence(sequence, await self._leader_get({"seq": sequence}))
+        return check_sequence(sequence, await self._direct_get("", {"seq": sequence}))
+
+    async def leader_last(self, subject: str) -> StoredMessage | None:
+        """The last message on a subject, as the stream's leader knows it."""
+        return await self._leader_get({"last_by_subj": subject})
+
+    async def leader_next(self, subject: str, after: int) -> StoredMessage | None:
+        """The first message on a subject after a sequence, as the stream's leader knows it."""
+        return await self._leader_get({"seq": after + 1, "next_by_subj": subject})
+
+    async def check_stream(self) -> None:
+        """Raise `StreamMissing` where the stream does not exist."""
+        with self._known_stream():
+            await self._client.api(
+                f"STREAM.INFO.{self.stream}", timeout=self._timeout, answer=StreamInfo
+            )
+
+    async def pages(
+        self, subject: str, after: int = 0, *, leader: bool = False
+    ) -> AsyncGenerator[list[StoredMessage], None]:
+        """The messages on a literal subject after a sequence, oldest first, in pages.
+
+        Ends when the answering server has no more, which may lag on a replicated stream; with
+        `leader`, when the stream's leader has no more. Never yields an empty page.
+        """
+        while True:
+            page = await self._page(subject, after)
+            if page.messages:
+                yield page.messages
+                after = page.messages[-1].sequence
+            if page.pending == 0 or not page.messages:
+                break
+        while leader and (following := await self.leader_next(subject, after)) is not None:
+            yield [following]
+            after = following.sequence
+
+    async def messages(self, subject: str, after: int = 0) -> AsyncGenerator[StoredMessage, None]:
+        """All messages on a literal subject after a sequence, up to the last the leader knows."""
+        async with aclosing(self.pages(subject, after, leader=True)) as pages:
+            async for page in pages:
+                for message in page:
+                    yield message
+
+    async def last_of_each(self, subjects: Sequence[str], until: int) -> list[StoredMessage]:
+        """The last message up to a sequence on each of some subjects that has any; may lag."""
+        found: list[StoredMessage] = []
+        for start in range(0, len(subjects), _MOST_SUBJECTS):
+            some = subjects[start : start + _MOST_SUBJECTS]
+            page = await self._ask_page(
+                _Page(self.stream), f"{some[0]} and others", multi_last=some, up_to_seq=until
+            )
+            found += page.messages
+        return found
+
+    async def _page(self, subject: str, after: int) -> _Page:
+        return await self._ask_page(
+            _Page(self.stream, subject, after),
+            subject,
+            seq=after + 1,
+            next_by_subj=subject,
+            batch=self._page_size,
+            max_bytes=_PAGE_BYTES,
+        )
+
+    async def _ask_page(self, page: _Page, what: str, **request: object) -> _Page:
+        token = new_token()
+        self._pages[token] = page
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._client.publish(
+                    self._client.api_subject(f"DIRECT.GET.{self.stream}"),
+                    _encode(request),
+                    reply=f"{self._inbox}.{token}",
+                )
+                await page.done
+        except TimeoutError:
+            raise RequestTimeout(f"no complete page of {what} within {self._timeout:g} s") from None
+        except NoResponders:
+            await self.check_stream()
+            raise
+        finally:
+            del self._pages[token]
+        return page
+
+    async def _direct_get(
+        self, suffix: str, request: object = None, *, subject: str | None = None
+    ) -> StoredMessage | None:
+        try:
+            answer = await self._client.request(
+                self._client.api_subject(f"DIRECT.GET.{self.stream}{suffix}"),
+                b"" if request is None else _encode(request),
+                timeout=self._timeout,
+            )
+        except NoResponders:
+            await self.check_stream()
+            raise
+        return read_direct(answer, self.stream, subject)
+
+    async def _leader_get(self, request: dict[str, Any]) -> StoredMessage | None:
+        with self._known_stream():
+            return await leader_get(self._client, self.stream, request, timeout=self._timeout)
+
+    @contextmanager
+    def _known_stream(self) -> Iterator[None]:
+        try:
+            yield
+        except JetStreamError as error:
+            if error.err_code != _NO_STREAM:
+                raise
+            raise StreamMissing(
+                f"stream {self.stream} does not exist; declare the topology first"
+            ) from error
+
+    def _receive(self, message: Msg) -> None:
+        # Replies with a message carry the stream's subject in their headers only.
+        page = self._pages.get(message.subject.rpartition(".")[2])
+        if page is not None:
+            page.receive(message)
+
+    def _denied(self, subject: str) -> None:
+        own = self._client.api_subject(f"DIRECT.GET.{self.stream}")
+        if subject == own.lower():
+            for page in self._pages.values():
+                page.fail(PermissionDenied(f"the server forbids {own} to this user"))
+
+    def _disconnected(self) -> None:
+        for page in self._pages.values():
+            page.fail(ConnectionLost("the connection broke while an aggregate was read"))

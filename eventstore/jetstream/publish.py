@@ -1,0 +1,210 @@
+"""Publishing to the log: one message, or an atomic batch of several (ADR-50), and its answer.
+
+nats-py knows neither batches nor a size guard that counts headers: an oversized message makes it
+close its connection for good. Both are here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from eventstore.client.api_answers import read_answer
+from eventstore.client.client import Client
+from eventstore.errors import (
+    BatchTooLarge,
+    EventTooLarge,
+    InvalidAnswer,
+    JetStreamError,
+    NoResponders,
+    QueueFull,
+)
+from eventstore.messages.envelope import new_id
+
+__all__ = [
+    "Draft",
+    "PubAck",
+    "check_sizes",
+    "guarded",
+    "publish",
+    "publish_acked",
+    "publish_queued",
+    "read_ack",
+]
+
+MAX_HEADERS = 65_535
+"""Bytes of headers that a stream takes (the server's error 10097)."""
+
+MAX_BATCH = 1_000
+"""Messages that the server takes in one atomic batch, unless configured otherwise."""
+
+_EXPECTED = "Nats-Expected-Last-Subject-Sequence"
+_BATCH = "Nats-Batch-Id"
+_MAXIMUM_MESSAGES = 10077
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """A message to be sent; `type` is for the text of errors."""
+
+    subject: str
+    headers: dict[str, str]
+    payload: bytes
+    type: str
+
+
+class PubAck(msgspec.Struct, frozen=True):
+    """The stream's answer: `seq` is the position of the (last) message.
+
+    To a batch, its id and how many messages it had.
+    """
+
+    stream: Annotated[str, Meta(min_length=1)]
+    seq: Annotated[int, Meta(ge=1)]
+    duplicate: bool = False
+    batch: str | None = None
+    count: int | None = None
+
+
+def check_sizes(drafts: Sequence[Draft], max_payload: int) -> None:
+    """Raise `BatchTooLarge` or `EventTooLarge` for what the server would not take.
+
+    `max_payload` counts headers and payload, in bytes.
+    """
+    if len(drafts) > MAX_BATCH:
+        raise BatchTooLarge(len(drafts), MAX_BATCH)
+    for draft in drafts:
+        headers = _header_size(draft.headers)
+        size = headers + len(draft.payload)
+        if headers > MAX_HEADERS:
+            raise EventTooLarge(draft.type, "headers", headers, MAX_HEADERS)
+        if size > max_payload:
+            raise EventTooLarge(draft.type, "headers and payload", size, max_payload)
+
+
+def guarded(drafts: Sequence[Draft], expected: Mapping[str, int]) -> list[Draft]:
+    """The drafts with the headers that make them one atomic append.
+
+    `expected` holds, for each subject, the sequence of its last message (0: none); it guards the
+    first draft of each subject, because a second check of it would be refused (10164).
+    """
+    unguarded = dict(expected)
+    batch = _batch_headers(len(drafts))
+    messages = []
+    for draft, extra in zip(drafts, batch, strict=True):
+        headers = {**draft.headers, **extra}
+        if draft.subject in unguarded:
+            headers[_EXPECTED] = str(unguarded.pop(draft.subject))
+        messages.append(Draft(draft.subject, headers, draft.payload, draft.type))
+    return messages
+
+
+async def publish(
+    client: Client,
+    messages: Sequence[Draft],
+    timeout: float,
+    stream: str | None = None,
+    *,
+    asking: bool = False,
+) -> PubAck:
+    """Send what `guarded` made and wait for the stream's answer; all are recorded or none.
+
+    `asking` also waits for an answer to the first message of each subject, a round trip each, which
+    tells a forbidden subject from a batch that fell apart.
+
+    Raises `JetStreamError` with the server's number, or another `ClientError` where no answer
+    came (or one that is not `stream`'s); then they may have been recorded all the same.
+    """
+    last = messages[-1]
+    answered = {last.subject}
+    for message in messages[:-1]:
+        if asking and message.subject not in answered:
+            answered.add(message.subject)
+            await _begin(client, message, timeout)
+        else:
+            await client.publish(message.subject, message.payload, headers=message.headers)
+    ack = await publish_acked(client, last.subject, last.payload, last.headers, timeout, stream)
+    batch = last.headers.get(_BATCH)
+    if not ack.duplicate and batch is not None and (ack.batch, ack.count) != (batch, len(messages)):
+        raise InvalidAnswer(
+            f"{last.subject}: {len(messages)} messages were sent as one batch, and what is "
+            f"acknowledged is {ack.count} of another"
+        )
+    return ack
+
+
+async def _begin(client: Client, message: Draft, timeout: float) -> None:
+    """Send a message of a batch that is not its last; its answer is empty, or an error."""
+    subject, headers = message.subject, message.headers
+    reply = await client.request(subject, message.payload, headers=headers, timeout=timeout)
+    if reply.data:
+        read_ack(subject, reply.data)
+
+
+async def publish_acked(
+    client: Client,
+    subject: str,
+    payload: bytes,
+    headers: dict[str, str] | None = None,
+    timeout: float = 5.0,
+    stream: str | None = None,
+) -> PubAck:
+    """Publish one message and wait for the stream's answer; raises as `publish` does.
+
+    `stream` is the one that must answer, where that is known.
+    """
+    try:
+        reply = await client.request(subject, payload, headers=headers, timeout=timeout)
+    except NoResponders:
+        raise NoResponders(
+            f"no stream takes {subject}: declare the topology, and see that JetStream is on"
+        ) from None
+    return read_ack(subject, reply.data, stream)
+
+
+def read_ack(subject: str, data: bytes, stream: str | None = None) -> PubAck:
+    """Read a stream's answer to what was published on a subject.
+
+    Raises `JetStreamError` where it is an error, `InvalidAnswer` where it is no such answer, or
+    another stream's than `stream`'s.
+    """
+    ack = read_answer(subject, data, PubAck)
+    if stream is not None and ack.stream != stream:
+        raise InvalidAnswer(f"{subject}: stream {ack.stream[:80]!r} has answered, and not {stream}")
+    return ack
+
+
+async def publish_queued(
+    client: Client,
+    subject: str,
+    payload: bytes,
+    headers: dict[str, str],
+    timeout: float,
+    stream: str | None = None,
+) -> PubAck:
+    """Publish a command; raises `QueueFull` where no more may wait, and as `publish` does."""
+    try:
+        return await publish_acked(client, subject, payload, headers, timeout, stream)
+    except JetStreamError as error:
+        if error.err_code == _MAXIMUM_MESSAGES:
+            raise QueueFull(subject) from error
+        raise
+
+
+def _batch_headers(count: int) -> list[dict[str, str]]:
+    if count == 1:  # a batch of one would be ten times slower
+        return [{}]
+    batch = new_id()
+    headers = [
+        {_BATCH: batch, "Nats-Batch-Sequence": str(number)} for number in range(1, count + 1)
+    ]
+    headers[-1]["Nats-Batch-Commit"] = "1"
+    return headers
+
+
+def _header_size(headers: Mapping[str, str]) -> int:
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    size = len(lines) if lines.isascii() else len(lines.encode())
+    return size + len("NATS/1.0\r\n\r\n")

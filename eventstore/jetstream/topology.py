@@ -1,0 +1,322 @@
+"""The topology: which streams and buckets there are, declared once, created where missing.
+
+A stream that exists with other settings is reported (`StreamDrift`), never changed and never
+deleted. Key-value buckets are streams by the conventions of ADR-8, so that every NATS client can
+open them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from msgspec import Struct
+
+from eventstore.client.api_answers import ConsumerInfo, StreamInfo
+from eventstore.client.client import Client
+from eventstore.config import StreamSettings
+from eventstore.errors import JetStreamError, StreamDrift, StreamMissing, TopologyError
+from eventstore.messages.subjects import Subjects
+
+__all__ = [
+    "ConsumerSpec",
+    "StreamSpec",
+    "check",
+    "declare",
+    "declare_consumer",
+    "limit_messages",
+    "topology",
+]
+
+_NO_STREAM = 10059
+_NAME_IN_USE = 10058
+_SUBJECT_OVERLAP = 10065
+_CONSUMER_EXISTS = 10148
+
+_SECOND = 1_000_000_000
+_MILLISECOND = 1_000_000
+_DAY = 86_400 * _SECOND
+
+
+class ConsumerSpec(Struct, frozen=True):
+    """A declared durable consumer: its stream, its name and the settings that matter."""
+
+    stream: str
+    name: str
+    settings: Mapping[str, Any]
+
+
+class StreamSpec(Struct, frozen=True):
+    """A declared stream: its name and the settings that matter (as in the server's JSON).
+
+    Those in `initial` it is created with; they may be changed later, which is then no drift.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    initial: Mapping[str, Any] = MappingProxyType({})
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """The body that creates it."""
+        return {"name": self.name, **self.settings, **self.initial}
+
+
+# The server leaves settings out of its answer where they have their zero value.
+_ABSENT: dict[str, object] = {
+    "sealed": False,
+    "no_ack": False,
+    "deny_delete": False,
+    "deny_purge": False,
+    "allow_direct": False,
+    "allow_atomic": False,
+    "allow_rollup_hdrs": False,
+    "compression": "none",
+}
+
+
+def topology(subjects: Subjects, settings: StreamSettings) -> list[StreamSpec]:
+    """All streams and buckets of a domain."""
+    return [
+        _log(subjects, settings),
+        _commands(subjects, settings),
+        _feed(subjects, settings),
+        _parked(subjects, settings),
+        _bucket(subjects.snapshot_bucket, settings),
+        _outcomes(subjects, settings),
+        _bucket(subjects.config_bucket, settings),
+        _keys(subjects, settings),
+    ]
+
+
+async def declare(client: Client, specs: Iterable[StreamSpec]) -> list[str]:
+    """Create what is missing, check what is there; the names of the created streams.
+
+    Can be called by any number of processes at once. Raises `StreamDrift` for the first stream
+    that differs, `TopologyError` where the server refuses one. What was created before stays.
+    """
+    created = []
+    for spec in specs:
+        found = await _find(client, spec.name)
+        if found is None:
+            found = await _create(client, spec)
+            created.append(spec.name)
+        _refuse_drift(spec.name, spec.settings, found)
+    return created
+
+
+async def check(client: Client, specs: Iterable[StreamSpec]) -> None:
+    """Raise `StreamMissing` or `StreamDrift` unless every stream is as declared."""
+    for spec in specs:
+        found = await _find(client, spec.name)
+        if found is None:
+            raise StreamMissing(f"stream {spec.name} does not exist; declare the topology first")
+        _refuse_drift(spec.name, spec.settings, found)
+
+
+async def declare_consumer(client: Client, spec: ConsumerSpec) -> None:
+    """Create a durable consumer, or check the one that is there.
+
+    Raises `StreamDrift` where it differs, `StreamMissing` where its stream is not there.
+    """
+    try:
+        answer = await client.api(
+            f"CONSUMER.CREATE.{spec.stream}.{spec.name}",
+            {
+                "stream_name": spec.stream,
+                "config": {"name": spec.name, **spec.settings},
+                "action": "create",
+            },
+            answer=ConsumerInfo,
+        )
+    except JetStreamError as error:
+        if error.err_code == _NO_STREAM:
+            raise StreamMissing(f"stream {spec.stream} does not exist") from error
+        if error.err_code != _CONSUMER_EXISTS:
+            raise
+        suffix = f"CONSUMER.INFO.{spec.stream}.{spec.name}"
+        answer = await client.api(suffix, answer=ConsumerInfo)
+    name = f"{spec.stream} consumer {spec.name}"
+    _refuse_drift(name, spec.settings, answer.config)
+
+
+async def limit_messages(client: Client, stream: str, limit: int) -> bool:
+    """Have a stream take no more than `limit` messages; whether that was not so before.
+
+    Nothing that it holds is removed, if it discards new messages. Raises `StreamMissing` where it
+    does not exist, and `ClientError`.
+    """
+    found = await _find(client, stream)
+    if found is None:
+        raise StreamMissing(f"stream {stream} does not exist; declare the topology first")
+    if found.get("max_msgs") == limit:
+        return False
+    changed = {**found, "max_msgs": limit}
+    await client.api(f"STREAM.UPDATE.{stream}", changed, answer=StreamInfo)
+    return True
+
+
+async def _find(client: Client, name: str) -> Mapping[str, Any] | None:
+    try:
+        return (await client.api(f"STREAM.INFO.{name}", answer=StreamInfo)).config
+    except JetStreamError as error:
+        if error.err_code == _NO_STREAM:
+            return None
+        raise
+
+
+async def _create(client: Client, spec: StreamSpec) -> Mapping[str, Any]:
+    try:
+        created = await client.api(f"STREAM.CREATE.{spec.name}", spec.request, answer=StreamInfo)
+    except JetStreamError as error:
+        if error.err_code == _NAME_IN_USE:  # another process was faster
+            found = await _find(client, spec.name)
+            if found is not None:
+                return found
+        raise TopologyError(_refusal(spec, error)) from error
+    return created.config
+
+
+def _refusal(spec: StreamSpec, error: JetStreamError) -> str:
+    text = f"the server refuses stream {spec.name}: {error.description}"
+    if error.err_code == _SUBJECT_OVERLAP:
+        listed = ", ".join(spec.settings["subjects"])
+        text += f"; another stream already takes one of {listed}"
+    return text
+
+
+def _refuse_drift(name: str, declared: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    differences = {
+        setting: (value, found.get(setting, _ABSENT.get(setting)))
+        for setting, value in declared.items()
+        if found.get(setting, _ABSENT.get(setting)) != value
+    }
+    if differences:
+        raise StreamDrift(name, differences)
+
+
+def _common(settings: StreamSettings) -> dict[str, Any]:
+    return {
+        "storage": "file",
+        "num_replicas": settings.replicas,
+        "compression": "s2" if settings.compression else "none",
+    }
+
+
+def _log(subjects: Subjects, settings: StreamSettings) -> StreamSpec:
+    return StreamSpec(
+        subjects.log_stream,
+        {
+            **_common(settings),
+            "subjects": [subjects.all_log],
+            "retention": "limits",
+            "discard": "new",
+            "max_age": 0,
+            "max_bytes": -1,
+            "max_msgs": -1,
+            "max_msgs_per_subject": -1,
+            "max_msg_size": -1,
+            "no_ack": False,
+            "sealed": False,
+            "deny_delete": True,
+            "deny_purge": True,
+            "allow_rollup_hdrs": False,
+            "allow_direct": True,
+            "allow_atomic": True,
+            "duplicate_window": settings.duplicate_window_ms * _MILLISECOND,
+        },
+    )
+
+
+def _commands(subjects: Subjects, settings: StreamSettings) -> StreamSpec:
+    return StreamSpec(
+        subjects.command_stream,
+        {
+            **_common(settings),
+            "subjects": [subjects.filter("cmd")],
+            "retention": "workqueue",
+            "discard": "new",
+            "max_age": 0,
+            "duplicate_window": settings.duplicate_window_ms * _MILLISECOND,
+        },
+        {"max_msgs": settings.queue_limit},
+    )
+
+
+def _feed(subjects: Subjects, settings: StreamSettings) -> StreamSpec:
+    return StreamSpec(
+        subjects.event_stream,
+        {
+            **_common(settings),
+            "subjects": [subjects.filter("event")],
+            "retention": "limits",
+            "discard": "old",
+            "max_age": settings.event_max_age_days * _DAY,
+            "allow_direct": True,
+            "allow_atomic": True,
+            "duplicate_window": settings.duplicate_window_ms * _MILLISECOND,
+        },
+    )
+
+
+def _parked(subjects: Subjects, settings: StreamSettings) -> StreamSpec:
+    return StreamSpec(
+        subjects.parked_stream,
+        {
+            **_common(settings),
+            "subjects": [subjects.all_parked],
+            "retention": "limits",
+            "discard": "new",
+            "max_age": 0,
+            "allow_direct": True,
+        },
+    )
+
+
+def _bucket(name: str, settings: StreamSettings, *, max_age: int = 0) -> StreamSpec:
+    return StreamSpec(
+        f"KV_{name}",
+        {
+            **_common(settings),
+            "subjects": [f"$KV.{name}.>"],
+            "retention": "limits",
+            "discard": "new",
+            "max_age": max_age,
+            "max_msgs_per_subject": 1,
+            "deny_delete": True,
+            "allow_rollup_hdrs": True,
+            "allow_direct": True,
+        },
+    )
+
+
+def _outcomes(subjects: Subjects, settings: StreamSettings) -> StreamSpec:
+    """A bucket whose texts can be erased (`parking.erasing`), unless an earlier release made it.
+
+    The server never takes back that nothing may be deleted.
+    """
+    max_age = settings.outcome_max_age_days * _DAY
+    spec = _bucket(subjects.outcome_bucket, settings, max_age=max_age)
+    kept = {name: value for name, value in spec.settings.items() if name != "deny_delete"}
+    return StreamSpec(spec.name, kept, {"deny_delete": False})
+
+
+def _keys(subjects: Subjects, settings: StreamSettings) -> StreamSpec:
+    """A bucket whose keys can be destroyed: see `eventstore.store.key_bucket`."""
+    return StreamSpec(
+        f"KV_{subjects.key_bucket}",
+        {
+            "storage": "file",
+            "num_replicas": settings.replicas,
+            "compression": "none",
+            "subjects": [f"$KV.{subjects.key_bucket}.>"],
+            "retention": "limits",
+            "discard": "new",
+            "max_age": 0,
+            "max_msgs_per_subject": 2,
+            "deny_delete": False,
+            "deny_purge": False,
+            "allow_direct": False,
+        },
+    )

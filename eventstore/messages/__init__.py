@@ -1,0 +1,1 @@
+"""Commands, events, queries and their envelope: pure, without asyncio, NATS or a clock."""

@@ -1,0 +1,50 @@
+"""The chain: a hash over each event and the hash before it, so that no change stays unseen.
+
+Every aggregate has a chain of its own. An event's value is SHA-256 over the value before it, the
+subject, the envelope's headers in a fixed order and the payload, each on a line of its own (no
+header can hold a line break, and the payload comes last, so no two events read alike). Headers that
+were added later stand behind the others with their names, where an event has them: so the values of
+all events from before stay what they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+from eventstore.messages.envelope import AUTHENTICATED_AS, Header
+
+__all__ = ["GENESIS", "chain_value"]
+
+GENESIS = "0" * 64
+"""The value before an aggregate's first event."""
+
+_CHAINED = (
+    Header.EVENT_ID,
+    Header.EVENT_TYPE,
+    Header.CORRELATION_ID,
+    Header.CAUSATION_ID,
+    Header.AGGREGATE_ID,
+    Header.AGGREGATE_VERSION,
+    Header.SCHEMA_VERSION,
+    Header.TIMESTAMP,
+    Header.DOMAIN,
+    Header.ACTOR,
+    Header.TRACEPARENT,
+    Header.CONTENT_TYPE,
+)
+
+_CHAINED_IF_THERE = (AUTHENTICATED_AS,)
+
+
+def chain_value(previous: str, subject: str, headers: Mapping[str, str], payload: bytes) -> str:
+    """The chain value of an event: 64 hexadecimal digits.
+
+    `previous` is the value of the same aggregate's event before it, `GENESIS` for the first.
+    A header that is absent counts as empty, one of the later ones not at all. The header `X-Chain`
+    itself does not count.
+    """
+    get = headers.get
+    later = [f"{name}: {headers[name]}" for name in _CHAINED_IF_THERE if name in headers]
+    text = "\n".join([previous, subject, *[get(name, "") for name in _CHAINED], *later, ""])
+    return hashlib.sha256(text.encode() + payload).hexdigest()

@@ -1,0 +1,301 @@
+"""The codec: which types there are, and how they become bytes and come back.
+
+A registry of commands by subject and of events by type name, made once when the program starts;
+nothing is global. Payloads are JSON. Events of older schema versions are upcast on reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from msgspec.structs import replace
+
+from eventstore.errors import (
+    DeciderError,
+    InvalidHeader,
+    InvalidMessage,
+    InvalidPayload,
+    UnknownType,
+)
+from eventstore.messages.encryption import NO_KEYS, PERSONAL, Keys, check_available, unseal
+from eventstore.messages.envelope import Envelope, Header, RecordedEvent, UnreadEvent
+from eventstore.messages.fidelity import difference
+from eventstore.messages.personal import PersonalField, check_unmarked, personal_fields
+from eventstore.messages.subjects import Subjects
+from eventstore.messages.types import Command, Event, Message
+from eventstore.messages.upcasting import Upcaster, Upcasting
+from eventstore.undecodable import UNDECODABLE
+
+__all__ = ["Codec"]
+
+M = TypeVar("M", bound=Message)
+
+_encoder = msgspec.json.Encoder()
+
+
+class _Entry(Generic[M]):
+    """One registered type and its decoder."""
+
+    def __init__(self, cls: type[M]) -> None:
+        self.cls = cls
+        self.schema_version = cls.__schema_version__
+        self._decoder = msgspec.json.Decoder(cls)
+
+    def decode(self, payload: bytes, origin: str = "") -> M:
+        try:
+            return self._decoder.decode(payload or b"{}")
+        except UNDECODABLE as error:
+            raise self._refusal(origin, str(error)) from error
+        except Exception as error:  # whatever a class's own __post_init__ or hook raises
+            raise self._refusal(origin, f"{type(error).__name__}: {error}") from error
+
+    def _refusal(self, origin: str, problem: str) -> InvalidPayload:
+        upcast = f", upcast from {origin}" if origin else ""
+        return InvalidPayload(f"payload of {self.cls.__name__}{upcast}: {problem}")
+
+
+class Codec:
+    """The types of one domain, and their way into bytes and back.
+
+    Raises `DeciderError` where two commands share a subject, or two events a type name, or where
+    the upcasters do not lead from every older version of an event to today's; and
+    `ConfigurationError` where events have personal data and what encrypts them is not installed.
+    """
+
+    def __init__(
+        self,
+        domain: str,
+        commands: Iterable[type[Command]],
+        events: Iterable[type[Event]],
+        upcasters: Iterable[Upcaster] = (),
+    ) -> None:
+        self.domain = domain
+        self.subjects = Subjects(domain)
+        self._commands: dict[tuple[str, str], _Entry[Command]] = {}
+        self._events: dict[str, _Entry[Event]] = {}
+        self._entries: dict[type[Message], _Entry[Any]] = {}
+        for command in commands:
+            self._add_command(command)
+        for event in events:
+            self._add_event(event)
+        self._personal = _personal_of(self.event_types)
+        for command in self.command_types:
+            check_unmarked(command)
+        if self._personal:
+            check_available()
+        self._upcasting = Upcasting(self.event_types, upcasters)
+        self._aggregates = {cls.__aggregate__ for cls in (*self.command_types, *self.event_types)}
+
+    def _add_command(self, cls: type[Command]) -> None:
+        key = (cls.__aggregate__, cls.__action__)
+        known = self._commands.setdefault(key, _Entry(cls))
+        if known.cls is not cls:
+            raise DeciderError(f"{cls.__name__} and {known.cls.__name__} share {'.'.join(key)}")
+        self._entries[cls] = known
+
+    def _add_event(self, cls: type[Event]) -> None:
+        known = self._events.setdefault(cls.__name__, _Entry(cls))
+        if known.cls is not cls:
+            raise DeciderError(f"two event types are named {cls.__name__}")
+        self._entries[cls] = known
+
+    @property
+    def command_types(self) -> list[type[Command]]:
+        """All registered command types, in the order of their registration."""
+        return [entry.cls for entry in self._commands.values()]
+
+    @property
+    def event_types(self) -> list[type[Event]]:
+        """All registered event types, in the order of their registration."""
+        return [entry.cls for entry in self._events.values()]
+
+    def encode(self, message: Message) -> bytes:
+        """The payload of a message.
+
+        Raises `UnknownType` where its type is not registered, and `InvalidPayload`, naming the
+        field, for what JSON cannot hold or what would not be read again as it was.
+        """
+        return self._encoded(message)[0]
+
+    def as_read(self, message: M) -> M:
+        """The message as it will be read: an int in a field of floats is a float then.
+
+        Raises what `encode` raises.
+        """
+        read: M = self._encoded(message)[1]
+        return read
+
+    def _encoded(self, message: Message) -> tuple[bytes, Any]:
+        """The payload, and what it is read as."""
+        name = type(message).__name__
+        entry = self._entries.get(type(message))
+        if entry is None:
+            raise UnknownType(f"{name} is not registered in {self.domain}")
+        try:
+            payload = _encoder.encode(message)
+        except (*UNDECODABLE, TypeError) as error:
+            raise InvalidPayload(f"payload of {name}: {_unwritable(message)}{error}") from error
+        # Python does not check a struct's fields when it is made, and an event that cannot be
+        # read would stand in its aggregate's way for ever.
+        read = entry.decode(payload)
+        try:
+            lost = difference(message, read)
+        except RecursionError as error:
+            raise InvalidPayload(f"payload of {name}: nested too deeply") from error
+        if lost:
+            raise InvalidPayload(f"payload of {name}: {lost}")
+        return payload, read
+
+    def command_type(self, aggregate: str, action: str) -> type[Command]:
+        """The command sent on a subject; raises `UnknownType`."""
+        return self._command(aggregate, action).cls
+
+    def decode_command(self, aggregate: str, action: str, payload: bytes) -> Command:
+        """Read a command; raises `UnknownType` or `InvalidPayload`. No payload counts as `{}`."""
+        return self._command(aggregate, action).decode(payload)
+
+    def check_aggregate(self, aggregate: str) -> None:
+        """Raise `UnknownType` unless some registered message is of this kind of aggregate."""
+        if aggregate not in self._aggregates:
+            known = ", ".join(sorted(self._aggregates))
+            raise UnknownType(f"unknown aggregate {aggregate!r}; known are {known}")
+
+    def personal_fields(self, cls: type[Event]) -> tuple[PersonalField, ...]:
+        """The fields of an event that are encrypted in the log."""
+        return self._personal.get(cls, ())
+
+    def has_personal(self, aggregate: str | None = None) -> bool:
+        """Whether there are events with personal data, of this kind of aggregate or of any.
+
+        A state folded from such is not to be kept where it could not be forgotten.
+        """
+        return any(aggregate in (None, cls.__aggregate__) for cls in self._personal)
+
+    def check_event_type(self, cls: type[Event]) -> None:
+        """Raise `UnknownType` unless `cls` is registered."""
+        known = self._events.get(cls.__name__)
+        if known is None or known.cls is not cls:
+            raise UnknownType(f"event type {cls.__name__} is not registered in {self.domain}")
+
+    def knows_event(self, name: str) -> bool:
+        """Whether this is the name of an event type that can be read: one of today, or an older."""
+        return self._upcasting.knows(name)
+
+    def reads_event(self, name: str, schema_version: int) -> bool:
+        """Whether an event of this type and schema version can be read."""
+        return self._upcasting.reads(name, schema_version)
+
+    def decode_event(self, name: str, schema_version: int, payload: bytes) -> list[Event]:
+        """What an event is read as: itself, or, of an older schema, one, several or none.
+
+        Raises `UnknownType`, `UnsupportedSchema` or `InvalidPayload`.
+        """
+        entry = self._events.get(name)
+        if entry is not None and entry.schema_version == schema_version:
+            return [entry.decode(payload)]
+        if not self._upcasting.knows(name):
+            raise UnknownType(f"event type {name!r} is not registered in {self.domain}")
+        return [
+            self._events[piece.type].decode(piece.payload, piece.origin)
+            for piece in self._upcasting.upcast(name, schema_version, payload)
+        ]
+
+    def recorded(
+        self,
+        subject: str,
+        headers: Mapping[str, str],
+        payload: bytes,
+        position: int,
+        keys: Keys = NO_KEYS,
+    ) -> list[RecordedEvent]:
+        """Read an event as it stands in the log: the parts that it is read as, mostly one.
+
+        `keys` are those of the personal data in it. Raises `InvalidSubject`, `InvalidHeader`,
+        `UnknownType`, `UnsupportedSchema`, `InvalidPayload` or `KeyMissing`.
+        """
+        aggregate, aggregate_id, version, envelope = self._envelope(subject, headers)
+        clear = unseal(payload, headers, keys) if PERSONAL in headers else payload
+        parts = self.decode_event(envelope.type, envelope.schema_version, clear)
+        if not parts:
+            return []
+        first = RecordedEvent(
+            data=parts[0],
+            envelope=envelope,
+            aggregate=aggregate,
+            aggregate_id=aggregate_id,
+            version=version,
+            position=position,
+            headers=headers,
+            payload=payload,
+        )
+        if len(parts) == 1:
+            return [first]
+        return [replace(first, data=data, part=part) for part, data in enumerate(parts)]
+
+    def unread(
+        self,
+        subject: str,
+        headers: Mapping[str, str],
+        payload: bytes,
+        position: int,
+        error: InvalidMessage | None = None,
+    ) -> UnreadEvent:
+        """What is known of an event that `recorded` reads as nothing, or could not read.
+
+        Raises `InvalidSubject` or `InvalidHeader` where not even that is to be had.
+        """
+        aggregate, aggregate_id, version, envelope = self._envelope(subject, headers)
+        return UnreadEvent(
+            envelope=envelope,
+            aggregate=aggregate,
+            aggregate_id=aggregate_id,
+            version=version,
+            position=position,
+            headers=headers,
+            payload=payload,
+            error=error,
+            types=self._types(envelope.type, envelope.schema_version),
+        )
+
+    def _types(self, name: str, schema_version: int) -> frozenset[type[Event]] | None:
+        if not self._upcasting.reads(name, schema_version):
+            return None
+        names = self._upcasting.types(name, schema_version)
+        return frozenset(self._events[each].cls for each in names)
+
+    def _envelope(self, subject: str, headers: Mapping[str, str]) -> tuple[str, str, int, Envelope]:
+        """The aggregate, its id and version, and the envelope, of an event in the log."""
+        aggregate, aggregate_id = self.subjects.parse_log(subject)
+        envelope = Envelope.from_headers(headers)
+        if envelope.version is None:
+            raise InvalidHeader(Header.AGGREGATE_VERSION, "is missing")
+        if envelope.aggregate_id != aggregate_id:
+            raise InvalidHeader(Header.AGGREGATE_ID, f"is not {aggregate_id}, as the subject says")
+        return aggregate, aggregate_id, envelope.version, envelope
+
+    def _command(self, aggregate: str, action: str) -> _Entry[Command]:
+        entry = self._commands.get((aggregate, action))
+        if entry is not None:
+            return entry
+        self.check_aggregate(aggregate)
+        actions = ", ".join(sorted(known for of, known in self._commands if of == aggregate))
+        raise UnknownType(f"{aggregate} has no command {action!r}; it has {actions}")
+
+
+def _personal_of(
+    events: Iterable[type[Event]],
+) -> dict[type[Event], tuple[PersonalField, ...]]:
+    return {cls: fields for cls in events if (fields := personal_fields(cls))}
+
+
+def _unwritable(message: Message) -> str:
+    """Which field cannot be written, where it is one alone."""
+    for name in message.__struct_fields__:
+        value = getattr(message, name)
+        try:
+            _encoder.encode(None if value is msgspec.UNSET else value)
+        except Exception:  # whatever it is, it has been raised once and is told
+            return f"`$.{name}`: "
+    return ""

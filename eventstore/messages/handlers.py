@@ -1,0 +1,93 @@
+"""Event handlers: which function is for which event, read from its annotations or told."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+from eventstore.errors import DeciderError
+from eventstore.messages.envelope import RecordedEvent
+from eventstore.messages.types import Event
+
+__all__ = ["EventHandler", "EventHandlers"]
+
+EventHandler = Callable[[Any, RecordedEvent], Awaitable[None]]
+"""Is awaited with the event, and with its record: ids, version, position, time."""
+
+E = TypeVar("E", bound=Event)
+
+
+class EventHandlers:
+    """The handlers of one subscriber; raises `DeciderError` for what cannot work."""
+
+    def __init__(self, subscriber: str) -> None:
+        self._subscriber = subscriber
+        self._by_type: dict[type[Event], EventHandler] = {}
+        self._for_all: EventHandler | None = None
+
+    @property
+    def event_types(self) -> list[type[Event]] | None:
+        """The events there are handlers for; None for all that there are."""
+        return None if self._for_all is not None else list(self._by_type)
+
+    def find(self, event: type[Event]) -> EventHandler | None:
+        """The handler of this type of event."""
+        return self._by_type.get(event, self._for_all)
+
+    def add(self, events: Iterable[type[Event]], handler: EventHandler) -> None:
+        """Have `handler` called for these types; for all without a handler of their own if none."""
+        types = list(events)
+        _check_async(self._where(handler), handler)
+        for event in types:
+            if not _is_concrete(event):
+                raise DeciderError(f"{self._where(handler)}: {event!r} is no event")
+            self._claim(event, handler)
+        if not types:
+            if self._for_all is not None:
+                raise DeciderError(f"{self._where(handler)}: a second handler of all events")
+            self._for_all = handler
+
+    def add_annotated(self, function: Callable[[E, RecordedEvent], Awaitable[None]]) -> None:
+        """Have it called for the event, or the union of events, its first parameter names."""
+        where = self._where(function)
+        parameters = list(inspect.signature(function).parameters)
+        if len(parameters) != 2:
+            raise DeciderError(f"{where}: takes an event and its record")
+        try:
+            hints = typing.get_type_hints(function)
+        except NameError as error:
+            raise DeciderError(
+                f"{where}: annotation not understood, {error}; "
+                "define or import the types in the module"
+            ) from error
+        events = list(_leaves(hints.get(parameters[0])))
+        if not all(map(_is_concrete, events)):
+            raise DeciderError(f"{where}: annotate the first parameter with the event it is for")
+        self.add(events, function)
+
+    def _claim(self, event: type[Event], handler: EventHandler) -> None:
+        if self._by_type.setdefault(event, handler) is not handler:
+            raise DeciderError(f"{self._where(handler)}: {event.__name__} already has a handler")
+
+    def _where(self, handler: object) -> str:
+        return f"subscriber {self._subscriber}, handler {getattr(handler, '__name__', handler)}"
+
+
+def _check_async(where: str, handler: EventHandler) -> None:
+    call = getattr(handler, "__call__", None)  # noqa: B004  # an object with an async __call__
+    if not (inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(call)):
+        raise DeciderError(f"{where}: must be async")
+
+
+def _leaves(annotation: Any) -> Iterator[Any]:
+    inner = typing.get_args(annotation)
+    if not inner:
+        yield annotation
+    for each in inner:
+        yield from _leaves(each)
+
+
+def _is_concrete(leaf: Any) -> bool:
+    return isinstance(leaf, type) and issubclass(leaf, Event) and hasattr(leaf, "__aggregate__")

@@ -1,0 +1,194 @@
+"""Personal data: which fields of an event are about a person, and how they read once forgotten.
+
+    class CustomerRegistered(Event, subject="customer.registered"):
+        name: Annotated[str, Personal()]                        # about the aggregate itself
+        phone: Annotated[str | None, Personal()]
+
+    class OrderPlaced(Event, subject="order.placed"):
+        customer_id: str
+        address: Annotated[str, Personal(subject="customer_id")]
+        age: Annotated[int, Personal(subject="customer_id", forgotten=0)]
+
+Such fields are encrypted in the log, each data subject's with a key of its own, which a master key
+wraps that is not in NATS (`eventstore.client.master_keys`). When the subject is forgotten the key
+is destroyed for good: the events stay, their chain still verifies, and the fields read as their
+forgotten form: "[forgotten]" for text, None where that is allowed, otherwise what is declared. So
+all that reads them, upcasters too, must be able to take that form.
+
+A data subject is known by its id alone, over all aggregates of a domain; the id stays readable
+and so must not be personal itself. A value that equals its forgotten form is stored as it is: a
+decider may go on with what it holds of somebody forgotten, and a None is not hidden.
+
+In clear, but erased with the key where it can be found (`eventstore.parking.erasing`): parked
+messages that name the subject, and the texts of rejections and errors.
+
+NOT protected: what an event held in a field before that was marked; commands while they wait, and
+for a while after in the server's files; the texts of rejections and
+errors that name neither the subject nor its aggregate; what handlers make of it (the rows of read
+models until they are rebuilt, messages sent elsewhere); backups of the keys together with the
+master key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from eventstore.errors import DeciderError, InvalidPayload
+
+__all__ = ["FORGOTTEN", "Personal", "PersonalField", "check_unmarked", "personal_fields", "ref_of"]
+
+FORGOTTEN = "[forgotten]"
+"""How text reads once its subject is forgotten, unless declared otherwise."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Personal(msgspec.Struct, frozen=True):
+    """Marks an event's field, by `Annotated`, as personal data.
+
+    `subject` names the field of the same event that holds the data subject's id, a `str`; without
+    it the subject is the aggregate. `forgotten` is how the field reads once that is forgotten.
+    """
+
+    subject: str | None = None
+    forgotten: Any = msgspec.UNSET
+
+
+class PersonalField(msgspec.Struct, frozen=True):
+    """A marked field: its name in Python and in the payload, and its forgotten form."""
+
+    name: str
+    key: str
+    subject: str | None
+    forgotten: Any
+
+    def is_forgotten(self, event: msgspec.Struct) -> bool:
+        """Whether there is nothing to hide: the event has the forgotten form there."""
+        value = getattr(event, self.name)
+        return type(value) is type(self.forgotten) and bool(value == self.forgotten)
+
+    def subject_of(self, event: msgspec.Struct, aggregate_id: str) -> str:
+        """The id of the data subject; raises `InvalidPayload` where the event names none."""
+        subject = aggregate_id if self.subject is None else getattr(event, self.subject)
+        if not isinstance(subject, str) or not subject:
+            raise InvalidPayload(
+                f"payload of {type(event).__name__}: {self.name} is personal data, "
+                f"but {self.subject} names no data subject"
+            )
+        return subject
+
+
+def ref_of(subject: str) -> str:
+    """What a data subject's key is filed under: 32 hexadecimal digits, for any text.
+
+    Raises `InvalidPayload` for text that no bytes hold.
+    """
+    try:
+        return hashlib.sha256(subject.encode()).hexdigest()[:32]
+    except UnicodeEncodeError as error:
+        raise InvalidPayload(f"data subject {subject!r}: {error}") from error
+
+
+def personal_fields(cls: type[Any]) -> tuple[PersonalField, ...]:
+    """The fields of a message that are marked.
+
+    Raises `DeciderError` for a mark that cannot work, and `NameError` where the class's
+    annotations cannot be read (yet).
+    """
+    fields = msgspec.structs.fields(cls)
+    for field in fields:
+        inner = _unannotated(field.type) if _mark(field.type) else field.type
+        if any(_marks_within(inner, set())):
+            raise DeciderError(
+                f"{cls.__name__}.{field.name}: Personal marks a whole field of an event, not a "
+                "part of one: Annotated[..., Personal()] comes first"
+            )
+    return tuple(
+        _checked(cls, field, mark, fields) for field in fields if (mark := _mark(field.type))
+    )
+
+
+def check_unmarked(cls: type[Any]) -> None:
+    """Raise `DeciderError` for a command with marked fields: it would not be encrypted."""
+    for field in personal_fields(cls):
+        raise DeciderError(
+            f"{cls.__name__}.{field.name}: only events are encrypted; a command's field cannot be "
+            "marked as Personal"
+        )
+
+
+def _checked(
+    cls: type[msgspec.Struct],
+    field: msgspec.structs.FieldInfo,
+    mark: Personal,
+    fields: tuple[msgspec.structs.FieldInfo, ...],
+) -> PersonalField:
+    where = f"{cls.__name__}.{field.name}"
+    if cls.__struct_config__.array_like:
+        raise DeciderError(f"{where}: a payload that is an array cannot hold personal data")
+    if not field.encode_name.isidentifier() or not field.encode_name.isascii():
+        raise DeciderError(f"{where}: a personal field's name must be ASCII letters and digits")
+    subjects = {
+        each.name for each in fields if _unannotated(each.type) is str and not _mark(each.type)
+    }
+    if mark.subject is not None and mark.subject not in subjects:
+        raise DeciderError(
+            f"{where}: Personal(subject={mark.subject!r}) must name a field of {cls.__name__} "
+            "that is a str and not personal itself"
+        )
+    return PersonalField(field.name, field.encode_name, mark.subject, _form(where, field, mark))
+
+
+def _form(where: str, field: msgspec.structs.FieldInfo, mark: Personal) -> Any:
+    form = mark.forgotten
+    if form is msgspec.UNSET:
+        inner = _unannotated(field.type)
+        if type(None) in typing.get_args(inner):
+            form = None
+        elif inner is str:
+            form = FORGOTTEN
+        else:
+            raise DeciderError(
+                f"{where}: say how it reads once forgotten, Personal(forgotten=...); only text "
+                "and what may be None have a form of their own"
+            )
+    try:
+        return msgspec.json.decode(_encode(form), type=field.type)
+    except (msgspec.MsgspecError, TypeError) as error:
+        raise DeciderError(
+            f"{where}: its forgotten form {form!r} does not fit the field: {error}; "
+            "declare another, Personal(forgotten=...)"
+        ) from error
+
+
+def _mark(annotation: Any) -> Personal | None:
+    for each in getattr(annotation, "__metadata__", ()):
+        if isinstance(each, Personal):
+            return each
+    return None
+
+
+def _unannotated(annotation: Any) -> Any:
+    return typing.get_args(annotation)[0] if hasattr(annotation, "__metadata__") else annotation
+
+
+def _marks_within(annotation: Any, seen: set[Any]) -> Iterator[Personal]:
+    """Marks anywhere in a type, where they would have no effect."""
+    mark = _mark(annotation)
+    if mark is not None:
+        yield mark
+    for inner in typing.get_args(annotation):
+        yield from _marks_within(inner, seen)
+    if isinstance(annotation, type) and annotation not in seen and _has_fields(annotation):
+        seen.add(annotation)
+        for hint in typing.get_type_hints(annotation, include_extras=True).values():
+            yield from _marks_within(hint, seen)
+
+
+def _has_fields(cls: type) -> bool:
+    return cls.__module__ != "builtins" and bool(getattr(cls, "__annotations__", None))

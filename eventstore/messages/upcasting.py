@@ -1,0 +1,318 @@
+"""Upcasting: events of older schema versions are read as the ones the code has today.
+
+The log keeps what was written, for ever; the code keeps one class for each type, the newest. What
+lies between are upcasters: pure functions from the data of one version to those of the next, run
+whenever an older event is read, chained until a class of today is reached.
+
+    class FlakeCreated(Event, subject="flake.created", schema_version=3):
+        path: str
+        description: str        # since version 2
+        tags: list[str]         # since version 3
+
+    class FlakePathChanged(Event, subject="flake.moved"):
+        path: str
+
+    class FlakeInputAdded(Event, subject="flake.input_added"):
+        name: str
+
+    flake = Decider("flake", initial=Flake)
+
+    @flake.upcasts("FlakeCreated", 1)                   # to version 2 of the same type
+    def described(data: dict[str, Any]) -> dict[str, Any]:
+        return {**data, "description": ""}
+
+    @flake.upcasts("FlakeCreated", 2)                   # to version 3
+    def tagged(data: dict[str, Any]) -> dict[str, Any]:
+        return {**data, "tags": []}
+
+    @flake.upcasts("FlakeMoved", 1, to=("FlakePathChanged", 1))         # renamed
+    def path_changed(data: dict[str, Any]) -> dict[str, Any]:
+        return {"path": data["to"]}
+
+    @flake.upcasts("FlakeMade", 1, to=[("FlakeCreated", 2), ("FlakeInputAdded", 1)])    # split
+    def made(data: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+        yield "FlakeCreated", {"path": data["path"], "description": ""}
+        for name in data["inputs"]:
+            yield "FlakeInputAdded", {"name": name}
+
+    @flake.upcasts("FlakeLookedAt", 1, to=[])           # dropped
+    def looked_at(data: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+        return []
+
+A target names its version and not only its class, so that an upcaster once written stays right
+when the class goes on. One that is renamed best keeps its subject's action: then subscribers need
+not be told. Each upcaster gets data of its own, to change as it likes.
+
+All is checked when the program starts: every version since a class's first (class argument
+`since`, default 1) must lead to today's, none twice, none in a circle, none to what there is not.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from eventstore.errors import DeciderError, InvalidPayload, UnsupportedSchema
+from eventstore.messages.types import Event
+
+__all__ = ["Piece", "Schema", "Upcaster", "Upcasting"]
+
+Schema = tuple[str, int]
+"""The name of an event type and a version of its schema."""
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class Upcaster(msgspec.Struct, frozen=True):
+    """One step: from a version of an event type to what its function makes of it.
+
+    The function returns the data where it `splits` not, and otherwise pairs of one of the targets'
+    type names and data: any number, in their order.
+    """
+
+    source: Schema
+    targets: tuple[Schema, ...]
+    splits: bool
+    function: Callable[[dict[str, Any]], Any]
+
+    @classmethod
+    def of(
+        cls, source: Schema, to: Schema | Sequence[Schema] | None, function: Callable[..., Any]
+    ) -> Upcaster:
+        """The step that a function makes; `to` is the next version where it is None.
+
+        Raises `DeciderError` for what cannot work, whatever events there are.
+        """
+        name = getattr(function, "__name__", repr(function))
+        if to is None and _is_schema(source):
+            to = (source[0], source[1] + 1)
+        splits = not isinstance(to, tuple)
+        targets: tuple[Any, ...] = tuple(to or ()) if splits else (to,)
+        for schema in (source, *targets):
+            if not _is_schema(schema):
+                raise DeciderError(
+                    f"upcaster {name}: {schema!r} is not a type's name and a version from 1"
+                )
+        if len({target for target, _ in targets}) < len(targets):
+            raise DeciderError(f"upcaster {name}: leads to two versions of one type")
+        _check_function(name, source, function)
+        return cls(source, targets, splits, function)
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return getattr(self.function, "__name__", repr(self.function))
+
+    def apply(self, payload: bytes) -> list[tuple[Schema, bytes]]:
+        """What becomes of a payload; raises `InvalidPayload`, naming type, version and function."""
+        # Through bytes at every step: what a function keeps or shares cannot leak into another,
+        # and what JSON could not have held does not get any further.
+        try:
+            data = _decode(payload or b"{}")
+            pieces = self._pieces(self.function(data))
+            return [(schema, _encode(piece)) for schema, piece in pieces]
+        except Exception as error:  # whatever a function raises
+            what = f"payload of {_shown(self.source)}, upcaster {self.name}"
+            raise InvalidPayload(f"{what}: {type(error).__name__}: {error}") from error
+
+    def _pieces(self, returned: Any) -> Iterable[tuple[Schema, Any]]:
+        if not self.splits:
+            return [(self.targets[0], _checked(returned))]
+        return [(self._target(name), _checked(data)) for name, data in returned]
+
+    def _target(self, name: str) -> Schema:
+        for target in self.targets:
+            if target[0] == name:
+                return target
+        raise ValueError(f"made {name!r}, which is none of its targets")
+
+
+class Piece(msgspec.Struct, frozen=True):
+    """What an older event has become, or a part of it: a type of today, and its payload."""
+
+    type: str
+    payload: bytes
+    origin: str
+    """From what, and by which upcasters; for the text of errors."""
+
+
+class Upcasting:
+    """All upcasters of a domain, from any version ever written to the classes of today.
+
+    Raises `DeciderError`, naming what is missing or too much, unless every version of every class
+    has one way to today's.
+    """
+
+    def __init__(self, events: Iterable[type[Event]], upcasters: Iterable[Upcaster]) -> None:
+        self._classes = {cls.__name__: cls for cls in events}
+        self._steps: dict[Schema, Upcaster] = {}
+        for upcaster in upcasters:
+            known = self._steps.setdefault(upcaster.source, upcaster)
+            if known is not upcaster:
+                raise DeciderError(
+                    f"two upcasters begin at {_shown(upcaster.source)}: "
+                    f"{known.name} and {upcaster.name}"
+                )
+        self._latest = _latest(self._classes, self._steps)
+        for upcaster in self._steps.values():
+            self._check_source(upcaster)
+        self._check_gaps()
+        for upcaster in self._steps.values():
+            for target in upcaster.targets:
+                self._check_target(upcaster, target)
+        _check_circles(self._steps)
+
+    def knows(self, name: str) -> bool:
+        """Whether this is the name of an event type, or was."""
+        return name in self._latest
+
+    def reads(self, name: str, version: int) -> bool:
+        """Whether an event of this schema can be read."""
+        current = self._classes.get(name)
+        is_current = current is not None and current.__schema_version__ == version
+        return is_current or (name, version) in self._steps
+
+    def upcast(self, name: str, version: int, payload: bytes) -> list[Piece]:
+        """What an event of a version other than today's is read as: one event, several, or none.
+
+        Raises `UnsupportedSchema` or `InvalidPayload`.
+        """
+        if (name, version) not in self._steps:
+            raise self._refusal(name, version)
+        pieces = []
+        waiting: list[tuple[Schema, bytes, tuple[str, ...]]] = [((name, version), payload, ())]
+        while waiting:
+            schema, data, by = waiting.pop()
+            step = self._steps.get(schema)
+            if step is None:
+                origin = f"{_shown((name, version))} by {', '.join(by)}"
+                pieces.append(Piece(schema[0], data, origin))
+            else:
+                made = step.apply(data)
+                waiting.extend((target, new, (*by, step.name)) for target, new in reversed(made))
+        return pieces
+
+    def types(self, name: str, version: int) -> set[str]:
+        """The types of today that an event of this schema can be read as, if it can be read."""
+        found = set()
+        waiting: list[Schema] = [(name, version)]
+        while waiting:
+            schema = waiting.pop()
+            step = self._steps.get(schema)
+            if step is None:
+                found.add(schema[0])
+            else:
+                waiting.extend(step.targets)
+        return found
+
+    def _refusal(self, name: str, version: int) -> UnsupportedSchema:
+        latest = self._latest[name]
+        if version > latest:
+            return UnsupportedSchema(
+                f"{name} was written with schema version {version} by a newer program; "
+                f"this code reads up to {latest}: upgrade this program first"
+            )
+        return UnsupportedSchema(
+            f"{name} was written with schema version {version}; this code has no upcaster for it, "
+            "for it was told that no such event was ever recorded"
+        )
+
+    def _check_source(self, upcaster: Upcaster) -> None:
+        name, version = upcaster.source
+        cls = self._classes.get(name)
+        if cls is not None and not cls.__since__ <= version < cls.__schema_version__:
+            raise DeciderError(
+                f"upcaster {upcaster.name} begins at {_shown(upcaster.source)}, but the class "
+                f"{name} has version {cls.__schema_version__} since {cls.__since__}: there is "
+                "nothing to upcast"
+            )
+
+    def _check_target(self, upcaster: Upcaster, target: Schema) -> None:
+        name, version = target
+        cls = self._classes.get(name)
+        known = target in self._steps or (cls is not None and cls.__schema_version__ == version)
+        if not known:
+            raise DeciderError(
+                f"upcaster {upcaster.name} leads to {_shown(target)}, but there is {self._of(name)}"
+            )
+
+    def _of(self, name: str) -> str:
+        cls = self._classes.get(name)
+        if cls is not None:
+            version = cls.__schema_version__
+            return f"the class {name} at version {version} and no upcaster that begins there"
+        return "neither such an event class nor an upcaster that begins there"
+
+    def _check_gaps(self) -> None:
+        for name, latest in self._latest.items():
+            cls = self._classes.get(name)
+            first, end = (1, latest + 1) if cls is None else (cls.__since__, latest)
+            missing = [each for each in range(first, end) if (name, each) not in self._steps]
+            if missing:
+                since = ", or say since= on the class if none was ever recorded" if cls else ""
+                raise DeciderError(
+                    f"{name} is known up to schema version {latest}, but nothing leads on from "
+                    f"{_listed(missing)}: add an upcaster, @upcasts({name!r}, {missing[0]}){since}"
+                )
+
+
+def _latest(classes: Mapping[str, type[Event]], sources: Iterable[Schema]) -> dict[str, int]:
+    latest: dict[str, int] = {}
+    for name, version in sources:
+        latest[name] = max(version, latest.get(name, 0))
+    return latest | {name: cls.__schema_version__ for name, cls in classes.items()}
+
+
+def _check_circles(steps: Mapping[Schema, Upcaster]) -> None:
+    done: set[Schema] = set()
+
+    def visit(schema: Schema, path: tuple[Schema, ...]) -> None:
+        if schema in path:
+            circle = " -> ".join(map(_shown, (*path[path.index(schema) :], schema)))
+            raise DeciderError(f"upcasters lead in a circle: {circle}")
+        if schema in steps and schema not in done:
+            for target in steps[schema].targets:
+                visit(target, (*path, schema))
+        done.add(schema)
+
+    for schema in steps:
+        visit(schema, ())
+
+
+def _check_function(name: str, source: Schema, function: Callable[..., Any]) -> None:
+    if inspect.iscoroutinefunction(function):
+        raise DeciderError(f"upcaster {name}: is async; it only makes data of data")
+    try:
+        count = len(inspect.signature(function).parameters)
+    except (TypeError, ValueError):  # not to be called, or the language's own
+        count = 0
+    if count != 1:
+        raise DeciderError(f"upcaster {name}: must take the data of {_shown(source)} alone")
+
+
+def _is_schema(value: object) -> bool:
+    return (
+        isinstance(value, tuple)
+        and len(value) == 2
+        and isinstance(value[0], str)
+        and isinstance(value[1], int)
+        and value[1] >= 1
+    )
+
+
+def _checked(data: Any) -> dict[str, Any]:
+    if not isinstance(data, dict):
+        raise TypeError(f"made {type(data).__name__}, not a dict")
+    return data
+
+
+def _shown(schema: Schema) -> str:
+    return f"{schema[0]} version {schema[1]}"
+
+
+def _listed(versions: Sequence[int]) -> str:
+    return f"version{'s' if len(versions) > 1 else ''} {', '.join(map(str, versions))}"

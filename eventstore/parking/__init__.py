@@ -1,0 +1,1 @@
+"""Poison messages: kept with the reason, listed, retried and discarded."""

@@ -1,0 +1,46 @@
+"""Parking events: one that a subscriber cannot handle is kept whole, with the reason."""
+
+from __future__ import annotations
+
+from eventstore.client.client import Client
+from eventstore.jetstream.acks import Taken
+from eventstore.messages.envelope import Header
+from eventstore.messages.outcome import code_of, presentable
+from eventstore.parking.record import Parked, keep_record
+
+__all__ = ["park_event", "reason_of"]
+
+
+async def park_event(
+    client: Client, subscriber: str, stream: str, taken: Taken, error: Exception, attempts: int
+) -> None:
+    """Keep an event on `{domain}.parked.event.{subscriber}.{aggregate}.{action}`.
+
+    Once, however often this is called within the parked stream's duplicate window. Returns when
+    the server has it; raises `ClientError`, and what the error's own `__str__` raises.
+    """
+    message, delivery = taken.message, taken.delivery
+    headers = message.headers or {}
+    domain, _, rest = message.subject.split(".", 2)
+    record = Parked(
+        subject=message.subject,
+        headers=headers,
+        payload=message.data,
+        code=code_of(error),
+        reason=reason_of(error),
+        stream=stream,
+        sequence=delivery.sequence,
+        stored_at_ns=delivery.time,
+        delivered=delivery.delivered,
+        aggregate=rest.partition(".")[0],
+        aggregate_id=headers.get(Header.AGGREGATE_ID),
+        subscriber=subscriber,
+        attempts=attempts,
+    )
+    key = f"{subscriber}-{stream}-{delivery.sequence}-{delivery.time}"
+    await keep_record(client, f"{domain}.parked.event.{subscriber}.{rest}", record, key)
+
+
+def reason_of(error: Exception) -> str:
+    """What a handler's error says, or at least which it is."""
+    return presentable(error) or type(error).__name__

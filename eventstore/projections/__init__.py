@@ -1,0 +1,1 @@
+"""The read side: projections that build read models in SQL from the event log."""

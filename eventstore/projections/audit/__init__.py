@@ -1,0 +1,8 @@
+"""The audit index: what happened, who did it, what it led to; events and commands alike."""
+
+from eventstore.projections.audit.commands import CommandCollector
+from eventstore.projections.audit.events import audit
+from eventstore.projections.audit.index import AuditIndex, NoAuditIndex
+from eventstore.projections.audit.queries import audit_queries
+
+__all__ = ["AuditIndex", "CommandCollector", "NoAuditIndex", "audit", "audit_queries"]

@@ -1,0 +1,211 @@
+"""The collector: every command with its outcome, read from the bucket where outcomes are kept.
+
+A command that was rejected leaves no event, so these rows are no fold of the log, and nothing that
+rebuilds read models from the log touches them. They outlive the bucket, which forgets an outcome
+after `streams.outcome_max_age_days`; what it had forgotten before it was collected is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing, suppress
+from datetime import datetime
+from functools import partial
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy.exc import SQLAlchemyError
+
+from eventstore.client.client import Client
+from eventstore.commands.outcome_log import KeptOutcome, KeptOutcomes, OutcomePage
+from eventstore.errors import EventStoreError, ProjectionFenced
+from eventstore.messages.subjects import Subjects
+from eventstore.projections.audit.models import audit_command, audit_outcomes
+from eventstore.projections.database.database import Database
+from eventstore.projections.database.locks import Locks, locks_of
+from eventstore.projections.worker.worker import WaitTimeout
+from eventstore.service.health import Finding
+
+__all__ = ["CommandCollector"]
+
+_move = (
+    update(audit_outcomes)
+    .where(
+        audit_outcomes.c.bucket == bindparam("own"),
+        audit_outcomes.c.made == bindparam("made_then"),
+        audit_outcomes.c.sequence == bindparam("start"),
+    )
+    .values(sequence=bindparam("end"))
+)
+_remove = delete(audit_command).where(audit_command.c.id == bindparam("command_id"))
+_add = insert(audit_command)
+
+_LOCK = "audit-outcomes"
+
+_logger = logging.getLogger("eventstore")
+
+
+class _Bucket(NamedTuple):
+    """A bucket, told from one of the same name by when it was made."""
+
+    name: str
+    made: str
+
+
+class CommandCollector:
+    """Keeps the rows of commands up to date with their outcomes; a part to be run.
+
+    What goes wrong is logged, and after `pause` seconds it is tried again from the checkpoint;
+    `error` tells it until it goes on. `position` is the last sequence of the bucket whose outcome
+    is in the rows. Of several on one database one collects, and the others stand by; `holder` is
+    who does, where it is another. Called, it is a health check.
+    """
+
+    def __init__(
+        self, client: Client, subjects: Subjects, database: Database, *, pause: float = 1.0
+    ) -> None:
+        self.position = 0
+        self.error: Exception | None = None
+        self.holder: str | None = None
+        self._outcomes = KeptOutcomes(client, subjects)
+        self._database = database
+        self._pause = pause
+        self._stopping = asyncio.Event()
+        self._moved = asyncio.Event()
+
+    def stop(self) -> None:
+        """Let `run` end."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Collect until `stop`; raises only what is no error of the store or the database."""
+        collecting = asyncio.create_task(self._collect())
+        stopping = asyncio.create_task(self._stopping.wait())
+        tasks = [collecting, stopping]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        if not collecting.cancelled():
+            collecting.result()
+
+    async def wait(self, timeout: float = 5.0) -> None:
+        """Return once every outcome that is kept now is in the rows.
+
+        `timeout` is seconds. Raises `WaitTimeout`, and `ClientError` where the bucket could not
+        be asked.
+        """
+        end = await self._outcomes.last()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while self.position < end:
+                    await self._moved.wait()
+        if self.position < end:
+            raise WaitTimeout(end, self.position, timeout)
+
+    async def __call__(self) -> Finding:
+        """Degraded from a failure on until outcomes can be collected again."""
+        if self.holder is not None:
+            return Finding(facts={"standby": self.holder})
+        facts = {"position": self.position}
+        if self.error is None:
+            return Finding(facts=facts)
+        return Finding(status="degraded", problem=str(self.error), facts=facts)
+
+    async def _collect(self) -> None:
+        async with locks_of(self._database) as locks:
+            while True:
+                try:
+                    self.holder = await _own(locks)
+                    if self.holder is None:
+                        await self._follow()
+                except (EventStoreError, SQLAlchemyError) as error:
+                    if str(error) != str(self.error):
+                        _logger.warning("collecting outcomes: %s; trying again", error)
+                    self.error = error
+                await asyncio.sleep(self._pause)
+
+    async def _follow(self) -> None:
+        made, end = await self._outcomes.state()
+        bucket = _Bucket(self._outcomes.bucket, made)
+        self._reached(await self._database.transact(partial(_begin, bucket=bucket, end=end)))
+        async with aclosing(self._outcomes.pages(self.position)) as pages:
+            async for page in pages:
+                await self._database.transact(
+                    partial(_take, bucket=bucket, start=self.position, page=page)
+                )
+                self._reached(page.position)
+
+    def _reached(self, position: int) -> None:
+        self.error = None
+        self.position = position
+        self._moved.set()
+        self._moved = asyncio.Event()
+
+
+async def _own(locks: Locks) -> str | None:
+    """Who else collects; None where it is this one's turn."""
+    return None if _LOCK in await locks.kept() else await locks.take(_LOCK)
+
+
+def _begin(connection: Connection, bucket: _Bucket, end: int) -> int:
+    """The sequence to go on after; 0 in a bucket that was made anew since the last time."""
+    own = audit_outcomes.c.bucket == bucket.name
+    known = connection.execute(select(audit_outcomes).where(own)).one_or_none()
+    begun = {"made": bucket.made, "sequence": 0}
+    if known is None:
+        connection.execute(insert(audit_outcomes).values(bucket=bucket.name, **begun))
+        return 0
+    if known.made == bucket.made and known.sequence <= end:
+        return int(known.sequence)
+    connection.execute(update(audit_outcomes).where(own).values(begun))
+    return 0
+
+
+def _take(connection: Connection, bucket: _Bucket, start: int, page: OutcomePage) -> None:
+    values = {"own": bucket.name, "made_then": bucket.made, "start": start, "end": page.position}
+    if connection.execute(_move, values).rowcount != 1:
+        raise ProjectionFenced(f"another service has collected the outcomes after {start}")
+    rows = _rows(page.outcomes)
+    if rows:
+        connection.execute(_remove, [{"command_id": row["id"]} for row in rows])
+        connection.execute(_add, rows)
+
+
+def _rows(outcomes: Sequence[KeptOutcome]) -> list[Mapping[str, Any]]:
+    """A row for each command; the last of its outcomes counts."""
+    return list({kept.outcome.command_id: _row(kept) for kept in outcomes}.values())
+
+
+def _row(kept: KeptOutcome) -> dict[str, Any]:
+    outcome = kept.outcome
+    return {
+        "id": outcome.command_id,
+        "type": kept.type,
+        "aggregate": _storable(outcome.aggregate, 64),
+        "aggregate_id": outcome.aggregate_id,
+        "version": outcome.version,
+        "position": outcome.position,
+        "time": _earlier(kept.accepted_at, kept.finished_at),
+        "finished_at": kept.finished_at,
+        "actor": kept.actor,
+        "correlation_id": kept.correlation_id,
+        "causation_id": kept.causation_id,
+        "status": outcome.status,
+        "code": _storable(outcome.code),
+        "message": _storable(outcome.message),
+        "deliveries": kept.deliveries,
+    }
+
+
+def _earlier(accepted_at: datetime | None, finished_at: datetime) -> datetime:
+    return finished_at if accepted_at is None else accepted_at
+
+
+def _storable(text: str | None, most: int | None = None) -> str | None:
+    """A text as any database takes it: PostgreSQL has no place for a NUL."""
+    return None if text is None else text[:most].replace("\x00", "\ufffd")

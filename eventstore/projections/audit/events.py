@@ -1,0 +1,41 @@
+"""The projection that indexes every event, of whatever type and domain, as it is stored.
+
+One that an upcaster drops is among them, and so is one that this code cannot read.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import insert
+
+from eventstore.messages.envelope import StoredEvent
+from eventstore.projections.audit.models import audit_event
+from eventstore.projections.projection import Bound, Projection
+
+__all__ = ["audit"]
+
+audit = Projection("audit", version=2, tables=[audit_event])
+
+_add = insert(audit_event)
+
+
+@audit.handles
+def indexed(stored: StoredEvent) -> Bound:
+    """A row for the event as it was written."""
+    envelope = stored.envelope
+    return Bound(
+        _add,
+        {
+            "position": stored.position,
+            "id": envelope.identity.id,
+            "type": envelope.type,
+            "aggregate": stored.aggregate,
+            "aggregate_id": stored.aggregate_id,
+            "version": stored.version,
+            "schema_version": envelope.schema_version,
+            "time": stored.time,
+            "actor": envelope.actor,
+            "correlation_id": envelope.identity.correlation_id,
+            "causation_id": envelope.identity.causation_id,
+            "chain": envelope.chain,
+        },
+    )

@@ -1,0 +1,85 @@
+"""The audit index of a read-model database, asked without a service."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from typing import TypeVar
+
+import msgspec
+from sqlalchemy import Connection, select
+from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from eventstore.audit import Entry, SearchAudit, Story, TraceStory
+from eventstore.errors import ProjectionError
+from eventstore.messages.queries import MOST_ITEMS, Listed
+from eventstore.projections.audit import search, tracing
+from eventstore.projections.audit.events import audit
+from eventstore.projections.database.tables import projection
+from eventstore.projections.queries.rows import Rows
+
+__all__ = ["AuditIndex", "NoAuditIndex"]
+
+T = TypeVar("T")
+
+
+class NoAuditIndex(ProjectionError):
+    """The database has no audit index, or one that was never built."""
+
+    code = "no_audit_index"
+
+
+class AuditIndex:
+    """Answers from the tables of the audit index, each time from one unchanging state of them.
+
+    What a service answers to the same queries, for whoever has the database at hand. Raises
+    SQLAlchemy's errors where the database fails.
+    """
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def position(self) -> int:
+        """The log position up to which events are indexed; raises `NoAuditIndex`."""
+        own = select(projection.c.position).where(projection.c.name == audit.name)
+        try:
+            found = await self._read(lambda rows: rows.first(own))
+        except (OperationalError, ProgrammingError) as error:
+            raise NoAuditIndex("the database has no read models") from error
+        if found is None:
+            raise NoAuditIndex("the read models in this database have no audit index yet")
+        return int(found[0])
+
+    async def trace(self, query: TraceStory) -> Story:
+        """The story that a message belongs to; raises `QueryNotFound`."""
+        return await self._read(lambda rows: tracing.trace(query, rows))
+
+    async def search(self, query: SearchAudit) -> Listed[Entry]:
+        """Some of the entries that fit; raises `InvalidPayload` for a bad cursor."""
+        return await self._read(lambda rows: search.search(query, rows))
+
+    async def count(self, query: SearchAudit) -> int:
+        """How many entries fit."""
+        return await self._read(lambda rows: search.count(query, rows))
+
+    async def read(
+        self, query: SearchAudit, *, page: int = MOST_ITEMS
+    ) -> AsyncGenerator[list[Entry], None]:
+        """All entries that fit, oldest first, in pages: those that are there when it begins."""
+        part = msgspec.structs.replace(query, order="oldest", limit=page)
+        async with self._engine.connect() as connection:
+            while True:
+                found = await connection.run_sync(_reading(lambda rows: search.search(part, rows)))  # noqa: B023
+                if found.items:
+                    yield found.items
+                if found.next is None:
+                    return
+                part = msgspec.structs.replace(part, after=found.next)
+
+    async def _read(self, work: Callable[[Rows], T]) -> T:
+        async with self._engine.connect() as connection:
+            return await connection.run_sync(_reading(work))
+
+
+def _reading(work: Callable[[Rows], T]) -> Callable[[Connection], T]:
+    return lambda connection: work(Rows(connection))

@@ -1,0 +1,81 @@
+"""The tables of the audit index: every event of the log, and every command with its outcome.
+
+Indexes begin with what is searched by and end with the time, by which is sorted; in those of
+events the position, which breaks ties, is the row's own key.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Index, Integer, String, Table, Text
+
+from eventstore.projections.database.tables import UtcDateTime, metadata
+
+__all__ = ["audit_command", "audit_event", "audit_outcomes"]
+
+# As INTEGER it is SQLite's own row number, and needs no second tree.
+_POSITION = BigInteger().with_variant(Integer(), "sqlite")
+
+audit_event = Table(
+    "audit_event",
+    metadata,
+    Column("position", _POSITION, primary_key=True, autoincrement=False),
+    Column("id", String(36), nullable=False),
+    Column("type", String(128), nullable=False),
+    Column("aggregate", String(64), nullable=False),
+    Column("aggregate_id", String(128), nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("schema_version", Integer, nullable=False),
+    Column("time", UtcDateTime, nullable=False),
+    Column("actor", String(256)),
+    Column("correlation_id", String(36), nullable=False),
+    Column("causation_id", String(36), nullable=False),
+    Column("chain", String(64)),
+    Index(None, "id"),
+    Index(None, "correlation_id"),
+    Index(None, "causation_id"),
+    Index(None, "aggregate", "aggregate_id", "version"),
+    Index(None, "type", "time"),
+    Index(None, "actor", "time"),
+    Index(None, "time"),
+)
+"""One row an event: all that its headers say of it, but not its payload."""
+
+audit_command = Table(
+    "audit_command",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("type", String(128)),
+    Column("aggregate", String(64)),
+    Column("aggregate_id", String(128)),
+    Column("version", BigInteger, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("time", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime, nullable=False),
+    Column("actor", String(256)),
+    Column("correlation_id", String(36)),
+    Column("causation_id", String(36)),
+    Column("status", String(16), nullable=False),
+    Column("code", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("deliveries", Integer),
+    Index(None, "correlation_id"),
+    Index(None, "causation_id"),
+    Index(None, "aggregate", "aggregate_id", "version"),
+    Index(None, "type", "time"),
+    Index(None, "actor", "time"),
+    Index(None, "status", "time"),
+    Index(None, "time"),
+)
+"""One row a command that has an outcome: the last one. `version` and `position` are its
+aggregate's after it; `time` is when the command was accepted, or where that is not known when its
+outcome was kept. These rows outlive the bucket they are read from."""
+
+audit_outcomes = Table(
+    "audit_outcomes",
+    metadata,
+    Column("bucket", String(128), primary_key=True),
+    Column("made", String(64), nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+)
+"""How far the outcomes in a bucket are among the commands: up to `sequence`, in the bucket that
+was `made` then. No checkpoint of a projection, because it counts in the bucket, not in the log."""

@@ -1,0 +1,28 @@
+"""The queries of an audit that are answered from the index, by their handlers."""
+
+from __future__ import annotations
+
+from eventstore.audit import Entry, SearchAudit, Story, TraceStory
+from eventstore.messages.queries import Listed
+from eventstore.projections.audit.events import audit
+from eventstore.projections.audit.search import search
+from eventstore.projections.audit.tracing import trace
+from eventstore.projections.queries.queries import QueryHandlers
+from eventstore.projections.queries.rows import Rows
+
+__all__ = ["audit_queries"]
+
+audit_queries = QueryHandlers(audit)
+"""The handlers of `TraceStory` and `SearchAudit`; `GetHistory` is answered from the log."""
+
+
+@audit_queries.answers
+def trace_story(query: TraceStory, rows: Rows) -> Story:
+    """A whole story."""
+    return trace(query, rows)
+
+
+@audit_queries.answers
+def search_audit(query: SearchAudit, rows: Rows) -> Listed[Entry]:
+    """Some of the events and commands."""
+    return search(query, rows)

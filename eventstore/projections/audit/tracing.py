@@ -1,0 +1,128 @@
+"""Tracing in the audit index: whose story an id belongs to, and what belongs to the story."""
+
+from __future__ import annotations
+
+import heapq
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, or_, select
+
+from eventstore.audit import Entry, Story, TraceStory
+from eventstore.audit.causation_tree import tell
+from eventstore.audit.entries import Kind
+from eventstore.errors import QueryNotFound
+from eventstore.projections.audit.models import audit_command, audit_event
+from eventstore.projections.audit.search import TABLES, entries, ordered
+from eventstore.projections.queries.rows import Rows
+
+__all__ = ["trace"]
+
+_ID = re.compile(r"[0-9a-f-]{8,36}")
+_MOST_CAUSES = 1_000
+_AT_ONCE = 500
+
+
+def trace(query: TraceStory, rows: Rows) -> Story:
+    """The story that a message belongs to.
+
+    Where there are more messages than are asked for, the first ones are told, and the one that was
+    asked for with all its causes. Raises `QueryNotFound` for an id that nobody has, or with which
+    several begin.
+    """
+    own, correlation = _resolved(rows, query.id)
+    belongs = {
+        "event": audit_event.c.correlation_id == correlation,
+        # Its root may have been kept by an earlier version, without its story.
+        "command": or_(
+            audit_command.c.correlation_id == correlation, audit_command.c.id == correlation
+        ),
+    }
+    every = [entry for kind in TABLES for entry in _first(rows, kind, belongs[kind], query.limit)]
+    counts = {kind: _count(rows, belongs[kind]) for kind in TABLES}
+    first = heapq.nsmallest(query.limit, every, key=lambda entry: entry.order)
+    chosen = {entry.id: entry for entry in first}
+    _add(rows, {own} - chosen.keys(), chosen)
+    _add_causes(rows, chosen)
+    commands = sum(entry.kind == "command" for entry in chosen.values())
+    return Story(
+        correlation_id=correlation,
+        asked=own,
+        events=counts["event"],
+        commands=max(counts["command"], commands),
+        untold=max(0, sum(counts.values()) - len(chosen)),
+        lines=tell(chosen.values(), query.depth),
+    )
+
+
+def _resolved(rows: Rows, asked: str) -> tuple[str, str]:
+    """The whole id that is meant, and the story it belongs to."""
+    text = asked.strip().lower()
+    if not _ID.fullmatch(text):
+        raise QueryNotFound(
+            f"{asked[:80]!r} is no id: give a UUID, or at least its first eight characters"
+        )
+    own = text if len(text) == 36 else _completed(rows, text)
+    events, commands = audit_event.c, audit_command.c
+    for column in (
+        *(events.id, commands.id),
+        *(events.correlation_id, events.causation_id),
+        *(commands.correlation_id, commands.causation_id),
+    ):
+        found = rows.first(select(column.table.c.correlation_id).where(column == own).limit(1))
+        if found is not None and found[0] is not None:
+            return own, str(found[0])
+    if rows.first(select(commands.id).where(commands.id == own)) is not None:
+        return own, own  # it was kept by an earlier version, without its story
+    raise QueryNotFound(f"no event, command or story in the audit index has the id {own}")
+
+
+def _completed(rows: Rows, start: str) -> str:
+    found: set[str] = set()
+    for table in TABLES.values():
+        for column in (table.c.id, table.c.correlation_id, table.c.causation_id):
+            # Whichever language a database sorts by, "g" comes behind all digits of an id.
+            begins = column.between(start, f"{start}g")
+            some = select(func.min(column), func.max(column)).where(begins)
+            bounds = rows.first(some)
+            found.update(each for each in bounds or () if each is not None)
+    if not found:
+        raise QueryNotFound(f"no id in the audit index begins with {start}")
+    if len(found) > 1:
+        listed = ", ".join(sorted(found)[:3])
+        raise QueryNotFound(f"several ids begin with {start}: {listed}; give more of it")
+    return found.pop()
+
+
+def _first(rows: Rows, kind: Kind, belongs: ColumnElement[bool], limit: int) -> list[Entry]:
+    statement = select(TABLES[kind]).where(belongs)
+    return entries(rows, kind, ordered(statement, kind, "oldest").limit(limit))
+
+
+def _count(rows: Rows, belongs: ColumnElement[bool]) -> int:
+    found = rows.first(select(func.count()).where(belongs))
+    return 0 if found is None else int(found[0])
+
+
+def _add(rows: Rows, ids: Iterable[str], chosen: dict[str, Entry]) -> None:
+    """Add the events and commands that have these ids, of whatever story."""
+    wanted = sorted(ids)
+    for start in range(0, len(wanted), _AT_ONCE):
+        some = wanted[start : start + _AT_ONCE]
+        for kind, table in TABLES.items():
+            named: Any = select(table).where(table.c.id.in_(some))
+            for entry in entries(rows, kind, ordered(named, kind, "oldest")):
+                chosen.setdefault(entry.id, entry)
+
+
+def _add_causes(rows: Rows, chosen: dict[str, Entry]) -> None:
+    """Add what led to the chosen ones, as far back as the index knows."""
+    asked: set[str] = set()
+    for _ in range(_MOST_CAUSES):
+        named = {each.causation_id for each in chosen.values() if each.causation_id}
+        missing = named - chosen.keys() - asked
+        if not missing:
+            return
+        asked |= missing
+        _add(rows, missing, chosen)

@@ -1,0 +1,1 @@
+"""The read-model database: connections, tables, checkpoints, locks and migrations."""

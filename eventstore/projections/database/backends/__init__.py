@@ -1,0 +1,69 @@
+"""The databases that can hold read models: how each is written and read, what its errors mean."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from sqlalchemy import URL, Connection, Table, make_url
+from sqlalchemy.exc import ArgumentError
+
+from eventstore.errors import ConfigurationError
+from eventstore.projections.database.backends import postgresql, sqlite
+from eventstore.projections.database.backends.base import (
+    Backend,
+    DatabaseUnavailable,
+    cause_of,
+    shown,
+)
+
+__all__ = [
+    "Backend",
+    "DatabaseUnavailable",
+    "advance_keys",
+    "backend_at",
+    "cause_of",
+    "is_transient",
+]
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+._-]*:")
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether a database may answer otherwise when asked again: locked, full, unreachable."""
+    return sqlite.is_transient(error) or postgresql.is_transient(error)
+
+
+def advance_keys(connection: Connection, table: Table) -> None:
+    """Have the keys that the database makes for a table go on after those of rows copied into it.
+
+    SQLite sees to that itself.
+    """
+    if connection.dialect.name == "postgresql":
+        postgresql.advance_keys(connection, table)
+
+
+def backend_at(location: str | Path) -> Backend:
+    """The database at a path or a URL, not opened yet; raises `ConfigurationError`."""
+    url = _url(location)
+    if url.drivername in sqlite.DRIVERS:
+        return sqlite.Sqlite(url)
+    if url.drivername in postgresql.DRIVERS:
+        return postgresql.Postgresql(url)
+    raise ConfigurationError(
+        f"read model {shown(url)!r}: {url.drivername} is not supported; use sqlite:///path or "
+        "postgresql://user:password@host/database"
+    )
+
+
+def _url(location: str | Path) -> URL:
+    text = str(location)
+    if not (isinstance(location, str) and _SCHEME.match(text)):
+        return URL.create("sqlite", database=text)
+    try:
+        return make_url(text)
+    except (ArgumentError, ValueError) as error:
+        raise ConfigurationError(
+            "the read model's location is neither a path nor a URL; write ./name for a path that "
+            "has a colon"
+        ) from error

@@ -1,0 +1,300 @@
+"""PostgreSQL by asyncpg: a database that several machines can share.
+
+Tested with PostgreSQL 15. Unlike SQLite it holds no NUL character in a text: U+FFFD is written
+instead, so that no event can stop a projection by one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from sqlalchemy import (
+    URL,
+    BigInteger,
+    Column,
+    ColumnClause,
+    Connection,
+    ExceptionContext,
+    Sequence,
+    Table,
+    TableClause,
+    case,
+    cast,
+    event,
+    func,
+    select,
+    text,
+)
+from sqlalchemy.dialects.postgresql import REGCLASS
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from eventstore.errors import ConfigurationError
+from eventstore.projections.database.backends.base import Backend, cause_of, shown, to_its_end
+
+if TYPE_CHECKING:
+    import asyncpg
+
+__all__ = ["DRIVERS", "Postgresql", "advance_keys", "is_transient"]
+
+T = TypeVar("T")
+
+DRIVERS = {"postgres", "postgresql", "postgresql+asyncpg"}
+
+CONNECT_SECONDS = 10.0
+COMMAND_SECONDS = 900.0
+"""How long a statement may take before its connection counts as lost; about what TCP takes."""
+
+LOCK_SECONDS = 2.0
+"""How long PostgreSQL itself waits for another's lock before it says so."""
+
+# Where the machine of a writer dies, its locks are let go of within a minute, and not in hours.
+_WRITER = (
+    f"SET lock_timeout = {round(LOCK_SECONDS * 1000)}; SET tcp_keepalives_idle = 30; "
+    "SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3;"
+)
+_READER = (
+    "SET default_transaction_read_only = on; SET default_transaction_isolation = 'repeatable read';"
+)
+
+_STARTING = {"53300", "57P03"}  # too many connections, starting up or shutting down
+_TRANSIENT_CLASSES = {"08", "40", "53", "58"}  # connection, rollback, resources, system
+_TRANSIENT = {
+    "25006",  # read-only, as a standby is
+    "25P03",  # idle for too long in a transaction
+    "55P03",  # locked
+    "57014",  # took longer than the server allows
+    "57P01",  # shut down
+    "57P02",  # crashed
+    "57P03",  # starting up
+    "57P05",  # idle for too long
+}
+
+_sequences = TableClause(
+    "pg_sequence", *map(ColumnClause, ("seqrelid", "seqincrement", "seqmin", "seqmax"))
+)
+
+_LONGEST_NAME = 63
+"""Characters of an identifier that PostgreSQL keeps; it cuts off the others without a word."""
+
+
+class Postgresql(Backend):
+    """A read-model database on a PostgreSQL server; see `Backend`.
+
+    The URL may be whatever libpq understands, `sslmode` and the like included. `schema` is that
+    of a place beside `live`, and the server's own choice for others. Raises `ConfigurationError`
+    where asyncpg is not installed.
+    """
+
+    path = None
+    errors: tuple[type[Exception], ...] = (DBAPIError,)
+
+    def __init__(self, url: URL, schema: str = "", live: Postgresql | None = None) -> None:
+        _check_driver()
+        self.url = url.set(drivername="postgresql")
+        self.name = shown(self.url) + (f", schema {schema}" if schema else "")
+        self.seen_as = schema
+        self._live = live or self
+        place = f'SET search_path = "{schema}";' if schema else ""
+        self._writer = self._engine(_WRITER + place, pool_size=1, max_overflow=0)
+        self.engine = self._engine(_READER + place)
+        self._one_at_a_time = asyncio.Lock()
+
+    async def open(self) -> None:
+        """Connect, and make the schema of a place beside another one."""
+        async with self._writer.begin() as connection:
+            if self.seen_as:
+                await connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{self.seen_as}"'))
+
+    async def write(
+        self,
+        work: Callable[[Connection], T],
+        committed: Callable[[T], None] | None = None,
+        *,
+        shadow: Self | None = None,  # a schema that the connection sees anyway
+    ) -> T:
+        """Run `work` in one transaction, switching to the event loop at each statement."""
+        await self._one_at_a_time.acquire()
+        running = asyncio.create_task(self._transaction(work))
+        return await to_its_end(running, lambda: False, committed)
+
+    async def look(self, work: Callable[[Connection], T]) -> T:
+        """Read by a connection that is closed again."""
+        try:
+            async with self.engine.connect() as connection:
+                return await connection.run_sync(work)
+        finally:
+            await self.engine.dispose()
+
+    async def close(self) -> None:
+        """Close all connections, after a transaction that is under way."""
+        try:
+            async with self._one_at_a_time:
+                pass
+        finally:
+            await self._writer.dispose()
+            await self.engine.dispose()
+
+    async def size(self) -> int:
+        """The bytes of the whole database, with what else is in it."""
+        size = text("SELECT pg_database_size(current_database())")
+        async with self.engine.connect() as connection:
+            return int((await connection.execute(size)).scalar_one())
+
+    def beside(self, name: str) -> Self:
+        """A schema in the same database."""
+        schema = f"rebuild_{name}"
+        if len(schema) > _LONGEST_NAME:
+            digest = sha256(name.encode()).hexdigest()[:12]
+            schema = f"{schema[: _LONGEST_NAME - 13]}_{digest}"
+        return type(self)(self.url, schema, self)
+
+    async def exists(self) -> bool:
+        """Whether the schema is there."""
+        found = text("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = :name)")
+        async with self._live.engine.connect() as connection:
+            return bool((await connection.execute(found, {"name": self.seen_as})).scalar_one())
+
+    async def drop(self) -> None:
+        """Drop the schema with everything in it."""
+        drop = text(f'DROP SCHEMA IF EXISTS "{self.seen_as}" CASCADE')
+        await self._live.write(lambda connection: connection.execute(drop))
+
+    def opens_later(self, error: BaseException) -> bool:
+        """A server that is starting up, or has too many clients at the moment."""
+        return _sqlstate(error) in _STARTING
+
+    def is_transient(self, error: BaseException) -> bool:
+        """Away, locked, full, or another transaction was faster."""
+        return is_transient(error)
+
+    async def _transaction(self, work: Callable[[Connection], T]) -> T:
+        try:
+            async with self._writer.begin() as connection:
+                return await connection.run_sync(work)
+        except TimeoutError as error:  # while the pool tried its connection
+            raise _unanswered() from error
+        finally:
+            self._one_at_a_time.release()
+
+    def _engine(self, setup: str, **options: Any) -> AsyncEngine:
+        location = self.url.render_as_string(hide_password=False)
+
+        async def connect() -> asyncpg.Connection:
+            return await _connect(location, setup)
+
+        # A connection that died while nobody used it is noticed, and replaced, before its use.
+        engine = create_async_engine(
+            "postgresql+asyncpg://", async_creator=connect, pool_pre_ping=True, **options
+        )
+        event.listen(engine.sync_engine, "handle_error", _understand)
+        return engine
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the server may answer otherwise when asked again, by its SQLSTATE."""
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    state = _sqlstate(error)
+    return state in _TRANSIENT or state[:2] in _TRANSIENT_CLASSES
+
+
+def advance_keys(connection: Connection, table: Table) -> None:
+    """Move the sequences of a table past the keys in its rows, which need not come from them."""
+    for column in table.columns:
+        if column is table.autoincrement_column or column.identity or _sequence(column):
+            _advance(connection, table, column)
+
+
+def _advance(connection: Connection, table: Table, column: Column[Any]) -> None:
+    """Never back, for a transaction that fails takes back its rows, but not this."""
+    own = _sequence(column)
+    preparer = connection.dialect.identifier_preparer
+    name = (
+        func.pg_get_serial_sequence(preparer.format_table(table), column.name)
+        if own is None
+        else preparer.format_sequence(own)
+    )
+    known = _sequences.c
+    last = func.pg_sequence_last_value(known.seqrelid)
+    up = func.greatest(select(func.max(column)).scalar_subquery(), last)
+    down = func.least(select(func.min(column)).scalar_subquery(), last)
+    reached = cast(case((known.seqincrement > 0, up), else_=down), BigInteger)
+    # There is none where the keys are made by others, and keys beyond its bounds are not its own.
+    connection.execute(
+        select(func.setval(cast(known.seqrelid, REGCLASS), reached)).where(
+            known.seqrelid == func.to_regclass(name), reached.between(known.seqmin, known.seqmax)
+        )
+    )
+
+
+def _sequence(column: Column[Any]) -> Sequence | None:
+    """A sequence that a column names, instead of one that belongs to it."""
+    return column.default if isinstance(column.default, Sequence) else None
+
+
+def _sqlstate(error: BaseException) -> str:
+    # That of the driver's error, for SQLAlchemy's own has none before 2.1.
+    return str(getattr(cause_of(error), "sqlstate", None) or "")
+
+
+def _check_driver() -> None:
+    try:
+        import asyncpg  # noqa: F401
+    except ImportError as error:
+        raise ConfigurationError(
+            "read models in PostgreSQL need asyncpg: pip install 'jetstream-eventstore[postgres]'"
+        ) from error
+
+
+async def _connect(location: str, setup: str) -> asyncpg.Connection:
+    """A connection that is set up; what goes wrong is raised as SQLAlchemy knows errors."""
+    import asyncpg
+    from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
+
+    try:
+        return await _set_up(
+            await asyncpg.connect(
+                location, timeout=CONNECT_SECONDS, command_timeout=COMMAND_SECONDS
+            ),
+            setup,
+        )
+    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        cause = error
+        if isinstance(error, OSError):
+            words = str(error) or f"no answer in {CONNECT_SECONDS:g} s"
+            cause = asyncpg.exceptions.ClientCannotConnectError(words)
+        dbapi: Any = PGDialect_asyncpg.import_dbapi()  # type: ignore[no-untyped-call]
+        raise dbapi.OperationalError(str(cause), cause) from cause
+
+
+async def _set_up(connection: asyncpg.Connection, setup: str) -> asyncpg.Connection:
+    try:
+        await connection.execute(setup)
+        for kind in ("text", "varchar"):
+            await connection.set_type_codec(
+                kind, schema="pg_catalog", encoder=_without_nul, decoder=str
+            )
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
+
+
+def _without_nul(value: str) -> str:
+    return value.replace("\0", "\ufffd")
+
+
+def _understand(context: ExceptionContext) -> None:
+    """A statement that nobody answered is told as a connection that was lost."""
+    if isinstance(context.original_exception, TimeoutError):
+        context.is_disconnect = True
+        raise _unanswered(context.statement) from context.original_exception
+
+
+def _unanswered(statement: str | None = None) -> DBAPIError:
+    cause = ConnectionError(f"no answer in {COMMAND_SECONDS:g} s")
+    return DBAPIError(statement, None, cause, connection_invalidated=True)

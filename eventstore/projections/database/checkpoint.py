@@ -1,0 +1,316 @@
+"""Checkpoints: how far each projection's rows have come, kept beside the rows themselves.
+
+All functions work inside the caller's transaction, so that rows and checkpoint are committed
+together or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from functools import cache
+from typing import NamedTuple
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import (
+    Connection,
+    Update,
+    and_,
+    bindparam,
+    delete,
+    insert,
+    or_,
+    select,
+    true,
+    update,
+)
+from sqlalchemy.exc import IntegrityError
+
+from eventstore.errors import ProjectionError, ProjectionFenced
+from eventstore.projections.database.tables import parked_event
+from eventstore.projections.database.tables import projection as table
+from eventstore.projections.projection import Projection
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointReset",
+    "Held",
+    "OtherLog",
+    "VersionChanged",
+    "are_at",
+    "claim",
+    "fail",
+    "lock",
+    "move_all",
+    "position_of",
+    "read",
+    "read_all",
+    "restart",
+    "resume",
+    "retry",
+    "storable",
+]
+
+
+class Checkpoint(Struct, frozen=True):
+    """How far a projection's rows have come.
+
+    `epoch` is raised whenever somebody else than the worker that moves it has set it: a worker
+    that finds another one than it knows begins anew at `position`. `rate` is events a second when
+    it moved last; `error` is why the projection stopped, if it did; `log` names the log that the
+    rows were built from.
+    """
+
+    name: str
+    version: int
+    position: int
+    updated_at: datetime
+    epoch: int
+    rate: float
+    error: str | None
+    log: str | None
+
+
+class Held(NamedTuple):
+    """A checkpoint as whoever moves it left it; without an epoch, in whichever it is."""
+
+    projection: Projection
+    position: int
+    epoch: int | None = None
+
+
+class CheckpointReset(ProjectionFenced):
+    """The rows were replaced, or the checkpoint set, by somebody else: begin anew from there."""
+
+    code = "checkpoint_reset"
+
+
+class VersionChanged(ProjectionError):
+    """The rows were made by another version of the projection; `known` is their checkpoint."""
+
+    code = "version_changed"
+
+    def __init__(self, projection: Projection, known: Checkpoint) -> None:
+        super().__init__(
+            f"projection {projection.name} is version {projection.version}, but its rows were made "
+            f"by version {known.version}; rebuild it, or use a new database, and it is built from "
+            "the log"
+        )
+        self.known = known
+
+
+class OtherLog(ProjectionError):
+    """The rows were built from another log than the one at hand; `known` is their checkpoint."""
+
+    code = "other_log"
+
+    def __init__(self, known: Checkpoint, log: str) -> None:
+        super().__init__(
+            f"projection {known.name} at position {known.position} was built from another log: "
+            f"from {known.log}, and this one is {log}. Name another database with --database, or "
+            "have all rows built from this log with `eventstore projection rebuild --all`"
+        )
+        self.known = known
+
+
+def read(connection: Connection, name: str) -> Checkpoint | None:
+    """The checkpoint of a projection; None before its first use."""
+    return read_all(connection, [name]).get(name)
+
+
+def read_all(connection: Connection, names: Collection[str]) -> dict[str, Checkpoint]:
+    """The checkpoints of those of the projections that have been used."""
+    rows = connection.execute(select(table).where(table.c.name.in_(names)))
+    return {row.name: Checkpoint(**row._mapping) for row in rows}
+
+
+def lock(connection: Connection, name: str) -> Checkpoint | None:
+    """The checkpoint of a projection, which nobody else can move while the transaction lasts."""
+    locked = select(table).where(table.c.name == name).with_for_update()
+    row = connection.execute(locked).one_or_none()
+    return None if row is None else Checkpoint(**row._mapping)
+
+
+def restart(connection: Connection, projection: Projection, position: int, now: datetime) -> None:
+    """Set the checkpoint of rows that were just replaced.
+
+    They count as made by this version of the projection; its worker begins anew there. What is
+    parked up to `position` stays parked.
+    """
+    known = read(connection, projection.name)
+    values = {
+        "version": projection.version,
+        "position": position,
+        "updated_at": now,
+        "epoch": 1 if known is None else known.epoch + 1,
+        "rate": 0.0,
+        "error": None,
+    }
+    if known is None:
+        connection.execute(insert(table).values(name=projection.name, **values))
+    else:
+        connection.execute(update(table).where(table.c.name == projection.name).values(**values))
+
+
+def retry(connection: Connection, name: str) -> bool:
+    """Have a projection that stopped tried again from where it stands; False before its first use.
+
+    Its worker, in whichever process, notices within about a second.
+    """
+    changed = connection.execute(
+        update(table).where(table.c.name == name).values(epoch=table.c.epoch + 1, error=None)
+    )
+    return changed.rowcount == 1
+
+
+def fail(connection: Connection, held: Held, error: str) -> None:
+    """Note why a projection stopped, until it moves again; nothing where it has been set anew."""
+    connection.execute(
+        update(table)
+        .where(table.c.name == held.projection.name, table.c.epoch == held.epoch)
+        .values(error=storable(error), rate=0.0)
+    )
+
+
+def storable(text: str) -> str:
+    """A text that every database takes: what cannot be encoded, and NUL, become question marks."""
+    return text.encode(errors="replace").decode().replace("\0", "?")
+
+
+def position_of(connection: Connection, projection: Projection) -> int | None:
+    """The last log position in a projection's rows; None before its first use.
+
+    Raises `VersionChanged` where another version of the projection made the rows.
+    """
+    known = read(connection, projection.name)
+    if known is not None and known.version != projection.version:
+        raise VersionChanged(projection, known)
+    return None if known is None else known.position
+
+
+def claim(connection: Connection, projection: Projection, now: datetime) -> int:
+    """The position to go on from, whatever the log and the epoch; raises as `resume`."""
+    return resume(connection, projection, now).position
+
+
+def resume(
+    connection: Connection, projection: Projection, now: datetime, log: str | None = None
+) -> Checkpoint:
+    """The checkpoint to go on from; a projection that is new begins at 0.
+
+    `log` identifies the log that is at hand, and is kept where none is known yet. Raises
+    `OtherLog` for rows from another one, `VersionChanged` for rows of another version, and
+    `ProjectionFenced` where another worker used the projection for the first time just now.
+    """
+    # Locked, for a worker that was killed may have left a transaction that is not over yet.
+    known = lock(connection, projection.name) or _begin(connection, projection, now, log)
+    if None not in (log, known.log) and log != known.log:
+        raise OtherLog(known, str(log))
+    if known.version != projection.version:
+        raise VersionChanged(projection, known)
+    if known.log is None and log is not None:
+        own = table.c.name == projection.name
+        connection.execute(update(table).where(own).values(log=log))
+    # Where the checkpoint was set back, these events are going to come once more.
+    beyond = parked_event.c.position > known.position
+    connection.execute(
+        delete(parked_event).where(parked_event.c.projection == projection.name, beyond)
+    )
+    return known
+
+
+def _begin(
+    connection: Connection, projection: Projection, now: datetime, log: str | None
+) -> Checkpoint:
+    begun = Checkpoint(projection.name, projection.version, 0, now, 1, 0.0, None, log)
+    try:
+        connection.execute(insert(table).values(**msgspec.structs.asdict(begun)))
+    except IntegrityError as error:
+        raise _fenced(projection) from error
+    return begun
+
+
+def move_all(
+    connection: Connection, held: Sequence[Held], position: int, now: datetime, rate: float = 0.0
+) -> None:
+    """Move checkpoints forward to `position`, all or none; each from where this worker left it.
+
+    `rate` is how many events a second the worker goes through. Raises `CheckpointReset` where one
+    was set by somebody else, `ProjectionFenced` where another worker moved one, and `ValueError`
+    for a move that does not lead forward.
+    """
+    previous = max(each.position for each in held)
+    if position <= previous:
+        raise ValueError(f"a checkpoint moves forward, not from {previous} to {position}")
+    values: dict[str, object] = {"to": position, "now": now, "now_rate": rate}
+    for number, each in enumerate(held):
+        values |= {
+            f"name_{number}": each.projection.name,
+            f"version_{number}": each.projection.version,
+            f"position_{number}": each.position,
+        }
+        if each.epoch is not None:
+            values[f"epoch_{number}"] = each.epoch
+    statement = _moving(tuple(each.epoch is not None for each in held))
+    # The values are given separately, so that the statement is compiled only once.
+    if connection.execute(statement, values).rowcount != len(held):
+        raise _reason(connection, held)
+
+
+def are_at(connection: Connection, held: Sequence[Held], position: int) -> bool:
+    """Whether these checkpoints stand at a position, and nobody set them otherwise."""
+    known = read_all(connection, [each.projection.name for each in held])
+    return all(
+        _is_there(each._replace(position=position), found) and each.epoch in (None, found.epoch)
+        for each in held
+        if (found := known.get(each.projection.name)) is not None
+    ) and len(known) == len(held)
+
+
+@cache
+def _moving(with_epoch: tuple[bool, ...]) -> Update:
+    """One statement for all: each has a price, and there may be one for every single event."""
+    theirs = [
+        and_(
+            table.c.name == bindparam(f"name_{number}"),
+            table.c.version == bindparam(f"version_{number}"),
+            table.c.position == bindparam(f"position_{number}"),
+            table.c.epoch == bindparam(f"epoch_{number}") if has_epoch else true(),
+        )
+        for number, has_epoch in enumerate(with_epoch)
+    ]
+    return (
+        update(table)
+        .where(or_(*theirs))
+        .values(
+            position=bindparam("to"),
+            updated_at=bindparam("now"),
+            rate=bindparam("now_rate"),
+            error=None,
+        )
+    )
+
+
+def _reason(connection: Connection, held: Sequence[Held]) -> ProjectionFenced:
+    known = read_all(connection, [each.projection.name for each in held])
+    for projection, _, epoch in held:
+        found = known.get(projection.name)
+        if found is not None and epoch not in (None, found.epoch):
+            return CheckpointReset(
+                f"the rows of projection {projection.name} were replaced, or its checkpoint set"
+            )
+    moved = [each for each in held if not _is_there(each, known.get(each.projection.name))]
+    return _fenced((moved or held)[0].projection)
+
+
+def _is_there(held: Held, found: Checkpoint | None) -> bool:
+    return (
+        found is not None
+        and found.position == held.position
+        and found.version == held.projection.version
+    )
+
+
+def _fenced(projection: Projection) -> ProjectionFenced:
+    return ProjectionFenced(f"another worker moved the checkpoint of projection {projection.name}")

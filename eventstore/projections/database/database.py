@@ -1,0 +1,364 @@
+"""The read-model database: opened by path or URL, one writer, many readers, patience.
+
+What differs between databases is in `eventstore.projections.database.backends`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from sqlalchemy import URL, Connection, FromClause, MetaData, Table
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from eventstore.errors import ConfigurationError, MigrationError, ProjectionError
+from eventstore.messages.subjects import check_name
+from eventstore.projections.database import schema
+from eventstore.projections.database.backends import (
+    Backend,
+    DatabaseUnavailable,
+    backend_at,
+    cause_of,
+    is_transient,
+)
+from eventstore.telemetry import NO_TELEMETRY, Telemetry
+
+__all__ = ["Database", "DatabaseUnavailable", "is_transient"]
+
+T = TypeVar("T")
+
+OPEN_PATIENCE = 10.0
+MIGRATION_PATIENCE = 30.0
+FIRST_DELAY = 0.02
+LONGEST_DELAY = 1.0
+
+REPORT_SECONDS = 1.0
+"""A wait of this length, in seconds, is trouble that is reported."""
+
+_logger = logging.getLogger("eventstore")
+
+Waiting = Callable[[DatabaseUnavailable], None]
+"""Is called with the reason where a transaction has waited for a second, and at each later try."""
+
+
+class Database:
+    """A read-model database, to be used with `async with`.
+
+    `location` is a path (`~` and relative ones are understood) or an SQLAlchemy URL; missing
+    directories are made on opening. `transact` writes, one transaction at a time. `engine` reads:
+    an asynchronous engine that cannot write, and each of whose transactions sees one unchanging
+    state. `name` is what messages call it, without its password; `path` is its file, or None.
+    `trouble` is why a transaction has been waiting for more than a second now, or None.
+
+    Raises `ConfigurationError`, naming the location without its password, for one that is not
+    understood or cannot be opened; `DatabaseUnavailable` for one that others keep locked.
+    """
+
+    def __init__(
+        self, location: str | Path | Backend, *, telemetry: Telemetry = NO_TELEMETRY
+    ) -> None:
+        self._backend = location if isinstance(location, Backend) else backend_at(location)
+        self._telemetry = telemetry
+        self._live: Database | None = None
+        self.url: URL = self._backend.url
+        self.name: str = self._backend.name
+        self.path: Path | None = self._backend.path
+        self.trouble: DatabaseUnavailable | None = None
+        self.engine: AsyncEngine = self._backend.engine
+
+    async def __aenter__(self) -> Self:
+        backend = self._backend
+        try:
+            await self._patiently(backend.open, OPEN_PATIENCE, backend.opens_later)
+        except backend.errors as error:
+            await backend.close()
+            raise self._unusable(error) from error
+        except BaseException:
+            await backend.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._backend.close()
+
+    async def migrate(self) -> None:
+        """Bring the schema to the newest revision, in one transaction; one that is there is left.
+
+        A database that others keep locked is waited for, for half a minute. Several processes may
+        do this at once. Raises `DatabaseUnavailable`, and `MigrationError` where the database is
+        newer than this code, or a step fails; the database is then as it was.
+        """
+        if not await self._is_migrated():
+            await self._patiently(self._upgrade, MIGRATION_PATIENCE, self._migrates_later)
+
+    async def check_schema(self) -> None:
+        """Raise `MigrationError` unless the schema is at the newest revision.
+
+        Raises `DatabaseUnavailable`, too.
+        """
+        async with self.reading() as connection:
+            await connection.run_sync(schema.check)
+
+    async def revisions(self) -> schema.Revisions:
+        """Where the schema is, and where it can be; need not be open, and changes nothing.
+
+        Raises `MigrationError` for a schema that this code does not know, `ConfigurationError`
+        for a database that cannot be read.
+        """
+        if self.path is not None and not self.path.exists():
+            return schema.Revisions(None, schema.newest())
+        try:
+            return await self._backend.look(schema.revisions)
+        except self._backend.errors as error:
+            raise self._unusable(error) from error
+
+    async def size(self) -> int:
+        """How many bytes the database has.
+
+        Raises `DatabaseUnavailable` where it is a file that was deleted or replaced since it was
+        opened.
+        """
+        return await self._backend.size()
+
+    def is_transient(self, error: BaseException) -> bool:
+        """Whether this database may answer otherwise when asked again."""
+        return self._backend.is_transient(error)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A connection to read by; raises `DatabaseUnavailable` where that may work later."""
+        try:
+            async with self.engine.connect() as connection:
+                yield connection
+        except DBAPIError as error:
+            if not self.is_transient(error):
+                raise
+            raise DatabaseUnavailable(f"read model {self.name}: {error.orig}") from error
+
+    async def transact(
+        self,
+        work: Callable[[Connection], T],
+        *,
+        patience: float = 0.0,
+        committed: Callable[[T], None] | None = None,
+        stands: Callable[[Connection], bool] | None = None,
+        waiting: Waiting | None = None,
+    ) -> T:
+        """Run `work` in one write transaction and commit; an exception from it rolls back.
+
+        `work` may run in another thread and must not touch the event loop. A database that is
+        locked, full or away is asked again for `patience` seconds (`math.inf` is for as long as
+        that takes), so `work` may run several times, of which one counts. `waiting` hears of a
+        wait of more than a second. A cancelled call that has begun is brought to its end first:
+        either all of it is committed, or nothing. `committed` is called in the event loop with the
+        result of what was committed, even where the caller was cancelled meanwhile.
+
+        A connection that is lost while it commits leaves open whether it did. `work` then runs
+        again, and must bear that; or `stands` is asked before, in the same transaction, whether
+        what `work` did is there, and if so the result is that of the last run.
+
+        Raises `DatabaseUnavailable`, and whatever else `work` or SQLAlchemy raise.
+        """
+        if stands is not None:
+            work = _unless_it_stands(work, stands)
+        return await self._write(work, patience, committed, None, waiting)
+
+    async def glance(self, work: Callable[[Connection], T]) -> T:
+        """Read from one that need not be open, or there; nothing is made of it or in it.
+
+        Raises SQLAlchemy's errors where it is not there.
+        """
+        return await self._backend.look(work)
+
+    def beside(self, name: str) -> Database:
+        """A second, private place of the same kind, for tables that are to take over later.
+
+        It is made when it is opened, and stays until `drop`. `name` is like that of a projection;
+        the same name is the same place. Raises `InvalidSubject` for another one, and
+        `ProjectionError` where this place lies beside another itself.
+        """
+        if self._live is not None:
+            raise ProjectionError(f"{self.name} lies beside another itself")
+        place = self._backend.beside(check_name("shadow", name))
+        beside = Database(place, telemetry=self._telemetry)
+        beside._live = self
+        return beside
+
+    async def exists(self) -> bool:
+        """Whether a place that was named by `beside` has been made; it need not be open."""
+        return await self._shadow().exists()
+
+    async def drop(self) -> None:
+        """Delete a place that was named by `beside`, with all its tables, if it is there.
+
+        It need not be open; one that is must not be used any more.
+        """
+        shadow = self._shadow()
+        await self._patiently(shadow.drop, MIGRATION_PATIENCE, shadow.is_transient)
+
+    async def create_tables(self, tables: Iterable[Table]) -> None:
+        """Create those of the tables that are missing, with their indexes."""
+        wanted = list(tables)
+
+        def create(connection: Connection) -> None:
+            for metadata in {table.metadata for table in wanted}:
+                own = [table for table in wanted if table.metadata is metadata]
+                metadata.create_all(connection, tables=own)
+
+        await self.transact(create, patience=MIGRATION_PATIENCE)
+
+    async def take_over(
+        self,
+        shadow: Database,
+        work: Callable[[Connection, Callable[[Table], FromClause]], T],
+        *,
+        patience: float = 0.0,
+        committed: Callable[[T], None] | None = None,
+    ) -> T:
+        """Run `work` in one write transaction that can read the tables of `shadow`, too.
+
+        `shadow` was named by `beside` of this database. `work` is given the connection and a
+        function from a table to the same table in the shadow, to be selected from:
+
+            connection.execute(delete(flake))
+            connection.execute(insert(flake).from_select(flake.c.keys(), select(shadow(flake))))
+
+        Readers see all of it or nothing. All else is as in `transact`. Raises `ProjectionError`
+        for a shadow that is not there or not this database's.
+        """
+        if shadow._live is not self:
+            raise ProjectionError(f"{shadow.name} does not lie beside {self.name}")
+        if not await shadow.exists():
+            raise ProjectionError(f"{shadow.name} is not there, nothing can be taken from it")
+
+        def in_shadow(table: Table) -> FromClause:
+            return table.to_metadata(MetaData(), schema=shadow._backend.seen_as)
+
+        return await self._write(
+            lambda connection: work(connection, in_shadow), patience, committed, shadow._backend
+        )
+
+    async def _is_migrated(self) -> bool:
+        """Whether it can be seen, without a lock, that there is nothing to do."""
+        try:
+            await self.check_schema()
+        except (DatabaseUnavailable, MigrationError, SQLAlchemyError, OSError):
+            return False
+        return True
+
+    async def _upgrade(self) -> None:
+        await self._backend.write(schema.upgrade)
+
+    def _migrates_later(self, error: BaseException) -> bool:
+        return isinstance(error, schema.SchemaBusy) or self._backend.is_transient(error)
+
+    async def _write(
+        self,
+        work: Callable[[Connection], T],
+        patience: float,
+        committed: Callable[[T], None] | None,
+        shadow: Backend | None,
+        waiting: Waiting | None = None,
+    ) -> T:
+        async def once() -> T:
+            return await self._backend.write(work, committed, shadow=shadow)
+
+        return await self._patiently(once, patience, self._backend.is_transient, waiting)
+
+    async def _patiently(
+        self,
+        once: Callable[[], Awaitable[T]],
+        patience: float,
+        may_pass: Callable[[BaseException], bool],
+        waiting: Waiting | None = None,
+    ) -> T:
+        delays = _Delays(patience)
+        while True:
+            try:
+                done = await once()
+            except Exception as error:
+                if not may_pass(error):
+                    raise
+                delay = delays.after(error, self.name)
+                if delays.waited >= REPORT_SECONDS:
+                    self._report(delays.unavailable(error, self.name), waiting)
+            else:
+                self._report_end()
+                return done
+            await asyncio.sleep(delay)
+            self._telemetry.count("retries", operation="database")
+
+    def _report(self, trouble: DatabaseUnavailable, waiting: Waiting | None) -> None:
+        if self.trouble is None:
+            _logger.warning("%s; waiting, and trying again", trouble)
+        self.trouble = trouble
+        if waiting is not None:
+            waiting(trouble)
+
+    def _report_end(self) -> None:
+        if self.trouble is not None:
+            _logger.warning("read model %s can be written again", self.name)
+        self.trouble = None
+
+    def _unusable(self, error: Exception) -> ConfigurationError:
+        return ConfigurationError(f"cannot use {self.name} as read model: {cause_of(error)}")
+
+    def _shadow(self) -> Backend:
+        if self._live is None:
+            raise ProjectionError(f"{self.name} is no place beside another read model")
+        return self._backend
+
+
+def _unless_it_stands(
+    work: Callable[[Connection], T], stands: Callable[[Connection], bool]
+) -> Callable[[Connection], T]:
+    ended: list[T] = []
+
+    def run(connection: Connection) -> T:
+        if not (ended and stands(connection)):
+            ended.append(work(connection))
+        return ended[-1]
+
+    return run
+
+
+class _Delays:
+    """The growing pauses between tries, and their end."""
+
+    def __init__(self, patience: float) -> None:
+        self._began = time.monotonic()
+        self._patience = patience
+        self._next = FIRST_DELAY
+
+    @property
+    def waited(self) -> float:
+        """Seconds since the first try."""
+        return time.monotonic() - self._began
+
+    def after(self, error: Exception, name: str) -> float:
+        """Seconds to wait; raises `DatabaseUnavailable` where the patience is at its end."""
+        delay = self._next * random.uniform(0.5, 1.0)  # noqa: S311  # jitter, not a secret
+        if self.waited + delay > self._patience:
+            raise self.unavailable(error, name, self._patience) from error
+        self._next = min(2 * self._next, LONGEST_DELAY)
+        return delay
+
+    def unavailable(
+        self, error: Exception, name: str, seconds: float | None = None
+    ) -> DatabaseUnavailable:
+        """What is wrong, and for how long that was tried."""
+        tried = round(self.waited) if seconds is None else seconds
+        return DatabaseUnavailable(f"read model {name}: {cause_of(error)}; tried for {tried:g} s")

@@ -1,0 +1,296 @@
+"""Ownership: of several workers, in whatever processes, only one has a projection.
+
+A lock that its holder keeps open as long as it lives; when the holder dies, the operating system
+or the database lets go of it at once. There is no lease that could end too early or too late. In
+SQLite it is a lock on a file beside the database, in PostgreSQL an advisory lock of a connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hashlib
+import os
+import random
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+from sqlalchemy import Row, text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from eventstore.errors import ConfigurationError, ProjectionFenced
+from eventstore.messages.envelope import utc_now
+from eventstore.private_files import ensure_private_directory, open_private
+from eventstore.projections.database.database import Database
+from eventstore.undecodable import UNDECODABLE
+
+__all__ = ["AdvisoryLocks", "FileLocks", "Locks", "OwnedElsewhere", "locks_of", "owned"]
+
+
+LOOKS = 20
+LOOK_SECONDS = 0.005
+"""How often, and how long apart at most, a file is tried again that others only looked at."""
+
+
+class OwnedElsewhere(ProjectionFenced):
+    """Somebody else has the lock; `holder` says who."""
+
+    code = "owned_elsewhere"
+    retryable = True
+
+    def __init__(self, name: str, holder: str) -> None:
+        super().__init__(f"{name} is taken by {holder}")
+        self.holder = holder
+
+
+class Locks(ABC):
+    """The locks of one holder in one database; an async context manager that ends them all.
+
+    Not to be used by several tasks at once.
+    """
+
+    @abstractmethod
+    async def take(self, name: str) -> str | None:
+        """Take a lock, without waiting; None where that succeeded, else who has it."""
+
+    @abstractmethod
+    async def holder(self, name: str) -> str | None:
+        """Who has a lock, which is not taken; None where nobody has it."""
+
+    @abstractmethod
+    async def kept(self) -> frozenset[str]:
+        """The names of all locks that were taken and not lost since."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Let go of all of them."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+def locks_of(database: Database) -> Locks:
+    """Locks that belong to a database, for a new holder."""
+    if database.url.get_backend_name() == "sqlite":
+        return FileLocks(str(database.url.database))
+    return AdvisoryLocks(database.engine)
+
+
+@asynccontextmanager
+async def owned(database: Database, name: str) -> AsyncIterator[None]:
+    """Have a lock for the length of a block; raises `OwnedElsewhere` where somebody else has it."""
+    async with locks_of(database) as locks:
+        holder = await locks.take(name)
+        if holder is not None:
+            raise OwnedElsewhere(name, holder)
+        yield
+
+
+class _Holder(msgspec.Struct):
+    """Who has a lock, as written into its file."""
+
+    pid: int
+    host: str
+    since: datetime
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}, since {self.since:%Y-%m-%d %H:%M:%S} UTC"
+
+
+class FileLocks(Locks):
+    """Locks on files in the directory `{path}.locks`, which stay when the lock has gone."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._descriptors: dict[str, int] = {}
+
+    async def take(self, name: str) -> str | None:
+        """Take it; raises `ConfigurationError` where the file cannot be made."""
+        path = self._file(name)
+        try:
+            ensure_private_directory(path.parent)
+            descriptor = open_private(path, os.O_RDWR | os.O_CREAT)
+        except OSError as error:
+            raise ConfigurationError(f"the read model cannot be locked: {error}") from error
+        try:
+            if not await _lock(descriptor):
+                return _read_holder(descriptor)
+            _write_holder(descriptor)
+            self._descriptors[name] = descriptor
+        except OSError as error:
+            raise ConfigurationError(f"the read model cannot be locked: {path}: {error}") from error
+        finally:
+            if self._descriptors.get(name) != descriptor:
+                os.close(descriptor)
+        return None
+
+    async def holder(self, name: str) -> str | None:
+        """Who has it; nobody where there is no file."""
+        try:
+            descriptor = os.open(self._file(name), os.O_RDONLY)
+        except FileNotFoundError:
+            return None
+        try:
+            return None if _try(descriptor, fcntl.LOCK_SH) else _read_holder(descriptor)
+        finally:
+            os.close(descriptor)
+
+    async def kept(self) -> frozenset[str]:
+        """Those whose file is still the one that was locked; others are let go of."""
+        for name, descriptor in list(self._descriptors.items()):
+            if not _is_same(self._file(name), descriptor):
+                os.close(self._descriptors.pop(name))
+        return frozenset(self._descriptors)
+
+    async def close(self) -> None:
+        """Close the files, which lets go of the locks, as does the end of the process."""
+        while self._descriptors:
+            os.close(self._descriptors.popitem()[1])
+
+    def _file(self, name: str) -> Path:
+        return Path(f"{self._path}.locks", name)
+
+
+async def _lock(descriptor: int) -> bool:
+    """Whether it could be locked; those who only look share the lock, for a moment that passes."""
+    for _ in range(LOOKS):
+        if _try(descriptor, fcntl.LOCK_EX):
+            return True
+        if not _try(descriptor, fcntl.LOCK_SH):
+            return False
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        await asyncio.sleep(random.uniform(0, LOOK_SECONDS))  # noqa: S311  # jitter, not a secret
+    return False
+
+
+def _try(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _write_holder(descriptor: int) -> None:
+    holder = _Holder(os.getpid(), socket.gethostname(), utc_now())
+    with suppress(OSError):  # a full disk takes the words away, and not the lock
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, msgspec.json.encode(holder), 0)
+
+
+def _read_holder(descriptor: int) -> str:
+    try:
+        return str(msgspec.json.decode(os.pread(descriptor, 1_000, 0), type=_Holder))
+    except UNDECODABLE:
+        return "another process"  # which has not written yet that it is there
+
+
+def _is_same(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+    except OSError:  # the disk does not say now; the lock is held all the same
+        return True
+
+
+_TAKE = text("SELECT pg_try_advisory_lock(:key)")
+_HOLDER = text(
+    "SELECT application_name, backend_start FROM pg_locks JOIN pg_stat_activity USING (pid)"
+    " WHERE locktype = 'advisory' AND granted AND objsubid = 1"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    " AND (classid::bigint << 32) | objid::bigint = :key"
+)
+# Where the machine of a holder dies, its locks are let go of within a minute, and not in hours.
+_SETUP = (
+    "SET tcp_keepalives_idle = 30",
+    "SET tcp_keepalives_interval = 10",
+    "SET tcp_keepalives_count = 3",
+    "SET idle_session_timeout = 0",
+)
+
+
+class AdvisoryLocks(Locks):
+    """Advisory locks of PostgreSQL, held by one connection; lost with it, all at once."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._connection: AsyncConnection | None = None
+        self._stack = AsyncExitStack()
+        self._names: set[str] = set()
+
+    async def take(self, name: str) -> str | None:
+        """Take it; a database that does not answer is as good as somebody else."""
+        key = _key(name)
+        try:
+            connection = self._connection or await self._connect()
+            if await connection.scalar(_TAKE, {"key": key}):
+                self._names.add(name)
+                return None
+            found = (await connection.execute(_HOLDER, {"key": key})).first()
+        except (SQLAlchemyError, OSError) as error:
+            await self.close()
+            return f"nobody knows whom: {error}"
+        return "another process" if found is None else _shown(found)
+
+    async def holder(self, name: str) -> str | None:
+        """Who has it; raises SQLAlchemy's errors."""
+        connection = self._connection or await self._connect()
+        found = (await connection.execute(_HOLDER, {"key": _key(name)})).first()
+        return None if found is None else _shown(found)
+
+    async def kept(self) -> frozenset[str]:
+        """All of them, or none where the connection was lost."""
+        if self._connection is not None:
+            try:
+                await self._connection.execute(text("SELECT 1"))
+            except (SQLAlchemyError, OSError):
+                await self.close()
+        return frozenset(self._names)
+
+    async def close(self) -> None:
+        """Close the connection, which lets go of the locks."""
+        self._names.clear()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(SQLAlchemyError, OSError):
+                await connection.invalidate()  # not back into the pool, which would keep it open
+            with suppress(SQLAlchemyError, OSError):
+                await connection.close()
+
+    async def _connect(self) -> AsyncConnection:
+        connection = await self._engine.connect()
+        self._connection = connection
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        for setting in _SETUP:
+            await connection.execute(text(setting))
+        name = f"process {os.getpid()} on {socket.gethostname()}"[:63]
+        await connection.execute(
+            text("SELECT set_config('application_name', :name, false)"), {"name": name}
+        )
+        return connection
+
+
+def _shown(found: Row[Any]) -> str:
+    return f"{found.application_name}, since {found.backend_start:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _key(name: str) -> int:
+    digest = hashlib.sha256(f"eventstore {name}".encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)

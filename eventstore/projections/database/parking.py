@@ -1,0 +1,122 @@
+"""Parked events: what a projection went on without, and what waits behind it.
+
+All functions work inside the caller's transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from msgspec import Struct
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from eventstore.messages.envelope import LogEvent
+from eventstore.projections.database.tables import parked_event as table
+from eventstore.projections.projection import Projection
+
+__all__ = [
+    "AggregateKey",
+    "ParkedEvent",
+    "blocked",
+    "count",
+    "failed_again",
+    "forget",
+    "list_parked",
+    "park",
+]
+
+AggregateKey = tuple[str, str]
+"""An aggregate: its kind and its id."""
+
+
+class ParkedEvent(Struct, frozen=True):
+    """An event of the log that is missing in a projection's rows.
+
+    `error` is why it could not be taken, None for one that waits behind an older one of the same
+    aggregate; `tries` is how often it was tried.
+    """
+
+    projection: str
+    position: int
+    aggregate: str
+    aggregate_id: str
+    event_id: str
+    event_type: str
+    error: str | None
+    tries: int
+    parked_at: datetime
+
+
+def park(
+    connection: Connection,
+    projection: Projection,
+    recorded: LogEvent,
+    now: datetime,
+    *,
+    error: str | None = None,
+    tries: int = 0,
+) -> None:
+    """Park an event, with why it could not be taken, or behind an older one."""
+    connection.execute(
+        insert(table).values(
+            projection=projection.name,
+            position=recorded.position,
+            aggregate=recorded.aggregate,
+            aggregate_id=recorded.aggregate_id,
+            event_id=recorded.id,
+            event_type=recorded.type,
+            error=error,
+            tries=tries,
+            parked_at=now,
+        )
+    )
+
+
+def blocked(
+    connection: Connection, projections: Collection[Projection]
+) -> dict[str, set[AggregateKey]]:
+    """By projection, the aggregates whose later events are to be parked, too."""
+    names = [each.name for each in projections if each.on_poison == "park"]
+    found: dict[str, set[AggregateKey]] = {name: set() for name in names}
+    if names:
+        of = select(table.c.projection, table.c.aggregate, table.c.aggregate_id).distinct()
+        for row in connection.execute(of.where(table.c.projection.in_(names))):
+            found[row.projection].add((row.aggregate, row.aggregate_id))
+    return found
+
+
+def list_parked(
+    connection: Connection, projection: str | None = None, key: AggregateKey | None = None
+) -> list[ParkedEvent]:
+    """What is parked, in the order of the log; of all projections unless one is named."""
+    query = select(table).order_by(table.c.projection, table.c.position)
+    if projection is not None:
+        query = query.where(table.c.projection == projection)
+    if key is not None:
+        query = query.where(table.c.aggregate == key[0], table.c.aggregate_id == key[1])
+    return [ParkedEvent(**row._mapping) for row in connection.execute(query)]
+
+
+def count(connection: Connection, names: Sequence[str]) -> dict[str, int]:
+    """How many events are parked, by projection; those that have none are left out."""
+    query = select(table.c.projection, func.count().label("number")).group_by(table.c.projection)
+    rows = connection.execute(query.where(table.c.projection.in_(names)))
+    return {row.projection: row.number for row in rows}
+
+
+def failed_again(connection: Connection, projection: str, position: int, error: str) -> None:
+    """Note that an event was tried once more, in vain."""
+    connection.execute(
+        update(table)
+        .where(table.c.projection == projection, table.c.position == position)
+        .values(tries=table.c.tries + 1, error=error)
+    )
+
+
+def forget(connection: Connection, projection: str, position: int) -> bool:
+    """Have an event parked no longer; False where it was not."""
+    forgotten = connection.execute(
+        delete(table).where(table.c.projection == projection, table.c.position == position)
+    )
+    return forgotten.rowcount == 1

@@ -1,0 +1,95 @@
+"""What all tables of the read side share, and the two tables that are the library's own."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+__all__ = ["UtcDateTime", "metadata", "parked_event", "projection"]
+
+metadata = MetaData(
+    # Constraints without a name cannot be altered by a later migration.
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+"""All tables of the read side; `migrations/` creates exactly these."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An instant: goes in with any zone, comes back in UTC, on databases with and without zones.
+
+    Raises `ValueError`, wrapped by SQLAlchemy, for a time without a zone.
+    """
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Bring the time to UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"time {value} has no zone")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give the zone back where the database does not keep it."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+projection = Table(
+    "projection",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Column("epoch", Integer, nullable=False, server_default="1"),
+    Column("rate", Float, nullable=False, server_default="0"),
+    Column("error", Text),
+    Column("log", String(128)),
+)
+"""One row a projection: the version that built its rows, and the last log position in them.
+
+`epoch` is raised when the rows are replaced or the checkpoint is set by anybody but the worker
+that moves it; `rate` is events a second when it moved last; `error` is why it stopped, if it did;
+`log` names the log that the rows were built from.
+"""
+
+parked_event = Table(
+    "parked_event",
+    metadata,
+    Column("projection", String(64), primary_key=True),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("aggregate", String(64), nullable=False),
+    Column("aggregate_id", String(128), nullable=False),
+    Column("event_id", String(36), nullable=False),
+    Column("event_type", String(128), nullable=False),
+    Column("error", Text),
+    Column("tries", Integer, nullable=False),
+    Column("parked_at", UtcDateTime, nullable=False),
+    Index(None, "projection", "aggregate", "aggregate_id", "position"),
+)
+"""Events that a projection could not take and went on without, and those of the same aggregate
+that wait behind one, for which `error` is null. The events themselves are in the log."""

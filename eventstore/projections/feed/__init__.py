@@ -1,0 +1,1 @@
+"""The feed: publishes every event of the log on its public subject, exactly once and in order."""

@@ -1,0 +1,70 @@
+"""The foreign messages that a feed has come upon, kept beside its place for the next process.
+
+The feed is the reader that goes through the whole log once, whoever is restarted meanwhile; so
+health still names, after a restart, what was passed over before it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+import msgspec
+
+from eventstore.client.client import Client
+from eventstore.errors import ClientError, StreamMissing
+from eventstore.jetstream.direct_get import DirectReader
+from eventstore.jetstream.publish import publish_acked
+from eventstore.messages.subjects import Subjects
+from eventstore.store.foreign import LogFindings
+from eventstore.undecodable import UNDECODABLE
+
+__all__ = ["FeedFindings"]
+
+KEY = "feed.foreign"
+"""The key in the configuration bucket."""
+
+_MOST_KEPT = 100
+_MOST_TEXT = 200
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """`log` is the identity of the log, `count` how many there are, `found` the last of them."""
+
+    log: str
+    count: int
+    found: dict[int, str]
+
+
+class FeedFindings:
+    """Restores and keeps what `findings` know of foreign messages; `timeout` is seconds an answer.
+
+    It is best effort: what cannot be kept or restored now is passed over.
+    """
+
+    def __init__(
+        self, client: Client, subjects: Subjects, findings: LogFindings, *, timeout: float = 5.0
+    ) -> None:
+        self._client = client
+        self._key = f"$KV.{subjects.config_bucket}.{KEY}"
+        self._bucket = DirectReader(client, f"KV_{subjects.config_bucket}", timeout=timeout)
+        self._findings = findings
+        self._timeout = timeout
+
+    async def restore(self, log: str) -> None:
+        """Have known what was kept, if it is of this log."""
+        with contextlib.suppress(ClientError, StreamMissing, *UNDECODABLE):
+            message = await self._bucket.leader_last(self._key)
+            if message is not None and message.payload:
+                kept = msgspec.json.decode(message.payload, type=_Kept)
+                if kept.log == log:
+                    self._findings.restore("foreign", kept.count, kept.found)
+
+    async def keep(self, log: str) -> None:
+        """Keep what is known now."""
+        last = list(self._findings.by_position("foreign").items())[-_MOST_KEPT:]
+        found = {position: text[:_MOST_TEXT] for position, text in last}
+        kept = _Kept(log, self._findings.count("foreign"), found)
+        with contextlib.suppress(ClientError):
+            await publish_acked(
+                self._client, self._key, msgspec.json.encode(kept), timeout=self._timeout
+            )

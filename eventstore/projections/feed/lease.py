@@ -1,0 +1,118 @@
+"""The feed's lease: which of several feeds may publish, without any writing while nothing happens.
+
+The lease is a record in the configuration bucket, written by compare-and-set when it is taken,
+taken over or released. Its holder reads the record again, before it publishes, whenever it was last
+read more than half of `seconds` ago. Who takes the lease over from a feed that gets no further then
+waits for as many seconds as that one's record says, after which the other has seen that it lost the
+lease. So no clocks are compared, and an idle feed neither reads nor writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from eventstore.client.client import Client
+from eventstore.errors import JetStreamError
+from eventstore.jetstream.direct_get import DirectReader
+from eventstore.jetstream.publish import publish_acked
+from eventstore.messages.envelope import new_id
+from eventstore.messages.subjects import Subjects
+from eventstore.undecodable import UNDECODABLE
+
+__all__ = ["FeedLease"]
+
+KEY = "feed.lease"
+"""The key in the configuration bucket: `{"holder": ..., "seconds": ...}`."""
+
+_EXPECTED = "Nats-Expected-Last-Subject-Sequence"
+_CONFLICTS = (10071, 10164)  # another feed was faster
+
+
+class _Record(msgspec.Struct, frozen=True):
+    """Who holds the lease, None for nobody, and for how long it relies on having read that."""
+
+    holder: str | None = None
+    seconds: float = 0.0
+
+
+class FeedLease:
+    """One feed's view of the lease; `timeout` is seconds for each answer.
+
+    All methods raise `StreamMissing` where there is no bucket, and `ClientError`.
+    """
+
+    def __init__(
+        self, client: Client, subjects: Subjects, *, seconds: float, timeout: float = 5.0
+    ) -> None:
+        self._client = client
+        self._key = f"$KV.{subjects.config_bucket}.{KEY}"
+        self._bucket = DirectReader(client, f"KV_{subjects.config_bucket}", timeout=timeout)
+        self._own = new_id()
+        self._seconds = seconds
+        self._timeout = timeout
+        self._sequence = 0
+        self._seen = _Record()
+        self._certain_until = 0.0
+        self._owed = 0.0  # seconds for which the holder before may still publish
+
+    async def held(self) -> bool:
+        """Whether this feed holds the lease; takes one that nobody holds."""
+        now = asyncio.get_running_loop().time()
+        if now < self._certain_until - self._seconds / 2:
+            return True
+        await self._read()
+        if self._seen.holder is None:
+            self._owed = 0.0
+            await self._write(_Record(self._own, self._seconds))
+        if self._seen.holder != self._own:
+            return False
+        if self._owed:
+            await asyncio.sleep(self._owed)
+            self._owed = 0.0
+            return await self.held()
+        self._certain_until = now + self._seconds
+        return True
+
+    def doubt(self) -> None:
+        """Read the record before anything else is published: somebody else seems to publish."""
+        self._certain_until = 0.0
+
+    async def take_over(self) -> None:
+        """Take the lease from who was last seen with it, if nothing changed since; see `held`."""
+        self._owed = self._seen.seconds  # also where the answer is lost
+        if not await self._write(_Record(self._own, self._seconds)):
+            self._owed = 0.0
+
+    async def release(self) -> None:
+        """Let another feed have it at once; nothing may be published after that."""
+        self.doubt()
+        if self._seen.holder == self._own:
+            await self._write(_Record())
+
+    async def _read(self) -> None:
+        message = await self._bucket.leader_last(self._key)
+        self._sequence = 0 if message is None else message.sequence
+        self._seen = _Record() if message is None else _decoded(message.payload)
+
+    async def _write(self, record: _Record) -> bool:
+        """Whether nobody else has written since the record was read."""
+        headers = {_EXPECTED: str(self._sequence)}
+        payload = msgspec.json.encode(record)
+        try:
+            ack = await publish_acked(self._client, self._key, payload, headers, self._timeout)
+        except JetStreamError as error:
+            if error.err_code not in _CONFLICTS:
+                raise
+            return False
+        self._sequence, self._seen = ack.seq, record
+        return True
+
+
+def _decoded(payload: bytes) -> _Record:
+    """A record; what is none, as a deleted key, is held by nobody."""
+    try:
+        return msgspec.json.decode(payload, type=_Record)
+    except UNDECODABLE:
+        return _Record()

@@ -1,0 +1,139 @@
+"""How far the feed has come: found at the end of the event stream, and kept beside it.
+
+The last event of the stream carries its position in the log. Because the stream is bounded, that
+event may be gone one day, so the pair (sequence, position) is also kept in the domain's
+configuration bucket. Such a pair is a fact that stays true: an old one is of less use, never wrong.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from eventstore.client.api_answers import StreamInfo
+from eventstore.client.client import Client
+from eventstore.errors import JetStreamError, ProjectionError, StreamMissing
+from eventstore.jetstream.direct_get import DirectReader, StoredMessage
+from eventstore.jetstream.publish import publish_acked
+from eventstore.messages.envelope import position_of
+from eventstore.messages.subjects import Subjects
+from eventstore.undecodable import UNDECODABLE
+
+__all__ = ["EXPECTED_LAST", "FeedLost", "FeedPosition", "Place"]
+
+KEY = "feed.position"
+"""The key in the configuration bucket: `{"sequence": ..., "position": ...}`."""
+
+EXPECTED_LAST = "Nats-Expected-Last-Sequence"
+"""The header that fences what is sent: where the stream must end for it to be stored."""
+
+_NO_STREAM = 10059
+
+
+class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The events up to `sequence` of the event stream are the log up to `position`."""
+
+    sequence: int = 0
+    position: int = 0
+
+
+class FeedLost(ProjectionError):
+    """How far the feed had come can no longer be told, so that going on could publish twice.
+
+    The text says what to put under the key in the configuration bucket for it to go on.
+    """
+
+    code = "feed_lost"
+
+
+def _fed_position(message: StoredMessage) -> int | None:
+    """The log position of a message that the feed has put there; None for anybody else's.
+
+    Somebody may have published an old event anew, with all its headers. But what the feed sends
+    last names the sequence before its own, or ends a batch that does.
+    """
+    headers = message.headers
+    placed = headers.get(EXPECTED_LAST) == str(message.sequence - 1)
+    return position_of(headers) if placed or "Nats-Batch-Commit" in headers else None
+
+
+def _facts(*places: Place | None) -> dict[int, int]:
+    known = {place.sequence: place.position for place in places if place is not None}
+    return known or {0: 0}  # a stream that never had an event
+
+
+class FeedPosition:
+    """The place where the feed stands, asked from the leaders; `timeout` is seconds an answer."""
+
+    def __init__(self, client: Client, subjects: Subjects, *, timeout: float = 5.0) -> None:
+        self._client = client
+        self._stream = subjects.event_stream
+        self._all_events = subjects.filter("event")
+        self._bucket = subjects.config_bucket
+        self._key = f"$KV.{subjects.config_bucket}.{KEY}"
+        self._events = DirectReader(client, self._stream, timeout=timeout)
+        self._places = DirectReader(client, f"KV_{self._bucket}", timeout=timeout)
+        self._timeout = timeout
+
+    async def find(self, known: Place | None = None) -> Place:
+        """The place at the end of the event stream; `known` is a place that is sure, if any is.
+
+        Messages that did not come from the log are passed over. Raises `FeedLost`,
+        `StreamMissing` and `ClientError`.
+        """
+        facts = _facts(await self._kept_place(), known)
+        last = sequence = await self._last_sequence()
+        while True:
+            message = await self._at(sequence)
+            position = None if message is None else _fed_position(message)
+            if position is None:
+                position = facts.get(sequence)
+            if position is not None:
+                return Place(last, position)
+            if message is None:
+                raise self._lost(last, facts)
+            sequence -= 1
+
+    async def keep(self, place: Place) -> None:
+        """Keep a place beside the stream; raises `ClientError`."""
+        await publish_acked(
+            self._client,
+            self._key,
+            msgspec.json.encode(place),
+            timeout=self._timeout,
+            stream=self._places.stream,
+        )
+
+    async def _kept_place(self) -> Place | None:
+        message = await self._places.leader_last(self._key)
+        if message is None or not message.payload:  # a deleted key is an empty message
+            return None
+        try:
+            return msgspec.json.decode(message.payload, type=Place)
+        except UNDECODABLE as error:
+            raise FeedLost(f"key {KEY} of bucket {self._bucket} is no place: {error}") from error
+
+    async def _last_sequence(self) -> int:
+        try:
+            info = await self._client.api(
+                f"STREAM.INFO.{self._stream}", timeout=self._timeout, answer=StreamInfo
+            )
+        except JetStreamError as error:
+            if error.err_code != _NO_STREAM:
+                raise
+            raise StreamMissing(f"stream {self._stream} does not exist") from error
+        return info.state.last_seq
+
+    async def _at(self, sequence: int) -> StoredMessage | None:
+        if sequence == 0:
+            return None
+        message = await self._events.leader_next(self._all_events, sequence - 1)
+        return message if message is not None and message.sequence == sequence else None
+
+    def _lost(self, last: int, facts: dict[int, int]) -> FeedLost:
+        sequence, position = max(facts.items())
+        return FeedLost(
+            f"stream {self._stream} ends at sequence {last} and the event there is gone; last "
+            f"known is sequence {sequence} at position {position} of the log. Nothing is "
+            f'published. Put {{"sequence": {last}, "position": N}} under key {KEY} of bucket '
+            f"{self._bucket} to go on after position N"
+        )

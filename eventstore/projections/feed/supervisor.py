@@ -1,0 +1,65 @@
+"""Feeding without an end: a feed that fails is begun anew, and until then the others go on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+
+from eventstore.errors import EventStoreError
+from eventstore.projections.feed.feed import Feed
+from eventstore.service.health import Finding
+
+__all__ = ["Feeding"]
+
+_logger = logging.getLogger("eventstore")
+
+
+class Feeding:
+    """Runs a feed, and after a failure of it the next one, which `make` makes.
+
+    A failure is logged once for each text and `error` tells it until a feed goes on; `pause` is
+    seconds before the next try. Called, it is a health check.
+    """
+
+    def __init__(self, make: Callable[[], Feed], *, pause: float = 5.0) -> None:
+        self.error: EventStoreError | None = None
+        self.feed = make()
+        self._make = make
+        self._pause = pause
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Let `run` end."""
+        self._stopping.set()
+        self.feed.stop()
+
+    async def run(self) -> None:
+        """Feed until `stop`; only what is no error of the store's is raised."""
+        while not self._stopping.is_set():
+            try:
+                await self.feed.run()
+            except EventStoreError as error:
+                self._tell(error)
+                self.feed = self._make()
+                await self._wait()
+
+    async def __call__(self) -> Finding:
+        """Unhealthy after a failure, until a feed has taken events again, or found none to take."""
+        if self.feed.pending is not None:
+            self.error = None
+        facts = {"position": self.feed.position, "published": self.feed.published}
+        if self.error is None:
+            return Finding(facts=facts)
+        return Finding(status="unhealthy", problem=str(self.error), facts=facts)
+
+    def _tell(self, error: EventStoreError) -> None:
+        if str(error) != str(self.error):
+            _logger.error("the feed has stopped: %s", error)
+        self.error = error
+
+    async def _wait(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._pause):
+                await self._stopping.wait()

@@ -1,0 +1,162 @@
+"""Checks of the read side: the database is there and readable, the projections keep up."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from sqlalchemy.exc import DBAPIError
+
+from eventstore.projections.database.database import Database, DatabaseUnavailable
+from eventstore.projections.worker.worker import Progress, ProjectionWorker
+from eventstore.service.health import Finding, HealthStatus, worst
+from eventstore.telemetry import NO_TELEMETRY, Telemetry
+
+__all__ = ["DatabaseCheck", "ProjectionsCheck"]
+
+_READ_SECONDS = 1.0  # less than a check may take
+
+
+class DatabaseCheck:
+    """The read-model database is the one it was, readable, with the schema this code needs.
+
+    Degraded while it cannot be written or read for now: the log takes events meanwhile, and the
+    read model catches up.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def __call__(self) -> Finding:
+        """Read from it.
+
+        Raises `DatabaseUnavailable` where its file is gone, `MigrationError`, or SQLAlchemy's
+        errors.
+        """
+        facts: dict[str, Any] = {"name": self._database.name}
+        trouble = self._database.trouble
+        try:
+            async with asyncio.timeout(_READ_SECONDS):
+                facts["bytes"] = await self._database.size()
+                trouble = trouble or await self._unreadable()
+        except TimeoutError:
+            trouble = trouble or self._unavailable(f"no answer after {_READ_SECONDS:g} s")
+        except DBAPIError as error:
+            if not self._database.is_transient(error):
+                raise
+            trouble = trouble or self._unavailable(str(error.orig))
+        if trouble is None:
+            return Finding(facts=facts)
+        return Finding(status="degraded", problem=str(trouble), facts=facts)
+
+    async def _unreadable(self) -> DatabaseUnavailable | None:
+        """Why it cannot be read for now, though it is there."""
+        try:
+            await self._database.check_schema()
+        except DatabaseUnavailable as error:
+            return error
+        return None
+
+    def _unavailable(self, problem: str) -> DatabaseUnavailable:
+        return DatabaseUnavailable(f"read model {self._database.name}: {problem}")
+
+
+class ProjectionsCheck:
+    """Projections run and keep up with the log.
+
+    Unhealthy where one has failed; degraded where one tries to get over a failure, has parked
+    events, is more than `max_lag` events behind, or behind at all without having moved for
+    `max_stall` seconds. One that stands by for another worker is healthy: it is for that worker
+    to say how far it is. `log_end` tells the position of the last event.
+    """
+
+    def __init__(
+        self,
+        worker: ProjectionWorker,
+        log_end: Callable[[], Awaitable[int]],
+        *,
+        max_lag: int = 1000,
+        max_stall: float = 30.0,
+        telemetry: Telemetry = NO_TELEMETRY,
+    ) -> None:
+        self._worker = worker
+        self._log_end = log_end
+        self._max_lag = max_lag
+        self._max_stall = max_stall
+        self._telemetry = telemetry
+        self._moved: dict[str, tuple[int, float]] = {}
+
+    async def __call__(self) -> Finding:
+        """A fact for each projection: its status, state, position, lag in events, rate, parked."""
+        end = await self._log_end()
+        parked = await self._parked()
+        found = {
+            name: self._look_at(progress, end, parked.get(name, 0))
+            for name, progress in self._worker.progress.items()
+        }
+        problems = [
+            f"{name}: {each['problem']}" for name, each in found.items() if "problem" in each
+        ]
+        return Finding(
+            status=worst(*(each["status"] for each in found.values())),
+            problem="; ".join(problems) or None,
+            facts={"log_end": end, "projections": found},
+        )
+
+    async def _parked(self) -> Mapping[str, int]:
+        """How many events are parked; none is known of while the database does not answer."""
+        waits = (each.trouble for each in self._worker.progress.values())
+        if any(isinstance(trouble, DatabaseUnavailable) for trouble in waits):
+            return {}
+        try:
+            async with asyncio.timeout(_READ_SECONDS):
+                return await self._worker.parked()
+        except (DatabaseUnavailable, TimeoutError):
+            return {}  # which the check of the database tells
+
+    def _look_at(self, progress: Progress, end: int, parked: int) -> Mapping[str, Any]:
+        lag = max(0, end - progress.position)
+        rate = round(progress.rate, 1)
+        self._telemetry.gauge("projection_lag", lag, projection=progress.name)
+        self._telemetry.gauge("projection_position", progress.position, projection=progress.name)
+        self._telemetry.gauge("projection_rate", rate, projection=progress.name)
+        self._telemetry.gauge("projection_parked", parked, projection=progress.name)
+        status, problem = self._judge(progress, lag, parked)
+        return {
+            "status": status,
+            **({} if problem is None else {"problem": problem}),
+            "state": progress.state,
+            "position": progress.position,
+            "lag": lag,
+            "rate": rate,
+            "parked": parked,
+        }
+
+    def _judge(self, progress: Progress, lag: int, parked: int) -> tuple[HealthStatus, str | None]:
+        stalled = self._stalled(progress, lag)
+        if progress.error is not None:
+            return "unhealthy", str(progress.error)
+        if progress.state == "standby":
+            return "healthy", None
+        if progress.trouble is not None:
+            return "degraded", f"trying again: {progress.trouble}"
+        if parked:
+            return "degraded", f"{parked:,} events parked, which its rows lack"
+        if progress.state == "rebuilding" and lag > self._max_lag:
+            return "degraded", f"{lag:,} events behind, until its rows are rebuilt"
+        if lag > self._max_lag:
+            return "degraded", f"{lag:,} events behind"
+        if stalled > self._max_stall:
+            return "degraded", f"{lag:,} events behind, and has not moved for {stalled:.0f} s"
+        return "healthy", None
+
+    def _stalled(self, progress: Progress, lag: int) -> float:
+        """Seconds for which it has been behind without moving, as far as checks have seen."""
+        now = time.monotonic()
+        position, since = self._moved.get(progress.name, (-1, now))
+        if lag == 0 or position != progress.position:
+            since = now
+        self._moved[progress.name] = progress.position, since
+        return now - since

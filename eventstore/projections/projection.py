@@ -1,0 +1,279 @@
+"""Projections: a name, a version, and handlers that turn an event into SQL statements.
+
+    flakes = Projection("flakes", version=1, tables=[flake])
+
+    @flakes.handles
+    def created(event: FlakeCreated, recorded: RecordedEvent) -> Statement:
+        return insert(flake).values(id=recorded.aggregate_id, path=event.path)
+
+Handlers are pure: they return statements and execute none. Which handler is for which event is
+read from the annotation of its first parameter.
+
+To build a statement takes SQLAlchemy ten times as long as to execute one that it knows. Where that
+counts, a handler returns a statement made once, `Bound` to the values of the event:
+
+    _created = insert(flake)
+
+    @flakes.handles
+    def created(event: FlakeCreated, recorded: RecordedEvent) -> Bound:
+        return Bound(_created, {"id": recorded.aggregate_id, "path": event.path})
+
+Of many events, those with the same statement then go to the database together. Changes keep their
+order, except where the tables prove that they touch different rows; only a trigger could tell.
+
+An index of all that was ever recorded needs no data. Its one handler is given each event of the log
+as it is stored, also one that is read as nothing or cannot be read:
+
+    @index.handles
+    def indexed(stored: StoredEvent) -> Bound:
+        return Bound(_add, {"position": stored.position, "type": stored.envelope.type})
+
+What is to happen outside of the database, once the rows of an event are there, is a reaction:
+
+    @flakes.reacts
+    async def tell(event: FlakeCreated, recorded: RecordedEvent) -> None:
+        await browsers.send(recorded.aggregate_id)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Literal, NamedTuple, TypeVar, overload
+
+from sqlalchemy import Delete, Insert, Table, Update
+
+from eventstore.errors import InvalidSubject, ProjectionError
+from eventstore.messages.envelope import LogEvent, RecordedEvent, StoredEvent, UnreadEvent
+from eventstore.messages.subjects import check_name
+from eventstore.messages.types import Event
+from eventstore.projections.signature import Signature
+
+__all__ = ["Bound", "Change", "Changes", "OnPoison", "Projection", "Reaction", "Statement"]
+
+Statement = Insert | Update | Delete
+"""One change of a read model."""
+
+
+class Bound(NamedTuple):
+    """A statement made once, and the values for this time.
+
+    `values` are columns to insert or set, and the statement's own `bindparam`s, whose names must
+    not be those of columns.
+    """
+
+    statement: Statement
+    values: Mapping[str, Any]
+
+
+Change = Statement | Bound
+"""One change of a read model, with or without separate values."""
+
+Changes = Change | Iterable[Change] | None
+"""What a handler returns: one change, several in their order, or none."""
+
+Reaction = Callable[[Any, RecordedEvent], Awaitable[None]]
+"""Is awaited with the event, and with its record: ids, version, position, time."""
+
+OnPoison = Literal["stop", "park"]
+"""What a projection does with an event that it cannot take: stop before it, or go on without."""
+
+E = TypeVar("E", bound=Event)
+
+
+class Projection:
+    """How events become the rows of some tables.
+
+    `name` identifies its checkpoint; `version` is to be raised with every change of a handler
+    that would have made other rows; `tables` are all tables it writes, and no other projection
+    may write them; there is at least one, for effects alone are for an `EventSubscriber`.
+
+    An event that cannot be read, or that its handler or the database refuses, is tried again
+    `retries` times. Then the projection stops before it, or, with `on_poison="park"`, goes on
+    without that event and all later ones of the same aggregate, until they are retried in their
+    order.
+
+    Raises `ProjectionError` for what cannot work.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        version: int = 1,
+        tables: Iterable[Table],
+        on_poison: OnPoison = "stop",
+        retries: int = 5,
+    ) -> None:
+        try:
+            self.name = check_name("projection", name)
+        except InvalidSubject as error:
+            raise ProjectionError(str(error)) from error
+        self.version = version
+        self.tables = tuple(tables)
+        self.on_poison = on_poison
+        self.retries = retries
+        self._reactions: dict[type[Event], Reaction] = {}
+        self._handlers: dict[type[Event], Callable[[Any, RecordedEvent], Changes]] = {}
+        self._indexes: Callable[[StoredEvent], Changes] | None = None
+        if version < 1:
+            raise ProjectionError(f"projection {name}: version must be 1 or more")
+        if not self.tables:
+            raise ProjectionError(f"projection {name}: name the tables that it writes")
+        if on_poison not in {"stop", "park"}:
+            raise ProjectionError(
+                f"projection {name}: on_poison is 'stop' or 'park', not {on_poison!r}"
+            )
+        if retries < 0:
+            raise ProjectionError(f"projection {name}: retries must be 0 or more")
+        for column in (column for table in self.tables for column in table.columns):
+            if column.identity is not None and column.identity.always:
+                raise ProjectionError(
+                    f"projection {name}: column {column} is Identity(always=True), so that a "
+                    "rebuild could not take its rows over; use Identity()"
+                )
+
+    @overload
+    def handles(
+        self, function: Callable[[StoredEvent], Changes], /
+    ) -> Callable[[StoredEvent], Changes]: ...
+
+    @overload
+    def handles(self, function: Callable[[E], Changes], /) -> Callable[[E], Changes]: ...
+
+    @overload
+    def handles(
+        self, function: Callable[[E, RecordedEvent], Changes], /
+    ) -> Callable[[E, RecordedEvent], Changes]: ...
+
+    def handles(self, function: Callable[..., Changes], /) -> Callable[..., Changes]:
+        """Register the handler of the events its first parameter is annotated with.
+
+        It is given the event and, where it takes a second parameter, the recorded event with the
+        aggregate's id, version, position and time. One that is annotated with `Event` itself is
+        for every event that has no handler of its own, of whatever domain. One that is annotated
+        with `StoredEvent` is for all that is in the log, each once, and is the only one. Raises
+        `ProjectionError` where the annotation does not name events, or an event has a handler
+        already.
+        """
+        signature = Signature(self.name, function)
+        if signature.is_async:
+            raise ProjectionError(f"{signature.where}: is async; it only returns statements")
+        if self._indexes is not None or (signature.takes_stored and self._handlers):
+            raise ProjectionError(
+                f"{signature.where}: a handler of StoredEvent is for every event, and the only one"
+            )
+        if signature.takes_stored:
+            self._indexes = function
+        else:
+            self._register(self._handlers, signature, function)
+        return function
+
+    def reacts(self, function: Callable[..., Awaitable[None]], /) -> Callable[..., Awaitable[None]]:
+        """Register what is to happen outside of the database for the events of its annotation.
+
+        It is called after the event's rows are committed, one event after another, and only for
+        events that came after the projection had caught up: never while catching up, in a rebuild
+        or for a retried event. It is called at most once: what a crash, a failure, its time limit
+        or a worker that is stopped takes away is lost. What must happen for sure belongs into an
+        `EventSubscriber`. It takes an event and, if it likes, its record, as handlers do.
+        """
+        signature = Signature(self.name, function)
+        if not signature.is_async:
+            raise ProjectionError(f"{signature.where}: a reaction must be async")
+        if signature.takes_stored:
+            raise ProjectionError(f"{signature.where}: a reaction is to events, not to StoredEvent")
+        self._register(self._reactions, signature, function)
+        return function
+
+    def _register(
+        self,
+        registered: dict[type[Event], Callable[[Any, RecordedEvent], Any]],
+        signature: Signature,
+        function: Callable[..., Any],
+    ) -> None:
+        handler = function if signature.takes_record else _without_recorded(function)
+        for event in signature.events:
+            if event in registered:
+                raise ProjectionError(
+                    f"projection {self.name}: {event.__name__} already has a handler; "
+                    f"{signature.name} is a second"
+                )
+            registered[event] = handler
+
+    @property
+    def event_types(self) -> list[type[Event]]:
+        """The events it has handlers for; `Event` stands for all others."""
+        return list(self._handlers)
+
+    @property
+    def takes_stored(self) -> bool:
+        """Whether it is an index of the events as they are stored, of whatever type."""
+        return self._indexes is not None
+
+    def wants(self, event: type[Event]) -> bool:
+        """Whether it has a handler for this type of event."""
+        return event in self._handlers or Event in self._handlers or self._indexes is not None
+
+    def takes(self, event: LogEvent) -> bool:
+        """Whether an event of the log is for it.
+
+        One that cannot be read is where it may have been an event that it has a handler for: it
+        cannot do without, and `statements` raises why.
+        """
+        if self._indexes is not None:
+            return isinstance(event, UnreadEvent) or event.part == 0
+        if isinstance(event, RecordedEvent):
+            return self.wants(type(event.data))
+        if event.error is None:
+            return False
+        return event.types is None or any(map(self.wants, event.types))
+
+    @property
+    def has_reactions(self) -> bool:
+        """Whether anything is to happen outside of the database."""
+        return bool(self._reactions)
+
+    def reaction(self, event: type[Event]) -> Reaction | None:
+        """What is to happen outside of the database for this type of event."""
+        return self._reactions.get(event) or self._reactions.get(Event)
+
+    def statements(self, recorded: LogEvent) -> tuple[Change, ...]:
+        """The changes that an event leads to, in their order; none for one that it does not take.
+
+        Raises whatever the handler raises, why an event that it takes cannot be read, and
+        `ProjectionError` where the handler returns something else than statements on the
+        projection's own tables.
+        """
+        returned = self._changes(recorded) if self.takes(recorded) else None
+        if returned is None:
+            return ()
+        found = (returned,) if isinstance(returned, Change) else tuple(returned)
+        for change in found:
+            self._check(change.statement if isinstance(change, Bound) else change, recorded)
+        return found
+
+    def _changes(self, event: LogEvent) -> Changes:
+        if self._indexes is not None:
+            return self._indexes(event)
+        if isinstance(event, RecordedEvent):
+            handler = self._handlers.get(type(event.data)) or self._handlers[Event]
+            return handler(event.data, event)
+        if event.error is not None:
+            raise event.error
+        return None
+
+    def _check(self, statement: object, recorded: LogEvent) -> None:
+        if not isinstance(statement, Statement):
+            raise ProjectionError(
+                f"projection {self.name}: the handler of {recorded.type} returned "
+                f"{type(statement).__name__}, not insert(), update() or delete()"
+            )
+        if statement.table not in self.tables:
+            raise ProjectionError(
+                f"projection {self.name}: the handler of {recorded.type} writes "
+                f"{statement.table}, which is not among its tables"
+            )
+
+
+def _without_recorded(function: Callable[[Any], Any]) -> Callable[[Any, RecordedEvent], Any]:
+    return lambda event, _recorded: function(event)

@@ -1,0 +1,1 @@
+"""Answer queries from read models: decode, wait for a position, read in one transaction."""

@@ -1,0 +1,91 @@
+"""Waiting until read models have reached a position, whichever process keeps them up to date."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Protocol
+
+from sqlalchemy import select
+
+from eventstore.errors import ProjectionFenced
+from eventstore.projections.database.database import Database
+from eventstore.projections.database.tables import projection as table
+from eventstore.projections.worker.worker import ProjectionWorker, WaitTimeout
+
+__all__ = ["CheckpointPositions", "Positions"]
+
+
+class Positions(Protocol):
+    """Who can say when a read model has reached a position; a `ProjectionWorker` is one."""
+
+    async def wait(self, position: int, timeout: float = 5.0, *, projection: str) -> None:
+        """Return once a projection has committed everything up to `position`.
+
+        Raises `WaitTimeout` after `timeout` seconds, and at once the failure of a projection that
+        will not get there.
+        """
+
+
+class CheckpointPositions:
+    """Tells by the checkpoints in the database, and sooner where the process' own worker moves.
+
+    Without a `worker`, or for a projection that is another process' to keep up to date, the
+    checkpoints are read every `interval` seconds, once for all who wait.
+    """
+
+    def __init__(
+        self, database: Database, worker: ProjectionWorker | None = None, *, interval: float = 0.02
+    ) -> None:
+        self._database = database
+        self._worker = worker
+        self._interval = interval
+        self._reading = asyncio.Lock()
+        self._reads = 0
+        self._read_at = 0.0
+        self._positions: Mapping[str, int] = {}
+
+    async def wait(self, position: int, timeout: float = 5.0, *, projection: str) -> None:
+        """Return once a projection has committed everything up to `position`.
+
+        Raises `WaitTimeout` after `timeout` seconds, and at once the failure of one of the own
+        worker's projections that will not get there, or `DatabaseUnavailable`.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                while not await self._is_told(position, projection):
+                    await self._look()
+                    if self._reached(projection) >= position:
+                        return
+        except TimeoutError as error:
+            raise WaitTimeout(position, self._reached(projection), timeout) from error
+
+    async def _is_told(self, position: int, projection: str) -> bool:
+        """Whether the own worker has got there; it is given as long as lies between two reads."""
+        if self._worker is None or projection not in self._worker.progress:
+            return False
+        # Fenced, it is another worker that goes on with the projection.
+        with suppress(WaitTimeout, ProjectionFenced):
+            await self._worker.wait(position, self._interval, projection=projection)
+            return True
+        return False
+
+    def _reached(self, projection: str) -> int:
+        """How far it was, by the last look."""
+        return self._positions.get(projection, 0)
+
+    async def _look(self) -> None:
+        known = self._reads
+        async with self._reading:
+            if self._reads == known:  # nobody else read them while this one waited for its turn
+                loop = asyncio.get_running_loop()
+                await asyncio.sleep(self._read_at + self._interval - loop.time())
+                self._positions = await self._read()
+                self._read_at = loop.time()
+                self._reads += 1
+
+    async def _read(self) -> Mapping[str, int]:
+        async with self._database.reading() as connection:
+            rows = await connection.execute(select(table.c.name, table.c.position))
+            return {row.name: row.position for row in rows}

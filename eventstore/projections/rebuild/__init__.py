@@ -1,0 +1,1 @@
+"""Rebuild a projection beside its live tables, and switch in one transaction."""

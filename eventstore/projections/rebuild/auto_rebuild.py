@@ -1,0 +1,113 @@
+"""Rebuilding by itself: for a worker that finds rows made by another version of a projection."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from sqlalchemy.exc import DBAPIError
+
+from eventstore.errors import EventStoreError
+from eventstore.projections.database import checkpoint
+from eventstore.projections.database.backends import is_transient
+from eventstore.projections.database.database import Database
+from eventstore.projections.database.locks import OwnedElsewhere
+from eventstore.projections.projection import Projection
+from eventstore.projections.rebuild.rebuild import Rebuild, RebuildProgress
+from eventstore.store.store import EventStore
+from eventstore.telemetry import NO_TELEMETRY, Telemetry
+
+__all__ = ["auto_rebuild"]
+
+_logger = logging.getLogger("eventstore")
+
+
+def auto_rebuild(
+    store: EventStore,
+    database: Database,
+    *,
+    batch: int = 5_000,
+    interval: float = 10.0,
+    pause: float = 1.0,
+    skip_unknown: bool = False,
+    telemetry: Telemetry = NO_TELEMETRY,
+) -> Callable[[Projection], Awaitable[None]]:
+    """What a worker awaits to have a projection rebuilt; raises as `Rebuild.run` does.
+
+    Where somebody else is at it, that is waited for, with a look every `pause` seconds. How far
+    it is is logged every `interval` seconds. The other arguments are `Rebuild`'s.
+    """
+
+    async def rebuild(projection: Projection) -> None:
+        told = _Told(projection, interval)
+        is_waiting = False
+        while True:
+            rebuild = Rebuild(
+                store,
+                database,
+                projection,
+                batch=batch,
+                skip_unknown=skip_unknown,
+                on_progress=told.update,
+                telemetry=telemetry,
+            )
+            try:
+                if is_waiting and await _is_done(database, projection):
+                    return
+                await rebuild.run()
+            except OwnedElsewhere as error:
+                if not is_waiting:
+                    _logger.warning("projection %s: %s; waiting for it", projection.name, error)
+                is_waiting = True
+                await asyncio.sleep(pause)
+            except (EventStoreError, DBAPIError) as error:
+                if not (getattr(error, "retryable", False) or is_transient(error)):
+                    raise
+                _logger.warning("projection %s: %s; trying again", projection.name, error)
+                await asyncio.sleep(pause)
+            else:
+                return
+
+    return rebuild
+
+
+async def _is_done(database: Database, projection: Projection) -> bool:
+    async with database.engine.connect() as connection:
+        known = await connection.run_sync(checkpoint.read, projection.name)
+    return known is not None and known.version == projection.version
+
+
+class _Told:
+    """What the log is told of a rebuild: its beginning, its end, and from time to time how far."""
+
+    def __init__(self, projection: Projection, interval: float) -> None:
+        self._name = f"projection {projection.name}"
+        self._version = projection.version
+        self._interval = interval
+        self._next = 0.0
+
+    def update(self, progress: RebuildProgress) -> None:
+        """Tell what is worth it."""
+        now = time.monotonic()
+        total = progress.position + progress.pending
+        if progress.phase == "done":
+            _logger.warning(
+                "%s: its rows are of version %d now, at position %d",
+                self._name,
+                self._version,
+                progress.position,
+            )
+        elif self._next == 0:
+            _logger.warning(
+                "%s: rebuilding %d events for version %d; the old rows answer until then",
+                self._name,
+                total,
+                self._version,
+            )
+            self._next = now + self._interval
+        elif now >= self._next:
+            share = 100 * progress.position // max(total, 1)
+            _logger.info("%s: rebuilding, %d %% of %d events", self._name, share, total)
+            self._next = now + self._interval

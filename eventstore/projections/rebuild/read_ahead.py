@@ -1,0 +1,89 @@
+"""Reading ahead: pages of the log come in while those before them are being worked on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from types import TracebackType
+from typing import Self
+
+from eventstore.store.reader import Page
+
+__all__ = ["ReadAhead"]
+
+
+class ReadAhead:
+    """The pages of a reader that never ends by itself; an async context manager.
+
+    It reads on until `most` events are at hand that nobody has taken yet.
+    """
+
+    def __init__(self, pages: AsyncGenerator[Page, None], *, most: int) -> None:
+        self._source = pages
+        self._most = most
+        self._pages: list[Page] = []
+        self._changed = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        self._reading = asyncio.create_task(self._read())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._reading.cancel()
+        await asyncio.wait([self._reading])
+        if not self._reading.cancelled():
+            self._reading.exception()  # it is for `take` to raise it
+
+    @property
+    def count(self) -> int:
+        """How many events are at hand."""
+        return sum(map(_size, self._pages))
+
+    def at_hand(self) -> list[Page]:
+        """The pages that nobody has taken yet, which stay there; may be called from any thread."""
+        return self._pages[:]
+
+    async def take(self, most: int) -> Page:
+        """The pages at hand, as one of about `most` events, once there is any.
+
+        Raises what the reader raises, after its last page.
+        """
+        while not self._pages:
+            if self._reading.done():
+                self._reading.result()
+                raise AssertionError("a live reader has ended by itself")
+            await self._change()
+        self._changed.set()
+        taken = [self._pages.pop(0)]
+        count = _size(taken[0])
+        while self._pages and count + _size(self._pages[0]) <= most:
+            taken.append(self._pages.pop(0))
+            count += _size(taken[-1])
+        events = [event for page in taken for event in page.events]
+        unread = [event for page in taken for event in page.unread]
+        return Page(events, taken[-1].position, taken[-1].pending, unread)
+
+    async def _read(self) -> None:
+        try:
+            async with aclosing(self._source) as pages:
+                async for page in pages:
+                    self._pages.append(page)
+                    self._changed.set()
+                    while self.count >= self._most:
+                        await self._change()
+        finally:
+            self._changed.set()
+
+    async def _change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
+
+
+def _size(page: Page) -> int:
+    return len(page.events) + len(page.unread)

@@ -1,0 +1,206 @@
+"""Rebuilding a projection: beside its live rows, which answer until the new ones are complete.
+
+Nothing outside of the database happens meanwhile: effects are for events that are new, and a
+rebuild has only those that were.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Literal
+
+from msgspec import Struct
+from sqlalchemy import Connection, FromClause, Table
+
+from eventstore.errors import ProjectionError
+from eventstore.projections.database import checkpoint
+from eventstore.projections.database.database import Database
+from eventstore.projections.database.locks import owned
+from eventstore.projections.projection import Projection
+from eventstore.projections.rebuild.read_ahead import ReadAhead
+from eventstore.projections.rebuild.shadow import Shadow, opened_shadow
+from eventstore.projections.rebuild.switch import Behind, switch
+from eventstore.projections.worker.apply import PoisonEvent
+from eventstore.store.reader import Page
+from eventstore.store.store import EventStore
+from eventstore.telemetry import NO_TELEMETRY, Telemetry
+
+__all__ = ["Rebuild", "RebuildProgress", "drop_shadow"]
+
+
+NEAR = 200
+"""Events that may be left to be applied in the switch itself, while others wait to write."""
+
+MOST_ROUNDS = 20
+"""How often the end of the log is reached with more than that at hand, until it does not matter:
+where events come in as fast as they can be applied, there would be no end."""
+
+Phase = Literal["building", "switching", "done"]
+
+
+class RebuildProgress(Struct, frozen=True):
+    """How far a rebuild is.
+
+    `position` is the last log position in the new rows, `events` how many events of the log this
+    run has gone through, `pending` how many are left in the log. The phase is "switching" while
+    the new rows take over, and "done" when they have.
+    """
+
+    phase: Phase
+    position: int
+    events: int
+    pending: int
+
+
+class Rebuild:
+    """Builds the rows of one projection anew and puts them in the place of the old ones; runs once.
+
+    `batch` is the most events of one transaction; `patience` is for how many seconds a live
+    database that others keep locked is asked again, and the log for what the live rows are made
+    of already. `anew` throws away what an earlier rebuild left, which is otherwise continued where
+    it fits: the same version of the projection, the same tables, the same log. `on_progress` is
+    called in the event loop after each step.
+
+    `started_at` is the position it went on from, `switched` whether the new rows are live, which
+    they may be although `run` was cancelled.
+
+    Two rebuilds of a projection exclude each other, in all processes.
+    """
+
+    def __init__(
+        self,
+        store: EventStore,
+        database: Database,
+        projection: Projection,
+        *,
+        batch: int = 5_000,
+        patience: float = 30.0,
+        anew: bool = False,
+        skip_unknown: bool = False,
+        on_progress: Callable[[RebuildProgress], None] = lambda _progress: None,
+        telemetry: Telemetry = NO_TELEMETRY,
+    ) -> None:
+        self.projection = projection
+        self.started_at = 0
+        self.switched = False
+        self._store = store
+        self._database = database
+        self._batch = batch
+        self._patience = patience
+        self._anew = anew
+        self._log = ""
+        self._skip_unknown = skip_unknown
+        self._on_progress = on_progress
+        self._telemetry = telemetry
+        self._events = 0
+
+    async def run(self) -> int:
+        """Rebuild and switch; the log position of the rows that are live now.
+
+        Until that moment the old rows stay as they are, whatever happens. Cancelled or killed, or
+        after an error, the next one goes on where this one was.
+
+        Raises `OwnedElsewhere` where the projection is being rebuilt already, `PoisonEvent` for an
+        event it cannot take, `DatabaseUnavailable`, `ProjectionError` where the live rows are made
+        of events that the log does not have, and what the store raises for a log that cannot be
+        read.
+        """
+        self._log = await self._store.identity()
+        async with (
+            owned(self._database, f"rebuild-{self.projection.name}"),
+            opened_shadow(
+                self._database,
+                self.projection,
+                log=self._log,
+                epoch=await self._epoch(),
+                anew=self._anew,
+            ) as shadow,
+        ):
+            self.started_at = shadow.position
+            try:
+                position = await self._build(shadow)
+            finally:
+                if self.switched:
+                    await shadow.database.drop()
+        self._tell("done", position, 0)
+        return position
+
+    async def _epoch(self) -> int:
+        """That of the live rows; 0 where there are none."""
+        async with self._database.engine.connect() as connection:
+            live = await connection.run_sync(checkpoint.read, self.projection.name)
+        return 0 if live is None else live.epoch
+
+    async def _build(self, shadow: Shadow) -> int:
+        pages = self._store.pages(
+            after=shadow.position,
+            live=True,
+            max_events=self._batch,
+            skip_unknown=self._skip_unknown,
+            unread=True,
+            log=self._log,
+        )
+        async with ReadAhead(pages, most=2 * self._batch) as ahead:
+            awaited = rounds = 0
+            while True:
+                page = await self._next(ahead, awaited)
+                events = page.log_events
+                await shadow.apply(events, page.position)
+                self._events += len(events)
+                self._telemetry.count(
+                    "events_projected", len(events), projection=self.projection.name
+                )
+                self._tell("building", shadow.position, page.pending)
+                rounds += page.pending == 0
+                if page.pending == 0 and (ahead.count < NEAR or rounds > MOST_ROUNDS):
+                    switched = await self._switch(shadow, ahead)
+                    if isinstance(switched, int):
+                        return switched
+                    awaited = switched.position
+
+    async def _next(self, ahead: ReadAhead, awaited: int) -> Page:
+        """The next page; one that the live rows are made of already does not take long to come."""
+        try:
+            async with asyncio.timeout(self._patience if awaited else None):
+                return await ahead.take(self._batch)
+        except TimeoutError:
+            raise ProjectionError(
+                f"projection {self.projection.name}: its rows are at position {awaited}, which "
+                "the log does not reach; they were built from another log"
+            ) from None
+
+    async def _switch(self, shadow: Shadow, ahead: ReadAhead) -> int | Behind:
+        self._tell("switching", shadow.position, 0)
+        await shadow.announce_switch(await self._epoch() + 1)
+
+        def work(connection: Connection, shadow_of: Callable[[Table], FromClause]) -> int | Behind:
+            return switch(
+                connection, shadow_of, self.projection, shadow.position, ahead.at_hand, self._log
+            )
+
+        try:
+            return await self._database.take_over(
+                shadow.database, work, patience=self._patience, committed=self._committed
+            )
+        except PoisonEvent as poison:
+            # The shadow meets it next, and stops right before it.
+            return Behind(poison.position)
+
+    def _committed(self, result: int | Behind) -> None:
+        self.switched = isinstance(result, int)
+
+    def _tell(self, phase: Phase, position: int, pending: int) -> None:
+        self._on_progress(RebuildProgress(phase, position, self._events, pending))
+
+
+async def drop_shadow(database: Database, projection: Projection) -> bool:
+    """Throw away what a rebuild has left; whether there was anything.
+
+    Raises `OwnedElsewhere` where somebody is at it.
+    """
+    async with owned(database, f"rebuild-{projection.name}"):
+        shadow = database.beside(projection.name)
+        was_there = await shadow.exists()
+        await shadow.drop()
+        return was_there

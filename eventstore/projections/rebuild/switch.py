@@ -1,0 +1,86 @@
+"""The switch: the rows of a shadow become the live ones, with their checkpoint, at one stroke."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from msgspec import Struct
+from sqlalchemy import Connection, FromClause, Table, delete, insert, select, update
+
+from eventstore.messages.envelope import utc_now
+from eventstore.projections.database import checkpoint
+from eventstore.projections.database.backends import advance_keys
+from eventstore.projections.database.tables import parked_event
+from eventstore.projections.database.tables import projection as checkpoints
+from eventstore.projections.projection import Projection
+from eventstore.projections.rebuild.shadow import tables_of
+from eventstore.projections.worker.apply import apply
+from eventstore.store.reader import Page
+
+__all__ = ["Behind", "reset", "switch"]
+
+
+class Behind(Struct, frozen=True):
+    """Nothing was switched: the live rows are at a `position` beyond what is at hand."""
+
+    position: int
+
+
+def switch(
+    connection: Connection,
+    shadow_of: Callable[[Table], FromClause],
+    projection: Projection,
+    position: int,
+    at_hand: Callable[[], Sequence[Page]],
+    log: str,
+) -> int | Behind:
+    """Replace the live rows by the shadow's, which are at `position`, and the checkpoint with them.
+
+    `at_hand` gives the pages of the log that follow, as far as they have come in. It is asked when
+    nobody else can move the live rows any more, and what it gives is applied on top, so that
+    whoever has waited for a position never finds rows from before it. Returns the position of the
+    rows that are live now. Raises `PoisonEvent`.
+    """
+    live = checkpoint.lock(connection, projection.name)
+    ahead = at_hand()
+    until = ahead[-1].position if ahead else position
+    if live is not None and live.position > until and live.log in {None, log}:
+        return Behind(live.position)
+    _clear(connection, projection)
+    for table in (*tables_of(projection), parked_event):
+        _copy(connection, table, shadow_of(table))
+    _restart(connection, projection, position, log)
+    if until > position:
+        events = [event for page in ahead for event in page.log_events]
+        apply(connection, [(projection, position)], events, until, utc_now())
+    return until
+
+
+def reset(connection: Connection, projection: Projection) -> None:
+    """Delete all rows of a projection, and have its worker build them from the beginning."""
+    checkpoint.lock(connection, projection.name)
+    _clear(connection, projection)
+    _restart(connection, projection, 0, log=None)
+
+
+def _clear(connection: Connection, projection: Projection) -> None:
+    """Delete all rows of a projection, those of its parked events too."""
+    for table in reversed(tables_of(projection)):
+        connection.execute(delete(table))
+    connection.execute(delete(parked_event).where(parked_event.c.projection == projection.name))
+
+
+def _restart(
+    connection: Connection, projection: Projection, position: int, log: str | None
+) -> None:
+    """Set the checkpoint; without a log, its worker says which one it builds the rows from."""
+    checkpoint.restart(connection, projection, position, utc_now())
+    own = checkpoints.c.name == projection.name
+    connection.execute(update(checkpoints).where(own).values(log=log))
+
+
+def _copy(connection: Connection, table: Table, source: FromClause) -> None:
+    names = [column.name for column in table.columns if column.computed is None]
+    rows = select(*(source.c[name] for name in names))
+    connection.execute(insert(table).from_select(names, rows))
+    advance_keys(connection, table)

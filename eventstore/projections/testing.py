@@ -1,0 +1,214 @@
+"""Given, then: test a projection by events and rows, without any server and without any file.
+
+    (
+        scenario(flakes)
+        .given("f1", FlakeCreated(path="./mine", description=""))
+        .given("f1", FlakeInputAdded(name="nixpkgs", url="github:NixOS/nixpkgs"))
+        .then(flake_input, {"flake_id": "f1", "name": "nixpkgs"})
+    )
+
+The statements run in an SQLite database in memory which has the projection's own tables and no
+others, so that one that reads another projection's tables fails here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, StaticPool, Table, create_engine, event, select
+
+from eventstore.errors import InvalidMessage, ProjectionFailed
+from eventstore.messages.envelope import (
+    Envelope,
+    Identity,
+    LogEvent,
+    RecordedEvent,
+    UnreadEvent,
+    derive_id,
+    format_timestamp,
+)
+from eventstore.messages.types import Event
+from eventstore.projections.database import tables as models
+from eventstore.projections.database.checkpoint import claim
+from eventstore.projections.projection import Projection
+from eventstore.projections.worker.apply import apply
+
+__all__ = ["START", "Row", "Scenario", "scenario"]
+
+Row = Mapping[str, Any]
+"""The columns of a row that are of interest, and their values."""
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+"""When the event at position 1 happens, unless told otherwise; each next one a second later."""
+
+_STORY = "00000000-0000-4000-8000-000000000001"
+
+
+def scenario(projection: Projection) -> Scenario:
+    """Begin a scenario for a projection, with an empty log."""
+    return Scenario(projection, ())
+
+
+class Scenario:
+    """A projection and the events given so far; every step makes a new one."""
+
+    def __init__(self, projection: Projection, log: tuple[LogEvent, ...]) -> None:
+        self._projection = projection
+        self._log = log
+
+    def given(
+        self,
+        aggregate_id: str,
+        *events: Event,
+        actor: str | None = None,
+        time: datetime | None = None,
+    ) -> Scenario:
+        """Add events of one aggregate, which follow on those given before, to the log."""
+        log = self._log
+        for data in events:
+            log += (_recorded(log, aggregate_id, data, actor, time),)
+        return Scenario(self._projection, log)
+
+    def given_unread(
+        self,
+        aggregate: str,
+        aggregate_id: str,
+        type_name: str,
+        error: InvalidMessage | None = None,
+        *,
+        actor: str | None = None,
+        time: datetime | None = None,
+    ) -> Scenario:
+        """Add an event that an upcaster drops, or one that cannot be read because of the `error`.
+
+        Nobody knows what it could have been read as, so that every projection needs one of those.
+        """
+        about = _about(self._log, aggregate, aggregate_id, type_name, 1, actor, time)
+        unread = UnreadEvent(**about, payload=b"", error=error)
+        return Scenario(self._projection, (*self._log, unread))
+
+    def rows(self, table: Table) -> list[dict[str, Any]]:
+        """All rows of a table after the events, in the order of its primary key.
+
+        Raises `ProjectionFailed` where the projection cannot take an event.
+        """
+        with _applied(self._projection, self._log) as connection:
+            found = connection.execute(select(table).order_by(*table.primary_key.columns))
+            return [dict(row) for row in found.mappings()]
+
+    def then(self, table: Table, *expected: Row) -> Scenario:
+        """Assert that the table has exactly these rows; columns that are not named may be anything.
+
+        Raises `AssertionError`, and `ProjectionFailed` as `rows` does.
+        """
+        for row in expected:
+            _check_columns(table, row)
+        found = self.rows(table)
+        if not _match(found, list(expected)):
+            raise AssertionError(
+                f"{table}\n  expected{_listed(expected)}\n  but got {_listed(found)}"
+            )
+        return self
+
+    def then_fails(self) -> ProjectionFailed:
+        """Assert that the projection cannot take one of the events, and return the error."""
+        try:
+            with _applied(self._projection, self._log):
+                pass
+        except ProjectionFailed as failure:
+            return failure
+        raise AssertionError(
+            f"projection {self._projection.name} takes all {len(self._log)} events"
+        )
+
+
+@contextmanager
+def _applied(projection: Projection, log: tuple[LogEvent, ...]) -> Iterator[Connection]:
+    """A database that the projection has brought to the end of the log."""
+    engine = create_engine("sqlite://", poolclass=StaticPool)
+    event.listen(engine, "connect", lambda raw, _: raw.execute("PRAGMA foreign_keys=ON"))
+    try:
+        with engine.connect() as connection:
+            tables = [models.projection, models.parked_event, *projection.tables]
+            models.metadata.create_all(connection, tables)
+            start = claim(connection, projection, START)
+            if log:
+                apply(connection, [(projection, start)], log, len(log), START)
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def _recorded(
+    log: tuple[LogEvent, ...],
+    aggregate_id: str,
+    data: Event,
+    actor: str | None,
+    time: datetime | None,
+) -> RecordedEvent:
+    """The event as it would stand at the end of the log."""
+    cls = type(data)
+    schema = cls.__schema_version__
+    about = _about(log, cls.__aggregate__, aggregate_id, cls.__name__, schema, actor, time)
+    payload = msgspec.json.encode(data)
+    return RecordedEvent(**about, data=msgspec.json.decode(payload, type=cls), payload=payload)
+
+
+def _about(
+    log: tuple[LogEvent, ...],
+    aggregate: str,
+    aggregate_id: str,
+    type_name: str,
+    schema_version: int,
+    actor: str | None,
+    time: datetime | None,
+) -> dict[str, Any]:
+    """All but the data of an event at the end of the log."""
+    position = len(log) + 1
+    key = (aggregate, aggregate_id)
+    version = 1 + Counter((each.aggregate, each.aggregate_id) for each in log)[key]
+    envelope = Envelope(
+        identity=Identity(derive_id(_STORY, str(position)), _STORY, _STORY),
+        type=type_name,
+        domain="test",
+        timestamp=format_timestamp(time or START + timedelta(seconds=position - 1)),
+        aggregate_id=aggregate_id,
+        schema_version=schema_version,
+        version=version,
+        actor=actor,
+    )
+    return {
+        "envelope": envelope,
+        "aggregate": aggregate,
+        "aggregate_id": aggregate_id,
+        "version": version,
+        "position": position,
+        "headers": envelope.to_headers(),
+    }
+
+
+def _check_columns(table: Table, row: Row) -> None:
+    unknown = [name for name in row if name not in table.c]
+    if unknown:
+        known = ", ".join(table.c.keys())
+        raise AssertionError(f"{table} has no column {', '.join(unknown)}; it has {known}")
+
+
+def _match(found: list[dict[str, Any]], expected: list[Row]) -> bool:
+    """Whether each row that was found is one of those expected, and the other way round."""
+    if not found or not expected:
+        return not found and not expected
+    row, *others = found
+    return any(
+        row.items() >= each.items() and _match(others, expected[:index] + expected[index + 1 :])
+        for index, each in enumerate(expected)
+    )
+
+
+def _listed(rows: Iterable[Row]) -> str:
+    return "".join(f"\n    {row}" for row in rows) or " no rows"

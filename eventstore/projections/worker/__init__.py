@@ -1,0 +1,1 @@
+"""The projection worker: reads the log and applies it to the tables of projections."""

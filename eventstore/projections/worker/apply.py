@@ -1,0 +1,190 @@
+"""Apply events to the tables of projections, inside one transaction of the caller's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import Connection
+
+from eventstore.errors import ProjectionFailed
+from eventstore.messages.envelope import LogEvent
+from eventstore.projections.database import checkpoint, parking
+from eventstore.projections.database.backends import cause_of, is_transient
+from eventstore.projections.database.checkpoint import Held
+from eventstore.projections.database.parking import AggregateKey
+from eventstore.projections.projection import Bound, Change, Projection
+from eventstore.projections.worker.batches import arranged
+
+__all__ = ["Applied", "PoisonEvent", "apply", "execute"]
+
+_MOST_AT_ONCE = 500
+"""How many events are made into batches together; the event loop may have to wait for that."""
+
+_SAVEPOINT = 2
+"""How many statements it takes to be able to take back what batches have done."""
+
+
+class PoisonEvent(ProjectionFailed):
+    """A projection cannot take an event: it is unreadable, or its handler or a statement failed.
+
+    `projection`, `event_type`, `event_id` and `position` name both, and `recorded` is the event;
+    `reason` is the failure by itself, in one line, and the cause is chained.
+    """
+
+    def __init__(self, projection: str, recorded: LogEvent, cause: Exception) -> None:
+        self.reason = checkpoint.storable(_described(cause))
+        super().__init__(
+            f"projection {projection} stopped before {recorded.type} {recorded.id} "
+            f"at position {recorded.position}: {self.reason}"
+        )
+        self.projection = projection
+        self.recorded = recorded
+        self.event_type = recorded.type
+        self.event_id = recorded.id
+        self.position = recorded.position
+
+
+class Applied(NamedTuple):
+    """How many events a projection handled, and the positions of those it parked instead."""
+
+    handled: int
+    parked: frozenset[int]
+
+
+def apply(
+    connection: Connection,
+    starts: Iterable[Held | tuple[Projection, int]],
+    events: Sequence[LogEvent],
+    until: int,
+    now: datetime,
+    rate: float = 0.0,
+) -> list[Applied]:
+    """Bring projections from where each is to the position `until`, checkpoints included.
+
+    `events` are those of the log in its order; what a projection has already, or what lies
+    beyond `until`, is passed over; what belongs to an aggregate of which it has parked an event
+    is parked, too. `rate` is how many events a second are gone through at present.
+
+    Raises `PoisonEvent`, `ProjectionFenced` or its `CheckpointReset`, and transient errors of the
+    database as they are.
+    """
+    held = [Held(*start) for start in starts]
+    # First, for where another worker was faster, its rows would look like a poison event; and
+    # from here on, nobody can retry what these projections have parked.
+    checkpoint.move_all(connection, held, until, now, rate)
+    blocked = parking.blocked(connection, [each.projection for each in held])
+    return [
+        _apply_one(connection, each, events, until, now, blocked.get(each.projection.name, set()))
+        for each in held
+    ]
+
+
+def execute(connection: Connection, projection: Projection, recorded: LogEvent) -> None:
+    """Make the changes that one event leads to.
+
+    Raises `PoisonEvent`, and transient errors of the database as they are.
+    """
+    _execute(connection, projection, _step(projection, recorded))
+
+
+def _apply_one(
+    connection: Connection,
+    held: Held,
+    events: Sequence[LogEvent],
+    until: int,
+    now: datetime,
+    blocked: set[AggregateKey],
+) -> Applied:
+    taken: list[LogEvent] = []
+    parked: list[int] = []
+    projection = held.projection
+    for recorded in events:
+        if not (held.position < recorded.position <= until and projection.takes(recorded)):
+            continue
+        if blocked and (recorded.aggregate, recorded.aggregate_id) in blocked:
+            if recorded.position not in parked:  # all parts of an event are parked as one
+                parking.park(connection, projection, recorded, now)
+                parked.append(recorded.position)
+        else:
+            taken.append(recorded)
+    for begin in range(0, len(taken), _MOST_AT_ONCE):
+        _execute_all(connection, projection, taken[begin : begin + _MOST_AT_ONCE])
+    return Applied(len(taken), frozenset(parked))
+
+
+class _Step(NamedTuple):
+    """The changes that an event leads to, or how its handler failed."""
+
+    recorded: LogEvent
+    changes: tuple[Change, ...] = ()
+    failure: Exception | None = None
+
+    def made(self) -> tuple[Change, ...]:
+        """The changes; raises what the handler raised."""
+        if self.failure is not None:
+            raise self.failure
+        return self.changes
+
+
+def _step(projection: Projection, recorded: LogEvent) -> _Step:
+    try:
+        return _Step(recorded, projection.statements(recorded))
+    except Exception as error:
+        return _Step(recorded, failure=error)
+
+
+def _execute_all(
+    connection: Connection, projection: Projection, events: Sequence[LogEvent]
+) -> None:
+    """Make the changes that events lead to, in batches.
+
+    A batch that fails does not tell by which event: then the changes are made one by one, up to
+    the first that cannot be.
+    """
+    steps = []
+    for recorded in events:
+        steps.append(_step(projection, recorded))
+        if steps[-1].failure is not None:
+            break
+    if steps[-1].failure is not None or not _execute_batches(connection, steps):
+        for step in steps:
+            _execute(connection, projection, step)
+
+
+def _execute_batches(connection: Connection, steps: Sequence[_Step]) -> bool:
+    """Whether all changes were made in batches; else none was."""
+    changes = [change for step in steps for change in step.changes]
+    batches = arranged(changes)
+    if len(changes) - len(batches) <= _SAVEPOINT:
+        return False
+    savepoint = connection.begin_nested()
+    try:
+        for batch in batches:
+            batch.execute(connection)
+    except Exception as error:
+        if is_transient(error):
+            raise
+        savepoint.rollback()
+        return False
+    savepoint.commit()
+    return True
+
+
+def _execute(connection: Connection, projection: Projection, step: _Step) -> None:
+    try:
+        for change in step.made():
+            if isinstance(change, Bound):
+                connection.execute(change.statement, change.values)
+            else:
+                connection.execute(change)
+    except Exception as error:
+        if is_transient(error):
+            raise
+        raise PoisonEvent(projection.name, step.recorded, error) from error
+
+
+def _described(cause: Exception) -> str:
+    """The database's own words; SQLAlchemy's would repeat the statement and all its values."""
+    return f"{type(cause).__name__}: {cause_of(cause)}"

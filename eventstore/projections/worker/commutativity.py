@@ -1,0 +1,252 @@
+"""The scope of a change: the rows that are all it reads and writes, where its tables prove it.
+
+Two changes of different scopes may change places, and nobody could tell it from the rows. A scope
+is one value of a column by which the rows of a table fall into parts that have nothing to do with
+each other: each unique key contains it, and what refers to other tables does so by it, to the same
+column there. In the end it is the column of a root table: the inputs of a flake are in the scope
+of their flake's id.
+
+Whatever is not known to be harmless leaves a change without a scope: sequences and other defaults
+that the order shows in, cascades, collations, subqueries, functions, upserts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    BinaryExpression,
+    BindParameter,
+    CheckConstraint,
+    Column,
+    ColumnElement,
+    DefaultClause,
+    Delete,
+    ForeignKeyConstraint,
+    Insert,
+    PrimaryKeyConstraint,
+    Select,
+    Table,
+    TypeDecorator,
+    UniqueConstraint,
+    Update,
+    delete,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Dialect
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.sql import operators
+from sqlalchemy.sql.elements import False_, True_
+from sqlalchemy.sql.visitors import ExternallyTraversible, iterate
+from sqlalchemy.types import TypeEngine
+
+from eventstore.projections.projection import Bound, Statement
+
+__all__ = ["scope_of"]
+
+_DIALECTS: tuple[Dialect, ...] = (sqlite.dialect(), postgresql.dialect())  # type: ignore[no-untyped-call]
+
+# Of these, two values that differ in Python differ in every database.
+_KINDS: dict[str, type] = {
+    "VARCHAR": str,
+    "TEXT": str,
+    "SMALLINT": int,
+    "INTEGER": int,
+    "BIGINT": int,
+}
+
+_HARMLESS = {
+    *("column", "bindparam", "null", "true", "false", "typeclause"),
+    *("binary", "unary", "clauselist", "grouping", "label", "cast"),
+}
+"""The parts of an expression that are neither functions nor queries."""
+
+_CONSTRAINTS = (PrimaryKeyConstraint, UniqueConstraint, ForeignKeyConstraint, CheckConstraint)
+
+
+def scope_of(change: Bound) -> Hashable | None:
+    """The scope of a change; None where it is not known to have one."""
+    pin = _pin(change.statement)
+    if pin is None or (pin.fixed is not None and pin.fixed in change.values):
+        return None
+    value = change.values.get(pin.parameter)
+    if type(value) is not pin.kind:
+        return None
+    # PostgreSQL is given U+FFFD instead of NUL.
+    return pin.root, value.replace("\0", "\ufffd") if isinstance(value, str) else value
+
+
+class _Pin(NamedTuple):
+    """The parameter whose value is the scope; where it sets the column `fixed`, there is none."""
+
+    root: Column[Any]
+    kind: type
+    parameter: str
+    fixed: str | None = None
+
+
+@lru_cache(maxsize=1024)
+def _pin(statement: Statement) -> _Pin | None:
+    try:
+        return _proven(statement)
+    except (SQLAlchemyError, RecursionError):
+        # A type of another database, a table that is not known, or tables that refer in a circle.
+        return None
+
+
+def _proven(statement: Statement) -> _Pin | None:
+    table = statement.table
+    key = _key(table) if isinstance(table, Table) else None
+    kind = None if key is None else _kind(key.type)
+    if key is None or kind is None:
+        return None
+    if isinstance(statement, Insert):
+        parameter, fixed = _inserted(statement, key), None
+    else:
+        parameter, fixed = _changed(statement, key), key.key
+    return None if parameter is None else _Pin(_root(key), kind, parameter, fixed)
+
+
+# Each of these makes the statement anew from what it looked at, and compares: whatever else a
+# statement may have, it is not there.
+
+
+def _inserted(statement: Insert, key: Column[Any]) -> str | None:
+    """The parameter that new rows get their key from."""
+    table = key.table
+    if statement.compare(insert(table)):
+        return key.key
+    query, names = statement.select, statement._select_names or []
+    if not isinstance(query, Select) or key.key not in names:
+        return None
+    if not statement.compare(insert(table).from_select(names, query)):
+        return None
+    return _copied(query, query.selected_columns[names.index(key.key)], _root(key))
+
+
+def _copied(query: Select[Any], given: ColumnElement[Any], root: Column[Any]) -> str | None:
+    """The parameter that picks the row of one table that is copied, and with it the key `given`."""
+    (table, *others), where = query.get_final_froms(), query._where_criteria
+    if others or not isinstance(table, Table):
+        return None
+    key, columns = _key(table), list(query.selected_columns)
+    if key is None or given is not key or _root(key) is not root:
+        return None
+    if not query.compare(select(*columns).where(*where)):
+        return None
+    return _equated(where, key) if _is_harmless(table, *columns, *where) else None
+
+
+def _changed(statement: Update | Delete, key: Column[Any]) -> str | None:
+    """The parameter that picks the rows to change."""
+    table, values, where = key.table, {}, statement._where_criteria
+    alike: Update | Delete = delete(table)
+    if isinstance(statement, Update):
+        values = dict(statement._values or {})
+        alike = update(table).values(values) if values else update(table)
+    if not statement.compare(alike.where(*where)) or key in values or key.key in values:
+        return None
+    return _equated(where, key) if _is_harmless(table, *where, *values.values()) else None
+
+
+def _is_harmless(table: Table, *parts: ExternallyTraversible) -> bool:
+    """Whether these see nothing but the values of one row of a table."""
+    return all(
+        each.__visit_name__ in _HARMLESS
+        and (each.__visit_name__ != "column" or getattr(each, "table", None) is table)
+        for part in parts
+        for each in iterate(part)
+    )
+
+
+def _equated(where: Iterable[ColumnElement[Any]], key: Column[Any]) -> str | None:
+    """The parameter that the key must be equal to."""
+    for each in where:
+        if isinstance(each, BinaryExpression) and each.operator is operators.eq:
+            for column, value in ((each.left, each.right), (each.right, each.left)):
+                if column is key and isinstance(value, BindParameter):
+                    return value.key if _kind(value.type) is _kind(key.type) else None
+    return None
+
+
+@lru_cache(maxsize=1024)
+def _key(table: Table) -> Column[Any] | None:
+    """The column whose values part the rows of a table, if there is one."""
+    if not all(map(_is_constant, table.columns)) or _cascades(table):
+        return None
+    return next((each for each in table.primary_key.columns if _parts(each)), None)
+
+
+def _parts(column: Column[Any]) -> bool:
+    """Whether rows with different values in this column of theirs have nothing in common."""
+    table = column.table
+    automatic = table.autoincrement_column
+    return (
+        _kind(column.type) is not None
+        and (automatic is None or automatic is column)
+        and all(isinstance(each, _CONSTRAINTS) for each in table.constraints)
+        and all(any(each is column for each in unique) for unique in _unique_keys(table))
+        and len(table.foreign_key_constraints) <= 1
+        and all(_refers(column, each) for each in table.foreign_key_constraints)
+    )
+
+
+def _unique_keys(table: Table) -> Iterator[list[Any]]:
+    for constraint in table.constraints:
+        if isinstance(constraint, PrimaryKeyConstraint | UniqueConstraint):
+            yield list(constraint.columns)
+    for index in table.indexes:
+        if index.unique:
+            yield list(index.expressions)
+
+
+def _refers(column: Column[Any], constraint: ForeignKeyConstraint) -> bool:
+    """Whether rows refer by this column to the column that parts the other table."""
+    return any(
+        each.parent is column
+        and each.column is _key(constraint.referred_table)
+        and _kind(each.column.type) is _kind(column.type)
+        for each in constraint.elements
+    )
+
+
+def _root(key: Column[Any]) -> Column[Any]:
+    return next((_root(each.column) for each in key.foreign_keys), key)
+
+
+def _kind(values: TypeEngine[Any]) -> type | None:
+    """Of which Python type values are, if different ones are different in each database."""
+    if isinstance(values, TypeDecorator) or getattr(values, "collation", None) is not None:
+        return None
+    (kind, *others) = {_KINDS.get(values.compile(each).partition("(")[0]) for each in _DIALECTS}
+    return None if others else kind
+
+
+def _is_constant(column: Column[Any]) -> bool:
+    """Whether what it gets where nothing is given is the same at any time."""
+    by_server = column.server_default
+    return (
+        all(each is None or each.is_scalar for each in (column.default, column.onupdate))
+        and column.server_onupdate is None
+        and (by_server is None or _is_literal(by_server))
+    )
+
+
+def _is_literal(default: object) -> bool:
+    return isinstance(default, DefaultClause) and isinstance(default.arg, str | True_ | False_)
+
+
+def _cascades(table: Table) -> bool:
+    """Whether the database changes rows of other tables by itself with those of this one."""
+    return any(
+        each.target_fullname.rpartition(".")[0] == table.fullname
+        for other in table.metadata.tables.values()
+        for constraint in other.foreign_key_constraints
+        if constraint.ondelete or constraint.onupdate
+        for each in constraint.elements
+    )

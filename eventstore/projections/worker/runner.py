@@ -1,0 +1,367 @@
+"""The follower: what one projection goes through in a worker, from standing by to being live."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Protocol, TypeVar
+
+from msgspec import Struct
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from eventstore.errors import ProjectionError, ProjectionFailed, ProjectionFenced
+from eventstore.messages.envelope import LogEvent, utc_now
+from eventstore.projections.database import checkpoint, parking
+from eventstore.projections.database.checkpoint import (
+    Checkpoint,
+    CheckpointReset,
+    Held,
+    VersionChanged,
+)
+from eventstore.projections.database.database import Database, DatabaseUnavailable
+from eventstore.projections.projection import Projection
+from eventstore.projections.worker.apply import Applied, PoisonEvent
+from eventstore.projections.worker.progress import Progress
+from eventstore.projections.worker.reactions import Reactions
+from eventstore.telemetry import Telemetry
+
+__all__ = ["Follower", "Rebuild", "Road", "Surroundings"]
+
+T = TypeVar("T")
+
+FIRST_DELAY = 0.1
+LONGEST_DELAY = 2.0
+
+Rebuild = Callable[[Projection], Awaitable[None]]
+"""Makes the rows of a projection anew, by the code as it is now, and then sets its checkpoint."""
+
+_logger = logging.getLogger("eventstore")
+
+
+class Surroundings(Struct, frozen=True):
+    """What all followers of a worker share.
+
+    `rebuild` is for rows of another version; `changed` is called when a projection has failed or
+    otherwise changed its state.
+    """
+
+    database: Database
+    patience: float
+    telemetry: Telemetry
+    rebuild: Rebuild | None
+    changed: Callable[[], None]
+
+
+class Road(Protocol):
+    """Where events come from."""
+
+    def enter(self, follower: Follower) -> None:
+        """Bring events to a follower from where it is."""
+
+    async def leave(self, follower: Follower) -> None:
+        """Return when no more will come, the transaction at hand included."""
+
+
+class Follower:
+    """One projection of a worker, and what is known about it.
+
+    What others tell it (`own`, `pause`, `notice`, `stumble`, ...) only changes what is known;
+    `run` then takes the next step.
+    """
+
+    def __init__(
+        self, progress: Progress, around: Surroundings, road: Road, reactions: Reactions
+    ) -> None:
+        self.progress = progress
+        self.projection = progress.projection
+        self.reactions = reactions
+        self.log: str | None = None
+        self.is_owner = False
+        self.is_superseded = False
+        self._around = around
+        self._road = road
+        self._epoch: int | None = None
+        self._rows_version: int | None = None
+        self._outdated = True
+        self._paused = False
+        self._trouble: ProjectionError | None = None
+        self._tries = 0
+        self._changed = asyncio.Event()
+
+    @property
+    def name(self) -> str:
+        """The projection's name."""
+        return self.projection.name
+
+    @property
+    def reacts(self) -> bool:
+        """Whether it has anything happen outside of the database."""
+        return self.projection.has_reactions
+
+    @property
+    def held(self) -> Held:
+        """Its checkpoint, as it was left."""
+        return Held(self.projection, self.progress.position, self._epoch)
+
+    @property
+    def is_following(self) -> bool:
+        """Whether events may be applied to it."""
+        stands_still = self._outdated or self._paused or self._trouble or self.progress.error
+        return self.is_owner and not stands_still
+
+    def own(self) -> None:
+        """Nobody else has this projection now."""
+        if not self.is_owner:
+            self.is_owner = self._outdated = True
+        self._changed.set()
+
+    def disown(self) -> None:
+        """Somebody else has this projection now, or may have it."""
+        self.is_owner = False
+        self.progress.state = "standby"
+        self._outdated = True
+        self._epoch = None
+        self.progress.error = self.progress.trouble = None
+        self._changed.set()
+
+    def pause(self, paused: bool) -> None:
+        """Stand still, or no longer."""
+        if paused == self._paused:
+            return
+        self._paused = paused
+        if self.progress.state in ("catching_up", "live", "retrying", "paused"):
+            self.progress.state = "paused" if paused else "catching_up"
+        self._changed.set()
+
+    def notice(self, known: Checkpoint) -> None:
+        """The checkpoint was found like this in the database."""
+        if not self.is_owner:
+            self.progress.position = known.position
+            self._see_version(known)
+        elif self._epoch not in (None, known.epoch):
+            self.renew()
+
+    def _see_version(self, known: Checkpoint) -> None:
+        """Rows that newer code has made meanwhile are left to it, were this worker's turn to come.
+
+        Rows that were of a newer version from the first are not: older code was begun on purpose.
+        """
+        own, before = self.projection.version, self._rows_version
+        if before is not None and before <= own < known.version:
+            self.is_superseded = True
+            self.progress.trouble = VersionChanged(self.projection, known)
+            _logger.warning("standing by for good: %s", self.progress.trouble)
+        self._rows_version = known.version
+
+    def renew(self) -> None:
+        """Somebody has set the checkpoint: begin anew from there."""
+        self._outdated = True
+        self._changed.set()
+
+    def stumble(self, trouble: ProjectionError) -> None:
+        """Events could not be applied."""
+        self._trouble = self.progress.trouble = trouble
+        self.progress.state = "retrying"
+        self._changed.set()
+
+    def wait_for_database(self, trouble: DatabaseUnavailable) -> None:
+        """The database does not take what is under way; it is tried until it does."""
+        if self.is_owner:
+            self.progress.state = "retrying"
+            self.progress.trouble = trouble
+
+    def leave_lane(self) -> None:
+        """Find another way to the events, for this one went on without it."""
+        self._changed.set()
+
+    def arrive(self) -> None:
+        """Everything that the log has is applied."""
+        if self.is_following:
+            self.progress.state = "live"
+
+    def moved(self, events: Sequence[LogEvent], until: int, applied: Applied) -> None:
+        """Events were applied and committed up to a position."""
+        progress, start = self.progress, self.progress.position
+        progress.position = until
+        progress.applied += applied.handled
+        progress.trouble = None
+        self._tries = 0
+        if progress.state == "retrying":
+            progress.state = "catching_up"
+        self._around.telemetry.count("events_projected", applied.handled, projection=self.name)
+        if progress.state == "live" and self.reacts:
+            for recorded in events:
+                if start < recorded.position <= until and recorded.position not in applied.parked:
+                    self.reactions.add(recorded)
+
+    def claimed(self, known: Checkpoint) -> None:
+        """The checkpoint is this worker's to move, from here."""
+        self._epoch = known.epoch
+        self._rows_version = known.version
+        self._outdated = False
+        self._trouble = self.progress.error = self.progress.trouble = None
+        self._tries = 0
+        self.progress.position = known.position
+        self.progress.state = "paused" if self._paused else "catching_up"
+        self._around.changed()
+
+    def claim(self, connection: Connection) -> Checkpoint:
+        """The checkpoint to go on from; raises what `checkpoint.resume` does."""
+        return checkpoint.resume(connection, self.projection, utc_now(), self.log)
+
+    async def run(self) -> None:
+        """Take one step after the other; ends only where it is cancelled.
+
+        Raises `DatabaseUnavailable`, and what SQLAlchemy raises where no event is to blame.
+        """
+        while True:
+            self._changed.clear()
+            await self._step()
+
+    async def _step(self) -> None:
+        if not self.is_owner:
+            await self._changed.wait()
+        elif self._outdated:
+            await self._claim()
+        elif self.progress.error is not None or self._paused:
+            await self._changed.wait()
+        elif self._trouble is not None:
+            await self._recover(self._trouble)
+        else:
+            await self._follow()
+
+    async def _follow(self) -> None:
+        self.progress.state = "retrying" if self._tries else "catching_up"
+        self._road.enter(self)
+        await self._changed.wait()
+        await self._road.leave(self)
+
+    async def _claim(self) -> None:
+        try:
+            self.claimed(await self._transact(self.claim))
+        except DatabaseUnavailable:
+            raise
+        except VersionChanged as changed:
+            await self._rebuild(changed)
+        except checkpoint.OtherLog as other:
+            self._fail(other, other.known)
+        except ProjectionError as error:
+            self._fail(error)
+
+    async def _rebuild(self, changed: VersionChanged) -> None:
+        """Have rows of another version made anew, unless somebody newer has just made them."""
+        known, rebuild = changed.known, self._around.rebuild
+        replaced_by_newer = self._epoch is not None and known.version > self.projection.version
+        if rebuild is None or replaced_by_newer:
+            self._fail(changed, known)
+            return
+        self.progress.position = known.position
+        self.progress.state = "rebuilding"
+        self._around.changed()
+        try:
+            await rebuild(self.projection)
+            self.claimed(await self._transact(self.claim))
+        except ProjectionFailed as error:
+            await self._stop(error, known)
+        except Exception as error:
+            failure = ProjectionFailed(f"projection {self.name} could not be rebuilt: {error}")
+            failure.__cause__ = error
+            await self._stop(failure, known)
+
+    async def _recover(self, trouble: ProjectionError) -> None:
+        """Try again after a pause, some times; then park the event, or stop."""
+        if isinstance(trouble, ProjectionFenced) and self._tries < self.projection.retries:
+            # Whoever was faster may have the projection by now, which is noticed in a while.
+            await self._pause_before_retry(trouble)
+            self.renew()
+        elif isinstance(trouble, ProjectionFenced):
+            self._fail(trouble)
+        elif self._tries < self.projection.retries:
+            await self._pause_before_retry(trouble)
+        elif isinstance(trouble, PoisonEvent) and self.projection.on_poison == "park":
+            await self._park(trouble)
+        else:
+            await self._stop(trouble)
+
+    async def _pause_before_retry(self, trouble: ProjectionError) -> None:
+        if self._tries == 0:
+            _logger.warning("%s; trying again", trouble)
+        self.progress.state = "retrying"
+        delay = min(FIRST_DELAY * 2**self._tries, LONGEST_DELAY)
+        self._tries += 1
+        with suppress(TimeoutError):
+            async with asyncio.timeout(delay * random.uniform(0.5, 1.0)):  # noqa: S311  # no secret
+                await self._changed.wait()
+                return
+        self._around.telemetry.count("retries", operation="project")
+        self._trouble = None
+
+    async def _park(self, poison: PoisonEvent) -> None:
+        """Go on without an event, which is kept in the same transaction."""
+        held, tries = self.held, self._tries + 1
+
+        def work(connection: Connection) -> Applied:
+            now = utc_now()
+            checkpoint.move_all(connection, [held], poison.position, now)
+            parking.park(
+                connection, self.projection, poison.recorded, now, error=poison.reason, tries=tries
+            )
+            return Applied(0, frozenset([poison.position]))
+
+        def stands(connection: Connection) -> bool:
+            return checkpoint.are_at(connection, [held], poison.position)
+
+        def committed(applied: Applied) -> None:
+            self.moved([poison.recorded], poison.position, applied)
+            self._trouble = None
+            self._around.telemetry.count("parked", code=poison.code)
+            self._around.changed()
+
+        _logger.warning("%s; it is parked, and the projection goes on", poison)
+        try:
+            await self._around.database.transact(
+                work,
+                patience=self._around.patience,
+                committed=committed,
+                stands=stands,
+                waiting=self.wait_for_database,
+            )
+        except CheckpointReset:
+            self.renew()
+        except ProjectionFenced as fenced:
+            self._fail(fenced)
+        except SQLAlchemyError:
+            await self._stop(poison)
+
+    async def _stop(self, error: ProjectionError, known: Checkpoint | None = None) -> None:
+        """Stop, with the reason in the database, so that it is seen from other processes."""
+        epoch = self._epoch if known is None else known.epoch
+        held = Held(self.projection, self.progress.position, epoch)
+        try:
+            await self._transact(lambda connection: checkpoint.fail(connection, held, str(error)))
+        except (DatabaseUnavailable, SQLAlchemyError) as unavailable:
+            _logger.warning("projection %s: not noted why it failed: %s", self.name, unavailable)
+        self._fail(error, known)
+
+    def _fail(self, error: ProjectionError, known: Checkpoint | None = None) -> None:
+        """Stand still until the checkpoint is set anew, which a later epoch than this shows."""
+        if known is not None:
+            self._epoch = known.epoch
+            self.progress.position = known.position
+        self._epoch = self._epoch or 0  # a claim that failed does not know it
+        self._outdated = False
+        self._trouble = self.progress.trouble = None
+        self._tries = 0
+        self.progress.state = "failed"
+        self.progress.error = error
+        _logger.error("%s", error)
+        self._around.changed()
+
+    async def _transact(self, work: Callable[[Connection], T]) -> T:
+        return await self._around.database.transact(
+            work, patience=self._around.patience, waiting=self.wait_for_database
+        )

@@ -1,0 +1,1 @@
+"""How a process shows itself: health, discovery, metrics, tracing and runtime configuration."""

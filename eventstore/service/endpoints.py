@@ -1,0 +1,236 @@
+"""The service's face: how others find it, ask how it is, and read its numbers.
+
+It answers on `health.{service}`, `health.{domain}`, `discovery.{service}`, `discovery.{domain}` and
+`metrics.{domain}`, tells of itself on `discovery.announce`, and speaks the NATS micro protocol
+(`$SRV.PING`, `INFO`, `STATS`). Every instance answers, not one of them: who asks takes the first
+answer, or all of them, and `X-Instance-ID` says whose each is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Literal
+
+import msgspec
+
+from eventstore.client.client import Client
+from eventstore.client.responder import Answer, Reply, Request, Responder
+from eventstore.concurrency.failures import ungrouped
+from eventstore.config import ServiceSettings
+from eventstore.errors import ClientError
+from eventstore.messages.codec import Codec
+from eventstore.messages.envelope import format_timestamp
+from eventstore.service.discovery import ANNOUNCEMENTS, Announcement, Endpoint
+from eventstore.service.health import Health
+from eventstore.service.metrics import CONTENT_TYPE, Metrics
+from eventstore.service.micro import Micro, MicroError
+from eventstore.undecodable import UNDECODABLE
+
+__all__ = ["INSTANCE_ID", "ServiceFace"]
+
+INSTANCE_ID = "X-Instance-ID"
+"""The header that says which instance has answered."""
+
+_JSON = "application/json"
+_STOP_SECONDS = 2.0
+
+_logger = logging.getLogger("eventstore")
+
+_Handler = Callable[[], Awaitable[tuple[bytes, str]]]
+
+
+class ServiceFace:
+    """One instance of a service, as seen from outside; a part to be run.
+
+    `queries` are the subjects of the queries that the service answers (elsewhere). `health` is
+    looked at every `sample_interval` seconds, also unasked, so that what changes is logged and
+    gauges stay fresh; `announce_interval` is seconds too. Without `metrics`, `metrics.{domain}`
+    answers an error that says so.
+
+    Raises `ConfigurationError` for a version that NATS micro does not take.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        codec: Codec,
+        health: Health,
+        settings: ServiceSettings,
+        *,
+        queries: Sequence[str] = (),
+        metrics: Metrics | None = None,
+        announce_interval: float = 30.0,
+        sample_interval: float = 5.0,
+    ) -> None:
+        self._client = client
+        self._health = health
+        self._settings = settings
+        self._metrics = metrics
+        self._announce_interval = announce_interval
+        self._sample_interval = sample_interval
+        self._domain = codec.domain
+        self._handlers = self._subjects()
+        self._commands = _commands(codec)
+        self._queries = [Endpoint(subject=subject, kind="query") for subject in queries]
+        self._micro = Micro(settings, self._metadata())
+        self._responder = self._answering()
+        self._stopping = asyncio.Event()
+        self.ready = asyncio.Event()
+
+    @property
+    def instance_id(self) -> str:
+        """The id of this instance, the same in discovery and in NATS micro."""
+        return self._micro.id
+
+    def stop(self) -> None:
+        """Say goodbye and have `run` return."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Answer until `stop`; `ready` is set when the first announcement is out.
+
+        Lost connections are waited out. Raises a `ClientError` where it cannot begin, or where the
+        connection was closed for good.
+        """
+        with ungrouped():
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._responder.run())
+                try:
+                    await self._responder.ready.wait()
+                    await self._tell_online()
+                    self.ready.set()
+                    await self._tell_until_stopped()
+                finally:
+                    await self._tell_offline()
+                    self._responder.stop()
+
+    def announcement(self, status: Literal["online", "offline"] = "online") -> Announcement:
+        """What this instance tells of itself now."""
+        served = [Endpoint(subject=subject, kind="service") for subject in self._handlers]
+        return Announcement(
+            service=self._settings.name,
+            name=self._settings.name,
+            version=self._settings.version,
+            instance_id=self.instance_id,
+            description=self._settings.description,
+            domain=self._domain,
+            status=status,
+            timestamp=format_timestamp(datetime.now(UTC)),
+            interval_seconds=self._announce_interval,
+            capabilities=(
+                *(str(each.type) for each in self._commands),
+                *(each.subject.split(".", 2)[-1] for each in self._queries),
+            ),
+            endpoints=(*self._commands, *self._queries, *served),
+        )
+
+    async def _tell_until_stopped(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._every(self._sample_interval, self._health.report))
+            group.create_task(self._every(self._announce_interval, self._tell_online))
+
+    async def _tell_online(self) -> None:
+        await self._announce("online")
+
+    async def _tell_offline(self) -> None:
+        with suppress(ClientError, TimeoutError):  # without a connection nobody can be told
+            async with asyncio.timeout(_STOP_SECONDS):
+                await self._announce("offline")
+
+    async def _announce(self, status: Literal["online", "offline"]) -> None:
+        payload = msgspec.json.encode(self.announcement(status))
+        await self._client.publish(ANNOUNCEMENTS, payload, headers={"Content-Type": _JSON})
+        await self._client.flush()
+
+    async def _every(self, seconds: float, work: Callable[[], Awaitable[object]]) -> None:
+        while not self._stopping.is_set():
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._stopping.wait()
+            except TimeoutError:
+                await self._once(work)
+
+    async def _once(self, work: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await work()
+        except ClientError as error:
+            if self._client.is_closed:
+                raise
+            _logger.warning("service %s: %s", self._settings.name, error)
+
+    def _subjects(self) -> dict[str, _Handler]:
+        name = self._settings.name
+        return {
+            f"health.{name}": self._health_answer,
+            f"health.{self._domain}": self._health_answer,
+            f"discovery.{name}": self._discovery_answer,
+            f"discovery.{self._domain}": self._discovery_answer,
+            f"metrics.{self._domain}": self._metrics_answer,
+        }
+
+    async def _health_answer(self) -> tuple[bytes, str]:
+        report = await self._health.report()
+        return report.to_json(), _JSON
+
+    async def _discovery_answer(self) -> tuple[bytes, str]:
+        return msgspec.json.encode(self.announcement()), _JSON
+
+    async def _metrics_answer(self) -> tuple[bytes, str]:
+        if self._metrics is None:
+            raise MicroError("501", "this service keeps no metrics")
+        await self._health.report()  # which brings the gauges up to date
+        return self._metrics.render(), CONTENT_TYPE
+
+    def _answering(self) -> Responder:
+        own = {
+            subject: self._micro.endpoint(subject, self._answer(handler))
+            for subject, handler in self._handlers.items()
+        }
+        # In a group of its own, because each instance answers for itself.
+        return Responder(
+            self._client,
+            {**self._micro.answers(), **own},
+            queue=self.instance_id,
+            named=False,
+        )
+
+    def _answer(self, handler: _Handler) -> Answer:
+        async def answer(request: Request) -> Reply:
+            if not _is_acceptable(request.payload):
+                raise MicroError("400", "the payload is neither empty nor a JSON object")
+            payload, content_type = await handler()
+            return Reply(payload, {"Content-Type": content_type, INSTANCE_ID: self.instance_id})
+
+        return answer
+
+    def _metadata(self) -> dict[str, str]:
+        return {
+            "domain": self._domain,
+            "commands": ",".join(each.subject for each in self._commands),
+            "queries": ",".join(each.subject for each in self._queries),
+        }
+
+
+def _commands(codec: Codec) -> list[Endpoint]:
+    return [
+        Endpoint(
+            subject=codec.subjects.command(cls.__aggregate__, cls.__action__),
+            kind="command",
+            type=cls.__name__,
+        )
+        for cls in codec.command_types
+    ]
+
+
+def _is_acceptable(payload: bytes) -> bool:
+    if not payload:
+        return True
+    try:
+        msgspec.json.decode(payload, type=dict[str, msgspec.Raw])
+    except UNDECODABLE:
+        return False
+    return True

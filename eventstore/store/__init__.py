@@ -1,0 +1,1 @@
+"""Append to and read the log of one domain; the only writer of `{DOMAIN}_LOG`."""

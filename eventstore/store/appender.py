@@ -1,0 +1,348 @@
+"""Recording: the whole write protocol, from the expectation to one of four answers.
+
+Recorded; already recorded (a repeat, which is success); a conflict; or unknown, where the time ran
+out before it could be found out. The event ids, fixed before the first try, tell our events from
+others', for ever and not only within the server's duplicate window:
+
+1. Find each aggregate's base, the head to append to, and look for ids that the caller may have sent
+   before in the aggregate up to there. What comes after the base, the server's guard refuses.
+2. Publish, each aggregate guarded by its base.
+3. Where the answer is not a clear success, look again, up to the heads that the leader knows.
+
+A look, the first as any other, has one of four ends. An append is atomic: where one of its events
+is found, all must be, each aggregate's as one run, and then it is recorded, whatever it expects and
+whoever appended since; where they are not, an id is used by another append. Where none is found and
+an aggregate has moved past a fixed base, it is a conflict. Else it is published (again).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
+
+from eventstore.client.client import Client
+from eventstore.errors import (
+    AppendUnknown,
+    ClientError,
+    Conflict,
+    ConnectionLost,
+    DuplicateId,
+    JetStreamError,
+    NoResponders,
+    PermissionDenied,
+    RequestTimeout,
+)
+from eventstore.jetstream.direct_get import DirectReader, StoredMessage
+from eventstore.jetstream.publish import Draft, check_sizes, guarded, publish
+from eventstore.messages.envelope import Header
+from eventstore.store.append import (
+    ANY,
+    NO_STREAM,
+    NOTHING,
+    Appended,
+    FoundHead,
+    Head,
+    HeadWalk,
+    Write,
+    find_head,
+)
+from eventstore.store.append_retries import AppendRetries
+from eventstore.store.id_index import IdIndex, stored_between
+from eventstore.telemetry import Telemetry
+
+__all__ = ["Recording"]
+
+_WRONG_SEQUENCE = (10071, 10164)  # the second where the conflicting write is still in flight
+_DUPLICATE_IN_BATCH = 10201
+_FOREVER = 86_400.0  # the append as a whole has its own bound
+_MOST_SILENT_CONFLICTS = 6
+_MOST_CLAIMED = 3
+
+
+class Recording:
+    """One append on its way into the log; `timeout` is seconds for each answer."""
+
+    def __init__(
+        self,
+        client: Client,
+        direct: DirectReader,
+        ids: IdIndex,
+        writes: Sequence[Write],
+        timeout: float,
+        telemetry: Telemetry,
+    ) -> None:
+        self._client = client
+        self._direct = direct
+        self._ids = ids
+        self._writes = writes
+        self._timeout = timeout
+        self._telemetry = telemetry
+        self._tries = 0
+        self._retries = AppendRetries()
+        self._unclear = False  # something was sent, and the answer is not known
+        self._claimed = ""  # how the server says that an id of ours is used
+        self._event_ids = [each for write in writes for each in write.event_ids]
+        self._may_be_repeat = any(write.may_be_repeat for write in writes)
+        self._found: dict[tuple[str, str], StoredMessage] = {}  # by aggregate and id
+
+    async def run(self, timeout: float) -> list[Appended]:
+        """Record the writes within `timeout` seconds, all or none.
+
+        Raises `Conflict`, `AppendUnknown` where something was sent and its fate is not known,
+        `DuplicateId`, `EventTooLarge`, `BatchTooLarge`, `StreamMissing`, or a `ClientError` where
+        nothing was sent, or the server refuses.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                await self._ask(self._prepare)
+                while not all(write.result for write in self._writes):
+                    await self._try_once()
+        except TimeoutError:
+            raise self._out_of_time(timeout) from self._retries.last
+        except ClientError as error:
+            if self._unclear:
+                raise AppendUnknown(f"{self}: {error}; send the same append again") from error
+            raise
+        return self._results()
+
+    async def recorded_before(self, timeout: float) -> list[Appended]:
+        """The answer to an append that is recorded already; nothing where it is not.
+
+        For what can no longer be sent. Raises a `ClientError` where nobody answered in time.
+        """
+        if not self._may_be_repeat:
+            return []
+        try:
+            async with asyncio.timeout(timeout):
+                await self._ask(self._search_to_the_end)
+        except TimeoutError:
+            raise self._out_of_time(timeout) from self._retries.last
+        return self._results() if self._found and self._all_found() else []
+
+    def _results(self) -> list[Appended]:
+        return [write.result for write in self._writes if write.result]
+
+    async def _search_to_the_end(self) -> None:
+        for write in self._writes:
+            await self._search_all(write)
+
+    async def _try_once(self) -> None:
+        drafts = [draft for write in self._writes for draft in write.drafts()]
+        expected = {write.subject: write.end for write in self._writes}
+        messages = guarded(drafts, expected)
+        check_sizes(messages, self._client.max_payload)
+        await self._connected()
+        if self._tries:
+            self._telemetry.count("retries", operation="append")
+        self._tries += 1
+        before, self._unclear = self._unclear, True
+        try:
+            asking = self._retries.incomplete > 0  # a subject of the batch may be forbidden
+            ack = await publish(
+                self._client, messages, self._timeout, self._direct.stream, asking=asking
+            )
+        except (RequestTimeout, ConnectionLost) as error:
+            self._retries.last = error  # which `_look` may explain
+        except (JetStreamError, NoResponders, PermissionDenied) as error:
+            self._unclear = before
+            await self._after_refusal(error)
+        else:
+            self._unclear = before
+            if not ack.duplicate:
+                return self._recorded(drafts, ack.seq)
+            self._claimed = f"an event id is recorded at position {ack.seq} already"
+        return await self._ask(self._look)
+
+    async def _after_refusal(self, error: ClientError) -> None:
+        """Wait as long as the answer asks for; raise it where a retry cannot help."""
+        err_code = error.err_code if isinstance(error, JetStreamError) else 0
+        if err_code == _DUPLICATE_IN_BATCH:
+            self._claimed = "an event id is recorded in another aggregate already"
+        elif err_code in _WRONG_SEQUENCE:
+            # Usually the tail then shows another's event. Where it does not, again and again,
+            # the base is wrong in another way: a head from another log, say.
+            if self._retries.silent_conflicts == _MOST_SILENT_CONFLICTS:
+                raise _conflict(self._guarded(), None) from error
+            await asyncio.sleep(self._retries.delay_after_conflict())
+        else:
+            await asyncio.sleep(self._retries.delay_after(error))
+
+    def _recorded(self, drafts: Sequence[Draft], last: int) -> None:
+        """Give each write its share of the positions, which a batch has without a gap."""
+        position = last - len(drafts)
+        taken = 0
+        for write in self._writes:
+            count = len(write.event_ids)
+            taken += count
+            headers = drafts[taken - 1].headers
+            positions = range(position + 1, position + count + 1)
+            position += count
+            version = write.base.version + count
+            head = Head(position, version, headers[Header.CHAIN], headers[Header.EVENT_ID])
+            self._ids.recorded(write.subject, write.base, head, write.event_ids)
+            write.recorded(head, positions, duplicate=False)
+
+    async def _ask(self, question: Callable[[], Awaitable[None]]) -> None:
+        """Ask until there is an answer: what was sent may stand."""
+        while True:
+            try:
+                await self._connected()
+                return await question()
+            except (RequestTimeout, ConnectionLost, NoResponders, JetStreamError) as error:
+                if self._client.is_closed:
+                    raise
+                await asyncio.sleep(self._retries.delay_after(error))
+
+    async def _connected(self) -> None:
+        if not self._client.is_connected:
+            await self._client.wait_connected(_FOREVER)
+
+    async def _prepare(self) -> None:
+        """Find the bases, and whether what may have been sent before is recorded up to there."""
+        for write in self._writes:
+            write.begin_at(await self._find_base(write))
+            if self._may_be_repeat:
+                await self._search(write, write.base)
+        if self._found:
+            await self._look()
+            return
+        for write in self._writes:
+            expected = write.append.expected
+            if isinstance(expected, int) and write.base.version != expected:
+                raise _conflict(write, write.base)
+
+    async def _find_base(self, write: Write) -> FoundHead:
+        expected = write.append.expected
+        if isinstance(expected, Head):
+            return FoundHead(expected, expected.position)
+        if expected is NO_STREAM or expected == 0:
+            return FoundHead(NOTHING, 0)
+        found = await find_head(self._direct, write.subject)
+        if isinstance(expected, int) and found.head.version < expected:  # a follower may lag
+            found = await find_head(self._direct, write.subject, leader=True)
+        return found
+
+    async def _look(self) -> None:
+        """Find out from the leader whether our events are recorded, others are in the way, or none.
+
+        Those that are found make the append recorded, or `DuplicateId` where some are missing.
+        """
+        while True:
+            heads = [await self._search_all(write) for write in self._writes]
+            if not self._found:
+                break
+            if self._all_found():
+                return
+            await self._wait_for_more()
+        for write, found in zip(self._writes, heads, strict=True):
+            self._move_base(write, found)
+        if self._claimed:
+            await self._wait_for_more()
+
+    async def _search_all(self, write: Write) -> FoundHead:
+        """Search up to the head that the leader knows now, whatever is appended meanwhile."""
+        found = await self._head_now(write)
+        await self._search(write, found.head)
+        return found
+
+    async def _head_now(self, write: Write) -> FoundHead:
+        last = await self._direct.leader_last(write.subject)
+        if last is None or last.sequence <= write.end:
+            return FoundHead(write.base, write.end)
+        # A head that the caller names may be none of this log's.
+        start = NOTHING if isinstance(write.append.expected, Head) else write.base
+        walk = HeadWalk(start)
+        async with aclosing(self._direct.messages(write.subject, start.position)) as messages:
+            async for message in messages:
+                walk.see(message)
+        return walk.found
+
+    async def _search(self, write: Write, until: Head) -> None:
+        """Note which of our events a write's aggregate holds up to a head, its own or others."""
+        if self._may_be_repeat or self._claimed:
+            messages = await self._ids.find(write.subject, self._event_ids, until)
+        else:
+            messages = await self._sent_now(write, until)
+        for message in await self._without_foreign(write.subject, messages):
+            self._found[write.subject, message.headers[Header.EVENT_ID]] = message
+
+    async def _sent_now(self, write: Write, until: Head) -> list[StoredMessage]:
+        """The write's events, where their ids were never sent before: only after its base."""
+        reading = stored_between(self._direct, write.subject, write.base.position, until.position)
+        async with aclosing(reading) as messages:
+            return [
+                message
+                async for message in messages
+                if message.headers.get(Header.EVENT_ID) in write.event_ids
+            ]
+
+    async def _without_foreign(
+        self, subject: str, found: list[StoredMessage]
+    ) -> list[StoredMessage]:
+        """Those of an aggregate's messages that are its events: anybody may copy an id."""
+        if not found:
+            return found
+        walk, last = HeadWalk(), max(message.sequence for message in found)
+        async with aclosing(stored_between(self._direct, subject, 0, last)) as messages:
+            events = {each.sequence async for each in messages if walk.see(each)}
+        return [message for message in found if message.sequence in events]
+
+    def _all_found(self) -> bool:
+        """Whether all our events are recorded, each aggregate's as one run; notes the results."""
+        runs = [self._run_of(write) for write in self._writes]
+        if not all(runs):
+            return False
+        for write, run in zip(self._writes, runs, strict=True):
+            write.recorded(run[-1], [head.position for head in run], duplicate=True)
+        return True
+
+    def _run_of(self, write: Write) -> list[Head]:
+        """The heads that a write's events made, one after another; none where they did not."""
+        keys = [(write.subject, each) for each in write.event_ids]
+        heads = [Head.of(self._found[each]) for each in keys if each in self._found]
+        run = [(heads[0].version + index if heads else 0) for index in range(len(keys))]
+        return heads if [head.version for head in heads] == run else []
+
+    def _move_base(self, write: Write, found: FoundHead) -> None:
+        """Follow others' events where any version will do; raises `Conflict` elsewhere."""
+        if found.end <= write.end:
+            return
+        if found.head != write.base and write.append.expected is not ANY:
+            raise _conflict(write, found.head)
+        write.begin_at(found)
+        self._retries.silent_conflicts = 0
+
+    async def _wait_for_more(self) -> None:
+        """Wait for what is being stored at this moment; raises `DuplicateId` after some time."""
+        if self._retries.claims == _MOST_CLAIMED:
+            raise DuplicateId(f"{self}: {self._used()}; a new event needs a new id")
+        await asyncio.sleep(self._retries.delay_after_claim())
+
+    def _used(self) -> str:
+        for (_, event_id), message in self._found.items():
+            return f"event id {event_id} is recorded at position {message.sequence} already"
+        return self._claimed
+
+    def _guarded(self) -> Write:
+        fixed = (write for write in self._writes if write.append.expected is not ANY)
+        return next(fixed, self._writes[0])
+
+    def _out_of_time(self, timeout: float) -> AppendUnknown | ClientError:
+        last = f", at last: {self._retries.last}" if self._retries.last else ""
+        if self._unclear:
+            return AppendUnknown(
+                f"{self}: no clear answer within {timeout:g} s{last}; send the same append again"
+            )
+        kind = RequestTimeout if self._client.is_connected else ConnectionLost
+        return kind(f"{self}: nothing was recorded within {timeout:g} s{last}")
+
+    def __str__(self) -> str:
+        return f"append to {', '.join(write.subject for write in self._writes[:3])}"
+
+
+def _conflict(write: Write, found: Head | None) -> Conflict:
+    append, expected = write.append, write.append.expected
+    version = expected if isinstance(expected, int) else write.base.version
+    actual = None if found is None else found.version
+    return Conflict(append.aggregate, append.aggregate_id, version, actual)

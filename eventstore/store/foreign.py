@@ -1,0 +1,203 @@
+"""Foreign messages: what stands in the log and was not written by the store.
+
+A message is foreign where its subject or its envelope is not the store's, or where its version and
+chain value do not follow on the aggregate's events before it. Readers pass over it. Where a later
+event was built upon it, it is no forgery: then the aggregate's record is damaged, and what follows
+is unreadable, because it cannot be told what the event said.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from msgspec import Struct
+
+from eventstore.errors import InvalidHeader
+from eventstore.jetstream.direct_get import DirectReader, StoredMessage
+from eventstore.messages.envelope import Header, legal_value
+from eventstore.store.chain_links import GENESIS_LINKS, Followed, Link, Links, extends, follow
+from eventstore.telemetry import NO_TELEMETRY, Telemetry
+
+__all__ = [
+    "FindingKind",
+    "ForeignMessage",
+    "LogFindings",
+    "Trails",
+    "damaged",
+    "link_of",
+    "trace_links",
+]
+
+_MOST_KNOWN = 50_000
+"""Aggregates of which a reader remembers the head: about 15 MB."""
+
+_MOST_NAMED = 1_000
+_MOST_WARNINGS = 100  # of a kind; who floods the log is not to flood this one, too
+
+_logger = logging.getLogger("eventstore")
+
+FindingKind = Literal["foreign", "unreadable"]
+"""Not written by the store; or an event whose data this code cannot read."""
+
+
+class ForeignMessage(Struct, frozen=True, kw_only=True):
+    """A message of the log that is not the store's, as it is stored, and why it is none."""
+
+    position: int
+    subject: str
+    reason: str
+    headers: Mapping[str, str]
+    payload: bytes
+
+    @classmethod
+    def of(cls, message: StoredMessage, reason: str) -> ForeignMessage:
+        """A stored message that is foreign for this reason."""
+        return cls(
+            position=message.sequence,
+            subject=message.subject,
+            reason=reason,
+            headers=message.headers,
+            payload=message.payload,
+        )
+
+
+class LogFindings:
+    """What the readers of a log have passed over: foreign messages and unreadable events.
+
+    Each position counts once, however often it is read; the last 1,000 of each kind are
+    remembered. What was before a reader's first position is known only where it was restored.
+    """
+
+    def __init__(self, telemetry: Telemetry = NO_TELEMETRY) -> None:
+        self._telemetry = telemetry
+        self._found: dict[FindingKind, OrderedDict[int, str]] = {
+            "foreign": OrderedDict(),
+            "unreadable": OrderedDict(),
+        }
+        self._counts: dict[FindingKind, int] = {"foreign": 0, "unreadable": 0}
+
+    def note(self, kind: FindingKind, position: int, subject: str, reason: str) -> None:
+        """Take note of a message, and log it, unless it is known already."""
+        found = self._found[kind]
+        if position in found or self._is_forgotten(kind, position):
+            return
+        if len(found) >= _MOST_NAMED:
+            found.popitem(last=False)
+        self._counts[kind] += 1
+        found[position] = f"{subject}: {reason}"
+        what = "foreign message" if kind == "foreign" else "unreadable event"
+        level = logging.WARNING if self._counts[kind] <= _MOST_WARNINGS else logging.DEBUG
+        _logger.log(level, "%s at position %d (%s): %s", what, position, subject, reason)
+        self._telemetry.count("log_findings", kind=kind)
+
+    def restore(self, kind: FindingKind, count: int, found: Mapping[int, str]) -> None:
+        """Have known what an earlier process found: how many, and the last of them."""
+        known = self._found[kind]
+        merged = {**found, **known}
+        new = len(merged) - len(known)
+        self._counts[kind] = max(self._counts[kind] + new, count)
+        self._found[kind] = OrderedDict(sorted(merged.items())[-_MOST_NAMED:])
+
+    def _is_forgotten(self, kind: FindingKind, position: int) -> bool:
+        """Whether it was counted before, and is none of those remembered."""
+        found = self._found[kind]
+        return self._counts[kind] > len(found) > 0 and position < min(found)
+
+    def count(self, kind: FindingKind) -> int:
+        """How many messages of a kind were found."""
+        return self._counts[kind]
+
+    def by_position(self, kind: FindingKind) -> dict[int, str]:
+        """The messages of a kind: subject and reason, by position."""
+        return dict(sorted(self._found[kind].items()))
+
+
+class Trails:
+    """The heads of the aggregates that a reader of the whole log has met, at where it is.
+
+    `from_start` says that it reads from the log's beginning, so that an aggregate it does not know
+    has no events yet. Else the last event of such an aggregate is asked for, all of a page
+    together, and trusted where the next one follows on it; where it does not, the whole aggregate
+    is read.
+    """
+
+    def __init__(self, reader: DirectReader, *, from_start: bool) -> None:
+        self._reader = reader
+        self._knows_all = from_start
+        self._known: OrderedDict[str, Links] = OrderedDict()
+
+    async def prepare(self, messages: Sequence[StoredMessage]) -> None:
+        """Have at hand what it takes to judge a page; raises a `ClientError`."""
+        while len(self._known) > _MOST_KNOWN:
+            self._known.popitem(last=False)
+            self._knows_all = False
+        if self._knows_all or not messages:
+            return
+        first: dict[str, StoredMessage] = {}
+        for message in messages:
+            if message.subject not in self._known:
+                first.setdefault(message.subject, message)
+        before = messages[0].sequence - 1
+        if not first or not before:
+            return
+        found = await self._reader.last_of_each(list(first), before)
+        heads = {message.subject: link_of(message) for message in found}
+        for subject, message in first.items():
+            head = heads.get(subject, GENESIS_LINKS.head)
+            if head is not None and extends(head, message):
+                self._known[subject] = Links(head)
+            else:
+                self._known[subject] = await trace_links(self._reader, subject, until=before)
+
+    def follow(self, message: StoredMessage) -> Followed:
+        """What the next message follows on, if on anything."""
+        subject = message.subject
+        links = self._known.get(subject, GENESIS_LINKS)
+        followed = follow(links, message, subject.rpartition(".")[2])
+        self._known[subject] = followed.links
+        self._known.move_to_end(subject)
+        return followed
+
+    def head_of(self, subject: str) -> Link:
+        """The aggregate's last event so far."""
+        return self._known.get(subject, GENESIS_LINKS).head
+
+    def move(self, message: StoredMessage, head: Link) -> None:
+        """The message follows on the head, and is the aggregate's last event now."""
+        subject = message.subject
+        self._known[subject] = self._known.get(subject, GENESIS_LINKS).after(head)
+        self._known.move_to_end(subject)
+
+
+async def trace_links(reader: DirectReader, subject: str, *, until: int | None = None) -> Links:
+    """Where an aggregate stands, judged from its first event on, up to a position if given.
+
+    Raises a `ClientError`.
+    """
+    links = GENESIS_LINKS
+    async for message in reader.messages(subject):
+        if until is not None and message.sequence > until:
+            break
+        links = follow(links, message, subject.rpartition(".")[2]).links
+    return links
+
+
+def link_of(message: StoredMessage) -> Link | None:
+    """The link that an event makes; None where its version or chain value is not legal."""
+    version = legal_value(message.headers, Header.AGGREGATE_VERSION)
+    chain = legal_value(message.headers, Header.CHAIN)
+    if version is None or chain is None:
+        return None
+    return Link(int(version), chain, message.sequence)
+
+
+def damaged(head: Link, confirmed: Link) -> InvalidHeader:
+    """Why what was built upon an event that does not follow cannot be read."""
+    return InvalidHeader(
+        Header.CHAIN,
+        f"goes back to position {confirmed.position}, and what stands there does not follow on "
+        f"version {head.version}: it was changed, or something before it is missing",
+    )

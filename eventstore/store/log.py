@@ -1,0 +1,283 @@
+"""The log as it is stored: its messages in order, in pages, not decoded.
+
+An ephemeral, unfiltered consumer without acknowledgements feeds it; when that consumer is lost,
+the next one starts after the last message that was handed out, so nothing is skipped and nothing
+repeated. "Caught up" comes from the servers' counts of what is left, never from a timeout: the
+consumer may be on a replica that lags, so it is believed only where the stream's leader bears it
+out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+
+import msgspec
+from nats.aio.msg import Msg
+
+from eventstore.client.api_answers import ConsumerInfo, StreamInfo
+from eventstore.client.client import Client
+from eventstore.errors import (
+    ClientError,
+    CorruptLog,
+    EventStoreError,
+    IncompleteBatch,
+    JetStreamError,
+    StreamMissing,
+)
+from eventstore.jetstream.consumer import Delivery, Pull, PullLost
+from eventstore.jetstream.direct_get import DirectReader, StoredMessage
+from eventstore.jetstream.retry import Patience
+from eventstore.messages.envelope import new_id
+
+__all__ = ["RawLog", "StoredPage"]
+
+_NO_STREAM = 10059
+
+_BATCH_SECONDS = 5.0
+_LAG_SECONDS = 1.0
+_LAGS = (0.05, 0.1, 0.2, 0.4, 0.8)
+
+
+class StoredPage(msgspec.Struct, frozen=True):
+    """Some messages in the order of the log, as they are stored.
+
+    `position` is the last position the page covers, `pending` about how many messages are left
+    after it (0: caught up, with no message missed that was acknowledged before the reading
+    began). A page is empty where nothing was left.
+    """
+
+    messages: list[StoredMessage]
+    position: int
+    pending: int
+
+
+class RawLog:
+    """A reader of a whole log stream.
+
+    `patience` is how many seconds a reader that is not live waits for a connection, a consumer or
+    the stream's leader to come back; a live one waits until the client is closed.
+    """
+
+    def __init__(self, client: Client, stream: str, *, patience: float = 30.0) -> None:
+        self._client = client
+        self._stream = stream
+        self._leader = DirectReader(client, stream)
+        self._patience = patience
+
+    async def pages(
+        self,
+        *,
+        after: int = 0,
+        until: int | None = None,
+        live: bool = False,
+        max_messages: int = 1000,
+        log: str | None = None,
+    ) -> AsyncGenerator[StoredPage, None]:
+        """The messages after a position, at most `max_messages` a page.
+
+        All are of one log: of that whose `identity` is `log`, or else of the one found at first.
+
+        Without `live` it ends when it has caught up, or with the first whole batch at `until`;
+        with it, it waits for more and never ends by itself. Memory is bounded by four pages.
+        What was acknowledged before it began is among them: a replica that lags is waited for, or
+        left for another one. Raises `IncompleteBatch` where the log ends in the middle of an
+        atomic batch, `CorruptLog` where `after` lies beyond its end or the stream is another log
+        by now, `StreamMissing`, and a `ClientError` where the server could not be asked, or a
+        replica lagged, for too long.
+        """
+        reading = _Reading(after, math.inf if until is None else until, log)
+        patience = Patience(self._client, math.inf if live else self._patience)
+        while True:
+            try:
+                end = await self._end_for(reading)
+                async with self._consumer(reading.position, 4 * max_messages) as (pull, pending):
+                    reading.begin(pending, end)
+                    if reading.left == 0:
+                        yield StoredPage([], reading.position, 0)
+                    while live or reading.wants_more:
+                        if reading.lags and not await self._is_more(reading.position):
+                            reading.end_here()
+                            yield StoredPage([], reading.position, 0)
+                            continue
+                        messages = await self._take(pull, max_messages, reading, live=live)
+                        page = reading.page(messages)
+                        if page is not None:
+                            patience.restore()
+                            yield page
+                        if reading.trouble is not None:
+                            raise reading.trouble
+                    return
+            except ClientError as error:
+                await patience.wait(error)
+
+    async def end(self) -> int:
+        """The position of the last message; raises `StreamMissing` or a `ClientError`."""
+        return (await self._info()).state.last_seq
+
+    async def extent(self) -> tuple[int, int]:
+        """The position of the last message, and how many messages there are up to it.
+
+        Raises `StreamMissing` or a `ClientError`.
+        """
+        state = (await self._info()).state
+        return state.last_seq, state.messages
+
+    async def identity(self) -> str:
+        """When the stream was created, and its name; at most 128 characters."""
+        return self._identity(await self._info())
+
+    def _identity(self, info: StreamInfo) -> str:
+        return f"{info.created} {self._stream}"[:128]
+
+    async def _is_more(self, after: int) -> bool:
+        """Whether the leader has a message after a position; the last may have been removed."""
+        return await self._leader.leader_next(">", after) is not None
+
+    async def _take(self, pull: Pull, most: int, reading: _Reading, *, live: bool) -> list[Msg]:
+        # The server hands out a batch's first messages while it stores the rest.
+        unfinished = not live and not reading.left
+        bound = min(_BATCH_SECONDS, self._patience) if unfinished else None
+        try:
+            async with asyncio.timeout(_LAG_SECONDS if reading.lags else bound):
+                return await pull.take(most)
+        except TimeoutError:
+            if reading.lags:
+                raise PullLost(f"a replica of {self._stream} lags behind its leader") from None
+            raise IncompleteBatch(f"the log {self._stream} ends in the middle of a batch") from None
+
+    @contextlib.asynccontextmanager
+    async def _consumer(self, after: int, buffer: int) -> AsyncIterator[tuple[Pull, int]]:
+        name = f"history-{new_id()}"
+        config = {
+            "name": name,
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": after + 1,
+            "ack_policy": "none",
+            "max_deliver": 1,
+            "mem_storage": True,
+            "num_replicas": 1,
+            "inactive_threshold": 30_000_000_000,
+        }
+        with self._known_stream():
+            answer = await self._client.api(
+                f"CONSUMER.CREATE.{self._stream}.{name}",
+                {"stream_name": self._stream, "config": config, "action": "create"},
+                answer=ConsumerInfo,
+            )
+        pull = Pull(self._client, self._stream, name, buffer=buffer, acknowledged=False)
+        try:
+            async with pull:
+                yield pull, answer.num_pending
+        finally:
+            with contextlib.suppress(EventStoreError):  # it goes by itself when unused
+                await self._client.api(f"CONSUMER.DELETE.{self._stream}.{name}", timeout=1.0)
+
+    async def _end_for(self, reading: _Reading) -> int:
+        """Where the leader has the log end; raises `CorruptLog` where it does not go on there."""
+        for delay in _LAGS:
+            info = await self._info()
+            reading.check_log(self._identity(info))
+            last = info.state.last_seq
+            if reading.position <= last:
+                return last
+            if info.replicas == 1:
+                break
+            await asyncio.sleep(delay)  # a leader just elected may have to catch up
+        raise CorruptLog(
+            f"position {reading.position} is beyond the end of the log {self._stream} "
+            f"({last}): is it another log than the one read before?"
+        )
+
+    async def _info(self) -> StreamInfo:
+        with self._known_stream():
+            return await self._client.api(f"STREAM.INFO.{self._stream}", answer=StreamInfo)
+
+    @contextlib.contextmanager
+    def _known_stream(self) -> Iterator[None]:
+        try:
+            yield
+        except JetStreamError as error:
+            if error.err_code != _NO_STREAM:
+                raise
+            raise StreamMissing(f"stream {self._stream} does not exist") from error
+
+
+class _Reading:
+    """How far a reader has come, and what the next message must fit to."""
+
+    def __init__(self, position: int, until: float, log: str | None) -> None:
+        self.position = position
+        self.trouble: PullLost | None = None
+        self._pending = 0
+        self._end = 0
+        self._log = log
+        self._until = until
+        self._ended = position >= until
+        self._inside_batch = False
+        self._delivered = 0
+
+    def check_log(self, found: str) -> None:
+        """Raise `CorruptLog` where another log was read before, or was to be."""
+        if self._log is None:
+            self._log = found
+        if self._log != found:
+            raise CorruptLog(
+                f"the log was replaced: position {self.position} is one of {self._log}, and now "
+                f"there is {found}, made anew or restored from a backup. Nothing more is read; "
+                "what was built from the old one has to be built anew"
+            )
+
+    def begin(self, pending: int, end: int) -> None:
+        """Go on with a new consumer, which counts its messages anew, to the leader's `end`."""
+        self.trouble = None
+        self._pending = pending
+        self._end = end
+        self._delivered = 0
+
+    def end_here(self) -> None:
+        """The leader has nothing more."""
+        self._end = self.position
+
+    @property
+    def lags(self) -> bool:
+        """Whether the consumer has no more, and the leader may have."""
+        return not self._pending and self.position < self._end
+
+    @property
+    def left(self) -> int:
+        """How many messages are left, about; 0 only where the leader had no more either."""
+        return self._pending or max(0, self._end - self.position)
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether there is more before the end, or the last message's batch is not whole."""
+        return not self._ended and bool(self.left or self._inside_batch)
+
+    def page(self, messages: Sequence[Msg]) -> StoredPage | None:
+        """What is to be handed out, up to the first that gives `trouble`; None if it is nothing."""
+        stored: list[StoredMessage] = []
+        for message in messages:
+            delivery = Delivery.of(message)
+            self._delivered += 1
+            if delivery.consumer_sequence != self._delivered:
+                self.trouble = PullLost(
+                    f"what followed position {self.position} was lost on its way"
+                )
+                break
+            headers = message.headers or {}
+            if delivery.sequence > self._until and not self._inside_batch:
+                self._ended = True
+                break
+            stored.append(StoredMessage(message.subject, delivery.sequence, headers, message.data))
+            self.position, self._pending = delivery.sequence, delivery.pending
+            self._inside_batch = _is_followed(headers)
+        self._ended |= self.position >= self._until and not self._inside_batch
+        return StoredPage(stored, self.position, self.left) if stored else None
+
+
+def _is_followed(headers: Mapping[str, str]) -> bool:
+    """Whether more messages of a message's batch must follow."""
+    return "Nats-Batch-Id" in headers and "Nats-Batch-Commit" not in headers

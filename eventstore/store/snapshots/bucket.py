@@ -1,0 +1,90 @@
+"""The bucket of snapshots: one for an aggregate, believed only as far as the log bears it out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from eventstore.client.client import Client
+from eventstore.decider.decider import Decider
+from eventstore.errors import JetStreamError, UnusableSnapshot
+from eventstore.jetstream.direct_get import DirectReader, StoredMessage
+from eventstore.jetstream.publish import Draft, check_sizes, publish_acked
+from eventstore.store.snapshots.format import Snapshot, SnapshotFormat
+from eventstore.store.store import EventStore
+
+__all__ = ["SnapshotBucket"]
+
+_EXPECTED = "Nats-Expected-Last-Subject-Sequence"
+_WRONG_SEQUENCE = (10071, 10164)
+
+
+class SnapshotBucket:
+    """The snapshots of one decider's aggregates; `timeout` is seconds for an answer of the bucket.
+
+    Methods raise `UnusableSnapshot`, and what the store and the bucket raise where they cannot be
+    asked (`ClientError`, `TopologyError`).
+    """
+
+    def __init__(
+        self, client: Client, store: EventStore, decider: Decider[Any], *, timeout: float
+    ) -> None:
+        bucket = store.codec.subjects.snapshot_bucket
+        self._client = client
+        self._store = store
+        self._aggregate = decider.aggregate
+        self._format = SnapshotFormat(decider)
+        self._prefix = f"$KV.{bucket}.{decider.aggregate}."
+        self._reader = DirectReader(client, f"KV_{bucket}", timeout=timeout)
+        self._timeout = timeout
+
+    async def get(self, aggregate_id: str) -> Snapshot | None:
+        """The snapshot of an aggregate, if there is one; it fits the log."""
+        stored = await self._reader.last(f"{self._prefix}{aggregate_id}")
+        if stored is None or not stored.payload:  # a deleted key is an empty message
+            return None
+        return await self._believed(aggregate_id, stored)
+
+    async def put(self, aggregate_id: str, snapshot: Snapshot) -> bool:
+        """Keep a snapshot; False where one stands that is as new, or another was faster.
+
+        Raises `EventTooLarge` for one that the server would not take, too.
+        """
+        subject = f"{self._prefix}{aggregate_id}"
+        data = self._format.encode(aggregate_id, snapshot)
+        standing = await self._reader.leader_last(subject)
+        if standing is not None and await self._is_as_new(aggregate_id, standing, snapshot):
+            return False
+        headers = {_EXPECTED: "0" if standing is None else str(standing.sequence)}
+        draft = Draft(subject, headers, data, f"the snapshot of {aggregate_id}")
+        check_sizes([draft], self._client.max_payload)
+        try:
+            await publish_acked(
+                *(self._client, subject, data, headers, self._timeout), self._reader.stream
+            )
+        except JetStreamError as error:
+            if error.err_code not in _WRONG_SEQUENCE:
+                raise
+            return False
+        return True
+
+    async def _is_as_new(
+        self, aggregate_id: str, standing: StoredMessage, snapshot: Snapshot
+    ) -> bool:
+        try:
+            believed = await self._believed(aggregate_id, standing)
+        except UnusableSnapshot:
+            return False
+        return believed.head.version >= snapshot.head.version
+
+    async def _believed(self, aggregate_id: str, stored: StoredMessage) -> Snapshot:
+        snapshot = self._format.decode(aggregate_id, stored.payload)
+        head = snapshot.head
+        # A replica that lags would make a new one look as if it were of another log.
+        if not (
+            await self._store.holds(self._aggregate, aggregate_id, head)
+            or await self._store.holds(self._aggregate, aggregate_id, head, leader=True)
+        ):
+            raise UnusableSnapshot(
+                f"version {head.version} at position {head.position} is not what the log holds"
+            )
+        return snapshot

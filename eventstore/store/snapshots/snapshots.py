@@ -1,0 +1,155 @@
+"""Snapshots: folded states in a key-value bucket, so that a load reads only what came after.
+
+They are a help and never a truth. What is loaded is believed only if the log holds the very event
+it was taken at; whatever is wrong with it, or with the bucket, the log is read from its beginning
+instead. Writing is done in the background, and a write that is lost costs nothing but time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Literal, Self
+
+from eventstore.client.client import Client
+from eventstore.decider.decider import Decider
+from eventstore.errors import ClientError, EventStoreError, TopologyError, UnusableSnapshot
+from eventstore.store.snapshots.bucket import SnapshotBucket
+from eventstore.store.snapshots.format import Snapshot
+from eventstore.store.store import EventStore
+from eventstore.telemetry import NO_TELEMETRY, Telemetry
+
+__all__ = ["Snapshots"]
+
+_MOST_UNDER_WAY = 16
+_PAUSE_SECONDS = 10.0
+_CLOSE_SECONDS = 2.0
+
+_Result = Literal["used", "missing", "ignored", "unavailable", "written", "outdated", "dropped"]
+
+_logger = logging.getLogger("eventstore")
+
+
+class Snapshots:
+    """The snapshots of a domain's aggregates; an async context manager.
+
+    They are taken of aggregates whose decider has `snapshot_every`, and never of those with
+    personal data in their events, which a snapshot would hold in the clear. `timeout` is how many
+    seconds the bucket may take for an answer; once it failed, loads leave it alone for 10 seconds.
+    Leaving waits 2 seconds for the writes under way, and gives up those that are not done then.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        store: EventStore,
+        *,
+        timeout: float = 1.0,
+        telemetry: Telemetry = NO_TELEMETRY,
+    ) -> None:
+        self._client = client
+        self._store = store
+        self._timeout = timeout
+        self._telemetry = telemetry
+        self._buckets: dict[str, SnapshotBucket] = {}
+        self._writing: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._left_alone_until = 0.0
+        self._told: set[tuple[str, str]] = set()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.drain(_CLOSE_SECONDS)
+        left = list(self._writing.values())
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+    async def drain(self, timeout: float) -> None:
+        """Wait for the writes under way, but no longer than `timeout` seconds."""
+        if self._writing:
+            await asyncio.wait(self._writing.values(), timeout=timeout)
+
+    def takes(self, decider: Decider[Any]) -> bool:
+        """Whether there are snapshots of this kind of aggregate."""
+        is_personal = self._store.codec.has_personal(decider.aggregate)
+        return decider.snapshot_every is not None and not is_personal
+
+    def is_due(self, decider: Decider[Any], events: int) -> bool:
+        """Whether so many events since the last snapshot call for another."""
+        every = decider.snapshot_every
+        return every is not None and events >= every and self.takes(decider)
+
+    async def load(self, decider: Decider[Any], aggregate_id: str) -> Snapshot | None:
+        """The snapshot of an aggregate; None unless it is there in time, and fits the log.
+
+        Raises `CorruptLog` where the log itself does not read well.
+        """
+        if not self.takes(decider):
+            return None
+        snapshot, result = await self._load(decider, aggregate_id)
+        self._count(decider, result)
+        return snapshot
+
+    def save_soon(self, decider: Decider[Any], aggregate_id: str, snapshot: Snapshot) -> bool:
+        """Begin to write a snapshot; False where this one is not to be written now.
+
+        That is while an earlier one of the same aggregate, or too many of others, are under way.
+        What becomes of it is not told: it may be lost.
+        """
+        key = decider.aggregate, aggregate_id
+        if key in self._writing or len(self._writing) >= _MOST_UNDER_WAY:
+            return False
+        task = asyncio.create_task(self._save(decider, aggregate_id, snapshot))
+        self._writing[key] = task
+        task.add_done_callback(lambda _: self._writing.pop(key))
+        return True
+
+    async def _load(
+        self, decider: Decider[Any], aggregate_id: str
+    ) -> tuple[Snapshot | None, _Result]:
+        now = asyncio.get_running_loop().time()
+        if now < self._left_alone_until:
+            return None, "unavailable"
+        try:
+            snapshot = await self._bucket(decider).get(aggregate_id)
+        except UnusableSnapshot as error:
+            self._tell(decider, aggregate_id, "ignored", error)
+            return None, "ignored"
+        except (ClientError, TopologyError) as error:
+            self._left_alone_until = now + _PAUSE_SECONDS
+            self._tell(decider, aggregate_id, "not found out", error)
+            return None, "unavailable"
+        return snapshot, "missing" if snapshot is None else "used"
+
+    async def _save(self, decider: Decider[Any], aggregate_id: str, snapshot: Snapshot) -> None:
+        try:
+            is_written = await self._bucket(decider).put(aggregate_id, snapshot)
+        except Exception as error:  # whatever it is, the commands go on
+            self._tell(decider, aggregate_id, "not written", error)
+            self._count(decider, "dropped")
+        else:
+            self._count(decider, "written" if is_written else "outdated")
+
+    def _bucket(self, decider: Decider[Any]) -> SnapshotBucket:
+        known = self._buckets.get(decider.aggregate)
+        if known is None:
+            known = SnapshotBucket(self._client, self._store, decider, timeout=self._timeout)
+            self._buckets[decider.aggregate] = known
+        return known
+
+    def _count(self, decider: Decider[Any], result: _Result) -> None:
+        self._telemetry.count("snapshots", aggregate=decider.aggregate, result=result)
+
+    def _tell(self, decider: Decider[Any], aggregate_id: str, what: str, error: Exception) -> None:
+        """Log a problem: as a warning once for a kind of aggregate, then for debugging."""
+        is_expected = isinstance(error, UnusableSnapshot) and error.is_expected
+        is_known = is_expected or (decider.aggregate, what) in self._told
+        if not is_expected:
+            self._told.add((decider.aggregate, what))
+        _logger.log(
+            logging.DEBUG if is_known else logging.WARNING,
+            *("the snapshot of %s %s is %s: %s", decider.aggregate, aggregate_id, what, error),
+            exc_info=None if isinstance(error, EventStoreError) else error,
+        )

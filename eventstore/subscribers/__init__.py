@@ -1,0 +1,1 @@
+"""Typed handlers of the event stream: delivery, retries and a durable position."""

@@ -1,0 +1,228 @@
+"""Reading an export file: checked line by line, in bounded memory, up to where it is whole."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from eventstore.errors import DamagedFile, TransferError
+from eventstore.transfer.file_format import End, EventLine, FirstLine, Line, Sums
+
+__all__ = ["Reader", "State", "check_file", "open_export"]
+
+_CHUNK = 64 * 1024
+_LONGEST_LINE = 32 * 1024 * 1024
+_MOST_LINES = 10_000  # of one member; the writer puts about 1,000 events into it
+_MOST_BEFORE_LAST = 16 * 1024 * 1024  # bytes; the writer ends a member with the line beyond 8 MiB
+_GZIP = 31
+_TORN = "it breaks off"
+
+
+class _Member:
+    """One gzip member: iterate over its lines once; then `end` and `problem` are known.
+
+    `end` is where it ends in the file, `rest` what was read of the file behind it. No more than a
+    line of `longest` bytes is held, however well the data is compressed.
+    """
+
+    def __init__(self, file: BinaryIO, data: bytes, longest: int) -> None:
+        self.end = 0
+        self.rest = b""
+        self.problem = ""
+        self._file = file
+        self._data = data
+        self._longest = longest
+        self._size = self._lines = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        line = bytearray()
+        for text in self._texts():
+            first, *others = text.split(b"\n")
+            line += first
+            for other in others:
+                yield bytes(line)
+                self._lines += 1
+                line = bytearray(other)
+            if self._is_too_large(len(line), len(text)):
+                return
+        if line and not self.problem:
+            self.problem = "the line has no end"
+
+    def _texts(self) -> Iterator[bytes]:
+        """What is compressed, in pieces."""
+        decoder = zlib.decompressobj(wbits=_GZIP)
+        data = self._data
+        while not decoder.eof:
+            try:
+                text = decoder.decompress(data, _CHUNK)
+            except zlib.error as error:
+                self.problem = f"the compressed data is damaged: {error}"
+                return
+            data = decoder.unconsumed_tail
+            yield text
+            if not data and len(text) < _CHUNK and not decoder.eof:
+                data = self._file.read(_CHUNK)
+                if not data:
+                    self.problem = _TORN
+                    return
+        self.end = self._file.tell() - len(decoder.unused_data)
+        self.rest = decoder.unused_data or self._file.read(_CHUNK)
+
+    def _is_too_large(self, line: int, added: int) -> bool:
+        self._size += added
+        if line > self._longest:
+            self.problem = f"the line is longer than {self._longest:,} bytes, which no event is"
+        elif self._lines > _MOST_LINES or self._size > self._longest + _MOST_BEFORE_LAST:
+            self.problem = "what is compressed together there is larger than in any export"
+        return bool(self.problem)
+
+
+class State(msgspec.Struct):
+    """How far a file was read: at the end of a member, from where writing can go on.
+
+    `offset` is in bytes of the file; `torn` is whether it breaks off after it.
+    """
+
+    sums: Sums
+    offset: int = 0
+    lines: int = 0
+    events: int = 0
+    last: EventLine | None = None
+    is_complete: bool = False
+    torn: bool = False
+
+
+class Reader:
+    """Reads one export file from its beginning; made by `open_export`.
+
+    `max_payload` is how many bytes an event may have; a line that is far longer, and compressed
+    data that would become far more, are refused before they are in memory.
+    """
+
+    def __init__(self, path: Path, file: BinaryIO, *, max_payload: int = 0) -> None:
+        self._path = path
+        # Text is escaped, at the worst with six characters for one.
+        self._members = _members(file, 8 * max_payload or _LONGEST_LINE)
+        self.state = State(Sums())
+        self.line = 1  # of the event handed out last
+        self.first = self._read_first()
+
+    def pages(self) -> Iterator[list[EventLine]]:
+        """The events, some at a time; raises `DamagedFile`, naming the line.
+
+        What comes before the line in the same page is not handed out. A file that breaks off ends
+        with `state.torn`.
+        """
+        while not self.state.torn and (member := next(self._members, None)) is not None:
+            events = self._open(member)
+            if events:
+                yield events
+
+    def events(self) -> Iterator[EventLine]:
+        """All events of a file that must be whole; raises `DamagedFile`, naming the line."""
+        before = self.state.lines
+        for page in self.pages():
+            for self.line, event in enumerate(page, start=before + 1):
+                yield event
+            before = self.state.lines
+        self.check_complete()
+
+    async def to_end(self) -> None:
+        """Read what is left, to the end or to where it breaks off; raises `DamagedFile`."""
+        for _ in self.pages():
+            await asyncio.sleep(0)  # others, and Ctrl-C, have their turn
+
+    def check_complete(self) -> None:
+        """Raise `DamagedFile` where the file has been read and breaks off."""
+        if not self.state.is_complete:
+            raise self._damaged(
+                "the file breaks off here: finish it with `export --continue`, or export anew"
+            )
+
+    def _read_first(self) -> FirstLine:
+        member = next(self._members, None)
+        lines = [] if member is None else list(member)
+        if member is None or len(lines) != 1 or member.problem:
+            raise self._damaged("it is no export file, or breaks off in its first line")
+        first = self._line(lines[0])
+        if not isinstance(first, FirstLine):
+            raise self._damaged("it is not the first line of an export")
+        self.state.lines, self.state.offset = 1, member.end
+        return first
+
+    def _open(self, member: _Member) -> list[EventLine]:
+        """Check a member, and go on to its end if it is whole."""
+        before = msgspec.structs.replace(self.state, sums=self.state.sums.copy())
+        events = []
+        for raw in member:
+            line = self._line(raw)
+            self._place(line)
+            if isinstance(line, EventLine):
+                events.append(line)
+            self.state.lines += 1
+        if member.problem == _TORN:
+            self.state = before
+            self.state.torn = True
+            return []
+        if member.problem:
+            raise self._damaged(member.problem)
+        self.state.offset = member.end
+        return events
+
+    def _line(self, raw: bytes) -> Line:
+        try:
+            return self.state.sums.open(raw)
+        except ValueError as error:
+            raise self._damaged(str(error)) from error
+
+    def _place(self, line: Line) -> None:
+        """Raise unless the line may stand where it stands."""
+        state = self.state
+        position = state.last.position if state.last else 0
+        if state.is_complete or isinstance(line, FirstLine):
+            raise self._damaged("something stands after the end")
+        if isinstance(line, EventLine):
+            if line.position <= position:
+                raise self._damaged(f"position {line.position} stands after {position}")
+            state.events += 1
+            state.last = line
+        elif (line.events, line.position) != (state.events, position):
+            raise self._damaged(f"it counts {line.events} events, and {state.events} stand before")
+        state.is_complete = isinstance(line, End)
+
+    def _damaged(self, problem: str) -> DamagedFile:
+        return DamagedFile(str(self._path), self.state.lines + 1, problem)
+
+
+def open_export(path: Path) -> BinaryIO:
+    """Open a file for reading; raises `TransferError`."""
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise TransferError(f"{path} cannot be read: {error.strerror}") from error
+
+
+async def check_file(path: Path, *, max_payload: int = 0) -> tuple[FirstLine, State]:
+    """Read all of a file, which must be whole; raises `DamagedFile`, naming the line.
+
+    `max_payload` is as in `Reader`.
+    """
+    with open_export(path) as file:
+        reader = Reader(path, file, max_payload=max_payload)
+        await reader.to_end()
+        reader.check_complete()
+        return reader.first, reader.state
+
+
+def _members(file: BinaryIO, longest: int) -> Iterator[_Member]:
+    """The members, each to be gone through before the next."""
+    data = file.read(_CHUNK)
+    while data:
+        member = _Member(file, data, longest)
+        yield member
+        data = b"" if member.problem else member.rest

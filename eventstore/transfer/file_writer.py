@@ -1,0 +1,118 @@
+"""Writing an export file: in gzip members that are each whole, so that what breaks off can go on.
+
+The file is written as FILE.part, and has its own name only when it is complete.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import gzip
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from eventstore.errors import TransferError
+from eventstore.private_files import open_private
+from eventstore.transfer.file_format import Checkpoint, End, EventLine, FirstLine
+from eventstore.transfer.file_reader import State
+
+__all__ = ["Writer", "is_there", "part_of", "written"]
+
+_MOST_EVENTS = 1_000
+_MOST_BYTES = 8 * 1024 * 1024
+_LEVEL = 5
+
+
+class Writer:
+    """Writes lines to a file or a pipe; `state` says from where it goes on."""
+
+    def __init__(self, stream: BinaryIO, state: State) -> None:
+        self._stream = stream
+        self._sums = state.sums
+        self.events = state.events
+        self.position = state.last.position if state.last else 0
+        self._lines: list[bytes] = []
+        self._bytes = 0
+        self._since = 0
+
+    async def begin(self, first: FirstLine) -> None:
+        """Write the first line."""
+        self._lines.append(self._sums.seal(first))
+        await self._write()
+
+    async def add(self, event: EventLine) -> None:
+        """Write an event, soon."""
+        line = self._sums.seal(event)
+        self._lines.append(line)
+        self.events += 1
+        self.position = event.position
+        self._since += 1
+        self._bytes += len(line)
+        if self._since == _MOST_EVENTS or self._bytes >= _MOST_BYTES:
+            self._lines.append(
+                self._sums.seal(Checkpoint(events=self.events, position=self.position))
+            )
+            await self._write()
+
+    async def end(self) -> str:
+        """Write the last line; returns the sum of all."""
+        self._lines.append(self._sums.seal(End(events=self.events, position=self.position)))
+        await self._write()
+        return self._sums.value
+
+    async def _write(self) -> None:
+        lines = b"".join(self._lines)
+        self._lines, self._bytes, self._since = [], 0, 0
+        await asyncio.to_thread(self._write_member, lines)
+
+    def _write_member(self, lines: bytes) -> None:
+        self._stream.write(gzip.compress(lines, _LEVEL, mtime=0))
+        self._stream.flush()
+
+
+def part_of(path: Path) -> Path:
+    """What a file is called until it is complete."""
+    return path.with_name(f"{path.name}.part")
+
+
+def is_there(path: Path) -> bool:
+    """Whether a file has been completed."""
+    return path.exists()
+
+
+@contextmanager
+def written(path: Path, *, resume: bool = False, keep: bool = True) -> Iterator[BinaryIO]:
+    """The file to write to, which is given its name at the end of the block.
+
+    Whoever leaves the block by an error leaves FILE.part, if that is to be kept. Raises
+    `TransferError` where a file is in the way, or another process writes it.
+    """
+    part = part_of(path)
+    if is_there(path):
+        raise TransferError(f"{path} exists already: name another file, or remove it")
+    if part.exists() and not resume:
+        raise TransferError(
+            f"{part} is there, of an export that was interrupted: go on with `export --continue`, "
+            "or remove it"
+        )
+    try:
+        file = os.fdopen(open_private(part, os.O_RDWR | os.O_CREAT), "r+b")
+    except OSError as error:
+        raise TransferError(f"{part} cannot be written: {error.strerror}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TransferError(f"another process writes {part}") from None
+        try:
+            yield file
+        except BaseException:
+            if not keep:
+                part.unlink()
+            raise
+        file.flush()
+        os.fsync(file.fileno())
+        part.rename(path)

@@ -1,0 +1,42 @@
+"""Which packages were built from a flake, as the read models know it."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, or_, select
+
+from eventstore.nix import flake_names, is_reference
+from eventstore.projections.database import checkpoint
+from eventstore.projections.database.database import Database
+from eventstore.projections.queries.filters import begins
+from eventstore.projections.worker.worker import WaitTimeout
+from projections.models import flake, package
+
+__all__ = ["builds_of"]
+
+
+async def builds_of(database: Database, flake_id: str, position: int) -> dict[str, int]:
+    """The packages built last from a flake, before a position of the log, and not stale yet.
+
+    Maps their ids to the numbers of their builds. Which references name the flake is said in
+    `eventstore.nix.reference`. Raises `WaitTimeout` where the read models have not come to the
+    position, or no longer are there.
+    """
+    async with database.engine.connect() as connection:
+        reached = await connection.run_sync(_reached)
+        if reached < position:
+            raise WaitTimeout(position, reached, 0.0)
+        path = await connection.scalar(select(flake.c.path).where(flake.c.id == flake_id))
+        names = flake_names(flake_id, path or "")
+        begun = [begins(package.c.flake_ref, name) for name in sorted(names)]
+        candidates = select(*package.c["id", "flake_ref", "builds"]).where(
+            package.c.built_position < position, ~package.c.stale, or_(*begun)
+        )
+        rows = (await connection.execute(candidates)).all()
+    return {row.id: row.builds for row in rows if is_reference(row.flake_ref, names)}
+
+
+def _reached(connection: Connection) -> int:
+    """The position up to which both read models have everything, in this very transaction."""
+    names = ("flakes", "packages")
+    known = checkpoint.read_all(connection, names)
+    return min(known[name].position if name in known else 0 for name in names)

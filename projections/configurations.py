@@ -1,0 +1,113 @@
+"""The read model of configurations, their generations and their history."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import bindparam, insert, select
+
+from eventstore.messages.envelope import RecordedEvent
+from eventstore.nix import (
+    ConfigurationActivated,
+    ConfigurationCreated,
+    ConfigurationRolledBack,
+    ConfigurationUpdated,
+)
+from eventstore.projections.projection import Bound, Projection
+from projections.models import configuration, configuration_change, configuration_generation
+from projections.rows import changed, created, last_event
+
+__all__ = ["configurations"]
+
+configurations = Projection(
+    "configurations", tables=[configuration, configuration_generation, configuration_change]
+)
+
+_record = insert(configuration_change)
+
+# The event does not say what was activated, but the row of the configuration does.
+_given = ("generation", "activation", "activated_at", "version", "position")
+_activate = insert(configuration_generation).from_select(
+    ["configuration_id", "modules", "overlays", *_given],
+    select(
+        configuration.c.id,
+        configuration.c.modules,
+        configuration.c.overlays,
+        *(bindparam(f"new_{name}", type_=configuration_generation.c[name].type) for name in _given),
+    ).where(configuration.c.id == bindparam("aggregate_id")),
+)
+
+
+@configurations.handles
+def configuration_created(event: ConfigurationCreated, recorded: RecordedEvent) -> list[Bound]:
+    """A new configuration, never activated."""
+    row = created(
+        configuration,
+        recorded,
+        name=event.name,
+        modules=event.modules,
+        overlays=event.overlays,
+        current_generation=0,
+        last_generation=0,
+    )
+    return [row, _change(recorded)]
+
+
+@configurations.handles
+def configuration_updated(event: ConfigurationUpdated, recorded: RecordedEvent) -> list[Bound]:
+    """Other parts; the generations stay as they were activated."""
+    row = changed(configuration, recorded, modules=event.modules, overlays=event.overlays)
+    return [row, _change(recorded)]
+
+
+@configurations.handles
+def configuration_activated(event: ConfigurationActivated, recorded: RecordedEvent) -> list[Bound]:
+    """A new generation, made of what the configuration is made of now."""
+    row = changed(
+        configuration,
+        recorded,
+        current_generation=event.generation,
+        last_generation=event.generation,
+        activated_at=recorded.time,
+    )
+    change = _change(recorded, generation=event.generation, activation=event.activation)
+    return [row, _generation(event, recorded), change]
+
+
+@configurations.handles
+def configuration_rolled_back(
+    event: ConfigurationRolledBack, recorded: RecordedEvent
+) -> list[Bound]:
+    """An earlier generation is the current one; the later ones still exist."""
+    row = changed(
+        configuration,
+        recorded,
+        current_generation=event.to_generation,
+        activated_at=recorded.time,
+    )
+    change = _change(
+        recorded, generation=event.to_generation, from_generation=event.from_generation
+    )
+    return [row, change]
+
+
+def _generation(event: ConfigurationActivated, recorded: RecordedEvent) -> Bound:
+    values = {
+        "generation": event.generation,
+        "activation": event.activation,
+        "activated_at": recorded.time,
+        **last_event(recorded),
+    }
+    named = {f"new_{name}": value for name, value in values.items()}
+    return Bound(_activate, {"aggregate_id": recorded.aggregate_id} | named)
+
+
+def _change(recorded: RecordedEvent, **values: Any) -> Bound:
+    row = {
+        "configuration_id": recorded.aggregate_id,
+        "change": recorded.type,
+        "actor": recorded.envelope.actor,
+        "event_id": recorded.id,
+        "changed_at": recorded.time,
+    }
+    return Bound(_record, row | last_event(recorded) | values)

@@ -1,0 +1,55 @@
+"""The read model of inputs across all flakes: which flakes use `nixpkgs`, and at which url."""
+
+from __future__ import annotations
+
+from sqlalchemy import BindParameter, bindparam, delete, insert, select
+
+from eventstore.messages.envelope import RecordedEvent
+from eventstore.nix import FlakeCreated, FlakeInputAdded, FlakeInputRemoved
+from eventstore.projections.projection import Bound, Projection
+from projections.models import input_use, input_user
+from projections.rows import last_event
+
+__all__ = ["inputs"]
+
+inputs = Projection("inputs", tables=[input_user, input_use])
+
+
+def _new(name: str) -> BindParameter[object]:
+    return bindparam(f"new_{name}", type_=input_use.c[name].type)
+
+
+_same_use = (
+    input_use.c.flake_id == bindparam("flake"),
+    input_use.c.name == bindparam("input"),
+)
+_given = ("name", "url", "version", "position", "created_at")
+
+_begin = insert(input_user)
+_use = insert(input_use).from_select(
+    ["flake_id", "path", *_given],
+    select(input_user.c.flake_id, input_user.c.path, *map(_new, _given)).where(
+        input_user.c.flake_id == bindparam("flake")
+    ),
+)
+_end_use = delete(input_use).where(*_same_use)
+
+
+@inputs.handles
+def flake_created(event: FlakeCreated, recorded: RecordedEvent) -> Bound:
+    """A flake that may come to use inputs; only its path is of interest."""
+    return Bound(_begin, {"flake_id": recorded.aggregate_id, "path": event.path})
+
+
+@inputs.handles
+def input_added(event: FlakeInputAdded, recorded: RecordedEvent) -> Bound:
+    """One more flake uses this input at this url."""
+    row = {"name": event.name, "url": event.url, "created_at": recorded.time}
+    new = {f"new_{name}": value for name, value in (row | last_event(recorded)).items()}
+    return Bound(_use, {"flake": recorded.aggregate_id} | new)
+
+
+@inputs.handles
+def input_removed(event: FlakeInputRemoved, recorded: RecordedEvent) -> Bound:
+    """One flake less uses it."""
+    return Bound(_end_use, {"flake": recorded.aggregate_id, "input": event.name})

@@ -1,0 +1,31 @@
+"""The read model of modules."""
+
+from __future__ import annotations
+
+from eventstore.messages.envelope import RecordedEvent
+from eventstore.nix import ModuleCreated, ModuleDeleted, ModuleUpdated
+from eventstore.projections.projection import Bound, Projection
+from projections.models import module
+from projections.sources import source_created, source_deleted, source_updated
+
+__all__ = ["modules"]
+
+modules = Projection("modules", tables=[module])
+
+
+@modules.handles
+def module_created(event: ModuleCreated, recorded: RecordedEvent) -> Bound:
+    """A new module."""
+    return source_created(module, recorded, name=event.name, content=event.content)
+
+
+@modules.handles
+def module_updated(event: ModuleUpdated, recorded: RecordedEvent) -> Bound:
+    """Other content."""
+    return source_updated(module, recorded, content=event.content)
+
+
+@modules.handles
+def module_deleted(_event: ModuleDeleted, recorded: RecordedEvent) -> Bound:
+    """Only the name stays."""
+    return source_deleted(module, recorded)

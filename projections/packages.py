@@ -1,0 +1,68 @@
+"""The read model of packages and the caches they were put into."""
+
+from __future__ import annotations
+
+from sqlalchemy import bindparam, delete, insert, update
+
+from eventstore.messages.envelope import RecordedEvent
+from eventstore.nix import PackageBuilt, PackageCached, PackageMarkedStale
+from eventstore.projections.projection import Bound, Projection
+from projections.models import package, package_cache
+from projections.rows import changed, created, last_event
+
+__all__ = ["packages"]
+
+packages = Projection("packages", version=2, tables=[package, package_cache])
+
+_count_build = (
+    update(package)
+    .where(package.c.id == bindparam("aggregate_id"))
+    .values(builds=package.c.builds + 1)
+)
+_cache = insert(package_cache)
+_forget = delete(package_cache).where(
+    package_cache.c.package_id == bindparam("aggregate_id"),
+    package_cache.c.cache_url == bindparam("cache"),
+)
+
+
+@packages.handles
+def package_built(event: PackageBuilt, recorded: RecordedEvent) -> Bound | list[Bound]:
+    """A first build makes the package; a later one replaces the build, which is in no cache yet."""
+    build = {
+        "flake_ref": event.flake_ref,
+        "attribute": event.attribute,
+        "output_path": event.output_path,
+        "build_time_ms": event.build_time_ms,
+        "built_at": recorded.time,
+        "built_position": recorded.position,
+        "stale": False,
+        "stale_reason": None,
+    }
+    if recorded.version == 1:
+        return created(package, recorded, builds=1, **build)
+    counted = Bound(_count_build, {"aggregate_id": recorded.aggregate_id})
+    return [counted, changed(package, recorded, cache_url=None, cached_at=None, **build)]
+
+
+@packages.handles
+def package_cached(event: PackageCached, recorded: RecordedEvent) -> list[Bound]:
+    """The cache has this build now, and not what it was given before."""
+    forgotten = {"aggregate_id": recorded.aggregate_id, "cache": event.cache_url}
+    row = {
+        "package_id": recorded.aggregate_id,
+        "cache_url": event.cache_url,
+        "output_path": event.output_path,
+        "cached_at": recorded.time,
+    }
+    return [
+        changed(package, recorded, cache_url=event.cache_url, cached_at=recorded.time),
+        Bound(_forget, forgotten),
+        Bound(_cache, row | last_event(recorded)),
+    ]
+
+
+@packages.handles
+def package_marked_stale(event: PackageMarkedStale, recorded: RecordedEvent) -> Bound:
+    """Until it is built again."""
+    return changed(package, recorded, stale=True, stale_reason=event.reason)

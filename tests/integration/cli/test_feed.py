@@ -1,0 +1,98 @@
+"""A running service publishes its events for others, who know nothing of this library."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from nats.aio.msg import Msg
+
+from eventstore.client.client import Client
+from eventstore.server.embedded import EmbeddedServer
+from tests.integration.command_line import CommandLine
+
+WILDCARDS = [
+    "{domain}.>",
+    "{domain}.event.>",
+    "{domain}.*.flake.>",
+    "{domain}.event.*.created",
+]
+
+
+@pytest.fixture
+def external(tmp_path: Path, nats_server: EmbeddedServer, domain_name: str) -> CommandLine:
+    """With a configuration that keeps the test apart from others on the shared server."""
+    cli = CommandLine(tmp_path)
+    (cli.folder / "own.toml").write_text(f'[nats]\nsubject_prefix = "{domain_name}"\n')
+    cli.environ |= {"EVENTSTORE_CONFIG": "own.toml", "NATS_URL": nats_server.url}
+    return cli
+
+
+@pytest.mark.parametrize("wildcard", WILDCARDS)
+async def test_events_arrive_on_every_wildcard(
+    external: CommandLine, client: Client, domain_name: str, wildcard: str
+) -> None:
+    arrived: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+
+    async def receive(message: Msg) -> None:
+        if message.subject == f"{domain_name}.event.flake.created" and not arrived.done():
+            arrived.set_result(message)
+
+    await client.nats.subscribe(wildcard.format(domain=domain_name), cb=receive)
+    with external.serving():
+        await client.nats.jetstream().publish(
+            f"{domain_name}.cmd.flake.create", b'{"path": "./x", "description": ""}'
+        )
+        message = await asyncio.wait_for(arrived, 20)
+
+    headers = message.headers or {}
+    assert message.data == b'{"path":"./x","description":"","template":null}'
+    assert headers["Nats-Msg-Id"] == headers["X-Event-ID"]
+    assert headers["X-Event-Type"] == "FlakeCreated"
+    assert headers["X-Aggregate-Version"] == "1"
+    assert headers["X-Position"] == "1"
+    for name in (
+        "X-Correlation-ID",
+        "X-Causation-ID",
+        "X-Aggregate-ID",
+        "X-Timestamp",
+        "X-Domain",
+        "X-Schema-Version",
+        "X-Chain",
+        "Content-Type",
+    ):
+        assert headers[name]
+
+
+@pytest.mark.parametrize("wildcard", ["{domain}.cmd.>", "{domain}.cmd.*.create"])
+async def test_commands_can_be_watched_on_every_wildcard(
+    external: CommandLine, client: Client, domain_name: str, wildcard: str
+) -> None:
+    seen: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def receive(message: Msg) -> None:
+        seen.set_result(message.subject)
+
+    await client.nats.subscribe(wildcard.format(domain=domain_name), cb=receive)
+    with external.serving():
+        await client.nats.jetstream().publish(
+            f"{domain_name}.cmd.flake.create", b'{"path": "./x", "description": ""}'
+        )
+        assert await asyncio.wait_for(seen, 20) == f"{domain_name}.cmd.flake.create"
+
+
+async def test_queries_can_be_watched(
+    external: CommandLine, client: Client, domain_name: str
+) -> None:
+    seen: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def receive(message: Msg) -> None:
+        seen.set_result(message.subject)
+
+    await client.nats.subscribe(f"{domain_name}.query.>", cb=receive)
+    with external.serving():
+        subject = f"{domain_name}.query.command.get_status"
+        answer = await client.request(subject, b'{"command_id": "none"}')
+        assert await asyncio.wait_for(seen, 20) == subject
+    assert answer.data

@@ -1,0 +1,143 @@
+"""`eventstore migrate`: the schema brought up to date, or looked at, without a server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from eventstore.projections.database import database as module
+from eventstore.projections.database import schema
+from eventstore.projections.database.database import Database
+from tests.integration.command_line import CommandLine
+
+NEWEST = schema.newest()
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> CommandLine:
+    return CommandLine(tmp_path / "folder")
+
+
+@pytest.fixture(autouse=True)
+def folder(cli: CommandLine) -> Path:
+    cli.folder.mkdir()
+    return cli.folder
+
+
+def execute(location: str, statement: str) -> None:
+    async def run() -> None:
+        async with Database(location) as database:
+            await database.transact(lambda connection: connection.execute(text(statement)))
+
+    asyncio.run(run())
+
+
+def revision(location: str) -> str | None:
+    return asyncio.run(Database(location).revisions()).found
+
+
+def test_it_brings_the_schema_up_to_date_and_says_from_where(
+    cli: CommandLine, new_read_model: str
+) -> None:
+    cli.environ |= {"EVENTSTORE_DATABASE": new_read_model}
+    checked = cli.call("migrate", "--check")
+    assert checked.status == 1
+    assert checked.out.endswith(f": is at revision none, this code needs {NEWEST}\n")
+    assert not Path(new_read_model).exists()
+
+    migrated = cli.run("migrate")
+    assert (migrated.status, migrated.err) == (0, "")
+    assert migrated.out.endswith(f": migrated from revision none to {NEWEST}\n")
+    assert revision(new_read_model) == NEWEST
+
+    for words in (["migrate"], ["migrate", "--check"]):
+        again = cli.call(*words)
+        assert again.status == 0
+        assert again.out.endswith(f": is at revision {NEWEST} already\n")
+
+
+def test_for_programs_it_is_an_object(cli: CommandLine, folder: Path) -> None:
+    said = [cli.call("migrate", *words, "--json") for words in (["--check"], [], [])]
+
+    assert [each.status for each in said] == [1, 0, 0]
+    name = "var/read_model.sqlite"
+    assert [json.loads(each.out) for each in said] == [
+        {"database": name, "from": None, "to": NEWEST, "migrated": False},
+        {"database": name, "from": None, "to": NEWEST, "migrated": True},
+        {"database": name, "from": NEWEST, "to": NEWEST, "migrated": False},
+    ]
+    assert (folder / name).exists()
+
+
+@pytest.mark.parametrize("words", [["migrate"], ["migrate", "--check"]])
+@pytest.mark.parametrize(
+    ("statements", "problem"),
+    [
+        (["UPDATE alembic_version SET version_num = '9999'"], "made by a newer version"),
+        (
+            ["UPDATE alembic_version SET version_num = 'abc'", "DROP TABLE projection"],
+            "another program's",
+        ),
+        (["DROP TABLE alembic_version"], "has tables already, and none of a read model"),
+    ],
+    ids=["newer", "of-another-program", "without-a-revision"],
+)
+def test_a_database_that_is_not_ours_is_refused_and_stays_as_it_is(
+    cli: CommandLine, read_model: str, statements: list[str], problem: str, words: list[str]
+) -> None:
+    for statement in statements:
+        execute(read_model, statement)
+    before = Path(read_model).read_bytes() if Path(read_model).exists() else b""
+
+    ended = cli.call(*words, "--database", read_model)
+
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err.startswith("error: ")
+    assert problem in ended.err
+    assert ended.err.count("\n") == 1
+    assert (Path(read_model).read_bytes() if before else b"") == before
+
+
+@pytest.mark.parametrize("words", [["migrate"], ["migrate", "--check"]])
+@pytest.mark.parametrize(
+    ("location", "problem"),
+    [
+        ("postgresql://joe:secret@127.0.0.1:1/x", "joe:***@127.0.0.1:1/x as read model"),
+        ("db2://joe:secret@host/x", "db2 is not supported"),
+        ("text", "file is not a database"),
+        (".", "cannot use . as read model"),
+    ],
+)
+def test_one_that_cannot_be_used_is_one_clear_line(
+    cli: CommandLine, folder: Path, location: str, problem: str, words: list[str]
+) -> None:
+    (folder / "text").write_text("no database, but long enough to be read as the head of one " * 9)
+    before = cli.files()
+    ended = cli.call(*words, "--database", location)
+
+    assert (ended.status, ended.out) == (2, "")
+    assert problem in ended.err
+    assert "secret" not in ended.err
+    assert ended.err.count("\n") == 1
+    assert cli.files() == before
+
+
+def test_one_that_stays_locked_is_told(
+    cli: CommandLine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "OPEN_PATIENCE", 0.01)
+    monkeypatch.setattr("eventstore.projections.database.backends.sqlite.BUSY_SECONDS", 0.01)
+    with closing(sqlite3.connect(folder / "new.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        ended = cli.call("migrate", "--database", "new.sqlite")
+
+    assert (ended.status, ended.out) == (2, "")
+    assert "new.sqlite" in ended.err
+    assert "database is locked" in ended.err
+    assert revision(str(folder / "new.sqlite")) is None

@@ -1,0 +1,516 @@
+"""`eventstore serve`: one line when it is ready, up until it is told to stop, and no traces."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import select
+import signal
+import socket
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from eventstore.client.client import Client
+from eventstore.config import redacted_url
+from eventstore.nix import samples
+from eventstore.server.embedded import EmbeddedServer
+from tests.conftest import free_ports
+from tests.integration.command_line import BOUND, CommandLine, Running
+from tests.postgresql_server import PostgresqlServer
+
+CREATE = ("send", "nix.cmd.flake.create", "--data", '{"path": "./x", "description": "x"}')
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> CommandLine:
+    return CommandLine(tmp_path)
+
+
+@pytest.fixture
+def external(cli: CommandLine, nats_server: EmbeddedServer, domain_name: str) -> CommandLine:
+    """With a configuration that keeps the test apart from others on the shared server."""
+    (cli.folder / "own.toml").write_text(f'[nats]\nsubject_prefix = "{domain_name}"\n')
+    cli.environ |= {"EVENTSTORE_CONFIG": "own.toml", "NATS_URL": nats_server.url}
+    return cli
+
+
+@pytest.fixture(scope="module")
+def without_jetstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where a server without JetStream is."""
+    server = EmbeddedServer(tmp_path_factory.mktemp("plain"), extra_config="jetstream: disabled")
+    asyncio.run(server.start())
+    yield server.url
+    asyncio.run(server.stop())
+
+
+def assert_ends(pid: int) -> None:
+    """The process ends within the bound, or has ended."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    with open(descriptor, closefd=True):
+        assert select.select([descriptor], [], [], BOUND)[0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_says_one_line_and_is_gone_with_its_server_after_a_signal(
+    cli: CommandLine, number: signal.Signals
+) -> None:
+    with cli.start("serve") as service:
+        ready = service.line()
+        url, pid = cli.server_url, cli.server_pid()
+        ended = service.stopped(number)
+
+    assert ready.startswith("ready: cim-domain-nix ")
+    assert ready.endswith(f"on {redacted_url(str(url))}, read model var/read_model.sqlite")
+    said = "stopping: finishing what is under way\nstopped: 0 commands went back to the queue\n"
+    assert ended == (0, "", said)
+    assert cli.server_url is None
+    assert_ends(pid)
+
+
+def test_a_second_ctrl_c_does_not_wait_for_what_is_under_way(cli: CommandLine) -> None:
+    with cli.serving() as service:
+        assert service.process.stderr is not None
+        pid = cli.server_pid()
+        os.kill(pid, signal.SIGSTOP)  # so that an orderly end would take its time
+        service.send(signal.SIGINT)
+        assert "stopping" in service.process.stderr.readline()
+        ended = service.stopped(signal.SIGINT, seconds=2)
+        os.kill(pid, signal.SIGCONT)
+
+    assert (ended.status, ended.err) == (-signal.SIGINT, "")
+    assert_ends(pid)
+    assert cli.call("demo", samples()[0]).status == 0
+
+
+def test_a_signal_while_it_starts_ends_it_too(cli: CommandLine) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        silent.settimeout(BOUND)
+        port = silent.getsockname()[1]
+        with cli.start("serve", "--nats-url", f"nats://127.0.0.1:{port}") as service:
+            connection, _ = silent.accept()
+            with connection:
+                began = time.monotonic()
+                ended = service.stopped(signal.SIGTERM)
+
+    assert ended == (0, "", "")
+    assert time.monotonic() - began < 4
+
+
+@pytest.mark.parametrize("way", ["option", "environment", "file"])
+def test_the_server_is_named_in_any_of_three_ways(
+    cli: CommandLine, nats_server: EmbeddedServer, domain_name: str, way: str
+) -> None:
+    url = nats_server.url
+    named = f'url = "{url}"' if way == "file" else ""
+    (cli.folder / "own.toml").write_text(f'[nats]\nsubject_prefix = "{domain_name}"\n{named}')
+    words: list[object] = ["--config", "own.toml"]
+    if way == "option":
+        words += ["--nats-url", url]
+    if way == "environment":
+        cli.environ |= {"NATS_URL": url}
+    subject = CREATE[1].replace("nix", domain_name, 1)
+
+    with cli.start("serve", *words, "--database", "rows.sqlite") as service:
+        assert service.line().endswith(f"on {redacted_url(url)}, read model rows.sqlite")
+        assert cli.call("send", subject, *CREATE[2:], *words).status == 0
+        assert len(cli.call("events", *words).lines) == 1
+        assert cli.call("nix", "import", *words, samples()[0]).status == 0
+        assert service.stopped().status == 0
+
+    assert not (cli.folder / "var").exists()
+    with closing(sqlite3.connect(cli.folder / "rows.sqlite")) as rows:
+        assert rows.execute("SELECT count(*) FROM flake").fetchone() == (2,)
+
+
+@pytest.mark.parametrize("words", [("serve",), ("demo",)])
+def test_a_server_that_cannot_be_reached_is_one_clear_line_soon(
+    cli: CommandLine, words: tuple[str, ...]
+) -> None:
+    (cli.folder / "soon.toml").write_text("[nats.retry]\nfirst_connect_ms = 100\n")
+    began = time.monotonic()
+    ended = cli.call(*words, "--nats-url", "nats://127.0.0.1:1", "--config", "soon.toml")
+
+    assert time.monotonic() - began < 5
+    assert ended.status == 2
+    assert ended.err.startswith("error: no server answered at nats://127.0.0.1:1: ")
+    assert ended.err.count("\n") == 1
+
+
+def test_a_read_model_that_is_locked_stops_nothing_else(cli: CommandLine) -> None:
+    """Commands go on, queries answer from what there is, and health says what is waited for."""
+    with cli.serving() as service:
+        assert cli.call(*CREATE).status == 0
+        read_model = cli.folder / "var" / "read_model.sqlite"
+        with closing(sqlite3.connect(read_model, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            sent = json.loads(cli.call(*CREATE, "--json").out)
+            assert sent["status"] == "success"
+            problems = until_degraded(cli, "database", "projections")
+            assert "database is locked" in problems["database"]
+            assert "flakes: trying again: read model" in problems["projections"]
+            assert cli.call("query", "flake", "list").status == 0
+            late = cli.call("query", "flake", "list", "--wait", sent["position"], "--timeout", 1)
+            assert late.status == 2
+            other.execute("ROLLBACK")
+        found = cli.call("query", "flake", "list", "--wait", sent["position"])
+        assert "2 items" in found.out
+        assert degraded(cli) == {}
+        ended = service.stopped()
+    assert ended.status == 0
+    assert "database is locked; tried for" in ended.err
+    assert "can be written again" in ended.err
+
+
+def test_it_stops_while_its_read_model_is_locked(cli: CommandLine) -> None:
+    with cli.serving() as service:
+        read_model = cli.folder / "var" / "read_model.sqlite"
+        with closing(sqlite3.connect(read_model, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            assert cli.call(*CREATE).status == 0
+            until_degraded(cli, "projections")
+            assert service.stopped().status == 0
+            other.execute("ROLLBACK")
+    with cli.serving():
+        assert "1 item" in cli.call("query", "flake", "list").out
+
+
+def until_degraded(cli: CommandLine, *checks: str) -> dict[str, str]:
+    """What health finds wrong once these checks find something."""
+    deadline = time.monotonic() + BOUND
+    while not (problems := degraded(cli)).keys() >= set(checks):
+        assert time.monotonic() < deadline, problems
+    return problems
+
+
+def degraded(cli: CommandLine) -> dict[str, str]:
+    """What health finds wrong while it is degraded, by its checks; nothing while it is healthy."""
+    report = json.loads(cli.call("health", "--json").out)
+    if report["status"] == "healthy":
+        return {}
+    assert report["status"] == "degraded"
+    checks = {name: each for name, each in report["details"].items() if isinstance(each, dict)}
+    return {name: each["problem"] for name, each in checks.items() if "problem" in each}
+
+
+def waiting(service: Running, url: str) -> None:
+    """Return when a service says that it waits for a server, where, and why."""
+    assert service.process.stderr is not None
+    said = service.process.stderr.readline()
+    assert said.startswith("WARNING: waiting for a server, 60 s more at most: ")
+    assert url in said
+    assert "refused" in said or "Connect call failed" in said
+
+
+def test_a_server_that_comes_later_is_waited_for(cli: CommandLine, tmp_path: Path) -> None:
+    port = free_ports(1)[0]
+    url = f"nats://ann:s3cret@127.0.0.1:{port}"
+    ann = "authorization { user: ann, password: s3cret }"
+    server = EmbeddedServer(tmp_path / "late", port=port, extra_config=ann)
+    with cli.start("serve", "--nats-url", url) as service:
+        waiting(service, f"nats://***@127.0.0.1:{port}")
+        asyncio.run(server.start())
+        try:
+            assert service.line().startswith("ready: ")
+            assert service.stopped().status == 0
+        finally:
+            asyncio.run(server.stop())
+
+
+def test_ctrl_c_while_it_waits_for_a_server_is_status_130(cli: CommandLine) -> None:
+    url = "nats://127.0.0.1:1"
+    with cli.start("serve", "--nats-url", url) as service:
+        waiting(service, url)
+        ended = service.stopped(signal.SIGINT, seconds=5)
+
+    assert ended == (130, "", "")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("serve",),
+        CREATE,
+        ("events",),
+        ("query", "flake", "list"),
+        ("config", "get"),
+        ("parked", "list"),
+        ("command", "status", "0f5c3a52-6c0e-5d3b-9f2e-6f1d3a6f7c41"),
+        ("nix", "import", str(samples()[0])),
+        ("audit", "verify"),
+        ("export", "log.gz"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_server_without_jetstream_is_named_as_that(
+    cli: CommandLine, without_jetstream: str, words: tuple[str, ...]
+) -> None:
+    ended = cli.call(*words, "--nats-url", without_jetstream)
+
+    assert ended.status == 2
+    url = redacted_url(without_jetstream)
+    assert f"JetStream is not enabled on {url}: start nats-server with -js" in ended.err + ended.out
+    assert (ended.err + ended.out).count("\n") <= 2
+
+
+def test_the_databases_directory_is_made(cli: CommandLine) -> None:
+    cli.environ |= {"EVENTSTORE_DATABASE": "a/b/rows.sqlite"}
+    assert cli.call("demo", samples()[0]).status == 0
+    assert (cli.folder / "a" / "b" / "rows.sqlite").exists()
+    assert not (cli.folder / "var" / "read_model.sqlite").exists()
+
+
+@pytest.mark.parametrize(
+    ("location", "problem"),
+    [
+        ("/dev/null/rows.sqlite", "Not a directory|File exists"),
+        ("/proc/rows.sqlite", "unable to open|No such file"),
+        ("text", "file is not a database"),
+        ("directory", "unable to open database file"),
+        (":memory:", "not a file"),
+        (
+            "postgresql://u:secret@127.0.0.1:1/d",
+            r"cannot use postgresql://u:\*\*\*@127\.0\.0\.1:1/d as",
+        ),
+        ("oracle://u:secret@h/d", "use sqlite:///path"),
+        ("nonsense://", "nonsense"),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_one_clear_line(
+    cli: CommandLine, location: str, problem: str
+) -> None:
+    (cli.folder / "text").write_text("no database, but long enough to be read as the head of one")
+    (cli.folder / "directory").mkdir()
+    before = cli.files()
+    ended = cli.call("serve", "--database", location)
+
+    assert (ended.status, ended.out, ended.err.count("\n")) == (2, "", 1)
+    assert ended.err.startswith("error: ")
+    assert re.search(problem, ended.err), ended.err
+    assert "secret" not in ended.err
+    assert cli.files() == before, "and no server was started"
+
+
+def test_a_directory_that_cannot_be_used_is_one_clear_line(cli: CommandLine) -> None:
+    ended = cli.call("serve", "--dir", "/dev/null", "--database", "rows.sqlite")
+
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err == "error: --dir /dev/null cannot be used: [Errno 20] Not a directory: " + (
+        "'/dev/null/nats'\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("environ", "problem"),
+    [
+        ({"NATS_USER": "u"}, "NATS_USER is given without nats.auth.password or NATS_PASSWORD"),
+        ({"NATS_PASSWORD": "p"}, "NATS_PASSWORD is given without nats.auth.user or NATS_USER"),
+        ({"NATS_TOKEN": "t", "NATS_CREDS": "own.toml"}, "NATS_TOKEN, NATS_CREDS; keep one"),
+        ({"NATS_CREDS": "missing"}, "NATS_CREDS: missing cannot be read"),
+        ({"NATS_URL": "http://x"}, "NATS_URL: 'http://x' must start with"),
+        ({"EVENTSTORE_CONFIG": "missing"}, "missing (named by EVENTSTORE_CONFIG) cannot be read"),
+        ({"EVENTSTORE_CONFIG": "bad.toml"}, " is not TOML: "),
+        ({"EVENTSTORE_CONFIG": "own.toml"}, "own.toml: nats.urll is not known; did you mean"),
+    ],
+)
+@pytest.mark.parametrize(
+    "words",
+    [("serve",), ("demo",), CREATE, ("events",), ("nix", "import", samples()[0])],
+    ids=lambda words: " ".join(map(str, words[:2])),
+)
+def test_settings_that_cannot_be_used_are_one_clear_line_in_every_subcommand(
+    cli: CommandLine, words: tuple[object, ...], environ: dict[str, str], problem: str
+) -> None:
+    (cli.folder / "own.toml").write_text('[nats]\nurll = "x"')
+    (cli.folder / "bad.toml").write_text("nats")
+    before = cli.files()
+    cli.environ |= environ
+    ended = cli.call(*words)
+
+    assert ended.status == 2
+    assert problem in ended.out + ended.err
+    if words is not CREATE:
+        assert (ended.out, ended.err.count("\n")) == ("", 1)
+    assert cli.files() == before
+
+
+def test_a_second_service_in_the_folder_is_told_so_and_the_first_goes_on(cli: CommandLine) -> None:
+    with cli.serving() as first:
+        second = cli.call("serve")
+        assert second.status == 2
+        assert (
+            f"a service runs in var already, on {redacted_url(str(cli.server_url))}" in second.err
+        )
+        assert cli.call(*CREATE).status == 0
+        assert first.stopped().status == 0
+
+
+def test_a_read_model_that_cannot_be_locked_is_one_clear_line(external: CommandLine) -> None:
+    (external.folder / "rows.sqlite.locks" / "projection-flakes").mkdir(parents=True)
+    ended = external.call("serve", "--database", "rows.sqlite")
+
+    assert (ended.status, ended.out, ended.err.count("\n")) == (2, "", 1)
+    assert ended.err.startswith("error: the read model cannot be locked: ")
+
+
+def test_a_read_model_of_another_log_is_refused(cli: CommandLine) -> None:
+    assert cli.call("demo", "--database", "rows.sqlite", samples()[0]).status == 0
+    ended = cli.call("serve", "--dir", "new", "--database", "rows.sqlite")
+
+    assert (ended.status, ended.out, ended.err.count("\n")) == (2, "", 1)
+    assert "at position 4 was built from another log: from 20" in ended.err
+    assert "Name another database with --database" in ended.err
+
+
+def test_a_read_model_that_was_deleted_is_built_anew(cli: CommandLine) -> None:
+    assert cli.call("demo", samples()[0]).status == 0
+    for file in (cli.folder / "var").glob("read_model.sqlite*"):
+        if file.is_dir():
+            continue  # of locks
+        file.unlink()
+
+    ended = cli.call("demo", samples()[0])
+    assert ended.status == 0
+    assert "\nflake, 1 row\n" in ended.out
+
+
+def test_one_that_was_killed_leaves_nothing_in_the_way_of_the_next(cli: CommandLine) -> None:
+    with cli.serving() as service:
+        assert cli.call(*CREATE, "--id", "kept").status == 0
+        pid = cli.server_pid()
+        service.process.kill()
+        with cli.serving() as next_one:
+            assert_ends(pid)
+            assert len(cli.call("events", "flake", "kept").lines) == 1
+            assert cli.call(*CREATE, "--id", "kept").status == 1
+            assert next_one.stopped().status == 0
+
+
+async def _delete_commands(client: Client, domain: str, folder: Path) -> None:
+    await client.api(f"STREAM.DELETE.{domain.upper()}_CMD")
+
+
+async def test_a_worker_that_fails_ends_it_with_the_reason(
+    external: CommandLine, client: Client, domain_name: str
+) -> None:
+    with external.serving() as service:
+        await _delete_commands(client, domain_name, external.folder)
+        ended = service.ended()
+
+    assert (ended.status, ended.out) == (2, "")
+    error = ended.err.splitlines()[-1]
+    assert error.startswith("error: ")
+    assert "_CMD does not exist" in error
+
+
+STRAY: list[tuple[str, bytes, dict[str, str]]] = [
+    ("flake.strange", b"{}", {"X-Event-ID": "none"}),
+    ("flake.strange", b"", {}),
+    ("teapot.x", b"\xff", {"Status": "503", "Nats-Subject": "nix.log.flake.x"}),
+    ("flake.poison", b"[" * 20_000, {"X-Chain": "f" * 64, "X-Aggregate-Version": "1"}),
+]
+
+
+async def test_what_strays_into_the_log_stops_nothing_and_is_named(
+    external: CommandLine, client: Client, domain_name: str
+) -> None:
+    with external.serving() as service:
+        for subject, payload, headers in STRAY:
+            stray = f"{domain_name}.log.{subject}"
+            await client.request(stray, payload, headers=headers or None)
+        create = ("send", f"{domain_name}.cmd.flake.create", "--data")
+        for name in ("strange", "poison"):
+            flake = f'{{"path": "./{name}", "description": ""}}'
+            sent = await asyncio.to_thread(external.call, *create, flake, "--id", name)
+            assert sent.status == 0, sent.err
+        listed = await asyncio.to_thread(
+            external.call, "query", "flake", "list", "--json", "--wait", "6"
+        )
+        health = await asyncio.to_thread(external.call, "health", "--json")
+        ended = await asyncio.to_thread(service.stopped)
+
+    assert listed.status == 0, listed.err
+    assert {json.loads(line)["path"] for line in listed.lines} == {"./strange", "./poison"}
+    report = json.loads(health.out)
+    assert (health.status, report["status"]) == (1, "degraded")
+    log = report["details"]["streams"]["streams"][f"{domain_name.upper()}_LOG"]
+    assert log["foreign"] == {"count": 4, "positions": [1, 2, 3, 4]}
+    assert "4 foreign messages, last at position 4" in report["details"]["streams"]["problem"]
+    assert ended.status == 0
+    assert "foreign message at position 1" in ended.err
+
+    with external.serving() as service:  # a new process says it, too
+        deadline = time.monotonic() + 10
+        health = await asyncio.to_thread(external.call, "health")
+        while health.status != 1 and time.monotonic() < deadline:
+            health = await asyncio.to_thread(external.call, "health")
+        assert "4 foreign messages, last at position 4" in " ".join(health.out.split())
+        await asyncio.to_thread(service.stopped)
+
+
+def test_a_projection_that_fails_is_named_and_the_service_goes_on(cli: CommandLine) -> None:
+    with cli.serving() as service:
+        with closing(sqlite3.connect(cli.folder / "var" / "read_model.sqlite")) as database:
+            database.execute("ALTER TABLE flake RENAME TO gone")
+            database.commit()
+        assert cli.call(*CREATE, "--id", "poison").status == 0
+        deadline = time.monotonic() + 10
+        while (health := cli.call("health")).status != 2 and time.monotonic() < deadline:
+            pass
+        assert "projection flakes stopped before FlakeCreated" in " ".join(health.out.split())
+        module = '{"name": "m", "content": ""}'
+        assert cli.call("send", "nix.cmd.module.create", "--data", module).status == 0
+        ended = service.stopped()
+
+    assert "projection flakes stopped before FlakeCreated" in ended.err.splitlines()[0]
+    assert ended.status == 2  # it has stopped cleanly, and still says what went wrong
+
+
+def test_the_read_model_may_be_in_postgresql(
+    cli: CommandLine, postgresql_server: PostgresqlServer
+) -> None:
+    location = asyncio.run(postgresql_server.create())
+    cli.environ |= {"EVENTSTORE_DATABASE": location}
+
+    with cli.serving() as service:
+        assert cli.call("nix", "import", samples()[0]).status == 0
+        assert cli.call(*CREATE, "--id", "mine").status == 0
+        assert cli.call("health").status == 0
+        assert service.stopped().status == 0
+    with cli.start("serve") as service:
+        assert service.line().endswith(f", read model {location}")
+        assert cli.call(*CREATE[:-1], '{"path": "./y", "description": "y"}').status == 0
+        deadline = time.monotonic() + 20
+        while asyncio.run(count_flakes(location)) < 3:
+            assert time.monotonic() < deadline
+        assert service.stopped().status == 0
+
+    assert not (cli.folder / "var" / "read_model.sqlite").exists()
+    assert "The read model in postgresql://" in cli.call("demo", samples()[0]).out
+
+
+async def count_flakes(location: str) -> int:
+    connection = await asyncpg.connect(location)
+    try:
+        return int(await connection.fetchval("SELECT count(*) FROM flake"))
+    finally:
+        await connection.close()
+
+
+def test_metrics_are_served_by_http_where_an_address_is_set(cli: CommandLine) -> None:
+    config = cli.folder / "settings.toml"
+    config.write_text('[operations]\nmetrics_address = "127.0.0.1:0"\n', encoding="utf-8")
+    with cli.serving("--config", config) as service:
+        assert cli.call(*CREATE, "--id", "counted").status == 0
+        ended = service.stopped()
+    assert re.search(r"metrics at http://127\.0\.0\.1:[0-9]+/metrics", ended.err)

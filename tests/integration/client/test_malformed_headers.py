@@ -1,0 +1,264 @@
+"""Whatever bytes come in on a subscription: the connection stays, and the next message works."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import pytest
+
+from eventstore import nix
+from eventstore.application import running
+from eventstore.client.client import Client, Msg
+from eventstore.client.protocol import UnreadableHeaders
+from eventstore.client.responder import Reply, Request, Responder
+from eventstore.config import ServiceSettings
+from eventstore.projections.feed.feed import Feed
+from eventstore.service.checks import ConnectionCheck
+from eventstore.service.endpoints import ServiceFace
+from eventstore.service.health import Health
+from eventstore.store.log import RawLog
+from eventstore.store.store import EventStore
+from eventstore.subscribers.subscriber import EventSubscriber
+from tests.conftest import url_of
+from tests.integration.commanding import Add, Line, counting, opened
+from tests.integration.feeding import declare_feed, deposit
+from tests.integration.ledger import Deposited
+from tests.integration.subscribers.test_subscriber import FAST, Received
+
+BOUND = 20.0
+STATUSES = [
+    b"NATS/1.0 \xff\xfe\r\n\r\n",
+    b"NATS/1.0 503 \xff\r\n\r\n",
+    b"NATS/1.0 many\r\n\r\n",
+]
+"""Of which a stream keeps nothing: what it delivers has no status any more (nats-server 2.15)."""
+MALFORMED = [
+    *STATUSES,
+    b"NATS/1.0",
+    b"\r\n\r\n",
+    b"NATS/2.0\r\nA: 1\r\n\r\n",
+    b"NATS/1.0\r\nName: \xff\r\n\r\n",
+    b"NATS/1.0\r\n\xff\xfe: x\r\n\r\n",
+    b"NATS/1.0\r\nno colon\r\n\r\n",
+    b"NATS/1.0\r\n: no name\r\n\r\n",
+    b"\x00\x01\x02",
+    b"\xff" * 300,
+]
+ODD = [
+    b"NATS/1.0\r\n\r\n",
+    b"NATS/1.0\r\n",
+    b"NATS/1.0\r\nX-Actor: a\r\nX-Actor: b\r\n\r\n",
+    b"NATS/1.0\r\nName:no space\r\n\r\n",
+]
+
+
+class RawPublisher:
+    """Sends what no client's library would."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def publish(
+        self, subject: bytes, block: bytes, payload: bytes = b"{}", reply: bytes = b""
+    ) -> None:
+        """Returns when the server has passed it on."""
+        sizes = b"%d %d" % (len(block), len(block) + len(payload))
+        words = [b"HPUB", subject, *([reply] if reply else []), sizes]
+        self._writer.write(b" ".join(words) + b"\r\n" + block + payload + b"\r\nPING\r\n")
+        while (line := await self._reader.readline()) != b"PONG\r\n":
+            assert not line.startswith(b"-ERR"), line
+
+
+@asynccontextmanager
+async def publishing(url: str) -> AsyncIterator[RawPublisher]:
+    address = urlsplit(url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    options = {"auth_token": address.username, "headers": True, "no_responders": True}
+    writer.write(b"CONNECT " + json.dumps({"verbose": False, **options}).encode() + b"\r\n")
+    try:
+        yield RawPublisher(reader, writer)
+    finally:
+        writer.close()
+
+
+@pytest.fixture
+async def raw(client: Client) -> AsyncIterator[RawPublisher]:
+    async with asyncio.timeout(50), publishing(url_of(client)) as raw:
+        yield raw
+
+
+def reconnects(client: Client) -> int:
+    return int(client.nats.stats["reconnects"])
+
+
+async def test_an_inbox_and_a_subscription_hear_of_it(
+    client: Client, raw: RawPublisher, domain_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[Msg] = []
+    queue: asyncio.Queue[Msg] = asyncio.Queue()
+    inbox = client.new_inbox()
+    await client.listen(inbox, heard.append)
+    await client.subscribe(f"{domain_name}.>", queue.put)
+    await client.flush()
+    for block in (*MALFORMED, *ODD):
+        await raw.publish(inbox.encode(), block)
+        await raw.publish(f"{domain_name}.a".encode(), block)
+        await raw.publish(f"{client.inbox_prefix}.x".encode(), block)
+    for subject in (b".\xff\xfe", b".a\x0bb", b".\xc2\xa0", b".a\rb"):
+        await raw.publish(domain_name.encode() + subject, b"NATS/1.0\r\n\r\n")
+    await raw.publish(inbox.encode(), b"NATS/1.0\r\nA: last\r\n\r\n")
+    await client.flush()
+
+    assert len(heard) == len(MALFORMED) + len(ODD) + 1
+    assert [type(each.headers) is UnreadableHeaders for each in heard[: len(MALFORMED)]] == (
+        [True] * len(MALFORMED)
+    )
+    assert heard[-1].headers == {"A": "last"}
+    assert not any(isinstance(each.headers, UnreadableHeaders) for each in heard[len(MALFORMED) :])
+    through = [await queue.get() for _ in range(len(MALFORMED) + len(ODD) + 4)]
+    assert through[-4].subject == f"{domain_name}.\\xff\\xfe"
+    assert reconnects(client) == 0
+    told = [each for each in caplog.records if "malformed headers" in each.getMessage()]
+    assert len(told) == 1  # once a minute, and all are counted
+    facts = (await ConnectionCheck(client)()).facts
+    assert facts["malformed_messages"] == 3 * len(MALFORMED)
+
+
+@pytest.fixture
+async def line(client: Client, domain_name: str) -> AsyncIterator[Line]:
+    async with opened(client, counting(domain_name)) as line:
+        yield line
+
+
+async def test_an_unreadable_command_is_parked_and_answered(
+    line: Line, raw: RawPublisher, client: Client
+) -> None:
+    subject = line.subjects.command("counter", "add").encode()
+    answers: asyncio.Queue[Msg] = asyncio.Queue()
+    inbox = client.new_inbox()
+    await client.subscribe(inbox, answers.put)
+    asking = f"NATS/1.0\r\nX-Reply-To: {inbox}\r\nX-Actor: ".encode() + b"\xff\r\n\r\n"
+    async with line.working():
+        for block in (*MALFORMED, asking):
+            await raw.publish(subject, block)
+        outcome = await line.commands.execute(Add(), "c1", timeout=BOUND)
+        await line.until_done()
+    told = json.loads((await answers.get()).data)
+
+    assert (told["status"], told["code"]) == ("error", "invalid_header")
+    assert outcome.status == "success"
+    parked = await line.parked()
+    assert len(parked) == len(MALFORMED) - len(STATUSES) + 1
+    assert {each["code"] for each in parked} == {"invalid_header"}
+    assert {each["subject"] for each in parked} == {subject.decode()}
+    assert await line.log_size() == 1 + len(STATUSES)
+    assert reconnects(client) == 0
+
+
+async def test_a_command_with_odd_headers_is_carried_out(
+    line: Line, raw: RawPublisher, client: Client
+) -> None:
+    subject = line.subjects.command("counter", "add").encode()
+    async with line.working():
+        for block in ODD:
+            await raw.publish(subject, block)
+        await line.until_done()
+    assert await line.parked() == []
+    assert await line.log_size() == len(ODD)
+
+
+async def test_a_command_on_a_subject_of_any_bytes_is_parked(
+    line: Line, raw: RawPublisher, client: Client
+) -> None:
+    prefix = f"{line.subjects.domain}.cmd.counter.".encode()
+    names = [b"\xff\xfe", b"a\x0bb", b"\xc2\xa0", b"\xe2\x80\xa8", b"a\rb", b"add\x00", b"a$b"]
+    async with line.working():
+        for name in names:
+            await raw.publish(prefix + name, b"NATS/1.0\r\n\r\n")
+            await raw.publish(prefix + name, b"NATS/1.0")
+        outcome = await line.commands.execute(Add(), "c1", timeout=BOUND)
+        await line.until_done()
+    assert outcome.status == "success"
+    assert len(await line.parked()) == 2 * len(names)
+    assert reconnects(client) == 0
+
+
+async def test_an_unreadable_query_is_answered_with_an_error(
+    client: Client, raw: RawPublisher, domain_name: str
+) -> None:
+    async def answer(_request: Request) -> Reply:
+        return Reply(b'"good"')
+
+    answers: asyncio.Queue[Msg] = asyncio.Queue()
+    inbox = client.new_inbox()
+    await client.subscribe(inbox, answers.put)
+    responder = Responder(client, {f"{domain_name}.ask": answer}, queue="q")
+    async with running(responder):
+        await responder.ready.wait()
+        for block in MALFORMED:
+            await raw.publish(f"{domain_name}.ask".encode(), block, reply=inbox.encode())
+            told = json.loads((await answers.get()).data)
+            assert (told["status"], told["code"]) == ("error", "invalid_header")
+        assert (await client.request(f"{domain_name}.ask")).data == b'"good"'
+    assert reconnects(client) == 0
+
+
+async def test_health_and_micro_are_still_answered(
+    client: Client, raw: RawPublisher, domain_name: str
+) -> None:
+    named = ServiceSettings(name=f"svc-{domain_name}", version="1.2.3")
+    codec = nix.domain(domain_name).codec
+    face = ServiceFace(client, codec, Health(named.name, "1.2.3", {}), named)
+    async with running(face):
+        await face.ready.wait()
+        for subject in (f"health.{domain_name}", f"$SRV.PING.{named.name}", "discovery.announce"):
+            for block in MALFORMED:
+                await raw.publish(subject.encode(), block, reply=b"_INBOX.nobody")
+        answer = await client.request(f"health.{domain_name}", timeout=BOUND)
+        assert json.loads(answer.data)["status"] == "healthy"
+        ping = await client.request(f"$SRV.PING.{named.name}", timeout=BOUND)
+        assert json.loads(ping.data)["id"] == face.instance_id
+    assert reconnects(client) == 0
+
+
+async def test_a_subscriber_goes_on(client: Client, store: EventStore, raw: RawPublisher) -> None:
+    received = Received()
+    await declare_feed(client, store.codec)
+    subscriber = EventSubscriber(client, store.codec, "heard", **FAST)
+    subscriber.subscribe([Deposited], received)
+    async with running(Feed(client, store), subscriber):
+        await subscriber.ready.wait()
+        await deposit(store, 1)
+        await received.until(1)
+        subject = store.codec.subjects.event("account", "deposited").encode()
+        for block in MALFORMED:
+            await raw.publish(subject, block)
+        await deposit(store, 1)
+        await received.until(2)
+    assert received.positions == [1, 2]
+    assert reconnects(client) == 0
+
+
+async def test_what_reads_the_log_goes_on(
+    client: Client, store: EventStore, raw: RawPublisher
+) -> None:
+    await declare_feed(client, store.codec)
+    await deposit(store, 1)
+    subject = store.codec.subjects.log("account", "other").encode()
+    for block in MALFORMED:
+        await raw.publish(subject, block)
+    last = await deposit(store, 1)
+    positions = [
+        message.sequence
+        async for page in RawLog(client, store.codec.subjects.log_stream).pages()
+        for message in page.messages
+    ]
+    assert positions == list(range(1, last + 1))
+    assert last == len(MALFORMED) + 2
+    assert await store.head("account", "a1", leader=True) == await store.head("account", "a1")
+    assert reconnects(client) == 0

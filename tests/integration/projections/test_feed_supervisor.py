@@ -1,0 +1,66 @@
+"""A feed that fails does not end the service: it is told of, and goes on when it can."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from eventstore import Application, nix
+from eventstore.application import running
+from eventstore.config import Settings
+from eventstore.jetstream.topology import declare, topology
+from eventstore.projections.feed.feed import Feed
+from eventstore.projections.feed.supervisor import Feeding
+from eventstore.service.health import HealthStatus
+from tests.integration.commanding import until
+
+PAUSE = 0.05
+
+
+@pytest.fixture
+async def app(settings: Settings) -> AsyncIterator[Application]:
+    async with Application(nix.domain(), settings) as app:
+        yield app
+
+
+def create(number: int) -> nix.CreateFlake:
+    return nix.CreateFlake(path=f"./{number}", description="")
+
+
+async def is_status(feeding: Feeding, status: HealthStatus) -> bool:
+    return (await feeding()).status == status
+
+
+async def test_an_event_stream_that_is_taken_away_makes_it_unhealthy_until_it_is_back(
+    app: Application, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    subjects = app.domain.codec.subjects
+    feeding = Feeding(lambda: Feed(app.client, app.store), pause=PAUSE)
+    async with running(feeding):
+        await asyncio.wait_for(feeding.feed.ready.wait(), 10)
+        assert await is_status(feeding, "healthy")
+
+        await app.client.api(f"STREAM.DELETE.{subjects.event_stream}")
+        assert (await app.commands.execute(create(1))).status == "success"
+        await until(lambda: is_status(feeding, "unhealthy"))
+        assert subjects.event_stream in str((await feeding()).problem)
+        assert (await app.commands.execute(create(2))).status == "success"
+
+        assert await declare(app.client, topology(subjects, settings.streams))
+        await until(lambda: is_status(feeding, "healthy"))
+        await until(lambda: has_fed(feeding, 2))
+    assert [record.levelname for record in caplog.records].count("ERROR") == 1
+
+
+async def has_fed(feeding: Feeding, position: int) -> bool:
+    return feeding.feed.position == position
+
+
+async def test_it_stops_while_it_waits_for_the_next_try(app: Application) -> None:
+    subjects = app.domain.codec.subjects
+    await app.client.api(f"STREAM.DELETE.{subjects.event_stream}")
+    feeding = Feeding(lambda: Feed(app.client, app.store), pause=60)
+    async with asyncio.timeout(10), running(feeding):
+        await until(lambda: is_status(feeding, "unhealthy"))

@@ -1,0 +1,442 @@
+"""The service's face, asked by a plain nats-py client that knows nothing of ours."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import nats
+import pytest
+from nats.aio.client import Client as PlainClient
+from nats.aio.msg import Msg
+from nats.errors import NoRespondersError
+from nats.micro.service import ServiceInfo, ServicePing, ServiceStats
+
+from eventstore import nix
+from eventstore.client.client import Client, connect
+from eventstore.config import ServiceSettings
+from eventstore.errors import ConfigurationError, ConnectionLost, EventStoreError
+from eventstore.messages.codec import Codec
+from eventstore.server.embedded import EmbeddedServer
+from eventstore.service.discovery import ANNOUNCEMENTS, Announcement, Endpoint, discover
+from eventstore.service.endpoints import INSTANCE_ID, ServiceFace
+from eventstore.service.health import Finding, Health, HealthReport
+from eventstore.service.metrics import CONTENT_TYPE, Metrics
+from tests.conftest import settings_for
+
+BOUND = 10.0
+DEEP = b'{"a":' * 100_000
+
+
+@pytest.fixture
+def codec(domain_name: str) -> Codec:
+    return nix.domain(domain_name).codec
+
+
+@pytest.fixture
+def named(domain_name: str) -> ServiceSettings:
+    """A service of the test's own, on the shared server."""
+    return ServiceSettings(name=f"svc-{domain_name}", version="1.2.3", description="for a test")
+
+
+@pytest.fixture
+async def plain(nats_server: EmbeddedServer) -> AsyncIterator[PlainClient]:
+    client = await nats.connect(nats_server.url)
+    yield client
+    await client.close()
+
+
+class Patient:
+    """A check whose finding can be changed."""
+
+    def __init__(self) -> None:
+        self.finding = Finding()
+
+    async def __call__(self) -> Finding:
+        return self.finding
+
+
+@pytest.fixture
+def patient() -> Patient:
+    return Patient()
+
+
+@pytest.fixture
+def health(named: ServiceSettings, patient: Patient) -> Health:
+    return Health(named.name, named.version, {"patient": patient}, keep=0.0)
+
+
+@asynccontextmanager
+async def running(face: ServiceFace) -> AsyncIterator[ServiceFace]:
+    async with asyncio.timeout(BOUND), asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(face.run())
+        ready = asyncio.create_task(face.ready.wait())
+        await asyncio.wait([task, ready], return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+        yield face
+        face.stop()
+
+
+@pytest.fixture
+async def face(
+    client: Client, codec: Codec, health: Health, named: ServiceSettings
+) -> AsyncIterator[ServiceFace]:
+    queries = [codec.subjects.query("flake", "get"), codec.subjects.query("flake", "list")]
+    metrics = Metrics(service=named.name, version=named.version)
+    face = ServiceFace(client, codec, health, named, queries=queries, metrics=metrics)
+    async with running(face):
+        yield face
+
+
+async def ask(plain: PlainClient, subject: str, payload: bytes = b"") -> Msg:
+    return await plain.request(subject, payload, timeout=BOUND)
+
+
+async def answers(plain: PlainClient, subject: str, count: int) -> list[dict[str, Any]]:
+    """The first so many answers to one request."""
+    inbox = plain.new_inbox()
+    subscription = await plain.subscribe(inbox)
+    await plain.publish(subject, reply=inbox)
+    return [json.loads((await subscription.next_msg(BOUND)).data) for _ in range(count)]
+
+
+async def announcements(plain: PlainClient, service: str) -> AsyncIterator[Announcement]:
+    subscription = await plain.subscribe(ANNOUNCEMENTS)
+    await plain.flush()
+
+    async def heard() -> AsyncIterator[Announcement]:
+        while True:
+            message = await subscription.next_msg(BOUND)
+            announcement = msgspec.json.decode(message.data, type=Announcement)
+            if announcement.service == service:
+                yield announcement
+
+    return heard()
+
+
+async def test_health_is_answered_by_service_and_by_domain(
+    plain: PlainClient, face: ServiceFace, named: ServiceSettings, domain_name: str
+) -> None:
+    for subject in (f"health.{named.name}", f"health.{domain_name}"):
+        answer = await ask(plain, subject)
+        report = json.loads(answer.data)
+        assert set(report) == {"status", "service", "version", "timestamp", "details"}
+        assert (report["status"], report["service"]) == ("healthy", named.name)
+        assert report["version"] == "1.2.3"
+        assert report["details"]["patient"] == {"status": "healthy"}
+        assert answer.headers is not None
+        assert answer.headers[INSTANCE_ID] == face.instance_id
+        assert answer.headers["Content-Type"] == "application/json"
+
+
+async def test_ill_health_is_a_report_and_no_error(
+    plain: PlainClient, face: ServiceFace, named: ServiceSettings, patient: Patient
+) -> None:
+    patient.finding = Finding(status="unhealthy", problem="it hurts")
+
+    answer = await ask(plain, f"health.{named.name}", b"{}")
+
+    report = HealthReport.from_json(answer.data)
+    assert (report.status, report.problems) == ("unhealthy", {"patient": "it hurts"})
+    assert "Nats-Service-Error" not in (answer.headers or {})
+
+
+async def test_discovery_tells_what_the_service_does(
+    plain: PlainClient, face: ServiceFace, named: ServiceSettings, codec: Codec
+) -> None:
+    answer = await ask(plain, f"discovery.{named.name}")
+
+    told = msgspec.json.decode(answer.data, type=Announcement)
+    assert (told.service, told.version, told.description) == (named.name, "1.2.3", "for a test")
+    assert (told.instance_id, told.domain) == (face.instance_id, codec.domain)
+    assert (told.status, told.interval_seconds) == ("online", 30.0)
+    types = [cls.__name__ for cls in codec.command_types]
+    assert told.capabilities == (*types, "flake.get", "flake.list")
+    create = Endpoint(
+        subject=f"{codec.domain}.cmd.flake.create", kind="command", type="CreateFlake"
+    )
+    assert told.endpoints[0] == create
+    assert [each.subject for each in told.endpoints if each.kind == "query"] == [
+        f"{codec.domain}.query.flake.get",
+        f"{codec.domain}.query.flake.list",
+    ]
+    assert [each.subject for each in told.endpoints if each.kind == "service"] == [
+        f"health.{named.name}",
+        f"health.{codec.domain}",
+        f"discovery.{named.name}",
+        f"discovery.{codec.domain}",
+        f"metrics.{codec.domain}",
+    ]
+
+
+async def test_discovery_by_domain_tells_the_same_with_the_seeds_names(
+    plain: PlainClient, face: ServiceFace, named: ServiceSettings, codec: Codec
+) -> None:
+    told = json.loads((await ask(plain, f"discovery.{codec.domain}")).data)
+
+    assert told["name"] == told["service"] == named.name
+    seed = {"name", "version", "instance_id", "description", "capabilities", "endpoints"}
+    assert told.keys() > {*seed, "timestamp"}
+
+
+async def test_metrics_are_answered_in_prometheus_text(
+    plain: PlainClient, face: ServiceFace, named: ServiceSettings, domain_name: str
+) -> None:
+    answer = await ask(plain, f"metrics.{domain_name}")
+
+    assert answer.headers is not None
+    assert answer.headers["Content-Type"] == CONTENT_TYPE
+    text = answer.data.decode()
+    assert f'eventstore_service_info{{service="{named.name}",version="1.2.3"}} 1.0' in text
+    assert "# TYPE eventstore_commands_total counter" in text
+
+
+async def test_without_metrics_that_is_what_is_said(
+    plain: PlainClient, client: Client, codec: Codec, health: Health, named: ServiceSettings
+) -> None:
+    async with running(ServiceFace(client, codec, health, named)):
+        answer = await ask(plain, f"metrics.{codec.domain}")
+
+    assert answer.headers is not None
+    assert answer.headers["Nats-Service-Error-Code"] == "501"
+    assert answer.headers["Nats-Service-Error"] == "this service keeps no metrics"
+
+
+@pytest.mark.parametrize(
+    "payload", [b"nonsense", b"[]", b'"x"', b"\xff\xfe", b"{", b"[" * 100_000, DEEP]
+)
+async def test_a_bad_request_is_answered_with_an_error_and_counted(
+    plain: PlainClient, face: ServiceFace, named: ServiceSettings, payload: bytes
+) -> None:
+    for subject in (f"health.{named.name}", f"discovery.{named.name}"):
+        answer = await ask(plain, subject, payload)
+        assert answer.headers is not None
+        assert answer.headers["Nats-Service-Error-Code"] == "400"
+        assert "neither empty nor a JSON object" in answer.headers["Nats-Service-Error"]
+
+    stats = ServiceStats.from_dict(json.loads((await ask(plain, f"$SRV.STATS.{named.name}")).data))
+    assert [endpoint.num_errors for endpoint in stats.endpoints] == [1, 0, 1, 0, 0]
+    assert (await ask(plain, f"health.{named.name}", b'{"any": 1}')).headers is not None
+
+
+async def test_an_error_with_several_lines_fits_in_its_header(
+    plain: PlainClient,
+    client: Client,
+    codec: Codec,
+    named: ServiceSettings,
+) -> None:
+    class Broken(Health):
+        async def report(self) -> HealthReport:
+            raise EventStoreError("one\r\ntwo\n three")
+
+    async with running(ServiceFace(client, codec, Broken("s", "1.0.0", {}), named)):
+        answer = await ask(plain, f"health.{named.name}")
+
+    assert answer.headers is not None
+    assert answer.headers["Nats-Service-Error"] == "one two three"
+    assert answer.headers["Nats-Service-Error-Code"] == "503"
+
+
+async def test_a_request_that_nobody_waits_for_is_harmless(
+    plain: PlainClient,
+    face: ServiceFace,
+    named: ServiceSettings,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for payload in (b"", b"nonsense"):
+        await plain.publish(f"health.{named.name}", payload)
+    assert (await ask(plain, f"health.{named.name}")).data
+    assert caplog.records == []
+
+
+async def test_the_service_speaks_nats_micro(
+    plain: PlainClient, face: ServiceFace, named: ServiceSettings, codec: Codec
+) -> None:
+    for name in (named.name, f"{named.name}.{face.instance_id}"):
+        ping = ServicePing.from_dict(json.loads((await ask(plain, f"$SRV.PING.{name}")).data))
+        assert (ping.name, ping.id, ping.version) == (named.name, face.instance_id, "1.2.3")
+
+    info = ServiceInfo.from_dict(json.loads((await ask(plain, f"$SRV.INFO.{named.name}")).data))
+    assert info.description == "for a test"
+    assert [endpoint.subject for endpoint in info.endpoints] == [
+        f"health.{named.name}",
+        f"health.{codec.domain}",
+        f"discovery.{named.name}",
+        f"discovery.{codec.domain}",
+        f"metrics.{codec.domain}",
+    ]
+    assert info.metadata["domain"] == codec.domain
+    assert f"{codec.domain}.cmd.flake.create" in info.metadata["commands"].split(",")
+    assert info.metadata["queries"].split(",")[0] == f"{codec.domain}.query.flake.get"
+
+    await ask(plain, f"health.{named.name}")
+    stats = ServiceStats.from_dict(json.loads((await ask(plain, f"$SRV.STATS.{named.name}")).data))
+    assert stats.endpoints[0].num_requests == 1
+    assert stats.endpoints[0].processing_time > 0
+
+
+async def test_every_instance_answers_for_itself(
+    plain: PlainClient,
+    client: Client,
+    codec: Codec,
+    health: Health,
+    named: ServiceSettings,
+    face: ServiceFace,
+) -> None:
+    async with running(ServiceFace(client, codec, health, named)) as second:
+        told = await answers(plain, f"discovery.{named.name}", 2)
+        assert len(await answers(plain, f"health.{named.name}", 2)) == 2
+
+    assert {each["instance_id"] for each in told} == {face.instance_id, second.instance_id}
+
+
+async def test_it_announces_itself_at_start_at_an_interval_and_says_goodbye(
+    plain: PlainClient, client: Client, codec: Codec, health: Health, named: ServiceSettings
+) -> None:
+    heard = await announcements(plain, named.name)
+    face = ServiceFace(client, codec, health, named, announce_interval=0.01)
+
+    async with running(face):
+        told = [await anext(heard) for _ in range(3)]
+    while (last := await anext(heard)).status == "online":
+        told.append(last)
+
+    assert {each.instance_id for each in (*told, last)} == {face.instance_id}
+    assert {each.interval_seconds for each in told} == {0.01}
+    assert [each.timestamp for each in told] == sorted(each.timestamp for each in told)
+    assert last.status == "offline"
+    with pytest.raises(NoRespondersError):
+        await ask(plain, f"health.{named.name}")
+
+
+async def test_a_cancelled_service_says_goodbye_too(
+    plain: PlainClient, client: Client, codec: Codec, health: Health, named: ServiceSettings
+) -> None:
+    heard = await announcements(plain, named.name)
+    task = asyncio.create_task(ServiceFace(client, codec, health, named).run())
+    assert (await anext(heard)).status == "online"
+
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, BOUND)
+
+    assert (await anext(heard)).status == "offline"
+
+
+async def test_health_is_looked_at_also_when_nobody_asks(
+    client: Client, codec: Codec, named: ServiceSettings
+) -> None:
+    looked = asyncio.Event()
+
+    async def look() -> Finding:
+        looked.set()
+        return Finding()
+
+    health = Health(named.name, named.version, {"looked": look})
+    async with running(ServiceFace(client, codec, health, named, sample_interval=0.01)):
+        await asyncio.wait_for(looked.wait(), BOUND)
+
+
+class Warned(logging.Handler):
+    """Hears when something is logged that begins with a text."""
+
+    def __init__(self, start: str) -> None:
+        super().__init__()
+        self.event = asyncio.Event()
+        self._start = start
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.getMessage().startswith(self._start):
+            self.event.set()
+
+
+async def test_it_goes_on_after_the_connection_was_lost(
+    server: EmbeddedServer, codec: Codec, health: Health, named: ServiceSettings
+) -> None:
+    warned = Warned(f"service {named.name}: ")
+    logging.getLogger("eventstore").addHandler(warned)
+    async with connect(settings_for(server.url)) as client:
+        face = ServiceFace(client, codec, health, named, announce_interval=0.01)
+        async with running(face):
+            await server.stop()
+            await warned.event.wait()
+            await server.start()
+            await client.wait_connected(BOUND)
+            async with connect(settings_for(server.url)) as other:
+                (found,) = await discover(other, BOUND, count=1)
+    logging.getLogger("eventstore").removeHandler(warned)
+    assert found.instance_id == face.instance_id
+
+
+async def test_it_ends_with_the_connection(
+    server: EmbeddedServer, codec: Codec, health: Health, named: ServiceSettings
+) -> None:
+    async with connect(settings_for(server.url)) as client:
+        face = ServiceFace(client, codec, health, named, announce_interval=0.01)
+        task = asyncio.create_task(face.run())
+        await asyncio.wait_for(face.ready.wait(), BOUND)
+    with pytest.raises(ConnectionLost):
+        await asyncio.wait_for(task, BOUND)
+
+
+@pytest.mark.parametrize("version", ["01.2.3", "1.2.3-"])
+async def test_a_version_that_nats_micro_does_not_take_is_named(
+    client: Client, codec: Codec, health: Health, version: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"svc {version}"):
+        ServiceFace(client, codec, health, ServiceSettings(name="svc", version=version))
+
+
+async def test_services_are_found_by_asking_and_by_listening(
+    plain: PlainClient, client: Client, codec: Codec, face: ServiceFace, named: ServiceSettings
+) -> None:
+    async def stranger(message: Msg) -> None:
+        await message.respond(b'{"name": "stranger", "id": "1", "version": "0.1.0"}')
+
+    own = face.announcement()
+    other = msgspec.structs.replace(own, service="z-other", instance_id="2")
+    third = msgspec.structs.replace(other, instance_id="3")
+    last = msgspec.structs.replace(other, instance_id="4")
+
+    async def chatter(message: Msg) -> None:
+        await message.respond(b"nonsense")
+        await plain.publish(ANNOUNCEMENTS, b"nonsense")
+        gone = msgspec.structs.replace(third, status="offline")
+        for told in (own, third, gone, other, last):
+            await plain.publish(ANNOUNCEMENTS, msgspec.json.encode(told))
+
+    await plain.subscribe("$SRV.INFO", cb=stranger)
+    await plain.subscribe("$SRV.INFO", cb=chatter)
+    await plain.flush()
+
+    every = await discover(client, BOUND, count=4)
+
+    assert [(each.service, each.instance_id) for each in every] == [
+        ("stranger", "1"),
+        (named.name, face.instance_id),
+        ("z-other", "2"),
+        ("z-other", "4"),
+    ]
+    assert every[0].endpoints == ()
+    assert every[1].endpoints == own.endpoints
+
+
+async def test_the_subjects_of_commands_and_queries_are_found_by_asking(
+    client: Client, face: ServiceFace, named: ServiceSettings, codec: Codec
+) -> None:
+    found = await discover(client, BOUND, count=1)
+
+    kinds = {each.subject: each.kind for each in found[0].endpoints}
+    assert kinds[f"{codec.domain}.cmd.flake.create"] == "command"
+    assert kinds[f"{codec.domain}.query.flake.get"] == "query"
+    assert kinds[f"health.{named.name}"] == "service"
+
+
+async def test_where_there_is_no_service_none_is_found(server: EmbeddedServer) -> None:
+    async with connect(settings_for(server.url)) as client:
+        assert await discover(client, 0.05) == []

@@ -1,0 +1,312 @@
+"""Health, from real checks: each of them turns when what it looks at is taken away, and back."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy.exc import SQLAlchemyError
+
+from eventstore import Application, nix
+from eventstore.cli.observing import service_health
+from eventstore.client.client import Client, connect
+from eventstore.commands import CommandClient
+from eventstore.commands.worker import worker_consumer
+from eventstore.config import Settings, StreamSettings
+from eventstore.errors import (
+    ConnectionLost,
+    JetStreamError,
+    MigrationError,
+    ProjectionError,
+    StreamMissing,
+)
+from eventstore.jetstream.topology import declare, declare_consumer, topology
+from eventstore.messages.codec import Codec
+from eventstore.projections.database.database import Database, DatabaseUnavailable
+from eventstore.projections.health import DatabaseCheck, ProjectionsCheck
+from eventstore.projections.worker.worker import ProjectionWorker
+from eventstore.server.embedded import EmbeddedServer
+from eventstore.service.checks import CommandsCheck, ConnectionCheck, StreamsCheck
+from eventstore.service.health import Health
+from eventstore.service.metrics import Metrics
+from eventstore.store.store import EventStore
+from projections import nix_projections
+from tests.conftest import settings_for
+from tests.integration.ledger import declare_log
+from tests.unit.projections.counters import Counted, counting, make_tables
+
+BOUND = 20.0
+CREATE = nix.CreateModule(name="m", content="0")
+
+
+@pytest.fixture
+async def app(settings: Settings) -> AsyncIterator[Application]:
+    async with Application(nix.domain(), settings) as app:
+        await asyncio.wait_for(app.worker.ready.wait(), BOUND)
+        yield app
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    async with Database(tmp_path / "read_model.sqlite") as database:
+        await database.migrate()
+        yield database
+
+
+@pytest.fixture
+async def health(app: Application, settings: Settings, database: Database) -> AsyncIterator[Health]:
+    """The health of a service at work, looked at anew each time it is asked."""
+    worker = ProjectionWorker(app.store, database, nix_projections())
+    health = service_health(app, settings, database, worker, keep=0.0)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(worker.run())
+        await asyncio.wait_for(worker.ready.wait(), BOUND)
+        yield health
+        worker.stop()
+
+
+@pytest.fixture
+def file(database: Database) -> Path:
+    return Path(str(database.url.database))
+
+
+def moved(file: Path, target: Path) -> Path:
+    return file.replace(target)
+
+
+def copied(file: Path) -> Path:
+    return Path(shutil.copy(file, file.with_suffix(".copy")))
+
+
+async def test_a_service_at_work_is_healthy(health: Health, app: Application) -> None:
+    await app.commands.execute(CREATE, "m", timeout=BOUND)
+
+    report = await health.report()
+
+    assert (report.status, report.problems) == ("healthy", {})
+    assert set(report.checks) == {"connection", "streams", "commands", "database", "projections"}
+    log = app.domain.codec.subjects.log_stream
+    assert report.details["connection"]["rtt_ms"] > 0
+    assert report.details["connection"]["server_version"] == app.client.server_version
+    assert report.details["streams"]["streams"][log]["messages"] == 1
+    assert report.details["commands"]["redelivered"] == 0
+    assert report.details["database"]["bytes"] > 0
+    assert report.details["projections"]["log_end"] == 1
+    assert set(report.details["projections"]["projections"]["modules"]) == {
+        "status",
+        "state",
+        "position",
+        "lag",
+        "rate",
+        "parked",
+    }
+
+
+async def test_without_its_database_it_is_unhealthy_until_it_is_back(
+    health: Health, file: Path
+) -> None:
+    assert (await health.report()).status == "healthy"
+
+    away = moved(file, file.with_suffix(".away"))
+    report = await health.report()
+    assert report.status == "unhealthy"
+    assert set(report.problems) == {"database"}
+    assert str(file) in report.problems["database"]
+    assert "No such file" in report.problems["database"]
+
+    moved(away, file)
+    assert (await health.report()).status == "healthy"
+
+
+@pytest.mark.parametrize("kind", ["event_stream", "parked_stream"])
+async def test_without_a_stream_it_is_unhealthy_until_it_is_back(
+    health: Health, app: Application, settings: Settings, kind: str
+) -> None:
+    subjects = app.domain.codec.subjects
+    stream = getattr(subjects, kind)
+
+    await app.client.api(f"STREAM.DELETE.{stream}")
+    report = await health.report()
+    assert report.status == "unhealthy"
+    assert list(report.problems) == ["streams"]
+    assert f"stream {stream} does not exist" in report.problems["streams"]
+    assert report.details["streams"]["streams"][stream]["status"] == "unhealthy"
+
+    assert await declare(app.client, topology(subjects, settings.streams)) == [stream]
+    assert (await health.report()).status == "healthy"
+
+
+async def test_a_stream_that_was_changed_is_unhealthy_until_it_is_as_declared(
+    health: Health, app: Application
+) -> None:
+    stream = app.domain.codec.subjects.event_stream
+    answer = await app.client.api(f"STREAM.INFO.{stream}")
+    declared = answer["config"]
+
+    await app.client.api(f"STREAM.UPDATE.{stream}", {**declared, "max_age": 86_400_000_000_000})
+    report = await health.report()
+    assert report.status == "unhealthy"
+    assert "max_age" in report.problems["streams"]
+
+    await app.client.api(f"STREAM.UPDATE.{stream}", declared)
+    assert (await health.report()).status == "healthy"
+
+
+async def test_without_a_connection_it_is_unhealthy_and_degraded_when_it_has_come_back(
+    server: EmbeddedServer,
+) -> None:
+    async with connect(settings_for(server.url)) as client:
+        check = ConnectionCheck(client)
+        settled = ConnectionCheck(client, unsettled=0.0)
+        assert (await check()).status == "healthy"
+
+        await server.stop()
+        with pytest.raises(ConnectionLost):
+            await check()
+
+        await server.start()
+        await client.wait_connected(BOUND)
+        finding = await check()
+        assert finding.status == "degraded"
+        assert finding.facts["reconnects"] == 1
+        assert "lost within the last 30 s" in str(finding.problem)
+        assert (await settled()).status == "healthy"
+
+
+async def test_commands_that_nobody_takes_degrade_it(client: Client, settings: Settings) -> None:
+    codec = nix.domain(settings.nats.subject_prefix).codec
+    consumer = worker_consumer(codec)
+    metrics = Metrics()
+    with pytest.raises(JetStreamError, match="stream not found"):
+        await CommandsCheck(client, consumer)()
+    await declare(client, topology(codec.subjects, StreamSettings()))
+    with pytest.raises(StreamMissing, match="no command worker has run"):
+        await CommandsCheck(client, consumer)()
+
+    await declare_consumer(client, consumer)
+    many = CommandsCheck(client, consumer, max_pending=2, telemetry=metrics)
+    old = CommandsCheck(client, consumer, max_age=0.0)
+    assert (await many()).status == (await old()).status == "healthy"
+    async with CommandClient(client, codec) as commands:
+        for _ in range(3):
+            await commands.send(CREATE)
+
+    finding = await many()
+    assert (finding.status, finding.problem) == ("degraded", "3 commands wait")
+    assert finding.facts["pending"] == 3
+    assert b'eventstore_command_backlog{state="pending"} 3.0' in metrics.render()
+    finding = await old()
+    assert finding.status == "degraded"
+    assert "a command has waited for" in str(finding.problem)
+    assert (await CommandsCheck(client, consumer)()).status == "healthy"
+
+    await client.api(f"STREAM.PURGE.{consumer.stream}")
+    assert (await many()).status == (await old()).status == "healthy"
+    assert (await old()).facts["oldest_seconds"] == 0.0
+
+
+async def test_how_many_messages_are_in_each_stream_becomes_a_gauge(
+    client: Client, settings: Settings
+) -> None:
+    subjects = nix.domain(settings.nats.subject_prefix).codec.subjects
+    specs = topology(subjects, StreamSettings())
+    metrics = Metrics()
+    await declare(client, specs)
+
+    await client.request(f"{subjects.domain}.parked.cmd.flake.create", b"{}")
+    await StreamsCheck(client, specs, telemetry=metrics)()
+
+    gauge = f'eventstore_stream_messages{{stream="{subjects.parked_stream}"}} 1.0'
+    assert gauge.encode() in metrics.render()
+
+
+async def test_a_database_that_was_replaced_is_not_the_one_that_is_written_to(
+    database: Database, file: Path
+) -> None:
+    check = DatabaseCheck(database)
+    await check()
+
+    moved(copied(file), file)
+
+    with pytest.raises(DatabaseUnavailable, match="replaced by another file"):
+        await check()
+
+
+async def test_a_database_without_the_schema_is_told_of(new_read_model: str) -> None:
+    async with Database(new_read_model) as database:
+        check = DatabaseCheck(database)
+        with pytest.raises(MigrationError):
+            await check()
+        await database.migrate()
+        finding = await check()
+        assert finding.status == "healthy"
+        assert finding.facts["name"] == database.name
+        assert finding.facts["bytes"] >= 4096
+
+
+async def test_a_file_that_is_no_database_is_told_of(tmp_path: Path) -> None:
+    async with Database(tmp_path / "read_model.sqlite") as database:
+        (tmp_path / "read_model.sqlite").write_bytes(b"no database " * 1_000)
+        with pytest.raises(SQLAlchemyError):
+            await DatabaseCheck(database)()
+
+
+async def test_projections_that_lag_or_stall_degrade_it(
+    app: Application, database: Database
+) -> None:
+    worker = ProjectionWorker(app.store, database, nix_projections())
+    end = 5
+    metrics = Metrics()
+
+    async def log_end() -> int:
+        return end
+
+    behind = ProjectionsCheck(worker, log_end, max_lag=4, telemetry=metrics)
+    stalled = ProjectionsCheck(worker, log_end, max_stall=0.0)
+    patient = ProjectionsCheck(worker, log_end)
+
+    finding = await behind()
+    assert finding.status == "degraded"
+    assert "modules: 5 events behind" in str(finding.problem)
+    assert b'eventstore_projection_lag_events{projection="modules"} 5.0' in metrics.render()
+    assert (await stalled()).status == "healthy"  # seen for the first time
+    finding = await stalled()
+    assert finding.status == "degraded"
+    assert "has not moved for" in str(finding.problem)
+    assert (await patient()).status == "healthy"
+
+    end = 0
+    assert (await behind()).status == (await stalled()).status == "healthy"
+    end = 1
+    await stalled()
+    worker.progress["modules"].position = 1
+    finding = await stalled()
+    assert finding.facts["projections"]["modules"]["status"] == "healthy"
+    assert finding.facts["projections"]["flakes"]["status"] == "degraded"
+
+
+async def test_a_projection_that_has_failed_is_unhealthy(
+    client: Client, domain_name: str, database: Database
+) -> None:
+    def fails(_: Counted) -> None:
+        raise KeyError("no such counter")
+
+    codec = Codec(domain_name, (), (Counted,))
+    await declare_log(client, codec)
+    await make_tables(database)
+    async with EventStore(client, codec) as store:
+        appended = await store.append("counter", "c", Counted(by=1))
+        worker = ProjectionWorker(store, database, [counting("failing", fails=fails)])
+        with pytest.raises(ProjectionError, match="no such counter"):
+            await asyncio.wait_for(worker.run(), BOUND)
+
+    async def log_end() -> int:
+        return appended.position
+
+    finding = await ProjectionsCheck(worker, log_end)()
+    assert finding.status == "unhealthy"
+    assert "no such counter" in str(finding.problem)
+    assert finding.facts["projections"]["failing"]["state"] == "failed"

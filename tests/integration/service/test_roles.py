@@ -1,0 +1,435 @@
+"""The shipped configuration: each role does what it may, by the command line, and nothing else.
+
+One server and one service for all of it, encrypted as they are to be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from nats.aio.msg import Msg
+
+from eventstore import Client, CommandClient, Event, EventSubscriber, RecordedEvent, nix
+from eventstore.application import running
+from eventstore.config import load_settings
+from eventstore.errors import JetStreamError, PermissionDenied
+from eventstore.jetstream.direct_get import DirectReader
+from eventstore.jetstream.publish import publish_acked
+from eventstore.parking.messages import ParkedMessages
+from eventstore.parking.record import Parked, keep_record
+from tests.attack.attacks import ROLES, attacks
+from tests.attack.running import Result, attacked_service, run_attacks
+from tests.integration.commanding import until
+from tests.shipped import Shipped, open_accounts
+
+BOUND = 20.0
+FLAKE = '{"path": "./x", "description": ""}'
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shipped]:
+    with attacked_service(tmp_path_factory.mktemp("shipped")) as shipped:
+        yield shipped
+
+
+@pytest.fixture
+async def subscriber(shipped: Shipped) -> AsyncIterator[Client]:
+    async with shipped.client("subscriber") as client:
+        yield client
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_no_attack_gets_through(shipped: Shipped, role: str) -> None:
+    results = [result async for result in run_attacks(shipped, role)]
+
+    assert len(results) == len(list(attacks()))
+    assert {result.attack.aim: result.harm for result in results if result.harm} == {}
+
+
+def test_an_attack_that_gets_through_is_noticed(tmp_path: Path) -> None:
+    aims = {
+        "write keys, snapshots, outcomes and configuration",
+        "read keys of personal data",
+        "hear others' inboxes",
+        "forge answers to others, and announce a service",
+    }
+
+    async def tried(shipped: Shipped) -> list[Result]:
+        return [result async for result in run_attacks(shipped, "reader", aims)]
+
+    with attacked_service(tmp_path, accounts=open_accounts()) as shipped:
+        results = asyncio.run(tried(shipped))
+
+    assert {result.attack.aim for result in results if result.harm} == aims
+
+
+def test_three_servers_are_as_good(tmp_path: Path) -> None:
+    async def tried(shipped: Shipped) -> list[Result]:
+        return [result async for result in run_attacks(shipped, "reader")]
+
+    with attacked_service(tmp_path, servers=3) as shipped:
+        results = asyncio.run(tried(shipped))
+        verified = shipped.command_line("auditor").call("audit", "verify", "flake", "one")
+
+    assert {result.attack.aim: result.harm for result in results if result.harm} == {}
+    assert "1 event of 1 aggregate verified" in verified.out
+
+
+@pytest.mark.parametrize("role", ["admin", "developer"])
+def test_admins_and_developers_send_commands_and_learn_of_outcomes(
+    shipped: Shipped, role: str
+) -> None:
+    cli = shipped.command_line(role)
+
+    sent = cli.call("send", "nix.cmd.flake.create", "--id", role, "--data", FLAKE, "--json")
+    assert sent.status == 0, sent
+    command_id = json.loads(sent.out)["command_id"]
+    status = cli.call("command", "status", command_id, "--json")
+    assert (status.status, json.loads(status.out)["status"]) == (0, "success")
+    position = json.loads(sent.out)["position"]
+    found = cli.call("query", "flake", "get", role, "--wait", position, "--json")
+    assert (found.status, json.loads(found.out)["path"]) == (0, "./x")
+
+
+def test_only_admins_activate_configurations(shipped: Shipped) -> None:
+    created = ("send", "nix.cmd.config.create", "--id", "host")
+    activated = ("send", "nix.cmd.config.activate", "--id", "host")
+    activation = ("--data", '{"activation": "switch"}')
+    data = ("--data", '{"name": "host", "modules": []}')
+
+    assert shipped.command_line("developer").call(*created, *data).status == 0
+    refused = shipped.command_line("developer").call(*activated, *activation)
+    assert (refused.status, "forbids nix.cmd.config.activate" in refused.out) == (2, True)
+    assert shipped.command_line("admin").call(*activated, *activation).status == 0
+
+
+@pytest.mark.parametrize("role", ["admin", "developer", "reader", "subscriber"])
+def test_all_but_auditors_query_and_look_at_the_service(shipped: Shipped, role: str) -> None:
+    cli = shipped.command_line(role)
+
+    assert '"id":"one"' in cli.call("query", "flake", "list", "--json").out
+    assert cli.call("health").status == 0
+    assert cli.call("health", "nix").status == 0
+    assert "cim-domain-nix" in cli.call("discover", "--count", "1", "--json").out
+
+
+@pytest.mark.parametrize("role", ["admin", "developer", "reader", "subscriber"])
+async def test_all_but_auditors_hear_the_events(shipped: Shipped, role: str) -> None:
+    heard: asyncio.Queue[Msg] = asyncio.Queue()
+    async with shipped.client(role) as client, shipped.client("developer") as developer:
+        await client.subscribe("nix.event.flake.*", heard.put)
+        await client.flush()
+        async with CommandClient(developer, nix.domain().codec) as commands:
+            await commands.execute(nix.CreateFlake(path=".", description=""), f"for-{role}")
+        message = await asyncio.wait_for(heard.get(), BOUND)
+    assert (message.headers or {})["X-Aggregate-ID"] == f"for-{role}"
+
+
+async def park_commands(shipped: Shipped, *aggregate_ids: str) -> None:
+    """Have commands parked that nobody understands."""
+    async with shipped.client("admin") as client:
+        parked = ParkedMessages(client, nix.domain().codec.subjects)
+
+        async def all_are_parked() -> bool:
+            found = {each.record.aggregate_id async for each in parked.read()}  # type: ignore[union-attr]
+            return found >= set(aggregate_ids)
+
+        for aggregate_id in aggregate_ids:
+            headers = {"X-Aggregate-ID": aggregate_id}
+            await client.request("nix.cmd.flake.create", b"{", headers=headers)
+        await until(all_are_parked)
+
+
+@pytest.mark.parametrize("subject", ["nix.cmd.flake.update", "nix.query.flake.get"])
+async def test_who_sent_it_is_said_by_the_server_and_cannot_be_forged(
+    shipped: Shipped, subject: str
+) -> None:
+    heard: asyncio.Queue[Msg] = asyncio.Queue()
+    forged = {
+        "Nats-Request-Info": '{"acc": "NIX_ADMIN", "user": "admin"}',
+        "X-Aggregate-ID": "none",
+    }
+    async with shipped.client("service") as service, shipped.client("developer") as developer:
+        await service.subscribe(subject, heard.put)
+        await service.flush()
+        await developer.request(subject, b"{}", headers=forged)
+        message = await asyncio.wait_for(heard.get(), BOUND)
+    info = json.loads((message.headers or {})["Nats-Request-Info"])
+    assert (info["acc"], info["user"]) == ("NIX_DEVELOPER", "developer")
+
+
+def test_admins_handle_what_is_parked(shipped: Shipped) -> None:
+    asyncio.run(park_commands(shipped, "p1", "p2"))
+    cli = shipped.command_line("admin")
+
+    listed = [json.loads(line) for line in cli.call("parked", "list", "--json").lines]
+    sequences = {each["aggregate_id"]: each["parked"] for each in listed}
+    shown = cli.call("parked", "show", sequences["p1"])
+    assert (shown.status, "p1" in shown.out) == (0, True)
+    assert cli.call("parked", "retry", sequences["p1"]).status == 0
+    assert cli.call("parked", "discard", sequences["p2"], "--yes").status == 0
+    left = [json.loads(line)["parked"] for line in cli.call("parked", "list", "--json").lines]
+    assert sequences["p1"] not in left
+    assert sequences["p2"] not in left
+
+
+def test_admins_configure(shipped: Shipped) -> None:
+    cli = shipped.command_line("admin")
+
+    assert cli.call("config", "set", "log_level", "warning").status == 0
+    assert cli.call("config", "get", "log_level").out == "log_level = warning\n"
+    assert cli.call("config", "unset", "log_level").status == 0
+    assert cli.call("config", "get", "log_level").out == "log_level = (not set)\n"
+    assert cli.call("projection", "pause", "modules").status == 0
+    assert cli.call("projection", "resume", "modules").status == 0
+
+
+@pytest.mark.parametrize(
+    ("payload", "headers"),
+    [
+        (b'"loud"', {}),
+        (b"\xff", {}),
+        (b"", {"KV-Operation": "PURGE"}),
+        (b'"info"', {"Nats-Expected-Last-Subject-Sequence": "x"}),
+    ],
+)
+async def test_admins_configure_nothing_that_is_not_configuration(
+    shipped: Shipped, payload: bytes, headers: dict[str, str]
+) -> None:
+    async with shipped.client("admin") as client:
+        with pytest.raises(JetStreamError) as refused:
+            await publish_acked(client, "$KV.NIX_CONFIG.log_level", payload, headers)
+    assert refused.value.status == 403
+
+
+@pytest.mark.parametrize("role", ["developer", "reader", "subscriber"])
+@pytest.mark.parametrize("words", [("parked", "list"), ("config", "get"), ("audit", "verify")])
+def test_others_do_none_of_that(shipped: Shipped, role: str, words: tuple[str, ...]) -> None:
+    ended = shipped.command_line(role).call(*words)
+
+    assert (ended.status, "forbids" in ended.err) == (2, True)
+
+
+def test_auditors_verify_and_explain(shipped: Shipped, tmp_path: Path) -> None:
+    cli = shipped.command_line("auditor")
+
+    assert "nothing was changed" in cli.call("audit", "verify").out
+    assert cli.call("audit", "verify", "flake", "one").status == 0
+    assert "FlakeCreated" in cli.call("audit", "history", "flake", "one").out
+    anchor = cli.call("audit", "anchor")
+    (tmp_path / "anchor.json").write_text(anchor.out)
+    compared = cli.call("audit", "verify", "--anchor", tmp_path / "anchor.json")
+    assert (compared.status, "are those of the anchor" in compared.out) == (0, True)
+
+
+def test_auditors_ask_the_index_of_the_service(shipped: Shipped, tmp_path: Path) -> None:
+    cli = shipped.command_line("auditor", tmp_path)
+
+    found = json.loads(cli.call("audit", "search", "--id", "one", "--json").out)["items"]
+    assert {entry["type"] for entry in found} == {"CreateFlake", "FlakeCreated"}
+    traced = json.loads(cli.call("audit", "trace", found[0]["id"], "--json").out)
+    assert [line["id"] for line in traced["lines"]] == [found[-1]["id"], found[0]["id"]]
+    assert traced["unverified"] is None
+    assert [chain["problem"] for chain in traced["chains"]] == [None]
+
+
+@pytest.mark.parametrize("role", ["admin", "developer", "reader", "subscriber"])
+def test_all_others_ask_the_service_what_happened(
+    shipped: Shipped, tmp_path: Path, role: str
+) -> None:
+    cli = shipped.command_line(role, tmp_path)
+
+    history = cli.call("audit", "history", "flake", "one")
+    assert (history.status, "chain verified: 1 event" in history.out) == (0, True), history
+    assert "FlakeCreated" in cli.call("audit", "search", "--id", "one").out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("health",),
+        ("query", "flake", "list"),
+        ("send", "nix.cmd.flake.create", "--data", FLAKE),
+        ("parked", "list"),
+        ("config", "get"),
+    ],
+)
+def test_auditors_do_nothing_else(shipped: Shipped, words: tuple[str, ...]) -> None:
+    ended = shipped.command_line("auditor").call(*words)
+
+    assert (ended.status, "forbids" in ended.out + ended.err) == (2, True)
+
+
+class Subscribed:
+    """A subscriber to new flakes, which may be told to fail; `handled` are their ids."""
+
+    def __init__(self) -> None:
+        self.handled: asyncio.Queue[str] = asyncio.Queue()
+        self.fails = False
+
+    def on(self, client: Client) -> EventSubscriber:
+        subscriber = EventSubscriber(client, nix.domain().codec, "subscriber", attempts=1)
+        return subscriber.subscribe([nix.FlakeCreated], self._handle)
+
+    async def until(self, aggregate_id: str) -> None:
+        async with asyncio.timeout(BOUND):
+            while await self.handled.get() != aggregate_id:
+                pass
+
+    async def _handle(self, _event: Event, recorded: RecordedEvent) -> None:
+        await self.handled.put(recorded.aggregate_id)
+        if self.fails:
+            raise ValueError("not today")
+
+
+async def test_subscribers_keep_a_place_on_the_event_stream(subscriber: Client) -> None:
+    subscribed = Subscribed()
+    async with CommandClient(subscriber, nix.domain().codec) as commands:
+        await commands.execute(nix.CreateFlake(path=".", description=""), "s1")
+        async with running(subscribed.on(subscriber)):
+            await subscribed.until("s1")
+        await commands.execute(nix.CreateFlake(path=".", description=""), "s2")
+        async with running(subscribed.on(subscriber)):
+            assert await asyncio.wait_for(subscribed.handled.get(), BOUND) == "s2"
+
+
+async def test_what_a_subscriber_cannot_handle_is_parked_and_retried_by_an_admin(
+    shipped: Shipped, subscriber: Client
+) -> None:
+    subscribed = Subscribed()
+    subscribed.fails = True
+    async with (
+        CommandClient(subscriber, nix.domain().codec) as commands,
+        shipped.client("admin") as admin,
+        running(subscribed.on(subscriber)),
+    ):
+        await commands.execute(nix.CreateFlake(path=".", description=""), "fails")
+        parked = await _parked(admin, "fails")
+        failed = await asyncio.to_thread(
+            shipped.command_line("admin").run, "parked", "retry", parked
+        )
+        assert (failed.status, "not today" in failed.err) == (2, True), failed
+        subscribed.fails = False
+        retried = await asyncio.to_thread(
+            shipped.command_line("admin").run, "parked", "retry", parked
+        )
+        assert (retried.status, "handled by subscriber" in retried.out) == (0, True), retried
+
+
+async def _parked(admin: Client, aggregate_id: str) -> int:
+    """The sequence at which an event of the aggregate is parked, when it is."""
+    found: list[int] = []
+    messages = ParkedMessages(admin, nix.domain().codec.subjects)
+
+    async def is_parked() -> bool:
+        reading = messages.read(aggregate="flake", aggregate_id=aggregate_id)
+        found.extend([each.sequence async for each in reading])
+        return bool(found)
+
+    await until(is_parked)
+    return found[0]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("subscriber", "other"),
+        ("command_id", "5f1cba2a-6d49-4f44-9d0f-3a6c0d1c2b3a"),
+        ("payload", b"{}"),
+        ("headers", {}),
+        ("sequence", 1_000_000),
+    ],
+)
+async def test_a_subscriber_parks_nothing_but_events_of_its_own(
+    subscriber: Client, field: str, value: object
+) -> None:
+    record = await _record_of_an_event(subscriber)
+    subject = f"nix.parked.event.subscriber.{record.subject.removeprefix('nix.event.')}"
+
+    forged = msgspec.structs.replace(record, **{field: value})
+    with pytest.raises(JetStreamError) as refused:
+        await keep_record(subscriber, subject, forged, f"forged-{field}")
+    assert refused.value.status == 403
+    with pytest.raises(JetStreamError, match="not of the event"):
+        await keep_record(subscriber, "nix.parked.event.subscriber.a.b", record, "elsewhere")
+
+
+async def _record_of_an_event(subscriber: Client) -> Parked:
+    event = await DirectReader(subscriber, "NIX_EVENT").at(1, leader=True)
+    assert event is not None
+    return Parked(
+        subject=event.subject,
+        headers=event.headers,
+        payload=event.payload,
+        code="handler_failed",
+        reason="",
+        stream="NIX_EVENT",
+        sequence=event.sequence,
+        stored_at_ns=0,
+        delivered=1,
+        subscriber="subscriber",
+    )
+
+
+async def test_a_subscriber_sees_nothing_that_others_have_parked(
+    shipped: Shipped, subscriber: Client
+) -> None:
+    await park_commands(shipped, "another-ones")
+    async with shipped.client("admin") as admin:
+        sequence = await _parked(admin, "another-ones")
+    parked = ParkedMessages(subscriber, nix.domain().codec.subjects)
+
+    for work in (parked.find, parked.discard):
+        with pytest.raises(JetStreamError, match="nothing of subscriber is parked"):
+            await work(sequence)
+
+
+async def test_a_consumer_on_the_log_is_made_for_auditors_only_as_they_need_it(
+    shipped: Shipped,
+) -> None:
+    def asked(name: str, **config: object) -> dict[str, object]:
+        return {"stream_name": "NIX_LOG", "config": {"name": name, **config}, "action": "create"}
+
+    brief = {"inactive_threshold": 1_000_000_000, "metadata": {"start-after": "7"}}
+    async with shipped.client("auditor") as client:
+        made = await client.api("CONSUMER.CREATE.NIX_LOG.x", asked("x", **brief))
+        for request in (
+            asked("x"),
+            asked("x", **brief, deliver_subject="nix.event.flake.created"),
+            asked("x", **brief, durable_name="x"),
+            asked("y", **brief),
+        ):
+            with pytest.raises(JetStreamError) as refused:
+                await client.api("CONSUMER.CREATE.NIX_LOG.x", request)
+            assert refused.value.status == 403
+        with pytest.raises(JetStreamError, match="already exists"):
+            await client.api("CONSUMER.CREATE.NIX_LOG.x", asked("x", **brief, max_deliver=7))
+        with pytest.raises(PermissionDenied):
+            await client.api("CONSUMER.DELETE.NIX_LOG.x")
+    assert made["config"]["metadata"]["start-after"] == "7"
+
+
+def test_the_service_cannot_delete_or_purge_a_stream(shipped: Shipped) -> None:
+    async def tried() -> None:
+        async with shipped.client("service") as client:
+            for verb in ("DELETE", "PURGE"):
+                for stream in ("NIX_LOG", "NIX_CMD", "KV_NIX_KEYS"):
+                    with pytest.raises(PermissionDenied):
+                        await client.api(f"STREAM.{verb}.{stream}")
+
+    asyncio.run(tried())
+
+
+def test_settings_of_a_user_are_few_and_complete(shipped: Shipped) -> None:
+    environ = {"NATS_PASSWORD": "secret"}
+    settings = load_settings(shipped.directory / "reader.toml", environ)
+
+    assert settings.nats.auth.user == "reader"
+    assert settings.nats.inbox_prefix == "_INBOX_c.reader"
+    assert settings.nats.api_prefix == "nix.api"
+    assert "secret" not in (shipped.directory / "reader.toml").read_text()

@@ -1,0 +1,173 @@
+"""Where a subscriber begins: nothing at or before its start, however late the feed publishes it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from eventstore.application import running
+from eventstore.client.client import Client, connect
+from eventstore.config import AuthSettings, Secret
+from eventstore.jetstream.consumer import Pull
+from eventstore.messages.codec import Codec
+from eventstore.messages.envelope import RecordedEvent
+from eventstore.messages.types import Event
+from eventstore.projections.feed.feed import Feed
+from eventstore.store.store import EventStore
+from eventstore.subscribers.consumer import declare_subscriber
+from eventstore.subscribers.subscriber import EventSubscriber
+from tests.conftest import StartServer, settings_for
+from tests.integration.feeding import declare_feed, deposit, until_fed
+from tests.integration.ledger import Deposited, Opened, ledger
+
+
+@pytest.fixture(autouse=True)
+async def bound(client: Client, codec: Codec) -> AsyncIterator[None]:
+    await declare_feed(client, codec)
+    async with asyncio.timeout(30):
+        yield
+
+
+class Handed:
+    """Notes the positions that were handed to it, until a last one."""
+
+    def __init__(self) -> None:
+        self.positions: list[int] = []
+        self._more = asyncio.Event()
+
+    async def __call__(self, _event: Event, recorded: RecordedEvent) -> None:
+        self.positions.append(recorded.position)
+        self._more.set()
+
+    async def until(self, position: int) -> list[int]:
+        while position not in self.positions:
+            self._more.clear()
+            await self._more.wait()
+        return self.positions
+
+
+async def registered(client: Client, codec: Codec, name: str, **options: Any) -> None:
+    """Have a subscriber begin, and end before anything is published."""
+    subscriber = EventSubscriber(client, codec, name, **options).subscribe([], Handed())
+    async with running(subscriber):
+        await subscriber.ready.wait()
+
+
+@pytest.mark.parametrize(
+    ("types", "options"),
+    [
+        ([], {}),
+        ([Deposited], {}),
+        ([Deposited, Opened], {"ordered": False}),
+        ([], {"acknowledge": "before"}),
+    ],
+)
+@pytest.mark.parametrize("start", [1, 10, 12, "new"])
+async def test_what_is_fed_after_the_subscriber_began_is_not_handed_out_up_to_its_start(
+    client: Client, store: EventStore, start: Any, types: list[Any], options: dict[str, Any]
+) -> None:
+    last = await deposit(store, 10)
+    handed = Handed()
+    subscriber = EventSubscriber(client, store.codec, "r", start=start, **options)
+    async with running(subscriber.subscribe(types, handed)):
+        await subscriber.ready.wait()
+        async with running(Feed(client, store)):
+            last = await deposit(store, 5)
+            after = 10 if start == "new" else start
+            assert sorted(await handed.until(last)) == list(range(after + 1, last + 1))
+    assert subscriber.handled == last - after
+
+
+async def test_part_of_it_may_have_been_fed_before(client: Client, store: EventStore) -> None:
+    async with running(Feed(client, store)):
+        await until_fed(client, store.codec, await deposit(store, 4))
+    start = await deposit(store, 4)
+    handed = Handed()
+    subscriber = EventSubscriber(client, store.codec, "r", start=start)
+    async with running(subscriber.subscribe([], handed)):
+        await subscriber.ready.wait()
+        async with running(Feed(client, store)):
+            last = await deposit(store, 1)
+            assert await handed.until(last) == [last]
+
+
+@pytest.mark.parametrize("again", ["all", "new", 2, 9])
+@pytest.mark.parametrize("start", [5, "new"])
+async def test_a_name_keeps_its_start_when_it_is_started_again(
+    client: Client, store: EventStore, start: Any, again: Any
+) -> None:
+    await deposit(store, 5)
+    await registered(client, store.codec, "r", start=start)
+    await deposit(store, 5)
+    handed = Handed()
+    subscriber = EventSubscriber(client, store.codec, "r", start=again).subscribe([], handed)
+    async with running(subscriber, Feed(client, store)):
+        assert await handed.until(10) == [6, 7, 8, 9, 10]
+
+
+async def test_what_is_delivered_again_is_left_out_again(client: Client, store: EventStore) -> None:
+    subjects = store.codec.subjects
+    await deposit(store, 3)
+    settings: dict[str, Any] = {
+        "durable_name": "r",
+        "ack_policy": "explicit",
+        "ack_wait": 300_000_000,
+        "max_deliver": -1,
+        "max_ack_pending": 1,
+        "filter_subject": subjects.filter("event"),
+    }
+    assert await declare_subscriber(client, subjects, "r", settings, 3) == 3
+    async with running(Feed(client, store)):
+        await until_fed(client, store.codec, await deposit(store, 1))
+    async with Pull(client, subjects.event_stream, "r", buffer=1) as pull:
+        (taken,) = await pull.take(1)  # by somebody who then dies
+    assert (taken.headers or {})["X-Position"] == "1"
+    handed = Handed()
+    subscriber = EventSubscriber(client, store.codec, "r", ack_wait=0.3).subscribe([], handed)
+    async with running(subscriber):
+        assert await handed.until(4) == [4]
+
+
+async def test_of_several_processes_that_begin_at_once_all_have_one_start(
+    client: Client, store: EventStore
+) -> None:
+    await deposit(store, 3)
+    handed = Handed()
+    several = [EventSubscriber(client, store.codec, "r", start="new") for _ in range(4)]
+    async with running(*(each.subscribe([], handed) for each in several)):
+        await asyncio.gather(*(each.ready.wait() for each in several))
+        async with running(Feed(client, store)):
+            last = await deposit(store, 2)
+            assert await handed.until(last) == [4, 5]
+
+
+async def test_who_may_not_ask_for_the_logs_end_gets_what_is_published_from_then_on(
+    start_server: StartServer, domain_name: str
+) -> None:
+    codec = ledger(domain_name)
+    rights = f'publish: {{ deny: "$JS.API.STREAM.INFO.{codec.subjects.log_stream}" }}'
+    users = (
+        f"{{ user: ann, password: a }}, {{ user: eve, password: e, permissions: {{ {rights} }} }}"
+    )
+    server = await start_server(extra_config=f"authorization {{ users: [{users}] }}")
+
+    def of(user: str) -> Any:
+        return settings_for(server.url, auth=AuthSettings(user=user, password=Secret(user[0])))
+
+    async with (
+        connect(of("ann")) as client,
+        connect(of("eve")) as denied,
+        EventStore(client, codec) as store,
+    ):
+        await declare_feed(client, codec)
+        async with running(Feed(client, store)):
+            await until_fed(client, codec, await deposit(store, 3))
+            handed = Handed()
+            subscriber = EventSubscriber(denied, codec, "r", start="new").subscribe([], handed)
+            async with running(subscriber):
+                await subscriber.ready.wait()
+                last = await deposit(store, 1)
+                assert await handed.until(last) == [last]

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from nats.aio.msg import Msg
+
+from eventstore import nix
+from eventstore.commands.decoding import Accepted, Received
+from eventstore.errors import InvalidHeader, InvalidPayload
+from eventstore.messages.envelope import Identity, derive_id, new_id
+from eventstore.messages.types import Command
+
+CODEC = nix.domain().codec
+OWN = new_id()
+
+
+def message(
+    place: str = "module.create",
+    headers: dict[str, str] | None = None,
+    data: bytes = b'{"name": "m", "content": ""}',
+    *,
+    delivered: int = 1,
+    sequence: int = 17,
+) -> Msg:
+    reply = f"$JS.ACK.NIX_CMD.worker.{delivered}.{sequence}.{sequence}.1700000000000000000.0"
+    connection: Any = None
+    return Msg(connection, subject=f"nix.cmd.{place}", reply=reply, data=data, headers=headers)
+
+
+def received(*arguments: Any, **options: Any) -> Received:
+    return Received.of(CODEC, message(*arguments, **options))
+
+
+def accepted(*arguments: Any, **options: Any) -> Accepted:
+    content = received(*arguments, **options).content
+    assert isinstance(content, Accepted)
+    return content
+
+
+def test_a_bare_command_is_a_root_stored_when_it_was() -> None:
+    bare = accepted()
+    assert bare.identity == Identity.root(bare.identity.id)
+    assert bare.envelope.timestamp == "2023-11-14T22:13:20.000000Z"
+    assert (bare.envelope.type, bare.envelope.domain) == ("CreateModule", "nix")
+    assert bare.key == ("module", derive_id(bare.identity.id, "aggregate"))
+    assert bare.command == nix.CreateModule(name="m", content="")
+
+
+@pytest.mark.parametrize(
+    "headers", [None, {}, {"Nats-Msg-Id": "x"}, {"X-Event-ID": "none"}, {"Nats-Msg-Id": OWN}]
+)
+def test_every_delivery_has_the_same_id(headers: dict[str, str] | None) -> None:
+    first = received(headers=headers)
+    again = received(headers=headers, delivered=3)
+    assert first.command_id == again.command_id
+    assert (first.delivery.delivered, again.delivery.delivered) == (1, 3)
+
+
+def test_what_has_no_id_gets_one_from_its_place() -> None:
+    assert received(sequence=1).command_id != received(sequence=2).command_id
+
+
+def test_the_same_message_id_is_the_same_command_wherever_it_is() -> None:
+    headers = {"Nats-Msg-Id": "order-17"}
+    first, second = (received(headers=headers, sequence=number) for number in (1, 2))
+    assert first.command_id == second.command_id
+
+
+@pytest.mark.parametrize("name", ["X-Event-ID", "Nats-Msg-Id"])
+def test_an_id_of_its_own_is_kept(name: str) -> None:
+    assert received(headers={name: OWN}).command_id == OWN
+
+
+def test_the_lane_is_the_aggregates_also_where_its_id_is_derived() -> None:
+    derived = received(headers={"X-Event-ID": OWN})
+    named = received(headers={"X-Aggregate-ID": derive_id(OWN, "aggregate")})
+    assert derived.lane == named.lane == ("module", derive_id(OWN, "aggregate"))
+
+
+def test_what_is_not_understood_waits_for_nothing() -> None:
+    lanes = [received(data=b"{", headers={"X-Aggregate-ID": "m1"}, sequence=n) for n in (1, 2)]
+    assert lanes[0].lane != lanes[1].lane
+
+
+def test_what_is_not_understood_still_has_an_id_and_a_reason() -> None:
+    bad = received(headers={"X-Aggregate-ID": "one.two", "Nats-Msg-Id": OWN})
+    assert isinstance(bad.content, InvalidHeader)
+    assert (bad.command_id, bad.aggregate, bad.aggregate_id) == (OWN, "module", None)
+
+
+def test_an_error_in_a_command_classs_own_check_is_a_reason_too() -> None:
+    class Picky(Command, subject="picky.do", creates=True):
+        def __post_init__(self) -> None:
+            raise LookupError("too picky")
+
+    codec = type(CODEC)("nix", [Picky], [])
+    content = Received.of(codec, message("picky.do", data=b"{}")).content
+    assert isinstance(content, InvalidPayload)
+    assert "LookupError: too picky" in str(content)
+
+
+@pytest.mark.parametrize("header", ["X-Correlation-ID", "X-Causation-ID"])
+def test_half_a_story_is_completed(header: str) -> None:
+    story = new_id()
+    identity = accepted(headers={header: story}).identity
+    assert (identity.correlation_id, identity.causation_id) == (story, story)
+
+
+def test_a_whole_envelope_is_taken_as_it_is() -> None:
+    headers = {
+        "X-Event-ID": OWN,
+        "X-Event-Type": "CreateModule",
+        "X-Correlation-ID": OWN,
+        "X-Causation-ID": OWN,
+        "X-Timestamp": "2026-01-01T00:00:00.000000Z",
+        "X-Domain": "elsewhere",
+        "X-Aggregate-ID": "m1",
+        "X-Actor": "ann",
+    }
+    envelope = accepted(headers=headers).envelope
+    assert (envelope.domain, envelope.actor, envelope.aggregate_id) == ("elsewhere", "ann", "m1")
+    assert envelope.timestamp == "2026-01-01T00:00:00.000000Z"
+
+
+def test_the_address_for_the_outcome_is_what_the_command_says() -> None:
+    assert received(headers={"X-Reply-To": "_INBOX.abc"}).reply_to == "_INBOX.abc"
+
+
+def test_without_an_address_nothing_is_replied() -> None:
+    assert received().reply_to == ""
+
+
+@pytest.mark.parametrize("trace", ["", "00-xyz", "nonsense", f"00-{'A' * 32}-{'b' * 16}-01", "ü"])
+def test_a_trace_that_is_none_is_left_out(trace: str) -> None:
+    whole = {
+        "X-Event-ID": OWN,
+        "X-Event-Type": "CreateModule",
+        "X-Correlation-ID": OWN,
+        "X-Causation-ID": OWN,
+        "X-Timestamp": "2026-01-01T00:00:00.000000Z",
+        "X-Domain": "nix",
+    }
+    for headers in ({}, whole):
+        assert accepted(headers={**headers, "traceparent": trace}).envelope.traceparent is None
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "application/json",
+        "Application/JSON",
+        "application/json;charset=utf-8",
+        "application/json; charset=UTF-8",
+        'application/json; charset="utf-8"',
+        "application/json; charset=utf8;",
+        "application/json ; charset=us-ascii",
+    ],
+)
+def test_json_in_utf8_is_json(content_type: str) -> None:
+    assert accepted(headers={"Content-Type": content_type})
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["application/json; charset=latin-1", "application/xml", "text/json", "application/jsonx", ""],
+)
+def test_anything_else_is_not(content_type: str) -> None:
+    assert isinstance(received(headers={"Content-Type": content_type}).content, InvalidHeader)

@@ -1,0 +1,124 @@
+"""What an append is made of: ids fixed before the first try, versions and chains after the base."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from eventstore.errors import InvalidId, InvalidMessage, UnknownType, UnreadableEvent
+from eventstore.jetstream.direct_get import StoredMessage
+from eventstore.messages.chain import GENESIS, chain_value
+from eventstore.messages.codec import Codec
+from eventstore.messages.envelope import Header, Identity, NewEvent, derive_id
+from eventstore.messages.types import Event
+from eventstore.store.append import ANY, NOTHING, Append, Head, Write
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
+
+
+class Opened(Event, subject="account.opened"):
+    pass
+
+
+class Noted(Event, subject="journal.noted"):
+    pass
+
+
+CODEC = Codec("bank", (), (Opened, Noted))
+
+
+def write(*events: Event | NewEvent, **options: Any) -> Write:
+    append = Append(aggregate="account", aggregate_id="a1", events=events, **options)
+    return Write(append, CODEC, NOW)
+
+
+def test_the_ids_are_the_same_on_every_try() -> None:
+    one = write(Opened(), Opened())
+    assert one.event_ids == tuple(draft.headers[Header.EVENT_ID] for draft in one.drafts())
+    assert [draft.headers for draft in one.drafts()] == [draft.headers for draft in one.drafts()]
+
+
+def test_ids_that_follow_from_a_cause_are_the_same_for_ever() -> None:
+    cause = Identity.root("00000000-0000-4000-8000-000000000001")
+    ids = write(Opened(), Opened(), cause=cause).event_ids
+    assert ids == tuple(derive_id(cause.id, f"account.a1.{index}") for index in range(2))
+    assert write(Opened(), Opened(), cause=cause).event_ids == ids
+    headers = write(Opened(), cause=cause).drafts()[0].headers
+    assert headers[Header.CAUSATION_ID] == cause.id
+    assert headers[Header.CORRELATION_ID] == cause.correlation_id
+
+
+def test_events_without_a_cause_are_roots_with_new_ids() -> None:
+    one = write(Opened())
+    headers = one.drafts()[0].headers
+    own = one.event_ids[0]
+    assert headers[Header.CAUSATION_ID] == headers[Header.CORRELATION_ID] == own
+    assert write(Opened()).event_ids != one.event_ids
+
+
+def test_only_ids_of_the_callers_own_may_have_been_sent_before() -> None:
+    assert not write(Opened(), NewEvent(data=Opened())).may_be_repeat
+    assert write(Opened(), NewEvent(data=Opened(), identity=Identity.root())).may_be_repeat
+    assert write(Opened(), cause=Identity.root()).may_be_repeat
+
+
+def test_versions_and_chains_go_on_from_the_base() -> None:
+    one = write(Opened(), Opened())
+    one.base = Head(10, 4, "a" * 64, "")
+    first, second = one.drafts()
+    assert [d.headers[Header.AGGREGATE_VERSION] for d in (first, second)] == ["5", "6"]
+    value = chain_value("a" * 64, "bank.log.account.a1", first.headers, first.payload)
+    assert first.headers[Header.CHAIN] == value
+    assert second.headers[Header.CHAIN] == chain_value(
+        value, second.subject, second.headers, second.payload
+    )
+    one.base = NOTHING
+    again = one.drafts()[0]
+    assert again.headers[Header.AGGREGATE_VERSION] == "1"
+    assert again.headers[Header.CHAIN] == chain_value(
+        GENESIS, again.subject, again.headers, again.payload
+    )
+
+
+def test_an_events_own_time_and_actor_win() -> None:
+    own = NewEvent(data=Opened(), timestamp=datetime(2020, 1, 1, tzinfo=UTC), actor="eve")
+    first, second = write(own, Opened(), actor="ann").drafts()
+    assert first.headers[Header.TIMESTAMP] == "2020-01-01T00:00:00.000000Z"
+    assert second.headers[Header.TIMESTAMP] == "2026-01-02T03:04:05.000006Z"
+    assert (first.headers[Header.ACTOR], second.headers[Header.ACTOR]) == ("eve", "ann")
+
+
+class Stranger(Event, subject="account.stranger"):
+    pass
+
+
+def test_what_may_not_be_in_the_log_is_refused() -> None:
+    with pytest.raises(InvalidMessage, match="no events"):
+        write()
+    with pytest.raises(InvalidMessage, match="Noted is no event of account"):
+        write(Noted())
+    with pytest.raises(UnknownType, match="Stranger"):
+        write(Stranger())
+    event = NewEvent(data=Opened(), identity=Identity.root())
+    with pytest.raises(InvalidId, match="an id repeats"):
+        write(event, event)
+    with pytest.raises(InvalidId):
+        Write(Append(aggregate="account", aggregate_id="a.1", events=[Opened()]), CODEC, NOW)
+
+
+@pytest.mark.parametrize("missing", [Header.AGGREGATE_VERSION, Header.CHAIN, Header.EVENT_ID])
+def test_a_head_without_version_chain_or_id_is_unreadable(missing: str) -> None:
+    (draft,) = write(Opened()).drafts()
+    head = Head.of(StoredMessage(draft.subject, 7, dict(draft.headers), b""))
+    assert (head.position, head.version) == (7, 1)
+    headers = dict(draft.headers)
+    del headers[missing]
+    with pytest.raises(UnreadableEvent) as unreadable:
+        Head.of(StoredMessage(draft.subject, 7, headers, b""))
+    assert unreadable.value.position == 7
+
+
+def test_an_append_expects_any_version_unless_told_otherwise() -> None:
+    assert Append(aggregate="account", aggregate_id="a1", events=[Opened()]).expected is ANY
