@@ -6,15 +6,15 @@ from eventstore import text as visible
 from eventstore.application import Application, running
 from eventstore.client.client import Client, connect
 from eventstore.client.master_keys import KeyWrapping, MasterKeys, WrappedKey
-from eventstore.client.queries import Answered, QueryClient
+from eventstore.client.queries import QueryAnswer, QueryClient
 from eventstore.commands import (
     CommandClient,
     CommandHandler,
     CommandWorker,
-    KeptStates,
     Outcome,
     Outcomes,
-    Sent,
+    SentCommand,
+    StateCache,
 )
 from eventstore.config import Settings, load_settings
 from eventstore.decider.decider import CommandContext, Decider, Decision, Domain
@@ -44,7 +44,6 @@ __all__ = [
     "ANY",
     "NOTHING",
     "NO_STREAM",
-    "Answered",
     "Append",
     "Appended",
     "Application",
@@ -67,7 +66,6 @@ __all__ = [
     "Expected",
     "Head",
     "Identity",
-    "KeptStates",
     "KeyWrapping",
     "ListQuery",
     "Listed",
@@ -78,12 +76,14 @@ __all__ = [
     "Page",
     "Personal",
     "Query",
+    "QueryAnswer",
     "QueryClient",
     "RecordedEvent",
     "Rejected",
-    "Sent",
+    "SentCommand",
     "Settings",
     "Snapshots",
+    "StateCache",
     "StoredEvent",
     "WrappedKey",
     "connect",

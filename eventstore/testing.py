@@ -19,7 +19,7 @@ from eventstore.messages.envelope import new_id
 from eventstore.messages.fidelity import difference
 from eventstore.messages.types import Command, Event
 
-__all__ = ["Outcome", "Scenario", "scenario"]
+__all__ = ["Scenario", "ScenarioOutcome", "scenario"]
 
 S = TypeVar("S")
 
@@ -45,7 +45,7 @@ class Scenario(Generic[S]):
 
     def when(
         self, command: Command, *, aggregate_id: str = "a1", time: datetime = START
-    ) -> Outcome[S]:
+    ) -> ScenarioOutcome[S]:
         """Decide a command on the state that the history folds to."""
         state = self._decider.fold(self._history)
         command_id = new_id()
@@ -58,8 +58,10 @@ class Scenario(Generic[S]):
         try:
             events = self._decider.decide(state, command, context)
         except Rejected as rejection:
-            return Outcome(self._decider, state, command, (), rejection)
-        return Outcome(self._decider, state, command, tuple(map(_through_bytes, events)), None)
+            return ScenarioOutcome(self._decider, state, command, (), rejection)
+        return ScenarioOutcome(
+            self._decider, state, command, tuple(map(_through_bytes, events)), None
+        )
 
     @property
     def state(self) -> S:
@@ -67,7 +69,7 @@ class Scenario(Generic[S]):
         return self._decider.fold(self._history)
 
 
-class Outcome(Generic[S]):
+class ScenarioOutcome(Generic[S]):
     """What a command led to, with the assertions on it; each raises `AssertionError`."""
 
     def __init__(

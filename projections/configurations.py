@@ -13,7 +13,7 @@ from eventstore.nix import (
     ConfigurationRolledBack,
     ConfigurationUpdated,
 )
-from eventstore.projections.projection import Bound, Projection
+from eventstore.projections.projection import BoundStatement, Projection
 from projections.models import configuration, configuration_change, configuration_generation
 from projections.rows import changed, created, last_event
 
@@ -39,7 +39,9 @@ _activate = insert(configuration_generation).from_select(
 
 
 @configurations.handles
-def configuration_created(event: ConfigurationCreated, recorded: RecordedEvent) -> list[Bound]:
+def configuration_created(
+    event: ConfigurationCreated, recorded: RecordedEvent
+) -> list[BoundStatement]:
     """A new configuration, never activated."""
     row = created(
         configuration,
@@ -54,14 +56,18 @@ def configuration_created(event: ConfigurationCreated, recorded: RecordedEvent) 
 
 
 @configurations.handles
-def configuration_updated(event: ConfigurationUpdated, recorded: RecordedEvent) -> list[Bound]:
+def configuration_updated(
+    event: ConfigurationUpdated, recorded: RecordedEvent
+) -> list[BoundStatement]:
     """Other parts; the generations stay as they were activated."""
     row = changed(configuration, recorded, modules=event.modules, overlays=event.overlays)
     return [row, _change(recorded)]
 
 
 @configurations.handles
-def configuration_activated(event: ConfigurationActivated, recorded: RecordedEvent) -> list[Bound]:
+def configuration_activated(
+    event: ConfigurationActivated, recorded: RecordedEvent
+) -> list[BoundStatement]:
     """A new generation, made of what the configuration is made of now."""
     row = changed(
         configuration,
@@ -77,7 +83,7 @@ def configuration_activated(event: ConfigurationActivated, recorded: RecordedEve
 @configurations.handles
 def configuration_rolled_back(
     event: ConfigurationRolledBack, recorded: RecordedEvent
-) -> list[Bound]:
+) -> list[BoundStatement]:
     """An earlier generation is the current one; the later ones still exist."""
     row = changed(
         configuration,
@@ -91,7 +97,7 @@ def configuration_rolled_back(
     return [row, change]
 
 
-def _generation(event: ConfigurationActivated, recorded: RecordedEvent) -> Bound:
+def _generation(event: ConfigurationActivated, recorded: RecordedEvent) -> BoundStatement:
     values = {
         "generation": event.generation,
         "activation": event.activation,
@@ -99,10 +105,10 @@ def _generation(event: ConfigurationActivated, recorded: RecordedEvent) -> Bound
         **last_event(recorded),
     }
     named = {f"new_{name}": value for name, value in values.items()}
-    return Bound(_activate, {"aggregate_id": recorded.aggregate_id} | named)
+    return BoundStatement(_activate, {"aggregate_id": recorded.aggregate_id} | named)
 
 
-def _change(recorded: RecordedEvent, **values: Any) -> Bound:
+def _change(recorded: RecordedEvent, **values: Any) -> BoundStatement:
     row = {
         "configuration_id": recorded.aggregate_id,
         "change": recorded.type,
@@ -110,4 +116,4 @@ def _change(recorded: RecordedEvent, **values: Any) -> Bound:
         "event_id": recorded.id,
         "changed_at": recorded.time,
     }
-    return Bound(_record, row | last_event(recorded) | values)
+    return BoundStatement(_record, row | last_event(recorded) | values)

@@ -6,7 +6,7 @@ from sqlalchemy import bindparam, delete, insert, update
 
 from eventstore.messages.envelope import RecordedEvent
 from eventstore.nix import FlakeCreated, FlakeInputAdded, FlakeInputRemoved, FlakeUpdated
-from eventstore.projections.projection import Bound, Projection
+from eventstore.projections.projection import BoundStatement, Projection
 from projections.models import flake, flake_input
 from projections.rows import changed, created, last_event
 
@@ -24,7 +24,7 @@ _remove = delete(flake_input).where(
 
 
 @flakes.handles
-def flake_created(event: FlakeCreated, recorded: RecordedEvent) -> Bound:
+def flake_created(event: FlakeCreated, recorded: RecordedEvent) -> BoundStatement:
     """A new flake, without inputs."""
     return created(
         flake,
@@ -36,16 +36,16 @@ def flake_created(event: FlakeCreated, recorded: RecordedEvent) -> Bound:
 
 
 @flakes.handles
-def flake_updated(event: FlakeUpdated, recorded: RecordedEvent) -> list[Bound]:
+def flake_updated(event: FlakeUpdated, recorded: RecordedEvent) -> list[BoundStatement]:
     """The named inputs were locked anew."""
     row = {"aggregate_id": recorded.aggregate_id, "updated_at": recorded.time}
     values = row | last_event(recorded)
-    relocked = [Bound(_relock, values | {"input": name}) for name in event.inputs]
+    relocked = [BoundStatement(_relock, values | {"input": name}) for name in event.inputs]
     return [changed(flake, recorded), *relocked]
 
 
 @flakes.handles
-def input_added(event: FlakeInputAdded, recorded: RecordedEvent) -> list[Bound]:
+def input_added(event: FlakeInputAdded, recorded: RecordedEvent) -> list[BoundStatement]:
     """One more input."""
     row = {
         "flake_id": recorded.aggregate_id,
@@ -54,11 +54,11 @@ def input_added(event: FlakeInputAdded, recorded: RecordedEvent) -> list[Bound]:
         "created_at": recorded.time,
         "updated_at": recorded.time,
     }
-    return [changed(flake, recorded), Bound(_add, row | last_event(recorded))]
+    return [changed(flake, recorded), BoundStatement(_add, row | last_event(recorded))]
 
 
 @flakes.handles
-def input_removed(event: FlakeInputRemoved, recorded: RecordedEvent) -> list[Bound]:
+def input_removed(event: FlakeInputRemoved, recorded: RecordedEvent) -> list[BoundStatement]:
     """One input less."""
     named = {"aggregate_id": recorded.aggregate_id, "input": event.name}
-    return [changed(flake, recorded), Bound(_remove, named)]
+    return [changed(flake, recorded), BoundStatement(_remove, named)]

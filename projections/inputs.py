@@ -6,7 +6,7 @@ from sqlalchemy import BindParameter, bindparam, delete, insert, select
 
 from eventstore.messages.envelope import RecordedEvent
 from eventstore.nix import FlakeCreated, FlakeInputAdded, FlakeInputRemoved
-from eventstore.projections.projection import Bound, Projection
+from eventstore.projections.projection import BoundStatement, Projection
 from projections.models import input_use, input_user
 from projections.rows import last_event
 
@@ -36,20 +36,20 @@ _end_use = delete(input_use).where(*_same_use)
 
 
 @inputs.handles
-def flake_created(event: FlakeCreated, recorded: RecordedEvent) -> Bound:
+def flake_created(event: FlakeCreated, recorded: RecordedEvent) -> BoundStatement:
     """A flake that may come to use inputs; only its path is of interest."""
-    return Bound(_begin, {"flake_id": recorded.aggregate_id, "path": event.path})
+    return BoundStatement(_begin, {"flake_id": recorded.aggregate_id, "path": event.path})
 
 
 @inputs.handles
-def input_added(event: FlakeInputAdded, recorded: RecordedEvent) -> Bound:
+def input_added(event: FlakeInputAdded, recorded: RecordedEvent) -> BoundStatement:
     """One more flake uses this input at this url."""
     row = {"name": event.name, "url": event.url, "created_at": recorded.time}
     new = {f"new_{name}": value for name, value in (row | last_event(recorded)).items()}
-    return Bound(_use, {"flake": recorded.aggregate_id} | new)
+    return BoundStatement(_use, {"flake": recorded.aggregate_id} | new)
 
 
 @inputs.handles
-def input_removed(event: FlakeInputRemoved, recorded: RecordedEvent) -> Bound:
+def input_removed(event: FlakeInputRemoved, recorded: RecordedEvent) -> BoundStatement:
     """One flake less uses it."""
-    return Bound(_end_use, {"flake": recorded.aggregate_id, "input": event.name})
+    return BoundStatement(_end_use, {"flake": recorded.aggregate_id, "input": event.name})

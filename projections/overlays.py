@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from eventstore.messages.envelope import RecordedEvent
 from eventstore.nix import OverlayCreated, OverlayDeleted, OverlayUpdated
-from eventstore.projections.projection import Bound, Projection
+from eventstore.projections.projection import BoundStatement, Projection
 from projections.models import overlay
 from projections.sources import source_created, source_deleted, source_updated
 
@@ -14,18 +14,18 @@ overlays = Projection("overlays", tables=[overlay])
 
 
 @overlays.handles
-def overlay_created(event: OverlayCreated, recorded: RecordedEvent) -> Bound:
+def overlay_created(event: OverlayCreated, recorded: RecordedEvent) -> BoundStatement:
     """A new overlay."""
     return source_created(overlay, recorded, name=event.name, content=event.content)
 
 
 @overlays.handles
-def overlay_updated(event: OverlayUpdated, recorded: RecordedEvent) -> Bound:
+def overlay_updated(event: OverlayUpdated, recorded: RecordedEvent) -> BoundStatement:
     """Other content."""
     return source_updated(overlay, recorded, content=event.content)
 
 
 @overlays.handles
-def overlay_deleted(_event: OverlayDeleted, recorded: RecordedEvent) -> Bound:
+def overlay_deleted(_event: OverlayDeleted, recorded: RecordedEvent) -> BoundStatement:
     """Only the name stays."""
     return source_deleted(overlay, recorded)

@@ -6,7 +6,7 @@ from sqlalchemy import bindparam, delete, insert, update
 
 from eventstore.messages.envelope import RecordedEvent
 from eventstore.nix import PackageBuilt, PackageCached, PackageMarkedStale
-from eventstore.projections.projection import Bound, Projection
+from eventstore.projections.projection import BoundStatement, Projection
 from projections.models import package, package_cache
 from projections.rows import changed, created, last_event
 
@@ -27,7 +27,9 @@ _forget = delete(package_cache).where(
 
 
 @packages.handles
-def package_built(event: PackageBuilt, recorded: RecordedEvent) -> Bound | list[Bound]:
+def package_built(
+    event: PackageBuilt, recorded: RecordedEvent
+) -> BoundStatement | list[BoundStatement]:
     """A first build makes the package; a later one replaces the build, which is in no cache yet."""
     build = {
         "flake_ref": event.flake_ref,
@@ -41,12 +43,12 @@ def package_built(event: PackageBuilt, recorded: RecordedEvent) -> Bound | list[
     }
     if recorded.version == 1:
         return created(package, recorded, builds=1, **build)
-    counted = Bound(_count_build, {"aggregate_id": recorded.aggregate_id})
+    counted = BoundStatement(_count_build, {"aggregate_id": recorded.aggregate_id})
     return [counted, changed(package, recorded, cache_url=None, cached_at=None, **build)]
 
 
 @packages.handles
-def package_cached(event: PackageCached, recorded: RecordedEvent) -> list[Bound]:
+def package_cached(event: PackageCached, recorded: RecordedEvent) -> list[BoundStatement]:
     """The cache has this build now, and not what it was given before."""
     forgotten = {"aggregate_id": recorded.aggregate_id, "cache": event.cache_url}
     row = {
@@ -57,12 +59,12 @@ def package_cached(event: PackageCached, recorded: RecordedEvent) -> list[Bound]
     }
     return [
         changed(package, recorded, cache_url=event.cache_url, cached_at=recorded.time),
-        Bound(_forget, forgotten),
-        Bound(_cache, row | last_event(recorded)),
+        BoundStatement(_forget, forgotten),
+        BoundStatement(_cache, row | last_event(recorded)),
     ]
 
 
 @packages.handles
-def package_marked_stale(event: PackageMarkedStale, recorded: RecordedEvent) -> Bound:
+def package_marked_stale(event: PackageMarkedStale, recorded: RecordedEvent) -> BoundStatement:
     """Until it is built again."""
     return changed(package, recorded, stale=True, stale_reason=event.reason)

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Insert, Table, Update, bindparam, insert, update
 
 from eventstore.messages.envelope import RecordedEvent
-from eventstore.projections.projection import Bound
+from eventstore.projections.projection import BoundStatement
 
 __all__ = ["changed", "created", "last_event"]
 
@@ -18,17 +18,17 @@ def last_event(recorded: RecordedEvent) -> dict[str, int]:
     return {"version": recorded.version, "position": recorded.position}
 
 
-def created(table: Table, recorded: RecordedEvent, **values: Any) -> Bound:
+def created(table: Table, recorded: RecordedEvent, **values: Any) -> BoundStatement:
     """A new row for the event's aggregate."""
     time = recorded.time
     row = {"id": recorded.aggregate_id, "created_at": time, "updated_at": time}
-    return Bound(_insert(table), row | last_event(recorded) | values)
+    return BoundStatement(_insert(table), row | last_event(recorded) | values)
 
 
-def changed(table: Table, recorded: RecordedEvent, **values: Any) -> Bound:
+def changed(table: Table, recorded: RecordedEvent, **values: Any) -> BoundStatement:
     """Other values in the row of the event's aggregate."""
     row = {"aggregate_id": recorded.aggregate_id, "updated_at": recorded.time}
-    return Bound(_update(table), row | last_event(recorded) | values)
+    return BoundStatement(_update(table), row | last_event(recorded) | values)
 
 
 @cache

@@ -6,7 +6,7 @@ and commands is on the read side.
 
 from eventstore.audit.aggregate_history import aggregate_history
 from eventstore.audit.anchor import Anchor
-from eventstore.audit.causation_tree import Story, StoryLine
+from eventstore.audit.causation_tree import CausationEntry, CausationTree
 from eventstore.audit.chain_check import ChainReport, ChainWalk, Witness, check_chain
 from eventstore.audit.diff import Change
 from eventstore.audit.entries import Entry
@@ -23,6 +23,8 @@ from eventstore.audit.verify import verify
 
 __all__ = [
     "Anchor",
+    "CausationEntry",
+    "CausationTree",
     "ChainReport",
     "ChainWalk",
     "Change",
@@ -33,8 +35,6 @@ __all__ = [
     "SearchAudit",
     "StepView",
     "StopView",
-    "Story",
-    "StoryLine",
     "Summary",
     "TraceStory",
     "Witness",

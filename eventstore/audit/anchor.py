@@ -19,7 +19,7 @@ from nacl.exceptions import CryptoError
 from nacl.signing import VerifyKey
 
 from eventstore.audit.finding import Finding
-from eventstore.audit.log_digest import Fold
+from eventstore.audit.log_digest import LogDigest
 from eventstore.errors import ConfigurationError, InvalidAnchor
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import format_timestamp
@@ -50,7 +50,7 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     signature: str | None = None
 
     @classmethod
-    def of(cls, codec: Codec, fold: Fold, time: datetime) -> Anchor:
+    def of(cls, codec: Codec, fold: LogDigest, time: datetime) -> Anchor:
         """The anchor of a log that was verified."""
         return cls(
             domain=codec.domain,
@@ -114,7 +114,7 @@ class AnchorCheck:
         self._same = 0
         self._differs: tuple[int, int] | None = None
 
-    def see(self, fold: Fold, position: int) -> None:
+    def see(self, fold: LogDigest, position: int) -> None:
         """Take note of the fold after the event at a position."""
         expected = self._expected.get(fold.events)
         if expected is None or self._differs is not None:
@@ -124,7 +124,7 @@ class AnchorCheck:
         else:
             self._differs = (fold.events, position)
 
-    def findings(self, fold: Fold, position: int) -> list[Finding]:
+    def findings(self, fold: LogDigest, position: int) -> list[Finding]:
         """What is to be said at the end of the log."""
         found = []
         if self._differs is not None:

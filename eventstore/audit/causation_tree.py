@@ -13,10 +13,10 @@ from msgspec import Struct
 
 from eventstore.audit.entries import Entry
 
-__all__ = ["Story", "StoryLine", "tell"]
+__all__ = ["CausationEntry", "CausationTree", "tell"]
 
 
-class StoryLine(Struct, frozen=True, kw_only=True):
+class CausationEntry(Struct, frozen=True, kw_only=True):
     """One message of a story, told in the order of the tree: a cause, then all it has led to.
 
     `entry` is None for a message that is known only because another one names it as its cause.
@@ -31,7 +31,7 @@ class StoryLine(Struct, frozen=True, kw_only=True):
     circular: bool = False
 
 
-class Story(Struct, frozen=True, kw_only=True):
+class CausationTree(Struct, frozen=True, kw_only=True):
     """All messages of one story.
 
     `asked` is the id that was asked for. `events` and `commands` count all there are;
@@ -43,10 +43,10 @@ class Story(Struct, frozen=True, kw_only=True):
     events: int
     commands: int
     untold: int
-    lines: tuple[StoryLine, ...]
+    lines: tuple[CausationEntry, ...]
 
 
-def tell(entries: Iterable[Entry], max_depth: int | None = None) -> tuple[StoryLine, ...]:
+def tell(entries: Iterable[Entry], max_depth: int | None = None) -> tuple[CausationEntry, ...]:
     """The entries as a tree of causes, siblings in the order of time.
 
     What lies deeper than `max_depth` is counted, not told.
@@ -78,9 +78,9 @@ def _below(
     max_depth: int | None,
     *,
     circular: bool = False,
-) -> list[StoryLine]:
+) -> list[CausationEntry]:
     """A message and all it has led to, as far as that is not told yet."""
-    lines: list[StoryLine] = []
+    lines: list[CausationEntry] = []
     waiting = [(root, 0)]
     while waiting:
         own, depth = waiting.pop()
@@ -93,7 +93,7 @@ def _below(
         else:
             waiting.extend((child, depth + 1) for child in reversed(children[own]))
         lines.append(
-            StoryLine(
+            CausationEntry(
                 id=own,
                 depth=depth,
                 entry=by_id.get(own),

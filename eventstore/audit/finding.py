@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from eventstore.audit.log_digest import Fold
+from eventstore.audit.log_digest import LogDigest
 from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.messages.envelope import Header
 
@@ -101,7 +101,7 @@ class Summary(msgspec.Struct, kw_only=True):
     missing: list[tuple[int, int]] = []
     missing_positions: int = 0
     kinds: dict[Kind, int] = {}
-    fold: Fold = msgspec.field(default_factory=Fold)
+    fold: LogDigest = msgspec.field(default_factory=LogDigest)
 
     @property
     def findings(self) -> int:

@@ -12,12 +12,12 @@ from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.messages.chain import GENESIS
 from eventstore.messages.envelope import Header
 
-__all__ = ["Fold"]
+__all__ = ["LogDigest"]
 
 _MOST_MARKS = 32
 
 
-class Fold:
+class LogDigest:
     """Takes in one event after another.
 
     `marks` holds values on the way by the number of events, at most 32 and evenly spread, so that a

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from eventstore.audit.causation_tree import Story
+from eventstore.audit.causation_tree import CausationTree
 from eventstore.audit.chain_check import ChainReport
 from eventstore.audit.diff import Change
 from eventstore.audit.entries import Entry, Kind, Order, Status
@@ -31,7 +31,7 @@ def _check_instant(name: str, time: datetime | None) -> None:
         raise ValueError(f"{name}: {time} lies outside of the years 1 to 9999 in UTC") from error
 
 
-class TraceStory(Query[Story], subject="audit.trace"):
+class TraceStory(Query[CausationTree], subject="audit.trace"):
     """Tell the story that a message belongs to, as a tree of causes.
 
     `id` is that of a command or an event, a correlation id, or at least the first eight characters

@@ -16,10 +16,10 @@ from eventstore.messages.codec import Codec
 from eventstore.messages.encryption import NO_KEYS
 from eventstore.store.keyring import Keyring
 
-__all__ = ["TrialReading"]
+__all__ = ["TrialRead"]
 
 
-class TrialReading:
+class TrialRead:
     """Tries to read events of one domain; to be closed in the end."""
 
     def __init__(self, client: Client, codec: Codec) -> None:

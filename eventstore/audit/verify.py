@@ -12,15 +12,15 @@ from contextlib import AsyncExitStack, aclosing
 
 from eventstore.audit.anchor import Anchor, AnchorCheck
 from eventstore.audit.finding import Finding, Kind, Summary
-from eventstore.audit.trial_read import TrialReading
-from eventstore.audit.working_set import Aggregate, Seen
+from eventstore.audit.trial_read import TrialRead
+from eventstore.audit.working_set import Aggregate, WorkingSet
 from eventstore.client.client import Client
 from eventstore.errors import IncompleteBatch, InvalidAnchor, InvalidSubject
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import Header
 from eventstore.store.chain_links import Link, follow
-from eventstore.store.log import RawLog
+from eventstore.store.log import StoredLog
 from eventstore.store.reader import BatchCheck
 
 __all__ = ["Progress", "verify"]
@@ -39,7 +39,7 @@ async def verify(
     read: bool = False,
     summary: Summary | None = None,
     progress: Progress | None = None,
-    patience: float = 30.0,
+    retry_timeout: float = 30.0,
 ) -> AsyncGenerator[Finding, None]:
     """What breaks a promise, in the order of the log, among the events that stand now.
 
@@ -52,11 +52,11 @@ async def verify(
     opened, and older schemas are upcast to the classes of today. An event that cannot be read is
     `unreadable`; one whose personal data were forgotten is read in its forgotten form.
 
-    That the last events of an aggregate were removed, or all of them, no chain can tell; an
-    anchor can. A chain holds payloads and the envelope's headers. Outside of it are the server's
-    own `Nats-*`, `X-Transformed`, `X-Personal` (which must fit the payload where that is read),
-    and headers that are unknown here: that these were changed is not found. `patience` is seconds,
-    as in `RawLog`.
+    That the last events of an aggregate were removed, or all of them, no chain can tell; an anchor
+    can. A chain holds payloads and the envelope's headers. Outside of it are the server's own
+    `Nats-*`, `X-Transformed`, `X-Personal` (which must fit the payload where that is read), and
+    headers that are unknown here: that these were changed is not found. `retry_timeout` is seconds,
+    as in `StoredLog`.
 
     Raises `InvalidAnchor` for an anchor of another log, `UnknownType`, `InvalidId`,
     `StreamMissing`, a `ClientError`, or `ConfigurationError` where what opens seals is not
@@ -71,8 +71,8 @@ async def verify(
     stream = codec.subjects.log_stream
     summary = Summary() if summary is None else summary
     async with AsyncExitStack() as stack:
-        seen = stack.enter_context(Seen())
-        trial = TrialReading(client, codec) if read else None
+        seen = stack.enter_context(WorkingSet())
+        trial = TrialRead(client, codec) if read else None
         if trial is not None:
             stack.push_async_callback(trial.close)
         walk = _Walk(codec, seen, summary, aggregate, trial)
@@ -80,7 +80,7 @@ async def verify(
             subject = codec.subjects.log(aggregate, aggregate_id)
             pages = _one(DirectReader(client, stream), subject, walk)
         else:
-            log = RawLog(client, stream, patience=patience)
+            log = StoredLog(client, stream, retry_timeout=retry_timeout)
             pages = _all(log, walk, anchor)
         async with aclosing(pages):
             async for findings in pages:
@@ -100,7 +100,7 @@ async def _one(
 
 
 async def _all(
-    log: RawLog, walk: _Walk, anchor: Anchor | None
+    log: StoredLog, walk: _Walk, anchor: Anchor | None
 ) -> AsyncGenerator[list[Finding], None]:
     end, messages = await log.extent()
     walk.begin(messages, None if anchor is None else AnchorCheck(anchor))
@@ -119,10 +119,10 @@ class _Walk:
     def __init__(
         self,
         codec: Codec,
-        seen: Seen,
+        seen: WorkingSet,
         summary: Summary,
         aggregate: str | None,
-        trial: TrialReading | None,
+        trial: TrialRead | None,
     ) -> None:
         self._subjects = codec.subjects
         self._codec = codec

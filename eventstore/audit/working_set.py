@@ -16,7 +16,7 @@ from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.messages.envelope import Header
 from eventstore.store.chain_links import GENESIS_LINKS, Link, Links
 
-__all__ = ["Aggregate", "Seen"]
+__all__ = ["Aggregate", "WorkingSet"]
 
 _CACHE_KIB = 32 * 1024
 
@@ -29,7 +29,7 @@ class Aggregate(msgspec.Struct):
     is_new: bool = True
 
 
-class Seen:
+class WorkingSet:
     """The aggregates and the ids that were seen; a context manager."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Seen:
             """
         )
 
-    def __enter__(self) -> Seen:
+    def __enter__(self) -> WorkingSet:
         return self
 
     def __exit__(

@@ -9,7 +9,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from eventstore import nix
-from eventstore.audit import Entry, SearchAudit, Story, TraceStory
+from eventstore.audit import CausationTree, Entry, SearchAudit, TraceStory
 from eventstore.cli.connecting import connected, log_end
 from eventstore.cli.terminal import program
 from eventstore.client.client import Client
@@ -50,7 +50,7 @@ class ServiceIndex:
         """The position of the log up to which there are entries."""
         return (await self._queries.ask(SearchAudit(limit=1))).position
 
-    async def trace(self, query: TraceStory) -> Story:
+    async def trace(self, query: TraceStory) -> CausationTree:
         """The story; raises `QueryNotFound` and as `QueryClient` does."""
         return (await self._queries.ask(query)).data
 

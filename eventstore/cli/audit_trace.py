@@ -11,7 +11,15 @@ from msgspec import Struct
 from rich.console import Console
 from rich.text import Text
 
-from eventstore.audit import ChainReport, Entry, Story, StoryLine, TraceStory, Witness, check_chain
+from eventstore.audit import (
+    CausationEntry,
+    CausationTree,
+    ChainReport,
+    Entry,
+    TraceStory,
+    Witness,
+    check_chain,
+)
 from eventstore.cli.audit_index import Reach, asked_index, end_of_log
 from eventstore.cli.connecting import connected
 from eventstore.cli.guides import guides
@@ -37,7 +45,7 @@ class Told(Struct, frozen=True, kw_only=True):
     `unverified` says why nothing was verified, None where that was not tried or was done.
     """
 
-    story: Story
+    story: CausationTree
     reach: Reach
     chains: tuple[ChainReport, ...] = ()
     unverified: str | None = None
@@ -82,7 +90,7 @@ async def trace(settings: Settings, query: TraceStory, *, verify: bool) -> Told:
 
 
 async def _verify(
-    reader: DirectReader, subjects: Subjects, story: Story
+    reader: DirectReader, subjects: Subjects, story: CausationTree
 ) -> tuple[ChainReport, ...]:
     """Follow the chains of the story's aggregates, as many as there is time for."""
     reports = []
@@ -94,7 +102,9 @@ async def _verify(
     return tuple(reports)
 
 
-def _witnesses(subjects: Subjects, lines: Iterable[StoryLine]) -> Mapping[str, dict[int, Witness]]:
+def _witnesses(
+    subjects: Subjects, lines: Iterable[CausationEntry]
+) -> Mapping[str, dict[int, Witness]]:
     """What the index remembers of the events told, for each aggregate."""
     found: dict[str, dict[int, Witness]] = {}
     for line in lines:
@@ -140,7 +150,7 @@ def _senders(told: Told, known: Iterable[Entry]) -> Mapping[str, str]:
     return by_event | {str(cause): by_event[own] for own, cause in causes.items()}
 
 
-def _sender(line: StoryLine, by_id: Mapping[str, Entry], senders: Mapping[str, str]) -> str:
+def _sender(line: CausationEntry, by_id: Mapping[str, Entry], senders: Mapping[str, str]) -> str:
     """Who sent it, said once: at the command where that is shown, else at its events."""
     entry = line.entry
     cause = None if entry is None or entry.kind == "command" else entry.causation_id
@@ -152,7 +162,7 @@ def _print(console: Console, text: str, style: str = "") -> None:
     console.print(Text(text, style=style), soft_wrap=True)
 
 
-def _summary(story: Story, known: list[Entry]) -> str:
+def _summary(story: CausationTree, known: list[Entry]) -> str:
     counts = {
         status: sum(entry.status == status for entry in known) for status in ("rejected", "error")
     }
@@ -169,7 +179,7 @@ def _summary(story: Story, known: list[Entry]) -> str:
     return ", ".join(parts)
 
 
-def _what(line: StoryLine, by_id: Mapping[str, Entry], story: Story) -> str:
+def _what(line: CausationEntry, by_id: Mapping[str, Entry], story: CausationTree) -> str:
     entry = line.entry
     if entry is None:
         return "unknown: only named as a cause"
@@ -189,12 +199,12 @@ def _what(line: StoryLine, by_id: Mapping[str, Entry], story: Story) -> str:
     return printable(text)
 
 
-def _marks(line: StoryLine) -> str:
+def _marks(line: CausationEntry) -> str:
     circular = ", caused by its own effects (forged?)" if line.circular else ""
     return circular + (f" [{line.hidden:,} more below]" if line.hidden else "")
 
 
-def _style(line: StoryLine) -> str:
+def _style(line: CausationEntry) -> str:
     entry = line.entry
     if entry is None or line.circular:
         return "magenta"

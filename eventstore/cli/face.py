@@ -14,7 +14,7 @@ from eventstore.cli.connecting import connected
 from eventstore.cli.terminal import printable
 from eventstore.config import Settings
 from eventstore.errors import ClientError
-from eventstore.service.discovery import Found, discover
+from eventstore.service.discovery import DiscoveredService, discover
 from eventstore.service.health import HealthReport
 from eventstore.undecodable import UNDECODABLE
 
@@ -42,7 +42,9 @@ async def ask_health(settings: Settings, name: str | None, timeout: float) -> He
         raise ClientError(f"{subject}: the answer is no health report: {error}") from error
 
 
-async def find_services(settings: Settings, seconds: float, count: int | None) -> list[Found]:
+async def find_services(
+    settings: Settings, seconds: float, count: int | None
+) -> list[DiscoveredService]:
     """The services that answer within `seconds`, or the first `count` of them."""
     async with connected(settings) as client:
         return await discover(client, seconds, count=count)
@@ -67,7 +69,7 @@ def print_health(console: Console, report: HealthReport) -> None:
     console.print(table)
 
 
-def print_found(console: Console, found: Iterable[Found]) -> None:
+def print_found(console: Console, found: Iterable[DiscoveredService]) -> None:
     """Service instances, and how many endpoints of each kind they have."""
     table = _table("service", "version", "instance", "endpoints", "description")
     for each in found:

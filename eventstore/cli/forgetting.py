@@ -16,7 +16,7 @@ from eventstore.config import Settings
 from eventstore.messages.encryption import Forgotten
 from eventstore.messages.subjects import Subjects
 from eventstore.messages.types import Event
-from eventstore.parking.erasing import Erased
+from eventstore.parking.erasing import ErasureReport
 from eventstore.store.keyring import Keyring
 
 __all__ = ["forget"]
@@ -64,8 +64,8 @@ def _say_all(lines: Iterable[str]) -> None:
         say(line)
 
 
-async def _forget(settings: Settings, subject: str) -> tuple[Forgotten | None, Erased]:
-    reported: list[Erased] = []
+async def _forget(settings: Settings, subject: str) -> tuple[Forgotten | None, ErasureReport]:
+    reported: list[ErasureReport] = []
     async with connected(settings) as client:
         keyring = Keyring(client, Subjects(settings.nats.subject_prefix))
         forgotten = await keyring.forget(subject, reported.append)
@@ -77,7 +77,7 @@ def _about_key(subject: str, forgotten: Forgotten) -> Iterable[str]:
     yield "The events stay, and their chains verify; what is personal in them reads as forgotten."
 
 
-def _about_copies(subject: str, erased: Erased, subjects: Subjects) -> Iterable[str]:
+def _about_copies(subject: str, erased: ErasureReport, subjects: Subjects) -> Iterable[str]:
     if erased.parked:
         sequences = ", ".join(map(str, erased.parked))
         yield f"erased: what was parked as {sequences}"

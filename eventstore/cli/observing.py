@@ -16,7 +16,7 @@ from eventstore.projections.database.database import Database
 from eventstore.projections.health import DatabaseCheck, ProjectionsCheck
 from eventstore.projections.worker.worker import ProjectionWorker
 from eventstore.service.checks import CommandsCheck, ConnectionCheck, StreamsCheck
-from eventstore.service.endpoints import ServiceFace
+from eventstore.service.endpoints import ServiceEndpoints
 from eventstore.service.health import Check, Health
 from eventstore.service.metrics import Metrics, MetricsServer
 from eventstore.telemetry import NO_TELEMETRY, Telemetry, combined
@@ -97,9 +97,9 @@ def service_face(
     *,
     queries: Sequence[str] = (),
     metrics: Metrics | None = None,
-) -> ServiceFace:
+) -> ServiceEndpoints:
     """The face of a service, to be run beside its other parts."""
-    return ServiceFace(
+    return ServiceEndpoints(
         app.client,
         app.domain.codec,
         health,

@@ -19,8 +19,8 @@ from eventstore.commands.status import UNKNOWN, status_json
 from eventstore.config import Settings
 from eventstore.messages.envelope import check_message_id
 from eventstore.messages.subjects import Subjects
-from eventstore.parking.messages import ParkedMessage, RetriedAll, UnreadableMessage
-from eventstore.service.runtime_config import KEYS, Configuration, Value
+from eventstore.parking.messages import ParkedMessage, RetrySummary, UnreadableMessage
+from eventstore.service.runtime_config import KEYS, RuntimeConfig, Value
 
 __all__ = ["command_app", "config_app", "parked_app"]
 
@@ -212,7 +212,7 @@ async def _retry(
         return await parked.retry(sequence, out_of_order=out_of_order, timeout=timeout)
 
 
-async def _retry_all(settings: Settings, timeout: float) -> RetriedAll:
+async def _retry_all(settings: Settings, timeout: float) -> RetrySummary:
     async with parked_commands.opened_parked(settings) as parked:
         return await parked.retry_all(timeout=timeout)
 
@@ -224,18 +224,18 @@ async def _discard(settings: Settings, sequence: int) -> None:
 
 async def _configured(settings: Settings, key: str | None) -> dict[str, Value | None]:
     async with connected(settings) as client:
-        configuration = Configuration(client, _subjects(settings))
+        configuration = RuntimeConfig(client, _subjects(settings))
         return await configuration.get_all() if key is None else {key: await configuration.get(key)}
 
 
 async def _set(settings: Settings, key: str, text: str) -> Value:
     async with connected(settings) as client:
-        return await Configuration(client, _subjects(settings)).set(key, text)
+        return await RuntimeConfig(client, _subjects(settings)).set(key, text)
 
 
 async def _unset(settings: Settings, key: str) -> None:
     async with connected(settings) as client:
-        await Configuration(client, _subjects(settings)).unset(key)
+        await RuntimeConfig(client, _subjects(settings)).unset(key)
 
 
 def _subjects(settings: Settings) -> Subjects:

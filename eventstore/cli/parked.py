@@ -13,7 +13,12 @@ from eventstore.cli.connecting import connected
 from eventstore.cli.terminal import Terminal, printable, say
 from eventstore.config import Settings
 from eventstore.messages.subjects import Subjects
-from eventstore.parking.messages import ParkedMessage, ParkedMessages, RetriedAll, UnreadableMessage
+from eventstore.parking.messages import (
+    ParkedMessage,
+    ParkedMessages,
+    RetrySummary,
+    UnreadableMessage,
+)
 
 __all__ = [
     "list_parked",
@@ -104,7 +109,7 @@ def retried_line(message: ParkedMessage) -> str:
     return f"put back: {record.command_id} on {record.subject}"
 
 
-def print_retried(console: Console, result: RetriedAll) -> None:
+def print_retried(console: Console, result: RetrySummary) -> None:
     """How many were put back or handled, and which were not."""
     console.print(f"{result.retried} put back or handled, {len(result.left)} left", soft_wrap=True)
     for sequence, reason in result.left.items():

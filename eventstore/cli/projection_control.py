@@ -14,7 +14,7 @@ from eventstore.projections.database import checkpoint
 from eventstore.projections.database.database import Database
 from eventstore.projections.projection import Projection
 from eventstore.projections.rebuild.switch import reset
-from eventstore.service.runtime_config import Configuration, Value
+from eventstore.service.runtime_config import RuntimeConfig, Value
 
 __all__ = ["count_rows", "pause", "reset_rows", "resume"]
 
@@ -37,7 +37,7 @@ async def resume(
     async with opened_read_model(settings) as database:
         retried = await database.transact(
             lambda connection: [each.name for each in projections if _retry(connection, each)],
-            patience=_PATIENCE,
+            retry_timeout=_PATIENCE,
         )
     return retried, paused
 
@@ -57,7 +57,7 @@ async def reset_rows(settings: Settings, projection: Projection) -> int:
         return count
 
     async with opened_read_model(settings) as database:
-        return await database.transact(work, patience=_PATIENCE)
+        return await database.transact(work, retry_timeout=_PATIENCE)
 
 
 async def _change_paused(
@@ -69,7 +69,7 @@ async def _change_paused(
         return left or None
 
     async with connected(settings) as client:
-        configuration = Configuration(client, Subjects(settings.nats.subject_prefix))
+        configuration = RuntimeConfig(client, Subjects(settings.nats.subject_prefix))
         kept = await configuration.change(PAUSED, changed)
     return kept if isinstance(kept, list) else []
 

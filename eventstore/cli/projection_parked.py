@@ -10,7 +10,7 @@ from eventstore.config import Settings
 from eventstore.errors import NotParked
 from eventstore.projections.projection import Projection
 from eventstore.projections.worker import parked_events as parked
-from eventstore.projections.worker.parked_events import ParkedEvent, Retried
+from eventstore.projections.worker.parked_events import ParkedEvent, RetryResult
 
 __all__ = ["discard", "parked_event", "parked_events", "retry"]
 
@@ -31,7 +31,7 @@ async def parked_event(settings: Settings, projection: Projection, position: int
 
 async def retry(
     settings: Settings, directory: Path, projection: Projection, position: int | None
-) -> Retried:
+) -> RetryResult:
     """Apply what is parked by the code as it is now; raises as `parked_events.retry` does."""
     async with (
         opened_read_model(settings) as database,

@@ -28,7 +28,7 @@ from eventstore.projections.database.locks import Locks, locks_of
 from eventstore.projections.database.parking import ParkedEvent
 from eventstore.projections.projection import Projection
 from eventstore.projections.rebuild.shadow import shadow_position
-from eventstore.service.runtime_config import Configuration
+from eventstore.service.runtime_config import RuntimeConfig
 
 __all__ = [
     "PAUSED",
@@ -258,7 +258,7 @@ async def _server_facts(settings: Settings) -> ServerFacts:
 
 async def _asked(client: Client, settings: Settings) -> ServerFacts:
     codec = nix.domain(settings.nats.subject_prefix).codec
-    paused = await Configuration(client, codec.subjects).get(PAUSED)
+    paused = await RuntimeConfig(client, codec.subjects).get(PAUSED)
     return ServerFacts(
         log_end=await log_end(client, codec), paused=paused if isinstance(paused, list) else ()
     )

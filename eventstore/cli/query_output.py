@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from eventstore.cli.terminal import Terminal, printable, say
-from eventstore.client.queries import Answered
+from eventstore.client.queries import QueryAnswer
 from eventstore.messages.queries import Listed, Query
 from eventstore.text import printable_json
 
@@ -34,7 +34,7 @@ class Output:
         self._out = Terminal()
         self._count = 0
 
-    def show(self, answer: Answered[Any], *, is_last: bool = True) -> bool:
+    def show(self, answer: QueryAnswer[Any], *, is_last: bool = True) -> bool:
         """Print an answer, and after the last its position; False where nobody reads any more."""
         data = answer.data
         items = data.items if isinstance(data, Listed) else [data]
@@ -53,7 +53,7 @@ class Output:
         elif data.items:
             self._out.print(_table(data.items, self._out.width))
 
-    def _end(self, answer: Answered[Any]) -> None:
+    def _end(self, answer: QueryAnswer[Any]) -> None:
         """The position, and for a list how many items that were and how to go on."""
         following = {"next": answer.data.next} if isinstance(answer.data, Listed) else {}
         if self._json:

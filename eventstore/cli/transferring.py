@@ -22,10 +22,10 @@ from eventstore.config import Settings
 from eventstore.errors import ConfigurationError
 from eventstore.messages.subjects import Subjects
 from eventstore.transfer import (
-    Copied,
     CopiedEvent,
-    Exported,
-    Imported,
+    CopySummary,
+    ExportSummary,
+    ImportSummary,
     copy,
     export_log,
     export_to,
@@ -132,7 +132,7 @@ def copy_file(
     _print_copied(Terminal(), done, target)
 
 
-async def _export(settings: Settings, file: Path | None, *, resume: bool) -> Exported:
+async def _export(settings: Settings, file: Path | None, *, resume: bool) -> ExportSummary:
     subjects = Subjects(settings.nats.subject_prefix)
     console = Terminal(stderr=True)
     try:
@@ -149,7 +149,7 @@ async def _export(settings: Settings, file: Path | None, *, resume: bool) -> Exp
 
 async def _import(
     settings: Settings, file: Path, *, resume: bool, without_keys: bool, foreign: bool
-) -> Imported:
+) -> ImportSummary:
     subjects = Subjects(settings.nats.subject_prefix)
     console = Terminal(stderr=True)
     doing = "checking"
@@ -192,7 +192,7 @@ async def _copy(
     domain: str | None,
     *,
     without_foreign: bool,
-) -> Copied:
+) -> CopySummary:
     with events_bar(Terminal(stderr=True), "copying") as moved:
         return await copy(
             file,
@@ -231,7 +231,7 @@ def _load(name: str) -> Transform:
     return found
 
 
-def _print_copied(console: Console, done: Copied, target: Path) -> None:
+def _print_copied(console: Console, done: CopySummary, target: Path) -> None:
     console.print(f"{done.before:,} events became {done.after:,} in {target}", soft_wrap=True)
     if done.foreign:
         console.print(f"  left out, not the store's: {done.foreign:,}", soft_wrap=True)

@@ -22,12 +22,12 @@ from eventstore.nix.stale_packages import stale_packages
 from eventstore.projections.audit import CommandCollector, audit_queries
 from eventstore.projections.database.database import Database
 from eventstore.projections.feed.feed import Feed
-from eventstore.projections.feed.supervisor import Feeding
+from eventstore.projections.feed.supervisor import FeedSupervisor
 from eventstore.projections.queries.queries import query_answers
 from eventstore.projections.queries.waiting import CheckpointPositions
 from eventstore.projections.rebuild.auto_rebuild import auto_rebuild
 from eventstore.projections.worker.worker import ProjectionWorker, WaitTimeout
-from eventstore.service.config_watcher import Control
+from eventstore.service.config_watcher import ConfigWatcher
 from eventstore.service.metrics import Metrics
 from eventstore.subscribers.subscriber import EventSubscriber
 from eventstore.telemetry import Telemetry
@@ -75,8 +75,8 @@ async def open_service(settings: Settings, directory: Path) -> AsyncIterator[Ser
             CommandCollector(app.client, app.domain.codec.subjects, database),
         )
         answers = _answers(service, named, telemetry)
-        queries = Responder(app.client, answers, queue=own.name, room=_QUERIES_HELD)
-        feed = Feeding(lambda: Feed(app.client, app.store))
+        queries = Responder(app.client, answers, queue=own.name, max_pending=_QUERIES_HELD)
+        feed = FeedSupervisor(lambda: Feed(app.client, app.store))
         health = service_health(
             app,
             named,
@@ -161,9 +161,9 @@ def _process(service: Service) -> EventSubscriber:
     return stale_packages(app.client, app.domain.codec, app.commands, builds)
 
 
-def _control(service: Service, settings: Settings) -> Control:
+def _control(service: Service, settings: Settings) -> ConfigWatcher:
     app = service.app
-    return Control(
+    return ConfigWatcher(
         app.client,
         app.domain.codec.subjects,
         queue_limit=settings.streams.queue_limit,

@@ -15,7 +15,7 @@ import msgspec
 
 from eventstore.errors import ServiceBusy
 
-__all__ = ["Place", "Places", "asker_of"]
+__all__ = ["Admission", "Slot", "asker_of"]
 
 _FROM_ANOTHER_ACCOUNT = "_R_."
 _REQUEST_INFO = "Nats-Request-Info"
@@ -45,35 +45,35 @@ def asker_of(inbox: str, headers: Mapping[str, str]) -> str:
     return ".".join(inbox.split(".", 2)[:2]) if inbox.count(".") > 1 else inbox.partition(".")[0]
 
 
-class Places:
-    """At most `at_once` are taken at a time; at most `room` have or want one.
+class Admission:
+    """At most `max_concurrency` are taken at a time; at most `max_pending` have or want one.
 
-    Who wants one waits for it for at most `patience` seconds. Askers have turns, and the requests
+    Who wants one waits for it for at most `max_wait` seconds. Askers have turns, and the requests
     of each are served in order.
     """
 
-    def __init__(self, at_once: int, *, room: int, patience: float) -> None:
-        self._free = at_once
-        self._room = room
-        self._patience = patience
+    def __init__(self, max_concurrency: int, *, max_pending: int, max_wait: float) -> None:
+        self._free = max_concurrency
+        self._room = max_pending
+        self._max_wait = max_wait
         self._wanted = 0
-        self._held: dict[str, dict[Place, None]] = {}  # of each asker, the oldest first
+        self._held: dict[str, dict[Slot, None]] = {}  # of each asker, the oldest first
         self._turns: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
 
-    def want(self, asker: str = "") -> Place:
-        """Make room for one more, to be released by `Place.leave`; raises `ServiceBusy`.
+    def want(self, asker: str = "") -> Slot:
+        """Make room for one more, to be released by `Slot.leave`; raises `ServiceBusy`.
 
         Where there is none, that of an asker who has more is taken from its newest request that
         is not being answered.
         """
         if self._wanted >= self._room and not self._take_from_another(asker):
             raise self._busy()
-        place = Place(self, asker)
+        place = Slot(self, asker)
         self._held.setdefault(asker, {})[place] = None
         self._wanted += 1
         return place
 
-    async def take(self, place: Place) -> None:
+    async def take(self, place: Slot) -> None:
         """Wait for a free one; raises `ServiceBusy`."""
         if self._free and not self._turns:
             self._free -= 1
@@ -82,12 +82,12 @@ class Places:
         self._turns.setdefault(place.asker, deque()).append(turn)
         place.turn = turn
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._max_wait):
                 await turn
         except TimeoutError:
             self._forgo(turn)
             raise ServiceBusy(
-                f"the request had no turn within {self._patience:g} s; ask again later"
+                f"the request had no turn within {self._max_wait:g} s; ask again later"
             ) from None
         except asyncio.CancelledError:
             self._forgo(turn)
@@ -108,7 +108,7 @@ class Places:
                 return
         self._free += 1
 
-    def unwant(self, place: Place) -> None:
+    def unwant(self, place: Slot) -> None:
         """Make room for another."""
         own = self._held.get(place.asker, {})
         if place in own:
@@ -145,10 +145,10 @@ class Places:
         return ServiceBusy(f"{self._room:,} requests are under way or wait; ask again later")
 
 
-class Place:
+class Slot:
     """What one request has, or waits for; an async context manager that takes it."""
 
-    def __init__(self, places: Places, asker: str) -> None:
+    def __init__(self, places: Admission, asker: str) -> None:
         self.asker = asker
         self.turn: asyncio.Future[None] | None = None
         self._places = places

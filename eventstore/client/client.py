@@ -26,7 +26,7 @@ from eventstore.client.credentials import connect_options, requires_tls
 from eventstore.client.first_connect import FirstConnect
 from eventstore.client.master_keys import KeyWrapping, configured_master_keys
 from eventstore.client.reconnect import Backoff
-from eventstore.client.replies import Answers, new_token
+from eventstore.client.replies import PendingReplies, new_token
 from eventstore.client.reply_gate import ReplyGate
 from eventstore.client.server_version import check_server_version
 from eventstore.config import DEFAULT_API_PREFIX, Settings, redacted_url
@@ -123,7 +123,7 @@ class Client:
         self._nats = self._new_connection()
         self._backoff = Backoff(settings.nats.retry)
         self._inbox_prefix = f"{settings.nats.inbox_prefix}.{new_token()}"
-        self._answers = Answers()
+        self._answers = PendingReplies()
         self._gate = ReplyGate.of(settings.nats)
         self._refusals: list[Exception] | None = None  # a list while connecting at first
         self._is_hopeless = False
@@ -396,20 +396,20 @@ class Client:
 
     async def _connect_patiently(self) -> None:
         """Connect, again and again while no server answers; what cannot pass is raised at once."""
-        patience = FirstConnect(self._settings.retry)
+        retry_timeout = FirstConnect(self._settings.retry)
         while True:
             try:
                 await self._connect()
                 await self._listen()
             except ConnectFailed as error:
-                if self._is_hopeless or patience.is_over:
+                if self._is_hopeless or retry_timeout.is_over:
                     raise
-                patience.report(error)
+                retry_timeout.report(error)
                 await self._begin_again()
             else:
                 self._backoff.reset()
                 return
-            await patience.pause(self._backoff.next_round())
+            await retry_timeout.pause(self._backoff.next_round())
 
     async def _begin_again(self) -> None:
         """Leave the connection that failed for a new one; nobody has seen it."""

@@ -21,7 +21,7 @@ import msgspec
 
 from eventstore.config import PersonalSettings
 from eventstore.errors import ConfigurationError, MasterKeyError
-from eventstore.messages.encryption import Key, cipher_of
+from eventstore.messages.encryption import DataKey, cipher_of
 
 __all__ = ["KeyWrapping", "MasterKeys", "WrappedKey", "configured_master_keys", "new_master_key"]
 
@@ -94,7 +94,7 @@ class MasterKeys:
     async def wrap(self, key: bytes, context: bytes) -> WrappedKey:
         """Wrap a key by the first master key."""
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        cipher = cipher_of(Key(self._keys[self.current]))
+        cipher = cipher_of(DataKey(self._keys[self.current]))
         bound = _bound(self.current, context)
         return WrappedKey(self.current, nonce + cipher.encrypt(nonce, key, bound))
 
@@ -108,7 +108,7 @@ class MasterKeys:
             )
         nonce, data = wrapped.data[:_NONCE_BYTES], wrapped.data[_NONCE_BYTES:]
         try:
-            key: bytes = cipher_of(Key(master)).decrypt(
+            key: bytes = cipher_of(DataKey(master)).decrypt(
                 nonce, data, _bound(wrapped.master, context)
             )
         except ConfigurationError:

@@ -51,7 +51,7 @@ from eventstore.messages.subjects import Subjects
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = ["Answered", "QueryClient"]
+__all__ = ["QueryAnswer", "QueryClient"]
 
 A = TypeVar("A")
 I = TypeVar("I")  # noqa: E741  # an item of a list
@@ -59,7 +59,7 @@ I = TypeVar("I")  # noqa: E741  # an item of a list
 _ANSWER_SHARE = 0.8  # of the time, what the service may wait; the rest is for the answer's way
 
 
-class Answered(msgspec.Struct, Generic[A], frozen=True):
+class QueryAnswer(msgspec.Struct, Generic[A], frozen=True):
     """The answer to a query: it reflects the log up to `position`, and nothing after it."""
 
     data: A
@@ -95,7 +95,7 @@ class QueryClient:
         cause: Identity | None = None,
         actor: str | None = None,
         timeout: float = 5.0,
-    ) -> Answered[A]:
+    ) -> QueryAnswer[A]:
         """Ask, and return the answer within `timeout` seconds.
 
         With `wait_for`, the answer reflects at least this position of the log, for example that of
@@ -139,7 +139,7 @@ class QueryClient:
         cause: Identity | None = None,
         actor: str | None = None,
         timeout: float = 5.0,
-    ) -> AsyncGenerator[Answered[Listed[I]], None]:
+    ) -> AsyncGenerator[QueryAnswer[Listed[I]], None]:
         """The same as `all`, in the parts in which they are answered, each with its position."""
         while True:
             try:
@@ -206,7 +206,7 @@ def _waiting(position: int, timeout: float) -> dict[str, str]:
     return {WAIT_POSITION: str(position), WAIT_TIMEOUT: str(max(1, int(seconds * 1000)))}
 
 
-def _read(cls: type[Query[Any]], subject: str, answer: Msg) -> Answered[Any]:
+def _read(cls: type[Query[Any]], subject: str, answer: Msg) -> QueryAnswer[Any]:
     headers = answer.headers or {}
     if "Nats-Service-Error" in headers:
         raise _error(headers, answer.data)
@@ -217,7 +217,7 @@ def _read(cls: type[Query[Any]], subject: str, answer: Msg) -> Answered[Any]:
         data = _decoder(cls.__answer__).decode(answer.data)
     except UNDECODABLE as error:
         raise InvalidPayload(f"answer of {subject}: {error}") from error
-    return Answered(data, position)
+    return QueryAnswer(data, position)
 
 
 def _error(headers: Mapping[str, str], payload: bytes) -> QueryError:

@@ -10,7 +10,7 @@ from typing import Any
 from eventstore.client.connection import nats_errors
 from eventstore.errors import ConnectionLost, PermissionDenied, RequestTimeout
 
-__all__ = ["Answers", "Send", "new_token"]
+__all__ = ["PendingReplies", "Send", "new_token"]
 
 Send = Callable[[str, "asyncio.Future[Any]"], Awaitable[None]]
 
@@ -22,7 +22,7 @@ def new_token() -> str:
     return secrets.token_hex(_TOKEN_BYTES)
 
 
-class Answers:
+class PendingReplies:
     """Matches answers with those who wait for them."""
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 
 import msgspec
 
-from eventstore.client.admission import Place, Places, asker_of
+from eventstore.client.admission import Admission, Slot, asker_of
 from eventstore.client.client import Client, Msg, Subscription
 from eventstore.client.protocol import check_headers
 from eventstore.concurrency.cancellation import only_own_cancellation
@@ -34,7 +34,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     subject: str
     payload: bytes
     headers: Mapping[str, str] = {}
-    place: Place | None = None
+    place: Slot | None = None
 
     @asynccontextmanager
     async def waiting(self) -> AsyncIterator[None]:
@@ -69,11 +69,11 @@ _logger = logging.getLogger("eventstore")
 class Responder:
     """Answers what is asked on some subjects; a part to be run.
 
-    Each request goes to one of the instances that share `queue`, and at most `at_once` are
-    answered at a time by each, those not counted that wait (`Request.waiting`). At most `room` are
-    held, and none waits for its turn for more than `patience` seconds, for nobody may wait for its
-    answer then: the others are answered with `ServiceBusy`. Those who ask take turns, and where
-    there is no room for all, who asks most is refused first.
+    Each request goes to one of the instances that share `queue`, and at most `max_concurrency` are
+    answered at a time by each, those not counted that wait (`Request.waiting`). At most
+    `max_pending` are held, and none waits for its turn for more than `max_wait` seconds, for nobody
+    may wait for its answer then: the others are answered with `ServiceBusy`. Those who ask take
+    turns, and where there is no room for all, who asks most is refused first.
 
     A request may come bare; to one that names itself (`X-Event-ID`, `X-Correlation-ID`) the answer
     is a message which that caused, of the same story, unless `named` is False. Other headers of a
@@ -91,15 +91,15 @@ class Responder:
         answers: Mapping[str, Answer],
         *,
         queue: str,
-        at_once: int = 64,
-        room: int = 1_024,
-        patience: float = 4.0,  # less than who asks waits where nothing else is said
+        max_concurrency: int = 64,
+        max_pending: int = 1_024,
+        max_wait: float = 4.0,  # less than who asks waits where nothing else is said
         named: bool = True,
     ) -> None:
         self._client = client
         self._answers = dict(answers)
         self._queue = queue
-        self._places = Places(at_once, room=room, patience=patience)
+        self._places = Admission(max_concurrency, max_pending=max_pending, max_wait=max_wait)
         self._named = named
         self._stopping = asyncio.Event()
         self.ready = asyncio.Event()
@@ -160,7 +160,7 @@ class Responder:
 
         return take
 
-    async def _respond(self, message: Msg, answer: Answer, place: Place | None = None) -> None:
+    async def _respond(self, message: Msg, answer: Answer, place: Slot | None = None) -> None:
         request = Request(
             subject=message.subject,
             payload=message.data,
@@ -203,7 +203,7 @@ class Responder:
         )
 
 
-def _in_turn(answer: Answer, place: Place) -> Answer:
+def _in_turn(answer: Answer, place: Slot) -> Answer:
     async def reply(request: Request) -> Reply:
         async with place:
             with only_own_cancellation():

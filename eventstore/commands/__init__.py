@@ -1,9 +1,9 @@
 """Commands: send them, carry them out, learn what became of them."""
 
-from eventstore.commands.client import CommandClient, Sent
+from eventstore.commands.client import CommandClient, SentCommand
 from eventstore.commands.handler import CommandHandler
 from eventstore.commands.outcomes import Outcomes
-from eventstore.commands.state_cache import KeptStates
+from eventstore.commands.state_cache import StateCache
 from eventstore.commands.worker import CommandWorker
 from eventstore.messages.outcome import Outcome
 
@@ -11,8 +11,8 @@ __all__ = [
     "CommandClient",
     "CommandHandler",
     "CommandWorker",
-    "KeptStates",
     "Outcome",
     "Outcomes",
-    "Sent",
+    "SentCommand",
+    "StateCache",
 ]

@@ -25,7 +25,7 @@ from eventstore.errors import (
 )
 from eventstore.jetstream.publish import Draft, check_sizes, publish_queued
 from eventstore.messages.codec import Codec
-from eventstore.messages.context import Handling, current
+from eventstore.messages.context import MessageContext, current
 from eventstore.messages.envelope import (
     REPLY_TO,
     Envelope,
@@ -40,14 +40,14 @@ from eventstore.messages.subjects import check_aggregate_id
 from eventstore.messages.types import Command
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
-__all__ = ["CommandClient", "Sent"]
+__all__ = ["CommandClient", "SentCommand"]
 
 _FIRST_LOOK = 1.0
 _SHORTEST_PAUSE = 0.05
 _LONGEST_PAUSE = 5.0
 
 
-class Sent(msgspec.Struct, frozen=True, kw_only=True):
+class SentCommand(msgspec.Struct, frozen=True, kw_only=True):
     """A command that the server has accepted: it is durable and will be carried out once.
 
     `sequence` is its place in the command stream. `duplicate`: the same id had been accepted
@@ -115,7 +115,7 @@ class CommandClient:
         cause: Identity | None = None,
         actor: str | None = None,
         timeout: float = 5.0,
-    ) -> Sent:
+    ) -> SentCommand:
         """Hand a command to the server; when this returns, the command is durable.
 
         Raises `InvalidMessage` for what may not be sent, `EventTooLarge`, `QueueFull`, and another
@@ -169,7 +169,7 @@ class CommandClient:
         return await self._outcomes.get(command_id)
 
     async def _awaited(
-        self, command: Command, sent: Sent, answered: asyncio.Future[Outcome]
+        self, command: Command, sent: SentCommand, answered: asyncio.Future[Outcome]
     ) -> Outcome:
         """The outcome as it is sent, or as it is kept where what is sent does not reach us.
 
@@ -224,7 +224,7 @@ class CommandClient:
 
     async def _send(
         self, command: Command, envelope: Envelope, extra: dict[str, str], timeout: float
-    ) -> Sent:
+    ) -> SentCommand:
         cls = type(command)
         subject = self._codec.subjects.command(cls.__aggregate__, cls.__action__)
         payload = self._codec.encode(command)
@@ -235,7 +235,7 @@ class CommandClient:
             check_sizes([Draft(subject, headers, payload, cls.__name__)], self._client.max_payload)
             stream = self._codec.subjects.command_stream
             ack = await publish_queued(self._client, subject, payload, headers, timeout, stream)
-        return Sent(
+        return SentCommand(
             command_id=envelope.identity.id,
             correlation_id=envelope.identity.correlation_id,
             aggregate_id=str(envelope.aggregate_id),
@@ -253,7 +253,7 @@ class CommandClient:
 
 
 def _identity(
-    handling: Handling | None,
+    handling: MessageContext | None,
     cls: type[Command],
     aggregate_id: str | None,
     command_id: str | None,

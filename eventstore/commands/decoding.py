@@ -35,7 +35,7 @@ from eventstore.messages.envelope import (
 from eventstore.messages.subjects import AGGREGATE_ID
 from eventstore.messages.types import Command
 
-__all__ = ["Accepted", "Received", "id_of_message"]
+__all__ = ["DecodedCommand", "ReceivedCommand", "id_of_message"]
 
 _NAMESPACE = uuid.UUID("b9a4b0f6-3a3c-5f0e-9d0f-6d1c6f6f3c11")
 _FILLED_IN = {
@@ -54,7 +54,7 @@ _JSON_IN_UTF8 = re.compile(
 _OURS = {AUTHENTICATED_AS, COMMAND_DIGEST}
 
 
-class Accepted(msgspec.Struct, frozen=True):
+class DecodedCommand(msgspec.Struct, frozen=True):
     """A command that has been understood; `digest` tells it from another of the same id."""
 
     command: Command
@@ -74,29 +74,29 @@ class Accepted(msgspec.Struct, frozen=True):
         return self.aggregate, self.aggregate_id
 
 
-class Received(msgspec.Struct, frozen=True):
+class ReceivedCommand(msgspec.Struct, frozen=True):
     """A message of the command stream: its id, and what it says or why that is not understood."""
 
     message: Msg
     delivery: Delivery
     command_id: str
-    content: Accepted | Exception
+    content: DecodedCommand | Exception
 
     @classmethod
-    def of(cls, codec: Codec, message: Msg) -> Received:
+    def of(cls, codec: Codec, message: Msg) -> ReceivedCommand:
         """Read a message, whatever is in it."""
         delivery = Delivery.of(message)
         command_id = _command_id(message, delivery, codec.subjects.command_stream)
-        content: Accepted | Exception
+        content: DecodedCommand | Exception
         try:
             content = _accept(codec, message, delivery, command_id)
         except Exception as error:  # a command class may check its fields with code of its own
             content = error
         return cls(message, delivery, command_id, content)
 
-    def sent_by(self, sender: str | None) -> Received:
+    def sent_by(self, sender: str | None) -> ReceivedCommand:
         """The same with who sent it according to the server, where that is known."""
-        if sender is None or not isinstance(self.content, Accepted):
+        if sender is None or not isinstance(self.content, DecodedCommand):
             return self
         envelope = msgspec.structs.replace(self.content.envelope, authenticated_as=sender)
         content = msgspec.structs.replace(self.content, envelope=envelope)
@@ -105,7 +105,9 @@ class Received(msgspec.Struct, frozen=True):
     @property
     def lane(self) -> tuple[str, ...]:
         """What it must wait its turn for: the aggregate; one not understood waits for nothing."""
-        return self.content.key if isinstance(self.content, Accepted) else (self.message.reply,)
+        return (
+            self.content.key if isinstance(self.content, DecodedCommand) else (self.message.reply,)
+        )
 
     @property
     def aggregate(self) -> str:
@@ -115,7 +117,7 @@ class Received(msgspec.Struct, frozen=True):
     @property
     def aggregate_id(self) -> str | None:
         """The aggregate's id; None where it names none, or none that is legal."""
-        if isinstance(self.content, Accepted):
+        if isinstance(self.content, DecodedCommand):
             return self.content.aggregate_id
         named = (self.message.headers or {}).get(Header.AGGREGATE_ID, "")
         return named if AGGREGATE_ID.fullmatch(named) else None
@@ -157,7 +159,7 @@ def _command_id(message: Msg, delivery: Delivery, stream: str) -> str:
     return str(uuid.uuid5(_NAMESPACE, f"{stream}:{delivery.sequence}:{delivery.time}"))
 
 
-def _accept(codec: Codec, message: Msg, delivery: Delivery, command_id: str) -> Accepted:
+def _accept(codec: Codec, message: Msg, delivery: Delivery, command_id: str) -> DecodedCommand:
     """Understand a command; raises `InvalidMessage`, saying what is wrong with it."""
     check_headers(message.headers)
     _, _, aggregate, action = message.subject.split(".")
@@ -172,7 +174,7 @@ def _accept(codec: Codec, message: Msg, delivery: Delivery, command_id: str) -> 
     command = codec.decode_command(aggregate, action, message.data)
     aggregate_id = envelope.aggregate_id or _new_aggregate_id(cls, command_id)
     digest = digest_of(command, aggregate_id, command_id)
-    return Accepted(command, aggregate, aggregate_id, envelope, digest)
+    return DecodedCommand(command, aggregate, aggregate_id, envelope, digest)
 
 
 def _as_sent(headers: Mapping[str, str]) -> Mapping[str, str]:

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 
 from eventstore.store.snapshots.command_filter import CommandFilter
 
-__all__ = ["KnownCommands"]
+__all__ = ["CommandDeduplication"]
 
 _MANY = 512
 
 
-class KnownCommands:
+class CommandDeduplication:
     """The ids of an aggregate's commands, each as it is, or in a filter.
 
     `earlier` holds those from before a snapshot; without it, all are there as they are. Filters

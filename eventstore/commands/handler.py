@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
 from datetime import datetime
 
-from eventstore.commands.decoding import Accepted
+from eventstore.commands.decoding import DecodedCommand
 from eventstore.commands.digest import is_other, without_data
 from eventstore.commands.loader import Loader
 from eventstore.commands.outcomes import Outcomes
-from eventstore.commands.state_cache import Kept, KeptStates
+from eventstore.commands.state_cache import CachedState, StateCache
 from eventstore.decider.decider import CommandContext, Domain
 from eventstore.errors import (
     CommandIdReused,
@@ -52,7 +52,7 @@ class CommandHandler:
         domain: Domain,
         outcomes: Outcomes,
         *,
-        states: KeptStates | None = None,
+        states: StateCache | None = None,
         snapshots: Snapshots | None = None,
         clock: Callable[[], datetime] = utc_now,
         max_conflicts: int = 20,
@@ -61,14 +61,14 @@ class CommandHandler:
         self._store = store
         self._domain = domain
         self._outcomes = outcomes
-        self._states = KeptStates() if states is None else states
+        self._states = StateCache() if states is None else states
         self._loader = Loader(store, snapshots)
         store.keyring.on_forgotten(self._states.clear)
         self._clock = clock
         self._max_conflicts = max_conflicts
         self._telemetry = telemetry
 
-    async def handle(self, accepted: Accepted, *, again: bool = False) -> Outcome:
+    async def handle(self, accepted: DecodedCommand, *, again: bool = False) -> Outcome:
         """Carry a command out and say what became of it; `again` where it was delivered before.
 
         A command whose outcome is known and final, or whose events stand, is answered with that
@@ -86,7 +86,9 @@ class CommandHandler:
             span.set(outcome=outcome.status, code=outcome.code)
         return outcome
 
-    async def _handle(self, accepted: Accepted, traceparent: str | None, *, again: bool) -> Outcome:
+    async def _handle(
+        self, accepted: DecodedCommand, traceparent: str | None, *, again: bool
+    ) -> Outcome:
         known = await self._outcomes.final(
             accepted.identity.id, digest=accepted.digest, again=again
         )
@@ -103,7 +105,9 @@ class CommandHandler:
             await asyncio.sleep(delay)
         return await self._try(accepted, traceparent, again=again)
 
-    async def _try(self, accepted: Accepted, traceparent: str | None, *, again: bool) -> Outcome:
+    async def _try(
+        self, accepted: DecodedCommand, traceparent: str | None, *, again: bool
+    ) -> Outcome:
         # A replica that lags may have led to the conflict, and would to the next one.
         kept = self._states.get(accepted.key) or await self._load(accepted, leader=again)
         if kept.commands.may_hold(accepted.identity.id):
@@ -129,7 +133,9 @@ class CommandHandler:
                 await self._confirm(accepted, kept)
                 return _rejected(accepted, kept, Rejected(refusal.code, str(refusal)))
 
-    def _decide(self, accepted: Accepted, kept: Kept, now: datetime) -> tuple[Event, ...]:
+    def _decide(
+        self, accepted: DecodedCommand, kept: CachedState, now: datetime
+    ) -> tuple[Event, ...]:
         context = CommandContext(
             command_id=accepted.identity.id,
             correlation_id=accepted.identity.correlation_id,
@@ -143,8 +149,8 @@ class CommandHandler:
 
     async def _append(
         self,
-        accepted: Accepted,
-        kept: Kept,
+        accepted: DecodedCommand,
+        kept: CachedState,
         events: tuple[Event, ...],
         now: datetime,
         traceparent: str | None,
@@ -175,7 +181,7 @@ class CommandHandler:
         self._states.put(accepted.key, kept)
         return _success(accepted, appended.head, appended.event_ids, _names(events))
 
-    async def _load(self, accepted: Accepted, *, leader: bool) -> Kept:
+    async def _load(self, accepted: DecodedCommand, *, leader: bool) -> CachedState:
         with self._telemetry.span("load", aggregate=accepted.aggregate) as span:
             decider = self._domain.decider(accepted.aggregate)
             era = self._states.era
@@ -185,13 +191,13 @@ class CommandHandler:
         self._states.put(accepted.key, kept)
         return kept
 
-    async def _confirm(self, accepted: Accepted, kept: Kept) -> None:
+    async def _confirm(self, accepted: DecodedCommand, kept: CachedState) -> None:
         """Ask the leader whether the aggregate has moved on, for no append will tell."""
         head = await self._store.head(*accepted.key, leader=True, known=kept.head)
         if head != kept.head:
             raise Conflict(*accepted.key, kept.head.version, head.version)
 
-    async def _first_outcome(self, accepted: Accepted, kept: Kept) -> Outcome | None:
+    async def _first_outcome(self, accepted: DecodedCommand, kept: CachedState) -> Outcome | None:
         """The outcome as it was given first, from the events that stand; None if none does."""
         own, commands = list[StoredMessage](), set[str]()
         async with aclosing(self._store.read_stored(*accepted.key, leader=True)) as stored:
@@ -210,14 +216,16 @@ class CommandHandler:
         names = ", ".join(each.headers[Header.EVENT_TYPE] for each in own)
         return _success(accepted, Head.of(own[-1]), ids, names)
 
-    def _recorded_digest(self, accepted: Accepted) -> str | None:
+    def _recorded_digest(self, accepted: DecodedCommand) -> str | None:
         """The digest to be kept for ever: not of what may have to be forgotten."""
         if accepted.digest is None or not self._domain.codec.has_personal(accepted.aggregate):
             return accepted.digest
         return without_data(accepted.digest)
 
 
-def _success(accepted: Accepted, head: Head, event_ids: tuple[str, ...], text: str) -> Outcome:
+def _success(
+    accepted: DecodedCommand, head: Head, event_ids: tuple[str, ...], text: str
+) -> Outcome:
     return Outcome(
         status="success",
         message=text,
@@ -231,7 +239,7 @@ def _success(accepted: Accepted, head: Head, event_ids: tuple[str, ...], text: s
     )
 
 
-def _rejected(accepted: Accepted, kept: Kept, rejection: Rejected) -> Outcome:
+def _rejected(accepted: DecodedCommand, kept: CachedState, rejection: Rejected) -> Outcome:
     return Outcome(
         status="rejected",
         message=presentable(rejection.message),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import Any
 
-from eventstore.commands.deduplication import KnownCommands
-from eventstore.commands.state_cache import Kept
+from eventstore.commands.deduplication import CommandDeduplication
+from eventstore.commands.state_cache import CachedState
 from eventstore.decider.decider import Decider
 from eventstore.messages.envelope import Header
 from eventstore.store.snapshots.format import Snapshot
@@ -23,7 +23,9 @@ class Loader:
         self._store = store
         self._snapshots = snapshots
 
-    async def load(self, decider: Decider[Any], aggregate_id: str, *, leader: bool = False) -> Kept:
+    async def load(
+        self, decider: Decider[Any], aggregate_id: str, *, leader: bool = False
+    ) -> CachedState:
         """The aggregate as the log has it; `leader`, and what is raised: see `EventStore.read`."""
         kept = await self._beginning(decider, aggregate_id)
         read = self._store.read_stored(
@@ -38,7 +40,7 @@ class Loader:
         self.take_snapshot(decider, aggregate_id, kept)
         return kept
 
-    def take_snapshot(self, decider: Decider[Any], aggregate_id: str, kept: Kept) -> None:
+    def take_snapshot(self, decider: Decider[Any], aggregate_id: str, kept: CachedState) -> None:
         """Have a snapshot of this state written in the background, if one is due."""
         events = kept.head.version - kept.snapshot
         if self._snapshots is not None and self._snapshots.is_due(decider, events):
@@ -46,11 +48,11 @@ class Loader:
             if self._snapshots.save_soon(decider, aggregate_id, snapshot):
                 kept.snapshot = kept.head.version
 
-    async def _beginning(self, decider: Decider[Any], aggregate_id: str) -> Kept:
+    async def _beginning(self, decider: Decider[Any], aggregate_id: str) -> CachedState:
         if self._snapshots is None or not self._snapshots.takes(decider):
-            return Kept(decider.initial(), NOTHING, KnownCommands())
+            return CachedState(decider.initial(), NOTHING, CommandDeduplication())
         snapshot = await self._snapshots.load(decider, aggregate_id)
         if snapshot is None:
-            return Kept(decider.initial(), NOTHING, KnownCommands(filtering=True))
-        commands = KnownCommands(snapshot.commands)
-        return Kept(snapshot.state, snapshot.head, commands, snapshot.head.version)
+            return CachedState(decider.initial(), NOTHING, CommandDeduplication(filtering=True))
+        commands = CommandDeduplication(snapshot.commands)
+        return CachedState(snapshot.state, snapshot.head, commands, snapshot.head.version)

@@ -16,9 +16,9 @@ from nats.aio.msg import Msg
 
 from eventstore.client.api_answers import ConsumerInfo, StreamInfo
 from eventstore.client.client import Client
-from eventstore.commands.decoding import Accepted, Received
+from eventstore.commands.decoding import DecodedCommand, ReceivedCommand
 from eventstore.errors import EventStoreError, JetStreamError, StreamMissing, UnknownType
-from eventstore.jetstream.consumer import Delivery, Pull, PullLost
+from eventstore.jetstream.consumer import Delivery, PullConsumer, PullLost
 from eventstore.jetstream.stored_message import leader_get
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import (
@@ -34,14 +34,14 @@ from eventstore.messages.outcome import Outcome
 from eventstore.messages.subjects import Subjects
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = ["KeptOutcome", "KeptOutcomes", "OutcomePage", "about"]
+__all__ = ["OutcomeLog", "OutcomePage", "OutcomeRecord", "about"]
 
 _ACCEPTED_AT = "X-Accepted-At"
 _DELIVERIES = "X-Deliveries"
 _NO_STREAM = 10059
 
 
-class KeptOutcome(msgspec.Struct, frozen=True, kw_only=True):
+class OutcomeRecord(msgspec.Struct, frozen=True, kw_only=True):
     """An outcome, and what is known of its command besides.
 
     `accepted_at` is when the command stream stored the command, `finished_at` when its outcome
@@ -62,7 +62,7 @@ class KeptOutcome(msgspec.Struct, frozen=True, kw_only=True):
     deliveries: int | None = None
 
     @classmethod
-    def of(cls, message: Msg, delivery: Delivery) -> KeptOutcome | None:
+    def of(cls, message: Msg, delivery: Delivery) -> OutcomeRecord | None:
         """Read a message of the bucket; None for what is no outcome, as a deleted one is none."""
         try:
             outcome = Outcome.from_json(message.data)
@@ -89,12 +89,12 @@ class OutcomePage(msgspec.Struct, frozen=True):
     left after it. Of a command that was kept again since, only the last outcome is still there.
     """
 
-    outcomes: list[KeptOutcome]
+    outcomes: list[OutcomeRecord]
     position: int
     pending: int
 
 
-class KeptOutcomes:
+class OutcomeLog:
     """A reader of a domain's outcomes, in the order in which they were kept."""
 
     def __init__(self, client: Client, subjects: Subjects) -> None:
@@ -135,7 +135,7 @@ class KeptOutcomes:
                 delivered += len(messages)
 
     @asynccontextmanager
-    async def _consumer(self, after: int, buffer: int) -> AsyncIterator[Pull]:
+    async def _consumer(self, after: int, buffer: int) -> AsyncIterator[PullConsumer]:
         name = f"outcomes-{new_id()}"
         config = {
             "name": name,
@@ -153,7 +153,7 @@ class KeptOutcomes:
                 {"stream_name": self._stream, "config": config, "action": "create"},
                 answer=ConsumerInfo,
             )
-        pull = Pull(self._client, self._stream, name, buffer=buffer, acknowledged=False)
+        pull = PullConsumer(self._client, self._stream, name, buffer=buffer, acknowledged=False)
         try:
             async with pull:
                 yield pull
@@ -171,16 +171,16 @@ class KeptOutcomes:
             raise StreamMissing(f"stream {self._stream} does not exist") from error
 
 
-def about(codec: Codec, received: Received) -> dict[str, str]:
+def about(codec: Codec, received: ReceivedCommand) -> dict[str, str]:
     """The headers that tell of a command beside its outcome, whatever was in its message."""
-    told = _of_accepted(received.content) if isinstance(received.content, Accepted) else None
+    told = _of_accepted(received.content) if isinstance(received.content, DecodedCommand) else None
     headers = told or _of_refused(codec, received)
     headers[_ACCEPTED_AT] = format_timestamp(_instant(received.delivery.time))
     headers[_DELIVERIES] = str(received.delivery.delivered)
     return headers
 
 
-def _of_accepted(accepted: Accepted) -> dict[str, str]:
+def _of_accepted(accepted: DecodedCommand) -> dict[str, str]:
     envelope, identity = accepted.envelope, accepted.identity
     headers = {
         Header.EVENT_TYPE: envelope.type,
@@ -196,7 +196,7 @@ def _of_accepted(accepted: Accepted) -> dict[str, str]:
     return headers
 
 
-def _of_refused(codec: Codec, received: Received) -> dict[str, str]:
+def _of_refused(codec: Codec, received: ReceivedCommand) -> dict[str, str]:
     """What is legal by itself in the headers of a message that was not understood as a whole."""
     given = received.message.headers or {}
     correlation, causation = (
@@ -219,7 +219,7 @@ def _page(messages: Sequence[Msg], delivered: int) -> OutcomePage:
         delivery = Delivery.of(message)
         if delivery.consumer_sequence != delivered:
             raise PullLost(f"what came before outcome {delivery.sequence} was lost on its way")
-        if (kept := KeptOutcome.of(message, delivery)) is not None:
+        if (kept := OutcomeRecord.of(message, delivery)) is not None:
             outcomes.append(kept)
     return OutcomePage(outcomes, delivery.sequence, delivery.pending)
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from eventstore.client.client import Client
-from eventstore.commands.decoding import Received
+from eventstore.commands.decoding import ReceivedCommand
 from eventstore.messages.outcome import Outcome
-from eventstore.parking.record import Parked, keep_record
+from eventstore.parking.record import ParkedRecord, keep_record
 
 __all__ = ["park"]
 
 
-async def park(client: Client, domain: str, stream: str, received: Received, why: Outcome) -> None:
+async def park(
+    client: Client, domain: str, stream: str, received: ReceivedCommand, why: Outcome
+) -> None:
     """Keep a command that cannot be carried out, on `{domain}.parked.cmd.{aggregate}.{action}`.
 
     Once, however often this is called within the parked stream's duplicate window. Returns when
     the server has it, so that the command can then be taken off its stream.
     """
     message, delivery = received.message, received.delivery
-    record = Parked(
+    record = ParkedRecord(
         subject=message.subject,
         headers=message.headers or {},
         payload=message.data,

@@ -10,10 +10,10 @@ from typing import Any
 
 import msgspec
 
-from eventstore.commands.deduplication import KnownCommands
+from eventstore.commands.deduplication import CommandDeduplication
 from eventstore.store.append import Head
 
-__all__ = ["Kept", "KeptStates"]
+__all__ = ["CachedState", "StateCache"]
 
 Key = tuple[str, str]
 
@@ -21,7 +21,7 @@ _UNIT = 150  # bytes: about what an id and its place in a set take
 _OF_UNKNOWN_SIZE = 10
 
 
-class Kept(msgspec.Struct):
+class CachedState(msgspec.Struct):
     """A folded state, the head it was folded up to, and the commands whose events it holds.
 
     `snapshot` is the version of the last snapshot that is known of, 0 for none; `era` is that of
@@ -30,12 +30,12 @@ class Kept(msgspec.Struct):
 
     state: Any
     head: Head
-    commands: KnownCommands
+    commands: CommandDeduplication
     snapshot: int = 0
     era: int = 0
 
 
-class KeptStates:
+class StateCache:
     """The states used last, bounded by their weight: some 150 bytes are one unit.
 
     An aggregate weighs one unit, one for each of its commands, and what its state takes as JSON
@@ -46,14 +46,14 @@ class KeptStates:
         self._limit = limit
         self._weight = 0
         self.era = 0
-        self._kept: OrderedDict[Key, tuple[Kept, int]] = OrderedDict()
+        self._kept: OrderedDict[Key, tuple[CachedState, int]] = OrderedDict()
 
     @property
     def weight(self) -> int:
         """What all that is kept weighs; never more than the limit."""
         return self._weight
 
-    def get(self, key: Key) -> Kept | None:
+    def get(self, key: Key) -> CachedState | None:
         """The state of an aggregate, if it is kept."""
         entry = self._kept.get(key)
         if entry is None:
@@ -61,7 +61,7 @@ class KeptStates:
         self._kept.move_to_end(key)
         return entry[0]
 
-    def put(self, key: Key, kept: Kept) -> None:
+    def put(self, key: Key, kept: CachedState) -> None:
         """Keep a state, unless it is of an era gone by; those not used for longest make room."""
         self.drop(key)
         if kept.era != self.era:
@@ -89,7 +89,7 @@ class KeptStates:
         return len(self._kept)
 
 
-def _weight_of(kept: Kept) -> int:
+def _weight_of(kept: CachedState) -> int:
     commands = len(kept.commands) + kept.commands.filter_size // _UNIT
     return 1 + commands + _size(kept.state)
 

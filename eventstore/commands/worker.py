@@ -17,7 +17,7 @@ from contextlib import nullcontext
 from nats.aio.msg import Msg
 
 from eventstore.client.client import Client
-from eventstore.commands.decoding import Accepted, Received
+from eventstore.commands.decoding import DecodedCommand, ReceivedCommand
 from eventstore.commands.handler import CommandHandler
 from eventstore.commands.outcome_log import about
 from eventstore.commands.outcomes import Outcomes
@@ -26,7 +26,7 @@ from eventstore.commands.senders import Senders
 from eventstore.concurrency.cancellation import only_own_cancellation
 from eventstore.concurrency.failures import ungrouped
 from eventstore.concurrency.keyed_locks import KeyedLocks
-from eventstore.concurrency.keyed_queue import Lanes
+from eventstore.concurrency.keyed_queue import KeyedQueue
 from eventstore.errors import (
     ClientError,
     CommandIdReused,
@@ -35,8 +35,8 @@ from eventstore.errors import (
     MasterKeyError,
     TopologyError,
 )
-from eventstore.jetstream.acks import Settling
-from eventstore.jetstream.consumer import Delivery, Pull, may_pass
+from eventstore.jetstream.acks import Acknowledgements
+from eventstore.jetstream.consumer import Delivery, PullConsumer, may_pass
 from eventstore.jetstream.topology import ConsumerSpec, declare_consumer
 from eventstore.messages.codec import Codec
 from eventstore.messages.outcome import Outcome
@@ -117,7 +117,7 @@ class CommandWorker:
         self._consumer = worker_consumer(codec, ack_wait=ack_wait)
         self._outcomes = Outcomes(client, codec.subjects)
         # What is delivered again though it was settled is answered again: that may be lost too.
-        self._settling = Settling(client, once=False)
+        self._settling = Acknowledgements(client, once=False)
         self._senders = Senders(client, codec.subjects) if identify_senders else None
         self._ids = KeyedLocks()  # for commands of one id on two aggregates
         self._stopping = asyncio.Event()
@@ -152,13 +152,13 @@ class CommandWorker:
                     await self._give_back(lanes.clear())
                 holding.cancel()
 
-    def _lanes(self) -> Lanes[Received]:
-        room = _HELD_FOR_EACH_UNDER_WAY * self._in_flight
-        return Lanes(self._process, at_once=self._in_flight, room=room)
+    def _lanes(self) -> KeyedQueue[ReceivedCommand]:
+        max_pending = _HELD_FOR_EACH_UNDER_WAY * self._in_flight
+        return KeyedQueue(self._process, max_concurrency=self._in_flight, max_pending=max_pending)
 
-    async def _intake(self, lanes: Lanes[Received]) -> None:
+    async def _intake(self, lanes: KeyedQueue[ReceivedCommand]) -> None:
         while True:
-            taken: deque[Received] = deque()
+            taken: deque[ReceivedCommand] = deque()
             try:
                 await declare_consumer(self._client, self._consumer)
                 await self._take(taken, lanes)
@@ -170,10 +170,12 @@ class CommandWorker:
                 await self._give_back(taken)
             await asyncio.sleep(_RETRY_SECONDS)
 
-    async def _take(self, taken: deque[Received], lanes: Lanes[Received]) -> None:
+    async def _take(
+        self, taken: deque[ReceivedCommand], lanes: KeyedQueue[ReceivedCommand]
+    ) -> None:
         """Put commands into their lanes; those in `taken` have found no place there."""
         buffer = 2 * self._in_flight
-        async with Pull(self._client, self._stream, _CONSUMER, buffer=buffer) as pull:
+        async with PullConsumer(self._client, self._stream, _CONSUMER, buffer=buffer) as pull:
             self.ready.set()
             try:
                 while True:
@@ -185,13 +187,13 @@ class CommandWorker:
             finally:
                 taken.extend(map(self._read, await pull.finish()))
 
-    def _read(self, message: Msg) -> Received:
-        received = Received.of(self._codec, message)
+    def _read(self, message: Msg) -> ReceivedCommand:
+        received = ReceivedCommand.of(self._codec, message)
         if self._senders is None:
             return received
         return received.sent_by(self._senders.sender_of(message))
 
-    async def _process(self, received: Received) -> None:
+    async def _process(self, received: ReceivedCommand) -> None:
         """Carry one command out; acknowledge it last, or give it back where that failed."""
         self._tell_begun(received)
         try:
@@ -212,7 +214,7 @@ class CommandWorker:
             self.handled += 1
             self._telemetry.count("commands", type=_type_of(received), outcome=outcome.status)
 
-    async def _kept_outcome(self, received: Received) -> Outcome:
+    async def _kept_outcome(self, received: ReceivedCommand) -> Outcome:
         """What became of it, kept under its id unless that is another command's."""
         outcome = await self._outcome_of(received)
         if outcome.code == CommandIdReused.code:
@@ -223,13 +225,13 @@ class CommandWorker:
             await self._outcomes.note_place(place, received.command_id)
         return kept
 
-    def _tell_begun(self, received: Received) -> None:
+    def _tell_begun(self, received: ReceivedCommand) -> None:
         if received.delivery.delivered > 1:
             self._telemetry.count("retries", operation="command")
         waited = max(0.0, time.time() - received.delivery.time / 1e9)
         self._telemetry.observe("command_wait", waited, type=_type_of(received))
 
-    async def _outcome_of(self, received: Received) -> Outcome:
+    async def _outcome_of(self, received: ReceivedCommand) -> Outcome:
         if isinstance(received.content, Exception):
             return await self._park(received, received.content)
         try:
@@ -250,7 +252,7 @@ class CommandWorker:
             return self._max_failures
         return 1 if _is_at_fault(error) else self._max_deliveries
 
-    async def _park(self, received: Received, error: Exception) -> Outcome:
+    async def _park(self, received: ReceivedCommand, error: Exception) -> Outcome:
         outcome = Outcome.error(
             error, received.command_id, received.aggregate, received.aggregate_id
         )
@@ -258,17 +260,17 @@ class CommandWorker:
         self._telemetry.count("parked", code=outcome.code)
         return outcome
 
-    async def _give_back(self, commands: Iterable[Received]) -> None:
+    async def _give_back(self, commands: Iterable[ReceivedCommand]) -> None:
         """Return commands to the stream, for any worker to take at once."""
         for each in commands:
             await self._settling.give_back(each)
             self.returned += 1
 
 
-def _type_of(received: Received) -> str:
+def _type_of(received: ReceivedCommand) -> str:
     """The command's type; what was not understood has none that could be trusted."""
     content = received.content
-    return content.envelope.type if isinstance(content, Accepted) else "unknown"
+    return content.envelope.type if isinstance(content, DecodedCommand) else "unknown"
 
 
 def _is_at_fault(error: EventStoreError) -> bool:

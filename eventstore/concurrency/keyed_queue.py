@@ -10,29 +10,31 @@ from typing import Generic, TypeVar
 
 from eventstore.concurrency.cancellation import only_own_cancellation
 
-__all__ = ["Lanes"]
+__all__ = ["KeyedQueue"]
 
 T = TypeVar("T")
 
 
-class Lanes(Generic[T]):
+class KeyedQueue(Generic[T]):
     """Has `work` awaited for each item, in order within a key; an async context manager.
 
-    At most `at_once` items are worked on at a time, and at most `room` are held, those that wait
-    included: so a key with a long queue does not hold up the others until that room is full.
-    Leaving waits for all that is held, or cancels it where the block failed; a failure of `work`
-    ends the block, and is raised within an `ExceptionGroup`. So does a cancellation that comes out
-    of what it awaited, as a `RuntimeError`.
+    At most `max_concurrency` items are worked on at a time, and at most `max_pending` are held,
+    those that wait included: so a key with a long queue does not hold up the others until that room
+    is full. Leaving waits for all that is held, or cancels it where the block failed; a failure of
+    `work` ends the block, and is raised within an `ExceptionGroup`. So does a cancellation that
+    comes out of what it awaited, as a `RuntimeError`.
     """
 
-    def __init__(self, work: Callable[[T], Awaitable[None]], *, at_once: int, room: int) -> None:
+    def __init__(
+        self, work: Callable[[T], Awaitable[None]], *, max_concurrency: int, max_pending: int
+    ) -> None:
         self._work = work
-        self._free = asyncio.Semaphore(at_once)
-        self._room = asyncio.Semaphore(room)
+        self._free = asyncio.Semaphore(max_concurrency)
+        self._room = asyncio.Semaphore(max_pending)
         self._waiting: dict[Hashable, deque[T]] = {}
         self._tasks = asyncio.TaskGroup()
 
-    async def __aenter__(self) -> Lanes[T]:
+    async def __aenter__(self) -> KeyedQueue[T]:
         await self._tasks.__aenter__()
         return self
 

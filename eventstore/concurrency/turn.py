@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-__all__ = ["Turn"]
+__all__ = ["QueueTurn"]
 
 
-class Turn:
+class QueueTurn:
     """It comes when all that is before it in its lane has ended, and holds up what is behind it."""
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.publish import publish_acked
 from eventstore.messages.envelope import Header
 from eventstore.messages.subjects import Subjects
-from eventstore.parking.record import PART, Parked
+from eventstore.parking.record import PART, ParkedRecord
 from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["ParkingRequests"]
@@ -31,7 +31,7 @@ class _Sequence(msgspec.Struct):
     seq: int
 
 
-_decode_record = msgspec.json.Decoder(Parked).decode
+_decode_record = msgspec.json.Decoder(ParkedRecord).decode
 _decode_sequence = msgspec.json.Decoder(_Sequence).decode
 
 

@@ -13,7 +13,7 @@ from eventstore.client.client import Client
 from eventstore.errors import ClientError
 from eventstore.jetstream.consumer import Delivery
 
-__all__ = ["Delivered", "Settling", "Taken"]
+__all__ = ["Acknowledgements", "DeliveryTracker", "TrackedDelivery"]
 
 _REMEMBERED = 10_000
 
@@ -24,7 +24,7 @@ _IN_PROGRESS = b"+WPI"
 _Key = tuple[int, int]
 
 
-class Delivered(Protocol):
+class TrackedDelivery(Protocol):
     """A message that was delivered and is to be settled."""
 
     @property
@@ -36,7 +36,7 @@ class Delivered(Protocol):
         """What the server says of it."""
 
 
-class Taken:
+class DeliveryTracker:
     """A message as it was taken, whatever is in it."""
 
     def __init__(self, message: Msg) -> None:
@@ -44,7 +44,7 @@ class Taken:
         self.delivery = Delivery.of(message)
 
 
-class Settling:
+class Acknowledgements:
     """The messages of one consumer that this process holds, and those it settled last.
 
     What is delivered again while it is held must not be handled again. Where an acknowledgement
@@ -58,7 +58,7 @@ class Settling:
         self._held: dict[_Key, str] = {}  # where to settle each
         self._settled: OrderedDict[_Key, None] = OrderedDict()
 
-    async def hold(self, each: Delivered) -> bool:
+    async def hold(self, each: TrackedDelivery) -> bool:
         """Hold a message; False where it came before, so that it must not be handled now."""
         key, reply = _key(each), each.message.reply
         if key in self._settled:
@@ -75,18 +75,18 @@ class Settling:
             for reply in list(self._held.values()):
                 await self._tell(reply, _IN_PROGRESS)
 
-    async def confirm(self, each: Delivered) -> None:
+    async def confirm(self, each: TrackedDelivery) -> None:
         """Return when the server has it as settled; raises `ClientError` where that is not sure."""
         reply = self._held.get(_key(each), each.message.reply)
         await self._client.request(reply, _ACK)
         self._remember(each)
 
-    async def done(self, each: Delivered) -> None:
+    async def done(self, each: TrackedDelivery) -> None:
         """It was handled, and is not to come again."""
         self._remember(each)
         await self._release(each, _ACK)
 
-    async def give_back(self, each: Delivered, delay: float = 0.0) -> None:
+    async def give_back(self, each: TrackedDelivery, delay: float = 0.0) -> None:
         """It was not handled, and is to come again, after `delay` seconds at the earliest.
 
         It need not be held.
@@ -100,13 +100,13 @@ class Settling:
         for reply in replies:
             await self._tell(reply, _NAK)
 
-    def _remember(self, each: Delivered) -> None:
+    def _remember(self, each: TrackedDelivery) -> None:
         if self._once:
             self._settled[_key(each)] = None
             if len(self._settled) > _REMEMBERED:
                 self._settled.popitem(last=False)
 
-    async def _release(self, each: Delivered, how: bytes) -> None:
+    async def _release(self, each: TrackedDelivery, how: bytes) -> None:
         reply = self._held.pop(_key(each), each.message.reply)
         await self._tell(reply, how)
 
@@ -115,6 +115,6 @@ class Settling:
             await self._client.publish(reply, how)
 
 
-def _key(each: Delivered) -> _Key:
+def _key(each: TrackedDelivery) -> _Key:
     """What it is known by; with the time, for a stream made anew counts from 1 again."""
     return each.delivery.sequence, each.delivery.time

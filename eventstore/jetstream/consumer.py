@@ -22,7 +22,7 @@ from eventstore.client.client import Client
 from eventstore.client.replies import new_token
 from eventstore.errors import ClientError, ConnectionLost, JetStreamError, PermissionDenied
 
-__all__ = ["Delivery", "Pull", "PullLost", "may_pass"]
+__all__ = ["Delivery", "PullConsumer", "PullLost", "may_pass"]
 
 _MOST_OPEN = 16
 _NUMBERS = r"(?:\.[0-9]{1,19}){5}"
@@ -55,14 +55,14 @@ class Delivery(msgspec.Struct, frozen=True):
     def of(cls, message: Msg) -> Delivery:
         """Read both forms of acknowledgement subject, with 9 tokens and with 11 or more.
 
-        A `Pull` hands out only messages that have one.
+        A `PullConsumer` hands out only messages that have one.
         """
         tokens = message.reply.split(".")
         start = 4 if len(tokens) == 9 else 6
         return cls(*map(int, tokens[start : start + 5]))
 
 
-class Pull:
+class PullConsumer:
     """A running pull on a consumer; an async context manager.
 
     At most `buffer` messages are asked for and not yet taken, and nothing is asked for while
@@ -109,7 +109,7 @@ class Pull:
         self._lost: PullLost | None = None
         self._heard = asyncio.Event()
 
-    async def __aenter__(self) -> Pull:
+    async def __aenter__(self) -> PullConsumer:
         await self._listen()
         self._forget_disconnect = self._client.on_disconnect(self._on_disconnect)
         self._forget_reconnect = self._client.on_reconnect(self._on_reconnect)

@@ -17,7 +17,7 @@ from typing import TypeVar
 from eventstore.client.client import Client
 from eventstore.errors import ClientError, ConnectionLost
 
-__all__ = ["Patience"]
+__all__ = ["Retry"]
 
 _FIRST_DELAY = 0.05
 _LONGEST_DELAY = 2.0
@@ -28,7 +28,7 @@ _logger = logging.getLogger("eventstore")
 T = TypeVar("T")
 
 
-class Patience:
+class Retry:
     """The patience of one reader of the log: `seconds` from each first failure, or `math.inf`.
 
     However long it is, it ends when the client is closed.

@@ -1,8 +1,8 @@
 """Handling: which message is being handled, known to all code that this runs.
 
-Whoever hands a message to a handler opens a `Handling` around it. What the handler then sends or
-publishes, however deep in its calls, is caused by that message without being handed anything, and
-gets the same id each time the same message is handled again.
+Whoever hands a message to a handler opens a `MessageContext` around it. What the handler then sends
+or publishes, however deep in its calls, is caused by that message without being handed anything,
+and gets the same id each time the same message is handled again.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from contextvars import ContextVar
 
 from eventstore.messages.envelope import Identity, RecordedEvent, derive_id
 
-__all__ = ["Handling", "current"]
+__all__ = ["MessageContext", "current"]
 
-_current: ContextVar[Handling | None] = ContextVar("eventstore_handling", default=None)
+_current: ContextVar[MessageContext | None] = ContextVar("eventstore_handling", default=None)
 
 
-class Handling:
+class MessageContext:
     """One handling of one message by one handler.
 
     `identity` is the message's; `by` names the handler, for two that handle the same message cause
@@ -41,7 +41,7 @@ class Handling:
         self._counts: Counter[str] = Counter()
 
     @classmethod
-    def of(cls, event: RecordedEvent, by: str) -> Handling:
+    def of(cls, event: RecordedEvent, by: str) -> MessageContext:
         """The handling of a recorded event, or of one part of it."""
         envelope = event.envelope
         by = f"{by}.{event.part}" if event.part else by
@@ -69,6 +69,6 @@ class Handling:
             _current.reset(token)
 
 
-def current() -> Handling | None:
+def current() -> MessageContext | None:
     """The handling that the calling code is part of; None where it is part of none."""
     return _current.get()

@@ -34,8 +34,8 @@ from eventstore.undecodable import UNDECODABLE
 __all__ = [
     "NO_KEYS",
     "PERSONAL",
+    "DataKey",
     "Forgotten",
-    "Key",
     "Keys",
     "check_available",
     "cipher_of",
@@ -55,7 +55,7 @@ _encode = msgspec.json.Encoder().encode
 _fields_of = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-class Key(msgspec.Struct, frozen=True):
+class DataKey(msgspec.Struct, frozen=True):
     """A data subject's key: 32 bytes, which no text of it shows."""
 
     secret: bytes
@@ -70,7 +70,7 @@ class Forgotten(msgspec.Struct, frozen=True):
     time: str
 
 
-Keys = Mapping[str, Key | Forgotten]
+Keys = Mapping[str, DataKey | Forgotten]
 """The keys at hand, by what they are filed under."""
 
 NO_KEYS: Keys = {}
@@ -94,7 +94,7 @@ _holder_of = msgspec.json.Decoder(_Holder).decode
 
 def check_available() -> None:
     """Raise `ConfigurationError` where the library that encrypts is not installed."""
-    cipher_of(Key(bytes(32)))
+    cipher_of(DataKey(bytes(32)))
 
 
 def subjects_in(event: Event, fields: Iterable[PersonalField], aggregate_id: str) -> set[str]:
@@ -132,7 +132,7 @@ def seal(
         ref = ref_of(subject)
         key = keys[ref]
         form = msgspec.Raw(_encode(field.forgotten))
-        if isinstance(key, Key):
+        if isinstance(key, DataKey):
             data[field.key] = _sealed(headers, field.key, ref, key, data[field.key], form)
             names.append(f"{field.key}={ref}")
         elif forgotten == "replace":
@@ -165,7 +165,7 @@ def _sealed(
     headers: Mapping[str, str],
     field: str,
     ref: str,
-    key: Key,
+    key: DataKey,
     value: msgspec.Raw,
     forgotten: msgspec.Raw,
 ) -> msgspec.Raw:
@@ -199,7 +199,7 @@ def _opened(
     return msgspec.Raw(_decrypted(where, key, sealed, bound))
 
 
-def _decrypted(where: str, key: Key, sealed: _Sealed, bound: bytes) -> bytes:
+def _decrypted(where: str, key: DataKey, sealed: _Sealed, bound: bytes) -> bytes:
     cipher = cipher_of(key)
     try:
         decrypted: bytes = cipher.decrypt(sealed.nonce, sealed.data, bound)
@@ -216,7 +216,7 @@ def _bound(headers: Mapping[str, str], field: str, ref: str, forgotten: msgspec.
     return "\n".join(lines).encode() + bytes(forgotten)
 
 
-def cipher_of(key: Key) -> Any:
+def cipher_of(key: DataKey) -> Any:
     """AES-256-GCM with a key; raises `ConfigurationError` where the library is not installed."""
     try:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM

@@ -29,19 +29,19 @@ from eventstore.messages.encryption import refs_in
 from eventstore.messages.envelope import Header
 from eventstore.messages.personal import FORGOTTEN, ref_of
 from eventstore.messages.subjects import Subjects
-from eventstore.parking.record import Parked, earlier_parts, is_first_part
+from eventstore.parking.record import ParkedRecord, earlier_parts, is_first_part
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = ["Erased", "erase_copies"]
+__all__ = ["ErasureReport", "erase_copies"]
 
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _WRONG_SEQUENCE = (10071, 10164)
 _SUCCESS = "success"
 
-_decode = msgspec.json.Decoder(Parked).decode
+_decode = msgspec.json.Decoder(ParkedRecord).decode
 
 
-class Erased(msgspec.Struct, frozen=True, kw_only=True):
+class ErasureReport(msgspec.Struct, frozen=True, kw_only=True):
     """What was erased, and what could not be.
 
     `parked` are the sequences of parked messages, `outcomes` the ids of the commands whose
@@ -60,7 +60,7 @@ class Erased(msgspec.Struct, frozen=True, kw_only=True):
 
 async def erase_copies(
     client: Client, subjects: Subjects, subject: str, *, timeout: float = 5.0
-) -> Erased:
+) -> ErasureReport:
     """Erase what is parked and told of a data subject; `timeout` is seconds for each answer.
 
     Reads everything that is parked and all outcomes. To do it again, also after it was cut off,
@@ -86,7 +86,7 @@ class _Erasing:
         self._word = re.compile(rf"(?<!\w){re.escape(subject)}(?!\w)")
         self._timeout = timeout
         self._commands: set[str] = set()
-        self.erased = Erased()
+        self.erased = ErasureReport()
 
     async def parked_messages(self) -> None:
         stream = self._subjects.parked_stream
@@ -121,7 +121,7 @@ class _Erasing:
             self._note(parked=(*self.erased.parked, last.sequence))
         return set(earlier)
 
-    def _is_named_by(self, record: Parked) -> bool:
+    def _is_named_by(self, record: ParkedRecord) -> bool:
         """Raises `MsgspecError` or `RecursionError` where the payload cannot be read."""
         ids = (record.aggregate_id, record.headers.get(Header.AGGREGATE_ID))
         if self._subject in ids or self._ref in refs_in(record.headers):

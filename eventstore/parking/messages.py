@@ -15,7 +15,7 @@ from typing import Literal
 import msgspec
 
 from eventstore.client.client import Client, Msg
-from eventstore.concurrency.keyed_queue import Lanes
+from eventstore.concurrency.keyed_queue import KeyedQueue
 from eventstore.errors import EventStoreError, NotParked, RetryOutOfOrder
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.jetstream.erase import erase_message
@@ -23,7 +23,7 @@ from eventstore.jetstream.publish import publish_queued
 from eventstore.messages.envelope import REPLY_TO, Header
 from eventstore.messages.outcome import Outcome
 from eventstore.messages.subjects import NAME, Subjects
-from eventstore.parking.record import Parked, earlier_parts, is_first_part
+from eventstore.parking.record import ParkedRecord, earlier_parts, is_first_part
 from eventstore.parking.retry import ask_to_retry
 from eventstore.undecodable import UNDECODABLE
 
@@ -32,7 +32,7 @@ __all__ = [
     "ParkedKind",
     "ParkedMessage",
     "ParkedMessages",
-    "RetriedAll",
+    "RetrySummary",
     "UnreadableMessage",
 ]
 
@@ -43,7 +43,7 @@ ParkedKind = Literal["cmd", "event"]
 
 _AT_ONCE = 64
 
-_decode = msgspec.json.Decoder(Parked).decode
+_decode = msgspec.json.Decoder(ParkedRecord).decode
 
 
 class ParkedMessage(msgspec.Struct, frozen=True):
@@ -54,7 +54,7 @@ class ParkedMessage(msgspec.Struct, frozen=True):
 
     sequence: int
     kind: ParkedKind
-    record: Parked
+    record: ParkedRecord
     earlier: tuple[int, ...] = ()
 
     @property
@@ -84,7 +84,7 @@ class UnreadableMessage(msgspec.Struct, frozen=True):
     earlier: tuple[int, ...] = ()
 
 
-class RetriedAll(msgspec.Struct, frozen=True):
+class RetrySummary(msgspec.Struct, frozen=True):
     """How many were put back or handled, and which were not, by sequence, with the reason."""
 
     retried: int
@@ -169,7 +169,7 @@ class ParkedMessages:
         aggregate: str | None = None,
         aggregate_id: str | None = None,
         timeout: float = 30.0,
-    ) -> RetriedAll:
+    ) -> RetrySummary:
         """Retry all that is parked, in the order it was parked in for each aggregate.
 
         A command that others of its aggregate wait behind must have its outcome first, within
@@ -192,12 +192,12 @@ class ParkedMessages:
         async def retry_lane(sequences: Sequence[int]) -> None:
             left.update(await self._retry_in_order(sequences, timeout))
 
-        async with Lanes(retry_lane, at_once=_AT_ONCE, room=_AT_ONCE) as lanes:
+        async with KeyedQueue(retry_lane, max_concurrency=_AT_ONCE, max_pending=_AT_ONCE) as lanes:
             for lane, sequences in every.items():
                 # A subscriber would have its events wait for each other anyway.
                 await lanes.put(lane[0] or lane, sequences)
         retried = sum(map(len, every.values())) - len(left)
-        return RetriedAll(retried, dict(sorted({**left, **unreadable}.items())))
+        return RetrySummary(retried, dict(sorted({**left, **unreadable}.items())))
 
     async def discard(self, sequence: int) -> ParkedMessage | UnreadableMessage:
         """Delete a parked message for good, and return what it was; raises `NotParked`."""
@@ -333,6 +333,6 @@ def _is_of(
     return aggregate in (None, record.aggregate) and aggregate_id in (None, record.aggregate_id)
 
 
-def _own_headers(record: Parked) -> dict[str, str]:
+def _own_headers(record: ParkedRecord) -> dict[str, str]:
     """The original's headers without those the server would act on, as on a repeated id."""
     return {name: value for name, value in record.headers.items() if not name.startswith("Nats-")}

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from eventstore.client.client import Client
-from eventstore.jetstream.acks import Taken
+from eventstore.jetstream.acks import DeliveryTracker
 from eventstore.messages.envelope import Header
 from eventstore.messages.outcome import code_of, presentable
-from eventstore.parking.record import Parked, keep_record
+from eventstore.parking.record import ParkedRecord, keep_record
 
 __all__ = ["park_event", "reason_of"]
 
 
 async def park_event(
-    client: Client, subscriber: str, stream: str, taken: Taken, error: Exception, attempts: int
+    client: Client,
+    subscriber: str,
+    stream: str,
+    taken: DeliveryTracker,
+    error: Exception,
+    attempts: int,
 ) -> None:
     """Keep an event on `{domain}.parked.event.{subscriber}.{aggregate}.{action}`.
 
@@ -22,7 +27,7 @@ async def park_event(
     message, delivery = taken.message, taken.delivery
     headers = message.headers or {}
     domain, _, rest = message.subject.split(".", 2)
-    record = Parked(
+    record = ParkedRecord(
         subject=message.subject,
         headers=headers,
         payload=message.data,

@@ -16,7 +16,7 @@ from eventstore.jetstream.publish import publish_acked
 from eventstore.messages.envelope import Header, format_timestamp, utc_now
 from eventstore.messages.subjects import Subjects
 
-__all__ = ["EARLIER_PARTS", "PART", "Parked", "earlier_parts", "is_first_part", "keep_record"]
+__all__ = ["EARLIER_PARTS", "PART", "ParkedRecord", "earlier_parts", "is_first_part", "keep_record"]
 
 EARLIER_PARTS = "X-Earlier-Parts"
 """The header of a record's last message that has the sequences of those before it, if any."""
@@ -32,7 +32,7 @@ def _now() -> str:
     return format_timestamp(utc_now())
 
 
-class Parked(msgspec.Struct, frozen=True, kw_only=True):
+class ParkedRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What is parked: the original bytes and headers, and what happened to them.
 
     `code` and `reason` say why. `stream` and `sequence` are the place the original had, stored
@@ -74,7 +74,7 @@ def earlier_parts(headers: Mapping[str, str]) -> tuple[int, ...]:
     return tuple(int(sequence) for sequence in named.split(",") if sequence)
 
 
-async def keep_record(client: Client, subject: str, record: Parked, key: str) -> int:
+async def keep_record(client: Client, subject: str, record: ParkedRecord, key: str) -> int:
     """Park a record on a subject, once for each `key` within the stream's duplicate window.
 
     What the subject may not have, because the original's had it, is written `_` there.

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from eventstore.projections.database.database import Database, DatabaseUnavailable
 from eventstore.projections.worker.worker import Progress, ProjectionWorker
-from eventstore.service.health import Finding, HealthStatus, worst
+from eventstore.service.health import CheckResult, HealthStatus, worst
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
 __all__ = ["DatabaseCheck", "ProjectionsCheck"]
@@ -29,7 +29,7 @@ class DatabaseCheck:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def __call__(self) -> Finding:
+    async def __call__(self) -> CheckResult:
         """Read from it.
 
         Raises `DatabaseUnavailable` where its file is gone, `MigrationError`, or SQLAlchemy's
@@ -48,8 +48,8 @@ class DatabaseCheck:
                 raise
             trouble = trouble or self._unavailable(str(error.orig))
         if trouble is None:
-            return Finding(facts=facts)
-        return Finding(status="degraded", problem=str(trouble), facts=facts)
+            return CheckResult(facts=facts)
+        return CheckResult(status="degraded", problem=str(trouble), facts=facts)
 
     async def _unreadable(self) -> DatabaseUnavailable | None:
         """Why it cannot be read for now, though it is there."""
@@ -88,7 +88,7 @@ class ProjectionsCheck:
         self._telemetry = telemetry
         self._moved: dict[str, tuple[int, float]] = {}
 
-    async def __call__(self) -> Finding:
+    async def __call__(self) -> CheckResult:
         """A fact for each projection: its status, state, position, lag in events, rate, parked."""
         end = await self._log_end()
         parked = await self._parked()
@@ -99,7 +99,7 @@ class ProjectionsCheck:
         problems = [
             f"{name}: {each['problem']}" for name, each in found.items() if "problem" in each
         ]
-        return Finding(
+        return CheckResult(
             status=worst(*(each["status"] for each in found.values())),
             problem="; ".join(problems) or None,
             facts={"log_end": end, "projections": found},

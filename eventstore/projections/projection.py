@@ -10,7 +10,7 @@ Handlers are pure: they return statements and execute none. Which handler is for
 read from the annotation of its first parameter.
 
 To build a statement takes SQLAlchemy ten times as long as to execute one that it knows. Where that
-counts, a handler returns a statement made once, `Bound` to the values of the event:
+counts, a handler returns a statement made once, `BoundStatement` to the values of the event:
 
     _created = insert(flake)
 
@@ -48,13 +48,13 @@ from eventstore.messages.subjects import check_name
 from eventstore.messages.types import Event
 from eventstore.projections.signature import Signature
 
-__all__ = ["Bound", "Change", "Changes", "OnPoison", "Projection", "Reaction", "Statement"]
+__all__ = ["BoundStatement", "Change", "Changes", "OnPoison", "Projection", "Reaction", "Statement"]
 
 Statement = Insert | Update | Delete
 """One change of a read model."""
 
 
-class Bound(NamedTuple):
+class BoundStatement(NamedTuple):
     """A statement made once, and the values for this time.
 
     `values` are columns to insert or set, and the statement's own `bindparam`s, whose names must
@@ -65,7 +65,7 @@ class Bound(NamedTuple):
     values: Mapping[str, Any]
 
 
-Change = Statement | Bound
+Change = Statement | BoundStatement
 """One change of a read model, with or without separate values."""
 
 Changes = Change | Iterable[Change] | None
@@ -249,7 +249,9 @@ class Projection:
             return ()
         found = (returned,) if isinstance(returned, Change) else tuple(returned)
         for change in found:
-            self._check(change.statement if isinstance(change, Bound) else change, recorded)
+            self._check(
+                change.statement if isinstance(change, BoundStatement) else change, recorded
+            )
         return found
 
     def _changes(self, event: LogEvent) -> Changes:

@@ -13,7 +13,7 @@ from eventstore.client.client import Client
 from eventstore.errors import EventStoreError, InvalidAnswer, JetStreamError, StreamMissing
 from eventstore.jetstream.topology import ConsumerSpec, StreamSpec, check
 from eventstore.messages.envelope import parse_timestamp
-from eventstore.service.health import Finding, HealthStatus, worst
+from eventstore.service.health import CheckResult, HealthStatus, worst
 from eventstore.store.foreign import FindingKind, LogFindings
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
@@ -34,7 +34,7 @@ class ConnectionCheck:
         self._reconnects = self._count()
         self._reconnected_at = -math.inf
 
-    async def __call__(self) -> Finding:
+    async def __call__(self) -> CheckResult:
         """Measure a round trip; raises what `Client.flush` does."""
         began = time.perf_counter()
         await self._client.flush()
@@ -51,8 +51,8 @@ class ConnectionCheck:
         }
         if time.monotonic() - self._reconnected_at < self._unsettled:
             problem = f"the connection was lost within the last {self._unsettled:g} s"
-            return Finding(status="degraded", problem=problem, facts=facts)
-        return Finding(facts=facts)
+            return CheckResult(status="degraded", problem=problem, facts=facts)
+        return CheckResult(facts=facts)
 
     def _count(self) -> int:
         return self._client.nats.stats["reconnects"]
@@ -78,13 +78,13 @@ class StreamsCheck:
         self._specs = tuple(specs)
         self._telemetry = telemetry
 
-    async def __call__(self) -> Finding:
+    async def __call__(self) -> CheckResult:
         """Look at all of them at once; a fact for each: status, messages, bytes, last position."""
         async with asyncio.TaskGroup() as group:
             tasks = {spec.name: group.create_task(self._look_at(spec)) for spec in self._specs}
         streams = {name: task.result() for name, task in tasks.items()}
         problems = [each["problem"] for each in streams.values() if "problem" in each]
-        return Finding(
+        return CheckResult(
             status=worst(*(each["status"] for each in streams.values())),
             problem="; ".join(problems) or None,
             facts={"streams": streams},
@@ -98,7 +98,7 @@ class StreamsCheck:
             return {"status": "unhealthy", "problem": str(error)}
         self._telemetry.gauge("stream_messages", state.messages, stream=spec.name)
         findings = self._findings.get(spec.name)
-        found = Finding() if findings is None else look_at_findings(findings)
+        found = CheckResult() if findings is None else look_at_findings(findings)
         return {
             **found.to_dict(),
             "messages": state.messages,
@@ -129,7 +129,7 @@ class CommandsCheck:
         self._max_age = max_age
         self._telemetry = telemetry
 
-    async def __call__(self) -> Finding:
+    async def __call__(self) -> CheckResult:
         """Ask the consumer and its stream; raises `StreamMissing` or another `ClientError`."""
         info = await self._consumer_info()
         state = await stream_state(self._client, self._consumer.stream)
@@ -143,7 +143,7 @@ class CommandsCheck:
         self._tell(facts)
         problems = self._problems(facts)
         status: HealthStatus = "degraded" if problems else "healthy"
-        return Finding(status=status, problem="; ".join(problems) or None, facts=facts)
+        return CheckResult(status=status, problem="; ".join(problems) or None, facts=facts)
 
     def _problems(self, facts: dict[str, Any]) -> list[str]:
         problems = []
@@ -170,7 +170,7 @@ class CommandsCheck:
             ) from error
 
 
-def look_at_findings(findings: LogFindings) -> Finding:
+def look_at_findings(findings: LogFindings) -> CheckResult:
     """Degraded where readers have come upon something foreign or unreadable.
 
     A fact for each kind that there is: how many, and the positions of the last 10.
@@ -185,7 +185,7 @@ def look_at_findings(findings: LogFindings) -> Finding:
             text = found[last[-1]][:_MOST_TEXT]
             problems.append(f"{count:,} {what}{many}, last at position {last[-1]}: {text}")
     status: HealthStatus = "degraded" if problems else "healthy"
-    return Finding(status=status, problem="; ".join(problems) or None, facts=facts)
+    return CheckResult(status=status, problem="; ".join(problems) or None, facts=facts)
 
 
 async def stream_state(client: Client, stream: str) -> StreamState:

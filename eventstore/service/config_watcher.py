@@ -11,9 +11,9 @@ from eventstore.client.client import Client, Msg
 from eventstore.errors import ConfigurationError, EventStoreError
 from eventstore.jetstream.topology import limit_messages
 from eventstore.messages.subjects import Subjects
-from eventstore.service.runtime_config import KEYS, Configuration, Value
+from eventstore.service.runtime_config import KEYS, RuntimeConfig, Value
 
-__all__ = ["Control", "Pausable"]
+__all__ = ["ConfigWatcher", "Pausable"]
 
 # A change is heard of before the bucket has stored it; a second look finds it there.
 _SECOND_LOOK = 0.25
@@ -28,7 +28,7 @@ class Pausable(Protocol):
         """Have these projections stand still, and all others go on."""
 
 
-class Control:
+class ConfigWatcher:
     """Applies the configuration at the start and whenever it changes; a part to be run.
 
     `queue_limit` is what counts where `commands.queue_limit` is not set; `pausable` has the
@@ -50,7 +50,7 @@ class Control:
     ) -> None:
         self._client = client
         self._subjects = subjects
-        self._configuration = Configuration(client, subjects)
+        self._configuration = RuntimeConfig(client, subjects)
         self._queue_limit = queue_limit
         self._pausable = pausable
         self._interval = interval

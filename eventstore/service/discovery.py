@@ -13,7 +13,14 @@ from msgspec import Struct
 from eventstore.client.client import Client, Msg
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = ["ANNOUNCEMENTS", "Announcement", "Endpoint", "EndpointKind", "Found", "discover"]
+__all__ = [
+    "ANNOUNCEMENTS",
+    "Announcement",
+    "DiscoveredService",
+    "Endpoint",
+    "EndpointKind",
+    "discover",
+]
 
 ANNOUNCEMENTS = "discovery.announce"
 """The subject on which every service tells that it is there, and that it goes."""
@@ -55,7 +62,7 @@ class Announcement(Struct, frozen=True, kw_only=True):
     endpoints: tuple[Endpoint, ...]
 
 
-class Found(Struct, frozen=True, kw_only=True):
+class DiscoveredService(Struct, frozen=True, kw_only=True):
     """A service instance that has answered, or told of itself."""
 
     service: str
@@ -90,9 +97,9 @@ class _MicroInfo(Struct, frozen=True):
     metadata: Mapping[str, Any] | None = None
     endpoints: tuple[_MicroEndpoint, ...] | None = None
 
-    def found(self) -> Found:
+    def found(self) -> DiscoveredService:
         own = [Endpoint(subject=each.subject, kind="service") for each in self.endpoints or ()]
-        return Found(
+        return DiscoveredService(
             service=self.name,
             version=self.version,
             instance_id=self.id,
@@ -116,7 +123,7 @@ _decode_announcement = msgspec.json.Decoder(Announcement).decode
 
 async def discover(
     client: Client, seconds: float = 1.0, *, count: int | None = None
-) -> list[Found]:
+) -> list[DiscoveredService]:
     """The service instances that answer `$SRV.INFO`, or announce themselves, within `seconds`.
 
     Ends earlier once `count` of them are found. Sorted by service and instance. What cannot be
@@ -143,14 +150,14 @@ class _Search:
     """What has been found so far, by service and instance."""
 
     def __init__(self, count: int | None) -> None:
-        self.found: dict[tuple[str, str], Found] = {}
+        self.found: dict[tuple[str, str], DiscoveredService] = {}
         self.complete = asyncio.Event()
         self._count = count
 
     async def announced(self, message: Msg) -> None:
         with suppress(*UNDECODABLE):
             announcement = _decode_announcement(message.data)
-            found = Found.announced(announcement)
+            found = DiscoveredService.announced(announcement)
             if announcement.status == "online":
                 self.found[_key(found)] = found  # tells more than an answer does
                 self._check_complete()
@@ -168,5 +175,5 @@ class _Search:
             self.complete.set()
 
 
-def _key(found: Found) -> tuple[str, str]:
+def _key(found: DiscoveredService) -> tuple[str, str]:
     return found.service, found.instance_id

@@ -30,7 +30,7 @@ from eventstore.service.metrics import CONTENT_TYPE, Metrics
 from eventstore.service.micro import Micro, MicroError
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = ["INSTANCE_ID", "ServiceFace"]
+__all__ = ["INSTANCE_ID", "ServiceEndpoints"]
 
 INSTANCE_ID = "X-Instance-ID"
 """The header that says which instance has answered."""
@@ -43,7 +43,7 @@ _logger = logging.getLogger("eventstore")
 _Handler = Callable[[], Awaitable[tuple[bytes, str]]]
 
 
-class ServiceFace:
+class ServiceEndpoints:
     """One instance of a service, as seen from outside; a part to be run.
 
     `queries` are the subjects of the queries that the service answers (elsewhere). `health` is

@@ -1,7 +1,7 @@
 """Health: what is looked at, what is found, and what that makes of the service as a whole.
 
-A check is an asynchronous callable that returns a `Finding` or raises; which checks there are is
-said where the parts are put together. Those of NATS are in `eventstore.service.checks`, those of
+A check is an asynchronous callable that returns a `CheckResult` or raises; which checks there are
+is said where the parts are put together. Those of NATS are in `eventstore.service.checks`, those of
 the read side in `eventstore.projections.health`.
 """
 
@@ -25,7 +25,15 @@ from eventstore.errors import EventStoreError
 from eventstore.messages.envelope import format_timestamp
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
-__all__ = ["Check", "Finding", "Health", "HealthReport", "HealthStatus", "resident_bytes", "worst"]
+__all__ = [
+    "Check",
+    "CheckResult",
+    "Health",
+    "HealthReport",
+    "HealthStatus",
+    "resident_bytes",
+    "worst",
+]
 
 HealthStatus = Literal["healthy", "degraded", "unhealthy"]
 """Healthy; degraded: it works, but lags behind or was interrupted lately; unhealthy: something
@@ -37,7 +45,7 @@ _LEVELS: dict[HealthStatus, int] = {"healthy": 0, "degraded": 1, "unhealthy": 2}
 _logger = logging.getLogger("eventstore")
 
 
-class Finding(Struct, frozen=True, kw_only=True):
+class CheckResult(Struct, frozen=True, kw_only=True):
     """What a check has found: `problem` says what is wrong unless it is healthy.
 
     `facts` are details by name, of what JSON can hold.
@@ -53,7 +61,7 @@ class Finding(Struct, frozen=True, kw_only=True):
         return {"status": self.status, **problem, **self.facts}
 
 
-Check = Callable[[], Awaitable[Finding]]
+Check = Callable[[], Awaitable[CheckResult]]
 """Looks at one thing; what it raises counts as unhealthy."""
 
 
@@ -160,7 +168,7 @@ class Health:
             },
         )
 
-    async def _find(self, check: Check) -> Finding:
+    async def _find(self, check: Check) -> CheckResult:
         try:
             with only_own_cancellation():
                 async with asyncio.timeout(self._timeout):
@@ -183,8 +191,8 @@ def resident_bytes() -> int:
     return pages * resource.getpagesize()
 
 
-def _failed(problem: str) -> Finding:
-    return Finding(status="unhealthy", problem=problem)
+def _failed(problem: str) -> CheckResult:
+    return CheckResult(status="unhealthy", problem=problem)
 
 
 def _log_change(before: HealthReport | None, now: HealthReport) -> None:

@@ -22,7 +22,7 @@ from eventstore.messages.subjects import Subjects
 from eventstore.text import bounded
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = ["KEYS", "Configuration", "Key", "Value", "parse_value"]
+__all__ = ["KEYS", "ConfigKey", "RuntimeConfig", "Value", "parse_value"]
 
 Value = str | int | list[str]
 
@@ -38,7 +38,7 @@ _LogLevel = Literal["debug", "info", "warning", "error"]
 _Names = list[Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]]
 
 
-class Key(NamedTuple):
+class ConfigKey(NamedTuple):
     """What a key's value may be: its type, the same in words, and what it is for."""
 
     type: Any
@@ -46,14 +46,14 @@ class Key(NamedTuple):
     meaning: str
 
 
-KEYS: Mapping[str, Key] = {
-    "log_level": Key(
+KEYS: Mapping[str, ConfigKey] = {
+    "log_level": ConfigKey(
         _LogLevel, "one of debug, info, warning and error", "how much the services log"
     ),
-    "projections.paused": Key(
+    "projections.paused": ConfigKey(
         _Names, "names of projections, with commas between", "which read models stand still"
     ),
-    "commands.queue_limit": Key(
+    "commands.queue_limit": ConfigKey(
         QueueLimit, "a whole number from 1 to 1000000000", "how many commands may wait"
     ),
 }
@@ -73,7 +73,7 @@ def parse_value(key: str, text: str) -> Value:
     return value
 
 
-class Configuration:
+class RuntimeConfig:
     """The domain's configuration, read from the bucket's leader; `timeout` is seconds an answer.
 
     Methods raise `ConfigurationError` for an unknown key, and `ClientError`.
@@ -147,7 +147,7 @@ class Configuration:
         await publish_acked(self._client, subject, data, headers, self._timeout, stream)
 
 
-def _known(key: str) -> Key:
+def _known(key: str) -> ConfigKey:
     if key not in KEYS:
         near = difflib.get_close_matches(key, KEYS, n=1)
         advice = f"did you mean {near[0]}?" if near else f"known are {', '.join(KEYS)}"

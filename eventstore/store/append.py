@@ -37,7 +37,7 @@ __all__ = [
     "FoundHead",
     "Head",
     "HeadWalk",
-    "Write",
+    "PendingAppend",
     "find_head",
 ]
 
@@ -209,7 +209,7 @@ class Appended(msgspec.Struct, frozen=True, kw_only=True):
         return self.positions[-1]
 
 
-class Write:
+class PendingAppend:
     """One `Append` on its way: its events fixed, its base found, its result once recorded.
 
     What holds personal data is to be sealed, with the keys of its `data_subjects`, before it goes.

@@ -44,14 +44,14 @@ from eventstore.store.append import (
     FoundHead,
     Head,
     HeadWalk,
-    Write,
+    PendingAppend,
     find_head,
 )
 from eventstore.store.append_retries import AppendRetries
 from eventstore.store.id_index import IdIndex, stored_between
 from eventstore.telemetry import Telemetry
 
-__all__ = ["Recording"]
+__all__ = ["Appender"]
 
 _WRONG_SEQUENCE = (10071, 10164)  # the second where the conflicting write is still in flight
 _DUPLICATE_IN_BATCH = 10201
@@ -60,7 +60,7 @@ _MOST_SILENT_CONFLICTS = 6
 _MOST_CLAIMED = 3
 
 
-class Recording:
+class Appender:
     """One append on its way into the log; `timeout` is seconds for each answer."""
 
     def __init__(
@@ -68,7 +68,7 @@ class Recording:
         client: Client,
         direct: DirectReader,
         ids: IdIndex,
-        writes: Sequence[Write],
+        writes: Sequence[PendingAppend],
         timeout: float,
         telemetry: Telemetry,
     ) -> None:
@@ -212,7 +212,7 @@ class Recording:
             if isinstance(expected, int) and write.base.version != expected:
                 raise _conflict(write, write.base)
 
-    async def _find_base(self, write: Write) -> FoundHead:
+    async def _find_base(self, write: PendingAppend) -> FoundHead:
         expected = write.append.expected
         if isinstance(expected, Head):
             return FoundHead(expected, expected.position)
@@ -240,13 +240,13 @@ class Recording:
         if self._claimed:
             await self._wait_for_more()
 
-    async def _search_all(self, write: Write) -> FoundHead:
+    async def _search_all(self, write: PendingAppend) -> FoundHead:
         """Search up to the head that the leader knows now, whatever is appended meanwhile."""
         found = await self._head_now(write)
         await self._search(write, found.head)
         return found
 
-    async def _head_now(self, write: Write) -> FoundHead:
+    async def _head_now(self, write: PendingAppend) -> FoundHead:
         last = await self._direct.leader_last(write.subject)
         if last is None or last.sequence <= write.end:
             return FoundHead(write.base, write.end)
@@ -258,7 +258,7 @@ class Recording:
                 walk.see(message)
         return walk.found
 
-    async def _search(self, write: Write, until: Head) -> None:
+    async def _search(self, write: PendingAppend, until: Head) -> None:
         """Note which of our events a write's aggregate holds up to a head, its own or others."""
         if self._may_be_repeat or self._claimed:
             messages = await self._ids.find(write.subject, self._event_ids, until)
@@ -267,7 +267,7 @@ class Recording:
         for message in await self._without_foreign(write.subject, messages):
             self._found[write.subject, message.headers[Header.EVENT_ID]] = message
 
-    async def _sent_now(self, write: Write, until: Head) -> list[StoredMessage]:
+    async def _sent_now(self, write: PendingAppend, until: Head) -> list[StoredMessage]:
         """The write's events, where their ids were never sent before: only after its base."""
         reading = stored_between(self._direct, write.subject, write.base.position, until.position)
         async with aclosing(reading) as messages:
@@ -297,14 +297,14 @@ class Recording:
             write.recorded(run[-1], [head.position for head in run], duplicate=True)
         return True
 
-    def _run_of(self, write: Write) -> list[Head]:
+    def _run_of(self, write: PendingAppend) -> list[Head]:
         """The heads that a write's events made, one after another; none where they did not."""
         keys = [(write.subject, each) for each in write.event_ids]
         heads = [Head.of(self._found[each]) for each in keys if each in self._found]
         run = [(heads[0].version + index if heads else 0) for index in range(len(keys))]
         return heads if [head.version for head in heads] == run else []
 
-    def _move_base(self, write: Write, found: FoundHead) -> None:
+    def _move_base(self, write: PendingAppend, found: FoundHead) -> None:
         """Follow others' events where any version will do; raises `Conflict` elsewhere."""
         if found.end <= write.end:
             return
@@ -324,7 +324,7 @@ class Recording:
             return f"event id {event_id} is recorded at position {message.sequence} already"
         return self._claimed
 
-    def _guarded(self) -> Write:
+    def _guarded(self) -> PendingAppend:
         fixed = (write for write in self._writes if write.append.expected is not ANY)
         return next(fixed, self._writes[0])
 
@@ -341,7 +341,7 @@ class Recording:
         return f"append to {', '.join(write.subject for write in self._writes[:3])}"
 
 
-def _conflict(write: Write, found: Head | None) -> Conflict:
+def _conflict(write: PendingAppend, found: Head | None) -> Conflict:
     append, expected = write.append, write.append.expected
     version = expected if isinstance(expected, int) else write.base.version
     actual = None if found is None else found.version

@@ -30,7 +30,7 @@ from eventstore.errors import JetStreamError, KeyMissing, MasterKeyError, Reques
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.erase import erase_message
 from eventstore.jetstream.publish import publish_acked
-from eventstore.messages.encryption import Forgotten, Key
+from eventstore.messages.encryption import DataKey, Forgotten
 from eventstore.messages.subjects import Subjects
 from eventstore.undecodable import UNDECODABLE
 
@@ -116,7 +116,7 @@ class KeyBucket:
         """What a key is filed under, by the subject of its message."""
         return subject.removeprefix(self.prefix)
 
-    async def find(self, ref: str) -> Key | Forgotten | None:
+    async def find(self, ref: str) -> DataKey | Forgotten | None:
         """The key, or that it was destroyed; None where there is neither."""
         _, entry = await self._last(ref)
         return await self._open(ref, entry)
@@ -126,7 +126,7 @@ class KeyBucket:
         _, entry = await self._last(ref)
         return entry.is_key or entry.forgotten is not None
 
-    async def find_or_make(self, ref: str) -> Key | Forgotten:
+    async def find_or_make(self, ref: str) -> DataKey | Forgotten:
         """The key, made if there never was one; whoever makes it at the same time has the same.
 
         Raises `KeyMissing` where there was one that something else has deleted.
@@ -143,7 +143,7 @@ class KeyBucket:
                 return found
             if sequence:
                 raise KeyMissing(f"the key of a data subject ({ref}) was deleted by another tool")
-            made = Key(secrets.token_bytes(_KEY_BYTES))
+            made = DataKey(secrets.token_bytes(_KEY_BYTES))
             if await self._put(ref, await self._wrapped(ref, made, None), after=0):
                 return made
             await asyncio.sleep(delay)
@@ -203,13 +203,13 @@ class KeyBucket:
         stored = await self._reader.leader_last(self.prefix + ref)
         return (0, Entry()) if stored is None else (stored.sequence, Entry.read(stored.payload))
 
-    async def _open(self, ref: str, entry: Entry) -> Key | Forgotten | None:
+    async def _open(self, ref: str, entry: Entry) -> DataKey | Forgotten | None:
         if entry.tombstone is not None:
             return entry.tombstone
         secret = entry.key
         if entry.wrapped is not None:
             secret = await self._unwrapped(ref, WrappedKey(entry.master or "", entry.wrapped))
-        return None if secret is None or len(secret) != _KEY_BYTES else Key(secret)
+        return None if secret is None or len(secret) != _KEY_BYTES else DataKey(secret)
 
     async def _unwrapped(self, ref: str, wrapped: WrappedKey) -> bytes:
         wrapping = self._client.key_wrapping
@@ -221,14 +221,14 @@ class KeyBucket:
             )
         return await wrapping.unwrap(wrapped, self._context(ref))
 
-    async def _wrapped(self, ref: str, key: Key, sequence: int | None) -> Entry:
+    async def _wrapped(self, ref: str, key: DataKey, sequence: int | None) -> Entry:
         wrapped = await self.wrapping().wrap(key.secret, self._context(ref))
         return Entry(v=2, master=wrapped.master, wrapped=wrapped.data, sequence=sequence)
 
     async def _wrap_anew(self, ref: str, sequence: int, entry: Entry) -> bool:
         """Whether it was done; not where it does not open, or somebody else wrote meanwhile."""
         key = await self._open(ref, entry)
-        if not isinstance(key, Key):
+        if not isinstance(key, DataKey):
             raise KeyMissing(f"the key of a data subject ({ref}) was garbled by another tool")
         if not await self._put(ref, await self._wrapped(ref, key, sequence), after=sequence):
             return False

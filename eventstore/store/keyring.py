@@ -15,11 +15,11 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
 
 from eventstore.client.client import Client, Msg, Subscription
-from eventstore.messages.encryption import NO_KEYS, PERSONAL, Forgotten, Key, Keys, refs_in
+from eventstore.messages.encryption import NO_KEYS, PERSONAL, DataKey, Forgotten, Keys, refs_in
 from eventstore.messages.envelope import format_timestamp, utc_now
 from eventstore.messages.personal import ref_of
 from eventstore.messages.subjects import Subjects
-from eventstore.parking.erasing import Erased, erase_copies
+from eventstore.parking.erasing import ErasureReport, erase_copies
 from eventstore.store.key_bucket import Entry, KeyBucket
 
 __all__ = ["Keyring"]
@@ -28,7 +28,7 @@ _AT_ONCE = 64
 
 _logger = logging.getLogger("eventstore")
 
-_Get = Callable[[str], Awaitable[Key | Forgotten | None]]
+_Get = Callable[[str], Awaitable[DataKey | Forgotten | None]]
 
 
 class Keyring:
@@ -57,7 +57,7 @@ class Keyring:
         self._lifetime = lifetime
         self._limit = limit
         self._clock = clock
-        self._kept: OrderedDict[str, tuple[Key | Forgotten, float]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[DataKey | Forgotten, float]] = OrderedDict()
         self._era = 0
         self._callbacks: list[Callable[[], None]] = []
         self._subscription: Subscription | None = None
@@ -97,7 +97,7 @@ class Keyring:
         return await self._all(refs, self._bucket.find_or_make) if refs else NO_KEYS
 
     async def forget(
-        self, subject: str, report: Callable[[Erased], object] | None = None
+        self, subject: str, report: Callable[[ErasureReport], object] | None = None
     ) -> Forgotten | None:
         """Destroy a data subject's key for good; None where there is none.
 
@@ -128,7 +128,7 @@ class Keyring:
             keys.update(zip(missing, found, strict=True))
         return {ref: key for ref, key in keys.items() if key is not None}
 
-    async def _get(self, ref: str, get: _Get) -> Key | Forgotten | None:
+    async def _get(self, ref: str, get: _Get) -> DataKey | Forgotten | None:
         era = self._era
         async with self._free:
             key = await get(ref)
@@ -164,20 +164,20 @@ class Keyring:
         for callback in self._callbacks:
             callback()
 
-    def _cached(self, ref: str) -> Key | Forgotten | None:
+    def _cached(self, ref: str) -> DataKey | Forgotten | None:
         key, until = self._kept.get(ref, (None, 0.0))
         if key is None or until < time.monotonic():
             return None
         self._kept.move_to_end(ref)
         return key
 
-    def _keep(self, ref: str, key: Key | Forgotten) -> None:
+    def _keep(self, ref: str, key: DataKey | Forgotten) -> None:
         self._kept[ref] = key, time.monotonic() + self._lifetime
         self._kept.move_to_end(ref)
         while len(self._kept) > self._limit:
             self._kept.popitem(last=False)
 
 
-def _log_unread(erased: Erased) -> None:
+def _log_unread(erased: ErasureReport) -> None:
     for each in erased.unread:
         _logger.warning("what was forgotten may still be in what cannot be read: %s", each)

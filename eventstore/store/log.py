@@ -27,12 +27,12 @@ from eventstore.errors import (
     JetStreamError,
     StreamMissing,
 )
-from eventstore.jetstream.consumer import Delivery, Pull, PullLost
+from eventstore.jetstream.consumer import Delivery, PullConsumer, PullLost
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
-from eventstore.jetstream.retry import Patience
+from eventstore.jetstream.retry import Retry
 from eventstore.messages.envelope import new_id
 
-__all__ = ["RawLog", "StoredPage"]
+__all__ = ["StoredLog", "StoredPage"]
 
 _NO_STREAM = 10059
 
@@ -54,18 +54,18 @@ class StoredPage(msgspec.Struct, frozen=True):
     pending: int
 
 
-class RawLog:
+class StoredLog:
     """A reader of a whole log stream.
 
-    `patience` is how many seconds a reader that is not live waits for a connection, a consumer or
-    the stream's leader to come back; a live one waits until the client is closed.
+    `retry_timeout` is how many seconds a reader that is not live waits for a connection, a consumer
+    or the stream's leader to come back; a live one waits until the client is closed.
     """
 
-    def __init__(self, client: Client, stream: str, *, patience: float = 30.0) -> None:
+    def __init__(self, client: Client, stream: str, *, retry_timeout: float = 30.0) -> None:
         self._client = client
         self._stream = stream
         self._leader = DirectReader(client, stream)
-        self._patience = patience
+        self._retry_timeout = retry_timeout
 
     async def pages(
         self,
@@ -89,7 +89,7 @@ class RawLog:
         replica lagged, for too long.
         """
         reading = _Reading(after, math.inf if until is None else until, log)
-        patience = Patience(self._client, math.inf if live else self._patience)
+        retry_timeout = Retry(self._client, math.inf if live else self._retry_timeout)
         while True:
             try:
                 end = await self._end_for(reading)
@@ -105,13 +105,13 @@ class RawLog:
                         messages = await self._take(pull, max_messages, reading, live=live)
                         page = reading.page(messages)
                         if page is not None:
-                            patience.restore()
+                            retry_timeout.restore()
                             yield page
                         if reading.trouble is not None:
                             raise reading.trouble
                     return
             except ClientError as error:
-                await patience.wait(error)
+                await retry_timeout.wait(error)
 
     async def end(self) -> int:
         """The position of the last message; raises `StreamMissing` or a `ClientError`."""
@@ -136,10 +136,12 @@ class RawLog:
         """Whether the leader has a message after a position; the last may have been removed."""
         return await self._leader.leader_next(">", after) is not None
 
-    async def _take(self, pull: Pull, most: int, reading: _Reading, *, live: bool) -> list[Msg]:
+    async def _take(
+        self, pull: PullConsumer, most: int, reading: _Reading, *, live: bool
+    ) -> list[Msg]:
         # The server hands out a batch's first messages while it stores the rest.
         unfinished = not live and not reading.left
-        bound = min(_BATCH_SECONDS, self._patience) if unfinished else None
+        bound = min(_BATCH_SECONDS, self._retry_timeout) if unfinished else None
         try:
             async with asyncio.timeout(_LAG_SECONDS if reading.lags else bound):
                 return await pull.take(most)
@@ -149,7 +151,7 @@ class RawLog:
             raise IncompleteBatch(f"the log {self._stream} ends in the middle of a batch") from None
 
     @contextlib.asynccontextmanager
-    async def _consumer(self, after: int, buffer: int) -> AsyncIterator[tuple[Pull, int]]:
+    async def _consumer(self, after: int, buffer: int) -> AsyncIterator[tuple[PullConsumer, int]]:
         name = f"history-{new_id()}"
         config = {
             "name": name,
@@ -167,7 +169,7 @@ class RawLog:
                 {"stream_name": self._stream, "config": config, "action": "create"},
                 answer=ConsumerInfo,
             )
-        pull = Pull(self._client, self._stream, name, buffer=buffer, acknowledged=False)
+        pull = PullConsumer(self._client, self._stream, name, buffer=buffer, acknowledged=False)
         try:
             async with pull:
                 yield pull, answer.num_pending

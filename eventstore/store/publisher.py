@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from eventstore.errors import InvalidMessage
-from eventstore.messages.context import Handling, current
+from eventstore.messages.context import MessageContext, current
 from eventstore.messages.envelope import Identity, NewEvent, derive_id
 from eventstore.messages.types import Event
 from eventstore.store.store import ANY, Append, Appended, EventStore, Expected
@@ -114,7 +114,10 @@ def _new(
 
 
 def _identity(
-    handling: Handling | None, cls: type[Event], aggregate_id: str | None, event_id: str | None
+    handling: MessageContext | None,
+    cls: type[Event],
+    aggregate_id: str | None,
+    event_id: str | None,
 ) -> Identity | None:
     """The event's ids; None for new ones, which need not be looked for in the aggregate."""
     if handling is None:

@@ -19,16 +19,23 @@ from eventstore.errors import (
     VersionGap,
 )
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
-from eventstore.jetstream.retry import Patience
+from eventstore.jetstream.retry import Retry
 from eventstore.messages.codec import Codec
 from eventstore.messages.encryption import NO_KEYS, Keys
 from eventstore.messages.envelope import Header, LogEvent, RecordedEvent, UnreadEvent
 from eventstore.store.chain_links import Link, Links, extends, follow
 from eventstore.store.foreign import ForeignMessage, LogFindings, Trails, damaged
 from eventstore.store.keyring import Keyring
-from eventstore.store.log import RawLog, StoredPage
+from eventstore.store.log import StoredLog, StoredPage
 
-__all__ = ["AggregateReading", "BatchCheck", "History", "Page", "read_events", "read_stored_event"]
+__all__ = [
+    "AggregateReading",
+    "BatchCheck",
+    "EventReader",
+    "Page",
+    "read_events",
+    "read_stored_event",
+]
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -276,8 +283,8 @@ class _Decoding:
             unread.append(event)
 
 
-class History:
-    """A reader of the whole log; see `RawLog`, which it reads, for `patience`.
+class EventReader:
+    """A reader of the whole log; see `StoredLog`, which it reads, for `retry_timeout`.
 
     `keyring` opens personal data; its keys are waited for in the same way. `findings` take note of
     what is foreign or unreadable.
@@ -290,14 +297,14 @@ class History:
         *,
         keyring: Keyring | None = None,
         findings: LogFindings | None = None,
-        patience: float = 30.0,
+        retry_timeout: float = 30.0,
     ) -> None:
         self.findings = findings or LogFindings()
         self._client = client
         self._codec = codec
-        self._patience = patience
+        self._retry_timeout = retry_timeout
         self._keyring = keyring or Keyring(client, codec.subjects)
-        self._log = RawLog(client, codec.subjects.log_stream, patience=patience)
+        self._log = StoredLog(client, codec.subjects.log_stream, retry_timeout=retry_timeout)
 
     async def pages(
         self,
@@ -326,7 +333,7 @@ class History:
         restored. Raises `StreamMissing`, and a `ClientError` where the server could not be asked
         for too long.
         """
-        patience = Patience(self._client, math.inf if live else self._patience)
+        retry_timeout = Retry(self._client, math.inf if live else self._retry_timeout)
         stored_pages = self._log.pages(after=after, live=live, max_messages=max_events, log=log)
         direct = DirectReader(self._client, self._codec.subjects.log_stream)
         async with direct, aclosing(stored_pages):
@@ -341,8 +348,8 @@ class History:
             )
             async for stored in stored_pages:
                 before = decoding.position
-                await patience.answer(partial(trails.prepare, stored.messages))
-                keys = await patience.answer(partial(self._keys, stored))
+                await retry_timeout.answer(partial(trails.prepare, stored.messages))
+                keys = await retry_timeout.answer(partial(self._keys, stored))
                 page = decoding.page(stored, keys)
                 if page.position > before or not stored.messages:
                     yield page

@@ -35,15 +35,15 @@ from eventstore.store.append import (
     Appended,
     Expected,
     Head,
-    Write,
+    PendingAppend,
     find_head,
 )
-from eventstore.store.appender import Recording
+from eventstore.store.appender import Appender
 from eventstore.store.chain_links import GENESIS_LINKS, Link
 from eventstore.store.foreign import ForeignMessage, LogFindings
 from eventstore.store.id_index import IdIndex
 from eventstore.store.keyring import Keyring
-from eventstore.store.reader import AggregateReading, History, Page
+from eventstore.store.reader import AggregateReading, EventReader, Page
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
 __all__ = ["ANY", "NOTHING", "NO_STREAM", "Append", "Appended", "EventStore", "Expected", "Head"]
@@ -78,7 +78,7 @@ class EventStore:
         self._ids = IdIndex(self._direct)
         self.keyring = Keyring(client, codec.subjects, timeout=request_timeout)
         self.findings = LogFindings(telemetry)
-        self._history = History(client, codec, keyring=self.keyring, findings=self.findings)
+        self._history = EventReader(client, codec, keyring=self.keyring, findings=self.findings)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> EventStore:
@@ -146,13 +146,13 @@ class EventStore:
         the server could not be asked, or refuses.
         """
         now = self._clock()
-        writes = [Write(append, self.codec, now) for append in appends]
+        writes = [PendingAppend(append, self.codec, now) for append in appends]
         if not writes or len({write.subject for write in writes}) < len(writes):
             raise InvalidMessage("an append names at least one aggregate, and each only once")
         ids = [event_id for write in writes for event_id in write.event_ids]
         if len(set(ids)) < len(ids):
             raise InvalidId(f"append to {writes[0].subject}: an event id repeats")
-        recording = Recording(
+        recording = Appender(
             self._client, self._direct, self._ids, writes, self._request_timeout, self._telemetry
         )
         try:
@@ -163,7 +163,7 @@ class EventStore:
             raise
         return await recording.run(self._append_timeout)
 
-    async def _seal(self, writes: Sequence[Write]) -> None:
+    async def _seal(self, writes: Sequence[PendingAppend]) -> None:
         subjects = {subject for write in writes for subject in write.data_subjects}
         if subjects:
             keys = await self.keyring.to_seal(subjects)
@@ -331,7 +331,7 @@ class EventStore:
         unread: bool = False,
         log: str | None = None,
     ) -> AsyncGenerator[Page, None]:
-        """All events in the order of the log, in pages; see `History.pages`.
+        """All events in the order of the log, in pages; see `EventReader.pages`.
 
         `log` is the `identity` of the log that `after` is a position of, where that is known.
         """

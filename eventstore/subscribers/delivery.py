@@ -11,31 +11,31 @@ from typing import NamedTuple
 from eventstore.concurrency.cancellation import only_own_cancellation
 from eventstore.errors import InvalidMessage, UnknownType
 from eventstore.messages.codec import Codec
-from eventstore.messages.context import Handling
+from eventstore.messages.context import MessageContext
 from eventstore.messages.encryption import Keys
 from eventstore.messages.envelope import RecordedEvent
 from eventstore.messages.handlers import EventHandler, EventHandlers
 from eventstore.subscribers.publication import read_publication
 
-__all__ = ["Attempts", "Stopped", "Tried"]
+__all__ = ["DeliveryResult", "DeliveryStopped", "EventDelivery"]
 
 _LONGEST_BACKOFF = 30.0
 
 _logger = logging.getLogger("eventstore")
 
 
-class Stopped(Exception):
+class DeliveryStopped(Exception):
     """The subscriber was stopped before the next attempt."""
 
 
-class Tried(NamedTuple):
+class DeliveryResult(NamedTuple):
     """How often an event was handed to its handler, and the error that remains, if one does."""
 
     attempts: int
     error: Exception | None
 
 
-class Attempts:
+class EventDelivery:
     """Has events handled by one subscriber's handlers: up to `most` times each.
 
     The first pause is `backoff` seconds, each other twice as long as the one before (30 at most).
@@ -60,16 +60,17 @@ class Attempts:
 
     async def handle(
         self, subject: str, headers: Mapping[str, str], payload: bytes, keys: Keys
-    ) -> Tried:
+    ) -> DeliveryResult:
         """Hand a published event to its handlers; one that is not understood, to none.
 
-        `keys` are those that it takes to read it. Raises `Stopped` in place of the next attempt.
+        `keys` are those that it takes to read it. Raises `DeliveryStopped` in place of the next
+        attempt.
         """
-        tried = Tried(0, None)
+        tried = DeliveryResult(0, None)
         try:
             parts = self._understand(subject, headers, payload, keys)
         except InvalidMessage as error:
-            return Tried(0, error)
+            return DeliveryResult(0, error)
         for recorded, handler in parts:
             tried = await self._try(recorded, handler)
             if tried.error is not None:
@@ -87,12 +88,12 @@ class Attempts:
             raise UnknownType(f"subscriber {self._subscriber} has no handler of {parts[0].type}")
         return wanted
 
-    async def _try(self, recorded: RecordedEvent, handler: EventHandler) -> Tried:
+    async def _try(self, recorded: RecordedEvent, handler: EventHandler) -> DeliveryResult:
         attempts = 0
         while True:
             attempts += 1
             try:
-                with only_own_cancellation(), Handling.of(recorded, self._subscriber).begun():
+                with only_own_cancellation(), MessageContext.of(recorded, self._subscriber).begun():
                     await handler(recorded.data, recorded)
             except Exception as error:  # whatever a handler raises, the others go on
                 _logger.warning(
@@ -102,9 +103,9 @@ class Attempts:
                     exc_info=error,
                 )
                 if attempts >= self._most:
-                    return Tried(attempts, error)
+                    return DeliveryResult(attempts, error)
             else:
-                return Tried(attempts, None)
+                return DeliveryResult(attempts, None)
             await self._pause(attempts)
 
     async def _pause(self, attempts: int) -> None:
@@ -113,4 +114,4 @@ class Attempts:
             async with asyncio.timeout(delay):
                 await self._stopping.wait()
         if self._stopping.is_set():
-            raise Stopped
+            raise DeliveryStopped

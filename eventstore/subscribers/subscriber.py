@@ -24,8 +24,8 @@ from typing import Literal, Self, TypeVar
 from eventstore.client.client import Client
 from eventstore.client.responder import Responder
 from eventstore.concurrency.failures import ungrouped
-from eventstore.concurrency.keyed_queue import Lanes
-from eventstore.concurrency.turn import Turn
+from eventstore.concurrency.keyed_queue import KeyedQueue
+from eventstore.concurrency.turn import QueueTurn
 from eventstore.errors import (
     ClientError,
     DeciderError,
@@ -34,8 +34,8 @@ from eventstore.errors import (
     ParkedError,
     TopologyError,
 )
-from eventstore.jetstream.acks import Settling, Taken
-from eventstore.jetstream.consumer import Pull, may_pass
+from eventstore.jetstream.acks import Acknowledgements, DeliveryTracker
+from eventstore.jetstream.consumer import PullConsumer, may_pass
 from eventstore.messages.codec import Codec
 from eventstore.messages.encryption import Keys
 from eventstore.messages.envelope import Header, RecordedEvent, position_of
@@ -44,11 +44,11 @@ from eventstore.messages.subjects import check_name
 from eventstore.messages.types import Event
 from eventstore.parking.messages import ParkedMessages
 from eventstore.parking.park import park_event, reason_of
-from eventstore.parking.record import Parked
+from eventstore.parking.record import ParkedRecord
 from eventstore.parking.retry import retry_answer
 from eventstore.store.keyring import Keyring
 from eventstore.subscribers.consumer import Start, check_consumer, declare_subscriber, event_filter
-from eventstore.subscribers.delivery import Attempts, Stopped, Tried
+from eventstore.subscribers.delivery import DeliveryResult, DeliveryStopped, EventDelivery
 
 __all__ = ["Acknowledge", "EventSubscriber"]
 
@@ -129,11 +129,11 @@ class EventSubscriber:
         self._in_flight = 1 if ordered else in_flight
         self._ack_wait = ack_wait
         self._handlers = EventHandlers(name)
-        self._settling = Settling(client)
+        self._settling = Acknowledgements(client)
         self._keyring = Keyring(client, codec.subjects)
         self._parked = ParkedMessages(client, codec.subjects)
         self._stopping = asyncio.Event()
-        self._attempts = Attempts(
+        self._attempts = EventDelivery(
             codec,
             self._handlers,
             name,
@@ -201,7 +201,7 @@ class EventSubscriber:
                 intake.cancel()
                 await asyncio.wait([intake])
             for item in lanes.clear():
-                if isinstance(item, Turn):
+                if isinstance(item, QueueTurn):
                     item.refuse()
         await self._settling.give_back_all()
         holding.cancel()
@@ -219,21 +219,25 @@ class EventSubscriber:
             **event_filter(self._codec.subjects, types),
         }
 
-    def _lanes(self) -> Lanes[Taken | Turn]:
+    def _lanes(self) -> KeyedQueue[DeliveryTracker | QueueTurn]:
         # Nothing waits for room: not what the server delivers, what is acknowledged before it is
         # handled included, and no retry, which could then be told of no stop.
-        room = 2 * self._in_flight + _MOST_RETRIES
-        return Lanes(self._work, at_once=self._in_flight, room=room)
+        max_pending = 2 * self._in_flight + _MOST_RETRIES
+        return KeyedQueue(self._work, max_concurrency=self._in_flight, max_pending=max_pending)
 
-    def _retries(self, lanes: Lanes[Taken | Turn]) -> Responder:
+    def _retries(self, lanes: KeyedQueue[DeliveryTracker | QueueTurn]) -> Responder:
         answer = retry_answer(partial(self._retry, lanes))
         subject = self._codec.subjects.retry(self.name)
-        return Responder(self._client, {subject: answer}, queue=self.name, at_once=_MOST_RETRIES)
+        return Responder(
+            self._client, {subject: answer}, queue=self.name, max_concurrency=_MOST_RETRIES
+        )
 
-    async def _intake(self, lanes: Lanes[Taken | Turn]) -> None:
+    async def _intake(self, lanes: KeyedQueue[DeliveryTracker | QueueTurn]) -> None:
         while True:
             try:
-                async with Pull(self._client, self._stream, self.name, buffer=_PREFETCH) as pull:
+                async with PullConsumer(
+                    self._client, self._stream, self.name, buffer=_PREFETCH
+                ) as pull:
                     self.ready.set()
                     await self._take_from(pull, lanes)
             except ClientError as error:
@@ -244,29 +248,31 @@ class EventSubscriber:
             with suppress(ClientError):
                 await check_consumer(self._client, self._codec.subjects, self.name)
 
-    async def _take_from(self, pull: Pull, lanes: Lanes[Taken | Turn]) -> None:
+    async def _take_from(
+        self, pull: PullConsumer, lanes: KeyedQueue[DeliveryTracker | QueueTurn]
+    ) -> None:
         try:
             while True:
                 (message,) = await pull.take(1)
-                taken = Taken(message)
+                taken = DeliveryTracker(message)
                 if await self._settling.hold(taken):
                     await lanes.put(self._lane_of(message.subject, message.headers or {}), taken)
         finally:  # some are left only where it was told to stop, and all go back then
             for message in pull.leftover():
-                await self._settling.hold(Taken(message))
+                await self._settling.hold(DeliveryTracker(message))
 
     def _lane_of(self, subject: str, headers: Mapping[str, str]) -> Hashable:
         if self._ordered:
             return None
         return subject.split(".")[2], headers.get(Header.AGGREGATE_ID)
 
-    async def _work(self, item: Taken | Turn) -> None:
-        if isinstance(item, Turn):
+    async def _work(self, item: DeliveryTracker | QueueTurn) -> None:
+        if isinstance(item, QueueTurn):
             await item.give()
         else:
             await self._process(item)
 
-    async def _process(self, taken: Taken) -> None:
+    async def _process(self, taken: DeliveryTracker) -> None:
         """Handle one event, or park it, and settle it with the server."""
         if self._stopping.is_set():
             return  # it stays held, and goes back with the others
@@ -283,7 +289,7 @@ class EventSubscriber:
                 self.handled += 1
             else:
                 await self._park(taken, error, attempts)
-        except Stopped:
+        except DeliveryStopped:
             return
         except TopologyError:
             raise
@@ -295,24 +301,24 @@ class EventSubscriber:
         else:
             await self._settling.done(taken)
 
-    def _is_before_start(self, taken: Taken) -> bool:
+    def _is_before_start(self, taken: DeliveryTracker) -> bool:
         position = position_of(taken.message.headers or {})
         return position is not None and position <= self._after
 
-    async def _handle(self, taken: Taken, keys: Keys) -> Tried:
+    async def _handle(self, taken: DeliveryTracker, keys: Keys) -> DeliveryResult:
         message, delivered = taken.message, taken.delivery.delivered
         if delivered > _MOST_DELIVERIES:
             problem = f"delivered {delivered} times, and never handled to the end"
-            return Tried(0, InvalidMessage(problem))
+            return DeliveryResult(0, InvalidMessage(problem))
         headers = message.headers or {}
         return await self._attempts.handle(message.subject, headers, message.data, keys)
 
-    async def _retry(self, lanes: Lanes[Taken | Turn], sequence: int) -> None:
+    async def _retry(self, lanes: KeyedQueue[DeliveryTracker | QueueTurn], sequence: int) -> None:
         """Handle a parked event again, in its turn; it is parked until that has succeeded."""
         record = (await self._parked.get(sequence)).record
         if record.subscriber != self.name:
             raise ParkedError(f"it is parked for {record.subscriber or 'no subscriber'}")
-        turn = Turn()
+        turn = QueueTurn()
         if self._stopping.is_set():
             raise ParkedError(_STOPPING)
         await lanes.put(self._lane_of(record.subject, record.headers), turn)
@@ -324,16 +330,16 @@ class EventSubscriber:
             self.handled += 1
             await self._parked.discard(sequence)
 
-    async def _handle_parked(self, record: Parked) -> None:
+    async def _handle_parked(self, record: ParkedRecord) -> None:
         keys = await self._keyring.to_open([record.headers])
         own = record.subject, record.headers, record.payload
         try:
             tried = await self._attempts.handle(*own, keys)
-        except Stopped:
+        except DeliveryStopped:
             raise ParkedError(_STOPPING) from None
         if tried.error is not None:
             raise ParkedError(reason_of(tried.error)) from tried.error
 
-    async def _park(self, taken: Taken, error: Exception, attempts: int) -> None:
+    async def _park(self, taken: DeliveryTracker, error: Exception, attempts: int) -> None:
         await park_event(self._client, self.name, self._stream, taken, error, attempts)
         self.parked += 1

@@ -1,15 +1,15 @@
 """Transfer: a whole log to a file, from a file to a new log, and from file to file changed."""
 
-from eventstore.transfer.copier import Copied, CopiedEvent, copy
-from eventstore.transfer.exporter import Exported, export_log, export_to
+from eventstore.transfer.copier import CopiedEvent, CopySummary, copy
+from eventstore.transfer.exporter import ExportSummary, export_log, export_to
 from eventstore.transfer.file_reader import check_file
-from eventstore.transfer.importer import Imported, import_log
+from eventstore.transfer.importer import ImportSummary, import_log
 
 __all__ = [
-    "Copied",
     "CopiedEvent",
-    "Exported",
-    "Imported",
+    "CopySummary",
+    "ExportSummary",
+    "ImportSummary",
     "check_file",
     "copy",
     "export_log",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eventstore.audit.working_set import Aggregate, Seen
+from eventstore.audit.working_set import Aggregate, WorkingSet
 from eventstore.errors import InvalidSubject
 from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.messages.subjects import Subjects
@@ -17,7 +17,7 @@ _MOST_AT_HAND = 10_000
 class LineChains:
     """Follows the chains of all aggregates in a file, line by line, in bounded memory."""
 
-    def __init__(self, subjects: Subjects, seen: Seen) -> None:
+    def __init__(self, subjects: Subjects, seen: WorkingSet) -> None:
         self._subjects = subjects
         self._seen = seen
         self._known: dict[str, Aggregate] = {}

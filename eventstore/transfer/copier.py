@@ -26,7 +26,7 @@ from typing import Any
 
 import msgspec
 
-from eventstore.audit.working_set import Aggregate, Seen
+from eventstore.audit.working_set import Aggregate, WorkingSet
 from eventstore.errors import EventStoreError, TransferError
 from eventstore.jetstream.publish import MAX_BATCH
 from eventstore.messages.chain import chain_value
@@ -43,13 +43,13 @@ from eventstore.messages.envelope import (
 from eventstore.messages.subjects import Subjects, check_name
 from eventstore.store.chain_links import Link, Links
 from eventstore.transfer.checker import LineChains
-from eventstore.transfer.file_format import EventLine, FirstLine, Sums, Transformed
-from eventstore.transfer.file_reader import Reader, State, check_file, open_export
-from eventstore.transfer.file_writer import Writer, written
+from eventstore.transfer.file_format import EventLine, FileSums, FirstLine, Transformed
+from eventstore.transfer.file_reader import FileReader, State, check_file, open_export
+from eventstore.transfer.file_writer import FileWriter, written
 from eventstore.transfer.importer import units
-from eventstore.transfer.sender import EXPECTED, Unit
+from eventstore.transfer.sender import EXPECTED, SendUnit
 
-__all__ = ["TRANSFORMED", "Copied", "CopiedEvent", "Transform", "copy"]
+__all__ = ["TRANSFORMED", "CopiedEvent", "CopySummary", "Transform", "copy"]
 
 TRANSFORMED = "X-Transformed"
 """The header that says by what an event was changed, and which one it was."""
@@ -101,7 +101,7 @@ Transform = Callable[[CopiedEvent], CopiedEvent | Iterable[CopiedEvent] | None]
 """Gives what an event becomes: itself, another, several, or none."""
 
 
-class Copied(msgspec.Struct, kw_only=True):
+class CopySummary(msgspec.Struct, kw_only=True):
     """What became of the events: how many there were and are, and by type what was done to them.
 
     An event that was renamed and masked counts as both. `foreign` is how many messages that are not
@@ -146,7 +146,7 @@ async def copy(
     domain: str | None = None,
     without_foreign: bool = False,
     progress: Callable[[int, int], None] | None = None,
-) -> Copied:
+) -> CopySummary:
     """Write what `transform` makes of the events of one file to another, which must not be there.
 
     `name` is what the transformation is called in the copy (its module and name), `domain` the
@@ -163,11 +163,11 @@ async def copy(
     with ExitStack() as stack:
         file = stack.enter_context(open_export(source))
         out = stack.enter_context(written(target, keep=False))
-        seen, known = stack.enter_context(Seen()), stack.enter_context(Seen())
-        writer = Writer(out, State(Sums()))
+        seen, known = stack.enter_context(WorkingSet()), stack.enter_context(WorkingSet())
+        writer = FileWriter(out, State(FileSums()))
         await writer.begin(_first_line(first, state, subjects, called))
         chains = LineChains(Subjects(first.domain), known)
-        lines = Reader(source, file).events()
+        lines = FileReader(source, file).events()
         own = made.own(lines, chains, without_foreign=without_foreign)
         for some in _together(units(own)):
             for line in made.lines(some, seen):
@@ -178,8 +178,8 @@ async def copy(
     return made.copied
 
 
-def _together(several: Iterable[Unit]) -> Iterator[list[Unit]]:
-    some: list[Unit] = []
+def _together(several: Iterable[SendUnit]) -> Iterator[list[SendUnit]]:
+    some: list[SendUnit] = []
     count = 0
     for unit in several:
         some.append(unit)
@@ -207,7 +207,7 @@ class _Copy:
     """Makes lines of units, one after another."""
 
     def __init__(self, source: str, subjects: Subjects, transform: Transform, name: str) -> None:
-        self.copied = Copied()
+        self.copied = CopySummary()
         self._source = Subjects(source)
         self._subjects = subjects
         self._transform = transform
@@ -235,7 +235,7 @@ class _Copy:
                     "--without-foreign leaves out what is no event of the store"
                 )
 
-    def lines(self, some: Sequence[Unit], seen: Seen) -> Iterator[EventLine]:
+    def lines(self, some: Sequence[SendUnit], seen: WorkingSet) -> Iterator[EventLine]:
         """The lines that units become; what must be known of their aggregates is looked up."""
         transformed = [
             [part for line in unit.events for part in self._parts(line)] for unit in some

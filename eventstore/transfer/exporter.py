@@ -21,12 +21,12 @@ from eventstore.client.client import Client
 from eventstore.errors import DamagedFile, IncompleteBatch, TransferError
 from eventstore.messages.envelope import format_timestamp, utc_now
 from eventstore.messages.subjects import Subjects
-from eventstore.store.log import RawLog
-from eventstore.transfer.file_format import EventLine, FirstLine, Sums
-from eventstore.transfer.file_reader import Reader, State, check_file
-from eventstore.transfer.file_writer import Writer, is_there, part_of, written
+from eventstore.store.log import StoredLog
+from eventstore.transfer.file_format import EventLine, FileSums, FirstLine
+from eventstore.transfer.file_reader import FileReader, State, check_file
+from eventstore.transfer.file_writer import FileWriter, is_there, part_of, written
 
-__all__ = ["Exported", "Progress", "export_log", "export_to"]
+__all__ = ["ExportSummary", "Progress", "export_log", "export_to"]
 
 _FIRST_BYTES = 4096  # more than any first line has
 
@@ -34,7 +34,7 @@ Progress = Callable[[int, int], None]
 """Takes how many events are done, and about how many there are."""
 
 
-class Exported(msgspec.Struct, frozen=True):
+class ExportSummary(msgspec.Struct, frozen=True):
     """How many events the file holds, the position of the last, and the sum of all lines."""
 
     events: int
@@ -49,7 +49,7 @@ async def export_log(
     *,
     resume: bool = False,
     progress: Progress | None = None,
-) -> Exported:
+) -> ExportSummary:
     """Write the log to a file, which must not be there; it is FILE.part until it is complete.
 
     With `resume` an export that was interrupted goes on after the last whole part of FILE.part,
@@ -59,37 +59,37 @@ async def export_log(
     """
     if resume and is_there(path):
         return await _complete(path, subjects, client.max_payload)
-    log = RawLog(client, subjects.log_stream)
+    log = StoredLog(client, subjects.log_stream)
     end = await log.end()
     with written(path, resume=resume) as file:
         found, state = await _begun(part_of(path), file, subjects, client.max_payload)
-        writer = Writer(file, state)
+        writer = FileWriter(file, state)
         if state.is_complete:  # but for its name
-            return Exported(writer.events, writer.position, state.sums.value)
+            return ExportSummary(writer.events, writer.position, state.sums.value)
         file.seek(state.offset)
         file.truncate()
         first = _first_line(subjects, end) if found is None else found
         if found is None:
             await writer.begin(first)
         await _write(log, writer, first, state.last, progress)
-        return Exported(writer.events, writer.position, await writer.end())
+        return ExportSummary(writer.events, writer.position, await writer.end())
 
 
 async def export_to(
     client: Client, subjects: Subjects, stream: BinaryIO, progress: Progress | None = None
-) -> Exported:
+) -> ExportSummary:
     """Write the log to a pipe; raises as `export_log` does."""
-    log = RawLog(client, subjects.log_stream)
+    log = StoredLog(client, subjects.log_stream)
     first = _first_line(subjects, await log.end())
-    writer = Writer(stream, State(Sums()))
+    writer = FileWriter(stream, State(FileSums()))
     await writer.begin(first)
     await _write(log, writer, first, None, progress)
-    return Exported(writer.events, writer.position, await writer.end())
+    return ExportSummary(writer.events, writer.position, await writer.end())
 
 
 async def _write(
-    log: RawLog,
-    writer: Writer,
+    log: StoredLog,
+    writer: FileWriter,
     first: FirstLine,
     last: EventLine | None,
     progress: Progress | None,
@@ -116,11 +116,11 @@ async def _write(
                     progress(writer.position, first.last)
 
 
-async def _complete(path: Path, subjects: Subjects, max_payload: int) -> Exported:
+async def _complete(path: Path, subjects: Subjects, max_payload: int) -> ExportSummary:
     """What a file holds that has been completed before."""
     first, state = await check_file(path, max_payload=max_payload)
     _check_same(path, first, subjects)
-    return Exported(state.events, state.last.position if state.last else 0, state.sums.value)
+    return ExportSummary(state.events, state.last.position if state.last else 0, state.sums.value)
 
 
 async def _begun(
@@ -128,11 +128,11 @@ async def _begun(
 ) -> tuple[FirstLine | None, State]:
     """The first line of the part that is there, if it is whole, and how far the rest is."""
     try:
-        reader = Reader(part, file, max_payload=max_payload)
+        reader = FileReader(part, file, max_payload=max_payload)
     except DamagedFile:
         if file.seek(0, SEEK_END) > _FIRST_BYTES:
             raise
-        return None, State(Sums())
+        return None, State(FileSums())
     _check_same(part, reader.first, subjects)
     await reader.to_end()
     return reader.first, reader.state

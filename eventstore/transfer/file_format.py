@@ -17,7 +17,7 @@ from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.messages.envelope import Header
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = ["Checkpoint", "End", "EventLine", "FirstLine", "Line", "Sums", "Transformed"]
+__all__ = ["EventLine", "FileCheckpoint", "FileEnd", "FileSums", "FirstLine", "Line", "Transformed"]
 
 _SHORT = 16
 _SUM = b',"sum":"'
@@ -86,27 +86,27 @@ class EventLine(
         return self.headers.get(Header.EVENT_TYPE, "?")
 
 
-class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", tag="checkpoint"):
+class FileCheckpoint(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", tag="checkpoint"):
     """How many events there were so far, and the position of the last."""
 
     events: int
     position: int
 
 
-class End(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", tag="end"):
+class FileEnd(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", tag="end"):
     """All was written: so many events, the last at this position."""
 
     events: int
     position: int
 
 
-Line = FirstLine | EventLine | Checkpoint | End
+Line = FirstLine | EventLine | FileCheckpoint | FileEnd
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Line).decode
 
 
-class Sums:
+class FileSums:
     """The sums of a file's lines, one after another."""
 
     def __init__(self) -> None:
@@ -117,9 +117,9 @@ class Sums:
         """The sum so far: 64 hexadecimal digits."""
         return self._hash.hexdigest()
 
-    def copy(self) -> Sums:
+    def copy(self) -> FileSums:
         """One that goes on from here by itself."""
-        copied = Sums()
+        copied = FileSums()
         copied._hash = self._hash.copy()
         return copied
 

@@ -11,9 +11,9 @@ from typing import BinaryIO
 import msgspec
 
 from eventstore.errors import DamagedFile, TransferError
-from eventstore.transfer.file_format import End, EventLine, FirstLine, Line, Sums
+from eventstore.transfer.file_format import EventLine, FileEnd, FileSums, FirstLine, Line
 
-__all__ = ["Reader", "State", "check_file", "open_export"]
+__all__ = ["FileReader", "State", "check_file", "open_export"]
 
 _CHUNK = 64 * 1024
 _LONGEST_LINE = 32 * 1024 * 1024
@@ -88,7 +88,7 @@ class State(msgspec.Struct):
     `offset` is in bytes of the file; `torn` is whether it breaks off after it.
     """
 
-    sums: Sums
+    sums: FileSums
     offset: int = 0
     lines: int = 0
     events: int = 0
@@ -97,7 +97,7 @@ class State(msgspec.Struct):
     torn: bool = False
 
 
-class Reader:
+class FileReader:
     """Reads one export file from its beginning; made by `open_export`.
 
     `max_payload` is how many bytes an event may have; a line that is far longer, and compressed
@@ -108,7 +108,7 @@ class Reader:
         self._path = path
         # Text is escaped, at the worst with six characters for one.
         self._members = _members(file, 8 * max_payload or _LONGEST_LINE)
-        self.state = State(Sums())
+        self.state = State(FileSums())
         self.line = 1  # of the event handed out last
         self.first = self._read_first()
 
@@ -193,7 +193,7 @@ class Reader:
             state.last = line
         elif (line.events, line.position) != (state.events, position):
             raise self._damaged(f"it counts {line.events} events, and {state.events} stand before")
-        state.is_complete = isinstance(line, End)
+        state.is_complete = isinstance(line, FileEnd)
 
     def _damaged(self, problem: str) -> DamagedFile:
         return DamagedFile(str(self._path), self.state.lines + 1, problem)
@@ -210,10 +210,10 @@ def open_export(path: Path) -> BinaryIO:
 async def check_file(path: Path, *, max_payload: int = 0) -> tuple[FirstLine, State]:
     """Read all of a file, which must be whole; raises `DamagedFile`, naming the line.
 
-    `max_payload` is as in `Reader`.
+    `max_payload` is as in `FileReader`.
     """
     with open_export(path) as file:
-        reader = Reader(path, file, max_payload=max_payload)
+        reader = FileReader(path, file, max_payload=max_payload)
         await reader.to_end()
         reader.check_complete()
         return reader.first, reader.state

@@ -16,17 +16,17 @@ from typing import BinaryIO
 
 from eventstore.errors import TransferError
 from eventstore.private_files import open_private
-from eventstore.transfer.file_format import Checkpoint, End, EventLine, FirstLine
+from eventstore.transfer.file_format import EventLine, FileCheckpoint, FileEnd, FirstLine
 from eventstore.transfer.file_reader import State
 
-__all__ = ["Writer", "is_there", "part_of", "written"]
+__all__ = ["FileWriter", "is_there", "part_of", "written"]
 
 _MOST_EVENTS = 1_000
 _MOST_BYTES = 8 * 1024 * 1024
 _LEVEL = 5
 
 
-class Writer:
+class FileWriter:
     """Writes lines to a file or a pipe; `state` says from where it goes on."""
 
     def __init__(self, stream: BinaryIO, state: State) -> None:
@@ -53,13 +53,13 @@ class Writer:
         self._bytes += len(line)
         if self._since == _MOST_EVENTS or self._bytes >= _MOST_BYTES:
             self._lines.append(
-                self._sums.seal(Checkpoint(events=self.events, position=self.position))
+                self._sums.seal(FileCheckpoint(events=self.events, position=self.position))
             )
             await self._write()
 
     async def end(self) -> str:
         """Write the last line; returns the sum of all."""
-        self._lines.append(self._sums.seal(End(events=self.events, position=self.position)))
+        self._lines.append(self._sums.seal(FileEnd(events=self.events, position=self.position)))
         await self._write()
         return self._sums.value
 

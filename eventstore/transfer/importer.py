@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from eventstore.audit.working_set import Seen
+from eventstore.audit.working_set import WorkingSet
 from eventstore.client.client import Client
 from eventstore.config import StreamSettings
 from eventstore.errors import DamagedFile, ImportRefused, IncompleteBatch, StreamMissing
@@ -27,15 +27,15 @@ from eventstore.jetstream.publish import MAX_BATCH
 from eventstore.messages.encryption import refs_in
 from eventstore.messages.subjects import Subjects
 from eventstore.store.key_bucket import KeyBucket
-from eventstore.store.log import RawLog
+from eventstore.store.log import StoredLog
 from eventstore.store.reader import BatchCheck
 from eventstore.transfer.checker import LineChains
 from eventstore.transfer.fence import Fence
 from eventstore.transfer.file_format import EventLine
-from eventstore.transfer.file_reader import Reader, open_export
-from eventstore.transfer.sender import EXPECTED, Sending, Unit, check_unit
+from eventstore.transfer.file_reader import FileReader, open_export
+from eventstore.transfer.sender import EXPECTED, Sender, SendUnit, check_unit
 
-__all__ = ["Imported", "Progress", "import_log", "units"]
+__all__ = ["ImportSummary", "Progress", "import_log", "units"]
 
 _REPORTED = 500  # every so many events
 
@@ -43,7 +43,7 @@ Progress = Callable[[str, int, int], None]
 """Takes what is done ("checking", "comparing", "importing"), how far, and how many events."""
 
 
-class Imported(msgspec.Struct, frozen=True):
+class ImportSummary(msgspec.Struct, frozen=True):
     """How many events the log holds now, and how many of them stood there before."""
 
     events: int
@@ -60,7 +60,7 @@ async def import_log(
     without_keys: bool = False,
     foreign: bool = False,
     progress: Progress | None = None,
-) -> Imported:
+) -> ImportSummary:
     """Import a file into the log of its domain; the stream is made if it is missing.
 
     The log must be empty. With `resume` it may hold what the file begins with, byte for byte, and
@@ -81,7 +81,7 @@ async def import_log(
     """
     report = progress or _silent
     keys: set[str] = set()
-    with Seen() as seen:
+    with WorkingSet() as seen:
         chains = None if foreign else LineChains(subjects, seen)
         count = await _check(path, subjects, client.max_payload, report, keys, chains)
     if not without_keys:
@@ -95,14 +95,14 @@ async def import_log(
             "an empty log, or go on with --continue where they are those the file begins with"
         )
     with open_export(path) as file:
-        events = Reader(path, file, max_payload=client.max_payload).events()
+        events = FileReader(path, file, max_payload=client.max_payload).events()
         before = await _compare(client, subjects, events, count, report) if stands else 0
         last = await fence.take()
         if last != before:
             if not fenced:
                 await fence.open()
             raise ImportRefused(f"somebody else has just written to {subjects.log_stream}")
-        async with Sending(client, fence, before) as sending:
+        async with Sender(client, fence, before) as sending:
             for unit in units(events, before):
                 await sending.put(unit)
                 if unit.last % _REPORTED < len(unit.events):
@@ -110,10 +110,10 @@ async def import_log(
             await sending.finish()
         report("importing", sending.position, count)
         await fence.open()
-    return Imported(count, before)
+    return ImportSummary(count, before)
 
 
-def units(events: Iterable[EventLine], before: int = 0) -> Iterator[Unit]:
+def units(events: Iterable[EventLine], before: int = 0) -> Iterator[SendUnit]:
     """The events as what is to be recorded at once: single ones, and whole batches.
 
     `before` is the position before the first. Raises `IncompleteBatch`.
@@ -131,7 +131,7 @@ def units(events: Iterable[EventLine], before: int = 0) -> Iterator[Unit]:
             )
         if not check.is_open:
             size = sum(len(each.text or each.binary or "") for each in batch)
-            yield Unit(batch, position, size + 1_000 * len(batch))
+            yield SendUnit(batch, position, size + 1_000 * len(batch))
             batch = []
     if batch:
         raise IncompleteBatch(f"position {batch[-1].position}: the last batch is not whole")
@@ -150,7 +150,7 @@ async def _check(
     Adds to `keys` what the keys of its personal data are filed under.
     """
     with open_export(path) as file:
-        reader = Reader(path, file, max_payload=max_payload)
+        reader = FileReader(path, file, max_payload=max_payload)
         if reader.first.domain != subjects.domain:
             raise ImportRefused(
                 f"{path} is of domain {reader.first.domain}, and this is {subjects.domain}: "
@@ -183,7 +183,7 @@ async def _check_keys(client: Client, subjects: Subjects, keys: set[str]) -> Non
 
 
 def _of_domain(
-    reader: Reader, path: Path, subjects: Subjects, chains: LineChains | None
+    reader: FileReader, path: Path, subjects: Subjects, chains: LineChains | None
 ) -> Iterator[EventLine]:
     prefix = f"{subjects.domain}.log."
     for event in reader.events():
@@ -210,7 +210,7 @@ async def _compare(
 ) -> int:
     """See that the log is what the file begins with; how many events that are."""
     position = 0
-    async with aclosing(RawLog(client, subjects.log_stream).pages()) as pages:
+    async with aclosing(StoredLog(client, subjects.log_stream).pages()) as pages:
         async for page in pages:
             for message in page.messages:
                 position += 1

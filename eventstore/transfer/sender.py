@@ -29,7 +29,7 @@ from eventstore.jetstream.publish import Draft, check_sizes, read_ack
 from eventstore.transfer.fence import Fence
 from eventstore.transfer.file_format import EventLine
 
-__all__ = ["EXPECTED", "Sending", "Unit", "check_unit"]
+__all__ = ["EXPECTED", "SendUnit", "Sender", "check_unit"]
 
 EXPECTED = "Nats-Expected-"
 """How the headers begin that are made anew: they say where in the log an event was to go."""
@@ -48,7 +48,7 @@ _MOST_CLAIMED = 3
 _PASSING = (10071, 10164, 10008, 10158, 10163, 10167, 10176, 10210)
 
 
-class Unit(msgspec.Struct, frozen=True):
+class SendUnit(msgspec.Struct, frozen=True):
     """One event, or those of an atomic batch; `last` is the position of the last in the log."""
 
     events: Sequence[EventLine]
@@ -61,14 +61,14 @@ class Unit(msgspec.Struct, frozen=True):
         return self.last - len(self.events) + 1
 
 
-class Sending:
+class Sender:
     """Sends units in order, and knows up to which position all stand; a context manager."""
 
     def __init__(self, client: Client, fence: Fence, position: int) -> None:
         self.position = position
         self._client = client
         self._fence = fence
-        self._units: deque[Unit] = deque()
+        self._units: deque[SendUnit] = deque()
         self._bytes = 0
         self._trouble: ClientError | None = None
         self._tries = 0
@@ -76,7 +76,7 @@ class Sending:
         self._asked: dict[str, int] = {}  # where each that is under way must come to stand
         self._inbox = client.new_inbox()
 
-    async def __aenter__(self) -> Sending:
+    async def __aenter__(self) -> Sender:
         self._subscription = await self._client.subscribe(f"{self._inbox}.*", self._receive)
         self._forget = self._client.on_disconnect(self._disconnected)
         return self
@@ -90,7 +90,7 @@ class Sending:
         self._forget()
         await self._subscription.unsubscribe()
 
-    async def put(self, unit: Unit) -> None:
+    async def put(self, unit: SendUnit) -> None:
         """Send the next unit, as soon as not too much is under way.
 
         Raises `ImportRefused` where the fence is lost, `TransferError` for an id that stands
@@ -109,13 +109,13 @@ class Sending:
         while self._units:
             await self._wait()
 
-    async def _try(self, unit: Unit) -> None:
+    async def _try(self, unit: SendUnit) -> None:
         try:
             await self._publish(unit)
         except ConnectionLost as error:
             self._trouble = error
 
-    async def _publish(self, unit: Unit) -> None:
+    async def _publish(self, unit: SendUnit) -> None:
         drafts = _drafts(unit)
         for draft in drafts[:-1]:
             await self._client.publish(
@@ -204,7 +204,7 @@ class Sending:
         self._moved.set()
 
 
-def check_unit(unit: Unit, max_payload: int) -> None:
+def check_unit(unit: SendUnit, max_payload: int) -> None:
     """Raise `EventTooLarge` or `BatchTooLarge` for what a server would not take.
 
     `max_payload` is in bytes.
@@ -213,7 +213,7 @@ def check_unit(unit: Unit, max_payload: int) -> None:
         check_sizes(_drafts(unit), max_payload)
 
 
-def _drafts(unit: Unit) -> list[Draft]:
+def _drafts(unit: SendUnit) -> list[Draft]:
     drafts = [_draft(event) for event in unit.events]
     drafts[0].headers[_LAST] = str(unit.first - 1)
     return drafts

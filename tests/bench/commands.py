@@ -12,7 +12,7 @@ from pathlib import Path
 
 from eventstore import nix
 from eventstore.client.client import Client, connect
-from eventstore.commands import CommandClient, CommandHandler, CommandWorker, KeptStates, Outcomes
+from eventstore.commands import CommandClient, CommandHandler, CommandWorker, Outcomes, StateCache
 from eventstore.config import load_settings
 from eventstore.jetstream.topology import declare, topology
 from eventstore.server.embedded import EmbeddedServer
@@ -33,7 +33,7 @@ async def _work(url: str, kept: int, ready: Event, stop: Event) -> None:
     domain = nix.domain()
     async with _client(url) as client, EventStore(client, domain.codec) as store:
         outcomes = Outcomes(client, domain.codec.subjects)
-        handler = CommandHandler(store, domain, outcomes, states=KeptStates(kept))
+        handler = CommandHandler(store, domain, outcomes, states=StateCache(kept))
         worker = CommandWorker(client, domain.codec, handler)
         async with asyncio.TaskGroup() as group:
             group.create_task(worker.run())

@@ -84,7 +84,7 @@ def _list(number: int) -> Query[Any]:
 
 
 async def _ask(
-    queries: QueryClient, query: Callable[[int], Query[Any]], at_once: int
+    queries: QueryClient, query: Callable[[int], Query[Any]], max_concurrency: int
 ) -> tuple[float, float, float]:
     """Queries a second, and the median and 99th percentile in milliseconds."""
     latencies: list[float] = []
@@ -97,7 +97,7 @@ async def _ask(
             latencies.append(time.perf_counter() - began)
 
     began = time.perf_counter()
-    await asyncio.gather(*(one_after_another() for _ in range(at_once)))
+    await asyncio.gather(*(one_after_another() for _ in range(max_concurrency)))
     rate = ASKED / (time.perf_counter() - began)
     cuts = statistics.quantiles(latencies, n=100)
     return rate, cuts[49] * 1000, cuts[98] * 1000
@@ -116,10 +116,10 @@ async def measure() -> None:
             async with _client(server.url) as client:
                 queries = QueryClient(client, SUBJECTS)
                 for name, query in (("flake.get", _get), ("flake.list, 50 items", _list)):
-                    for at_once in (1, 16):
-                        rate, median, high = await _ask(queries, query, at_once)
+                    for max_concurrency in (1, 16):
+                        rate, median, high = await _ask(queries, query, max_concurrency)
                         print(
-                            f"{name}, {at_once} in flight: {rate:,.0f}/s, "
+                            f"{name}, {max_concurrency} in flight: {rate:,.0f}/s, "
                             f"p50 {median:.1f} ms, p99 {high:.1f} ms"
                         )
             stop.set()

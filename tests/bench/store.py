@@ -28,7 +28,9 @@ def event(number: int) -> nix.FlakeInputAdded:
     return nix.FlakeInputAdded(name=f"input-{number}", url=f"github:owner/repository/{number:040}")
 
 
-async def _rate(count: int, work: Callable[[int], Awaitable[object]], at_once: int = 1) -> float:
+async def _rate(
+    count: int, work: Callable[[int], Awaitable[object]], max_concurrency: int = 1
+) -> float:
     numbers = iter(range(count))
 
     async def one_after_another() -> None:
@@ -36,11 +38,11 @@ async def _rate(count: int, work: Callable[[int], Awaitable[object]], at_once: i
             await work(number)
 
     began = time.perf_counter()
-    await asyncio.gather(*(one_after_another() for _ in range(at_once)))
+    await asyncio.gather(*(one_after_another() for _ in range(max_concurrency)))
     return count / (time.perf_counter() - began)
 
 
-async def _append(store: EventStore, client: Client, at_once: int) -> Beside:
+async def _append(store: EventStore, client: Client, max_concurrency: int) -> Beside:
     stream = client.nats.jetstream()
     payload = nix.domain().codec.encode(event(1))
     headers = {f"X-Header-{number}": "0" * 36 for number in range(10)}
@@ -49,16 +51,16 @@ async def _append(store: EventStore, client: Client, at_once: int) -> Beside:
         async def publish(number: int) -> None:
             await stream.publish(f"bare.{number}", payload, headers=dict(headers))
 
-        return await _rate(SLICE, publish, at_once)
+        return await _rate(SLICE, publish, max_concurrency)
 
     async def append(part: int) -> float:
         async def append_one(number: int) -> None:
-            name = f"single-{at_once}-{part}-{number}"
+            name = f"single-{max_concurrency}-{part}-{number}"
             await store.append("flake", name, event(number), expected=NO_STREAM)
 
-        return await _rate(SLICE, append_one, at_once)
+        return await _rate(SLICE, append_one, max_concurrency)
 
-    return await in_turns(append, bare_publish, SLICES[at_once])
+    return await in_turns(append, bare_publish, SLICES[max_concurrency])
 
 
 async def _append_batches(store: EventStore, size: int) -> float:
@@ -117,9 +119,9 @@ async def measure() -> None:
             async with connect(settings) as client, EventStore(client, codec) as store:
                 await declare(client, topology(codec.subjects, settings.streams))
                 await client.api("STREAM.CREATE.BARE", {"name": "BARE", "subjects": ["bare.*"]})
-                for at_once in SLICES:
-                    what = f"append one event, {at_once} at a time"
-                    _line_beside(what, await _append(store, client, at_once))
+                for max_concurrency in SLICES:
+                    what = f"append one event, {max_concurrency} at a time"
+                    _line_beside(what, await _append(store, client, max_concurrency))
                 for size in (10, 100, 1000):
                     _line(f"append batches of {size}, events", await _append_batches(store, size))
                 _line_beside("read_all, checked and decoded", await _read(store, client))

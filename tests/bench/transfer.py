@@ -20,7 +20,7 @@ from eventstore import (
 )
 from eventstore.client.client import Client
 from eventstore.server.embedded import EmbeddedServer
-from eventstore.transfer import Exported, Imported, check_file, export_log, import_log
+from eventstore.transfer import ExportSummary, ImportSummary, check_file, export_log, import_log
 from tests.bench.loop import run
 from tests.bench.store import event
 
@@ -39,7 +39,7 @@ async def _fill(store: EventStore) -> None:
             await store.append_all(single)
 
 
-async def _timed(what: str, work: Awaitable[Exported | Imported]) -> None:
+async def _timed(what: str, work: Awaitable[ExportSummary | ImportSummary]) -> None:
     began, cpu = time.perf_counter(), time.process_time()
     count = (await work).events
     wall, own = time.perf_counter() - began, time.process_time() - cpu
@@ -48,12 +48,12 @@ async def _timed(what: str, work: Awaitable[Exported | Imported]) -> None:
     )
 
 
-async def _checked(path: Path) -> Exported:
+async def _checked(path: Path) -> ExportSummary:
     _, state = await check_file(path)
-    return Exported(state.events, 0, state.sums.value)
+    return ExportSummary(state.events, 0, state.sums.value)
 
 
-async def _into_new(client: Client, settings: Settings, path: Path) -> Imported:
+async def _into_new(client: Client, settings: Settings, path: Path) -> ImportSummary:
     await client.api(f"STREAM.DELETE.{_SUBJECTS.log_stream}")
     return await import_log(client, _SUBJECTS, settings.streams, path)
 

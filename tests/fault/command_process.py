@@ -14,7 +14,7 @@ from typing import Any
 from eventstore.client.client import connect
 from eventstore.commands import CommandWorker, Outcome, Outcomes
 from eventstore.config import StreamSettings
-from eventstore.jetstream.acks import Delivered, Settling
+from eventstore.jetstream.acks import Acknowledgements, TrackedDelivery
 from eventstore.store.store import Appended, EventStore
 from tests.conftest import settings_for
 from tests.integration.commanding import counting, opened
@@ -66,12 +66,12 @@ class DyingOutcomes(Outcomes):
         return kept
 
 
-class DyingSettling(Settling):
+class DyingSettling(Acknowledgements):
     """Dies when all is done but the acknowledgement, whose sender has its answer."""
 
     point = ""
 
-    async def done(self, each: Delivered) -> None:
+    async def done(self, each: TrackedDelivery) -> None:
         if self.point == "before the acknowledgement":
             await self._client.flush()
             _die()

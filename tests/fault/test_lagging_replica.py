@@ -17,8 +17,8 @@ import pytest_asyncio
 
 from eventstore.audit import Summary, verify
 from eventstore.client.client import Client, connect
-from eventstore.commands import KeptStates
-from eventstore.commands.decoding import Accepted
+from eventstore.commands import StateCache
+from eventstore.commands.decoding import DecodedCommand
 from eventstore.config import AuthSettings, Secret, StreamSettings
 from eventstore.errors import ClientError
 from eventstore.messages.codec import Codec
@@ -198,7 +198,7 @@ async def test_decisions_and_repeats_are_right_though_nothing_is_kept(
 ) -> None:
     domain = counting(domain_name, snapshot_every=every)
     async with opened(cluster.client, domain, StreamSettings(replicas=3)) as line:
-        handler = line.handler(states=KeptStates(0))
+        handler = line.handler(states=StateCache(0))
         await handler.handle(accepted(Add()))
         async with cluster.lagging(line.subjects.log_stream):
             for total in range(2, 12):
@@ -214,7 +214,7 @@ async def test_decisions_and_repeats_are_right_though_nothing_is_kept(
     assert "ignored" not in caplog.text  # snapshots are newer than what the replica has
 
 
-def accepted(command: Command) -> Accepted:
+def accepted(command: Command) -> DecodedCommand:
     envelope = Envelope(
         identity=Identity.root(),
         type=type(command).__name__,
@@ -222,4 +222,4 @@ def accepted(command: Command) -> Accepted:
         timestamp=format_timestamp(utc_now()),
         aggregate_id="c1",
     )
-    return Accepted(command, "counter", "c1", envelope)
+    return DecodedCommand(command, "counter", "c1", envelope)

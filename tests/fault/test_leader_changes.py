@@ -16,7 +16,7 @@ from eventstore.commands.loader import Loader
 from eventstore.config import StreamSettings
 from eventstore.errors import ClientError, SubjectForgotten, TopologyError
 from eventstore.jetstream.topology import declare, topology
-from eventstore.messages.encryption import Forgotten, Key
+from eventstore.messages.encryption import DataKey, Forgotten
 from eventstore.messages.personal import ref_of
 from eventstore.messages.subjects import Subjects
 from eventstore.server.embedded import EmbeddedServer
@@ -110,7 +110,7 @@ async def test_a_forgotten_key_stays_forgotten_while_leaders_change(
     async with EventStore(clients[0], codec) as store:
         await store.append("customer", "ann", [ANN, CustomerSeen()])
         key = await keys[0].find(ref_of("ann"))
-        assert isinstance(key, Key)
+        assert isinstance(key, DataKey)
         assert await keys[1].find(ref_of("ann")) == key
         forgotten = await store.keyring.forget("ann")
     assert isinstance(forgotten, Forgotten)

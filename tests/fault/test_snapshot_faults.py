@@ -14,7 +14,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import pytest
 
 from eventstore.client.client import Client
-from eventstore.commands import KeptStates, Outcome
+from eventstore.commands import Outcome, StateCache
 from eventstore.commands.loader import Loader
 from eventstore.messages.envelope import new_id
 from eventstore.messages.types import Command
@@ -73,13 +73,13 @@ async def test_a_command_from_before_the_snapshot_has_its_first_outcome_again(
 ) -> None:
     async with line_with(every) as line:
         commands = [AddEach(amounts=[1, 2, 3]), *(Add(amount=7) for _ in range(3))]
-        async with line.working(states=KeptStates(kept)):
+        async with line.working(states=StateCache(kept)):
             first = [await line.commands.execute(command, "c1") for command in commands]
             await line.snapshots.drain(5)
         size = await line.log_size()
         async with benched(line) as bench:
             assert (await bench.load())[1] < every
-        async with line.working(states=KeptStates(kept)):
+        async with line.working(states=StateCache(kept)):
             for command, outcome in zip(commands, first, strict=True):
                 assert await sent_again(line, command, outcome.command_id) == outcome
         assert await line.log_size() == size == 6
@@ -96,7 +96,7 @@ async def test_new_commands_that_a_filter_seems_to_hold_are_carried_out(
         snapshot = Snapshot(Counter(15), await bench.store.head("counter", "c1"), full)
         await bench.put(SnapshotFormat(bench.decider).encode("c1", snapshot))
         async with line.working(
-            states=KeptStates(kept), store=bench.store, snapshots=bench.snapshots
+            states=StateCache(kept), store=bench.store, snapshots=bench.snapshots
         ):
             outcomes = [await line.commands.execute(Add(), "c1") for _ in range(10)]
         assert [outcome.version for outcome in outcomes] == list(range(6, 16))
@@ -132,7 +132,7 @@ async def test_whatever_is_decided_from_snapshots_is_what_the_whole_log_says(
     line_with: Opened,
 ) -> None:
     chance = random.Random(7)  # noqa: S311  # the same in every run
-    async with line_with(2) as line, line.working(states=KeptStates(0)):
+    async with line_with(2) as line, line.working(states=StateCache(0)):
         totals = dict.fromkeys(("c1", "c2"), 0)
         for _ in range(120):
             key, number = chance.choice(sorted(totals)), chance.randint(1, 6)
@@ -163,7 +163,7 @@ async def test_workers_that_are_killed_while_they_take_snapshots_repeat_nothing(
         program = f"""
             import asyncio
             from eventstore.client.client import connect
-            from eventstore.commands import KeptStates
+            from eventstore.commands import StateCache
             from tests.conftest import settings_for
             from tests.integration.commanding import FORGETFUL, counting, opened
 
@@ -171,7 +171,7 @@ async def test_workers_that_are_killed_while_they_take_snapshots_repeat_nothing(
                 async with connect(settings_for({url_of(line.client)!r})) as client:
                     domain = counting({line.domain.name!r}, 3)
                     async with opened(client, domain, FORGETFUL) as line:
-                        states = KeptStates(0)
+                        states = StateCache(0)
                         await line.worker(ack_wait={WAIT}, in_flight=8, states=states).run()
 
             asyncio.run(main())
@@ -187,7 +187,7 @@ async def test_workers_that_are_killed_while_they_take_snapshots_repeat_nothing(
             finally:
                 process.send_signal(signal.SIGKILL)
                 await asyncio.to_thread(process.wait)
-        async with line.working(ack_wait=WAIT, states=KeptStates(0)):
+        async with line.working(ack_wait=WAIT, states=StateCache(0)):
             await line.until_done()
             await line.snapshots.drain(5)
         assert await line.log_size() == 300

@@ -14,7 +14,7 @@ from nats.js import JetStreamContext
 
 from eventstore.application import running
 from eventstore.client.client import Client, Msg
-from eventstore.commands import CommandClient, CommandHandler, CommandWorker, KeptStates, Outcomes
+from eventstore.commands import CommandClient, CommandHandler, CommandWorker, Outcomes, StateCache
 from eventstore.config import StreamSettings
 from eventstore.decider.decider import CommandContext, Decider, Domain
 from eventstore.errors import EventStoreError, Rejected
@@ -176,7 +176,7 @@ class Line:
         self,
         *,
         store: EventStore | None = None,
-        states: KeptStates | None = None,
+        states: StateCache | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         max_conflicts: int = 20,
         snapshots: Snapshots | None = None,
@@ -298,7 +298,7 @@ class GatedStore(EventStore):
     """A store whose appends to some aggregates wait at a gate.
 
     `before` are the gates ahead of the append, `after` those behind it; `begun` names the
-    aggregates of the appends so far, `at_once` is the most that were under way together.
+    aggregates of the appends so far, `max_concurrency` is the most that were under way together.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -307,7 +307,7 @@ class GatedStore(EventStore):
         self.after: dict[str, asyncio.Event] = {}
         self.begun: list[str] = []
         self.recorded = asyncio.Event()
-        self.at_once = 0
+        self.max_concurrency = 0
         self._under_way = 0
         self._moved = asyncio.Condition()
 
@@ -337,7 +337,7 @@ class GatedStore(EventStore):
         async with self._moved:
             self.begun.append(aggregate_id)
             self._under_way += 1
-            self.at_once = max(self.at_once, self._under_way)
+            self.max_concurrency = max(self.max_concurrency, self._under_way)
             self._moved.notify_all()
         try:
             if aggregate_id in self.before:

@@ -16,7 +16,7 @@ from eventstore.jetstream.publish import publish_acked
 from eventstore.messages.chain import chain_value
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import Header
-from eventstore.store.log import RawLog
+from eventstore.store.log import StoredLog
 
 Log = list[StoredMessage]
 Tamper = Callable[[Log], Log]
@@ -24,7 +24,7 @@ Tamper = Callable[[Log], Log]
 
 async def stored(client: Client, codec: Codec) -> Log:
     """All messages of the log as they are."""
-    log = RawLog(client, codec.subjects.log_stream)
+    log = StoredLog(client, codec.subjects.log_stream)
     return [message async for page in log.pages() for message in page.messages]
 
 
@@ -64,7 +64,9 @@ async def findings(
     read: bool = False,
     summary: Summary | None = None,
 ) -> list[Finding]:
-    walk = verify(client, codec, *words, anchor=anchor, read=read, summary=summary, patience=0.3)
+    walk = verify(
+        client, codec, *words, anchor=anchor, read=read, summary=summary, retry_timeout=0.3
+    )
     return [finding async for finding in walk]
 
 

@@ -11,9 +11,9 @@ import pytest
 
 from eventstore.application import running
 from eventstore.client.client import Client
-from eventstore.commands.outcome_log import KeptOutcomes
+from eventstore.commands.outcome_log import OutcomeLog
 from eventstore.errors import CommandTimeout
-from eventstore.jetstream.consumer import Pull
+from eventstore.jetstream.consumer import PullConsumer
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.projections.feed.feed import Feed
 from eventstore.subscribers.subscriber import EventSubscriber
@@ -76,7 +76,7 @@ async def test_a_reader_of_outcomes_that_has_ended(line: Line) -> None:
     async with line.working():
         await line.commands.execute(Add(), "c1")
     before = held(line.client)
-    reader = KeptOutcomes(line.client, line.subjects)
+    reader = OutcomeLog(line.client, line.subjects)
     async with aclosing(reader.pages(0)) as pages:
         await anext(pages)
     assert held(line.client) == before
@@ -86,7 +86,10 @@ async def test_a_reader_of_outcomes_that_has_ended(line: Line) -> None:
 async def test_direct_readers_and_pulls_that_have_ended(line: Line) -> None:
     before = held(line.client)
     stream = line.subjects.log_stream
-    async with DirectReader(line.client, stream), Pull(line.client, stream, "none", buffer=1):
+    async with (
+        DirectReader(line.client, stream),
+        PullConsumer(line.client, stream, "none", buffer=1),
+    ):
         assert held(line.client) != before
     assert held(line.client) == before
 

@@ -12,10 +12,10 @@ from eventstore.config import StreamSettings
 from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.messages.codec import Codec
 from eventstore.store.store import Append, EventStore
-from eventstore.transfer import Exported, Imported, export_log, import_log
-from eventstore.transfer.file_format import EventLine, FirstLine, Sums
+from eventstore.transfer import ExportSummary, ImportSummary, export_log, import_log
+from eventstore.transfer.file_format import EventLine, FileSums, FirstLine
 from eventstore.transfer.file_reader import State
-from eventstore.transfer.file_writer import Writer, written
+from eventstore.transfer.file_writer import FileWriter, written
 from tests.integration.ledger import Deposited, Noted, Opened
 from tests.integration.tampering import Log, stored
 
@@ -42,11 +42,11 @@ async def fill(client: Client, store: EventStore, codec: Codec, more: int = 0) -
         await store.append("journal", "j", Noted(text=str(number)))
 
 
-async def exported(client: Client, codec: Codec, path: Path, **options: Any) -> Exported:
+async def exported(client: Client, codec: Codec, path: Path, **options: Any) -> ExportSummary:
     return await export_log(client, codec.subjects, path, **options)
 
 
-async def imported(client: Client, codec: Codec, path: Path, **options: Any) -> Imported:
+async def imported(client: Client, codec: Codec, path: Path, **options: Any) -> ImportSummary:
     options = {"foreign": True, **options}  # `fill` has some
     return await import_log(client, codec.subjects, StreamSettings(), path, **options)
 
@@ -113,7 +113,7 @@ async def written_file(path: Path, codec: Codec, messages: Log) -> None:
         last=len(messages),
     )
     with written(path) as file:
-        writer = Writer(file, State(Sums()))
+        writer = FileWriter(file, State(FileSums()))
         await writer.begin(first)
         for message in messages:
             await writer.add(EventLine.of(message))

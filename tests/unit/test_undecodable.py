@@ -18,7 +18,7 @@ from eventstore.messages.types import Command, Event
 from eventstore.service.endpoints import _is_acceptable
 from eventstore.service.runtime_config import parse_value
 from eventstore.store.key_bucket import Entry
-from eventstore.transfer.file_format import Sums
+from eventstore.transfer.file_format import FileSums
 from tests.unit.test_architecture import sources
 
 DEEP = b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
@@ -49,7 +49,7 @@ def queue_limit(data: bytes) -> object:
         (lambda data: codec.decode_command("thing", "make", data), InvalidPayload),
         (Anchor.from_json, InvalidAnchor),
         (lambda data: read_ack("x", data), ClientError),
-        (lambda data: Sums().open(data), ValueError),
+        (lambda data: FileSums().open(data), ValueError),
         (queue_limit, ConfigurationError),
     ],
     ids=["event", "command", "anchor", "acknowledgement", "export line", "configuration"],

@@ -19,14 +19,14 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from eventstore.client.client import Client
-from eventstore.commands.outcome_log import KeptOutcome, KeptOutcomes, OutcomePage
+from eventstore.commands.outcome_log import OutcomeLog, OutcomePage, OutcomeRecord
 from eventstore.errors import EventStoreError, ProjectionFenced
 from eventstore.messages.subjects import Subjects
 from eventstore.projections.audit.models import audit_command, audit_outcomes
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.locks import Locks, locks_of
 from eventstore.projections.worker.worker import WaitTimeout
-from eventstore.service.health import Finding
+from eventstore.service.health import CheckResult
 
 __all__ = ["CommandCollector"]
 
@@ -69,7 +69,7 @@ class CommandCollector:
         self.position = 0
         self.error: Exception | None = None
         self.holder: str | None = None
-        self._outcomes = KeptOutcomes(client, subjects)
+        self._outcomes = OutcomeLog(client, subjects)
         self._database = database
         self._pause = pause
         self._stopping = asyncio.Event()
@@ -107,14 +107,14 @@ class CommandCollector:
         if self.position < end:
             raise WaitTimeout(end, self.position, timeout)
 
-    async def __call__(self) -> Finding:
+    async def __call__(self) -> CheckResult:
         """Degraded from a failure on until outcomes can be collected again."""
         if self.holder is not None:
-            return Finding(facts={"standby": self.holder})
+            return CheckResult(facts={"standby": self.holder})
         facts = {"position": self.position}
         if self.error is None:
-            return Finding(facts=facts)
-        return Finding(status="degraded", problem=str(self.error), facts=facts)
+            return CheckResult(facts=facts)
+        return CheckResult(status="degraded", problem=str(self.error), facts=facts)
 
     async def _collect(self) -> None:
         async with locks_of(self._database) as locks:
@@ -176,12 +176,12 @@ def _take(connection: Connection, bucket: _Bucket, start: int, page: OutcomePage
         connection.execute(_add, rows)
 
 
-def _rows(outcomes: Sequence[KeptOutcome]) -> list[Mapping[str, Any]]:
+def _rows(outcomes: Sequence[OutcomeRecord]) -> list[Mapping[str, Any]]:
     """A row for each command; the last of its outcomes counts."""
     return list({kept.outcome.command_id: _row(kept) for kept in outcomes}.values())
 
 
-def _row(kept: KeptOutcome) -> dict[str, Any]:
+def _row(kept: OutcomeRecord) -> dict[str, Any]:
     outcome = kept.outcome
     return {
         "id": outcome.command_id,

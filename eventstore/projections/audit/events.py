@@ -9,7 +9,7 @@ from sqlalchemy import insert
 
 from eventstore.messages.envelope import StoredEvent
 from eventstore.projections.audit.models import audit_event
-from eventstore.projections.projection import Bound, Projection
+from eventstore.projections.projection import BoundStatement, Projection
 
 __all__ = ["audit"]
 
@@ -19,10 +19,10 @@ _add = insert(audit_event)
 
 
 @audit.handles
-def indexed(stored: StoredEvent) -> Bound:
+def indexed(stored: StoredEvent) -> BoundStatement:
     """A row for the event as it was written."""
     envelope = stored.envelope
-    return Bound(
+    return BoundStatement(
         _add,
         {
             "position": stored.position,

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from eventstore.audit import Entry, SearchAudit, Story, TraceStory
+from eventstore.audit import CausationTree, Entry, SearchAudit, TraceStory
 from eventstore.errors import ProjectionError
 from eventstore.messages.queries import MOST_ITEMS, Listed
 from eventstore.projections.audit import search, tracing
@@ -50,7 +50,7 @@ class AuditIndex:
             raise NoAuditIndex("the read models in this database have no audit index yet")
         return int(found[0])
 
-    async def trace(self, query: TraceStory) -> Story:
+    async def trace(self, query: TraceStory) -> CausationTree:
         """The story that a message belongs to; raises `QueryNotFound`."""
         return await self._read(lambda rows: tracing.trace(query, rows))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eventstore.audit import Entry, SearchAudit, Story, TraceStory
+from eventstore.audit import CausationTree, Entry, SearchAudit, TraceStory
 from eventstore.messages.queries import Listed
 from eventstore.projections.audit.events import audit
 from eventstore.projections.audit.search import search
@@ -17,7 +17,7 @@ audit_queries = QueryHandlers(audit)
 
 
 @audit_queries.answers
-def trace_story(query: TraceStory, rows: Rows) -> Story:
+def trace_story(query: TraceStory, rows: Rows) -> CausationTree:
     """A whole story."""
     return trace(query, rows)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, func, or_, select
 
-from eventstore.audit import Entry, Story, TraceStory
+from eventstore.audit import CausationTree, Entry, TraceStory
 from eventstore.audit.causation_tree import tell
 from eventstore.audit.entries import Kind
 from eventstore.errors import QueryNotFound
@@ -24,7 +24,7 @@ _MOST_CAUSES = 1_000
 _AT_ONCE = 500
 
 
-def trace(query: TraceStory, rows: Rows) -> Story:
+def trace(query: TraceStory, rows: Rows) -> CausationTree:
     """The story that a message belongs to.
 
     Where there are more messages than are asked for, the first ones are told, and the one that was
@@ -46,7 +46,7 @@ def trace(query: TraceStory, rows: Rows) -> Story:
     _add(rows, {own} - chosen.keys(), chosen)
     _add_causes(rows, chosen)
     commands = sum(entry.kind == "command" for entry in chosen.values())
-    return Story(
+    return CausationTree(
         correlation_id=correlation,
         asked=own,
         events=counts["event"],

@@ -35,7 +35,7 @@ from eventstore.projections.projection import Projection
 __all__ = [
     "Checkpoint",
     "CheckpointReset",
-    "Held",
+    "LockedCheckpoint",
     "OtherLog",
     "VersionChanged",
     "are_at",
@@ -72,7 +72,7 @@ class Checkpoint(Struct, frozen=True):
     log: str | None
 
 
-class Held(NamedTuple):
+class LockedCheckpoint(NamedTuple):
     """A checkpoint as whoever moves it left it; without an epoch, in whichever it is."""
 
     projection: Projection
@@ -164,7 +164,7 @@ def retry(connection: Connection, name: str) -> bool:
     return changed.rowcount == 1
 
 
-def fail(connection: Connection, held: Held, error: str) -> None:
+def fail(connection: Connection, held: LockedCheckpoint, error: str) -> None:
     """Note why a projection stopped, until it moves again; nothing where it has been set anew."""
     connection.execute(
         update(table)
@@ -232,7 +232,11 @@ def _begin(
 
 
 def move_all(
-    connection: Connection, held: Sequence[Held], position: int, now: datetime, rate: float = 0.0
+    connection: Connection,
+    held: Sequence[LockedCheckpoint],
+    position: int,
+    now: datetime,
+    rate: float = 0.0,
 ) -> None:
     """Move checkpoints forward to `position`, all or none; each from where this worker left it.
 
@@ -258,7 +262,7 @@ def move_all(
         raise _reason(connection, held)
 
 
-def are_at(connection: Connection, held: Sequence[Held], position: int) -> bool:
+def are_at(connection: Connection, held: Sequence[LockedCheckpoint], position: int) -> bool:
     """Whether these checkpoints stand at a position, and nobody set them otherwise."""
     known = read_all(connection, [each.projection.name for each in held])
     return all(
@@ -292,7 +296,7 @@ def _moving(with_epoch: tuple[bool, ...]) -> Update:
     )
 
 
-def _reason(connection: Connection, held: Sequence[Held]) -> ProjectionFenced:
+def _reason(connection: Connection, held: Sequence[LockedCheckpoint]) -> ProjectionFenced:
     known = read_all(connection, [each.projection.name for each in held])
     for projection, _, epoch in held:
         found = known.get(projection.name)
@@ -304,7 +308,7 @@ def _reason(connection: Connection, held: Sequence[Held]) -> ProjectionFenced:
     return _fenced((moved or held)[0].projection)
 
 
-def _is_there(held: Held, found: Checkpoint | None) -> bool:
+def _is_there(held: LockedCheckpoint, found: Checkpoint | None) -> bool:
     return (
         found is not None
         and found.position == held.position

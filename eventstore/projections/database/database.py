@@ -152,7 +152,7 @@ class Database:
         self,
         work: Callable[[Connection], T],
         *,
-        patience: float = 0.0,
+        retry_timeout: float = 0.0,
         committed: Callable[[T], None] | None = None,
         stands: Callable[[Connection], bool] | None = None,
         waiting: Waiting | None = None,
@@ -160,8 +160,8 @@ class Database:
         """Run `work` in one write transaction and commit; an exception from it rolls back.
 
         `work` may run in another thread and must not touch the event loop. A database that is
-        locked, full or away is asked again for `patience` seconds (`math.inf` is for as long as
-        that takes), so `work` may run several times, of which one counts. `waiting` hears of a
+        locked, full or away is asked again for `retry_timeout` seconds (`math.inf` is for as long
+        as that takes), so `work` may run several times, of which one counts. `waiting` hears of a
         wait of more than a second. A cancelled call that has begun is brought to its end first:
         either all of it is committed, or nothing. `committed` is called in the event loop with the
         result of what was committed, even where the caller was cancelled meanwhile.
@@ -174,7 +174,7 @@ class Database:
         """
         if stands is not None:
             work = _unless_it_stands(work, stands)
-        return await self._write(work, patience, committed, None, waiting)
+        return await self._write(work, retry_timeout, committed, None, waiting)
 
     async def glance(self, work: Callable[[Connection], T]) -> T:
         """Read from one that need not be open, or there; nothing is made of it or in it.
@@ -218,14 +218,14 @@ class Database:
                 own = [table for table in wanted if table.metadata is metadata]
                 metadata.create_all(connection, tables=own)
 
-        await self.transact(create, patience=MIGRATION_PATIENCE)
+        await self.transact(create, retry_timeout=MIGRATION_PATIENCE)
 
     async def take_over(
         self,
         shadow: Database,
         work: Callable[[Connection, Callable[[Table], FromClause]], T],
         *,
-        patience: float = 0.0,
+        retry_timeout: float = 0.0,
         committed: Callable[[T], None] | None = None,
     ) -> T:
         """Run `work` in one write transaction that can read the tables of `shadow`, too.
@@ -248,7 +248,10 @@ class Database:
             return table.to_metadata(MetaData(), schema=shadow._backend.seen_as)
 
         return await self._write(
-            lambda connection: work(connection, in_shadow), patience, committed, shadow._backend
+            lambda connection: work(connection, in_shadow),
+            retry_timeout,
+            committed,
+            shadow._backend,
         )
 
     async def _is_migrated(self) -> bool:
@@ -268,7 +271,7 @@ class Database:
     async def _write(
         self,
         work: Callable[[Connection], T],
-        patience: float,
+        retry_timeout: float,
         committed: Callable[[T], None] | None,
         shadow: Backend | None,
         waiting: Waiting | None = None,
@@ -276,16 +279,16 @@ class Database:
         async def once() -> T:
             return await self._backend.write(work, committed, shadow=shadow)
 
-        return await self._patiently(once, patience, self._backend.is_transient, waiting)
+        return await self._patiently(once, retry_timeout, self._backend.is_transient, waiting)
 
     async def _patiently(
         self,
         once: Callable[[], Awaitable[T]],
-        patience: float,
+        retry_timeout: float,
         may_pass: Callable[[BaseException], bool],
         waiting: Waiting | None = None,
     ) -> T:
-        delays = _Delays(patience)
+        delays = _Delays(retry_timeout)
         while True:
             try:
                 done = await once()
@@ -338,9 +341,9 @@ def _unless_it_stands(
 class _Delays:
     """The growing pauses between tries, and their end."""
 
-    def __init__(self, patience: float) -> None:
+    def __init__(self, retry_timeout: float) -> None:
         self._began = time.monotonic()
-        self._patience = patience
+        self._retry_timeout = retry_timeout
         self._next = FIRST_DELAY
 
     @property
@@ -351,8 +354,8 @@ class _Delays:
     def after(self, error: Exception, name: str) -> float:
         """Seconds to wait; raises `DatabaseUnavailable` where the patience is at its end."""
         delay = self._next * random.uniform(0.5, 1.0)  # noqa: S311  # jitter, not a secret
-        if self.waited + delay > self._patience:
-            raise self.unavailable(error, name, self._patience) from error
+        if self.waited + delay > self._retry_timeout:
+            raise self.unavailable(error, name, self._retry_timeout) from error
         self._next = min(2 * self._next, LONGEST_DELAY)
         return delay
 

@@ -41,7 +41,7 @@ from eventstore.messages.encryption import Keys
 from eventstore.messages.envelope import LogEvent, RecordedEvent, UnreadEvent
 from eventstore.projections.feed.findings import FeedFindings
 from eventstore.projections.feed.lease import FeedLease
-from eventstore.projections.feed.position import EXPECTED_LAST, FeedPosition, Place
+from eventstore.projections.feed.position import EXPECTED_LAST, FeedPoint, FeedPosition
 from eventstore.store.reader import Page
 from eventstore.store.store import EventStore
 from eventstore.subscribers.publication import data_subjects, publication, stored_publication
@@ -109,7 +109,7 @@ class Feed:
         self._standby = standby
         self._skip_unknown = skip_unknown
         self._timeout = timeout
-        self._place: Place | None = None
+        self._place: FeedPoint | None = None
         self._moved = asyncio.Event()
         self._publishes = False  # it held the lease when it found its place
         self._sending = asyncio.Lock()
@@ -233,7 +233,7 @@ class Feed:
             await self._pause()
             await self._look(overtaken=True)
             return
-        self._move(Place(ack.seq, sent[len(messages) - 1].position))
+        self._move(FeedPoint(ack.seq, sent[len(messages) - 1].position))
         self.published += len(messages)
         self._most = min(2 * self._most, self._batch)
         self._delay = _FIRST_DELAY
@@ -308,7 +308,7 @@ class Feed:
         await asyncio.sleep(self._delay * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
         self._delay = min(2 * self._delay, _LONGEST_DELAY)
 
-    def _move(self, place: Place) -> None:
+    def _move(self, place: FeedPoint) -> None:
         self._place = place
         self._moved.set()
 

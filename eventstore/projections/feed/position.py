@@ -18,7 +18,7 @@ from eventstore.messages.envelope import position_of
 from eventstore.messages.subjects import Subjects
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = ["EXPECTED_LAST", "FeedLost", "FeedPosition", "Place"]
+__all__ = ["EXPECTED_LAST", "FeedLost", "FeedPoint", "FeedPosition"]
 
 KEY = "feed.position"
 """The key in the configuration bucket: `{"sequence": ..., "position": ...}`."""
@@ -29,7 +29,7 @@ EXPECTED_LAST = "Nats-Expected-Last-Sequence"
 _NO_STREAM = 10059
 
 
-class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class FeedPoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The events up to `sequence` of the event stream are the log up to `position`."""
 
     sequence: int = 0
@@ -56,7 +56,7 @@ def _fed_position(message: StoredMessage) -> int | None:
     return position_of(headers) if placed or "Nats-Batch-Commit" in headers else None
 
 
-def _facts(*places: Place | None) -> dict[int, int]:
+def _facts(*places: FeedPoint | None) -> dict[int, int]:
     known = {place.sequence: place.position for place in places if place is not None}
     return known or {0: 0}  # a stream that never had an event
 
@@ -74,7 +74,7 @@ class FeedPosition:
         self._places = DirectReader(client, f"KV_{self._bucket}", timeout=timeout)
         self._timeout = timeout
 
-    async def find(self, known: Place | None = None) -> Place:
+    async def find(self, known: FeedPoint | None = None) -> FeedPoint:
         """The place at the end of the event stream; `known` is a place that is sure, if any is.
 
         Messages that did not come from the log are passed over. Raises `FeedLost`,
@@ -88,12 +88,12 @@ class FeedPosition:
             if position is None:
                 position = facts.get(sequence)
             if position is not None:
-                return Place(last, position)
+                return FeedPoint(last, position)
             if message is None:
                 raise self._lost(last, facts)
             sequence -= 1
 
-    async def keep(self, place: Place) -> None:
+    async def keep(self, place: FeedPoint) -> None:
         """Keep a place beside the stream; raises `ClientError`."""
         await publish_acked(
             self._client,
@@ -103,12 +103,12 @@ class FeedPosition:
             stream=self._places.stream,
         )
 
-    async def _kept_place(self) -> Place | None:
+    async def _kept_place(self) -> FeedPoint | None:
         message = await self._places.leader_last(self._key)
         if message is None or not message.payload:  # a deleted key is an empty message
             return None
         try:
-            return msgspec.json.decode(message.payload, type=Place)
+            return msgspec.json.decode(message.payload, type=FeedPoint)
         except UNDECODABLE as error:
             raise FeedLost(f"key {KEY} of bucket {self._bucket} is no place: {error}") from error
 

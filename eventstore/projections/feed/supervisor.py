@@ -9,14 +9,14 @@ from contextlib import suppress
 
 from eventstore.errors import EventStoreError
 from eventstore.projections.feed.feed import Feed
-from eventstore.service.health import Finding
+from eventstore.service.health import CheckResult
 
-__all__ = ["Feeding"]
+__all__ = ["FeedSupervisor"]
 
 _logger = logging.getLogger("eventstore")
 
 
-class Feeding:
+class FeedSupervisor:
     """Runs a feed, and after a failure of it the next one, which `make` makes.
 
     A failure is logged once for each text and `error` tells it until a feed goes on; `pause` is
@@ -45,14 +45,14 @@ class Feeding:
                 self.feed = self._make()
                 await self._wait()
 
-    async def __call__(self) -> Finding:
+    async def __call__(self) -> CheckResult:
         """Unhealthy after a failure, until a feed has taken events again, or found none to take."""
         if self.feed.pending is not None:
             self.error = None
         facts = {"position": self.feed.position, "published": self.feed.published}
         if self.error is None:
-            return Finding(facts=facts)
-        return Finding(status="unhealthy", problem=str(self.error), facts=facts)
+            return CheckResult(facts=facts)
+        return CheckResult(status="unhealthy", problem=str(self.error), facts=facts)
 
     def _tell(self, error: EventStoreError) -> None:
         if str(error) != str(self.error):

@@ -20,7 +20,7 @@ from eventstore.projections.database.locks import owned
 from eventstore.projections.projection import Projection
 from eventstore.projections.rebuild.read_ahead import ReadAhead
 from eventstore.projections.rebuild.shadow import Shadow, opened_shadow
-from eventstore.projections.rebuild.switch import Behind, switch
+from eventstore.projections.rebuild.switch import SwitchBehind, switch
 from eventstore.projections.worker.apply import PoisonEvent
 from eventstore.store.reader import Page
 from eventstore.store.store import EventStore
@@ -56,7 +56,7 @@ class RebuildProgress(Struct, frozen=True):
 class Rebuild:
     """Builds the rows of one projection anew and puts them in the place of the old ones; runs once.
 
-    `batch` is the most events of one transaction; `patience` is for how many seconds a live
+    `batch` is the most events of one transaction; `retry_timeout` is for how many seconds a live
     database that others keep locked is asked again, and the log for what the live rows are made
     of already. `anew` throws away what an earlier rebuild left, which is otherwise continued where
     it fits: the same version of the projection, the same tables, the same log. `on_progress` is
@@ -75,7 +75,7 @@ class Rebuild:
         projection: Projection,
         *,
         batch: int = 5_000,
-        patience: float = 30.0,
+        retry_timeout: float = 30.0,
         anew: bool = False,
         skip_unknown: bool = False,
         on_progress: Callable[[RebuildProgress], None] = lambda _progress: None,
@@ -87,7 +87,7 @@ class Rebuild:
         self._store = store
         self._database = database
         self._batch = batch
-        self._patience = patience
+        self._retry_timeout = retry_timeout
         self._anew = anew
         self._log = ""
         self._skip_unknown = skip_unknown
@@ -162,7 +162,7 @@ class Rebuild:
     async def _next(self, ahead: ReadAhead, awaited: int) -> Page:
         """The next page; one that the live rows are made of already does not take long to come."""
         try:
-            async with asyncio.timeout(self._patience if awaited else None):
+            async with asyncio.timeout(self._retry_timeout if awaited else None):
                 return await ahead.take(self._batch)
         except TimeoutError:
             raise ProjectionError(
@@ -170,24 +170,26 @@ class Rebuild:
                 "the log does not reach; they were built from another log"
             ) from None
 
-    async def _switch(self, shadow: Shadow, ahead: ReadAhead) -> int | Behind:
+    async def _switch(self, shadow: Shadow, ahead: ReadAhead) -> int | SwitchBehind:
         self._tell("switching", shadow.position, 0)
         await shadow.announce_switch(await self._epoch() + 1)
 
-        def work(connection: Connection, shadow_of: Callable[[Table], FromClause]) -> int | Behind:
+        def work(
+            connection: Connection, shadow_of: Callable[[Table], FromClause]
+        ) -> int | SwitchBehind:
             return switch(
                 connection, shadow_of, self.projection, shadow.position, ahead.at_hand, self._log
             )
 
         try:
             return await self._database.take_over(
-                shadow.database, work, patience=self._patience, committed=self._committed
+                shadow.database, work, retry_timeout=self._retry_timeout, committed=self._committed
             )
         except PoisonEvent as poison:
             # The shadow meets it next, and stops right before it.
-            return Behind(poison.position)
+            return SwitchBehind(poison.position)
 
-    def _committed(self, result: int | Behind) -> None:
+    def _committed(self, result: int | SwitchBehind) -> None:
         self.switched = isinstance(result, int)
 
     def _tell(self, phase: Phase, position: int, pending: int) -> None:

@@ -19,7 +19,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement, sort_tables
 
 from eventstore.messages.envelope import LogEvent, utc_now
 from eventstore.projections.database import checkpoint, parking
-from eventstore.projections.database.checkpoint import Held
+from eventstore.projections.database.checkpoint import LockedCheckpoint
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.tables import parked_event
 from eventstore.projections.database.tables import projection as checkpoints
@@ -78,7 +78,7 @@ class Shadow:
         await self._move(lambda c: apply(c, start, events, until, utc_now()), until)
 
     async def _park(self, poison: PoisonEvent) -> None:
-        held = Held(self._projection, self.position)
+        held = LockedCheckpoint(self._projection, self.position)
 
         def work(connection: Connection) -> None:
             now = utc_now()
@@ -98,13 +98,13 @@ class Shadow:
             """Whether a commit went through of which only the answer was lost."""
             return checkpoint.position_of(connection, self._projection) == until
 
-        await self.database.transact(work, patience=PATIENCE, committed=moved, stands=stands)
+        await self.database.transact(work, retry_timeout=PATIENCE, committed=moved, stands=stands)
 
     async def announce_switch(self, epoch: int) -> None:
         """Note at which epoch of the live rows it is going to take over."""
         await self.database.transact(
             lambda connection: connection.execute(update(_own).values(switched_at_epoch=epoch)),
-            patience=PATIENCE,
+            retry_timeout=PATIENCE,
         )
 
 
@@ -174,7 +174,7 @@ async def _create(shadow: Database, projection: Projection, log: str) -> None:
         connection.execute(insert(_own).values(shape=shape, log=log))
         checkpoint.claim(connection, projection, utc_now())
 
-    await shadow.transact(begin, patience=PATIENCE)
+    await shadow.transact(begin, retry_timeout=PATIENCE)
 
 
 def _shape(projection: Projection, dialect: Dialect) -> str:

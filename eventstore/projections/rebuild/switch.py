@@ -17,10 +17,10 @@ from eventstore.projections.rebuild.shadow import tables_of
 from eventstore.projections.worker.apply import apply
 from eventstore.store.reader import Page
 
-__all__ = ["Behind", "reset", "switch"]
+__all__ = ["SwitchBehind", "reset", "switch"]
 
 
-class Behind(Struct, frozen=True):
+class SwitchBehind(Struct, frozen=True):
     """Nothing was switched: the live rows are at a `position` beyond what is at hand."""
 
     position: int
@@ -33,7 +33,7 @@ def switch(
     position: int,
     at_hand: Callable[[], Sequence[Page]],
     log: str,
-) -> int | Behind:
+) -> int | SwitchBehind:
     """Replace the live rows by the shadow's, which are at `position`, and the checkpoint with them.
 
     `at_hand` gives the pages of the log that follow, as far as they have come in. It is asked when
@@ -45,7 +45,7 @@ def switch(
     ahead = at_hand()
     until = ahead[-1].position if ahead else position
     if live is not None and live.position > until and live.log in {None, log}:
-        return Behind(live.position)
+        return SwitchBehind(live.position)
     _clear(connection, projection)
     for table in (*tables_of(projection), parked_event):
         _copy(connection, table, shadow_of(table))

@@ -12,12 +12,12 @@ from eventstore.errors import ProjectionFailed
 from eventstore.messages.envelope import LogEvent
 from eventstore.projections.database import checkpoint, parking
 from eventstore.projections.database.backends import cause_of, is_transient
-from eventstore.projections.database.checkpoint import Held
+from eventstore.projections.database.checkpoint import LockedCheckpoint
 from eventstore.projections.database.parking import AggregateKey
-from eventstore.projections.projection import Bound, Change, Projection
+from eventstore.projections.projection import BoundStatement, Change, Projection
 from eventstore.projections.worker.batches import arranged
 
-__all__ = ["Applied", "PoisonEvent", "apply", "execute"]
+__all__ = ["AppliedBatch", "PoisonEvent", "apply", "execute"]
 
 _MOST_AT_ONCE = 500
 """How many events are made into batches together; the event loop may have to wait for that."""
@@ -46,7 +46,7 @@ class PoisonEvent(ProjectionFailed):
         self.position = recorded.position
 
 
-class Applied(NamedTuple):
+class AppliedBatch(NamedTuple):
     """How many events a projection handled, and the positions of those it parked instead."""
 
     handled: int
@@ -55,12 +55,12 @@ class Applied(NamedTuple):
 
 def apply(
     connection: Connection,
-    starts: Iterable[Held | tuple[Projection, int]],
+    starts: Iterable[LockedCheckpoint | tuple[Projection, int]],
     events: Sequence[LogEvent],
     until: int,
     now: datetime,
     rate: float = 0.0,
-) -> list[Applied]:
+) -> list[AppliedBatch]:
     """Bring projections from where each is to the position `until`, checkpoints included.
 
     `events` are those of the log in its order; what a projection has already, or what lies
@@ -70,7 +70,7 @@ def apply(
     Raises `PoisonEvent`, `ProjectionFenced` or its `CheckpointReset`, and transient errors of the
     database as they are.
     """
-    held = [Held(*start) for start in starts]
+    held = [LockedCheckpoint(*start) for start in starts]
     # First, for where another worker was faster, its rows would look like a poison event; and
     # from here on, nobody can retry what these projections have parked.
     checkpoint.move_all(connection, held, until, now, rate)
@@ -91,12 +91,12 @@ def execute(connection: Connection, projection: Projection, recorded: LogEvent) 
 
 def _apply_one(
     connection: Connection,
-    held: Held,
+    held: LockedCheckpoint,
     events: Sequence[LogEvent],
     until: int,
     now: datetime,
     blocked: set[AggregateKey],
-) -> Applied:
+) -> AppliedBatch:
     taken: list[LogEvent] = []
     parked: list[int] = []
     projection = held.projection
@@ -111,7 +111,7 @@ def _apply_one(
             taken.append(recorded)
     for begin in range(0, len(taken), _MOST_AT_ONCE):
         _execute_all(connection, projection, taken[begin : begin + _MOST_AT_ONCE])
-    return Applied(len(taken), frozenset(parked))
+    return AppliedBatch(len(taken), frozenset(parked))
 
 
 class _Step(NamedTuple):
@@ -175,7 +175,7 @@ def _execute_batches(connection: Connection, steps: Sequence[_Step]) -> bool:
 def _execute(connection: Connection, projection: Projection, step: _Step) -> None:
     try:
         for change in step.made():
-            if isinstance(change, Bound):
+            if isinstance(change, BoundStatement):
                 connection.execute(change.statement, change.values)
             else:
                 connection.execute(change)

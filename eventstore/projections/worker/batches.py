@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import BindParameter, Connection
 from sqlalchemy.sql.visitors import iterate
 
-from eventstore.projections.projection import Bound, Change, Statement
+from eventstore.projections.projection import BoundStatement, Change, Statement
 from eventstore.projections.worker.commutativity import scope_of
 
 __all__ = ["Batch", "arranged"]
@@ -32,7 +32,7 @@ class Batch:
 
     def add(self, change: Change) -> None:
         """Execute it with these values, too, after all others."""
-        if isinstance(change, Bound):
+        if isinstance(change, BoundStatement):
             self._values.append(change.values)
 
     def execute(self, connection: Connection) -> None:
@@ -59,7 +59,7 @@ class _Arrangement:
         self._earliest = 0
 
     def add(self, change: Change) -> None:
-        scope = scope_of(change) if isinstance(change, Bound) else None
+        scope = scope_of(change) if isinstance(change, BoundStatement) else None
         if scope is None:
             self._earliest = self._put(change, len(self.batches) - 1)
         else:
@@ -71,7 +71,7 @@ class _Arrangement:
         places = self._alike[_shape(change)]
         place = bisect_left(places, earliest)
         if place == len(places):
-            statement = change.statement if isinstance(change, Bound) else change
+            statement = change.statement if isinstance(change, BoundStatement) else change
             places.append(len(self.batches))
             self.batches.append(Batch(statement))
         self.batches[places[place]].add(change)
@@ -80,7 +80,7 @@ class _Arrangement:
 
 def _shape(change: Change) -> Hashable:
     """What changes of one batch have in common."""
-    if isinstance(change, Bound) and change.values and _is_repeatable(change.statement):
+    if isinstance(change, BoundStatement) and change.values and _is_repeatable(change.statement):
         return change.statement, *change.values
     return object()
 

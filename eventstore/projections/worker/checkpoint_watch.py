@@ -16,12 +16,12 @@ from eventstore.projections.database import checkpoint
 from eventstore.projections.database.checkpoint import Checkpoint
 from eventstore.projections.database.database import Database
 
-__all__ = ["Watch"]
+__all__ = ["CheckpointWatch"]
 
 _logger = logging.getLogger("eventstore")
 
 
-class Watch:
+class CheckpointWatch:
     """Reads the checkpoints of some projections; an async context manager.
 
     It keeps a connection of its own: where a file was taken away, SQLite would make a new, empty

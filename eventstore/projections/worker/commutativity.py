@@ -45,7 +45,7 @@ from sqlalchemy.sql.elements import False_, True_
 from sqlalchemy.sql.visitors import ExternallyTraversible, iterate
 from sqlalchemy.types import TypeEngine
 
-from eventstore.projections.projection import Bound, Statement
+from eventstore.projections.projection import BoundStatement, Statement
 
 __all__ = ["scope_of"]
 
@@ -69,7 +69,7 @@ _HARMLESS = {
 _CONSTRAINTS = (PrimaryKeyConstraint, UniqueConstraint, ForeignKeyConstraint, CheckConstraint)
 
 
-def scope_of(change: Bound) -> Hashable | None:
+def scope_of(change: BoundStatement) -> Hashable | None:
     """The scope of a change; None where it is not known to have one."""
     pin = _pin(change.statement)
     if pin is None or (pin.fixed is not None and pin.fixed in change.values):

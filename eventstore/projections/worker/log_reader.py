@@ -21,14 +21,14 @@ from eventstore.projections.database import checkpoint
 from eventstore.projections.database.backends import cause_of
 from eventstore.projections.database.checkpoint import CheckpointReset
 from eventstore.projections.database.database import Database, DatabaseUnavailable
-from eventstore.projections.worker.apply import Applied, PoisonEvent, apply
+from eventstore.projections.worker.apply import AppliedBatch, PoisonEvent, apply
 from eventstore.projections.worker.rate import Rate
-from eventstore.projections.worker.runner import Follower
+from eventstore.projections.worker.runner import ProjectionRunner
 from eventstore.store.reader import Page
 from eventstore.store.store import EventStore
 from eventstore.telemetry import Telemetry
 
-__all__ = ["Lane", "Lanes", "Reading"]
+__all__ = ["LogReader", "LogReaders", "Reading"]
 
 _NEAR_LIVE = 100
 """How many events a lane may lag behind one that is live for that one to wait for it."""
@@ -43,23 +43,23 @@ class Reading(Struct, frozen=True):
     store: EventStore
     database: Database
     batch: int
-    patience: float
+    retry_timeout: float
     skip_unknown: bool
     telemetry: Telemetry
     page_done: Callable[[int, int], None]
 
 
-class Lane:
+class LogReader:
     """One reader of the log, and the projections it brings events to.
 
     `log` is the identity of the one that their rows are built from. `position` is the end of the
     last page, which may be being applied; `pending` is how many events were left after it.
     """
 
-    def __init__(self, lanes: Lanes, reading: Reading, log: str | None, position: int) -> None:
+    def __init__(self, lanes: LogReaders, reading: Reading, log: str | None, position: int) -> None:
         self.position = position
         self.pending: int | None = None
-        self.followers: list[Follower] = []
+        self.followers: list[ProjectionRunner] = []
         self.gate = asyncio.Lock()
         self.task: asyncio.Task[None] | None = None
         self.is_reading = False
@@ -73,7 +73,7 @@ class Lane:
         """Whether it has come to the end of the log."""
         return self.pending == 0
 
-    def add(self, follower: Follower) -> None:
+    def add(self, follower: ProjectionRunner) -> None:
         """Bring events to one that has everything up to this lane's position, or more."""
         self.followers.append(follower)
         follower.progress.meter = self._rate
@@ -93,7 +93,7 @@ class Lane:
             log=self._log,
         )
         async with aclosing(pages), AsyncExitStack() as held:
-            ahead: Lane | None = None
+            ahead: LogReader | None = None
             async for page in pages:
                 async with self.gate:
                     await self._take(page)
@@ -104,7 +104,7 @@ class Lane:
                 if not self.followers:
                     return
 
-    async def _hold_up(self, held: AsyncExitStack) -> Lane | None:
+    async def _hold_up(self, held: AsyncExitStack) -> LogReader | None:
         """Another lane that is just ahead; unless it is exactly here, it waits for this one."""
         ahead = self._lanes.ahead_of(self)
         if ahead is None or ahead.position == self.position:
@@ -115,7 +115,7 @@ class Lane:
         await held.aclose()
         return None
 
-    def _go_over(self, ahead: Lane) -> None:
+    def _go_over(self, ahead: LogReader) -> None:
         self._lanes.remove(self)
         for follower in self.followers:
             self._lanes.put(follower, ahead)
@@ -136,10 +136,10 @@ class Lane:
                 each.arrive()
         self._reading.page_done(page.position, page.pending)
 
-    def _lacks(self, follower: Follower, page: Page) -> bool:
+    def _lacks(self, follower: ProjectionRunner, page: Page) -> bool:
         return follower.is_following and follower.progress.position < page.position
 
-    def _up_to_date(self, position: int) -> list[Follower]:
+    def _up_to_date(self, position: int) -> list[ProjectionRunner]:
         """Those that have missed nothing of what this lane has read."""
         for each in [each for each in self.followers if each.progress.position < position]:
             self._lanes.take_out(each)
@@ -147,7 +147,7 @@ class Lane:
         return list(self.followers)
 
     async def _apply(
-        self, behind: Sequence[Follower], events: Sequence[LogEvent], until: int
+        self, behind: Sequence[ProjectionRunner], events: Sequence[LogEvent], until: int
     ) -> None:
         """All projections in one transaction; where that fails, each by itself."""
         if len(behind) > 1 and await self._apply_together(behind, events, until):
@@ -157,7 +157,7 @@ class Lane:
                 await self._apply_alone(each, events, until)
 
     async def _apply_together(
-        self, behind: Sequence[Follower], events: Sequence[LogEvent], until: int
+        self, behind: Sequence[ProjectionRunner], events: Sequence[LogEvent], until: int
     ) -> bool:
         try:
             await self._commit(behind, events, until)
@@ -168,7 +168,7 @@ class Lane:
         return True
 
     async def _apply_alone(
-        self, follower: Follower, events: Sequence[LogEvent], until: int
+        self, follower: ProjectionRunner, events: Sequence[LogEvent], until: int
     ) -> None:
         """One projection, as far as it goes; whatever stops it stops no other."""
         try:
@@ -191,25 +191,25 @@ class Lane:
             failure.__cause__ = error
             self._stumbled(follower, failure)
 
-    def _stumbled(self, follower: Follower, trouble: ProjectionError) -> None:
+    def _stumbled(self, follower: ProjectionRunner, trouble: ProjectionError) -> None:
         if follower in self.followers:  # else the way to the event has failed otherwise
             self._lanes.take_out(follower)
             follower.stumble(trouble)
 
     async def _commit(
-        self, several: Sequence[Follower], events: Sequence[LogEvent], until: int
+        self, several: Sequence[ProjectionRunner], events: Sequence[LogEvent], until: int
     ) -> None:
         held = [each.held for each in several]
         rate = self._rate.value
 
-        def work(connection: Connection) -> list[Applied]:
+        def work(connection: Connection) -> list[AppliedBatch]:
             return apply(connection, held, events, until, utc_now(), rate)
 
         def stands(connection: Connection) -> bool:
             """Whether a commit went through of which only the answer was lost."""
             return checkpoint.are_at(connection, held, until)
 
-        def committed(results: list[Applied]) -> None:
+        def committed(results: list[AppliedBatch]) -> None:
             for each, applied in zip(several, results, strict=True):
                 each.moved(events, until, applied)
 
@@ -219,25 +219,25 @@ class Lane:
 
         await self._reading.database.transact(
             work,
-            patience=self._reading.patience,
+            retry_timeout=self._reading.retry_timeout,
             committed=committed,
             stands=stands,
             waiting=waiting,
         )
 
 
-class Lanes:
+class LogReaders:
     """All lanes of a worker; `spawn` makes tasks of them."""
 
     def __init__(
         self, reading: Reading, spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
     ) -> None:
         self._reading = reading
-        self._lanes: list[Lane] = []
-        self._where: dict[Follower, Lane] = {}
+        self._lanes: list[LogReader] = []
+        self._where: dict[ProjectionRunner, LogReader] = {}
         self._spawn = spawn
 
-    def __contains__(self, lane: Lane) -> bool:
+    def __contains__(self, lane: LogReader) -> bool:
         return lane in self._lanes
 
     @property
@@ -246,19 +246,19 @@ class Lanes:
         known = [lane.pending for lane in self._lanes if lane.pending is not None]
         return max(known, default=None)
 
-    def enter(self, follower: Follower) -> None:
+    def enter(self, follower: ProjectionRunner) -> None:
         """Bring events to a follower from where it is, by a lane there or a new one."""
         position = follower.progress.position
         lane = next((each for each in self._lanes if self._suits(each, position)), None)
         if lane is None:
-            lane = Lane(self, self._reading, follower.log, position)
+            lane = LogReader(self, self._reading, follower.log, position)
             self._lanes.append(lane)
             lane.task = self._spawn(lane.run())
         if not lane.is_reading:
             lane.position = min(lane.position, position)
         self.put(follower, lane)
 
-    async def leave(self, follower: Follower) -> None:
+    async def leave(self, follower: ProjectionRunner) -> None:
         """Return when no more events come, the transaction at hand included."""
         while (lane := self._where.get(follower)) is not None:
             async with lane.gate:
@@ -267,24 +267,24 @@ class Lanes:
                     if not lane.followers and lane.task is not None:
                         lane.task.cancel()
 
-    def put(self, follower: Follower, lane: Lane) -> None:
+    def put(self, follower: ProjectionRunner, lane: LogReader) -> None:
         """Have a lane bring events to a follower."""
         self._where[follower] = lane
         lane.add(follower)
 
-    def take_out(self, follower: Follower) -> None:
+    def take_out(self, follower: ProjectionRunner) -> None:
         """Have no lane bring events to a follower; a lane without any is not there any more."""
         lane = self._where.pop(follower)
         lane.followers.remove(follower)
         if not lane.followers:
             self.remove(lane)
 
-    def remove(self, lane: Lane) -> None:
+    def remove(self, lane: LogReader) -> None:
         """Have nobody come to a lane any more."""
         if lane in self._lanes:
             self._lanes.remove(lane)
 
-    def ahead_of(self, lane: Lane) -> Lane | None:
+    def ahead_of(self, lane: LogReader) -> LogReader | None:
         """Another lane at the same position, or so little ahead that it can wait for this one."""
         for other in self._lanes:
             near = min(_NEAR_LIVE, self._reading.batch) if other.is_live else self._near
@@ -296,7 +296,7 @@ class Lanes:
     def _near(self) -> int:
         return 2 * self._reading.batch
 
-    def _suits(self, lane: Lane, position: int) -> bool:
+    def _suits(self, lane: LogReader, position: int) -> bool:
         """Whether it has not read what a follower at this position lacks, and is soon there."""
         if not lane.is_reading:
             return abs(lane.position - position) <= self._near

@@ -19,13 +19,13 @@ from eventstore.projections.projection import Projection
 from eventstore.projections.worker.apply import PoisonEvent, execute
 from eventstore.store.store import EventStore
 
-__all__ = ["ParkedEvent", "Retried", "discard", "parked_events", "retry"]
+__all__ = ["ParkedEvent", "RetryResult", "discard", "parked_events", "retry"]
 
 PATIENCE = 30.0
 MOST_AT_ONCE = 500
 
 
-class Retried(Struct, frozen=True):
+class RetryResult(Struct, frozen=True):
     """What became of a retry: the events that are in the rows now, and those still parked."""
 
     retried: list[ParkedEvent]
@@ -40,7 +40,7 @@ async def parked_events(database: Database, projection: str | None = None) -> li
 
 async def retry(
     store: EventStore, database: Database, projection: Projection, position: int | None = None
-) -> Retried:
+) -> RetryResult:
     """Apply parked events by the code as it is now, in the order of each aggregate.
 
     All of a projection's, or where a `position` is given, those of the aggregate of the event
@@ -64,7 +64,9 @@ async def retry(
     for key in keys:
         retried += await _retry_aggregate(store, database, projection, key)
     left = await parked_events(database, projection.name)
-    return Retried(retried, [each for each in left if (each.aggregate, each.aggregate_id) in keys])
+    return RetryResult(
+        retried, [each for each in left if (each.aggregate, each.aggregate_id) in keys]
+    )
 
 
 async def discard(database: Database, projection: str, position: int) -> None:
@@ -77,7 +79,7 @@ async def discard(database: Database, projection: str, position: int) -> None:
         checkpoint.lock(connection, projection)
         return parking.forget(connection, projection, position)
 
-    if not await database.transact(work, patience=PATIENCE):
+    if not await database.transact(work, retry_timeout=PATIENCE):
         raise NotParked(position, f"projection {projection} has parked nothing there")
 
 
@@ -108,7 +110,7 @@ async def _retry_aggregate(
         def work(connection: Connection, events: Sequence[_Stored] = events) -> _Step:
             return _apply_in_order(connection, projection, key, events)
 
-        step = await database.transact(work, patience=PATIENCE)
+        step = await database.transact(work, retry_timeout=PATIENCE)
         applied += step.applied
         if step.has_failed:
             break

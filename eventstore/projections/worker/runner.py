@@ -19,17 +19,17 @@ from eventstore.projections.database import checkpoint, parking
 from eventstore.projections.database.checkpoint import (
     Checkpoint,
     CheckpointReset,
-    Held,
+    LockedCheckpoint,
     VersionChanged,
 )
 from eventstore.projections.database.database import Database, DatabaseUnavailable
 from eventstore.projections.projection import Projection
-from eventstore.projections.worker.apply import Applied, PoisonEvent
+from eventstore.projections.worker.apply import AppliedBatch, PoisonEvent
 from eventstore.projections.worker.progress import Progress
 from eventstore.projections.worker.reactions import Reactions
 from eventstore.telemetry import Telemetry
 
-__all__ = ["Follower", "Rebuild", "Road", "Surroundings"]
+__all__ = ["ProjectionRunner", "Rebuild", "RunnerContext", "RunnerState"]
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ Rebuild = Callable[[Projection], Awaitable[None]]
 _logger = logging.getLogger("eventstore")
 
 
-class Surroundings(Struct, frozen=True):
+class RunnerContext(Struct, frozen=True):
     """What all followers of a worker share.
 
     `rebuild` is for rows of another version; `changed` is called when a projection has failed or
@@ -50,23 +50,23 @@ class Surroundings(Struct, frozen=True):
     """
 
     database: Database
-    patience: float
+    retry_timeout: float
     telemetry: Telemetry
     rebuild: Rebuild | None
     changed: Callable[[], None]
 
 
-class Road(Protocol):
+class RunnerState(Protocol):
     """Where events come from."""
 
-    def enter(self, follower: Follower) -> None:
+    def enter(self, follower: ProjectionRunner) -> None:
         """Bring events to a follower from where it is."""
 
-    async def leave(self, follower: Follower) -> None:
+    async def leave(self, follower: ProjectionRunner) -> None:
         """Return when no more will come, the transaction at hand included."""
 
 
-class Follower:
+class ProjectionRunner:
     """One projection of a worker, and what is known about it.
 
     What others tell it (`own`, `pause`, `notice`, `stumble`, ...) only changes what is known;
@@ -74,7 +74,7 @@ class Follower:
     """
 
     def __init__(
-        self, progress: Progress, around: Surroundings, road: Road, reactions: Reactions
+        self, progress: Progress, around: RunnerContext, road: RunnerState, reactions: Reactions
     ) -> None:
         self.progress = progress
         self.projection = progress.projection
@@ -103,9 +103,9 @@ class Follower:
         return self.projection.has_reactions
 
     @property
-    def held(self) -> Held:
+    def held(self) -> LockedCheckpoint:
         """Its checkpoint, as it was left."""
-        return Held(self.projection, self.progress.position, self._epoch)
+        return LockedCheckpoint(self.projection, self.progress.position, self._epoch)
 
     @property
     def is_following(self) -> bool:
@@ -183,7 +183,7 @@ class Follower:
         if self.is_following:
             self.progress.state = "live"
 
-    def moved(self, events: Sequence[LogEvent], until: int, applied: Applied) -> None:
+    def moved(self, events: Sequence[LogEvent], until: int, applied: AppliedBatch) -> None:
         """Events were applied and committed up to a position."""
         progress, start = self.progress, self.progress.position
         progress.position = until
@@ -304,18 +304,18 @@ class Follower:
         """Go on without an event, which is kept in the same transaction."""
         held, tries = self.held, self._tries + 1
 
-        def work(connection: Connection) -> Applied:
+        def work(connection: Connection) -> AppliedBatch:
             now = utc_now()
             checkpoint.move_all(connection, [held], poison.position, now)
             parking.park(
                 connection, self.projection, poison.recorded, now, error=poison.reason, tries=tries
             )
-            return Applied(0, frozenset([poison.position]))
+            return AppliedBatch(0, frozenset([poison.position]))
 
         def stands(connection: Connection) -> bool:
             return checkpoint.are_at(connection, [held], poison.position)
 
-        def committed(applied: Applied) -> None:
+        def committed(applied: AppliedBatch) -> None:
             self.moved([poison.recorded], poison.position, applied)
             self._trouble = None
             self._around.telemetry.count("parked", code=poison.code)
@@ -325,7 +325,7 @@ class Follower:
         try:
             await self._around.database.transact(
                 work,
-                patience=self._around.patience,
+                retry_timeout=self._around.retry_timeout,
                 committed=committed,
                 stands=stands,
                 waiting=self.wait_for_database,
@@ -340,7 +340,7 @@ class Follower:
     async def _stop(self, error: ProjectionError, known: Checkpoint | None = None) -> None:
         """Stop, with the reason in the database, so that it is seen from other processes."""
         epoch = self._epoch if known is None else known.epoch
-        held = Held(self.projection, self.progress.position, epoch)
+        held = LockedCheckpoint(self.projection, self.progress.position, epoch)
         try:
             await self._transact(lambda connection: checkpoint.fail(connection, held, str(error)))
         except (DatabaseUnavailable, SQLAlchemyError) as unavailable:
@@ -363,5 +363,5 @@ class Follower:
 
     async def _transact(self, work: Callable[[Connection], T]) -> T:
         return await self._around.database.transact(
-            work, patience=self._around.patience, waiting=self.wait_for_database
+            work, retry_timeout=self._around.retry_timeout, waiting=self.wait_for_database
         )

@@ -22,11 +22,11 @@ from eventstore.projections.database.checkpoint import Checkpoint, VersionChange
 from eventstore.projections.database.database import Database, DatabaseUnavailable
 from eventstore.projections.database.locks import Locks, OwnedElsewhere, locks_of
 from eventstore.projections.projection import Projection
-from eventstore.projections.worker.checkpoint_watch import Watch
-from eventstore.projections.worker.log_reader import Lanes, Reading
+from eventstore.projections.worker.checkpoint_watch import CheckpointWatch
+from eventstore.projections.worker.log_reader import LogReaders, Reading
 from eventstore.projections.worker.progress import Progress, ProgressBoard, State, WaitTimeout
 from eventstore.projections.worker.reactions import Reactions
-from eventstore.projections.worker.runner import Follower, Rebuild, Surroundings
+from eventstore.projections.worker.runner import ProjectionRunner, Rebuild, RunnerContext
 from eventstore.store.store import EventStore
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
@@ -45,7 +45,7 @@ class ProjectionWorker:
     """Keeps the read models of some projections up to date; runs once.
 
     `batch` is the most events of one transaction while catching up; live, a transaction holds
-    what has arrived. A database that is locked, full or away is asked again for `patience`
+    what has arrived. A database that is locked, full or away is asked again for `retry_timeout`
     seconds, without end unless that is given, and `progress` says so. `on_progress` is called
     after each page with its position and how many events are left in the log after it. With
     `skip_unknown`, events of types that the code does not know are passed over, and stay missing
@@ -69,7 +69,7 @@ class ProjectionWorker:
         projections: Iterable[Projection],
         *,
         batch: int = 1000,
-        patience: float = math.inf,
+        retry_timeout: float = math.inf,
         skip_unknown: bool = False,
         if_taken: IfTaken = "wait",
         rebuild: Rebuild | None = None,
@@ -86,7 +86,7 @@ class ProjectionWorker:
         self.progress: Mapping[str, Progress] = self._board.progress
         self._store = store
         self._database = database
-        self._patience = patience
+        self._retry_timeout = retry_timeout
         self._if_taken = if_taken
         self._rebuild = rebuild
         self._poll = poll
@@ -95,12 +95,12 @@ class ProjectionWorker:
         self._group: asyncio.TaskGroup
         self._tasks: set[asyncio.Task[None]] = set()
         reading = Reading(
-            store, database, batch, patience, skip_unknown, telemetry, self._page_done
+            store, database, batch, retry_timeout, skip_unknown, telemetry, self._page_done
         )
-        self._lanes = Lanes(reading, self._spawn)
-        around = Surroundings(database, patience, telemetry, rebuild, self._changed)
+        self._lanes = LogReaders(reading, self._spawn)
+        around = RunnerContext(database, retry_timeout, telemetry, rebuild, self._changed)
         self._followers = [
-            Follower(
+            ProjectionRunner(
                 progress,
                 around,
                 self._lanes,
@@ -151,7 +151,10 @@ class ProjectionWorker:
         log = await self._store.identity()
         for each in self._followers:
             each.log = log
-        async with locks_of(self._database) as locks, Watch(self._database, self.progress) as watch:
+        async with (
+            locks_of(self._database) as locks,
+            CheckpointWatch(self._database, self.progress) as watch,
+        ):
             try:
                 with ungrouped():
                     await self._begin(locks, watch)
@@ -183,7 +186,7 @@ class ProjectionWorker:
         async with self._database.reading() as connection:
             return await connection.run_sync(parking.count, names)
 
-    async def _begin(self, locks: Locks, watch: Watch) -> None:
+    async def _begin(self, locks: Locks, watch: CheckpointWatch) -> None:
         """Take what nobody else has, and find out where each of these projections stands."""
         for holder, names in (await self._take(locks, self._followers)).items():
             if self._if_taken == "refuse":
@@ -199,14 +202,16 @@ class ProjectionWorker:
                 each.wait_for_database(trouble)
             self.ready.set()
 
-        found = await self._database.transact(claim_all, patience=self._patience, waiting=waiting)
+        found = await self._database.transact(
+            claim_all, retry_timeout=self._retry_timeout, waiting=waiting
+        )
         for each, known in zip(owned, found, strict=True):
             if known is not None:
                 each.claimed(known)
         await self._look(watch)
         self.ready.set()
 
-    def _claim(self, follower: Follower, connection: Connection) -> Checkpoint | None:
+    def _claim(self, follower: ProjectionRunner, connection: Connection) -> Checkpoint | None:
         """Its checkpoint; None where its rows are to be rebuilt before."""
         try:
             return follower.claim(connection)
@@ -215,7 +220,7 @@ class ProjectionWorker:
                 raise
             return None
 
-    async def _work(self, locks: Locks, watch: Watch) -> None:
+    async def _work(self, locks: Locks, watch: CheckpointWatch) -> None:
         async with asyncio.TaskGroup() as self._group:
             reactions = [each.reactions for each in self._followers if each.reacts]
             reacting = [self._group.create_task(each.run()) for each in reactions]
@@ -258,7 +263,9 @@ class ProjectionWorker:
             if taken := [each.name for each in standing_by if each.is_owner]:
                 _logger.warning("took over %s", ", ".join(taken))
 
-    async def _take(self, locks: Locks, followers: Sequence[Follower]) -> dict[str, list[str]]:
+    async def _take(
+        self, locks: Locks, followers: Sequence[ProjectionRunner]
+    ) -> dict[str, list[str]]:
         """Take what nobody else has; the names of the others by who has them."""
         elsewhere: dict[str, list[str]] = {}
         for each in followers:
@@ -270,14 +277,14 @@ class ProjectionWorker:
                 elsewhere.setdefault(holder, []).append(each.name)
         return elsewhere
 
-    async def _watch(self, watch: Watch) -> None:
+    async def _watch(self, watch: CheckpointWatch) -> None:
         """Look at the checkpoints now and then, for somebody else may set or move them."""
         while True:
             idle = all(each.is_owner for each in self._followers)
             await asyncio.sleep(self._poll if idle else min(self._poll, STANDBY_INTERVAL))
             await self._look(watch)
 
-    async def _look(self, watch: Watch) -> None:
+    async def _look(self, watch: CheckpointWatch) -> None:
         found = await watch.look()
         for each in self._followers:
             if each.name in found:
@@ -305,7 +312,7 @@ class ProjectionWorker:
             raise ProjectionError(f"{len(failures)} projections stopped: {listed}") from group
 
 
-def _lock_name(follower: Follower) -> str:
+def _lock_name(follower: ProjectionRunner) -> str:
     return f"projection-{follower.name}"
 
 

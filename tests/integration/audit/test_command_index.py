@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 from eventstore.application import running
 from eventstore.client.client import Client
 from eventstore.commands import Outcome
-from eventstore.commands.outcome_log import KeptOutcomes
+from eventstore.commands.outcome_log import OutcomeLog
 from eventstore.config import StreamSettings
 from eventstore.errors import InvalidId, RequestTimeout
 from eventstore.jetstream.topology import declare, topology
@@ -254,7 +254,7 @@ async def test_what_is_no_outcome_is_passed_over(line: Line, database: Database)
     async with collecting(line, database) as collector:
         await collector.wait(BOUND)
     assert await rows(database) == {}
-    assert (await KeptOutcomes(line.client, line.subjects).state())[1] == 1
+    assert (await OutcomeLog(line.client, line.subjects).state())[1] == 1
 
 
 @pytest.mark.parametrize("left", [0, 1])
@@ -270,4 +270,4 @@ async def test_what_is_gone_before_it_was_collected_is_not_waited_for(
     async with collecting(line, database) as collector:
         await collector.wait(5)
         assert collector.position == left
-    assert (await KeptOutcomes(line.client, line.subjects).state())[1] == 3
+    assert (await OutcomeLog(line.client, line.subjects).state())[1] == 3

@@ -13,7 +13,7 @@ from eventstore.errors import InvalidId, StreamMissing, UnknownType
 from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import Header
-from eventstore.store.log import RawLog
+from eventstore.store.log import StoredLog
 from eventstore.store.store import Append, EventStore
 from tests.integration.ledger import Deposited, Noted, Opened
 from tests.integration.tampering import (
@@ -235,7 +235,7 @@ async def test_it_says_which_positions_are_missing_at_the_end_too(
 async def test_a_raw_reader_ends_with_the_first_whole_batch(
     client: Client, codec: Codec, good: None
 ) -> None:
-    log = RawLog(client, codec.subjects.log_stream)
+    log = StoredLog(client, codec.subjects.log_stream)
     for until, expected in [(1, 1), (2, 2), (3, 5), (4, 5), (5, 5), (6, 7), (8, 8), (99, 8)]:
         async with aclosing(log.pages(until=until, max_messages=2)) as pages:
             read = [message.sequence async for page in pages for message in page.messages]

@@ -26,7 +26,7 @@ from eventstore.nix import AddFlakeInput, CreateFlake, RemoveFlakeInput, samples
 from tests.integration.command_line import BOUND, CommandLine, Ended
 
 
-class Story(NamedTuple):
+class CausationTree(NamedTuple):
     """What anna did, what a process made of it, and what was refused on the way."""
 
     cli: CommandLine
@@ -43,11 +43,11 @@ class Story(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CausationTree]:
     cli = CommandLine(tmp_path_factory.mktemp("audit"))
     with cli.serving() as running:
         imported = cli.call("nix", "import", samples()[0], "--json").lines
-        story = Story(
+        story = CausationTree(
             cli, json.loads(imported[0])["aggregate_id"], *asyncio.run(happen(str(cli.server_url)))
         )
         until_indexed(cli, story.ids)
@@ -90,7 +90,7 @@ def object_of(ended: Ended) -> dict[str, Any]:
     return dict(json.loads(line))
 
 
-def test_every_id_of_a_story_tells_the_same_tree(story: Story) -> None:
+def test_every_id_of_a_story_tells_the_same_tree(story: CausationTree) -> None:
     shown = set()
     for own in story.ids:
         ended = story.cli.call("audit", "trace", own[:8])
@@ -114,7 +114,7 @@ def test_every_id_of_a_story_tells_the_same_tree(story: Story) -> None:
     assert lines[-1] == "chain verified: flake mine, flake other, 4 events"
 
 
-def test_for_programs_a_story_is_one_object(story: Story) -> None:
+def test_for_programs_a_story_is_one_object(story: CausationTree) -> None:
     found = object_of(story.cli.call("audit", "trace", story.ids[3], "--json"))
 
     assert (found["correlation_id"], found["asked"]) == (story.ids[0], story.ids[3])
@@ -127,7 +127,7 @@ def test_for_programs_a_story_is_one_object(story: Story) -> None:
     assert found["position"] == found["log_end"]
 
 
-def test_a_story_is_bounded(story: Story) -> None:
+def test_a_story_is_bounded(story: CausationTree) -> None:
     out = story.cli.call("audit", "trace", story.ids[0], "--depth", 1).out
     assert "FlakeInputAdded flake mine v2 [3 more below]" in out
 
@@ -136,13 +136,13 @@ def test_a_story_is_bounded(story: Story) -> None:
     assert "verified" not in out
 
 
-def test_an_id_that_nobody_knows_is_one_clear_line(story: Story) -> None:
+def test_an_id_that_nobody_knows_is_one_clear_line(story: CausationTree) -> None:
     ended = story.cli.call("audit", "trace", "01234567")
     assert (ended.status, ended.out) == (2, "")
     assert ended.err == "error: no id in the audit index begins with 01234567\n"
 
 
-def test_a_history_shows_what_each_event_changed(story: Story) -> None:
+def test_a_history_shows_what_each_event_changed(story: CausationTree) -> None:
     ended = story.cli.call("audit", "history", "flake", "mine")
 
     assert (ended.status, ended.err) == (0, "")
@@ -156,7 +156,7 @@ def test_a_history_shows_what_each_event_changed(story: Story) -> None:
     assert ended.lines[-1] == "chain verified: 2 events"
 
 
-def test_a_history_ends_at_a_version_or_a_time(story: Story) -> None:
+def test_a_history_ends_at_a_version_or_a_time(story: CausationTree) -> None:
     words = ("audit", "history", "flake", story.imported)
     at_two = object_of(story.cli.call(*words, "--at", 2, "--json"))
     whole = object_of(story.cli.call(*words, "--json"))
@@ -173,7 +173,7 @@ def test_a_history_ends_at_a_version_or_a_time(story: Story) -> None:
     assert (nothing.status, nothing.out) == (0, "flake unheard-of has no events\n")
 
 
-def test_a_search_says_who_did_what(story: Story) -> None:
+def test_a_search_says_who_did_what(story: CausationTree) -> None:
     ended = story.cli.call("audit", "search", "--actor", "anna", "--since", "1h", "--oldest")
     assert (ended.status, ended.err) == (0, "")
     assert max(map(len, ended.lines)) <= 80
@@ -188,7 +188,7 @@ def test_a_search_says_who_did_what(story: Story) -> None:
     assert (nothing.status, nothing.out) == (1, "nothing fits\n")
 
 
-def test_a_search_goes_on_at_its_cursor(story: Story) -> None:
+def test_a_search_goes_on_at_its_cursor(story: CausationTree) -> None:
     words: list[object] = ["audit", "search", "--aggregate", "flake", "--json"]
     every = object_of(story.cli.call(*words))["items"]
     pages: list[Any] = []
@@ -205,7 +205,7 @@ def test_a_search_goes_on_at_its_cursor(story: Story) -> None:
     assert "'x' is not a cursor" in bad.err
 
 
-def test_an_export_is_everything_in_columns(story: Story) -> None:
+def test_an_export_is_everything_in_columns(story: CausationTree) -> None:
     found = story.cli.call("audit", "search", "--oldest", "--limit", 1000, "--json")
     every = object_of(found)["items"]
 
@@ -238,7 +238,7 @@ def test_an_export_is_everything_in_columns(story: Story) -> None:
     ids=["nowhere", "directory"],
 )
 def test_a_file_that_cannot_be_written_is_one_clear_line_and_none_is_left(
-    story: Story, output: str, problem: str
+    story: CausationTree, output: str, problem: str
 ) -> None:
     before = story.cli.files()
     ended = story.cli.call("audit", "export", "--output", output)
@@ -262,7 +262,7 @@ def test_without_an_index_it_says_what_to_do_and_makes_none(
 
 
 def test_without_a_server_the_index_answers_and_says_what_it_could_not_look_at(
-    story: Story, tmp_path: Path
+    story: CausationTree, tmp_path: Path
 ) -> None:
     for file in (story.cli.folder / "var").glob("read_model.sqlite*"):
         if file.is_dir():
@@ -278,7 +278,7 @@ def test_without_a_server_the_index_answers_and_says_what_it_could_not_look_at(
 
 
 def test_a_record_that_was_touched_is_found_by_what_the_index_remembers(
-    story: Story, tmp_path: Path
+    story: CausationTree, tmp_path: Path
 ) -> None:
     for file in (story.cli.folder / "var").glob("read_model.sqlite*"):
         if file.is_dir():

@@ -24,7 +24,7 @@ from eventstore.config import ServiceSettings, Settings
 from eventstore.errors import ClientError, ConfigurationError, ConnectFailed, NoResponders
 from eventstore.projections.database.database import Database
 from eventstore.projections.worker.worker import ProjectionWorker
-from eventstore.service.discovery import Found
+from eventstore.service.discovery import DiscoveredService
 from eventstore.service.health import HealthReport
 from eventstore.service.metrics import Metrics
 from eventstore.service.tracing import Tracing
@@ -175,7 +175,9 @@ async def test_services_that_are_there_are_found_and_shown(
     assert line.split()[:3] == [f"svc-{domain_name}", "1.2.3", found.instance_id]
     assert "17 command, 5 service" in line
     assert line.rstrip().endswith("mine")
-    assert msgspec.json.decode(json.dumps(msgspec.to_builtins(found)), type=Found) == found
+    assert (
+        msgspec.json.decode(json.dumps(msgspec.to_builtins(found)), type=DiscoveredService) == found
+    )
 
 
 def test_telemetry_is_what_was_wanted() -> None:

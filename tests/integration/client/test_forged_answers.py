@@ -11,11 +11,11 @@ import pytest
 
 from eventstore.client.client import Client, Msg, connect
 from eventstore.commands import Outcomes
-from eventstore.commands.outcome_log import KeptOutcomes
+from eventstore.commands.outcome_log import OutcomeLog
 from eventstore.commands.worker import worker_consumer
 from eventstore.config import Settings, StreamSettings
 from eventstore.errors import ClientError, InvalidAnswer, RequestTimeout
-from eventstore.jetstream.consumer import Pull
+from eventstore.jetstream.consumer import PullConsumer
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.publish import guarded, publish, publish_acked
 from eventstore.jetstream.topology import declare, topology
@@ -23,9 +23,9 @@ from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import new_id
 from eventstore.projections.feed.position import FeedPosition
 from eventstore.service.checks import CommandsCheck
-from eventstore.service.runtime_config import Configuration
+from eventstore.service.runtime_config import RuntimeConfig
 from eventstore.store.key_bucket import KeyBucket
-from eventstore.store.log import RawLog
+from eventstore.store.log import StoredLog
 from eventstore.store.store import EventStore
 from eventstore.subscribers.consumer import check_consumer, declare_subscriber
 from eventstore.transfer.fence import Fence
@@ -69,7 +69,7 @@ def reads(client: Client, codec: Codec) -> dict[str, Callable[[], Awaitable[obje
             return [page async for page in direct.pages(subjects.log("account", "a1"))]
 
     async def log_pages() -> object:
-        log = RawLog(client, subjects.log_stream, patience=0.1)
+        log = StoredLog(client, subjects.log_stream, retry_timeout=0.1)
         return [page async for page in log.pages()]
 
     return {
@@ -81,16 +81,16 @@ def reads(client: Client, codec: Codec) -> dict[str, Callable[[], Awaitable[obje
         "leader next": lambda: direct.leader_next(subjects.log("account", "a1"), 6),
         "pages": pages,
         "check stream": direct.check_stream,
-        "raw log end": RawLog(client, subjects.log_stream).end,
-        "raw log identity": RawLog(client, subjects.log_stream).identity,
+        "raw log end": StoredLog(client, subjects.log_stream).end,
+        "raw log identity": StoredLog(client, subjects.log_stream).identity,
         "raw log pages": log_pages,
         "outcome": lambda: Outcomes(client, subjects).get(command_id),
         "final outcome": lambda: Outcomes(client, subjects).final(command_id),
         "final outcome again": lambda: Outcomes(client, subjects).final(command_id, again=True),
-        "kept outcomes' state": KeptOutcomes(client, subjects).state,
-        "kept outcomes' last": KeptOutcomes(client, subjects).last,
+        "kept outcomes' state": OutcomeLog(client, subjects).state,
+        "kept outcomes' last": OutcomeLog(client, subjects).last,
         "key": lambda: KeyBucket(client, subjects).find("ref"),
-        "configuration": lambda: Configuration(client, subjects).get("log_level"),
+        "configuration": lambda: RuntimeConfig(client, subjects).get("log_level"),
         "feed position": FeedPosition(client, subjects).find,
         "commands check": CommandsCheck(client, worker_consumer(codec)),
         "subscriber": lambda: check_consumer(client, subjects, "s"),
@@ -274,7 +274,7 @@ async def test_a_pull_takes_only_what_its_consumer_delivers(line: Line, forger: 
     """What comes to the inbox from elsewhere is not handled, and above all not acknowledged."""
     stream, log = line.subjects.command_stream, line.subjects.log("counter", "c1")
     async with line.working() as worker:
-        async with Pull(line.client, stream, "worker", buffer=1) as pull:
+        async with PullConsumer(line.client, stream, "worker", buffer=1) as pull:
             await line.client.flush()
             replies = [  # the server itself refuses $JS.ACK from a client
                 "",
@@ -303,7 +303,7 @@ async def test_statuses_of_a_pull_that_say_no_number_are_survived(
     stream = line.subjects.command_stream
     async with (
         line.working(),
-        Pull(line.client, stream, "worker", buffer=4, heartbeat=2.0) as pull,
+        PullConsumer(line.client, stream, "worker", buffer=4, heartbeat=2.0) as pull,
     ):
         taking = asyncio.create_task(pull.take(1))
         while not pull._open:  # noqa: ASYNC110  # it asks at once

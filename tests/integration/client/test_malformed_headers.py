@@ -18,9 +18,9 @@ from eventstore.client.responder import Reply, Request, Responder
 from eventstore.config import ServiceSettings
 from eventstore.projections.feed.feed import Feed
 from eventstore.service.checks import ConnectionCheck
-from eventstore.service.endpoints import ServiceFace
+from eventstore.service.endpoints import ServiceEndpoints
 from eventstore.service.health import Health
-from eventstore.store.log import RawLog
+from eventstore.store.log import StoredLog
 from eventstore.store.store import EventStore
 from eventstore.subscribers.subscriber import EventSubscriber
 from tests.conftest import url_of
@@ -213,7 +213,7 @@ async def test_health_and_micro_are_still_answered(
 ) -> None:
     named = ServiceSettings(name=f"svc-{domain_name}", version="1.2.3")
     codec = nix.domain(domain_name).codec
-    face = ServiceFace(client, codec, Health(named.name, "1.2.3", {}), named)
+    face = ServiceEndpoints(client, codec, Health(named.name, "1.2.3", {}), named)
     async with running(face):
         await face.ready.wait()
         for subject in (f"health.{domain_name}", f"$SRV.PING.{named.name}", "discovery.announce"):
@@ -255,7 +255,7 @@ async def test_what_reads_the_log_goes_on(
     last = await deposit(store, 1)
     positions = [
         message.sequence
-        async for page in RawLog(client, store.codec.subjects.log_stream).pages()
+        async for page in StoredLog(client, store.codec.subjects.log_stream).pages()
         for message in page.messages
     ]
     assert positions == list(range(1, last + 1))

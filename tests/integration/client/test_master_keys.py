@@ -21,7 +21,7 @@ from eventstore.decider.decider import Domain
 from eventstore.errors import MasterKeyError
 from eventstore.jetstream.publish import publish_acked
 from eventstore.jetstream.topology import declare, topology
-from eventstore.messages.encryption import Forgotten, Key
+from eventstore.messages.encryption import DataKey, Forgotten
 from eventstore.messages.personal import ref_of
 from eventstore.messages.types import Event
 from eventstore.server.embedded import EmbeddedServer
@@ -94,7 +94,7 @@ async def test_the_bucket_holds_no_key_in_clear(stores: Stores) -> None:
     ((ref, entry),) = await entries(stores)
     assert (ref, entry.key, entry.master) == (ref_of("ann"), None, "old")
     key = (await store.keyring.to_seal(["ann"]))[ref]
-    assert isinstance(key, Key)
+    assert isinstance(key, DataKey)
     assert entry.wrapped is not None
     assert key.secret not in entry.wrapped
     assert await read(await stores.with_keys(OLD)) == [ANN]
@@ -116,7 +116,7 @@ async def test_no_key_passes_over_any_subject_in_clear(stores: Stores) -> None:
     await (await stores.bucket(NEW, OLD)).rewrap(ref_of("ann"))
     await listener.flush()
     assert any(b'"wrapped"' in data for data in passed)
-    assert isinstance(key, Key)
+    assert isinstance(key, DataKey)
     for form in (key.secret, base64.b64encode(key.secret)):
         assert not any(form in data or form in decoded(data) for data in passed)
 
@@ -243,7 +243,7 @@ async def test_a_key_of_an_earlier_release_is_read_and_wrapped_when_it_is_used_t
 ) -> None:
     clear = await clear_key(stores, "ann")
     reader = await stores.bucket()
-    assert isinstance(await reader.find(ref_of("ann")), Key)
+    assert isinstance(await reader.find(ref_of("ann")), DataKey)
     with pytest.raises(MasterKeyError):
         await reader.find_or_make(ref_of("ann"))
     assert in_files(nats_server, clear)
@@ -269,7 +269,7 @@ async def test_rewrapping_goes_on_where_it_was_cut_off(
     clear = await clear_key(stores, "ann")
     bucket, ref = await stores.bucket(OLD), ref_of("ann")
     key = await bucket.find(ref)
-    assert isinstance(key, Key)
+    assert isinstance(key, DataKey)
     half = await bucket._wrapped(ref, key, 1)
     await put(stores, "ann", half)  # and then it died, before the one in clear was overwritten
     assert in_files(nats_server, clear)
@@ -284,7 +284,7 @@ async def test_forgetting_after_a_rewrap_that_was_cut_off_leaves_nothing(
     clear = await clear_key(stores, "ann")
     bucket, ref = await stores.bucket(OLD), ref_of("ann")
     key = await bucket.find(ref)
-    assert isinstance(key, Key)
+    assert isinstance(key, DataKey)
     half = await bucket._wrapped(ref, key, 1)
     await put(stores, "ann", half)
     assert isinstance(await bucket.destroy(ref, "2026-01-01T00:00:00.000000Z"), Forgotten)

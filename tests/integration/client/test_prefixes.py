@@ -20,9 +20,9 @@ from eventstore.errors import PermissionDenied
 from eventstore.parking.messages import ParkedMessages
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.service.discovery import discover
-from eventstore.service.endpoints import ServiceFace
+from eventstore.service.endpoints import ServiceEndpoints
 from eventstore.service.health import Health
-from eventstore.service.runtime_config import Configuration
+from eventstore.service.runtime_config import RuntimeConfig
 from tests.conftest import StartServer, settings_for
 from tests.integration.commanding import until
 
@@ -93,7 +93,7 @@ async def test_everything_goes_by_the_prefixes_of_the_settings(application: Appl
     async with aclosing(application.store.read_all()) as events:
         assert (await anext(events)).position == 1
     assert [message async for message in ParkedMessages(client, subjects).read()] == []
-    assert await Configuration(client, subjects).get_all()
+    assert await RuntimeConfig(client, subjects).get_all()
     assert await discover(client, 0.1) == []
 
 
@@ -150,7 +150,7 @@ async def test_people_of_another_account_are_answered_in_inboxes_of_their_own(
     async with asyncio.timeout(40), Application(nix.domain(), service) as app:
         codec, named = app.domain.codec, ServiceSettings(name="svc", version="1.2.3")
         queries = Responder(app.client, {"nix.query.flake.list": listed}, queue="svc")
-        face = ServiceFace(app.client, codec, Health("svc", "1.2.3", {}), named)
+        face = ServiceEndpoints(app.client, codec, Health("svc", "1.2.3", {}), named)
         async with running(queries, face), connect(ann) as client, connect(bob) as other:
             await queries.ready.wait()
             await face.ready.wait()

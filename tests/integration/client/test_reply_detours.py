@@ -24,7 +24,7 @@ from eventstore.config import AuthSettings, Secret, ServiceSettings
 from eventstore.messages.envelope import new_id
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.service.checks import ConnectionCheck
-from eventstore.service.endpoints import ServiceFace
+from eventstore.service.endpoints import ServiceEndpoints
 from eventstore.service.health import Health
 from eventstore.service.metrics import Metrics
 from tests.conftest import StartServer, settings_for
@@ -67,7 +67,7 @@ async def service(server: EmbeddedServer) -> AsyncIterator[Application]:
         answers = {"nix.query.flake.list": listed, **history_answers(app.client, app.domain)}
         queries = Responder(app.client, answers, queue="svc")
         metrics = Metrics(service=named.name, version=named.version)
-        face = ServiceFace(app.client, app.domain.codec, health, named, metrics=metrics)
+        face = ServiceEndpoints(app.client, app.domain.codec, health, named, metrics=metrics)
         created = nix.CreateFlake(path=".", description="")
         assert (await app.commands.execute(created, "f1")).status == "success"
         async with asyncio.timeout(60), running(queries, face):

@@ -86,7 +86,7 @@ async def test_at_most_so_many_are_answered_at_a_time_and_all_in_the_end(
         return Reply(request.payload)
 
     subject = f"{domain_name}.query.a.b"
-    responder = Responder(client, {subject: slow}, queue=domain_name, at_once=3)
+    responder = Responder(client, {subject: slow}, queue=domain_name, max_concurrency=3)
     async with running(responder):
         await responder.ready.wait()
         asked = [asyncio.create_task(client.request(subject, b"x")) for _ in range(10)]
@@ -283,7 +283,7 @@ async def test_all_that_has_come_is_answered_before_it_stops(
     client: Client, settings: Settings, domain_name: str
 ) -> None:
     subject, gate = f"{domain_name}.query.a.b", Gated()
-    responder = Responder(client, {subject: gate}, queue=domain_name, at_once=2)
+    responder = Responder(client, {subject: gate}, queue=domain_name, max_concurrency=2)
     async with connect(settings) as asker:
         async with running(responder):
             await responder.ready.wait()
@@ -323,7 +323,9 @@ async def test_beyond_its_room_who_asks_is_told_that_it_is_busy(
     client: Client, domain_name: str
 ) -> None:
     subject, gate = f"{domain_name}.query.a.b", Gated()
-    responder = Responder(client, {subject: gate}, queue=domain_name, at_once=1, room=3)
+    responder = Responder(
+        client, {subject: gate}, queue=domain_name, max_concurrency=1, max_pending=3
+    )
     async with running(responder):
         await responder.ready.wait()
         held = [asyncio.create_task(client.request(subject, b"x")) for _ in range(3)]
@@ -338,7 +340,9 @@ async def test_beyond_its_room_who_asks_is_told_that_it_is_busy(
 
 async def test_what_has_waited_too_long_is_not_worked_off(client: Client, domain_name: str) -> None:
     subject, gate = f"{domain_name}.query.a.b", Gated()
-    responder = Responder(client, {subject: gate}, queue=domain_name, at_once=1, patience=0.05)
+    responder = Responder(
+        client, {subject: gate}, queue=domain_name, max_concurrency=1, max_wait=0.05
+    )
     async with running(responder):
         await responder.ready.wait()
         first = asyncio.create_task(client.request(subject, b"x"))
@@ -368,7 +372,9 @@ async def test_one_asker_s_load_makes_no_other_s_request_wait(
         if b"busy" in message.data:
             refused.set()
 
-    responder = Responder(client, {subject: answer}, queue=domain_name, at_once=2, room=200)
+    responder = Responder(
+        client, {subject: answer}, queue=domain_name, max_concurrency=2, max_pending=200
+    )
     async with running(responder), connect(settings) as loud, connect(settings) as other:
         await responder.ready.wait()
         inbox = loud.new_inbox()
@@ -390,7 +396,7 @@ async def test_one_that_waits_takes_no_others_turn(client: Client, domain_name: 
             return await gate(request)
 
     answers = {subject: wait, f"{subject}c": echo}
-    responder = Responder(client, answers, queue=domain_name, at_once=1)
+    responder = Responder(client, answers, queue=domain_name, max_concurrency=1)
     async with running(responder):
         await responder.ready.wait()
         waiting = [asyncio.create_task(client.request(subject, b"x")) for _ in range(3)]

@@ -58,7 +58,7 @@ async def test_a_worker_never_holds_more_of_a_backlog_than_its_bound(line: Line)
                 gate.set()
             while await line.queued():
                 most = max(most, await delivered(line), len(worker._settling._held))
-        assert store.at_once == IN_FLIGHT
+        assert store.max_concurrency == IN_FLIGHT
         assert len(store.begun) == COMMANDS
     assert 4 * IN_FLIGHT <= most <= BOUND
     assert await line.log_size() == COMMANDS

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from eventstore.client.client import Client
-from eventstore.commands import Sent
-from eventstore.messages.context import Handling
+from eventstore.commands import SentCommand
+from eventstore.messages.context import MessageContext
 from eventstore.messages.envelope import Envelope, Identity, new_id
 from eventstore.store.publisher import EventPublisher
 from tests.integration.commanding import Add, Added, Line, Take, counting, opened
@@ -29,13 +29,13 @@ def cause() -> Identity:
     return Identity.caused_by(Identity.caused_by(Identity.root()))
 
 
-async def sent_envelope(line: Line, sent: Sent) -> Envelope:
+async def sent_envelope(line: Line, sent: SentCommand) -> Envelope:
     message = await line.jetstream.get_msg(line.subjects.command_stream, sent.sequence)
     return Envelope.from_headers(message.headers or {})
 
 
 async def test_a_command_is_caused_by_what_is_handled(line: Line, cause: Identity) -> None:
-    with Handling(cause, "shop", actor="ann", traceparent=TRACE).begun():
+    with MessageContext(cause, "shop", actor="ann", traceparent=TRACE).begun():
         sent = await line.commands.send(Add(), "c1")
     envelope = await sent_envelope(line, sent)
     assert envelope.identity == Identity(sent.command_id, cause.correlation_id, cause.id)
@@ -52,7 +52,7 @@ async def test_what_is_handled_again_sends_the_same_commands_which_are_carried_o
     line: Line, cause: Identity
 ) -> None:
     async def handled() -> list[str]:
-        with Handling(cause, "shop").begun():
+        with MessageContext(cause, "shop").begun():
             sent = await line.commands.send(Add(amount=2), "c1")
             outcome = await line.commands.execute(Add(amount=3), "c1")
             created = await line.commands.execute(Add(amount=5))
@@ -70,7 +70,7 @@ async def test_what_is_handled_again_sends_the_same_commands_which_are_carried_o
 
 async def test_each_command_of_a_handling_is_another(line: Line, cause: Identity) -> None:
     async def send(by: str, *commands: tuple[Any, str]) -> list[str]:
-        with Handling(cause, by).begun():
+        with MessageContext(cause, by).begun():
             return [(await line.commands.send(*each)).command_id for each in commands]
 
     sent = await send("shop", (Add(), "c1"), (Add(), "c1"), (Add(), "c2"), (Take(amount=1), "c1"))
@@ -84,7 +84,7 @@ async def test_each_command_of_a_handling_is_another(line: Line, cause: Identity
 
 async def test_what_is_said_explicitly_counts(line: Line, cause: Identity) -> None:
     own, other = new_id(), Identity.root()
-    with Handling(cause, "shop", actor="ann", traceparent=TRACE).begun():
+    with MessageContext(cause, "shop", actor="ann", traceparent=TRACE).begun():
         named = await line.commands.send(Add(), "c1", command_id=own, actor="bob")
         caused = await line.commands.send(Add(), "c1", cause=other)
     first = await sent_envelope(line, named)
@@ -101,7 +101,7 @@ async def test_outside_of_a_handling_a_command_begins_a_story(line: Line) -> Non
 
 
 async def test_a_command_and_a_fact_of_one_handling_are_two(line: Line, cause: Identity) -> None:
-    with Handling(cause, "shop").begun():
+    with MessageContext(cause, "shop").begun():
         fact = await EventPublisher(line.store).publish(Added(amount=1), "c1")
         sent = await line.commands.send(Add(), "c1")
     assert sent.command_id not in fact.event_ids

@@ -8,7 +8,7 @@ from typing import Any, Self
 import pytest
 
 from eventstore.client.client import Client
-from eventstore.commands import KeptStates
+from eventstore.commands import StateCache
 from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.messages.envelope import Identity, RecordedEvent, new_id
 from eventstore.store.store import NOTHING, EventStore, Head
@@ -87,14 +87,14 @@ async def test_an_aggregate_is_read_once_as_long_as_its_state_is_kept(
 
 
 async def test_nothing_is_kept_where_nothing_may_be(line: Line, store: WatchedStore) -> None:
-    async with line.working(store=store, states=KeptStates(0)):
+    async with line.working(store=store, states=StateCache(0)):
         outcomes = [await line.commands.execute(Add(amount=n), "c1") for n in range(5)]
     assert store.reads == 5
     assert [outcome.version for outcome in outcomes] == [1, 2, 3, 4, 5]
 
 
 async def test_states_that_had_to_go_are_loaded_again(line: Line, store: WatchedStore) -> None:
-    states = KeptStates(4)
+    states = StateCache(4)
     async with line.working(store=store, states=states):
         for _ in range(3):
             for number in range(4):
@@ -110,7 +110,7 @@ async def test_states_that_had_to_go_are_loaded_again(line: Line, store: Watched
 async def test_a_repeat_is_recognised_by_the_events_that_stand(
     line: Line, store: WatchedStore, command: Add | AddEach, kept: int
 ) -> None:
-    async with line.working(store=store, states=KeptStates(kept)):
+    async with line.working(store=store, states=StateCache(kept)):
         await line.commands.execute(Add(), "c1")
         first = await line.commands.execute(command, "c1")
         await line.commands.execute(Add(), "c1")
@@ -125,7 +125,7 @@ async def test_a_repeat_is_recognised_by_the_events_that_stand(
 async def test_a_repeat_is_recognised_on_a_replica_that_lags(
     line: Line, store: WatchedStore
 ) -> None:
-    async with line.working(store=store, states=KeptStates(0)) as worker:
+    async with line.working(store=store, states=StateCache(0)) as worker:
         first = await line.commands.execute(AddEach(amounts=[1, 2, 3]), "c1")
         await forget(line, first.command_id)
         store.lagging_reads = 1
@@ -165,7 +165,7 @@ async def test_a_rejection_after_an_append_of_ones_own_costs_no_load(
 async def test_what_was_being_loaded_while_something_was_forgotten_is_not_kept(
     line: Line, store: WatchedStore
 ) -> None:
-    states = KeptStates()
+    states = StateCache()
     async with line.working(store=store, states=states):
         store.meanwhile = states.clear
         await line.commands.execute(Add(), "c1")

@@ -36,7 +36,7 @@ async def test_200_commands_of_one_aggregate_are_carried_out_in_order(
     async with line.working(store=store):
         await line.until_done()
     assert amounts(await line.read("c1")) == list(range(200))
-    assert store.at_once == 1
+    assert store.max_concurrency == 1
 
 
 async def test_an_aggregate_that_takes_long_does_not_hold_up_the_others(
@@ -63,12 +63,12 @@ async def test_many_aggregates_are_worked_on_at_once_and_never_more_than_in_flig
         await store.until_begun(5)
         # Others, which come later, have to wait as well.
         await line.commands.send(Add(), "c99")
-        assert (len(store.begun), store.at_once) == (5, 5)
+        assert (len(store.begun), store.max_concurrency) == (5, 5)
         for gate in gates:
             gate.set()
         await line.until_done()
     assert len(store.begun) == 13
-    assert store.at_once == 5
+    assert store.max_concurrency == 5
     assert worker.handled == 13
 
 
@@ -125,4 +125,4 @@ async def test_a_creating_command_without_an_id_is_in_the_lane_of_the_one_that_n
         "Added",
         "Signed",
     ]
-    assert store.at_once == 1
+    assert store.max_concurrency == 1

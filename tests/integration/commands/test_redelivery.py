@@ -16,7 +16,7 @@ from eventstore.commands import client as sending
 from eventstore.commands.worker import _delay_after, worker_consumer
 from eventstore.decider.decider import Domain
 from eventstore.errors import AppendUnknown, Conflict, DuplicateId, EventStoreError, RequestTimeout
-from eventstore.jetstream.consumer import Delivery, Pull
+from eventstore.jetstream.consumer import Delivery, PullConsumer
 from eventstore.jetstream.topology import declare_consumer
 from eventstore.messages.envelope import new_id
 from tests.integration.commanding import (
@@ -168,7 +168,7 @@ async def test_a_command_that_is_delivered_again_has_its_outcome_though_a_follow
     await line.store.append("counter", "c1", Added(amount=5))
     await declare_consumer(line.client, worker_consumer(line.domain.codec))
     await line.commands.send(Take(amount=1), "c1", command_id=own)
-    async with Pull(line.client, line.subjects.command_stream, "worker", buffer=1) as pull:
+    async with PullConsumer(line.client, line.subjects.command_stream, "worker", buffer=1) as pull:
         (taken,) = await pull.take(1)
         # As where a worker ends between the outcome and the acknowledgement.
         await line.outcomes.put(rejected)

@@ -20,7 +20,13 @@ from eventstore.errors import (
     PermissionDenied,
     RequestTimeout,
 )
-from eventstore.jetstream.consumer import Delivery, Pull, PullLost, _acknowledgement, may_pass
+from eventstore.jetstream.consumer import (
+    Delivery,
+    PullConsumer,
+    PullLost,
+    _acknowledgement,
+    may_pass,
+)
 from eventstore.server.embedded import EmbeddedServer
 from tests.conftest import settings_for
 from tests.proxy import TcpProxy
@@ -53,19 +59,19 @@ async def fill(client: Client, stream: str, count: int, payload: bytes = b"x") -
     await client.flush()
 
 
-async def take(pull: Pull, count: int, most: int = 1_000) -> list[int]:
+async def take(pull: PullConsumer, count: int, most: int = 1_000) -> list[int]:
     taken: list[int] = []
     while len(taken) < count:
         taken.extend(Delivery.of(message).sequence for message in await pull.take(most))
     return taken
 
 
-def held(pull: Pull) -> int:
+def held(pull: PullConsumer) -> int:
     """Messages asked for, or delivered and not taken: what may come to lie in memory."""
     return pull._asked + len(pull._messages)
 
 
-async def until_delivered(client: Client, pull: Pull, count: int) -> None:
+async def until_delivered(client: Client, pull: PullConsumer, count: int) -> None:
     """Return when so many wait to be taken: the server delivers when it likes."""
     async with asyncio.timeout(10):
         while len(pull._messages) < count:
@@ -86,7 +92,7 @@ async def test_messages_come_in_order_and_in_no_larger_portions_than_asked_for(
     client: Client, stream: str
 ) -> None:
     await fill(client, stream, 1_000)
-    async with Pull(client, stream, await consume(client, stream), buffer=200) as pull:
+    async with PullConsumer(client, stream, await consume(client, stream), buffer=200) as pull:
         first = await pull.take(7)
         assert 1 <= len(first) <= 7
         taken = [Delivery.of(message).sequence for message in first]
@@ -97,7 +103,7 @@ async def test_messages_come_in_order_and_in_no_larger_portions_than_asked_for(
 async def test_never_more_is_held_than_the_buffer_takes(client: Client, stream: str) -> None:
     await fill(client, stream, 2_000)
     most = 0
-    async with Pull(client, stream, await consume(client, stream), buffer=100) as pull:
+    async with PullConsumer(client, stream, await consume(client, stream), buffer=100) as pull:
         taken = 0
         while taken < 2_000:
             taken += len(await pull.take(3))
@@ -110,7 +116,7 @@ async def test_requests_that_expire_are_made_again_and_owe_nothing(
     client: Client, stream: str
 ) -> None:
     name = await consume(client, stream)
-    async with Pull(client, stream, name, buffer=100, expires=0.1, heartbeat=0.04) as pull:
+    async with PullConsumer(client, stream, name, buffer=100, expires=0.1, heartbeat=0.04) as pull:
         taken: list[int] = []
         for _ in range(5):
             waiting = asyncio.ensure_future(take(pull, 3))
@@ -127,7 +133,7 @@ async def test_of_two_open_requests_one_that_expires_gives_back_only_its_own(
 ) -> None:
     await fill(client, stream, 60)
     name = await consume(client, stream)
-    async with Pull(client, stream, name, buffer=100, expires=0.5, heartbeat=0.2) as pull:
+    async with PullConsumer(client, stream, name, buffer=100, expires=0.5, heartbeat=0.2) as pull:
         taken = await pull.take(1)
         await asyncio.sleep(0.2)  # so that the second request, made below, expires later
         assert len(taken) + len(await pull.take(59)) == 60
@@ -146,7 +152,7 @@ async def test_a_reader_that_is_slow_holds_no_more_bytes_than_allowed(
 ) -> None:
     await fill(client, stream, 60, b"x" * 500_000)
     name = await consume(client, stream)
-    async with Pull(client, stream, name, buffer=1_000, max_bytes=2_000_000) as pull:
+    async with PullConsumer(client, stream, name, buffer=1_000, max_bytes=2_000_000) as pull:
         taken = 0
         while taken < 60:
             taken += len(await pull.take(1))
@@ -159,7 +165,7 @@ async def test_a_message_as_large_as_the_server_takes_is_delivered(
 ) -> None:
     await fill(client, stream, 2, b"x" * client.max_payload)
     name = await consume(client, stream)
-    async with Pull(client, stream, name, buffer=10, max_bytes=1_000) as pull:
+    async with PullConsumer(client, stream, name, buffer=10, max_bytes=1_000) as pull:
         async with asyncio.timeout(5):
             assert await take(pull, 2) == [1, 2]
 
@@ -168,7 +174,7 @@ async def test_a_deleted_consumer_is_reported_after_what_it_had_delivered(
     client: Client, stream: str
 ) -> None:
     await fill(client, stream, 5)
-    async with Pull(client, stream, await consume(client, stream), buffer=10) as pull:
+    async with PullConsumer(client, stream, await consume(client, stream), buffer=10) as pull:
         assert len(await pull.take(1)) == 1
         await until_delivered(client, pull, 4)
         await client.api(f"CONSUMER.DELETE.{stream}.{CONSUMER}")
@@ -180,7 +186,7 @@ async def test_a_deleted_consumer_is_reported_after_what_it_had_delivered(
 
 
 async def test_a_consumer_that_never_was_is_reported(client: Client, stream: str) -> None:
-    async with Pull(client, stream, "nobody", buffer=10) as pull, asyncio.timeout(2):
+    async with PullConsumer(client, stream, "nobody", buffer=10) as pull, asyncio.timeout(2):
         with pytest.raises(PullLost, match="gone: nobody serves it"):
             await pull.take(1)
 
@@ -192,7 +198,7 @@ async def test_a_silent_consumer_is_reported_after_two_heartbeats(
         """Somebody listens, and says nothing."""
 
     listening = await client.subscribe(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.mute", swallow)
-    async with Pull(client, stream, "mute", buffer=10, heartbeat=0.1) as pull:
+    async with PullConsumer(client, stream, "mute", buffer=10, heartbeat=0.1) as pull:
         async with asyncio.timeout(2):
             with pytest.raises(PullLost, match="silent"):
                 await pull.take(1)
@@ -203,7 +209,7 @@ async def test_a_request_the_server_refuses_is_reported_and_not_repeated_for_eve
     client: Client, stream: str
 ) -> None:
     name = await consume(client, stream, max_batch=5)
-    async with Pull(client, stream, name, buffer=10) as pull, asyncio.timeout(2):
+    async with PullConsumer(client, stream, name, buffer=10) as pull, asyncio.timeout(2):
         with pytest.raises(PullLost, match="Exceeded MaxRequestBatch"):
             await pull.take(1)
 
@@ -253,7 +259,7 @@ async def test_what_is_heard_late_of_a_request_that_is_over_changes_nothing(
     client: Client, stream: str, status: str, text: str, owed: int | None
 ) -> None:
     server = Server(client, stream)
-    async with Pull(client, stream, await server.listen(), buffer=10) as pull:
+    async with PullConsumer(client, stream, await server.listen(), buffer=10) as pull:
         waiting = asyncio.ensure_future(pull.take(10))
         await server.until_asked(1)
         await server.say(1, "409", "Leadership Change")  # ends all requests, and says no number
@@ -271,7 +277,7 @@ async def test_what_is_heard_late_of_a_request_that_is_over_changes_nothing(
 
 async def test_heartbeats_keep_an_idle_pull_alive(client: Client, stream: str) -> None:
     name = await consume(client, stream)
-    async with Pull(client, stream, name, buffer=10, heartbeat=0.05) as pull:
+    async with PullConsumer(client, stream, name, buffer=10, heartbeat=0.05) as pull:
         waiting = asyncio.ensure_future(pull.take(1))
         await asyncio.wait([waiting], timeout=0.4)
         assert not waiting.done()
@@ -284,7 +290,7 @@ async def test_a_closed_client_ends_a_waiting_pull_at_once(
 ) -> None:
     name = await consume(client, stream)
     own = await Client.open(settings)
-    async with Pull(own, stream, name, buffer=10) as pull:
+    async with PullConsumer(own, stream, name, buffer=10) as pull:
         waiting = asyncio.ensure_future(pull.take(1))
         await asyncio.sleep(0)
         await own.close()
@@ -317,7 +323,7 @@ async def test_an_acknowledging_pull_goes_on_after_reconnects_within_its_buffer(
     name = await consume(client, stream, ack_policy="explicit", ack_wait=200_000_000)
     async with (
         breakable(nats_server, domain_name) as (proxy, own),
-        Pull(own, stream, name, buffer=50) as pull,
+        PullConsumer(own, stream, name, buffer=50) as pull,
     ):
         taken: set[int] = set()
         for total in (100, 200, 300):
@@ -342,7 +348,7 @@ async def test_what_was_asked_for_before_a_reconnect_is_not_delivered_besides(
     name = await consume(client, stream, ack_policy="explicit")
     async with (
         breakable(nats_server, domain_name) as (proxy, own),
-        Pull(own, stream, name, buffer=50) as pull,
+        PullConsumer(own, stream, name, buffer=50) as pull,
     ):
         waiting = asyncio.ensure_future(pull.take(1))
         for requests in (1, 2, 3):
@@ -364,7 +370,7 @@ async def test_a_pull_without_acknowledgements_says_what_a_broken_connection_los
     name = await consume(client, stream)
     async with (
         breakable(nats_server, domain_name) as (proxy, own),
-        Pull(own, stream, name, buffer=10, acknowledged=False) as pull,
+        PullConsumer(own, stream, name, buffer=10, acknowledged=False) as pull,
     ):
         assert len(await pull.take(1)) == 1
         await until_delivered(own, pull, 4)
@@ -382,7 +388,7 @@ async def test_what_was_taken_is_handed_out_though_no_more_can_be_asked_for(
     async def fail(subject: str, payload: bytes = b"", **more: Any) -> None:
         raise RequestTimeout("flush: no answer after 5 s")
 
-    async with Pull(client, stream, await consume(client, stream), buffer=4) as pull:
+    async with PullConsumer(client, stream, await consume(client, stream), buffer=4) as pull:
         taken = await take(pull, 1, 1)
         monkeypatch.setattr(client, "publish", fail)
         taken += await take(pull, 3, 3)
@@ -395,7 +401,7 @@ async def test_what_was_delivered_and_not_taken_can_be_given_back(
     client: Client, stream: str
 ) -> None:
     await fill(client, stream, 5)
-    async with Pull(client, stream, await consume(client, stream), buffer=10) as pull:
+    async with PullConsumer(client, stream, await consume(client, stream), buffer=10) as pull:
         (first,) = await pull.take(1)
         await until_delivered(client, pull, 4)
         rest = pull.leftover()
@@ -421,7 +427,7 @@ async def test_only_what_the_consumer_delivers_is_taken(client: Client, stream: 
     await consume(client, stream)
     other = {"name": "other", "ack_policy": "explicit"}
     await client.api(f"CONSUMER.CREATE.{stream}.other", {"stream_name": stream, "config": other})
-    async with Pull(client, stream, CONSUMER, buffer=10) as pull:
+    async with PullConsumer(client, stream, CONSUMER, buffer=10) as pull:
         taking = asyncio.create_task(pull.take(10))
         await client.publish(
             f"$JS.API.CONSUMER.MSG.NEXT.{stream}.other", b'{"batch": 3}', reply=f"{pull._inbox}.1"

@@ -20,7 +20,7 @@ from eventstore import nix
 from eventstore.application import Application, running
 from eventstore.cli.wiring import open_service
 from eventstore.client.client import Client, Msg
-from eventstore.commands import CommandClient, Sent
+from eventstore.commands import CommandClient, SentCommand
 from eventstore.config import ReadModelSettings, Settings, StreamSettings
 from eventstore.errors import RequestTimeout
 from eventstore.messages.envelope import Envelope, Identity, RecordedEvent
@@ -187,7 +187,7 @@ class Failing(CommandClient):
         self.reached = asyncio.Event()
         self._waits = waits
 
-    async def send(self, command: Command, *arguments: Any, **options: Any) -> Sent:
+    async def send(self, command: Command, *arguments: Any, **options: Any) -> SentCommand:
         sent = await super().send(command, *arguments, **options)
         if sent.aggregate_id == "p2" and not self.reached.is_set():
             self.reached.set()

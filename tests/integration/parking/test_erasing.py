@@ -23,9 +23,9 @@ from eventstore.jetstream.topology import declare, topology
 from eventstore.messages.encryption import PERSONAL
 from eventstore.messages.envelope import Header, new_id
 from eventstore.messages.personal import ref_of
-from eventstore.parking.erasing import Erased
+from eventstore.parking.erasing import ErasureReport
 from eventstore.parking.messages import ParkedMessages
-from eventstore.parking.record import Parked, keep_record
+from eventstore.parking.record import ParkedRecord, keep_record
 from eventstore.projections.audit import CommandCollector
 from eventstore.projections.audit.models import audit_command
 from eventstore.projections.database.database import Database
@@ -55,7 +55,7 @@ class Held:
         headers: dict[str, str] | None = None,
         command_id: str | None = None,
     ) -> int:
-        record = Parked(
+        record = ParkedRecord(
             subject=f"{self.subjects.domain}.{kind}.order.place",
             headers=headers or {},
             payload=payload if isinstance(payload, bytes) else msgspec.json.encode(payload),
@@ -86,8 +86,8 @@ class Held:
     async def left(self) -> list[int]:
         return [each.sequence async for each in self.parked.read()]
 
-    async def forget(self, subject: str = "ann") -> Erased:
-        reported: list[Erased] = []
+    async def forget(self, subject: str = "ann") -> ErasureReport:
+        reported: list[ErasureReport] = []
         keyring = Keyring(self.client, self.subjects)
         await keyring.forget(subject, reported.append)
         return reported[0]
@@ -136,9 +136,9 @@ async def test_what_is_parked_and_names_the_subject_is_erased(held: Held, named:
     own = await held.park(**NAMED[named])  # type: ignore[arg-type]
     other = await held.park({"customer_id": "anna", "note": "ann and ben"})
     erased = await held.forget()
-    assert erased == Erased(parked=(own,))
+    assert erased == ErasureReport(parked=(own,))
     assert await held.left() == [other]
-    assert await held.forget() == Erased()
+    assert await held.forget() == ErasureReport()
 
 
 async def test_its_bytes_are_gone_from_the_servers_files(

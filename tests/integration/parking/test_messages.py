@@ -15,8 +15,8 @@ from eventstore.config import StreamSettings
 from eventstore.errors import AppendUnknown, NotParked, ParkedError, QueueFull, RetryOutOfOrder
 from eventstore.jetstream.topology import limit_messages
 from eventstore.messages.types import Command
-from eventstore.parking.messages import ParkedMessage, ParkedMessages, RetriedAll
-from eventstore.parking.record import Parked, keep_record
+from eventstore.parking.messages import ParkedMessage, ParkedMessages, RetrySummary
+from eventstore.parking.record import ParkedRecord, keep_record
 from tests.integration.commanding import Add, FailingStore, Line, RaiseTo, Take, counting, opened
 
 
@@ -300,7 +300,7 @@ async def test_a_record_in_several_parts_is_one_message(line: Line, parked: Park
 async def test_an_event_is_shown_and_discarded_but_not_published_again(
     line: Line, parked: ParkedMessages
 ) -> None:
-    record = Parked(
+    record = ParkedRecord(
         subject=f"{line.domain.name}.event.counter.added",
         headers={"X-Aggregate-ID": "c1"},
         payload=b"{}",
@@ -346,7 +346,7 @@ async def test_what_cannot_be_read_is_listed_and_can_be_thrown_away(
     assert "parked message 77: nothing is parked there" in problems[3]
     assert "invalid literal" in problems[4]
     assert await found(parked, aggregate="counter") == []
-    assert await parked.retry_all() == RetriedAll(0, problems)
+    assert await parked.retry_all() == RetrySummary(0, problems)
     with pytest.raises(NotParked, match="cannot be read"):
         await parked.retry(2)
     for each in listed:

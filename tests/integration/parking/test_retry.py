@@ -18,7 +18,7 @@ from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import RecordedEvent
 from eventstore.messages.types import Event
 from eventstore.parking.messages import ParkedMessages
-from eventstore.parking.record import Parked, keep_record
+from eventstore.parking.record import ParkedRecord, keep_record
 from eventstore.parking.retry import ask_to_retry
 from eventstore.projections.feed.feed import Feed
 from eventstore.server.embedded import EmbeddedServer
@@ -195,7 +195,7 @@ async def test_the_older_of_an_aggregate_goes_first(
     assert await sequences(parked) == [4]
 
 
-def for_somebody_else(codec: Codec, record: Parked) -> tuple[str, Parked, str]:
+def for_somebody_else(codec: Codec, record: ParkedRecord) -> tuple[str, ParkedRecord, str]:
     other = msgspec.structs.replace(record, subscriber="another")
     return f"{codec.domain}.parked.event.another.account.deposited", other, "key"
 

@@ -19,7 +19,7 @@ from eventstore.errors import EventTooLarge, ProjectionFailed, StreamMissing, Un
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import POSITION, Header, Identity, NewEvent, new_id, position_of
 from eventstore.projections.feed.feed import Feed
-from eventstore.projections.feed.position import FeedLost, FeedPosition, Place
+from eventstore.projections.feed.position import FeedLost, FeedPoint, FeedPosition
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.store.store import EventStore
 from eventstore.subscribers.publication import read_publication
@@ -162,14 +162,14 @@ async def test_where_the_end_is_gone_and_nothing_kept_fits_nothing_is_published(
     client: Client, store: EventStore, checkpoint: FeedPosition
 ) -> None:
     await feed_until(client, store, await deposit(store, 40))
-    await checkpoint.keep(Place(39, 39))
+    await checkpoint.keep(FeedPoint(39, 39))
     await purge(client, store.codec)
     await deposit(store, 1)
     with pytest.raises(FeedLost, match="sequence 39 at position 39") as refused:
         await Feed(client, store).run()
     assert '{"sequence": 40, "position": N}' in str(refused.value)
     assert await public(client, store.codec) == []
-    await checkpoint.keep(Place(40, 40))  # what the error says
+    await checkpoint.keep(FeedPoint(40, 40))  # what the error says
     await feed_until(client, store, 41)
     await assert_fed(client, store, after=40)
 
@@ -187,10 +187,10 @@ async def test_a_stream_made_anew_is_not_filled_with_what_was_published_before(
 async def test_a_deleted_key_counts_as_none(
     client: Client, store: EventStore, checkpoint: FeedPosition
 ) -> None:
-    await checkpoint.keep(Place(7, 7))
+    await checkpoint.keep(FeedPoint(7, 7))
     buckets = await jetstream(client).key_value(store.codec.subjects.config_bucket)
     await buckets.delete("feed.position")
-    assert await checkpoint.find() == Place(0, 0)
+    assert await checkpoint.find() == FeedPoint(0, 0)
 
 
 async def test_a_kept_place_that_is_none_is_refused(client: Client, store: EventStore) -> None:
@@ -259,7 +259,7 @@ async def test_a_feed_that_runs_keeps_its_place_for_the_next_one(
     async with asyncio.timeout(30), running(feed):
         position = await deposit(store, 3)
         await until_fed(client, store.codec, position)
-        while await checkpoint._kept_place() != Place(3, position):
+        while await checkpoint._kept_place() != FeedPoint(3, position):
             await client.flush()
         assert writes.places <= 2
 
@@ -268,8 +268,8 @@ async def test_the_end_of_the_stream_counts_more_than_what_was_kept(
     client: Client, store: EventStore, checkpoint: FeedPosition
 ) -> None:
     await feed_until(client, store, await deposit(store, 3))
-    await checkpoint.keep(Place(3, 1))
-    assert await checkpoint.find(Place(3, 2)) == Place(3, 3)
+    await checkpoint.keep(FeedPoint(3, 1))
+    assert await checkpoint.find(FeedPoint(3, 2)) == FeedPoint(3, 3)
 
 
 @pytest.mark.parametrize("messages", [1, 3])
@@ -445,7 +445,7 @@ async def test_an_event_that_does_not_fit_with_its_position_is_named(
 
 async def skip(client: Client, store: EventStore, position: int) -> None:
     """Have the feed begin after a position."""
-    await FeedPosition(client, store.codec.subjects).keep(Place(0, position))
+    await FeedPosition(client, store.codec.subjects).keep(FeedPoint(0, position))
 
 
 async def test_a_feed_told_to_stop_before_it_began_ends_at_once(

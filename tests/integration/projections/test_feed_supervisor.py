@@ -12,7 +12,7 @@ from eventstore.application import running
 from eventstore.config import Settings
 from eventstore.jetstream.topology import declare, topology
 from eventstore.projections.feed.feed import Feed
-from eventstore.projections.feed.supervisor import Feeding
+from eventstore.projections.feed.supervisor import FeedSupervisor
 from eventstore.service.health import HealthStatus
 from tests.integration.commanding import until
 
@@ -29,7 +29,7 @@ def create(number: int) -> nix.CreateFlake:
     return nix.CreateFlake(path=f"./{number}", description="")
 
 
-async def is_status(feeding: Feeding, status: HealthStatus) -> bool:
+async def is_status(feeding: FeedSupervisor, status: HealthStatus) -> bool:
     return (await feeding()).status == status
 
 
@@ -37,7 +37,7 @@ async def test_an_event_stream_that_is_taken_away_makes_it_unhealthy_until_it_is
     app: Application, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     subjects = app.domain.codec.subjects
-    feeding = Feeding(lambda: Feed(app.client, app.store), pause=PAUSE)
+    feeding = FeedSupervisor(lambda: Feed(app.client, app.store), pause=PAUSE)
     async with running(feeding):
         await asyncio.wait_for(feeding.feed.ready.wait(), 10)
         assert await is_status(feeding, "healthy")
@@ -54,13 +54,13 @@ async def test_an_event_stream_that_is_taken_away_makes_it_unhealthy_until_it_is
     assert [record.levelname for record in caplog.records].count("ERROR") == 1
 
 
-async def has_fed(feeding: Feeding, position: int) -> bool:
+async def has_fed(feeding: FeedSupervisor, position: int) -> bool:
     return feeding.feed.position == position
 
 
 async def test_it_stops_while_it_waits_for_the_next_try(app: Application) -> None:
     subjects = app.domain.codec.subjects
     await app.client.api(f"STREAM.DELETE.{subjects.event_stream}")
-    feeding = Feeding(lambda: Feed(app.client, app.store), pause=60)
+    feeding = FeedSupervisor(lambda: Feed(app.client, app.store), pause=60)
     async with asyncio.timeout(10), running(feeding):
         await until(lambda: is_status(feeding, "unhealthy"))

@@ -76,7 +76,9 @@ class Asked:
 
 
 @asynccontextmanager
-async def asking(settings: Settings, folder: Path, *, at_once: int = 64) -> AsyncIterator[Asked]:
+async def asking(
+    settings: Settings, folder: Path, *, max_concurrency: int = 64
+) -> AsyncIterator[Asked]:
     async with (
         Database(folder / "read_model.sqlite") as database,
         Application(nix.domain(), settings) as app,
@@ -86,7 +88,9 @@ async def asking(settings: Settings, folder: Path, *, at_once: int = 64) -> Asyn
         subjects = app.domain.codec.subjects
         positions = CheckpointPositions(database, worker)
         answers = query_answers(database, positions, nix_queries(), subjects)
-        responder = Responder(app.client, answers, queue=subjects.domain, at_once=at_once)
+        responder = Responder(
+            app.client, answers, queue=subjects.domain, max_concurrency=max_concurrency
+        )
         async with running(worker, responder):
             await responder.ready.wait()
             await app.worker.ready.wait()
@@ -391,7 +395,7 @@ async def test_bad_input_is_refused_by_name(asked: Asked) -> None:
 async def test_one_that_waits_for_a_position_takes_no_others_turn(
     settings: Settings, tmp_path: Path
 ) -> None:
-    async with asking(settings, tmp_path, at_once=1) as asked:
+    async with asking(settings, tmp_path, max_concurrency=1) as asked:
         waiting = asyncio.create_task(
             asked.queries.ask(ListFlakes(), wait_for=1_000_000, timeout=2)
         )

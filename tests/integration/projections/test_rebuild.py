@@ -16,7 +16,7 @@ from eventstore.messages.envelope import RecordedEvent
 from eventstore.nix import FlakeCreated, FlakeInputAdded
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.database import Database
-from eventstore.projections.projection import Bound, Projection
+from eventstore.projections.projection import BoundStatement, Projection
 from eventstore.projections.rebuild.rebuild import Rebuild, RebuildProgress
 from eventstore.projections.worker.worker import ProjectionWorker
 from eventstore.store.store import EventStore
@@ -36,14 +36,14 @@ shouting = Projection("flakes", version=2, tables=[flake, flake_input])
 
 
 @shouting.handles
-def flake_created(event: FlakeCreated, recorded: RecordedEvent) -> Bound:
+def flake_created(event: FlakeCreated, recorded: RecordedEvent) -> BoundStatement:
     return created(
         flake, recorded, path=event.path, description=event.description.upper(), template=None
     )
 
 
 @shouting.handles
-def input_added(event: FlakeInputAdded, recorded: RecordedEvent) -> list[Bound]:
+def input_added(event: FlakeInputAdded, recorded: RecordedEvent) -> list[BoundStatement]:
     row = {
         "flake_id": recorded.aggregate_id,
         "name": event.name,
@@ -51,7 +51,10 @@ def input_added(event: FlakeInputAdded, recorded: RecordedEvent) -> list[Bound]:
         "created_at": recorded.time,
         "updated_at": recorded.time,
     }
-    return [changed(flake, recorded), Bound(flake_input.insert(), row | last_event(recorded))]
+    return [
+        changed(flake, recorded),
+        BoundStatement(flake_input.insert(), row | last_event(recorded)),
+    ]
 
 
 class Seen(NamedTuple):

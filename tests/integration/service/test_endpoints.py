@@ -24,8 +24,8 @@ from eventstore.errors import ConfigurationError, ConnectionLost, EventStoreErro
 from eventstore.messages.codec import Codec
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.service.discovery import ANNOUNCEMENTS, Announcement, Endpoint, discover
-from eventstore.service.endpoints import INSTANCE_ID, ServiceFace
-from eventstore.service.health import Finding, Health, HealthReport
+from eventstore.service.endpoints import INSTANCE_ID, ServiceEndpoints
+from eventstore.service.health import CheckResult, Health, HealthReport
 from eventstore.service.metrics import CONTENT_TYPE, Metrics
 from tests.conftest import settings_for
 
@@ -55,9 +55,9 @@ class Patient:
     """A check whose finding can be changed."""
 
     def __init__(self) -> None:
-        self.finding = Finding()
+        self.finding = CheckResult()
 
-    async def __call__(self) -> Finding:
+    async def __call__(self) -> CheckResult:
         return self.finding
 
 
@@ -72,7 +72,7 @@ def health(named: ServiceSettings, patient: Patient) -> Health:
 
 
 @asynccontextmanager
-async def running(face: ServiceFace) -> AsyncIterator[ServiceFace]:
+async def running(face: ServiceEndpoints) -> AsyncIterator[ServiceEndpoints]:
     async with asyncio.timeout(BOUND), asyncio.TaskGroup() as tasks:
         task = tasks.create_task(face.run())
         ready = asyncio.create_task(face.ready.wait())
@@ -85,10 +85,10 @@ async def running(face: ServiceFace) -> AsyncIterator[ServiceFace]:
 @pytest.fixture
 async def face(
     client: Client, codec: Codec, health: Health, named: ServiceSettings
-) -> AsyncIterator[ServiceFace]:
+) -> AsyncIterator[ServiceEndpoints]:
     queries = [codec.subjects.query("flake", "get"), codec.subjects.query("flake", "list")]
     metrics = Metrics(service=named.name, version=named.version)
-    face = ServiceFace(client, codec, health, named, queries=queries, metrics=metrics)
+    face = ServiceEndpoints(client, codec, health, named, queries=queries, metrics=metrics)
     async with running(face):
         yield face
 
@@ -120,7 +120,7 @@ async def announcements(plain: PlainClient, service: str) -> AsyncIterator[Annou
 
 
 async def test_health_is_answered_by_service_and_by_domain(
-    plain: PlainClient, face: ServiceFace, named: ServiceSettings, domain_name: str
+    plain: PlainClient, face: ServiceEndpoints, named: ServiceSettings, domain_name: str
 ) -> None:
     for subject in (f"health.{named.name}", f"health.{domain_name}"):
         answer = await ask(plain, subject)
@@ -135,9 +135,9 @@ async def test_health_is_answered_by_service_and_by_domain(
 
 
 async def test_ill_health_is_a_report_and_no_error(
-    plain: PlainClient, face: ServiceFace, named: ServiceSettings, patient: Patient
+    plain: PlainClient, face: ServiceEndpoints, named: ServiceSettings, patient: Patient
 ) -> None:
-    patient.finding = Finding(status="unhealthy", problem="it hurts")
+    patient.finding = CheckResult(status="unhealthy", problem="it hurts")
 
     answer = await ask(plain, f"health.{named.name}", b"{}")
 
@@ -147,7 +147,7 @@ async def test_ill_health_is_a_report_and_no_error(
 
 
 async def test_discovery_tells_what_the_service_does(
-    plain: PlainClient, face: ServiceFace, named: ServiceSettings, codec: Codec
+    plain: PlainClient, face: ServiceEndpoints, named: ServiceSettings, codec: Codec
 ) -> None:
     answer = await ask(plain, f"discovery.{named.name}")
 
@@ -175,7 +175,7 @@ async def test_discovery_tells_what_the_service_does(
 
 
 async def test_discovery_by_domain_tells_the_same_with_the_seeds_names(
-    plain: PlainClient, face: ServiceFace, named: ServiceSettings, codec: Codec
+    plain: PlainClient, face: ServiceEndpoints, named: ServiceSettings, codec: Codec
 ) -> None:
     told = json.loads((await ask(plain, f"discovery.{codec.domain}")).data)
 
@@ -185,7 +185,7 @@ async def test_discovery_by_domain_tells_the_same_with_the_seeds_names(
 
 
 async def test_metrics_are_answered_in_prometheus_text(
-    plain: PlainClient, face: ServiceFace, named: ServiceSettings, domain_name: str
+    plain: PlainClient, face: ServiceEndpoints, named: ServiceSettings, domain_name: str
 ) -> None:
     answer = await ask(plain, f"metrics.{domain_name}")
 
@@ -199,7 +199,7 @@ async def test_metrics_are_answered_in_prometheus_text(
 async def test_without_metrics_that_is_what_is_said(
     plain: PlainClient, client: Client, codec: Codec, health: Health, named: ServiceSettings
 ) -> None:
-    async with running(ServiceFace(client, codec, health, named)):
+    async with running(ServiceEndpoints(client, codec, health, named)):
         answer = await ask(plain, f"metrics.{codec.domain}")
 
     assert answer.headers is not None
@@ -211,7 +211,7 @@ async def test_without_metrics_that_is_what_is_said(
     "payload", [b"nonsense", b"[]", b'"x"', b"\xff\xfe", b"{", b"[" * 100_000, DEEP]
 )
 async def test_a_bad_request_is_answered_with_an_error_and_counted(
-    plain: PlainClient, face: ServiceFace, named: ServiceSettings, payload: bytes
+    plain: PlainClient, face: ServiceEndpoints, named: ServiceSettings, payload: bytes
 ) -> None:
     for subject in (f"health.{named.name}", f"discovery.{named.name}"):
         answer = await ask(plain, subject, payload)
@@ -234,7 +234,7 @@ async def test_an_error_with_several_lines_fits_in_its_header(
         async def report(self) -> HealthReport:
             raise EventStoreError("one\r\ntwo\n three")
 
-    async with running(ServiceFace(client, codec, Broken("s", "1.0.0", {}), named)):
+    async with running(ServiceEndpoints(client, codec, Broken("s", "1.0.0", {}), named)):
         answer = await ask(plain, f"health.{named.name}")
 
     assert answer.headers is not None
@@ -244,7 +244,7 @@ async def test_an_error_with_several_lines_fits_in_its_header(
 
 async def test_a_request_that_nobody_waits_for_is_harmless(
     plain: PlainClient,
-    face: ServiceFace,
+    face: ServiceEndpoints,
     named: ServiceSettings,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -255,7 +255,7 @@ async def test_a_request_that_nobody_waits_for_is_harmless(
 
 
 async def test_the_service_speaks_nats_micro(
-    plain: PlainClient, face: ServiceFace, named: ServiceSettings, codec: Codec
+    plain: PlainClient, face: ServiceEndpoints, named: ServiceSettings, codec: Codec
 ) -> None:
     for name in (named.name, f"{named.name}.{face.instance_id}"):
         ping = ServicePing.from_dict(json.loads((await ask(plain, f"$SRV.PING.{name}")).data))
@@ -286,9 +286,9 @@ async def test_every_instance_answers_for_itself(
     codec: Codec,
     health: Health,
     named: ServiceSettings,
-    face: ServiceFace,
+    face: ServiceEndpoints,
 ) -> None:
-    async with running(ServiceFace(client, codec, health, named)) as second:
+    async with running(ServiceEndpoints(client, codec, health, named)) as second:
         told = await answers(plain, f"discovery.{named.name}", 2)
         assert len(await answers(plain, f"health.{named.name}", 2)) == 2
 
@@ -299,7 +299,7 @@ async def test_it_announces_itself_at_start_at_an_interval_and_says_goodbye(
     plain: PlainClient, client: Client, codec: Codec, health: Health, named: ServiceSettings
 ) -> None:
     heard = await announcements(plain, named.name)
-    face = ServiceFace(client, codec, health, named, announce_interval=0.01)
+    face = ServiceEndpoints(client, codec, health, named, announce_interval=0.01)
 
     async with running(face):
         told = [await anext(heard) for _ in range(3)]
@@ -318,7 +318,7 @@ async def test_a_cancelled_service_says_goodbye_too(
     plain: PlainClient, client: Client, codec: Codec, health: Health, named: ServiceSettings
 ) -> None:
     heard = await announcements(plain, named.name)
-    task = asyncio.create_task(ServiceFace(client, codec, health, named).run())
+    task = asyncio.create_task(ServiceEndpoints(client, codec, health, named).run())
     assert (await anext(heard)).status == "online"
 
     task.cancel()
@@ -333,12 +333,12 @@ async def test_health_is_looked_at_also_when_nobody_asks(
 ) -> None:
     looked = asyncio.Event()
 
-    async def look() -> Finding:
+    async def look() -> CheckResult:
         looked.set()
-        return Finding()
+        return CheckResult()
 
     health = Health(named.name, named.version, {"looked": look})
-    async with running(ServiceFace(client, codec, health, named, sample_interval=0.01)):
+    async with running(ServiceEndpoints(client, codec, health, named, sample_interval=0.01)):
         await asyncio.wait_for(looked.wait(), BOUND)
 
 
@@ -361,7 +361,7 @@ async def test_it_goes_on_after_the_connection_was_lost(
     warned = Warned(f"service {named.name}: ")
     logging.getLogger("eventstore").addHandler(warned)
     async with connect(settings_for(server.url)) as client:
-        face = ServiceFace(client, codec, health, named, announce_interval=0.01)
+        face = ServiceEndpoints(client, codec, health, named, announce_interval=0.01)
         async with running(face):
             await server.stop()
             await warned.event.wait()
@@ -377,7 +377,7 @@ async def test_it_ends_with_the_connection(
     server: EmbeddedServer, codec: Codec, health: Health, named: ServiceSettings
 ) -> None:
     async with connect(settings_for(server.url)) as client:
-        face = ServiceFace(client, codec, health, named, announce_interval=0.01)
+        face = ServiceEndpoints(client, codec, health, named, announce_interval=0.01)
         task = asyncio.create_task(face.run())
         await asyncio.wait_for(face.ready.wait(), BOUND)
     with pytest.raises(ConnectionLost):
@@ -389,11 +389,11 @@ async def test_a_version_that_nats_micro_does_not_take_is_named(
     client: Client, codec: Codec, health: Health, version: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=f"svc {version}"):
-        ServiceFace(client, codec, health, ServiceSettings(name="svc", version=version))
+        ServiceEndpoints(client, codec, health, ServiceSettings(name="svc", version=version))
 
 
 async def test_services_are_found_by_asking_and_by_listening(
-    plain: PlainClient, client: Client, codec: Codec, face: ServiceFace, named: ServiceSettings
+    plain: PlainClient, client: Client, codec: Codec, face: ServiceEndpoints, named: ServiceSettings
 ) -> None:
     async def stranger(message: Msg) -> None:
         await message.respond(b'{"name": "stranger", "id": "1", "version": "0.1.0"}')
@@ -427,7 +427,7 @@ async def test_services_are_found_by_asking_and_by_listening(
 
 
 async def test_the_subjects_of_commands_and_queries_are_found_by_asking(
-    client: Client, face: ServiceFace, named: ServiceSettings, codec: Codec
+    client: Client, face: ServiceEndpoints, named: ServiceSettings, codec: Codec
 ) -> None:
     found = await discover(client, BOUND, count=1)
 

@@ -21,7 +21,7 @@ from eventstore.errors import JetStreamError, PermissionDenied
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.publish import publish_acked
 from eventstore.parking.messages import ParkedMessages
-from eventstore.parking.record import Parked, keep_record
+from eventstore.parking.record import ParkedRecord, keep_record
 from tests.attack.attacks import ROLES, attacks
 from tests.attack.running import Result, attacked_service, run_attacks
 from tests.integration.commanding import until
@@ -359,10 +359,10 @@ async def test_a_subscriber_parks_nothing_but_events_of_its_own(
         await keep_record(subscriber, "nix.parked.event.subscriber.a.b", record, "elsewhere")
 
 
-async def _record_of_an_event(subscriber: Client) -> Parked:
+async def _record_of_an_event(subscriber: Client) -> ParkedRecord:
     event = await DirectReader(subscriber, "NIX_EVENT").at(1, leader=True)
     assert event is not None
-    return Parked(
+    return ParkedRecord(
         subject=event.subject,
         headers=event.headers,
         payload=event.payload,

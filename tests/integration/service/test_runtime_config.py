@@ -21,8 +21,8 @@ from eventstore.errors import (
     StreamMissing,
 )
 from eventstore.messages.subjects import Subjects
-from eventstore.service.config_watcher import Control
-from eventstore.service.runtime_config import Configuration, Value, parse_value
+from eventstore.service.config_watcher import ConfigWatcher
+from eventstore.service.runtime_config import RuntimeConfig, Value, parse_value
 from tests.conftest import settings_for
 from tests.integration.commanding import Add, Line, counting, opened, until
 from tests.proxy import TcpProxy
@@ -35,8 +35,8 @@ async def line(client: Client, domain_name: str) -> AsyncIterator[Line]:
 
 
 @pytest.fixture
-def configuration(line: Line) -> Configuration:
-    return Configuration(line.client, line.subjects)
+def configuration(line: Line) -> RuntimeConfig:
+    return RuntimeConfig(line.client, line.subjects)
 
 
 @pytest.fixture(autouse=True)
@@ -65,9 +65,9 @@ class Paused:
         return self.names[-1]
 
 
-def control(line: Line, client: Client | None = None, **options: Any) -> Control:
+def control(line: Line, client: Client | None = None, **options: Any) -> ConfigWatcher:
     options = {"queue_limit": 1_000_000, **options}
-    return Control(client or line.client, line.subjects, **options)
+    return ConfigWatcher(client or line.client, line.subjects, **options)
 
 
 async def queue_limit(line: Line) -> int:
@@ -89,7 +89,7 @@ async def queue_limit(line: Line) -> int:
     ],
 )
 async def test_what_is_set_is_found(
-    configuration: Configuration, key: str, text: str, value: Value
+    configuration: RuntimeConfig, key: str, text: str, value: Value
 ) -> None:
     assert await configuration.set(key, text) == value
     assert await configuration.get(key) == value
@@ -120,7 +120,7 @@ def test_what_cannot_be_is_refused_and_named(key: str, text: str, named: str) ->
     assert named in str(refused.value)
 
 
-async def test_all_keys_are_there_whether_set_or_not(configuration: Configuration) -> None:
+async def test_all_keys_are_there_whether_set_or_not(configuration: RuntimeConfig) -> None:
     await configuration.set("log_level", "info")
     await configuration.set("projections.paused", "a")
     await configuration.unset("projections.paused")
@@ -133,7 +133,7 @@ async def test_all_keys_are_there_whether_set_or_not(configuration: Configuratio
 
 
 async def test_what_another_tool_has_set_is_understood(
-    line: Line, configuration: Configuration
+    line: Line, configuration: RuntimeConfig
 ) -> None:
     bucket = await line.jetstream.key_value(line.subjects.config_bucket)
     await bucket.put("log_level", b"error")
@@ -146,17 +146,17 @@ async def test_what_another_tool_has_set_is_understood(
 
 
 async def test_without_the_bucket_that_is_said(client: Client, domain_name: str) -> None:
-    configuration = Configuration(client, Subjects(domain_name))
+    configuration = RuntimeConfig(client, Subjects(domain_name))
     with pytest.raises(StreamMissing):
         await configuration.get("log_level")
     with pytest.raises(NoResponders, match="declare the topology"):
         await configuration.set("log_level", "info")
     with pytest.raises(StreamMissing):
-        await Control(client, Subjects(domain_name), queue_limit=1).run()
+        await ConfigWatcher(client, Subjects(domain_name), queue_limit=1).run()
 
 
 async def test_what_is_set_before_counts_from_the_start(
-    line: Line, configuration: Configuration, level: logging.Logger
+    line: Line, configuration: RuntimeConfig, level: logging.Logger
 ) -> None:
     await configuration.set("log_level", "error")
     await configuration.set("commands.queue_limit", "7")
@@ -170,7 +170,7 @@ async def test_what_is_set_before_counts_from_the_start(
 
 
 async def test_a_change_takes_effect_at_once_and_so_does_taking_it_back(
-    line: Line, configuration: Configuration, level: logging.Logger
+    line: Line, configuration: RuntimeConfig, level: logging.Logger
 ) -> None:
     paused = Paused()
     part = control(line, pausable=paused, queue_limit=50)
@@ -204,7 +204,7 @@ async def test_a_change_takes_effect_at_once_and_so_does_taking_it_back(
 
 
 async def test_an_illegal_value_changes_nothing_and_the_others_are_taken_up(
-    line: Line, configuration: Configuration, caplog: pytest.LogCaptureFixture
+    line: Line, configuration: RuntimeConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
     paused = Paused()
     part = control(line, pausable=paused)
@@ -219,7 +219,7 @@ async def test_an_illegal_value_changes_nothing_and_the_others_are_taken_up(
 
 
 async def test_an_illegal_value_is_said_once_for_each_change_and_in_part(
-    line: Line, configuration: Configuration, caplog: pytest.LogCaptureFixture
+    line: Line, configuration: RuntimeConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
     paused = Paused()
     bucket = await line.jetstream.key_value(line.subjects.config_bucket)
@@ -244,7 +244,7 @@ async def test_an_illegal_value_is_said_once_for_each_change_and_in_part(
 
 
 async def test_a_change_made_while_disconnected_is_taken_up_after_the_reconnect(
-    line: Line, configuration: Configuration
+    line: Line, configuration: RuntimeConfig
 ) -> None:
     paused = Paused()
     async with TcpProxy(line.client) as proxy, connect(settings_for(proxy.url)) as far:
@@ -259,7 +259,7 @@ async def test_a_change_made_while_disconnected_is_taken_up_after_the_reconnect(
 
 
 async def test_what_is_not_heard_of_is_found_in_time(
-    line: Line, configuration: Configuration
+    line: Line, configuration: RuntimeConfig
 ) -> None:
     paused = Paused()
     part = control(line, pausable=paused, interval=0.05)
@@ -281,7 +281,7 @@ async def test_it_ends_with_its_connection(line: Line, settings: Settings) -> No
 
 
 async def test_two_services_with_different_defaults_do_not_overrule_each_other(
-    line: Line, configuration: Configuration
+    line: Line, configuration: RuntimeConfig
 ) -> None:
     first, second = control(line, queue_limit=10), control(line, queue_limit=20, interval=0.01)
     async with running(first):
@@ -298,7 +298,7 @@ async def test_two_services_with_different_defaults_do_not_overrule_each_other(
 
 
 async def test_the_limit_is_that_of_the_server_for_any_client(
-    line: Line, configuration: Configuration, client: Client
+    line: Line, configuration: RuntimeConfig, client: Client
 ) -> None:
     await configuration.set("commands.queue_limit", "1")
     async with running(part := control(line)), CommandClient(client, line.domain.codec) as other:
@@ -308,7 +308,7 @@ async def test_the_limit_is_that_of_the_server_for_any_client(
         assert b"10077" in answer.data
 
 
-async def test_changes_at_the_same_time_are_all_kept(configuration: Configuration) -> None:
+async def test_changes_at_the_same_time_are_all_kept(configuration: RuntimeConfig) -> None:
     def adding(name: str) -> Callable[[Value | None], Value | None]:
         return lambda value: [*(value if isinstance(value, list) else ()), name]
 
@@ -322,13 +322,13 @@ async def test_changes_at_the_same_time_are_all_kept(configuration: Configuratio
     assert await configuration.change("projections.paused", adding("again")) == ["again"]
 
 
-async def _list(configuration: Configuration) -> list[str]:
+async def _list(configuration: RuntimeConfig) -> list[str]:
     found = await configuration.get("projections.paused")
     assert isinstance(found, list)
     return found
 
 
-async def test_an_illegal_change_is_refused(configuration: Configuration) -> None:
+async def test_an_illegal_change_is_refused(configuration: RuntimeConfig) -> None:
     with pytest.raises(ConfigurationError, match="cannot be"):
         await configuration.change("projections.paused", lambda _: ["no name"])
     assert await configuration.get("projections.paused") is None

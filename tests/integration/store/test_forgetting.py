@@ -15,10 +15,10 @@ from sqlalchemy import Column, Integer, MetaData, String, Table, insert, select
 
 from eventstore.application import running
 from eventstore.client.client import Client, connect
-from eventstore.commands import CommandClient, CommandHandler, CommandWorker, KeptStates, Outcomes
-from eventstore.commands.deduplication import KnownCommands
+from eventstore.commands import CommandClient, CommandHandler, CommandWorker, Outcomes, StateCache
+from eventstore.commands.deduplication import CommandDeduplication
 from eventstore.commands.digest import digest_of, without_data
-from eventstore.commands.state_cache import Kept
+from eventstore.commands.state_cache import CachedState
 from eventstore.config import Settings, StreamSettings
 from eventstore.decider.decider import Decider, Domain
 from eventstore.errors import (
@@ -36,7 +36,7 @@ from eventstore.jetstream.publish import publish_acked
 from eventstore.jetstream.topology import declare, topology
 from eventstore.messages.chain import GENESIS, chain_value
 from eventstore.messages.codec import Codec
-from eventstore.messages.encryption import PERSONAL, Forgotten, Key
+from eventstore.messages.encryption import PERSONAL, DataKey, Forgotten
 from eventstore.messages.envelope import Header, Identity, NewEvent, RecordedEvent, new_id
 from eventstore.messages.personal import Personal, ref_of
 from eventstore.messages.types import Event
@@ -47,7 +47,7 @@ from eventstore.projections.worker.worker import ProjectionWorker
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.store.key_bucket import Entry, KeyBucket
 from eventstore.store.keyring import Keyring
-from eventstore.store.reader import History
+from eventstore.store.reader import EventReader
 from eventstore.store.snapshots.snapshots import Snapshots
 from eventstore.store.store import ANY, NO_STREAM, NOTHING, EventStore, Expected
 from eventstore.subscribers.subscriber import EventSubscriber
@@ -260,9 +260,9 @@ async def wrapped_key_of(client: Client, subject: str) -> bytes:
     return base64.b64encode(wrapped)
 
 
-async def key_of(client: Client, domain: Domain, subject: str) -> Key:
+async def key_of(client: Client, domain: Domain, subject: str) -> DataKey:
     key = await KeyBucket(client, domain.codec.subjects).find(ref_of(subject))
-    assert isinstance(key, Key)
+    assert isinstance(key, DataKey)
     return key
 
 
@@ -357,7 +357,7 @@ async def test_all_who_need_a_key_at_once_have_the_same(
     rings = [Keyring(client, domain.codec.subjects) for _ in range(8)]
     found = await asyncio.gather(*(ring.to_seal(["ann", "ben"]) for ring in rings * 3))
     assert all(keys == found[0] for keys in found)
-    assert len({key.secret for key in found[0].values() if isinstance(key, Key)}) == 2
+    assert len({key.secret for key in found[0].values() if isinstance(key, DataKey)}) == 2
     for ring in rings:
         await ring.close()
 
@@ -392,7 +392,7 @@ async def test_what_was_not_heard_is_known_when_a_key_is_old(
 ) -> None:
     await record(store)
     deaf = Keyring(client, domain.codec.subjects, lifetime=0.0)
-    assert isinstance((await deaf.to_seal(["ann"]))[ref_of("ann")], Key)
+    assert isinstance((await deaf.to_seal(["ann"]))[ref_of("ann")], DataKey)
     await deaf.close()  # it hears nothing more
     await store.keyring.forget("ann")
     assert isinstance((await deaf.to_seal(["ann"]))[ref_of("ann")], Forgotten)
@@ -414,7 +414,7 @@ async def test_a_reader_waits_for_keys_as_it_does_for_events(
     await record(store)
     async with TcpProxy(nats_server) as proxy, behind(proxy, domain) as client:
         cut = proxy.cut_after(KEY_ASKED_FOR, "to_server", forward=False)
-        reading = History(client, domain.codec).pages(live=live)
+        reading = EventReader(client, domain.codec).pages(live=live)
         async with aclosing(reading) as pages, asyncio.timeout(10):
             page = await anext(pages)
         assert cut.is_set()
@@ -427,7 +427,7 @@ async def test_a_reader_that_is_not_live_waits_for_keys_no_longer_than_its_patie
     await record(store)
     async with TcpProxy(nats_server) as proxy, behind(proxy, domain) as client:
         proxy.cut_after(KEY_ASKED_FOR, "to_server", forward=False)
-        reading = History(client, domain.codec, patience=0.2).pages()
+        reading = EventReader(client, domain.codec, retry_timeout=0.2).pages()
         async with aclosing(reading) as pages, asyncio.timeout(10):
             with proxy.refusing(), pytest.raises(ConnectionLost):
                 await anext(pages)
@@ -441,7 +441,7 @@ async def test_keys_are_bounded(client: Client, domain: Domain) -> None:
 
 
 async def test_a_key_shows_in_no_text() -> None:
-    assert repr(Key(b"secret")) == "Key(...)"
+    assert repr(DataKey(b"secret")) == "Key(...)"
 
 
 # What is not forgotten, but broken
@@ -556,7 +556,7 @@ async def test_a_key_that_another_tool_deleted_is_an_error_for_writers_too(
 
 @asynccontextmanager
 async def commanding(
-    client: Client, domain: Domain, store: EventStore, states: KeptStates | None = None
+    client: Client, domain: Domain, store: EventStore, states: StateCache | None = None
 ) -> AsyncIterator[CommandClient]:
     subjects = domain.codec.subjects
     needed = subjects.command_stream, subjects.parked_stream, f"KV_{subjects.outcome_bucket}"
@@ -585,7 +585,7 @@ async def test_no_digest_of_what_may_be_forgotten_is_kept_for_ever(
 async def test_a_worker_decides_on_what_is_left_kept_or_loaded(
     client: Client, domain: Domain, store: EventStore, other: EventStore
 ) -> None:
-    states = KeptStates()
+    states = StateCache()
     async with commanding(client, domain, store, states) as commands:
         await commands.execute(Register(email="ann@example.org"), "ann")
         await commands.execute(Greet(), "ann")
@@ -606,7 +606,7 @@ async def test_a_worker_decides_on_what_is_left_kept_or_loaded(
 async def test_a_refusal_on_a_stale_state_is_confirmed_first(
     client: Client, domain: Domain, store: EventStore, other: EventStore
 ) -> None:
-    states = KeptStates()
+    states = StateCache()
     await record(other)
     async with commanding(client, domain, store, states) as commands:
         await commands.execute(Greet(words="[forgotten]"), "ann")
@@ -632,8 +632,8 @@ async def test_a_command_about_who_was_forgotten_is_rejected_with_the_reason(
 
 
 def test_a_state_that_began_before_the_clearing_is_not_kept() -> None:
-    states = KeptStates()
-    kept = Kept("plain", NOTHING, KnownCommands(), states.era)
+    states = StateCache()
+    kept = CachedState("plain", NOTHING, CommandDeduplication(), states.era)
     states.clear()
     states.put(("customer", "ann"), kept)
     assert (len(states), states.weight) == (0, 0)

@@ -14,7 +14,7 @@ from eventstore.application import running
 from eventstore.client.client import Client
 from eventstore.errors import BatchTooLarge, Conflict, DuplicateId, InvalidId, InvalidMessage
 from eventstore.messages.codec import Codec
-from eventstore.messages.context import Handling, current
+from eventstore.messages.context import MessageContext, current
 from eventstore.messages.envelope import Header, Identity, RecordedEvent, derive_id, new_id
 from eventstore.messages.types import Event
 from eventstore.projections.feed.feed import Feed
@@ -39,9 +39,9 @@ def publisher(store: EventStore) -> EventPublisher:
     return EventPublisher(store)
 
 
-def handled(by: str = "mailer") -> Handling:
+def handled(by: str = "mailer") -> MessageContext:
     """What a service is handling: something in the middle of a story."""
-    return Handling(Identity.caused_by(Identity.root()), by, actor="ann")
+    return MessageContext(Identity.caused_by(Identity.root()), by, actor="ann")
 
 
 async def test_a_fact_is_recorded_with_all_headers_as_the_root_of_a_story(
@@ -154,7 +154,7 @@ async def test_a_message_handled_again_publishes_nothing_twice(
     with handling.begun():
         first = await work()
     await publisher.publish(Deposited(), "a1")
-    with Handling(handling.identity, "mailer").begun():
+    with MessageContext(handling.identity, "mailer").begun():
         assert await work() == first
     assert len(await read_all(store)) == 6
 
@@ -187,7 +187,7 @@ async def test_a_handler_that_is_tried_again_after_the_duplicate_window_records_
         for _ in range(2):
             await until_forgotten(client, codec)
             await publisher.publish(Deposited(), "a1")
-            with Handling(handling.identity, "mailer").begun():
+            with MessageContext(handling.identity, "mailer").begun():
                 assert await work() == first
         assert [event.version for event in await read(store, "a1")] == [1, 2, 3, 4, 5, 6]
 
@@ -198,7 +198,7 @@ async def test_facts_published_together_with_others_than_the_first_time_are_refu
     handling = handled()
     with handling.begun():
         await publisher.publish_many([(Deposited(), "a1"), (Noted(), "j1")])
-    with Handling(handling.identity, "mailer").begun(), pytest.raises(DuplicateId):
+    with MessageContext(handling.identity, "mailer").begun(), pytest.raises(DuplicateId):
         await publisher.publish_many([(Deposited(), "a1"), (Noted(), "j1"), (Noted(), "j1")])
     assert len(await read_all(store)) == 2
 
@@ -209,7 +209,7 @@ async def test_two_handlers_of_one_message_publish_each_their_own(
     handling = handled("one")
     with handling.begun():
         await publisher.publish(Deposited(), "a1")
-    with Handling(handling.identity, "two").begun():
+    with MessageContext(handling.identity, "two").begun():
         assert not (await publisher.publish(Deposited(), "a1")).duplicate
     assert len(await read(store, "a1")) == 2
 
@@ -281,7 +281,7 @@ def test_ids_depend_on_the_order_within_a_name_and_on_nothing_else(
 ) -> None:
     identity = Identity.root()
     shuffled = sorted(first, key=lambda _: order.random())
-    one, two = Handling(identity, "x"), Handling(identity, "x")
+    one, two = MessageContext(identity, "x"), MessageContext(identity, "x")
     ids: dict[str, list[str]] = {}
     for name in first:
         ids.setdefault(name, []).append(one.caused(name).id)

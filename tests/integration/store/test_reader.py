@@ -11,11 +11,11 @@ from nats.aio.msg import Msg
 
 from eventstore.client.client import Client, connect
 from eventstore.errors import ConnectionLost, CorruptLog, IncompleteBatch, JetStreamError
-from eventstore.jetstream.consumer import Pull
+from eventstore.jetstream.consumer import PullConsumer
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import RecordedEvent
 from eventstore.server.embedded import EmbeddedServer
-from eventstore.store.reader import BatchCheck, History, Page
+from eventstore.store.reader import BatchCheck, EventReader, Page
 from eventstore.store.store import EventStore
 from tests.conftest import StartServer, settings_for
 from tests.integration.ledger import Deposited, Opened, declare_log, read_all
@@ -23,9 +23,11 @@ from tests.proxy import Direction, TcpProxy
 
 
 @asynccontextmanager
-async def history_behind(proxy: TcpProxy, codec: Codec, **options: float) -> AsyncIterator[History]:
+async def history_behind(
+    proxy: TcpProxy, codec: Codec, **options: float
+) -> AsyncIterator[EventReader]:
     async with connect(settings_for(proxy.url, codec.domain)) as client:
-        yield History(client, codec, **options)
+        yield EventReader(client, codec, **options)
 
 
 async def _drain(pages: AsyncIterator[Page], into: list[int] | None = None) -> None:
@@ -33,7 +35,7 @@ async def _drain(pages: AsyncIterator[Page], into: list[int] | None = None) -> N
         (into if into is not None else []).extend(event.position for event in page.events)
 
 
-async def _first_page(history: History, *, live: bool = False) -> Page:
+async def _first_page(history: EventReader, *, live: bool = False) -> Page:
     async with aclosing(history.pages(live=live)) as pages:
         return await anext(pages)
 
@@ -120,7 +122,7 @@ async def test_a_reader_that_has_caught_up_on_a_quiet_log_waits_as_long_as_it_ta
 ) -> None:
     monkeypatch.setattr("eventstore.store.log._LAG_SECONDS", 0.05)
     await store.append("account", "a1", [Opened(), Deposited()])
-    history = History(client, codec, patience=0.05)
+    history = EventReader(client, codec, retry_timeout=0.05)
     async with aclosing(history.pages(live=True, max_events=1)) as pages:
         pending = [(await anext(pages)).pending, (await anext(pages)).pending]
         consumers = await _consumers(client, codec)
@@ -174,16 +176,16 @@ async def test_events_lost_on_their_way_are_asked_for_again(
     store: EventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store.append("account", "a1", [Deposited()] * 10)
-    receive = Pull._receive
+    receive = PullConsumer._receive
     received = 0
 
-    def lossy(pull: Pull, message: Msg) -> None:
+    def lossy(pull: PullConsumer, message: Msg) -> None:
         nonlocal received
         received += 1
         if received not in (1, 6):
             receive(pull, message)
 
-    monkeypatch.setattr(Pull, "_receive", lossy)
+    monkeypatch.setattr(PullConsumer, "_receive", lossy)
     assert [event.position for event in await read_all(store)] == list(range(1, 11))
 
 
@@ -237,7 +239,7 @@ async def test_a_reader_that_is_not_live_gives_up_after_its_patience(
     await store.append("account", "a1", [Deposited()] * 100)
     async with (
         TcpProxy(nats_server) as proxy,
-        history_behind(proxy, codec, patience=0.3) as history,
+        history_behind(proxy, codec, retry_timeout=0.3) as history,
         aclosing(history.pages(max_events=5)) as pages,
     ):
         await anext(pages)
@@ -299,11 +301,11 @@ async def test_readers_wait_while_the_server_says_that_the_log_is_not_available(
         await client.wait_connected(5)
         async with asyncio.timeout(20), asyncio.TaskGroup() as group:
             waiting = [
-                group.create_task(_first_page(History(client, codec), live=live))
+                group.create_task(_first_page(EventReader(client, codec), live=live))
                 for live in (True, False)
             ]
             with pytest.raises(JetStreamError, match="not enabled") as refused:
-                await _first_page(History(client, codec, patience=0.2))
+                await _first_page(EventReader(client, codec, retry_timeout=0.2))
             assert (refused.value.status, any(each.done() for each in waiting)) == (503, False)
             await without.stop()
             await start_server(**place, extra_config=config.format("jetstream: enabled, "))
@@ -317,7 +319,7 @@ async def test_a_reader_ends_when_its_client_is_closed(
 ) -> None:
     await store.append("account", "a1", [Deposited()] * 100)
     client = await Client.open(settings_for(nats_server.url, settings_domain))
-    async with aclosing(History(client, codec).pages(live=live, max_events=5)) as pages:
+    async with aclosing(EventReader(client, codec).pages(live=live, max_events=5)) as pages:
         await anext(pages)
         await client.close()
         async with asyncio.timeout(2):
@@ -360,7 +362,7 @@ async def test_a_batch_that_is_not_whole_is_found(
         await store.append("account", "a1", Deposited())
     seen: list[int] = []
     with pytest.raises(IncompleteBatch):
-        await _drain(History(client, codec, patience=0.3).pages(), seen)
+        await _drain(EventReader(client, codec, retry_timeout=0.3).pages(), seen)
     assert seen == before
 
 
@@ -372,7 +374,7 @@ async def test_the_end_is_known_though_the_last_event_was_removed(
     await store.append("account", "a1", Deposited())
     await client.api(f"STREAM.MSG.DELETE.{codec.subjects.log_stream}", {"seq": 5})
     seen: list[int] = []
-    async with aclosing(History(client, codec).pages(live=live)) as pages, asyncio.timeout(5):
+    async with aclosing(EventReader(client, codec).pages(live=live)) as pages, asyncio.timeout(5):
         async for page in pages:
             seen.extend(event.position for event in page.events)
             if page.pending == 0:

@@ -14,9 +14,9 @@ import pytest
 from nats.js.kv import KeyValue
 
 from eventstore.client.client import Client, connect
-from eventstore.commands import KeptStates
+from eventstore.commands import StateCache
 from eventstore.commands.loader import Loader
-from eventstore.commands.state_cache import Kept
+from eventstore.commands.state_cache import CachedState
 from eventstore.config import StreamSettings
 from eventstore.decider.decider import Decider
 from eventstore.errors import StreamMissing
@@ -90,7 +90,7 @@ class Bench:
             "counter", aggregate_id, [Added(amount=n) for n in range(1, count + 1)]
         )
 
-    async def load(self, aggregate_id: str = "c1") -> tuple[Kept, int]:
+    async def load(self, aggregate_id: str = "c1") -> tuple[CachedState, int]:
         """An aggregate loaded afresh, and how many events were read; writes have ended."""
         before = self.store.events_read
         kept = await Loader(self.store, self.snapshots).load(self.decider, aggregate_id)
@@ -129,7 +129,7 @@ async def bench(line: Line) -> AsyncIterator[Bench]:
         yield bench
 
 
-def total(kept: Kept) -> int:
+def total(kept: CachedState) -> int:
     assert isinstance(kept.state, Counter)
     return kept.state.total
 
@@ -345,7 +345,7 @@ async def test_without_the_bucket_commands_are_carried_out_all_the_same(
 ) -> None:
     stream = f"KV_{bench.line.subjects.snapshot_bucket}"
     await bench.line.client.api(f"STREAM.DELETE.{stream}")
-    async with bench.line.working(states=KeptStates(0), snapshots=bench.snapshots):
+    async with bench.line.working(states=StateCache(0), snapshots=bench.snapshots):
         for number in range(5):
             outcome = await bench.line.commands.execute(Add(), "c1")
             assert (outcome.status, outcome.version) == ("success", number + 1)

@@ -11,7 +11,7 @@ import pytest
 from eventstore.application import running
 from eventstore.client.client import Client, connect
 from eventstore.config import AuthSettings, Secret
-from eventstore.jetstream.consumer import Pull
+from eventstore.jetstream.consumer import PullConsumer
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import RecordedEvent
 from eventstore.messages.types import Event
@@ -122,7 +122,7 @@ async def test_what_is_delivered_again_is_left_out_again(client: Client, store: 
     assert await declare_subscriber(client, subjects, "r", settings, 3) == 3
     async with running(Feed(client, store)):
         await until_fed(client, store.codec, await deposit(store, 1))
-    async with Pull(client, subjects.event_stream, "r", buffer=1) as pull:
+    async with PullConsumer(client, subjects.event_stream, "r", buffer=1) as pull:
         (taken,) = await pull.take(1)  # by somebody who then dies
     assert (taken.headers or {})["X-Position"] == "1"
     handed = Handed()

@@ -24,8 +24,8 @@ from eventstore.errors import (
     StreamDrift,
     StreamMissing,
 )
-from eventstore.jetstream.acks import Settling, Taken
-from eventstore.jetstream.consumer import Pull
+from eventstore.jetstream.acks import Acknowledgements, DeliveryTracker
+from eventstore.jetstream.consumer import PullConsumer
 from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.messages.codec import Codec
 from eventstore.messages.context import current
@@ -681,14 +681,14 @@ async def test_what_comes_again_while_it_is_held_is_not_handled_twice(
         "max_ack_pending": 1,
     }
     await declare_subscriber(client, store.codec.subjects, "r", settings, "all")
-    settling = Settling(client)
-    async with Pull(client, store.codec.subjects.event_stream, "r", buffer=2) as pull:
+    settling = Acknowledgements(client)
+    async with PullConsumer(client, store.codec.subjects.event_stream, "r", buffer=2) as pull:
         (first,), (second,) = await pull.take(1), await pull.take(1)
-        taken = Taken(first)
+        taken = DeliveryTracker(first)
         assert await settling.hold(taken)
-        assert not await settling.hold(Taken(second))
+        assert not await settling.hold(DeliveryTracker(second))
         await settling.done(taken)
-        assert not await settling.hold(Taken(second))
+        assert not await settling.hold(DeliveryTracker(second))
         await until_settled(client, store.codec, "r")
 
 

@@ -16,7 +16,7 @@ from eventstore.errors import TransferError
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import AUTHENTICATED_AS, COMMAND_DIGEST, Header
 from eventstore.store.store import EventStore
-from eventstore.transfer import Copied, CopiedEvent, check_file, copy
+from eventstore.transfer import CopiedEvent, CopySummary, check_file, copy
 from eventstore.transfer.copier import TRANSFORMED, Transform
 from tests.integration.ledger import Deposited, Noted, Opened, ledger, read_all
 from tests.integration.tampering import findings, stored
@@ -43,7 +43,7 @@ Check = Callable[[Transform], Any]
 def copied(client: Client, codec: Codec, file: Path, tmp_path: Path) -> Check:
     """Copy the file, import the copy in place of the log, verify it; the counts and the events."""
 
-    async def check(transform: Transform) -> tuple[Copied, list[dict[str, Any]]]:
+    async def check(transform: Transform) -> tuple[CopySummary, list[dict[str, Any]]]:
         target = tmp_path / "new.gz"
         done = await copy(file, target, transform, name="test")
         await client.api(f"STREAM.DELETE.{codec.subjects.log_stream}")

@@ -37,9 +37,9 @@ from eventstore.transfer import file_writer as writing
 from eventstore.transfer import importer as importing
 from eventstore.transfer import sender as sending
 from eventstore.transfer.fence import Fence
-from eventstore.transfer.file_format import EventLine, FirstLine, Sums
+from eventstore.transfer.file_format import EventLine, FileSums, FirstLine
 from eventstore.transfer.file_writer import written
-from eventstore.transfer.sender import Sending, Unit
+from eventstore.transfer.sender import Sender, SendUnit
 from tests.conftest import StartServer, settings_for
 from tests.integration.command_line import ROOT
 from tests.integration.ledger import (
@@ -477,8 +477,8 @@ async def test_whoever_continues_an_import_shuts_out_the_one_before(
     for ask in (fence.last, fence.open):
         with pytest.raises(ImportRefused, match=SHUT_OUT):
             await ask()
-    async with Sending(other, fence, large) as late:
-        await late.put(Unit([late_event(codec)], large + 1, 100))
+    async with Sender(other, fence, large) as late:
+        await late.put(SendUnit([late_event(codec)], large + 1, 100))
         with pytest.raises(ImportRefused, match=SHUT_OUT):
             await late.finish()
     assert await last_position(other, codec) == large
@@ -641,7 +641,7 @@ def bomb(path: Path, codec: Codec, text: Iterable[bytes]) -> None:
         last=1,
     )
     with path.open("wb") as file:
-        file.write(gzip.compress(Sums().seal(first)))
+        file.write(gzip.compress(FileSums().seal(first)))
         with gzip.open(file, "wb") as part:
             for piece in text:
                 part.write(piece)

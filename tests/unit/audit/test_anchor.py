@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from eventstore.audit import Anchor
-from eventstore.audit.log_digest import Fold
+from eventstore.audit.log_digest import LogDigest
 from eventstore.errors import ConfigurationError, InvalidAnchor
 from eventstore.jetstream.direct_get import StoredMessage
 from tests.integration.ledger import ledger
@@ -28,8 +28,8 @@ def public(own: bytes) -> str:
     return key.decode()
 
 
-def folded(count: int) -> Fold:
-    fold = Fold()
+def folded(count: int) -> LogDigest:
+    fold = LogDigest()
     for number in range(count):
         headers = {"X-Aggregate-Version": str(number + 1), "X-Chain": f"{number:064}"}
         fold.add(StoredMessage("t.log.account.a", number + 1, headers, b""), is_new=number == 0)
@@ -52,7 +52,7 @@ def test_marks_are_few_and_even_however_many_events_there_are() -> None:
 
 def test_the_root_is_over_every_subject_version_and_chain_in_order() -> None:
     def root(*messages: tuple[str, str, str]) -> str:
-        fold = Fold()
+        fold = LogDigest()
         for subject, version, chain in messages:
             headers = {"X-Aggregate-Version": version, "X-Chain": chain}
             fold.add(StoredMessage(subject, 1, headers, b""), is_new=False)

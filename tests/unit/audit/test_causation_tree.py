@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventstore.audit.causation_tree import StoryLine, tell
+from eventstore.audit.causation_tree import CausationEntry, tell
 from eventstore.audit.entries import Entry
 from tests.unit.projections.memory import time_of
 
@@ -93,7 +93,7 @@ def test_everything_is_told_or_counted_once_whatever_is_claimed(
     assert_causes_come_first(lines)
 
 
-def assert_causes_come_first(lines: tuple[StoryLine, ...]) -> None:
+def assert_causes_come_first(lines: tuple[CausationEntry, ...]) -> None:
     above: list[str] = []
     for line in lines:
         del above[line.depth :]

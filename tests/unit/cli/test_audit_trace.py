@@ -7,7 +7,7 @@ from io import StringIO
 import msgspec
 from rich.console import Console
 
-from eventstore.audit import ChainReport, Entry, Story
+from eventstore.audit import CausationTree, ChainReport, Entry
 from eventstore.audit.causation_tree import tell
 from eventstore.cli.audit_index import Reach
 from eventstore.cli.audit_trace import Told, print_told
@@ -16,7 +16,9 @@ from tests.unit.audit.test_causation_tree import entry
 
 def printed(entries: list[Entry], authenticated: dict[str, str]) -> list[str]:
     lines = tell(entries)
-    story = Story(correlation_id="c1", asked="c1", events=2, commands=1, untold=0, lines=lines)
+    story = CausationTree(
+        correlation_id="c1", asked="c1", events=2, commands=1, untold=0, lines=lines
+    )
     chain = ChainReport(
         aggregate="thing", aggregate_id="t", events=2, position=2, authenticated=authenticated
     )

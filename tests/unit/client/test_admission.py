@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from eventstore.client.admission import Place, Places, asker_of
+from eventstore.client.admission import Admission, Slot, asker_of
 from eventstore.errors import ServiceBusy
 
 BOUND = 10.0
@@ -35,7 +35,7 @@ def test_who_asks(inbox: str, headers: dict[str, str], asker: str) -> None:
 class Asking:
     """Requests that take a place, note that they have it, and wait until they may leave."""
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: Admission) -> None:
         self.served: list[str] = []
         self.go_on = asyncio.Semaphore(0)
         self._places = places
@@ -46,7 +46,7 @@ class Asking:
         task.add_done_callback(lambda _: place.leave())
         return task
 
-    async def _answer(self, name: str, place: Place, *, pauses: bool) -> None:
+    async def _answer(self, name: str, place: Slot, *, pauses: bool) -> None:
         async with place:
             if pauses:
                 async with place.given_up():
@@ -66,7 +66,7 @@ def results(tasks: list[asyncio.Task[None]]) -> list[bool]:
 
 
 async def test_askers_have_turns_however_much_they_ask() -> None:
-    asking = Asking(Places(1, room=100, patience=BOUND))
+    asking = Asking(Admission(1, max_pending=100, max_wait=BOUND))
     tasks = [asking.ask(f"a{n}") for n in range(5)] + [asking.ask("b0"), asking.ask("c0")]
     await settled()
     for _ in tasks:
@@ -78,7 +78,7 @@ async def test_askers_have_turns_however_much_they_ask() -> None:
 
 
 async def test_one_asker_may_have_all_the_room_and_no_more() -> None:
-    asking = Asking(Places(1, room=3, patience=BOUND))
+    asking = Asking(Admission(1, max_pending=3, max_wait=BOUND))
     tasks = [asking.ask(f"a{n}") for n in range(3)]
     with pytest.raises(ServiceBusy, match="3 requests are under way or wait"):
         asking.ask("a3")
@@ -88,7 +88,7 @@ async def test_one_asker_may_have_all_the_room_and_no_more() -> None:
 
 
 async def test_room_is_taken_from_the_newest_of_who_has_most() -> None:
-    asking = Asking(Places(1, room=4, patience=BOUND))
+    asking = Asking(Admission(1, max_pending=4, max_wait=BOUND))
     many = [asking.ask(f"a{n}") for n in range(4)]
     await settled()
     others = [asking.ask("b0"), asking.ask("c0")]
@@ -105,7 +105,7 @@ async def test_room_is_taken_from_the_newest_of_who_has_most() -> None:
 @pytest.mark.parametrize("begun", [False, True])
 async def test_room_is_taken_from_those_who_wait_for_something_else(begun: bool) -> None:
     """Also from one that was let in just now."""
-    asking = Asking(Places(2, room=4, patience=BOUND))
+    asking = Asking(Admission(2, max_pending=4, max_wait=BOUND))
     many = [asking.ask(f"a{n}", pauses=True) for n in range(4)]
     if begun:
         await settled()
@@ -119,7 +119,7 @@ async def test_room_is_taken_from_those_who_wait_for_something_else(begun: bool)
 
 
 async def test_what_is_answered_is_not_refused() -> None:
-    asking = Asking(Places(4, room=4, patience=BOUND))
+    asking = Asking(Admission(4, max_pending=4, max_wait=BOUND))
     many = [asking.ask(f"a{n}") for n in range(4)]
     await settled()
     with pytest.raises(ServiceBusy):
@@ -130,7 +130,7 @@ async def test_what_is_answered_is_not_refused() -> None:
 
 
 async def test_a_turn_that_comes_too_late_is_passed_on() -> None:
-    places = Places(1, room=10, patience=BOUND)
+    places = Admission(1, max_pending=10, max_wait=BOUND)
     first, second, third = (places.want(name) for name in "abc")
     await first.__aenter__()
     waiting = asyncio.create_task(second.__aenter__())
@@ -144,7 +144,7 @@ async def test_a_turn_that_comes_too_late_is_passed_on() -> None:
 
 
 async def test_patience_ends_and_leaves_nothing_behind() -> None:
-    places = Places(1, room=10, patience=0.01)
+    places = Admission(1, max_pending=10, max_wait=0.01)
     first = places.want("a")
     await first.__aenter__()
     for _ in range(3):

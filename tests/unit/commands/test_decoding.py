@@ -6,7 +6,7 @@ import pytest
 from nats.aio.msg import Msg
 
 from eventstore import nix
-from eventstore.commands.decoding import Accepted, Received
+from eventstore.commands.decoding import DecodedCommand, ReceivedCommand
 from eventstore.errors import InvalidHeader, InvalidPayload
 from eventstore.messages.envelope import Identity, derive_id, new_id
 from eventstore.messages.types import Command
@@ -28,13 +28,13 @@ def message(
     return Msg(connection, subject=f"nix.cmd.{place}", reply=reply, data=data, headers=headers)
 
 
-def received(*arguments: Any, **options: Any) -> Received:
-    return Received.of(CODEC, message(*arguments, **options))
+def received(*arguments: Any, **options: Any) -> ReceivedCommand:
+    return ReceivedCommand.of(CODEC, message(*arguments, **options))
 
 
-def accepted(*arguments: Any, **options: Any) -> Accepted:
+def accepted(*arguments: Any, **options: Any) -> DecodedCommand:
     content = received(*arguments, **options).content
-    assert isinstance(content, Accepted)
+    assert isinstance(content, DecodedCommand)
     return content
 
 
@@ -95,7 +95,7 @@ def test_an_error_in_a_command_classs_own_check_is_a_reason_too() -> None:
             raise LookupError("too picky")
 
     codec = type(CODEC)("nix", [Picky], [])
-    content = Received.of(codec, message("picky.do", data=b"{}")).content
+    content = ReceivedCommand.of(codec, message("picky.do", data=b"{}")).content
     assert isinstance(content, InvalidPayload)
     assert "LookupError: too picky" in str(content)
 

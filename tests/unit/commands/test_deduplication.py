@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventstore.commands.deduplication import KnownCommands
+from eventstore.commands.deduplication import CommandDeduplication
 
 IDS = st.lists(st.integers(0, 2_000).map(str), max_size=60)
 
@@ -13,23 +13,23 @@ IDS = st.lists(st.integers(0, 2_000).map(str), max_size=60)
 def test_none_is_ever_forgotten_and_without_a_snapshot_none_is_made_up(
     before: list[str], since: list[str], filtering: bool
 ) -> None:
-    known = KnownCommands(filtering=filtering)
+    known = CommandDeduplication(filtering=filtering)
     for each in before:
         known.add(each)
     assert {str(n) for n in range(2_001) if known.may_hold(str(n))} == set(before)
-    after = KnownCommands(known.filter())
+    after = CommandDeduplication(known.filter())
     for each in since:
         after.add(each)
     assert all(after.may_hold(each) for each in (*before, *since))
-    again = KnownCommands(after.filter())
+    again = CommandDeduplication(after.filter())
     assert all(again.may_hold(each) for each in (*before, *since))
 
 
 def test_what_only_seems_to_be_known_is_not_once_the_log_was_read() -> None:
-    early = KnownCommands()
+    early = CommandDeduplication()
     for number in range(200_000):  # far more than a filter has room for
         early.filter().add(str(number))
-    known = KnownCommands(early.filter())
+    known = CommandDeduplication(early.filter())
     seeming = [f"new {n}" for n in range(50) if known.may_hold(f"new {n}")]
     assert seeming
     known.learn(["1", "2"])
@@ -41,7 +41,7 @@ def test_what_only_seems_to_be_known_is_not_once_the_log_was_read() -> None:
 def test_a_filter_is_made_early_where_there_are_many_and_it_will_be_asked_for(
     filtering: bool, size: int
 ) -> None:
-    known = KnownCommands(filtering=filtering)
+    known = CommandDeduplication(filtering=filtering)
     for number in range(511):
         known.add(str(number))
         known.add(str(number))

@@ -6,20 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventstore.commands.deduplication import KnownCommands
-from eventstore.commands.state_cache import Kept, KeptStates
+from eventstore.commands.deduplication import CommandDeduplication
+from eventstore.commands.state_cache import CachedState, StateCache
 from eventstore.store.append import NOTHING
 from eventstore.store.snapshots.command_filter import CommandFilter
 
 
-def kept(commands: int = 0, state: Any = None) -> Kept:
-    known = KnownCommands()
+def kept(commands: int = 0, state: Any = None) -> CachedState:
+    known = CommandDeduplication()
     known.learn(map(str, range(commands)))
-    return Kept(state, NOTHING, known)
+    return CachedState(state, NOTHING, known)
 
 
 def test_what_was_put_is_there_until_it_is_dropped() -> None:
-    states = KeptStates()
+    states = StateCache()
     mine = kept()
     assert states.get(("a", "1")) is None
     states.put(("a", "1"), mine)
@@ -33,7 +33,7 @@ def test_what_was_put_is_there_until_it_is_dropped() -> None:
 
 
 def test_the_ones_not_used_for_longest_make_room() -> None:
-    states = KeptStates(limit=3)
+    states = StateCache(limit=3)
     for number in ("1", "2", "3"):
         states.put(("a", number), kept())
     states.get(("a", "1"))
@@ -43,7 +43,7 @@ def test_the_ones_not_used_for_longest_make_room() -> None:
 
 
 def test_commands_have_weight() -> None:
-    states = KeptStates(limit=10)
+    states = StateCache(limit=10)
     states.put(("a", "1"), kept(commands=4))
     states.put(("a", "2"), kept(commands=4))
     assert (len(states), states.weight) == (2, 10)
@@ -52,13 +52,13 @@ def test_commands_have_weight() -> None:
 
 
 def test_a_filter_of_commands_has_weight() -> None:
-    states = KeptStates(limit=10)
-    states.put(("a", "1"), Kept(None, NOTHING, KnownCommands(CommandFilter.empty())))
+    states = StateCache(limit=10)
+    states.put(("a", "1"), CachedState(None, NOTHING, CommandDeduplication(CommandFilter.empty())))
     assert states.weight == 1 + 1024 // 150
 
 
 def test_a_large_state_has_weight() -> None:
-    states = KeptStates(limit=100)
+    states = StateCache(limit=100)
     states.put(("a", "1"), kept(state={"text": "x" * 9_000}))
     assert 50 < states.weight < 100
     states.put(("a", "2"), kept(state={"text": "x" * 9_000}))
@@ -67,27 +67,27 @@ def test_a_large_state_has_weight() -> None:
 
 @pytest.mark.parametrize("state", [object(), {1, (2, frozenset())}, "\ud800", 2**100], ids=type)
 def test_a_state_that_is_no_json_is_kept_all_the_same(state: object) -> None:
-    states = KeptStates(limit=100)
+    states = StateCache(limit=100)
     states.put(("a", "1"), kept(state=state))
     assert states.get(("a", "1")) is not None
     assert 0 < states.weight < 100
 
 
 def test_one_that_is_too_heavy_by_itself_is_not_kept() -> None:
-    states = KeptStates(limit=3)
+    states = StateCache(limit=3)
     states.put(("a", "1"), kept())
     states.put(("a", "2"), kept(commands=3))
     assert (len(states), states.weight) == (0, 0)
 
 
 def test_a_limit_of_0_keeps_nothing() -> None:
-    states = KeptStates(limit=0)
+    states = StateCache(limit=0)
     states.put(("a", "1"), kept())
     assert states.get(("a", "1")) is None
 
 
 def test_commands_added_after_a_state_was_kept_do_not_spoil_the_weight() -> None:
-    states = KeptStates(limit=10)
+    states = StateCache(limit=10)
     mine = kept()
     states.put(("a", "1"), mine)
     mine.commands.learn("xyz")
@@ -105,7 +105,7 @@ def test_commands_added_after_a_state_was_kept_do_not_spoil_the_weight() -> None
 def test_the_weight_is_the_sum_of_what_is_kept_and_never_more_than_the_limit(
     limit: int, steps: list[tuple[str, int]]
 ) -> None:
-    states = KeptStates(limit)
+    states = StateCache(limit)
     weights: dict[str, int] = {}
     for name, commands in steps:
         if commands < 0:

@@ -5,8 +5,8 @@ from collections import defaultdict
 
 import pytest
 
-from eventstore.concurrency.keyed_queue import Lanes
-from eventstore.concurrency.turn import Turn
+from eventstore.concurrency.keyed_queue import KeyedQueue
+from eventstore.concurrency.turn import QueueTurn
 
 
 class Work:
@@ -15,13 +15,13 @@ class Work:
     def __init__(self) -> None:
         self.begun: list[str] = []
         self.under_way = 0
-        self.at_once = 0
+        self.max_concurrency = 0
         self.gates: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
     async def __call__(self, item: str) -> None:
         self.begun.append(item)
         self.under_way += 1
-        self.at_once = max(self.at_once, self.under_way)
+        self.max_concurrency = max(self.max_concurrency, self.under_way)
         try:
             await self.gates[item].wait()
         finally:
@@ -42,17 +42,17 @@ async def test_items_of_one_key_are_worked_on_in_order_one_at_a_time() -> None:
     work = Work()
     items = [f"a{number}" for number in range(200)]
     work.open(*items)
-    async with Lanes(work, at_once=10, room=300) as lanes:
+    async with KeyedQueue(work, max_concurrency=10, max_pending=300) as lanes:
         for item in items:
             await lanes.put("a", item)
     assert work.begun == items
-    assert work.at_once == 1
+    assert work.max_concurrency == 1
 
 
 async def test_a_key_that_waits_does_not_hold_up_another() -> None:
     work = Work()
     work.open("b1", "b2")
-    async with Lanes(work, at_once=2, room=10) as lanes:
+    async with KeyedQueue(work, max_concurrency=2, max_pending=10) as lanes:
         for item in ("a1", "a2", "a3"):
             await lanes.put("a", item)
         for item in ("b1", "b2"):
@@ -65,19 +65,19 @@ async def test_a_key_that_waits_does_not_hold_up_another() -> None:
 
 async def test_no_more_are_worked_on_at_once_than_allowed() -> None:
     work = Work()
-    async with Lanes(work, at_once=3, room=100) as lanes:
+    async with KeyedQueue(work, max_concurrency=3, max_pending=100) as lanes:
         for number in range(50):
             await lanes.put(number, str(number))
         await settle()
         assert work.under_way == 3
         work.open(*map(str, range(50)))
     assert len(work.begun) == 50
-    assert work.at_once == 3
+    assert work.max_concurrency == 3
 
 
 async def test_putting_waits_while_there_is_no_room() -> None:
     work = Work()
-    async with Lanes(work, at_once=1, room=2) as lanes:
+    async with KeyedQueue(work, max_concurrency=1, max_pending=2) as lanes:
         await lanes.put("a", "a1")
         await lanes.put("a", "a2")
         putting = asyncio.create_task(lanes.put("b", "b1"))
@@ -91,7 +91,7 @@ async def test_putting_waits_while_there_is_no_room() -> None:
 
 async def test_what_has_not_begun_can_be_taken_out_and_makes_room() -> None:
     work = Work()
-    async with Lanes(work, at_once=1, room=4) as lanes:
+    async with KeyedQueue(work, max_concurrency=1, max_pending=4) as lanes:
         for key, item in (("a", "a1"), ("a", "a2"), ("b", "b1"), ("a", "a3")):
             await lanes.put(key, item)
         await settle()
@@ -105,7 +105,7 @@ async def test_what_has_not_begun_can_be_taken_out_and_makes_room() -> None:
 
 async def test_leaving_waits_for_what_is_held() -> None:
     work = Work()
-    lanes = Lanes(work, at_once=1, room=4)
+    lanes = KeyedQueue(work, max_concurrency=1, max_pending=4)
     await lanes.__aenter__()
     await lanes.put("a", "a1")
     await lanes.put("a", "a2")
@@ -121,7 +121,7 @@ async def test_a_failure_of_the_block_cancels_what_is_under_way() -> None:
     work = Work()
 
     async def block() -> None:
-        async with Lanes(work, at_once=1, room=4) as lanes:
+        async with KeyedQueue(work, max_concurrency=1, max_pending=4) as lanes:
             await lanes.put("a", "a1")
             await lanes.put("a", "a2")
             await settle()
@@ -144,7 +144,7 @@ async def test_a_failure_of_the_work_ends_the_block(failure: BaseException, told
         raise failure
 
     async def block() -> None:
-        async with Lanes(fail, at_once=1, room=4) as lanes:
+        async with KeyedQueue(fail, max_concurrency=1, max_pending=4) as lanes:
             await lanes.put("a", "a1")
             await asyncio.Event().wait()
 
@@ -157,17 +157,17 @@ async def test_a_failure_of_the_work_ends_the_block(failure: BaseException, told
 async def test_a_turn_is_had_when_what_is_before_it_has_ended_and_holds_up_what_is_behind() -> None:
     work, had = Work(), asyncio.Event()
 
-    async def begin(item: str | Turn) -> None:
-        await (item.give() if isinstance(item, Turn) else work(item))
+    async def begin(item: str | QueueTurn) -> None:
+        await (item.give() if isinstance(item, QueueTurn) else work(item))
 
-    async def have(turn: Turn) -> None:
+    async def have(turn: QueueTurn) -> None:
         async with turn.awaited() as given:
             assert given
             had.set()
             await work("turn")
 
-    async with Lanes(begin, at_once=4, room=4) as lanes:
-        turn = Turn()
+    async with KeyedQueue(begin, max_concurrency=4, max_pending=4) as lanes:
+        turn = QueueTurn()
         for item in ("a1", turn, "a2"):
             await lanes.put("a", item)
         having = asyncio.create_task(have(turn))
@@ -182,12 +182,12 @@ async def test_a_turn_is_had_when_what_is_before_it_has_ended_and_holds_up_what_
 
 
 async def test_a_turn_that_nobody_waits_for_any_more_is_passed_over() -> None:
-    async def have(turn: Turn) -> bool:
+    async def have(turn: QueueTurn) -> bool:
         async with turn.awaited() as given:
             return given
 
-    async with Lanes(Turn.give, at_once=1, room=4) as lanes:
-        turns = [Turn() for _ in range(3)]
+    async with KeyedQueue(QueueTurn.give, max_concurrency=1, max_pending=4) as lanes:
+        turns = [QueueTurn() for _ in range(3)]
         abandoned, refused, had = [asyncio.create_task(have(turn)) for turn in turns]
         await settle()
         abandoned.cancel()

@@ -22,8 +22,8 @@ from eventstore.errors import (
 from eventstore.messages.codec import Codec
 from eventstore.messages.encryption import (
     PERSONAL,
+    DataKey,
     Forgotten,
-    Key,
     Keys,
     refs_in,
     seal,
@@ -56,7 +56,7 @@ class Said(Event, subject="talk.said"):
 
 
 codec = Codec("home", [], [Told, Said])
-KEYS: Keys = {ref_of(name): Key(name.encode().ljust(32)) for name in ("ann", "ben", "t1")}
+KEYS: Keys = {ref_of(name): DataKey(name.encode().ljust(32)) for name in ("ann", "ben", "t1")}
 GONE = Forgotten(TIME)
 
 
@@ -185,7 +185,7 @@ def test_a_key_that_is_not_there_is_no_forgotten_one() -> None:
 def test_another_key_opens_nothing() -> None:
     payload, headers = sealed(Told(who="ann", about_whom="ben", first_name="Ann"))
     with pytest.raises(InvalidPayload, match="do not open with their key"):
-        opened(payload, headers, {ref_of("ann"): Key(bytes(32))})
+        opened(payload, headers, {ref_of("ann"): DataKey(bytes(32))})
 
 
 @given(place=st.integers(min_value=0), event=TALES)

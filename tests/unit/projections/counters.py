@@ -110,4 +110,6 @@ def moved(
     connection: Connection, projection: Projection, previous: int, position: int, now: datetime
 ) -> None:
     """Move one checkpoint, as another worker would."""
-    checkpoint.move_all(connection, [checkpoint.Held(projection, previous)], position, now)
+    checkpoint.move_all(
+        connection, [checkpoint.LockedCheckpoint(projection, previous)], position, now
+    )

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 from sqlalchemy import Connection, Table, func, insert, select
 
-from eventstore.client.queries import Answered
+from eventstore.client.queries import QueryAnswer
 from eventstore.client.responder import Answer, Reply, Request
 from eventstore.messages.envelope import position_of
 from eventstore.messages.queries import Query
@@ -38,9 +38,9 @@ def nix_answers(database: Database, **options: Any) -> dict[str, Answer]:
 
 async def ask(
     answers: Mapping[str, Answer], query: Query[A], headers: Mapping[str, str] | None = None
-) -> Answered[A]:
+) -> QueryAnswer[A]:
     reply = await ask_raw(answers, query, headers)
-    return Answered(
+    return QueryAnswer(
         msgspec.json.decode(reply.payload, type=type(query).__answer__),
         position_of(reply.headers) or 0,
     )

@@ -36,7 +36,7 @@ from eventstore.projections.audit.events import audit
 from eventstore.projections.database.checkpoint import claim, position_of
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.parking import list_parked
-from eventstore.projections.projection import Bound, Change, Projection
+from eventstore.projections.projection import BoundStatement, Change, Projection
 from eventstore.projections.worker.apply import PoisonEvent, apply
 from eventstore.projections.worker.batches import arranged
 from projections import nix_projections
@@ -77,21 +77,25 @@ keys = st.sampled_from("abc")
 numbers = st.integers(0, 9)
 changes = st.lists(
     st.one_of(
-        st.builds(lambda key, n: Bound(_add, {"id": key, "n": n}), keys, numbers),
-        st.builds(lambda k, n: Bound(_put, {"owner_id": k, "line": n, "n": n}), keys, numbers),
-        st.builds(lambda key: Bound(_double, {"key": key}), keys),
-        st.builds(lambda key, by: Bound(_raise, {"key": key, "by": by}), keys, numbers),
-        st.builds(lambda key, n: Bound(_copy, {"key": key, "number": n}), keys, numbers),
-        st.builds(lambda key: Bound(_clear, {"key": key}), keys),
-        st.builds(lambda key: Bound(_remove, {"key": key}), keys),
-        st.builds(lambda several: Bound(_some, {"keys": several}), st.lists(keys, max_size=2)),
-        st.builds(lambda most: Bound(_spread, {"most": most}), numbers),
+        st.builds(lambda key, n: BoundStatement(_add, {"id": key, "n": n}), keys, numbers),
+        st.builds(
+            lambda k, n: BoundStatement(_put, {"owner_id": k, "line": n, "n": n}), keys, numbers
+        ),
+        st.builds(lambda key: BoundStatement(_double, {"key": key}), keys),
+        st.builds(lambda key, by: BoundStatement(_raise, {"key": key, "by": by}), keys, numbers),
+        st.builds(lambda key, n: BoundStatement(_copy, {"key": key, "number": n}), keys, numbers),
+        st.builds(lambda key: BoundStatement(_clear, {"key": key}), keys),
+        st.builds(lambda key: BoundStatement(_remove, {"key": key}), keys),
+        st.builds(
+            lambda several: BoundStatement(_some, {"keys": several}), st.lists(keys, max_size=2)
+        ),
+        st.builds(lambda most: BoundStatement(_spread, {"most": most}), numbers),
         st.builds(lambda n: update(owner).values(n=owner.c.n + n), numbers),
     ),
     max_size=30,
 )
 
-_start: list[Change] = [Bound(_add, {"id": key, "n": 1}) for key in "abc"]
+_start: list[Change] = [BoundStatement(_add, {"id": key, "n": 1}) for key in "abc"]
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +148,7 @@ def test_batches_lead_to_what_the_changes_lead_to_in_their_order(
 
 def test_changes_of_one_row_keep_their_order(in_memory: Connection) -> None:
     several = [
-        Bound(statement, {"key": key} | values)
+        BoundStatement(statement, {"key": key} | values)
         for key in "abc"
         for statement, values in [(_double, {}), (_raise, {"by": 5}), (_double, {})]
     ]
@@ -154,8 +158,8 @@ def test_changes_of_one_row_keep_their_order(in_memory: Connection) -> None:
 
 
 def test_what_may_touch_all_rows_keeps_its_place_among_all() -> None:
-    spread = Bound(_spread, {"most": 9})
-    several = [Bound(_double, {"key": key}) for key in "abc"]
+    spread = BoundStatement(_spread, {"most": 9})
+    several = [BoundStatement(_double, {"key": key}) for key in "abc"]
     assert len(arranged(several)) == 1
     assert len(arranged([several[0], spread, spread, *several[1:]])) == 3
     assert len(arranged([spread, *several, spread])) == 3
@@ -225,12 +229,12 @@ def bound(*, fails_at: int = 0, **options: Any) -> Projection:
     projection = Projection("first", tables=[table("first")], **options)
 
     @projection.handles
-    def counted(event: Counted, recorded: RecordedEvent) -> Bound:
+    def counted(event: Counted, recorded: RecordedEvent) -> BoundStatement:
         if recorded.position == fails_at:
             raise ValueError("not this one")
         by = None if event.by == 13 else event.by
         values = {"position": recorded.position, "counter": recorded.aggregate_id, "by": by}
-        return Bound(_insert, values)
+        return BoundStatement(_insert, values)
 
     return projection
 

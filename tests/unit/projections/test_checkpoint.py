@@ -95,9 +95,9 @@ async def test_a_lost_answer_to_a_commit_is_believed_only_where_all_have_come_th
     database: Database,
 ) -> None:
     others = counting("checkpoint_others")
-    held = [checkpoint.Held(counts, 0), checkpoint.Held(others, 0)]
+    held = [checkpoint.LockedCheckpoint(counts, 0), checkpoint.LockedCheckpoint(others, 0)]
 
-    async def are_at(position: int, which: list[checkpoint.Held] = held) -> bool:
+    async def are_at(position: int, which: list[checkpoint.LockedCheckpoint] = held) -> bool:
         return await database.transact(lambda c: checkpoint.are_at(c, which, position))
 
     assert not await are_at(0)
@@ -109,7 +109,13 @@ async def test_a_lost_answer_to_a_commit_is_believed_only_where_all_have_come_th
     assert not await are_at(0)
     await database.transact(lambda c: moved(c, others, 0, 5, NOW))
     assert await are_at(5)
-    assert not await are_at(5, [checkpoint.Held(counts, 0, 1), checkpoint.Held(others, 0, 2)])
-    assert await are_at(5, [checkpoint.Held(counts, 0, 1), checkpoint.Held(others, 0, 1)])
+    assert not await are_at(
+        5, [checkpoint.LockedCheckpoint(counts, 0, 1), checkpoint.LockedCheckpoint(others, 0, 2)]
+    )
+    assert await are_at(
+        5, [checkpoint.LockedCheckpoint(counts, 0, 1), checkpoint.LockedCheckpoint(others, 0, 1)]
+    )
     await database.transact(lambda c: checkpoint.restart(c, counts, 5, NOW))
-    assert not await are_at(5, [checkpoint.Held(counts, 0, 1), checkpoint.Held(others, 0, 1)])
+    assert not await are_at(
+        5, [checkpoint.LockedCheckpoint(counts, 0, 1), checkpoint.LockedCheckpoint(others, 0, 1)]
+    )

@@ -36,7 +36,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from eventstore.projections.audit.events import audit
-from eventstore.projections.projection import Bound, Statement
+from eventstore.projections.projection import BoundStatement, Statement
 from eventstore.projections.worker.commutativity import scope_of
 from projections import nix_projections
 from tests.unit.projections.memory import MemoryLog
@@ -211,19 +211,19 @@ child("cascaded", of="cascading.id").append_constraint(
 @pytest.mark.parametrize("what", SCOPED)
 def test_what_touches_one_key_has_its_scope(what: str) -> None:
     statement, values = SCOPED[what]
-    assert scope_of(Bound(statement, values)) == (owner.c.id, "a")
+    assert scope_of(BoundStatement(statement, values)) == (owner.c.id, "a")
     changed = {name: "b" if value == "a" else value for name, value in values.items()}
-    assert scope_of(Bound(statement, changed)) == (owner.c.id, "b")
+    assert scope_of(BoundStatement(statement, changed)) == (owner.c.id, "b")
 
 
 @pytest.mark.parametrize("what", UNSCOPED)
 def test_what_may_touch_others_has_none(what: str) -> None:
-    assert scope_of(Bound(*UNSCOPED[what])) is None
+    assert scope_of(BoundStatement(*UNSCOPED[what])) is None
 
 
 @pytest.mark.parametrize("what", SHARED)
 def test_where_rows_have_something_in_common_there_is_none(what: str) -> None:
-    assert scope_of(Bound(insert(SHARED[what]), {"id": "a", "owner_id": "a"})) is None
+    assert scope_of(BoundStatement(insert(SHARED[what]), {"id": "a", "owner_id": "a"})) is None
 
 
 @pytest.mark.parametrize(
@@ -238,19 +238,19 @@ def test_defaults_are_to_be_the_same_at_any_time(default: Any, constant: bool) -
         Column("id", String(20), primary_key=True),
         Column("n", Integer, server_default=default),
     )
-    has_scope = scope_of(Bound(insert(own), {"id": "a"})) is not None
+    has_scope = scope_of(BoundStatement(insert(own), {"id": "a"})) is not None
     assert has_scope == constant
 
 
 def test_what_postgresql_cannot_tell_apart_is_one_scope() -> None:
-    first, second = (Bound(insert(owner), {"id": key}) for key in ("\0", "\ufffd"))
+    first, second = (BoundStatement(insert(owner), {"id": key}) for key in ("\0", "\ufffd"))
     assert scope_of(first) == scope_of(second)
 
 
 def test_numbers_are_keys_too() -> None:
     numbered = metadata.tables["numbered"]
-    assert scope_of(Bound(insert(numbered), {"id": 7})) == (numbered.c.id, 7)
-    assert scope_of(Bound(insert(numbered), {"id": True})) is None
+    assert scope_of(BoundStatement(insert(numbered), {"id": 7})) == (numbered.c.id, 7)
+    assert scope_of(BoundStatement(insert(numbered), {"id": True})) is None
 
 
 def test_every_change_of_the_nix_domain_and_of_the_audit_index_has_a_scope(
@@ -260,5 +260,5 @@ def test_every_change_of_the_nix_domain_and_of_the_audit_index_has_a_scope(
     for projection in (*nix_projections(), audit):
         for recorded in nix_log.events:
             for change in projection.statements(recorded):
-                assert isinstance(change, Bound)
+                assert isinstance(change, BoundStatement)
                 assert scope_of(change) is not None, change.statement

@@ -301,7 +301,7 @@ async def test_a_locked_database_is_asked_again_which_is_counted(
             monkeypatch.setattr(
                 "eventstore.projections.database.database.asyncio.sleep", released_meanwhile
             )
-            await database.transact(lambda c: add(1, c), patience=60)
+            await database.transact(lambda c: add(1, c), retry_timeout=60)
 
         assert await numbers(database) == [1]
     assert len(tries) == 3
@@ -315,7 +315,7 @@ async def test_patience_ends(empty_file: Database) -> None:
             locked(database),
             pytest.raises(DatabaseUnavailable, match=r"locked; tried for 0\.1 s"),
         ):
-            await database.transact(lambda c: add(1, c), patience=0.1)
+            await database.transact(lambda c: add(1, c), retry_timeout=0.1)
 
         assert await numbers(database) == []
 

@@ -9,7 +9,11 @@ from sqlalchemy import Connection, delete
 
 from eventstore.errors import ProjectionFailed
 from eventstore.projections.database import checkpoint
-from eventstore.projections.database.checkpoint import CheckpointReset, Held, VersionChanged
+from eventstore.projections.database.checkpoint import (
+    CheckpointReset,
+    LockedCheckpoint,
+    VersionChanged,
+)
 from eventstore.projections.database.database import Database
 from eventstore.projections.projection import Projection
 from tests.unit.projections.counters import Counted, counting, make_tables, rows_of
@@ -46,10 +50,12 @@ async def test_a_move_in_another_epoch_tells_that_it_was_set(database: Database)
 
     with pytest.raises(CheckpointReset):
         await database.transact(
-            lambda c: checkpoint.move_all(c, [Held(first, 0, epoch=1)], 5, time_of(1))
+            lambda c: checkpoint.move_all(c, [LockedCheckpoint(first, 0, epoch=1)], 5, time_of(1))
         )
 
-    await database.transact(lambda c: checkpoint.move_all(c, [Held(first, 0, 2)], 5, time_of(1)))
+    await database.transact(
+        lambda c: checkpoint.move_all(c, [LockedCheckpoint(first, 0, 2)], 5, time_of(1))
+    )
     assert (await checkpoint_of(database, first)).position == 5
 
 
@@ -58,13 +64,13 @@ async def test_several_move_together_or_not_at_all(database: Database) -> None:
     for each in (first, second):
         await database.transact(lambda c, each=each: checkpoint.claim(c, each, time_of(0)))
     await database.transact(lambda c: checkpoint.retry(c, "second"))
-    both = [Held(first, 0, 1), Held(second, 0, 1)]
+    both = [LockedCheckpoint(first, 0, 1), LockedCheckpoint(second, 0, 1)]
 
     with pytest.raises(CheckpointReset, match="second"):
         await database.transact(lambda c: checkpoint.move_all(c, both, 5, time_of(1)))
     assert (await checkpoint_of(database, first)).position == 0
 
-    both[1] = Held(second, 0, 2)
+    both[1] = LockedCheckpoint(second, 0, 2)
     await database.transact(lambda c: checkpoint.move_all(c, both, 5, time_of(1), 7.5))
     assert [(await checkpoint_of(database, each)).rate for each in (first, second)] == [7.5, 7.5]
 

@@ -168,7 +168,7 @@ async def test_a_lock_is_waited_out(
             await real_sleep(0)
 
         monkeypatch.setattr(module.asyncio, "sleep", released_meanwhile)
-        await database.transact(quickly_add, patience=60)
+        await database.transact(quickly_add, retry_timeout=60)
         monkeypatch.undo()
 
     assert await numbers(database) == [1]
@@ -183,7 +183,7 @@ def quickly_add(connection: Connection) -> None:
 async def test_patience_with_a_lock_ends(database: Database, location: str) -> None:
     async with locked(location):
         with pytest.raises(DatabaseUnavailable, match=r"lock timeout; tried for 0\.1 s"):
-            await database.transact(quickly_add, patience=0.1)
+            await database.transact(quickly_add, retry_timeout=0.1)
 
     assert await numbers(database) == []
 
@@ -268,7 +268,9 @@ async def test_a_commit_in_doubt_counts_once(
         Database(through(proxy, location)) as database,
     ):
         cut = proxy.cut_after(lost, direction, forward=False)
-        result = await database.transact(work, patience=BOUND, committed=told.append, stands=stands)
+        result = await database.transact(
+            work, retry_timeout=BOUND, committed=told.append, stands=stands
+        )
         assert cut.is_set()
         assert await numbers(database) == [counts] == [result] == told
 
@@ -320,7 +322,7 @@ async def test_a_server_that_falls_silent_is_lost(
             await database.transact(work)
         proxy.cut()
         proxy.release()
-        await database.transact(lambda c: add(3, c), patience=BOUND)
+        await database.transact(lambda c: add(3, c), retry_timeout=BOUND)
         assert await numbers(database) == [1, 3]
 
 

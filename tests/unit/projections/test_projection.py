@@ -11,7 +11,7 @@ from eventstore.errors import InvalidMessage, InvalidPayload, ProjectionError
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import LogEvent, RecordedEvent, StoredEvent, UnreadEvent
 from eventstore.messages.types import Command, Event
-from eventstore.projections.projection import Bound, Changes, Projection, Statement
+from eventstore.projections.projection import BoundStatement, Changes, Projection, Statement
 from tests.unit.projections.memory import MemoryLog
 
 
@@ -195,8 +195,8 @@ _constant = insert(thing)
         (None, 0),
         ([], 0),
         (delete(thing), 1),
-        (Bound(_constant, {"id": 1}), 1),
-        ([delete(thing), Bound(_constant, {"id": 1})], 2),
+        (BoundStatement(_constant, {"id": 1}), 1),
+        ([delete(thing), BoundStatement(_constant, {"id": 1})], 2),
         (iter([delete(thing)]), 1),
     ],
 )
@@ -214,7 +214,7 @@ def test_what_a_handler_may_return(things: Projection, returned: Changes, count:
         ([select(thing)], "returned Select, not insert"),
         (["DELETE FROM thing"], "returned str, not insert"),
         (delete(other), "writes other, which is not among its tables"),
-        (Bound(delete(other), {}), "writes other, which is not among its tables"),
+        (BoundStatement(delete(other), {}), "writes other, which is not among its tables"),
     ],
 )
 def test_what_a_handler_may_not_return(things: Projection, returned: Any, complaint: str) -> None:

@@ -133,7 +133,7 @@ async def test_what_was_never_used_is_built(database: Database, log: MemoryLog) 
 async def test_an_empty_log_leaves_empty_tables(old: Database) -> None:
     empty = MemoryLog(codec)
     with pytest.raises(ProjectionError, match="at position 10, which the log does not reach"):
-        await rebuild_of(empty, old, negating(), patience=0.01).run()
+        await rebuild_of(empty, old, negating(), retry_timeout=0.01).run()
     assert await rows_of(old, negating()) == OLD
 
     await old.transact(lambda c: c.execute(update(checkpoints).values(log="another")))

@@ -225,7 +225,7 @@ async def test_a_kill_in_the_middle_leaves_the_old_rows(live: Database, shadow: 
     assert process.exitcode == DIED
 
     assert await see(live) == OLD
-    await live.take_over(shadow, switch, patience=10)
+    await live.take_over(shadow, switch, retry_timeout=10)
     assert await see(live) == NEW
 
 

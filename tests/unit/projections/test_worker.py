@@ -451,7 +451,7 @@ async def test_a_database_that_stays_locked_stops_it(
 
             log.before_page = lock
             with pytest.raises(DatabaseUnavailable, match="database is locked"):
-                await worker_of(log, database, first, second, patience=0.1).run()
+                await worker_of(log, database, first, second, retry_timeout=0.1).run()
 
     assert locks.is_set()
     assert await position_in(sqlite_tables, first) == 0
@@ -470,7 +470,7 @@ async def test_a_database_that_fails_between_is_no_poison(
     log.add("c", Counted(by=13))
     first, second = counting("first", fails=away), counting("second", fails=poisoned)
 
-    worker = worker_of(log, sqlite_tables, second, first, patience=0.0)
+    worker = worker_of(log, sqlite_tables, second, first, retry_timeout=0.0)
     with pytest.raises(DatabaseUnavailable, match="disk I/O error"):
         await worker.run()
 

@@ -11,21 +11,21 @@ import pytest
 from eventstore.errors import StreamMissing
 from eventstore.messages.envelope import parse_timestamp
 from eventstore.service import health as health_module
-from eventstore.service.health import Finding, Health, HealthReport, resident_bytes, worst
+from eventstore.service.health import CheckResult, Health, HealthReport, resident_bytes, worst
 from eventstore.service.metrics import Metrics
 
 BOUND = 5.0
 
 
-async def fine() -> Finding:
-    return Finding(facts={"rtt_ms": 0.3})
+async def fine() -> CheckResult:
+    return CheckResult(facts={"rtt_ms": 0.3})
 
 
-async def slow() -> Finding:
-    return Finding(status="degraded", problem="7 events behind", facts={"lag": 7})
+async def slow() -> CheckResult:
+    return CheckResult(status="degraded", problem="7 events behind", facts={"lag": 7})
 
 
-async def gone() -> Finding:
+async def gone() -> CheckResult:
     raise StreamMissing("stream X_LOG does not exist")
 
 
@@ -37,11 +37,11 @@ class Counted:
         self.asked = asyncio.Event()
         self.let_go = asyncio.Event()
 
-    async def __call__(self) -> Finding:
+    async def __call__(self) -> CheckResult:
         self.calls += 1
         self.asked.set()
         await self.let_go.wait()
-        return Finding()
+        return CheckResult()
 
 
 async def test_a_report_says_who_and_when_and_what_was_found() -> None:
@@ -76,7 +76,7 @@ async def test_what_is_wrong_is_said_beside_the_facts() -> None:
 
 
 async def test_a_check_whose_helper_was_cancelled_is_unhealthy_and_stops_no_other() -> None:
-    async def cancelled() -> Finding:
+    async def cancelled() -> CheckResult:
         raise asyncio.CancelledError
 
     report = await Health("svc", "1.0.0", {"a": cancelled, "b": fine}).report()
@@ -85,7 +85,7 @@ async def test_a_check_whose_helper_was_cancelled_is_unhealthy_and_stops_no_othe
 
 
 async def test_a_check_at_fault_is_unhealthy_and_stops_no_other() -> None:
-    async def broken() -> Finding:
+    async def broken() -> CheckResult:
         raise ZeroDivisionError("oops")
 
     report = await Health("svc", "1.0.0", {"broken": broken, "fine": fine}).report()
@@ -104,9 +104,9 @@ async def test_a_check_that_hangs_is_unhealthy_after_its_time() -> None:
 async def test_checks_run_at_the_same_time() -> None:
     met = asyncio.Barrier(3)
 
-    async def meets() -> Finding:
+    async def meets() -> CheckResult:
         await met.wait()
-        return Finding()
+        return CheckResult()
 
     report = await Health("svc", "1.0.0", dict.fromkeys("abc", meets), timeout=BOUND).report()
 
@@ -155,9 +155,11 @@ async def test_who_gives_up_asking_takes_nobody_with_them() -> None:
 
 
 async def test_changes_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    findings = iter([Finding(), *2 * [Finding(status="degraded", problem="behind")], Finding()])
+    findings = iter(
+        [CheckResult(), *2 * [CheckResult(status="degraded", problem="behind")], CheckResult()]
+    )
 
-    async def changing() -> Finding:
+    async def changing() -> CheckResult:
         return next(findings)
 
     health = Health("svc", "1.0.0", {"reader": changing}, keep=0.0)

@@ -13,7 +13,7 @@ from eventstore.messages.chain import GENESIS, chain_value
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import Header, Identity, NewEvent, derive_id
 from eventstore.messages.types import Event
-from eventstore.store.append import ANY, NOTHING, Append, Head, Write
+from eventstore.store.append import ANY, NOTHING, Append, Head, PendingAppend
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
 
@@ -29,9 +29,9 @@ class Noted(Event, subject="journal.noted"):
 CODEC = Codec("bank", (), (Opened, Noted))
 
 
-def write(*events: Event | NewEvent, **options: Any) -> Write:
+def write(*events: Event | NewEvent, **options: Any) -> PendingAppend:
     append = Append(aggregate="account", aggregate_id="a1", events=events, **options)
-    return Write(append, CODEC, NOW)
+    return PendingAppend(append, CODEC, NOW)
 
 
 def test_the_ids_are_the_same_on_every_try() -> None:
@@ -105,7 +105,9 @@ def test_what_may_not_be_in_the_log_is_refused() -> None:
     with pytest.raises(InvalidId, match="an id repeats"):
         write(event, event)
     with pytest.raises(InvalidId):
-        Write(Append(aggregate="account", aggregate_id="a.1", events=[Opened()]), CODEC, NOW)
+        PendingAppend(
+            Append(aggregate="account", aggregate_id="a.1", events=[Opened()]), CODEC, NOW
+        )
 
 
 @pytest.mark.parametrize("missing", [Header.AGGREGATE_VERSION, Header.CHAIN, Header.EVENT_ID])
