@@ -173,7 +173,7 @@ def _accept(codec: Codec, message: Msg, delivery: Delivery, command_id: str) -> 
     _check_type(headers, envelope, cls, message.subject)
     command = codec.decode_command(aggregate, action, message.data)
     aggregate_id = envelope.aggregate_id or _new_aggregate_id(cls, command_id)
-    digest = digest_of(command, aggregate_id, command_id)
+    digest = digest_of(command, aggregate_id, command_id, message.data)
     return DecodedCommand(command, aggregate, aggregate_id, envelope, digest)
 
 

@@ -3,7 +3,8 @@
 A digest is kept with the outcome, and on the events. It has two parts: one of what the command is
 and which aggregate it is for, one of its data. The data count as they are understood, so that the
 order of fields, white space, and whether a default is written out or left out make no difference.
-Both depend on the command's id, so that equal commands do not have equal digests.
+A field that was not sent does not count, for its default may be another each time. Both depend on
+the command's id, so that equal commands do not have equal digests.
 
 Where the aggregate's events hold personal data, the events have the first part only: a digest of
 what was forgotten would still tell whether a guess is right. The outcome, which is not kept for
@@ -14,12 +15,16 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from typing import Any
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from itertools import repeat
+from typing import Any, Union
 
 import msgspec
-from msgspec import NODEFAULT, Struct
+from msgspec import NODEFAULT, Raw, Struct
 
 from eventstore.messages.types import Command
+from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["digest_of", "is_other", "without_data"]
 
@@ -28,14 +33,21 @@ _DATA_DIGITS = 32
 
 _SIMPLE = frozenset({str, int, bool, float, type(None)})
 
+_UNENCODABLE = (TypeError, *UNDECODABLE)
+
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
-def digest_of(command: Command, aggregate_id: str, command_id: str) -> str:
-    """The digest of a command as it was read: two parts with a dash between."""
+def digest_of(
+    command: Command, aggregate_id: str, command_id: str, payload: bytes | None = None
+) -> str:
+    """The digest of a command as it was read: two parts with a dash between.
+
+    `payload` is what it was read from; without it, all fields count as sent.
+    """
     cls = type(command)
     target = f"{command_id}\n{cls.__aggregate__}\n{cls.__action__}\n{aggregate_id}\n".encode()
-    data = _encode(_plain(command))
+    data = _canonical(command, payload)
     return f"{_hash(target)[:_TARGET_DIGITS]}-{_hash(target + data)[:_DATA_DIGITS]}"
 
 
@@ -56,36 +68,116 @@ def _hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _plain(value: Any) -> Any:
-    """What a value says, without the defaults: a field that is added later must not change it."""
+def _canonical(command: Command, payload: bytes | None) -> bytes:
+    """The data in the one form that all payloads with the same meaning have."""
+    try:
+        return _encode(_plain(command, None if payload is None else _json(payload or b"{}")))
+    except _UNENCODABLE:  # nested too deeply, say: then the same bytes are the same command
+        if payload is None:
+            raise
+        return payload
+
+
+def _json(payload: bytes | Raw) -> Any:
+    """The payload without the command's types; None where it cannot be read like that."""
+    try:
+        return msgspec.json.decode(payload)
+    except UNDECODABLE:
+        return None
+
+
+def _plain(value: Any, sent: Any = None) -> Any:
+    """What a value says, as JSON whose order depends on nothing but that.
+
+    `sent` is the JSON that it was read from, None where that is not known.
+    """
     kind: Any = type(value)
     if kind in _SIMPLE:
         return value
-    if isinstance(value, Struct):
-        said = dict(_tag(kind))
-        for name, written, default, factory in _fields(kind):
-            own = getattr(value, name)
-            usual = default if factory is NODEFAULT else factory()
-            if type(own) is not type(usual) or own != usual:
-                said[written] = _plain(own)
-        return said
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
+    if (fields := _fields(kind)) is not None:
+        return _said(value, _sent_fields(kind, fields, sent), fields)
     if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    return value
+        return _mapping(value, sent)
+    if isinstance(value, list | tuple):
+        return [_plain(*each) for each in zip(value, _items(sent, len(value)), strict=True)]
+    if isinstance(value, set | frozenset):
+        members = {_encode(_plain(*each)) for each in _members(value, sent)}
+        return [Raw(each) for each in sorted(members)]
+    return _json(value) if kind is Raw else value
+
+
+def _said(value: Any, sent: Mapping[str, Any] | None, fields: Iterable[Any]) -> dict[str, Any]:
+    """The fields that were sent and are not as usual: one that is added later changes nothing."""
+    kind: Any = type(value)
+    said = dict(_tag(kind))
+    for field in fields:
+        if sent is None or field.encode_name in sent:
+            own = getattr(value, field.name)
+            made = field.default_factory
+            if not _is_same(own, field.default if made is NODEFAULT else made()):
+                said[field.encode_name] = _plain(own, sent and sent[field.encode_name])
+    return said
+
+
+def _is_same(own: Any, usual: Any) -> bool:
+    """Whether a value is a default, which need not be of the type that is read."""
+    if own is usual:
+        return True
+    if type(own) is float and type(usual) is int:
+        return own == usual
+    try:
+        return _encode(_plain(own)) == _encode(_plain(usual))
+    except _UNENCODABLE:
+        return False
+
+
+def _mapping(value: Mapping[Any, Any], sent: Any) -> dict[str, Any]:
+    if all(type(key) is str for key in value):
+        known = sent if isinstance(sent, dict) else {}
+        return {key: _plain(each, known.get(key)) for key, each in value.items()}
+    pairs = zip(value.items(), _items(sent, len(value)), strict=True)
+    return {_encode(key).decode(): _plain(each, item) for (key, each), item in pairs}
+
+
+def _items(sent: Any, count: int) -> Iterable[Any]:
+    """What each of the values of a list or a mapping was read from."""
+    items = list(sent.values()) if isinstance(sent, dict) else sent
+    return items if isinstance(items, list) and len(items) == count else repeat(None, count)
+
+
+def _members(value: AbstractSet[Any], sent: Any) -> Iterable[tuple[Any, Any]]:
+    """The members with what they were read from: read once more, for a set has no order."""
+    kinds: set[Any] = {type(each) for each in value}
+    if not isinstance(sent, list) or not kinds or any(_fields(kind) is None for kind in kinds):
+        return zip(value, repeat(None))
+    try:
+        read = msgspec.json.Decoder(Union[tuple(kinds)]).decode  # noqa: UP007  # of a variable
+        return [(read(_encode(item)), item) for item in sent]
+    except _UNENCODABLE:
+        return zip(value, repeat(None))
+
+
+def _sent_fields(kind: Any, fields: Iterable[Any], sent: Any) -> Mapping[str, Any] | None:
+    """The JSON of each field that was sent; None where that is not known."""
+    if isinstance(sent, list):
+        names = (field.encode_name for field in fields)
+        return dict(zip(names, sent[len(_tag(kind)) :], strict=False))
+    return sent if isinstance(sent, dict) else None
 
 
 @functools.cache
-def _fields(cls: type[Struct]) -> list[tuple[str, str, Any, Any]]:
-    """Each field's name, its name in JSON, its default and what makes that."""
-    return [
-        (field.name, field.encode_name, field.default, field.default_factory)
-        for field in msgspec.structs.fields(cls)
-    ]
+def _fields(cls: Any) -> tuple[Any, ...] | None:
+    """The fields of a class that has some, with their names in JSON and their defaults."""
+    if issubclass(cls, Struct):
+        return msgspec.structs.fields(cls)
+    marks = ("__dataclass_fields__", "__attrs_attrs__", "_field_defaults")
+    if not any(hasattr(cls, mark) for mark in marks):
+        return None
+    info: Any = msgspec.inspect.type_info(cls)
+    return tuple(info.fields)
 
 
 @functools.cache
-def _tag(cls: type[Struct]) -> list[tuple[str, Any]]:
-    tag = cls.__struct_config__.tag
+def _tag(cls: Any) -> list[tuple[str, Any]]:
+    tag = cls.__struct_config__.tag if issubclass(cls, Struct) else None
     return [] if tag is None else [("", tag)]

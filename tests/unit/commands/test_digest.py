@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any
+import uuid
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from enum import Enum
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from eventstore.commands.digest import digest_of, is_other, without_data
 from eventstore.messages.types import Command
@@ -48,6 +53,43 @@ class Longer(Command, subject="order.place"):
     at: datetime = datetime(2026, 1, 1, tzinfo=UTC)
     lines: tuple[Line, ...] = ()
     currency: str = "EUR"
+
+
+class Size(Enum):
+    SMALL = "s"
+    LARGE = "l"
+
+
+class Point(Struct, frozen=True):
+    x: int = 0
+    y: int = 0
+
+
+def anew() -> str:
+    return uuid.uuid4().hex
+
+
+class Made(Struct, frozen=True):
+    """A field of it is made anew each time."""
+
+    own: str = msgspec.field(default_factory=anew)
+    n: int = 0
+
+
+class MadeArray(Struct, frozen=True, array_like=True, tag=True):
+    n: int = 0
+    own: str = msgspec.field(default_factory=anew)
+
+
+@dataclass(frozen=True)
+class MadeData:
+    own: str = dataclass_field(default_factory=anew)
+    sizes: frozenset[Size] = frozenset()
+
+
+class Pair(NamedTuple):
+    a: int
+    b: float = 0
 
 
 def digest(payload: str, cls: type[Command] = Order, target: str = "o1", own: str = "c1") -> str:
@@ -120,3 +162,57 @@ def test_what_has_no_digest_may_be_the_same() -> None:
     assert not is_other(own, None)
     assert not is_other(None, own)
     assert not is_other(own, without_data(own))
+
+
+def of(kind: Any, payload: str) -> str:
+    """The digest of a command with one field of this type, as the worker makes it."""
+    body = {"__annotations__": {"v": kind}, "__module__": __name__}
+    cls = type(Command)("Go", (Command,), body, subject="thing.go")
+    return digest_of(msgspec.json.decode(payload, type=cls), "o1", "c1", payload.encode())
+
+
+@pytest.mark.parametrize(
+    ("kind", "one", "same", "other"),
+    [
+        (dict[int, str], '{"1":"a","2":"b"}', '{"2":"b","1":"a"}', '{"1":"b","2":"a"}'),
+        (dict[Size, int], '{"s":1,"l":2}', '{"l":2,"s":1}', '{"s":1}'),
+        (dict[date, Point], '{"2026-01-01":{}}', '{"2026-01-01":{"x":0}}', '{"2026-01-02":{}}'),
+        (dict[float, int], '{"1.5":1}', '{"1.50":1}', '{"1.25":1}'),
+        (dict[str | int, int], '{"a":1,"2":2}', '{"2":2,"a":1}', '{"a":1,"2":3}'),
+        (set[Size], '["s","l"]', '["l","s","s"]', '["l"]'),
+        (set[Point], '[{"x":1},{"x":2}]', '[{"y":0,"x":2},{"x":1}]', '[{"x":1},{"y":2}]'),
+        (set[int | str], '[1,"a"]', '["a",1]', '["1","a"]'),
+        (set[int | None], "[1,null]", "[null,1]", "[1]"),
+        (set[frozenset[int]], "[[0,8],[16]]", "[[16],[8,0]]", "[[0],[8,16]]"),
+        (frozenset[uuid.UUID], f'["{uuid.UUID(int=1)}"]', f'["{uuid.UUID(int=1).hex}"]', "[]"),
+        (Raw, '{"a":[1,2],"b":1}', '{ "b" : 1, "a" : [1, 2] }', '{"a":[2,1],"b":1}'),
+        (Decimal, '"NaN"', ' "NaN"', '"1"'),
+        (Pair, "[1]", "[1,0]", "[1,1]"),
+        (MadeData, '{"sizes":["s","l"]}', '{"sizes":["l","s"]}', '{"sizes":["s"]}'),
+        (list[Made], "[{},{}]", '[{"n":0},{}]', '[{"n":1},{}]'),
+        (dict[int, Made], '{"1":{},"2":{}}', '{"2":{},"1":{}}', '{"1":{}}'),
+        (dict[str, list[MadeArray]], '{"a":[["MadeArray"]]}', '{"a":[["MadeArray",0]]}', "{}"),
+        (set[Made], '[{"n":1},{"n":2}]', '[{"n":2},{"n":1}]', '[{"n":1},{"own":"a"}]'),
+        (Made | None, "{}", '{"n":0}', '{"own":"a"}'),
+    ],
+    ids=str,
+)
+def test_every_type_that_can_be_read_has_a_digest(
+    kind: Any, one: str, same: str, other: str
+) -> None:
+    first, again, another = (of(kind, f'{{"v":{each}}}') for each in (one, same, other))
+    assert again == first
+    assert is_other(another, first)
+
+
+def test_a_command_nested_deeper_than_can_be_put_in_order_is_told_by_its_bytes() -> None:
+    deep = '{"v":' + "[" * 700 + "]" * 700 + "}"
+    assert of(Any, deep) == of(Any, deep)
+    assert is_other(of(Any, deep), of(Any, deep.replace("[]", "[1]")))
+
+
+def test_a_number_that_is_a_default_of_another_type_changes_nothing() -> None:
+    class Price(Command, subject="order.price"):
+        amount: float = 0
+
+    assert digest('{"amount":0}', Price) == digest("{}", Price)
