@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
+import msgspec
 import pytest
 from nats.aio.msg import Msg
 
 from eventstore import nix
 from eventstore.commands.decoding import DecodedCommand, ReceivedCommand
 from eventstore.errors import InvalidHeader, InvalidPayload
+from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import Identity, derive_id, new_id
 from eventstore.messages.types import Command
 
@@ -98,6 +101,24 @@ def test_an_error_in_a_command_classs_own_check_is_a_reason_too() -> None:
     content = ReceivedCommand.of(codec, message("picky.do", data=b"{}")).content
     assert isinstance(content, InvalidPayload)
     assert "LookupError: too picky" in str(content)
+
+
+@pytest.mark.parametrize("data", [b"{}", b" { } ", b"", b'{"n":0}'])
+def test_a_default_that_is_made_anew_makes_no_other_command(data: bytes) -> None:
+    class Stamp(Command, subject="clock.stamp", creates=True):
+        own: str = msgspec.field(default_factory=lambda: uuid.uuid4().hex)
+        n: int = 0
+
+    codec = Codec("nix", [Stamp], [])
+    headers = {"X-Event-ID": OWN}
+    first, again = (
+        ReceivedCommand.of(codec, message("clock.stamp", headers, sent)).content
+        for sent in (b"{}", data)
+    )
+    assert isinstance(first, DecodedCommand)
+    assert isinstance(again, DecodedCommand)
+    assert again.command != first.command
+    assert again.digest == first.digest
 
 
 @pytest.mark.parametrize("header", ["X-Correlation-ID", "X-Causation-ID"])
