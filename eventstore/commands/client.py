@@ -45,6 +45,7 @@ __all__ = ["CommandClient", "SentCommand"]
 _FIRST_LOOK = 1.0
 _SHORTEST_PAUSE = 0.05
 _LONGEST_PAUSE = 5.0
+_REMEMBERED = 1_000
 
 
 class SentCommand(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +53,7 @@ class SentCommand(msgspec.Struct, frozen=True, kw_only=True):
 
     `sequence` is its place in the command stream. `duplicate`: the same id had been accepted
     before, within the stream's duplicate window, and this was not stored; that it was the same
-    command is known to who waits for the outcome.
+    command is known to who waits for the outcome. `digest` tells it from another of the same id.
     """
 
     command_id: str
@@ -60,6 +61,7 @@ class SentCommand(msgspec.Struct, frozen=True, kw_only=True):
     aggregate_id: str
     sequence: int
     duplicate: bool
+    digest: str | None = None
 
 
 class CommandClient:
@@ -92,6 +94,7 @@ class CommandClient:
         self._telemetry = telemetry
         self._outcomes = Outcomes(client, codec.subjects)
         self._inbox = client.new_inbox()
+        self._sent: dict[str, SentCommand] = {}
         self._waiting: dict[str, tuple[str, asyncio.Future[Outcome]]] = {}
 
     async def __aenter__(self) -> Self:
@@ -152,7 +155,7 @@ class CommandClient:
             reply_to = {REPLY_TO: f"{self._inbox}.{token}"}
             sent = await self._send(command, envelope, reply_to, timeout)
             async with asyncio.timeout(began + timeout - loop.time()):
-                return await self._awaited(command, sent, answered)
+                return await self._awaited(sent, answered)
         except CommandIdReused as error:
             aggregate = type(command).__aggregate__
             return Outcome.error(error, envelope.identity.id, aggregate, envelope.aggregate_id)
@@ -164,27 +167,31 @@ class CommandClient:
     async def outcome(self, command_id: str) -> Outcome | None:
         """What became of a command sent earlier; None where that is not known (yet, or still).
 
-        An error is the last one: the command may have been sent again, or retried, since.
+        An error is the last one: the command may have been sent again, or retried, since. Of the
+        last thousand commands that this client has sent it knows what they were: where the id is
+        another command's, it is an error with the code `command_id_reused`.
         """
-        return await self._outcomes.get(command_id)
+        sent = self._sent.get(command_id)
+        if sent is None:
+            return await self._outcomes.get(command_id)
+        try:
+            return await self._outcomes.get(command_id, digest=sent.digest, place=sent.sequence)
+        except CommandIdReused as error:
+            return Outcome.error(error, command_id, aggregate_id=sent.aggregate_id)
 
-    async def _awaited(
-        self, command: Command, sent: SentCommand, answered: asyncio.Future[Outcome]
-    ) -> Outcome:
+    async def _awaited(self, sent: SentCommand, answered: asyncio.Future[Outcome]) -> Outcome:
         """The outcome as it is sent, or as it is kept where what is sent does not reach us.
 
         It does not where the connection broke, or where the command's id had been sent before.
         Raises `CommandIdReused` where it had, with another command.
         """
-        digest = None
         sent_at = 0 if sent.duplicate else sent.sequence
         pause = 0.0 if sent.duplicate else _FIRST_LOOK
         while not (await asyncio.wait([answered], timeout=pause))[0]:
-            if digest is None:
-                understood = self._codec.as_read(command)
-                digest = digest_of(understood, sent.aggregate_id, sent.command_id)
             try:
-                known = await self._outcomes.get(sent.command_id, sent_at=sent_at, digest=digest)
+                known = await self._outcomes.get(
+                    sent.command_id, sent_at=sent_at, digest=sent.digest, place=sent.sequence
+                )
             except PermissionDenied:
                 break
             except ClientError:  # disconnected, perhaps
@@ -235,13 +242,24 @@ class CommandClient:
             check_sizes([Draft(subject, headers, payload, cls.__name__)], self._client.max_payload)
             stream = self._codec.subjects.command_stream
             ack = await publish_queued(self._client, subject, payload, headers, timeout, stream)
-        return SentCommand(
-            command_id=envelope.identity.id,
+        own, aggregate_id = envelope.identity.id, str(envelope.aggregate_id)
+        understood = self._codec.decode_command(cls.__aggregate__, cls.__action__, payload)
+        sent = SentCommand(
+            command_id=own,
             correlation_id=envelope.identity.correlation_id,
-            aggregate_id=str(envelope.aggregate_id),
+            aggregate_id=aggregate_id,
             sequence=ack.seq,
             duplicate=ack.duplicate,
+            digest=digest_of(understood, aggregate_id, own, payload),
         )
+        self._remember(sent)
+        return sent
+
+    def _remember(self, sent: SentCommand) -> None:
+        self._sent.pop(sent.command_id, None)
+        self._sent[sent.command_id] = sent
+        if len(self._sent) > _REMEMBERED:
+            del self._sent[next(iter(self._sent))]
 
     def _receive(self, message: Msg) -> None:
         command_id, waiting = self._waiting.get(message.subject.rpartition(".")[2], ("", None))

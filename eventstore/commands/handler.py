@@ -89,9 +89,7 @@ class CommandHandler:
     async def _handle(
         self, accepted: DecodedCommand, traceparent: str | None, *, again: bool
     ) -> Outcome:
-        known = await self._outcomes.final(
-            accepted.identity.id, digest=accepted.digest, again=again
-        )
+        known = await self._known(accepted, again=again)
         if known is not None:
             return known
         again = False
@@ -104,6 +102,20 @@ class CommandHandler:
                 self._telemetry.count("conflicts", aggregate=accepted.aggregate)
             await asyncio.sleep(delay)
         return await self._try(accepted, traceparent, again=again)
+
+    async def _known(self, accepted: DecodedCommand, *, again: bool) -> Outcome | None:
+        """The outcome that is kept; where that is another command's, the one of its own events."""
+        own = accepted.identity.id
+        try:
+            return await self._outcomes.final(own, digest=accepted.digest, again=again)
+        except CommandIdReused:
+            kept = await self._load(accepted, leader=True)
+            first = None
+            if kept.commands.may_hold(own):
+                first = await self._first_outcome(accepted, kept)
+            if first is None:
+                raise
+            return first
 
     async def _try(
         self, accepted: DecodedCommand, traceparent: str | None, *, again: bool

@@ -25,6 +25,7 @@ __all__ = ["Outcomes"]
 _MOST_TRIES = 10
 _PLACE = "X-Command-Sequence"
 _COMMAND_ID = "X-Command-ID"
+_REFUSAL = "X-Refusal"
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _WRONG_SEQUENCE = (10071, 10164)
 _REPLICAS_SECONDS = 60.0
@@ -49,20 +50,22 @@ class Outcomes:
         *,
         sent_at: int = 0,
         digest: str | None = None,
+        place: int = 0,
         timeout: float = 5.0,
     ) -> Outcome | None:
         """The outcome of a command; None if it has none yet, or no more.
 
         `sent_at` is the command's place in its stream, for one that may have been sent before: an
         error that it ended in then does not count. What was just kept may be missed on a bucket of
-        several replicas. Raises `CommandIdReused` where the outcome that counts is known to be
-        that of another command than the one with this `digest`.
+        several replicas. Raises `CommandIdReused` where the final outcome is known to be that of
+        another command than the one with this `digest`. An error of another command does not
+        count, nor one of what could not be read at another `place` than this command's.
         """
         kept = await self._kept(command_id, timeout)
         if kept is None or kept.outcome is None:
             return None
         is_earlier = kept.place is not None and kept.place < sent_at
-        return None if is_earlier and not kept.outcome.is_final else kept.of(digest)
+        return None if is_earlier and not kept.outcome.is_final else kept.of(digest, place)
 
     async def final(
         self,
@@ -117,17 +120,38 @@ class Outcomes:
                 return standing.instead_of(outcome, about.get(COMMAND_DIGEST), place)
         raise RequestTimeout(f"outcome of command {outcome.command_id}: others write it as well")
 
-    async def note_place(self, sequence: int, command_id: str, *, timeout: float = 5.0) -> None:
-        """Note which command was at a place of the command stream, for who knows only that."""
+    async def note_place(
+        self,
+        sequence: int,
+        command_id: str,
+        refusal: Outcome | None = None,
+        *,
+        timeout: float = 5.0,
+    ) -> None:
+        """Note which command was at a place of the command stream, for who knows only that.
+
+        `refusal` is what became of one whose id is another command's.
+        """
         # Marked as deleted, so that tools which list the bucket list outcomes alone.
         headers = {_COMMAND_ID: command_id, "KV-Operation": "DEL"}
+        if refusal is not None:  # in a header, for under this id it is not what became of it
+            headers[_REFUSAL] = refusal.to_json().decode()
         await publish_acked(self._client, self._place(sequence), b"", headers, timeout)
 
-    async def command_at(self, sequence: int, *, timeout: float = 5.0) -> str | None:
-        """The id of the command that was at a place, if it was noted and is still known."""
+    async def command_at(
+        self, sequence: int, *, timeout: float = 5.0
+    ) -> tuple[str | None, Outcome | None]:
+        """The id of the command that was at a place, where it is known, and why it was refused.
+
+        It was refused where its id is another command's: what is kept under the id is not its own.
+        """
         reader = DirectReader(self._client, self._stream, timeout=timeout)
         noted = await reader.last(self._place(sequence))
-        return None if noted is None else noted.headers.get(_COMMAND_ID)
+        headers = _NOTHING if noted is None else noted.headers
+        command_id = headers.get(_COMMAND_ID)
+        if command_id is None or _REFUSAL not in headers:
+            return command_id, None
+        return command_id, Outcome.of(command_id, headers[_REFUSAL].encode())
 
     def _place(self, sequence: int) -> str:
         return f"{self._prefix}at.{sequence}"
@@ -194,24 +218,32 @@ class _Kept(msgspec.Struct, frozen=True):
     def _digest(self) -> str | None:
         return self.headers.get(COMMAND_DIGEST)
 
-    def of(self, digest: str | None) -> Outcome | None:
-        """The outcome of the command with this digest."""
-        if self.outcome is not None and is_other(digest, self._digest):
+    def of(self, digest: str | None, place: int = 0) -> Outcome | None:
+        """The outcome of the command with this digest, which was sent to this place."""
+        if self.outcome is None:
+            return None
+        if self.is_final and is_other(digest, self._digest):
             raise CommandIdReused(self.outcome.command_id)
-        return self.outcome
+        return self.outcome if self.is_final or self._is_error_of(digest, place) else None
+
+    def _is_error_of(self, digest: str | None, place: int) -> bool:
+        """Whether it may be that command's; one that could not be read has no digest."""
+        if digest is None or self._digest is not None:
+            return not is_other(digest, self._digest)
+        return not place or not self.place or self.place == place
 
     def instead_of(self, outcome: Outcome, digest: str | None, place: int) -> Outcome:
         """What to tell of a command that has ended in `outcome`, though this one stands.
 
         One that cannot be understood has no digest: it is the same if it is at the same place.
         """
-        standing = self.outcome or outcome
-        _report_contradiction(outcome, standing)
         if digest is None:
             is_same = self._digest is None or self.headers.get(_PLACE) == str(place)
         else:
             is_same = not is_other(digest, self._digest)
         if is_same:
+            standing = self.outcome or outcome
+            _report_contradiction(outcome, standing)
             return standing
         if outcome.is_final and not outcome.event_ids:
             raise CommandIdReused(outcome.command_id)

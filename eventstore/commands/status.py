@@ -46,13 +46,16 @@ def status_answers(client: Client, subjects: Subjects) -> dict[str, Answer]:
 
     A command that was sent without an `X-Event-ID` can be named by its `{"message_id": ...}`, or
     by the stream's answer to it: `{"stream": ..., "seq": ...}`. Where no outcome is known, its
-    "status" is "unknown". A request that is not understood is answered with an error.
+    "status" is "unknown". A command that was refused because its id is another command's has its
+    own outcome by the stream's answer alone. A request that is not understood is answered with an
+    error.
     """
     outcomes = Outcomes(client, subjects)
 
     async def get_status(request: Request) -> Reply:
-        command_id = await _meant(_read(request.payload), outcomes, subjects)
-        outcome = None if command_id is None else await outcomes.get(command_id)
+        command_id, outcome = await _meant(_read(request.payload), outcomes, subjects)
+        if command_id is not None and outcome is None:
+            outcome = await outcomes.get(command_id)
         return Reply(status_json(command_id, outcome))
 
     return {subjects.query("command", "get_status"): get_status}
@@ -65,8 +68,13 @@ def _read(payload: bytes) -> _Question:
         raise InvalidPayload(f'the request is not {{"command_id": ...}}: {error}') from error
 
 
-async def _meant(question: _Question, outcomes: Outcomes, subjects: Subjects) -> str | None:
-    """The id of the command that is asked for; None where nobody knows it."""
+async def _meant(
+    question: _Question, outcomes: Outcomes, subjects: Subjects
+) -> tuple[str | None, Outcome | None]:
+    """The id of the command that is asked for, None where nobody knows it; and why it was refused.
+
+    That is known by its place alone.
+    """
     sequence = question.seq if question.sequence is None else question.sequence
     given = (question.command_id, question.message_id, sequence)
     if sum(each is not None for each in given) != 1:
@@ -74,9 +82,9 @@ async def _meant(question: _Question, outcomes: Outcomes, subjects: Subjects) ->
     if question.stream not in (None, subjects.command_stream):
         raise InvalidPayload(f"commands are in {subjects.command_stream}, not in that stream")
     if question.command_id is not None:
-        return check_message_id(question.command_id)
+        return check_message_id(question.command_id), None
     if question.message_id is not None:
-        return id_of_message(subjects.command_stream, question.message_id)
+        return id_of_message(subjects.command_stream, question.message_id), None
     return await outcomes.command_at(sequence or 0)
 
 

@@ -217,13 +217,16 @@ class CommandWorker:
     async def _kept_outcome(self, received: ReceivedCommand) -> Outcome:
         """What became of it, kept under its id unless that is another command's."""
         outcome = await self._outcome_of(received)
-        if outcome.code == CommandIdReused.code:
-            return outcome
         place = received.delivery.sequence
-        kept = await self._outcomes.put(outcome, place=place, about=about(self._codec, received))
-        if received.is_bare:
-            await self._outcomes.note_place(place, received.command_id)
-        return kept
+        # A domain may reject with the same code, which is an outcome like others.
+        is_refused = outcome.status == "error" and outcome.code == CommandIdReused.code
+        if not is_refused:
+            told = about(self._codec, received)
+            outcome = await self._outcomes.put(outcome, place=place, about=told)
+        if is_refused or received.is_bare:
+            refusal = outcome if is_refused else None
+            await self._outcomes.note_place(place, received.command_id, refusal)
+        return outcome
 
     def _tell_begun(self, received: ReceivedCommand) -> None:
         if received.delivery.delivered > 1:

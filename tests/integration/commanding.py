@@ -62,6 +62,7 @@ class Refuse(Command, subject="counter.refuse"):
     """Is rejected with a message of this length."""
 
     length: int
+    code: str = "refused"
 
 
 class Added(Event, subject="counter.added"):
@@ -123,7 +124,7 @@ def fail(counter: Counter, command: Fail) -> None:
 
 @counter.decides
 def refuse(counter: Counter, command: Refuse) -> None:
-    raise Rejected("refused", "\x00" * command.length)
+    raise Rejected(command.code, "\x00" * command.length)
 
 
 @counter.decides

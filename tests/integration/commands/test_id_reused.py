@@ -11,15 +11,28 @@ import nats
 import pytest
 from nats.aio.client import Client as PlainClient
 
+from eventstore.application import running
 from eventstore.client.client import Client
-from eventstore.commands import Outcome
+from eventstore.client.responder import Responder
+from eventstore.commands import CommandClient, Outcome
+from eventstore.commands.status import status_answers
 from eventstore.commands.worker import worker_consumer
 from eventstore.errors import InvalidPayload
 from eventstore.jetstream.topology import declare_consumer
 from eventstore.messages.envelope import COMMAND_DIGEST, Identity, new_id
 from eventstore.messages.types import Command
 from tests.conftest import url_of
-from tests.integration.commanding import Add, AddEach, Added, Line, RaiseTo, Take, counting, opened
+from tests.integration.commanding import (
+    Add,
+    AddEach,
+    Added,
+    Line,
+    RaiseTo,
+    Refuse,
+    Take,
+    counting,
+    opened,
+)
 from tests.integration.commands.test_bare import execute
 
 OTHERS: dict[str, tuple[Command, str]] = {
@@ -249,3 +262,86 @@ async def test_a_sender_that_waits_learns_it_while_the_first_is_under_way(line: 
         outcomes = await asyncio.gather(first, other)
     assert sorted(outcome.code for outcome in outcomes) == ["command_id_reused", "ok"]
     assert len(await amounts(line)) == 1
+
+
+@pytest.mark.parametrize("digest", ["0" * 16 + "-" + "0" * 32, None], ids=["read", "not read"])
+async def test_a_sender_is_not_told_the_error_of_another_command(
+    line: Line, digest: str | None
+) -> None:
+    own = new_id()
+    error = Outcome.error(InvalidPayload("another's"), own)
+    about = {} if digest is None else {COMMAND_DIGEST: digest}
+    await line.outcomes.put(error, place=99, about=about)
+    executed = asyncio.create_task(line.commands.execute(Add(), "c1", command_id=own))
+    await asyncio.wait([executed], timeout=1.5)  # it looks at what is kept after one second
+    assert not executed.done()
+    assert await line.commands.outcome(own) is None
+    assert await line.outcomes.get(own) == error
+    async with line.working():
+        assert (await executed).status == "success"
+
+
+async def test_a_command_whose_events_stand_has_its_outcome_whatever_is_kept(
+    line: Line, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = new_id()
+    async with line.working():
+        first = await answered(line, Add(amount=1), "c1", own)
+        await forget_outcome(line, own)
+        other = await answered(line, Add(amount=2), "c2", own)
+        again = await answered(line, Add(amount=1), "c1", own)
+        third = await answered(line, Add(amount=3), "c1", own)
+    assert (other["status"], other["aggregate_id"]) == ("success", "c2")
+    assert (again["status"], again["event_ids"]) == ("success", first["event_ids"])
+    assert third["code"] == "command_id_reused"
+    assert await amounts(line) == [1, 2]
+    assert not [each for each in caplog.records if "two truths" in each.message]
+
+
+async def test_a_rejection_whose_code_is_the_same_word_is_kept(line: Line) -> None:
+    own = new_id()
+    async with line.working():
+        await answered(line, Refuse(length=1, code="command_id_reused"), "c1", own)
+    kept = await line.commands.outcome(own)
+    assert kept is not None
+    assert (kept.status, kept.code) == ("rejected", "command_id_reused")
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["kept", "kept no more"])
+async def test_a_refused_command_is_known_by_its_place(
+    line: Line, plain: PlainClient, kept: bool
+) -> None:
+    own = new_id()
+    responder = Responder(
+        line.client, status_answers(line.client, line.subjects), queue=line.domain.name
+    )
+    async with running(responder), line.working():
+        await responder.ready.wait()
+        await answered(line, Add(amount=1), "c1", own)
+        if not kept:
+            await forget_outcome(line, own)
+        subject = line.subjects.command("counter", "add")
+        headers = {"Nats-Msg-Id": own, "X-Aggregate-ID": "c1"}
+        ack = await plain.jetstream().publish(subject, b'{"amount":2}', headers=headers)
+        await line.until_done()
+        question = json.dumps({"stream": ack.stream, "seq": ack.seq}).encode()
+        asked = line.subjects.query("command", "get_status")
+        told = json.loads((await plain.request(asked, question, timeout=10)).data)
+    assert (told["status"], told["code"]) == ("error", "command_id_reused")
+    assert (told["command_id"], told["aggregate_id"]) == (own, "c1")
+
+
+async def test_who_has_sent_it_learns_later_that_it_was_refused(line: Line) -> None:
+    own = new_id()
+    async with line.working():
+        first = await answered(line, Add(amount=1), "c1", own)
+        sent = await line.commands.send(Add(amount=2), "c2", command_id=own)
+        assert not sent.duplicate
+        await line.until_done()
+    refused = await line.commands.outcome(own)
+    assert refused is not None
+    assert (refused.status, refused.code) == ("error", "command_id_reused")
+    async with CommandClient(line.client, line.domain.codec) as another:
+        outcome = await another.outcome(own)
+    assert outcome is not None
+    assert (outcome.status, list(outcome.event_ids)) == ("success", first["event_ids"])
