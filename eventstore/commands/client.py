@@ -126,7 +126,9 @@ class CommandClient:
         again, same id).
         """
         envelope = self._envelope(command, aggregate_id, command_id, cause, actor)
-        return await self._send(command, envelope, {}, timeout)
+        sent = await self._send(command, envelope, {}, timeout)
+        self._remember(sent)
+        return sent
 
     async def execute(
         self,
@@ -151,6 +153,7 @@ class CommandClient:
         token = new_token()
         answered: asyncio.Future[Outcome] = loop.create_future()
         self._waiting[token] = envelope.identity.id, answered
+        sent = None
         try:
             reply_to = {REPLY_TO: f"{self._inbox}.{token}"}
             sent = await self._send(command, envelope, reply_to, timeout)
@@ -160,6 +163,8 @@ class CommandClient:
             aggregate = type(command).__aggregate__
             return Outcome.error(error, envelope.identity.id, aggregate, envelope.aggregate_id)
         except TimeoutError:
+            if sent is not None:
+                self._remember(sent)
             raise CommandTimeout(envelope.identity.id, timeout) from None
         finally:
             del self._waiting[token]
@@ -167,9 +172,9 @@ class CommandClient:
     async def outcome(self, command_id: str) -> Outcome | None:
         """What became of a command sent earlier; None where that is not known (yet, or still).
 
-        An error is the last one: the command may have been sent again, or retried, since. Of the
-        last thousand commands that this client has sent it knows what they were: where the id is
-        another command's, it is an error with the code `command_id_reused`.
+        An error is the last one: the command may have been sent again, or retried, since. The last
+        thousand commands that were sent by `send`, or timed out, are told from others of the same
+        id: where what is kept is another's, it is an error with the code `command_id_reused`.
         """
         sent = self._sent.get(command_id)
         if sent is None:
@@ -244,7 +249,7 @@ class CommandClient:
             ack = await publish_queued(self._client, subject, payload, headers, timeout, stream)
         own, aggregate_id = envelope.identity.id, str(envelope.aggregate_id)
         understood = self._codec.decode_command(cls.__aggregate__, cls.__action__, payload)
-        sent = SentCommand(
+        return SentCommand(
             command_id=own,
             correlation_id=envelope.identity.correlation_id,
             aggregate_id=aggregate_id,
@@ -252,10 +257,9 @@ class CommandClient:
             duplicate=ack.duplicate,
             digest=digest_of(understood, aggregate_id, own, payload),
         )
-        self._remember(sent)
-        return sent
 
     def _remember(self, sent: SentCommand) -> None:
+        """Keep what was sent, whose outcome its sender has not been told."""
         self._sent.pop(sent.command_id, None)
         self._sent[sent.command_id] = sent
         if len(self._sent) > _REMEMBERED:

@@ -17,7 +17,7 @@ from eventstore.client.responder import Responder
 from eventstore.commands import CommandClient, Outcome
 from eventstore.commands.status import status_answers
 from eventstore.commands.worker import worker_consumer
-from eventstore.errors import InvalidPayload
+from eventstore.errors import CommandTimeout, InvalidPayload
 from eventstore.jetstream.topology import declare_consumer
 from eventstore.messages.envelope import COMMAND_DIGEST, Identity, new_id
 from eventstore.messages.types import Command
@@ -275,7 +275,6 @@ async def test_a_sender_is_not_told_the_error_of_another_command(
     executed = asyncio.create_task(line.commands.execute(Add(), "c1", command_id=own))
     await asyncio.wait([executed], timeout=1.5)  # it looks at what is kept after one second
     assert not executed.done()
-    assert await line.commands.outcome(own) is None
     assert await line.outcomes.get(own) == error
     async with line.working():
         assert (await executed).status == "success"
@@ -345,3 +344,24 @@ async def test_who_has_sent_it_learns_later_that_it_was_refused(line: Line) -> N
         outcome = await another.outcome(own)
     assert outcome is not None
     assert (outcome.status, list(outcome.event_ids)) == ("success", first["event_ids"])
+
+
+async def test_an_id_is_not_asked_for_a_command_whose_outcome_was_told(line: Line) -> None:
+    own = new_id()
+    async with line.working():
+        first = await line.commands.execute(Add(amount=1), "c1", command_id=own)
+        other = await line.commands.execute(Add(amount=2), "c2", command_id=own)
+    assert other.code == "command_id_reused"
+    assert await line.commands.outcome(own) == first
+
+
+async def test_who_has_waited_in_vain_learns_later_that_it_was_refused(line: Line) -> None:
+    own = new_id()
+    await publish(line, Add(amount=1), "c1", own)
+    with pytest.raises(CommandTimeout):
+        await line.commands.execute(Add(amount=2), "c1", command_id=own, timeout=0.1)
+    async with line.working():
+        await line.until_done()
+    refused = await line.commands.outcome(own)
+    assert refused is not None
+    assert (refused.status, refused.code) == ("error", "command_id_reused")
