@@ -13,7 +13,7 @@ from nats.aio.msg import Msg
 
 from eventstore.client.client import Client
 from eventstore.client.replies import new_token
-from eventstore.commands.digest import digest_of
+from eventstore.commands.digest import digest_of, without_data
 from eventstore.commands.outcomes import Outcomes
 from eventstore.errors import (
     ClientError,
@@ -27,6 +27,7 @@ from eventstore.jetstream.publish import Draft, check_sizes, publish_queued
 from eventstore.messages.codec import Codec
 from eventstore.messages.context import MessageContext, current
 from eventstore.messages.envelope import (
+    ID_DERIVED,
     REPLY_TO,
     Envelope,
     Header,
@@ -72,10 +73,10 @@ class CommandClient:
     Inside a handler (see `eventstore.messages.context`) both need not be said: a command is caused
     by the message handled there, belongs to its story and trace, is sent on behalf of the same
     actor, and has an id derived from it. When the message is handled again, the same commands are
-    sent and carried out once. That is so as long as the handler sends commands of one type to one
-    aggregate in the same order each time; let a failure to send end the handler, which is then
-    called again. What is said explicitly counts instead: with a `cause`, the handled message does
-    not count.
+    sent and carried out once; the first data stand, whatever comes the second time. That is so as
+    long as the handler sends commands of one type to one aggregate in the same order each time;
+    let a failure to send end the handler, which is then called again. What is said explicitly
+    counts instead: with a `cause`, the handled message does not count.
     """
 
     def __init__(
@@ -123,7 +124,7 @@ class CommandClient:
         again, same id).
         """
         envelope = self._envelope(command, aggregate_id, command_id, cause, actor)
-        return await self._send(command, envelope, {}, timeout)
+        return await self._send(command, envelope, _about_id(command_id, cause), timeout)
 
     async def execute(
         self,
@@ -149,10 +150,11 @@ class CommandClient:
         answered: asyncio.Future[Outcome] = loop.create_future()
         self._waiting[token] = envelope.identity.id, answered
         try:
-            reply_to = {REPLY_TO: f"{self._inbox}.{token}"}
-            sent = await self._send(command, envelope, reply_to, timeout)
+            about_id = _about_id(command_id, cause)
+            extra = {REPLY_TO: f"{self._inbox}.{token}", **about_id}
+            sent = await self._send(command, envelope, extra, timeout)
             async with asyncio.timeout(began + timeout - loop.time()):
-                return await self._awaited(command, sent, answered)
+                return await self._awaited(command, sent, answered, any_data=bool(about_id))
         except CommandIdReused as error:
             aggregate = type(command).__aggregate__
             return Outcome.error(error, envelope.identity.id, aggregate, envelope.aggregate_id)
@@ -169,12 +171,18 @@ class CommandClient:
         return await self._outcomes.get(command_id)
 
     async def _awaited(
-        self, command: Command, sent: SentCommand, answered: asyncio.Future[Outcome]
+        self,
+        command: Command,
+        sent: SentCommand,
+        answered: asyncio.Future[Outcome],
+        *,
+        any_data: bool,
     ) -> Outcome:
         """The outcome as it is sent, or as it is kept where what is sent does not reach us.
 
         It does not where the connection broke, or where the command's id had been sent before.
-        Raises `CommandIdReused` where it had, with another command.
+        Raises `CommandIdReused` where it had, with another command; with `any_data`, other data
+        do not make another.
         """
         digest = None
         sent_at = 0 if sent.duplicate else sent.sequence
@@ -183,6 +191,7 @@ class CommandClient:
             if digest is None:
                 understood = self._codec.as_read(command)
                 digest = digest_of(understood, sent.aggregate_id, sent.command_id)
+                digest = without_data(digest) if any_data else digest
             try:
                 known = await self._outcomes.get(sent.command_id, sent_at=sent_at, digest=digest)
             except PermissionDenied:
@@ -250,6 +259,12 @@ class CommandClient:
         outcome = Outcome.of(command_id, message.data)
         if outcome is not None:  # anything else is no outcome of that command, whoever sent it
             waiting.set_result(outcome)
+
+
+def _about_id(command_id: str | None, cause: Identity | None) -> dict[str, str]:
+    """The header that tells of an id derived from what is handled, where it is."""
+    is_derived = command_id is None and cause is None and current() is not None
+    return {ID_DERIVED: "1"} if is_derived else {}
 
 
 def _identity(
