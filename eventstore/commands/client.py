@@ -13,7 +13,7 @@ from nats.aio.msg import Msg
 
 from eventstore.client.client import Client
 from eventstore.client.replies import new_token
-from eventstore.commands.digest import digest_of
+from eventstore.commands.digest import digest_of, without_data
 from eventstore.commands.outcomes import Outcomes
 from eventstore.errors import (
     ClientError,
@@ -27,6 +27,7 @@ from eventstore.jetstream.publish import Draft, check_sizes, publish_queued
 from eventstore.messages.codec import Codec
 from eventstore.messages.context import MessageContext, current
 from eventstore.messages.envelope import (
+    ID_DERIVED,
     REPLY_TO,
     Envelope,
     Header,
@@ -74,10 +75,10 @@ class CommandClient:
     Inside a handler (see `eventstore.messages.context`) both need not be said: a command is caused
     by the message handled there, belongs to its story and trace, is sent on behalf of the same
     actor, and has an id derived from it. When the message is handled again, the same commands are
-    sent and carried out once. That is so as long as the handler sends commands of one type to one
-    aggregate in the same order each time; let a failure to send end the handler, which is then
-    called again. What is said explicitly counts instead: with a `cause`, the handled message does
-    not count.
+    sent and carried out once; the first data stand, whatever comes the second time. That is so as
+    long as the handler sends commands of one type to one aggregate in the same order each time;
+    let a failure to send end the handler, which is then called again. What is said explicitly
+    counts instead: with a `cause`, the handled message does not count.
     """
 
     def __init__(
@@ -126,7 +127,7 @@ class CommandClient:
         again, same id).
         """
         envelope = self._envelope(command, aggregate_id, command_id, cause, actor)
-        sent = await self._send(command, envelope, {}, timeout)
+        sent = await self._send(command, envelope, _about_id(command_id, cause), timeout)
         self._remember(sent)
         return sent
 
@@ -155,8 +156,9 @@ class CommandClient:
         self._waiting[token] = envelope.identity.id, answered
         sent = None
         try:
-            reply_to = {REPLY_TO: f"{self._inbox}.{token}"}
-            sent = await self._send(command, envelope, reply_to, timeout)
+            about_id = _about_id(command_id, cause)
+            extra = {REPLY_TO: f"{self._inbox}.{token}", **about_id}
+            sent = await self._send(command, envelope, extra, timeout)
             async with asyncio.timeout(began + timeout - loop.time()):
                 return await self._awaited(sent, answered)
         except CommandIdReused as error:
@@ -249,13 +251,14 @@ class CommandClient:
             ack = await publish_queued(self._client, subject, payload, headers, timeout, stream)
         own, aggregate_id = envelope.identity.id, str(envelope.aggregate_id)
         understood = self._codec.decode_command(cls.__aggregate__, cls.__action__, payload)
+        digest = digest_of(understood, aggregate_id, own, payload)
         return SentCommand(
             command_id=own,
             correlation_id=envelope.identity.correlation_id,
             aggregate_id=aggregate_id,
             sequence=ack.seq,
             duplicate=ack.duplicate,
-            digest=digest_of(understood, aggregate_id, own, payload),
+            digest=without_data(digest) if ID_DERIVED in extra else digest,
         )
 
     def _remember(self, sent: SentCommand) -> None:
@@ -272,6 +275,12 @@ class CommandClient:
         outcome = Outcome.of(command_id, message.data)
         if outcome is not None:  # anything else is no outcome of that command, whoever sent it
             waiting.set_result(outcome)
+
+
+def _about_id(command_id: str | None, cause: Identity | None) -> dict[str, str]:
+    """The header that tells of an id derived from what is handled, where it is."""
+    is_derived = command_id is None and cause is None and current() is not None
+    return {ID_DERIVED: "1"} if is_derived else {}
 
 
 def _identity(

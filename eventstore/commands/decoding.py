@@ -15,13 +15,14 @@ import msgspec
 from nats.aio.msg import Msg
 
 from eventstore.client.protocol import check_headers
-from eventstore.commands.digest import digest_of
+from eventstore.commands.digest import digest_of, without_data
 from eventstore.errors import InvalidHeader, InvalidId, UnsupportedSchema
 from eventstore.jetstream.consumer import Delivery
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import (
     AUTHENTICATED_AS,
     COMMAND_DIGEST,
+    ID_DERIVED,
     JSON,
     REPLY_TO,
     Envelope,
@@ -174,6 +175,8 @@ def _accept(codec: Codec, message: Msg, delivery: Delivery, command_id: str) -> 
     command = codec.decode_command(aggregate, action, message.data)
     aggregate_id = envelope.aggregate_id or _new_aggregate_id(cls, command_id)
     digest = digest_of(command, aggregate_id, command_id, message.data)
+    if ID_DERIVED in headers:
+        digest = without_data(digest)
     return DecodedCommand(command, aggregate, aggregate_id, envelope, digest)
 
 

@@ -210,20 +210,26 @@ class CommandHandler:
             raise Conflict(*accepted.key, kept.head.version, head.version)
 
     async def _first_outcome(self, accepted: DecodedCommand, kept: CachedState) -> Outcome | None:
-        """The outcome as it was given first, from the events that stand; None if none does."""
-        own, commands = list[StoredMessage](), set[str]()
+        """The outcome as it was given first, from the events that stand; None if none does.
+
+        Events without a digest are facts, which no command decided: their ids tell nothing, for
+        an append with a `cause` derives the same ones. So what a worker recorded before there were
+        digests is taken for a fact, too: sent again, its command is refused, and not answered.
+        """
+        caused, commands = list[StoredMessage](), set[str]()
         async with aclosing(self._store.read_stored(*accepted.key, leader=True)) as stored:
             async for message, _ in stored:
                 cause = message.headers[Header.CAUSATION_ID]
                 commands.add(cause)
                 if cause == accepted.identity.id:
-                    own.append(message)
-        if own and is_other(accepted.digest, own[0].headers.get(COMMAND_DIGEST)):
-            raise CommandIdReused(accepted.identity.id)
-        if not own:
+                    caused.append(message)
+        if not caused:
             kept.commands.learn(commands)
             self._states.put(accepted.key, kept)
             return None
+        own = [each for each in caused if COMMAND_DIGEST in each.headers]
+        if not own or is_other(accepted.digest, own[0].headers[COMMAND_DIGEST]):
+            raise CommandIdReused(accepted.identity.id)
         ids = tuple(each.headers[Header.EVENT_ID] for each in own)
         names = ", ".join(each.headers[Header.EVENT_TYPE] for each in own)
         return _success(accepted, Head.of(own[-1]), ids, names)

@@ -25,14 +25,16 @@ from msgspec import Struct
 from eventstore.decider.function import (
     DeciderFunction,
     check_not_async,
+    is_awaitable,
     is_state,
-    name_of,
     state_types,
 )
+from eventstore.decider.state_shape import shape_of
 from eventstore.errors import DeciderError, EventStoreError, HandlerFailed, Rejected, UnknownType
 from eventstore.messages.codec import Codec
+from eventstore.messages.functions import name_of
 from eventstore.messages.subjects import check_name
-from eventstore.messages.types import Command, Event, Message
+from eventstore.messages.types import Command, Event
 from eventstore.messages.upcasting import Schema, Upcaster
 
 __all__ = ["CommandContext", "Decider", "Decision", "Domain"]
@@ -89,7 +91,7 @@ class Decider(Generic[S]):
     ) -> None:
         self.aggregate = check_name("aggregate", aggregate)
         check_not_async(initial)
-        self.initial = initial
+        self._initial = initial
         self.snapshot_every = snapshot_every
         self.state_version = state_version
         self._decides: dict[type[Command], Callable[[S, Any, CommandContext], Decision]] = {}
@@ -161,6 +163,20 @@ class Decider(Generic[S]):
 
         return register
 
+    def initial(self) -> S:
+        """The state of an aggregate without events.
+
+        Raises `DeciderError` where it would have to be awaited, `HandlerFailed` where the function
+        raised an error of this library, and what else it raises.
+        """
+        try:
+            state = self._initial()
+        except EventStoreError as error:
+            raise _failed(self._initial, "its call", error) from error
+        if is_awaitable(state):
+            raise _returned(state, self._initial, "its call", "the initial state")
+        return state
+
     def decide(self, state: S, command: Command, context: CommandContext) -> tuple[Event, ...]:
         """The events the command leads to.
 
@@ -177,9 +193,9 @@ class Decider(Generic[S]):
         except Rejected:
             raise
         except EventStoreError as error:
-            raise _failed(function, command, error) from error
+            raise _failed(function, type(command).__name__, error) from error
         if events is None:
-            raise _returned(decision, function, command, "events, or None")
+            raise _returned(decision, function, type(command).__name__, "events, or None")
         return events
 
     def evolve(self, state: S, event: Event) -> S:
@@ -194,9 +210,9 @@ class Decider(Generic[S]):
         try:
             evolved = function(state, event)
         except EventStoreError as error:
-            raise _failed(function, event, error) from error
+            raise _failed(function, type(event).__name__, error) from error
         if not is_state(evolved, self._state_types or self._known_state_types()):
-            raise _returned(evolved, function, event, "the state after the event")
+            raise _returned(evolved, function, type(event).__name__, "the state after the event")
         return evolved
 
     def _known_state_types(self) -> tuple[type, ...]:
@@ -247,10 +263,13 @@ class Decider(Generic[S]):
         state = type(self.initial())
         try:
             msgspec.json.schema(state)
-        except (TypeError, NameError) as error:
+            msgspec.msgpack.Decoder(state)
+            shape_of(state)
+        except Exception as error:  # of what makes the defaults, too
+            problem = next(iter(str(error).splitlines()), type(error).__name__)
             raise DeciderError(
                 f"{self.aggregate}: no snapshot can be made of a {state.__name__}: "
-                f"{str(error).splitlines()[0]}; make the state a msgspec Struct, or leave out "
+                f"{problem}; make the state a msgspec Struct, or leave out "
                 "snapshot_every"
             ) from error
 
@@ -317,19 +336,17 @@ def _events_of(decision: Any) -> tuple[Event, ...] | None:
         return (decision,)
     if decision is None:
         return ()
-    return tuple(decision) if isinstance(decision, Iterable) else None
+    is_several = isinstance(decision, Iterable) and not is_awaitable(decision)
+    return tuple(decision) if is_several else None
 
 
-def _failed(function: Any, message: Message, error: EventStoreError) -> HandlerFailed:
-    return HandlerFailed(
-        f"{name_of(function)} failed on {type(message).__name__}: {type(error).__name__}: {error}"
-    )
+def _failed(function: Any, on: str, error: EventStoreError) -> HandlerFailed:
+    return HandlerFailed(f"{name_of(function)} failed on {on}: {type(error).__name__}: {error}")
 
 
-def _returned(value: Any, function: Any, message: Message, expected: str) -> DeciderError:
+def _returned(value: Any, function: Any, on: str, expected: str) -> DeciderError:
     if isinstance(value, CoroutineType):
         value.close()  # which nobody awaits
     return DeciderError(
-        f"{name_of(function)} returned {type(value).__name__} for {type(message).__name__}; "
-        f"it must return {expected}"
+        f"{name_of(function)} returned {type(value).__name__} for {on}; it must return {expected}"
     )

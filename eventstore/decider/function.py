@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import types
 import typing
@@ -10,13 +9,13 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterat
 from typing import Any
 
 from eventstore.errors import DeciderError
+from eventstore.messages.functions import called, is_async, name_of
 
-__all__ = ["DeciderFunction", "check_not_async", "is_state", "name_of", "state_types"]
+__all__ = ["DeciderFunction", "check_not_async", "is_awaitable", "is_state", "state_types"]
 
 # What a function returns that returns nothing, or that nobody awaits or runs.
 _NO_STATES = (
     types.NoneType,
-    types.CoroutineType,
     types.GeneratorType,
     types.AsyncGeneratorType,
 )
@@ -34,16 +33,16 @@ class DeciderFunction:
     def __init__(self, function: Callable[..., Any], *, positional: tuple[int, int]) -> None:
         self.name = name_of(function)
         check_not_async(function)
-        called = _called(function)
+        run = called(function)
         parameters = list(inspect.signature(function).parameters)
         self.count = len(parameters)
         if not positional[0] <= self.count <= positional[1]:
             raise DeciderError(f"{self.name} must take a state and a message")
-        hints = self._hints(called)
+        hints = self._hints(run)
         self.state = hints.get(parameters[0])
         self.returns = hints.get("return")
         self._message = hints.get(parameters[1])
-        self._yields = inspect.isgeneratorfunction(called)
+        self._yields = inspect.isgeneratorfunction(run)
         if any(issubclass(cls, Awaitable | AsyncIterable) for cls in _classes_of(self.returns)):
             raise DeciderError(f"{self.name} must not return what has to be awaited")
 
@@ -66,9 +65,9 @@ class DeciderFunction:
         if self._yields:
             raise DeciderError(f"{self.name} must return the state, not yield")
 
-    def _hints(self, called: Callable[..., Any]) -> dict[str, Any]:
+    def _hints(self, function: Callable[..., Any]) -> dict[str, Any]:
         try:
-            return typing.get_type_hints(called)
+            return typing.get_type_hints(function)
         except NameError as error:
             raise DeciderError(
                 f"{self.name}: annotation not understood, {error}; define the types in the module"
@@ -79,16 +78,8 @@ class DeciderFunction:
 
 def check_not_async(function: Callable[..., Any]) -> None:
     """Raise `DeciderError` for a function whose result would have to be awaited."""
-    called = _called(function)
-    if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
+    if is_async(function):
         raise DeciderError(f"{name_of(function)} must not be async: deciders do no I/O")
-
-
-def name_of(function: Callable[..., Any]) -> str:
-    """What to call a function in an error."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    return getattr(function, "__name__", type(function).__qualname__)
 
 
 def state_types(annotations: Iterable[Any], initial: type) -> tuple[type, ...]:
@@ -103,19 +94,15 @@ def state_types(annotations: Iterable[Any], initial: type) -> tuple[type, ...]:
 
 
 def is_state(value: object, known: tuple[type, ...]) -> bool:
-    """Whether a value is of one of these types; None, a coroutine or a generator only if named."""
+    """Whether a value is of one of these types; None, awaitables and generators only if named."""
     kind = type(value)
-    return isinstance(value, known) and (kind not in _NO_STATES or kind in known)
+    is_doubtful = kind in _NO_STATES or is_awaitable(value)
+    return isinstance(value, known) and (not is_doubtful or kind in known)
 
 
-def _called(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function that is run in the end, which has the annotations."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    if inspect.isroutine(function):
-        return function
-    call: Callable[..., Any] = type(function).__call__
-    return call
+def is_awaitable(value: object) -> bool:
+    """Whether this is what a call returns whose result has to be awaited."""
+    return hasattr(type(value), "__await__")
 
 
 def _classes_of(annotation: Any) -> tuple[type, ...]:

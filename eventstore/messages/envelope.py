@@ -20,6 +20,7 @@ from eventstore.messages.types import Event
 __all__ = [
     "AUTHENTICATED_AS",
     "COMMAND_DIGEST",
+    "ID_DERIVED",
     "JSON",
     "POSITION",
     "REPLY_TO",
@@ -79,6 +80,9 @@ POSITION = "X-Position"
 
 REPLY_TO = "X-Reply-To"
 """The header that names the inbox to which the outcome of a command is to be sent."""
+
+ID_DERIVED = "X-ID-Derived"
+"""The header of commands that a handler sends, which may have other data under the same id."""
 
 COMMAND_DIGEST = "X-Command-Digest"
 """The header of events, and of outcomes, that tells their command from another of the same id."""

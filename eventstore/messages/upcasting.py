@@ -56,6 +56,7 @@ from typing import Any
 import msgspec
 
 from eventstore.errors import DeciderError, InvalidPayload, UnsupportedSchema
+from eventstore.messages.functions import is_async, name_of
 from eventstore.messages.types import Event
 
 __all__ = ["Piece", "Schema", "Upcaster", "Upcasting"]
@@ -87,7 +88,7 @@ class Upcaster(msgspec.Struct, frozen=True):
 
         Raises `DeciderError` for what cannot work, whatever events there are.
         """
-        name = getattr(function, "__name__", repr(function))
+        name = name_of(function)
         if to is None and _is_schema(source):
             to = (source[0], source[1] + 1)
         splits = not isinstance(to, tuple)
@@ -105,7 +106,7 @@ class Upcaster(msgspec.Struct, frozen=True):
     @property
     def name(self) -> str:
         """The function's name."""
-        return getattr(self.function, "__name__", repr(self.function))
+        return name_of(self.function)
 
     def apply(self, payload: bytes) -> list[tuple[Schema, bytes]]:
         """What becomes of a payload; raises `InvalidPayload`, naming type, version and function."""
@@ -284,7 +285,7 @@ def _check_circles(steps: Mapping[Schema, Upcaster]) -> None:
 
 
 def _check_function(name: str, source: Schema, function: Callable[..., Any]) -> None:
-    if inspect.iscoroutinefunction(function):
+    if is_async(function):
         raise DeciderError(f"upcaster {name}: is async; it only makes data of data")
     try:
         count = len(inspect.signature(function).parameters)

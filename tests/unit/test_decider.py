@@ -5,11 +5,11 @@ from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
 import pytest
 from msgspec import Struct
 
 from eventstore.decider.decider import CommandContext, Decider, Domain
-from eventstore.decider.function import name_of
 from eventstore.errors import (
     Conflict,
     DeciderError,
@@ -20,6 +20,7 @@ from eventstore.errors import (
     RequestTimeout,
     UnknownType,
 )
+from eventstore.messages.functions import name_of
 from eventstore.messages.types import Command, Event
 from eventstore.testing import START
 
@@ -303,6 +304,18 @@ class Plain:
     pass
 
 
+def failing() -> int:
+    raise LookupError
+
+
+class Failing(msgspec.Struct, frozen=True):
+    number: int = msgspec.field(default_factory=failing)
+
+    @classmethod
+    def beginning(cls) -> Failing:
+        return cls(1)
+
+
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
@@ -310,10 +323,11 @@ class Plain:
             {"initial": Plain},
             "door: no snapshot can be made of a Plain: .* make the state a msgspec",
         ),
+        ({"initial": Failing.beginning}, "no snapshot can be made of a Failing: LookupError; make"),
         ({"snapshot_every": 0}, "door: snapshot_every and state_version begin at 1"),
         ({"state_version": 0}, "door: snapshot_every and state_version begin at 1"),
     ],
-    ids=["state", "every", "version"],
+    ids=["state", "default", "every", "version"],
 )
 def test_snapshots_that_cannot_be_made_are_refused(options: dict[str, Any], problem: str) -> None:
     decider = Decider[Any]("door", **{"initial": int, "snapshot_every": 1, **options})
@@ -432,6 +446,21 @@ def test_an_initial_state_is_not_awaited_either() -> None:
         Decider("door", initial=beginning)
 
 
+class Later:
+    """As a future is: awaitable, and iterable as well."""
+
+    def __await__(self) -> Iterator[Any]:
+        raise AssertionError("nobody awaits it")
+
+    __iter__ = __await__
+
+
+def test_an_initial_state_that_would_have_to_be_awaited_is_none() -> None:
+    door = Decider("door", initial=lambda: Later())
+    with pytest.raises(DeciderError, match="<lambda> returned Later for its call; it must return"):
+        door.fold([])
+
+
 def test_partials_and_callable_objects_are_functions_too() -> None:
     class Opens:
         def __call__(self, door: Door, command: Open) -> Opened:
@@ -453,8 +482,12 @@ def unannounced(door: Door, command: Open):  # type: ignore[no-untyped-def]
 
 @pytest.mark.parametrize(
     ("function", "returned"),
-    [(unannounced, "coroutine"), (lambda door, command: 7, "int")],
-    ids=["coroutine", "int"],
+    [
+        (unannounced, "coroutine"),
+        (lambda door, command: Later(), "Later"),
+        (lambda door, command: 7, "int"),
+    ],
+    ids=["coroutine", "future", "int"],
 )
 def test_what_are_no_events_is_an_error_that_names_function_and_command(
     function: Any, returned: str
@@ -485,6 +518,8 @@ def evolving(result: Any, initial: Any = Door, state: Any = Door) -> Decider[Any
         (None, Door, Door),
         (None, Door, None),
         (None, Door, Any),
+        (Later(), Door, None),
+        (Later(), Door, Any),
         (True, Door, Door),
         (Opened(), Door, Door),
         ({}, Door, Door | Opened),
@@ -547,6 +582,14 @@ def test_the_librarys_errors_are_failures_where_a_decider_raises_them(error: Exc
         raising(error).decide(Door(), Close(), CONTEXT)
     with pytest.raises(HandlerFailed, match=f"closed failed on Closed: {type(error).__name__}"):
         raising(error).evolve(Door(), Closed())
+
+    def beginning() -> Door:
+        raise error
+
+    with pytest.raises(
+        HandlerFailed, match=f"beginning failed on its call: {type(error).__name__}"
+    ):
+        Decider("door", initial=beginning).initial()
 
 
 def test_to_evolve_is_not_to_reject() -> None:

@@ -12,12 +12,11 @@ import msgspec
 from msgspec import Struct
 
 from eventstore.decider.decider import Decider
+from eventstore.decider.state_shape import shape_of
 from eventstore.errors import UnusableSnapshot
 from eventstore.messages.fidelity import difference
 from eventstore.store.append import Head
 from eventstore.store.snapshots.command_filter import CommandFilter
-from eventstore.store.snapshots.state_shape import shape_of
-from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["Snapshot", "SnapshotFormat"]
 
@@ -70,8 +69,8 @@ class SnapshotFormat:
             read = self._decode_state(state)
             is_equal = bool(read == snapshot.state)  # whatever that means to the state itself
             lost = difference(snapshot.state, read, exact=True)
-        except (msgspec.MsgspecError, TypeError, ValueError, ArithmeticError, RecursionError) as e:
-            raise UnusableSnapshot(f"the state cannot be written: {e}") from e
+        except Exception as error:  # the state's own code is run
+            raise UnusableSnapshot(f"the state cannot be written: {error!r}") from error
         if lost or not is_equal:
             raise UnusableSnapshot(f"the state would not be read as it was written: {lost or ''}")
         record = _Record(
@@ -86,8 +85,10 @@ class SnapshotFormat:
             record = _decode_record(_unsealed(data))
             self._check(record, aggregate_id)
             state = self._decode_state(record.state)
-        except UNDECODABLE as error:
-            raise UnusableSnapshot(f"it cannot be read: {error}") from error
+        except UnusableSnapshot:
+            raise
+        except Exception as error:  # the state's own code is run
+            raise UnusableSnapshot(f"it cannot be read: {error!r}") from error
         return Snapshot(state, record.head, record.commands)
 
     def _check(self, record: _Record, aggregate_id: str) -> None:

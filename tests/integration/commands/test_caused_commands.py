@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from eventstore.client.client import Client
-from eventstore.commands import SentCommand
+from eventstore.commands import Outcome, SentCommand
+from eventstore.config import StreamSettings
 from eventstore.messages.context import MessageContext
 from eventstore.messages.envelope import Envelope, Identity, new_id
 from eventstore.store.publisher import EventPublisher
-from tests.integration.commanding import Add, Added, Line, Take, counting, opened
+from tests.integration.commanding import FORGETFUL, Add, Added, Line, Take, counting, opened
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -66,6 +68,31 @@ async def test_what_is_handled_again_sends_the_same_commands_which_are_carried_o
     assert len(set(first)) == 4
     assert [event.causation_id for event in await line.read("c1")] == first[:2]
     assert await line.log_size() == 3
+
+
+@pytest.mark.parametrize(
+    ("streams", "has_outcome"),
+    [(StreamSettings(), True), (FORGETFUL, True), (FORGETFUL, False)],
+    ids=["within the window", "after it", "by its events"],
+)
+async def test_what_is_handled_again_with_other_data_is_answered_as_it_was_first(
+    client: Client, domain_name: str, cause: Identity, streams: StreamSettings, has_outcome: bool
+) -> None:
+    async def handled(amount: int, own: str | None = None) -> Outcome:
+        with MessageContext(cause, "shop").begun():
+            return await line.commands.execute(Add(amount=amount), "c1", command_id=own)
+
+    async with opened(client, counting(domain_name), streams) as line, line.working():
+        first = await handled(1)
+        if streams is FORGETFUL:
+            await asyncio.sleep(0.2)  # the window itself
+        if not has_outcome:
+            bucket = await line.jetstream.key_value(line.subjects.outcome_bucket)
+            await bucket.delete(first.command_id)
+        assert await handled(2) == first
+        named = new_id()
+        codes = [(await handled(amount, named)).code for amount in (3, 4)]
+    assert codes == ["ok", "command_id_reused"]
 
 
 async def test_each_command_of_a_handling_is_another(line: Line, cause: Identity) -> None:

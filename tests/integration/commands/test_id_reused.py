@@ -19,8 +19,9 @@ from eventstore.commands.status import status_answers
 from eventstore.commands.worker import worker_consumer
 from eventstore.errors import CommandTimeout, InvalidPayload
 from eventstore.jetstream.topology import declare_consumer
-from eventstore.messages.envelope import COMMAND_DIGEST, Identity, new_id
+from eventstore.messages.envelope import COMMAND_DIGEST, Identity, NewEvent, new_id
 from eventstore.messages.types import Command
+from eventstore.store.publisher import EventPublisher
 from tests.conftest import url_of
 from tests.integration.commanding import (
     Add,
@@ -143,12 +144,33 @@ async def test_the_digest_stands_on_every_event(line: Line) -> None:
     assert digests[1] != digests[2] == digests[3]
 
 
-async def test_events_from_before_there_were_digests_are_taken_for_the_commands(line: Line) -> None:
+@pytest.mark.parametrize("kept", [True, False], ids=["kept state", "loaded"])
+@pytest.mark.parametrize("caused", [True, False], ids=["caused", "root"])
+async def test_the_id_of_a_fact_or_of_its_cause_is_no_commands(
+    line: Line, caused: bool, kept: bool
+) -> None:
     own = new_id()
-    await line.store.append("counter", "c1", Added(amount=100), cause=Identity.root(own))
     async with line.working():
-        outcome = await answered(line, Add(amount=250), "c1", own)
-    assert (outcome["status"], outcome["version"]) == ("success", 1)
+        if kept:
+            await line.commands.execute(Add(amount=1), "c1")
+        if caused:
+            await line.store.append("counter", "c1", Added(amount=100), cause=Identity.root(own))
+        else:
+            await EventPublisher(line.store).publish(Added(amount=100), "c1", event_id=own)
+        outcome = await line.commands.execute(Add(amount=250), "c1", command_id=own)
+    assert (outcome.status, outcome.code) == ("error", "command_id_reused")
+    assert await amounts(line) == [*([1] if kept else []), 100]
+
+
+async def test_a_fact_that_a_command_caused_is_not_in_the_commands_outcome(line: Line) -> None:
+    own = new_id()
+    async with line.working():
+        first = await line.commands.execute(Add(amount=100), "c1", command_id=own)
+        fact = NewEvent(data=Added(amount=1), identity=Identity.caused_by(Identity.root(own)))
+        await line.store.append("counter", "c1", fact)
+        await forget_outcome(line, own)
+        again = await answered(line, Add(amount=100), "c1", own)
+    assert again["event_ids"] == list(first.event_ids)
 
 
 async def test_an_outcome_from_before_there_were_digests_is_taken_for_the_commands(

@@ -9,6 +9,7 @@ import pytest
 
 from eventstore.client.client import Client
 from eventstore.commands import StateCache
+from eventstore.commands.digest import digest_of
 from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.messages.envelope import Identity, RecordedEvent, new_id
 from eventstore.store.store import NOTHING, EventStore, Head
@@ -182,7 +183,11 @@ async def test_events_that_an_earlier_try_recorded_count_and_not_those_decided_a
     async with line.working():
         await line.commands.execute(Add(amount=1), "c1")
         # As a worker does that has decided otherwise, by other code, and ended before it told.
-        await line.store.append("counter", "c1", Added(amount=10), cause=Identity.root(command_id))
+        await line.store.append(
+            *("counter", "c1", Added(amount=10)),
+            cause=Identity.root(command_id),
+            command_digest=digest_of(Add(amount=2), "c1", command_id),
+        )
         outcome = await line.commands.execute(Add(amount=2), "c1", command_id=command_id)
         await line.commands.execute(RaiseTo(total=20), "c1")
     events = await line.read("c1")

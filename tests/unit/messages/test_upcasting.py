@@ -380,6 +380,11 @@ async def asynchronous(data: Data) -> Data:
     return data
 
 
+class Asynchronous:
+    async def __call__(self, data: Data) -> Data:
+        return data
+
+
 @pytest.mark.parametrize(
     ("source", "to", "function", "problem"),
     [
@@ -388,6 +393,9 @@ async def asynchronous(data: Data) -> Data:
         (("Kit", 1), ["Made"], none, "'Made' is not a type's name and a version"),
         (("Kit", 1), [("Made", 1), ("Made", 2)], none, "leads to two versions of one type"),
         (("Made", 1), None, asynchronous, "upcaster asynchronous: is async"),
+        (("Made", 1), None, partial(asynchronous), "upcaster asynchronous: is async"),
+        (("Made", 1), None, Asynchronous(), "upcaster Asynchronous: is async"),
+        (("Made", 1), None, partial(Asynchronous()), "upcaster Asynchronous: is async"),
         (("Made", 1), None, dict, "must take the data of Made version 1 alone"),
         (("Made", 1), None, lambda data, more: {}, "must take the data of Made version 1 alone"),
     ],

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar, Generic, TypeVar
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -18,12 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventstore.decider.decider import Decider
+from eventstore.decider.state_shape import shape_of
 from eventstore.errors import UnusableSnapshot
 from eventstore.nix import domain
 from eventstore.store.append import Head
 from eventstore.store.snapshots.command_filter import CommandFilter
 from eventstore.store.snapshots.format import Snapshot, SnapshotFormat
-from eventstore.store.snapshots.state_shape import shape_of
 from tests.unit.nix.test_nix_sequences import commands, run
 
 HEAD = Head(position=12, version=7, chain="ab" * 32, event_id="e")
@@ -273,6 +273,44 @@ def test_a_type_that_holds_itself_has_a_shape() -> None:
     form = format_of(Tree)
     written = form.encode("a1", snapshot(Tree(Tree(), None)))
     assert form.decode("a1", written).state == Tree(Tree(), None)
+
+
+T = TypeVar("T")
+
+
+class Box(msgspec.Struct, Generic[T], frozen=True):
+    value: T
+
+
+class Boxed(msgspec.Struct, frozen=True):
+    box: Box[int] | None = None
+    others: tuple[Box[str], ...] = ()
+
+
+def test_generic_types_have_a_shape() -> None:
+    form = format_of(Boxed)
+    state = Boxed(Box(1), (Box("a"),))
+    assert form.decode("a1", form.encode("a1", snapshot(state))).state == state
+    shapes = {shape_of(kind) for kind in (Box[int], Box[str], Box[Box[int]], Boxed)}
+    assert len(shapes) == 4
+
+
+class Guarded(msgspec.Struct, frozen=True):
+    currency: str = "eur"
+    known: ClassVar[dict[str, int]] = {"eur": 2}
+
+    def __post_init__(self) -> None:
+        self.known[self.currency]
+
+
+def test_one_that_the_states_own_code_refuses_is_unusable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written = format_of(Guarded).encode("a1", snapshot(Guarded()))
+    form = format_of(lambda: Guarded())
+    monkeypatch.setattr(Guarded, "known", {"usd": 2})
+    with pytest.raises(UnusableSnapshot, match="it cannot be read: KeyError"):
+        form.decode("a1", written)
 
 
 class Zoned(msgspec.Struct, frozen=True):

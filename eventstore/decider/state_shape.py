@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from typing import Any
+from typing import Any, get_origin
 
 import msgspec
 from msgspec import Struct
@@ -48,7 +48,8 @@ def _part(node: Struct, name: str, seen: set[Any]) -> Any:
 def _configuration(node: Struct) -> list[Any]:
     if not isinstance(node, StructType):
         return []
-    return [repr(getattr(node.cls.__struct_config__, "omit_defaults", False))]
+    cls: Any = get_origin(node.cls) or node.cls  # that of a Box[int] is Box
+    return [repr(cls.__struct_config__.omit_defaults)]
 
 
 def _product(factory: Any) -> Any:
