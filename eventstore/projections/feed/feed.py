@@ -115,12 +115,19 @@ class Feed:
         self._sending = asyncio.Lock()
         self._most = batch
         self._delay = _FIRST_DELAY
+        self._waiting_since: float | None = None
         self._stopping = asyncio.Event()
 
     @property
     def position(self) -> int:
         """The log position up to which everything is known to be published, by whichever feed."""
         return self._place.position if self._place is not None else 0
+
+    @property
+    def waited(self) -> float:
+        """For how many seconds there have been events to publish and none was, by any feed."""
+        since = self._waiting_since
+        return 0.0 if since is None else asyncio.get_running_loop().time() - since
 
     def stop(self) -> None:
         """Let `run` end; what is on its way is stored or not, and the next run will see."""
@@ -203,7 +210,11 @@ class Feed:
 
     async def _publish_all(self, events: Sequence[LogEvent]) -> None:
         """Return when the event stream has all of them, by this feed or by another."""
+        before = -1
         while rest := [event for event in events if event.position > self.position]:
+            if self.position != before:
+                before = self.position
+                self._waiting_since = asyncio.get_running_loop().time()
             try:
                 if self._publishes:
                     await self._publish_some(rest)
@@ -211,6 +222,7 @@ class Feed:
                     await self._stand_by()
             except ClientError as error:
                 await self._wait_after(error)
+        self._waiting_since = None
 
     async def _publish_some(self, events: Sequence[LogEvent]) -> None:
         count = min(len(events), self._most)
