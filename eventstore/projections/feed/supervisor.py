@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from eventstore.errors import EventStoreError
 from eventstore.projections.feed.feed import Feed
+from eventstore.service.checks import look_at_findings
 from eventstore.service.health import CheckResult
 
 __all__ = ["FeedSupervisor"]
@@ -50,7 +51,8 @@ class FeedSupervisor:
     async def __call__(self) -> CheckResult:
         """Unhealthy after a failure, until a feed has taken events again, or found none to take.
 
-        Degraded while events wait and the feed gets no further.
+        Degraded while events wait and the feed gets no further, and where it has found messages in
+        the event stream that are not its own.
         """
         if self.feed.pending is not None:
             self.error = None
@@ -58,7 +60,10 @@ class FeedSupervisor:
         if self.error is not None:
             return CheckResult(status="unhealthy", problem=str(self.error), facts=facts)
         if (waited := self.feed.waited) < _STALLED_SECONDS:
-            return CheckResult(facts=facts)
+            found = look_at_findings(self.feed.findings)
+            return CheckResult(
+                status=found.status, problem=found.problem, facts={**facts, **found.facts}
+            )
         problem = (
             f"the events after position {self.feed.position} have waited for {waited:.0f} s; "
             "another feed holds the lease, or the event stream takes nothing"
