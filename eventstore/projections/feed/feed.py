@@ -267,6 +267,7 @@ class Feed:
                 return await self._prepared(first)
             subject = self._store.codec.subjects.log(event.aggregate, event.aggregate_id)
             self._store.findings.note("unpublished", event.position, subject, str(error))
+            await self._findings.keep(self._log)
             self._move(FeedPoint(self._place.sequence, event.position))
             return first, ()
 

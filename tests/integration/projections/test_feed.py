@@ -508,6 +508,9 @@ async def test_an_event_that_cannot_be_published_is_left_out_and_named(
         assert list(found) == [3]
         assert "Deposited would have" in found[3]
         assert look_at_findings(store.findings).status == "degraded"
+        async with EventStore(client, store.codec) as restarted:
+            await feed_until(client, restarted, await deposit(store, 1))
+            assert list(restarted.findings.by_position("unpublished")) == [3]
 
 
 async def test_an_event_that_is_left_out_at_the_end_of_the_log_stops_nothing(
