@@ -95,7 +95,7 @@ def print_details(console: Console, found: ProjectionDetails) -> None:
 
 def _print_problem(console: Console, problem: str | None) -> None:
     if problem is not None:
-        console.print(printable(f"lag unknown: {problem}"), soft_wrap=True)
+        console.print(printable(problem), soft_wrap=True)
 
 
 def _version(status: ProjectionStatus) -> str:

@@ -49,7 +49,7 @@ _FIRST_PARKED = 5
 
 
 class ServerFacts(Struct, frozen=True):
-    """What the server knows: where the log ends and what is paused, or why it is not known."""
+    """What the server knows: the log's end and what is paused; `problem` is what is unknown."""
 
     log_end: int | None = None
     paused: Sequence[str] = ()
@@ -134,7 +134,7 @@ def projection_named(name: str) -> Projection:
 
 
 async def statuses(settings: Settings) -> tuple[list[ProjectionStatus], str | None]:
-    """How all projections are, and why their lag is not known, if it is not.
+    """How all projections are, and what is not known of them and why, if anything is not.
 
     Raises as `opened_read_model` does.
     """
@@ -253,12 +253,14 @@ async def _server_facts(settings: Settings) -> ServerFacts:
         async with connected(settings) as client:
             return await _asked(client, settings)
     except (ClientError, TopologyError, ConfigurationError) as error:
-        return ServerFacts(problem=str(error))
+        return ServerFacts(problem=f"lag unknown: {error}")
 
 
 async def _asked(client: Client, settings: Settings) -> ServerFacts:
     codec = nix.domain(settings.nats.subject_prefix).codec
-    paused = await RuntimeConfig(client, codec.subjects).get(PAUSED)
-    return ServerFacts(
-        log_end=await log_end(client, codec), paused=paused if isinstance(paused, list) else ()
-    )
+    end = await log_end(client, codec)
+    try:
+        paused = await RuntimeConfig(client, codec.subjects).get(PAUSED)
+    except ConfigurationError as error:
+        return ServerFacts(log_end=end, problem=f"paused or not is unknown: {error}")
+    return ServerFacts(log_end=end, paused=paused if isinstance(paused, list) else ())

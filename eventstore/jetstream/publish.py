@@ -22,9 +22,11 @@ from eventstore.errors import (
     NoResponders,
     QueueFull,
 )
-from eventstore.messages.envelope import new_id
+from eventstore.messages.envelope import POSITION, new_id
 
 __all__ = [
+    "EXPECTED_LAST",
+    "PUBLICATION_HEADERS",
     "Draft",
     "PubAck",
     "check_sizes",
@@ -40,6 +42,12 @@ MAX_HEADERS = 65_535
 
 MAX_BATCH = 1_000
 """Messages that the server takes in one atomic batch, unless configured otherwise."""
+
+EXPECTED_LAST = "Nats-Expected-Last-Sequence"
+"""The header that fences what is sent: where the stream must end for it to be stored."""
+
+PUBLICATION_HEADERS = sum(len(f"{name}: {2**64}\r\n") for name in (POSITION, EXPECTED_LAST))
+"""Bytes of headers, at most, that an event of the log has more when it is published by itself."""
 
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _BATCH = "Nats-Batch-Id"
@@ -68,15 +76,16 @@ class PubAck(msgspec.Struct, frozen=True):
     count: int | None = None
 
 
-def check_sizes(drafts: Sequence[Draft], max_payload: int) -> None:
+def check_sizes(drafts: Sequence[Draft], max_payload: int, *, added: int = 0) -> None:
     """Raise `BatchTooLarge` or `EventTooLarge` for what the server would not take.
 
-    `max_payload` counts headers and payload, in bytes.
+    `max_payload` counts headers and payload, in bytes; `added` are bytes of headers that each will
+    have more.
     """
     if len(drafts) > MAX_BATCH:
         raise BatchTooLarge(len(drafts), MAX_BATCH)
     for draft in drafts:
-        headers = _header_size(draft.headers)
+        headers = _header_size(draft.headers) + added
         size = headers + len(draft.payload)
         if headers > MAX_HEADERS:
             raise EventTooLarge(draft.type, "headers", headers, MAX_HEADERS)

@@ -161,7 +161,10 @@ def parse_timestamp(text: str) -> datetime:
     """
     if not _RFC_3339.fullmatch(text):
         raise ValueError(f"{text[:80]!r} is not an RFC 3339 time")
-    return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    try:
+        return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except OverflowError as error:  # its offset leads out of the years there are
+        raise ValueError(f"{text[:80]!r}: {error}") from error
 
 
 class Identity(Struct, frozen=True):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from eventstore.errors import EventStoreError
 from eventstore.undecodable import UNDECODABLE
@@ -12,6 +13,8 @@ from eventstore.undecodable import UNDECODABLE
 __all__ = ["Outcome", "code_of", "presentable"]
 
 Status = Literal["success", "rejected", "error"]
+
+_Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]  # what any database can hold
 
 _MOST_TEXT = 4_000
 
@@ -43,8 +46,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     command_id: str
     aggregate: str | None = None
     aggregate_id: str | None = None
-    version: int = 0
-    position: int = 0
+    version: _Number = 0
+    position: _Number = 0
     event_ids: tuple[str, ...] = ()
 
     @property

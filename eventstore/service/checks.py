@@ -14,7 +14,7 @@ from eventstore.errors import EventStoreError, InvalidAnswer, JetStreamError, St
 from eventstore.jetstream.topology import ConsumerSpec, StreamSpec, check
 from eventstore.messages.envelope import parse_timestamp
 from eventstore.service.health import CheckResult, HealthStatus, worst
-from eventstore.store.foreign import FindingKind, LogFindings
+from eventstore.store.foreign import FINDINGS, LogFindings
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
 __all__ = ["CommandsCheck", "ConnectionCheck", "StreamsCheck", "look_at_findings"]
@@ -22,7 +22,6 @@ __all__ = ["CommandsCheck", "ConnectionCheck", "StreamsCheck", "look_at_findings
 _NO_CONSUMER = 10014
 _MOST_NAMED = 10
 _MOST_TEXT = 300
-_FOUND: dict[FindingKind, str] = {"foreign": "foreign message", "unreadable": "unreadable event"}
 
 
 class ConnectionCheck:
@@ -171,12 +170,12 @@ class CommandsCheck:
 
 
 def look_at_findings(findings: LogFindings) -> CheckResult:
-    """Degraded where readers have come upon something foreign or unreadable.
+    """Degraded where readers have passed over something.
 
     A fact for each kind that there is: how many, and the positions of the last 10.
     """
     problems, facts = [], dict[str, Any]()
-    for kind, what in _FOUND.items():
+    for kind, what in FINDINGS.items():
         if found := findings.by_position(kind):
             last = list(found)[-_MOST_NAMED:]
             count = findings.count(kind)

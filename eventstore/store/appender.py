@@ -34,7 +34,7 @@ from eventstore.errors import (
     RequestTimeout,
 )
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
-from eventstore.jetstream.publish import Draft, check_sizes, guarded, publish
+from eventstore.jetstream.publish import PUBLICATION_HEADERS, Draft, check_sizes, guarded, publish
 from eventstore.messages.envelope import Header
 from eventstore.store.append import (
     ANY,
@@ -131,7 +131,7 @@ class Appender:
         drafts = [draft for write in self._writes for draft in write.drafts()]
         expected = {write.subject: write.end for write in self._writes}
         messages = guarded(drafts, expected)
-        check_sizes(messages, self._client.max_payload)
+        check_sizes(messages, self._client.max_payload, added=PUBLICATION_HEADERS)
         await self._connected()
         if self._tries:
             self._telemetry.count("retries", operation="append")

@@ -22,6 +22,7 @@ from eventstore.store.chain_links import GENESIS_LINKS, Followed, Link, Links, e
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
 __all__ = [
+    "FINDINGS",
     "FindingKind",
     "ForeignMessage",
     "LogFindings",
@@ -39,8 +40,16 @@ _MOST_WARNINGS = 100  # of a kind; who floods the log is not to flood this one, 
 
 _logger = logging.getLogger("eventstore")
 
-FindingKind = Literal["foreign", "unreadable"]
-"""Not written by the store; or an event whose data this code cannot read."""
+FindingKind = Literal["foreign", "unreadable", "unpublished"]
+"""Not written by the store; an event whose data this code cannot read; one that cannot be
+published."""
+
+FINDINGS: Mapping[FindingKind, str] = {
+    "foreign": "foreign message",
+    "unreadable": "unreadable event",
+    "unpublished": "unpublished event",
+}
+"""What a finding of each kind is called."""
 
 
 class ForeignMessage(Struct, frozen=True, kw_only=True):
@@ -65,7 +74,7 @@ class ForeignMessage(Struct, frozen=True, kw_only=True):
 
 
 class LogFindings:
-    """What the readers of a log have passed over: foreign messages and unreadable events.
+    """What the readers of a stream have passed over, of each kind.
 
     Each position counts once, however often it is read; the last 1,000 of each kind are
     remembered. What was before a reader's first position is known only where it was restored.
@@ -73,11 +82,8 @@ class LogFindings:
 
     def __init__(self, telemetry: Telemetry = NO_TELEMETRY) -> None:
         self._telemetry = telemetry
-        self._found: dict[FindingKind, OrderedDict[int, str]] = {
-            "foreign": OrderedDict(),
-            "unreadable": OrderedDict(),
-        }
-        self._counts: dict[FindingKind, int] = {"foreign": 0, "unreadable": 0}
+        self._found = {kind: OrderedDict[int, str]() for kind in FINDINGS}
+        self._counts = dict.fromkeys(FINDINGS, 0)
 
     def note(self, kind: FindingKind, position: int, subject: str, reason: str) -> None:
         """Take note of a message, and log it, unless it is known already."""
@@ -88,9 +94,8 @@ class LogFindings:
             found.popitem(last=False)
         self._counts[kind] += 1
         found[position] = f"{subject}: {reason}"
-        what = "foreign message" if kind == "foreign" else "unreadable event"
         level = logging.WARNING if self._counts[kind] <= _MOST_WARNINGS else logging.DEBUG
-        _logger.log(level, "%s at position %d (%s): %s", what, position, subject, reason)
+        _logger.log(level, "%s at position %d (%s): %s", FINDINGS[kind], position, subject, reason)
         self._telemetry.count("log_findings", kind=kind)
 
     def restore(self, kind: FindingKind, count: int, found: Mapping[int, str]) -> None:

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from eventstore.client.client import Client
 from eventstore.commands.outcome_log import OutcomeLog, OutcomePage, OutcomeRecord
@@ -41,6 +41,9 @@ _move = (
 )
 _remove = delete(audit_command).where(audit_command.c.id == bindparam("command_id"))
 _add = insert(audit_command)
+
+_REFUSED = (DataError, IntegrityError, ArithmeticError, TypeError, ValueError)
+"""What a driver raises for a value, as against a database that cannot be written now."""
 
 _LOCK = "audit-outcomes"
 
@@ -171,7 +174,20 @@ def _take(connection: Connection, bucket: _Bucket, start: int, page: OutcomePage
     if connection.execute(_move, values).rowcount != 1:
         raise ProjectionFenced(f"another service has collected the outcomes after {start}")
     rows = _rows(page.outcomes)
-    if rows:
+    if not rows:
+        return
+    try:
+        _replace(connection, rows)
+    except _REFUSED:
+        for row in rows:
+            try:
+                _replace(connection, [row])
+            except _REFUSED as error:
+                _logger.warning("outcome of command %s is passed over: %s", row["id"], error)
+
+
+def _replace(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    with connection.begin_nested():
         connection.execute(_remove, [{"command_id": row["id"]} for row in rows])
         connection.execute(_add, rows)
 

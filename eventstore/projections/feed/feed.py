@@ -28,20 +28,21 @@ from eventstore.errors import (
     ClientError,
     ConnectionLost,
     EventTooLarge,
+    InvalidPayload,
     JetStreamError,
     NoResponders,
-    ProjectionFailed,
     RequestTimeout,
     UnknownType,
     UnreadableEvent,
     UnsupportedSchema,
 )
-from eventstore.jetstream.publish import Draft, check_sizes, guarded, publish
+from eventstore.jetstream.publish import EXPECTED_LAST, Draft, check_sizes, guarded, publish
 from eventstore.messages.encryption import Keys
 from eventstore.messages.envelope import LogEvent, RecordedEvent, UnreadEvent
 from eventstore.projections.feed.findings import FeedFindings
 from eventstore.projections.feed.lease import FeedLease
-from eventstore.projections.feed.position import EXPECTED_LAST, FeedPoint, FeedPosition
+from eventstore.projections.feed.position import FeedPoint, FeedPosition
+from eventstore.store.foreign import LogFindings
 from eventstore.store.reader import Page
 from eventstore.store.store import EventStore
 from eventstore.subscribers.publication import data_subjects, publication, stored_publication
@@ -81,7 +82,9 @@ class Feed:
     An event that cannot be read is published as it is stored, for its subscribers to park; it is
     left out, and logged by the store, where it is not known on which subject it belongs. One of a
     type or schema version that only newer code knows is waited for: that code will publish it.
-    Foreign messages are no events and are not published.
+    Foreign messages are no events and are not published. An event that is too large for the event
+    stream, or that has no form to be published in, is left out and noted in the store's findings;
+    `findings` are messages in the event stream that did not come from the log.
     """
 
     def __init__(
@@ -97,10 +100,11 @@ class Feed:
         self.ready = asyncio.Event()
         self.published = 0
         self.pending: int | None = None
+        self.findings = LogFindings()
         self._client = client
         self._store = store
         subjects = store.codec.subjects
-        self._checkpoint = FeedPosition(client, subjects, timeout=timeout)
+        self._checkpoint = FeedPosition(client, subjects, self.findings, timeout=timeout)
         self._lease = FeedLease(client, subjects, seconds=standby, timeout=timeout)
         self._stream = subjects.event_stream
         self._findings = FeedFindings(client, subjects, store.findings, timeout=timeout)
@@ -115,12 +119,19 @@ class Feed:
         self._sending = asyncio.Lock()
         self._most = batch
         self._delay = _FIRST_DELAY
+        self._waiting_since: float | None = None
         self._stopping = asyncio.Event()
 
     @property
     def position(self) -> int:
         """The log position up to which everything is known to be published, by whichever feed."""
         return self._place.position if self._place is not None else 0
+
+    @property
+    def waited(self) -> float:
+        """For how many seconds there have been events to publish and none was, by any feed."""
+        since = self._waiting_since
+        return 0.0 if since is None else asyncio.get_running_loop().time() - since
 
     def stop(self) -> None:
         """Let `run` end; what is on its way is stored or not, and the next run will see."""
@@ -130,8 +141,7 @@ class Feed:
         """Publish until `stop`; lost connections, restarts and other feeds are waited out.
 
         Raises `FeedLost` where it cannot be told what has been published, what the store raises
-        for a log that cannot be read (`UnreadableEvent` for an unknown type), `ProjectionFailed`
-        for an event that does not fit a message together with its position, `StreamMissing`, and
+        for a log that cannot be read (`UnreadableEvent` for an unknown type), `StreamMissing`, and
         a `ClientError` where the server refuses for good.
         """
         parts = (self._follow(), self._keep_place(), self._stopping.wait())
@@ -203,7 +213,11 @@ class Feed:
 
     async def _publish_all(self, events: Sequence[LogEvent]) -> None:
         """Return when the event stream has all of them, by this feed or by another."""
+        before = -1
         while rest := [event for event in events if event.position > self.position]:
+            if self.position != before:
+                before = self.position
+                self._waiting_since = asyncio.get_running_loop().time()
             try:
                 if self._publishes:
                     await self._publish_some(rest)
@@ -211,16 +225,15 @@ class Feed:
                     await self._stand_by()
             except ClientError as error:
                 await self._wait_after(error)
+        self._waiting_since = None
 
     async def _publish_some(self, events: Sequence[LogEvent]) -> None:
         count = min(len(events), self._most)
         sent = _whole(events, count if count >= _SMALLEST_BATCH else 1)
         try:
-            read = [each for each in sent if isinstance(each, RecordedEvent)]
-            keys = await self._store.keyring.to_seal(data_subjects(read, self._store.codec))
-            messages = self._messages(sent, keys)
+            sent, messages = await self._prepared(sent)
             self._publishes = await self._lease.held()
-            if not self._publishes:
+            if not (self._publishes and messages):
                 return
             async with self._sending:
                 ack = await publish(self._client, messages, self._timeout, self._stream)
@@ -233,24 +246,37 @@ class Feed:
             await self._pause()
             await self._look(overtaken=True)
             return
-        self._move(FeedPoint(ack.seq, sent[len(messages) - 1].position))
+        self._move(FeedPoint(ack.seq, sent[-1].position))
         self.published += len(messages)
         self._most = min(2 * self._most, self._batch)
         self._delay = _FIRST_DELAY
 
-    def _messages(self, events: Sequence[LogEvent], keys: Keys) -> list[Draft]:
-        """The next messages: for all the events, or for the first where one is too large."""
+    async def _prepared(
+        self, events: Sequence[LogEvent]
+    ) -> tuple[Sequence[LogEvent], Sequence[Draft]]:
+        """The next messages, with their events: all, or the first where one cannot be published.
+
+        There is no message where the first cannot: then it is left out.
+        """
         assert self._place is not None  # noqa: S101  # found before anything is read
-        drafts = guarded([self._draft(event, keys) for event in events], {})
-        drafts[0].headers[EXPECTED_LAST] = str(self._place.sequence)
         try:
-            check_sizes(drafts, self._client.max_payload)
-        except (EventTooLarge, BatchTooLarge) as error:
-            first = _whole(events, 1)
+            return events, await self._messages(events, self._place.sequence)
+        except (EventTooLarge, BatchTooLarge, InvalidPayload) as error:
+            event, first = events[0], _whole(events, 1)
             if len(first) < len(events):  # by itself it needs less
-                return self._messages(first, keys)
-            position = events[0].position
-            raise ProjectionFailed(f"feed: event at position {position}: {error}") from error
+                return await self._prepared(first)
+            subject = self._store.codec.subjects.log(event.aggregate, event.aggregate_id)
+            self._store.findings.note("unpublished", event.position, subject, str(error))
+            await self._findings.keep(self._log)
+            self._move(FeedPoint(self._place.sequence, event.position))
+            return first, ()
+
+    async def _messages(self, events: Sequence[LogEvent], after: int) -> list[Draft]:
+        read = [each for each in events if isinstance(each, RecordedEvent)]
+        keys = await self._store.keyring.to_seal(data_subjects(read, self._store.codec))
+        drafts = guarded([self._draft(event, keys) for event in events], {})
+        drafts[0].headers[EXPECTED_LAST] = str(after)
+        check_sizes(drafts, self._client.max_payload)
         return drafts
 
     def _draft(self, event: LogEvent, keys: Keys) -> Draft:

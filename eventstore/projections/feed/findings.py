@@ -1,4 +1,4 @@
-"""The foreign messages that a feed has come upon, kept beside its place for the next process.
+"""What a feed has passed over in the log, kept beside its place for the next process.
 
 The feed is the reader that goes through the whole log once, whoever is restarted meanwhile; so
 health still names, after a restart, what was passed over before it.
@@ -15,7 +15,7 @@ from eventstore.errors import ClientError, StreamMissing
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.publish import publish_acked
 from eventstore.messages.subjects import Subjects
-from eventstore.store.foreign import LogFindings
+from eventstore.store.foreign import FindingKind, LogFindings
 from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["FeedFindings"]
@@ -28,15 +28,20 @@ _MOST_TEXT = 200
 
 
 class _Kept(msgspec.Struct, frozen=True):
-    """`log` is the identity of the log, `count` how many there are, `found` the last of them."""
+    """`log` is the identity of the log.
+
+    `count` is how many foreign messages there are, `found` the last of them; `unpublished` are the
+    last events that were left out.
+    """
 
     log: str
     count: int
     found: dict[int, str]
+    unpublished: dict[int, str] = {}
 
 
 class FeedFindings:
-    """Restores and keeps what `findings` know of foreign messages; `timeout` is seconds an answer.
+    """Restores and keeps what `findings` know; `timeout` is seconds an answer.
 
     It is best effort: what cannot be kept or restored now is passed over.
     """
@@ -58,13 +63,18 @@ class FeedFindings:
                 kept = msgspec.json.decode(message.payload, type=_Kept)
                 if kept.log == log:
                     self._findings.restore("foreign", kept.count, kept.found)
+                    left_out = kept.unpublished
+                    self._findings.restore("unpublished", len(left_out), left_out)
 
     async def keep(self, log: str) -> None:
         """Keep what is known now."""
-        last = list(self._findings.by_position("foreign").items())[-_MOST_KEPT:]
-        found = {position: text[:_MOST_TEXT] for position, text in last}
-        kept = _Kept(log, self._findings.count("foreign"), found)
+        count = self._findings.count("foreign")
+        kept = _Kept(log, count, self._last("foreign"), self._last("unpublished"))
         with contextlib.suppress(ClientError):
             await publish_acked(
                 self._client, self._key, msgspec.json.encode(kept), timeout=self._timeout
             )
+
+    def _last(self, kind: FindingKind) -> dict[int, str]:
+        last = list(self._findings.by_position(kind).items())[-_MOST_KEPT:]
+        return {position: text[:_MOST_TEXT] for position, text in last}

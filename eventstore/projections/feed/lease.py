@@ -10,8 +10,10 @@ lease. So no clocks are compared, and an idle feed neither reads nor writes.
 from __future__ import annotations
 
 import asyncio
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from eventstore.client.client import Client
 from eventstore.errors import JetStreamError
@@ -26,6 +28,8 @@ __all__ = ["FeedLease"]
 KEY = "feed.lease"
 """The key in the configuration bucket: `{"holder": ..., "seconds": ...}`."""
 
+_MOST_SECONDS = 60.0  # that a lease is relied on; a record that says more is none
+
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _CONFLICTS = (10071, 10164)  # another feed was faster
 
@@ -34,11 +38,13 @@ class _Record(msgspec.Struct, frozen=True):
     """Who holds the lease, None for nobody, and for how long it relies on having read that."""
 
     holder: str | None = None
-    seconds: float = 0.0
+    seconds: Annotated[float, Meta(ge=0, le=_MOST_SECONDS)] = 0.0
 
 
 class FeedLease:
     """One feed's view of the lease; `timeout` is seconds for each answer.
+
+    More than a minute of `seconds` counts as a minute.
 
     All methods raise `StreamMissing` where there is no bucket, and `ClientError`.
     """
@@ -50,7 +56,7 @@ class FeedLease:
         self._key = f"$KV.{subjects.config_bucket}.{KEY}"
         self._bucket = DirectReader(client, f"KV_{subjects.config_bucket}", timeout=timeout)
         self._own = new_id()
-        self._seconds = seconds
+        self._seconds = min(seconds, _MOST_SECONDS)
         self._timeout = timeout
         self._sequence = 0
         self._seen = _Record()

@@ -7,24 +7,26 @@ configuration bucket. Such a pair is a fact that stays true: an old one is of le
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
 from eventstore.client.api_answers import StreamInfo
 from eventstore.client.client import Client
 from eventstore.errors import JetStreamError, ProjectionError, StreamMissing
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
-from eventstore.jetstream.publish import publish_acked
-from eventstore.messages.envelope import position_of
+from eventstore.jetstream.publish import EXPECTED_LAST, publish_acked
+from eventstore.messages.envelope import Header, position_of
 from eventstore.messages.subjects import Subjects
+from eventstore.store.foreign import LogFindings
+from eventstore.subscribers.publication import PART_OF
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = ["EXPECTED_LAST", "FeedLost", "FeedPoint", "FeedPosition"]
+__all__ = ["FeedLost", "FeedPoint", "FeedPosition"]
 
 KEY = "feed.position"
 """The key in the configuration bucket: `{"sequence": ..., "position": ...}`."""
-
-EXPECTED_LAST = "Nats-Expected-Last-Sequence"
-"""The header that fences what is sent: where the stream must end for it to be stored."""
 
 _NO_STREAM = 10059
 
@@ -32,8 +34,8 @@ _NO_STREAM = 10059
 class FeedPoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The events up to `sequence` of the event stream are the log up to `position`."""
 
-    sequence: int = 0
-    position: int = 0
+    sequence: Annotated[int, Meta(ge=0)] = 0
+    position: Annotated[int, Meta(ge=0)] = 0
 
 
 class FeedLost(ProjectionError):
@@ -45,32 +47,28 @@ class FeedLost(ProjectionError):
     code = "feed_lost"
 
 
-def _fed_position(message: StoredMessage) -> int | None:
-    """The log position of a message that the feed has put there; None for anybody else's.
-
-    Somebody may have published an old event anew, with all its headers. But what the feed sends
-    last names the sequence before its own, or ends a batch that does.
-    """
-    headers = message.headers
-    placed = headers.get(EXPECTED_LAST) == str(message.sequence - 1)
-    return position_of(headers) if placed or "Nats-Batch-Commit" in headers else None
-
-
-def _facts(*places: FeedPoint | None) -> dict[int, int]:
-    known = {place.sequence: place.position for place in places if place is not None}
-    return known or {0: 0}  # a stream that never had an event
-
-
 class FeedPosition:
-    """The place where the feed stands, asked from the leaders; `timeout` is seconds an answer."""
+    """The place where the feed stands, asked from the leaders; `timeout` is seconds an answer.
 
-    def __init__(self, client: Client, subjects: Subjects, *, timeout: float = 5.0) -> None:
+    `findings` hears of messages in the event stream that did not come from the log.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        subjects: Subjects,
+        findings: LogFindings | None = None,
+        *,
+        timeout: float = 5.0,
+    ) -> None:
         self._client = client
         self._stream = subjects.event_stream
         self._all_events = subjects.filter("event")
         self._bucket = subjects.config_bucket
         self._key = f"$KV.{subjects.config_bucket}.{KEY}"
         self._events = DirectReader(client, self._stream, timeout=timeout)
+        self._log = DirectReader(client, subjects.log_stream, timeout=timeout)
+        self._findings = findings or LogFindings()
         self._places = DirectReader(client, f"KV_{self._bucket}", timeout=timeout)
         self._timeout = timeout
 
@@ -80,18 +78,45 @@ class FeedPosition:
         Messages that did not come from the log are passed over. Raises `FeedLost`,
         `StreamMissing` and `ClientError`.
         """
-        facts = _facts(await self._kept_place(), known)
+        facts = {} if known is None else {known.sequence: known.position}
+        lost: FeedLost | None = None
+        try:
+            kept = await self._kept_place()
+        except FeedLost as error:  # of no importance where the stream names the place
+            lost = error
+        else:
+            if kept is not None:
+                facts = {kept.sequence: kept.position} | facts
+            facts = facts or {0: 0}  # a stream that never had an event
         last = sequence = await self._last_sequence()
         while True:
             message = await self._at(sequence)
-            position = None if message is None else _fed_position(message)
+            position = None if message is None else await self._fed_position(message)
             if position is None:
                 position = facts.get(sequence)
             if position is not None:
                 return FeedPoint(last, position)
             if message is None:
-                raise self._lost(last, facts)
+                raise lost or self._lost(last, facts)
+            reason = "did not come from the log"
+            self._findings.note("foreign", sequence, message.subject, reason)
             sequence -= 1
+
+    async def _fed_position(self, message: StoredMessage) -> int | None:
+        """The log position of a message that the feed has put there; None for anybody else's.
+
+        It is the event that stands there in the log. Somebody may have published an old one anew,
+        with all its headers. But what the feed sends last names the sequence before its own, or
+        ends a batch that does.
+        """
+        headers = message.headers
+        placed = headers.get(EXPECTED_LAST) == str(message.sequence - 1)
+        position = position_of(headers) if placed or "Nats-Batch-Commit" in headers else None
+        own = headers.get(PART_OF, headers.get(Header.EVENT_ID))
+        if not position or own is None:
+            return None
+        event = await self._log.at(position, leader=True)
+        return position if event and event.headers.get(Header.EVENT_ID) == own else None
 
     async def keep(self, place: FeedPoint) -> None:
         """Keep a place beside the stream; raises `ClientError`."""

@@ -9,9 +9,12 @@ from contextlib import suppress
 
 from eventstore.errors import EventStoreError
 from eventstore.projections.feed.feed import Feed
+from eventstore.service.checks import look_at_findings
 from eventstore.service.health import CheckResult
 
 __all__ = ["FeedSupervisor"]
+
+_STALLED_SECONDS = 10.0
 
 _logger = logging.getLogger("eventstore")
 
@@ -46,13 +49,26 @@ class FeedSupervisor:
                 await self._wait()
 
     async def __call__(self) -> CheckResult:
-        """Unhealthy after a failure, until a feed has taken events again, or found none to take."""
+        """Unhealthy after a failure, until a feed has taken events again, or found none to take.
+
+        Degraded while events wait and the feed gets no further, and where it has found messages in
+        the event stream that are not its own.
+        """
         if self.feed.pending is not None:
             self.error = None
         facts = {"position": self.feed.position, "published": self.feed.published}
-        if self.error is None:
-            return CheckResult(facts=facts)
-        return CheckResult(status="unhealthy", problem=str(self.error), facts=facts)
+        if self.error is not None:
+            return CheckResult(status="unhealthy", problem=str(self.error), facts=facts)
+        if (waited := self.feed.waited) < _STALLED_SECONDS:
+            found = look_at_findings(self.feed.findings)
+            return CheckResult(
+                status=found.status, problem=found.problem, facts={**facts, **found.facts}
+            )
+        problem = (
+            f"the events after position {self.feed.position} have waited for {waited:.0f} s; "
+            "another feed holds the lease, or the event stream takes nothing"
+        )
+        return CheckResult(status="degraded", problem=problem, facts=facts)
 
     def _tell(self, error: EventStoreError) -> None:
         if str(error) != str(self.error):

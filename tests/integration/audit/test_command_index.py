@@ -11,17 +11,18 @@ from typing import Any
 
 import pytest
 from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
 
 from eventstore.application import running
 from eventstore.client.client import Client
 from eventstore.commands import Outcome
-from eventstore.commands.outcome_log import OutcomeLog
+from eventstore.commands.outcome_log import OutcomeLog, OutcomeRecord
 from eventstore.config import StreamSettings
 from eventstore.errors import InvalidId, RequestTimeout
 from eventstore.jetstream.topology import declare, topology
 from eventstore.messages.envelope import Identity, new_id
 from eventstore.messages.types import Command
-from eventstore.projections.audit import CommandCollector
+from eventstore.projections.audit import CommandCollector, commands
 from eventstore.projections.audit.models import audit_command
 from eventstore.projections.database.database import Database
 from tests.integration.commanding import (
@@ -255,6 +256,47 @@ async def test_what_is_no_outcome_is_passed_over(line: Line, database: Database)
         await collector.wait(BOUND)
     assert await rows(database) == {}
     assert (await OutcomeLog(line.client, line.subjects).state())[1] == 1
+
+
+async def test_numbers_and_times_beyond_all_bounds_end_nothing(
+    line: Line, database: Database
+) -> None:
+    outcome = Outcome(status="success", message="", code="ok", command_id=new_id())
+    data = outcome.to_json()
+    subject = f"$KV.{line.subjects.outcome_bucket}."
+    large = data.replace(b'"version":0', b'"version":9223372036854775808')
+    await line.client.request(f"{subject}x", large)
+    headers = {"X-Accepted-At": "0001-01-01T00:00:00+23:00"}
+    await line.client.request(f"{subject}{outcome.command_id}", data, headers=headers)
+    async with collecting(line, database) as collector:
+        await collector.wait(BOUND)
+    assert list(await rows(database)) == [outcome.command_id]
+
+
+@pytest.mark.parametrize("error", [OverflowError, IntegrityError])
+async def test_a_row_that_the_database_refuses_is_passed_over_and_logged_once(
+    line: Line,
+    database: Database,
+    error: type[Exception],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ids = [new_id() for _ in range(3)]
+    for own in ids:
+        await line.outcomes.put(Outcome.error(InvalidId(""), own))
+    made = commands._row
+
+    def refused(kept: OutcomeRecord) -> dict[str, Any]:
+        row = made(kept)
+        if row["id"] == ids[1]:
+            row |= {"version": 2**63} if error is OverflowError else {"status": None}
+        return row
+
+    monkeypatch.setattr(commands, "_row", refused)
+    async with collecting(line, database) as collector:
+        await collector.wait(BOUND)
+    assert set(await rows(database)) == {ids[0], ids[2]}
+    assert [ids[1] in each.getMessage() for each in caplog.records] == [True]
 
 
 @pytest.mark.parametrize("left", [0, 1])

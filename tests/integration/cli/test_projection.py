@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from eventstore import Application, nix
+from eventstore.cli.projection_status import statuses
 from eventstore.cli.read_models import read_models
+from eventstore.config import ReadModelSettings, Settings
 from eventstore.nix import samples
+from eventstore.projections.database.database import Database
 from eventstore.server.embedded import EmbeddedServer
 from tests.integration.command_line import BOUND, CommandLine, Ended
 
@@ -36,6 +41,12 @@ def service(kept: Path) -> Iterator[CommandLine]:
     with cli.serving() as running:
         yield cli
         assert running.stopped().status == 0
+
+
+@pytest.fixture
+async def app(settings: Settings) -> AsyncIterator[Application]:
+    async with Application(nix.domain(settings.nats.subject_prefix), settings) as app:
+        yield app
 
 
 def good(ended: Ended) -> list[str]:
@@ -189,6 +200,19 @@ def test_pausing_and_resuming_change_nothing_else(service: CommandLine) -> None:
         "projections.paused = (not set)"
     ]
     assert listed(service)["state"] == "live"
+
+
+async def test_what_is_paused_is_unknown_where_that_cannot_be_read_and_all_else_is_known(
+    app: Application, settings: Settings, tmp_path: Path
+) -> None:
+    model = ReadModelSettings(database=str(tmp_path / "read_model.sqlite"))
+    async with Database(model.database) as made:
+        await made.migrate()
+    bucket = app.domain.codec.subjects.config_bucket
+    await app.client.request(f"$KV.{bucket}.projections.paused", b'{"all": 1}')
+    found, problem = await statuses(replace(settings, read_model=model))
+    assert {each.lag for each in found} == {0}
+    assert str(problem).startswith("paused or not is unknown: projections.paused cannot be")
 
 
 def test_a_failed_one_is_told_and_resumed(service: CommandLine) -> None:

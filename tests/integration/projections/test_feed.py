@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -15,12 +16,17 @@ from hypothesis import strategies as st
 from eventstore.application import running
 from eventstore.client.client import Client, Msg, connect
 from eventstore.config import Settings
-from eventstore.errors import EventTooLarge, ProjectionFailed, StreamMissing, UnreadableEvent
+from eventstore.errors import EventTooLarge, StreamMissing, UnreadableEvent
+from eventstore.jetstream.publish import EXPECTED_LAST
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import POSITION, Header, Identity, NewEvent, new_id, position_of
+from eventstore.messages.types import Event
+from eventstore.messages.upcasting import Upcaster
 from eventstore.projections.feed.feed import Feed
 from eventstore.projections.feed.position import FeedLost, FeedPoint, FeedPosition
+from eventstore.projections.feed.supervisor import FeedSupervisor
 from eventstore.server.embedded import EmbeddedServer
+from eventstore.service.checks import look_at_findings
 from eventstore.store.store import EventStore
 from eventstore.subscribers.publication import read_publication
 from tests.conftest import StartServer, settings_for
@@ -29,6 +35,7 @@ from tests.integration.feeding import (
     assert_fed,
     declare_feed,
     deposit,
+    last_sequence,
     public,
     purge,
     until_fed,
@@ -200,6 +207,17 @@ async def test_a_kept_place_that_is_none_is_refused(client: Client, store: Event
         await Feed(client, store).run()
 
 
+@pytest.mark.parametrize("content", [b"garbage", b'{"position": -1}', b'{"sequence": 1e400}'])
+async def test_a_kept_place_that_is_none_stops_nothing_where_the_stream_names_its_place(
+    client: Client, store: EventStore, content: bytes
+) -> None:
+    await feed_until(client, store, await deposit(store, 2))
+    buckets = await jetstream(client).key_value(store.codec.subjects.config_bucket)
+    await buckets.put("feed.position", content)
+    await feed_until(client, store, await deposit(store, 2))
+    await assert_fed(client, store)
+
+
 @dataclass
 class Writes:
     """What is written to the event stream, how often a place is kept, and what else is."""
@@ -302,6 +320,36 @@ async def test_an_event_that_somebody_publishes_anew_does_not_turn_the_feed_back
         51,
         52,
     ]
+
+
+@pytest.mark.parametrize("position", ["0", "2", "4", "9999999", "9" * 19])
+@pytest.mark.parametrize("is_restarted", [False, True])
+async def test_a_place_that_somebody_else_names_is_passed_over_and_told(
+    client: Client, store: EventStore, foreign: str, position: str, is_restarted: bool
+) -> None:
+    stray = {EXPECTED_LAST: "1", POSITION: position, Header.EVENT_ID: new_id()}
+    feed = Feed(client, store)
+    async with asyncio.timeout(30), running(feed):
+        await until_fed(client, store.codec, await deposit(store, 1))
+        if not is_restarted:
+            await client.request(foreign, b"{}", headers=stray)
+            await until_stored(client, store, 6, await deposit(store, 4, "a2"))
+    if is_restarted:
+        await client.request(foreign, b"{}", headers=stray)
+        feed = Feed(client, store)
+        async with asyncio.timeout(30), running(feed):
+            await until_stored(client, store, 6, await deposit(store, 4, "a2"))
+    fed = [position_of(each.headers) for each in await public(client, store.codec)]
+    assert fed == [1, int(position), 2, 3, 4, 5]
+    assert list(feed.findings.by_position("foreign")) == [2]
+    assert (await FeedSupervisor(lambda: feed)()).status == "degraded"
+
+
+async def until_stored(client: Client, store: EventStore, count: int, position: int) -> None:
+    """Return when the event stream has so many messages, the last of this position."""
+    while await last_sequence(client, store.codec) < count:
+        await client.flush()
+    await until_fed(client, store.codec, position)
 
 
 @pytest.mark.parametrize("question", [b"STREAM.INFO", b"MSG.GET.KV_"])
@@ -422,10 +470,10 @@ async def largest(store: EventStore) -> int:
 
 
 async def test_an_event_that_fits_only_by_itself_is_published_by_itself(
-    start_server: StartServer, domain_name: str
+    start_server: StartServer, domain_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with small_messages(start_server, domain_name) as (client, store):
-        length = await largest(store) - 30
+        length = await largest_of_an_earlier_version(store, monkeypatch) - 30
         notes = [Deposited(note="x" * length)] * 40
         for number, note in enumerate(notes):
             await store.append("account", f"a{number}", note)
@@ -434,13 +482,79 @@ async def test_an_event_that_fits_only_by_itself_is_published_by_itself(
         await assert_fed(client, store, after=1)
 
 
-async def test_an_event_that_does_not_fit_with_its_position_is_named(
+async def test_what_fits_the_log_fits_the_event_stream(
     start_server: StartServer, domain_name: str
 ) -> None:
     async with small_messages(start_server, domain_name) as (client, store):
-        await largest(store)
-        with pytest.raises(ProjectionFailed, match=r"position 1: .*Deposited would have"):
-            await Feed(client, store).run()
+        length = await largest(store)
+        with pytest.raises(EventTooLarge, match="the server takes 2,000"):
+            await store.append("account", "large", Deposited(note="x" * (length + 1)))
+        await feed_until(client, store, 1)
+        await assert_fed(client, store)
+
+
+async def test_an_event_that_cannot_be_published_is_left_out_and_named(
+    start_server: StartServer, domain_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with small_messages(start_server, domain_name) as (client, store):
+        await deposit(store, 2)
+        with monkeypatch.context() as patch:
+            await largest_of_an_earlier_version(store, patch)
+        feed = await feed_until(client, store, await deposit(store, 2))
+        fed = [position_of(each.headers) for each in await public(client, store.codec)]
+        assert fed == [1, 2, 4, 5]
+        assert feed.published == 4
+        found = store.findings.by_position("unpublished")
+        assert list(found) == [3]
+        assert "Deposited would have" in found[3]
+        assert look_at_findings(store.findings).status == "degraded"
+        async with EventStore(client, store.codec) as restarted:
+            await feed_until(client, restarted, await deposit(store, 1))
+            assert list(restarted.findings.by_position("unpublished")) == [3]
+
+
+async def test_an_event_that_is_left_out_at_the_end_of_the_log_stops_nothing(
+    start_server: StartServer, domain_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with small_messages(start_server, domain_name) as (client, store):
+        with monkeypatch.context() as patch:
+            await largest_of_an_earlier_version(store, patch)
+        for _ in range(2):
+            feed = Feed(client, store)
+            async with asyncio.timeout(30), running(feed):
+                while feed.pending != 0 or feed.position != 1:
+                    await client.flush()
+        assert store.findings.count("unpublished") == 1
+        await feed_until(client, store, await deposit(store, 1))
+
+
+async def test_an_event_that_its_upcaster_makes_too_large_is_left_out(
+    client: Client, store: EventStore
+) -> None:
+    await store.append("journal", "j1", Noted())
+    last = await deposit(store, 2)
+    async with EventStore(client, growing(store.codec.domain)) as newer:
+        await feed_until(client, newer, last)
+        assert list(newer.findings.by_position("unpublished")) == [1]
+    await assert_fed(client, store, after=1)
+
+
+def growing(domain: str) -> Codec:
+    """The ledger of newer code, which makes an older note larger than any message."""
+
+    class Noted(Event, subject="journal.noted", schema_version=2):
+        text: str = ""
+
+    def grown(data: dict[str, Any]) -> dict[str, Any]:
+        return {"text": "x" * 3_000_000}
+
+    return Codec(domain, (), (Opened, Deposited, Noted), [Upcaster.of(("Noted", 1), None, grown)])
+
+
+async def largest_of_an_earlier_version(store: EventStore, patch: pytest.MonkeyPatch) -> int:
+    """As `largest`, with no room left for what the feed adds."""
+    patch.setattr("eventstore.store.appender.PUBLICATION_HEADERS", 0)
+    return await largest(store)
 
 
 async def skip(client: Client, store: EventStore, position: int) -> None:

@@ -260,7 +260,13 @@ class TestLease:
         one.doubt()
         assert not await one.held()
 
-    @pytest.mark.parametrize("content", [b"", b"{", b'{"holder": 3}'])
+    @pytest.mark.parametrize(
+        "content",
+        [
+            *(b"", b"{", b'{"holder": 3}'),
+            *(b'{"holder": "x", "seconds": 1e12}', b'{"holder": "x", "seconds": -1}'),
+        ],
+    )
     async def test_what_is_no_record_is_held_by_nobody(
         self, one: FeedLease, client: Client, codec: Codec, content: bytes
     ) -> None:

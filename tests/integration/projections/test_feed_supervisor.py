@@ -58,6 +58,21 @@ async def has_fed(feeding: FeedSupervisor, position: int) -> bool:
     return feeding.feed.position == position
 
 
+async def test_a_feed_that_waits_with_events_pending_says_so(
+    app: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventstore.projections.feed.supervisor._STALLED_SECONDS", 0.1)
+    key = f"$KV.{app.domain.codec.subjects.config_bucket}.feed.lease"
+    await app.client.request(key, b'{"holder": "ghost", "seconds": 1}')
+    feeding = FeedSupervisor(lambda: Feed(app.client, app.store, standby=0.01), pause=PAUSE)
+    async with asyncio.timeout(30), running(feeding):
+        assert (await app.commands.execute(create(1))).status == "success"
+        await until(lambda: is_status(feeding, "degraded"))
+        assert "position 0 have waited" in str((await feeding()).problem)
+        await until(lambda: has_fed(feeding, 1))
+        await until(lambda: is_status(feeding, "healthy"))
+
+
 async def test_it_stops_while_it_waits_for_the_next_try(app: Application) -> None:
     subjects = app.domain.codec.subjects
     await app.client.api(f"STREAM.DELETE.{subjects.event_stream}")

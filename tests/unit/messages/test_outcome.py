@@ -55,6 +55,14 @@ def test_the_json_has_every_field_always() -> None:
     }
 
 
+@pytest.mark.parametrize("number", [-1, 2**63, 2**64, 10**30])
+@pytest.mark.parametrize("field", ["version", "position"])
+def test_a_number_that_no_log_counts_to_makes_no_outcome(field: str, number: int) -> None:
+    outcome = Outcome(status="success", message="", code="ok", command_id="id")
+    data = json.dumps(json.loads(outcome.to_json()) | {field: number}).encode()
+    assert Outcome.of("id", data) is None
+
+
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b'{"status": "maybe"}', b"\xff"])
 def test_what_is_no_outcome_is_refused(data: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
