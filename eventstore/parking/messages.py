@@ -48,6 +48,7 @@ ParkedKind = Literal["cmd", "event"]
 
 _AT_ONCE = 64
 
+
 class ParkedMessage(msgspec.Struct, frozen=True):
     """A parked message: its `sequence` in the parked stream, by which it is known, and its record.
 

@@ -384,8 +384,10 @@ async def test_a_record_that_names_what_is_anothers_takes_nothing_with_it(
     assert "parked message 1 is no part of it" in listed[1].problem  # type: ignore[attr-defined]
     await parked.discard(2)
 
-    (left,) = await found(parked)
+    await line.client.request(place, b"{}", headers={"X-Part": "2/2", "X-Earlier-Parts": "2"})
+    left, stray = await found(parked)
     assert left.record.command_id == good[0].command_id
+    assert "parked message 2: nothing is parked there" in stray.problem  # type: ignore[attr-defined]
 
 
 async def test_a_full_queue_refuses_new_commands_and_takes_them_when_there_is_room(
