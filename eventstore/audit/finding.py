@@ -24,6 +24,7 @@ Kind = Literal[
     "header",
     "wrong_aggregate",
     "unfinished_batch",
+    "unfinished_import",
     "unknown_type",
     "duplicate_id",
     "unreadable",
@@ -37,7 +38,8 @@ versions of an aggregate, or positions of the log, are not there. `version_gap`:
 out, though the chain goes on: it was written so. `out_of_order`: a version that stands already, or
 should stand earlier. `header`: a header is missing, malformed or contradicts another.
 `wrong_aggregate`: the event names another aggregate than the subject it stands under.
-`unfinished_batch`, `unknown_type` and `duplicate_id` say what they are. `unreadable`: the code of
+`unfinished_batch`, `unknown_type` and `duplicate_id` say what they are. `unfinished_import`: the
+log is a part of what is imported. `unreadable`: the code of
 today cannot read the event, which is found only where it is tried, and beside anything else that is
 wrong with it. `foreign`: the message has no envelope, or stands under no subject of the log: the
 store did not write it. `anchor`: the log is not the one that was anchored.

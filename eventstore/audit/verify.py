@@ -14,6 +14,7 @@ from eventstore.audit.anchor import Anchor, AnchorCheck
 from eventstore.audit.finding import Finding, Kind, Summary
 from eventstore.audit.trial_read import TrialRead
 from eventstore.audit.working_set import Aggregate, WorkingSet
+from eventstore.client.api_answers import StreamInfo
 from eventstore.client.client import Client
 from eventstore.errors import IncompleteBatch, InvalidAnchor, InvalidSubject
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
@@ -102,8 +103,9 @@ async def _one(
 async def _all(
     log: StoredLog, walk: _Walk, anchor: Anchor | None
 ) -> AsyncGenerator[list[Finding], None]:
-    end, messages = await log.extent()
-    walk.begin(messages, None if anchor is None else AnchorCheck(anchor))
+    info = await log.info()
+    end = info.state.last_seq
+    walk.begin(info, None if anchor is None else AnchorCheck(anchor))
     try:
         async with aclosing(log.pages(until=end)) as pages:
             async for page in pages:
@@ -137,11 +139,13 @@ class _Walk:
         self._known: dict[str, Aggregate] = {}
         self._findings: list[Finding] = []
         self._seen_to_end = 0
+        self._is_imported = False
         self._confirmed: set[int] = set()
 
-    def begin(self, messages: int, anchor: AnchorCheck | None) -> None:
-        """Begin with the whole log, which holds so many messages."""
-        self._summary.total = messages
+    def begin(self, info: StreamInfo, anchor: AnchorCheck | None) -> None:
+        """Begin with the whole log, of which the server says how far it goes."""
+        self._summary.total = info.state.messages
+        self._is_imported = any(each.startswith(self._subjects.importing) for each in info.subjects)
         self._anchor = anchor
 
     async def alone(self, messages: Sequence[StoredMessage]) -> list[Finding]:
@@ -186,6 +190,9 @@ class _Walk:
                 f"{self._seen_to_end:,} were read: verify again, for some were deleted meanwhile"
             )
             self._findings.append(Finding(kind="missing", text=text, position=end))
+        if self._is_imported:
+            text = "an import into the log is not whole: go on with `import --continue`"
+            self._findings.append(Finding(kind="unfinished_import", text=text, position=end))
         if self._anchor is not None:
             self._findings.extend(self._anchor.findings(self._summary.fold, end))
         return self._finish()

@@ -29,6 +29,7 @@ from eventstore.errors import ConfigurationError, CorruptLog
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.messages.envelope import Header
 from eventstore.messages.subjects import Subjects
+from eventstore.text import printable_json
 
 __all__ = ["export"]
 
@@ -110,26 +111,29 @@ _FORMULA = re.compile(r"[\t\r\n]|[\s\x00\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20]"
 
 
 class _JsonLines:
-    """An object a line."""
+    """An object a line, in which nothing is unsafe to be seen."""
 
     def begin(self) -> str:
         return ""
 
     def lines(self, entries: Sequence[Entry], payloads: Sequence[bytes | None] | None) -> str:
         if payloads is None:
-            return "".join(f"{msgspec.json.encode(entry).decode()}\n" for entry in entries)
+            return "".join(map(self._line, entries))
         return "".join(map(self._with_payload, entries, payloads))
 
     def _with_payload(self, entry: Entry, payload: bytes | None) -> str:
         data = None if payload is None else payload_data(payload)
-        row = {**msgspec.structs.asdict(entry), "payload": data}
-        return f"{msgspec.json.encode(row).decode()}\n"
+        return self._line({**msgspec.structs.asdict(entry), "payload": data})
+
+    def _line(self, row: Entry | dict[str, Any]) -> str:
+        return f"{printable_json(msgspec.json.encode(row).decode())}\n"
 
 
 class _Csv:
     """A row a line, after one with the names of the columns (RFC 4180).
 
-    A text that a spreadsheet would take for a formula has an apostrophe before it.
+    A text that a spreadsheet would take for a formula has an apostrophe before it; all else is as
+    it was recorded, for CSV has no escapes, and only a terminal is shown some.
     """
 
     def __init__(self, *, payload: bool) -> None:

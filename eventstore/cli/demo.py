@@ -43,7 +43,7 @@ async def demo(settings: Settings, directory: Path, files: Sequence[Path], out: 
         out.print(f"nats-server {client.server_version} on {client.url}{place}", soft_wrap=True)
         codec = service.app.domain.codec
         known = await log_end(client, codec)
-        importing = LockFileImport(client, codec, service.app.commands, known)
+        importing = LockFileImport(client, codec, service.app.commands)
         imported = await importing.run(flakes, out)
         executed = [pair for each in imported for pair in each.executed]
         outcomes = [outcome for _, outcome in executed if outcome is not None]

@@ -18,6 +18,7 @@ from eventstore.concurrency.failures import ungrouped
 from eventstore.config import Settings
 from eventstore.errors import ClientError
 from eventstore.messages.codec import Codec
+from eventstore.messages.envelope import new_id
 from eventstore.messages.queries import MOST_ITEMS
 from eventstore.nix import (
     AddFlakeInput,
@@ -95,16 +96,11 @@ def read_files(files: Sequence[Path], name: str | None = None) -> list[list[Flak
 
 
 class LockFileImport:
-    """Brings flakes to what their lock files say, by commands of a running service.
+    """Brings flakes to what their lock files say, by commands of a running service."""
 
-    `known` is where the log ended before, and what the read models are waited for; 0 where that is
-    not known, for who may send commands need not be allowed to ask for it.
-    """
-
-    def __init__(self, client: Client, codec: Codec, commands: CommandClient, known: int) -> None:
+    def __init__(self, client: Client, codec: Codec, commands: CommandClient) -> None:
         self._commands = commands
         self._queries = QueryClient(client, codec.subjects)
-        self._known = known
 
     async def run(self, flakes: Sequence[Sequence[Flake]], console: Console) -> list[Imported]:
         """Import each flake's files in order, several flakes at once, and show progress.
@@ -141,8 +137,13 @@ class LockFileImport:
         path = _path(flake)
         if created.status != "success" and created.code != "already_exists":
             return Imported(path, (flake[0], created))
+        # The outcome of the creation may be of long ago. A new command to create what exists is
+        # rejected with where the flake is now, which who sends commands need not be allowed to ask.
+        head = await self._execute(msgspec.structs.replace(flake[0], command_id=new_id()))
+        if head.code != "already_exists":
+            return Imported(path, (flake[0], head))
         changes: list[Executed] = []
-        position = max(created.position, self._known)
+        position = head.position
         for _ in range(_MAX_PLANS):
             plan, unchanged = await self._plan(flake, position)
             outcomes = [await self._execute(each) for each in plan]
@@ -204,7 +205,7 @@ async def import_files(
             known = await log_end(client, codec)
         except ClientError:
             known = 0  # who may send commands need not be allowed to ask this
-        importing = LockFileImport(client, codec, commands, known)
+        importing = LockFileImport(client, codec, commands)
         return await importing.run(flakes, console), known
 
 

@@ -44,10 +44,15 @@ def _safe(shown: Any) -> Any:
 def say(text: str, *, newline: bool = True) -> bool:
     """Print a line at once; False where nobody reads any more.
 
-    The line is printable text, or JSON, which is made so. Without `newline` it is printed as it is.
+    The line is printable text, or JSON, which is made so. Without `newline` it is data of whole
+    lines, which a file or a pipe gets as it is, and a terminal with what is unsafe as escapes.
     """
+    if newline:
+        text = printable_json(text)
+    elif sys.stdout.isatty():
+        text = printable_lines(text.replace("\r\n", "\n"))
     try:
-        typer.echo(printable_json(text) if newline else text, nl=newline)
+        typer.echo(text, nl=newline)
     except BrokenPipeError:
         _discard_output()
         return False

@@ -82,11 +82,11 @@ def import_file(
 ) -> None:
     """Record all events of a file in a log that is empty, byte for byte as they were.
 
-    All of the file is checked first: its sums, and the events' subjects, envelopes and chains.
-    Until the import is whole nobody else can write to the log, and no service starts on it. With
-    --continue the log may hold what the file begins with. Commands, outcomes, parked messages,
-    configuration and the keys of personal data are not part of it. Ends with status 0, or 2 for an
-    error.
+    All of the file is checked first: its sums, the events' subjects, envelopes and chains, and that
+    they can be sent; with --foreign, headers that cannot be are left out and counted. Until the
+    import is whole nobody else can write to the log, and no service starts on it. With --continue
+    the log may hold what the file begins with. Commands, outcomes, parked messages, configuration
+    and the keys of personal data are not part of it. Ends with status 0, or 2 for an error.
     """
     settings = client_settings(nats_url, config, directory)
     began = time.monotonic()
@@ -97,6 +97,8 @@ def import_file(
     console.print(f"{new:,} events imported from {file} in {seconds:.1f} s", soft_wrap=True)
     if done.before:
         console.print(f"  {done.before:,} stood there before", soft_wrap=True)
+    if done.stripped:
+        console.print(f"  without headers that cannot be sent: {done.stripped:,}", soft_wrap=True)
 
 
 def copy_file(

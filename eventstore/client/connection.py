@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -19,14 +18,19 @@ from nats.aio.subscription import Subscription
 from nats.protocol.parser import PERMISSIONS_ERR, STALE_CONNECTION
 
 from eventstore.client.credentials import url_credentials
-from eventstore.client.protocol import Parser, UnreadableHeaders, read_header_lines, read_headers
+from eventstore.client.protocol import (
+    Parser,
+    UnreadableHeaders,
+    header_block,
+    read_header_lines,
+    read_headers,
+)
 from eventstore.errors import (
     AuthenticationFailed,
     ClientError,
     ConnectFailed,
     ConnectionLost,
     EventStoreError,
-    InvalidHeader,
     InvalidMessage,
     InvalidSubject,
     NoResponders,
@@ -36,7 +40,6 @@ from eventstore.errors import (
 __all__ = ["Connection", "nats_errors"]
 
 _PING = b"PING\r\n"
-_HEADER_LINES = re.compile(r"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [^\r\n]*\r\n)*")
 _CREDENTIALS = ("user", "password", "token")
 _REPORT_SECONDS = 60.0
 
@@ -108,7 +111,7 @@ class Connection(nats.aio.client.Client):
         # nats-py does not count headers against the server's limit, which then closes the
         # connection for good; it mends header values without a word; and it takes four times as
         # long.
-        block = _header_block(headers) if headers else b""
+        block = header_block(headers) if headers else b""
         size = len(block) + payload_size
         if size > self.max_payload:
             raise InvalidMessage(
@@ -258,22 +261,6 @@ class Connection(nats.aio.client.Client):
         return scheme == "wss" or bool(
             self._server_info.get("tls_required") or self.options["tls_handshake_first"]
         )
-
-
-def _header_block(headers: Mapping[str, str]) -> bytes:
-    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-    # The count too, because a value could hold a line break and a whole header after it.
-    if lines.count("\r\n") != len(headers) or not _HEADER_LINES.fullmatch(lines):
-        raise _bad_header(headers)
-    return f"NATS/1.0\r\n{lines}\r\n".encode()
-
-
-def _bad_header(headers: Mapping[str, str]) -> InvalidHeader:
-    for name in headers:
-        if not name or not _HEADER_LINES.fullmatch(f"{name}: \r\n"):
-            return InvalidHeader(repr(name), "has a name that is not allowed")
-    broken = next(name for name, value in headers.items() if "\r" in value or "\n" in value)
-    return InvalidHeader(broken, "has a line break in its value")
 
 
 class nats_errors:  # noqa: N801  # read as what it does: `with nats_errors("greet"):`

@@ -1,4 +1,4 @@
-"""Reading NATS's protocol: what nats-py's parser does, in a third of the time.
+"""NATS's protocol: headers as they are sent; and reading, in a third of nats-py's time.
 
 nats-py tries one pattern after another on what is left after each message; here a buffer is gone
 through once. And nothing that somebody may publish ends the reading: the server passes on headers
@@ -16,11 +16,19 @@ from nats.errors import ProtocolError
 
 from eventstore.errors import InvalidHeader
 
-__all__ = ["Parser", "UnreadableHeaders", "check_headers", "read_header_lines", "read_headers"]
+__all__ = [
+    "Parser",
+    "UnreadableHeaders",
+    "check_headers",
+    "header_block",
+    "read_header_lines",
+    "read_headers",
+]
 
 _LINE_END = b"\r\n"
 _VERSION = b"NATS/1.0"
 _BEGIN = _VERSION + _LINE_END
+_HEADER_LINES = re.compile(r"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [^\r\n]*\r\n)*")
 _NAMES = re.compile(r"[!-9;-~]*")
 _WHITESPACE = " \t\n\r\x0b\x0c"
 _LONGEST_SHOWN = 60
@@ -162,3 +170,20 @@ def _read_one_by_one(raw: bytes) -> dict[str, str]:
 
 def _shown(line: bytes) -> str:
     return repr(line[:_LONGEST_SHOWN])[1:]
+
+
+def header_block(headers: Mapping[str, str]) -> bytes:
+    """The headers as they are sent; raises `InvalidHeader` for a name or value that cannot be."""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    # The count too, because a value could hold a line break and a whole header after it.
+    if lines.count("\r\n") != len(headers) or not _HEADER_LINES.fullmatch(lines):
+        raise _bad_header(headers)
+    return f"NATS/1.0\r\n{lines}\r\n".encode()
+
+
+def _bad_header(headers: Mapping[str, str]) -> InvalidHeader:
+    for name in headers:
+        if not name or not _HEADER_LINES.fullmatch(f"{name}: \r\n"):
+            return InvalidHeader(repr(name), "has a name that is not allowed")
+    broken = next(name for name, value in headers.items() if "\r" in value or "\n" in value)
+    return InvalidHeader(broken, "has a line break in its value")

@@ -108,6 +108,7 @@ class Subjects:
         self.key_bucket = f"{prefix}_KEYS"
         self.all_log = f"{domain}.log.*.*"
         self.all_parked = f"{domain}.parked.>"
+        self.importing = f"{domain}-import."  # how what the log listens on begins during an import
         self._log_prefix = f"{domain}.log."
 
     def command(self, aggregate: str, action: str) -> str:

@@ -29,7 +29,12 @@ from eventstore.messages.encryption import refs_in
 from eventstore.messages.envelope import Header
 from eventstore.messages.personal import FORGOTTEN, ref_of
 from eventstore.messages.subjects import Subjects
-from eventstore.parking.record import ParkedRecord, earlier_parts, is_first_part
+from eventstore.parking.record import (
+    ParkedRecord,
+    earlier_parts,
+    is_first_part,
+    read_record,
+)
 from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["ErasureReport", "erase_copies"]
@@ -37,8 +42,6 @@ __all__ = ["ErasureReport", "erase_copies"]
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _WRONG_SEQUENCE = (10071, 10164)
 _SUCCESS = "success"
-
-_decode = msgspec.json.Decoder(ParkedRecord).decode
 
 
 class ErasureReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,8 +110,8 @@ class _Erasing:
         """Erase a record that names the subject; the sequences of its parts before the last."""
         earlier: tuple[int, ...] = ()
         try:
-            earlier = earlier_parts(last.headers)
-            record = _decode(b"".join([*await _payloads(reader, earlier), last.payload]))
+            earlier = earlier_parts(last)
+            record = read_record(await _parts(reader, earlier), last)
             is_named = self._is_named_by(record)
         except UNDECODABLE as error:
             self._cannot_read(self._subjects.parked_stream, last.sequence, str(error))
@@ -191,11 +194,11 @@ class _Erasing:
         self.erased = msgspec.structs.replace(self.erased, **changed)
 
 
-async def _payloads(reader: DirectReader, sequences: tuple[int, ...]) -> list[bytes]:
+async def _parts(reader: DirectReader, sequences: tuple[int, ...]) -> list[StoredMessage]:
     parts = [await reader.at(sequence, leader=True) for sequence in sequences]
     if any(part is None for part in parts):
         raise ValueError("a part of the record is missing")
-    return [part.payload for part in parts if part is not None]
+    return [part for part in parts if part is not None]
 
 
 def _texts(value: Any) -> Iterator[str]:

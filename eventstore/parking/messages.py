@@ -23,7 +23,12 @@ from eventstore.jetstream.publish import publish_queued
 from eventstore.messages.envelope import REPLY_TO, Header
 from eventstore.messages.outcome import Outcome
 from eventstore.messages.subjects import NAME, Subjects
-from eventstore.parking.record import ParkedRecord, earlier_parts, is_first_part
+from eventstore.parking.record import (
+    ParkedRecord,
+    earlier_parts,
+    is_first_part,
+    read_record,
+)
 from eventstore.parking.retry import ask_to_retry
 from eventstore.undecodable import UNDECODABLE
 
@@ -42,8 +47,6 @@ RETRY_OF = "X-Retry-Of"
 ParkedKind = Literal["cmd", "event"]
 
 _AT_ONCE = 64
-
-_decode = msgspec.json.Decoder(ParkedRecord).decode
 
 
 class ParkedMessage(msgspec.Struct, frozen=True):
@@ -226,9 +229,11 @@ class ParkedMessages:
         kind: ParkedKind = "event" if last.subject.split(".")[2] == "event" else "cmd"
         earlier: tuple[int, ...] = ()
         try:
-            earlier = earlier_parts(last.headers)
-            parts = [(await self._at(sequence)).payload for sequence in earlier]
-            record = _decode(b"".join([*parts, last.payload]))
+            named = earlier_parts(last)
+            parts = [await self._at(sequence) for sequence in named]
+            # Not what is another's: what is discarded takes its parts with it.
+            earlier = tuple(part.sequence for part in parts if is_first_part(part.headers))
+            record = read_record(parts, last)
         except NotParked as error:
             await self._at(last.sequence)  # else it was discarded meanwhile
             problem = f"a part of the record is missing: {error}"

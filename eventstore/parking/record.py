@@ -7,16 +7,26 @@ bytes are in several messages, and the last of them names the others.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import msgspec
 
 from eventstore.client.client import Client
 from eventstore.jetstream.publish import publish_acked
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.envelope import Header, format_timestamp, utc_now
 from eventstore.messages.subjects import Subjects
 
-__all__ = ["EARLIER_PARTS", "PART", "ParkedRecord", "earlier_parts", "is_first_part", "keep_record"]
+__all__ = [
+    "EARLIER_PARTS",
+    "PART",
+    "ParkedRecord",
+    "earlier_parts",
+    "is_first_part",
+    "keep_record",
+    "read_record",
+]
 
 EARLIER_PARTS = "X-Earlier-Parts"
 """The header of a record's last message that has the sequences of those before it, if any."""
@@ -25,6 +35,8 @@ PART = "X-Part"
 """The header that says which part of the record a message holds: `1/1`, or `1/2` and `2/2`."""
 
 _HEADER_ROOM = 512
+_MOST_EARLIER = 64  # far more than the largest record has
+_SEQUENCES = re.compile(rf"[1-9][0-9]{{0,18}}(?:,[1-9][0-9]{{0,18}}){{0,{_MOST_EARLIER - 1}}}")
 _STRANGE = re.compile(r"[^A-Za-z0-9_.-]")
 
 
@@ -58,6 +70,9 @@ class ParkedRecord(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int | None = None
 
 
+_decode = msgspec.json.Decoder(ParkedRecord).decode
+
+
 def is_first_part(headers: Mapping[str, str]) -> bool:
     """Whether a message is a part of a record, and not the last of it."""
     place = headers.get(PART, "")
@@ -66,12 +81,27 @@ def is_first_part(headers: Mapping[str, str]) -> bool:
     return is_place and int(number) < int(count)
 
 
-def earlier_parts(headers: Mapping[str, str]) -> tuple[int, ...]:
+def earlier_parts(last: StoredMessage) -> tuple[int, ...]:
     """The sequences of a record's other parts, by the headers of its last; raises `ValueError`."""
-    if PART not in headers:
+    if PART not in last.headers:
         raise ValueError(f"it has no {PART}")
-    named = headers.get(EARLIER_PARTS, "")
-    return tuple(int(sequence) for sequence in named.split(",") if sequence)
+    named = last.headers.get(EARLIER_PARTS)
+    if named is None:
+        return ()
+    if not _SEQUENCES.fullmatch(named):
+        raise ValueError(f"its {EARLIER_PARTS} are not up to {_MOST_EARLIER} sequences")
+    earlier = tuple(map(int, named.split(",")))
+    if any(one >= other for one, other in pairwise((*earlier, last.sequence))):
+        raise ValueError(f"its {EARLIER_PARTS} do not stand before it in order")
+    return earlier
+
+
+def read_record(earlier: Sequence[StoredMessage], last: StoredMessage) -> ParkedRecord:
+    """Put a record's parts together; raises one of `UNDECODABLE` where they are none."""
+    for part in earlier:
+        if not is_first_part(part.headers):
+            raise ValueError(f"parked message {part.sequence} is no part of it")
+    return _decode(b"".join(part.payload for part in (*earlier, last)))
 
 
 async def keep_record(client: Client, subject: str, record: ParkedRecord, key: str) -> int:

@@ -115,19 +115,11 @@ class StoredLog:
 
     async def end(self) -> int:
         """The position of the last message; raises `StreamMissing` or a `ClientError`."""
-        return (await self._info()).state.last_seq
-
-    async def extent(self) -> tuple[int, int]:
-        """The position of the last message, and how many messages there are up to it.
-
-        Raises `StreamMissing` or a `ClientError`.
-        """
-        state = (await self._info()).state
-        return state.last_seq, state.messages
+        return (await self.info()).state.last_seq
 
     async def identity(self) -> str:
         """When the stream was created, and its name; at most 128 characters."""
-        return self._identity(await self._info())
+        return self._identity(await self.info())
 
     def _identity(self, info: StreamInfo) -> str:
         return f"{info.created} {self._stream}"[:128]
@@ -180,7 +172,7 @@ class StoredLog:
     async def _end_for(self, reading: _Reading) -> int:
         """Where the leader has the log end; raises `CorruptLog` where it does not go on there."""
         for delay in _LAGS:
-            info = await self._info()
+            info = await self.info()
             reading.check_log(self._identity(info))
             last = info.state.last_seq
             if reading.position <= last:
@@ -193,7 +185,8 @@ class StoredLog:
             f"({last}): is it another log than the one read before?"
         )
 
-    async def _info(self) -> StreamInfo:
+    async def info(self) -> StreamInfo:
+        """How far the stream goes, and what it takes; raises `StreamMissing` or a `ClientError`."""
         with self._known_stream():
             return await self._client.api(f"STREAM.INFO.{self._stream}", answer=StreamInfo)
 

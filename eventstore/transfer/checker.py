@@ -1,15 +1,33 @@
-"""Whether the lines of a file are the store's events: their subjects, envelopes and chains."""
+"""Whether the lines of a file are the store's events, and whether they can be sent as they are."""
 
 from __future__ import annotations
 
+import re
+
+import msgspec
+
 from eventstore.audit.working_set import Aggregate, WorkingSet
-from eventstore.errors import InvalidSubject
+from eventstore.client.protocol import header_block, read_headers
+from eventstore.errors import InvalidHeader, InvalidSubject
 from eventstore.jetstream.direct_get import StoredMessage
+from eventstore.jetstream.publish import MAX_HEADERS
 from eventstore.messages.subjects import Subjects
 from eventstore.store.chain_links import Followed, Problem, follow
 from eventstore.transfer.file_format import EventLine
 
-__all__ = ["LineChains"]
+__all__ = ["EXPECTED", "LineChains", "unsendable", "without"]
+
+EXPECTED = "Nats-Expected-"
+"""How the headers begin that are made anew: they say where in the log an event was to go."""
+
+_EXPECTED_ROOM = 64
+# Of the headers that the server acts on, those that the store writes.
+_ACTED_ON = {
+    "Nats-Msg-Id": re.compile(".+"),
+    "Nats-Batch-Id": re.compile(".{1,64}"),
+    "Nats-Batch-Sequence": re.compile("[1-9][0-9]{0,3}"),
+    "Nats-Batch-Commit": re.compile("1"),
+}
 
 _MOST_AT_HAND = 10_000
 
@@ -41,3 +59,33 @@ class LineChains:
                 self._known.clear()
             self._known |= self._seen.aggregates([subject])
         return self._known[subject]
+
+
+def unsendable(headers: dict[str, str]) -> list[str]:
+    """The names of the headers with which a message would be refused, or not stand as it is.
+
+    All of them where they are too large together.
+    """
+    if _is_sendable(headers):
+        return []
+    return [name for name in headers if not _is_sendable({name: headers[name]})] or list(headers)
+
+
+def without(event: EventLine, names: list[str]) -> EventLine:
+    """The event without these headers."""
+    left = {name: value for name, value in event.headers.items() if name not in names}
+    return msgspec.structs.replace(event, headers=left)
+
+
+def _is_sendable(headers: dict[str, str]) -> bool:
+    sent = {name: value for name, value in headers.items() if not name.startswith(EXPECTED)}
+    for name, value in sent.items():
+        if name.startswith("Nats-"):
+            rule = _ACTED_ON.get(name)
+            if rule is None or not rule.fullmatch(value):
+                return False
+    try:
+        block = header_block(sent)
+    except (InvalidHeader, UnicodeEncodeError):
+        return False
+    return len(block) <= MAX_HEADERS - _EXPECTED_ROOM and read_headers(block) == sent

@@ -42,12 +42,12 @@ from eventstore.messages.envelope import (
 )
 from eventstore.messages.subjects import Subjects, check_name
 from eventstore.store.chain_links import Link, Links
-from eventstore.transfer.checker import LineChains
+from eventstore.transfer.checker import EXPECTED, LineChains
 from eventstore.transfer.file_format import EventLine, FileSums, FirstLine, Transformed
 from eventstore.transfer.file_reader import FileReader, State, check_file, open_export
 from eventstore.transfer.file_writer import FileWriter, written
 from eventstore.transfer.importer import units
-from eventstore.transfer.sender import EXPECTED, SendUnit
+from eventstore.transfer.sender import SendUnit
 
 __all__ = ["TRANSFORMED", "CopiedEvent", "CopySummary", "Transform", "copy"]
 

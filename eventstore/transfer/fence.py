@@ -40,7 +40,7 @@ class Fence:
         self._spec: StreamSpec = topology(subjects, settings)[0]
         self.stream = self._spec.name
         self._log_prefix = f"{subjects.domain}.log."
-        self._import_prefix = f"{subjects.domain}-import."
+        self._import_prefix = subjects.importing
         self._own_prefix = f"{self._import_prefix}{secrets.token_hex(16)}."
 
     async def state(self) -> tuple[int, bool]:

@@ -6,7 +6,7 @@ Batches stay batches. Positions are counted from 1, so they are the same whereve
 exported had no holes (a log of this store has none); chain values do not depend on them.
 
 The file is read twice: once to check all of its sums, and that its events are the store's: their
-subjects, envelopes and chains; and only then to import.
+subjects, envelopes and chains, and headers that can be sent; and only then to import.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from eventstore.messages.subjects import Subjects
 from eventstore.store.key_bucket import KeyBucket
 from eventstore.store.log import StoredLog
 from eventstore.store.reader import BatchCheck
-from eventstore.transfer.checker import LineChains
+from eventstore.transfer.checker import EXPECTED, LineChains, unsendable, without
 from eventstore.transfer.fence import Fence
 from eventstore.transfer.file_format import EventLine
 from eventstore.transfer.file_reader import FileReader, open_export
-from eventstore.transfer.sender import EXPECTED, Sender, SendUnit, check_unit
+from eventstore.transfer.sender import Sender, SendUnit, check_unit
 
 __all__ = ["ImportSummary", "Progress", "import_log", "units"]
 
@@ -44,10 +44,22 @@ Progress = Callable[[str, int, int], None]
 
 
 class ImportSummary(msgspec.Struct, frozen=True):
-    """How many events the log holds now, and how many of them stood there before."""
+    """How many events the log holds now, and how many of them stood there before.
+
+    `stripped` is how many have lost headers that cannot be sent.
+    """
 
     events: int
     before: int
+    stripped: int = 0
+
+
+class _Checked(msgspec.Struct):
+    """What the first pass has found: what keys are filed under, and what `ImportSummary` says."""
+
+    keys: set[str] = set()
+    events: int = 0
+    stripped: int = 0
 
 
 async def import_log(
@@ -72,7 +84,9 @@ async def import_log(
     the bucket of keys is brought later, before anything is appended.
 
     A file with messages that are not the store's, or were changed, is refused, unless `foreign`
-    says that it is to be imported as it is; no reader will take these for events.
+    says that it is to be imported as it is; no reader will take these for events. A message with
+    headers that cannot be sent, because a server would refuse them, act on them or change them, is
+    refused too; with `foreign` it is imported without these headers, and counted.
 
     Raises `DamagedFile`, `EventTooLarge`, `StreamDrift` and `ImportRefused`, for a log that is not
     empty or another than the file's, or for keys that are missing, before anything is imported;
@@ -80,12 +94,12 @@ async def import_log(
     twice, or a `ClientError`.
     """
     report = progress or _silent
-    keys: set[str] = set()
     with WorkingSet() as seen:
         chains = None if foreign else LineChains(subjects, seen)
-        count = await _check(path, subjects, client.max_payload, report, keys, chains)
+        checked = await _check(path, subjects, client.max_payload, report, chains)
+    count = checked.events
     if not without_keys:
-        await _check_keys(client, subjects, keys)
+        await _check_keys(client, subjects, checked.keys)
     fence = Fence(client, subjects, settings)
     stands, fenced = await fence.state()
     if stands and not resume:
@@ -96,6 +110,8 @@ async def import_log(
         )
     with open_export(path) as file:
         events = FileReader(path, file, max_payload=client.max_payload).events()
+        if checked.stripped:
+            events = (without(event, unsendable(event.headers)) for event in events)
         before = await _compare(client, subjects, events, count, report) if stands else 0
         last = await fence.take()
         if last != before:
@@ -110,7 +126,7 @@ async def import_log(
             await sending.finish()
         report("importing", sending.position, count)
         await fence.open()
-    return ImportSummary(count, before)
+    return ImportSummary(count, before, checked.stripped)
 
 
 def units(events: Iterable[EventLine], before: int = 0) -> Iterator[SendUnit]:
@@ -142,13 +158,10 @@ async def _check(
     subjects: Subjects,
     max_payload: int,
     report: Progress,
-    keys: set[str],
     chains: LineChains | None,
-) -> int:
-    """See that all of the file is good for this log; how many events it holds.
-
-    Adds to `keys` what the keys of its personal data are filed under.
-    """
+) -> _Checked:
+    """See that all of the file is good for this log, and can be sent."""
+    checked = _Checked()
     with open_export(path) as file:
         reader = FileReader(path, file, max_payload=max_payload)
         if reader.first.domain != subjects.domain:
@@ -157,15 +170,16 @@ async def _check(
                 "`copy --as` makes a file for another domain"
             )
         try:
-            for unit in units(_of_domain(reader, path, subjects, chains)):
+            for unit in units(_of_domain(reader, path, subjects, chains, checked)):
                 check_unit(unit, max_payload)
-                keys.update(*(refs_in(event.headers) for event in unit.events))
+                checked.keys.update(*(refs_in(event.headers) for event in unit.events))
                 if unit.last % _REPORTED < len(unit.events):
                     report("checking", unit.last, reader.first.last)
                     await asyncio.sleep(0)  # others, and Ctrl-C, have their turn
         except IncompleteBatch as error:
             raise DamagedFile(str(path), reader.line, str(error)) from error
-        return reader.state.events
+        checked.events = reader.state.events
+        return checked
 
 
 async def _check_keys(client: Client, subjects: Subjects, keys: set[str]) -> None:
@@ -183,7 +197,11 @@ async def _check_keys(client: Client, subjects: Subjects, keys: set[str]) -> Non
 
 
 def _of_domain(
-    reader: FileReader, path: Path, subjects: Subjects, chains: LineChains | None
+    reader: FileReader,
+    path: Path,
+    subjects: Subjects,
+    chains: LineChains | None,
+    checked: _Checked,
 ) -> Iterator[EventLine]:
     prefix = f"{subjects.domain}.log."
     for event in reader.events():
@@ -198,7 +216,16 @@ def _of_domain(
                 f"{problem.text}; `copy --without-foreign` leaves such out, and `import --foreign` "
                 "takes the file as it is",
             )
-        yield event
+        names = unsendable(event.headers)
+        if names and chains is not None:
+            raise DamagedFile(
+                str(path),
+                reader.line,
+                f"position {event.position} ({event.subject}) has headers that cannot be sent as "
+                f"they are, {_shown(names)}; `import --foreign` leaves such headers out",
+            )
+        checked.stripped += bool(names)
+        yield without(event, names) if names else event
 
 
 async def _compare(
@@ -235,6 +262,10 @@ def _is_same(message: StoredMessage, position: int, event: EventLine) -> bool:
 
 def _kept(headers: dict[str, str]) -> list[tuple[str, str]]:
     return [item for item in headers.items() if not item[0].startswith(EXPECTED)]
+
+
+def _shown(names: list[str]) -> str:
+    return ", ".join(repr(name[:60]) for name in names[:3]) + (", …" if len(names) > 3 else "")
 
 
 def _silent(what: str, done: int, total: int) -> None:

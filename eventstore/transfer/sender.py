@@ -25,14 +25,12 @@ from eventstore.errors import (
     RequestTimeout,
     TransferError,
 )
-from eventstore.jetstream.publish import Draft, check_sizes, read_ack
+from eventstore.jetstream.publish import MAX_HEADERS, Draft, check_sizes, read_ack
+from eventstore.transfer.checker import EXPECTED
 from eventstore.transfer.fence import Fence
 from eventstore.transfer.file_format import EventLine
 
-__all__ = ["EXPECTED", "SendUnit", "Sender", "check_unit"]
-
-EXPECTED = "Nats-Expected-"
-"""How the headers begin that are made anew: they say where in the log an event was to go."""
+__all__ = ["SendUnit", "Sender", "check_unit"]
 
 _LAST = f"{EXPECTED}Last-Sequence"
 _MOST_UNDER_WAY = 1_000
@@ -209,7 +207,7 @@ def check_unit(unit: SendUnit, max_payload: int) -> None:
 
     `max_payload` is in bytes.
     """
-    if unit.size * 4 > max_payload:
+    if unit.size * 4 + MAX_HEADERS > max_payload:
         check_sizes(_drafts(unit), max_payload)
 
 

@@ -179,6 +179,33 @@ def test_files_of_one_flake_are_taken_together(service: CommandLine) -> None:
     assert len(ended.lines) == len(import_commands(SAMPLE))
 
 
+def test_each_is_planned_on_what_stands_and_not_on_a_read_model_behind_it(
+    service: CommandLine,
+) -> None:
+    for folder in ("one", "two"):
+        (service.folder / folder / "late").mkdir(parents=True)
+    one = lock_file(service.folder / "one/late/flake.lock", a="1")
+    two = lock_file(service.folder / "two/late/flake.lock", a="2")
+    flake_id = import_commands(one)[0].aggregate_id
+    assert service.call("nix", "import", one).status == 0
+    assert service.call("query", "flake", "get", flake_id).status == 0
+    assert service.call("projection", "pause", "flakes").status == 0
+    try:
+        with service.start("nix", "import", two, one) as running:
+            while len(flake_events(service, flake_id)) < 4:
+                assert running.process.poll() is None
+            assert service.call("projection", "resume", "flakes").status == 0
+            ended = running.ended()
+    finally:
+        service.call("projection", "resume", "flakes")
+
+    assert (ended.status, ended.err) == (0, "")
+    assert [event for event, _ in flake_events(service, flake_id)] == [
+        *("FlakeCreated", "FlakeInputAdded"),
+        *("FlakeInputRemoved", "FlakeInputAdded", "FlakeInputRemoved", "FlakeInputAdded"),
+    ]
+
+
 def test_without_a_service_it_says_how_to_start_one(tmp_path: Path) -> None:
     ended = CommandLine(tmp_path, NATS_URL="nats://127.0.0.1:1").call("nix", "import", SAMPLE)
 

@@ -343,8 +343,8 @@ async def test_what_cannot_be_read_is_listed_and_can_be_thrown_away(
     assert list(problems) == [1, 2, 3, 4]
     assert "it has no X-Part" in problems[1]
     assert "missing required field `subject`" in problems[2]
-    assert "parked message 77: nothing is parked there" in problems[3]
-    assert "invalid literal" in problems[4]
+    assert "do not stand before it" in problems[3]
+    assert "are not up to 64 sequences" in problems[4]
     assert await found(parked, aggregate="counter") == []
     assert await parked.retry_all() == RetrySummary(0, problems)
     with pytest.raises(NotParked, match="cannot be read"):
@@ -353,6 +353,41 @@ async def test_what_cannot_be_read_is_listed_and_can_be_thrown_away(
         assert await parked.find(each.sequence) == each
         assert await parked.discard(each.sequence) == each
     assert await found(parked) == []
+
+
+@pytest.mark.parametrize(
+    "named", ["9" * 26, "-5", "0", "\uff11", "", "1,,2", "2,1", "1,1", "9", ",".join(["1"] * 9_000)]
+)
+async def test_part_numbers_nobody_wrote_hide_nothing_else(
+    line: Line, parked: ParkedMessages, named: str
+) -> None:
+    await park(line, (Add(amount=1), "c1"), (Add(amount=1), "c2"))
+    place = f"{line.domain.name}.parked.cmd.counter.add"
+    await line.client.request(place, b"{}", headers={"X-Part": "2/2", "X-Earlier-Parts": named})
+
+    *good, stray = await found(parked)
+
+    assert [each.sequence for each in good] == [1, 2]
+    assert "X-Earlier-Parts" in stray.problem  # type: ignore[attr-defined]
+    assert await parked.discard(3) == stray
+    assert await found(parked) == good
+
+
+async def test_a_record_that_names_what_is_anothers_takes_nothing_with_it(
+    line: Line, parked: ParkedMessages
+) -> None:
+    good = await park(line, (Add(amount=1), "c1"))
+    place = f"{line.domain.name}.parked.cmd.counter.add"
+    await line.client.request(place, b"{}", headers={"X-Part": "2/2", "X-Earlier-Parts": "1"})
+
+    listed = await found(parked)
+    assert "parked message 1 is no part of it" in listed[1].problem  # type: ignore[attr-defined]
+    await parked.discard(2)
+
+    await line.client.request(place, b"{}", headers={"X-Part": "2/2", "X-Earlier-Parts": "2"})
+    left, stray = await found(parked)
+    assert left.record.command_id == good[0].command_id
+    assert "parked message 2: nothing is parked there" in stray.problem  # type: ignore[attr-defined]
 
 
 async def test_a_full_queue_refuses_new_commands_and_takes_them_when_there_is_room(

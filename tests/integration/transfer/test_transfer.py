@@ -416,10 +416,12 @@ async def test_an_interrupted_import_shuts_others_out_until_it_is_whole(
             await declare_log(other, codec)
         with pytest.raises(ImportRefused, match="holds an import that is not whole"):
             await imported(other, codec, path)
+        assert (await findings(other, codec))[-1].kind == "unfinished_import"
         done = await imported(other, codec, path, resume=True)
         assert done.events == large
         assert 150 <= done.before < large
         await declare_log(other, codec)
+        assert "unfinished_import" not in {each.kind for each in await findings(other, codec)}
         assert await without_expected(other, codec) == await without_expected(client, codec)
         await store.append("account", "a1", Deposited())
 
@@ -598,6 +600,64 @@ async def test_a_file_with_what_is_not_the_stores_is_refused_before_anything_is_
         if way != "twice":  # an id may not stand twice, whoever wrote it
             assert (await imported(other, codec, path)).events == len(tampered)
             assert await findings(other, codec)
+
+
+UNSENDABLE = {
+    "Nats-Rollup": "all",
+    "Nats-TTL": "1s",
+    "Nats-Schedule": "@every 1s",
+    "Nats-Incr": "+1",
+    "Nats-Trace-Only": "true",
+    "Nats-Required-Api-Level": "99",
+    "Nats-Batch-Id": "x" * 65,
+    "Nats-Batch-Commit": "eob",
+    "X-Break": "a\r\nNats-Rollup: all",
+    "X-Return": "b\rc",
+    "X-Spaces": " a ",
+    "X\x7f": "1",
+    "a b": "1",
+    "a:b": "1",
+    "Ö": "1",
+    "": "1",
+    "X-Long": "x" * 66_000,
+}
+
+
+@pytest.mark.parametrize("name", UNSENDABLE)
+async def test_headers_that_cannot_be_sent_are_found_before_anything_is_imported(
+    client: Client, codec: Codec, other: Client, plain: Log, tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / "log.gz"
+    headers = {**plain[3].headers, "X-Note": "é", name: UNSENDABLE[name]}
+    odd = [*plain[:3], msgspec.structs.replace(plain[3], headers=headers), *plain[4:]]
+    await written_file(path, codec, odd)
+
+    with pytest.raises(DamagedFile, match=r"position 4 .* cannot be sent") as damaged:
+        await imported(other, codec, path, foreign=False)
+    assert damaged.value.line == 5
+    assert repr(name) in str(damaged.value)
+    with pytest.raises(JetStreamError):
+        await last_position(other, codec)
+
+    assert (await imported(other, codec, path)).stripped == 1
+    found = await without_expected(other, codec)
+    assert found[3].headers == {**(await without_expected(client, codec))[3].headers, "X-Note": "é"}
+    assert [each.payload for each in found] == [each.payload for each in plain]
+    again = await imported(other, codec, path, resume=True)
+    assert (again.before, again.stripped) == (6, 1)
+
+
+async def test_headers_that_are_too_large_together_are_left_out(
+    codec: Codec, other: Client, plain: Log, tmp_path: Path
+) -> None:
+    headers = {**plain[3].headers, **{f"X-{number}": "y" * 20 for number in range(3_000)}}
+    odd = [*plain[:3], msgspec.structs.replace(plain[3], headers=headers), *plain[4:]]
+    await written_file(tmp_path / "log.gz", codec, odd)
+
+    with pytest.raises(DamagedFile, match=r"position 4 .* cannot be sent"):
+        await imported(other, codec, tmp_path / "log.gz", foreign=False)
+    assert (await imported(other, codec, tmp_path / "log.gz")).stripped == 1
+    assert len(await stored(other, codec)) == len(plain)
 
 
 async def test_a_copy_leaves_out_what_is_not_the_stores_where_that_is_asked_for(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventstore.client.connection import _header_block
+from eventstore.client.protocol import header_block
 from eventstore.errors import BatchTooLarge, EventTooLarge
 from eventstore.jetstream.publish import MAX_BATCH, MAX_HEADERS, Draft, check_sizes, guarded
 
@@ -51,7 +51,7 @@ HEADERS = st.dictionaries(
 def test_exactly_what_goes_over_the_wire_is_counted(
     headers: dict[str, str], payload: bytes
 ) -> None:
-    size = len(_header_block(headers)) + len(payload)
+    size = len(header_block(headers)) + len(payload)
     message = Draft("s", headers, payload, "Happened")
     check_sizes([message], size)
     with pytest.raises(EventTooLarge) as refusal:
@@ -61,7 +61,7 @@ def test_exactly_what_goes_over_the_wire_is_counted(
 
 
 def test_headers_have_a_limit_of_their_own() -> None:
-    rest = len(_header_block({"Long": ""}))
+    rest = len(header_block({"Long": ""}))
     check_sizes([draft(Long="x" * (MAX_HEADERS - rest))], 10_000_000)
     with pytest.raises(EventTooLarge) as refusal:
         check_sizes([draft(), draft(Long="x" * (MAX_HEADERS - rest + 1))], 10_000_000)
