@@ -14,6 +14,7 @@ from typing import NamedTuple
 import nats
 from nats.aio.client import Client as Nats
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 from eventstore import Client
 from eventstore.jetstream.direct_get import DirectReader
@@ -183,7 +184,7 @@ class _Battle:
         got = self._got(tries, answers)
         return Result(self._role, attack, len(tries), got, tuple(harm))
 
-    async def _try(self, each: Try, number: int) -> object:
+    async def _try(self, each: Try, number: int) -> Subscription | None:
         nats = self._attacker.nats
         own = f"{self._attacker.inbox}.{number}"
         if each.listens:
