@@ -14,8 +14,10 @@ from typing import NamedTuple
 import nats
 from nats.aio.client import Client as Nats
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 from eventstore import Client
+from eventstore.errors import JetStreamError, RequestTimeout
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.service.runtime_config import KEYS
 from tests.attack.attacks import KEY_OWNER, OTHERS_INBOX, SENDERS, Attack, Try, attacks, is_a_right
@@ -58,7 +60,26 @@ def attacked_service(
             ("send", "nix.cmd.config.create", "--id", "h", "--data", _CONFIGURATION),
         ):
             shipped.command_line("admin").call(*line)
+        asyncio.run(until_led(shipped))
         yield shipped
+
+
+async def until_led(shipped: Shipped) -> None:
+    """Return when every stream has a leader, and the servers that follow are up to date."""
+    async with shipped.client("service") as service:
+
+        async def are_led() -> bool:
+            try:
+                infos = [await service.api(f"STREAM.INFO.NIX_{name}") for name in _STREAMS]
+            except (JetStreamError, RequestTimeout):
+                return False
+            clusters = [info.get("cluster", {"leader": "the only one"}) for info in infos]
+            return all(
+                each.get("leader") and all(peer["current"] for peer in each.get("replicas") or [])
+                for each in clusters
+            )
+
+        await until(are_led, BOUND)
 
 
 _FLAKE = '{"path": "./one", "description": ""}'
@@ -183,7 +204,7 @@ class _Battle:
         got = self._got(tries, answers)
         return Result(self._role, attack, len(tries), got, tuple(harm))
 
-    async def _try(self, each: Try, number: int) -> object:
+    async def _try(self, each: Try, number: int) -> Subscription | None:
         nats = self._attacker.nats
         own = f"{self._attacker.inbox}.{number}"
         if each.listens:

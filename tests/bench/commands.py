@@ -13,7 +13,7 @@ from pathlib import Path
 from eventstore import nix
 from eventstore.client.client import Client, connect
 from eventstore.commands import CommandClient, CommandHandler, CommandWorker, Outcomes, StateCache
-from eventstore.config import load_settings
+from eventstore.config import StreamSettings, load_settings
 from eventstore.jetstream.topology import declare, topology
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.store.store import EventStore
@@ -86,7 +86,7 @@ async def measure(kept: int) -> tuple[float, float, float]:
     return rate, cuts[49] * 1000, cuts[98] * 1000
 
 
-def _streams():  # type: ignore[no-untyped-def]
+def _streams() -> StreamSettings:
     return load_settings(environ={}).streams
 
 

@@ -86,7 +86,7 @@ async def _bare_fetch(client: Client) -> float:
     stream = client.nats.jetstream()
     unacknowledged = ConsumerConfig(ack_policy=AckPolicy.NONE)
     pull = await stream.pull_subscribe("nix.log.*.*", stream="NIX_LOG", config=unacknowledged)
-    pending = (await pull.consumer_info()).num_pending
+    pending = (await pull.consumer_info()).num_pending or 0
     count, began = 0, time.perf_counter()
     while count < pending:
         count += len(await pull.fetch(min(1000, pending - count)))

@@ -7,7 +7,7 @@ import pytest
 from eventstore.client.client import Client, connect
 from eventstore.errors import AppendUnknown, ClientError
 from eventstore.messages.envelope import new_id
-from eventstore.parking.messages import ParkedMessages
+from eventstore.parking.messages import ParkedMessage, ParkedMessages
 from tests.conftest import settings_for
 from tests.integration.commanding import Add, FailingStore, Line, counting, opened
 from tests.proxy import Direction, TcpProxy
@@ -89,6 +89,7 @@ async def test_a_worker_that_is_cut_off_while_it_parks_parks_once_and_answers(
             assert cut.is_set()
 
         (parked,) = [message async for message in ParkedMessages(client, line.subjects).read()]
+        assert isinstance(parked, ParkedMessage)
         assert (parked.record.command_id, parked.record.payload) == (own, b"{")
         outcome = await line.commands.outcome(own)
         assert outcome is not None

@@ -140,7 +140,7 @@ async def test_whatever_is_decided_from_snapshots_is_what_the_whole_log_says(
                 [Add(amount=number), Take(amount=4 * number), RaiseTo(total=9 * number)]
             )
             outcome = await line.commands.execute(command, key)
-            changes = {
+            changes: dict[type[Command], int] = {
                 Add: number,
                 Take: -4 * number if totals[key] >= 4 * number else 0,
                 RaiseTo: max(0, 9 * number - totals[key]),

@@ -19,6 +19,8 @@ from eventstore.server.embedded import running_server
 
 ROOT = Path(__file__).parents[2]
 BOUND = 20.0
+AWAY = "nats://127.0.0.1:1"
+"""Where no server ever answers."""
 
 
 class Ended(NamedTuple):
@@ -148,6 +150,12 @@ class CommandLine:
             "COLUMNS": "80",
             **self.environ,
         }
+
+
+def without_server(folder: Path) -> CommandLine:
+    """The command line in a folder where no server answers, and none is waited for at length."""
+    (folder / "impatient.toml").write_text("[nats.retry]\nfirst_connect_ms = 100\n")
+    return CommandLine(folder, NATS_URL=AWAY, EVENTSTORE_CONFIG="impatient.toml")
 
 
 def _word(word: object) -> str:

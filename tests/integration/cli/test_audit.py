@@ -23,7 +23,7 @@ from eventstore.commands import CommandClient, Outcome
 from eventstore.config import load_settings
 from eventstore.messages.envelope import Identity
 from eventstore.nix import AddFlakeInput, CreateFlake, RemoveFlakeInput, samples
-from tests.integration.command_line import BOUND, CommandLine, Ended
+from tests.integration.command_line import AWAY, BOUND, CommandLine, Ended, without_server
 
 
 class CausationTree(NamedTuple):
@@ -268,13 +268,13 @@ def test_without_a_server_the_index_answers_and_says_what_it_could_not_look_at(
         if file.is_dir():
             continue  # of locks
         shutil.copy(file, tmp_path / file.name)
-    cli = CommandLine(tmp_path, NATS_URL="nats://127.0.0.1:1")
+    cli = without_server(tmp_path)
     ended = cli.call("audit", "trace", story.ids[0], "--database", "read_model.sqlite")
 
     assert (ended.status, ended.err) == (0, "")
     assert "RemoveFlakeInput flake other by bob" in ended.out
     assert "the index reflects the log up to position " in ended.lines[-2]
-    assert ended.lines[-1].startswith("not verified: no server answered at nats://127.0.0.1:1")
+    assert ended.lines[-1].startswith(f"not verified: no server answered at {AWAY}")
 
 
 def test_a_record_that_was_touched_is_found_by_what_the_index_remembers(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from eventstore.nix import import_commands, samples
-from tests.integration.command_line import CommandLine
+from tests.integration.command_line import CommandLine, without_server
 
 SAMPLE = samples()[0]
 
@@ -207,7 +207,7 @@ def test_each_is_planned_on_what_stands_and_not_on_a_read_model_behind_it(
 
 
 def test_without_a_service_it_says_how_to_start_one(tmp_path: Path) -> None:
-    ended = CommandLine(tmp_path, NATS_URL="nats://127.0.0.1:1").call("nix", "import", SAMPLE)
+    ended = without_server(tmp_path).call("nix", "import", SAMPLE)
 
     assert (ended.status, ended.out, ended.err.count("\n")) == (2, "", 1)
     assert " serve`" in ended.err

@@ -38,6 +38,7 @@ def lonely(tmp_path: Path, nats_server: EmbeddedServer, domain_name: str) -> Com
 
 @asynccontextmanager
 async def plain(service: CommandLine) -> AsyncIterator[PlainClient]:
+    assert service.server_url is not None
     connection = await nats.connect(service.server_url)
     try:
         yield connection

@@ -20,10 +20,9 @@ from eventstore.config import ReadModelSettings, Settings
 from eventstore.nix import samples
 from eventstore.projections.database.database import Database
 from eventstore.server.embedded import EmbeddedServer
-from tests.integration.command_line import BOUND, CommandLine, Ended
+from tests.integration.command_line import AWAY, BOUND, CommandLine, Ended, without_server
 
 NAMES = [each.name for each in read_models()]
-AWAY = "nats://127.0.0.1:1"
 
 
 @pytest.fixture(scope="module")
@@ -288,7 +287,7 @@ def copied(kept: Path, folder: Path) -> CommandLine:
         closing(sqlite3.connect(folder / "var" / "read_model.sqlite")) as copy,
     ):
         original.backup(copy)
-    return CommandLine(folder, NATS_URL=AWAY)
+    return without_server(folder)
 
 
 def test_without_a_server_the_database_tells_what_it_knows(kept: Path, tmp_path: Path) -> None:

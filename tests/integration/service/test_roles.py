@@ -23,7 +23,7 @@ from eventstore.jetstream.publish import publish_acked
 from eventstore.parking.messages import ParkedMessages
 from eventstore.parking.record import ParkedRecord, keep_record
 from tests.attack.attacks import ROLES, attacks
-from tests.attack.running import Result, attacked_service, run_attacks
+from tests.attack.running import Result, attacked_service, run_attacks, until_led
 from tests.integration.commanding import until
 from tests.shipped import Shipped, open_accounts
 
@@ -74,6 +74,7 @@ def test_three_servers_are_as_good(tmp_path: Path) -> None:
 
     with attacked_service(tmp_path, servers=3) as shipped:
         results = asyncio.run(tried(shipped))
+        asyncio.run(until_led(shipped))
         verified = shipped.command_line("auditor").call("audit", "verify", "flake", "one")
 
     assert {result.attack.aim: result.harm for result in results if result.harm} == {}

@@ -200,10 +200,18 @@ async def test_an_event_that_cannot_be_read_is_named_and_concerns_only_its_aggre
     assert (await read(store, "other"))[0].position == 3
 
 
+OTHERS = {"Status": "404", "Nats-Subject": "x", "Nats-Num-Pending": "7", "Nats-Last-Sequence": "9"}
+
+
+def somebody_elses(headers: Headers) -> None:
+    headers.clear()
+    headers.update(OTHERS)
+
+
 FOREIGN: dict[str, Callable[[Headers], Any]] = {
     "another chain": lambda headers: None,
     "no envelope": Headers.clear,
-    "headers of somebody else": lambda headers: (headers.clear(), headers.update(OTHERS)),
+    "headers of somebody else": somebody_elses,
     "what looks like the server's status": setting("Status", "500"),
     "another aggregate": setting("X-Aggregate-ID", "a2"),
     "no time": setting("X-Timestamp", "yesterday"),
@@ -215,7 +223,6 @@ FOREIGN: dict[str, Callable[[Headers], Any]] = {
     "no story": without("X-Correlation-ID"),
     "no chain": without("X-Chain"),
 }
-OTHERS = {"Status": "404", "Nats-Subject": "x", "Nats-Num-Pending": "7", "Nats-Last-Sequence": "9"}
 
 
 @pytest.mark.parametrize("way", FOREIGN)
@@ -248,9 +255,9 @@ async def test_what_the_store_did_not_write_is_passed_over_and_built_on_by_nobod
     for after in range(10):
         found = [event.position for event in await read_all(store, after=after)]
         assert found == [each for each in (1, 3, 5, 7, 9) if each > after]
-    found = [message async for message in store.read_foreign(after=2)]
-    assert [message.position for message in found] == [4, 6, 8]
-    assert all(message.reason for message in found)
+    foreign = [message async for message in store.read_foreign(after=2)]
+    assert [message.position for message in foreign] == [4, 6, 8]
+    assert all(message.reason for message in foreign)
     assert list(store.findings.by_position("foreign")) == [2, 4, 6, 8]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
+from typing import Any
 
 import pytest
 from nats.aio.msg import Msg
@@ -24,7 +25,7 @@ from tests.proxy import Direction, TcpProxy
 
 @asynccontextmanager
 async def history_behind(
-    proxy: TcpProxy, codec: Codec, **options: float
+    proxy: TcpProxy, codec: Codec, **options: Any
 ) -> AsyncIterator[EventReader]:
     async with connect(settings_for(proxy.url, codec.domain)) as client:
         yield EventReader(client, codec, **options)

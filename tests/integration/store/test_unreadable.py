@@ -48,7 +48,7 @@ def divide(_: object) -> None:
 
 
 def look_up(_: object) -> None:
-    {}["nothing"]
+    dict[str, str]()["nothing"]
 
 
 def give_up(_: object) -> None:

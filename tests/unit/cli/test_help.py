@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ def cli(tmp_path: Path) -> CommandLine:
     return CommandLine(tmp_path)
 
 
+@cache
 def helped(*words: str) -> str:
     """The help of a subcommand, in a terminal of 80 columns; processes would take their time."""
     ended = CliRunner(env={"COLUMNS": "80"}).invoke(app, [*words, "--help"])

@@ -40,7 +40,7 @@ def test_messages_are_frozen() -> None:
 
 def test_fields_are_given_by_name() -> None:
     with pytest.raises(TypeError):
-        CreateThing("a")
+        CreateThing("a")  # type: ignore[call-arg]
     assert CreateThing(name="a") == CreateThing(name="a", size=1)
 
 

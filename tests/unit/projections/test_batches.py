@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -108,7 +108,7 @@ def in_memory() -> Iterator[Connection]:
     engine.dispose()
 
 
-def outcome(connection: Connection, *parts: list[Change]) -> object:
+def outcome(connection: Connection, *parts: Sequence[Change]) -> object:
     """The rows after the changes, each part in batches of its own; or that one of them failed."""
     try:
         for several in parts:
@@ -180,7 +180,7 @@ async def project(database: Database, log: MemoryLog, page: int, *several: Proje
 async def contents(database: Database, *several: Projection) -> dict[str, list[Any]]:
     def read(connection: Connection) -> dict[str, list[Any]]:
         return {
-            each.name: connection.execute(select(each).order_by(*each.primary_key.columns)).all()
+            each.name: list(connection.execute(select(each).order_by(*each.primary_key.columns)))
             for projection in several
             for each in projection.tables
         }

@@ -101,8 +101,7 @@ async def test_a_lost_answer_to_a_commit_is_believed_only_where_all_have_come_th
         return await database.transact(lambda c: checkpoint.are_at(c, which, position))
 
     assert not await are_at(0)
-    for projection in (counts, others):
-        await database.transact(lambda c, each=projection: checkpoint.claim(c, each, NOW))
+    await database.transact(lambda c: [checkpoint.claim(c, each, NOW) for each in (counts, others)])
     assert await are_at(0)
     await database.transact(lambda c: moved(c, counts, 0, 5, NOW))
     assert not await are_at(5)

@@ -61,8 +61,9 @@ async def test_a_move_in_another_epoch_tells_that_it_was_set(database: Database)
 
 async def test_several_move_together_or_not_at_all(database: Database) -> None:
     first, second = counting("first"), counting("second")
-    for each in (first, second):
-        await database.transact(lambda c, each=each: checkpoint.claim(c, each, time_of(0)))
+    await database.transact(
+        lambda c: [checkpoint.claim(c, each, time_of(0)) for each in (first, second)]
+    )
     await database.transact(lambda c: checkpoint.retry(c, "second"))
     both = [LockedCheckpoint(first, 0, 1), LockedCheckpoint(second, 0, 1)]
 
@@ -124,7 +125,12 @@ async def test_a_failure_is_seen_by_others_until_it_moves_again(
     log: MemoryLog, tables: Database
 ) -> None:
     broken = [True]
-    first = counting("first", fails=lambda event: broken[0] and poisoned(event))
+
+    def fails(event: Counted) -> None:
+        if broken[0]:
+            poisoned(event)
+
+    first = counting("first", fails=fails)
     log.add("c", Counted(by=1), Counted(by=13))
 
     async with following(worker_of(log, tables, first, counting("second"))) as worker:

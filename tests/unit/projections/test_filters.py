@@ -84,7 +84,7 @@ def test_postgresql_is_told_the_same_in_its_own_words() -> None:
     wanted = select(configuration.c.id).where(
         begins(configuration.c.name, "a%"), has_element(configuration.c.modules, "web")
     )
-    compiled = wanted.compile(dialect=postgresql.dialect())
+    compiled = wanted.compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
     told = " ".join(str(compiled).split())
     assert sorted(compiled.params.values()) == ["a%", "web"]
     # Its order of texts may be a language's, in which a prefix is no range.

@@ -31,7 +31,7 @@ KEYS: dict[str, Key] = {
 }
 
 
-@pytest.fixture(params=KEYS.values(), ids=KEYS)
+@pytest.fixture(params=list(KEYS.values()), ids=list(KEYS))
 def rows(request: pytest.FixtureRequest) -> Table:
     return Table(
         "Noted Rows",

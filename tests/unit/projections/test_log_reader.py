@@ -62,10 +62,12 @@ async def test_one_that_is_far_behind_holds_nobody_up(log: MemoryLog, tables: Da
 async def test_in_the_end_one_transaction_moves_all(log: MemoryLog, tables: Database) -> None:
     several = [counting(name) for name in ("first", "second", "third")]
     log.add("c", *(Counted(by=n) for n in range(300)))
-    for each, position in zip(several, (0, 120, 300), strict=True):
-        await tables.transact(
-            lambda c, each=each, at=position: checkpoint.restart(c, each, at, time_of(at))
-        )
+
+    def restart(connection: Connection) -> None:
+        for each, at in zip(several, (0, 120, 300), strict=True):
+            checkpoint.restart(connection, each, at, time_of(at))
+
+    await tables.transact(restart)
 
     async with following(worker_of(log, tables, *several, batch=10)) as worker:
         await worker.wait(300, BOUND)

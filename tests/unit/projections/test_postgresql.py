@@ -17,7 +17,6 @@ from sqlalchemy.exc import DBAPIError
 
 from eventstore.errors import ConfigurationError, ProjectionFenced
 from eventstore.projections.database import checkpoint
-from eventstore.projections.database import database as module
 from eventstore.projections.database.backends import postgresql
 from eventstore.projections.database.database import Database, DatabaseUnavailable, is_transient
 from eventstore.projections.worker.worker import ProjectionWorker
@@ -167,7 +166,7 @@ async def test_a_lock_is_waited_out(
                 await other.execute("ROLLBACK AND CHAIN")
             await real_sleep(0)
 
-        monkeypatch.setattr(module.asyncio, "sleep", released_meanwhile)
+        monkeypatch.setattr(asyncio, "sleep", released_meanwhile)
         await database.transact(quickly_add, retry_timeout=60)
         monkeypatch.undo()
 

@@ -82,7 +82,8 @@ def test_a_handler_may_be_for_several_events(things: Projection) -> None:
     def changed(event: Made | Grown) -> Statement:
         return update(thing)
 
-    assert things.event_types == [Made, Grown]
+    both: list[type[Event]] = [Made, Grown]
+    assert things.event_types == both
     assert len(things.statements(recorded(Grown(by=1)))) == 1
 
 

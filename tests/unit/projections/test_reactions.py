@@ -210,8 +210,8 @@ def test_what_cannot_react_is_refused() -> None:
     first = counting("first")
     with pytest.raises(ProjectionError, match="handler plain: a reaction must be async"):
 
-        @first.reacts
-        def plain(event: Counted) -> None: ...  # type: ignore[arg-type]
+        @first.reacts  # type: ignore[arg-type]
+        def plain(event: Counted) -> None: ...
 
     @first.reacts
     async def once(event: Counted) -> None: ...

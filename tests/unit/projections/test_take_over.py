@@ -51,8 +51,9 @@ def switch(connection: Connection, in_shadow: InShadow) -> None:
     for table in reversed(TABLES):
         connection.execute(delete(table))
     for table in TABLES:
-        columns = table.c.keys()
-        connection.execute(insert(table).from_select(columns, select(in_shadow(table).c[*columns])))
+        columns, shadow = table.c.keys(), in_shadow(table)
+        rows = select(*(shadow.c[each] for each in columns))
+        connection.execute(insert(table).from_select(columns, rows))
     connection.execute(update(checkpoints).values(position=checkpoints.c.position + 1))
 
 
@@ -61,9 +62,9 @@ async def see(database: Database) -> Seen:
     async with database.engine.connect() as connection:
         for table in TABLES:
             versions = select(table.c.version, func.count()).group_by(table.c.version)
-            counts.append(dict([tuple(row) for row in await connection.execute(versions)]))
+            counts.append({row[0]: row[1] for row in await connection.execute(versions)})
         position = await connection.scalar(select(checkpoints.c.position))
-    return Seen(*counts, position or 0)
+    return Seen(counts[0], counts[1], position or 0)
 
 
 def location(database: Database) -> str:

@@ -305,8 +305,8 @@ async def test_it_ends_when_all_have_failed(log: MemoryLog, tables: Database) ->
 
 async def test_what_fails_at_the_commit_is_a_failure_too(log: MemoryLog, tables: Database) -> None:
     log.add("c", Counted(by=1))
-    for statement in TOO_LATE[tables.url.drivername]:
-        await tables.transact(lambda c, each=statement: c.execute(text(each)))
+    statements = TOO_LATE[tables.url.drivername]
+    await tables.transact(lambda c: [c.execute(text(each)) for each in statements])
 
     with pytest.raises(ProjectionFailed, match=r"projection first before position 1: .*too late"):
         await worker_of(log, tables, counting("first")).run()
