@@ -78,11 +78,12 @@ async def test_what_is_handled_again_sends_the_same_commands_which_are_carried_o
 async def test_what_is_handled_again_with_other_data_is_answered_as_it_was_first(
     client: Client, domain_name: str, cause: Identity, streams: StreamSettings, has_outcome: bool
 ) -> None:
-    async def handled(amount: int, own: str | None = None) -> Outcome:
-        with MessageContext(cause, "shop").begun():
-            return await line.commands.execute(Add(amount=amount), "c1", command_id=own)
-
     async with opened(client, counting(domain_name), streams) as line, line.working():
+
+        async def handled(amount: int, own: str | None = None) -> Outcome:
+            with MessageContext(cause, "shop").begun():
+                return await line.commands.execute(Add(amount=amount), "c1", command_id=own)
+
         first = await handled(1)
         if streams is FORGETFUL:
             await asyncio.sleep(0.2)  # the window itself

@@ -167,7 +167,8 @@ def test_what_has_no_digest_may_be_the_same() -> None:
 def of(kind: Any, payload: str) -> str:
     """The digest of a command with one field of this type, as the worker makes it."""
     body = {"__annotations__": {"v": kind}, "__module__": __name__}
-    cls = type(Command)("Go", (Command,), body, subject="thing.go")
+    meta: Any = type(Command)
+    cls = meta("Go", (Command,), body, subject="thing.go")
     return digest_of(msgspec.json.decode(payload, type=cls), "o1", "c1", payload.encode())
 
 
