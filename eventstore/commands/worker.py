@@ -219,6 +219,9 @@ class CommandWorker:
         outcome = await self._outcome_of(received)
         if outcome.code == CommandIdReused.code:
             return outcome
+        return await self._keep(received, outcome)
+
+    async def _keep(self, received: ReceivedCommand, outcome: Outcome) -> Outcome:
         place = received.delivery.sequence
         kept = await self._outcomes.put(outcome, place=place, about=about(self._codec, received))
         if received.is_bare:
@@ -244,7 +247,10 @@ class CommandWorker:
             if not isinstance(error, EventStoreError) or isinstance(error, HandlerFailed):
                 command = f"command {received.command_id} on {received.message.subject}"
                 _logger.exception("%s failed, and is parked", command)
-            return await self._park(received, error)
+            outcome = await self._park(received, error)
+            if isinstance(error, CommandIdReused) and error.by_fact:  # no other command has one
+                await self._keep(received, outcome)
+            return outcome
 
     def _most_deliveries(self, error: Exception) -> int:
         """How often a command that fails like this is delivered before it is parked."""
