@@ -371,17 +371,18 @@ class CommandIdReused(InvalidMessage):
     """The command's id was used before, for a command that is not the same; it is not carried out.
 
     Another type, another aggregate or another payload make another command: give it an id of its
-    own. Ids of its aggregate's facts, and of what caused them, are used, too.
+    own. Ids of its aggregate's facts, and of what caused them, are used, too (`by_fact`).
     """
 
     code = "command_id_reused"
 
-    def __init__(self, command_id: str) -> None:
+    def __init__(self, command_id: str, *, by_fact: bool = False) -> None:
         super().__init__(
             f"command id {command_id} was used before, for another command or a fact; this one "
             "was not carried out: send it with an id of its own"
         )
         self.command_id = command_id
+        self.by_fact = by_fact
 
 
 class KeyMissing(InvalidMessage):

@@ -229,7 +229,7 @@ class CommandHandler:
             return None
         own = [each for each in caused if COMMAND_DIGEST in each.headers]
         if not own or is_other(accepted.digest, own[0].headers[COMMAND_DIGEST]):
-            raise CommandIdReused(accepted.identity.id)
+            raise CommandIdReused(accepted.identity.id, by_fact=not own)
         ids = tuple(each.headers[Header.EVENT_ID] for each in own)
         names = ", ".join(each.headers[Header.EVENT_TYPE] for each in own)
         return _success(accepted, Head.of(own[-1]), ids, names)

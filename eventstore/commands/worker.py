@@ -221,12 +221,15 @@ class CommandWorker:
         # A domain may reject with the same code, which is an outcome like others.
         is_refused = outcome.status == "error" and outcome.code == CommandIdReused.code
         if not is_refused:
-            told = about(self._codec, received)
-            outcome = await self._outcomes.put(outcome, place=place, about=told)
+            outcome = await self._keep(received, outcome)
         if is_refused or received.is_bare:
             refusal = outcome if is_refused else None
             await self._outcomes.note_place(place, received.command_id, refusal)
         return outcome
+
+    async def _keep(self, received: ReceivedCommand, outcome: Outcome) -> Outcome:
+        told = about(self._codec, received)
+        return await self._outcomes.put(outcome, place=received.delivery.sequence, about=told)
 
     def _tell_begun(self, received: ReceivedCommand) -> None:
         if received.delivery.delivered > 1:
@@ -247,7 +250,10 @@ class CommandWorker:
             if not isinstance(error, EventStoreError) or isinstance(error, HandlerFailed):
                 command = f"command {received.command_id} on {received.message.subject}"
                 _logger.exception("%s failed, and is parked", command)
-            return await self._park(received, error)
+            outcome = await self._park(received, error)
+            if isinstance(error, CommandIdReused) and error.by_fact:  # no other command has one
+                await self._keep(received, outcome)
+            return outcome
 
     def _most_deliveries(self, error: Exception) -> int:
         """How often a command that fails like this is delivered before it is parked."""

@@ -158,7 +158,9 @@ async def test_the_id_of_a_fact_or_of_its_cause_is_no_commands(
         else:
             await EventPublisher(line.store).publish(Added(amount=100), "c1", event_id=own)
         outcome = await line.commands.execute(Add(amount=250), "c1", command_id=own)
+        again = await line.commands.execute(Add(amount=250), "c1", command_id=own)
     assert (outcome.status, outcome.code) == ("error", "command_id_reused")
+    assert again == outcome == await line.commands.outcome(own)
     assert await amounts(line) == [*([1] if kept else []), 100]
 
 
