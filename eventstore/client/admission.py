@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import msgspec
 
+from eventstore.client.protocol import UnreadableHeaders
 from eventstore.errors import ServiceBusy
+from eventstore.undecodable import UNDECODABLE
 
-__all__ = ["Admission", "Slot", "asker_of"]
+__all__ = ["REQUEST_INFO", "Admission", "Slot", "asker_of", "request_info"]
 
 _FROM_ANOTHER_ACCOUNT = "_R_."
-_REQUEST_INFO = "Nats-Request-Info"
+REQUEST_INFO = "Nats-Request-Info"
+"""The header in which the server says who sent a message that crosses accounts."""
 
 
 class _Asker(msgspec.Struct):
@@ -31,16 +34,27 @@ class _Asker(msgspec.Struct):
 _decode_asker = msgspec.json.Decoder(_Asker).decode
 
 
-def asker_of(inbox: str, headers: Mapping[str, str]) -> str:
+def request_info(headers: dict[str, str]) -> bytes:
+    """What the server says of who sent a message; empty where it cannot be told from a claim.
+
+    The server puts its header behind all others. So one elsewhere is the sender's, and of headers
+    that are malformed nobody knows where the sender's end.
+    """
+    if isinstance(headers, UnreadableHeaders) or next(reversed(headers), "") != REQUEST_INFO:
+        return b""
+    return headers[REQUEST_INFO].encode(errors="replace")
+
+
+def asker_of(inbox: str, headers: dict[str, str]) -> str:
     """Who asks, as far as a request shows: by the beginning of its inbox.
 
     That is the user's where users have inbox prefixes of their own (`_INBOX.ann.>`), and else the
     connection's. A request that comes from another account has an inbox of the server's, but may
     say who sent it in a header, which the server writes; from within the account anybody could.
     """
-    if inbox.startswith(_FROM_ANOTHER_ACCOUNT) and _REQUEST_INFO in headers:
-        with suppress(msgspec.MsgspecError, UnicodeError):
-            asker = _decode_asker(headers[_REQUEST_INFO].encode())
+    if inbox.startswith(_FROM_ANOTHER_ACCOUNT) and (info := request_info(headers)):
+        with suppress(*UNDECODABLE):
+            asker = _decode_asker(info)
             return f"{asker.acc} {asker.user}"
     return ".".join(inbox.split(".", 2)[:2]) if inbox.count(".") > 1 else inbox.partition(".")[0]
 

@@ -16,14 +16,7 @@ from nats.errors import ProtocolError
 
 from eventstore.errors import InvalidHeader
 
-__all__ = [
-    "Parser",
-    "UnreadableHeaders",
-    "check_headers",
-    "header_block",
-    "read_header_lines",
-    "read_headers",
-]
+__all__ = ["Parser", "UnreadableHeaders", "check_headers", "header_block", "read_headers"]
 
 _LINE_END = b"\r\n"
 _VERSION = b"NATS/1.0"
@@ -123,15 +116,15 @@ def read_headers(block: bytes) -> dict[str, str]:
     is there twice, the last one counts.
     """
     if block.startswith(_BEGIN):
-        return read_header_lines(block[len(_BEGIN) :])
+        return _read_lines(block[len(_BEGIN) :])
     line, end, rest = block.partition(_LINE_END)
     if not block:
         return {}
     if not end or not (line + b" ").startswith(_VERSION + b" "):
         problem = f"it begins with {_shown(line)}, and not with a line of {_VERSION.decode()}"
-        return UnreadableHeaders(read_header_lines(block), problem)
+        return UnreadableHeaders(_read_lines(block), problem)
     status, _, description = line[len(_VERSION) :].strip().partition(b" ")
-    headers = read_header_lines(rest)
+    headers = _read_lines(rest)
     try:
         told = {"Status": status.decode("ascii"), "Description": description.decode()}
     except UnicodeError:
@@ -142,29 +135,36 @@ def read_headers(block: bytes) -> dict[str, str]:
     return headers
 
 
-def read_header_lines(raw: bytes) -> dict[str, str]:
-    """The headers in lines of `Name: value`; never raises, and tells as `read_headers` does."""
+def _read_lines(raw: bytes) -> dict[str, str]:
+    """The headers in lines of `Name: value`; never raises, and tells as `read_headers` does.
+
+    They are in the order of their lines, an empty one of which ends them.
+    """
     try:
-        lines = [line.split(": ", 1) for line in raw.decode().split("\r\n") if line]
-        headers = {name: value.strip(_WHITESPACE) for name, value in lines}
+        *lines, empty, end = raw.decode().split("\r\n")
+        pairs = [line.split(": ", 1) for line in lines]
+        headers = {name: value.strip(_WHITESPACE) for name, value in pairs}
     except ValueError:
         return _read_one_by_one(raw)
-    is_usual = "" not in headers and _NAMES.fullmatch("".join(headers))
-    return headers if is_usual else _read_one_by_one(raw)
+    is_usual = not (empty or end) and len(headers) == len(lines) and "" not in headers
+    return headers if is_usual and _NAMES.fullmatch("".join(headers)) else _read_one_by_one(raw)
 
 
 def _read_one_by_one(raw: bytes) -> dict[str, str]:
     headers: dict[str, str] = {}
-    problem = ""
-    for line in filter(None, raw.split(_LINE_END)):
-        name, colon, value = (part.strip() for part in line.partition(b":"))
-        text = name.decode("ascii", "replace")
+    is_ended = raw == _LINE_END or raw.endswith(2 * _LINE_END)
+    problem = "" if is_ended else "it does not end with an empty line"
+    for line in raw.removesuffix(_LINE_END).removesuffix(_LINE_END).split(_LINE_END):
+        name, colon, value = line.partition(b":")
+        text, value = name.decode("ascii", "replace"), value.strip()
         if not (colon and text and _NAMES.fullmatch(text)):
+            # Nothing is taken off a name: the server knows its own headers by the exact one.
             problem = problem or f"{_shown(line)} is no header"
-        if colon and name.isascii() and not any(map(str.isspace, text)):
-            headers[text] = value.decode(errors="replace")
-            if headers[text].encode() != value:
-                problem = problem or f"the value of {_shown(line)} is no text in UTF-8"
+            continue
+        headers.pop(text, None)  # the last one counts, and stands in its place
+        headers[text] = value.decode(errors="replace")
+        if headers[text].encode() != value:
+            problem = problem or f"the value of {_shown(line)} is no text in UTF-8"
     return UnreadableHeaders(headers, problem) if problem else headers
 
 

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 import msgspec
 from nats.aio.msg import Msg
 
+from eventstore.client.admission import REQUEST_INFO
 from eventstore.client.protocol import check_headers
 from eventstore.commands.digest import digest_of, without_data
 from eventstore.errors import InvalidHeader, InvalidId, UnsupportedSchema
@@ -96,9 +97,15 @@ class ReceivedCommand(msgspec.Struct, frozen=True):
         return cls(message, delivery, command_id, content)
 
     def sent_by(self, sender: str | None) -> ReceivedCommand:
-        """The same with who sent it according to the server, where that is known."""
+        """The same with who sent it according to the server, where that is known.
+
+        Refused where that is not to be read, and so empty.
+        """
         if sender is None or not isinstance(self.content, DecodedCommand):
             return self
+        if not sender:
+            problem = InvalidHeader(REQUEST_INFO, "is not as the server writes it, at the end")
+            return msgspec.structs.replace(self, content=problem)
         envelope = msgspec.structs.replace(self.content.envelope, authenticated_as=sender)
         content = msgspec.structs.replace(self.content, envelope=envelope)
         return msgspec.structs.replace(self, content=content)

@@ -14,22 +14,22 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
 import msgspec
 from nats.aio.msg import Msg
 
+from eventstore.client.admission import REQUEST_INFO, request_info
 from eventstore.client.client import Client, Subscription
 from eventstore.messages.envelope import AUTHENTICATED_AS, Header, legal_value
 from eventstore.messages.subjects import Subjects
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = ["REQUEST_INFO", "Senders"]
+__all__ = ["UNREADABLE", "Senders"]
 
-REQUEST_INFO = "Nats-Request-Info"
-"""The header in which the server says who sent a message that crosses accounts."""
+UNREADABLE = ""
+"""The sender of what came with a word of the server's that is not to be read."""
 
 _MOST = 20_000
 
@@ -68,7 +68,10 @@ class Senders:
             await self._subscription.unsubscribe()
 
     def sender_of(self, message: Msg) -> str | None:
-        """`{account}/{user}` of who sent a command; None where that is not known for certain."""
+        """`{account}/{user}` of who sent a command; None where that is not known for certain.
+
+        `UNREADABLE` where the server's word came in such a way that it may be the sender's.
+        """
         return self._known.get(_key(message))
 
     def _hear(self, message: Msg) -> None:
@@ -76,20 +79,24 @@ class Senders:
         if headers.keys().isdisjoint((Header.EVENT_ID, Header.MESSAGE_ID)):
             return
         key, sender = _key(message), _sender(headers)
-        if key in self._known and self._known[key] != sender:
-            sender = None  # two have sent the same
+        if key in self._known and self._known[key] != sender:  # two have sent the same
+            sender = UNREADABLE if UNREADABLE in (self._known[key], sender) else None
         self._known[key] = sender
         if len(self._known) > _MOST:
             self._known.popitem(last=False)
 
 
-def _sender(headers: Mapping[str, str]) -> str | None:
-    try:
-        info = _decode(headers.get(REQUEST_INFO, "").encode())
-    except UNDECODABLE:
+def _sender(headers: dict[str, str]) -> str | None:
+    """Who sent a message; None where nothing says so, and `UNREADABLE` for what cannot be read."""
+    # Behind headers that do not end as they should, it is part of the last one.
+    if not any(REQUEST_INFO in text for line in headers.items() for text in line):
         return None
+    try:
+        info = _decode(request_info(headers))
+    except UNDECODABLE:
+        return UNREADABLE
     name = f"{info.acc}/{info.user}" if info.user else info.acc
-    return legal_value({AUTHENTICATED_AS: name}, AUTHENTICATED_AS)
+    return legal_value({AUTHENTICATED_AS: name}, AUTHENTICATED_AS) or UNREADABLE
 
 
 def _key(message: Msg) -> bytes:

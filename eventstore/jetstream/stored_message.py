@@ -10,7 +10,7 @@ from nats.aio.msg import Msg
 
 from eventstore.client.api_answers import MessageAnswer, decimal
 from eventstore.client.client import Client
-from eventstore.client.protocol import read_headers
+from eventstore.client.protocol import UnreadableHeaders, read_headers
 from eventstore.errors import InvalidAnswer, JetStreamError
 
 __all__ = [
@@ -98,11 +98,21 @@ def stored_in(
 
     Raises `InvalidAnswer` where it is no message of the stream.
     """
-    # Where the stored headers are malformed, the server adds its first to their broken end.
-    if headers.get("Nats-Stream", stream) != stream or "Nats-Subject" not in headers:
+    if "Nats-Subject" not in headers:
         raise InvalidAnswer(f"a message of {stream} was asked for, and something else answered")
     sequence = number_in(stream, headers, "Nats-Sequence")
-    message = StoredMessage(headers["Nats-Subject"], sequence, headers, payload)
+    subject = headers["Nats-Subject"]
+    # The server adds its headers in this order behind the stored ones. Where those do not end as
+    # they should, it cuts into their last line, and glues its first one to what is left.
+    names = list(headers)
+    before = names[names.index("Nats-Subject") - 1]
+    line = f"{before}: {headers[before]}"
+    is_readable = not isinstance(headers, UnreadableHeaders)
+    if is_readable and before == "Nats-Stream" and not line.endswith(f"Nats-Stream: {stream}"):
+        raise InvalidAnswer(f"a message of {stream} was asked for, and something else answered")
+    if is_readable and line != f"Nats-Stream: {stream}":
+        headers = UnreadableHeaders(headers, "they do not end with an empty line")
+    message = StoredMessage(subject, sequence, headers, payload)
     for name in (*_GET_HEADERS, *added):
         headers.pop(name, None)
     return message

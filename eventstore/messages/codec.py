@@ -26,7 +26,7 @@ from eventstore.messages.personal import PersonalField, check_unmarked, personal
 from eventstore.messages.subjects import Subjects
 from eventstore.messages.types import Command, Event, Message
 from eventstore.messages.upcasting import Upcaster, Upcasting
-from eventstore.undecodable import UNDECODABLE
+from eventstore.undecodable import STOPS, UNDECODABLE, text_of
 
 __all__ = ["Codec"]
 
@@ -47,9 +47,11 @@ class _Entry(Generic[M]):
         try:
             return self._decoder.decode(payload or b"{}")
         except UNDECODABLE as error:
-            raise self._refusal(origin, str(error)) from error
-        except Exception as error:  # whatever a class's own __post_init__ or hook raises
-            raise self._refusal(origin, f"{type(error).__name__}: {error}") from error
+            raise self._refusal(origin, text_of(error)) from error
+        except STOPS:
+            raise
+        except BaseException as error:  # whatever a class's own __post_init__ or hook raises
+            raise self._refusal(origin, f"{type(error).__name__}: {text_of(error)}") from error
 
     def _refusal(self, origin: str, problem: str) -> InvalidPayload:
         upcast = f", upcast from {origin}" if origin else ""

@@ -58,6 +58,7 @@ import msgspec
 from eventstore.errors import DeciderError, InvalidPayload, UnsupportedSchema
 from eventstore.messages.functions import is_async, name_of
 from eventstore.messages.types import Event
+from eventstore.undecodable import STOPS, text_of
 
 __all__ = ["Piece", "Schema", "Upcaster", "Upcasting"]
 
@@ -116,9 +117,11 @@ class Upcaster(msgspec.Struct, frozen=True):
             data = _decode(payload or b"{}")
             pieces = self._pieces(self.function(data))
             return [(schema, _encode(piece)) for schema, piece in pieces]
-        except Exception as error:  # whatever a function raises
+        except STOPS:
+            raise
+        except BaseException as error:  # whatever a function raises
             what = f"payload of {_shown(self.source)}, upcaster {self.name}"
-            raise InvalidPayload(f"{what}: {type(error).__name__}: {error}") from error
+            raise InvalidPayload(f"{what}: {type(error).__name__}: {text_of(error)}") from error
 
     def _pieces(self, returned: Any) -> Iterable[tuple[Schema, Any]]:
         if not self.splits:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple
 
+from eventstore.client.protocol import UnreadableHeaders, check_headers
 from eventstore.errors import InvalidHeader
 from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.messages.chain import GENESIS, chain_value
@@ -85,7 +86,8 @@ class Followed(NamedTuple):
 def extends(head: Link, message: StoredMessage) -> bool:
     """Whether a message has the next version and chain value; its envelope is not looked at."""
     headers = message.headers
-    if headers.get(Header.AGGREGATE_VERSION) != str(head.version + 1):
+    is_next = headers.get(Header.AGGREGATE_VERSION) == str(head.version + 1)
+    if not is_next or isinstance(headers, UnreadableHeaders):
         return False
     stored = headers.get(Header.CHAIN)
     return stored == chain_value(head.chain, message.subject, headers, message.payload)
@@ -97,6 +99,7 @@ def follow(links: Links, message: StoredMessage, aggregate_id: str) -> Followed:
     if not any(name in headers for name in _OWN):
         return Followed(links, Problem("foreign", "it has no envelope: the store did not write it"))
     try:
+        check_headers(headers)
         envelope = Envelope.from_headers(headers)
         version, stored = _complete(envelope)
     except InvalidHeader as error:

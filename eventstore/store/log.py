@@ -19,6 +19,7 @@ from nats.aio.msg import Msg
 
 from eventstore.client.api_answers import ConsumerInfo, StreamInfo
 from eventstore.client.client import Client
+from eventstore.client.protocol import UnreadableHeaders
 from eventstore.errors import (
     ClientError,
     CorruptLog,
@@ -32,7 +33,7 @@ from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.jetstream.retry import Retry
 from eventstore.messages.envelope import new_id
 
-__all__ = ["StoredLog", "StoredPage"]
+__all__ = ["StoredLog", "StoredPage", "batch_of"]
 
 _NO_STREAM = 10059
 
@@ -275,4 +276,9 @@ class _Reading:
 
 def _is_followed(headers: Mapping[str, str]) -> bool:
     """Whether more messages of a message's batch must follow."""
-    return "Nats-Batch-Id" in headers and "Nats-Batch-Commit" not in headers
+    return batch_of(headers) is not None and "Nats-Batch-Commit" not in headers
+
+
+def batch_of(headers: Mapping[str, str]) -> str | None:
+    """The id of a message's batch; None for headers in which the server may have seen none."""
+    return None if isinstance(headers, UnreadableHeaders) else headers.get("Nats-Batch-Id") or None

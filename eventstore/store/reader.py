@@ -26,7 +26,7 @@ from eventstore.messages.envelope import Header, LogEvent, RecordedEvent, Unread
 from eventstore.store.chain_links import Link, Links, extends, follow
 from eventstore.store.foreign import ForeignMessage, LogFindings, Trails, damaged
 from eventstore.store.keyring import Keyring
-from eventstore.store.log import StoredLog, StoredPage
+from eventstore.store.log import StoredLog, StoredPage, batch_of
 
 __all__ = [
     "AggregateReading",
@@ -71,15 +71,20 @@ class BatchCheck:
         self._open: str | None = None
         self._sequence = 0
         self._lenient = anywhere
+        self._is_own = False
+        self._lacks_some = False
 
     @property
     def is_open(self) -> bool:
         """Whether more events of the last one's batch must follow."""
         return self._open is not None
 
-    def see(self, headers: dict[str, str], position: int) -> None:
-        """Take note of the next message; raises `IncompleteBatch`, and can go on after it."""
-        batch = headers.get("Nats-Batch-Id")
+    def see(self, headers: dict[str, str], position: int, *, foreign: bool = False) -> None:
+        """Take note of the next message; raises `IncompleteBatch`, and can go on after it.
+
+        A batch of none but foreign messages is no trouble, whatever it lacks.
+        """
+        batch = batch_of(headers)
         if batch is None and self._open is None:
             self._lenient = False
             return
@@ -90,8 +95,12 @@ class BatchCheck:
         committed = "Nats-Batch-Commit" in headers
         self._open = None if committed else batch
         self._sequence = 0 if committed else sequence
-        broken = before is not None and batch != before
-        if broken or (batch is not None and sequence != expected and not lenient):
+        broken = self._is_own and before is not None and batch != before
+        self._is_own = not foreign or (self._is_own and batch == before)
+        lacks_some = batch is not None and sequence != expected and not lenient
+        lacks_some |= self._lacks_some and batch == before
+        self._lacks_some = lacks_some and not self._is_own
+        if broken or (lacks_some and self._is_own):
             raise IncompleteBatch(
                 f"position {position}: batch {before or batch} breaks off after {count} events"
             )
@@ -227,8 +236,9 @@ class _Decoding:
         left = len(stored.messages)
         try:
             for message in stored.messages:
-                self._batches.see(message.headers, message.sequence)
                 found = self._read(message, keys)
+                foreign_too = isinstance(found, ForeignMessage)
+                self._batches.see(message.headers, message.sequence, foreign=foreign_too)
                 if isinstance(found, ForeignMessage):
                     foreign.append(found)
                 elif isinstance(found, UnreadEvent):

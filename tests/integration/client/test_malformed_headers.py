@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -24,7 +25,7 @@ from eventstore.store.log import StoredLog
 from eventstore.store.store import EventStore
 from eventstore.subscribers.subscriber import EventSubscriber
 from tests.conftest import url_of
-from tests.integration.commanding import Add, Line, counting, opened
+from tests.integration.commanding import Add, Added, Line, counting, opened
 from tests.integration.feeding import declare_feed, deposit
 from tests.integration.ledger import Deposited
 from tests.integration.subscribers.test_subscriber import FAST, Received
@@ -39,6 +40,9 @@ STATUSES = [
 MALFORMED = [
     *STATUSES,
     b"NATS/1.0",
+    b"NATS/1.0\r\n",
+    b"NATS/1.0\r\nA: 1\r\n",
+    b"NATS/1.0\r\nA : 1\r\n\r\n",
     b"\r\n\r\n",
     b"NATS/2.0\r\nA: 1\r\n\r\n",
     b"NATS/1.0\r\nName: \xff\r\n\r\n",
@@ -50,7 +54,6 @@ MALFORMED = [
 ]
 ODD = [
     b"NATS/1.0\r\n\r\n",
-    b"NATS/1.0\r\n",
     b"NATS/1.0\r\nX-Actor: a\r\nX-Actor: b\r\n\r\n",
     b"NATS/1.0\r\nName:no space\r\n\r\n",
 ]
@@ -78,8 +81,12 @@ class RawPublisher:
 async def publishing(url: str) -> AsyncIterator[RawPublisher]:
     address = urlsplit(url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
-    options = {"auth_token": address.username, "headers": True, "no_responders": True}
-    writer.write(b"CONNECT " + json.dumps({"verbose": False, **options}).encode() + b"\r\n")
+    options: dict[str, Any] = {"verbose": False, "headers": True, "no_responders": True}
+    if address.password is None:
+        options["auth_token"] = address.username
+    else:
+        options.update({"user": address.username, "pass": address.password})
+    writer.write(b"CONNECT " + json.dumps(options).encode() + b"\r\n")
     try:
         yield RawPublisher(reader, writer)
     finally:
@@ -242,6 +249,57 @@ async def test_a_subscriber_goes_on(client: Client, store: EventStore, raw: RawP
         await received.until(2)
     assert received.positions == [1, 2]
     assert reconnects(client) == 0
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"Nats-Stream : X\r\nX: ab",
+        b"Nats-Stream: X\r\nX: ab",
+        b"Nats-Stream: Xab",
+        b"Nats-Stream: X\r\n X: ab",
+        b"Nats-Stream: X\r\n",
+        b"Nats-Sequence: 1\r\nNats-Subject: y\r\nNats-Stream: X\r\n\r\n",
+        b"A: b\r\n\r\nNats-Sequence: 1\r\n\r\n",
+        b"Nats-Last-Sequence : 77\r\nX: ab",
+        b"",
+        b"Nats-Batch-Id : b\r\nNats-Batch-Sequence : 1\r\n\r\n",
+        b" Nats-Batch-Id: b\r\n\r\n",
+        b"Nats-Batch-Id\t: b\r\n\r\n",
+        b"Nats-Batch-Id:\r\n\r\n",
+    ],
+    ids=str,
+)
+async def test_a_stray_message_under_an_aggregates_subject_is_passed_over(
+    line: Line, raw: RawPublisher, lines: bytes
+) -> None:
+    subject = line.subjects.log("counter", "c1").encode()
+    await line.store.append("counter", "c1", Added(amount=1))
+    await raw.publish(subject, b"NATS/1.0\r\n" + lines)
+    async with line.working():
+        outcome = await line.commands.execute(Add(), "c1", timeout=BOUND)
+    assert (outcome.status, outcome.version) == ("success", 2)
+    await raw.publish(subject, b"NATS/1.0\r\n" + lines)
+    assert (await line.store.append("counter", "c1", Added(amount=1))).version == 3
+    async with asyncio.timeout(BOUND):
+        for after, expected in ((0, [1, 3, 5]), (1, [3, 5]), (2, [3, 5]), (4, [5])):
+            read = [event.position async for event in line.store.read_all(after=after)]
+            assert read == expected
+
+
+@pytest.mark.parametrize("commit", ["1", "eob"])
+async def test_a_strangers_batch_ends_no_reader(line: Line, client: Client, commit: str) -> None:
+    subject = line.subjects.log("counter", "other")
+    await line.store.append("counter", "c1", Added(amount=1))
+    for number in (1, 2, 3):
+        headers = {"Nats-Batch-Id": "b", "Nats-Batch-Sequence": str(number)}
+        if number == 3:
+            headers["Nats-Batch-Commit"] = commit
+        await client.nats.request(subject, b"{}", headers=headers, timeout=BOUND)
+    assert [event.position async for event in line.store.read_all()] == [1]
+    own = (await line.store.append("counter", "c1", Added(amount=1))).position
+    assert own == (5 if commit == "1" else 4)
+    assert [event.position async for event in line.store.read_all()] == [1, own]
 
 
 async def test_what_reads_the_log_goes_on(

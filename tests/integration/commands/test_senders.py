@@ -20,6 +20,7 @@ from eventstore.messages.chain import GENESIS, chain_value
 from eventstore.messages.envelope import AUTHENTICATED_AS, Header, new_id
 from eventstore.server.embedded import EmbeddedServer
 from tests.conftest import StartServer, settings_for
+from tests.integration.client.test_malformed_headers import publishing
 from tests.integration.commanding import counting, until
 
 ACCOUNTS = """
@@ -113,6 +114,48 @@ async def test_both_are_recorded_what_is_claimed_and_who_the_server_says(
 async def test_no_sender_can_say_it_himself(server: EmbeddedServer, forged: dict[str, str]) -> None:
     async with service(server) as app, plain(server, "anna") as anna:
         await send(anna, "c1", X_Event_ID=new_id(), **forged)
+        assert await sender_of(app, "c1") == (None, "CLIENTS/anna")
+
+
+CLAIM = f"Nats-Request-Info: {FORGED}\r\n".encode()
+SPACED = f"Nats-Request-Info : {FORGED}\r\n".encode()
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        SPACED + b"X-Junk: ab",
+        b" " + CLAIM + b"X-Junk: ab",
+        CLAIM + CLAIM + b"X-Junk: ab",
+        SPACED + b"Xab",
+        SPACED + b"X: a\r",
+        SPACED + b"X: a\r\n",
+        SPACED + b"\r\nX: abc",
+        SPACED + b"\r\n",
+        CLAIM + b"Nats-Request-Info\t: {}\r\n\r\n",
+    ],
+    ids=str,
+)
+async def test_a_command_that_hides_the_servers_word_is_refused(
+    server: EmbeddedServer, lines: bytes
+) -> None:
+    async with service(server) as app, publishing(url_of(server, "anna")) as anna:
+        own = f"X-Event-ID: {new_id()}\r\nX-Aggregate-ID: c1\r\n".encode()
+        await anna.publish(b"nix.cmd.counter.add", b"NATS/1.0\r\n" + own + lines)
+
+        async def is_parked() -> bool:
+            info = await app.client.api(f"STREAM.INFO.{app.domain.codec.subjects.parked_stream}")
+            return bool(info["state"]["messages"])
+
+        await until(is_parked)
+        assert (await app.store.head("counter", "c1")).version == 0
+
+
+async def test_of_several_claims_the_servers_word_alone_counts(server: EmbeddedServer) -> None:
+    async with service(server) as app, publishing(url_of(server, "anna")) as anna:
+        own = f"X-Event-ID: {new_id()}\r\nX-Aggregate-ID: c1\r\n".encode()
+        block = b"NATS/1.0\r\n" + CLAIM + own + CLAIM + CLAIM + b"\r\n"
+        await anna.publish(b"nix.cmd.counter.add", block)
         assert await sender_of(app, "c1") == (None, "CLIENTS/anna")
 
 

@@ -55,7 +55,28 @@ def give_up(_: object) -> None:
     raise NotImplementedError
 
 
-WAYS = [(recurse, False), (divide, True), (look_up, False), (give_up, False), (recurse, True)]
+def close(_: object) -> None:
+    raise GeneratorExit
+
+
+def cancel(_: object) -> None:
+    raise asyncio.CancelledError
+
+
+class Unspeakable(ValueError):
+    def __str__(self) -> str:
+        raise GeneratorExit
+
+
+def say_nothing(_: object) -> None:
+    raise Unspeakable
+
+
+WAYS = [
+    *((recurse, False), (divide, True), (look_up, False), (give_up, False), (recurse, True)),
+    *((close, False), (close, True), (cancel, False), (cancel, True)),
+    *((say_nothing, False), (say_nothing, True)),
+]
 """What the code raises, and whether an upcaster does, or the class."""
 
 

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from eventstore.client.admission import Admission, Slot, asker_of
+from eventstore.client.protocol import UnreadableHeaders
 from eventstore.errors import ServiceBusy
 
 BOUND = 10.0
@@ -25,6 +26,8 @@ FROM_ACCOUNT = "_R_.AbCdEf.xyz123"
         (FROM_ACCOUNT, {"Nats-Request-Info": '{"acc":"C","user":"ann","rtt":7}'}, "C ann"),
         (FROM_ACCOUNT, {"Nats-Request-Info": "garbled"}, "_R_.AbCdEf"),
         (FROM_ACCOUNT, {"Nats-Request-Info": "\udcff"}, "_R_.AbCdEf"),
+        (FROM_ACCOUNT, {"Nats-Request-Info": '{"acc":"C"}', "X": "glued"}, "_R_.AbCdEf"),
+        (FROM_ACCOUNT, UnreadableHeaders({"Nats-Request-Info": "{}"}, "cut"), "_R_.AbCdEf"),
         ("_INBOX.token.1", {"Nats-Request-Info": '{"acc":"C","user":"ann"}'}, "_INBOX.token"),
     ],
 )

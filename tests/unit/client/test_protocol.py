@@ -141,6 +141,34 @@ def test_well_formed_headers_are_never_called_malformed(
 
 
 @pytest.mark.parametrize(
+    ("lines", "headers"),
+    [
+        (b"A : 1\r\nB: 2\r\n\r\n", {"B": "2"}),
+        (b" A: 1\r\nB: 2\r\n\r\n", {"B": "2"}),
+        (b"A\t: 1\r\nB: 2\r\n\r\n", {"B": "2"}),
+        (b"\x0bA: 1\r\nB\x00: 2\r\n\r\n", {}),
+        (b"A: 1\r\nB: 2\r\n", {"A": "1", "B": "2"}),
+        (b"A: 1\r\nB: 2", {"A": "1", "B": "2"}),
+        (b"A: 1\r\n\r\nB: 2\r\n\r\n", {"A": "1", "B": "2"}),
+        (b"A: 1\r\n\r\n\r\n", {"A": "1"}),
+        (b"", {}),
+    ],
+)
+def test_malformed_headers_are_told_and_count_under_their_exact_names_only(
+    lines: bytes, headers: dict[str, str]
+) -> None:
+    read = read_headers(b"NATS/1.0\r\n" + lines)
+    assert isinstance(read, UnreadableHeaders)
+    assert dict(read) == headers
+
+
+def test_the_last_of_several_counts_in_its_place() -> None:
+    read = read_headers(b"NATS/1.0\r\nA: 1\r\nB: 2\r\nA:3\r\n\r\n")
+    check_headers(read)
+    assert list(read.items()) == [("B", "2"), ("A", "3")]
+
+
+@pytest.mark.parametrize(
     ("block", "headers"),
     [
         (b"NATS/1.0 503\r\n\r\n", {"Status": "503"}),
