@@ -49,6 +49,7 @@ from eventstore.store.append import (
 )
 from eventstore.store.append_retries import AppendRetries
 from eventstore.store.id_index import IdIndex, stored_between
+from eventstore.store.known_heads import KnownHeads
 from eventstore.telemetry import Telemetry
 
 __all__ = ["Appender"]
@@ -68,6 +69,7 @@ class Appender:
         client: Client,
         direct: DirectReader,
         ids: IdIndex,
+        heads: KnownHeads,
         writes: Sequence[PendingAppend],
         timeout: float,
         telemetry: Telemetry,
@@ -75,6 +77,8 @@ class Appender:
         self._client = client
         self._direct = direct
         self._ids = ids
+        self._heads = heads
+        self._era = heads.era  # of the known heads, when the bases were found
         self._writes = writes
         self._timeout = timeout
         self._telemetry = telemetry
@@ -128,11 +132,13 @@ class Appender:
             await self._search_all(write)
 
     async def _try_once(self) -> None:
+        await self._connected()
+        if self._era != self._heads.era:  # the log may have been replaced since
+            return await self._ask(self._look)
         drafts = [draft for write in self._writes for draft in write.drafts()]
         expected = {write.subject: write.end for write in self._writes}
         messages = guarded(drafts, expected)
         check_sizes(messages, self._client.max_payload)
-        await self._connected()
         if self._tries:
             self._telemetry.count("retries", operation="append")
         self._tries += 1
@@ -181,6 +187,7 @@ class Appender:
             version = write.base.version + count
             head = Head(position, version, headers[Header.CHAIN], headers[Header.EVENT_ID])
             self._ids.recorded(write.subject, write.base, head, write.event_ids)
+            self._heads.note(write.subject, head, self._era)
             write.recorded(head, positions, duplicate=False)
 
     async def _ask(self, question: Callable[[], Awaitable[None]]) -> None:
@@ -200,6 +207,7 @@ class Appender:
 
     async def _prepare(self) -> None:
         """Find the bases, and whether what may have been sent before is recorded up to there."""
+        self._era = self._heads.era
         for write in self._writes:
             write.begin_at(await self._find_base(write))
             if self._may_be_repeat:
@@ -211,23 +219,39 @@ class Appender:
             expected = write.append.expected
             if isinstance(expected, int) and write.base.version != expected:
                 raise _conflict(write, write.base)
+            if isinstance(expected, Head) and write.base != expected:
+                raise _conflict(write, None)  # no head of this aggregate, in this log
 
     async def _find_base(self, write: PendingAppend) -> FoundHead:
         expected = write.append.expected
-        if isinstance(expected, Head):
+        if isinstance(expected, Head) and await self._holds(write.subject, expected):
             return FoundHead(expected, expected.position)
         if expected is NO_STREAM or expected == 0:
             return FoundHead(NOTHING, 0)
-        found = await find_head(self._direct, write.subject)
+        known = self._heads.get(write.subject)
+        leader = isinstance(expected, Head)
+        found = await find_head(self._direct, write.subject, leader=leader, known=known)
         if isinstance(expected, int) and found.head.version < expected:  # a follower may lag
-            found = await find_head(self._direct, write.subject, leader=True)
+            found = await find_head(self._direct, write.subject, leader=True, known=known)
+        self._heads.note(write.subject, found.head, self._era)
         return found
+
+    async def _holds(self, subject: str, head: Head) -> bool:
+        """Whether the log has, or had, an aggregate at this head: the guard compares positions."""
+        if head in (NOTHING, self._heads.get(subject)):
+            return True
+        for leader in (False, True):  # a follower may lag
+            message = await self._direct.at(head.position, leader=leader) if head.position else None
+            if message is not None:
+                return message.subject == subject and head.stands_in(message)
+        return False
 
     async def _look(self) -> None:
         """Find out from the leader whether our events are recorded, others are in the way, or none.
 
         Those that are found make the append recorded, or `DuplicateId` where some are missing.
         """
+        self._era = self._heads.era
         while True:
             heads = [await self._search_all(write) for write in self._writes]
             if not self._found:
@@ -248,12 +272,16 @@ class Appender:
 
     async def _head_now(self, write: PendingAppend) -> FoundHead:
         last = await self._direct.leader_last(write.subject)
-        if last is None or last.sequence <= write.end:
+        if last is None or last.sequence < write.end or write.base.stands_in(last):
             return FoundHead(write.base, write.end)
-        # A head that the caller names may be none of this log's.
-        start = NOTHING if isinstance(write.append.expected, Head) else write.base
+        found = await self._walk(write.subject, write.base)
+        if found.head == write.base != NOTHING:  # which may be none of this log's any more
+            found = await self._walk(write.subject, NOTHING)
+        return found
+
+    async def _walk(self, subject: str, start: Head) -> FoundHead:
         walk = HeadWalk(start)
-        async with aclosing(self._direct.messages(write.subject, start.position)) as messages:
+        async with aclosing(self._direct.messages(subject, start.position)) as messages:
             async for message in messages:
                 walk.see(message)
         return walk.found
@@ -306,7 +334,7 @@ class Appender:
 
     def _move_base(self, write: PendingAppend, found: FoundHead) -> None:
         """Follow others' events where any version will do; raises `Conflict` elsewhere."""
-        if found.end <= write.end:
+        if found == FoundHead(write.base, write.end):
             return
         if found.head != write.base and write.append.expected is not ANY:
             raise _conflict(write, found.head)
@@ -343,6 +371,7 @@ class Appender:
 
 def _conflict(write: PendingAppend, found: Head | None) -> Conflict:
     append, expected = write.append, write.append.expected
-    version = expected if isinstance(expected, int) else write.base.version
+    base = expected if isinstance(expected, Head) else write.base
+    version = expected if isinstance(expected, int) else base.version
     actual = None if found is None else found.version
     return Conflict(append.aggregate, append.aggregate_id, version, actual)
