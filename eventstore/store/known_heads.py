@@ -23,21 +23,21 @@ class KnownHeads:
     """The last known head of each aggregate of one log; an async context manager.
 
     `era` counts how often all were forgotten: a head found before that is not noted after it.
-    Behind another API prefix the server's reports do not arrive, and nothing is kept.
+    Where the server's reports do not arrive, behind another API prefix or because the user may not
+    have them, nothing is kept.
     """
 
     def __init__(self, client: Client, stream: str) -> None:
         self.era = 0
         self._client = client
-        self._stream = stream
+        self._reports = f"$JS.EVENT.ADVISORY.STREAM.DELETED.{stream}"
         self._reported = client.api_subject("") == f"{DEFAULT_API_PREFIX}."
         self._heads: OrderedDict[str, Head] = OrderedDict()
 
     async def __aenter__(self) -> KnownHeads:
-        self._subscription = await self._client.listen(
-            f"$JS.EVENT.ADVISORY.STREAM.DELETED.{self._stream}", lambda _: self.forget()
-        )
+        self._forget_denied = self._client.on_denied(self._denied)
         self._forget_disconnect = self._client.on_disconnect(self.forget)
+        self._subscription = await self._client.listen(self._reports, lambda _: self.forget())
         return self
 
     async def __aexit__(
@@ -46,6 +46,7 @@ class KnownHeads:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._forget_denied()
         self._forget_disconnect()
         await self._subscription.unsubscribe()
 
@@ -66,3 +67,8 @@ class KnownHeads:
         """Begin a new era: the log may be another one."""
         self._heads.clear()
         self.era += 1
+
+    def _denied(self, subject: str) -> None:
+        if subject == self._reports.lower():
+            self._reported = False
+            self.forget()

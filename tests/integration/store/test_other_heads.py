@@ -8,13 +8,14 @@ import msgspec
 import pytest
 
 from eventstore.client.client import Client, connect
+from eventstore.config import AuthSettings, Secret
 from eventstore.errors import Conflict
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import Header, new_id
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.store.store import ANY, EventStore, Expected, Head
-from tests.conftest import settings_for
+from tests.conftest import StartServer, settings_for
 from tests.integration.ledger import Deposited, Opened, declare_log, jetstream, read
 from tests.proxy import TcpProxy
 
@@ -113,6 +114,23 @@ async def test_a_forged_last_message_with_a_guard_is_no_head(
         after = await fresh.append("account", "a", Deposited(), expected=expected)
     assert after.version == 2
     assert [event.version for event in await read(store, "a")] == [1, 2]
+
+
+async def test_no_head_is_known_where_the_user_may_not_hear_that_a_log_is_deleted(
+    start_server: StartServer, codec: Codec
+) -> None:
+    rights = 'subscribe: { deny: "$JS.EVENT.>" }'
+    users = f"{{ user: eve, password: e, permissions: {{ {rights} }} }}"
+    server = await start_server(extra_config=f"authorization {{ users: [{users}] }}")
+    eve = settings_for(server.url, auth=AuthSettings(user="eve", password=Secret("e")))
+    async with connect(eve) as client, EventStore(client, codec) as store:
+        await declare_log(client, codec)
+        head = (await store.append("account", "a", Opened(owner="ann"))).head
+        await replace_log(client, codec)
+        async with EventStore(client, codec) as other:
+            await other.append("account", "a", Opened(owner="bob"))
+        with pytest.raises(Conflict):
+            await store.append("account", "a", Deposited(), expected=head)
 
 
 async def test_a_head_that_is_known_costs_no_look(
