@@ -4,15 +4,22 @@ Recorded; already recorded (a repeat, which is success); a conflict; or unknown,
 out before it could be found out. The event ids, fixed before the first try, tell our events from
 others', for ever and not only within the server's duplicate window:
 
-1. Find each aggregate's base, the head to append to, and look for ids that the caller may have sent
-   before in the aggregate up to there. What comes after the base, the server's guard refuses.
-2. Publish, each aggregate guarded by its base.
-3. Where the answer is not a clear success, look again, up to the heads that the leader knows.
+1. Find each aggregate's base, the head to append to. A head that the caller names is believed where
+   it is known, or the log bears it out: the server's guard compares positions only, and those of
+   another log, or of another event, may fit.
+2. Look for ids that the caller may have sent before, in the aggregate up to the base. What comes
+   after the base, the guard refuses. Where none is found, a base that is not the expected one is a
+   conflict.
+3. Publish, each aggregate guarded by the last position on its subject.
+4. Where the answer is a clear success, note the positions.
+5. Else wait as long as the answer asks for, look again, up to the heads that the leader knows, and
+   go on with step 3 where nothing was found.
 
-A look, the first as any other, has one of four ends. An append is atomic: where one of its events
-is found, all must be, each aggregate's as one run, and then it is recorded, whatever it expects and
-whoever appended since; where they are not, an id is used by another append. Where none is found and
-an aggregate has moved past a fixed base, it is a conflict. Else it is published (again).
+A look, that of step 2 as any other, has one of four ends. An append is atomic: where one of its
+events is found, all must be, each aggregate's as one run, and then it is recorded, whatever it
+expects and whoever appended since; where they are not, an id is used by another append. Where none
+is found and an aggregate has moved past a fixed base, it is a conflict. Else it is published
+(again).
 """
 
 from __future__ import annotations
@@ -99,9 +106,9 @@ class Appender:
         """
         try:
             async with asyncio.timeout(timeout):
-                await self._ask(self._prepare)
+                await self._ask(self._prepare)  # steps 1 and 2
                 while not all(write.result for write in self._writes):
-                    await self._try_once()
+                    await self._try_once()  # steps 3 to 5
         except TimeoutError:
             raise self._out_of_time(timeout) from self._retries.last
         except ClientError as error:
@@ -135,6 +142,7 @@ class Appender:
         await self._connected()
         if self._era != self._heads.era:  # the log may have been replaced since
             return await self._ask(self._look)
+        # 3. Publish.
         drafts = [draft for write in self._writes for draft in write.drafts()]
         expected = {write.subject: write.end for write in self._writes}
         messages = guarded(drafts, expected)
@@ -155,9 +163,10 @@ class Appender:
             await self._after_refusal(error)
         else:
             self._unclear = before
-            if not ack.duplicate:
+            if not ack.duplicate:  # 4. Note the positions.
                 return self._recorded(drafts, ack.seq)
             self._claimed = f"an event id is recorded at position {ack.seq} already"
+        # 5. Look again.
         return await self._ask(self._look)
 
     async def _after_refusal(self, error: ClientError) -> None:
@@ -209,7 +218,9 @@ class Appender:
         """Find the bases, and whether what may have been sent before is recorded up to there."""
         self._era = self._heads.era
         for write in self._writes:
+            # 1. Find the base.
             write.begin_at(await self._find_base(write))
+            # 2. Look for ids that the caller may have sent before.
             if self._may_be_repeat:
                 await self._search(write, write.base)
         if self._found:
