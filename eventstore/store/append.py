@@ -49,13 +49,6 @@ class Expectation(enum.Enum):
     ANY = "any"
 
 
-_GUARDS = (
-    "Nats-Expected-Last-Subject-Sequence",
-    "Nats-Expected-Last-Sequence",  # of an import
-    "Nats-Batch-Id",
-)
-_OF_A_HEAD = (Header.AGGREGATE_VERSION, Header.CHAIN, Header.EVENT_ID)
-
 NO_STREAM = Expectation.NO_STREAM
 """The aggregate must have no events yet."""
 
@@ -91,6 +84,13 @@ class Head(msgspec.Struct, frozen=True):
         """The head after an event that was read."""
         chain = event.envelope.chain or GENESIS
         return cls(event.position, event.version, chain, event.id)
+
+    def stands_in(self, message: StoredMessage) -> bool:
+        """Whether a stored message is the event that this head names."""
+        try:
+            return Head.of(message) == self
+        except UnreadableEvent:
+            return False
 
 
 NOTHING = Head(0, 0, GENESIS, "")
@@ -136,31 +136,37 @@ async def find_head(
 ) -> FoundHead:
     """Where an aggregate stands; `known` is where it stood.
 
-    One request where the last message is the known one's, or was written with the store's own
-    guard, which the server checks; else it may be foreign, and the whole aggregate is read.
+    One request where the last message is the known one's or follows on it, and another for the
+    message before it where that is to bear it out; else the whole aggregate is read.
     """
     last = await (reader.leader_last(subject) if leader else reader.last(subject))
     if last is None:
         return FoundHead(NOTHING, 0)
-    if known is not None and known.position == last.sequence:
+    if known is not None and known.stands_in(last):
         return FoundHead(known, last.sequence)
-    if _is_guarded(last):
-        return FoundHead(Head.of(last), last.sequence)
+    if known is not None and (walk := HeadWalk(known)).see(last):
+        return walk.found
+    before = await _head_before(reader, last)
+    if before is not None and (walk := HeadWalk(before)).see(last):
+        return walk.found
     walk = HeadWalk()
     async for message in reader.messages(subject):
         walk.see(message)
     return walk.found
 
 
-def _is_guarded(message: StoredMessage) -> bool:
-    """Whether whoever wrote it knew what stood before; a stray message does not."""
-    headers = message.headers
-    guarded = any(name in headers for name in _GUARDS)
-    return guarded and all(name in headers for name in _OF_A_HEAD)
+async def _head_before(reader: DirectReader, message: StoredMessage) -> Head | None:
+    """The head that the message before one makes on its subject; None where that is no event."""
+    until = message.sequence - 1
+    found = await reader.last_of_each([message.subject], until) if until else []
+    try:
+        return Head.of(found[0]) if found else NOTHING
+    except UnreadableEvent:
+        return None
 
 
 Expected = int | Head | Expectation
-"""A version, a whole head (saves a round trip), `NO_STREAM` or `ANY`."""
+"""A version, a whole head (saves a round trip where the store knows it), `NO_STREAM` or `ANY`."""
 
 
 class Append(msgspec.Struct, frozen=True, kw_only=True):

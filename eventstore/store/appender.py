@@ -4,15 +4,22 @@ Recorded; already recorded (a repeat, which is success); a conflict; or unknown,
 out before it could be found out. The event ids, fixed before the first try, tell our events from
 others', for ever and not only within the server's duplicate window:
 
-1. Find each aggregate's base, the head to append to, and look for ids that the caller may have sent
-   before in the aggregate up to there. What comes after the base, the server's guard refuses.
-2. Publish, each aggregate guarded by its base.
-3. Where the answer is not a clear success, look again, up to the heads that the leader knows.
+1. Find each aggregate's base, the head to append to. A head that the caller names is believed where
+   it is known, or the log bears it out: the server's guard compares positions only, and those of
+   another log, or of another event, may fit.
+2. Look for ids that the caller may have sent before, in the aggregate up to the base. What comes
+   after the base, the guard refuses. Where none is found, a base that is not the expected one is a
+   conflict.
+3. Publish, each aggregate guarded by the last position on its subject.
+4. Where the answer is a clear success, note the positions.
+5. Else wait as long as the answer asks for, look again, up to the heads that the leader knows, and
+   go on with step 3 where nothing was found.
 
-A look, the first as any other, has one of four ends. An append is atomic: where one of its events
-is found, all must be, each aggregate's as one run, and then it is recorded, whatever it expects and
-whoever appended since; where they are not, an id is used by another append. Where none is found and
-an aggregate has moved past a fixed base, it is a conflict. Else it is published (again).
+A look, that of step 2 as any other, has one of four ends. An append is atomic: where one of its
+events is found, all must be, each aggregate's as one run, and then it is recorded, whatever it
+expects and whoever appended since; where they are not, an id is used by another append. Where none
+is found and an aggregate has moved past a fixed base, it is a conflict. Else it is published
+(again).
 """
 
 from __future__ import annotations
@@ -49,6 +56,7 @@ from eventstore.store.append import (
 )
 from eventstore.store.append_retries import AppendRetries
 from eventstore.store.id_index import IdIndex, stored_between
+from eventstore.store.known_heads import KnownHeads
 from eventstore.telemetry import Telemetry
 
 __all__ = ["Appender"]
@@ -68,6 +76,7 @@ class Appender:
         client: Client,
         direct: DirectReader,
         ids: IdIndex,
+        heads: KnownHeads,
         writes: Sequence[PendingAppend],
         timeout: float,
         telemetry: Telemetry,
@@ -75,6 +84,8 @@ class Appender:
         self._client = client
         self._direct = direct
         self._ids = ids
+        self._heads = heads
+        self._era = heads.era  # of the known heads, when the bases were found
         self._writes = writes
         self._timeout = timeout
         self._telemetry = telemetry
@@ -95,9 +106,9 @@ class Appender:
         """
         try:
             async with asyncio.timeout(timeout):
-                await self._ask(self._prepare)
+                await self._ask(self._prepare)  # steps 1 and 2
                 while not all(write.result for write in self._writes):
-                    await self._try_once()
+                    await self._try_once()  # steps 3 to 5
         except TimeoutError:
             raise self._out_of_time(timeout) from self._retries.last
         except ClientError as error:
@@ -128,11 +139,14 @@ class Appender:
             await self._search_all(write)
 
     async def _try_once(self) -> None:
+        await self._connected()
+        if self._era != self._heads.era:  # the log may have been replaced since
+            return await self._ask(self._look)
+        # 3. Publish.
         drafts = [draft for write in self._writes for draft in write.drafts()]
         expected = {write.subject: write.end for write in self._writes}
         messages = guarded(drafts, expected)
         check_sizes(messages, self._client.max_payload, added=PUBLICATION_HEADERS)
-        await self._connected()
         if self._tries:
             self._telemetry.count("retries", operation="append")
         self._tries += 1
@@ -149,9 +163,10 @@ class Appender:
             await self._after_refusal(error)
         else:
             self._unclear = before
-            if not ack.duplicate:
+            if not ack.duplicate:  # 4. Note the positions.
                 return self._recorded(drafts, ack.seq)
             self._claimed = f"an event id is recorded at position {ack.seq} already"
+        # 5. Look again.
         return await self._ask(self._look)
 
     async def _after_refusal(self, error: ClientError) -> None:
@@ -181,6 +196,7 @@ class Appender:
             version = write.base.version + count
             head = Head(position, version, headers[Header.CHAIN], headers[Header.EVENT_ID])
             self._ids.recorded(write.subject, write.base, head, write.event_ids)
+            self._heads.note(write.subject, head, self._era)
             write.recorded(head, positions, duplicate=False)
 
     async def _ask(self, question: Callable[[], Awaitable[None]]) -> None:
@@ -200,8 +216,11 @@ class Appender:
 
     async def _prepare(self) -> None:
         """Find the bases, and whether what may have been sent before is recorded up to there."""
+        self._era = self._heads.era
         for write in self._writes:
+            # 1. Find the base.
             write.begin_at(await self._find_base(write))
+            # 2. Look for ids that the caller may have sent before.
             if self._may_be_repeat:
                 await self._search(write, write.base)
         if self._found:
@@ -211,23 +230,39 @@ class Appender:
             expected = write.append.expected
             if isinstance(expected, int) and write.base.version != expected:
                 raise _conflict(write, write.base)
+            if isinstance(expected, Head) and write.base != expected:
+                raise _conflict(write, None)  # no head of this aggregate, in this log
 
     async def _find_base(self, write: PendingAppend) -> FoundHead:
         expected = write.append.expected
-        if isinstance(expected, Head):
+        if isinstance(expected, Head) and await self._holds(write.subject, expected):
             return FoundHead(expected, expected.position)
         if expected is NO_STREAM or expected == 0:
             return FoundHead(NOTHING, 0)
-        found = await find_head(self._direct, write.subject)
+        known = self._heads.get(write.subject)
+        leader = isinstance(expected, Head)
+        found = await find_head(self._direct, write.subject, leader=leader, known=known)
         if isinstance(expected, int) and found.head.version < expected:  # a follower may lag
-            found = await find_head(self._direct, write.subject, leader=True)
+            found = await find_head(self._direct, write.subject, leader=True, known=known)
+        self._heads.note(write.subject, found.head, self._era)
         return found
+
+    async def _holds(self, subject: str, head: Head) -> bool:
+        """Whether the log has, or had, an aggregate at this head: the guard compares positions."""
+        if head in (NOTHING, self._heads.get(subject)):
+            return True
+        for leader in (False, True):  # a follower may lag
+            message = await self._direct.at(head.position, leader=leader) if head.position else None
+            if message is not None:
+                return message.subject == subject and head.stands_in(message)
+        return False
 
     async def _look(self) -> None:
         """Find out from the leader whether our events are recorded, others are in the way, or none.
 
         Those that are found make the append recorded, or `DuplicateId` where some are missing.
         """
+        self._era = self._heads.era
         while True:
             heads = [await self._search_all(write) for write in self._writes]
             if not self._found:
@@ -248,12 +283,16 @@ class Appender:
 
     async def _head_now(self, write: PendingAppend) -> FoundHead:
         last = await self._direct.leader_last(write.subject)
-        if last is None or last.sequence <= write.end:
+        if last is None or last.sequence < write.end or write.base.stands_in(last):
             return FoundHead(write.base, write.end)
-        # A head that the caller names may be none of this log's.
-        start = NOTHING if isinstance(write.append.expected, Head) else write.base
+        found = await self._walk(write.subject, write.base)
+        if found.head == write.base != NOTHING:  # which may be none of this log's any more
+            found = await self._walk(write.subject, NOTHING)
+        return found
+
+    async def _walk(self, subject: str, start: Head) -> FoundHead:
         walk = HeadWalk(start)
-        async with aclosing(self._direct.messages(write.subject, start.position)) as messages:
+        async with aclosing(self._direct.messages(subject, start.position)) as messages:
             async for message in messages:
                 walk.see(message)
         return walk.found
@@ -306,7 +345,7 @@ class Appender:
 
     def _move_base(self, write: PendingAppend, found: FoundHead) -> None:
         """Follow others' events where any version will do; raises `Conflict` elsewhere."""
-        if found.end <= write.end:
+        if found == FoundHead(write.base, write.end):
             return
         if found.head != write.base and write.append.expected is not ANY:
             raise _conflict(write, found.head)
@@ -343,6 +382,7 @@ class Appender:
 
 def _conflict(write: PendingAppend, found: Head | None) -> Conflict:
     append, expected = write.append, write.append.expected
-    version = expected if isinstance(expected, int) else write.base.version
+    base = expected if isinstance(expected, Head) else write.base
+    version = expected if isinstance(expected, int) else base.version
     actual = None if found is None else found.version
     return Conflict(append.aggregate, append.aggregate_id, version, actual)

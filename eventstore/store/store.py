@@ -43,6 +43,7 @@ from eventstore.store.chain_links import GENESIS_LINKS, Link
 from eventstore.store.foreign import ForeignMessage, LogFindings
 from eventstore.store.id_index import IdIndex
 from eventstore.store.keyring import Keyring
+from eventstore.store.known_heads import KnownHeads
 from eventstore.store.reader import AggregateReading, EventReader, Page
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
@@ -76,6 +77,7 @@ class EventStore:
         self._telemetry = telemetry
         self._direct = DirectReader(client, codec.subjects.log_stream, timeout=request_timeout)
         self._ids = IdIndex(self._direct)
+        self._heads = KnownHeads(client, codec.subjects.log_stream)
         self.keyring = Keyring(client, codec.subjects, timeout=request_timeout)
         self.findings = LogFindings(telemetry)
         self._history = EventReader(client, codec, keyring=self.keyring, findings=self.findings)
@@ -83,6 +85,7 @@ class EventStore:
 
     async def __aenter__(self) -> EventStore:
         await self._stack.enter_async_context(self._direct)
+        await self._stack.enter_async_context(self._heads)
         self._stack.push_async_callback(self.keyring.close)
         return self
 
@@ -153,7 +156,13 @@ class EventStore:
         if len(set(ids)) < len(ids):
             raise InvalidId(f"append to {writes[0].subject}: an event id repeats")
         recording = Appender(
-            self._client, self._direct, self._ids, writes, self._request_timeout, self._telemetry
+            self._client,
+            self._direct,
+            self._ids,
+            self._heads,
+            writes,
+            self._request_timeout,
+            self._telemetry,
         )
         try:
             await self._seal(writes)
@@ -196,7 +205,9 @@ class EventStore:
         """
         self.codec.check_aggregate(aggregate)
         subject = self.codec.subjects.log(aggregate, aggregate_id)
+        era, known = self._heads.era, known or self._heads.get(subject)
         found = await find_head(self._direct, subject, leader=leader, known=known)
+        self._heads.note(subject, found.head, era)
         return found.head
 
     async def holds(
@@ -209,10 +220,7 @@ class EventStore:
         self.codec.check_aggregate(aggregate)
         message = await self._direct.at(head.position, leader=leader)
         subject = self.codec.subjects.log(aggregate, aggregate_id)
-        try:
-            return message is not None and message.subject == subject and Head.of(message) == head
-        except UnreadableEvent:  # a foreign message is no head
-            return False
+        return message is not None and message.subject == subject and head.stands_in(message)
 
     async def read(
         self,
@@ -253,6 +261,7 @@ class EventStore:
         subject = self.codec.subjects.log(aggregate, aggregate_id)
         start = Link(after.version, after.chain, after.position)
         reading = AggregateReading(self.codec, start, self.findings)
+        era, last = self._heads.era, None
         async with aclosing(self._direct.pages(subject, after.position, leader=leader)) as pages:
             async for page in pages:
                 keys = await self.keyring.to_open(message.headers for message in page)
@@ -262,9 +271,12 @@ class EventStore:
                         position, headers = message.sequence, message.headers
                         raise UnreadableEvent(position, subject, found.error, headers)
                     if found is not None:
+                        last = message
                         yield message, found if isinstance(found, list) else []
         if reading.trouble is not None:
             raise reading.trouble
+        if last is not None:
+            self._heads.note(subject, Head.of(last), era)
 
     async def read_whole(
         self, aggregate: str, aggregate_id: str, *, leader: bool = False

@@ -25,6 +25,7 @@ from tests.integration.commanding import (
     opened,
     until,
 )
+from tests.integration.ledger import declare_log
 
 
 class WatchedStore(EventStore):
@@ -193,3 +194,21 @@ async def test_events_that_an_earlier_try_recorded_count_and_not_those_decided_a
     events = await line.read("c1")
     assert [event.data for event in events] == [Added(amount=amount) for amount in (1, 10, 9)]
     assert (outcome.version, outcome.event_ids) == (2, (events[1].id,))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [(60, 10, ("rejected", 1)), (60, 50, ("success", 2)), (1, 50, ("success", 2))],
+)
+async def test_a_state_of_a_log_that_was_replaced_is_not_believed(
+    line: Line, before: int, after: int, told: tuple[str, int]
+) -> None:
+    async with line.working():
+        await line.commands.execute(Add(amount=before), "c1")
+        await line.jetstream.delete_stream(line.subjects.log_stream)
+        await declare_log(line.client, line.domain.codec)
+        async with EventStore(line.client, line.domain.codec) as other:
+            await other.append("counter", "c1", Added(amount=after))
+        outcome = await line.commands.execute(Take(amount=20), "c1")
+    assert (outcome.status, outcome.version) == told
+    assert len(await line.read("c1")) == outcome.version

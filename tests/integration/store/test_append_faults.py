@@ -71,8 +71,9 @@ async def test_an_append_whose_acknowledgement_is_lost_succeeds_and_is_recorded_
 async def test_a_lost_acknowledgement_is_found_although_other_events_followed(
     store: EventStore, proxy: TcpProxy, codec: Codec, count: int
 ) -> None:
-    head = (await store.append("account", "a1", Opened())).head
+    await store.append("account", "a1", Opened())
     async with store_behind(proxy, codec) as broken, asyncio.TaskGroup() as group:
+        head = await broken.head("account", "a1")
         proxy.hold()
         events = [Deposited()] * count
         ours = group.create_task(broken.append("account", "a1", events, expected=head))
