@@ -23,7 +23,7 @@ class DatabaseCheck:
     """The read-model database is the one it was, readable, with the schema this code needs.
 
     Degraded while it cannot be written or read for now: the log takes events meanwhile, and the
-    read model catches up.
+    read model catches up. Unhealthy where it is damaged, which does not pass by itself.
     """
 
     def __init__(self, database: Database) -> None:
@@ -42,14 +42,17 @@ class DatabaseCheck:
                 facts["bytes"] = await self._database.size()
                 trouble = trouble or await self._unreadable()
         except TimeoutError:
-            trouble = trouble or self._unavailable(f"no answer after {_READ_SECONDS:g} s")
+            trouble = trouble or DatabaseUnavailable(
+                f"read model {self._database.name}: no answer after {_READ_SECONDS:g} s"
+            )
         except DBAPIError as error:
             if not self._database.is_transient(error):
                 raise
-            trouble = trouble or self._unavailable(str(error.orig))
+            trouble = trouble or self._database.unavailable(error, error.orig)
         if trouble is None:
             return CheckResult(facts=facts)
-        return CheckResult(status="degraded", problem=str(trouble), facts=facts)
+        status: HealthStatus = "unhealthy" if trouble.is_damage else "degraded"
+        return CheckResult(status=status, problem=str(trouble), facts=facts)
 
     async def _unreadable(self) -> DatabaseUnavailable | None:
         """Why it cannot be read for now, though it is there."""
@@ -58,9 +61,6 @@ class DatabaseCheck:
         except DatabaseUnavailable as error:
             return error
         return None
-
-    def _unavailable(self, problem: str) -> DatabaseUnavailable:
-        return DatabaseUnavailable(f"read model {self._database.name}: {problem}")
 
 
 class ProjectionsCheck:

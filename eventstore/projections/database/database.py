@@ -137,6 +137,12 @@ class Database:
         """Whether this database may answer otherwise when asked again."""
         return self._backend.is_transient(error)
 
+    def unavailable(self, error: BaseException, problem: object) -> DatabaseUnavailable:
+        """The error for what went wrong with this database."""
+        trouble = DatabaseUnavailable(f"read model {self.name}: {problem}")
+        trouble.is_damage = self._backend.is_damaged(error)
+        return trouble
+
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """A connection to read by; raises `DatabaseUnavailable` where that may work later."""
@@ -146,7 +152,7 @@ class Database:
         except DBAPIError as error:
             if not self.is_transient(error):
                 raise
-            raise DatabaseUnavailable(f"read model {self.name}: {error.orig}") from error
+            raise self.unavailable(error, error.orig) from error
 
     async def transact(
         self,
@@ -288,16 +294,16 @@ class Database:
         may_pass: Callable[[BaseException], bool],
         waiting: Waiting | None = None,
     ) -> T:
-        delays = _Delays(retry_timeout)
+        delays = _Delays(retry_timeout, self.unavailable)
         while True:
             try:
                 done = await once()
             except Exception as error:
                 if not may_pass(error):
                     raise
-                delay = delays.after(error, self.name)
+                delay = delays.after(error)
                 if delays.waited >= REPORT_SECONDS:
-                    self._report(delays.unavailable(error, self.name), waiting)
+                    self._report(delays.trouble(error), waiting)
             else:
                 self._report_end()
                 return done
@@ -341,7 +347,12 @@ def _unless_it_stands(
 class _Delays:
     """The growing pauses between tries, and their end."""
 
-    def __init__(self, retry_timeout: float) -> None:
+    def __init__(
+        self,
+        retry_timeout: float,
+        unavailable: Callable[[BaseException, object], DatabaseUnavailable],
+    ) -> None:
+        self._unavailable = unavailable
         self._began = time.monotonic()
         self._retry_timeout = retry_timeout
         self._next = FIRST_DELAY
@@ -351,17 +362,15 @@ class _Delays:
         """Seconds since the first try."""
         return time.monotonic() - self._began
 
-    def after(self, error: Exception, name: str) -> float:
+    def after(self, error: Exception) -> float:
         """Seconds to wait; raises `DatabaseUnavailable` where the patience is at its end."""
         delay = self._next * random.uniform(0.5, 1.0)  # noqa: S311  # jitter, not a secret
         if self.waited + delay > self._retry_timeout:
-            raise self.unavailable(error, name, self._retry_timeout) from error
+            raise self.trouble(error, self._retry_timeout) from error
         self._next = min(2 * self._next, LONGEST_DELAY)
         return delay
 
-    def unavailable(
-        self, error: Exception, name: str, seconds: float | None = None
-    ) -> DatabaseUnavailable:
+    def trouble(self, error: Exception, seconds: float | None = None) -> DatabaseUnavailable:
         """What is wrong, and for how long that was tried."""
         tried = round(self.waited) if seconds is None else seconds
-        return DatabaseUnavailable(f"read model {name}: {cause_of(error)}; tried for {tried:g} s")
+        return self._unavailable(error, f"{cause_of(error)}; tried for {tried:g} s")

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy.exc import SQLAlchemyError
 
 from eventstore import Application, nix
 from eventstore.cli.observing import service_health
@@ -250,8 +249,9 @@ async def test_a_database_without_the_schema_is_told_of(new_read_model: str) -> 
 async def test_a_file_that_is_no_database_is_told_of(tmp_path: Path) -> None:
     async with Database(tmp_path / "read_model.sqlite") as database:
         (tmp_path / "read_model.sqlite").write_bytes(b"no database " * 1_000)
-        with pytest.raises(SQLAlchemyError):
-            await DatabaseCheck(database)()
+        finding = await DatabaseCheck(database)()
+    assert finding.status == "unhealthy"
+    assert "file is not a database" in str(finding.problem)
 
 
 async def test_projections_that_lag_or_stall_degrade_it(

@@ -346,7 +346,8 @@ async def test_opening_may_be_cancelled(tmp_path: Path, monkeypatch: pytest.Monk
         (sqlite3.SQLITE_FULL, True),
         (sqlite3.SQLITE_IOERR_FSYNC, True),
         (sqlite3.SQLITE_CONSTRAINT_UNIQUE, False),
-        (sqlite3.SQLITE_CORRUPT, False),
+        (sqlite3.SQLITE_CORRUPT, True),
+        (sqlite3.SQLITE_NOTADB, True),
         (sqlite3.SQLITE_ERROR, False),
     ],
 )

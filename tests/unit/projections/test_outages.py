@@ -112,6 +112,34 @@ async def assert_degraded(worker: ProjectionWorker, database: Database, end: int
     assert "; tried for" in str(found.problem)
 
 
+def damage(database: Path) -> None:
+    """Write over all that is in its files."""
+    for suffix in ("", "-wal", "-shm"):
+        path = Path(f"{database}{suffix}")
+        with path.open("r+b") as file:
+            file.write(b"\xee" * path.stat().st_size)
+
+
+async def test_a_damaged_database_ends_nothing_else_and_is_unhealthy(
+    log: MemoryLog, sqlite_read_model: Path
+) -> None:
+    first = counting("first")
+    log.add("c", Counted(by=1))
+    async with Database(sqlite_read_model) as database:
+        await make_tables(database)
+        worker = worker_of(log, database, first)
+        async with following(worker):
+            await worker.wait(1, BOUND)
+            damage(sqlite_read_model)
+            await log.add_live("c", *[Counted(by=1)] * 1_000)
+            await until(lambda: worker.progress["first"].trouble)
+
+            found = await DatabaseCheck(database)()
+            assert found.status == "unhealthy"
+            assert "database" in str(found.problem)
+    assert worker.failures == []
+
+
 async def test_a_worker_that_begins_meanwhile_waits_too(
     log: MemoryLog, sqlite_read_model: Path
 ) -> None:

@@ -21,10 +21,11 @@ T = TypeVar("T")
 
 
 class DatabaseUnavailable(ProjectionError):
-    """The read-model database stayed locked, full or away for as long as was waited."""
+    """The read-model database stayed locked, full, damaged or away for as long as was waited."""
 
     code = "database_unavailable"
     retryable = True
+    is_damage = False
 
 
 class Backend(ABC):
@@ -86,6 +87,10 @@ class Backend(ABC):
     @abstractmethod
     def opens_later(self, error: BaseException) -> bool:
         """Whether one that could not be opened is worth a short wait."""
+
+    def is_damaged(self, error: BaseException) -> bool:
+        """Whether what is stored can be read no more."""
+        return False
 
     @abstractmethod
     def is_transient(self, error: BaseException) -> bool:

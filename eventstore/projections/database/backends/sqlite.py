@@ -47,8 +47,10 @@ _WRITER_PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON")
 _READER_PRAGMAS = ("query_only=ON",)
 
 _LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _TRANSIENT = {
     *_LOCKED,
+    *_DAMAGED,  # a person has to help, while everything else goes on
     sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_CANTOPEN,
@@ -157,8 +159,12 @@ class Sqlite(Backend):
         return _code(error) in _LOCKED
 
     def is_transient(self, error: BaseException) -> bool:
-        """Locked, full or unreachable."""
+        """Locked, full, damaged or unreachable."""
         return is_transient(error)
+
+    def is_damaged(self, error: BaseException) -> bool:
+        """The file is no database, or a part of it is none."""
+        return _code(error) in _DAMAGED
 
     async def _in_thread(self, work: Callable[[], T], done: Callable[[T], None] | None = None) -> T:
         submitted = self._thread.submit(work)
@@ -198,7 +204,7 @@ class Sqlite(Backend):
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the file may be usable later: locked, full, unreachable."""
+    """Whether the file may be usable later: locked, full, damaged, unreachable."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
     return _code(error) in _TRANSIENT and _extended_code(error) != _GONE
