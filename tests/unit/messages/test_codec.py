@@ -195,7 +195,7 @@ def test_deep_nesting_is_refused(payload: bytes) -> None:
 
 
 @given(st.binary())
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 def test_any_bytes_are_read_or_refused(payload: bytes) -> None:
     try:
         command = codec.decode_command("box", "make", payload)

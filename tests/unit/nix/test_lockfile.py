@@ -467,7 +467,7 @@ LOCK = st.fixed_dictionaries(
 
 
 @given(content=JSON | LOCK)
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 def test_any_json_is_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, content: object
 ) -> None:

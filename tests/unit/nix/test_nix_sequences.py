@@ -83,7 +83,7 @@ def run(decider: Decider[Any], sequence: Sequence[Command]) -> tuple[Any, list[E
 
 @pytest.mark.parametrize("aggregate", ["flake", "package", "module", "overlay", "config"])
 @given(data=st.data())
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=20)
 def test_the_fold_of_what_is_stored_is_the_state_that_decided(
     aggregate: str, data: st.DataObject
 ) -> None:
@@ -103,7 +103,7 @@ def test_the_fold_of_what_is_stored_is_the_state_that_decided(
 
 @pytest.mark.parametrize("aggregate", ["flake", "package", "module", "overlay", "config"])
 @given(data=st.data())
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=20)
 def test_deciding_twice_decides_the_same_and_changes_nothing(
     aggregate: str, data: st.DataObject
 ) -> None:
@@ -115,7 +115,7 @@ def test_deciding_twice_decides_the_same_and_changes_nothing(
 
 
 @given(data=st.data())
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=40)
 def test_the_inputs_of_a_flake_are_those_added_and_not_removed(data: st.DataObject) -> None:
     decider = domain().decider("flake")
     start = CreateFlake(path="/f", description="")
@@ -135,7 +135,7 @@ def test_the_inputs_of_a_flake_are_those_added_and_not_removed(data: st.DataObje
 
 
 @given(data=st.data())
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=40)
 def test_generations_are_counted_up_and_never_used_twice(data: st.DataObject) -> None:
     decider = domain().decider("config")
     state, history = run(decider, data.draw(commands(decider)))
@@ -154,7 +154,7 @@ def test_generations_are_counted_up_and_never_used_twice(data: st.DataObject) ->
 
 
 @given(data=st.data())
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=40)
 def test_nothing_follows_a_deletion(data: st.DataObject) -> None:
     decider = domain().decider("module")
     state, history = run(decider, data.draw(commands(decider)))
@@ -165,7 +165,7 @@ def test_nothing_follows_a_deletion(data: st.DataObject) -> None:
 
 
 @given(data=st.data())
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=40)
 def test_a_package_is_built_before_it_is_cached(data: st.DataObject) -> None:
     decider = domain().decider("package")
     _, history = run(decider, data.draw(commands(decider)))
