@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing, suppress
 from datetime import datetime
@@ -16,13 +17,14 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
-from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from eventstore.client.client import Client
 from eventstore.commands.outcome_log import OutcomeLog, OutcomePage, OutcomeRecord
 from eventstore.errors import EventStoreError, ProjectionFenced
 from eventstore.messages.subjects import Subjects
 from eventstore.projections.audit.models import audit_command, audit_outcomes
+from eventstore.projections.database.backends.base import cause_of
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.locks import Locks, locks_of
 from eventstore.projections.worker.worker import WaitTimeout
@@ -42,8 +44,7 @@ _move = (
 _remove = delete(audit_command).where(audit_command.c.id == bindparam("command_id"))
 _add = insert(audit_command)
 
-_REFUSED = (DataError, IntegrityError, ArithmeticError, TypeError, ValueError)
-"""What a driver raises for a value, as against a database that cannot be written now."""
+_REFUSED = (sqlite3.IntegrityError, sqlite3.DataError, ArithmeticError, TypeError, ValueError)
 
 _LOCK = "audit-outcomes"
 
@@ -173,17 +174,29 @@ def _take(connection: Connection, bucket: _Bucket, start: int, page: OutcomePage
     values = {"own": bucket.name, "made_then": bucket.made, "start": start, "end": page.position}
     if connection.execute(_move, values).rowcount != 1:
         raise ProjectionFenced(f"another service has collected the outcomes after {start}")
-    rows = _rows(page.outcomes)
-    if not rows:
-        return
+    if rows := _rows(page.outcomes):
+        _put(connection, rows)
+
+
+def _put(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Put the rows in place of older ones; one that the database refuses is passed over."""
     try:
         _replace(connection, rows)
-    except _REFUSED:
+    except Exception as error:
+        if not _is_refusal(error):
+            raise
+        if len(rows) == 1:
+            _logger.warning("outcome of command %s is passed over: %s", rows[0]["id"][:80], error)
+            return
         for row in rows:
-            try:
-                _replace(connection, [row])
-            except _REFUSED as error:
-                _logger.warning("outcome of command %s is passed over: %s", row["id"], error)
+            _put(connection, [row])
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether it is a value that is refused, as against a database that cannot be written now."""
+    cause = cause_of(error)
+    state = str(getattr(cause, "sqlstate", None) or "")
+    return isinstance(cause, _REFUSED) or state[:2] in ("22", "23")  # PostgreSQL's classes
 
 
 def _replace(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -12,10 +12,13 @@ from typing import Any
 
 import asyncpg
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, select, text
 from sqlalchemy.exc import DBAPIError
 
 from eventstore.errors import ConfigurationError, ProjectionFenced
+from eventstore.messages.envelope import utc_now
+from eventstore.projections.audit import commands
+from eventstore.projections.audit.models import audit_command
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.backends import postgresql
 from eventstore.projections.database.database import Database, DatabaseUnavailable, is_transient
@@ -374,3 +377,18 @@ def test_what_may_pass(sqlstate: str, transient: bool) -> None:
 
     assert is_transient(error) is transient
     assert is_transient(DBAPIError("SELECT", {}, error)) is transient
+
+
+async def test_the_row_of_a_command_that_it_refuses_is_passed_over(location: str) -> None:
+    empty = dict.fromkeys(audit_command.columns.keys())
+    times = {"time": utc_now(), "finished_at": utc_now()}
+    row = empty | times | {"version": 0, "position": 0, "status": "", "code": "", "message": ""}
+    rows = [row | {"id": own} for own in ("a", "x" * 40, "b")] + [
+        row | {"id": "c", "version": 2**63}
+    ]
+    async with Database(location) as database:
+        await database.migrate()
+        await database.transact(lambda connection: commands._put(connection, rows))
+        async with database.engine.connect() as connection:
+            found = (await connection.execute(select(audit_command.c.id))).scalars().all()
+    assert sorted(found) == ["a", "b"]
