@@ -24,7 +24,7 @@ from eventstore.errors import (
     SubjectForgotten,
 )
 from eventstore.jetstream.direct_get import StoredMessage
-from eventstore.messages.envelope import COMMAND_DIGEST, Header, NewEvent, utc_now
+from eventstore.messages.envelope import COMMAND_DIGEST, NO_COMMAND, Header, NewEvent, utc_now
 from eventstore.messages.outcome import Outcome, presentable
 from eventstore.messages.types import Event
 from eventstore.store.snapshots.snapshots import Snapshots
@@ -212,9 +212,8 @@ class CommandHandler:
     async def _first_outcome(self, accepted: DecodedCommand, kept: CachedState) -> Outcome | None:
         """The outcome as it was given first, from the events that stand; None if none does.
 
-        Events without a digest are facts, which no command decided: their ids tell nothing, for
-        an append with a `cause` derives the same ones. So what a worker recorded before there were
-        digests is taken for a fact, too: sent again, its command is refused, and not answered.
+        Facts are no command's: those that name themselves as their cause, or are marked. What a
+        worker recorded before there were digests has neither mark nor digest.
         """
         caused, commands = list[StoredMessage](), set[str]()
         async with aclosing(self._store.read_stored(*accepted.key, leader=True)) as stored:
@@ -227,8 +226,8 @@ class CommandHandler:
             kept.commands.learn(commands)
             self._states.put(accepted.key, kept)
             return None
-        own = [each for each in caused if COMMAND_DIGEST in each.headers]
-        if not own or is_other(accepted.digest, own[0].headers[COMMAND_DIGEST]):
+        own = [each for each in caused if not _is_fact(each)]
+        if not own or is_other(accepted.digest, own[0].headers.get(COMMAND_DIGEST)):
             raise CommandIdReused(accepted.identity.id, by_fact=not own)
         ids = tuple(each.headers[Header.EVENT_ID] for each in own)
         names = ", ".join(each.headers[Header.EVENT_TYPE] for each in own)
@@ -239,6 +238,12 @@ class CommandHandler:
         if accepted.digest is None or not self._domain.codec.has_personal(accepted.aggregate):
             return accepted.digest
         return without_data(accepted.digest)
+
+
+def _is_fact(message: StoredMessage) -> bool:
+    headers = message.headers
+    is_root = headers[Header.EVENT_ID] == headers[Header.CAUSATION_ID]
+    return is_root or headers.get(COMMAND_DIGEST) == NO_COMMAND
 
 
 def _success(

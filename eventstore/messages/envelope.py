@@ -22,6 +22,7 @@ __all__ = [
     "COMMAND_DIGEST",
     "ID_DERIVED",
     "JSON",
+    "NO_COMMAND",
     "POSITION",
     "REPLY_TO",
     "Envelope",
@@ -85,6 +86,10 @@ ID_DERIVED = "X-ID-Derived"
 """The header of commands that a handler sends, which may have other data under the same id."""
 
 COMMAND_DIGEST = "X-Command-Digest"
+
+NO_COMMAND = "none"
+"""The digest of a fact that has a cause: no command has decided it."""
+
 """The header of events, and of outcomes, that tells their command from another of the same id."""
 
 _REQUIRED = (
@@ -116,7 +121,7 @@ _RULES: dict[str, tuple[re.Pattern[str], str]] = {
         re.compile(rf"{_EDGE}(?:[^{_UNPRINTABLE}]{{0,510}}{_EDGE})?"),
         "1 to 512 printable characters without space around them",
     ),
-    COMMAND_DIGEST: (re.compile(r"[0-9a-f]{16}(?:-[0-9a-f]{32})?"), "a command's digest"),
+    COMMAND_DIGEST: (re.compile(r"none|[0-9a-f]{16}(?:-[0-9a-f]{32})?"), "a command's digest"),
     Header.TRACEPARENT: (
         re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"),
         "a W3C trace parent",

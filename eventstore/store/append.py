@@ -15,6 +15,7 @@ from eventstore.messages.chain import GENESIS, chain_value
 from eventstore.messages.codec import Codec
 from eventstore.messages.encryption import Keys, seal, subjects_in
 from eventstore.messages.envelope import (
+    NO_COMMAND,
     Envelope,
     Header,
     Identity,
@@ -309,8 +310,9 @@ def _fix(
     codec.check_event_type(cls)
     if cls.__aggregate__ != append.aggregate:
         raise InvalidMessage(f"{cls.__name__} is no event of {append.aggregate}")
+    identity = new.identity or _identity(append, index)
     envelope = Envelope(
-        identity=new.identity or _identity(append, index),
+        identity=identity,
         type=cls.__name__,
         domain=codec.domain,
         timestamp=format_timestamp(new.timestamp or now),
@@ -318,10 +320,15 @@ def _fix(
         schema_version=cls.__schema_version__,
         actor=new.actor or append.actor,
         authenticated_as=append.authenticated_as,
-        command_digest=append.command_digest,
+        command_digest=append.command_digest or _no_command(identity),
         traceparent=new.traceparent,
     )
     return envelope.to_headers(), codec.encode(new.data)
+
+
+def _no_command(identity: Identity) -> str | None:
+    """Mark a fact that something has caused, lest it be taken for what a command decided."""
+    return NO_COMMAND if identity.causation_id != identity.id else None
 
 
 def _identity(append: Append, index: int) -> Identity:

@@ -19,6 +19,7 @@ from eventstore.audit import Summary, verify
 from eventstore.client.client import Client, connect
 from eventstore.commands import StateCache
 from eventstore.commands.decoding import DecodedCommand
+from eventstore.commands.digest import digest_of
 from eventstore.config import AuthSettings, Secret, StreamSettings
 from eventstore.errors import ClientError
 from eventstore.messages.codec import Codec
@@ -222,4 +223,5 @@ def accepted(command: Command) -> DecodedCommand:
         timestamp=format_timestamp(utc_now()),
         aggregate_id="c1",
     )
-    return DecodedCommand(command, "counter", "c1", envelope)
+    digest = digest_of(command, "c1", envelope.identity.id)
+    return DecodedCommand(command, "counter", "c1", envelope, digest)

@@ -141,6 +141,7 @@ async def test_a_stored_message_has_the_standard_headers_and_nothing_else(
         "X-Schema-Version": "1",
         "X-Domain": codec.domain,
         "X-Actor": "ann",
+        "X-Command-Digest": "none",
         "Content-Type": "application/json",
         "Nats-Expected-Last-Subject-Sequence": "0",
     }
