@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import shutil
+import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
@@ -21,6 +22,10 @@ from eventstore.config import NatsSettings, RetrySettings, Settings
 from eventstore.projections.database.database import Database
 from eventstore.server.embedded import EmbeddedServer
 from tests import postgresql_server as postgresql
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Started in the background: what the tests start would ignore Ctrl-C, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 StartServer = Callable[..., Awaitable[EmbeddedServer]]
 
