@@ -1,8 +1,5 @@
 """A JetStream event-sourcing store: decide, append, read, project, audit."""
 
-import logging
-
-from eventstore import text as visible
 from eventstore.application import Application, running
 from eventstore.client.client import Client, connect
 from eventstore.client.master_keys import KeyWrapping, MasterKeys, WrappedKey
@@ -92,6 +89,3 @@ __all__ = [
     "running",
     "topology",
 ]
-
-# All of the library logs to this one.
-visible.make_log_records_safe(logging.getLogger("eventstore"))

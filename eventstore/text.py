@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+from typing import TypeVar
 
 __all__ = [
     "bounded",
@@ -16,6 +17,8 @@ __all__ = [
     "printable_json",
     "printable_lines",
 ]
+
+F = TypeVar("F", bound=logging.Filterer)
 
 MAX_LOGGED = 4_000
 """Characters of a log message; the rest of what is longer is left out, and counted."""
@@ -52,14 +55,15 @@ def bounded(text: str, limit: int) -> str:
     return text if left <= 0 else f"{text[:limit]}… ({left:,} more characters)"
 
 
-def make_log_records_safe(target: logging.Logger | logging.Handler) -> None:
-    """Have what passes a logger or a handler bounded and printable; a second time does nothing.
+def make_log_records_safe(target: F) -> F:
+    """Have what passes a logger or a handler bounded and printable, and return it; idempotent.
 
-    Also what an exception says in a traceback, whoever formats it. A logger's records are those
-    that are logged to it itself, and not to its children.
+    Covers what an exception says in a traceback, too, whoever formats it. A logger's records are
+    those logged to it itself and not to its children, so each module's logger is made safe.
     """
     if not any(isinstance(each, _Safe) for each in target.filters):
         target.addFilter(_Safe())
+    return target
 
 
 class _Safe(logging.Filter):

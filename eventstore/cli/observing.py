@@ -20,10 +20,11 @@ from eventstore.service.endpoints import ServiceEndpoints
 from eventstore.service.health import Check, Health
 from eventstore.service.metrics import Metrics, MetricsServer
 from eventstore.telemetry import NO_TELEMETRY, Telemetry, combined
+from eventstore.text import make_log_records_safe
 
 __all__ = ["make_telemetry", "metrics_by_http", "service_face", "service_health"]
 
-_logger = logging.getLogger("eventstore")
+_logger = make_log_records_safe(logging.getLogger(__name__))
 
 
 def make_telemetry(metrics: Metrics | None, *, tracing: bool) -> Telemetry:

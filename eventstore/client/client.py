@@ -40,6 +40,7 @@ from eventstore.errors import (
     NoResponders,
     RequestTimeout,
 )
+from eventstore.text import make_log_records_safe
 
 __all__ = ["Client", "Msg", "Subscription", "connect", "nats_errors"]
 
@@ -48,7 +49,7 @@ _NO_JETSTREAM = (10039, 10076)  # not for this account; not at all
 _BACKLOG_BYTES = 8 * 1024 * 1024
 _DENIED = re.compile(r'permissions violation for (?:publish|subscription) to "([^"]+)"')
 
-_logger = logging.getLogger("eventstore")
+_logger = make_log_records_safe(logging.getLogger(__name__))
 
 T = TypeVar("T")
 

@@ -30,6 +30,7 @@ from eventstore.errors import (
     NoResponders,
     RequestTimeout,
 )
+from eventstore.text import make_log_records_safe
 
 __all__ = ["Connection", "nats_errors"]
 
@@ -37,7 +38,7 @@ _PING = b"PING\r\n"
 _CREDENTIALS = ("user", "password", "token")
 _REPORT_SECONDS = 60.0
 
-_logger = logging.getLogger("eventstore")
+_logger = make_log_records_safe(logging.getLogger(__name__))
 
 
 class Connection(nats.aio.client.Client):

@@ -7,6 +7,7 @@ import logging
 
 from eventstore.config import RetrySettings
 from eventstore.errors import ConnectFailed
+from eventstore.text import make_log_records_safe
 
 __all__ = ["FirstConnect"]
 
@@ -14,7 +15,7 @@ _DEFAULT_SECONDS = 10.0
 _QUIET_SECONDS = 3.0
 _REPORT_SECONDS = 10.0
 
-_logger = logging.getLogger("eventstore")
+_logger = make_log_records_safe(logging.getLogger(__name__))
 
 
 class FirstConnect:

@@ -22,6 +22,7 @@ import msgspec
 from eventstore.config import PersonalSettings
 from eventstore.errors import ConfigurationError, MasterKeyError
 from eventstore.messages.encryption import DataKey, cipher_of
+from eventstore.text import make_log_records_safe
 
 __all__ = ["KeyWrapping", "MasterKeys", "WrappedKey", "configured_master_keys", "new_master_key"]
 
@@ -30,7 +31,7 @@ _NONCE_BYTES = 12
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _FOR_OTHERS = 0o077
 
-_logger = logging.getLogger("eventstore")
+_logger = make_log_records_safe(logging.getLogger(__name__))
 
 
 class WrappedKey(msgspec.Struct, frozen=True):

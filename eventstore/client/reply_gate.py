@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable
 
 from eventstore.config import NatsSettings
+from eventstore.text import make_log_records_safe
 
 __all__ = ["ReplyGate"]
 
@@ -21,7 +22,7 @@ _TOKEN = "[A-Za-z0-9_-]{1,64}"  # noqa: S105  # of a subject
 _REPORT_SECONDS = 60.0
 _LONGEST_SHOWN = 100
 
-_logger = logging.getLogger("eventstore")
+_logger = make_log_records_safe(logging.getLogger(__name__))
 
 
 class ReplyGate:

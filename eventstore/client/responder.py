@@ -24,6 +24,7 @@ from eventstore.errors import (
     ServiceBusy,
 )
 from eventstore.messages.envelope import Header, check_message_id, derive_id
+from eventstore.text import make_log_records_safe
 
 __all__ = ["Answer", "Reply", "Request", "Responder"]
 
@@ -63,7 +64,7 @@ _JSON = {Header.CONTENT_TYPE: "application/json"}
 _LONGEST_TEXT = 4_000
 _DRAIN_SECONDS = 5.0
 
-_logger = logging.getLogger("eventstore")
+_logger = make_log_records_safe(logging.getLogger(__name__))
 
 
 class Responder:

@@ -19,6 +19,7 @@ from eventstore.jetstream.stored_message import StoredMessage, leader_get, read_
 from eventstore.messages.envelope import COMMAND_DIGEST
 from eventstore.messages.outcome import Outcome
 from eventstore.messages.subjects import Subjects
+from eventstore.text import make_log_records_safe
 
 __all__ = ["Outcomes"]
 
@@ -31,7 +32,7 @@ _WRONG_SEQUENCE = (10071, 10164)
 _REPLICAS_SECONDS = 60.0
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
-_logger = logging.getLogger("eventstore")
+_logger = make_log_records_safe(logging.getLogger(__name__))
 
 
 class Outcomes:

@@ -41,6 +41,7 @@ from eventstore.jetstream.topology import ConsumerSpec, declare_consumer
 from eventstore.messages.codec import Codec
 from eventstore.messages.outcome import Outcome
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
+from eventstore.text import make_log_records_safe
 
 __all__ = ["CommandWorker", "worker_consumer"]
 
@@ -52,7 +53,7 @@ _RETRY_SECONDS = 1.0
 _FIRST_REDELIVERY = 0.25
 _LONGEST_REDELIVERY = 30.0
 
-_logger = logging.getLogger("eventstore")
+_logger = make_log_records_safe(logging.getLogger(__name__))
 
 
 def worker_consumer(codec: Codec, *, ack_wait: float = 30.0) -> ConsumerSpec:

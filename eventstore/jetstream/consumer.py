@@ -21,6 +21,7 @@ from eventstore.client.api_answers import decimal
 from eventstore.client.client import Client
 from eventstore.client.replies import new_token
 from eventstore.errors import ClientError, ConnectionLost, JetStreamError, PermissionDenied
+from eventstore.text import make_log_records_safe
 
 __all__ = ["Delivery", "PullConsumer", "PullLost", "may_pass"]
 
@@ -28,7 +29,7 @@ _MOST_OPEN = 16
 _NUMBERS = r"(?:\.[0-9]{1,19}){5}"
 
 _encode = msgspec.json.Encoder().encode
-_logger = logging.getLogger("eventstore")
+_logger = make_log_records_safe(logging.getLogger(__name__))
 
 
 class PullLost(ClientError):

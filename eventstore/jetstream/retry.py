@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from eventstore.client.client import Client
 from eventstore.errors import ClientError, ConnectionLost
+from eventstore.text import make_log_records_safe
 
 __all__ = ["Retry"]
 
@@ -23,7 +24,7 @@ _FIRST_DELAY = 0.05
 _LONGEST_DELAY = 2.0
 _LONGEST_WAIT = 5.0
 
-_logger = logging.getLogger("eventstore")
+_logger = make_log_records_safe(logging.getLogger(__name__))
 
 T = TypeVar("T")
 

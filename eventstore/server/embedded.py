@@ -24,6 +24,7 @@ from eventstore.config import LocalAddress
 from eventstore.errors import ServerStartFailed
 from eventstore.private_files import ensure_private_directory, open_private
 from eventstore.server.binary import ServerBinary, find_server
+from eventstore.text import make_log_records_safe
 
 __all__ = [
     "EmbeddedServer",
@@ -60,7 +61,7 @@ os.write(int(lock), str(os.getpid()).encode())
 os.execv(command[0], command)
 """
 
-_logger = logging.getLogger("eventstore")
+_logger = make_log_records_safe(logging.getLogger(__name__))
 
 
 def running_server(data_directory: Path) -> str | None:

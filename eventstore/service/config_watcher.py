@@ -12,13 +12,14 @@ from eventstore.errors import ConfigurationError, EventStoreError
 from eventstore.jetstream.topology import limit_messages
 from eventstore.messages.subjects import Subjects
 from eventstore.service.runtime_config import KEYS, RuntimeConfig, Value
+from eventstore.text import make_log_records_safe
 
 __all__ = ["ConfigWatcher", "Pausable"]
 
 # A change is heard of before the bucket has stored it; a second look finds it there.
 _SECOND_LOOK = 0.25
 
-_logger = logging.getLogger("eventstore")
+_logger = make_log_records_safe(logging.getLogger(__name__))
 
 
 class Pausable(Protocol):

@@ -28,6 +28,7 @@ from eventstore.service.discovery import ANNOUNCEMENTS, Announcement, Endpoint
 from eventstore.service.health import Health
 from eventstore.service.metrics import CONTENT_TYPE, Metrics
 from eventstore.service.micro import Micro, MicroError
+from eventstore.text import make_log_records_safe
 from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["INSTANCE_ID", "ServiceEndpoints"]
@@ -38,7 +39,7 @@ INSTANCE_ID = "X-Instance-ID"
 _JSON = "application/json"
 _STOP_SECONDS = 2.0
 
-_logger = logging.getLogger("eventstore")
+_logger = make_log_records_safe(logging.getLogger(__name__))
 
 _Handler = Callable[[], Awaitable[tuple[bytes, str]]]
 

@@ -24,6 +24,7 @@ from eventstore.concurrency.cancellation import only_own_cancellation
 from eventstore.errors import EventStoreError
 from eventstore.messages.envelope import format_timestamp
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
+from eventstore.text import make_log_records_safe
 
 __all__ = [
     "Check",
@@ -42,7 +43,7 @@ that is needed is missing or fails."""
 _STATM = Path("/proc/self/statm")
 _LEVELS: dict[HealthStatus, int] = {"healthy": 0, "degraded": 1, "unhealthy": 2}
 
-_logger = logging.getLogger("eventstore")
+_logger = make_log_records_safe(logging.getLogger(__name__))
 
 
 class CheckResult(Struct, frozen=True, kw_only=True):

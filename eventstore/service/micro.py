@@ -20,6 +20,7 @@ from eventstore.client.responder import Answer, Reply, Request
 from eventstore.config import ServiceSettings
 from eventstore.errors import ConfigurationError, EventStoreError
 from eventstore.messages.envelope import format_timestamp
+from eventstore.text import make_log_records_safe
 
 __all__ = ["Micro", "MicroError"]
 
@@ -32,7 +33,7 @@ _VERSION = re.compile(rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}(?:-{_BEFORE})?(?:\+{_BU
 _JSON = {"Content-Type": "application/json"}
 _LONGEST_HEADER = 1_000
 
-_logger = logging.getLogger("eventstore")
+_logger = make_log_records_safe(logging.getLogger(__name__))
 
 
 class MicroError(Exception):

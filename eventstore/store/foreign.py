@@ -20,6 +20,7 @@ from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.messages.envelope import Header, legal_value
 from eventstore.store.chain_links import GENESIS_LINKS, Followed, Link, Links, extends, follow
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
+from eventstore.text import make_log_records_safe
 
 __all__ = [
     "FINDINGS",
@@ -38,7 +39,7 @@ _MOST_KNOWN = 50_000
 _MOST_NAMED = 1_000
 _MOST_WARNINGS = 100  # of a kind; who floods the log is not to flood this one, too
 
-_logger = logging.getLogger("eventstore")
+_logger = make_log_records_safe(logging.getLogger(__name__))
 
 FindingKind = Literal["foreign", "unreadable", "unpublished"]
 """Not written by the store; an event whose data this code cannot read; one that cannot be

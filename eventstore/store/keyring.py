@@ -21,12 +21,13 @@ from eventstore.messages.personal import ref_of
 from eventstore.messages.subjects import Subjects
 from eventstore.parking.erasing import ErasureReport, erase_copies
 from eventstore.store.key_bucket import Entry, KeyBucket
+from eventstore.text import make_log_records_safe
 
 __all__ = ["Keyring"]
 
 _AT_ONCE = 64
 
-_logger = logging.getLogger("eventstore")
+_logger = make_log_records_safe(logging.getLogger(__name__))
 
 _Get = Callable[[str], Awaitable[DataKey | Forgotten | None]]
 

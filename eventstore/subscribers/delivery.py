@@ -16,12 +16,13 @@ from eventstore.messages.encryption import Keys
 from eventstore.messages.envelope import RecordedEvent
 from eventstore.messages.handlers import EventHandler, EventHandlers
 from eventstore.subscribers.publication import read_publication
+from eventstore.text import make_log_records_safe
 
 __all__ = ["DeliveryResult", "DeliveryStopped", "EventDelivery"]
 
 _LONGEST_BACKOFF = 30.0
 
-_logger = logging.getLogger("eventstore")
+_logger = make_log_records_safe(logging.getLogger(__name__))
 
 
 class DeliveryStopped(Exception):

@@ -49,6 +49,7 @@ from eventstore.parking.retry import retry_answer
 from eventstore.store.keyring import Keyring
 from eventstore.subscribers.consumer import Start, check_consumer, declare_subscriber, event_filter
 from eventstore.subscribers.delivery import DeliveryResult, DeliveryStopped, EventDelivery
+from eventstore.text import make_log_records_safe
 
 __all__ = ["Acknowledge", "EventSubscriber"]
 
@@ -62,7 +63,7 @@ _MOST_RETRIES = 64  # that are asked for at a time
 _RETRY_SECONDS = 1.0
 _STOPPING = "it is being stopped"
 
-_logger = logging.getLogger("eventstore")
+_logger = make_log_records_safe(logging.getLogger(__name__))
 
 E = TypeVar("E", bound=Event)
 

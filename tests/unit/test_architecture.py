@@ -6,12 +6,14 @@ import ast
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from typing import TypeGuard
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 
 ROOMS = [
+    "eventstore.jetstream.vocabulary",
     "eventstore.errors",
     "eventstore.undecodable",
     "eventstore.text",
@@ -85,7 +87,7 @@ def own_imports(module: str) -> set[str]:
 
 def room(module: str) -> str:
     """The room a module is in: itself, or the nearest package that is one."""
-    if module in ("eventstore", "projections"):
+    if module in ("eventstore", "projections", "eventstore.jetstream.vocabulary"):
         return module
     name = ".".join(module.split(".")[:2]) if module.startswith("eventstore.") else "projections"
     assert name in ROOMS, f"{module} is in no room: put it into one, or a new one into ROOMS"
@@ -252,4 +254,22 @@ def test_prefixes_come_from_the_settings(prefix: str) -> None:
         and node.value.startswith(prefix)
     }
     writing = {module for module in sources() if room(module) == "eventstore.deployment"}
-    assert knowing <= {"eventstore.config", "eventstore.client.reply_gate", *writing}
+    own = {"eventstore.config", "eventstore.client.reply_gate", "eventstore.jetstream.vocabulary"}
+    assert knowing <= {*own, *writing}
+
+
+def test_every_logger_is_its_modules_and_makes_its_records_safe() -> None:
+    for module, source in sources().items():
+        loggers = [node for node in ast.walk(source) if _is_call(node, "getLogger") and node.args]
+        made_safe = [
+            ast.unparse(node.args[0])
+            for node in ast.walk(source)
+            if _is_call(node, "make_log_records_safe")
+        ]
+        for logger in loggers:
+            assert ast.unparse(logger) == "logging.getLogger(__name__)", module
+            assert ast.unparse(logger) in made_safe, module
+
+
+def _is_call(node: ast.AST, name: str) -> TypeGuard[ast.Call]:
+    return isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == name

@@ -29,6 +29,7 @@ from eventstore.projections.database.database import Database
 from eventstore.projections.database.locks import Locks, locks_of
 from eventstore.projections.worker.worker import WaitTimeout
 from eventstore.service.health import CheckResult
+from eventstore.text import make_log_records_safe
 
 __all__ = ["CommandCollector"]
 
@@ -48,7 +49,7 @@ _REFUSED = (sqlite3.IntegrityError, sqlite3.DataError, ArithmeticError, TypeErro
 
 _LOCK = "audit-outcomes"
 
-_logger = logging.getLogger("eventstore")
+_logger = make_log_records_safe(logging.getLogger(__name__))
 
 
 class _Bucket(NamedTuple):

@@ -30,6 +30,7 @@ from eventstore.projections.database.backends import (
     is_transient,
 )
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
+from eventstore.text import make_log_records_safe
 
 __all__ = ["Database", "DatabaseUnavailable", "is_transient"]
 
@@ -43,7 +44,7 @@ LONGEST_DELAY = 1.0
 REPORT_SECONDS = 1.0
 """A wait of this length, in seconds, is trouble that is reported."""
 
-_logger = logging.getLogger("eventstore")
+_logger = make_log_records_safe(logging.getLogger(__name__))
 
 Waiting = Callable[[DatabaseUnavailable], None]
 """Is called with the reason where a transaction has waited for a second, and at each later try."""

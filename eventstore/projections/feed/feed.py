@@ -46,6 +46,7 @@ from eventstore.store.foreign import LogFindings
 from eventstore.store.reader import Page
 from eventstore.store.store import EventStore
 from eventstore.subscribers.publication import data_subjects, publication, stored_publication
+from eventstore.text import make_log_records_safe
 
 __all__ = ["Feed"]
 
@@ -63,7 +64,7 @@ _LONGEST_DELAY = 2.0
 _LONGEST_WAIT = 5.0
 _KEEP_SECONDS = 1.0
 
-_logger = logging.getLogger("eventstore")
+_logger = make_log_records_safe(logging.getLogger(__name__))
 
 
 class Feed:

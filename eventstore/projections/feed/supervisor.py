@@ -11,12 +11,13 @@ from eventstore.errors import EventStoreError
 from eventstore.projections.feed.feed import Feed
 from eventstore.service.checks import look_at_findings
 from eventstore.service.health import CheckResult
+from eventstore.text import make_log_records_safe
 
 __all__ = ["FeedSupervisor"]
 
 _STALLED_SECONDS = 10.0
 
-_logger = logging.getLogger("eventstore")
+_logger = make_log_records_safe(logging.getLogger(__name__))
 
 
 class FeedSupervisor:

@@ -18,10 +18,11 @@ from eventstore.projections.projection import Projection
 from eventstore.projections.rebuild.rebuild import Rebuild, RebuildProgress
 from eventstore.store.store import EventStore
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
+from eventstore.text import make_log_records_safe
 
 __all__ = ["auto_rebuild"]
 
-_logger = logging.getLogger("eventstore")
+_logger = make_log_records_safe(logging.getLogger(__name__))
 
 
 def auto_rebuild(

@@ -25,13 +25,14 @@ from eventstore.projections.database.tables import parked_event
 from eventstore.projections.database.tables import projection as checkpoints
 from eventstore.projections.projection import Projection
 from eventstore.projections.worker.apply import PoisonEvent, apply
+from eventstore.text import make_log_records_safe
 
 __all__ = ["Shadow", "opened_shadow", "shadow_position", "tables_of"]
 
 PATIENCE = 30.0
 """For how many seconds a database that is full or away is asked again."""
 
-_logger = logging.getLogger("eventstore")
+_logger = make_log_records_safe(logging.getLogger(__name__))
 
 _own = Table(
     "rebuild",

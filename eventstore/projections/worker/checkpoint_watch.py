@@ -15,10 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.checkpoint import Checkpoint
 from eventstore.projections.database.database import Database
+from eventstore.text import make_log_records_safe
 
 __all__ = ["CheckpointWatch"]
 
-_logger = logging.getLogger("eventstore")
+_logger = make_log_records_safe(logging.getLogger(__name__))
 
 
 class CheckpointWatch:

@@ -10,13 +10,14 @@ from eventstore.concurrency.cancellation import only_own_cancellation
 from eventstore.messages.envelope import LogEvent, RecordedEvent
 from eventstore.projections.projection import Projection, Reaction
 from eventstore.telemetry import Telemetry
+from eventstore.text import make_log_records_safe
 
 __all__ = ["Reactions"]
 
 MOST_WAITING = 10_000
 """Events that may wait for their reaction; those beyond are left out, for commits do not wait."""
 
-_logger = logging.getLogger("eventstore")
+_logger = make_log_records_safe(logging.getLogger(__name__))
 
 
 class Reactions:

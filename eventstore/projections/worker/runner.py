@@ -28,6 +28,7 @@ from eventstore.projections.worker.apply import AppliedBatch, PoisonEvent
 from eventstore.projections.worker.progress import Progress
 from eventstore.projections.worker.reactions import Reactions
 from eventstore.telemetry import Telemetry
+from eventstore.text import make_log_records_safe
 
 __all__ = ["ProjectionRunner", "Rebuild", "RunnerContext", "RunnerState"]
 
@@ -39,7 +40,7 @@ LONGEST_DELAY = 2.0
 Rebuild = Callable[[Projection], Awaitable[None]]
 """Makes the rows of a projection anew, by the code as it is now, and then sets its checkpoint."""
 
-_logger = logging.getLogger("eventstore")
+_logger = make_log_records_safe(logging.getLogger(__name__))
 
 
 class RunnerContext(Struct, frozen=True):

@@ -29,6 +29,7 @@ from eventstore.projections.worker.reactions import Reactions
 from eventstore.projections.worker.runner import ProjectionRunner, Rebuild, RunnerContext
 from eventstore.store.store import EventStore
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
+from eventstore.text import make_log_records_safe
 
 __all__ = ["IfTaken", "Progress", "ProjectionWorker", "State", "WaitTimeout"]
 
@@ -38,7 +39,7 @@ IfTaken = Literal["wait", "refuse"]
 TAKE_OVER_INTERVAL = 0.25
 STANDBY_INTERVAL = 0.05
 
-_logger = logging.getLogger("eventstore")
+_logger = make_log_records_safe(logging.getLogger(__name__))
 
 
 class ProjectionWorker:

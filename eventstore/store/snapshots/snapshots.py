@@ -18,6 +18,7 @@ from eventstore.store.snapshots.bucket import SnapshotBucket
 from eventstore.store.snapshots.format import Snapshot
 from eventstore.store.store import EventStore
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
+from eventstore.text import make_log_records_safe
 
 __all__ = ["Snapshots"]
 
@@ -27,7 +28,7 @@ _CLOSE_SECONDS = 2.0
 
 _Result = Literal["used", "missing", "ignored", "unavailable", "written", "outdated", "dropped"]
 
-_logger = logging.getLogger("eventstore")
+_logger = make_log_records_safe(logging.getLogger(__name__))
 
 
 class Snapshots:
