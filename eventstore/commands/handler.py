@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from datetime import datetime
 
@@ -13,6 +12,7 @@ from eventstore.commands.digest import is_other, without_data
 from eventstore.commands.loader import Loader
 from eventstore.commands.outcomes import Outcomes
 from eventstore.commands.state_cache import CachedState, StateCache
+from eventstore.concurrency.backoff import Backoff
 from eventstore.decider.decider import CommandContext, Domain
 from eventstore.errors import (
     CommandIdReused,
@@ -25,16 +25,16 @@ from eventstore.errors import (
 )
 from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.messages.envelope import COMMAND_DIGEST, NO_COMMAND, Header, NewEvent, utc_now
-from eventstore.messages.outcome import Outcome, presentable
+from eventstore.messages.outcome import Outcome
 from eventstore.messages.types import Event
 from eventstore.store.snapshots.snapshots import Snapshots
 from eventstore.store.store import EventStore, Head
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
+from eventstore.text import presentable
 
 __all__ = ["CommandHandler"]
 
-_FIRST_DELAY = 0.005
-_LONGEST_DELAY = 0.25
+_BACKOFF = Backoff(0.005, 0.25, jitter=1.0)
 
 
 class CommandHandler:
@@ -93,14 +93,14 @@ class CommandHandler:
         if known is not None:
             return known
         again = False
-        for delay in _delays(self._max_conflicts):
+        for conflicts in range(1, self._max_conflicts + 1):
             try:
                 return await self._try(accepted, traceparent, again=again)
             except (Conflict, DuplicateId):
                 again = True
                 self._states.drop(accepted.key)
                 self._telemetry.count("conflicts", aggregate=accepted.aggregate)
-            await asyncio.sleep(delay)
+            await asyncio.sleep(_BACKOFF.delay(conflicts))
         return await self._try(accepted, traceparent, again=again)
 
     async def _known(self, accepted: DecodedCommand, *, again: bool) -> Outcome | None:
@@ -277,10 +277,3 @@ def _rejected(accepted: DecodedCommand, kept: CachedState, rejection: Rejected) 
 
 def _names(events: Sequence[Event]) -> str:
     return ", ".join(type(event).__name__ for event in events)
-
-
-def _delays(count: int) -> Iterator[float]:
-    longest = _FIRST_DELAY
-    for _ in range(count):
-        yield random.uniform(0, longest)  # noqa: S311  # jitter, not a secret
-        longest = min(2 * longest, _LONGEST_DELAY)

@@ -1,1 +1,1 @@
-"""Asynchronous building blocks: keyed queues, cancellation and failures of task groups."""
+"""Asynchronous building blocks: back-off, supervision, resources, keyed work, failures of tasks."""

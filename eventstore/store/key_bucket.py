@@ -26,6 +26,7 @@ import msgspec
 
 from eventstore.client.client import Client
 from eventstore.client.master_keys import KeyWrapping, WrappedKey
+from eventstore.concurrency.backoff import Backoff
 from eventstore.errors import JetStreamError, KeyMissing, MasterKeyError, RequestTimeout
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.erase import erase_message
@@ -39,7 +40,7 @@ __all__ = ["Entry", "KeyBucket"]
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _WRONG_SEQUENCE = (10071, 10164)  # the second where the conflicting write is still in flight
 _MOST_TRIES = 10
-_FIRST_DELAY = 0.01
+_BACKOFF = Backoff(0.01, 5.0)
 _KEY_BYTES = 32
 
 
@@ -258,4 +259,4 @@ class KeyBucket:
 
 def _delays() -> Iterator[float]:
     for number in range(_MOST_TRIES):
-        yield _FIRST_DELAY * 2**number
+        yield _BACKOFF.delay(number + 1)

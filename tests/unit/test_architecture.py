@@ -170,6 +170,12 @@ def test_deciders_have_no_clock_and_no_chance() -> None:
             assert {"asyncio", "random", "secrets", "socket", "time"}.isdisjoint(imports(module))
 
 
+def test_chance_is_in_the_back_off_only() -> None:
+    """Jitter is one decision, and nothing else of the library is left to chance."""
+    knowing = {module for module in sources() if "random" in imports(module)}
+    assert knowing == {"eventstore.concurrency.backoff"}
+
+
 def test_errors_of_the_nats_client_become_ours_in_one_place() -> None:
     knowing = {
         room(module)
@@ -266,8 +272,11 @@ def test_every_logger_is_its_modules_and_makes_its_records_safe() -> None:
             for node in ast.walk(source)
             if _is_call(node, "make_log_records_safe")
         ]
+        own = {"logging.getLogger(__name__)"}
+        if module == "eventstore.service.config_watcher":  # which sets the level of all of them
+            own.add("logging.getLogger('eventstore')")
         for logger in loggers:
-            assert ast.unparse(logger) == "logging.getLogger(__name__)", module
+            assert ast.unparse(logger) in own, module
             assert ast.unparse(logger) in made_safe, module
 
 

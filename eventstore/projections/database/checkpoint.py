@@ -31,6 +31,7 @@ from eventstore.errors import ProjectionError, ProjectionFenced
 from eventstore.projections.database.tables import parked_event
 from eventstore.projections.database.tables import projection as table
 from eventstore.projections.projection import Projection
+from eventstore.text import storable
 
 __all__ = [
     "Checkpoint",
@@ -49,7 +50,6 @@ __all__ = [
     "restart",
     "resume",
     "retry",
-    "storable",
 ]
 
 
@@ -171,11 +171,6 @@ def fail(connection: Connection, held: LockedCheckpoint, error: str) -> None:
         .where(table.c.name == held.projection.name, table.c.epoch == held.epoch)
         .values(error=storable(error), rate=0.0)
     )
-
-
-def storable(text: str) -> str:
-    """A text that every database takes: what cannot be encoded, and NUL, become question marks."""
-    return text.encode(errors="replace").decode().replace("\0", "?")
 
 
 def position_of(connection: Connection, projection: Projection) -> int | None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Mapping
-from contextlib import suppress
-from types import TracebackType
-from typing import Self
+from contextlib import AsyncExitStack, suppress
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from eventstore.concurrency.resource import Resource
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.checkpoint import Checkpoint
 from eventstore.projections.database.database import Database
@@ -22,7 +21,7 @@ __all__ = ["CheckpointWatch"]
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
 
-class CheckpointWatch:
+class CheckpointWatch(Resource):
     """Reads the checkpoints of some projections; an async context manager.
 
     It keeps a connection of its own: where a file was taken away, SQLite would make a new, empty
@@ -34,16 +33,8 @@ class CheckpointWatch:
         self._names = list(names)
         self._connection: AsyncConnection | None = None
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._close()
+    async def _enter(self, stack: AsyncExitStack) -> None:
+        stack.push_async_callback(self._close)
 
     async def look(self) -> Mapping[str, Checkpoint]:
         """The checkpoints by projection; none where the database does not answer now."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, text
 
+from eventstore.concurrency.backoff import Backoff
 from eventstore.errors import ConfigurationError
 from eventstore.projections.database import database as module
 from eventstore.projections.database.backends import sqlite
@@ -32,7 +33,7 @@ Outage = Callable[[Database], contextlib.AbstractAsyncContextManager[None]]
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """A wait is reported at once, and no lock is waited for in the database itself."""
     monkeypatch.setattr(module, "REPORT_SECONDS", 0.05)
-    monkeypatch.setattr(module, "LONGEST_DELAY", 0.05)
+    monkeypatch.setattr(module, "BACKOFF", Backoff(0.02, 0.05))
     monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.01)
 
 
