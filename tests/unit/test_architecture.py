@@ -272,11 +272,8 @@ def test_every_logger_is_its_modules_and_makes_its_records_safe() -> None:
             for node in ast.walk(source)
             if _is_call(node, "make_log_records_safe")
         ]
-        own = {"logging.getLogger(__name__)"}
-        if module == "eventstore.service.config_watcher":  # which sets the level of all of them
-            own.add("logging.getLogger('eventstore')")
         for logger in loggers:
-            assert ast.unparse(logger) in own, module
+            assert ast.unparse(logger) == "logging.getLogger(__name__)", module
             assert ast.unparse(logger) in made_safe, module
 
 
