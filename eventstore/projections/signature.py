@@ -11,7 +11,7 @@ from eventstore.errors import ProjectionError
 from eventstore.messages.envelope import RecordedEvent, StoredEvent
 from eventstore.messages.types import Event
 
-__all__ = ["Signature"]
+__all__ = ["Signature", "hints_of"]
 
 
 class Signature:
@@ -30,7 +30,7 @@ class Signature:
         if len(parameters) not in {1, 2}:
             raise ProjectionError(f"{self.where}: takes an event and, if it likes, its record")
         self.takes_record = len(parameters) == 2
-        hints = self._hints(function)
+        hints = hints_of(function, self.where)
         wanted = hints.get(parameters[0])
         self.takes_stored = wanted is StoredEvent
         self.events = [] if self.takes_stored else self._events(wanted)
@@ -38,15 +38,6 @@ class Signature:
             raise ProjectionError(f"{self.where}: a StoredEvent is all there is, and comes alone")
         if self.takes_record and hints.get(parameters[1], RecordedEvent) is not RecordedEvent:
             raise ProjectionError(f"{self.where}: the second parameter is the RecordedEvent")
-
-    def _hints(self, function: Callable[..., Any]) -> dict[str, Any]:
-        try:
-            return typing.get_type_hints(function)
-        except NameError as error:
-            raise ProjectionError(
-                f"{self.where}: annotation not understood, {error}; "
-                "define or import the types in the module"
-            ) from error
 
     def _events(self, annotation: Any) -> list[type[Event]]:
         leaves = list(_leaves(annotation))
@@ -56,6 +47,16 @@ class Signature:
                 "a union of events, or StoredEvent"
             )
         return leaves
+
+
+def hints_of(function: Callable[..., Any], where: str) -> dict[str, Any]:
+    """The annotations of a handler, evaluated; raises `ProjectionError`, which says `where`."""
+    try:
+        return typing.get_type_hints(function)
+    except NameError as error:
+        raise ProjectionError(
+            f"{where}: annotation not understood, {error}; define or import the types in the module"
+        ) from error
 
 
 def _leaves(annotation: Any) -> Iterator[Any]:

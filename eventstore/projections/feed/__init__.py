@@ -1,1 +1,4 @@
-"""The feed: publishes every event of the log on its public subject, exactly once and in order."""
+"""The feed: publishes every event of the log on its public subject, exactly once and in order.
+
+The only room of the read side that publishes.
+"""

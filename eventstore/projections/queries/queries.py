@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -44,6 +43,7 @@ from eventstore.projections.database.tables import projection as checkpoints
 from eventstore.projections.projection import Projection
 from eventstore.projections.queries.rows import Rows
 from eventstore.projections.queries.waiting import Positions
+from eventstore.projections.signature import hints_of
 from eventstore.projections.worker.worker import WaitTimeout
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 from eventstore.undecodable import UNDECODABLE
@@ -260,13 +260,7 @@ def _query_of(function: Callable[..., Any]) -> type[Query[Any]]:
     if inspect.iscoroutinefunction(function):
         raise ProjectionError(f"query handler {name}: is async; rows are not awaited")
     parameters = list(inspect.signature(function).parameters)
-    try:
-        hints = typing.get_type_hints(function)
-    except NameError as error:
-        raise ProjectionError(
-            f"query handler {name}: annotation not understood, {error}; "
-            "define or import the types in the module"
-        ) from error
+    hints = hints_of(function, f"query handler {name}")
     query = hints.get(parameters[0]) if len(parameters) == 2 else None
     if not (isinstance(query, type) and issubclass(query, Query) and hasattr(query, "__action__")):
         raise ProjectionError(
