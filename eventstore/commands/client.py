@@ -86,6 +86,7 @@ class CommandClient:
         client: Client,
         codec: Codec,
         *,
+        outcomes: Outcomes | None = None,
         clock: Callable[[], datetime] = utc_now,
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
@@ -93,7 +94,7 @@ class CommandClient:
         self._codec = codec
         self._clock = clock
         self._telemetry = telemetry
-        self._outcomes = Outcomes(client, codec.subjects)
+        self._outcomes = outcomes or Outcomes(client, codec.subjects)
         self._inbox = client.new_inbox()
         self._sent: dict[str, SentCommand] = {}
         self._waiting: dict[str, tuple[str, asyncio.Future[Outcome]]] = {}
@@ -241,7 +242,7 @@ class CommandClient:
     ) -> SentCommand:
         cls = type(command)
         subject = self._codec.subjects.command(cls.__aggregate__, cls.__action__)
-        payload = self._codec.encode(command)
+        payload, as_read = self._codec.round_trip(command)
         given = envelope.traceparent
         with self._telemetry.span("send", traceparent=given, type=cls.__name__) as span:
             traced = msgspec.structs.replace(envelope, traceparent=span.traceparent)
@@ -250,8 +251,7 @@ class CommandClient:
             stream = self._codec.subjects.command_stream
             ack = await publish_queued(self._client, subject, payload, headers, timeout, stream)
         own, aggregate_id = envelope.identity.id, str(envelope.aggregate_id)
-        understood = self._codec.decode_command(cls.__aggregate__, cls.__action__, payload)
-        digest = digest_of(understood, aggregate_id, own, payload)
+        digest = digest_of(as_read, aggregate_id, own, payload)
         return SentCommand(
             command_id=own,
             correlation_id=envelope.identity.correlation_id,
