@@ -25,7 +25,7 @@ from eventstore.errors import (
 )
 from eventstore.jetstream.publish import Draft, check_sizes, publish_queued
 from eventstore.messages.codec import Codec
-from eventstore.messages.context import MessageContext, current
+from eventstore.messages.context import current
 from eventstore.messages.envelope import (
     ID_DERIVED,
     REPLY_TO,
@@ -221,7 +221,13 @@ class CommandClient:
         if self._codec.command_type(cls.__aggregate__, cls.__action__) is not cls:
             raise UnknownType(f"{cls.__name__} is not registered in {self._codec.domain}")
         handling = current() if cause is None else None
-        identity = _identity(handling, cls, aggregate_id, command_id, cause)
+        if handling is not None:
+            name = f"command {cls.__aggregate__}.{aggregate_id or ''}.{cls.__name__}"
+            identity = handling.caused(name, command_id)
+        elif cause is not None:
+            identity = Identity.caused_by(cause, command_id)
+        else:
+            identity = Identity.root(command_id)
         if aggregate_id is None and not cls.__creates__:
             raise InvalidHeader(Header.AGGREGATE_ID, f"is missing: {cls.__name__} needs it")
         return Envelope(
@@ -281,19 +287,3 @@ def _about_id(command_id: str | None, cause: Identity | None) -> dict[str, str]:
     """The header that tells of an id derived from what is handled, where it is."""
     is_derived = command_id is None and cause is None and current() is not None
     return {ID_DERIVED: "1"} if is_derived else {}
-
-
-def _identity(
-    handling: MessageContext | None,
-    cls: type[Command],
-    aggregate_id: str | None,
-    command_id: str | None,
-    cause: Identity | None,
-) -> Identity:
-    if handling is not None:
-        if command_id is None:
-            return handling.caused(
-                f"command {cls.__aggregate__}.{aggregate_id or ''}.{cls.__name__}"
-            )
-        return Identity.caused_by(handling.identity, command_id)
-    return Identity.root(command_id) if cause is None else Identity.caused_by(cause, command_id)

@@ -114,14 +114,16 @@ class PendingAppend:
         self.events: list[Event] = []
         """The events as they will be read."""
         self._fixed: list[tuple[dict[str, str], bytes]] = []  # without version and chain value
+        self._personal: dict[int, tuple[Event, tuple[PersonalField, ...]]] = {}  # by index
         for index, event in enumerate(append.events):
             new = event if isinstance(event, NewEvent) else NewEvent(data=event)
             headers = _headers(append, new, index, codec, now)
             payload, as_read = codec.round_trip(new.data)
             self._fixed.append((headers, payload))
             self.events.append(as_read)
+            if fields := codec.personal_fields(type(new.data)):
+                self._personal[index] = new.data, fields
         self.event_ids = tuple(headers[Header.EVENT_ID] for headers, _ in self._fixed)
-        self._personal = _personal_in(append, codec)
         self.base: Head = NOTHING
         self.end = 0  # the last message on the subject, where foreign ones follow the base
         self.result: Appended | None = None
@@ -180,17 +182,6 @@ class PendingAppend:
             duplicate=duplicate,
         )
         return self.result
-
-
-def _personal_in(
-    append: Append, codec: Codec
-) -> dict[int, tuple[Event, tuple[PersonalField, ...]]]:
-    """The events with personal data, by their index."""
-    if not codec.has_personal():
-        return {}
-    events = [each.data if isinstance(each, NewEvent) else each for each in append.events]
-    fields = {index: codec.personal_fields(type(event)) for index, event in enumerate(events)}
-    return {index: (events[index], found) for index, found in fields.items() if found}
 
 
 def _headers(
