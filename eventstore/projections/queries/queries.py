@@ -36,6 +36,7 @@ from eventstore.errors import (
     QueryTimeout,
 )
 from eventstore.messages.envelope import POSITION, Header
+from eventstore.messages.functions import annotations_of
 from eventstore.messages.queries import LONGEST_WAIT, WAIT_POSITION, WAIT_TIMEOUT, Query
 from eventstore.messages.subjects import Subjects
 from eventstore.projections.database.database import Database
@@ -43,7 +44,6 @@ from eventstore.projections.database.tables import projection as checkpoints
 from eventstore.projections.projection import Projection
 from eventstore.projections.queries.rows import Rows
 from eventstore.projections.queries.waiting import Positions
-from eventstore.projections.signature import hints_of
 from eventstore.projections.worker.worker import WaitTimeout
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 from eventstore.undecodable import UNDECODABLE
@@ -259,16 +259,15 @@ def _query_of(function: Callable[..., Any]) -> type[Query[Any]]:
     name = getattr(function, "__name__", repr(function))
     if inspect.iscoroutinefunction(function):
         raise ProjectionError(f"query handler {name}: is async; rows are not awaited")
-    parameters = list(inspect.signature(function).parameters)
-    hints = hints_of(function, f"query handler {name}")
-    query = hints.get(parameters[0]) if len(parameters) == 2 else None
+    parameters, returned = annotations_of(function, f"query handler {name}", ProjectionError)
+    query = parameters[0] if len(parameters) == 2 else None
     if not (isinstance(query, type) and issubclass(query, Query) and hasattr(query, "__action__")):
         raise ProjectionError(
             f"query handler {name}: takes a query, by whose type it is annotated, and the rows"
         )
-    if hints.get("return") != query.__answer__:
+    if returned != query.__answer__:
         raise ProjectionError(
-            f"query handler {name}: returns {hints.get('return')}, "
+            f"query handler {name}: returns {returned}, "
             f"but the answer of {query.__name__} is {query.__answer__}"
         )
     return query
