@@ -71,7 +71,8 @@ def test_only_a_rebuild_replaces_rows() -> None:
 
 
 def test_only_the_feed_publishes() -> None:
-    assert rooms_that_import("eventstore.jetstream.publish") == {"feed"}
+    publishing = ("eventstore.jetstream.publish", "eventstore.jetstream.key_value")
+    assert rooms_that_import(*publishing) == {"feed"}
 
 
 def test_queries_only_read() -> None:
