@@ -4,6 +4,7 @@ from eventstore.commands.client import CommandClient, SentCommand
 from eventstore.commands.handler import CommandHandler
 from eventstore.commands.outcomes import Outcomes
 from eventstore.commands.state_cache import StateCache
+from eventstore.commands.status import status_answers
 from eventstore.commands.worker import CommandWorker
 from eventstore.messages.outcome import Outcome
 
@@ -15,4 +16,5 @@ __all__ = [
     "Outcomes",
     "SentCommand",
     "StateCache",
+    "status_answers",
 ]

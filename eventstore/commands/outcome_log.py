@@ -12,10 +12,9 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 
 import msgspec
-from nats.aio.msg import Msg
 
 from eventstore.client.api_answers import ConsumerInfo, StreamInfo
-from eventstore.client.client import Client
+from eventstore.client.client import Client, Msg
 from eventstore.commands.decoding import DecodedCommand, ReceivedCommand
 from eventstore.errors import EventStoreError, JetStreamError, StreamMissing, UnknownType
 from eventstore.jetstream.consumer import Delivery, PullConsumer, PullLost

@@ -13,10 +13,9 @@ from types import TracebackType
 from typing import Any
 
 import msgspec
-from nats.aio.msg import Msg
 
 from eventstore.client.api_answers import StreamInfo, decimal
-from eventstore.client.client import Client
+from eventstore.client.client import Client, Msg
 from eventstore.client.replies import new_token
 from eventstore.errors import (
     ClientError,

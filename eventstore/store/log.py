@@ -15,10 +15,9 @@ import math
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 
 import msgspec
-from nats.aio.msg import Msg
 
 from eventstore.client.api_answers import ConsumerInfo, StreamInfo
-from eventstore.client.client import Client
+from eventstore.client.client import Client, Msg
 from eventstore.client.protocol import UnreadableHeaders
 from eventstore.errors import (
     ClientError,

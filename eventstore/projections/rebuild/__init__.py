@@ -1,1 +1,6 @@
 """Rebuild a projection beside its live tables, and switch in one transaction."""
+
+from eventstore.projections.rebuild.auto_rebuild import auto_rebuild
+from eventstore.projections.rebuild.rebuild import Rebuild, RebuildProgress
+
+__all__ = ["Rebuild", "RebuildProgress", "auto_rebuild"]

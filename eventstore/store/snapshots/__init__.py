@@ -1,1 +1,7 @@
 """Snapshots: folded states in a key-value bucket, so that a load reads only what came after."""
+
+from eventstore.store.snapshots.snapshots import Snapshots
+
+__all__ = [
+    "Snapshots",
+]
