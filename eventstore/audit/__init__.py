@@ -1,6 +1,6 @@
 """Audit: what the log alone shows of its own history, and the vocabulary of the audit's queries.
 
-Nothing here writes. The index of all events and commands is `eventstore.projections.audit`.
+It only reads. The index of all events and commands is `eventstore.projections.audit`.
 """
 
 from eventstore.audit.aggregate_history import aggregate_history

@@ -1,4 +1,7 @@
-"""Commands: send them, carry them out, learn what became of them."""
+"""The command pipeline: sends commands, carries them out, records their outcomes.
+
+The only room that has a decider decide.
+"""
 
 from eventstore.commands.client import CommandClient, SentCommand
 from eventstore.commands.handler import CommandHandler

@@ -1,6 +1,6 @@
-"""Asynchronous building blocks of the library: keyed queues, cancellation, failures of task groups.
+"""Asynchronous building blocks: keyed queues, cancellation, failures of task groups.
 
-It lists nothing: no domain needs them.
+They know nothing of events, and list nothing: no domain needs them.
 """
 
 __all__: list[str] = []

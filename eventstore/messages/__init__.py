@@ -1,4 +1,7 @@
-"""Commands, events, queries and their envelope: pure, without asyncio, NATS or a clock."""
+"""Commands, events, queries and their envelope.
+
+Pure: nothing here waits or connects, and only `utc_now` and `new_id` give another answer each time.
+"""
 
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import (

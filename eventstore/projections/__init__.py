@@ -1,6 +1,6 @@
 """The read side: projections that build read models in SQL from the event log.
 
-Nothing on the write side imports it, so a process that only writes does without SQLAlchemy.
+The only room that needs SQLAlchemy; the write side does not import it.
 """
 
 from eventstore.projections.projection import BoundStatement, Projection, Statement

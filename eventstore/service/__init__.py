@@ -1,7 +1,7 @@
 """How a process shows itself: health, discovery, metrics, tracing and runtime configuration.
 
-`eventstore.service.metrics` and `eventstore.service.tracing` list their names themselves: each
-loads a library that a process can do without.
+The write side knows nothing of it. `eventstore.service.metrics` and `eventstore.service.tracing`
+list their names themselves: each loads a library that a process can do without.
 """
 
 from eventstore.service.checks import CommandsCheck, ConnectionCheck, StreamsCheck

@@ -1,4 +1,7 @@
-"""Append to and read the log of one domain; the only writer of `{DOMAIN}_LOG`."""
+"""Append to and read the log of one domain.
+
+The only writer of `{DOMAIN}_LOG`, except for an import, which fills one that is empty.
+"""
 
 from eventstore.store.foreign import ForeignMessage
 from eventstore.store.keyring import Keyring

@@ -1,4 +1,4 @@
-"""The audit index: what happened, who did it, what it led to; events and commands alike."""
+"""The audit index: every event, and every command with its outcome, to be searched and traced."""
 
 from eventstore.projections.audit.commands import CommandCollector
 from eventstore.projections.audit.events import audit

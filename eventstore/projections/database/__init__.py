@@ -1,6 +1,6 @@
 """The read-model database: tables, transactions, checkpoints, locks and migrations.
 
-The only room that connects to a database.
+The only room that connects to a database and knows its driver.
 """
 
 from eventstore.projections.database.checkpoint import Checkpoint, read_checkpoints

@@ -1,6 +1,6 @@
 """The feed: publishes every event of the log on its public subject, exactly once and in order.
 
-Nothing else publishes to the event stream.
+The only writer of `{DOMAIN}_EVENT`.
 """
 
 from eventstore.projections.feed.feed import Feed

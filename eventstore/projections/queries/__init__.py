@@ -1,4 +1,7 @@
-"""Answer queries from read models: decode, wait for a position, read in one transaction."""
+"""Answer queries from read models: decode, wait for a position, read in one transaction.
+
+It only reads.
+"""
 
 from eventstore.projections.queries.filters import begins, equals, given, has_element
 from eventstore.projections.queries.queries import QueryHandlers, query_answers

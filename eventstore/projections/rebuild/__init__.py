@@ -1,4 +1,7 @@
-"""Rebuild a projection beside its live tables, and switch in one transaction."""
+"""Rebuild a projection beside its live tables, and switch in one transaction.
+
+The only room that replaces live rows.
+"""
 
 from eventstore.projections.rebuild.auto_rebuild import auto_rebuild
 from eventstore.projections.rebuild.rebuild import Rebuild, RebuildProgress
