@@ -2,3 +2,7 @@
 
 It reads the log and never appends to it.
 """
+
+from eventstore.projections.projection import BoundStatement, Projection, Statement
+
+__all__ = ["BoundStatement", "Projection", "Statement"]

@@ -43,7 +43,7 @@ __all__ = [
     "lock",
     "move_all",
     "read",
-    "read_all",
+    "read_checkpoints",
     "restart",
     "retry",
     "storable",
@@ -113,10 +113,10 @@ class OtherLog(ProjectionError):
 
 def read(connection: Connection, name: str) -> Checkpoint | None:
     """The checkpoint of a projection; None before its first use."""
-    return read_all(connection, [name]).get(name)
+    return read_checkpoints(connection, [name]).get(name)
 
 
-def read_all(connection: Connection, names: Collection[str]) -> dict[str, Checkpoint]:
+def read_checkpoints(connection: Connection, names: Collection[str]) -> dict[str, Checkpoint]:
     """The checkpoints of those of the projections that have been used."""
     rows = connection.execute(select(table).where(table.c.name.in_(names)))
     return {row.name: Checkpoint(**row._mapping) for row in rows}
@@ -250,7 +250,7 @@ def move_all(
 
 def are_at(connection: Connection, held: Sequence[LockedCheckpoint], position: int) -> bool:
     """Whether these checkpoints stand at a position, and nobody set them otherwise."""
-    known = read_all(connection, [each.projection.name for each in held])
+    known = read_checkpoints(connection, [each.projection.name for each in held])
     return all(
         _is_there(each._replace(position=position), known.get(each.projection.name))
         for each in held
@@ -282,7 +282,7 @@ def _moving(with_epoch: tuple[bool, ...]) -> Update:
 
 
 def _reason(connection: Connection, held: Sequence[LockedCheckpoint]) -> ProjectionFenced:
-    known = read_all(connection, [each.projection.name for each in held])
+    known = read_checkpoints(connection, [each.projection.name for each in held])
     for projection, _, epoch in held:
         found = known.get(projection.name)
         if found is not None and epoch not in (None, found.epoch):

@@ -2,3 +2,8 @@
 
 The only room of the read side that publishes.
 """
+
+from eventstore.projections.feed.feed import Feed
+from eventstore.projections.feed.supervisor import FeedSupervisor
+
+__all__ = ["Feed", "FeedSupervisor"]

@@ -2,3 +2,7 @@
 
 The only room that calls handlers, and moves checkpoints forward.
 """
+
+from eventstore.projections.worker.worker import Progress, ProjectionWorker, WaitTimeout
+
+__all__ = ["Progress", "ProjectionWorker", "WaitTimeout"]

@@ -43,7 +43,7 @@ class CheckpointWatch:
             if self._connection is None:
                 self._connection = await self._database.engine.connect()
             async with self._connection.begin():
-                return await self._connection.run_sync(checkpoint.read_all, self._names)
+                return await self._connection.run_sync(checkpoint.read_checkpoints, self._names)
         except (SQLAlchemyError, OSError) as error:
             _logger.debug("checkpoints could not be read: %s", error)
             await self.aclose()
