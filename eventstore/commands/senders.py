@@ -17,10 +17,9 @@ from collections import OrderedDict
 from contextlib import AsyncExitStack
 
 import msgspec
-from nats.aio.msg import Msg
 
 from eventstore.client.admission import REQUEST_INFO, request_info
-from eventstore.client.client import Client
+from eventstore.client.client import Client, Msg
 from eventstore.concurrency.resource import Resource
 from eventstore.messages.envelope import AUTHENTICATED_AS, Header, legal_value
 from eventstore.messages.subjects import Subjects

@@ -14,10 +14,9 @@ from collections import deque
 from contextlib import AsyncExitStack, suppress
 
 import msgspec
-from nats.aio.msg import Msg
 
 from eventstore.client.api_answers import decimal
-from eventstore.client.client import Client
+from eventstore.client.client import Client, Msg
 from eventstore.client.replies import new_token
 from eventstore.concurrency.resource import Resource
 from eventstore.errors import ClientError, ConnectionLost, JetStreamError, PermissionDenied

@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack
 from eventstore.client.client import Client
 from eventstore.concurrency.resource import Resource
 from eventstore.config import DEFAULT_API_PREFIX
-from eventstore.store.append import NOTHING, Head
+from eventstore.store.head import NOTHING, Head
 
 __all__ = ["KnownHeads"]
 

@@ -29,6 +29,7 @@ from eventstore.concurrency.resource import Resource
 from eventstore.errors import ConfigurationError, ProjectionFenced
 from eventstore.messages.envelope import utc_now
 from eventstore.private_files import ensure_private_directory, open_private
+from eventstore.projections.database.backends.postgresql import KEEPALIVE
 from eventstore.projections.database.database import Database
 from eventstore.undecodable import UNDECODABLE
 
@@ -209,13 +210,7 @@ _HOLDER = text(
     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     " AND (classid::bigint << 32) | objid::bigint = :key"
 )
-# Where the machine of a holder dies, its locks are let go of within a minute, and not in hours.
-_SETUP = (
-    "SET tcp_keepalives_idle = 30",
-    "SET tcp_keepalives_interval = 10",
-    "SET tcp_keepalives_count = 3",
-    "SET idle_session_timeout = 0",
-)
+_SETUP = (*KEEPALIVE, "SET idle_session_timeout = 0")
 
 
 class AdvisoryLocks(Locks):

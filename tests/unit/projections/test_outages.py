@@ -160,10 +160,11 @@ async def test_a_worker_that_begins_meanwhile_waits_too(
 
 
 async def test_it_ends_when_told_to_while_it_waits(log: MemoryLog, sqlite_read_model: Path) -> None:
+    first = counting("first")
     log.add("c", Counted(by=1))
     async with Database(sqlite_read_model) as database:
         await make_tables(database)
-        worker = worker_of(log, database, counting("first"))
+        worker = worker_of(log, database, first)
         async with following(worker):
             await worker.wait(1, BOUND)
             async with locked(database):
