@@ -339,7 +339,7 @@ async def test_an_event_whose_handler_keeps_failing_is_parked_whole_and_the_next
 ) -> None:
     received.failures = [ValueError("no"), ValueError("no"), ValueError("really not")]
     await deposit(store, 2)
-    subscriber = EventSubscriber(client, store.codec, "mailer", attempts=3, **FAST)
+    subscriber = EventSubscriber(client, store.codec, "mailer", max_attempts=3, **FAST)
     async with running(subscriber.subscribe([], received)):
         await received.until(4)
     assert received.positions == [1, 1, 1, 2]
@@ -363,8 +363,8 @@ async def test_two_subscribers_park_the_same_event_each_for_itself(
     one.failures, two.failures = [ValueError()], [ValueError()]
     await deposit(store, 2)
     async with running(
-        EventSubscriber(client, store.codec, "one", attempts=1).subscribe([], one),
-        EventSubscriber(client, store.codec, "two", attempts=1).subscribe([], two),
+        EventSubscriber(client, store.codec, "one", max_attempts=1).subscribe([], one),
+        EventSubscriber(client, store.codec, "two", max_attempts=1).subscribe([], two),
     ):
         await asyncio.gather(one.until(2), two.until(2))
     records = [record for _, record in await parked(client, store.codec)]
@@ -396,7 +396,7 @@ async def test_an_event_too_large_for_one_record_is_parked_in_parts(
     received.failures = [ValueError("no")]
     await append(store, Deposited(note="x" * 900_000))
     await deposit(store, 1)
-    subscriber = EventSubscriber(client, store.codec, "r", attempts=1).subscribe([], received)
+    subscriber = EventSubscriber(client, store.codec, "r", max_attempts=1).subscribe([], received)
     async with running(subscriber):
         await received.until(2)
     info = await client.api(f"STREAM.INFO.{store.codec.subjects.parked_stream}")
@@ -410,7 +410,7 @@ async def test_where_parking_fails_the_event_comes_again_before_the_next(
     stream = store.codec.subjects.parked_stream
     await client.api(f"STREAM.DELETE.{stream}")
     await deposit(store, 2)
-    subscriber = EventSubscriber(client, store.codec, "r", attempts=1).subscribe([], received)
+    subscriber = EventSubscriber(client, store.codec, "r", max_attempts=1).subscribe([], received)
     async with running(subscriber):
         await received.until(1)
         await declare_feed(client, store.codec)
@@ -438,7 +438,7 @@ async def test_what_is_parked_can_be_read_whatever_the_handler_raised(
         InvalidSubject("bad"),
     ]
     await deposit(store, 6)
-    subscriber = EventSubscriber(client, store.codec, "r", attempts=1).subscribe([], received)
+    subscriber = EventSubscriber(client, store.codec, "r", max_attempts=1).subscribe([], received)
     async with running(subscriber):
         await received.until(6)
     found = [
@@ -468,7 +468,7 @@ async def test_where_parking_fails_in_a_way_nobody_foresaw_the_event_comes_again
 ) -> None:
     received.failures = [Unspeakable()]
     await deposit(store, 2)
-    subscriber = EventSubscriber(client, store.codec, "r", attempts=1).subscribe([], received)
+    subscriber = EventSubscriber(client, store.codec, "r", max_attempts=1).subscribe([], received)
     async with running(subscriber):
         await received.until(3)
     assert received.positions == [1, 1, 2]
@@ -667,7 +667,7 @@ async def test_of_what_was_settled_only_the_last_is_remembered(
         await deposit(store, 3)
         await received.until(3)
         await until_settled(client, store.codec, "r")
-    assert len(subscriber._settling._settled) == 1
+    assert len(subscriber._acks._settled) == 1
 
 
 async def test_what_comes_again_while_it_is_held_is_not_handled_twice(
@@ -764,7 +764,7 @@ async def test_a_connection_closed_for_good_ends_the_subscriber(
 async def test_an_event_that_no_process_survives_is_parked_in_the_end(
     client: Client, store: EventStore, received: Received, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eventstore.subscribers.subscriber._MOST_DELIVERIES", 1)
+    monkeypatch.setattr("eventstore.subscribers.subscriber._MAX_DELIVERIES", 1)
     await deposit(store, 1)
     gate = Gate()
     dying = EventSubscriber(client, store.codec, "r", ack_wait=0.3).subscribe([], gate)
@@ -778,7 +778,7 @@ async def test_an_event_that_no_process_survives_is_parked_in_the_end(
         await received.until(1)
     assert received.positions == [2]
     ((_, record),) = await parked(client, store.codec)
-    assert "never handled to the end" in record["reason"]
+    assert "no process survived" in record["reason"]
 
 
 async def test_an_event_that_the_consumer_lets_through_by_an_edit_is_parked(
