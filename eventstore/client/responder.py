@@ -23,6 +23,7 @@ from eventstore.errors import (
     InvalidMessage,
     ServiceBusy,
 )
+from eventstore.jetstream.vocabulary import Header as NatsHeader
 from eventstore.messages.envelope import Header, check_message_id, derive_id
 from eventstore.text import make_log_records_safe
 
@@ -246,5 +247,5 @@ def _failure(error: Exception) -> Reply:
     if isinstance(error, EventStoreError):
         text = " ".join(str(error).encode(errors="replace").decode().split())
         code, text = error.code, text[:_LONGEST_TEXT]
-    headers = {"Nats-Service-Error": text[:1_000], "Nats-Service-Error-Code": code}
+    headers = {NatsHeader.SERVICE_ERROR: text[:1_000], NatsHeader.SERVICE_ERROR_CODE: code}
     return Reply(msgspec.json.encode({"status": "error", "code": code, "message": text}), headers)

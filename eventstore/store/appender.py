@@ -42,6 +42,7 @@ from eventstore.errors import (
 )
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.jetstream.publish import PUBLICATION_HEADERS, Draft, check_sizes, guarded, publish
+from eventstore.jetstream.vocabulary import CONFLICTS, ErrorCode
 from eventstore.messages.envelope import Header
 from eventstore.store.append import (
     ANY,
@@ -61,8 +62,6 @@ from eventstore.telemetry import Telemetry
 
 __all__ = ["Appender"]
 
-_WRONG_SEQUENCE = (10071, 10164)  # the second where the conflicting write is still in flight
-_DUPLICATE_IN_BATCH = 10201
 _FOREVER = 86_400.0  # the append as a whole has its own bound
 _MOST_SILENT_CONFLICTS = 6
 _MOST_CLAIMED = 3
@@ -172,9 +171,9 @@ class Appender:
     async def _after_refusal(self, error: ClientError) -> None:
         """Wait as long as the answer asks for; raise it where a retry cannot help."""
         err_code = error.err_code if isinstance(error, JetStreamError) else 0
-        if err_code == _DUPLICATE_IN_BATCH:
+        if err_code == ErrorCode.DUPLICATE_IN_BATCH:
             self._claimed = "an event id is recorded in another aggregate already"
-        elif err_code in _WRONG_SEQUENCE:
+        elif err_code in CONFLICTS:
             # Usually the tail then shows another's event. Where it does not, again and again,
             # the base is wrong in another way: a head from another log, say.
             if self._retries.silent_conflicts == _MOST_SILENT_CONFLICTS:
