@@ -18,7 +18,7 @@ from eventstore.client.api_answers import StreamInfo
 from eventstore.client.client import Client
 from eventstore.errors import IncompleteBatch, InvalidAnchor, InvalidSubject
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
-from eventstore.jetstream.vocabulary import Header as NatsHeader
+from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import Header
 from eventstore.store.chain_links import Link, follow

@@ -15,7 +15,7 @@ import msgspec
 
 from eventstore.client.protocol import UnreadableHeaders
 from eventstore.errors import ServiceBusy
-from eventstore.jetstream.vocabulary import Header
+from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["Admission", "Slot", "asker_of", "request_info"]
@@ -39,9 +39,12 @@ def request_info(headers: dict[str, str]) -> bytes:
     The server puts its header behind all others. So one elsewhere is the sender's, and of headers
     that are malformed nobody knows where the sender's end.
     """
-    if isinstance(headers, UnreadableHeaders) or next(reversed(headers), "") != Header.REQUEST_INFO:
+    if (
+        isinstance(headers, UnreadableHeaders)
+        or next(reversed(headers), "") != NatsHeader.REQUEST_INFO
+    ):
         return b""
-    return headers[Header.REQUEST_INFO].encode(errors="replace")
+    return headers[NatsHeader.REQUEST_INFO].encode(errors="replace")
 
 
 def asker_of(inbox: str, headers: dict[str, str]) -> str:

@@ -23,7 +23,7 @@ from eventstore.errors import (
     InvalidMessage,
     ServiceBusy,
 )
-from eventstore.jetstream.vocabulary import Header as NatsHeader
+from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.envelope import Header, check_message_id, derive_id
 from eventstore.text import make_log_records_safe
 

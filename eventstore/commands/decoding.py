@@ -18,7 +18,7 @@ from eventstore.client.protocol import check_headers
 from eventstore.commands.digest import digest_of, without_data
 from eventstore.errors import InvalidHeader, InvalidId, UnsupportedSchema
 from eventstore.jetstream.consumer import Delivery
-from eventstore.jetstream.vocabulary import Header as NatsHeader
+from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import (
     AUTHENTICATED_AS,

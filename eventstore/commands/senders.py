@@ -21,7 +21,7 @@ import msgspec
 
 from eventstore.client.admission import request_info
 from eventstore.client.client import Client, Msg, Subscription
-from eventstore.jetstream.vocabulary import Header as NatsHeader
+from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.envelope import AUTHENTICATED_AS, Header, legal_value
 from eventstore.messages.subjects import Subjects
 from eventstore.undecodable import UNDECODABLE

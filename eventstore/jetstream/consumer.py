@@ -20,7 +20,7 @@ from eventstore.client.api_answers import decimal
 from eventstore.client.client import Client, Msg
 from eventstore.client.replies import new_token
 from eventstore.errors import ClientError, ConnectionLost, JetStreamError, PermissionDenied
-from eventstore.jetstream.vocabulary import ACK_PREFIX, Api, Header
+from eventstore.jetstream.vocabulary import ACK_PREFIX, Api, NatsHeader
 from eventstore.text import make_log_records_safe
 
 __all__ = ["Delivery", "PullConsumer", "PullLost", "may_pass"]
@@ -249,7 +249,7 @@ class PullConsumer:
             return
         # The request has ended (expired, or full in bytes): what it still owed is free again.
         # A change of leader ends all requests and says no number.
-        owed = decimal(headers.get(Header.PENDING_MESSAGES))
+        owed = decimal(headers.get(NatsHeader.PENDING_MESSAGES))
         if owed is None:
             self._end_all()
         else:

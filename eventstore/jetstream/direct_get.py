@@ -37,11 +37,12 @@ from eventstore.jetstream.stored_message import (
     status_of,
     stored_in,
 )
-from eventstore.jetstream.vocabulary import Api, Header
+from eventstore.jetstream.vocabulary import Api, NatsHeader
 
 __all__ = ["DirectReader", "StoredMessage"]
 
-_PAGE_HEADERS = (Header.NUM_PENDING, Header.LAST_SEQUENCE)
+_PAGE_HEADERS = (NatsHeader.NUM_PENDING, NatsHeader.LAST_SEQUENCE)
+_PAGE_SIZE = 256
 _PAGE_BYTES = 8 * 1024 * 1024
 _MOST_SUBJECTS = 64
 
@@ -75,7 +76,10 @@ class _Page:
         headers = message.headers or {}
         status = status_of(headers)
         # The server names the one it sent before: a reply that got lost does not stay unseen.
-        if status in (None, 204) and decimal(headers.get(Header.LAST_SEQUENCE, "0")) != self._last:
+        if (
+            status in (None, 204)
+            and decimal(headers.get(NatsHeader.LAST_SEQUENCE, "0")) != self._last
+        ):
             raise RequestTimeout(f"a reply to a page was lost after position {self._last}")
         if status is None:
             self._add(stored_in(headers, message.data, self._stream, _PAGE_HEADERS))
@@ -94,7 +98,7 @@ class _Page:
 
     def _finish(self, status: int, headers: dict[str, str]) -> None:
         if status == 204:
-            self.pending = number_in(self._subject, headers, Header.NUM_PENDING)
+            self.pending = number_in(self._subject, headers, NatsHeader.NUM_PENDING)
             self.done.set_result(None)
         elif status == 404:
             self.done.set_result(None)
@@ -115,12 +119,9 @@ class DirectReader:
     `JetStreamError`; `timeout` is seconds for one page.
     """
 
-    def __init__(
-        self, client: Client, stream: str, *, page: int = 256, timeout: float = 5.0
-    ) -> None:
+    def __init__(self, client: Client, stream: str, *, timeout: float = 5.0) -> None:
         self.stream = stream
         self._client = client
-        self._page_size = page
         self._timeout = timeout
         self._pages: dict[str, _Page] = {}
         self._inbox = client.new_inbox()
@@ -207,7 +208,7 @@ class DirectReader:
             subject,
             seq=after + 1,
             next_by_subj=subject,
-            batch=self._page_size,
+            batch=_PAGE_SIZE,
             max_bytes=_PAGE_BYTES,
         )
 

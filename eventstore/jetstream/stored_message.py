@@ -12,7 +12,7 @@ from eventstore.client.client import Client, Msg
 from eventstore.client.protocol import UnreadableHeaders, read_headers
 from eventstore.errors import InvalidAnswer, JetStreamError
 from eventstore.jetstream.api import stream_request
-from eventstore.jetstream.vocabulary import Api, ErrorCode, Header
+from eventstore.jetstream.vocabulary import Api, ErrorCode, NatsHeader
 
 __all__ = [
     "StoredMessage",
@@ -25,7 +25,7 @@ __all__ = [
     "stored_in",
 ]
 
-_GET_HEADERS = (Header.STREAM, Header.SUBJECT, Header.SEQUENCE, Header.TIME_STAMP)
+_GET_HEADERS = (NatsHeader.STREAM, NatsHeader.SUBJECT, NatsHeader.SEQUENCE, NatsHeader.TIME_STAMP)
 
 
 class StoredMessage(msgspec.Struct, frozen=True):
@@ -84,7 +84,7 @@ def status_of(headers: dict[str, str]) -> int | None:
 
     What is stored may have a header of this name too, but never comes without its sequence.
     """
-    if Header.SEQUENCE in headers:
+    if NatsHeader.SEQUENCE in headers:
         return None
     status = decimal(headers.get("Status"))
     if status is None:
@@ -99,17 +99,17 @@ def stored_in(
 
     Raises `InvalidAnswer` where it is no message of the stream.
     """
-    if Header.SUBJECT not in headers:
+    if NatsHeader.SUBJECT not in headers:
         raise InvalidAnswer(f"a message of {stream} was asked for, and something else answered")
-    sequence = number_in(stream, headers, Header.SEQUENCE)
-    subject = headers[Header.SUBJECT]
+    sequence = number_in(stream, headers, NatsHeader.SEQUENCE)
+    subject = headers[NatsHeader.SUBJECT]
     # The server adds its headers in this order behind the stored ones. Where those do not end as
     # they should, it cuts into their last line, and glues its first one to what is left.
     names = list(headers)
-    before = names[names.index(Header.SUBJECT) - 1]
-    line, wanted = f"{before}: {headers[before]}", f"{Header.STREAM}: {stream}"
+    before = names[names.index(NatsHeader.SUBJECT) - 1]
+    line, wanted = f"{before}: {headers[before]}", f"{NatsHeader.STREAM}: {stream}"
     is_readable = not isinstance(headers, UnreadableHeaders)
-    if is_readable and before == Header.STREAM and not line.endswith(wanted):
+    if is_readable and before == NatsHeader.STREAM and not line.endswith(wanted):
         raise InvalidAnswer(f"a message of {stream} was asked for, and something else answered")
     if is_readable and line != wanted:
         headers = UnreadableHeaders(headers, "they do not end with an empty line")

@@ -20,7 +20,7 @@ __all__ = [
     "TRANSIENT",
     "Api",
     "ErrorCode",
-    "Header",
+    "NatsHeader",
 ]
 
 API_PREFIX: Final = "$JS.API"
@@ -118,7 +118,7 @@ TRANSIENT: Final = frozenset(
 """Nothing was stored, and the same request may succeed a moment later."""
 
 
-class Header:
+class NatsHeader:
     """Headers that the server, or its micro protocol, reads or writes."""
 
     MESSAGE_ID = "Nats-Msg-Id"
@@ -138,3 +138,5 @@ class Header:
     """Who asked, as the server says it where a request crosses accounts."""
     SERVICE_ERROR = "Nats-Service-Error"
     SERVICE_ERROR_CODE = "Nats-Service-Error-Code"
+    KV_OPERATION = "KV-Operation"
+    """Tells a marker, as that of a deleted key, from a value."""

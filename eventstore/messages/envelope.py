@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from msgspec import Struct
 
 from eventstore.errors import InvalidHeader, InvalidId, InvalidMessage
-from eventstore.jetstream.vocabulary import Header as NatsHeader
+from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.subjects import AGGREGATE_ID, NAME
 from eventstore.messages.types import Event
 

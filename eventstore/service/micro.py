@@ -19,7 +19,7 @@ from msgspec import Struct
 from eventstore.client.responder import Answer, Reply, Request
 from eventstore.config import ServiceSettings
 from eventstore.errors import ConfigurationError, EventStoreError
-from eventstore.jetstream.vocabulary import Header
+from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.envelope import format_timestamp
 from eventstore.text import make_log_records_safe
 
@@ -55,7 +55,7 @@ def _failure(error: Exception) -> Reply:
         code, text = "503", " ".join(str(error).split())
     text = text.encode(errors="replace").decode()
     payload = msgspec.json.encode({"status": "error", "code": code, "message": text})
-    told = {Header.SERVICE_ERROR: text[:_LONGEST_HEADER], Header.SERVICE_ERROR_CODE: code}
+    told = {NatsHeader.SERVICE_ERROR: text[:_LONGEST_HEADER], NatsHeader.SERVICE_ERROR_CODE: code}
     return Reply(payload, {**_JSON, **told})
 
 

@@ -40,13 +40,12 @@ class AppendRetries:
         if isinstance(error, NoResponders) and self._unanswered < _MOST_UNANSWERED:
             self._unanswered += 1
             return self._longer()
-        if isinstance(error, JetStreamError):
-            # A batch is incomplete for good where one of its subjects is forbidden.
-            if error.err_code in TRANSIENT - {ErrorCode.BATCH_INCOMPLETE}:
-                return self._longer()
-            if error.err_code in TRANSIENT and self.incomplete < _MOST_INCOMPLETE:
-                self.incomplete += 1
-                return self._longer()
+        if isinstance(error, JetStreamError) and error.err_code in TRANSIENT:
+            is_incomplete = error.err_code == ErrorCode.BATCH_INCOMPLETE
+            if is_incomplete and self.incomplete == _MOST_INCOMPLETE:
+                raise error
+            self.incomplete += is_incomplete
+            return self._longer()
         raise error
 
     def delay_after_conflict(self) -> float:

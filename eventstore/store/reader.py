@@ -20,7 +20,7 @@ from eventstore.errors import (
 )
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.jetstream.retry import Retry
-from eventstore.jetstream.vocabulary import Header as NatsHeader
+from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.codec import Codec
 from eventstore.messages.encryption import NO_KEYS, Keys
 from eventstore.messages.envelope import Header, LogEvent, RecordedEvent, UnreadEvent

@@ -11,7 +11,7 @@ from eventstore.client.protocol import header_block, read_headers
 from eventstore.errors import InvalidHeader, InvalidSubject
 from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.jetstream.publish import MAX_HEADERS
-from eventstore.jetstream.vocabulary import EXPECTED_HEADERS, SERVER_HEADERS, Header
+from eventstore.jetstream.vocabulary import EXPECTED_HEADERS, SERVER_HEADERS, NatsHeader
 from eventstore.messages.subjects import Subjects
 from eventstore.store.chain_links import Followed, Problem, follow
 from eventstore.transfer.file_format import EventLine
@@ -21,10 +21,10 @@ __all__ = ["LineChains", "unsendable", "without"]
 _EXPECTED_ROOM = 64
 # Of the headers that the server acts on, those that the store writes.
 _ACTED_ON = {
-    Header.MESSAGE_ID: re.compile(".+"),
-    Header.BATCH_ID: re.compile(".{1,64}"),
-    Header.BATCH_SEQUENCE: re.compile("[1-9][0-9]{0,3}"),
-    Header.BATCH_COMMIT: re.compile("1"),
+    NatsHeader.MESSAGE_ID: re.compile(".+"),
+    NatsHeader.BATCH_ID: re.compile(".{1,64}"),
+    NatsHeader.BATCH_SEQUENCE: re.compile("[1-9][0-9]{0,3}"),
+    NatsHeader.BATCH_COMMIT: re.compile("1"),
 }
 
 _MOST_AT_HAND = 10_000

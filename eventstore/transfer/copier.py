@@ -29,8 +29,7 @@ import msgspec
 from eventstore.audit.working_set import Aggregate, WorkingSet
 from eventstore.errors import EventStoreError, TransferError
 from eventstore.jetstream.publish import MAX_BATCH
-from eventstore.jetstream.vocabulary import BATCH_HEADERS, EXPECTED_HEADERS
-from eventstore.jetstream.vocabulary import Header as NatsHeader
+from eventstore.jetstream.vocabulary import BATCH_HEADERS, EXPECTED_HEADERS, NatsHeader
 from eventstore.messages.chain import chain_value
 from eventstore.messages.encryption import PERSONAL
 from eventstore.messages.envelope import (

@@ -31,7 +31,7 @@ from eventstore.jetstream.vocabulary import (
     EXPECTED_HEADERS,
     TRANSIENT,
     ErrorCode,
-    Header,
+    NatsHeader,
 )
 from eventstore.transfer.fence import Fence
 from eventstore.transfer.file_format import EventLine
@@ -218,7 +218,7 @@ def check_unit(unit: SendUnit, max_payload: int) -> None:
 
 def _drafts(unit: SendUnit) -> list[Draft]:
     drafts = [_draft(event) for event in unit.events]
-    drafts[0].headers[Header.EXPECTED_LAST_SEQUENCE] = str(unit.first - 1)
+    drafts[0].headers[NatsHeader.EXPECTED_LAST_SEQUENCE] = str(unit.first - 1)
     return drafts
 
 

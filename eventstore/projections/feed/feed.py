@@ -37,8 +37,7 @@ from eventstore.errors import (
     UnsupportedSchema,
 )
 from eventstore.jetstream.publish import Draft, check_sizes, guarded, publish
-from eventstore.jetstream.vocabulary import CONFLICTS, TRANSIENT, ErrorCode
-from eventstore.jetstream.vocabulary import Header as NatsHeader
+from eventstore.jetstream.vocabulary import CONFLICTS, TRANSIENT, ErrorCode, NatsHeader
 from eventstore.messages.encryption import Keys
 from eventstore.messages.envelope import LogEvent, RecordedEvent, UnreadEvent
 from eventstore.projections.feed.findings import FeedFindings
