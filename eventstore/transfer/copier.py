@@ -178,10 +178,10 @@ async def copy(
     return copier.summary
 
 
-def _grouped(several: Iterable[SendUnit]) -> Iterator[list[SendUnit]]:
+def _grouped(units: Iterable[SendUnit]) -> Iterator[list[SendUnit]]:
     group: list[SendUnit] = []
     count = 0
-    for unit in several:
+    for unit in units:
         group.append(unit)
         count += len(unit.events)
         if count >= _GROUP_EVENTS:
@@ -256,22 +256,22 @@ class _Copier:
     def _parts(self, line: EventLine) -> list[_Part]:
         event = _copied_event(line, self._source)
         try:
-            made = self._transform(event)
-            several = _several(made)
+            result = self._transform(event)
+            parts = _as_list(result)
         except Exception as error:
             raise TransferError(
                 f"position {line.position} ({event.type}): {self._name} failed: "
                 f"{type(error).__name__}: {error}"
             ) from error
-        if not all(isinstance(each, CopiedEvent) for each in several):
+        if not all(isinstance(each, CopiedEvent) for each in parts):
             raise TransferError(
-                f"position {line.position} ({event.type}): {self._name} returned {made!r:.80}, "
+                f"position {line.position} ({event.type}): {self._name} returned {result!r:.80}, "
                 "which is neither a CopiedEvent, nor a list of them, nor None"
             )
-        self.summary.count(event, several)
+        self.summary.count(event, parts)
         return [
-            _Part(each, line, event.id if len(several) == 1 else self._part_id(event, index))
-            for index, each in enumerate(several)
+            _Part(each, line, event.id if len(parts) == 1 else self._part_id(event, index))
+            for index, each in enumerate(parts)
         ]
 
     def _part_id(self, event: CopiedEvent, index: int) -> str:
@@ -332,10 +332,10 @@ class _Copier:
             yield COMMAND_DIGEST
 
 
-def _several(made: Any) -> list[Any]:
-    if made is None:
+def _as_list(result: Any) -> list[Any]:
+    if result is None:
         return []
-    return [*made] if isinstance(made, Iterable) else [made]
+    return [*result] if isinstance(result, Iterable) else [result]
 
 
 def _check_sealed(part: _Part) -> None:
