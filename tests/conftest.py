@@ -6,10 +6,13 @@ And empty read models at the newest revision, in SQLite and, where it is install
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 import secrets
 import shutil
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -26,6 +29,23 @@ from tests import postgresql_server as postgresql
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Started in the background: what the tests start would ignore Ctrl-C, too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Whatever the environment says: hundreds of processes would each compile the library anew, and
+# each of pytest's would rewrite every test.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Keep what is collected out of the garbage collector's sight: it stays to the end."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
 
 StartServer = Callable[..., Awaitable[EmbeddedServer]]
 
