@@ -16,7 +16,7 @@ from eventstore.commands import CommandWorker, Outcome, Outcomes
 from eventstore.config import StreamSettings
 from eventstore.jetstream.acks import Acknowledgements, TrackedDelivery
 from eventstore.store.store import Appended, EventStore
-from tests.conftest import settings_for
+from tests.connection import settings_for
 from tests.integration.commanding import counting, opened
 
 SHORT_WINDOW = StreamSettings(duplicate_window_ms=100)
