@@ -7,14 +7,8 @@ from typing import Annotated
 
 import typer
 
-from eventstore.audit import (
-    CausationEntry,
-    CausationTree,
-    ChainReport,
-    TraceStory,
-    Witness,
-    check_chain,
-)
+from eventstore.audit import CausationEntry, CausationTree, TraceStory
+from eventstore.audit.chain_check import ChainReport, Witness, check_chain
 from eventstore.cli.audit.index import IndexPosition, index_of
 from eventstore.cli.audit.trace_output import Trace, print_trace
 from eventstore.cli.options import Json, ReadModelSession

@@ -10,7 +10,8 @@ import msgspec
 from msgspec import Struct
 from rich.text import Text
 
-from eventstore.audit import CausationEntry, CausationTree, ChainReport, Entry
+from eventstore.audit import CausationEntry, CausationTree, Entry
+from eventstore.audit.chain_check import ChainReport
 from eventstore.cli.audit.index import IndexPosition
 from eventstore.cli.output.terminal import STATUS_STYLES, Terminal, brief, counted, printable
 from eventstore.cli.output.tree import guides

@@ -6,8 +6,9 @@ from io import StringIO
 
 import msgspec
 
-from eventstore.audit import CausationTree, ChainReport, Entry
+from eventstore.audit import CausationTree, Entry
 from eventstore.audit.causation_tree import tell
+from eventstore.audit.chain_check import ChainReport
 from eventstore.cli.audit.index import IndexPosition
 from eventstore.cli.audit.trace_output import Trace, print_trace
 from eventstore.cli.output.terminal import Terminal
