@@ -191,7 +191,7 @@ def test_an_import_that_is_killed_or_stopped_goes_on(here: Side, there: Side, fi
     ended = there.cli.call("import", file, "--continue")
 
     assert ended.status == 0, ended.err
-    assert ended.lines[1].endswith(" stood there before")
+    assert ended.lines[1].endswith(" were in the log before")
     assert there.cli.call("audit", "verify").status == 0
     assert there.last_position() == 8_000
 
