@@ -21,11 +21,11 @@ def module_created(event: ModuleCreated, recorded: RecordedEvent) -> BoundStatem
 
 @modules.handles
 def module_updated(event: ModuleUpdated, recorded: RecordedEvent) -> BoundStatement:
-    """Other content."""
+    """New content."""
     return source_updated(module, recorded, content=event.content)
 
 
 @modules.handles
 def module_deleted(_event: ModuleDeleted, recorded: RecordedEvent) -> BoundStatement:
-    """Only the name stays."""
+    """Only the name remains."""
     return source_deleted(module, recorded)

@@ -21,11 +21,11 @@ def overlay_created(event: OverlayCreated, recorded: RecordedEvent) -> BoundStat
 
 @overlays.handles
 def overlay_updated(event: OverlayUpdated, recorded: RecordedEvent) -> BoundStatement:
-    """Other content."""
+    """New content."""
     return source_updated(overlay, recorded, content=event.content)
 
 
 @overlays.handles
 def overlay_deleted(_event: OverlayDeleted, recorded: RecordedEvent) -> BoundStatement:
-    """Only the name stays."""
+    """Only the name remains."""
     return source_deleted(overlay, recorded)
