@@ -1,6 +1,6 @@
-"""The read side: projections that build read models in SQL from the event log.
+"""The read side: builds read models in SQL from the event log, and feeds the event stream.
 
-The only room that needs SQLAlchemy; the write side does not import it.
+It reads the log and never appends to it.
 """
 
 from eventstore.projections.projection import BoundStatement, Projection, Statement
