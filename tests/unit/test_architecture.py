@@ -420,38 +420,6 @@ def test_projections_is_the_only_room_that_needs_sqlalchemy() -> None:
     assert needing == {"eventstore.projections", "projections", "eventstore.cli"}
 
 
-def test_database_is_the_only_room_that_connects_to_a_database() -> None:
-    connecting = {
-        module
-        for module, source in sources().items()
-        for node in ast.walk(source)
-        if _is_call(node, "create_engine") or _is_call(node, "create_async_engine")
-    } | {
-        module
-        for module in sources()
-        if {"aiosqlite", "asyncpg", "alembic"}
-        & {each.partition(".")[0] for each in imports(module)}
-    }
-    others = {each for each in connecting if not each.startswith("eventstore.projections.database")}
-    assert others == {"eventstore.projections.testing"}  # in memory
-
-
-def test_worker_is_the_only_room_that_has_a_projection_make_statements() -> None:
-    assert calls("statements") == {"eventstore.projections.worker.apply"}
-
-
-def test_rebuild_is_the_only_room_that_replaces_live_rows() -> None:
-    assert calls("restart") == {"eventstore.projections.rebuild.switch"}
-
-
-def test_queries_only_read() -> None:
-    writing = {"insert", "update", "delete", "transact"}
-    for module in sources():
-        if module.startswith("eventstore.projections.queries"):
-            assert writing.isdisjoint(imported_names(module)), module
-    assert not [each for each in calls("transact") if each.startswith("eventstore.projections.q")]
-
-
 def test_components_are_put_together_in_one_place() -> None:
     assert rooms_constructing(*COMPONENTS) == {"eventstore.application", "eventstore.cli"}
 
