@@ -44,7 +44,10 @@ __all__ = [
 ]
 
 DEFAULT_URL = "nats://127.0.0.1:4222"
+"""The server if the settings name none."""
+
 DEFAULT_API_PREFIX = "$JS.API"
+"""The prefix of JetStream's API subjects, unless a domain or an account maps it."""
 
 _DAY_MS = 86_400_000
 _ENVIRONMENT = {
