@@ -16,7 +16,7 @@ def blocks(language: str) -> list[str]:
 
 
 def printed(program: Path, directory: Path) -> str:
-    """The output of a program that must not complain."""
+    """The standard output of a program, which must not write to standard error."""
     result = subprocess.run(
         [sys.executable, program], cwd=directory, capture_output=True, text=True, timeout=30
     )
@@ -24,7 +24,7 @@ def printed(program: Path, directory: Path) -> str:
     return result.stdout
 
 
-def test_the_decider_example_prints_what_the_readme_says(tmp_path: Path) -> None:
+def test_the_program_of_the_readme_prints_the_quoted_output(tmp_path: Path) -> None:
     example = tmp_path / "example.py"
     example.write_text(blocks("python")[0], encoding="utf-8")
     assert printed(example, tmp_path) == blocks("text")[0]

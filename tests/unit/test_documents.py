@@ -1,4 +1,4 @@
-"""The documents: they name what there is, and their links lead somewhere."""
+"""The documents: names and links are valid, and code type-checks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def named(document: str, heading: str) -> list[str]:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_links_lead_to_files(document: Path) -> None:
+def test_links_refer_to_files(document: Path) -> None:
     links = LINK.findall(document.read_text())
     assert [link for link in links if not (document.parent / link).exists()] == []
 
@@ -38,7 +38,7 @@ def test_the_guide_for_contributors_names_every_room() -> None:
     assert set(named("CONTRIBUTING.md", "## The rooms")) == rooms - {"__main__"}
 
 
-def test_every_module_that_the_readme_names_is_there() -> None:
+def test_every_module_that_the_readme_names_exists() -> None:
     modules = named("README.md", "| module | what it is for |")
     assert len(modules) > 10
     for module in modules:
@@ -64,11 +64,11 @@ queries: QueryClient
 outcome: Outcome
 moved, moved_back = FlakeMoved(path="./other"), FlakeMoved(path="./mine")
 """
-"""What the reader of a fragment is to imagine around it."""
+"""The context that fragments in documents assume."""
 
 
-@pytest.mark.timeout(240)  # without mypy's cache of the library
-def test_code_in_documents_and_examples_has_the_right_types(tmp_path: Path) -> None:
+@pytest.mark.timeout(240)  # if mypy has no cache yet
+def test_code_in_documents_and_examples_type_checks(tmp_path: Path) -> None:
     program, *fragments = [code for each in DOCUMENTS for code in PYTHON.findall(each.read_text())]
     (tmp_path / "program.py").write_text(program)
     for number, code in enumerate(fragments):
