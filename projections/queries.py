@@ -50,9 +50,8 @@ from projections.models import (
     package,
     package_cache,
 )
-from projections.modules import modules
-from projections.overlays import overlays
 from projections.packages import packages
+from projections.sources import modules, overlays
 
 __all__ = ["nix_queries"]
 
