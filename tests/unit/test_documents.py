@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.cli.test_help import ALL, helped
 from tests.unit.test_architecture import ROOMS
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
+DOCUMENTS += [*sorted((ROOT / "ops").rglob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
+COMMAND = re.compile(r"^\$ (?:\w+=\S+ )*eventstore ((?:[^#\n\\]|\\\n)+)", re.MULTILINE)
 PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
 ROW = re.compile(r"^\| (`[^|]*) \|", re.MULTILINE)
 
@@ -43,6 +46,18 @@ def test_every_module_that_the_readme_names_exists() -> None:
     assert len(modules) > 10
     for module in modules:
         importlib.import_module(module)
+
+
+def test_every_command_in_the_documents_exists_with_its_options() -> None:
+    commands = [line for each in DOCUMENTS for line in COMMAND.findall(each.read_text())]
+    assert len(commands) > 20
+    for line in commands:
+        words = line.replace("\\\n", " ").split()
+        subcommands = [each.split() for each in ALL if words[: len(each.split())] == each.split()]
+        assert subcommands, line
+        named = words[:3] if words[0] == "query" else max(subcommands, key=len)
+        known = helped(*named)
+        assert [each for each in words if each.startswith("--") and each not in known] == [], line
 
 
 AROUND_FRAGMENTS = """
