@@ -1,4 +1,4 @@
-"""Audit: what the log alone shows of its own history, and the vocabulary of the audit's queries.
+"""Audit of the log: verification, anchors, history and causation; and the audit's queries.
 
 It only reads. The index of all events and commands is `eventstore.projections.audit`.
 """
