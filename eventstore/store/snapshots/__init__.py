@@ -1,1 +1,1 @@
-"""Snapshots: folded states in a key-value bucket, so that a load reads only what came after."""
+"""Snapshots: folded states in a key-value bucket, so that a load reads only newer events."""

@@ -45,7 +45,7 @@ from eventstore.projections.feed.feed import Feed
 from eventstore.projections.projection import Projection, Statement
 from eventstore.projections.worker.worker import ProjectionWorker
 from eventstore.server.embedded import EmbeddedServer
-from eventstore.store.key_bucket import Entry, KeyBucket
+from eventstore.store.key_bucket import KeyBucket, KeyEntry
 from eventstore.store.keyring import Keyring
 from eventstore.store.reader import EventReader
 from eventstore.store.snapshots.snapshots import Snapshots
@@ -214,9 +214,9 @@ async def test_a_store_that_is_closed_has_no_key_any_more_and_hears_of_none(
     async with EventStore(client, domain.codec) as store:
         store.keyring.on_forgotten(lambda: called.append("forgotten"))
         await record(store)
-        assert store.keyring._kept
+        assert store.keyring._cache
         assert set(client.nats._subs) > before
-    assert not store.keyring._kept
+    assert not store.keyring._cache
     assert set(client.nats._subs) == before
     await other.keyring.forget("ann")
     await client.flush()
@@ -255,7 +255,7 @@ async def wrapped_key_of(client: Client, subject: str) -> bytes:
     reader = DirectReader(client, f"KV_{bucket}")
     stored = await reader.leader_last(f"$KV.{bucket}.{ref_of(subject)}")
     assert stored is not None
-    wrapped = Entry.read(stored.payload).wrapped
+    wrapped = KeyEntry.read(stored.payload).wrapped
     assert wrapped is not None
     return base64.b64encode(wrapped)
 
@@ -368,12 +368,12 @@ async def test_whoever_makes_or_destroys_a_key_at_once_agrees_in_the_end(
     bucket = KeyBucket(client, domain.codec.subjects)
     for number in range(10):
         ref = ref_of(f"s{number}")
-        await bucket.find_or_make(ref)
+        await bucket.find_or_create(ref)
         destroyed = await asyncio.gather(
             *(bucket.destroy(ref, f"2026-01-01T00:00:0{each}.000000Z") for each in range(4))
         )
         assert len(set(map(str, destroyed))) == 1
-        assert await bucket.find(ref) == destroyed[0] == await bucket.find_or_make(ref)
+        assert await bucket.find(ref) == destroyed[0] == await bucket.find_or_create(ref)
 
 
 async def test_another_process_hears_of_it_at_once(store: EventStore, other: EventStore) -> None:
@@ -436,7 +436,7 @@ async def test_a_reader_that_is_not_live_waits_for_keys_no_longer_than_its_patie
 async def test_keys_are_bounded(client: Client, domain: Domain) -> None:
     ring = Keyring(client, domain.codec.subjects, limit=3)
     await ring.to_seal([f"s{number}" for number in range(10)])
-    assert len(ring._kept) == 3
+    assert len(ring._cache) == 3
     await ring.close()
 
 
@@ -831,7 +831,7 @@ async def test_events_of_a_type_that_is_unknown_can_still_be_skipped(
 async def test_no_snapshot_is_taken_of_what_is_personal(client: Client, store: EventStore) -> None:
     kinds = [Decider(kind, initial=int, snapshot_every=1) for kind in ("customer", "greeting")]
     async with Snapshots(client, store) as snapshots:
-        assert [snapshots.takes(each) for each in kinds] == [False, True]
+        assert [snapshots.is_enabled_for(each) for each in kinds] == [False, True]
 
 
 async def test_a_log_moves_only_to_where_its_keys_are(
