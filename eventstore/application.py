@@ -99,8 +99,9 @@ class Application:
             )
             if codec.has_personal():
                 await self.store.keyring.check()
+            outcomes = Outcomes(self.client, codec.subjects)
             self.commands = await stack.enter_async_context(
-                CommandClient(self.client, codec, telemetry=self._telemetry)
+                CommandClient(self.client, codec, outcomes=outcomes, telemetry=self._telemetry)
             )
             snapshots = await stack.enter_async_context(
                 Snapshots(self.client, self.store, telemetry=self._telemetry)
@@ -108,7 +109,7 @@ class Application:
             handler = CommandHandler(
                 self.store,
                 self.domain,
-                Outcomes(self.client, codec.subjects),
+                outcomes,
                 snapshots=snapshots,
                 telemetry=self._telemetry,
             )

@@ -25,7 +25,7 @@ from eventstore.errors import (
 )
 from eventstore.jetstream.publish import Draft, check_sizes, publish_queued
 from eventstore.messages.codec import Codec
-from eventstore.messages.context import MessageContext, current
+from eventstore.messages.context import current
 from eventstore.messages.envelope import (
     ID_DERIVED,
     REPLY_TO,
@@ -86,6 +86,7 @@ class CommandClient:
         client: Client,
         codec: Codec,
         *,
+        outcomes: Outcomes | None = None,
         clock: Callable[[], datetime] = utc_now,
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
@@ -93,7 +94,7 @@ class CommandClient:
         self._codec = codec
         self._clock = clock
         self._telemetry = telemetry
-        self._outcomes = Outcomes(client, codec.subjects)
+        self._outcomes = outcomes or Outcomes(client, codec.subjects)
         self._inbox = client.new_inbox()
         self._sent: dict[str, SentCommand] = {}
         self._waiting: dict[str, tuple[str, asyncio.Future[Outcome]]] = {}
@@ -220,7 +221,13 @@ class CommandClient:
         if self._codec.command_type(cls.__aggregate__, cls.__action__) is not cls:
             raise UnknownType(f"{cls.__name__} is not registered in {self._codec.domain}")
         handling = current() if cause is None else None
-        identity = _identity(handling, cls, aggregate_id, command_id, cause)
+        if handling is not None:
+            name = f"command {cls.__aggregate__}.{aggregate_id or ''}.{cls.__name__}"
+            identity = handling.caused(name, command_id)
+        elif cause is not None:
+            identity = Identity.caused_by(cause, command_id)
+        else:
+            identity = Identity.root(command_id)
         if aggregate_id is None and not cls.__creates__:
             raise InvalidHeader(Header.AGGREGATE_ID, f"is missing: {cls.__name__} needs it")
         return Envelope(
@@ -241,7 +248,7 @@ class CommandClient:
     ) -> SentCommand:
         cls = type(command)
         subject = self._codec.subjects.command(cls.__aggregate__, cls.__action__)
-        payload = self._codec.encode(command)
+        payload, as_read = self._codec.round_trip(command)
         given = envelope.traceparent
         with self._telemetry.span("send", traceparent=given, type=cls.__name__) as span:
             traced = msgspec.structs.replace(envelope, traceparent=span.traceparent)
@@ -250,8 +257,7 @@ class CommandClient:
             stream = self._codec.subjects.command_stream
             ack = await publish_queued(self._client, subject, payload, headers, timeout, stream)
         own, aggregate_id = envelope.identity.id, str(envelope.aggregate_id)
-        understood = self._codec.decode_command(cls.__aggregate__, cls.__action__, payload)
-        digest = digest_of(understood, aggregate_id, own, payload)
+        digest = digest_of(as_read, aggregate_id, own, payload)
         return SentCommand(
             command_id=own,
             correlation_id=envelope.identity.correlation_id,
@@ -281,19 +287,3 @@ def _about_id(command_id: str | None, cause: Identity | None) -> dict[str, str]:
     """The header that tells of an id derived from what is handled, where it is."""
     is_derived = command_id is None and cause is None and current() is not None
     return {ID_DERIVED: "1"} if is_derived else {}
-
-
-def _identity(
-    handling: MessageContext | None,
-    cls: type[Command],
-    aggregate_id: str | None,
-    command_id: str | None,
-    cause: Identity | None,
-) -> Identity:
-    if handling is not None:
-        if command_id is None:
-            return handling.caused(
-                f"command {cls.__aggregate__}.{aggregate_id or ''}.{cls.__name__}"
-            )
-        return Identity.caused_by(handling.identity, command_id)
-    return Identity.root(command_id) if cause is None else Identity.caused_by(cause, command_id)

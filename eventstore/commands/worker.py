@@ -20,7 +20,6 @@ from eventstore.client.client import Client
 from eventstore.commands.decoding import DecodedCommand, ReceivedCommand
 from eventstore.commands.handler import CommandHandler
 from eventstore.commands.outcome_log import about
-from eventstore.commands.outcomes import Outcomes
 from eventstore.commands.parking import park
 from eventstore.commands.senders import Senders
 from eventstore.concurrency.cancellation import only_own_cancellation
@@ -116,7 +115,7 @@ class CommandWorker:
         self._telemetry = telemetry
         self._stream = codec.subjects.command_stream
         self._consumer = worker_consumer(codec, ack_wait=ack_wait)
-        self._outcomes = Outcomes(client, codec.subjects)
+        self._outcomes = handler.outcomes
         # What is delivered again though it was settled is answered again: that may be lost too.
         self._settling = Acknowledgements(client, once=False)
         self._senders = Senders(client, codec.subjects) if identify_senders else None
@@ -243,8 +242,8 @@ class CommandWorker:
             return await self._park(received, received.content)
         try:
             with only_own_cancellation():
-                again = received.delivery.delivered > 1
-                return await self._handler.handle(received.content, again=again)
+                redelivered = received.delivery.delivered > 1
+                return await self._handler.handle(received.content, redelivered=redelivered)
         except Exception as error:  # a decider at fault must not stop the commands of others
             if received.delivery.delivered < self._most_deliveries(error):
                 raise

@@ -11,12 +11,9 @@ from eventstore.errors import (
     NoResponders,
     RequestTimeout,
 )
+from eventstore.jetstream.vocabulary import TRANSIENT, ErrorCode
 
 __all__ = ["AppendRetries"]
-
-# No leader yet; a repeat is in process; the check is unavailable; too much is in flight.
-_PASSING = (10008, 10158, 10163, 10167, 10210)
-_BATCH_INCOMPLETE = 10176  # the leader changed, or the connection did, in the middle of it
 
 _FIRST_DELAY = 0.02
 _LONGEST_DELAY = 0.5
@@ -43,12 +40,12 @@ class AppendRetries:
         if isinstance(error, NoResponders) and self._unanswered < _MOST_UNANSWERED:
             self._unanswered += 1
             return self._longer()
-        if isinstance(error, JetStreamError):
-            if error.err_code in _PASSING:
-                return self._longer()
-            if error.err_code == _BATCH_INCOMPLETE and self.incomplete < _MOST_INCOMPLETE:
-                self.incomplete += 1
-                return self._longer()
+        if isinstance(error, JetStreamError) and error.err_code in TRANSIENT:
+            is_incomplete = error.err_code == ErrorCode.BATCH_INCOMPLETE
+            if is_incomplete and self.incomplete == _MOST_INCOMPLETE:
+                raise error
+            self.incomplete += is_incomplete
+            return self._longer()
         raise error
 
     def delay_after_conflict(self) -> float:

@@ -12,7 +12,7 @@ from types import TracebackType
 
 from eventstore.client.client import Client
 from eventstore.config import DEFAULT_API_PREFIX
-from eventstore.store.append import NOTHING, Head
+from eventstore.store.head import NOTHING, Head
 
 __all__ = ["KnownHeads"]
 

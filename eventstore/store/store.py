@@ -30,17 +30,15 @@ from eventstore.messages.types import Event
 from eventstore.store.append import (
     ANY,
     NO_STREAM,
-    NOTHING,
     Append,
     Appended,
     Expected,
-    Head,
     PendingAppend,
-    find_head,
 )
 from eventstore.store.appender import Appender
 from eventstore.store.chain_links import GENESIS_LINKS, Link
 from eventstore.store.foreign import ForeignMessage, LogFindings
+from eventstore.store.head import NOTHING, Head, find_head
 from eventstore.store.id_index import IdIndex
 from eventstore.store.keyring import Keyring
 from eventstore.store.known_heads import KnownHeads
@@ -149,7 +147,18 @@ class EventStore:
         the server could not be asked, or refuses.
         """
         now = self._clock()
-        writes = [PendingAppend(append, self.codec, now) for append in appends]
+        return await self.append_prepared(*(self.prepare(append, now) for append in appends))
+
+    def prepare(self, append: Append, now: datetime | None = None) -> PendingAppend:
+        """Encode the events of an append, for `append_prepared`; sends nothing.
+
+        `now` is the time of events that bring none, by default the clock's. Raises `InvalidMessage`
+        for what may not be in the log.
+        """
+        return PendingAppend(append, self.codec, now or self._clock())
+
+    async def append_prepared(self, *writes: PendingAppend) -> list[Appended]:
+        """Append what was prepared, each once; promises and raises what `append_all` does."""
         if not writes or len({write.subject for write in writes}) < len(writes):
             raise InvalidMessage("an append names at least one aggregate, and each only once")
         ids = [event_id for write in writes for event_id in write.event_ids]

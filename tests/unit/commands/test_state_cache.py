@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from eventstore.commands.deduplication import CommandDeduplication
 from eventstore.commands.state_cache import CachedState, StateCache
-from eventstore.store.append import NOTHING
+from eventstore.store.head import NOTHING
 from eventstore.store.snapshots.command_filter import CommandFilter
 
 
