@@ -144,7 +144,7 @@ class Snapshots:
         self._telemetry.count("snapshots", aggregate=decider.aggregate, result=result)
 
     def _report(
-        self, decider: Decider[Any], aggregate_id: str, what: str, error: Exception
+        self, decider: Decider[Any], aggregate_id: str, state: str, error: Exception
     ) -> None:
         """Log a problem: once as a warning for each kind of aggregate, then at debug level."""
         is_expected = isinstance(error, UnusableSnapshot) and error.is_expected
