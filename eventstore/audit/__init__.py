@@ -1,7 +1,7 @@
-"""Audit: why things are as they are, and that history is what it was.
+"""Audit: explains how a state came about, and verifies that no recorded event was changed.
 
-What the log alone can tell is here, and the vocabulary of the queries; the index of all events
-and commands is on the read side.
+Here is what needs the log alone, and the types of the audit queries; the index of all events and
+commands is in `eventstore.projections.audit`.
 """
 
 from eventstore.audit.aggregate_history import aggregate_history
@@ -9,34 +9,34 @@ from eventstore.audit.anchor import Anchor
 from eventstore.audit.causation_tree import CausationEntry, CausationTree
 from eventstore.audit.chain_check import ChainReport, ChainWalk, Witness, check_chain
 from eventstore.audit.diff import Change
-from eventstore.audit.entries import Entry
-from eventstore.audit.finding import Finding, Summary
+from eventstore.audit.entries import AuditEntry
+from eventstore.audit.finding import Finding, VerifySummary
 from eventstore.audit.queries import (
     GetHistory,
     HistoryView,
     SearchAudit,
     StepView,
     StopView,
-    TraceStory,
+    TraceCorrelation,
 )
 from eventstore.audit.verify import verify
 
 __all__ = [
     "Anchor",
+    "AuditEntry",
     "CausationEntry",
     "CausationTree",
     "ChainReport",
     "ChainWalk",
     "Change",
-    "Entry",
     "Finding",
     "GetHistory",
     "HistoryView",
     "SearchAudit",
     "StepView",
     "StopView",
-    "Summary",
-    "TraceStory",
+    "TraceCorrelation",
+    "VerifySummary",
     "Witness",
     "aggregate_history",
     "check_chain",

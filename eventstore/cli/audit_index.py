@@ -9,7 +9,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from eventstore import nix
-from eventstore.audit import CausationTree, Entry, SearchAudit, TraceStory
+from eventstore.audit import AuditEntry, CausationTree, SearchAudit, TraceCorrelation
 from eventstore.cli.connecting import connected, log_end
 from eventstore.cli.terminal import program
 from eventstore.client.client import Client
@@ -50,11 +50,11 @@ class ServiceIndex:
         """The position of the log up to which there are entries."""
         return (await self._queries.ask(SearchAudit(limit=1))).position
 
-    async def trace(self, query: TraceStory) -> CausationTree:
+    async def trace(self, query: TraceCorrelation) -> CausationTree:
         """The story; raises `QueryNotFound` and as `QueryClient` does."""
         return (await self._queries.ask(query)).data
 
-    async def search(self, query: SearchAudit) -> Listed[Entry]:
+    async def search(self, query: SearchAudit) -> Listed[AuditEntry]:
         """The entries that fit; raises as `QueryClient` does."""
         return (await self._queries.ask(query)).data
 

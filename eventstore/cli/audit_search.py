@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from eventstore.audit import Entry, SearchAudit
+from eventstore.audit import AuditEntry, SearchAudit
 from eventstore.cli.audit_index import Reach, asked_index, reach
 from eventstore.cli.show import brief
 from eventstore.cli.terminal import printable
@@ -24,7 +24,7 @@ _STYLES = {"success": "green", "rejected": "yellow", "error": "red"}
 class Searched(Struct, frozen=True):
     """What was found, and how far the index has come."""
 
-    found: Listed[Entry]
+    found: Listed[AuditEntry]
     reach: Reach
 
     def to_dict(self) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def print_found(console: Console, searched: Searched) -> None:
         _say(console, searched.reach.about)
 
 
-def _table(found: Listed[Entry]) -> Table:
+def _table(found: Listed[AuditEntry]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("time (UTC)", "id", "what", "aggregate", "by", "outcome"):
         table.add_column(name, overflow="fold")
@@ -76,7 +76,7 @@ def _table(found: Listed[Entry]) -> Table:
     return table
 
 
-def _outcome(entry: Entry) -> Text:
+def _outcome(entry: AuditEntry) -> Text:
     if entry.status is None:
         return Text(f"v{entry.version}")
     code = "" if entry.status == "success" else f" ({entry.code})"

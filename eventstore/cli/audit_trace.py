@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.text import Text
 
 from eventstore.audit import (
+    AuditEntry,
     CausationEntry,
     CausationTree,
     ChainReport,
-    Entry,
-    TraceStory,
+    TraceCorrelation,
     Witness,
     check_chain,
 )
@@ -66,7 +66,7 @@ class Told(Struct, frozen=True, kw_only=True):
         }
 
 
-async def trace(settings: Settings, query: TraceStory, *, verify: bool) -> Told:
+async def trace(settings: Settings, query: TraceCorrelation, *, verify: bool) -> Told:
     """Tell the story from the index, and follow the chains of its aggregates in the log.
 
     Where the log cannot be asked, the story is told all the same. Raises `QueryNotFound` and
@@ -96,7 +96,7 @@ async def _verify(
     reports = []
     left = MOST_VERIFIED
     for subject, witnesses in _witnesses(subjects, story.lines).items():
-        report = await check_chain(reader, subject, witnesses=witnesses, most=left)
+        report = await check_chain(reader, subject, witnesses=witnesses, max_events=left)
         reports.append(report)
         left -= report.events
     return tuple(reports)
@@ -143,14 +143,16 @@ def print_told(console: Console, told: Told) -> None:
         _print(console, said, style)
 
 
-def _senders(told: Told, known: Iterable[Entry]) -> Mapping[str, str]:
+def _senders(told: Told, known: Iterable[AuditEntry]) -> Mapping[str, str]:
     """Who sent what according to the server: by the ids of events, and of their commands."""
     by_event = {own: who for chain in told.chains for own, who in chain.authenticated.items()}
     causes = {entry.id: entry.causation_id for entry in known if entry.id in by_event}
     return by_event | {str(cause): by_event[own] for own, cause in causes.items()}
 
 
-def _sender(line: CausationEntry, by_id: Mapping[str, Entry], senders: Mapping[str, str]) -> str:
+def _sender(
+    line: CausationEntry, by_id: Mapping[str, AuditEntry], senders: Mapping[str, str]
+) -> str:
     """Who sent it, said once: at the command where that is shown, else at its events."""
     entry = line.entry
     cause = None if entry is None or entry.kind == "command" else entry.causation_id
@@ -162,7 +164,7 @@ def _print(console: Console, text: str, style: str = "") -> None:
     console.print(Text(text, style=style), soft_wrap=True)
 
 
-def _summary(story: CausationTree, known: list[Entry]) -> str:
+def _summary(story: CausationTree, known: list[AuditEntry]) -> str:
     counts = {
         status: sum(entry.status == status for entry in known) for status in ("rejected", "error")
     }
@@ -179,7 +181,7 @@ def _summary(story: CausationTree, known: list[Entry]) -> str:
     return ", ".join(parts)
 
 
-def _what(line: CausationEntry, by_id: Mapping[str, Entry], story: CausationTree) -> str:
+def _what(line: CausationEntry, by_id: Mapping[str, AuditEntry], story: CausationTree) -> str:
     entry = line.entry
     if entry is None:
         return "unknown: only named as a cause"

@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from eventstore.audit import SearchAudit, TraceStory
+from eventstore.audit import SearchAudit, TraceCorrelation
 from eventstore.cli.loop import run
 from eventstore.cli.moments import parse_at, parse_moment
 from eventstore.cli.options import (
@@ -116,7 +116,7 @@ def trace(
     from eventstore.cli import audit_trace
 
     settings = _settings(nats_url, config, database, directory)
-    query = TraceStory(id=asked, limit=limit, depth=depth)
+    query = TraceCorrelation(id=asked, limit=limit, depth=depth)
     told = run(audit_trace.trace(settings, query, verify=not unverified))
     if json:
         say(msgspec.json.encode(told.to_dict()).decode())

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from eventstore import nix
-from eventstore.audit import Anchor, Finding, Summary
+from eventstore.audit import Anchor, Finding, VerifySummary
 from eventstore.audit import verify as verified
 from eventstore.audit.anchor import public_key
 from eventstore.cli.connecting import connected
@@ -42,7 +42,7 @@ class _Verified(msgspec.Struct):
     """The findings that are to be printed, and what they all came to."""
 
     findings: list[Finding]
-    summary: Summary
+    summary: VerifySummary
     seconds: float
 
 
@@ -148,7 +148,7 @@ async def _verify(
     read: bool,
 ) -> _Verified:
     codec = nix.domain(settings.nats.subject_prefix).codec
-    summary = Summary()
+    summary = VerifySummary()
     kept: list[Finding] = []
     began = time.monotonic()
     with events_bar(Terminal(stderr=True), "verifying") as moved:
@@ -234,7 +234,7 @@ def _print(console: Console, found: _Verified, expected: Anchor | None, *, read:
         )
 
 
-def _account(summary: Summary, *, read: bool) -> str:
+def _account(summary: VerifySummary, *, read: bool) -> str:
     """What became of every message that was looked at."""
     tried = "" if read else " (--read reads all)"
     messages = _count(summary.total or summary.events, "message")

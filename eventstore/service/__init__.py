@@ -1,1 +1,1 @@
-"""How a process shows itself: health, discovery, metrics, tracing and runtime configuration."""
+"""The operational side of a process: health, discovery, metrics, tracing, runtime configuration."""

@@ -6,7 +6,7 @@ import re
 
 import msgspec
 
-from eventstore.audit.working_set import Aggregate, WorkingSet
+from eventstore.audit.working_set import AggregateState, WorkingSet
 from eventstore.client.protocol import header_block, read_headers
 from eventstore.errors import InvalidHeader, InvalidSubject
 from eventstore.jetstream.direct_get import StoredMessage
@@ -38,7 +38,7 @@ class LineChains:
     def __init__(self, subjects: Subjects, seen: WorkingSet) -> None:
         self._subjects = subjects
         self._seen = seen
-        self._known: dict[str, Aggregate] = {}
+        self._known: dict[str, AggregateState] = {}
 
     def follow(self, event: EventLine) -> Followed:
         """What the next line follows on, and what is wrong with it."""
@@ -52,10 +52,10 @@ class LineChains:
         aggregate.links = followed.links
         return followed
 
-    def _aggregate(self, subject: str) -> Aggregate:
+    def _aggregate(self, subject: str) -> AggregateState:
         if subject not in self._known:
             if len(self._known) >= _MOST_AT_HAND:
-                self._seen.keep(self._known)
+                self._seen.store(self._known)
                 self._known.clear()
             self._known |= self._seen.aggregates([subject])
         return self._known[subject]

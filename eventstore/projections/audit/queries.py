@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eventstore.audit import CausationTree, Entry, SearchAudit, TraceStory
+from eventstore.audit import AuditEntry, CausationTree, SearchAudit, TraceCorrelation
 from eventstore.messages.queries import Listed
 from eventstore.projections.audit.events import audit
 from eventstore.projections.audit.search import search
@@ -13,16 +13,16 @@ from eventstore.projections.queries.rows import Rows
 __all__ = ["audit_queries"]
 
 audit_queries = QueryHandlers(audit)
-"""The handlers of `TraceStory` and `SearchAudit`; `GetHistory` is answered from the log."""
+"""The handlers of `TraceCorrelation` and `SearchAudit`; `GetHistory` is answered from the log."""
 
 
 @audit_queries.answers
-def trace_story(query: TraceStory, rows: Rows) -> CausationTree:
+def trace_story(query: TraceCorrelation, rows: Rows) -> CausationTree:
     """A whole story."""
     return trace(query, rows)
 
 
 @audit_queries.answers
-def search_audit(query: SearchAudit, rows: Rows) -> Listed[Entry]:
+def search_audit(query: SearchAudit, rows: Rows) -> Listed[AuditEntry]:
     """Some of the events and commands."""
     return search(query, rows)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from eventstore.audit import Anchor, Summary
+from eventstore.audit import Anchor, VerifySummary
 from eventstore.client.client import Client
 from eventstore.errors import InvalidAnchor
 from eventstore.messages.codec import Codec
@@ -26,7 +26,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 async def anchored(client: Client, codec: Codec) -> Anchor:
-    summary = Summary()
+    summary = VerifySummary()
     assert await findings(client, codec, summary=summary) == []
     return Anchor.of(codec, summary.fold, NOW)
 

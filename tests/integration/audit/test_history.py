@@ -13,7 +13,7 @@ from eventstore.audit import (
     GetHistory,
     SearchAudit,
     StopView,
-    TraceStory,
+    TraceCorrelation,
     Witness,
     aggregate_history,
     check_chain,
@@ -186,7 +186,7 @@ async def test_what_is_remembered_is_compared_with_what_stands(line: Line) -> No
         report = await check_chain(reader, subject, witnesses=gone)
         assert f"is no longer at position {second.position + 1}" in str(report.problem)
 
-        report = await check_chain(reader, subject, witnesses=gone, most=1)
+        report = await check_chain(reader, subject, witnesses=gone, max_events=1)
         assert (report.complete, report.problem, report.verified) == (False, None, False)
 
 
@@ -206,7 +206,7 @@ async def test_all_is_answered_by_request_and_reply(line: Line, tmp_path: Path) 
             await collector.wait(BOUND)
             queries = QueryClient(line.client, line.subjects)
 
-            story = await queries.ask(TraceStory(id=taken.command_id), wait_for=1)
+            story = await queries.ask(TraceCorrelation(id=taken.command_id), wait_for=1)
             assert (story.position, [each.id for each in story.data.lines]) == (
                 1,
                 [taken.command_id],
@@ -233,7 +233,7 @@ async def test_all_is_answered_by_request_and_reply(line: Line, tmp_path: Path) 
             odd = queries.all(SearchAudit(type="Painted"), wait_for=position)
             (painted,) = [each async for each in odd]
             assert (painted.position, painted.version) == (position, 2)
-            story = await queries.ask(TraceStory(id=painted.id))
+            story = await queries.ask(TraceCorrelation(id=painted.id))
             assert painted in [each.entry for each in story.data.lines]
             past = await queries.ask(GetHistory(aggregate="counter", id="c1"))
             assert past.data.stopped is not None
@@ -242,7 +242,7 @@ async def test_all_is_answered_by_request_and_reply(line: Line, tmp_path: Path) 
             with pytest.raises(QueryNotFound, match="counter c9 has no events"):
                 await queries.ask(GetHistory(aggregate="counter", id="c9"))
             with pytest.raises(QueryNotFound, match="has the id"):
-                await queries.ask(TraceStory(id=new_id()))
+                await queries.ask(TraceCorrelation(id=new_id()))
             with pytest.raises(QueryRefused, match="is not a cursor"):
                 await queries.ask(SearchAudit(after="x"))
             with pytest.raises(InvalidPayload):

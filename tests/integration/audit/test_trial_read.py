@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import msgspec
 import pytest
 
-from eventstore.audit import Summary
+from eventstore.audit import VerifySummary
 from eventstore.client.client import Client, connect
 from eventstore.config import Settings, StreamSettings
 from eventstore.decider.decider import Domain
@@ -172,7 +172,7 @@ async def test_what_cannot_be_read_is_named_with_the_reason(
 ) -> None:
     tamper, expected, reason = WAYS[way]
     await replace_log(client, codec, tamper(await stored(client, codec)))
-    summary = Summary()
+    summary = VerifySummary()
 
     found = await findings(client, codec, read=True, summary=summary)
 

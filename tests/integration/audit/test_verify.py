@@ -7,7 +7,7 @@ from contextlib import aclosing
 import pytest
 from msgspec.structs import replace
 
-from eventstore.audit import Summary
+from eventstore.audit import VerifySummary
 from eventstore.client.client import Client
 from eventstore.errors import InvalidId, StreamMissing, UnknownType
 from eventstore.jetstream.direct_get import StoredMessage
@@ -52,7 +52,7 @@ async def fill(store: EventStore) -> None:
 async def test_a_good_log_has_no_findings_and_is_summed_up(
     client: Client, codec: Codec, good: None
 ) -> None:
-    summary = Summary()
+    summary = VerifySummary()
     assert await findings(client, codec, summary=summary) == []
     assert (summary.events, summary.aggregates, summary.position) == (8, 3, 8)
     assert (summary.total, summary.findings, summary.broken) == (8, 0, 0)
@@ -155,7 +155,7 @@ async def test_what_was_tampered_with_is_named(
     tamper, expected = WAYS[way]
     tampered = tamper(await stored(client, codec))
     await replace_log(client, codec, tampered)
-    summary = Summary()
+    summary = VerifySummary()
 
     found = await findings(client, codec, summary=summary)
 
@@ -299,7 +299,7 @@ async def test_what_was_forged_is_accused_and_not_the_innocent_next_one(
 ) -> None:
     index, tamper = FORGED[way]
     await replace_log(client, codec, tamper(await stored(client, codec)))
-    summary = Summary()
+    summary = VerifySummary()
 
     found = await findings(client, codec, summary=summary)
 
@@ -324,7 +324,7 @@ async def test_every_message_is_accounted_for(
     await store.append("account", "a1", Deposited())
     for position in (1, 3, 4, 5):
         await client.api(f"STREAM.MSG.DELETE.{codec.subjects.log_stream}", {"seq": position})
-    summary = Summary()
+    summary = VerifySummary()
 
     found = await findings(client, codec, summary=summary)
 
@@ -340,6 +340,6 @@ async def test_a_changed_event_is_told_from_a_forged_one(
     client: Client, codec: Codec, good: None
 ) -> None:
     await replace_log(client, codec, changed(3, b"{}")(await stored(client, codec)))
-    summary = Summary()
+    summary = VerifySummary()
     assert named(await findings(client, codec, summary=summary)) == [("changed", 4, 3)]
     assert (summary.proven, summary.foreign, summary.changed) == (7, 0, 1)

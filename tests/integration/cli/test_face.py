@@ -51,7 +51,7 @@ async def serving(settings: Settings, directory: Path) -> AsyncIterator[Metrics]
     ):
         await database.migrate()
         worker = ProjectionWorker(app.store, database, nix_projections())
-        health = service_health(app, settings, database, worker, keep=0.0, telemetry=metrics)
+        health = service_health(app, settings, database, worker, cache_ttl=0.0, telemetry=metrics)
         face = service_face(app, settings, health, metrics=metrics)
         async with running(worker, face), asyncio.timeout(BOUND):
             await app.worker.ready.wait()

@@ -68,7 +68,7 @@ def patient() -> Patient:
 
 @pytest.fixture
 def health(named: ServiceSettings, patient: Patient) -> Health:
-    return Health(named.name, named.version, {"patient": patient}, keep=0.0)
+    return Health(named.name, named.version, {"patient": patient}, cache_ttl=0.0)
 
 
 @asynccontextmanager
@@ -204,7 +204,7 @@ async def test_without_metrics_that_is_what_is_said(
 
     assert answer.headers is not None
     assert answer.headers["Nats-Service-Error-Code"] == "501"
-    assert answer.headers["Nats-Service-Error"] == "this service keeps no metrics"
+    assert answer.headers["Nats-Service-Error"] == "this service has no metrics"
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 async def health(app: Application, settings: Settings, database: Database) -> AsyncIterator[Health]:
     """The health of a service at work, looked at anew each time it is asked."""
     worker = ProjectionWorker(app.store, database, nix_projections())
-    health = service_health(app, settings, database, worker, keep=0.0)
+    health = service_health(app, settings, database, worker, cache_ttl=0.0)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(worker.run())
         await asyncio.wait_for(worker.ready.wait(), BOUND)

@@ -263,10 +263,10 @@ async def test_what_is_not_heard_of_is_found_in_time(
 ) -> None:
     paused = Paused()
     part = control(line, pausable=paused, interval=0.05)
+    part._on_change = lambda *_: None  # type: ignore[method-assign]
     async with running(part):
         await part.ready.wait()
         await paused.next()
-        part._heard = None  # type: ignore[assignment, method-assign]
         await configuration.set("projections.paused", "a")
         assert await paused.next() == ["a"]
 

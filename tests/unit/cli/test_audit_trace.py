@@ -7,15 +7,15 @@ from io import StringIO
 import msgspec
 from rich.console import Console
 
-from eventstore.audit import CausationTree, ChainReport, Entry
-from eventstore.audit.causation_tree import tell
+from eventstore.audit import AuditEntry, CausationTree, ChainReport
+from eventstore.audit.causation_tree import causation_entries
 from eventstore.cli.audit_index import Reach
 from eventstore.cli.audit_trace import Told, print_told
 from tests.unit.audit.test_causation_tree import entry
 
 
-def printed(entries: list[Entry], authenticated: dict[str, str]) -> list[str]:
-    lines = tell(entries)
+def printed(entries: list[AuditEntry], authenticated: dict[str, str]) -> list[str]:
+    lines = causation_entries(entries)
     story = CausationTree(
         correlation_id="c1", asked="c1", events=2, commands=1, untold=0, lines=lines
     )

@@ -115,7 +115,7 @@ async def test_checks_run_at_the_same_time() -> None:
 
 async def test_a_flood_of_questions_is_one_look() -> None:
     check = Counted()
-    health = Health("svc", "1.0.0", {"counted": check}, keep=60.0)
+    health = Health("svc", "1.0.0", {"counted": check}, cache_ttl=60.0)
 
     async with asyncio.timeout(BOUND), asyncio.TaskGroup() as group:
         questions = [group.create_task(health.report()) for _ in range(1_000)]
@@ -131,7 +131,7 @@ async def test_a_flood_of_questions_is_one_look() -> None:
 async def test_after_a_while_it_is_looked_at_again() -> None:
     check = Counted()
     check.let_go.set()
-    health = Health("svc", "1.0.0", {"counted": check}, keep=0.0)
+    health = Health("svc", "1.0.0", {"counted": check}, cache_ttl=0.0)
 
     await health.report()
     await health.report()
@@ -162,7 +162,7 @@ async def test_changes_are_logged_once(caplog: pytest.LogCaptureFixture) -> None
     async def changing() -> CheckResult:
         return next(findings)
 
-    health = Health("svc", "1.0.0", {"reader": changing}, keep=0.0)
+    health = Health("svc", "1.0.0", {"reader": changing}, cache_ttl=0.0)
     with caplog.at_level(logging.INFO, logger="eventstore"):
         for _ in range(4):
             await health.report()
