@@ -1,16 +1,15 @@
-"""Audit: explains how a state came about, and verifies that no recorded event was changed.
+"""Audit: explains and verifies the history in the log, and defines the audit queries.
 
-Here is what needs the log alone, and the types of the audit queries; the index of all events and
-commands is in `eventstore.projections.audit`.
+It only reads. The index of all events and commands is `eventstore.projections.audit`.
 """
 
 from eventstore.audit.aggregate_history import aggregate_history
 from eventstore.audit.anchor import Anchor
 from eventstore.audit.causation_tree import CausationEntry, CausationTree
-from eventstore.audit.chain_check import ChainReport, ChainWalk, Witness, check_chain
 from eventstore.audit.diff import Change
 from eventstore.audit.entries import AuditEntry
 from eventstore.audit.finding import Finding, VerifySummary
+from eventstore.audit.history_answer import history_answers
 from eventstore.audit.queries import (
     GetHistory,
     HistoryView,
@@ -26,8 +25,6 @@ __all__ = [
     "AuditEntry",
     "CausationEntry",
     "CausationTree",
-    "ChainReport",
-    "ChainWalk",
     "Change",
     "Finding",
     "GetHistory",
@@ -37,8 +34,7 @@ __all__ = [
     "StopView",
     "TraceCorrelation",
     "VerifySummary",
-    "Witness",
     "aggregate_history",
-    "check_chain",
+    "history_answers",
     "verify",
 ]

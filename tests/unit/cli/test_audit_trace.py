@@ -7,8 +7,9 @@ from io import StringIO
 import msgspec
 from rich.console import Console
 
-from eventstore.audit import AuditEntry, CausationTree, ChainReport
+from eventstore.audit import AuditEntry, CausationTree
 from eventstore.audit.causation_tree import causation_entries
+from eventstore.audit.chain_check import ChainReport
 from eventstore.cli.audit_index import Reach
 from eventstore.cli.audit_trace import Told, print_told
 from tests.unit.audit.test_causation_tree import entry
