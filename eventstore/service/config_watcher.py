@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import Protocol
 
 from eventstore.client.client import Client
+from eventstore.concurrency.backoff import pause
+from eventstore.concurrency.supervisor import FailureLog
 from eventstore.errors import ConfigurationError, EventStoreError
 from eventstore.jetstream.key_value import KeyValue
 from eventstore.jetstream.topology import limit_messages
@@ -89,9 +91,11 @@ class ConfigWatcher:
             self._changed.set()
 
     async def _follow(self) -> None:
-        pause = self._interval
+        failures = FailureLog("configuration", _logger)
+        seconds = self._interval
         while True:
-            changed = await self._wait(pause)
+            changed = await pause(seconds, self._changed)
+            self._changed.clear()
             if self._stopping:
                 return
             try:
@@ -99,18 +103,10 @@ class ConfigWatcher:
             except EventStoreError as error:
                 if self._client.is_closed:
                     raise
-                _logger.warning("configuration: %s; retrying", error)
-            pause = _RECHECK_SECONDS if changed else self._interval
-
-    async def _wait(self, seconds: float) -> bool:
-        """Wait for a change; False after so many seconds without one."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._changed.wait()
-        except TimeoutError:
-            return False
-        self._changed.clear()
-        return True
+                failures.note(error)
+            else:
+                failures.recovered()
+            seconds = _RECHECK_SECONDS if changed else self._interval
 
     async def _apply_all(self) -> None:
         for key, apply in self._appliers().items():

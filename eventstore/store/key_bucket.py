@@ -26,6 +26,7 @@ import msgspec
 
 from eventstore.client.client import Client
 from eventstore.client.master_keys import KeyWrapping, WrappedKey
+from eventstore.concurrency.backoff import Backoff
 from eventstore.errors import KeyMissing, MasterKeyError, RequestTimeout
 from eventstore.jetstream.key_value import KeyValue
 from eventstore.messages.encryption import DataKey, Forgotten
@@ -35,7 +36,7 @@ from eventstore.undecodable import UNDECODABLE
 __all__ = ["KeyBucket", "KeyEntry"]
 
 _MAX_TRIES = 10
-_FIRST_DELAY = 0.01
+_BACKOFF = Backoff(0.01, 5.0)
 _KEY_BYTES = 32
 
 
@@ -241,4 +242,4 @@ class KeyBucket:
 
 def _delays() -> Iterator[float]:
     for number in range(_MAX_TRIES):
-        yield _FIRST_DELAY * 2**number
+        yield _BACKOFF.delay(number + 1)
