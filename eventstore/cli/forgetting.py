@@ -16,7 +16,7 @@ from eventstore.config import Settings
 from eventstore.messages.encryption import Forgotten
 from eventstore.messages.subjects import Subjects
 from eventstore.messages.types import Event
-from eventstore.parking.erasing import ErasureReport
+from eventstore.parking.erasure import ErasureReport
 from eventstore.store.keyring import Keyring
 
 __all__ = ["forget"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from eventstore.client.client import Client
 from eventstore.commands.decoding import ReceivedCommand
 from eventstore.messages.outcome import Outcome
-from eventstore.parking.record import ParkedRecord, keep_record
+from eventstore.parking.record import ParkedRecord, store_record
 
 __all__ = ["park"]
 
@@ -35,4 +35,4 @@ async def park(
     )
     subject = f"{domain}.parked.{message.subject.partition('.')[2]}"
     key = f"{stream}-{delivery.sequence}-{delivery.time}"
-    await keep_record(client, subject, record, key)
+    await store_record(client, subject, record, key)

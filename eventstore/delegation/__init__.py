@@ -1,8 +1,8 @@
-"""Delegation: what the service does in JetStream for users who have no right to do it themselves.
+"""Delegation: JetStream requests that the service makes for users without the rights to them.
 
-A right to JetStream's API, or to write to a stream, is a right to all that a request or a header
-can say there: a consumer that pushes, a roll-up that empties a bucket. So users of other accounts
-send the same requests to the service, which checks them and hands on what is harmless.
+The right to a part of JetStream's API, or to write to a stream, includes everything that a request
+or a header there can do: a consumer that pushes, a roll-up that empties a bucket. So users of other
+accounts send the same requests to the service, which checks them and forwards harmless ones.
 """
 
 from eventstore.delegation.configuration import ConfigurationRequests

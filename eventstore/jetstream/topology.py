@@ -292,7 +292,7 @@ def _bucket(name: str, settings: StreamSettings, *, max_age: int = 0) -> StreamS
 
 
 def _outcomes(subjects: Subjects, settings: StreamSettings) -> StreamSpec:
-    """A bucket whose texts can be erased (`parking.erasing`), unless an earlier release made it.
+    """A bucket whose texts can be erased (`parking.erasure`), unless an earlier release made it.
 
     The server never takes back that nothing may be deleted.
     """

@@ -1,9 +1,9 @@
 """Poison messages: parked with the reason, listed, retried and discarded.
 
-Only those who park use more of it than it lists: commands, subscribers and delegation.
+Commands, subscribers and delegation, which park, also use names that are not listed here.
 """
 
-from eventstore.parking.erasing import ErasureReport
+from eventstore.parking.erasure import ErasureReport
 from eventstore.parking.messages import (
     ParkedMessage,
     ParkedMessages,

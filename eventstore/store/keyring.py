@@ -17,7 +17,7 @@ from eventstore.messages.encryption import NO_KEYS, PERSONAL, DataKey, Forgotten
 from eventstore.messages.envelope import format_timestamp, utc_now
 from eventstore.messages.personal import ref_of
 from eventstore.messages.subjects import Subjects
-from eventstore.parking.erasing import ErasureReport, erase_copies
+from eventstore.parking.erasure import ErasureReport, erase_copies
 from eventstore.store.key_bucket import KeyBucket, KeyEntry
 from eventstore.text import make_log_records_safe
 

@@ -21,7 +21,7 @@ from eventstore.parking.messages import (
     RetrySummary,
     UnreadableMessage,
 )
-from eventstore.parking.record import ParkedRecord, keep_record
+from eventstore.parking.record import ParkedRecord, store_record
 from tests.integration.commanding import Add, FailingStore, Line, RaiseTo, Take, counting, opened
 
 
@@ -177,7 +177,7 @@ async def test_a_command_retried_twice_is_carried_out_once(
     (message,) = await found(parked)
     await parked.retry(1)
     # As after a crash between the two steps: it is still parked.
-    await keep_record(
+    await store_record(
         line.client, f"{line.domain.name}.parked.cmd.counter.add", message.record, "k"
     )
     async with line.working():
@@ -326,7 +326,7 @@ async def test_an_event_is_shown_and_discarded_but_not_published_again(
         delivered=3,
     )
     subject = f"{line.domain.name}.parked.event.mailer.counter.added"
-    await keep_record(line.client, subject, record, "one")
+    await store_record(line.client, subject, record, "one")
 
     (message,) = await found(parked, kind="event", aggregate="counter")
     assert (message.kind, message.record) == ("event", record)
@@ -355,7 +355,7 @@ async def test_what_cannot_be_read_is_listed_and_can_be_thrown_away(
     assert list(problems) == [1, 2, 3, 4]
     assert "it has no X-Part" in problems[1]
     assert "missing required field `subject`" in problems[2]
-    assert "do not stand before it" in problems[3]
+    assert "are not in order" in problems[3]
     assert "are not up to 64 sequences" in problems[4]
     assert await found(parked, aggregate="counter") == []
     assert await parked.retry_all() == RetrySummary(0, problems)
@@ -395,7 +395,7 @@ async def test_a_record_that_names_what_is_anothers_takes_nothing_with_it(
 
     _, stray = [each async for each in parked.read()]
     assert isinstance(stray, UnreadableMessage)
-    assert "parked message 1 is no part of it" in stray.problem
+    assert "parked message 1 is not a part of it" in stray.problem
     await parked.discard(2)
 
     await line.client.request(place, b"{}", headers={"X-Part": "2/2", "X-Earlier-Parts": "2"})

@@ -18,8 +18,8 @@ from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import RecordedEvent
 from eventstore.messages.types import Event
 from eventstore.parking.messages import ParkedMessages
-from eventstore.parking.record import ParkedRecord, keep_record
-from eventstore.parking.retry import ask_to_retry
+from eventstore.parking.record import ParkedRecord, store_record
+from eventstore.parking.retry import request_retry
 from eventstore.projections.feed.feed import Feed
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.store.store import EventStore
@@ -180,7 +180,7 @@ async def test_the_older_of_an_aggregate_goes_first(
     client: Client, store: EventStore, parked: ParkedMessages
 ) -> None:
     await park(client, store, 3)
-    await keep_record(client, *for_somebody_else(store.codec, (await parked.get(1)).record))
+    await store_record(client, *for_somebody_else(store.codec, (await parked.get(1)).record))
     await parked.discard(1)
     mailbox = Mailbox()
     async with running(subscriber := mailer(client, store.codec, mailbox)):
@@ -190,7 +190,7 @@ async def test_the_older_of_an_aggregate_goes_first(
         await parked.retry(3, out_of_order=True)
         await parked.retry(2)
         with pytest.raises(RetryFailed, match="it is parked for another"):
-            await ask_to_retry(client, store.codec.subjects, "mailer", 4, 5)
+            await request_retry(client, store.codec.subjects, "mailer", 4, 5)
     assert mailbox.positions == [3, 2]
     assert await sequences(parked) == [4]
 
@@ -346,7 +346,7 @@ async def test_what_is_no_request_is_refused(client: Client, store: EventStore) 
             answer = await client.request(subject, payload)
             assert (answer.headers or {})["Nats-Service-Error-Code"] == "invalid_payload"
         with pytest.raises(RetryFailed, match="nothing is parked there"):
-            await ask_to_retry(client, store.codec.subjects, "mailer", 7, 5)
+            await request_retry(client, store.codec.subjects, "mailer", 7, 5)
 
 
 async def test_the_command_line_tells_what_became_of_it(

@@ -21,7 +21,7 @@ from eventstore.errors import JetStreamError, PermissionDenied
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.publish import publish_acked
 from eventstore.parking.messages import ParkedMessages
-from eventstore.parking.record import ParkedRecord, keep_record
+from eventstore.parking.record import ParkedRecord, store_record
 from tests.attack.attacks import ROLES, attacks
 from tests.attack.running import Result, attacked_service, run_attacks, until_led
 from tests.integration.commanding import until
@@ -354,10 +354,10 @@ async def test_a_subscriber_parks_nothing_but_events_of_its_own(
 
     forged = msgspec.structs.replace(record, **{field: value})
     with pytest.raises(JetStreamError) as refused:
-        await keep_record(subscriber, subject, forged, f"forged-{field}")
+        await store_record(subscriber, subject, forged, f"forged-{field}")
     assert refused.value.status == 403
     with pytest.raises(JetStreamError, match="not of the event"):
-        await keep_record(subscriber, "nix.parked.event.subscriber.a.b", record, "elsewhere")
+        await store_record(subscriber, "nix.parked.event.subscriber.a.b", record, "elsewhere")
 
 
 async def _record_of_an_event(subscriber: Client) -> ParkedRecord:

@@ -23,9 +23,9 @@ from eventstore.jetstream.topology import declare, topology
 from eventstore.messages.encryption import PERSONAL
 from eventstore.messages.envelope import Header, new_id
 from eventstore.messages.personal import ref_of
-from eventstore.parking.erasing import ErasureReport
+from eventstore.parking.erasure import ErasureReport
 from eventstore.parking.messages import ParkedMessages
-from eventstore.parking.record import ParkedRecord, keep_record
+from eventstore.parking.record import ParkedRecord, store_record
 from eventstore.projections.audit import CommandCollector
 from eventstore.projections.audit.models import audit_command
 from eventstore.projections.database.database import Database
@@ -70,7 +70,7 @@ class Held:
             command_id=command_id,
         )
         subject = f"{self.subjects.domain}.parked.{kind}.order.place"
-        return await keep_record(self.client, subject, record, new_id())
+        return await store_record(self.client, subject, record, new_id())
 
     async def keep(self, text: str, *, status: str = "rejected", **about: str) -> str:
         own = {"command_id": new_id(), "aggregate": "order", "aggregate_id": "o1", **about}
