@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -268,19 +269,44 @@ def test_nobody_uses_nats_pys_micro_services() -> None:
         assert [name for name in imports(module) if name.startswith("nats.micro")] == [], module
 
 
-@pytest.mark.parametrize("prefix", ["$JS.API", "_INBOX"])
-def test_prefixes_come_from_the_settings(prefix: str) -> None:
+def constants(module: str) -> Iterator[object]:
+    """Every number and text that a module writes, except its docstrings."""
+    documented = {
+        id(node.value) for node in ast.walk(sources()[module]) if isinstance(node, ast.Expr)
+    }
+    for node in ast.walk(sources()[module]):
+        if isinstance(node, ast.Constant) and id(node) not in documented:
+            yield node.value
+
+
+def test_the_prefix_of_inboxes_comes_from_the_settings() -> None:
     knowing = {
         module
-        for module, source in sources().items()
-        for node in ast.walk(source)
-        if isinstance(node, ast.Constant)
-        and isinstance(node.value, str)
-        and node.value.startswith(prefix)
+        for module in sources()
+        if any(isinstance(each, str) and each.startswith("_INBOX") for each in constants(module))
     }
     writing = {module for module in sources() if room(module) == "eventstore.deployment"}
-    own = {"eventstore.config", "eventstore.client.reply_gate", "eventstore.jetstream.vocabulary"}
-    assert knowing <= {*own, *writing}
+    assert knowing <= {"eventstore.config", "eventstore.client.reply_gate", *writing}
+
+
+def is_vocabulary(constant: object) -> bool:
+    """Whether this is an error code of JetStream, a header's name or a subject of its API."""
+    if isinstance(constant, str):
+        return re.search(r"Nats-|\$JS\b|\b(STREAM|CONSUMER|DIRECT)\.[A-Z]", constant) is not None
+    return isinstance(constant, int) and 10_000 < constant < 11_000
+
+
+def test_only_jetstream_writes_error_codes_header_names_and_api_subjects() -> None:
+    knowing = {
+        module for module in sources() if any(is_vocabulary(each) for each in constants(module))
+    }
+    assert knowing == {"eventstore.jetstream.vocabulary"}
+
+
+def test_the_vocabulary_imports_nothing_of_the_library() -> None:
+    """So that a room below `jetstream` may name a header, too."""
+    for module in ("eventstore.jetstream", "eventstore.jetstream.vocabulary"):
+        assert own_imports(module) == set()
 
 
 def test_every_logger_is_its_modules_and_makes_its_records_safe() -> None:
