@@ -185,7 +185,10 @@ async def test_without_anybody_to_report_to_it_is_logged(
 ) -> None:
     sequence = await held.park(b"\xff")
     await Keyring(held.client, held.subjects).forget("ann")
-    assert f"may remain, unreadable: {held.subjects.parked_stream} {sequence}: " in caplog.text
+    assert (
+        f"may remain in an unreadable message: {held.subjects.parked_stream} {sequence}: "
+        in caplog.text
+    )
 
 
 async def test_an_outcome_loses_its_text_and_nothing_else(held: Held) -> None:
