@@ -59,7 +59,7 @@ async def aggregate_history(
         foreign = await _foreign(reader, subject)
         messages = await stack.enter_async_context(aclosing(reader.messages(subject)))
         async for message in messages:
-            walk.see(message)
+            walk.add(message)
             if message.sequence not in foreign:
                 fold.add(message, await keyring.to_open([message.headers]))
     return HistoryView(

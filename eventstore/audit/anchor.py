@@ -114,7 +114,7 @@ class AnchorCheck:
         self._matching = 0
         self._mismatch: tuple[int, int] | None = None
 
-    def see(self, digest: LogDigest, position: int) -> None:
+    def add(self, digest: LogDigest, position: int) -> None:
         """Compare the digest after the event at a position."""
         expected = self._expected.get(digest.events)
         if expected is None or self._mismatch is not None:

@@ -59,7 +59,7 @@ class ChainWalk:
         self.problem: str | None = None
         self._links = GENESIS_LINKS
 
-    def see(self, message: StoredMessage) -> None:
+    def add(self, message: StoredMessage) -> None:
         """Verify the next event."""
         self.version += 1
         self.position = message.sequence
@@ -91,7 +91,7 @@ async def check_chain(
             if max_events is not None and walk.version >= max_events:
                 complete = False
                 break
-            walk.see(message)
+            walk.add(message)
             witness = missing.pop(message.sequence, None)
             if walk.problem is None and witness is not None:
                 walk.problem = _difference(witness, message.headers, message.sequence)

@@ -241,7 +241,7 @@ class _PageVerifier:
         self._count(message)
         self._summary.foreign += 1
         self._report(
-            message, "foreign", f"it stands under {message.subject}, not in {self._prefix}"
+            message, "foreign", f"its subject is {message.subject}, not one of {self._prefix}"
         )
 
     def _count(self, message: StoredMessage) -> None:
@@ -256,13 +256,13 @@ class _PageVerifier:
         digest = self._summary.fold
         digest.add(message, is_new=aggregate.is_new)
         if self._anchor is not None:
-            self._anchor.see(digest, message.sequence)
+            self._anchor.add(digest, message.sequence)
         aggregate.is_new = False
         kind = self._check_chain(message, aggregate)
         if kind != "foreign":
             self._check_readable(message)
         if message.sequence in repeats:
-            text = f"its id stands at position {repeats[message.sequence]} already"
+            text = f"its id is already used at position {repeats[message.sequence]}"
             self._report(message, "duplicate_id", text)
 
     def _check_chain(self, message: StoredMessage, aggregate: AggregateState) -> Kind | None:

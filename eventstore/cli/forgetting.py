@@ -13,6 +13,7 @@ from eventstore.cli.loop import run
 from eventstore.cli.options import VAR, ConfigFile, Directory, NatsUrl, client_settings
 from eventstore.cli.terminal import printable, program, say
 from eventstore.config import Settings
+from eventstore.jetstream.vocabulary import bucket_stream
 from eventstore.messages.encryption import Forgotten
 from eventstore.messages.subjects import Subjects
 from eventstore.messages.types import Event
@@ -84,7 +85,8 @@ def _about_copies(subject: str, erased: ErasureReport, subjects: Subjects) -> It
     if erased.outcomes:
         yield f"erased: the texts of {len(erased.outcomes):,} outcomes"
     if erased.undeleted:
-        yield f"KV_{subjects.outcome_bucket} is of an earlier release and allows no deletion: of"
+        stream = bucket_stream(subjects.outcome_bucket)
+        yield f"{stream} is of an earlier release and allows no deletion: of"
         yield f"{len(erased.undeleted):,} texts the server has the bytes in its files for a while."
     if erased.unread:
         yield f"This cannot be read, and may be of {subject}: see `{program()} parked show`."

@@ -188,12 +188,12 @@ def _export(offered: Import) -> str:
     return f'{{ {offered.kind}: "{offered.subject}"{many} }}'
 
 
-def _import(roles: Roles, taken: Import) -> str:
-    account = taken.account or roles.store
-    renamed = "" if taken.local == taken.subject else f', to: "{taken.local}"'
-    shared = ", share: true" if taken.shared else ""
-    source = f'{{ account: {account}, subject: "{taken.subject}" }}'
-    return f"{{ {taken.kind}: {source}{renamed}{shared} }}"
+def _import(roles: Roles, imported: Import) -> str:
+    account = imported.account or roles.store
+    renamed = "" if imported.local == imported.subject else f', to: "{imported.local}"'
+    shared = ", share: true" if imported.shared else ""
+    source = f'{{ account: {account}, subject: "{imported.subject}" }}'
+    return f"{{ {imported.kind}: {source}{renamed}{shared} }}"
 
 
 def _listed(

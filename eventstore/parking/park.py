@@ -17,7 +17,7 @@ async def park_event(
     client: Client,
     subscriber: str,
     stream: str,
-    taken: DeliveryTracker,
+    tracked: DeliveryTracker,
     error: Exception,
     attempts: int,
 ) -> None:
@@ -26,7 +26,7 @@ async def park_event(
     Idempotent within the parked stream's duplicate window. Returns when the server has stored it;
     raises `ClientError`, and what the error's own `__str__` raises.
     """
-    message, delivery = taken.message, taken.delivery
+    message, delivery = tracked.message, tracked.delivery
     headers = message.headers or {}
     subject = Subject.split(message.subject)
     record = ParkedRecord(
