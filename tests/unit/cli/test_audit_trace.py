@@ -6,7 +6,8 @@ from io import StringIO
 
 import msgspec
 
-from eventstore.audit import CausationTree
+from eventstore.audit import AuditEntry, CausationTree
+from eventstore.audit.causation_tree import causation_entries
 from eventstore.audit.chain_check import ChainReport
 from eventstore.cli.audit.index import IndexPosition
 from eventstore.cli.audit.trace_output import Trace, print_trace
