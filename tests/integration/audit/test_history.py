@@ -125,7 +125,7 @@ async def test_an_event_that_cannot_follow_is_named(line: Line) -> None:
     assert (found.version, found.state, found.later) == (1, {"total": 1}, 1)
 
 
-async def test_a_state_ends_before_what_is_unknown_and_that_is_named(line: Line) -> None:
+async def test_the_fold_ends_before_an_unknown_event_and_names_it(line: Line) -> None:
     await add(line, 1, 2)
     first, last = await line.read("c1")
     unknown = dict(last.headers) | {Header.EVENT_TYPE: "Painted", Header.AGGREGATE_VERSION: "3"}
@@ -148,7 +148,7 @@ async def test_a_state_ends_before_what_is_unknown_and_that_is_named(line: Line)
         assert (early.version, early.stopped) == (version, None)
 
 
-async def test_what_has_no_sound_envelope_is_passed_over_and_named(line: Line) -> None:
+async def test_messages_without_a_valid_envelope_are_skipped_and_named(line: Line) -> None:
     await add(line, 1)
     (only,) = await line.read("c1")
     broken = dict(only.headers) | {Header.EVENT_ID: new_id(), Header.TIMESTAMP: "yesterday"}
@@ -160,7 +160,7 @@ async def test_what_has_no_sound_envelope_is_passed_over_and_named(line: Line) -
     assert "'yesterday', not an RFC 3339 time" in str(found.chain.problem)
 
 
-async def test_what_is_remembered_is_compared_with_what_stands(line: Line) -> None:
+async def test_witnesses_are_compared_with_the_log(line: Line) -> None:
     await add(line, 1, 2)
     first, second = await line.read("c1")
     remembered = {

@@ -149,9 +149,7 @@ SEEN_ONLY_IN_THE_LOG = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_what_was_tampered_with_is_named(
-    client: Client, codec: Codec, good: None, way: str
-) -> None:
+async def test_tampering_is_reported(client: Client, codec: Codec, good: None, way: str) -> None:
     tamper, expected = WAYS[way]
     tampered = tamper(await stored(client, codec))
     await replace_log(client, codec, tampered)
@@ -242,7 +240,7 @@ async def test_a_raw_reader_ends_with_the_first_whole_batch(
         assert read == list(range(1, expected + 1))
 
 
-async def test_what_cannot_be_verified_is_an_error(client: Client, codec: Codec) -> None:
+async def test_a_failed_verification_is_an_error(client: Client, codec: Codec) -> None:
     with pytest.raises(StreamMissing):
         await findings(client, codec)
     with pytest.raises(StreamMissing):
@@ -294,7 +292,7 @@ def inserted(index: int, message: StoredMessage) -> Tamper:
 
 
 @pytest.mark.parametrize("way", FORGED)
-async def test_what_was_forged_is_accused_and_not_the_innocent_next_one(
+async def test_the_forged_event_is_reported_and_not_the_next_one(
     client: Client, codec: Codec, good: None, way: str
 ) -> None:
     index, tamper = FORGED[way]
@@ -336,7 +334,7 @@ async def test_every_message_is_accounted_for(
     assert summary.proven + summary.foreign + summary.changed == summary.total
 
 
-async def test_a_changed_event_is_told_from_a_forged_one(
+async def test_changed_and_forged_events_are_distinguished(
     client: Client, codec: Codec, good: None
 ) -> None:
     await replace_log(client, codec, changed(3, b"{}")(await stored(client, codec)))

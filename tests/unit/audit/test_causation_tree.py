@@ -47,14 +47,14 @@ def test_an_unknown_cause_has_a_line_of_its_own() -> None:
     assert [line.entry is None for line in lines] == [True, False, False, False]
 
 
-def test_what_goes_round_in_a_circle_is_told_once_and_said_to() -> None:
+def test_circular_causes_are_listed_once_and_marked() -> None:
     lines = causation_entries([entry("e1", "e2", 1), entry("e2", "e1", 2), entry("e3", "e2", 3)])
 
     assert [(line.id, line.depth) for line in lines] == [("e1", 0), ("e2", 1), ("e3", 2)]
     assert [line.circular for line in lines] == [True, False, False]
 
 
-def test_what_lies_too_deep_is_counted() -> None:
+def test_messages_deeper_than_the_limit_are_counted() -> None:
     entries = [entry("c1", "c1", 0), entry("e1", "c1", 1), entry("c2", "e1", 2)]
     entries += [entry("e2", "c2", 3), entry("e3", "c1", 4)]
 
@@ -76,7 +76,7 @@ def test_a_very_long_chain_of_causes_is_no_problem() -> None:
     st.lists(st.integers(0, 12) | st.none(), max_size=12),
     st.integers(0, 4) | st.none(),
 )
-def test_everything_is_told_or_counted_once_whatever_is_claimed(
+def test_every_message_is_listed_or_counted_once(
     causes: list[int | None], max_depth: int | None
 ) -> None:
     entries = [

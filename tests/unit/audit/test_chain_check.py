@@ -73,7 +73,7 @@ def _renumbered(messages: list[Message]) -> None:
         headers[Header.AGGREGATE_VERSION] = str(version)
 
 
-def test_what_nobody_touched_has_no_problem() -> None:
+def test_an_unchanged_chain_has_no_problem() -> None:
     assert problem_of(recorded(5)) is None
     assert problem_of([]) is None
 
