@@ -1,4 +1,4 @@
-"""Anchors: what an outsider keeps tells later whether anything older was changed."""
+"""Anchors: a document stored elsewhere shows whether older events were changed."""
 
 from __future__ import annotations
 

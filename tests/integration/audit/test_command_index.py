@@ -1,4 +1,4 @@
-"""The collector: one row for each command that has an outcome, the last one, whatever happens."""
+"""The collector: one row for each command with an outcome, the last one, after any failure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An aggregate's history from the log, and what a walk along its chain finds in it."""
+"""An aggregate's history from the log, and the check of its chain."""
 
 from __future__ import annotations
 

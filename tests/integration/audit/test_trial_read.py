@@ -1,4 +1,4 @@
-"""Verification that reads: what stands as it was written, and yet cannot be read any more."""
+"""Verification with decoding: events that are unchanged, but can no longer be read."""
 
 from __future__ import annotations
 

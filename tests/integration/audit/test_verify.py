@@ -1,4 +1,4 @@
-"""Verification: a log that was tampered with, in every way there is, and what is then named."""
+"""Verification: every way to tamper with a log, and the findings that report it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Erasing: what is parked of who is forgotten, and what outcomes say, leaves the files too."""
+"""Erasure: copies of a forgotten subject's data leave the streams and the server's files."""
 
 from __future__ import annotations
 

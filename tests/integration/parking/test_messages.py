@@ -1,4 +1,4 @@
-"""Parked messages: found with all that is known of them, put back in order, or thrown away."""
+"""Parked messages: listed with all details, retried in order, or discarded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parked events that are retried: handled again by who had failed, in their turn, and not lost."""
+"""Retries of parked events: handled by the subscriber that failed, in order, and not lost."""
 
 from __future__ import annotations
 

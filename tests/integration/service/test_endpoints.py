@@ -1,4 +1,4 @@
-"""The service's face, asked by a plain nats-py client that knows nothing of ours."""
+"""The service endpoints, requested by a plain nats-py client."""
 
 from __future__ import annotations
 

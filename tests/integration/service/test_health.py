@@ -1,4 +1,4 @@
-"""Health, from real checks: each of them turns when what it looks at is taken away, and back."""
+"""Health, from real checks: each fails when what it checks is taken away, and recovers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The configuration that can change while services run: checked, kept, and taken up."""
+"""The runtime configuration: validated, stored, and applied to running services."""
 
 from __future__ import annotations
 

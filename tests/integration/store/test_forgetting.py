@@ -1,4 +1,4 @@
-"""Forgetting: personal data are encrypted in the log, and nobody reads them once a key is gone."""
+"""Forgetting: personal data are encrypted in the log, and unreadable without their key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Snapshots on a real server: they save reading, and where one is wrong, the log is right."""
+"""Snapshots on a real server: they save reading, and a wrong one is ignored."""
 
 from __future__ import annotations
 

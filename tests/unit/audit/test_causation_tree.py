@@ -1,4 +1,4 @@
-"""A story is told as a tree of causes, whatever the messages claim to have been caused by."""
+"""The causation tree, built from messages whatever causes they claim."""
 
 from __future__ import annotations
 

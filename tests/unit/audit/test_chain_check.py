@@ -1,4 +1,4 @@
-"""The walk along a chain names the first event that is not as it was recorded."""
+"""The chain check names the first event that is not as it was recorded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is written is read again as it was; what is anything else is refused."""
+"""Snapshots round-trip, and anything else is refused."""
 
 from __future__ import annotations
 
