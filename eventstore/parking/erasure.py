@@ -83,6 +83,7 @@ class _SubjectEraser:
     def __init__(self, client: Client, subjects: Subjects, subject: str, timeout: float) -> None:
         self._client = client
         self._subjects = subjects
+        self._parked = subjects.parked_stream
         self._subject = subject
         self._ref = ref_of(subject)
         self._pattern = re.compile(rf"(?<!\w){re.escape(subject)}(?!\w)")
@@ -92,10 +93,9 @@ class _SubjectEraser:
         self.erased = ErasureReport()
 
     async def parked_messages(self) -> None:
-        stream = self._subjects.parked_stream
         first_parts: set[int] = set()
         async with (
-            DirectReader(self._client, stream, timeout=self._timeout) as reader,
+            DirectReader(self._client, self._parked, timeout=self._timeout) as reader,
             aclosing(reader.messages(self._subjects.all_parked)) as messages,
         ):
             async for message in messages:
@@ -104,7 +104,7 @@ class _SubjectEraser:
                 else:
                     first_parts -= await self._erase_if_named(reader, message)
         for sequence in sorted(first_parts):
-            self._report_unread(stream, sequence, "part of a record that has no last part")
+            self._report_unread(self._parked, sequence, "part of a record that has no last part")
 
     async def _erase_if_named(self, reader: DirectReader, last: StoredMessage) -> set[int]:
         """Erase a record that names the subject; returns the sequences of its earlier parts."""
@@ -114,14 +114,14 @@ class _SubjectEraser:
             record = read_record(await _parts(reader, earlier), last)
             is_named = self._is_named_by(record)
         except UNDECODABLE as error:
-            self._report_unread(self._subjects.parked_stream, last.sequence, str(error))
+            self._report_unread(self._parked, last.sequence, str(error))
             return set(earlier)
         if is_named:
             if record.command_id is not None:
                 self._commands.add(record.command_id)
             # The last part first: without it the record does not exist.
             for sequence in (last.sequence, *earlier):
-                await self._erase(self._subjects.parked_stream, sequence)
+                await erase_message(self._client, self._parked, sequence, self._timeout)
             self._add(parked=(*self.erased.parked, last.sequence))
         return set(earlier)
 
@@ -174,9 +174,6 @@ class _SubjectEraser:
         except JetStreamError:
             return
         self._add(waiting=info.state.messages)
-
-    async def _erase(self, stream: str, sequence: int) -> None:
-        await erase_message(self._client, stream, sequence, self._timeout)
 
     def _report_unread(self, stream: str, sequence: int, problem: str) -> None:
         self._add(unread=(*self.erased.unread, f"{stream} {sequence}: {problem}"))
