@@ -6,7 +6,7 @@ import re
 
 import msgspec
 
-from eventstore.audit.working_set import Aggregate, WorkingSet
+from eventstore.audit.working_set import AggregateState, WorkingSet
 from eventstore.client.protocol import header_block, read_headers
 from eventstore.errors import InvalidHeader, InvalidSubject
 from eventstore.jetstream.direct_get import StoredMessage
@@ -36,7 +36,7 @@ class LineChains:
     def __init__(self, subjects: Subjects, seen: WorkingSet) -> None:
         self._subjects = subjects
         self._seen = seen
-        self._known: dict[str, Aggregate] = {}
+        self._known: dict[str, AggregateState] = {}
 
     def follow(self, event: EventLine) -> Followed:
         """Check the next line against its aggregate's chain."""
@@ -50,10 +50,10 @@ class LineChains:
         aggregate.links = followed.links
         return followed
 
-    def _aggregate(self, subject: str) -> Aggregate:
+    def _aggregate(self, subject: str) -> AggregateState:
         if subject not in self._known:
             if len(self._known) >= _MAX_CACHED:
-                self._seen.keep(self._known)
+                self._seen.store(self._known)
                 self._known.clear()
             self._known |= self._seen.aggregates([subject])
         return self._known[subject]

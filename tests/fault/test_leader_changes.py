@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from eventstore.audit import Anchor, Summary, verify
+from eventstore.audit import Anchor, VerifySummary, verify
 from eventstore.client.client import Client, connect
 from eventstore.client.master_keys import MasterKeys, new_master_key
 from eventstore.commands.loader import Loader
@@ -88,13 +88,13 @@ async def test_verify_and_an_anchor_hold_while_leaders_change(
     async with EventStore(clients[0], codec) as store:
         for number in range(4):
             await store.append("account", f"a{number}", [Deposited()] * 500)
-        before = Summary()
+        before = VerifySummary()
         assert [each async for each in verify(clients[1], codec, summary=before)] == []
         anchor = Anchor.of(codec, before.fold, datetime.now(UTC))
         for client in clients:
             await change_leader(clients[0], stream)
             await store.append("account", "a1", [Deposited()] * 2)
-            after = Summary()
+            after = VerifySummary()
             found = [each async for each in verify(client, codec, anchor=anchor, summary=after)]
             assert found == []
         assert (before.events, after.events) == (2_000, 2_006)

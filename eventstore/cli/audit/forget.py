@@ -11,10 +11,11 @@ from eventstore.cli.options import ClientSession, Yes
 from eventstore.cli.output.terminal import printable, program, say
 from eventstore.cli.read_models import read_models
 from eventstore.cli.session import Session, run
+from eventstore.jetstream.vocabulary import bucket_stream
 from eventstore.messages.codec import Codec
 from eventstore.messages.encryption import Forgotten
 from eventstore.messages.subjects import Subjects
-from eventstore.parking.erasing import ErasureReport
+from eventstore.parking.erasure import ErasureReport
 from eventstore.store.keyring import Keyring
 
 __all__ = ["forget"]
@@ -80,7 +81,8 @@ def _about_copies(subject: str, erased: ErasureReport, subjects: Subjects) -> It
     if erased.outcomes:
         yield f"erased: the texts of {len(erased.outcomes):,} outcomes"
     if erased.undeleted:
-        yield f"KV_{subjects.outcome_bucket} is of an earlier release and allows no deletion: of"
+        stream = bucket_stream(subjects.outcome_bucket)
+        yield f"{stream} is of an earlier release and allows no deletion: of"
         yield f"{len(erased.undeleted):,} texts the server has the bytes in its files for a while."
     if erased.unread:
         yield f"This cannot be read, and may be of {subject}: see `{program()} parked show`."

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from eventstore.audit import CausationEntry, CausationTree, TraceStory
+from eventstore.audit import CausationEntry, CausationTree, TraceCorrelation
 from eventstore.audit.chain_check import ChainReport, Witness, check_chain
 from eventstore.cli.audit.index import IndexPosition, index_of
 from eventstore.cli.audit.trace_output import Trace, print_trace
@@ -50,7 +50,7 @@ async def trace(
     from the read model that `eventstore serve` maintains, or by the service itself if there is none
     here. Ends with status 0, 1 if the record is broken, 2 for an error.
     """
-    query = TraceStory(id=asked, limit=limit, depth=depth)
+    query = TraceCorrelation(id=asked, limit=limit, depth=depth)
     found = await _trace(session, query, verify=not unverified)
     if json:
         say_json(found.to_dict())
@@ -59,7 +59,7 @@ async def trace(
     raise typer.Exit(1 if found.is_broken else 0)
 
 
-async def _trace(session: Session, query: TraceStory, *, verify: bool) -> Trace:
+async def _trace(session: Session, query: TraceCorrelation, *, verify: bool) -> Trace:
     """Query the index, and check the chains of the aggregates in the log.
 
     If the log cannot be reached, the trace is unverified. Raises `QueryNotFound` and
@@ -88,7 +88,7 @@ async def _verify(
     reports = []
     left = MAX_VERIFIED
     for subject, witnesses in _witnesses(subjects, tree.lines).items():
-        report = await check_chain(reader, subject, witnesses=witnesses, most=left)
+        report = await check_chain(reader, subject, witnesses=witnesses, max_events=left)
         reports.append(report)
         left -= report.events
     return tuple(reports)

@@ -11,7 +11,7 @@ import typer
 from msgspec import Struct
 
 from eventstore import audit
-from eventstore.audit import Anchor, Finding, Summary
+from eventstore.audit import Anchor, Finding, VerifySummary
 from eventstore.cli.options import AggregateId, AggregateName, ClientSession, Json
 from eventstore.cli.output.progress import events_bar
 from eventstore.cli.output.terminal import Terminal, counted, say_json
@@ -30,7 +30,7 @@ class Verification(Struct):
     """The findings that are to be printed, and the summary of all."""
 
     findings: list[Finding]
-    summary: Summary
+    summary: VerifySummary
     seconds: float
 
 
@@ -106,7 +106,7 @@ async def verify_log(
     read: bool = False,
 ) -> Verification:
     """Verify the log or a part of it, with a progress bar, and keep the first `limit` findings."""
-    summary = Summary()
+    summary = VerifySummary()
     first: list[Finding] = []
     began = time.monotonic()
     with events_bar(Terminal(stderr=True), "verifying") as moved:
@@ -189,7 +189,7 @@ def print_verification(
         )
 
 
-def _account(summary: Summary, *, read: bool) -> str:
+def _account(summary: VerifySummary, *, read: bool) -> str:
     """How many messages were proven, changed, foreign and so on."""
     tried = "" if read else " (--read reads all)"
     messages = counted(summary.total or summary.events, "message")

@@ -53,7 +53,7 @@ async def serving(settings: Settings, directory: Path) -> AsyncIterator[Metrics]
     ):
         await database.migrate()
         worker = ProjectionWorker(app.store, database, nix_projections())
-        health = service_health(app, settings, database, worker, keep=0.0, telemetry=metrics)
+        health = service_health(app, settings, database, worker, cache_ttl=0.0, telemetry=metrics)
         endpoints = service_endpoints(app, settings, health, metrics=metrics)
         async with running(worker, endpoints), asyncio.timeout(BOUND):
             await app.worker.ready.wait()

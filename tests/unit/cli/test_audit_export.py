@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from eventstore.audit import Entry
+from eventstore.audit import AuditEntry
 from eventstore.cli.audit.export import _Csv, _JsonLines, _without_formulas
 from eventstore.cli.output.terminal import say
 
@@ -51,7 +51,7 @@ def test_everything_else_stays_as_it_is(cell: object) -> None:
 
 
 UNSAFE = "a\x9b31m\u202e\u2066\u2028\u200b\ufeffz"
-ENTRY = Entry(
+ENTRY = AuditEntry(
     kind="event",
     id="e1",
     type="Noted",

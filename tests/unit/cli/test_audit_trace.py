@@ -6,8 +6,8 @@ from io import StringIO
 
 import msgspec
 
-from eventstore.audit import CausationTree, Entry
-from eventstore.audit.causation_tree import tell
+from eventstore.audit import AuditEntry, CausationTree
+from eventstore.audit.causation_tree import causation_entries
 from eventstore.audit.chain_check import ChainReport
 from eventstore.cli.audit.index import IndexPosition
 from eventstore.cli.audit.trace_output import Trace, print_trace
@@ -15,8 +15,8 @@ from eventstore.cli.output.terminal import Terminal
 from tests.unit.audit.test_causation_tree import entry
 
 
-def printed(entries: list[Entry], authenticated: dict[str, str]) -> list[str]:
-    lines = tell(entries)
+def printed(entries: list[AuditEntry], authenticated: dict[str, str]) -> list[str]:
+    lines = causation_entries(entries)
     tree = CausationTree(
         correlation_id="c1", asked="c1", events=2, commands=1, untold=0, lines=lines
     )

@@ -160,7 +160,7 @@ def test_files_that_are_there_stay_unless_told(cli: CommandLine) -> None:
         (["--domain", "Nix"], "domain 'Nix'"),
         (["--domain", "a.b"], "domain 'a.b'"),
         (["--domain", 'x" }'], "is not allowed"),
-        (["--domain", "health"], "another meaning"),
+        (["--domain", "health"], "reserved"),
         (["--servers", "2"], "neither 1 nor 3"),
         (["--reader", "a b"], "reader 'a b'"),
         (["--reader", "anna", "--developer", "anna"], "anna"),
