@@ -23,11 +23,11 @@ __all__ = ["forget"]
 def forget(
     session: ClientSession,
     subject: Annotated[
-        str, typer.Argument(metavar="SUBJECT", help="The id of the person the data are about.")
+        str, typer.Argument(metavar="SUBJECT", help="The id of the person whose data they are.")
     ],
     yes: Yes = False,
 ) -> None:
-    """Make the personal data of a subject unreadable for ever.
+    """Make the personal data of a subject permanently unreadable.
 
     Its key is destroyed. Its events stay, and their chains verify; the fields read as forgotten.
     Parked messages that name the subject are erased, and so are the texts of its commands'
@@ -39,7 +39,7 @@ def forget(
         raise typer.BadParameter("it must not be empty", param_hint="SUBJECT")
     domain, shown = session.codec.domain, printable(subject)
     if not yes:
-        say(f"All personal data of {shown} in {domain} will be unreadable, for ever.")
+        say(f"All personal data of {shown} in {domain} will be permanently unreadable.")
         say("Parked messages that name it are erased, and cannot be retried.")
         if not typer.confirm("Continue?"):
             say("nothing was changed")
@@ -76,18 +76,18 @@ def _about_key(subject: str, forgotten: Forgotten) -> Iterable[str]:
 def _about_copies(subject: str, erased: ErasureReport, subjects: Subjects) -> Iterable[str]:
     if erased.parked:
         sequences = ", ".join(map(str, erased.parked))
-        yield f"erased: what was parked as {sequences}"
+        yield f"erased: the parked messages {sequences}"
     if erased.outcomes:
         yield f"erased: the texts of {len(erased.outcomes):,} outcomes"
     if erased.undeleted:
-        yield f"KV_{subjects.outcome_bucket} is of an earlier release and allows no deletion: of"
-        yield f"{len(erased.undeleted):,} texts the server has the bytes in its files for a while."
+        yield f"KV_{subjects.outcome_bucket} is of an earlier release and allows no deletion: the"
+        yield f"server's files have the bytes of {len(erased.undeleted):,} texts for a while."
     if erased.unread:
-        yield f"This cannot be read, and may be of {subject}: see `{program()} parked show`."
+        yield f"These cannot be read, and may name {subject}: see `{program()} parked show`."
         yield from (f"  {printable(each)}" for each in erased.unread)
     if erased.waiting:
-        yield f"{erased.waiting:,} commands wait in {subjects.command_stream}: do it again when"
-        yield "they have their outcomes, for what is parked of them."
+        yield f"{erased.waiting:,} commands are pending in {subjects.command_stream}: repeat this"
+        yield "when they have outcomes, because some of them may be parked."
 
 
 def _about_read_models(codec: Codec) -> Iterable[str]:

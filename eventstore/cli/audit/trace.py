@@ -30,14 +30,14 @@ async def trace(
         str,
         typer.Argument(
             metavar="ID",
-            help="Of a command, an event or a correlation; the first eight characters suffice.",
+            help="The id of a command, event or correlation; its first 8 characters suffice.",
         ),
     ],
     limit: Annotated[
         int, typer.Option(metavar="N", min=1, max=100_000, help="At most this many messages.")
     ] = 200,
     depth: Annotated[
-        int | None, typer.Option(metavar="N", min=0, help="At most this many causes deep.")
+        int | None, typer.Option(metavar="N", min=0, help="The maximum depth of the tree.")
     ] = None,
     unverified: Annotated[
         bool, typer.Option("--no-verify", help="Do not check whether the record was changed.")

@@ -21,14 +21,14 @@ __all__ = ["copy"]
 
 
 async def copy(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What export or copy wrote.")],
-    target: Annotated[Path, typer.Argument(metavar="NEWFILE", help="A new one.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that export or copy wrote.")],
+    target: Annotated[Path, typer.Argument(metavar="NEWFILE", help="The file to create.")],
     function: Annotated[
         str | None,
         typer.Option(
             "--with",
             metavar="MODULE:FUNCTION",
-            help="The transformation; modules of this folder can be named, too.",
+            help="The transformation, also from a module in this folder.",
         ),
     ] = None,
     domain: Annotated[

@@ -39,7 +39,7 @@ async def demo(
     session: DemoSession,
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="FILE", help="flake.lock files; samples if none is given."),
+        typer.Argument(metavar="FILE", help="flake.lock files.  [default: samples]"),
     ] = None,
 ) -> None:
     """Run everything once on real lock files.

@@ -19,20 +19,22 @@ from eventstore.transfer.file_writer import part_of
 
 __all__ = ["Continue", "export", "print_interrupted"]
 
-Continue = Annotated[bool, typer.Option("--continue", help="Continue an interrupted one.")]
+Continue = Annotated[bool, typer.Option("--continue", help="Continue an interrupted run.")]
 
 
 async def export(
     session: ClientSession,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new one, or - for stdout.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The file to create, or - for stdout.")
+    ],
     resume: Continue = False,
 ) -> None:
     """Write all events of the log to a file.
 
-    The file has compressed lines of JSON, with checksums. It is the log as it is when the export
-    begins, whoever appends meanwhile, with messages that the store did not write. Until it is
-    complete the file is called FILE.part. Commands, outcomes, parked messages, configuration and
-    the keys of personal data are not part of it. Ends with status 0, or 2 for an error.
+    The file has compressed lines of JSON, with checksums. It is the log as of the beginning of the
+    export, including messages that the store did not write. Until it is complete, the file is
+    called FILE.part. Commands, outcomes, parked messages, configuration and the keys of personal
+    data are not part of it. Ends with status 0, or 2 for an error.
     """
     to_stdout = str(file) == "-"
     if to_stdout and resume:

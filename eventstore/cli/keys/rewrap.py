@@ -38,8 +38,8 @@ async def rewrap(session: ClientSession, master_key_file: MasterKeyFiles = None)
 
     These are the keys of all data subjects, wrapped or not. All master keys that wrap any of them
     must be known. To change the master key: give every process the new one after the old one; then
-    before it; run this; then remove the old one. What a key was before is overwritten. This can be
-    interrupted and repeated. Ends with status 0, or 2 for an error.
+    before it; run this; then remove the old one. The previous form of each key is overwritten. This
+    can be interrupted and repeated. Ends with status 0, or 2 for an error.
     """
     async with session.connect(key_wrapping=_master_keys(master_key_file)) as client:
         bucket = KeyBucket(client, session.subjects)

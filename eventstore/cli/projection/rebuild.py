@@ -37,11 +37,11 @@ class RebuildSummary(Struct, frozen=True):
 async def rebuild(
     session: ReadModelSession,
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME", help="As list prints them.")
+        list[str] | None, typer.Argument(metavar="NAME", help="As printed by list.")
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Rebuild all.")] = False,
     restart: Annotated[
-        bool, typer.Option("--restart", help="Start from scratch, not from an interrupted rebuild.")
+        bool, typer.Option("--restart", help="Start from scratch, not from an interrupted one.")
     ] = False,
     discard: Annotated[
         bool, typer.Option("--discard", help="Delete an interrupted rebuild, and build nothing.")
@@ -50,7 +50,7 @@ async def rebuild(
 ) -> None:
     """Rebuild projections from the log, without a gap.
 
-    Until the new rows are complete queries are answered from the old ones, which a running service
+    Until the new rows are complete, queries are answered from the old ones, which a running service
     keeps up to date. After Ctrl-C or a crash the next rebuild continues this one. With --json each
     line is an object, one for each projection.
     """

@@ -20,8 +20,8 @@ _RETRY_TIMEOUT = 30.0
 def reset(session: DatabaseSession, name: ProjectionName, yes: Yes = False) -> None:
     """Delete all rows of a projection.
 
-    A service rebuilds them from the beginning of the log. Until it has, queries find little or
-    nothing: rebuild has no such gap.
+    A service rebuilds them from the beginning of the log. Until then queries find little or
+    nothing; `rebuild` has no such gap.
     """
     projection = projection_named(name)
     if not yes:

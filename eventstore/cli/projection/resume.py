@@ -23,12 +23,12 @@ _RETRY_TIMEOUT = 30.0
 async def resume(session: ReadModelSession, names: ProjectionNames) -> None:
     """Resume projections that are paused or have failed.
 
-    Those that have failed try again.
+    Those that have failed are retried.
     """
     wanted = [each.name for each in projections_named(names)]
     paused = await change_paused(session, remove=wanted)
     for name in await _retry(session, wanted):
-        say(f"{name} had failed, and tries again")
+        say(f"{name} had failed, and is retried")
     say_paused(paused)
 
 

@@ -25,7 +25,7 @@ async def retry(
 ) -> None:
     """Apply parked events with the current code.
 
-    In the order of each aggregate. Ends with status 0, 1 if some stay parked, 2 for an error.
+    In order for each aggregate. Ends with status 0, 1 if some stay parked, 2 for an error.
     """
     projection = projection_named(name)
     async with open_read_model(session) as database, session.open_store() as store:

@@ -69,7 +69,7 @@ def _print(terminal: Terminal, found: ProjectionDetails) -> None:
 def _version(status: ProjectionStatus) -> str:
     if status.rows_version in {None, status.version}:
         return str(status.version)
-    return f"{status.version}, but its rows were made by version {status.rows_version}"
+    return f"{status.version}, but its rows are of version {status.rows_version}"
 
 
 def _position(status: ProjectionStatus) -> str:

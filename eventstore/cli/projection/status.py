@@ -44,8 +44,8 @@ __all__ = [
 
 PAUSED = "projections.paused"
 
-ProjectionName = Annotated[str, typer.Argument(metavar="NAME", help="As list prints it.")]
-ProjectionNames = Annotated[list[str], typer.Argument(metavar="NAME", help="As list prints them.")]
+ProjectionName = Annotated[str, typer.Argument(metavar="NAME", help="As printed by list.")]
+ProjectionNames = Annotated[list[str], typer.Argument(metavar="NAME", help="As printed by list.")]
 
 _RECENT = timedelta(seconds=15)
 _FIRST_PARKED = 5

@@ -168,7 +168,7 @@ def test_a_history_ends_at_a_version_or_a_time(story: CausationTree) -> None:
         then = object_of(story.cli.call(*words, "--at", step["time"], "--json"))
         assert then["version"] == step["version"]
     before = story.cli.call(*words, "--at", "1h").out
-    assert before.startswith(f"flake {story.imported}, which had no events then\n")
+    assert before.startswith(f"flake {story.imported}, without events at that time\n")
     nothing = story.cli.call("audit", "history", "flake", "unheard-of")
     assert (nothing.status, nothing.out) == (0, "flake unheard-of has no events\n")
 

@@ -97,7 +97,7 @@ def test_a_history_ends_where_the_state_can_be_known_and_says_why(odd: Odd) -> N
     begin = ended.lines.index(f"v2  ModulePainted at position {odd.unknown}")
     assert ended.lines[begin + 1 : begin + 3] == [
         "    cannot be folded: event type 'ModulePainted' is not registered in nix",
-        "    the state from here on is not known",
+        "    the state from here on is unknown",
     ]
     assert "state at version 1" in ended.lines
     assert ended.lines[-1] == "chain verified: 3 events"

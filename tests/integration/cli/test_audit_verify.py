@@ -188,7 +188,7 @@ def test_a_signed_anchor_counts_with_a_key_known_from_elsewhere(log: Log) -> Non
 
     assert (alone.status, known.status, other.status) == (0, 0, 2)
     assert alone.lines[0] == (
-        f"the anchor is signed by {KEY}: whether that is whose key it should be, only --key tells"
+        f"the anchor is signed by {KEY}: only --key checks that it is the expected key"
     )
     assert len(known.lines) == 2
     assert other.err.startswith(f"error: the anchor cannot be used: it is signed by {KEY}, and ")

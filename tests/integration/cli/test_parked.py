@@ -84,7 +84,7 @@ def test_what_is_discarded_is_gone_and_that_is_asked_first(service: CommandLine)
 
     asked = service.run("parked", "discard", sequence)
     assert asked.status == 1
-    assert "discard it for good?" in asked.out
+    assert "discard it permanently?" in asked.out
     assert listed(service, "flake", own) == [found]
     assert good(service.call("parked", "discard", sequence, "--yes")) == [f"discarded: {sequence}"]
     assert listed(service, "flake", own) == []

@@ -220,7 +220,7 @@ def test_a_failed_one_is_told_and_resumed(service: CommandLine) -> None:
     assert lines[1].split()[:3] == ["flakes", "1", "failed"]
     assert lines[-1] == "flakes: projection flakes stopped before FlakeCreated: no"
     assert good(service.call("projection", "resume", "flakes")) == [
-        "flakes had failed, and tries again",
+        "flakes had failed, and is retried",
         "paused: (none)",
     ]
     assert execute(service, "SELECT epoch, error FROM projection WHERE name = 'flakes'") == [
@@ -298,7 +298,7 @@ def test_without_a_server_the_database_tells_what_it_knows(kept: Path, tmp_path:
     told = dict(zip(NAMES, lines[1:], strict=False))
     assert "version changed" in told["modules"]
     assert "never used" in told["overlays"]
-    assert lines[-2] == "modules: its rows were made by version 9"
+    assert lines[-2] == "modules: rows of version 9"
     assert lines[-1].startswith(f"lag unknown: no server answered at {AWAY}")
     assert "lag unknown" in good(cli.call("projection", "show", "modules"))[-1]
     for words in (("rebuild", "flakes"), ("pause", "flakes")):
