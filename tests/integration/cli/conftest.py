@@ -1,4 +1,4 @@
-"""A folder in which a service runs, and one in which none does."""
+"""Folders with and without a running service."""
 
 from __future__ import annotations
 

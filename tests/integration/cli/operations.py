@@ -1,4 +1,4 @@
-"""A service as its operators see it: messages that it parks, and subcommands that succeed."""
+"""Helpers for tests of operations: parked messages, and subcommands that must succeed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`eventstore audit` about events that this code cannot read, while the service goes on."""
+"""`eventstore audit` with events that this code cannot read."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ async def put_after(
     return headers
 
 
-def test_they_are_found_and_told_by_their_type(odd: Odd) -> None:
+def test_unreadable_events_are_found_by_their_type(odd: Odd) -> None:
     found = odd.cli.call("audit", "search", "--aggregate", "module", "--kind", "event", "--oldest")
     assert (found.status, found.err) == (0, "")
     assert [line.split()[3:] for line in found.lines[1:]] == [
@@ -91,7 +91,7 @@ def test_they_are_found_and_told_by_their_type(odd: Odd) -> None:
     assert "ModulePainted module m v2" in told.out
 
 
-def test_a_history_ends_where_the_state_can_be_known_and_says_why(odd: Odd) -> None:
+def test_a_history_ends_at_an_unreadable_event_with_the_reason(odd: Odd) -> None:
     ended = odd.cli.call("audit", "history", "module", "m")
     assert (ended.status, ended.err) == (1, "")
     begin = ended.lines.index(f"v2  ModulePainted at position {odd.unknown}")
@@ -106,7 +106,7 @@ def test_a_history_ends_where_the_state_can_be_known_and_says_why(odd: Odd) -> N
     assert json.loads(whole.out)["stopped"]["position"] == odd.unknown
 
 
-def test_an_export_has_their_payloads_even_where_they_are_no_json(odd: Odd) -> None:
+def test_an_export_has_payloads_that_are_not_json(odd: Odd) -> None:
     words = ("audit", "export", "--aggregate", "module", "--kind", "event", "--payload")
     lines = odd.cli.call(*words).lines
     assert [json.loads(line)["payload"] for line in lines][1:] == [{}, '{"content": \\xff']

@@ -1,4 +1,4 @@
-"""A running service publishes its events for others, who know nothing of this library."""
+"""A running service publishes its events for clients without this library."""
 
 from __future__ import annotations
 
