@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 from eventstore import nix
 from eventstore.cli.output.terminal import program
-from eventstore.client.api_answers import StreamInfo
 from eventstore.client.client import Client, connect
 from eventstore.client.master_keys import KeyWrapping
 from eventstore.config import Settings, redacted_url
@@ -28,6 +27,8 @@ from eventstore.errors import (
     ServerStartFailed,
     StreamMissing,
 )
+from eventstore.jetstream.api import stream_info
+from eventstore.jetstream.vocabulary import Api
 from eventstore.messages.codec import Codec
 from eventstore.messages.subjects import Subjects
 from eventstore.server.embedded import EmbeddedServer, running_server
@@ -123,15 +124,14 @@ def _loop_factory() -> asyncio.AbstractEventLoop:
 
 
 async def log_end(client: Client, codec: Codec) -> int:
-    """The position of the last event in the log; raises `ClientError`."""
-    answer = await client.api(f"STREAM.INFO.{codec.subjects.log_stream}", answer=StreamInfo)
-    return answer.state.last_seq
+    """The position of the last event in the log; raises `StreamMissing`, `ClientError`."""
+    return (await stream_info(client, codec.subjects.log_stream)).state.last_seq
 
 
 async def _check_jetstream(client: Client) -> None:
     """Raise `NoJetStream` if that is why nobody answers; a user who may not ask cannot know."""
     with suppress(JetStreamError, RequestTimeout, ConnectionLost, PermissionDenied):
-        await client.api("INFO", timeout=_INFO_SECONDS)
+        await client.api(Api.ACCOUNT_INFO, timeout=_INFO_SECONDS)
 
 
 def server_directory(directory: Path) -> Path:

@@ -23,14 +23,14 @@ from eventstore.audit.entries import COLUMNS
 from eventstore.cli.audit.filters import Matching
 from eventstore.cli.audit.index import opened_index
 from eventstore.cli.options import ReadModelSession
-from eventstore.cli.output.events import payload_data, payload_text
+from eventstore.cli.output.events import payload_data
 from eventstore.cli.output.progress import events_bar
 from eventstore.cli.output.terminal import Terminal, say
 from eventstore.cli.session import Session
 from eventstore.errors import ConfigurationError, CorruptLog
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.messages.envelope import Header
-from eventstore.text import printable_json
+from eventstore.text import decoded, printable_json
 
 __all__ = ["export"]
 
@@ -180,7 +180,7 @@ class _Csv:
     def lines(self, entries: Sequence[Entry], payloads: Sequence[bytes | None] | None) -> str:
         rows: list[list[Any]] = [list(msgspec.to_builtins(entry).values()) for entry in entries]
         for row, payload in zip(rows, payloads or (), strict=payloads is not None):
-            row.append(None if payload is None else payload_text(payload))
+            row.append(None if payload is None else decoded(payload))
         return self._rows(rows)
 
     def _rows(self, rows: Sequence[Sequence[Any]]) -> str:

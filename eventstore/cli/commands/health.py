@@ -12,6 +12,7 @@ from eventstore.cli.options import ClientSession, Json, Timeout
 from eventstore.cli.output.terminal import Terminal, printable, say, table
 from eventstore.cli.session import Session
 from eventstore.errors import ClientError
+from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.service.health import HealthReport
 from eventstore.undecodable import UNDECODABLE
 
@@ -54,7 +55,7 @@ async def request_health(session: Session, name: str | None, timeout: float) -> 
     subject = f"health.{name or session.settings.nats.service.name}"
     async with session.connect() as client:
         answer = await client.request(subject, timeout=timeout)
-    refusal = (answer.headers or {}).get("Nats-Service-Error")
+    refusal = (answer.headers or {}).get(NatsHeader.SERVICE_ERROR)
     if refusal is not None:
         raise ClientError(f"{subject}: {refusal}")
     try:

@@ -10,13 +10,14 @@ import typer
 
 from eventstore.cli.options import ClientSession, Json, Timeout, with_retry
 from eventstore.cli.output.outcomes import EXIT_STATUS, print_outcome
-from eventstore.cli.output.terminal import Terminal, encodable, say
+from eventstore.cli.output.terminal import Terminal, say
 from eventstore.cli.session import Session
 from eventstore.commands import CommandClient, Outcome
 from eventstore.config import Settings
 from eventstore.errors import EventStoreError, InvalidSubject
 from eventstore.messages.envelope import check_message_id, new_id
 from eventstore.messages.subjects import Subject
+from eventstore.text import encodable
 
 __all__ = ["send"]
 

@@ -13,7 +13,7 @@ from eventstore.cli.output.outcomes import EXIT_STATUS, print_executed
 from eventstore.cli.output.terminal import Terminal, say
 from eventstore.cli.session import Session, log_end
 from eventstore.commands import CommandClient
-from eventstore.errors import ClientError
+from eventstore.errors import ClientError, StreamMissing
 
 __all__ = ["import_"]
 
@@ -64,6 +64,6 @@ async def _import_files(
     async with session.connect() as client, CommandClient(client, codec) as commands:
         try:
             known = await log_end(client, codec)
-        except ClientError:
+        except (ClientError, StreamMissing):
             known = 0  # a user who may send commands need not be allowed to ask this
         return await LockFileImport(client, codec, commands).run(flakes, terminal), known

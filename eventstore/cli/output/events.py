@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from eventstore.cli.output.terminal import encodable, printable
+from eventstore.cli.output.terminal import printable
 from eventstore.messages.envelope import LogEvent, UnreadEvent
 from eventstore.store.foreign import ForeignMessage
+from eventstore.text import decoded, encodable
 from eventstore.undecodable import UNDECODABLE
 
 __all__ = [
@@ -15,7 +16,6 @@ __all__ = [
     "foreign_json",
     "foreign_line",
     "payload_data",
-    "payload_text",
 ]
 
 
@@ -25,7 +25,7 @@ def event_line(event: LogEvent) -> str:
     error = event.error if isinstance(event, UnreadEvent) else None
     return printable(
         f"{event.position:>6}  {time}  {event.envelope.type} "
-        f"{event.aggregate} {event.aggregate_id} v{event.version}  {payload_text(event.payload)}"
+        f"{event.aggregate} {event.aggregate_id} v{event.version}  {decoded(event.payload)}"
         + ("" if error is None else f"  (unreadable: {error})")
     )
 
@@ -49,7 +49,7 @@ def event_json(event: LogEvent) -> str:
 
 def foreign_line(message: ForeignMessage) -> str:
     """A foreign message for people."""
-    text = payload_text(message.payload)
+    text = decoded(message.payload)
     return printable(f"{message.position:>6}  {message.subject}: {message.reason}  {text}")
 
 
@@ -72,9 +72,4 @@ def payload_data(payload: bytes) -> object:
         # Another writer may have broken it into lines.
         return msgspec.Raw(msgspec.json.format(payload, indent=-1))
     except UNDECODABLE:
-        return payload_text(payload)
-
-
-def payload_text(payload: bytes) -> str:
-    """A payload as text, with bytes that are not UTF-8 as escapes."""
-    return payload.decode(errors="backslashreplace")
+        return decoded(payload)

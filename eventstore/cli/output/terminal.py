@@ -23,7 +23,6 @@ __all__ = [
     "Terminal",
     "brief",
     "counted",
-    "encodable",
     "printable",
     "program",
     "say",
@@ -115,11 +114,6 @@ def counted(number: int, noun: str) -> str:
 def brief(text: str) -> str:
     """The text with ids and revisions shortened to their first eight digits."""
     return _LONG_HEX.sub(lambda match: f"{match[0][:8]}…", text)
-
-
-def encodable(text: str) -> str:
-    """The text with undecodable bytes as escapes: arguments need not be UTF-8."""
-    return text.encode(errors="backslashreplace").decode()
 
 
 def program() -> str:

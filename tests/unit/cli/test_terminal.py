@@ -17,7 +17,6 @@ from rich.text import Text
 from eventstore.cli import app
 from eventstore.cli.output.terminal import (
     Terminal,
-    encodable,
     printable,
     program,
     say,
@@ -36,12 +35,6 @@ def test_no_control_character_gets_through(text: str) -> None:
 @given(st.text(st.characters(exclude_categories=("Cc", "Cf", "Cn", "Cs", "Mn", "Zl", "Zp"))))
 def test_other_text_is_unchanged(text: str) -> None:
     assert printable(text) == text
-
-
-@given(st.text(st.characters()))
-def test_undecodable_arguments_are_escaped(text: str) -> None:
-    assert encodable(text).encode().decode() == encodable(text)
-    assert encodable("é\udcff") == "é\\udcff"
 
 
 def test_characters_that_an_encoding_lacks_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
