@@ -70,7 +70,7 @@ async def _forget(session: Session, subject: str) -> tuple[Forgotten | None, Era
 
 def _about_key(subject: str, forgotten: Forgotten) -> Iterable[str]:
     yield f"forgotten: {subject}, at {forgotten.time}; the key is destroyed"
-    yield "The events stay, and their chains verify; what is personal in them reads as forgotten."
+    yield "The events stay, and their chains verify; personal fields in them read as forgotten."
 
 
 def _about_copies(subject: str, erased: ErasureReport, subjects: Subjects) -> Iterable[str]:

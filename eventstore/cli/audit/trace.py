@@ -21,12 +21,12 @@ from eventstore.messages.subjects import Subjects
 __all__ = ["trace"]
 
 MAX_VERIFIED = 10_000
-"""How many events are read to verify a trace, so that the answer comes within a second."""
+"""How many events are read at most to verify a trace, so that it takes about a second."""
 
 
 async def trace(
     session: ReadModelSession,
-    asked: Annotated[
+    message_id: Annotated[
         str,
         typer.Argument(
             metavar="ID",
@@ -50,7 +50,7 @@ async def trace(
     from the read model that `eventstore serve` maintains, or by the service itself if there is none
     here. Ends with status 0, 1 if the record is broken, 2 for an error.
     """
-    query = TraceStory(id=asked, limit=limit, depth=depth)
+    query = TraceStory(id=message_id, limit=limit, depth=depth)
     found = await _trace(session, query, verify=not unverified)
     if json:
         say_json(found.to_dict())

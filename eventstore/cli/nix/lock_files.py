@@ -144,11 +144,11 @@ class LockFileImport:
             if not any(outcome.code in _CHANGED_BY_OTHERS for outcome in outcomes):
                 break
         own = [imported.command for imported, _ in changes]
-        kept = [each for each in unchanged if each.command not in own]
+        still = [each for each in unchanged if each.command not in own]
         return Imported(
             path,
             (flake[0], created if created.status == "success" else None),
-            [(each, await self._earlier(each)) for each in kept],
+            [(each, await self._earlier(each)) for each in still],
             changes,
         )
 

@@ -134,11 +134,11 @@ def _developer_commands(domain: str) -> Sequence[str]:
     """All, or in the domain that ships those that are not for admins only, as few patterns."""
     if domain != _DOMAIN:
         return ["*.*"]
-    kept = {command.partition(".")[0] for command in _ADMINS_ONLY}
+    restricted = {command.partition(".")[0] for command in _ADMINS_ONLY}
     allowed: dict[str, None] = {}
     for command in nix.domain().codec.command_types:
         aggregate, action = command.__aggregate__, command.__action__
-        if aggregate not in kept:
+        if aggregate not in restricted:
             allowed[f"{aggregate}.*"] = None
         elif f"{aggregate}.{action}" not in _ADMINS_ONLY:
             allowed[f"{aggregate}.{action}"] = None

@@ -82,7 +82,7 @@ async def _discard(session: Session, projections: Sequence[Projection]) -> None:
 async def _rebuild(rebuild: Rebuild, progress: _Progress, terminal: Terminal) -> RebuildSummary:
     name = rebuild.projection.name
     began = time.monotonic()
-    kept = (
+    advice = (
         f"what was built is kept: `{program()} projection rebuild {name}` continues it, "
         "--restart starts from scratch, --discard deletes it"
     )
@@ -90,10 +90,10 @@ async def _rebuild(rebuild: Rebuild, progress: _Progress, terminal: Terminal) ->
         position = await rebuild.run()
     except PoisonEvent as poison:
         raise ProjectionFailed(
-            f"{poison}. The old rows of {name} stay; when its code can apply the event: {kept}"
+            f"{poison}. The old rows of {name} stay; when its code can apply the event: {advice}"
         ) from poison
     except asyncio.CancelledError:
-        became = "has its new rows" if rebuild.switched else f"keeps its old rows; {kept}"
+        became = "has its new rows" if rebuild.switched else f"keeps its old rows; {advice}"
         terminal.print_line(f"{name} {became}")
         raise
     seconds = round(time.monotonic() - began, 3)

@@ -27,7 +27,7 @@ from tests.integration.command_line import AWAY, BOUND, CommandLine, Ended, with
 
 
 class Correlation(NamedTuple):
-    """What anna did, what a process made of it, and what was refused on the way."""
+    """A command by anna, the commands that a process sent for it, and one that was rejected."""
 
     cli: CommandLine
     imported: str
@@ -273,7 +273,7 @@ def test_without_a_server_the_index_answers_and_reports_what_is_unverified(
 ) -> None:
     for file in (correlation.cli.folder / "var").glob("read_model.sqlite*"):
         if file.is_dir():
-            continue  # of locks
+            continue  # a lock file
         shutil.copy(file, tmp_path / file.name)
     cli = without_server(tmp_path)
     ended = cli.call("audit", "trace", correlation.ids[0], "--database", "read_model.sqlite")
@@ -289,7 +289,7 @@ def test_a_changed_record_is_detected_by_comparison_with_the_index(
 ) -> None:
     for file in (correlation.cli.folder / "var").glob("read_model.sqlite*"):
         if file.is_dir():
-            continue  # of locks
+            continue  # a lock file
         shutil.copy(file, tmp_path / file.name)
     with closing(sqlite3.connect(tmp_path / "read_model.sqlite")) as database:
         database.execute(

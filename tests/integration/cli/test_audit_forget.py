@@ -32,7 +32,7 @@ def cli(tmp_path: Path, nats_server: EmbeddedServer, domain_name: str) -> Comman
 
 @pytest.fixture
 def read(nats_server: EmbeddedServer, domain_name: str) -> Read:
-    """Ann is registered; reads what the log says of her."""
+    """Register ann; the result reads her events."""
     codec = shop.renamed(domain_name).codec
 
     async def use(event: Event | None) -> list[Event]:

@@ -28,7 +28,7 @@ NO_JSON = b'{"content": \xff'
 
 
 class Odd(NamedTuple):
-    """What stands in the log of module m: something good, and two that cannot be read."""
+    """The log of module m: one good event, and two that cannot be read."""
 
     cli: CommandLine
     unknown: int
@@ -67,7 +67,7 @@ async def happen(url: str) -> tuple[int, int]:
 async def put_after(
     client: Client, before: Mapping[str, str], type_name: str, payload: bytes
 ) -> dict[str, str]:
-    """Record the next event of module m as a newer program would; its headers."""
+    """Record the next event of module m as a newer version would; its headers."""
     headers = {name: value for name, value in before.items() if not name.startswith("Nats-")}
     headers[Header.EVENT_ID] = new_id()
     headers[Header.EVENT_TYPE] = type_name

@@ -152,7 +152,7 @@ def test_a_line_shows_the_event_and_its_aggregate(filled: Log) -> None:
 
 
 def _example(cls: type[Event]) -> Event:
-    """An event of the type, made from nothing but its fields' types."""
+    """An event of the type, made from the types of its fields."""
     for text in ("text", "switch"):
         fields = {
             field.name: value

@@ -30,7 +30,7 @@ TABLES = ("flake", "flake_input", "package", "module", "overlay", "configuration
 
 @pytest.fixture(scope="module")
 def other_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
-    """A second server, so that the same domain can be there twice."""
+    """A second server, so that the same domain can exist twice."""
     server = EmbeddedServer(tmp_path_factory.mktemp("other"))
     asyncio.run(server.start())
     yield server
@@ -72,7 +72,7 @@ class Side:
         self.work(work)
 
     def until_position(self, position: int) -> int:
-        """Wait until the log has come so far; returns how far it has."""
+        """Wait until the log has reached the position; returns its end."""
 
         async def work(client: Client) -> int:
             async with asyncio.timeout(BOUND):
@@ -90,7 +90,7 @@ class Side:
         try:
             info = await client.api(f"STREAM.INFO.{self.codec.subjects.log_stream}")
         except JetStreamError:
-            return -1  # it is not there yet
+            return -1  # it does not exist yet
         return int(info["state"]["last_seq"])
 
 

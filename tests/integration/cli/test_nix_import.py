@@ -76,7 +76,7 @@ def test_an_invalid_lock_file_stops_it_before_anything_is_sent(
 
 
 def lock_file(path: Path, **urls: str) -> Path:
-    """A lock file whose inputs are these revisions' first digits."""
+    """A lock file with an input for each, at a revision that begins with these digits."""
     nodes = {
         name: {"locked": {"type": "github", "owner": "o", "repo": name, "rev": rev * 40}}
         for name, rev in urls.items()
@@ -158,7 +158,7 @@ def test_a_flake_created_by_other_commands_is_made_equal_to_its_lock_file(
 
 
 def test_files_of_one_flake_are_imported_together(service: CommandLine) -> None:
-    """Twice the same file, by two names for it."""
+    """The same file by two names."""
     for folder in ("a", "b"):
         (service.folder / folder / "same").mkdir(parents=True)
         shutil.copy(SAMPLE, service.folder / folder / "same" / "flake.lock")

@@ -28,17 +28,17 @@ NAMES = [each.name for each in read_models()]
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a log and its read model, in which nothing runs."""
-    cli = CommandLine(tmp_path_factory.mktemp("kept"))
+def folder_of_service(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a log and its read model, without a running service."""
+    cli = CommandLine(tmp_path_factory.mktemp("service"))
     assert cli.call("demo", samples()[0]).status == 0
     return cli.folder
 
 
 @pytest.fixture(scope="module")
-def service(kept: Path) -> Iterator[CommandLine]:
-    """The same folder, where a service runs; whoever changes what others see puts it right."""
-    cli = CommandLine(kept)
+def service(folder_of_service: Path) -> Iterator[CommandLine]:
+    """The same folder with a running service; tests restore what others depend on."""
+    cli = CommandLine(folder_of_service)
     with cli.serving() as running:
         yield cli
         assert running.stopped().status == 0
@@ -276,19 +276,21 @@ def test_parked_events_are_listed_retried_and_discarded(service: CommandLine) ->
     assert service.call("projection", "parked", "flakes", "--json").err == ""
 
 
-def copied(kept: Path, folder: Path) -> CommandLine:
-    """A copy of what the service left, when it did not run; with no server."""
+def copied(folder_of_service: Path, folder: Path) -> CommandLine:
+    """A copy of the folder while no service ran, without a server."""
     (folder / "var").mkdir()
     with (
-        closing(sqlite3.connect(kept / "var" / "read_model.sqlite")) as original,
+        closing(sqlite3.connect(folder_of_service / "var" / "read_model.sqlite")) as original,
         closing(sqlite3.connect(folder / "var" / "read_model.sqlite")) as copy,
     ):
         original.backup(copy)
     return without_server(folder)
 
 
-def test_without_a_server_the_status_comes_from_the_database(kept: Path, tmp_path: Path) -> None:
-    cli = copied(kept, tmp_path)
+def test_without_a_server_the_status_comes_from_the_database(
+    folder_of_service: Path, tmp_path: Path
+) -> None:
+    cli = copied(folder_of_service, tmp_path)
     execute(cli, "UPDATE projection SET version = 9 WHERE name = 'modules'")
     execute(cli, "DELETE FROM projection WHERE name = 'overlays'")
 

@@ -18,7 +18,7 @@ WEB = {"name": "web", "content": "{ ... }:\n{\n  \x1b[31mnginx = true;\n}"}
 
 @pytest.fixture(scope="module")
 def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
-    """A service with the samples and one of everything else; the tests only ask."""
+    """A service with the samples and one of everything else; the tests only read."""
     cli = CommandLine(tmp_path_factory.mktemp("query"))
     with cli.serving():
         assert cli.call("nix", "import", *samples()).status == 0
@@ -44,7 +44,7 @@ def rows(ended: Ended) -> list[dict[str, object]]:
 
 
 def rest(ended: Ended) -> dict[str, object]:
-    """What --json puts on standard error."""
+    """The JSON on standard error."""
     (line,) = ended.err.splitlines()
     found: dict[str, object] = json.loads(line)
     return found

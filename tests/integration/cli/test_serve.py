@@ -44,7 +44,7 @@ def external(cli: CommandLine, nats_server: EmbeddedServer, domain_name: str) ->
 
 @pytest.fixture(scope="module")
 def without_jetstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where a server without JetStream is."""
+    """The URL of a server without JetStream."""
     server = EmbeddedServer(tmp_path_factory.mktemp("plain"), extra_config="jetstream: disabled")
     asyncio.run(server.start())
     yield server.url
@@ -52,7 +52,7 @@ def without_jetstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
 
 
 def assert_ends(pid: int) -> None:
-    """The process ends within the bound, or has ended."""
+    """Wait until the process has ended."""
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -82,7 +82,7 @@ def test_a_second_ctrl_c_does_not_wait_for_work_in_progress(cli: CommandLine) ->
     with cli.serving() as service:
         assert service.process.stderr is not None
         pid = cli.server_pid()
-        os.kill(pid, signal.SIGSTOP)  # so that an orderly end would take its time
+        os.kill(pid, signal.SIGSTOP)  # so that an orderly shutdown would take long
         service.send(signal.SIGINT)
         assert "stopping" in service.process.stderr.readline()
         ended = service.stopped(signal.SIGINT, seconds=2)
@@ -148,7 +148,7 @@ def test_a_server_that_cannot_be_reached_is_one_clear_line_soon(
 
 
 def test_a_locked_read_model_stops_nothing_else(cli: CommandLine) -> None:
-    """Commands go on, queries answer from what there is, and health says what is waited for."""
+    """Commands continue, queries answer from existing rows, and health reports the lock."""
     with cli.serving() as service:
         assert cli.call(*CREATE).status == 0
         read_model = cli.folder / "var" / "read_model.sqlite"
@@ -186,7 +186,7 @@ def test_it_stops_while_its_read_model_is_locked(cli: CommandLine) -> None:
 
 
 def until_degraded(cli: CommandLine, *checks: str) -> dict[str, str]:
-    """What health finds wrong once these checks find something."""
+    """The problems in the health report, once these checks have some."""
     deadline = time.monotonic() + BOUND
     while not (problems := degraded(cli)).keys() >= set(checks):
         assert time.monotonic() < deadline, problems
@@ -194,7 +194,7 @@ def until_degraded(cli: CommandLine, *checks: str) -> dict[str, str]:
 
 
 def degraded(cli: CommandLine) -> dict[str, str]:
-    """What health finds wrong while it is degraded, by its checks; nothing while it is healthy."""
+    """The problems in the health report by check; empty if it is healthy."""
     report = json.loads(cli.call("health", "--json").out)
     if report["status"] == "healthy":
         return {}
@@ -204,7 +204,7 @@ def degraded(cli: CommandLine) -> dict[str, str]:
 
 
 def waiting(service: Running, url: str) -> None:
-    """Return when a service says that it waits for a server, where, and why."""
+    """Return when a service logs that it waits for a server, with its URL and the reason."""
     assert service.process.stderr is not None
     said = service.process.stderr.readline()
     assert said.startswith("WARNING: waiting for a server, 60 s more at most: ")
@@ -378,7 +378,7 @@ def test_a_deleted_read_model_is_rebuilt(cli: CommandLine) -> None:
     assert cli.call("demo", samples()[0]).status == 0
     for file in (cli.folder / "var").glob("read_model.sqlite*"):
         if file.is_dir():
-            continue  # of locks
+            continue  # a lock file
         file.unlink()
 
     ended = cli.call("demo", samples()[0])
@@ -451,7 +451,7 @@ async def test_foreign_messages_in_the_log_are_reported_and_stop_nothing(
     assert ended.status == 0
     assert "foreign message at position 1" in ended.err
 
-    with external.serving() as service:  # a new process says it, too
+    with external.serving() as service:  # a new process reports it, too
         deadline = time.monotonic() + 10
         health = await asyncio.to_thread(external.call, "health")
         while health.status != 1 and time.monotonic() < deadline:
@@ -475,7 +475,7 @@ def test_a_failed_projection_is_reported_and_the_service_continues(cli: CommandL
         ended = service.stopped()
 
     assert "projection flakes stopped before FlakeCreated" in ended.err.splitlines()[0]
-    assert ended.status == 2  # it has stopped cleanly, and still says what went wrong
+    assert ended.status == 2  # it stops cleanly, and reports the failure
 
 
 def test_the_read_model_may_be_in_postgresql(

@@ -34,14 +34,14 @@ def cli(tmp_path: Path) -> CommandLine:
 
 @cache
 def helped(*words: str) -> str:
-    """The help of a subcommand, in a terminal of 80 columns; processes would take their time."""
+    """The help of a subcommand, in a terminal of 80 columns; in this process, which is faster."""
     ended = CliRunner(env={"COLUMNS": "80"}).invoke(app, [*words, "--help"])
     assert (ended.exit_code, ended.stderr) == (0, "")
     return ended.stdout
 
 
 def options(text: str) -> dict[str, str]:
-    """Each option with its help, spaces made one."""
+    """Each option with its help, without line breaks."""
     _, _, listed = text.partition("Options:\n")
     found = re.findall(r"^  (--[a-z-]+)(?: \S+)?  +((?:.*\n(?: {10,}.*\n?)*))", listed, re.M)
     return {name: " ".join(said.split()) for name, said in found}

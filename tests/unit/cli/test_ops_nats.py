@@ -28,7 +28,7 @@ def cli(tmp_path: Path) -> CommandLine:
 
 
 def check(configuration: Path, passwords: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """What the server says of a configuration, without starting."""
+    """Have the server check a configuration without starting."""
     environ = {f"NATS_{user.upper()}_PASSWORD": value for user, value in passwords.items()}
     return subprocess.run(
         [find_server(None).path, "-t", "--config", configuration],
@@ -41,7 +41,7 @@ def check(configuration: Path, passwords: Mapping[str, str]) -> subprocess.Compl
 
 
 def make_certificates(folder: Path) -> None:
-    """Those that the options of `TLS` name."""
+    """Create the files that the options of `TLS` name."""
     authority = trustme.CA()
     issued = authority.issue_cert("nats.example")
     issued.cert_chain_pems[0].write_to_path(folder / "server.pem")
