@@ -36,10 +36,10 @@ async def import_(
 
     They are recorded byte for byte. The file is checked first: its checksums, the events' subjects,
     envelopes and chains, and that they can be sent. Of foreign messages, headers that cannot be
-    sent are left out and counted. Until the import is complete nobody else can write to the log, and no
-    service starts on it. With --continue the log may contain the beginning of the file. Commands,
-    outcomes, parked messages, configuration and the keys of personal data are not part of it. Ends
-    with status 0, or 2 for an error.
+    sent are left out and counted. Until the import is complete nobody else can write to the log,
+    and no service starts on it. With --continue the log may contain the beginning of the file.
+    Commands, outcomes, parked messages, configuration and the keys of personal data are not part of
+    it. Ends with status 0, or 2 for an error.
     """
     began = time.monotonic()
     done = await _import(session, file, resume=resume, without_keys=without_keys, foreign=foreign)

@@ -9,7 +9,7 @@ import typer
 from eventstore.cli.options import DatabaseSession, Yes
 from eventstore.cli.output.terminal import say
 from eventstore.cli.projection.parked import parked_line
-from eventstore.cli.projection.status import ProjectionName, open_read_model, projection_named
+from eventstore.cli.read_models import ProjectionName, open_read_model, projection_named
 from eventstore.cli.session import Session, run
 from eventstore.errors import NotParked
 from eventstore.projections.projection import Projection

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from eventstore.cli.options import DatabaseSession, Json
 from eventstore.cli.output.terminal import Terminal, printable, say, say_json
-from eventstore.cli.projection.status import ProjectionName, open_read_model, projection_named
+from eventstore.cli.read_models import ProjectionName, open_read_model, projection_named
 from eventstore.projections.database.parking import ParkedEvent
 from eventstore.projections.worker.parked_events import parked_events
 

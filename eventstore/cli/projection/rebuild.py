@@ -13,8 +13,7 @@ from msgspec import Struct
 from eventstore.cli.options import Json, ReadModelSession
 from eventstore.cli.output.progress import Moved, events_bar
 from eventstore.cli.output.terminal import Terminal, program, say, say_json
-from eventstore.cli.projection.status import open_read_model, projections_named
-from eventstore.cli.read_models import read_models
+from eventstore.cli.read_models import open_read_model, projections_named, read_models
 from eventstore.cli.session import Session
 from eventstore.errors import ProjectionFailed
 from eventstore.projections.projection import Projection

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, func, select
 
 from eventstore.cli.options import DatabaseSession, Yes
 from eventstore.cli.output.terminal import say
-from eventstore.cli.projection.status import ProjectionName, open_read_model, projection_named
+from eventstore.cli.read_models import ProjectionName, open_read_model, projection_named
 from eventstore.cli.session import Session, run
 from eventstore.projections.projection import Projection
 from eventstore.projections.rebuild import switch

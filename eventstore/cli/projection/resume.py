@@ -9,8 +9,7 @@ from sqlalchemy import Connection
 from eventstore.cli.options import ReadModelSession
 from eventstore.cli.output.terminal import say
 from eventstore.cli.projection.pause import change_paused, say_paused
-from eventstore.cli.projection.status import ProjectionNames, open_read_model, projections_named
-from eventstore.cli.read_models import is_there
+from eventstore.cli.read_models import ProjectionNames, is_there, open_read_model, projections_named
 from eventstore.cli.session import Session
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.database import Database

@@ -10,13 +10,8 @@ from eventstore.cli.options import Json, ReadModelSession
 from eventstore.cli.output.terminal import Terminal, say_json
 from eventstore.cli.projection.list_ import STYLES
 from eventstore.cli.projection.parked import parked_line
-from eventstore.cli.projection.status import (
-    ProjectionDetails,
-    ProjectionName,
-    ProjectionStatus,
-    details,
-    projection_named,
-)
+from eventstore.cli.projection.status import ProjectionDetails, ProjectionStatus, details
+from eventstore.cli.read_models import ProjectionName, projection_named
 from eventstore.messages.envelope import utc_now
 
 __all__ = ["show"]
