@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from eventstore.cli.options import ClientSession, Yes
-from eventstore.cli.output.terminal import printable, program, say
+from eventstore.cli.output.terminal import counted, printable, program, say
 from eventstore.cli.read_models import read_models
 from eventstore.cli.session import Session, run
 from eventstore.messages.codec import Codec
@@ -78,7 +78,7 @@ def _about_copies(subject: str, erased: ErasureReport, subjects: Subjects) -> It
         sequences = ", ".join(map(str, erased.parked))
         yield f"erased: the parked messages {sequences}"
     if erased.outcomes:
-        yield f"erased: the texts of {len(erased.outcomes):,} outcomes"
+        yield f"erased: the texts of {counted(len(erased.outcomes), 'outcome')}"
     if erased.undeleted:
         yield f"KV_{subjects.outcome_bucket} is of an earlier release and allows no deletion: the"
         yield f"server's files have the bytes of {len(erased.undeleted):,} texts for a while."
@@ -86,8 +86,9 @@ def _about_copies(subject: str, erased: ErasureReport, subjects: Subjects) -> It
         yield f"These cannot be read, and may name {subject}: see `{program()} parked show`."
         yield from (f"  {printable(each)}" for each in erased.unread)
     if erased.waiting:
-        yield f"{erased.waiting:,} commands are pending in {subjects.command_stream}: repeat this"
-        yield "when they have outcomes, because some of them may be parked."
+        pending = counted(erased.waiting, "command")
+        yield f"pending in {subjects.command_stream}: {pending}; repeat this when they have"
+        yield "outcomes, because some of them may be parked."
 
 
 def _about_read_models(codec: Codec) -> Iterable[str]:

@@ -11,7 +11,7 @@ import typer
 
 from eventstore.cli.options import ClientSession
 from eventstore.cli.output.progress import Moved, events_bar
-from eventstore.cli.output.terminal import Terminal, say
+from eventstore.cli.output.terminal import Terminal, counted, say
 from eventstore.client.master_keys import KeyWrapping, MasterKeys
 from eventstore.errors import ConfigurationError
 from eventstore.store.key_bucket import KeyBucket
@@ -46,10 +46,10 @@ async def rewrap(session: ClientSession, master_key_file: MasterKeyFiles = None)
         with events_bar(Terminal(stderr=True), "rewrapping") as moved:
             counts = await _rewrap_all(bucket, moved)
         current = bucket.wrapping().current
-    say(
-        f"master key {current} wraps {counts['rewrapped'] + counts['unchanged']:,} keys, of which "
-        f"{counts['rewrapped']:,} were rewrapped; {counts['forgotten']:,} subjects are forgotten"
-    )
+    keys = counted(counts["rewrapped"] + counts["unchanged"], "key")
+    subjects = counted(counts["forgotten"], "subject")
+    rewrapped = f"{counts['rewrapped']:,} of them rewrapped now"
+    say(f"master key {current} wraps {keys}, {rewrapped}; forgotten: {subjects}")
 
 
 def _master_keys(files: list[Path] | None) -> KeyWrapping | None:
