@@ -109,7 +109,7 @@ async def verify_log(
     summary = Summary()
     first: list[Finding] = []
     began = time.monotonic()
-    with events_bar(Terminal(stderr=True), "verifying") as moved:
+    with events_bar(Terminal(stderr=True), "verifying") as advance:
         async with session.connect() as client:
             findings = audit.verify(
                 client,
@@ -119,7 +119,9 @@ async def verify_log(
                 anchor=expected,
                 read=read,
                 summary=summary,
-                progress=lambda now: moved(max(now.position, now.events), now.total or now.events),
+                progress=lambda now: advance(
+                    max(now.position, now.events), now.total or now.events
+                ),
             )
             async with aclosing(findings):
                 async for finding in findings:

@@ -49,7 +49,7 @@ async def copy(
     if function is None and domain is None and not without_foreign:
         raise typer.BadParameter("name a function, or another domain", param_hint="--with")
     transform = _unchanged if function is None else _load(function)
-    with events_bar(Terminal(stderr=True), "copying") as moved:
+    with events_bar(Terminal(stderr=True), "copying") as advance:
         done = await transfer.copy(
             file,
             target,
@@ -57,7 +57,7 @@ async def copy(
             name=function or ("without-foreign" if domain is None else f"domain:{domain}"),
             domain=domain,
             without_foreign=without_foreign,
-            progress=moved,
+            progress=advance,
         )
     _print_copied(Terminal(), done, target)
 

@@ -50,11 +50,11 @@ async def export(
 async def _export(session: Session, file: Path | None, *, resume: bool) -> ExportSummary:
     subjects, terminal = session.subjects, Terminal(stderr=True)
     try:
-        with events_bar(terminal, "exporting") as moved:
+        with events_bar(terminal, "exporting") as advance:
             async with session.connect() as client:
                 if file is None:
-                    return await export_to(client, subjects, sys.stdout.buffer, moved)
-                return await export_log(client, subjects, file, resume=resume, progress=moved)
+                    return await export_to(client, subjects, sys.stdout.buffer, advance)
+                return await export_log(client, subjects, file, resume=resume, progress=advance)
     except asyncio.CancelledError:
         if file is not None and part_of(file).exists():
             print_interrupted(terminal, "written", f"export {file}")

@@ -60,12 +60,12 @@ async def _import(
     terminal = Terminal(stderr=True)
     doing = "checking"
     try:
-        with events_bar(terminal, "checking") as moved:
+        with events_bar(terminal, "checking") as advance:
 
             def progress(what: str, done: int, total: int) -> None:
                 nonlocal doing
                 doing = what
-                moved(done, total, what)
+                advance(done, total, what)
 
             async with session.connect() as client:
                 return await import_log(

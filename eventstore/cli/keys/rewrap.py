@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from eventstore.cli.options import ClientSession
-from eventstore.cli.output.progress import Moved, events_bar
+from eventstore.cli.output.progress import Advance, events_bar
 from eventstore.cli.output.terminal import Terminal, counted, say
 from eventstore.client.master_keys import KeyWrapping, MasterKeys
 from eventstore.errors import ConfigurationError
@@ -43,8 +43,8 @@ async def rewrap(session: ClientSession, master_key_file: MasterKeyFiles = None)
     """
     async with session.connect(key_wrapping=_master_keys(master_key_file)) as client:
         bucket = KeyBucket(client, session.subjects)
-        with events_bar(Terminal(stderr=True), "rewrapping") as moved:
-            counts = await _rewrap_all(bucket, moved)
+        with events_bar(Terminal(stderr=True), "rewrapping") as advance:
+            counts = await _rewrap_all(bucket, advance)
         current = bucket.wrapping().current
     keys = counted(counts["rewrapped"] + counts["unchanged"], "key")
     subjects = counted(counts["forgotten"], "subject")
@@ -62,11 +62,11 @@ def _master_keys(files: list[Path] | None) -> KeyWrapping | None:
     return MasterKeys.parse("\n".join(texts), ", ".join(map(str, files)))
 
 
-async def _rewrap_all(bucket: KeyBucket, moved: Moved) -> Counter[str]:
+async def _rewrap_all(bucket: KeyBucket, advance: Advance) -> Counter[str]:
     refs = list(dict.fromkeys([ref async for ref, _ in bucket.refs()]))
     counts: Counter[str] = Counter()
     for start in range(0, len(refs), _MAX_CONCURRENCY):
         some = refs[start : start + _MAX_CONCURRENCY]
         counts.update(await asyncio.gather(*map(bucket.rewrap, some)))
-        moved(start + len(some), len(refs))
+        advance(start + len(some), len(refs))
     return counts

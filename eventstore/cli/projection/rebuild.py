@@ -11,7 +11,7 @@ import typer
 from msgspec import Struct
 
 from eventstore.cli.options import Json, ReadModelSession
-from eventstore.cli.output.progress import Moved, events_bar
+from eventstore.cli.output.progress import Advance, events_bar
 from eventstore.cli.output.terminal import Terminal, program, say, say_json
 from eventstore.cli.read_models import open_read_model, projections_named, read_models
 from eventstore.cli.session import Session
@@ -64,8 +64,8 @@ async def rebuild(
     terminal = Terminal(stderr=json)
     async with open_read_model(session) as database, session.open_store() as store:
         for each in wanted:
-            with events_bar(terminal, f"{each.name}: building") as moved:
-                progress = _Progress(moved, each.name)
+            with events_bar(terminal, f"{each.name}: building") as advance:
+                progress = _Progress(advance, each.name)
                 running = Rebuild(store, database, each, anew=restart, on_progress=progress.update)
                 rebuilt = await _rebuild(running, progress, terminal)
             if json:
@@ -102,13 +102,13 @@ async def _rebuild(rebuild: Rebuild, progress: _Progress, terminal: Terminal) ->
 class _Progress:
     """Moves the bar of a rebuild, and counts the events applied."""
 
-    def __init__(self, moved: Moved, name: str) -> None:
+    def __init__(self, advance: Advance, name: str) -> None:
         self.events = 0
-        self._moved = moved
+        self._advance = advance
         self._name = name
 
     def update(self, progress: RebuildProgress) -> None:
         """Move the bar."""
         self.events = progress.events
         total = progress.events + progress.pending
-        self._moved(progress.events, total, f"{self._name}: {progress.phase}")
+        self._advance(progress.events, total, f"{self._name}: {progress.phase}")
