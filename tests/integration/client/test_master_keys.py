@@ -352,9 +352,9 @@ async def test_all_keys_are_rewrapped_and_it_says_so(stores: Stores, cli: Comman
     await clear_key(stores, "cy")
 
     assert (await run(cli, "keys", "status")).lines == [
-        "1 keys are wrapped by master key old",
-        "1 keys are not wrapped: run `keys rewrap`",
-        "1 subjects are forgotten",
+        "master key old wraps 1 key",
+        "not wrapped: 1 key; run `keys rewrap`",
+        "forgotten: 1 subject",
     ]
     (cli.folder / "new").write_text(NEW)
     (cli.folder / "old").write_text(OLD)
@@ -366,7 +366,7 @@ async def test_all_keys_are_rewrapped_and_it_says_so(stores: Stores, cli: Comman
     again = await run(cli, *words)
     assert (again.status, again.out) == (
         0,
-        "master key new wraps 2 keys, of which 0 were rewrapped; 1 subjects are forgotten\n",
+        "master key new wraps 2 keys, 0 of them rewrapped now; forgotten: 1 subject\n",
     )
     ended = await run(cli, "keys", "status", "--json")
     assert ended.status == 0
