@@ -33,7 +33,7 @@ from eventstore.errors import (
     TopologyError,
 )
 from eventstore.jetstream.acks import Acknowledgements
-from eventstore.jetstream.consumer import Delivery, PullConsumer, may_pass
+from eventstore.jetstream.consumer import Delivery, PullConsumer, is_transient
 from eventstore.jetstream.topology import ConsumerSpec, declare_consumer
 from eventstore.messages.codec import Codec
 from eventstore.messages.outcome import Outcome
@@ -139,7 +139,7 @@ class CommandWorker:
         """
         with ungrouped():
             async with self._senders or nullcontext(), asyncio.TaskGroup() as tasks:
-                holding = tasks.create_task(self._settling.keep_holding(self._ack_wait))
+                holding = tasks.create_task(self._settling.extend_ack_waits(self._ack_wait))
                 async with self._lanes() as lanes:
                     intake = tasks.create_task(self._intake(lanes))
                     try:
@@ -161,7 +161,7 @@ class CommandWorker:
                 await declare_consumer(self._client, self._consumer)
                 await self._take(taken, lanes)
             except ClientError as error:
-                if self._client.is_closed or not may_pass(error):
+                if self._client.is_closed or not is_transient(error):
                     raise
                 _logger.warning("commands: %s; trying again", error)
             finally:
@@ -179,7 +179,7 @@ class CommandWorker:
                 while True:
                     taken.extend(map(self._read, await pull.take(self._in_flight)))
                     while taken:
-                        if await self._settling.hold(taken[0]):
+                        if await self._settling.track(taken[0]):
                             await lanes.put(taken[0].lane, taken[0])
                         taken.popleft()
             finally:
@@ -206,9 +206,9 @@ class CommandWorker:
                 error,
                 exc_info=None if isinstance(error, EventStoreError) else error,
             )
-            await self._settling.give_back(received, _delay_after(received.delivery))
+            await self._settling.nak(received, _delay_after(received.delivery))
         else:
-            await self._settling.done(received)
+            await self._settling.ack(received)
             self.handled += 1
             self._telemetry.count("commands", type=_type_of(received), outcome=outcome.status)
 
@@ -270,7 +270,7 @@ class CommandWorker:
     async def _give_back(self, commands: Iterable[ReceivedCommand]) -> None:
         """Return commands to the stream, for any worker to take at once."""
         for each in commands:
-            await self._settling.give_back(each)
+            await self._settling.nak(each)
             self.returned += 1
 
 

@@ -1,4 +1,4 @@
-"""Erase one message of a stream, its bytes in the server's files too."""
+"""Erasing one message of a stream, including its bytes in the server's files."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ __all__ = ["erase_message"]
 
 
 async def erase_message(client: Client, stream: str, sequence: int, timeout: float = 5.0) -> None:
-    """Delete a message and overwrite its bytes; does nothing where it is gone.
+    """Delete a message and overwrite its bytes; does nothing if it is deleted already.
 
-    Raises `JetStreamError` where the stream allows no deletion, and other `ClientError`s.
+    Raises `JetStreamError` if the stream denies deletion, and other `ClientError`s.
     """
     request = {"seq": sequence, "no_erase": False}
     try:
         await stream_request(
             client, Api.MESSAGE_DELETE, stream, body=request, answer=Done, timeout=timeout
         )
-    except JetStreamError:  # the server has one number for all that goes wrong
-        if await _is_there(client, stream, sequence, timeout):
+    except JetStreamError:  # the server has one error code for all causes
+        if await _exists(client, stream, sequence, timeout):
             raise
 
 
-async def _is_there(client: Client, stream: str, sequence: int, timeout: float) -> bool:
+async def _exists(client: Client, stream: str, sequence: int, timeout: float) -> bool:
     return await leader_get(client, stream, {"seq": sequence}, timeout=timeout) is not None

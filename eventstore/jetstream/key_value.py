@@ -23,7 +23,7 @@ from eventstore.jetstream.vocabulary import CONFLICTS, Api, NatsHeader
 __all__ = ["DELETED", "KeyValue"]
 
 DELETED = "DEL"
-"""The `NatsHeader.KV_OPERATION` of the empty message that deletes a key."""
+"""The value of `NatsHeader.KV_OPERATION` that deletes a key."""
 
 
 class KeyValue:

@@ -34,8 +34,8 @@ from eventstore.errors import (
     ParkedError,
     TopologyError,
 )
-from eventstore.jetstream.acks import Acknowledgements, DeliveryTracker
-from eventstore.jetstream.consumer import PullConsumer, may_pass
+from eventstore.jetstream.acks import Acknowledgements, DeliveredMessage
+from eventstore.jetstream.consumer import PullConsumer, is_transient
 from eventstore.messages.codec import Codec
 from eventstore.messages.encryption import Keys
 from eventstore.messages.envelope import Header, RecordedEvent, position_of
@@ -189,7 +189,7 @@ class EventSubscriber:
             await self._keyring.close()
 
     async def _work_off(self, tasks: asyncio.TaskGroup) -> None:
-        holding = tasks.create_task(self._settling.keep_holding(self._ack_wait))
+        holding = tasks.create_task(self._settling.extend_ack_waits(self._ack_wait))
         async with self._lanes() as lanes:
             retries = self._retries(lanes)
             tasks.create_task(retries.run())
@@ -204,7 +204,7 @@ class EventSubscriber:
             for item in lanes.clear():
                 if isinstance(item, QueueTurn):
                     item.refuse()
-        await self._settling.give_back_all()
+        await self._settling.nak_all()
         holding.cancel()
 
     def _settings(self) -> dict[str, object]:
@@ -220,20 +220,20 @@ class EventSubscriber:
             **event_filter(self._codec.subjects, types),
         }
 
-    def _lanes(self) -> KeyedQueue[DeliveryTracker | QueueTurn]:
+    def _lanes(self) -> KeyedQueue[DeliveredMessage | QueueTurn]:
         # Nothing waits for room: not what the server delivers, what is acknowledged before it is
         # handled included, and no retry, which could then be told of no stop.
         max_pending = 2 * self._in_flight + _MOST_RETRIES
         return KeyedQueue(self._work, max_concurrency=self._in_flight, max_pending=max_pending)
 
-    def _retries(self, lanes: KeyedQueue[DeliveryTracker | QueueTurn]) -> Responder:
+    def _retries(self, lanes: KeyedQueue[DeliveredMessage | QueueTurn]) -> Responder:
         answer = retry_answer(partial(self._retry, lanes))
         subject = self._codec.subjects.retry(self.name)
         return Responder(
             self._client, {subject: answer}, queue=self.name, max_concurrency=_MOST_RETRIES
         )
 
-    async def _intake(self, lanes: KeyedQueue[DeliveryTracker | QueueTurn]) -> None:
+    async def _intake(self, lanes: KeyedQueue[DeliveredMessage | QueueTurn]) -> None:
         while True:
             try:
                 async with PullConsumer(
@@ -242,7 +242,7 @@ class EventSubscriber:
                     self.ready.set()
                     await self._take_from(pull, lanes)
             except ClientError as error:
-                if self._client.is_closed or not may_pass(error):
+                if self._client.is_closed or not is_transient(error):
                     raise
                 _logger.warning("subscriber %s: %s; trying again", self.name, error)
             await asyncio.sleep(_RETRY_SECONDS)
@@ -250,35 +250,35 @@ class EventSubscriber:
                 await check_consumer(self._client, self._codec.subjects, self.name)
 
     async def _take_from(
-        self, pull: PullConsumer, lanes: KeyedQueue[DeliveryTracker | QueueTurn]
+        self, pull: PullConsumer, lanes: KeyedQueue[DeliveredMessage | QueueTurn]
     ) -> None:
         try:
             while True:
                 (message,) = await pull.take(1)
-                taken = DeliveryTracker(message)
-                if await self._settling.hold(taken):
+                taken = DeliveredMessage(message)
+                if await self._settling.track(taken):
                     await lanes.put(self._lane_of(message.subject, message.headers or {}), taken)
         finally:  # some are left only where it was told to stop, and all go back then
-            for message in pull.leftover():
-                await self._settling.hold(DeliveryTracker(message))
+            for message in pull.drain():
+                await self._settling.track(DeliveredMessage(message))
 
     def _lane_of(self, subject: str, headers: Mapping[str, str]) -> Hashable:
         if self._ordered:
             return None
         return Subject.split(subject).aggregate, headers.get(Header.AGGREGATE_ID)
 
-    async def _work(self, item: DeliveryTracker | QueueTurn) -> None:
+    async def _work(self, item: DeliveredMessage | QueueTurn) -> None:
         if isinstance(item, QueueTurn):
             await item.give()
         else:
             await self._process(item)
 
-    async def _process(self, taken: DeliveryTracker) -> None:
+    async def _process(self, taken: DeliveredMessage) -> None:
         """Handle one event, or park it, and settle it with the server."""
         if self._stopping.is_set():
             return  # it stays held, and goes back with the others
         if self._is_before_start(taken):
-            await self._settling.done(taken)
+            await self._settling.ack(taken)
             return
         try:
             # First, for what is acknowledged does not come again where they cannot be had.
@@ -298,15 +298,15 @@ class EventSubscriber:
             where = f"{taken.message.subject} at sequence {taken.delivery.sequence}"
             unforeseen = None if isinstance(error, EventStoreError) else error
             _logger.warning("subscriber %s: %s: %s", self.name, where, error, exc_info=unforeseen)
-            await self._settling.give_back(taken, _RETRY_SECONDS)
+            await self._settling.nak(taken, _RETRY_SECONDS)
         else:
-            await self._settling.done(taken)
+            await self._settling.ack(taken)
 
-    def _is_before_start(self, taken: DeliveryTracker) -> bool:
+    def _is_before_start(self, taken: DeliveredMessage) -> bool:
         position = position_of(taken.message.headers or {})
         return position is not None and position <= self._after
 
-    async def _handle(self, taken: DeliveryTracker, keys: Keys) -> DeliveryResult:
+    async def _handle(self, taken: DeliveredMessage, keys: Keys) -> DeliveryResult:
         message, delivered = taken.message, taken.delivery.delivered
         if delivered > _MOST_DELIVERIES:
             problem = f"delivered {delivered} times, and never handled to the end"
@@ -314,7 +314,7 @@ class EventSubscriber:
         headers = message.headers or {}
         return await self._attempts.handle(message.subject, headers, message.data, keys)
 
-    async def _retry(self, lanes: KeyedQueue[DeliveryTracker | QueueTurn], sequence: int) -> None:
+    async def _retry(self, lanes: KeyedQueue[DeliveredMessage | QueueTurn], sequence: int) -> None:
         """Handle a parked event again, in its turn; it is parked until that has succeeded."""
         record = (await self._parked.get(sequence)).record
         if record.subscriber != self.name:
@@ -341,6 +341,6 @@ class EventSubscriber:
         if tried.error is not None:
             raise ParkedError(reason_of(tried.error)) from tried.error
 
-    async def _park(self, taken: DeliveryTracker, error: Exception, attempts: int) -> None:
+    async def _park(self, taken: DeliveredMessage, error: Exception, attempts: int) -> None:
         await park_event(self._client, self.name, self._stream, taken, error, attempts)
         self.parked += 1

@@ -289,8 +289,8 @@ async def test_a_pull_takes_only_what_its_consumer_delivers(line: Line, forger: 
                 )
             await forger.flush()
             await line.client.flush()
-            assert pull.leftover() == []
-            assert pull.strange == 2 * len(replies)
+            assert pull.drain() == []
+            assert pull.foreign == 2 * len(replies)
         outcome = await line.commands.execute(Add(), "c1", timeout=BOUND)
     assert outcome.status == "success"
     assert worker.handled == 1
@@ -314,7 +314,7 @@ async def test_statuses_of_a_pull_that_say_no_number_are_survived(
             await forger.publish(f"{pull._inbox}.{token}", headers=told)
         await forger.flush()
         await line.client.flush()
-        assert pull._asked >= 0
+        assert pull._requested >= 0
         assert not taking.done()
         taking.cancel()
 

@@ -25,7 +25,7 @@ from eventstore.jetstream.consumer import (
     PullConsumer,
     PullLost,
     _acknowledgement,
-    may_pass,
+    is_transient,
 )
 from eventstore.server.embedded import EmbeddedServer
 from tests.conftest import settings_for
@@ -67,8 +67,8 @@ async def take(pull: PullConsumer, count: int, most: int = 1_000) -> list[int]:
 
 
 def held(pull: PullConsumer) -> int:
-    """Messages asked for, or delivered and not taken: what may come to lie in memory."""
-    return pull._asked + len(pull._messages)
+    """Messages requested, or delivered and not taken: what may be in memory."""
+    return pull._requested + len(pull._messages)
 
 
 async def until_delivered(client: Client, pull: PullConsumer, count: int) -> None:
@@ -181,13 +181,13 @@ async def test_a_deleted_consumer_is_reported_after_what_it_had_delivered(
         await client.flush()
         assert await take(pull, 4) == [2, 3, 4, 5]
         async with asyncio.timeout(2):
-            with pytest.raises(PullLost, match="gone"):
+            with pytest.raises(PullLost, match="lost"):
                 await pull.take(1)
 
 
 async def test_a_consumer_that_never_was_is_reported(client: Client, stream: str) -> None:
     async with PullConsumer(client, stream, "nobody", buffer=10) as pull, asyncio.timeout(2):
-        with pytest.raises(PullLost, match="gone: nobody serves it"):
+        with pytest.raises(PullLost, match="lost: no responders"):
             await pull.take(1)
 
 
@@ -404,8 +404,8 @@ async def test_what_was_delivered_and_not_taken_can_be_given_back(
     async with PullConsumer(client, stream, await consume(client, stream), buffer=10) as pull:
         (first,) = await pull.take(1)
         await until_delivered(client, pull, 4)
-        rest = pull.leftover()
-        assert pull.leftover() == []
+        rest = pull.drain()
+        assert pull.drain() == []
     assert [Delivery.of(message).sequence for message in (first, *rest)] == [1, 2, 3, 4, 5]
 
 
@@ -435,7 +435,7 @@ async def test_only_what_the_consumer_delivers_is_taken(client: Client, stream: 
         await fill(client, stream, 3)
         taken = await taking
         async with asyncio.timeout(10):
-            while pull.strange < 3:
+            while pull.foreign < 3:
                 await client.flush()
     assert [message.reply.split(".")[3] for message in taken] == [CONSUMER] * len(taken)
 
@@ -471,11 +471,11 @@ def test_what_an_acknowledgement_is_sent_to(reply: str, is_delivered: bool) -> N
         (JetStreamError(0, 500, "internal"), True),
         (JetStreamError(10014, 404, "consumer not found"), False),
         (JetStreamError(10025, 499, "refused"), False),
-        (PullLost("the consumer is gone"), True),
+        (PullLost("the consumer is lost"), True),
         (ConnectionLost("lost"), True),
         (RequestTimeout("no answer"), True),
         (PermissionDenied("not allowed"), False),
     ],
 )
 def test_a_pull_is_tried_again_unless_the_server_refuses_it(error: ClientError, may: bool) -> None:
-    assert may_pass(error) is may
+    assert is_transient(error) is may

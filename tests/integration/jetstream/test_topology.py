@@ -240,7 +240,7 @@ async def test_a_subject_that_a_foreign_stream_takes_is_reported(
     await client.api(
         f"STREAM.CREATE.{foreign}", {"name": foreign, "subjects": [f"{domain_name}.log.>"]}
     )
-    with pytest.raises(TopologyError, match="another stream already takes one of") as refusal:
+    with pytest.raises(TopologyError, match="another stream already has one of") as refusal:
         await declare(client, specs)
     assert specs[0].name in str(refusal.value)
     assert f"{domain_name}.log.*.*" in str(refusal.value)
