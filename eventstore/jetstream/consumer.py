@@ -11,14 +11,14 @@ import asyncio
 import logging
 import re
 from collections import deque
-from contextlib import suppress
-from types import TracebackType
+from contextlib import AsyncExitStack, suppress
 
 import msgspec
 
 from eventstore.client.api_answers import decimal
 from eventstore.client.client import Client, Msg
 from eventstore.client.replies import new_token
+from eventstore.concurrency.resource import Resource
 from eventstore.errors import ClientError, ConnectionLost, JetStreamError, PermissionDenied
 from eventstore.jetstream.vocabulary import ACK_PREFIX, Api, NatsHeader
 from eventstore.text import make_log_records_safe
@@ -63,7 +63,7 @@ class Delivery(msgspec.Struct, frozen=True):
         return cls(*map(int, tokens[start : start + 5]))
 
 
-class PullConsumer:
+class PullConsumer(Resource):
     """A continuous pull from a consumer; an async context manager.
 
     At most `buffer` messages are requested or buffered at a time. Nothing is requested while
@@ -110,21 +110,11 @@ class PullConsumer:
         self._lost: PullLost | None = None
         self._wakeup = asyncio.Event()
 
-    async def __aenter__(self) -> PullConsumer:
+    async def _enter(self, stack: AsyncExitStack) -> None:
         await self._listen()
-        self._forget_disconnect = self._client.on_disconnect(self._on_disconnect)
-        self._forget_reconnect = self._client.on_reconnect(self._on_reconnect)
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._forget_disconnect()
-        self._forget_reconnect()
-        await self._subscription.unsubscribe()
+        stack.push_async_callback(lambda: self._subscription.unsubscribe())
+        stack.callback(self._client.on_reconnect(self._on_reconnect))
+        stack.callback(self._client.on_disconnect(self._on_disconnect))
 
     async def take(self, max_messages: int) -> list[Msg]:
         """Wait for at least one message, and return up to `max_messages` of the buffered ones.

@@ -197,6 +197,12 @@ def test_deciders_have_no_clock_and_no_chance() -> None:
             assert {"asyncio", "random", "secrets", "socket", "time"}.isdisjoint(imports(module))
 
 
+def test_chance_is_in_the_back_off_only() -> None:
+    """Jitter is one decision, and nothing else of the library is left to chance."""
+    knowing = {module for module in sources() if "random" in imports(module)}
+    assert knowing == {"eventstore.concurrency.backoff"}
+
+
 def test_errors_of_the_nats_client_become_ours_in_one_place() -> None:
     knowing = {
         room(module)
@@ -281,15 +287,6 @@ def test_the_prefix_of_inboxes_comes_from_the_settings() -> None:
     }
     writing = {module for module in sources() if room(module) == "eventstore.deployment"}
     assert knowing <= {"eventstore.config", "eventstore.client.reply_gate", *writing}
-
-
-def test_only_the_client_imports_nats() -> None:
-    knowing = {
-        room(module)
-        for module in sources()
-        if any(name.partition(".")[0] == "nats" for name in imports(module))
-    }
-    assert knowing == {"eventstore.client"}
 
 
 def is_vocabulary(constant: object) -> bool:

@@ -118,7 +118,7 @@ MODULES_OF_THEIR_OWN = [
 
 OF_THE_LIBRARY = {"Backend", "CachedState", "ConsumerSpec", "DataKey"}
 OF_THE_LIBRARY |= {"DecodedCommand", "Expectation", "FirstLine", "Forgotten", "Import"}
-OF_THE_LIBRARY |= {"LogFindings", "Message", "Pausable", "PersonalField"}
+OF_THE_LIBRARY |= {"LogFindings", "Message", "Pausable", "PendingAppend", "PersonalField"}
 OF_THE_LIBRARY |= {"Snapshot", "State", "StoredMessage", "StreamSpec", "Upcaster"}
 """Types of public signatures that nobody has to name: one public call makes what another takes."""
 
