@@ -153,7 +153,7 @@ class PullConsumer(Resource):
         messages that were on their way are not returned.
         """
         with suppress(ClientError):
-            await self._client.silence(self._subscription)
+            await self._client.stop_deliveries(self._subscription)
         return self.drain()
 
     async def _listen(self) -> None:

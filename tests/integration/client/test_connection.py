@@ -172,7 +172,7 @@ async def test_a_connection_that_breaks_before_it_is_of_use_is_a_failed_connect(
         writer.close()
 
     async with BrokenPeer(on_connect=welcome_and_hang_up) as peer:
-        with pytest.raises(ConnectFailed, match=f"{peer.url} did not keep the new connection"):
+        with pytest.raises(ConnectFailed, match=f"{peer.url} closed the new connection"):
             await Client.open(settings_for(peer.url))
 
 

@@ -115,7 +115,7 @@ def test_what_is_no_nkey_seed_is_refused_and_not_shown(tmp_path: Path, content: 
     file = tmp_path / "seed"
     file.write_bytes(content)
     settings = NatsSettings(auth=AuthSettings(nkey_seed_file=file))
-    assert refusal(settings) == f"{file} holds no nkey seed"
+    assert refusal(settings) == f"{file} contains no nkey seed"
 
 
 def test_a_credentials_file_is_read_anew_each_time(tmp_path: Path) -> None:
@@ -131,9 +131,12 @@ def test_a_credentials_file_is_read_anew_each_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"", "does not hold both a user JWT and an nkey seed"),
-        ((CREDENTIALS % SEED).split(b"\n\n")[0], "does not hold both a user JWT and an nkey seed"),
-        (CREDENTIALS % b"nonsense", "holds no nkey seed"),
+        (b"", "does not contain both a user JWT and an nkey seed"),
+        (
+            (CREDENTIALS % SEED).split(b"\n\n")[0],
+            "does not contain both a user JWT and an nkey seed",
+        ),
+        (CREDENTIALS % b"nonsense", "contains no nkey seed"),
     ],
 )
 def test_what_is_no_credentials_file_is_refused(

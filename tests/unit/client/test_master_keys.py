@@ -35,7 +35,7 @@ async def test_what_is_wrapped_opens_again_and_shows_nothing() -> None:
 async def test_in_anothers_place_it_does_not_open(context: bytes) -> None:
     own = keys(new_master_key("a"))
     wrapped = await own.wrap(KEY, HERE)
-    with pytest.raises(MasterKeyError, match=r"master key a does not open"):
+    with pytest.raises(MasterKeyError, match=r"master key a does not unwrap"):
         await own.unwrap(wrapped, context)
 
 
@@ -49,7 +49,7 @@ async def test_the_first_wraps_and_all_unwrap() -> None:
 
 async def test_an_unknown_master_key_is_named_and_so_is_another_of_its_name() -> None:
     wrapped = await keys(new_master_key("old")).wrap(KEY, HERE)
-    with pytest.raises(MasterKeyError, match=r"master key old is not known here, only new"):
+    with pytest.raises(MasterKeyError, match=r"master key old is not known, only new"):
         await keys(new_master_key("new")).unwrap(wrapped, HERE)
     with pytest.raises(MasterKeyError, match=r"another key of the same name"):
         await keys(new_master_key("old")).unwrap(wrapped, HERE)
@@ -127,7 +127,7 @@ def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="nowhere cannot be read"):
         configured_master_keys(PersonalSettings(master_key_file=nowhere))
     nowhere.write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigurationError, match="nowhere holds no master keys: it is not text"):
+    with pytest.raises(ConfigurationError, match="nowhere contains no master keys: it is not text"):
         configured_master_keys(PersonalSettings(master_key_file=nowhere))
 
 
