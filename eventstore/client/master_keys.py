@@ -116,8 +116,8 @@ class MasterKeys:
             raise
         except Exception:  # of a library that is imported only if it is needed
             raise MasterKeyError(
-                f"master key {wrapped.master} does not unwrap a key that names it: it is another key "
-                "of the same name, or the wrapped key was changed or moved"
+                f"master key {wrapped.master} does not unwrap a key that names it: it is "
+                "another key of the same name, or the wrapped key was changed or moved"
             ) from None
         return key
 
