@@ -23,9 +23,8 @@ from nats.aio.subscription import Subscription as NatsSubscription
 from eventstore.client.api_answers import read_answer
 from eventstore.client.connection import Connection, nats_errors
 from eventstore.client.credentials import connect_options, requires_tls
-from eventstore.client.first_connect import FirstConnect
 from eventstore.client.master_keys import KeyWrapping, configured_master_keys
-from eventstore.client.reconnect import ServerRotation
+from eventstore.client.reconnect import FirstConnect, ServerRotation
 from eventstore.client.replies import PendingReplies, new_token
 from eventstore.client.reply_gate import ReplyGate
 from eventstore.client.server_version import check_server_version

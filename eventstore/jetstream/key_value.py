@@ -15,9 +15,8 @@ from eventstore.client.client import Client, Msg
 from eventstore.errors import JetStreamError
 from eventstore.jetstream.api import stream_info
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
-from eventstore.jetstream.erase import erase_message
 from eventstore.jetstream.publish import publish_acked
-from eventstore.jetstream.stored_message import read_direct
+from eventstore.jetstream.stored_message import erase_message, read_direct
 from eventstore.jetstream.vocabulary import CONFLICTS, Api, NatsHeader
 
 __all__ = ["DELETED", "KeyValue"]

@@ -1,4 +1,4 @@
-"""Stored messages, read from the server's answers, which are checked before use."""
+"""Stored messages: read from the server's answers, which are checked before use; and erased."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from eventstore.client.api_answers import MessageAnswer, decimal
+from eventstore.client.api_answers import Done, MessageAnswer, decimal
 from eventstore.client.client import Client, Msg
 from eventstore.client.protocol import UnreadableHeaders, read_headers
 from eventstore.errors import InvalidAnswer, JetStreamError
@@ -18,6 +18,7 @@ __all__ = [
     "StoredMessage",
     "check_sequence",
     "check_subject",
+    "erase_message",
     "leader_get",
     "number_in",
     "read_direct",
@@ -59,6 +60,25 @@ async def leader_get(
     if message.sequence < request.get("seq", 1):
         raise InvalidAnswer(f"{stream}: requested from {request['seq']} on, answered {found.seq}")
     return message
+
+
+async def erase_message(client: Client, stream: str, sequence: int, timeout: float = 5.0) -> None:
+    """Delete a message and overwrite its bytes; does nothing if it is deleted already.
+
+    Raises `JetStreamError` if the stream denies deletion, and other `ClientError`s.
+    """
+    request = {"seq": sequence, "no_erase": False}
+    try:
+        await stream_request(
+            client, Api.MESSAGE_DELETE, stream, body=request, answer=Done, timeout=timeout
+        )
+    except JetStreamError:  # the server has one error code for all causes
+        if await _exists(client, stream, sequence, timeout):
+            raise
+
+
+async def _exists(client: Client, stream: str, sequence: int, timeout: float) -> bool:
+    return await leader_get(client, stream, {"seq": sequence}, timeout=timeout) is not None
 
 
 def read_direct(answer: Msg, stream: str, subject: str | None = None) -> StoredMessage | None:
