@@ -173,8 +173,8 @@ class Connection(nats.aio.client.Client):
         super()._remove_sub(sid, max_msgs)
 
     async def _send_ping(self, future: asyncio.Future[bool] | None = None) -> None:
-        # nats-py writes the PING at once, ahead of messages that still wait for the flusher, so
-        # that its PONG would say nothing about them.
+        # nats-py writes the PING before messages that wait for the flusher, so that its PONG would
+        # not confirm them.
         self._pongs.append(future or asyncio.get_running_loop().create_future())
         await self._send_command(_PING)
         await self._flush_pending()

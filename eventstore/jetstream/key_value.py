@@ -1,8 +1,7 @@
 """Key-value buckets: read, compare-and-set, delete, erase and watch (ADR-8).
 
 A bucket is a stream, `KV_{bucket}` of the subjects `$KV.{bucket}.{key}`; a key's revision is the
-stream sequence of its last message. What NATS's own tools write is understood, and the other way
-round.
+stream sequence of its last message. It is compatible with NATS's own tools.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ class KeyValue:
 
     Entries are `StoredMessage`s: `sequence` is the revision. A deleted key is an entry with an
     empty payload, because its revision counts for the next `update`; None is a key that was never
-    set. All methods raise `ClientError`. Those that ask the bucket's leader raise `StreamMissing`
-    where there is no such bucket; `get`, `put` and `update` raise `NoResponders` then, because who
-    may read or write one key may not be allowed to ask for more.
+    set. All methods raise `ClientError`. If the bucket does not exist, those that ask its
+    leader raise `StreamMissing`; `get`, `put` and `update` raise `NoResponders`, because users with
+    permissions for a single key may not request more.
     """
 
     def __init__(self, client: Client, bucket: str, *, timeout: float = 5.0) -> None:
@@ -98,7 +97,7 @@ class KeyValue:
     ) -> int | None:
         """Set a key, or delete it (None), if this is its revision (0: none); the new revision.
 
-        None where another writer was faster. The expected revision is put into `headers` itself.
+        None if another writer was faster. The expected revision is added to `headers`.
         """
         headers = {} if headers is None else headers
         headers[NatsHeader.EXPECTED_LAST_SUBJECT_SEQUENCE] = str(revision)
@@ -110,7 +109,7 @@ class KeyValue:
             return None
 
     async def erase(self, revision: int) -> None:
-        """Delete one entry, its bytes in the server's files too; nothing where it is gone."""
+        """Delete one entry and overwrite its bytes; does nothing if it is deleted already."""
         await erase_message(self._client, self.stream, revision, self._timeout)
 
     async def info(self) -> StreamInfo:

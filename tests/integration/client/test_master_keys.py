@@ -137,7 +137,7 @@ async def test_without_a_master_key_nothing_personal_is_recorded(stores: Stores)
     assert await entries(stores) == []
 
 
-async def test_a_wrong_master_key_is_named_and_is_no_forgetting(stores: Stores) -> None:
+async def test_a_wrong_master_key_is_named_and_nobody_counts_as_forgotten(stores: Stores) -> None:
     await (await stores.with_keys(OLD)).append("customer", "ann", ANN)
     for lines, problem in (
         ((NEW,), "master key old is not known, only new"),
@@ -184,7 +184,7 @@ class Elsewhere:
         return await self._keys.unwrap(WrappedKey(self._keys.current, wrapped.data), context)
 
 
-async def test_a_key_management_service_takes_the_place_of_master_keys(
+async def test_a_key_management_service_replaces_master_keys(
     settings: Settings, domain_name: str
 ) -> None:
     wrapping = Elsewhere()
