@@ -501,14 +501,17 @@ def future(headers: dict[str, str], data: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (flip, "personal data in email do not open with their key: they were changed after"),
-        (swap, "do not open with their key"),
-        (move, "do not open with their key: .* belong to another event"),
-        (reform, "do not open with their key"),
+        (
+            flip,
+            "personal data in email cannot be decrypted with their key: they were changed after",
+        ),
+        (swap, "cannot be decrypted with their key"),
+        (move, "cannot be decrypted with their key: .* belong to another event"),
+        (reform, "cannot be decrypted with their key"),
         (redirect, "and the header X-Personal name different keys"),
-        (unseal, "are not sealed as they should be"),
+        (unseal, "are not encrypted as they should be"),
         (strip, "Expected `str`, got `object`"),
-        (future, "sealed in version 2 by a newer program"),
+        (future, "encrypted in version 2 by a newer program"),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )
@@ -534,7 +537,7 @@ async def test_a_key_that_is_lost_is_an_error_and_not_forgetting(
 ) -> None:
     await record(store)
     await client.api(f"STREAM.PURGE.KV_{domain.codec.subjects.key_bucket}")
-    with pytest.raises(UnreadableEvent, match="is gone, though nobody forgot it") as failure:
+    with pytest.raises(UnreadableEvent, match="is missing, though not forgotten") as failure:
         await read(other, "ann")
     assert isinstance(failure.value.cause, KeyMissing)
 
@@ -545,7 +548,7 @@ async def test_a_key_that_another_tool_deleted_is_an_error_for_writers_too(
     await record(store)
     bucket = domain.codec.subjects.key_bucket
     await publish_acked(client, f"$KV.{bucket}.{ref_of('ann')}", b"", {"KV-Operation": "DEL"})
-    with pytest.raises(UnreadableEvent, match="is gone"):
+    with pytest.raises(UnreadableEvent, match="is missing"):
         await read(other, "ann")
     with pytest.raises(KeyMissing, match="deleted by another tool"):
         await other.append("customer", "ann", ANN)

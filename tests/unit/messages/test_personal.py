@@ -184,7 +184,7 @@ def test_a_key_that_is_not_there_is_no_forgotten_one() -> None:
 
 def test_another_key_opens_nothing() -> None:
     payload, headers = sealed(Told(who="ann", about_whom="ben", first_name="Ann"))
-    with pytest.raises(InvalidPayload, match="do not open with their key"):
+    with pytest.raises(InvalidPayload, match="cannot be decrypted with their key"):
         opened(payload, headers, {ref_of("ann"): DataKey(bytes(32))})
 
 
@@ -248,7 +248,7 @@ def made(annotations: dict[str, Any], **options: Any) -> Any:
         ({"who": int, "name": Annotated[str, Personal("who")]}, "must name a field of Marked"),
         ({"who": str | None, "name": Annotated[str, Personal("who")]}, "must name a field"),
         ({"name": Annotated[str, Personal("name")]}, "not personal itself"),
-        ({"size": Annotated[int, Personal()]}, "say how it reads once forgotten"),
+        ({"size": Annotated[int, Personal()]}, "declare its value once forgotten"),
         ({"size": Annotated[int, Personal(forgotten="x")]}, "'x' does not fit the field"),
         (
             {"code": Annotated[str, msgspec.Meta(max_length=3), Personal()]},

@@ -311,7 +311,7 @@ def test_a_version_before_the_first_is_refused() -> None:
 
     codec = codec_with(step("Late", 2), events=(Late,))
     assert codec.decode_event("Late", 2, b"{}") == [Late()]
-    with pytest.raises(UnsupportedSchema, match="told that no such event was ever recorded"):
+    with pytest.raises(UnsupportedSchema, match="says that no such event was ever recorded"):
         codec.decode_event("Late", 1, b"{}")
 
 
@@ -346,15 +346,15 @@ def test_a_type_that_never_was_is_unknown() -> None:
         ([*CHAIN, step("Kit", 1, [("Made", 1), ("Lost", 1)])], "leads to Lost version 1"),
         (
             [*CHAIN, step("Kit", 1, ("Set", 1)), step("Set", 1, ("Kit", 1))],
-            "in a circle: Kit version 1 -> Set version 1 -> Kit version 1",
+            "form a cycle: Kit version 1 -> Set version 1 -> Kit version 1",
         ),
         (
             [step("Made", 1), step("Made", 2, ("Made", 1))],
-            "in a circle: Made version 1 -> Made version 2 -> Made version 1",
+            "form a cycle: Made version 1 -> Made version 2 -> Made version 1",
         ),
         (
             [*CHAIN, step("Kit", 1, [("Added", 1), ("Kit", 1)])],
-            "in a circle: Kit version 1 -> Kit version 1",
+            "form a cycle: Kit version 1 -> Kit version 1",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
