@@ -87,3 +87,5 @@ class Header(StrEnum):
     """Who asked, as the server says it where a request crosses accounts."""
     SERVICE_ERROR = "Nats-Service-Error"
     SERVICE_ERROR_CODE = "Nats-Service-Error-Code"
+    KV_OPERATION = "KV-Operation"
+    """Tells a marker, as that of a deleted key, from a value."""
