@@ -17,7 +17,8 @@ from eventstore.config import Settings, load_settings
 from eventstore.decider.decider import CommandContext, Decider, Decision, Domain
 from eventstore.errors import Conflict, EventStoreError, Rejected
 from eventstore.jetstream.topology import declare, topology
-from eventstore.messages.envelope import Identity, NewEvent, RecordedEvent, StoredEvent
+from eventstore.messages.envelope import Identity
+from eventstore.messages.events import NewEvent, RecordedEvent, StoredEvent
 from eventstore.messages.personal import Personal
 from eventstore.messages.queries import Listed, ListQuery, Query
 from eventstore.messages.types import Command, Event

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BindParameter, bindparam, delete, insert, select
 
-from eventstore.messages.envelope import RecordedEvent
+from eventstore.messages.events import RecordedEvent
 from eventstore.nix import FlakeCreated, FlakeInputAdded, FlakeInputRemoved
 from eventstore.projections.projection import BoundStatement, Projection
 from projections.models import input_use, input_user

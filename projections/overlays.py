@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eventstore.messages.envelope import RecordedEvent
+from eventstore.messages.events import RecordedEvent
 from eventstore.nix import OverlayCreated, OverlayDeleted, OverlayUpdated
 from eventstore.projections.projection import BoundStatement, Projection
 from projections.models import overlay

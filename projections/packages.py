@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import bindparam, delete, insert, update
 
-from eventstore.messages.envelope import RecordedEvent
+from eventstore.messages.events import RecordedEvent
 from eventstore.nix import PackageBuilt, PackageCached, PackageMarkedStale
 from eventstore.projections.projection import BoundStatement, Projection
 from projections.models import package, package_cache

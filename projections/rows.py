@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Insert, Table, Update, bindparam, insert, update
 
-from eventstore.messages.envelope import RecordedEvent
+from eventstore.messages.events import RecordedEvent
 from eventstore.projections.projection import BoundStatement
 
 __all__ = ["changed", "created", "last_event"]

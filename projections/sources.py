@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Table
 
-from eventstore.messages.envelope import RecordedEvent
+from eventstore.messages.events import RecordedEvent
 from eventstore.projections.projection import BoundStatement
 from projections.rows import changed, created
 

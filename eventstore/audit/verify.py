@@ -19,7 +19,7 @@ from eventstore.client.client import Client
 from eventstore.errors import IncompleteBatch, InvalidAnchor, InvalidSubject
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import Header
+from eventstore.messages.headers import Header
 from eventstore.store.chain_links import Link, follow
 from eventstore.store.log import StoredLog
 from eventstore.store.reader import BatchCheck

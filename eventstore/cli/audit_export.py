@@ -27,7 +27,7 @@ from eventstore.cli.terminal import say
 from eventstore.config import Settings
 from eventstore.errors import ConfigurationError, CorruptLog
 from eventstore.jetstream.direct_get import DirectReader
-from eventstore.messages.envelope import Header
+from eventstore.messages.headers import Header
 from eventstore.messages.subjects import Subjects
 from eventstore.text import printable_json
 

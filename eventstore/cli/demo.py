@@ -15,7 +15,7 @@ from eventstore.cli.show import print_events, print_executed, print_rows
 from eventstore.cli.terminal import program
 from eventstore.cli.wiring import Service, open_service
 from eventstore.config import Settings
-from eventstore.messages.envelope import RecordedEvent
+from eventstore.messages.events import RecordedEvent
 from projections.models import flake, flake_input
 
 __all__ = ["demo"]

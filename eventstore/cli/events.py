@@ -10,7 +10,7 @@ from eventstore import nix
 from eventstore.cli.connecting import connected
 from eventstore.cli.terminal import say
 from eventstore.config import Settings
-from eventstore.messages.envelope import LogEvent
+from eventstore.messages.events import LogEvent
 from eventstore.messages.subjects import check_aggregate_id
 from eventstore.store.foreign import ForeignMessage
 from eventstore.store.store import EventStore

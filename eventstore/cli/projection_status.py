@@ -21,7 +21,8 @@ from eventstore.cli.terminal import program
 from eventstore.client.client import Client
 from eventstore.config import Settings
 from eventstore.errors import ClientError, ConfigurationError, MigrationError, TopologyError
-from eventstore.messages.envelope import StoredEvent, utc_now
+from eventstore.messages.envelope import utc_now
+from eventstore.messages.events import StoredEvent
 from eventstore.projections.database import checkpoint, parking
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.locks import Locks, locks_of

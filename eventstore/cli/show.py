@@ -15,7 +15,7 @@ from rich.text import Text
 from eventstore.cli.importing import Executed, Imported
 from eventstore.cli.terminal import encodable, printable
 from eventstore.commands import Outcome
-from eventstore.messages.envelope import LogEvent, RecordedEvent, UnreadEvent
+from eventstore.messages.events import LogEvent, RecordedEvent, UnreadEvent
 from eventstore.messages.types import Command
 from eventstore.nix import AddFlakeInput, CreateFlake, RemoveFlakeInput
 from eventstore.store.foreign import ForeignMessage

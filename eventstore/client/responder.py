@@ -23,7 +23,8 @@ from eventstore.errors import (
     InvalidMessage,
     ServiceBusy,
 )
-from eventstore.messages.envelope import Header, check_message_id, derive_id
+from eventstore.messages.envelope import check_message_id, derive_id
+from eventstore.messages.headers import Header
 from eventstore.text import make_log_records_safe
 
 __all__ = ["Answer", "Reply", "Request", "Responder"]

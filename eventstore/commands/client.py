@@ -26,16 +26,8 @@ from eventstore.errors import (
 from eventstore.jetstream.publish import Draft, check_sizes, publish_queued
 from eventstore.messages.codec import Codec
 from eventstore.messages.context import current
-from eventstore.messages.envelope import (
-    ID_DERIVED,
-    REPLY_TO,
-    Envelope,
-    Header,
-    Identity,
-    derive_id,
-    format_timestamp,
-    utc_now,
-)
+from eventstore.messages.envelope import Envelope, Identity, derive_id, format_timestamp, utc_now
+from eventstore.messages.headers import ID_DERIVED, REPLY_TO, Header
 from eventstore.messages.outcome import Outcome
 from eventstore.messages.subjects import check_aggregate_id
 from eventstore.messages.types import Command

@@ -21,17 +21,19 @@ from eventstore.errors import InvalidHeader, InvalidId, UnsupportedSchema
 from eventstore.jetstream.consumer import Delivery
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import (
+    Envelope,
+    Identity,
+    check_message_id,
+    derive_id,
+    format_timestamp,
+)
+from eventstore.messages.headers import (
     AUTHENTICATED_AS,
     COMMAND_DIGEST,
     ID_DERIVED,
     JSON,
     REPLY_TO,
-    Envelope,
     Header,
-    Identity,
-    check_message_id,
-    derive_id,
-    format_timestamp,
     legal_value,
 )
 from eventstore.messages.subjects import AGGREGATE_ID

@@ -10,7 +10,7 @@ from eventstore.commands.digest import is_other
 from eventstore.commands.results import succeeded
 from eventstore.errors import CommandIdReused
 from eventstore.jetstream.direct_get import StoredMessage
-from eventstore.messages.envelope import COMMAND_DIGEST, NO_COMMAND, Header
+from eventstore.messages.headers import COMMAND_DIGEST, NO_COMMAND, Header
 from eventstore.messages.outcome import Outcome
 from eventstore.store.snapshots.command_filter import CommandFilter
 from eventstore.store.store import EventStore, Head

@@ -8,7 +8,7 @@ from typing import Any
 from eventstore.commands.deduplication import CommandDeduplication
 from eventstore.commands.state_cache import CachedState
 from eventstore.decider.decider import Decider
-from eventstore.messages.envelope import Header
+from eventstore.messages.headers import Header
 from eventstore.store.snapshots.format import Snapshot
 from eventstore.store.snapshots.snapshots import Snapshots
 from eventstore.store.store import NOTHING, EventStore, Head

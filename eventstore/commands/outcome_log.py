@@ -20,14 +20,8 @@ from eventstore.jetstream.consumer import Delivery
 from eventstore.jetstream.key_value import KeyValue
 from eventstore.jetstream.ordered_consumer import ordered_consumer
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import (
-    AUTHENTICATED_AS,
-    COMMAND_DIGEST,
-    Header,
-    format_timestamp,
-    legal_value,
-    parse_timestamp,
-)
+from eventstore.messages.envelope import format_timestamp, parse_timestamp
+from eventstore.messages.headers import AUTHENTICATED_AS, COMMAND_DIGEST, Header, legal_value
 from eventstore.messages.outcome import Outcome
 from eventstore.messages.subjects import Subjects
 from eventstore.undecodable import UNDECODABLE

@@ -15,7 +15,7 @@ from eventstore.commands.digest import is_other
 from eventstore.errors import CommandIdReused, RequestTimeout
 from eventstore.jetstream.key_value import KeyValue
 from eventstore.jetstream.stored_message import StoredMessage
-from eventstore.messages.envelope import COMMAND_DIGEST
+from eventstore.messages.headers import COMMAND_DIGEST
 from eventstore.messages.outcome import Outcome
 from eventstore.messages.subjects import Subjects
 from eventstore.text import make_log_records_safe

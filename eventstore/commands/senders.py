@@ -22,7 +22,7 @@ from nats.aio.msg import Msg
 
 from eventstore.client.admission import REQUEST_INFO, request_info
 from eventstore.client.client import Client, Subscription
-from eventstore.messages.envelope import AUTHENTICATED_AS, Header, legal_value
+from eventstore.messages.headers import AUTHENTICATED_AS, Header, legal_value
 from eventstore.messages.subjects import Subjects
 from eventstore.undecodable import UNDECODABLE
 

@@ -17,7 +17,7 @@ from eventstore.client.responder import Answer, Request
 from eventstore.delegation.answering import Refused, answered
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.publish import publish_acked
-from eventstore.messages.envelope import Header
+from eventstore.messages.headers import Header
 from eventstore.messages.subjects import Subjects
 from eventstore.parking.record import PART, ParkedRecord
 from eventstore.undecodable import UNDECODABLE

@@ -22,7 +22,8 @@ from eventstore.errors import (
     NoResponders,
     QueueFull,
 )
-from eventstore.messages.envelope import POSITION, new_id
+from eventstore.messages.envelope import new_id
+from eventstore.messages.headers import POSITION
 
 __all__ = [
     "EXPECTED_LAST",

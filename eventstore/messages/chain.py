@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
-from eventstore.messages.envelope import AUTHENTICATED_AS, Header
+from eventstore.messages.headers import AUTHENTICATED_AS, Header
 
 __all__ = ["GENESIS", "chain_value"]
 

@@ -20,8 +20,10 @@ from eventstore.errors import (
     UnknownType,
 )
 from eventstore.messages.encryption import NO_KEYS, PERSONAL, Keys, check_available, unseal
-from eventstore.messages.envelope import Envelope, Header, RecordedEvent, UnreadEvent
+from eventstore.messages.envelope import Envelope
+from eventstore.messages.events import RecordedEvent, UnreadEvent
 from eventstore.messages.fidelity import difference
+from eventstore.messages.headers import Header
 from eventstore.messages.personal import PersonalField, check_unmarked, personal_fields
 from eventstore.messages.subjects import Subjects
 from eventstore.messages.types import Command, Event, Message

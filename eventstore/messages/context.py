@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from eventstore.messages.envelope import Identity, RecordedEvent, derive_id
+from eventstore.messages.envelope import Identity, derive_id
+from eventstore.messages.events import RecordedEvent
 
 __all__ = ["MessageContext", "current"]
 

@@ -27,7 +27,7 @@ from eventstore.errors import (
     SubjectForgotten,
     UnsupportedSchema,
 )
-from eventstore.messages.envelope import Header
+from eventstore.messages.headers import Header
 from eventstore.messages.personal import PersonalField, ref_of
 from eventstore.messages.types import Event
 from eventstore.undecodable import UNDECODABLE

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 from eventstore.errors import DeciderError
-from eventstore.messages.envelope import RecordedEvent
+from eventstore.messages.events import RecordedEvent
 from eventstore.messages.functions import annotations_of, called, leaves, name_of
 from eventstore.messages.types import Event
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from eventstore.client.client import Client
 from eventstore.commands import CommandClient
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import RecordedEvent
+from eventstore.messages.events import RecordedEvent
 from eventstore.nix import FlakeInputAdded, FlakeInputRemoved, FlakeUpdated, MarkPackageStale
 from eventstore.subscribers.subscriber import EventSubscriber
 

@@ -20,7 +20,7 @@ from eventstore.errors import EventStoreError, NotParked, RetryOutOfOrder
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.jetstream.erase import erase_message
 from eventstore.jetstream.publish import publish_queued
-from eventstore.messages.envelope import REPLY_TO, Header
+from eventstore.messages.headers import REPLY_TO, Header
 from eventstore.messages.outcome import Outcome
 from eventstore.messages.subjects import NAME, Subjects
 from eventstore.parking.record import (

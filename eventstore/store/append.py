@@ -13,15 +13,9 @@ from eventstore.jetstream.publish import Draft
 from eventstore.messages.chain import chain_value
 from eventstore.messages.codec import Codec
 from eventstore.messages.encryption import Keys, seal, subjects_in
-from eventstore.messages.envelope import (
-    NO_COMMAND,
-    Envelope,
-    Header,
-    Identity,
-    NewEvent,
-    derive_id,
-    format_timestamp,
-)
+from eventstore.messages.envelope import Envelope, Identity, derive_id, format_timestamp
+from eventstore.messages.events import NewEvent
+from eventstore.messages.headers import NO_COMMAND, Header
 from eventstore.messages.personal import PersonalField
 from eventstore.messages.types import Event
 from eventstore.store.head import NOTHING, FoundHead, Head

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
-from eventstore.messages.envelope import Header
+from eventstore.messages.headers import Header
 from eventstore.store.append import PendingAppend
 from eventstore.store.head import NOTHING, FoundHead, Head, HeadWalk
 from eventstore.store.id_index import IdIndex, stored_between

@@ -42,7 +42,7 @@ from eventstore.errors import (
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.publish import PUBLICATION_HEADERS, Draft, check_sizes, guarded, publish
 from eventstore.jetstream.vocabulary import CONFLICTS, ErrorCode
-from eventstore.messages.envelope import Header
+from eventstore.messages.headers import Header
 from eventstore.store.append import ANY, NO_STREAM, Appended, PendingAppend
 from eventstore.store.append_retries import AppendRetries
 from eventstore.store.append_search import AppendSearch

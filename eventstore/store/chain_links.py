@@ -15,7 +15,8 @@ from eventstore.client.protocol import UnreadableHeaders, check_headers
 from eventstore.errors import InvalidHeader
 from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.messages.chain import GENESIS, chain_value
-from eventstore.messages.envelope import Envelope, Header
+from eventstore.messages.envelope import Envelope
+from eventstore.messages.headers import Header
 
 __all__ = ["GENESIS_LINKS", "Followed", "Link", "Links", "Problem", "extends", "follow"]
 

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from eventstore.errors import InvalidHeader
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
-from eventstore.messages.envelope import Header, legal_value
+from eventstore.messages.headers import Header, legal_value
 from eventstore.store.chain_links import GENESIS_LINKS, Followed, Link, Links, extends, follow
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 from eventstore.text import make_log_records_safe

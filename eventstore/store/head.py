@@ -7,7 +7,8 @@ import msgspec
 from eventstore.errors import InvalidHeader, UnreadableEvent
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.messages.chain import GENESIS
-from eventstore.messages.envelope import Header, RecordedEvent
+from eventstore.messages.events import RecordedEvent
+from eventstore.messages.headers import Header
 from eventstore.store.chain_links import Link, Links, follow
 
 __all__ = ["NOTHING", "FoundHead", "Head", "HeadWalk", "find_head"]

@@ -11,7 +11,8 @@ from datetime import datetime
 
 from eventstore.errors import InvalidMessage
 from eventstore.messages.context import current
-from eventstore.messages.envelope import Identity, NewEvent, derive_id
+from eventstore.messages.envelope import Identity, derive_id
+from eventstore.messages.events import NewEvent
 from eventstore.messages.types import Event
 from eventstore.store.store import ANY, Append, Appended, EventStore, Expected
 

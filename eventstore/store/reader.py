@@ -22,7 +22,8 @@ from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.jetstream.retry import Retry
 from eventstore.messages.codec import Codec
 from eventstore.messages.encryption import NO_KEYS, Keys
-from eventstore.messages.envelope import Header, LogEvent, RecordedEvent, UnreadEvent
+from eventstore.messages.events import LogEvent, RecordedEvent, UnreadEvent
+from eventstore.messages.headers import Header
 from eventstore.store.chain_links import Link, Links, extends, follow
 from eventstore.store.foreign import ForeignMessage, LogFindings, Trails, damaged
 from eventstore.store.keyring import Keyring

@@ -18,14 +18,8 @@ from eventstore.errors import (
 )
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import (
-    Identity,
-    LogEvent,
-    NewEvent,
-    RecordedEvent,
-    UnreadEvent,
-    utc_now,
-)
+from eventstore.messages.envelope import Identity, utc_now
+from eventstore.messages.events import LogEvent, NewEvent, RecordedEvent, UnreadEvent
 from eventstore.messages.types import Event
 from eventstore.store.append import (
     ANY,

@@ -16,7 +16,7 @@ from eventstore.errors import (
 )
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.jetstream.topology import ConsumerSpec, declare_consumer
-from eventstore.messages.envelope import position_of
+from eventstore.messages.headers import position_of
 from eventstore.messages.subjects import Subjects
 from eventstore.messages.types import Event
 

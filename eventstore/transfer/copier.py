@@ -31,15 +31,8 @@ from eventstore.errors import EventStoreError, TransferError
 from eventstore.jetstream.publish import MAX_BATCH
 from eventstore.messages.chain import chain_value
 from eventstore.messages.encryption import PERSONAL
-from eventstore.messages.envelope import (
-    AUTHENTICATED_AS,
-    COMMAND_DIGEST,
-    Envelope,
-    Header,
-    derive_id,
-    format_timestamp,
-    utc_now,
-)
+from eventstore.messages.envelope import Envelope, derive_id, format_timestamp, utc_now
+from eventstore.messages.headers import AUTHENTICATED_AS, COMMAND_DIGEST, Header
 from eventstore.messages.subjects import Subjects, check_name
 from eventstore.store.chain_links import Link, Links
 from eventstore.transfer.checker import EXPECTED, LineChains

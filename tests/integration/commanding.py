@@ -19,7 +19,7 @@ from eventstore.config import StreamSettings
 from eventstore.decider.decider import CommandContext, Decider, Domain
 from eventstore.errors import EventStoreError, Rejected
 from eventstore.jetstream.topology import declare, topology
-from eventstore.messages.envelope import RecordedEvent
+from eventstore.messages.events import RecordedEvent
 from eventstore.messages.types import Command, Event
 from eventstore.store.append import PendingAppend
 from eventstore.store.snapshots.snapshots import Snapshots

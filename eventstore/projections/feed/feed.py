@@ -38,7 +38,7 @@ from eventstore.errors import (
 )
 from eventstore.jetstream.publish import EXPECTED_LAST, Draft, check_sizes, guarded, publish
 from eventstore.messages.encryption import Keys
-from eventstore.messages.envelope import LogEvent, RecordedEvent, UnreadEvent
+from eventstore.messages.events import LogEvent, RecordedEvent, UnreadEvent
 from eventstore.projections.feed.findings import FeedFindings
 from eventstore.projections.feed.lease import FeedLease
 from eventstore.projections.feed.position import FeedPoint, FeedPosition

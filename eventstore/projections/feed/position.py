@@ -19,7 +19,7 @@ from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.jetstream.key_value import KeyValue
 from eventstore.jetstream.publish import EXPECTED_LAST
 from eventstore.jetstream.vocabulary import Header as ServerHeader
-from eventstore.messages.envelope import Header, position_of
+from eventstore.messages.headers import Header, position_of
 from eventstore.messages.subjects import Subjects
 from eventstore.store.foreign import LogFindings
 from eventstore.subscribers.publication import PART_OF

@@ -115,7 +115,7 @@ async def test_a_key_that_is_gone_though_nobody_was_forgotten_is_named(
     assert [finding.position for finding in found] == positions
     assert {finding.kind for finding in found} == {"unreadable"}
     assert found[0].text == (
-        "payload of CustomerRegistered: personal data in email cannot be opened: "
+        "payload of CustomerRegistered: personal data in email cannot be decrypted: "
         f"key {ref_of('ann')} is missing, though not forgotten"
     )
     assert await findings(client, codec, "customer", "ann", read=True) == found[:1]

@@ -12,7 +12,7 @@ from eventstore.client.client import Client
 from eventstore.errors import InvalidId, StreamMissing, UnknownType
 from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import Header
+from eventstore.messages.headers import Header
 from eventstore.store.log import StoredLog
 from eventstore.store.store import Append, EventStore
 from tests.integration.ledger import Deposited, Noted, Opened

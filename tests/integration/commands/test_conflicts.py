@@ -18,7 +18,8 @@ from eventstore.commands import Outcome
 from eventstore.config import Settings
 from eventstore.decider.decider import Domain
 from eventstore.errors import DuplicateId, Rejected
-from eventstore.messages.envelope import RecordedEvent, new_id
+from eventstore.messages.envelope import new_id
+from eventstore.messages.events import RecordedEvent
 from eventstore.messages.types import Command, Event
 from eventstore.store.append import Append, PendingAppend
 from eventstore.store.store import Appended, EventStore

@@ -19,7 +19,9 @@ from eventstore.commands.status import status_answers
 from eventstore.commands.worker import worker_consumer
 from eventstore.errors import CommandTimeout, InvalidPayload
 from eventstore.jetstream.topology import declare_consumer
-from eventstore.messages.envelope import COMMAND_DIGEST, Identity, NewEvent, new_id
+from eventstore.messages.envelope import Identity, new_id
+from eventstore.messages.events import NewEvent
+from eventstore.messages.headers import COMMAND_DIGEST
 from eventstore.messages.types import Command
 from eventstore.store.publisher import EventPublisher
 from tests.conftest import url_of

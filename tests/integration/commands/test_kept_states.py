@@ -11,7 +11,8 @@ from eventstore.client.client import Client
 from eventstore.commands import StateCache
 from eventstore.commands.digest import digest_of
 from eventstore.jetstream.direct_get import StoredMessage
-from eventstore.messages.envelope import Identity, RecordedEvent, new_id
+from eventstore.messages.envelope import Identity, new_id
+from eventstore.messages.events import RecordedEvent
 from eventstore.store.store import NOTHING, EventStore, Head
 from tests.integration.commanding import (
     FORGETFUL,

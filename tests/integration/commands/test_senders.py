@@ -17,7 +17,8 @@ from eventstore.audit import Witness, check_chain
 from eventstore.commands.senders import Senders
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.messages.chain import GENESIS, chain_value
-from eventstore.messages.envelope import AUTHENTICATED_AS, Header, new_id
+from eventstore.messages.envelope import new_id
+from eventstore.messages.headers import AUTHENTICATED_AS, Header
 from eventstore.server.embedded import EmbeddedServer
 from tests.conftest import StartServer, settings_for
 from tests.integration.client.test_malformed_headers import publishing

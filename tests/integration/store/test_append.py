@@ -29,7 +29,9 @@ from eventstore.errors import (
 from eventstore.jetstream.direct_get import DirectReader, _Page
 from eventstore.messages.chain import GENESIS, chain_value
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import Header, Identity, NewEvent, format_timestamp
+from eventstore.messages.envelope import Identity, format_timestamp
+from eventstore.messages.events import NewEvent
+from eventstore.messages.headers import Header
 from eventstore.messages.types import Command, Event
 from eventstore.store.store import (
     ANY,

@@ -22,7 +22,7 @@ from eventstore.errors import (
     RequestTimeout,
 )
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import NewEvent
+from eventstore.messages.events import NewEvent
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.service.metrics import Metrics
 from eventstore.store.store import ANY, NO_STREAM, NOTHING, Append, EventStore, Expected, Head

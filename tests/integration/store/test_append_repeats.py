@@ -20,7 +20,9 @@ from eventstore.config import Settings
 from eventstore.errors import Conflict, DuplicateId
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import Header, Identity, NewEvent, derive_id
+from eventstore.messages.envelope import Identity, derive_id
+from eventstore.messages.events import NewEvent
+from eventstore.messages.headers import Header
 from eventstore.store.id_index import IdIndex
 from eventstore.store.store import ANY, NO_STREAM, NOTHING, Append, Appended, EventStore, Expected
 from tests.integration.ledger import (

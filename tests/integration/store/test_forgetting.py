@@ -37,7 +37,9 @@ from eventstore.jetstream.topology import declare, topology
 from eventstore.messages.chain import GENESIS, chain_value
 from eventstore.messages.codec import Codec
 from eventstore.messages.encryption import PERSONAL, DataKey, Forgotten
-from eventstore.messages.envelope import Header, Identity, NewEvent, RecordedEvent, new_id
+from eventstore.messages.envelope import Identity, new_id
+from eventstore.messages.events import NewEvent, RecordedEvent
+from eventstore.messages.headers import Header
 from eventstore.messages.personal import Personal, ref_of
 from eventstore.messages.types import Event
 from eventstore.projections.database.database import Database

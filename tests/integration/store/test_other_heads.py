@@ -12,7 +12,8 @@ from eventstore.config import AuthSettings, Secret
 from eventstore.errors import Conflict
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import Header, new_id
+from eventstore.messages.envelope import new_id
+from eventstore.messages.headers import Header
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.store.store import ANY, EventStore, Expected, Head
 from tests.conftest import StartServer, settings_for

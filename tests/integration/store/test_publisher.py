@@ -15,7 +15,9 @@ from eventstore.client.client import Client
 from eventstore.errors import BatchTooLarge, Conflict, DuplicateId, InvalidId, InvalidMessage
 from eventstore.messages.codec import Codec
 from eventstore.messages.context import MessageContext, current
-from eventstore.messages.envelope import Header, Identity, RecordedEvent, derive_id, new_id
+from eventstore.messages.envelope import Identity, derive_id, new_id
+from eventstore.messages.events import RecordedEvent
+from eventstore.messages.headers import Header
 from eventstore.messages.types import Event
 from eventstore.projections.feed.feed import Feed
 from eventstore.store.publisher import EventPublisher

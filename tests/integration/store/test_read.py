@@ -25,7 +25,8 @@ from eventstore.errors import (
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.messages.chain import chain_value
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import Envelope, Identity, RecordedEvent, UnreadEvent
+from eventstore.messages.envelope import Envelope, Identity
+from eventstore.messages.events import RecordedEvent, UnreadEvent
 from eventstore.messages.types import Event
 from eventstore.store.store import NO_STREAM, NOTHING, EventStore, Head
 from tests.integration.ledger import Deposited, Noted, Opened, fixed, jetstream, read, read_all

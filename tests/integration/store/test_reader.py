@@ -14,7 +14,7 @@ from eventstore.client.client import Client, connect
 from eventstore.errors import ConnectionLost, CorruptLog, IncompleteBatch, JetStreamError
 from eventstore.jetstream.consumer import PullConsumer
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import RecordedEvent
+from eventstore.messages.events import RecordedEvent
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.store.reader import BatchCheck, EventReader, Page
 from eventstore.store.store import EventStore

@@ -32,7 +32,8 @@ from eventstore.jetstream.topology import declare, topology
 from eventstore.messages.chain import GENESIS, chain_value
 from eventstore.messages.codec import Codec
 from eventstore.messages.encryption import PERSONAL
-from eventstore.messages.envelope import POSITION, Header, RecordedEvent, position_of
+from eventstore.messages.events import RecordedEvent
+from eventstore.messages.headers import POSITION, Header, position_of
 from eventstore.messages.types import Event
 from eventstore.messages.upcasting import Upcaster
 from eventstore.projections.audit import audit

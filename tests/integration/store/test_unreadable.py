@@ -15,7 +15,7 @@ from eventstore.audit import Summary
 from eventstore.client.client import Client
 from eventstore.errors import InvalidPayload, UnreadableEvent
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import RecordedEvent
+from eventstore.messages.events import RecordedEvent
 from eventstore.messages.types import Event
 from eventstore.messages.upcasting import Upcaster
 from eventstore.projections.database.database import Database

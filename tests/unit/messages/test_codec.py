@@ -18,7 +18,8 @@ from eventstore.errors import (
     UnsupportedSchema,
 )
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import Envelope, Header, Identity, format_timestamp
+from eventstore.messages.envelope import Envelope, Identity, format_timestamp
+from eventstore.messages.headers import Header
 from eventstore.messages.types import Command, Event
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)

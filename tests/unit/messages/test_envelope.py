@@ -11,7 +11,6 @@ from msgspec import structs
 from eventstore.errors import InvalidHeader, InvalidId
 from eventstore.messages.envelope import (
     Envelope,
-    Header,
     Identity,
     check_message_id,
     derive_id,
@@ -19,6 +18,7 @@ from eventstore.messages.envelope import (
     new_id,
     parse_timestamp,
 )
+from eventstore.messages.headers import Header
 
 OWN = "00000000-0000-4000-8000-000000000001"
 STORY = "00000000-0000-4000-8000-000000000002"

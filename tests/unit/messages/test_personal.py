@@ -29,7 +29,8 @@ from eventstore.messages.encryption import (
     seal,
     subjects_in,
 )
-from eventstore.messages.envelope import Envelope, Identity, RecordedEvent, new_id
+from eventstore.messages.envelope import Envelope, Identity, new_id
+from eventstore.messages.events import RecordedEvent
 from eventstore.messages.personal import FORGOTTEN, Personal, personal_fields, ref_of
 from eventstore.messages.types import Command, Event
 
@@ -178,7 +179,7 @@ def test_nothing_is_sealed_about_the_forgotten() -> None:
 
 def test_a_key_that_is_not_there_is_no_forgotten_one() -> None:
     payload, headers = sealed(Told(who="ann", about_whom="ben", first_name="Ann"))
-    with pytest.raises(KeyMissing, match="personal data in firstName cannot be opened: key"):
+    with pytest.raises(KeyMissing, match="personal data in firstName cannot be decrypted: key"):
         opened(payload, headers, {})
 
 

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import BigInteger, Column, Connection, Integer, Table, insert, select
 
 from eventstore.errors import CorruptLog, NotParked, ProjectionError, UnknownType
-from eventstore.messages.envelope import RecordedEvent, StoredEvent
+from eventstore.messages.events import RecordedEvent, StoredEvent
 from eventstore.messages.types import Event
 from eventstore.projections.database import checkpoint, parking
 from eventstore.projections.database.checkpoint import VersionChanged
