@@ -11,15 +11,8 @@ from msgspec import Struct
 from rich.console import Console
 from rich.text import Text
 
-from eventstore.audit import (
-    CausationEntry,
-    CausationTree,
-    ChainReport,
-    Entry,
-    TraceStory,
-    Witness,
-    check_chain,
-)
+from eventstore.audit import CausationEntry, CausationTree, Entry, TraceStory
+from eventstore.audit.chain_check import ChainReport, Witness, check_chain
 from eventstore.cli.audit_index import Reach, asked_index, end_of_log
 from eventstore.cli.connecting import connected
 from eventstore.cli.guides import guides

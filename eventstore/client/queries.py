@@ -10,9 +10,8 @@ async for flake in queries.all(ListFlakes(path_prefix="./")):
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from datetime import datetime
 from functools import cache
 from typing import Any, Generic, TypeVar
 
@@ -68,16 +67,10 @@ class QueryClient:
     """
 
     def __init__(
-        self,
-        client: Client,
-        subjects: Subjects,
-        *,
-        clock: Callable[[], datetime] = utc_now,
-        telemetry: Telemetry = NO_TELEMETRY,
+        self, client: Client, subjects: Subjects, *, telemetry: Telemetry = NO_TELEMETRY
     ) -> None:
         self._client = client
         self._subjects = subjects
-        self._clock = clock
         self._telemetry = telemetry
 
     async def ask(
@@ -161,7 +154,7 @@ class QueryClient:
             identity=identity,
             type=cls.__name__,
             domain=self._subjects.domain,
-            timestamp=format_timestamp(self._clock()),
+            timestamp=format_timestamp(utc_now()),
             schema_version=cls.__schema_version__,
             actor=actor,
             traceparent=traceparent,

@@ -9,9 +9,8 @@ from types import TracebackType
 from typing import Self
 
 import msgspec
-from nats.aio.msg import Msg
 
-from eventstore.client.client import Client
+from eventstore.client.client import Client, Msg
 from eventstore.client.replies import new_token
 from eventstore.commands.digest import digest_of, without_data
 from eventstore.commands.outcomes import Outcomes

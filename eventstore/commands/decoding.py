@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import msgspec
-from nats.aio.msg import Msg
 
 from eventstore.client.admission import REQUEST_INFO
+from eventstore.client.client import Msg
 from eventstore.client.protocol import check_headers
 from eventstore.commands.digest import digest_of, without_data
 from eventstore.errors import InvalidHeader, InvalidId, UnsupportedSchema

@@ -12,7 +12,7 @@ from eventstore.errors import CommandIdReused
 from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.messages.headers import COMMAND_DIGEST, NO_COMMAND, Header
 from eventstore.messages.outcome import Outcome
-from eventstore.store.snapshots.command_filter import CommandFilter
+from eventstore.store.command_filter import CommandFilter
 from eventstore.store.store import EventStore, Head
 
 __all__ = ["CommandDeduplication", "first_outcome"]

@@ -18,11 +18,10 @@ from types import TracebackType
 from typing import Self
 
 import msgspec
-from nats.aio.msg import Msg
 
 from eventstore.client.admission import REQUEST_INFO, request_info
-from eventstore.client.client import Client, Subscription
-from eventstore.messages.headers import AUTHENTICATED_AS, Header, legal_value
+from eventstore.client.client import Client, Msg, Subscription
+from eventstore.messages.envelope import AUTHENTICATED_AS, Header, legal_value
 from eventstore.messages.subjects import Subjects
 from eventstore.undecodable import UNDECODABLE
 

@@ -14,9 +14,7 @@ from collections import deque
 from collections.abc import Iterable
 from contextlib import nullcontext
 
-from nats.aio.msg import Msg
-
-from eventstore.client.client import Client
+from eventstore.client.client import Client, Msg
 from eventstore.commands.decoding import DecodedCommand, ReceivedCommand
 from eventstore.commands.handler import CommandHandler
 from eventstore.commands.outcome_log import about

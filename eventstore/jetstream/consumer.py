@@ -15,10 +15,9 @@ from contextlib import suppress
 from types import TracebackType
 
 import msgspec
-from nats.aio.msg import Msg
 
 from eventstore.client.api_answers import decimal
-from eventstore.client.client import Client
+from eventstore.client.client import Client, Msg
 from eventstore.client.replies import new_token
 from eventstore.errors import ClientError, ConnectionLost, JetStreamError, PermissionDenied
 from eventstore.text import make_log_records_safe

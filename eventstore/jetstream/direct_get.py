@@ -13,10 +13,9 @@ from types import TracebackType
 from typing import Any
 
 import msgspec
-from nats.aio.msg import Msg
 
 from eventstore.client.api_answers import StreamInfo, decimal
-from eventstore.client.client import Client
+from eventstore.client.client import Client, Msg
 from eventstore.client.replies import new_token
 from eventstore.errors import (
     ClientError,
@@ -43,6 +42,7 @@ __all__ = ["DirectReader", "StoredMessage"]
 
 _NO_STREAM = 10059
 _PAGE_HEADERS = ("Nats-Num-Pending", "Nats-Last-Sequence")
+_PAGE_SIZE = 256
 _PAGE_BYTES = 8 * 1024 * 1024
 _MOST_SUBJECTS = 64
 
@@ -116,12 +116,9 @@ class DirectReader:
     `JetStreamError`; `timeout` is seconds for one page.
     """
 
-    def __init__(
-        self, client: Client, stream: str, *, page: int = 256, timeout: float = 5.0
-    ) -> None:
+    def __init__(self, client: Client, stream: str, *, timeout: float = 5.0) -> None:
         self.stream = stream
         self._client = client
-        self._page_size = page
         self._timeout = timeout
         self._pages: dict[str, _Page] = {}
         self._inbox = client.new_inbox()
@@ -211,7 +208,7 @@ class DirectReader:
             subject,
             seq=after + 1,
             next_by_subj=subject,
-            batch=self._page_size,
+            batch=_PAGE_SIZE,
             max_bytes=_PAGE_BYTES,
         )
 

@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from nats.aio.msg import Msg
 
 from eventstore.client.api_answers import MessageAnswer, decimal
-from eventstore.client.client import Client
+from eventstore.client.client import Client, Msg
 from eventstore.client.protocol import UnreadableHeaders, read_headers
 from eventstore.errors import InvalidAnswer, JetStreamError
 

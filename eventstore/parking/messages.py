@@ -166,13 +166,7 @@ class ParkedMessages:
             await self._put_back(message)
         return message
 
-    async def retry_all(
-        self,
-        *,
-        aggregate: str | None = None,
-        aggregate_id: str | None = None,
-        timeout: float = 30.0,
-    ) -> RetrySummary:
+    async def retry_all(self, *, timeout: float = 30.0) -> RetrySummary:
         """Retry all that is parked, in the order it was parked in for each aggregate.
 
         A command that others of its aggregate wait behind must have its outcome first, within
@@ -183,8 +177,7 @@ class ParkedMessages:
         """
         every: dict[tuple[str, ...], list[int]] = {}
         unreadable: dict[int, str] = {}
-        reading = self.read(aggregate=aggregate, aggregate_id=aggregate_id)
-        async with aclosing(reading) as messages:
+        async with aclosing(self.read()) as messages:
             async for message in messages:
                 if isinstance(message, UnreadableMessage):
                     unreadable[message.sequence] = message.problem

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -26,10 +26,12 @@ from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import format_timestamp
 from eventstore.service.discovery import ANNOUNCEMENTS, Announcement, Endpoint
 from eventstore.service.health import Health
-from eventstore.service.metrics import CONTENT_TYPE, Metrics
 from eventstore.service.micro import Micro, MicroError
 from eventstore.text import make_log_records_safe
 from eventstore.undecodable import UNDECODABLE
+
+if TYPE_CHECKING:
+    from eventstore.service.metrics import Metrics  # which loads prometheus_client
 
 __all__ = ["INSTANCE_ID", "ServiceEndpoints"]
 
@@ -184,7 +186,7 @@ class ServiceEndpoints:
         if self._metrics is None:
             raise MicroError("501", "this service keeps no metrics")
         await self._health.report()  # which brings the gauges up to date
-        return self._metrics.render(), CONTENT_TYPE
+        return self._metrics.render(), self._metrics.content_type
 
     def _answering(self) -> Responder:
         own = {

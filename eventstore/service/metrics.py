@@ -13,7 +13,7 @@ import asyncio
 import time
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 from prometheus_client import (
     CollectorRegistry,
@@ -38,10 +38,7 @@ from eventstore.telemetry import (
     TimingName,
 )
 
-__all__ = ["CONTENT_TYPE", "Metrics", "MetricsServer"]
-
-CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-"""The content type of what `Metrics.render` returns."""
+__all__ = ["Metrics", "MetricsServer"]
 
 _NAMESPACE = "eventstore"
 _MOST_SERIES = 100
@@ -167,6 +164,9 @@ class Metrics(Telemetry):
 
     __slots__ = ("_counters", "_gauges", "_spans", "_timings", "registry")
 
+    content_type: Final = CONTENT_TYPE_PLAIN_0_0_4
+    """Of what `render` returns."""
+
     def __init__(self, *, service: str = "", version: str = "") -> None:
         self.registry = CollectorRegistry(auto_describe=True)
         self._counters = {n: self._family(Counter, each) for n, each in _COUNTERS.items()}
@@ -202,7 +202,7 @@ class Metrics(Telemetry):
         return _Timed(self._spans[name].child(attributes), traceparent)
 
     def render(self) -> bytes:
-        """Everything in Prometheus' text format (`CONTENT_TYPE`)."""
+        """Everything in Prometheus' text format (`content_type`)."""
         return generate_latest(self.registry)
 
     def _family(self, kind: type[Counter | Gauge], declared: _Declared) -> _Family:

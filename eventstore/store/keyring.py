@@ -12,7 +12,6 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from datetime import datetime
 
 from eventstore.client.client import Client
 from eventstore.messages.encryption import NO_KEYS, PERSONAL, DataKey, Forgotten, Keys, refs_in
@@ -49,7 +48,6 @@ class Keyring:
         lifetime: float = 30.0,
         limit: int = 10_000,
         timeout: float = 5.0,
-        clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._client = client
         self._subjects = subjects
@@ -57,7 +55,6 @@ class Keyring:
         self._bucket = KeyBucket(client, subjects, timeout=timeout)
         self._lifetime = lifetime
         self._limit = limit
-        self._clock = clock
         self._kept: OrderedDict[str, tuple[DataKey | Forgotten, float]] = OrderedDict()
         self._era = 0
         self._callbacks: list[Callable[[], None]] = []
@@ -113,7 +110,7 @@ class Keyring:
 
     async def _destroy(self, subject: str) -> Forgotten | None:
         ref = ref_of(subject)
-        forgotten = await self._bucket.destroy(ref, format_timestamp(self._clock()))
+        forgotten = await self._bucket.destroy(ref, format_timestamp(utc_now()))
         if forgotten is not None:
             self._learn(ref, forgotten)
         return forgotten

@@ -12,7 +12,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Self, TypeVar
 
 from sqlalchemy import URL, Connection, FromClause, MetaData, Table
@@ -87,12 +86,7 @@ class Database:
             raise
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._backend.close()
 
     async def migrate(self) -> None:
@@ -103,7 +97,7 @@ class Database:
         newer than this code, or a step fails; the database is then as it was.
         """
         if not await self._is_migrated():
-            await self._patiently(self._upgrade, MIGRATION_PATIENCE, self._migrates_later)
+            await self._patiently(self._upgrade, MIGRATION_PATIENCE, _migrates_later)
 
     async def check_schema(self) -> None:
         """Raise `MigrationError` unless the schema is at the newest revision.
@@ -134,10 +128,6 @@ class Database:
         """
         return await self._backend.size()
 
-    def is_transient(self, error: BaseException) -> bool:
-        """Whether this database may answer otherwise when asked again."""
-        return self._backend.is_transient(error)
-
     def unavailable(self, error: BaseException, problem: object) -> DatabaseUnavailable:
         """The error for what went wrong with this database."""
         trouble = DatabaseUnavailable(f"read model {self.name}: {problem}")
@@ -151,7 +141,7 @@ class Database:
             async with self.engine.connect() as connection:
                 yield connection
         except DBAPIError as error:
-            if not self.is_transient(error):
+            if not is_transient(error):
                 raise
             raise self.unavailable(error, error.orig) from error
 
@@ -213,8 +203,7 @@ class Database:
 
         It need not be open; one that is must not be used any more.
         """
-        shadow = self._shadow()
-        await self._patiently(shadow.drop, MIGRATION_PATIENCE, shadow.is_transient)
+        await self._patiently(self._shadow().drop, MIGRATION_PATIENCE, is_transient)
 
     async def create_tables(self, tables: Iterable[Table]) -> None:
         """Create those of the tables that are missing, with their indexes."""
@@ -272,9 +261,6 @@ class Database:
     async def _upgrade(self) -> None:
         await self._backend.write(schema.upgrade)
 
-    def _migrates_later(self, error: BaseException) -> bool:
-        return isinstance(error, schema.SchemaBusy) or self._backend.is_transient(error)
-
     async def _write(
         self,
         work: Callable[[Connection], T],
@@ -286,7 +272,7 @@ class Database:
         async def once() -> T:
             return await self._backend.write(work, committed, shadow=shadow)
 
-        return await self._patiently(once, retry_timeout, self._backend.is_transient, waiting)
+        return await self._patiently(once, retry_timeout, is_transient, waiting)
 
     async def _patiently(
         self,
@@ -330,6 +316,10 @@ class Database:
         if self._live is None:
             raise ProjectionError(f"{self.name} is no place beside another read model")
         return self._backend
+
+
+def _migrates_later(error: BaseException) -> bool:
+    return isinstance(error, schema.SchemaBusy) or is_transient(error)
 
 
 def _unless_it_stands(

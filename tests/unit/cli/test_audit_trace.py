@@ -7,8 +7,9 @@ from io import StringIO
 import msgspec
 from rich.console import Console
 
-from eventstore.audit import CausationTree, ChainReport, Entry
+from eventstore.audit import CausationTree, Entry
 from eventstore.audit.causation_tree import tell
+from eventstore.audit.chain_check import ChainReport
 from eventstore.cli.audit_index import Reach
 from eventstore.cli.audit_trace import Told, print_told
 from tests.unit.audit.test_causation_tree import entry
