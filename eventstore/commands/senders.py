@@ -21,7 +21,7 @@ import msgspec
 
 from eventstore.client.admission import REQUEST_INFO, request_info
 from eventstore.client.client import Client, Msg, Subscription
-from eventstore.messages.envelope import AUTHENTICATED_AS, Header, legal_value
+from eventstore.messages.headers import AUTHENTICATED_AS, Header, legal_value
 from eventstore.messages.subjects import Subjects
 from eventstore.undecodable import UNDECODABLE
 

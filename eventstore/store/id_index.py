@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
-from eventstore.messages.envelope import Header
+from eventstore.messages.headers import Header
 from eventstore.store.command_filter import CommandFilter
 from eventstore.store.head import NOTHING, Head
 

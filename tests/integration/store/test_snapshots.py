@@ -22,7 +22,8 @@ from eventstore.decider.decider import Decider
 from eventstore.errors import StreamMissing
 from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.jetstream.topology import declare, topology
-from eventstore.messages.envelope import RecordedEvent, new_id
+from eventstore.messages.envelope import new_id
+from eventstore.messages.events import RecordedEvent
 from eventstore.store.command_filter import CommandFilter
 from eventstore.store.snapshots.format import Snapshot, SnapshotFormat
 from eventstore.store.snapshots.snapshots import Snapshots
