@@ -70,10 +70,10 @@ class CommandHandler:
         self._telemetry = telemetry
 
     async def handle(self, command: DecodedCommand, *, redelivered: bool = False) -> Outcome:
-        """Carry a command out; `redelivered` where it was delivered before.
+        """Carry a command out; `redelivered` if it was delivered before.
 
         A command whose outcome is known and final, or whose events are recorded, is answered with
-        that and decides nothing. Raises `CommandIdReused` where that is known to be another
+        that and decides nothing. Raises `CommandIdReused` if that is known to be another
         command's, `Conflict` after too many of them, `DeciderError` for events that may not be in
         the log, and what the store and a failing decider raise; the command can then be handled
         again.
@@ -139,7 +139,7 @@ class CommandHandler:
         """The recorded outcome; if it is another command's, the one of this command's events."""
         try:
             return await self.outcomes.final(
-                command.identity.id, digest=command.digest, again=redelivered
+                command.identity.id, digest=command.digest, redelivered=redelivered
             )
         except CommandIdReused:
             cached = await self._load(command, decider, leader=True)
@@ -201,7 +201,7 @@ class CommandHandler:
                 expected=cached.head,
                 cause=command.identity,
                 actor=command.envelope.actor,
-                known_new=True,  # the ids are derived from the command's, which was looked for
+                known_new=True,  # the ids are derived from the command's, which was searched for
                 authenticated_as=command.envelope.authenticated_as,
                 command_digest=self._recorded_digest(command),
                 traceparent=span.traceparent,
@@ -227,7 +227,7 @@ class CommandHandler:
         return appended.event_ids
 
     async def _confirm(self, command: DecodedCommand, cached: CachedState) -> None:
-        """Ask the leader whether the aggregate has moved on, where no append finds out."""
+        """Ask the leader whether the aggregate has moved on, if no append checks that."""
         head = await self._store.head(*command.key, leader=True, known=cached.head)
         if head != cached.head:
             raise Conflict(*command.key, cached.head.version, head.version)

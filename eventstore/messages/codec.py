@@ -126,7 +126,7 @@ class Codec:
     def round_trip(self, message: M) -> tuple[bytes, M]:
         """The payload of a message, and the message as it will be read from that.
 
-        They differ where a field declares another type than it was given: an int in a field of
+        They differ if a field declares another type than it was given: an int in a field of
         floats is read as a float. Raises what `encode` raises.
         """
         name = type(message).__name__

@@ -159,6 +159,6 @@ def _check_identity(headers: Mapping[str, str]) -> None:
 
 
 def position_of(headers: Mapping[str, str]) -> int | None:
-    """The log position that a published event carries; None where it carries none."""
+    """The log position of a published event; None if it has none."""
     text = headers.get(POSITION, "")
     return int(text) if text.isdecimal() and len(text) < 20 else None

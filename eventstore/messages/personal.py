@@ -105,7 +105,7 @@ def personal_fields(cls: type[Any]) -> tuple[PersonalField, ...]:
         inner = _unannotated(field.type) if _mark(field.type) else field.type
         if any(_marks_within(inner, set())):
             raise DeciderError(
-                f"{cls.__name__}.{field.name}: Personal marks a whole field of an event, not a "
+                f"{cls.__name__}.{field.name}: Personal marks a field of an event, not a "
                 "part of one: Annotated[..., Personal()] comes first"
             )
     return tuple(

@@ -1,4 +1,4 @@
-"""The whole log in order: from a position, in pages of events, and then live where wanted."""
+"""Reads the log in order: from a position, in pages of events, and then optionally live."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class Page(msgspec.Struct, frozen=True):
 
     `position` is the last position the page covers, `pending` about how many events are left after
     it (0: caught up). A page may be empty: the log was empty, or all its events were skipped.
-    `unread` is what has no data, for a reader that asks for it; `foreign` is what the store did not
-    write, and is no event.
+    `unread` are the events without data, if they were requested; `foreign` are messages that the
+    store did not write.
     """
 
     events: list[RecordedEvent]
@@ -56,16 +56,16 @@ class Page(msgspec.Struct, frozen=True):
 
     @property
     def log_events(self) -> Sequence[LogEvent]:
-        """The events, and what has no data, in the order of the log."""
+        """The events, including those without data, in the order of the log."""
         if not self.unread:
             return self.events
         return sorted([*self.events, *self.unread], key=lambda event: event.position)
 
 
 class BatchCheck:
-    """Sees that atomic batches are whole, while events pass in the order of the log.
+    """Checks that atomic batches are complete, while events pass in the order of the log.
 
-    Where reading may begin in the middle of a batch, `anywhere`, that is no trouble.
+    With `anywhere`, reading may begin in the middle of a batch.
     """
 
     def __init__(self, *, anywhere: bool = True) -> None:
@@ -81,9 +81,9 @@ class BatchCheck:
         return self._open is not None
 
     def see(self, headers: dict[str, str], position: int, *, foreign: bool = False) -> None:
-        """Take note of the next message; raises `IncompleteBatch`, and can go on after it.
+        """Take the next message; raises `IncompleteBatch`, and can go on after it.
 
-        A batch of none but foreign messages is no trouble, whatever it lacks.
+        A batch of only foreign messages may be incomplete.
         """
         batch = batch_of(headers)
         if batch is None and self._open is None:
@@ -117,7 +117,7 @@ def read_events(
     skip_unknown: bool = False,
     keys: Keys = NO_KEYS,
 ) -> list[RecordedEvent]:
-    """Read one message of the log: its parts, and none for an unknown type that is to be skipped.
+    """Decode one message of the log to its parts; none for an unknown type that is skipped.
 
     Raises `UnreadableEvent`, which names the position and the cause.
     """
@@ -132,9 +132,9 @@ def read_events(
 def read_stored_event(
     codec: Codec, message: StoredMessage, keys: Keys, *, skip_unknown: bool = False
 ) -> list[RecordedEvent] | UnreadEvent:
-    """Read one message of the log: its parts, or what is known of it where it has no data.
+    """Decode one message of the log to its parts, or to an event without data.
 
-    Raises `UnreadableEvent` where not even its envelope can be understood.
+    Raises `UnreadableEvent` if not even its envelope can be decoded.
     """
     subject, headers, position = message.subject, message.headers, message.sequence
     error: InvalidMessage | None = None
@@ -158,43 +158,43 @@ def read_stored_event(
 
 
 class AggregateReading:
-    """Reads the messages of one aggregate in order, and passes over those that are foreign.
+    """Decodes the messages of one aggregate in order, and skips those that are foreign.
 
-    `after` is the event that the first one follows on. What was built upon a message that does not
-    follow is `trouble`, until an event comes that follows on the last good one after all.
+    `after` is the event that the first one follows. An event that was built upon a message which
+    does not follow is the `problem`, until an event comes that follows the last valid one.
     """
 
     def __init__(self, codec: Codec, after: Link, findings: LogFindings | None = None) -> None:
-        self.trouble: CorruptLog | None = None
+        self.problem: CorruptLog | None = None
         self._codec = codec
         self._links = Links(after)
         self._findings = findings
 
     def read(self, message: StoredMessage, keys: Keys) -> list[RecordedEvent] | UnreadEvent | None:
-        """The parts of an event, or the event without data; None for what is passed over."""
+        """The parts of an event, or the event without data; None for a skipped message."""
         head = self._links.head
         if not extends(head, message):
-            self._look_at(message)
+            self._examine(message)
             return None
         try:
             found = read_stored_event(self._codec, message, keys)
         except UnreadableEvent as error:
-            self._pass_over(message, str(error.cause))
+            self._skip(message, str(error.cause))
             return None
         link = Link(head.version + 1, message.headers[Header.CHAIN], message.sequence)
         self._links = self._links.after(link)
-        self.trouble = None
+        self.problem = None
         return found
 
-    def _look_at(self, message: StoredMessage) -> None:
+    def _examine(self, message: StoredMessage) -> None:
         followed = follow(self._links, message, message.subject.rpartition(".")[2])
         self._links = followed.links
         if followed.problem is not None:
-            self._pass_over(message, followed.problem.text)
-        elif followed.confirmed is not None and self.trouble is None:
-            self.trouble = self._damage(message, followed.confirmed)
+            self._skip(message, followed.problem.text)
+        elif followed.confirmed is not None and self.problem is None:
+            self.problem = self._damage(message, followed.confirmed)
 
-    def _pass_over(self, message: StoredMessage, reason: str) -> None:
+    def _skip(self, message: StoredMessage, reason: str) -> None:
         if self._findings is not None:
             self._findings.note("foreign", message.sequence, message.subject, reason)
 
@@ -208,7 +208,7 @@ class AggregateReading:
 
 
 class _Decoding:
-    """Makes pages of events of pages as stored, and sees what must not be."""
+    """Decodes pages of stored messages to pages of events, and verifies them."""
 
     def __init__(
         self,
@@ -221,7 +221,7 @@ class _Decoding:
         unread: bool,
     ) -> None:
         self.position = position
-        self.trouble: CorruptLog | None = None
+        self.problem: CorruptLog | None = None
         self._codec = codec
         self._trails = trails
         self._findings = findings
@@ -230,7 +230,7 @@ class _Decoding:
         self._batches = BatchCheck()
 
     def page(self, stored: StoredPage, keys: Keys) -> Page:
-        """The events up to the first that gives `trouble`."""
+        """The events up to the first with a `problem`."""
         events: list[RecordedEvent] = []
         unread: list[UnreadEvent] = []
         foreign: list[ForeignMessage] = []
@@ -243,13 +243,13 @@ class _Decoding:
                 if isinstance(found, ForeignMessage):
                     foreign.append(found)
                 elif isinstance(found, UnreadEvent):
-                    self._take_unread(found, message.subject, unread)
+                    self._add_unread(found, message.subject, unread)
                 else:
                     events += found
                 self.position = message.sequence
                 left -= 1
         except CorruptLog as error:
-            self.trouble = error
+            self.problem = error
         return Page(events, self.position, stored.pending + left, unread, foreign)
 
     def _read(
@@ -257,21 +257,21 @@ class _Decoding:
     ) -> list[RecordedEvent] | UnreadEvent | ForeignMessage:
         head = self._trails.head_of(message.subject)
         if not extends(head, message):
-            return self._look_at(message, head)
+            return self._examine(message, head)
         skip = self._skip_unknown
         try:
             found = read_stored_event(self._codec, message, keys, skip_unknown=skip)
         except UnreadableEvent as error:
-            return self._pass_over(message, str(error.cause))
+            return self._skip(message, str(error.cause))
         chain = message.headers[Header.CHAIN]
         self._trails.move(message, Link(head.version + 1, chain, message.sequence))
         return found
 
-    def _look_at(self, message: StoredMessage, head: Link) -> UnreadEvent | ForeignMessage:
+    def _examine(self, message: StoredMessage, head: Link) -> UnreadEvent | ForeignMessage:
         followed = self._trails.follow(message)
         if followed.confirmed is None:
             problem = followed.problem
-            return self._pass_over(message, "" if problem is None else problem.text)
+            return self._skip(message, "" if problem is None else problem.text)
         return self._codec.unread(
             message.subject,
             message.headers,
@@ -280,11 +280,11 @@ class _Decoding:
             damaged(head, followed.confirmed),
         )
 
-    def _pass_over(self, message: StoredMessage, reason: str) -> ForeignMessage:
+    def _skip(self, message: StoredMessage, reason: str) -> ForeignMessage:
         self._findings.note("foreign", message.sequence, message.subject, reason)
         return ForeignMessage.of(message, reason)
 
-    def _take_unread(self, event: UnreadEvent, subject: str, unread: list[UnreadEvent]) -> None:
+    def _add_unread(self, event: UnreadEvent, subject: str, unread: list[UnreadEvent]) -> None:
         if event.error is not None and not self._wants_unread:
             raise UnreadableEvent(event.position, subject, event.error, event.headers)
         if event.error is not None:
@@ -297,8 +297,8 @@ class _Decoding:
 class EventReader:
     """A reader of the whole log; see `StoredLog`, which it reads, for `retry_timeout`.
 
-    `keyring` opens personal data; its keys are waited for in the same way. `findings` take note of
-    what is foreign or unreadable.
+    `keyring` has the keys of personal data, which are waited for in the same way. `findings` notes
+    foreign messages and unreadable events.
     """
 
     def __init__(
@@ -329,20 +329,19 @@ class EventReader:
     ) -> AsyncGenerator[Page, None]:
         """The events after a position, at most `max_events` stored ones a page.
 
-        All are of one log: of that whose `identity` is `log`, or else of the one found at first.
+        All are of one log: the one whose `identity` is `log`, or else the one found at first.
 
         Without `live` it ends when it has caught up; with it, it waits for more and never ends
-        by itself. Memory is bounded by four pages. What was acknowledged before it began is among
-        them, on a replicated log too. With `unread`, pages have what has no data, too: what
-        upcasters drop, what is skipped, and what is unreadable except for its envelope. Foreign
-        messages are passed over, and told in `Page.foreign`. Where reading begins after the log's
-        beginning, the event before the first of each aggregate is trusted if that follows on it.
+        by itself. Memory is bounded by four pages. Events that were acknowledged before it began
+        are included, on a replicated log too. With `unread`, pages include events without data:
+        dropped by upcasters, skipped, or unreadable except for their envelope. Foreign messages are
+        skipped, and are in `Page.foreign`. If reading begins after the log's beginning, the event
+        before the first of each aggregate is trusted if the first follows it.
 
-        All events before one that gives trouble are handed out first; then it raises
-        `UnreadableEvent` without `unread`, `IncompleteBatch`, or `CorruptLog` where `after` lies
-        beyond the end of the log, or the stream is another log by now: it was made anew, or
-        restored. Raises `StreamMissing`, and a `ClientError` where the server could not be asked
-        for too long.
+        All events before one with a problem are yielded first; then it raises `UnreadableEvent`
+        without `unread`, `IncompleteBatch`, or `CorruptLog` if `after` is beyond the end of the
+        log, or if the stream is another log by now: recreated, or restored. Raises `StreamMissing`,
+        and a `ClientError` if the server could not be asked for too long.
         """
         retry_timeout = Retry(self._client, math.inf if live else self._retry_timeout)
         stored_pages = self._log.pages(after=after, live=live, max_messages=max_events, log=log)
@@ -364,8 +363,8 @@ class EventReader:
                 page = decoding.page(stored, keys)
                 if page.position > before or not stored.messages:
                     yield page
-                if decoding.trouble is not None:
-                    raise decoding.trouble
+                if decoding.problem is not None:
+                    raise decoding.problem
 
     async def _keys(self, stored: StoredPage) -> Keys:
         return await self._keyring.to_open(message.headers for message in stored.messages)

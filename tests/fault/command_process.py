@@ -89,7 +89,7 @@ async def main(url: str, domain: str, point: str, every: str = "0") -> None:
     ):
         worker = CommandWorker(client, line.domain.codec, line.handler(store=store), ack_wait=WAIT)
         worker._outcomes = DyingOutcomes(client, line.subjects)
-        worker._settling = DyingSettling(client, once=False)
+        worker._acks = DyingSettling(client, once=False)
         await worker.run()
 
 

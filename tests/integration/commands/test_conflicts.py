@@ -164,7 +164,7 @@ async def test_too_many_conflicts_put_a_command_back_and_do_not_lose_it(
             outcome = await line.commands.execute(RaiseTo(total=1_000), "c1")
     assert outcome.status == "success"
     assert sum(event.data.amount for event in await line.read("c1")) == 1_000  # type: ignore[attr-defined]
-    assert [record.message for record in caplog.records if "goes back" in record.message]
+    assert [record.message for record in caplog.records if "is requeued" in record.message]
     assert await line.parked() == []
     await line.until_done()
 

@@ -266,16 +266,16 @@ async def test_an_error_that_was_missed_is_looked_up_as_a_success_is(
 
 async def test_of_a_command_sent_again_only_an_error_of_this_time_counts(line: Line) -> None:
     failed = Outcome(status="error", message="", code="handler_failed", command_id=new_id())
-    await line.outcomes.put(failed, place=7)
+    await line.outcomes.put(failed, sequence=7)
     assert await line.outcomes.get(failed.command_id) == failed
-    assert await line.outcomes.get(failed.command_id, sent_at=7) == failed
-    assert await line.outcomes.get(failed.command_id, sent_at=8) is None
+    assert await line.outcomes.get(failed.command_id, since=7) == failed
+    assert await line.outcomes.get(failed.command_id, since=8) is None
 
 
 async def test_of_a_command_sent_again_a_final_outcome_of_any_time_counts(line: Line) -> None:
     done = Outcome(status="rejected", message="", code="no", command_id=new_id())
-    await line.outcomes.put(done, place=7)
-    assert await line.outcomes.get(done.command_id, sent_at=8) == done
+    await line.outcomes.put(done, sequence=7)
+    assert await line.outcomes.get(done.command_id, since=8) == done
 
 
 async def is_queued(line: Line) -> bool:

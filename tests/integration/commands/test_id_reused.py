@@ -220,9 +220,9 @@ async def test_one_that_other_code_cannot_read_any_more_has_the_outcome_it_had(l
     done = Outcome(status="success", message="", code="ok", command_id=own)
     about = {COMMAND_DIGEST: "0" * 16}
     unreadable = Outcome.error(InvalidPayload("no more"), own)
-    await line.outcomes.put(done, place=7, about=about)
-    assert await line.outcomes.put(unreadable, place=7) == done
-    assert await line.outcomes.put(unreadable, place=8) == unreadable
+    await line.outcomes.put(done, sequence=7, about=about)
+    assert await line.outcomes.put(unreadable, sequence=7) == done
+    assert await line.outcomes.put(unreadable, sequence=8) == unreadable
     assert await line.outcomes.get(own) == done
 
 
@@ -297,7 +297,7 @@ async def test_a_sender_is_not_told_the_error_of_another_command(
     own = new_id()
     error = Outcome.error(InvalidPayload("another's"), own)
     about = {} if digest is None else {COMMAND_DIGEST: digest}
-    await line.outcomes.put(error, place=99, about=about)
+    await line.outcomes.put(error, sequence=99, about=about)
     executed = asyncio.create_task(line.commands.execute(Add(), "c1", command_id=own))
     await asyncio.wait([executed], timeout=1.5)  # it looks at what is kept after one second
     assert not executed.done()
@@ -320,7 +320,7 @@ async def test_a_command_whose_events_stand_has_its_outcome_whatever_is_kept(
     assert (again["status"], again["event_ids"]) == ("success", first["event_ids"])
     assert third["code"] == "command_id_reused"
     assert await amounts(line) == [1, 2]
-    assert not [each for each in caplog.records if "two truths" in each.message]
+    assert not [each for each in caplog.records if "contradictory outcomes" in each.message]
 
 
 async def test_a_rejection_whose_code_is_the_same_word_is_kept(line: Line) -> None:

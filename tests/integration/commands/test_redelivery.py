@@ -140,9 +140,9 @@ async def test_a_command_that_ended_in_an_error_is_carried_out_when_it_is_sent_a
 async def test_the_error_of_an_earlier_time_is_not_the_answer_to_a_later_one(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sending, "_FIRST_LOOK", 0.01)
+    monkeypatch.setattr(sending, "_FIRST_PAUSE", 0.01)
     own = new_id()
-    await line.outcomes.put(Outcome.error(RequestTimeout("too slow"), own), place=0)
+    await line.outcomes.put(Outcome.error(RequestTimeout("too slow"), own), sequence=0)
     looked = asyncio.Event()
     get = line.commands._outcomes.get
 
@@ -195,7 +195,7 @@ async def test_events_that_contradict_the_outcome_kept_before_are_reported(
 
     (record,) = caplog.records
     assert record.levelno == logging.ERROR
-    assert f"command {own} has two truths: its events e1" in record.message
+    assert f"command {own} has contradictory outcomes: its events e1" in record.message
 
 
 async def test_an_outcome_that_is_final_stands_and_an_error_does_not(line: Line) -> None:

@@ -122,7 +122,7 @@ async def test_nothing_to_publish_is_nothing(publisher: EventPublisher) -> None:
 
 
 async def test_what_is_no_event_is_refused(publisher: EventPublisher) -> None:
-    with pytest.raises(InvalidMessage, match="names no subject"):
+    with pytest.raises(InvalidMessage, match="its class has no subject"):
         await publisher.publish(Event(), "a1")
 
 

@@ -75,15 +75,15 @@ def test_an_id_of_its_own_is_kept(name: str) -> None:
     assert received(headers={name: OWN}).command_id == OWN
 
 
-def test_the_lane_is_the_aggregates_also_where_its_id_is_derived() -> None:
+def test_the_queue_key_is_the_aggregate_even_if_its_id_is_derived() -> None:
     derived = received(headers={"X-Event-ID": OWN})
     named = received(headers={"X-Aggregate-ID": derive_id(OWN, "aggregate")})
-    assert derived.lane == named.lane == ("module", derive_id(OWN, "aggregate"))
+    assert derived.queue_key == named.queue_key == ("module", derive_id(OWN, "aggregate"))
 
 
-def test_what_is_not_understood_waits_for_nothing() -> None:
-    lanes = [received(data=b"{", headers={"X-Aggregate-ID": "m1"}, sequence=n) for n in (1, 2)]
-    assert lanes[0].lane != lanes[1].lane
+def test_undecoded_commands_have_queue_keys_of_their_own() -> None:
+    undecoded = [received(data=b"{", headers={"X-Aggregate-ID": "m1"}, sequence=n) for n in (1, 2)]
+    assert undecoded[0].queue_key != undecoded[1].queue_key
 
 
 def test_what_is_not_understood_still_has_an_id_and_a_reason() -> None:
