@@ -46,7 +46,7 @@ class RaiseTo(Command, subject="counter.raise_to"):
 
 
 class Sign(Command, subject="counter.sign", schema_version=2):
-    """Leaves a note of who decided it, and when."""
+    """Records who decided it, and when."""
 
 
 class Fail(Command, subject="counter.fail"):
@@ -290,7 +290,7 @@ async def outcomes_lagging(line: Line) -> AsyncIterator[None]:
 
 
 async def until(condition: Callable[[], Awaitable[bool]], bound: float = 20.0) -> None:
-    """Return when what is asked of the server is so."""
+    """Return once a condition on the server is met."""
     async with asyncio.timeout(bound):
         while not await condition():  # noqa: ASYNC110  # the server tells only when asked
             await asyncio.sleep(0.005)

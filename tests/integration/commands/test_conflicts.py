@@ -1,4 +1,4 @@
-"""Others write to the same aggregates: every command is decided on the state that really was."""
+"""Others write to the same aggregates: every command is decided on the actual state."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Claimed(EventStore):
         return appended
 
 
-async def test_a_command_on_a_stale_kept_state_is_decided_anew(line: Line) -> None:
+async def test_a_command_on_a_stale_cached_state_is_decided_again(line: Line) -> None:
     async with line.working():
         await line.commands.execute(Add(amount=1), "c1")
         await line.store.append("counter", "c1", Added(amount=10))
@@ -106,7 +106,7 @@ async def test_a_command_on_a_stale_kept_state_is_decided_anew(line: Line) -> No
     assert (outcome.version, outcome.event_ids) == (3, (events[-1].id,))
 
 
-async def test_a_rejection_from_a_stale_kept_state_is_not_given(line: Line) -> None:
+async def test_a_rejection_from_a_stale_cached_state_is_not_given(line: Line) -> None:
     async with line.working():
         await line.commands.execute(Add(amount=1), "c1")
         await line.store.append("counter", "c1", Added(amount=10))
@@ -122,7 +122,7 @@ async def test_a_success_that_has_become_a_rejection_is_one(line: Line) -> None:
     assert (outcome.status, outcome.version, outcome.event_ids) == ("rejected", 2, ())
 
 
-async def test_nothing_to_change_on_a_stale_kept_state_is_not_believed(line: Line) -> None:
+async def test_nothing_to_change_on_a_stale_cached_state_is_not_trusted(line: Line) -> None:
     async with line.working():
         await line.commands.execute(Add(amount=10), "c1")
         await line.store.append("counter", "c1", Added(amount=-10))
@@ -130,7 +130,7 @@ async def test_nothing_to_change_on_a_stale_kept_state_is_not_believed(line: Lin
     assert (outcome.status, outcome.message, outcome.version) == ("success", "Added", 3)
 
 
-async def test_a_command_whose_ids_are_taken_is_a_success_where_its_events_are_recorded(
+async def test_a_command_whose_ids_are_taken_is_a_success_if_its_events_are_recorded(
     line: Line,
 ) -> None:
     async with Claimed(line.client, line.domain.codec) as store, line.working(store=store):

@@ -71,7 +71,7 @@ async def publish(line: Line, command: Command, target: str, own: str, **headers
 
 
 async def answered(line: Line, command: Command, target: str, own: str) -> dict[str, Any]:
-    """The outcome that is sent to who sent the command."""
+    """The outcome that is sent to the sender of the command."""
     inbox = line.client.nats.new_inbox()
     answers = await line.client.nats.subscribe(inbox)
     await publish(line, command, target, own, **{"X-Reply-To": inbox})
@@ -114,7 +114,7 @@ async def test_when_the_queue_does_not_know_the_id_any_more(
 
 
 @pytest.mark.parametrize("kept", [True, False], ids=["kept state", "loaded"])
-async def test_when_its_outcome_is_kept_no_more(line: Line, kept: bool) -> None:
+async def test_when_its_outcome_has_expired(line: Line, kept: bool) -> None:
     own = new_id()
     async with line.working():
         await line.commands.execute(Add(amount=100), "c1", command_id=own)
@@ -136,7 +136,7 @@ async def forget_outcome(line: Line, own: str) -> None:
     await bucket.delete(own)
 
 
-async def test_the_digest_stands_on_every_event(line: Line) -> None:
+async def test_the_digest_is_on_every_event(line: Line) -> None:
     async with line.working():
         await line.commands.execute(AddEach(amounts=[1, 2]), "c1")
         await line.commands.execute(AddEach(amounts=[1, 2]), "c1")
@@ -267,7 +267,7 @@ async def test_a_plain_client_that_uses_a_message_id_again(
     assert (bare["status"], bare["event_ids"]) == ("success", first["event_ids"])  # amount is 1
 
 
-async def test_nobody_but_a_worker_says_what_the_digest_is(line: Line) -> None:
+async def test_only_a_worker_sets_the_digest(line: Line) -> None:
     own = new_id()
     async with line.working():
         await publish(line, Add(amount=1), "c1", own, **{COMMAND_DIGEST: "0" * 16})
@@ -278,7 +278,7 @@ async def test_nobody_but_a_worker_says_what_the_digest_is(line: Line) -> None:
     assert await amounts(line) == [1, 1]
 
 
-async def test_a_sender_that_waits_learns_it_while_the_first_is_under_way(line: Line) -> None:
+async def test_a_sender_that_waits_learns_it_while_the_first_is_in_flight(line: Line) -> None:
     own = new_id()
     first, other = (
         asyncio.create_task(line.commands.execute(Add(amount=n), "c1", command_id=own))
@@ -291,7 +291,7 @@ async def test_a_sender_that_waits_learns_it_while_the_first_is_under_way(line: 
 
 
 @pytest.mark.parametrize("digest", ["0" * 16 + "-" + "0" * 32, None], ids=["read", "not read"])
-async def test_a_sender_is_not_told_the_error_of_another_command(
+async def test_a_sender_does_not_get_the_error_of_another_command(
     line: Line, digest: str | None
 ) -> None:
     own = new_id()
@@ -306,7 +306,7 @@ async def test_a_sender_is_not_told_the_error_of_another_command(
         assert (await executed).status == "success"
 
 
-async def test_a_command_whose_events_stand_has_its_outcome_whatever_is_kept(
+async def test_a_command_whose_events_are_recorded_has_its_outcome_whatever_outcome_is_stored(
     line: Line, caplog: pytest.LogCaptureFixture
 ) -> None:
     own = new_id()
@@ -323,7 +323,7 @@ async def test_a_command_whose_events_stand_has_its_outcome_whatever_is_kept(
     assert not [each for each in caplog.records if "contradictory outcomes" in each.message]
 
 
-async def test_a_rejection_whose_code_is_the_same_word_is_kept(line: Line) -> None:
+async def test_a_rejection_whose_code_is_the_same_is_stored(line: Line) -> None:
     own = new_id()
     async with line.working():
         await answered(line, Refuse(length=1, code="command_id_reused"), "c1", own)
@@ -372,7 +372,7 @@ async def test_who_has_sent_it_learns_later_that_it_was_refused(line: Line) -> N
     assert (outcome.status, list(outcome.event_ids)) == ("success", first["event_ids"])
 
 
-async def test_an_id_is_not_asked_for_a_command_whose_outcome_was_told(line: Line) -> None:
+async def test_an_id_is_not_asked_for_a_command_whose_outcome_was_returned(line: Line) -> None:
     own = new_id()
     async with line.working():
         first = await line.commands.execute(Add(amount=1), "c1", command_id=own)

@@ -53,7 +53,7 @@ async def store(window: str, client: Client, codec: Codec) -> AsyncIterator[Even
 
 
 Later = Callable[[], Awaitable[None]]
-"""Waits until the server has forgotten the ids, where the window is to be over."""
+"""Waits until the server has forgotten the ids, if the window is to be over."""
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def expecting_otherwise(
 
 
 @pytest.mark.parametrize("pause", [None, 0.005, 0])
-async def test_any_mix_of_parts_sent_again_is_answered_alike_whoever_appends_meanwhile(
+async def test_any_mix_of_parts_repeated_has_the_same_result_whatever_is_appended_meanwhile(
     store: EventStore,
     later: Later,
     client: Client,
@@ -304,7 +304,7 @@ async def _append(
     return await store.append("account", "a1", event, expected=expected, **options)  # type: ignore[arg-type]
 
 
-async def test_the_ids_kept_in_mind_are_bounded_and_forgotten_ones_are_looked_for(
+async def test_the_remembered_ids_are_bounded_and_forgotten_ones_are_looked_for(
     store: EventStore, later: Later
 ) -> None:
     store._ids = index = IdIndex(store._direct, max_bytes=10 * 1024)
@@ -320,7 +320,7 @@ async def test_the_ids_kept_in_mind_are_bounded_and_forgotten_ones_are_looked_fo
         assert (again.duplicate, again.positions) == (True, first[own_id].positions)
 
 
-async def test_a_log_made_anew_under_a_running_store_is_read_anew(
+async def test_a_log_recreated_under_a_running_store_is_read_from_scratch(
     client: Client, codec: Codec
 ) -> None:
     stream = codec.subjects.log_stream
@@ -340,7 +340,7 @@ async def test_a_log_made_anew_under_a_running_store_is_read_anew(
         assert (again.duplicate, again.positions) == (True, (4,))
 
 
-async def test_the_same_id_from_two_connections_at_once_is_recorded_once_for_both(
+async def test_the_same_id_from_two_connections_concurrently_is_recorded_once_for_both(
     store: EventStore, settings: Settings, codec: Codec
 ) -> None:
     async with connect(settings) as client, EventStore(client, codec) as other:

@@ -1,4 +1,4 @@
-"""Forgetting: personal data are encrypted in the log, and nobody reads them once a key is gone."""
+"""Forgetting: personal data are encrypted in the log, and unreadable once a key is destroyed."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ async def client(settings: Settings, domain: Domain) -> AsyncIterator[Client]:
 
 
 async def declare_some(client: Client, domain: Domain, *names: str) -> None:
-    """Only what is needed: all streams together cost each test time."""
+    """Only the needed streams: declaring all would slow down each test."""
     specs = topology(domain.codec.subjects, StreamSettings())
     await declare(client, [spec for spec in specs if spec.name in names])
 
@@ -102,7 +102,7 @@ async def store(client: Client, domain: Domain) -> AsyncIterator[EventStore]:
 
 @pytest.fixture
 async def other(settings: Settings, client: Client, domain: Domain) -> AsyncIterator[EventStore]:
-    """The store of another process, which has heard and kept nothing."""
+    """The store of another process, which has no keys yet."""
     async with connect(settings) as client, EventStore(client, domain.codec) as store:
         yield store
 
@@ -166,7 +166,7 @@ async def test_a_value_that_is_its_forgotten_form_needs_no_key(
     assert await KeyBucket(client, store.codec.subjects).find(ref_of("cy")) is None
 
 
-async def test_a_repeat_is_recognised_though_it_is_encrypted_anew(store: EventStore) -> None:
+async def test_a_repeat_is_recognised_though_it_is_encrypted_once_more(store: EventStore) -> None:
     new = NewEvent(data=ANN, identity=Identity.root())
     first = await store.append("customer", "ann", new)
     again = await store.append("customer", "ann", new)
@@ -239,7 +239,9 @@ async def test_the_events_stay_and_their_chains_hold(store: EventStore, client: 
         assert chain[message.subject] == message.headers[Header.CHAIN]
 
 
-async def test_forgetting_again_changes_nothing_and_a_stranger_is_nobody(store: EventStore) -> None:
+async def test_forgetting_again_changes_nothing_and_an_unknown_subject_is_ignored(
+    store: EventStore,
+) -> None:
     await record(store)
     first = await store.keyring.forget("ann")
     assert await store.keyring.forget("ann") == first
@@ -336,7 +338,7 @@ async def test_nothing_personal_is_recorded_again_about_who_was_forgotten(
 
 
 @pytest.mark.parametrize("expected", [ANY, NO_STREAM, 1])
-async def test_a_repeat_of_what_was_recorded_before_its_subject_was_forgotten_is_answered_alike(
+async def test_a_repeat_of_what_was_recorded_before_its_subject_was_forgotten_is_answered_equally(
     store: EventStore, expected: Expected
 ) -> None:
     own = NewEvent(data=ANN, identity=Identity.root())
@@ -353,7 +355,7 @@ async def test_a_repeat_of_what_was_recorded_before_its_subject_was_forgotten_is
 # Keys
 
 
-async def test_all_who_need_a_key_at_once_have_the_same(
+async def test_all_who_need_a_key_concurrently_have_the_same(
     client: Client, domain: Domain, settings: Settings
 ) -> None:
     rings = [Keyring(client, domain.codec.subjects) for _ in range(8)]
@@ -364,7 +366,7 @@ async def test_all_who_need_a_key_at_once_have_the_same(
         await ring.close()
 
 
-async def test_whoever_makes_or_destroys_a_key_at_once_agrees_in_the_end(
+async def test_whoever_makes_or_destroys_a_key_concurrently_agrees_in_the_end(
     client: Client, domain: Domain
 ) -> None:
     bucket = KeyBucket(client, domain.codec.subjects)
@@ -378,7 +380,9 @@ async def test_whoever_makes_or_destroys_a_key_at_once_agrees_in_the_end(
         assert await bucket.find(ref) == destroyed[0] == await bucket.find_or_make(ref)
 
 
-async def test_another_process_hears_of_it_at_once(store: EventStore, other: EventStore) -> None:
+async def test_another_process_hears_of_it_immediately(
+    store: EventStore, other: EventStore
+) -> None:
     await record(store)
     await read(other, "ann")
     heard = asyncio.Event()
@@ -574,7 +578,7 @@ async def commanding(
         yield commands
 
 
-async def test_no_digest_of_what_may_be_forgotten_is_kept_for_ever(
+async def test_no_digest_of_what_may_be_forgotten_is_recorded_for_ever(
     client: Client, domain: Domain, store: EventStore
 ) -> None:
     own = new_id()
@@ -587,7 +591,7 @@ async def test_no_digest_of_what_may_be_forgotten_is_kept_for_ever(
     assert event.envelope.command_digest == without_data(full)
 
 
-async def test_a_worker_decides_on_what_is_left_kept_or_loaded(
+async def test_a_worker_decides_on_what_is_left_cached_or_loaded(
     client: Client, domain: Domain, store: EventStore, other: EventStore
 ) -> None:
     states = StateCache()
@@ -636,7 +640,7 @@ async def test_a_command_about_who_was_forgotten_is_rejected_with_the_reason(
     assert outcome.message.startswith("ann was forgotten at ")
 
 
-def test_a_state_that_began_before_the_clearing_is_not_kept() -> None:
+def test_a_state_that_began_before_the_clearing_is_not_cached() -> None:
     states = StateCache()
     kept = CachedState("plain", NOTHING, CommandDeduplication(), states.era)
     states.clear()
@@ -675,7 +679,7 @@ async def projected(store: EventStore, file: Path, position: int) -> list[str]:
             return list(await connection.scalars(select(rows.c.email).order_by(rows.c.position)))
 
 
-async def test_a_read_model_keeps_what_it_was_told_and_one_built_anew_never_knew(
+async def test_a_read_model_keeps_its_rows_and_one_rebuilt_never_knew(
     store: EventStore, tmp_path: Path
 ) -> None:
     position = await record(store)
@@ -739,7 +743,7 @@ async def test_the_feed_publishes_what_is_stored_and_who_has_the_keys_reads_it(
     ]
 
 
-async def test_at_most_once_an_event_is_not_lost_where_its_keys_cannot_be_had_at_once(
+async def test_at_most_once_an_event_is_not_lost_if_its_keys_are_late(
     client: Client, store: EventStore, nats_server: EmbeddedServer, domain: Domain
 ) -> None:
     await feed(client, store, (await store.append("customer", "ann", ANN)).position)
@@ -792,7 +796,7 @@ async def test_upcasters_are_handed_what_was_opened_or_forgotten(
     assert [event.data for event in await read_all(store)] == LEFT
 
 
-async def test_the_feed_encrypts_anew_what_it_publishes_of_older_schemas(
+async def test_the_feed_encrypts_again_what_it_publishes_of_older_schemas(
     client: Client, domain: Domain, store: EventStore
 ) -> None:
     await feed(client, store, await record_older(client, domain))
@@ -839,7 +843,7 @@ async def test_no_snapshot_is_taken_of_what_is_personal(client: Client, store: E
         assert [snapshots.takes(each) for each in kinds] == [False, True]
 
 
-async def test_a_log_moves_only_to_where_its_keys_are(
+async def test_a_log_moves_only_to_if_its_keys_are(
     client: Client, store: EventStore, domain: Domain, tmp_path: Path, start_server: StartServer
 ) -> None:
     await record(store)
@@ -853,7 +857,7 @@ async def test_a_log_moves_only_to_where_its_keys_are(
     assert moved.events == 4
 
 
-async def test_a_copy_does_not_make_what_nobody_could_read(
+async def test_a_copy_does_not_make_an_unreadable_log(
     client: Client, store: EventStore, domain: Domain, tmp_path: Path
 ) -> None:
     await record(store)

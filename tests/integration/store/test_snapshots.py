@@ -1,4 +1,4 @@
-"""Snapshots on a real server: they save reading, and where one is wrong, the log is right."""
+"""Snapshots on a real server: they save reading, and if one is wrong, the log counts."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class ReadingStore(EventStore):
 
 
 class Bench:
-    """What the tests work with: a line, its snapshots, and fresh loads with what they cost."""
+    """The tests' set-up: a line, its snapshots, and fresh loads with their cost."""
 
     def __init__(self, line: Line, store: ReadingStore, snapshots: Snapshots) -> None:
         self.line = line
@@ -207,7 +207,7 @@ async def assert_ignored_and_replaced(bench: Bench, result: str = "ignored") -> 
 
 
 async def forged(bench: Bench, head: Head, state: object = None, version: int = 1) -> bytes:
-    """A snapshot that is well formed, and says what is not so."""
+    """A snapshot that is well formed and wrong."""
     decider: Decider[Any] = Decider("counter", initial=Counter, state_version=version)
     wrong = Snapshot(Counter(1_000) if state is None else state, head, CommandFilter.empty())
     return SnapshotFormat(decider).encode("c1", wrong)
@@ -276,7 +276,7 @@ async def test_a_snapshot_of_a_state_with_other_fields_is_ignored_and_replaced(
     await assert_ignored_and_replaced(bench)
 
 
-async def test_a_deleted_snapshot_is_made_anew(bench: Bench) -> None:
+async def test_a_deleted_snapshot_is_recreated(bench: Bench) -> None:
     await bench.append(5)
     await bench.load()
     await (await bench.bucket()).delete("counter.c1")
@@ -286,7 +286,7 @@ async def test_a_deleted_snapshot_is_made_anew(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("before", [6, 3], ids=["ahead of the log", "other event there"])
-async def test_a_log_that_was_made_anew_does_not_fit_the_old_snapshots(
+async def test_a_log_that_was_recreated_does_not_fit_the_old_snapshots(
     bench: Bench, before: int
 ) -> None:
     await bench.append(2, "c0")
@@ -311,7 +311,7 @@ async def test_an_older_snapshot_never_takes_the_place_of_a_newer_one(bench: Ben
     assert bench.counted.taken() == {"outdated": 1}
 
 
-async def test_of_two_that_write_at_once_one_gives_way(bench: Bench) -> None:
+async def test_of_two_concurrent_writes_one_gives_way(bench: Bench) -> None:
     await bench.append(3)
     snapshot = Snapshot(Counter(6), await real_head(bench), CommandFilter.empty())
     async with benched(bench.line) as other:
@@ -323,7 +323,7 @@ async def test_of_two_that_write_at_once_one_gives_way(bench: Bench) -> None:
     assert counted == {"written": 1, "outdated": 1}
 
 
-async def test_one_that_is_too_large_is_not_written_and_that_is_said_once(
+async def test_one_that_is_too_large_is_not_written_and_that_is_logged_once(
     start_server: StartServer, domain_name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = await start_server(max_payload=1_100)  # less than the filter alone
@@ -383,7 +383,7 @@ async def test_what_is_being_written_at_the_end_is_finished(line: Line) -> None:
     assert bench.counted.taken() == {"missing": 1, "written": 1}
 
 
-async def test_only_so_many_are_written_at_once(bench: Bench) -> None:
+async def test_only_so_many_are_written_concurrently(bench: Bench) -> None:
     await bench.append(1)
     snapshot = Snapshot(Counter(1), await real_head(bench), CommandFilter.empty())
     begun = [bench.snapshots.save_soon(bench.decider, f"c{n}", snapshot) for n in range(20)]
@@ -392,7 +392,7 @@ async def test_only_so_many_are_written_at_once(bench: Bench) -> None:
     assert bench.snapshots.save_soon(bench.decider, "c99", snapshot)
 
 
-async def test_a_state_that_fails_where_it_is_compared_harms_nobody(
+async def test_a_state_that_fails_if_it_is_compared_does_no_harm(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Mean(Counter, frozen=True):
@@ -407,7 +407,7 @@ async def test_a_state_that_fails_where_it_is_compared_harms_nobody(
     assert "mean" in caplog.text
 
 
-async def test_the_store_tells_whether_it_holds_a_head(bench: Bench) -> None:
+async def test_the_store_knows_whether_it_has_a_head(bench: Bench) -> None:
     await bench.append(3)
     await bench.append(3, "c2")
     head = await real_head(bench)

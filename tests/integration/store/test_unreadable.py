@@ -1,4 +1,4 @@
-"""Events whose class or upcaster raises whatever it likes: they concern only who needs them."""
+"""Events whose class or upcaster raises any error: they concern only readers that need them."""
 
 from __future__ import annotations
 

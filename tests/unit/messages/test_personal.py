@@ -1,4 +1,4 @@
-"""Personal data: what may be marked, how it is sealed, and what opens it."""
+"""Personal data: which fields may be marked, and how they are encrypted and decrypted."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def test_forms_are_of_the_fields_type() -> None:
     assert forms == {"first_name": FORGOTTEN, "shy": None, "mind": Mind(), "size": 0}
 
 
-def test_a_form_is_told_from_what_only_equals_it() -> None:
+def test_a_form_differs_from_a_value_that_only_equals_it() -> None:
     (size,) = [field for field in personal_fields(Told) if field.name == "size"]
     told = Told(who="ann", about_whom="ben", first_name="Ann", size=False)
     assert not size.is_forgotten(told)
@@ -263,7 +263,7 @@ def made(annotations: dict[str, Any], **options: Any) -> Any:
         ({"größe": Annotated[str, Personal()]}, "must be ASCII"),
     ],
 )
-def test_a_mark_that_cannot_work_is_refused_where_it_ismade(
+def test_a_mark_that_cannot_work_is_refused_if_it_ismade(
     annotations: dict[str, Any], problem: str
 ) -> None:
     with pytest.raises(DeciderError) as refusal:
@@ -310,7 +310,7 @@ def test_without_the_library_only_domains_with_personal_data_do_not_start(
         Codec("home", [], [Told])
 
 
-def test_it_is_said_which_aggregates_have_personal_data() -> None:
+def test_it_is_known_which_aggregates_have_personal_data() -> None:
     assert codec.has_personal()
     assert codec.has_personal("talk")
     assert not codec.has_personal("order")

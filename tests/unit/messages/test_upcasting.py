@@ -280,7 +280,7 @@ def test_what_was_no_object_is_refused(payload: bytes) -> None:
         codec_with(*CHAIN).decode_event("Made", 1, payload)
 
 
-def test_what_does_not_fit_its_class_in_the_end_is_named_with_the_whole_way() -> None:
+def test_what_does_not_fit_its_class_in_the_end_is_named_with_its_whole_path() -> None:
     codec = codec_with(
         step("Kit", 1, ("Made", 1), lambda data: {"name": "n"}),
         step("Made", 1, function=lambda data: {**data, "size": "large"}),

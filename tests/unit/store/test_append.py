@@ -125,5 +125,5 @@ def test_a_head_without_version_chain_or_id_is_unreadable(missing: str) -> None:
     assert unreadable.value.position == 7
 
 
-def test_an_append_expects_any_version_unless_told_otherwise() -> None:
+def test_an_append_expects_any_version_by_default() -> None:
     assert Append(aggregate="account", aggregate_id="a1", events=[Opened()]).expected is ANY

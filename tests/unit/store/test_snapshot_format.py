@@ -1,4 +1,4 @@
-"""What is written is read again as it was; what is anything else is refused."""
+"""Snapshots are read as they were written; anything else is refused."""
 
 from __future__ import annotations
 
@@ -343,7 +343,7 @@ class Timed(msgspec.Struct, frozen=True):
         (datetime(2024, 10, 27, 1, 30, tzinfo=ZoneInfo("UTC")), False),
     ],
 )
-def test_times_are_kept_in_utc_only(at: datetime, is_kept: bool) -> None:
+def test_times_are_stored_in_utc_only(at: datetime, is_kept: bool) -> None:
     form = format_of(Timed)
     if is_kept:
         assert form.decode("a1", form.encode("a1", snapshot(Timed(at)))).state == Timed(at)
