@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from eventstore.cli.terminal import program
-from eventstore.client.api_answers import StreamInfo
 from eventstore.client.client import Client, connect
 from eventstore.client.master_keys import KeyWrapping
 from eventstore.config import Settings
@@ -20,6 +19,8 @@ from eventstore.errors import (
     RequestTimeout,
     StreamMissing,
 )
+from eventstore.jetstream.api import stream_info
+from eventstore.jetstream.vocabulary import Api
 from eventstore.messages.codec import Codec
 
 __all__ = ["connected", "log_end"]
@@ -50,10 +51,9 @@ async def connected(
 async def _check_jetstream(client: Client) -> None:
     """Raise `NoJetStream` where that is why nobody answers; who may not ask does not know."""
     with suppress(JetStreamError, RequestTimeout, ConnectionLost, PermissionDenied):
-        await client.api("INFO", timeout=_INFO_SECONDS)
+        await client.api(Api.ACCOUNT_INFO, timeout=_INFO_SECONDS)
 
 
 async def log_end(client: Client, codec: Codec) -> int:
-    """The position of the last event in the log; raises `ClientError`."""
-    answer = await client.api(f"STREAM.INFO.{codec.subjects.log_stream}", answer=StreamInfo)
-    return answer.state.last_seq
+    """The position of the last event in the log; raises `StreamMissing`, `ClientError`."""
+    return (await stream_info(client, codec.subjects.log_stream)).state.last_seq

@@ -14,6 +14,7 @@ from eventstore.cli.connecting import connected
 from eventstore.cli.terminal import printable
 from eventstore.config import Settings
 from eventstore.errors import ClientError
+from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.service.discovery import DiscoveredService, discover
 from eventstore.service.health import HealthReport
 from eventstore.undecodable import UNDECODABLE
@@ -33,7 +34,7 @@ async def ask_health(settings: Settings, name: str | None, timeout: float) -> He
     subject = f"health.{name or settings.nats.service.name}"
     async with connected(settings) as client:
         answer = await client.request(subject, timeout=timeout)
-    refusal = (answer.headers or {}).get("Nats-Service-Error")
+    refusal = (answer.headers or {}).get(NatsHeader.SERVICE_ERROR)
     if refusal is not None:
         raise ClientError(f"{subject}: {refusal}")
     try:

@@ -16,7 +16,7 @@ from eventstore.client.queries import QueryClient
 from eventstore.commands import CommandClient, Outcome
 from eventstore.concurrency.failures import ungrouped
 from eventstore.config import Settings
-from eventstore.errors import ClientError
+from eventstore.errors import ClientError, StreamMissing
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import new_id
 from eventstore.messages.queries import MOST_ITEMS
@@ -203,7 +203,7 @@ async def import_files(
     async with connected(settings) as client, CommandClient(client, codec) as commands:
         try:
             known = await log_end(client, codec)
-        except ClientError:
+        except (ClientError, StreamMissing):
             known = 0  # who may send commands need not be allowed to ask this
         importing = LockFileImport(client, codec, commands)
         return await importing.run(flakes, console), known

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from types import TracebackType
-from typing import Self
+from contextlib import AsyncExitStack
 
 import msgspec
 
-from eventstore.client.admission import REQUEST_INFO, request_info
-from eventstore.client.client import Client, Msg, Subscription
+from eventstore.client.admission import request_info
+from eventstore.client.client import Client, Msg
+from eventstore.concurrency.resource import Resource
+from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.headers import AUTHENTICATED_AS, Header, legal_value
 from eventstore.messages.subjects import Subjects
 from eventstore.undecodable import UNDECODABLE
@@ -43,28 +44,18 @@ class _Info(msgspec.Struct, frozen=True):
 _decode = msgspec.json.Decoder(_Info).decode
 
 
-class Senders:
+class Senders(Resource):
     """The senders of the last 20,000 commands; an async context manager."""
 
     def __init__(self, client: Client, subjects: Subjects) -> None:
         self._client = client
         self._subject = subjects.filter("cmd")
         self._known: OrderedDict[bytes, str | None] = OrderedDict()
-        self._subscription: Subscription | None = None
 
-    async def __aenter__(self) -> Self:
-        self._subscription = await self._client.listen(self._subject, self._remember)
+    async def _enter(self, stack: AsyncExitStack) -> None:
+        subscription = await self._client.listen(self._subject, self._remember)
+        stack.push_async_callback(subscription.unsubscribe)
         await self._client.flush()  # from here on the server delivers all that is published
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._subscription is not None:
-            await self._subscription.unsubscribe()
 
     def sender_of(self, message: Msg) -> str | None:
         """The `{account}/{user}` that sent a command; None if it is not known for certain.
@@ -88,7 +79,7 @@ class Senders:
 def _sender(headers: dict[str, str]) -> str | None:
     """The sender of a message; None if no header names it, `UNREADABLE` if it cannot be read."""
     # After a malformed header, the server's becomes part of that one.
-    if not any(REQUEST_INFO in text for line in headers.items() for text in line):
+    if not any(NatsHeader.REQUEST_INFO in text for line in headers.items() for text in line):
         return None
     try:
         info = _decode(request_info(headers))
@@ -101,7 +92,7 @@ def _sender(headers: dict[str, str]) -> str | None:
 def _key(message: Msg) -> bytes:
     """A hash of all that the stream stores of a message."""
     headers = sorted((message.headers or {}).items())
-    stored = [(name, value) for name, value in headers if name != REQUEST_INFO]
+    stored = [(name, value) for name, value in headers if name != NatsHeader.REQUEST_INFO]
     return hashlib.blake2b(
         repr((message.subject, stored)).encode(errors="surrogatepass") + message.data,
         digest_size=16,

@@ -20,10 +20,10 @@ from eventstore.commands.handler import CommandHandler
 from eventstore.commands.outcome_log import about
 from eventstore.commands.parking import park
 from eventstore.commands.senders import Senders
-from eventstore.concurrency.cancellation import only_own_cancellation
-from eventstore.concurrency.failures import ungrouped
-from eventstore.concurrency.keyed_locks import KeyedLocks
-from eventstore.concurrency.keyed_queue import KeyedQueue
+from eventstore.concurrency.backoff import Backoff
+from eventstore.concurrency.failures import only_own_cancellation, ungrouped
+from eventstore.concurrency.keyed import KeyedLocks, KeyedQueue
+from eventstore.concurrency.supervisor import Supervisor
 from eventstore.errors import (
     ClientError,
     CommandIdReused,
@@ -33,7 +33,7 @@ from eventstore.errors import (
     TopologyError,
 )
 from eventstore.jetstream.acks import Acknowledgements
-from eventstore.jetstream.consumer import Delivery, PullConsumer, may_pass
+from eventstore.jetstream.consumer import PullConsumer, may_pass
 from eventstore.jetstream.topology import ConsumerSpec, declare_consumer
 from eventstore.messages.codec import Codec
 from eventstore.messages.outcome import Outcome
@@ -46,9 +46,8 @@ _CONSUMER = "worker"
 _OUTCOME = "the outcome of a command"
 _MAX_ACK_PENDING = 10_000
 _PENDING_FACTOR = 4
-_RETRY_SECONDS = 1.0
-_FIRST_REDELIVERY_DELAY = 0.25
-_MAX_REDELIVERY_DELAY = 30.0
+_BACKOFF = Backoff(1.0, 1.0)
+_REDELIVERY = Backoff(0.25, 30.0, jitter=0)
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
@@ -156,21 +155,26 @@ class CommandWorker:
         return KeyedQueue(self._process, max_concurrency=self._in_flight, max_pending=max_pending)
 
     async def _intake(self, queue: KeyedQueue[ReceivedCommand]) -> None:
-        while True:
+        supervisor = Supervisor("commands", _logger, _BACKOFF, passes=self._passes)
+
+        async def work() -> None:
             taken: deque[ReceivedCommand] = deque()
             try:
                 await declare_consumer(self._client, self._consumer)
-                await self._take(taken, queue)
-            except ClientError as error:
-                if self._client.is_closed or not may_pass(error):
-                    raise
-                _logger.warning("commands: %s; retrying", error)
+                await self._take(taken, queue, supervisor)
             finally:
                 await self._requeue(taken)
-            await asyncio.sleep(_RETRY_SECONDS)
+
+        await supervisor.run(work)
+
+    def _passes(self, error: Exception) -> bool:
+        return isinstance(error, ClientError) and not self._client.is_closed and may_pass(error)
 
     async def _take(
-        self, taken: deque[ReceivedCommand], queue: KeyedQueue[ReceivedCommand]
+        self,
+        taken: deque[ReceivedCommand],
+        queue: KeyedQueue[ReceivedCommand],
+        supervisor: Supervisor,
     ) -> None:
         """Put commands into the queue; those left in `taken` are not in it."""
         buffer = 2 * self._in_flight
@@ -179,6 +183,7 @@ class CommandWorker:
             try:
                 while True:
                     taken.extend(map(self._read, await pull.take(self._in_flight)))
+                    supervisor.recovered()
                     while taken:
                         if await self._acks.hold(taken[0]):
                             await queue.put(taken[0].queue_key, taken[0])
@@ -207,7 +212,7 @@ class CommandWorker:
                 error,
                 exc_info=None if isinstance(error, EventStoreError) else error,
             )
-            await self._acks.give_back(received, _delay_after(received.delivery))
+            await self._acks.give_back(received, _REDELIVERY.delay(received.delivery.delivered))
         else:
             await self._acks.done(received)
             self.handled += 1
@@ -287,8 +292,3 @@ def _is_permanent(error: EventStoreError) -> bool:
     """Whether the command can never be carried out."""
     others = ClientError | MasterKeyError | TopologyError
     return not (error.retryable or isinstance(error, others))
-
-
-def _delay_after(delivery: Delivery) -> float:
-    doublings = min(delivery.delivered - 1, 16)
-    return min(_FIRST_REDELIVERY_DELAY * 2.0**doublings, _MAX_REDELIVERY_DELAY)

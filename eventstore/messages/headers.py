@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 from eventstore.errors import InvalidHeader
+from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.subjects import AGGREGATE_ID, NAME
 
 __all__ = [
@@ -47,7 +48,7 @@ class Header:
     ACTOR = "X-Actor"
     TRACEPARENT = "traceparent"
     CONTENT_TYPE = "Content-Type"
-    MESSAGE_ID = "Nats-Msg-Id"
+    MESSAGE_ID = NatsHeader.MESSAGE_ID
 
 
 JSON = "application/json"

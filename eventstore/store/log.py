@@ -23,7 +23,7 @@ from eventstore.jetstream.consumer import Delivery, PullLost
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.jetstream.ordered_consumer import OrderedConsumer, ordered_consumer
 from eventstore.jetstream.retry import Retry
-from eventstore.jetstream.vocabulary import Header
+from eventstore.jetstream.vocabulary import NatsHeader
 
 __all__ = ["StoredLog", "StoredPage", "batch_of"]
 
@@ -80,7 +80,7 @@ class StoredLog:
         or a replica lagged, for too long.
         """
         reading = _Reading(after, math.inf if until is None else until, log)
-        retry_timeout = Retry(self._client, math.inf if live else self._retry_timeout)
+        retry = Retry(self._client, "reading the log", math.inf if live else self._retry_timeout)
         while True:
             try:
                 end = await self._end_for(reading)
@@ -101,11 +101,11 @@ class StoredLog:
                         messages = await self._take(consumer, max_messages, reading, live=live)
                         page = reading.page(messages)
                         if page is not None:
-                            retry_timeout.restore()
+                            retry.recovered()
                             yield page
                     return
             except ClientError as error:
-                await retry_timeout.wait(error)
+                await retry.failed(error)
 
     async def end(self) -> int:
         """The position of the last message; raises `StreamMissing` or a `ClientError`."""
@@ -221,9 +221,11 @@ class _Reading:
 
 def _is_followed(headers: Mapping[str, str]) -> bool:
     """Whether more messages of a message's batch must follow."""
-    return batch_of(headers) is not None and Header.BATCH_COMMIT not in headers
+    return batch_of(headers) is not None and NatsHeader.BATCH_COMMIT not in headers
 
 
 def batch_of(headers: Mapping[str, str]) -> str | None:
     """The id of a message's batch; None for malformed headers, in which the server sees none."""
-    return None if isinstance(headers, UnreadableHeaders) else headers.get(Header.BATCH_ID) or None
+    return (
+        None if isinstance(headers, UnreadableHeaders) else headers.get(NatsHeader.BATCH_ID) or None
+    )

@@ -38,6 +38,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection
 
 from eventstore.concurrency.failures import ungrouped
+from eventstore.concurrency.supervisor import FailureLog
 from eventstore.errors import ConfigurationError, ProjectionError
 from eventstore.projections.database import parking
 from eventstore.projections.database.checkpoint import Checkpoint, VersionChanged
@@ -275,6 +276,7 @@ class ProjectionWorker:
 
     async def _take_over(self, locks: Locks) -> None:
         """Take projections that others have let go of, and give up what was lost."""
+        failures = FailureLog("taking over", _logger)
         while True:
             idle = all(each.is_owner for each in self._followers)
             await asyncio.sleep(self._poll if idle else TAKE_OVER_INTERVAL)
@@ -289,7 +291,9 @@ class ProjectionWorker:
             try:
                 await self._take(locks, standing_by)
             except ConfigurationError as error:  # a disk that is full, or away for now
-                _logger.warning("%s; trying again", error)
+                failures.note(error)
+            else:
+                failures.recovered()
             if taken := [each.name for each in standing_by if each.is_owner]:
                 _logger.warning("took over %s", ", ".join(taken))
 
