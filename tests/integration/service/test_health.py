@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from eventstore import Application, nix
-from eventstore.cli.observing import service_health
+from eventstore.cli.observability import service_health
 from eventstore.client.client import Client, connect
 from eventstore.commands import CommandClient
 from eventstore.commands.worker import worker_consumer
