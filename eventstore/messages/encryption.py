@@ -36,7 +36,7 @@ __all__ = [
     "NO_KEYS",
     "PERSONAL",
     "DataKey",
-    "Forgotten",
+    "DestroyedKey",
     "Keys",
     "check_available",
     "cipher_of",
@@ -65,13 +65,13 @@ class DataKey(msgspec.Struct, frozen=True):
         return "Key(...)"
 
 
-class Forgotten(msgspec.Struct, frozen=True):
+class DestroyedKey(msgspec.Struct, frozen=True):
     """Replaces a key that was destroyed at `time` (RFC 3339)."""
 
     time: str
 
 
-Keys = Mapping[str, DataKey | Forgotten]
+Keys = Mapping[str, DataKey | DestroyedKey]
 """Keys by their references."""
 
 NO_KEYS: Keys = {}
@@ -194,7 +194,7 @@ def _opened(
     key = keys.get(ref)
     if key is None:
         raise KeyMissing(f"{where} cannot be decrypted: key {ref} is missing, though not forgotten")
-    if isinstance(key, Forgotten):
+    if isinstance(key, DestroyedKey):
         return msgspec.Raw(bytes(sealed.forgotten))
     bound = _bound(headers, field, ref, sealed.forgotten)
     return msgspec.Raw(_decrypted(where, key, sealed, bound))

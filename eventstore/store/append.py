@@ -24,7 +24,7 @@ __all__ = [
     "ANY",
     "NO_STREAM",
     "Append",
-    "Appended",
+    "AppendResult",
     "Expected",
     "PendingAppend",
 ]
@@ -70,7 +70,7 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str | None = None
 
 
-class Appended(msgspec.Struct, frozen=True, kw_only=True):
+class AppendResult(msgspec.Struct, frozen=True, kw_only=True):
     """The result of an append for one aggregate.
 
     `head` is the aggregate's head after these events, though others may have followed since;
@@ -120,7 +120,7 @@ class PendingAppend:
         self.event_ids = tuple(headers[Header.EVENT_ID] for headers, _ in self._fixed)
         self.base: Head = NOTHING
         self.end = 0  # the last message on the subject: foreign ones may follow the base
-        self.result: Appended | None = None
+        self.result: AppendResult | None = None
         if not self.event_ids:
             raise InvalidMessage(f"append to {append.aggregate} {append.aggregate_id}: no events")
         if len(set(self.event_ids)) < len(self.event_ids):
@@ -165,9 +165,9 @@ class PendingAppend:
             drafts.append(Draft(self.subject, headers, payload, headers[Header.EVENT_TYPE]))
         return drafts
 
-    def recorded(self, head: Head, positions: Sequence[int], *, duplicate: bool) -> Appended:
+    def recorded(self, head: Head, positions: Sequence[int], *, duplicate: bool) -> AppendResult:
         """Set the result: the events are recorded."""
-        self.result = Appended(
+        self.result = AppendResult(
             aggregate=self.append.aggregate,
             aggregate_id=self.append.aggregate_id,
             head=head,

@@ -42,7 +42,7 @@ from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.publish import PUBLICATION_HEADERS, Draft, check_sizes, guarded, publish
 from eventstore.jetstream.vocabulary import CONFLICTS, ErrorCode
 from eventstore.messages.headers import Header
-from eventstore.store.append import ANY, NO_STREAM, Appended, PendingAppend
+from eventstore.store.append import ANY, NO_STREAM, AppendResult, PendingAppend
 from eventstore.store.append_retries import AppendRetries
 from eventstore.store.append_search import AppendSearch
 from eventstore.store.head import NOTHING, FoundHead, Head, find_head
@@ -83,7 +83,7 @@ class Appender:
         self._unclear = False  # something was sent, and the answer is not known
         self._search = AppendSearch(direct, ids, writes)
 
-    async def run(self, timeout: float) -> list[Appended]:
+    async def run(self, timeout: float) -> list[AppendResult]:
         """Record the writes within `timeout` seconds, all or none.
 
         Raises `Conflict`, `AppendUnknown` if something was sent and its result is not known,
@@ -172,7 +172,7 @@ class Appender:
         if self._search.claimed:
             await self._wait_for_more()
 
-    async def recorded_before(self, timeout: float) -> list[Appended]:
+    async def recorded_before(self, timeout: float) -> list[AppendResult]:
         """The result of an append that is recorded already; nothing if it is not.
 
         For appends that can no longer be sent. Raises a `ClientError` without an answer in time.
@@ -186,7 +186,7 @@ class Appender:
             raise self._out_of_time(timeout) from self._retries.last
         return self._results() if self._search.note_recorded() else []
 
-    def _results(self) -> list[Appended]:
+    def _results(self) -> list[AppendResult]:
         return [write.result for write in self._writes if write.result]
 
     async def _after_refusal(self, error: ClientError) -> None:

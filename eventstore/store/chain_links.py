@@ -19,7 +19,7 @@ from eventstore.messages.envelope import Envelope
 from eventstore.messages.headers import Header
 from eventstore.messages.subjects import parse_log_subject
 
-__all__ = ["GENESIS_LINKS", "Followed", "Link", "Links", "Problem", "extends", "follow"]
+__all__ = ["GENESIS_LINKS", "Link", "LinkCheck", "Links", "Problem", "extends", "follow"]
 
 _CHAIN = re.compile(r"[0-9a-f]{64}")
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
@@ -74,7 +74,7 @@ class Problem(NamedTuple):
     text: str
 
 
-class Followed(NamedTuple):
+class LinkCheck(NamedTuple):
     """The links that the next event may follow, and the problem of this one.
 
     `confirmed` is the guess that this event was built upon, None if it follows the head.
@@ -95,17 +95,19 @@ def extends(head: Link, message: StoredMessage) -> bool:
     return stored == chain_value(head.chain, message.subject, headers, message.payload)
 
 
-def follow(links: Links, message: StoredMessage) -> Followed:
+def follow(links: Links, message: StoredMessage) -> LinkCheck:
     """Check the aggregate's next message; raises `InvalidSubject` for one of no log."""
     headers = message.headers
     if not any(name in headers for name in _OWN):
-        return Followed(links, Problem("foreign", "it has no envelope: the store did not write it"))
+        return LinkCheck(
+            links, Problem("foreign", "it has no envelope: the store did not write it")
+        )
     try:
         check_headers(headers)
         envelope = Envelope.from_headers(headers)
         version, stored = _complete(envelope)
     except InvalidHeader as error:
-        return Followed(_after_bad_header(links, message), Problem("header", str(error)))
+        return LinkCheck(_after_bad_header(links, message), Problem("header", str(error)))
     own = Link(version, stored, message.sequence)
     _, aggregate_id = parse_log_subject(message.subject)
     if envelope.aggregate_id != aggregate_id:
@@ -116,12 +118,12 @@ def follow(links: Links, message: StoredMessage) -> Followed:
         )
         # Changed in place, or moved here from elsewhere: the next event shows which.
         is_next = version == links.latest.version + 1
-        return Followed(links.guessing(own) if is_next else links, found)
+        return LinkCheck(links.guessing(own) if is_next else links, found)
     if extends(links.head, message):
-        return Followed(links.after(own))
+        return LinkCheck(links.after(own))
     for guess in links.guesses:
         if extends(guess, message):
-            return Followed(links.guessing(own._replace(position=guess.position)), None, guess)
+            return LinkCheck(links.guessing(own._replace(position=guess.position)), None, guess)
     computed = chain_value(links.latest.chain, message.subject, headers, message.payload)
     return _explain(links, own, computed)
 
@@ -136,19 +138,19 @@ def _complete(envelope: Envelope) -> tuple[int, str]:
     return envelope.version, envelope.chain
 
 
-def _explain(links: Links, own: Link, computed: str) -> Followed:
+def _explain(links: Links, own: Link, computed: str) -> LinkCheck:
     last, version = links.latest.version, own.version
     if version <= last:
         text = f"version {version} comes after version {last}"
-        return Followed(links, Problem("out_of_order", text))
+        return LinkCheck(links, Problem("out_of_order", text))
     after = links.guessing(*_either(own, computed))
     if version == last + 1:
-        return Followed(after, Problem("changed", _changed(version, own.chain, computed)))
+        return LinkCheck(after, Problem("changed", _changed(version, own.chain, computed)))
     expected = f"version {last + 1} was expected, version {version} is here"
     if own.chain == computed:
-        return Followed(after, Problem("version_gap", f"{expected}, yet the chain goes on"))
+        return LinkCheck(after, Problem("version_gap", f"{expected}, yet the chain goes on"))
     text = f"{expected}: events between are missing, or come later"
-    return Followed(after, Problem("missing", text))
+    return LinkCheck(after, Problem("missing", text))
 
 
 def _changed(version: int, stored: str, computed: str) -> str:

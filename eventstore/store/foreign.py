@@ -18,7 +18,7 @@ from msgspec import Struct
 from eventstore.errors import InvalidHeader
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.messages.headers import Header, legal_value
-from eventstore.store.chain_links import GENESIS_LINKS, Followed, Link, Links, extends, follow
+from eventstore.store.chain_links import GENESIS_LINKS, Link, LinkCheck, Links, extends, follow
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 from eventstore.text import make_log_records_safe
 
@@ -157,7 +157,7 @@ class Trails:
             else:
                 self._known[subject] = await trace_links(self._reader, subject, until=before)
 
-    def follow(self, message: StoredMessage) -> Followed:
+    def follow(self, message: StoredMessage) -> LinkCheck:
         """What the next message follows, if anything."""
         subject = message.subject
         links = self._known.get(subject, GENESIS_LINKS)

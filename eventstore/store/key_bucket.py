@@ -30,7 +30,7 @@ from eventstore.client.master_keys import KeyWrapping, WrappedKey
 from eventstore.concurrency.backoff import Backoff
 from eventstore.errors import KeyMissing, MasterKeyError, RequestTimeout
 from eventstore.jetstream.key_value import KeyValue
-from eventstore.messages.encryption import DataKey, Forgotten
+from eventstore.messages.encryption import DataKey, DestroyedKey
 from eventstore.messages.subjects import Subjects
 from eventstore.undecodable import UNDECODABLE
 
@@ -69,9 +69,9 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.forgotten is None and (self.key is not None or self.wrapped is not None)
 
     @property
-    def tombstone(self) -> Forgotten | None:
+    def tombstone(self) -> DestroyedKey | None:
         """When the key was destroyed, where it was."""
-        return None if self.forgotten is None else Forgotten(self.forgotten)
+        return None if self.forgotten is None else DestroyedKey(self.forgotten)
 
 
 _decode = msgspec.json.Decoder(Entry).decode
@@ -117,7 +117,7 @@ class KeyBucket:
 
         return await self._bucket.watch(read, missed, keys="*")
 
-    async def find(self, ref: str) -> DataKey | Forgotten | None:
+    async def find(self, ref: str) -> DataKey | DestroyedKey | None:
         """The key, or that it was destroyed; None where there is neither."""
         _, entry = await self._last(ref)
         return await self._open(ref, entry)
@@ -127,7 +127,7 @@ class KeyBucket:
         _, entry = await self._last(ref)
         return entry.is_key or entry.forgotten is not None
 
-    async def find_or_make(self, ref: str) -> DataKey | Forgotten:
+    async def find_or_make(self, ref: str) -> DataKey | DestroyedKey:
         """The key, made if there never was one; whoever makes it at the same time has the same.
 
         Raises `KeyMissing` where there was one that something else has deleted.
@@ -176,7 +176,7 @@ class KeyBucket:
             async for stored in entries:
                 yield self._bucket.key(stored.subject), Entry.read(stored.payload)
 
-    async def destroy(self, ref: str, time: str) -> Forgotten | None:
+    async def destroy(self, ref: str, time: str) -> DestroyedKey | None:
         """Overwrite the key, and keep that it was destroyed at `time`; None if there never was one.
 
         Where that was begun before, it is brought to its end, and the first time stands.
@@ -191,7 +191,7 @@ class KeyBucket:
                 return entry.tombstone
             if await self._put(ref, Entry(forgotten=time, sequence=sequence), after=sequence):
                 await self._bucket.erase(sequence)
-                return Forgotten(time)
+                return DestroyedKey(time)
             await asyncio.sleep(delay)
         raise RequestTimeout(f"the key of a data subject ({ref}) is written by others as well")
 
@@ -199,7 +199,7 @@ class KeyBucket:
         stored = await self._bucket.leader_get(ref)
         return (0, Entry()) if stored is None else (stored.sequence, Entry.read(stored.payload))
 
-    async def _open(self, ref: str, entry: Entry) -> DataKey | Forgotten | None:
+    async def _open(self, ref: str, entry: Entry) -> DataKey | DestroyedKey | None:
         if entry.tombstone is not None:
             return entry.tombstone
         secret = entry.key

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from eventstore.client.client import Client
-from eventstore.messages.encryption import NO_KEYS, PERSONAL, DataKey, Forgotten, Keys, refs_in
+from eventstore.messages.encryption import NO_KEYS, PERSONAL, DataKey, DestroyedKey, Keys, refs_in
 from eventstore.messages.envelope import format_timestamp, utc_now
 from eventstore.messages.personal import ref_of
 from eventstore.messages.subjects import Subjects
@@ -28,7 +28,7 @@ _AT_ONCE = 64
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
-_Get = Callable[[str], Awaitable[DataKey | Forgotten | None]]
+_Get = Callable[[str], Awaitable[DataKey | DestroyedKey | None]]
 
 
 class Keyring:
@@ -55,7 +55,7 @@ class Keyring:
         self._bucket = KeyBucket(client, subjects, timeout=timeout)
         self._lifetime = lifetime
         self._limit = limit
-        self._kept: OrderedDict[str, tuple[DataKey | Forgotten, float]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[DataKey | DestroyedKey, float]] = OrderedDict()
         self._era = 0
         self._callbacks: list[Callable[[], None]] = []
         self._stop_watch: Callable[[], Awaitable[None]] | None = None
@@ -94,7 +94,7 @@ class Keyring:
 
     async def forget(
         self, subject: str, report: Callable[[ErasureReport], object] | None = None
-    ) -> Forgotten | None:
+    ) -> DestroyedKey | None:
         """Destroy a data subject's key for good; None where there is none.
 
         What is parked of the subject is erased as well, and the texts of outcomes (see
@@ -108,7 +108,7 @@ class Keyring:
         (report or _log_unread)(erased)
         return forgotten
 
-    async def _destroy(self, subject: str) -> Forgotten | None:
+    async def _destroy(self, subject: str) -> DestroyedKey | None:
         ref = ref_of(subject)
         forgotten = await self._bucket.destroy(ref, format_timestamp(utc_now()))
         if forgotten is not None:
@@ -124,7 +124,7 @@ class Keyring:
             keys.update(zip(missing, found, strict=True))
         return {ref: key for ref, key in keys.items() if key is not None}
 
-    async def _get(self, ref: str, get: _Get) -> DataKey | Forgotten | None:
+    async def _get(self, ref: str, get: _Get) -> DataKey | DestroyedKey | None:
         era = self._era
         async with self._free:
             key = await get(ref)
@@ -141,7 +141,7 @@ class Keyring:
         if not entry.is_key:  # that one was made, or wrapped anew, is no news
             self._learn(ref, entry.tombstone)
 
-    def _learn(self, ref: str, forgotten: Forgotten | None) -> None:
+    def _learn(self, ref: str, forgotten: DestroyedKey | None) -> None:
         self._era += 1
         self._kept.pop(ref, None)
         if forgotten is not None:
@@ -157,14 +157,14 @@ class Keyring:
         for callback in self._callbacks:
             callback()
 
-    def _cached(self, ref: str) -> DataKey | Forgotten | None:
+    def _cached(self, ref: str) -> DataKey | DestroyedKey | None:
         key, until = self._kept.get(ref, (None, 0.0))
         if key is None or until < time.monotonic():
             return None
         self._kept.move_to_end(ref)
         return key
 
-    def _keep(self, ref: str, key: DataKey | Forgotten) -> None:
+    def _keep(self, ref: str, key: DataKey | DestroyedKey) -> None:
         self._kept[ref] = key, time.monotonic() + self._lifetime
         self._kept.move_to_end(ref)
         while len(self._kept) > self._limit:

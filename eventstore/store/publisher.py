@@ -14,7 +14,7 @@ from eventstore.messages.context import current
 from eventstore.messages.envelope import Identity, derive_id
 from eventstore.messages.events import NewEvent
 from eventstore.messages.types import Event
-from eventstore.store.store import ANY, Append, Appended, EventStore, Expected
+from eventstore.store.store import ANY, Append, AppendResult, EventStore, Expected
 
 __all__ = ["EventPublisher"]
 
@@ -45,7 +45,7 @@ class EventPublisher:
         event_id: str | None = None,
         actor: str | None = None,
         time: datetime | None = None,
-    ) -> Appended:
+    ) -> AppendResult:
         """Append one event, by default to an aggregate at any version.
 
         Without an `aggregate_id` it is the first of a new aggregate, whose id is derived from the
@@ -66,7 +66,7 @@ class EventPublisher:
         aggregate_id: str | None = None,
         *,
         actor: str | None = None,
-    ) -> list[Appended]:
+    ) -> list[AppendResult]:
         """Append several events, all or none, to aggregates at any version.
 
         Each is an event, or an event and its aggregate's id; `aggregate_id` is for those without.

@@ -25,7 +25,7 @@ from eventstore.store.append import (
     ANY,
     NO_STREAM,
     Append,
-    Appended,
+    AppendResult,
     Expected,
     PendingAppend,
 )
@@ -39,7 +39,16 @@ from eventstore.store.known_heads import KnownHeads
 from eventstore.store.reader import AggregateReading, EventReader, Page
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
-__all__ = ["ANY", "NOTHING", "NO_STREAM", "Append", "Appended", "EventStore", "Expected", "Head"]
+__all__ = [
+    "ANY",
+    "NOTHING",
+    "NO_STREAM",
+    "Append",
+    "AppendResult",
+    "EventStore",
+    "Expected",
+    "Head",
+]
 
 
 class EventStore(Resource):
@@ -91,7 +100,7 @@ class EventStore(Resource):
         known_new: bool = False,
         authenticated_as: str | None = None,
         command_digest: str | None = None,
-    ) -> Appended:
+    ) -> AppendResult:
         """Append events to one aggregate, all or none; see `Append` and `append_all`."""
         several = events if isinstance(events, Sequence) else [events]
         (appended,) = await self.append_all(
@@ -109,7 +118,7 @@ class EventStore(Resource):
         )
         return appended
 
-    async def append_all(self, *appends: Append) -> list[Appended]:
+    async def append_all(self, *appends: Append) -> list[AppendResult]:
         """Append to one or several aggregates atomically: all events are recorded, or none.
 
         It is idempotent, for ever: repeated with the same event ids, it is recorded once and
@@ -141,7 +150,7 @@ class EventStore(Resource):
         """
         return PendingAppend(append, self.codec, now or self._clock())
 
-    async def append_prepared(self, *writes: PendingAppend) -> list[Appended]:
+    async def append_prepared(self, *writes: PendingAppend) -> list[AppendResult]:
         """Append what was prepared, once; guarantees and raises what `append_all` does."""
         if not writes or len({write.subject for write in writes}) < len(writes):
             raise InvalidMessage("an append names at least one aggregate, and each only once")

@@ -16,7 +16,7 @@ from eventstore.commands import CommandWorker, Outcome, Outcomes
 from eventstore.config import StreamSettings
 from eventstore.jetstream.acks import Acknowledgements, TrackedDelivery
 from eventstore.store.append import PendingAppend
-from eventstore.store.store import Appended, EventStore
+from eventstore.store.store import AppendResult, EventStore
 from tests.connection import settings_for
 from tests.integration.commanding import counting, opened
 
@@ -44,7 +44,7 @@ class DyingStore(EventStore):
 
     point = ""
 
-    async def append_prepared(self, *writes: PendingAppend) -> list[Appended]:
+    async def append_prepared(self, *writes: PendingAppend) -> list[AppendResult]:
         if self.point == "before the append":
             _die()
         appended = await super().append_prepared(*writes)

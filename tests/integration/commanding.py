@@ -23,7 +23,7 @@ from eventstore.messages.events import RecordedEvent
 from eventstore.messages.types import Command, Event
 from eventstore.store.append import PendingAppend
 from eventstore.store.snapshots.snapshots import Snapshots
-from eventstore.store.store import Appended, EventStore
+from eventstore.store.store import AppendResult, EventStore
 
 FORGETFUL = StreamSettings(duplicate_window_ms=100)
 """Streams that take a command with the same id again after a tenth of a second."""
@@ -329,7 +329,7 @@ class GatedStore(EventStore):
         async with asyncio.timeout(20.0), self._moved:
             await self._moved.wait_for(lambda: len(self.begun) >= count)
 
-    async def append_prepared(self, *writes: PendingAppend) -> list[Appended]:
+    async def append_prepared(self, *writes: PendingAppend) -> list[AppendResult]:
         aggregate_id = writes[0].append.aggregate_id
         async with self._moved:
             self.begun.append(aggregate_id)
@@ -361,7 +361,7 @@ class FailingStore(EventStore):
         super().__init__(*arguments, **options)
         self.failures = list(failures)
 
-    async def append_prepared(self, *writes: PendingAppend) -> list[Appended]:
+    async def append_prepared(self, *writes: PendingAppend) -> list[AppendResult]:
         if self.failures:
             raise self.failures.pop(0)
         return await super().append_prepared(*writes)

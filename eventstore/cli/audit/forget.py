@@ -12,7 +12,7 @@ from eventstore.cli.output.terminal import printable, program, say
 from eventstore.cli.read_models import read_models
 from eventstore.cli.session import Session, run
 from eventstore.messages.codec import Codec
-from eventstore.messages.encryption import Forgotten
+from eventstore.messages.encryption import DestroyedKey
 from eventstore.messages.subjects import Subjects
 from eventstore.parking.erasing import ErasureReport
 from eventstore.store.keyring import Keyring
@@ -61,14 +61,14 @@ def _say_all(lines: Iterable[str]) -> None:
         say(line)
 
 
-async def _forget(session: Session, subject: str) -> tuple[Forgotten | None, ErasureReport]:
+async def _forget(session: Session, subject: str) -> tuple[DestroyedKey | None, ErasureReport]:
     reported: list[ErasureReport] = []
     async with session.connect() as client:
         forgotten = await Keyring(client, session.subjects).forget(subject, reported.append)
     return forgotten, reported[0]
 
 
-def _about_key(subject: str, forgotten: Forgotten) -> Iterable[str]:
+def _about_key(subject: str, forgotten: DestroyedKey) -> Iterable[str]:
     yield f"forgotten: {subject}, at {forgotten.time}; the key is destroyed"
     yield "The events stay, and their chains verify; what is personal in them reads as forgotten."
 

@@ -22,7 +22,7 @@ from eventstore.messages.envelope import new_id
 from eventstore.messages.events import RecordedEvent
 from eventstore.messages.types import Command, Event
 from eventstore.store.append import Append, PendingAppend
-from eventstore.store.store import Appended, EventStore
+from eventstore.store.store import AppendResult, EventStore
 from tests.integration.commanding import (
     Add,
     AddEach,
@@ -64,7 +64,7 @@ class Meddler(EventStore):
         super().__init__(*arguments, **options)
         self.times = times
 
-    async def append_prepared(self, *writes: PendingAppend) -> list[Appended]:
+    async def append_prepared(self, *writes: PendingAppend) -> list[AppendResult]:
         if self.times:
             self.times -= 1
             ours = writes[0].append
@@ -88,7 +88,7 @@ class Claimed(EventStore):
         super().__init__(*arguments, **options)
         self.claims = 1
 
-    async def append_prepared(self, *writes: PendingAppend) -> list[Appended]:
+    async def append_prepared(self, *writes: PendingAppend) -> list[AppendResult]:
         appended = await super().append_prepared(*writes)
         if self.claims:
             self.claims -= 1

@@ -38,7 +38,7 @@ from eventstore.store.store import (
     NO_STREAM,
     NOTHING,
     Append,
-    Appended,
+    AppendResult,
     EventStore,
     Expected,
     Head,
@@ -250,7 +250,7 @@ async def test_of_two_concurrent_writers_exactly_one_wins(
                 ),
                 return_exceptions=True,
             )
-            (won,) = [outcome for outcome in outcomes if isinstance(outcome, Appended)]
+            (won,) = [outcome for outcome in outcomes if isinstance(outcome, AppendResult)]
             (lost,) = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
             assert isinstance(lost, Conflict), lost
             head = won.head
@@ -575,7 +575,7 @@ class Model:
             "stale head": (heads[0], version == 0),
         }[kind]  # type: ignore[return-value]  # of mixed, but fitting types
 
-    def record(self, appended: Appended) -> None:
+    def record(self, appended: AppendResult) -> None:
         key = appended.aggregate_id
         self.ids.setdefault(key, []).extend(appended.event_ids)
         self.heads.setdefault(key, [NOTHING]).append(appended.head)

@@ -24,7 +24,15 @@ from eventstore.messages.envelope import Identity, derive_id
 from eventstore.messages.events import NewEvent
 from eventstore.messages.headers import Header
 from eventstore.store.id_index import IdIndex
-from eventstore.store.store import ANY, NO_STREAM, NOTHING, Append, Appended, EventStore, Expected
+from eventstore.store.store import (
+    ANY,
+    NO_STREAM,
+    NOTHING,
+    Append,
+    AppendResult,
+    EventStore,
+    Expected,
+)
 from tests.integration.ledger import (
     FAST,
     Deposited,
@@ -69,7 +77,7 @@ def to(aggregate_id: str, *events: NewEvent, expected: Expected = ANY) -> Append
     return Append(aggregate="account", aggregate_id=aggregate_id, events=events, expected=expected)
 
 
-def alike(again: Sequence[Appended], first: Sequence[Appended]) -> bool:
+def alike(again: Sequence[AppendResult], first: Sequence[AppendResult]) -> bool:
     """Whether a repeat was answered as the append was, but for being one."""
     return list(again) == [msgspec.structs.replace(each, duplicate=True) for each in first]
 
@@ -96,7 +104,7 @@ async def somebody_appends(
 
 async def random_appends(
     store: EventStore, dice: random.Random, name: str
-) -> tuple[list[Append], list[Appended]]:
+) -> tuple[list[Append], list[AppendResult]]:
     """An append of mixed parts that is recorded, and its answer."""
     appends = []
     for number in range(dice.randint(1, 3)):
@@ -112,7 +120,7 @@ async def random_appends(
 
 
 def expecting_otherwise(
-    appends: Sequence[Append], first: Sequence[Appended], dice: random.Random
+    appends: Sequence[Append], first: Sequence[AppendResult], dice: random.Random
 ) -> list[Append]:
     """The same events with other expectations: what the append itself has led to, among them."""
     return [
@@ -266,7 +274,7 @@ async def counting_reads(client: Client, codec: Codec) -> AsyncIterator[list[str
             await each.unsubscribe()
 
 
-async def reads_of(settings: Settings, codec: Codec, appending: Awaitable[Appended]) -> int:
+async def reads_of(settings: Settings, codec: Codec, appending: Awaitable[AppendResult]) -> int:
     async with connect(settings) as watcher:
         async with counting_reads(watcher, codec) as asked:
             assert not (await appending).duplicate
@@ -300,7 +308,7 @@ async def test_only_ids_that_may_have_been_sent_before_cost_a_look(
 
 async def _append(
     store: EventStore, event: NewEvent | Deposited, expected: Expected, **options: object
-) -> Appended:
+) -> AppendResult:
     return await store.append("account", "a1", event, expected=expected, **options)  # type: ignore[arg-type]
 
 

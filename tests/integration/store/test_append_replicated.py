@@ -17,7 +17,15 @@ from eventstore.config import StreamSettings
 from eventstore.errors import ClientError, Conflict, TopologyError
 from eventstore.messages.codec import Codec
 from eventstore.server.embedded import EmbeddedServer
-from eventstore.store.store import ANY, NO_STREAM, NOTHING, Append, Appended, EventStore, Expected
+from eventstore.store.store import (
+    ANY,
+    NO_STREAM,
+    NOTHING,
+    Append,
+    AppendResult,
+    EventStore,
+    Expected,
+)
 from tests.conftest import free_ports, settings_for
 from tests.integration.ledger import Deposited, declare_log, fixed, read, read_all
 
@@ -87,7 +95,7 @@ async def test_of_two_concurrent_writers_exactly_one_wins(stores: list[EventStor
             *(store.append("account", "a1", events, expected=head) for store in stores[:2]),
             return_exceptions=True,
         )
-        (won,) = [outcome for outcome in outcomes if isinstance(outcome, Appended)]
+        (won,) = [outcome for outcome in outcomes if isinstance(outcome, AppendResult)]
         (lost,) = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         assert isinstance(lost, Conflict), lost
         head, count = won.head, count + len(events)

@@ -36,7 +36,7 @@ from eventstore.jetstream.publish import publish_acked
 from eventstore.jetstream.topology import declare, topology
 from eventstore.messages.chain import GENESIS, chain_value
 from eventstore.messages.codec import Codec
-from eventstore.messages.encryption import PERSONAL, DataKey, Forgotten
+from eventstore.messages.encryption import PERSONAL, DataKey, DestroyedKey
 from eventstore.messages.envelope import Identity, new_id
 from eventstore.messages.events import NewEvent, RecordedEvent
 from eventstore.messages.headers import Header
@@ -303,7 +303,7 @@ async def test_forgetting_that_was_cut_off_is_brought_to_its_end(
     await publish_acked(client, subject, msgspec.json.encode(tombstone))  # and then it died
     assert await read(store, "ann") == [NOBODY, CustomerSeen()]
     assert base64.b64decode(first["message"]["data"]) in await messages_in(client, bucket)
-    assert await store.keyring.forget("ann") == Forgotten("2026-01-01T00:00:00.000000Z")
+    assert await store.keyring.forget("ann") == DestroyedKey("2026-01-01T00:00:00.000000Z")
     left = await messages_in(client, bucket)
     assert base64.b64decode(first["message"]["data"]) not in left
     assert len(left) == 2  # the tombstone, and ben's key
@@ -390,7 +390,7 @@ async def test_another_process_hears_of_it_immediately(
     await store.keyring.forget("ann")
     async with asyncio.timeout(5):
         await heard.wait()
-    assert isinstance((await other.keyring.to_seal(["ann"]))[ref_of("ann")], Forgotten)
+    assert isinstance((await other.keyring.to_seal(["ann"]))[ref_of("ann")], DestroyedKey)
 
 
 async def test_what_was_not_heard_is_known_when_a_key_is_old(
@@ -401,7 +401,7 @@ async def test_what_was_not_heard_is_known_when_a_key_is_old(
     assert isinstance((await deaf.to_seal(["ann"]))[ref_of("ann")], DataKey)
     await deaf.close()  # it hears nothing more
     await store.keyring.forget("ann")
-    assert isinstance((await deaf.to_seal(["ann"]))[ref_of("ann")], Forgotten)
+    assert isinstance((await deaf.to_seal(["ann"]))[ref_of("ann")], DestroyedKey)
 
 
 KEY_ASKED_FOR = b"STREAM.MSG.GET.KV_"

@@ -23,7 +23,7 @@ from eventstore.messages.codec import Codec
 from eventstore.messages.encryption import (
     PERSONAL,
     DataKey,
-    Forgotten,
+    DestroyedKey,
     Keys,
     refs_in,
     seal,
@@ -58,7 +58,7 @@ class Said(Event, subject="talk.said"):
 
 codec = Codec("home", [], [Told, Said])
 KEYS: Keys = {ref_of(name): DataKey(name.encode().ljust(32)) for name in ("ann", "ben", "t1")}
-GONE = Forgotten(TIME)
+GONE = DestroyedKey(TIME)
 
 
 def headers_of(event: Event, own: str = "") -> dict[str, str]:
@@ -255,15 +255,15 @@ def made(annotations: dict[str, Any], **options: Any) -> Any:
             {"code": Annotated[str, msgspec.Meta(max_length=3), Personal()]},
             "'[forgotten]' does not fit the field",
         ),
-        ({"names": list[Annotated[str, Personal()]]}, "Personal marks a whole field"),
-        ({"name": Annotated[str, Personal()] | None}, "Personal marks a whole field"),
-        ({"inner": Inner}, "Personal marks a whole field"),
-        ({"inner": list[dict[str, Inner]]}, "Personal marks a whole field"),
-        ({"inner": Annotated[Inner, Personal(forgotten=0)]}, "Personal marks a whole field"),
+        ({"names": list[Annotated[str, Personal()]]}, "Personal marks a field of an event"),
+        ({"name": Annotated[str, Personal()] | None}, "Personal marks a field of an event"),
+        ({"inner": Inner}, "Personal marks a field of an event"),
+        ({"inner": list[dict[str, Inner]]}, "Personal marks a field of an event"),
+        ({"inner": Annotated[Inner, Personal(forgotten=0)]}, "Personal marks a field of an event"),
         ({"größe": Annotated[str, Personal()]}, "must be ASCII"),
     ],
 )
-def test_a_mark_that_cannot_work_is_refused_if_it_ismade(
+def test_a_mark_that_cannot_work_is_refused_when_it_is_made(
     annotations: dict[str, Any], problem: str
 ) -> None:
     with pytest.raises(DeciderError) as refusal:
@@ -286,7 +286,7 @@ class NotYet(msgspec.Struct):
 
 
 def test_what_is_defined_below_its_event_is_looked_at_when_it_is_registered() -> None:
-    with pytest.raises(DeciderError, match=r"Later\.inner: Personal marks a whole field"):
+    with pytest.raises(DeciderError, match=r"Later\.inner: Personal marks a field of an event"):
         Codec("home", [], [Later])
 
 
