@@ -22,9 +22,9 @@ from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.messages.encryption import Keys
 from eventstore.messages.events import LogEvent, UnreadEvent
 from eventstore.messages.headers import Header, legal_value
+from eventstore.store.aggregate_reading import read_stored_event
 from eventstore.store.chain_links import GENESIS_LINKS, follow
 from eventstore.store.keyring import Keyring
-from eventstore.store.reader import read_stored_event
 
 __all__ = ["aggregate_history"]
 

@@ -10,22 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 import msgspec
 
 from eventstore.client.api_answers import StreamInfo
 from eventstore.client.client import Client, Msg
-from eventstore.client.protocol import UnreadableHeaders
 from eventstore.errors import ClientError, CorruptLog, IncompleteBatch
 from eventstore.jetstream.api import stream_info
 from eventstore.jetstream.consumer import Delivery, PullLost
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.jetstream.ordered_consumer import OrderedConsumer, ordered_consumer
 from eventstore.jetstream.retry import Retry
-from eventstore.jetstream.vocabulary import NatsHeader
+from eventstore.store.batches import is_followed
 
-__all__ = ["StoredLog", "StoredPage", "batch_of"]
+__all__ = ["StoredLog", "StoredPage"]
 
 _BATCH_SECONDS = 5.0
 _LAG_SECONDS = 1.0
@@ -214,18 +213,6 @@ class _Reading:
                 break
             stored.append(StoredMessage(message.subject, delivery.sequence, headers, message.data))
             self.position, self._pending = delivery.sequence, delivery.pending
-            self._inside_batch = _is_followed(headers)
+            self._inside_batch = is_followed(headers)
         self._ended |= self.position >= self._until and not self._inside_batch
         return StoredPage(stored, self.position, self.left) if stored else None
-
-
-def _is_followed(headers: Mapping[str, str]) -> bool:
-    """Whether more messages of a message's batch must follow."""
-    return batch_of(headers) is not None and NatsHeader.BATCH_COMMIT not in headers
-
-
-def batch_of(headers: Mapping[str, str]) -> str | None:
-    """The id of a message's batch; None for malformed headers, in which the server sees none."""
-    return (
-        None if isinstance(headers, UnreadableHeaders) else headers.get(NatsHeader.BATCH_ID) or None
-    )

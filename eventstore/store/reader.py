@@ -12,32 +12,22 @@ import msgspec
 from eventstore.client.client import Client
 from eventstore.errors import (
     CorruptLog,
-    IncompleteBatch,
-    InvalidMessage,
-    UnknownType,
     UnreadableEvent,
-    VersionGap,
 )
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.jetstream.retry import Retry
-from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.codec import Codec
-from eventstore.messages.encryption import NO_KEYS, Keys
+from eventstore.messages.encryption import Keys
 from eventstore.messages.events import LogEvent, RecordedEvent, UnreadEvent
 from eventstore.messages.headers import Header
-from eventstore.store.chain_links import Link, Links, extends, follow
+from eventstore.store.aggregate_reading import read_stored_event
+from eventstore.store.batches import BatchCheck
+from eventstore.store.chain_links import Link, extends
 from eventstore.store.foreign import ForeignMessage, LogFindings, Trails, damaged
 from eventstore.store.keyring import Keyring
-from eventstore.store.log import StoredLog, StoredPage, batch_of
+from eventstore.store.log import StoredLog, StoredPage
 
-__all__ = [
-    "AggregateReading",
-    "BatchCheck",
-    "EventReader",
-    "Page",
-    "read_events",
-    "read_stored_event",
-]
+__all__ = ["EventReader", "Page"]
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -61,151 +51,6 @@ class Page(msgspec.Struct, frozen=True):
         if not self.unread:
             return self.events
         return sorted([*self.events, *self.unread], key=lambda event: event.position)
-
-
-class BatchCheck:
-    """Checks that atomic batches are complete, while events pass in the order of the log.
-
-    With `anywhere`, reading may begin in the middle of a batch.
-    """
-
-    def __init__(self, *, anywhere: bool = True) -> None:
-        self._open: str | None = None
-        self._sequence = 0
-        self._lenient = anywhere
-        self._is_own = False
-        self._lacks_some = False
-
-    @property
-    def is_open(self) -> bool:
-        """Whether more events of the last one's batch must follow."""
-        return self._open is not None
-
-    def see(self, headers: dict[str, str], position: int, *, foreign: bool = False) -> None:
-        """Take the next message; raises `IncompleteBatch`, and can go on after it.
-
-        A batch of only foreign messages may be incomplete.
-        """
-        batch = batch_of(headers)
-        if batch is None and self._open is None:
-            self._lenient = False
-            return
-        before, count = self._open, self._sequence
-        sequence = _number(headers.get(NatsHeader.BATCH_SEQUENCE, ""))
-        expected = count + 1 if batch == before else 1
-        lenient, self._lenient = self._lenient, False
-        committed = NatsHeader.BATCH_COMMIT in headers
-        self._open = None if committed else batch
-        self._sequence = 0 if committed else sequence
-        broken = self._is_own and before is not None and batch != before
-        self._is_own = not foreign or (self._is_own and batch == before)
-        lacks_some = batch is not None and sequence != expected and not lenient
-        lacks_some |= self._lacks_some and batch == before
-        self._lacks_some = lacks_some and not self._is_own
-        if broken or (lacks_some and self._is_own):
-            raise IncompleteBatch(
-                f"position {position}: batch {before or batch} breaks off after {count} events"
-            )
-
-
-def read_events(
-    codec: Codec,
-    subject: str,
-    headers: dict[str, str],
-    payload: bytes,
-    position: int,
-    *,
-    skip_unknown: bool = False,
-    keys: Keys = NO_KEYS,
-) -> list[RecordedEvent]:
-    """Decode one message of the log to its parts; none for an unknown type that is skipped.
-
-    Raises `UnreadableEvent`, which names the position and the cause.
-    """
-    try:
-        return codec.recorded(subject, headers, payload, position, keys)
-    except InvalidMessage as error:
-        if skip_unknown and isinstance(error, UnknownType):
-            return []
-        raise UnreadableEvent(position, subject, error, headers) from error
-
-
-def read_stored_event(
-    codec: Codec, message: StoredMessage, keys: Keys, *, skip_unknown: bool = False
-) -> list[RecordedEvent] | UnreadEvent:
-    """Decode one message of the log to its parts, or to an event without data.
-
-    Raises `UnreadableEvent` if not even its envelope can be decoded.
-    """
-    subject, headers, position = message.subject, message.headers, message.sequence
-    error: InvalidMessage | None = None
-    try:
-        if events := read_events(
-            codec,
-            subject,
-            headers,
-            message.payload,
-            position,
-            skip_unknown=skip_unknown,
-            keys=keys,
-        ):
-            return events
-    except UnreadableEvent as unreadable:
-        error = unreadable.cause
-    try:
-        return codec.unread(subject, headers, message.payload, position, error)
-    except InvalidMessage as broken:
-        raise UnreadableEvent(position, subject, broken) from broken
-
-
-class AggregateReading:
-    """Decodes the messages of one aggregate in order, and skips those that are foreign.
-
-    `after` is the event that the first one follows. An event that was built upon a message which
-    does not follow is the `problem`, until an event comes that follows the last valid one.
-    """
-
-    def __init__(self, codec: Codec, after: Link, findings: LogFindings | None = None) -> None:
-        self.problem: CorruptLog | None = None
-        self._codec = codec
-        self._links = Links(after)
-        self._findings = findings
-
-    def read(self, message: StoredMessage, keys: Keys) -> list[RecordedEvent] | UnreadEvent | None:
-        """The parts of an event, or the event without data; None for a skipped message."""
-        head = self._links.head
-        if not extends(head, message):
-            self._examine(message)
-            return None
-        try:
-            found = read_stored_event(self._codec, message, keys)
-        except UnreadableEvent as error:
-            self._skip(message, str(error.cause))
-            return None
-        link = Link(head.version + 1, message.headers[Header.CHAIN], message.sequence)
-        self._links = self._links.after(link)
-        self.problem = None
-        return found
-
-    def _examine(self, message: StoredMessage) -> None:
-        followed = follow(self._links, message)
-        self._links = followed.links
-        if followed.problem is not None:
-            self._skip(message, followed.problem.text)
-        elif followed.confirmed is not None and self.problem is None:
-            self.problem = self._damage(message, followed.confirmed)
-
-    def _skip(self, message: StoredMessage, reason: str) -> None:
-        if self._findings is not None:
-            self._findings.note("foreign", message.sequence, message.subject, reason)
-
-    def _damage(self, message: StoredMessage, confirmed: Link) -> CorruptLog:
-        head, subject = self._links.head, message.subject
-        if confirmed.version > head.version + 1:
-            return VersionGap(
-                f"{subject} has no version {head.version + 1} before {confirmed.position}"
-            )
-        return UnreadableEvent(message.sequence, subject, damaged(head, confirmed), message.headers)
 
 
 class _Decoding:
@@ -373,7 +218,3 @@ class EventReader:
     async def identity(self) -> str:
         """When the stream was created, and its name; at most 128 characters."""
         return await self._log.identity()
-
-
-def _number(text: str) -> int:
-    return int(text) if text.isdecimal() and len(text) < 9 else 0

@@ -21,6 +21,7 @@ from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import Identity, utc_now
 from eventstore.messages.events import LogEvent, NewEvent, RecordedEvent, UnreadEvent
 from eventstore.messages.types import Event
+from eventstore.store.aggregate_reading import AggregateReading
 from eventstore.store.append import (
     ANY,
     NO_STREAM,
@@ -36,7 +37,7 @@ from eventstore.store.head import NOTHING, Head, find_head
 from eventstore.store.id_index import IdIndex
 from eventstore.store.keyring import Keyring
 from eventstore.store.known_heads import KnownHeads
-from eventstore.store.reader import AggregateReading, EventReader, Page
+from eventstore.store.reader import EventReader, Page
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
 __all__ = [

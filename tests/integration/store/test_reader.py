@@ -16,7 +16,8 @@ from eventstore.jetstream.consumer import PullConsumer
 from eventstore.messages.codec import Codec
 from eventstore.messages.events import RecordedEvent
 from eventstore.server.embedded import EmbeddedServer
-from eventstore.store.reader import BatchCheck, EventReader, Page
+from eventstore.store.batches import BatchCheck
+from eventstore.store.reader import EventReader, Page
 from eventstore.store.store import EventStore
 from tests.conftest import StartServer, settings_for
 from tests.integration.ledger import Deposited, Opened, declare_log, read_all

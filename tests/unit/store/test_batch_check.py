@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from eventstore.errors import IncompleteBatch
-from eventstore.store.reader import BatchCheck
+from eventstore.store.batches import BatchCheck
 
 FIRST = {"Nats-Batch-Id": "b", "Nats-Batch-Sequence": "1"}
 THIRD = {"Nats-Batch-Id": "b", "Nats-Batch-Sequence": "3"}
