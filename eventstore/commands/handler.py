@@ -90,6 +90,7 @@ class CommandHandler:
     async def _carry_out(
         self, command: DecodedCommand, traceparent: str | None, redelivered: bool
     ) -> Outcome:
+        """The command pipeline: steps 1 and 7; the attempts are steps 2 to 6."""
         decider = self._domain.decider(command.aggregate)
         # 1. Is its outcome known?
         known = await self._known_outcome(command, decider, redelivered)
@@ -101,7 +102,7 @@ class CommandHandler:
                 return await self._attempt(command, decider, traceparent, leader=leader)
             except (Conflict, DuplicateId):
                 # 7. Another writer was faster: load from scratch, and decide again. From the
-                # leader, for a replica that lags may have led to the conflict.
+                # leader, because a lagging replica may have led to the conflict.
                 leader = True
                 self._states.drop(command.key)
                 self._telemetry.count("conflicts", aggregate=command.aggregate)
@@ -122,9 +123,9 @@ class CommandHandler:
             # 4. Decide.
             events = self._decide(command, decider, cached.state, now)
             if events:
-                # 5. Append, which fails with `Conflict` if the aggregate has moved on.
+                # 5. Append, which raises `Conflict` if the aggregate has moved on.
                 ids = await self._append(command, decider, cached, events, now, traceparent)
-                # 6. The outcome.
+                # 6. The outcome; if nothing is appended, only after a check for a conflict.
                 return succeeded(command, cached.head, ids, _names(events))
         except Rejected as rejection:
             await self._confirm(command, cached)
