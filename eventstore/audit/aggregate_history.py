@@ -20,10 +20,11 @@ from eventstore.decider.decider import Decider, Domain
 from eventstore.errors import InvalidMessage, UnreadableEvent
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.messages.encryption import Keys
-from eventstore.messages.envelope import Header, LogEvent, UnreadEvent, legal_value
+from eventstore.messages.events import LogEvent, UnreadEvent
+from eventstore.messages.headers import Header, legal_value
+from eventstore.store.aggregate_reading import read_stored_event
 from eventstore.store.chain_links import GENESIS_LINKS, follow
 from eventstore.store.keyring import Keyring
-from eventstore.store.reader import read_stored_event
 
 __all__ = ["aggregate_history"]
 

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from msgspec import Struct
 
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
-from eventstore.messages.envelope import AUTHENTICATED_AS, Header, legal_value
+from eventstore.messages.headers import AUTHENTICATED_AS, Header, legal_value
 from eventstore.messages.subjects import parse_log_subject
 from eventstore.store.chain_links import GENESIS_LINKS, follow
 

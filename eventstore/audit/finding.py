@@ -9,7 +9,7 @@ import msgspec
 
 from eventstore.audit.log_digest import LogDigest
 from eventstore.jetstream.direct_get import StoredMessage
-from eventstore.messages.envelope import Header
+from eventstore.messages.headers import Header
 
 __all__ = ["Finding", "Kind", "VerifySummary"]
 

@@ -10,7 +10,7 @@ from eventstore.client.client import Client
 from eventstore.client.responder import Answer, Reply, Request
 from eventstore.decider.decider import Domain
 from eventstore.errors import InvalidPayload, QueryNotFound
-from eventstore.messages.envelope import POSITION
+from eventstore.messages.headers import POSITION
 from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["history_answers"]

@@ -10,7 +10,7 @@ import hashlib
 
 from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.messages.chain import GENESIS
-from eventstore.messages.envelope import Header
+from eventstore.messages.headers import Header
 
 __all__ = ["LogDigest"]
 

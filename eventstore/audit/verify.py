@@ -19,10 +19,10 @@ from eventstore.errors import IncompleteBatch, InvalidAnchor, InvalidSubject
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import Header
+from eventstore.messages.headers import Header
+from eventstore.store.batches import BatchCheck
 from eventstore.store.chain_links import Link, follow
 from eventstore.store.log import StoredLog
-from eventstore.store.reader import BatchCheck
 
 __all__ = ["Progress", "verify"]
 

@@ -13,7 +13,7 @@ from types import TracebackType
 import msgspec
 
 from eventstore.jetstream.direct_get import StoredMessage
-from eventstore.messages.envelope import Header
+from eventstore.messages.headers import Header
 from eventstore.store.chain_links import GENESIS_LINKS, Link, Links
 
 __all__ = ["AggregateState", "WorkingSet"]

@@ -29,15 +29,8 @@ from eventstore.errors import (
     ServiceBusy,
 )
 from eventstore.jetstream.vocabulary import NatsHeader
-from eventstore.messages.envelope import (
-    POSITION,
-    Envelope,
-    Header,
-    Identity,
-    format_timestamp,
-    position_of,
-    utc_now,
-)
+from eventstore.messages.envelope import Envelope, Identity, format_timestamp, utc_now
+from eventstore.messages.headers import POSITION, Header, position_of
 from eventstore.messages.queries import (
     LONGEST_WAIT,
     WAIT_POSITION,

@@ -23,7 +23,8 @@ from eventstore.errors import (
     ServiceBusy,
 )
 from eventstore.jetstream.vocabulary import NatsHeader
-from eventstore.messages.envelope import Header, check_message_id, derive_id
+from eventstore.messages.envelope import check_message_id, derive_id
+from eventstore.messages.headers import Header
 from eventstore.text import make_log_records_safe, presentable
 
 __all__ = ["Answer", "Reply", "Request", "Responder", "error_reply"]

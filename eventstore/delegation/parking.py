@@ -18,7 +18,7 @@ from eventstore.delegation.requests import RequestRefused, request_answer
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.publish import publish_acked
 from eventstore.jetstream.vocabulary import Api
-from eventstore.messages.envelope import Header
+from eventstore.messages.headers import Header
 from eventstore.messages.subjects import Subjects
 from eventstore.parking.record import PART, ParkedRecord
 from eventstore.undecodable import UNDECODABLE

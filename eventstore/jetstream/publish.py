@@ -23,7 +23,8 @@ from eventstore.errors import (
     QueueFull,
 )
 from eventstore.jetstream.vocabulary import ErrorCode, NatsHeader
-from eventstore.messages.envelope import POSITION, new_id
+from eventstore.messages.envelope import new_id
+from eventstore.messages.headers import POSITION
 
 __all__ = [
     "PUBLICATION_HEADERS",

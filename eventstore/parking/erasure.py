@@ -26,7 +26,7 @@ from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.jetstream.key_value import KeyValue
 from eventstore.jetstream.stored_message import erase_message
 from eventstore.messages.encryption import refs_in
-from eventstore.messages.envelope import Header
+from eventstore.messages.headers import Header
 from eventstore.messages.personal import FORGOTTEN, ref_of
 from eventstore.messages.subjects import Subjects
 from eventstore.parking.record import (

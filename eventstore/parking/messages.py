@@ -21,7 +21,7 @@ from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.jetstream.publish import publish_queued
 from eventstore.jetstream.stored_message import erase_message
 from eventstore.jetstream.vocabulary import SERVER_HEADERS
-from eventstore.messages.envelope import REPLY_TO, Header
+from eventstore.messages.headers import REPLY_TO, Header
 from eventstore.messages.outcome import Outcome
 from eventstore.messages.subjects import NAME, Subjects
 from eventstore.parking.record import (

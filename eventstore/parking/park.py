@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from eventstore.client.client import Client
 from eventstore.jetstream.acks import DeliveredMessage
-from eventstore.messages.envelope import Header
+from eventstore.messages.headers import Header
 from eventstore.messages.outcome import code_of
 from eventstore.messages.subjects import Subject
 from eventstore.parking.record import ParkedRecord, store_record

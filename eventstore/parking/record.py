@@ -15,7 +15,8 @@ import msgspec
 from eventstore.client.client import Client
 from eventstore.jetstream.publish import publish_acked
 from eventstore.jetstream.stored_message import StoredMessage
-from eventstore.messages.envelope import Header, format_timestamp, utc_now
+from eventstore.messages.envelope import format_timestamp, utc_now
+from eventstore.messages.headers import Header
 from eventstore.messages.subjects import Subjects
 
 __all__ = [

@@ -29,7 +29,7 @@ from eventstore.client.master_keys import KeyWrapping, WrappedKey
 from eventstore.concurrency.backoff import Backoff
 from eventstore.errors import KeyMissing, MasterKeyError, RequestTimeout
 from eventstore.jetstream.key_value import KeyValue
-from eventstore.messages.encryption import DataKey, Forgotten
+from eventstore.messages.encryption import DataKey, DestroyedKey
 from eventstore.messages.subjects import Subjects
 from eventstore.undecodable import UNDECODABLE
 
@@ -68,9 +68,9 @@ class KeyEntry(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.forgotten is None and (self.key is not None or self.wrapped is not None)
 
     @property
-    def tombstone(self) -> Forgotten | None:
+    def tombstone(self) -> DestroyedKey | None:
         """When the key was destroyed; None if it was not."""
-        return None if self.forgotten is None else Forgotten(self.forgotten)
+        return None if self.forgotten is None else DestroyedKey(self.forgotten)
 
 
 _decode = msgspec.json.Decoder(KeyEntry).decode
@@ -116,7 +116,7 @@ class KeyBucket:
 
         return await self._bucket.watch(read, missed, keys="*")
 
-    async def find(self, ref: str) -> DataKey | Forgotten | None:
+    async def find(self, ref: str) -> DataKey | DestroyedKey | None:
         """The key or its tombstone; None if there is neither."""
         _, entry = await self._last(ref)
         return await self._open(ref, entry)
@@ -126,7 +126,7 @@ class KeyBucket:
         _, entry = await self._last(ref)
         return entry.is_key or entry.forgotten is not None
 
-    async def find_or_create(self, ref: str) -> DataKey | Forgotten:
+    async def find_or_create(self, ref: str) -> DataKey | DestroyedKey:
         """The key, created if there never was one; concurrent callers get the same key.
 
         Raises `KeyMissing` if another tool has deleted it.
@@ -175,7 +175,7 @@ class KeyBucket:
             async for stored in entries:
                 yield self._bucket.key(stored.subject), KeyEntry.read(stored.payload)
 
-    async def destroy(self, ref: str, time: str) -> Forgotten | None:
+    async def destroy(self, ref: str, time: str) -> DestroyedKey | None:
         """Replace the key by a tombstone of `time`, and erase it; None if there never was one.
 
         Completes a destruction that was interrupted; the time of the first one remains.
@@ -190,7 +190,7 @@ class KeyBucket:
                 return entry.tombstone
             if await self._put(ref, KeyEntry(forgotten=time, sequence=sequence), after=sequence):
                 await self._bucket.erase(sequence)
-                return Forgotten(time)
+                return DestroyedKey(time)
             await asyncio.sleep(delay)
         raise RequestTimeout(f"the key of a data subject ({ref}) is written by others as well")
 
@@ -200,7 +200,7 @@ class KeyBucket:
             (0, KeyEntry()) if stored is None else (stored.sequence, KeyEntry.read(stored.payload))
         )
 
-    async def _open(self, ref: str, entry: KeyEntry) -> DataKey | Forgotten | None:
+    async def _open(self, ref: str, entry: KeyEntry) -> DataKey | DestroyedKey | None:
         if entry.tombstone is not None:
             return entry.tombstone
         secret = entry.key

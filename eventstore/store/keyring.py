@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from eventstore.client.client import Client
-from eventstore.messages.encryption import NO_KEYS, PERSONAL, DataKey, Forgotten, Keys, refs_in
+from eventstore.messages.encryption import NO_KEYS, PERSONAL, DataKey, DestroyedKey, Keys, refs_in
 from eventstore.messages.envelope import format_timestamp, utc_now
 from eventstore.messages.personal import ref_of
 from eventstore.messages.subjects import Subjects
@@ -27,7 +27,7 @@ _MAX_CONCURRENCY = 64
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
-_Get = Callable[[str], Awaitable[DataKey | Forgotten | None]]
+_Get = Callable[[str], Awaitable[DataKey | DestroyedKey | None]]
 
 
 class Keyring:
@@ -54,7 +54,7 @@ class Keyring:
         self._bucket = KeyBucket(client, subjects, timeout=timeout)
         self._lifetime = lifetime
         self._limit = limit
-        self._cache: OrderedDict[str, tuple[DataKey | Forgotten, float]] = OrderedDict()
+        self._cache: OrderedDict[str, tuple[DataKey | DestroyedKey, float]] = OrderedDict()
         self._generation = 0
         self._callbacks: list[Callable[[], None]] = []
         self._stop_watch: Callable[[], Awaitable[None]] | None = None
@@ -93,7 +93,7 @@ class Keyring:
 
     async def forget(
         self, subject: str, report: Callable[[ErasureReport], object] | None = None
-    ) -> Forgotten | None:
+    ) -> DestroyedKey | None:
         """Destroy a data subject's key irrevocably; None if there is none.
 
         Parked messages of the subject and texts of outcomes are erased as well (see
@@ -107,7 +107,7 @@ class Keyring:
         (report or _log_unread)(erased)
         return forgotten
 
-    async def _destroy(self, subject: str) -> Forgotten | None:
+    async def _destroy(self, subject: str) -> DestroyedKey | None:
         ref = ref_of(subject)
         forgotten = await self._bucket.destroy(ref, format_timestamp(utc_now()))
         if forgotten is not None:
@@ -123,7 +123,7 @@ class Keyring:
             keys.update(zip(missing, found, strict=True))
         return {ref: key for ref, key in keys.items() if key is not None}
 
-    async def _get(self, ref: str, get: _Get) -> DataKey | Forgotten | None:
+    async def _get(self, ref: str, get: _Get) -> DataKey | DestroyedKey | None:
         generation = self._generation
         async with self._slots:
             key = await get(ref)
@@ -140,7 +140,7 @@ class Keyring:
         if not entry.is_key:  # a new or rewrapped key invalidates nothing
             self._apply(ref, entry.tombstone)
 
-    def _apply(self, ref: str, forgotten: Forgotten | None) -> None:
+    def _apply(self, ref: str, forgotten: DestroyedKey | None) -> None:
         self._generation += 1
         self._cache.pop(ref, None)
         if forgotten is not None:
@@ -156,14 +156,14 @@ class Keyring:
         for callback in self._callbacks:
             callback()
 
-    def _cached(self, ref: str) -> DataKey | Forgotten | None:
+    def _cached(self, ref: str) -> DataKey | DestroyedKey | None:
         key, until = self._cache.get(ref, (None, 0.0))
         if key is None or until < time.monotonic():
             return None
         self._cache.move_to_end(ref)
         return key
 
-    def _cache_key(self, ref: str, key: DataKey | Forgotten) -> None:
+    def _cache_key(self, ref: str, key: DataKey | DestroyedKey) -> None:
         self._cache[ref] = key, time.monotonic() + self._lifetime
         self._cache.move_to_end(ref)
         while len(self._cache) > self._limit:

@@ -38,8 +38,9 @@ from eventstore.jetstream.consumer import PullConsumer, is_transient
 from eventstore.jetstream.retry import Retry
 from eventstore.messages.codec import Codec
 from eventstore.messages.encryption import Keys
-from eventstore.messages.envelope import Header, RecordedEvent, position_of
+from eventstore.messages.events import RecordedEvent
 from eventstore.messages.handlers import EventHandler, EventHandlers
+from eventstore.messages.headers import Header, position_of
 from eventstore.messages.subjects import Subject, check_name
 from eventstore.messages.types import Event
 from eventstore.parking.messages import ParkedMessages

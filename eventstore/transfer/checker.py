@@ -13,7 +13,7 @@ from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.jetstream.publish import MAX_HEADERS
 from eventstore.jetstream.vocabulary import EXPECTED_HEADERS, SERVER_HEADERS, NatsHeader
 from eventstore.messages.subjects import Subjects
-from eventstore.store.chain_links import Followed, Problem, follow
+from eventstore.store.chain_links import LinkCheck, Problem, follow
 from eventstore.transfer.file_format import EventLine
 
 __all__ = ["LineChains", "unsendable", "without_headers"]
@@ -38,13 +38,13 @@ class LineChains:
         self._seen = seen
         self._known: dict[str, AggregateState] = {}
 
-    def follow(self, event: EventLine) -> Followed:
+    def follow(self, event: EventLine) -> LinkCheck:
         """Check the next line against its aggregate's chain."""
         aggregate = self._aggregate(event.subject)
         try:
             self._subjects.parse_log(event.subject)
         except InvalidSubject as error:
-            return Followed(aggregate.links, Problem("foreign", str(error)))
+            return LinkCheck(aggregate.links, Problem("foreign", str(error)))
         message = StoredMessage(event.subject, event.position, event.headers, event.payload)
         followed = follow(aggregate.links, message)
         aggregate.links = followed.links

@@ -32,15 +32,8 @@ from eventstore.jetstream.publish import MAX_BATCH
 from eventstore.jetstream.vocabulary import BATCH_HEADERS, EXPECTED_HEADERS, NatsHeader
 from eventstore.messages.chain import chain_value
 from eventstore.messages.encryption import PERSONAL
-from eventstore.messages.envelope import (
-    AUTHENTICATED_AS,
-    COMMAND_DIGEST,
-    Envelope,
-    Header,
-    derive_id,
-    format_timestamp,
-    utc_now,
-)
+from eventstore.messages.envelope import Envelope, derive_id, format_timestamp, utc_now
+from eventstore.messages.headers import AUTHENTICATED_AS, COMMAND_DIGEST, Header
 from eventstore.messages.subjects import Subjects, check_name
 from eventstore.store.chain_links import Link, Links
 from eventstore.transfer.checker import LineChains

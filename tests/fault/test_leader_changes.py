@@ -16,7 +16,7 @@ from eventstore.commands.loader import Loader
 from eventstore.config import StreamSettings
 from eventstore.errors import ClientError, SubjectForgotten, TopologyError
 from eventstore.jetstream.topology import declare, topology
-from eventstore.messages.encryption import DataKey, Forgotten
+from eventstore.messages.encryption import DataKey, DestroyedKey
 from eventstore.messages.personal import ref_of
 from eventstore.messages.subjects import Subjects
 from eventstore.server.embedded import EmbeddedServer
@@ -113,7 +113,7 @@ async def test_a_forgotten_key_stays_forgotten_while_leaders_change(
         assert isinstance(key, DataKey)
         assert await keys[1].find(ref_of("ann")) == key
         forgotten = await store.keyring.forget("ann")
-    assert isinstance(forgotten, Forgotten)
+    assert isinstance(forgotten, DestroyedKey)
     led = {await leader_of(clients[0], bucket)}
     while len(led) < len(clients):
         led.add(await change_leader(clients[0], bucket))

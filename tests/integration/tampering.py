@@ -15,7 +15,7 @@ from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.jetstream.publish import publish_acked
 from eventstore.messages.chain import chain_value
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import Header
+from eventstore.messages.headers import Header
 from eventstore.store.log import StoredLog
 
 Log = list[StoredMessage]

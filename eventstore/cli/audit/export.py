@@ -29,7 +29,7 @@ from eventstore.cli.output.terminal import Terminal, say
 from eventstore.cli.session import Session
 from eventstore.errors import ConfigurationError, CorruptLog
 from eventstore.jetstream.direct_get import DirectReader
-from eventstore.messages.envelope import Header
+from eventstore.messages.headers import Header
 from eventstore.text import decoded, printable_json
 
 __all__ = ["export"]

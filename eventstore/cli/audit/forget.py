@@ -13,7 +13,7 @@ from eventstore.cli.read_models import read_models
 from eventstore.cli.session import Session, run
 from eventstore.jetstream.vocabulary import bucket_stream
 from eventstore.messages.codec import Codec
-from eventstore.messages.encryption import Forgotten
+from eventstore.messages.encryption import DestroyedKey
 from eventstore.messages.subjects import Subjects
 from eventstore.parking.erasure import ErasureReport
 from eventstore.store.keyring import Keyring
@@ -62,14 +62,14 @@ def _say_all(lines: Iterable[str]) -> None:
         say(line)
 
 
-async def _forget(session: Session, subject: str) -> tuple[Forgotten | None, ErasureReport]:
+async def _forget(session: Session, subject: str) -> tuple[DestroyedKey | None, ErasureReport]:
     reported: list[ErasureReport] = []
     async with session.connect() as client:
         forgotten = await Keyring(client, session.subjects).forget(subject, reported.append)
     return forgotten, reported[0]
 
 
-def _about_key(subject: str, forgotten: Forgotten) -> Iterable[str]:
+def _about_key(subject: str, forgotten: DestroyedKey) -> Iterable[str]:
     yield f"forgotten: {subject}, at {forgotten.time}; the key is destroyed"
     yield "The events stay, and their chains verify; personal fields in them read as forgotten."
 

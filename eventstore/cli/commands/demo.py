@@ -17,7 +17,7 @@ from eventstore.cli.output.outcomes import ExecutedCommand, print_executed
 from eventstore.cli.output.terminal import Terminal, brief, counted, printable, program, table
 from eventstore.cli.service import Service, open_service
 from eventstore.cli.session import log_end
-from eventstore.messages.envelope import RecordedEvent
+from eventstore.messages.events import RecordedEvent
 from projections.models import flake, flake_input
 
 __all__ = ["demo"]

@@ -12,7 +12,7 @@ from eventstore.cli.options import AggregateId, AggregateName, ClientSession, Js
 from eventstore.cli.output.events import event_json, event_line, foreign_json, foreign_line
 from eventstore.cli.output.terminal import say
 from eventstore.cli.session import Session
-from eventstore.messages.envelope import LogEvent
+from eventstore.messages.events import LogEvent
 from eventstore.messages.subjects import check_aggregate_id
 from eventstore.store.foreign import ForeignMessage
 from eventstore.store.store import EventStore

@@ -16,7 +16,8 @@ from eventstore.cli.projection.pause import PAUSED
 from eventstore.cli.read_models import open_read_model, read_models
 from eventstore.cli.session import Session, log_end
 from eventstore.errors import ClientError, ConfigurationError, TopologyError
-from eventstore.messages.envelope import StoredEvent, utc_now
+from eventstore.messages.envelope import utc_now
+from eventstore.messages.events import StoredEvent
 from eventstore.projections.database import checkpoint, parking
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.locks import Locks, locks_of

@@ -18,7 +18,8 @@ from eventstore.client.responder import Responder
 from eventstore.errors import InvalidPayload, QueryNotFound, QueryRefused, UnknownType
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.messages.chain import chain_value
-from eventstore.messages.envelope import Header, new_id
+from eventstore.messages.envelope import new_id
+from eventstore.messages.headers import Header
 from eventstore.projections.audit import CommandCollector, audit, audit_queries
 from eventstore.projections.database.database import Database
 from eventstore.projections.queries.queries import query_answers

@@ -113,8 +113,8 @@ async def test_a_missing_key_without_a_tombstone_is_reported(
     assert [finding.position for finding in found] == positions
     assert {finding.kind for finding in found} == {"unreadable"}
     assert found[0].text == (
-        "payload of CustomerRegistered: personal data in email cannot be opened: "
-        f"key {ref_of('ann')} is gone, though nobody forgot it"
+        "payload of CustomerRegistered: personal data in email cannot be decrypted: "
+        f"key {ref_of('ann')} is missing, though not forgotten"
     )
     assert await findings(client, codec, "customer", "ann", read=True) == found[:1]
     assert await findings(client, codec) == [], "bytes and chains are as they were"
@@ -144,7 +144,7 @@ WAYS: dict[str, tuple[Tamper, list[tuple[str, int, int | None]], str]] = {
             changed(1, log[1].payload.replace(b'"data":"', b'"data":"AAAA'))(log)
         ),
         [("unreadable", 2, 1)],
-        "payload of CustomerRegistered: personal data in email do not open with their key",
+        "payload of CustomerRegistered: personal data in email cannot be decrypted with their key",
     ),
     "seals that the header is silent about": (
         changed(1, X_Personal=None),

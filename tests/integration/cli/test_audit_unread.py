@@ -18,7 +18,8 @@ from eventstore.commands import CommandClient
 from eventstore.config import load_settings
 from eventstore.jetstream.publish import publish_acked
 from eventstore.messages.chain import chain_value
-from eventstore.messages.envelope import Header, new_id
+from eventstore.messages.envelope import new_id
+from eventstore.messages.headers import Header
 from eventstore.nix import CreateFlake, CreateModule
 from eventstore.store.store import EventStore
 from tests.integration.command_line import BOUND, CommandLine

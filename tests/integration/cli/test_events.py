@@ -17,7 +17,8 @@ from eventstore.client.client import Client, connect
 from eventstore.config import load_settings
 from eventstore.jetstream.topology import declare, topology
 from eventstore.messages.chain import chain_value
-from eventstore.messages.envelope import Header, new_id
+from eventstore.messages.envelope import new_id
+from eventstore.messages.headers import Header
 from eventstore.messages.types import Event
 from eventstore.nix import FlakeCreated, FlakeInputAdded, ModuleCreated, ModuleDeleted, domain
 from eventstore.server.embedded import EmbeddedServer

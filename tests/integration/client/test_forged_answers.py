@@ -86,7 +86,9 @@ def reads(client: Client, codec: Codec) -> dict[str, Callable[[], Awaitable[obje
         "raw log pages": log_pages,
         "outcome": lambda: Outcomes(client, subjects).get(command_id),
         "final outcome": lambda: Outcomes(client, subjects).final(command_id),
-        "final outcome again": lambda: Outcomes(client, subjects).final(command_id, again=True),
+        "final outcome again": lambda: Outcomes(client, subjects).final(
+            command_id, redelivered=True
+        ),
         "kept outcomes' state": OutcomeLog(client, subjects).state,
         "kept outcomes' last": OutcomeLog(client, subjects).last,
         "key": lambda: KeyBucket(client, subjects).find("ref"),

@@ -21,7 +21,7 @@ from eventstore.decider.decider import Domain
 from eventstore.errors import MasterKeyError
 from eventstore.jetstream.publish import publish_acked
 from eventstore.jetstream.topology import declare, topology
-from eventstore.messages.encryption import DataKey, Forgotten
+from eventstore.messages.encryption import DataKey, DestroyedKey
 from eventstore.messages.personal import ref_of
 from eventstore.messages.types import Event
 from eventstore.server.embedded import EmbeddedServer
@@ -287,7 +287,7 @@ async def test_forgetting_after_a_rewrap_that_was_cut_off_leaves_nothing(
     assert isinstance(key, DataKey)
     half = await bucket._wrap(ref, key, 1)
     await put(stores, "ann", half)
-    assert isinstance(await bucket.destroy(ref, "2026-01-01T00:00:00.000000Z"), Forgotten)
+    assert isinstance(await bucket.destroy(ref, "2026-01-01T00:00:00.000000Z"), DestroyedKey)
     assert half.wrapped is not None
     assert not in_files(nats_server, clear)
     assert not in_files(nats_server, base64.b64encode(half.wrapped))

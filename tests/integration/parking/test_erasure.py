@@ -21,7 +21,8 @@ from eventstore.decider.decider import Domain
 from eventstore.jetstream.publish import publish_acked
 from eventstore.jetstream.topology import declare, topology
 from eventstore.messages.encryption import PERSONAL
-from eventstore.messages.envelope import Header, new_id
+from eventstore.messages.envelope import new_id
+from eventstore.messages.headers import Header
 from eventstore.messages.personal import ref_of
 from eventstore.parking.erasure import ErasureReport
 from eventstore.parking.messages import ParkedMessages

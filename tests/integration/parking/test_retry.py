@@ -15,7 +15,7 @@ from eventstore.client.client import Client, connect
 from eventstore.config import Settings
 from eventstore.errors import NotParked, RetryFailed, RetryOutOfOrder
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import RecordedEvent
+from eventstore.messages.events import RecordedEvent
 from eventstore.messages.types import Event
 from eventstore.parking.messages import ParkedMessages
 from eventstore.parking.record import ParkedRecord, store_record

@@ -19,7 +19,9 @@ from eventstore.config import Settings
 from eventstore.errors import EventTooLarge, StreamMissing, UnreadableEvent
 from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import POSITION, Header, Identity, NewEvent, new_id, position_of
+from eventstore.messages.envelope import Identity, new_id
+from eventstore.messages.events import NewEvent
+from eventstore.messages.headers import POSITION, Header, position_of
 from eventstore.messages.types import Event
 from eventstore.messages.upcasting import Upcaster
 from eventstore.projections.feed.feed import Feed

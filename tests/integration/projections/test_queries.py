@@ -27,7 +27,8 @@ from eventstore.errors import (
     QueryTimeout,
     ServiceBusy,
 )
-from eventstore.messages.envelope import Identity, RecordedEvent, derive_id, new_id
+from eventstore.messages.envelope import Identity, derive_id, new_id
+from eventstore.messages.events import RecordedEvent
 from eventstore.messages.queries import ListQuery, Query
 from eventstore.messages.types import Command
 from eventstore.nix import CacheView, ListFlakes, ListModules, SourceItem

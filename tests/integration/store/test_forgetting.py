@@ -36,8 +36,10 @@ from eventstore.jetstream.publish import publish_acked
 from eventstore.jetstream.topology import declare, topology
 from eventstore.messages.chain import GENESIS, chain_value
 from eventstore.messages.codec import Codec
-from eventstore.messages.encryption import PERSONAL, DataKey, Forgotten
-from eventstore.messages.envelope import Header, Identity, NewEvent, RecordedEvent, new_id
+from eventstore.messages.encryption import PERSONAL, DataKey, DestroyedKey
+from eventstore.messages.envelope import Identity, new_id
+from eventstore.messages.events import NewEvent, RecordedEvent
+from eventstore.messages.headers import Header
 from eventstore.messages.personal import Personal, ref_of
 from eventstore.messages.types import Event
 from eventstore.projections.database.database import Database
@@ -87,7 +89,7 @@ async def client(settings: Settings, domain: Domain) -> AsyncIterator[Client]:
 
 
 async def declare_some(client: Client, domain: Domain, *names: str) -> None:
-    """Only what is needed: all streams together cost each test time."""
+    """Only the needed streams: declaring all would slow down each test."""
     specs = topology(domain.codec.subjects, StreamSettings())
     await declare(client, [spec for spec in specs if spec.name in names])
 
@@ -100,7 +102,7 @@ async def store(client: Client, domain: Domain) -> AsyncIterator[EventStore]:
 
 @pytest.fixture
 async def other(settings: Settings, client: Client, domain: Domain) -> AsyncIterator[EventStore]:
-    """The store of another process, which has heard and kept nothing."""
+    """The store of another process, which has no keys yet."""
     async with connect(settings) as client, EventStore(client, domain.codec) as store:
         yield store
 
@@ -301,7 +303,7 @@ async def test_forgetting_that_was_cut_off_is_brought_to_its_end(
     await publish_acked(client, subject, msgspec.json.encode(tombstone))  # and then it died
     assert await read(store, "ann") == [NOBODY, CustomerSeen()]
     assert base64.b64decode(first["message"]["data"]) in await messages_in(client, bucket)
-    assert await store.keyring.forget("ann") == Forgotten("2026-01-01T00:00:00.000000Z")
+    assert await store.keyring.forget("ann") == DestroyedKey("2026-01-01T00:00:00.000000Z")
     left = await messages_in(client, bucket)
     assert base64.b64decode(first["message"]["data"]) not in left
     assert len(left) == 2  # the tombstone, and ben's key
@@ -386,7 +388,7 @@ async def test_another_process_is_notified_immediately(
     await store.keyring.forget("ann")
     async with asyncio.timeout(5):
         await heard.wait()
-    assert isinstance((await other.keyring.to_seal(["ann"]))[ref_of("ann")], Forgotten)
+    assert isinstance((await other.keyring.to_seal(["ann"]))[ref_of("ann")], DestroyedKey)
 
 
 async def test_a_missed_tombstone_is_found_when_the_key_expires(
@@ -397,7 +399,7 @@ async def test_a_missed_tombstone_is_found_when_the_key_expires(
     assert isinstance((await deaf.to_seal(["ann"]))[ref_of("ann")], DataKey)
     await deaf.close()  # it hears nothing more
     await store.keyring.forget("ann")
-    assert isinstance((await deaf.to_seal(["ann"]))[ref_of("ann")], Forgotten)
+    assert isinstance((await deaf.to_seal(["ann"]))[ref_of("ann")], DestroyedKey)
 
 
 KEY_ASKED_FOR = b"STREAM.MSG.GET.KV_"
@@ -503,14 +505,17 @@ def future(headers: dict[str, str], data: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (flip, "personal data in email do not open with their key: they were changed after"),
-        (swap, "do not open with their key"),
-        (move, "do not open with their key: .* belong to another event"),
-        (reform, "do not open with their key"),
+        (
+            flip,
+            "personal data in email cannot be decrypted with their key: they were changed after",
+        ),
+        (swap, "cannot be decrypted with their key"),
+        (move, "cannot be decrypted with their key: .* belong to another event"),
+        (reform, "cannot be decrypted with their key"),
         (redirect, "and the header X-Personal name different keys"),
-        (unseal, "are not sealed as they should be"),
+        (unseal, "are not encrypted as they should be"),
         (strip, "Expected `str`, got `object`"),
-        (future, "sealed in version 2 by a newer program"),
+        (future, "encrypted in version 2 by a newer program"),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )
@@ -536,7 +541,7 @@ async def test_a_key_that_is_lost_is_an_error_and_not_forgetting(
 ) -> None:
     await record(store)
     await client.api(f"STREAM.PURGE.KV_{domain.codec.subjects.key_bucket}")
-    with pytest.raises(UnreadableEvent, match="is gone, though nobody forgot it") as failure:
+    with pytest.raises(UnreadableEvent, match="is missing, though not forgotten") as failure:
         await read(other, "ann")
     assert isinstance(failure.value.cause, KeyMissing)
 
@@ -547,7 +552,7 @@ async def test_a_key_that_another_tool_deleted_is_an_error_for_writers_too(
     await record(store)
     bucket = domain.codec.subjects.key_bucket
     await publish_acked(client, f"$KV.{bucket}.{ref_of('ann')}", b"", {"KV-Operation": "DEL"})
-    with pytest.raises(UnreadableEvent, match="is gone"):
+    with pytest.raises(UnreadableEvent, match="is missing"):
         await read(other, "ann")
     with pytest.raises(KeyMissing, match="deleted by another tool"):
         await other.append("customer", "ann", ANN)

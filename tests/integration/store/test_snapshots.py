@@ -22,7 +22,8 @@ from eventstore.decider.decider import Decider
 from eventstore.errors import StreamMissing
 from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.jetstream.topology import declare, topology
-from eventstore.messages.envelope import RecordedEvent, new_id
+from eventstore.messages.envelope import new_id
+from eventstore.messages.events import RecordedEvent
 from eventstore.store.command_filter import CommandFilter
 from eventstore.store.snapshots.format import Snapshot, SnapshotFormat
 from eventstore.store.snapshots.snapshots import Snapshots
@@ -72,7 +73,7 @@ class ReadingStore(EventStore):
 
 
 class Bench:
-    """What the tests work with: a line, its snapshots, and fresh loads with what they cost."""
+    """The tests' set-up: a line, its snapshots, and fresh loads with their cost."""
 
     def __init__(self, line: Line, store: ReadingStore, snapshots: Snapshots) -> None:
         self.line = line
@@ -206,7 +207,7 @@ async def assert_ignored_and_replaced(bench: Bench, result: str = "ignored") -> 
 
 
 async def forged(bench: Bench, head: Head, state: object = None, version: int = 1) -> bytes:
-    """A snapshot that is well formed, and says what is not so."""
+    """A snapshot that is well formed and wrong."""
     decider: Decider[Any] = Decider("counter", initial=Counter, state_version=version)
     wrong = Snapshot(Counter(1_000) if state is None else state, head, CommandFilter.empty())
     return SnapshotFormat(decider).encode("c1", wrong)

@@ -1,4 +1,4 @@
-"""Events whose class or upcaster raises whatever it likes: they concern only who needs them."""
+"""Events whose class or upcaster raises any error: they concern only readers that need them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from eventstore.audit import VerifySummary
 from eventstore.client.client import Client
 from eventstore.errors import InvalidPayload, UnreadableEvent
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import RecordedEvent
+from eventstore.messages.events import RecordedEvent
 from eventstore.messages.types import Event
 from eventstore.messages.upcasting import Upcaster
 from eventstore.projections.database.database import Database

@@ -29,7 +29,7 @@ from eventstore.jetstream.consumer import PullConsumer
 from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.messages.codec import Codec
 from eventstore.messages.context import current
-from eventstore.messages.envelope import RecordedEvent
+from eventstore.messages.events import RecordedEvent
 from eventstore.messages.types import Event
 from eventstore.parking.messages import ParkedMessage, ParkedMessages
 from eventstore.projections.feed.feed import Feed

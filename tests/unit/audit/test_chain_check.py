@@ -9,7 +9,8 @@ import pytest
 from eventstore.audit.chain_check import ChainWalk
 from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.messages.chain import GENESIS, chain_value
-from eventstore.messages.envelope import Envelope, Header, Identity, derive_id
+from eventstore.messages.envelope import Envelope, Identity, derive_id
+from eventstore.messages.headers import Header
 
 SUBJECT = "t.log.counter.c"
 ROOT = Identity.root("00000000-0000-4000-8000-000000000000")
