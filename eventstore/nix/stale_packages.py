@@ -15,8 +15,8 @@ BuildsOf = Callable[[str, int], Awaitable[Mapping[str, int]]]
 the log was there: their ids, and the number of each one's last build."""
 
 _NAME = "stale-packages"
-_AT_ONCE = 16
-_ATTEMPTS = 20  # over some minutes, in which a read model may catch up
+_MAX_CONCURRENCY = 16
+_MAX_ATTEMPTS = 20  # over some minutes, in which a read model may catch up
 
 
 def stale_packages(
@@ -30,7 +30,12 @@ def stale_packages(
     some minutes, and then parked.
     """
     process = EventSubscriber(
-        client, codec, _NAME, ordered=False, in_flight=_AT_ONCE, attempts=_ATTEMPTS
+        client,
+        codec,
+        _NAME,
+        ordered=False,
+        max_concurrency=_MAX_CONCURRENCY,
+        max_attempts=_MAX_ATTEMPTS,
     )
 
     @process.handles

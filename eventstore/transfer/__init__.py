@@ -1,4 +1,4 @@
-"""Transfer: a whole log to a file, from a file to an empty log, and from file to file changed."""
+"""Transfer: exports a log to a file, imports a file into an empty log, transforms files."""
 
 from eventstore.transfer.copier import CopiedEvent, CopySummary, copy
 from eventstore.transfer.exporter import ExportSummary, export_log, export_to
