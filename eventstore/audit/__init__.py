@@ -1,4 +1,4 @@
-"""Audit: explains and verifies the history in the log, and defines the audit queries.
+"""Audit of the log: verification, anchors, history and causation; and the audit's queries.
 
 It only reads. The index of all events and commands is `eventstore.projections.audit`.
 """

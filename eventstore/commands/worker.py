@@ -32,7 +32,7 @@ from eventstore.errors import (
     TopologyError,
 )
 from eventstore.jetstream.acks import Acknowledgements
-from eventstore.jetstream.consumer import PullConsumer, may_pass
+from eventstore.jetstream.consumer import PullConsumer, is_transient
 from eventstore.jetstream.retry import Retry
 from eventstore.jetstream.topology import ConsumerSpec, declare_consumer
 from eventstore.messages.codec import Codec
@@ -137,7 +137,7 @@ class CommandWorker:
         """
         with ungrouped():
             async with self._senders or nullcontext(), asyncio.TaskGroup() as tasks:
-                holding = tasks.create_task(self._settling.keep_holding(self._ack_wait))
+                holding = tasks.create_task(self._settling.extend_ack_waits(self._ack_wait))
                 async with self._lanes() as lanes:
                     intake = tasks.create_task(self._intake(lanes))
                     try:
@@ -153,7 +153,7 @@ class CommandWorker:
         return KeyedQueue(self._process, max_concurrency=self._in_flight, max_pending=max_pending)
 
     async def _intake(self, lanes: KeyedQueue[ReceivedCommand]) -> None:
-        retry = Retry(self._client, "commands", passes=may_pass)
+        retry = Retry(self._client, "commands", passes=is_transient)
 
         async def work() -> None:
             taken: deque[ReceivedCommand] = deque()
@@ -180,7 +180,7 @@ class CommandWorker:
                     taken.extend(map(self._read, await pull.take(self._in_flight)))
                     retry.recovered()
                     while taken:
-                        if await self._settling.hold(taken[0]):
+                        if await self._settling.track(taken[0]):
                             await lanes.put(taken[0].lane, taken[0])
                         taken.popleft()
             finally:
@@ -207,9 +207,9 @@ class CommandWorker:
                 error,
                 exc_info=None if isinstance(error, EventStoreError) else error,
             )
-            await self._settling.give_back(received, _REDELIVERY.delay(received.delivery.delivered))
+            await self._settling.nak(received, _REDELIVERY.delay(received.delivery.delivered))
         else:
-            await self._settling.done(received)
+            await self._settling.ack(received)
             self.handled += 1
             self._telemetry.count("commands", type=_type_of(received), outcome=outcome.status)
 
@@ -271,7 +271,7 @@ class CommandWorker:
     async def _give_back(self, commands: Iterable[ReceivedCommand]) -> None:
         """Return commands to the stream, for any worker to take at once."""
         for each in commands:
-            await self._settling.give_back(each)
+            await self._settling.nak(each)
             self.returned += 1
 
 

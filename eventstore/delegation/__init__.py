@@ -1,8 +1,9 @@
-"""Delegation: JetStream requests that the service makes for users without the rights to them.
+"""Delegation: JetStream requests that the service makes for users without the permission.
 
-The right to a part of JetStream's API, or to write to a stream, includes everything that a request
-or a header there can do: a consumer that pushes, a roll-up that empties a bucket. So users of other
-accounts send the same requests to the service, which checks them and forwards harmless ones.
+A permission on JetStream's API, or to write to a stream, permits everything that a request or a
+header can express: a push consumer, a roll-up that purges a bucket. So users of other accounts send
+the same requests to the service, which validates and forwards them. The only package that answers
+below `{domain}.api`.
 """
 
 from eventstore.delegation.configuration import ConfigurationRequests

@@ -14,9 +14,8 @@ from eventstore.client.client import Client, Msg
 from eventstore.errors import JetStreamError
 from eventstore.jetstream.api import stream_info
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
-from eventstore.jetstream.erase import erase_message
 from eventstore.jetstream.publish import publish_acked
-from eventstore.jetstream.stored_message import read_direct
+from eventstore.jetstream.stored_message import erase_message, read_direct
 from eventstore.jetstream.vocabulary import (
     CONFLICTS,
     Api,
@@ -28,7 +27,7 @@ from eventstore.jetstream.vocabulary import (
 __all__ = ["DELETED", "KeyValue"]
 
 DELETED = "DEL"
-"""The `NatsHeader.KV_OPERATION` of the empty message that deletes a key."""
+"""The value of `NatsHeader.KV_OPERATION` that deletes a key."""
 
 
 class KeyValue:
@@ -36,9 +35,9 @@ class KeyValue:
 
     Entries are `StoredMessage`s: `sequence` is the revision. A deleted key is an entry with an
     empty payload, because its revision counts for the next `update`; None is a key that was never
-    set. All methods raise `ClientError`. If there is no such bucket, those that query its leader
-    raise `StreamMissing`; `get`, `put` and `update` raise `NoResponders`, because the right to read
-    or write a key does not include the right to look up the stream.
+    set. All methods raise `ClientError`. If the bucket does not exist, those that ask its
+    leader raise `StreamMissing`; `get`, `put` and `update` raise `NoResponders`, because users with
+    permissions for a single key may not request more.
     """
 
     def __init__(self, client: Client, bucket: str, *, timeout: float = 5.0) -> None:
@@ -116,7 +115,7 @@ class KeyValue:
             return None
 
     async def erase(self, revision: int) -> None:
-        """Delete one entry, its bytes in the server's files too; no effect if it is gone."""
+        """Delete one entry and overwrite its bytes; does nothing if it is deleted already."""
         await erase_message(self._client, self.stream, revision, self._timeout)
 
     async def info(self) -> StreamInfo:

@@ -24,7 +24,7 @@ async def ordered_consumer(
 ) -> AsyncIterator[OrderedConsumer]:
     """A consumer of what follows a sequence; it is deleted at the end.
 
-    `buffer` bounds the messages that are delivered and not taken; its name begins with `name`.
+    `buffer` is the maximum of messages delivered and not taken; `name` a prefix of the consumer's.
     Raises `StreamMissing` and `ClientError`.
     """
     name = f"{name}-{new_id()}"
@@ -79,7 +79,7 @@ class OrderedConsumer:
             self._delivered += 1
             if delivery.consumer_sequence != self._delivered:
                 self._lost = PullLost(
-                    f"{self._stream}: what followed sequence {self.position} was lost on its way"
+                    f"{self._stream}: what followed sequence {self.position} was lost in transit"
                 )
                 break
             self.position, self.pending = delivery.sequence, delivery.pending

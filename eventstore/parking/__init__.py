@@ -1,6 +1,6 @@
 """Poison messages: parked with the reason, listed, retried and discarded.
 
-Commands, subscribers and delegation, which park, also use names that are not listed here.
+Only packages that park messages use its other modules: commands, subscribers and delegation.
 """
 
 from eventstore.parking.erasure import ErasureReport

@@ -23,8 +23,8 @@ from eventstore.client.client import Client
 from eventstore.errors import JetStreamError, StreamMissing
 from eventstore.jetstream.api import stream_info
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
-from eventstore.jetstream.erase import erase_message
 from eventstore.jetstream.key_value import KeyValue
+from eventstore.jetstream.stored_message import erase_message
 from eventstore.messages.encryption import refs_in
 from eventstore.messages.envelope import Header
 from eventstore.messages.personal import FORGOTTEN, ref_of

@@ -18,8 +18,8 @@ from eventstore.client.client import Client, Msg
 from eventstore.concurrency.keyed import KeyedQueue
 from eventstore.errors import EventStoreError, NotParked, RetryOutOfOrder
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
-from eventstore.jetstream.erase import erase_message
 from eventstore.jetstream.publish import publish_queued
+from eventstore.jetstream.stored_message import erase_message
 from eventstore.jetstream.vocabulary import SERVER_HEADERS
 from eventstore.messages.envelope import REPLY_TO, Header
 from eventstore.messages.outcome import Outcome

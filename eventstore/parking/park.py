@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from eventstore.client.client import Client
-from eventstore.jetstream.acks import DeliveryTracker
+from eventstore.jetstream.acks import DeliveredMessage
 from eventstore.messages.envelope import Header
 from eventstore.messages.outcome import code_of
 from eventstore.messages.subjects import Subject
@@ -17,7 +17,7 @@ async def park_event(
     client: Client,
     subscriber: str,
     stream: str,
-    tracked: DeliveryTracker,
+    tracked: DeliveredMessage,
     error: Exception,
     attempts: int,
 ) -> None:

@@ -1,7 +1,7 @@
-"""How a process is observed and configured: health, discovery, metrics, tracing, settings.
+"""Observability of a process (health, discovery, metrics, tracing), and runtime configuration.
 
-The write side knows nothing of it. `eventstore.service.metrics` and `eventstore.service.tracing`
-are imported by name only: each loads an optional library.
+The write side does not import it. `eventstore.service.metrics` and `eventstore.service.tracing` are
+public modules of their own: each loads a library that a process may not need.
 """
 
 from eventstore.service.checks import CommandsCheck, ConnectionCheck, StreamsCheck

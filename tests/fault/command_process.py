@@ -72,11 +72,11 @@ class DyingSettling(Acknowledgements):
 
     point = ""
 
-    async def done(self, each: TrackedDelivery) -> None:
+    async def ack(self, each: TrackedDelivery) -> None:
         if self.point == "before the acknowledgement":
             await self._client.flush()
             _die()
-        await super().done(each)
+        await super().ack(each)
 
 
 async def main(url: str, domain: str, point: str, every: str = "0") -> None:

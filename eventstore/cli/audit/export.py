@@ -92,8 +92,8 @@ async def _export(
         payloads = await stack.enter_async_context(_payloads(session)) if payload else None
         write = stack.enter_context(_written(output))
         total = await index.count(wanted)
-        moved = stack.enter_context(events_bar(Terminal(stderr=True), "exporting"))
-        moved(0, total)
+        advance = stack.enter_context(events_bar(Terminal(stderr=True), "exporting"))
+        advance(0, total)
         form = _Csv(payload=payload) if is_csv else _JsonLines()
         if not write(form.begin()):
             return 0
@@ -104,7 +104,7 @@ async def _export(
                 if not write(form.lines(page, found)):
                     break
                 count += len(page)
-                moved(count, total)
+                advance(count, total)
     return count
 
 

@@ -112,7 +112,7 @@ def _summary(tree: CausationTree, known: list[AuditEntry]) -> str:
 def _what(line: CausationEntry, by_id: Mapping[str, AuditEntry], tree: CausationTree) -> str:
     entry = line.entry
     if entry is None:
-        return "unknown: only named as a cause"
+        return "unknown: only referenced as a cause"
     about = (entry.type or "(unknown command)", entry.aggregate, entry.aggregate_id)
     words = [brief(word) for word in about if word]
     if entry.kind == "event":

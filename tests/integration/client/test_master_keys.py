@@ -137,10 +137,10 @@ async def test_without_a_master_key_nothing_personal_is_recorded(stores: Stores)
     assert await entries(stores) == []
 
 
-async def test_a_wrong_master_key_is_named_and_is_no_forgetting(stores: Stores) -> None:
+async def test_a_wrong_master_key_is_named_and_nobody_counts_as_forgotten(stores: Stores) -> None:
     await (await stores.with_keys(OLD)).append("customer", "ann", ANN)
     for lines, problem in (
-        ((NEW,), "master key old is not known here, only new"),
+        ((NEW,), "master key old is not known, only new"),
         ((new_master_key("old"),), "another key of the same name"),
         ((), "no master key is configured, and old has wrapped keys of the domain"),
     ):
@@ -184,7 +184,7 @@ class Elsewhere:
         return await self._keys.unwrap(WrappedKey(self._keys.current, wrapped.data), context)
 
 
-async def test_a_key_management_service_takes_the_place_of_master_keys(
+async def test_a_key_management_service_replaces_master_keys(
     settings: Settings, domain_name: str
 ) -> None:
     wrapping = Elsewhere()
@@ -209,7 +209,7 @@ async def test_an_application_with_personal_data_does_not_start_without_its_mast
     async with Application(domain, with_keys(settings, OLD)) as app:
         await app.store.append("customer", "ann", ANN)
     for lines, problem in (
-        ((NEW,), "master key old is not known here, only new"),
+        ((NEW,), "master key old is not known, only new"),
         ((), "no master key is configured, and old has wrapped keys of the domain"),
     ):
         with pytest.raises(MasterKeyError, match=problem):
@@ -352,21 +352,21 @@ async def test_all_keys_are_rewrapped_and_it_says_so(stores: Stores, cli: Comman
     await clear_key(stores, "cy")
 
     assert (await run(cli, "keys", "status")).lines == [
-        "1 keys are wrapped by master key old",
-        "1 keys are not wrapped: run `keys rewrap`",
-        "1 subjects are forgotten",
+        "master key old wraps 1 key",
+        "not wrapped: 1 key; run `keys rewrap`",
+        "forgotten: 1 subject",
     ]
     (cli.folder / "new").write_text(NEW)
     (cli.folder / "old").write_text(OLD)
     missing = await run(cli, "keys", "rewrap", "--master-key-file", "new")
     assert missing.status == 2
-    assert "master key old is not known here, only new" in missing.err
+    assert "master key old is not known, only new" in missing.err
     words = ("keys", "rewrap", "--master-key-file", "new", "--master-key-file", "old")
     await run(cli, *words)
     again = await run(cli, *words)
     assert (again.status, again.out) == (
         0,
-        "master key new wraps 2 keys, of which 0 were rewrapped; 1 subjects are forgotten\n",
+        "master key new wraps 2 keys, 0 of them rewrapped now; forgotten: 1 subject\n",
     )
     ended = await run(cli, "keys", "status", "--json")
     assert ended.status == 0

@@ -125,7 +125,7 @@ ASKED = [
 
 
 @pytest.mark.parametrize("asked", ASKED)
-async def test_no_answer_goes_to_what_is_no_inbox(
+async def test_only_inboxes_are_answered(
     server: EmbeddedServer,
     service: Application,
     asked: str,
@@ -151,7 +151,7 @@ async def test_no_answer_goes_to_what_is_no_inbox(
 
 
 @pytest.mark.parametrize("asked", ASKED)
-async def test_the_headers_of_a_request_are_not_given_back(
+async def test_the_headers_of_a_request_are_not_returned(
     server: EmbeddedServer, service: Application, asked: str
 ) -> None:
     reader = await plain(server, "reader")
@@ -168,7 +168,7 @@ async def test_the_headers_of_a_request_are_not_given_back(
     )
 
 
-async def test_an_outcome_does_not_go_to_what_is_no_inbox(
+async def test_outcomes_are_sent_to_inboxes_only(
     server: EmbeddedServer, service: Application
 ) -> None:
     before = await held(service)

@@ -289,12 +289,12 @@ async def test_it_lists_what_was_erased_and_what_needs_inspection(
     first = await forget(cli)
     assert (first.status, first.err) == (0, "")
     assert first.lines[:3] == [
-        f"erased: what was parked as {sequence}",
-        "erased: the texts of 1 outcomes",
-        "This cannot be read, and may be of ann: see `python -m eventstore parked show`.",
+        f"erased: the parked messages {sequence}",
+        "erased: the texts of 1 outcome",
+        "These cannot be read, and may name ann: see `python -m eventstore parked show`.",
     ]
     assert first.lines[3].startswith(f"  {held.subjects.parked_stream} {unread}: ")
-    assert first.lines[4].startswith(f"1 commands wait in {held.subjects.command_stream}")
+    assert first.lines[4].startswith(f"pending in {held.subjects.command_stream}: 1 command")
     again = await forget(cli)
     assert again.status == 1
     assert again.lines[0] == f"nothing was changed: {domain_name} has no personal data of ann"

@@ -487,7 +487,7 @@ async def test_what_fits_the_log_fits_the_event_stream(
 ) -> None:
     async with small_messages(start_server, domain_name) as (client, store):
         length = await largest(store)
-        with pytest.raises(EventTooLarge, match="the server takes 2,000"):
+        with pytest.raises(EventTooLarge, match="the maximum is 2,000"):
             await store.append("account", "large", Deposited(note="x" * (length + 1)))
         await feed_until(client, store, 1)
         await assert_fed(client, store)

@@ -1,4 +1,4 @@
-"""A story on the terminal: who claims what, and who sent it according to the server."""
+"""A trace on the terminal: claimed actors, and authenticated senders."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def printed(entries: list[AuditEntry], authenticated: dict[str, str]) -> list[st
     return [line for line in text.getvalue().splitlines() if "Type thing" in line]
 
 
-def test_both_are_told_and_which_is_which() -> None:
+def test_the_claimed_actor_and_the_authenticated_sender_are_both_shown() -> None:
     claimed = [
         msgspec.structs.replace(each, actor="the boss")
         for each in (entry("c1", "c1", 0), entry("e1", "c1", 1), entry("e2", "c1", 2))
