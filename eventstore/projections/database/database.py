@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Self, TypeVar
 
 from sqlalchemy import URL, Connection, FromClause, MetaData, Table
@@ -86,7 +87,12 @@ class Database:
             raise
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         await self._backend.close()
 
     async def migrate(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from types import TracebackType
 from typing import Self
 
 from eventstore.store.reader import Page
@@ -28,7 +29,12 @@ class ReadAhead:
         self._reading = asyncio.create_task(self._read())
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._reading.cancel()
         await asyncio.wait([self._reading])
         if not self._reading.cancelled():

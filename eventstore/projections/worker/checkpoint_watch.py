@@ -6,6 +6,8 @@ import asyncio
 import logging
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from types import TracebackType
+from typing import Self
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -22,7 +24,7 @@ _logger = make_log_records_safe(logging.getLogger(__name__))
 
 
 class CheckpointWatch:
-    """Reads the checkpoints of some projections; to be closed with `aclosing`.
+    """Reads the checkpoints of some projections; an async context manager.
 
     It keeps a connection of its own: where a file was taken away, SQLite would make a new, empty
     one for a connection that comes later.
@@ -32,6 +34,17 @@ class CheckpointWatch:
         self._database = database
         self._names = list(names)
         self._connection: AsyncConnection | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._close()
 
     async def look(self) -> Mapping[str, Checkpoint]:
         """The checkpoints by projection; none where the database does not answer now."""
@@ -46,11 +59,10 @@ class CheckpointWatch:
                 return await self._connection.run_sync(checkpoint.read_checkpoints, self._names)
         except (SQLAlchemyError, OSError) as error:
             _logger.debug("checkpoints could not be read: %s", error)
-            await self.aclose()
+            await self._close()
             return {}
 
-    async def aclose(self) -> None:
-        """Close the connection."""
+    async def _close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(SQLAlchemyError, OSError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from eventstore.errors import ProjectionError
@@ -24,6 +24,7 @@ State = Literal["standby", "rebuilding", "catching_up", "live", "retrying", "pau
 - failed: it has stopped, until its checkpoint is set anew
 """
 
+_WINDOW = 5.0
 _SHORTEST = 0.1
 
 
@@ -46,27 +47,25 @@ class WaitTimeout(ProjectionError, TimeoutError):
 
 
 class Rate:
-    """A mean over the last `window` seconds, or over all of them where it is younger."""
+    """A mean over the last 5 seconds, or over all of them where it is younger."""
 
-    def __init__(self, window: float = 5.0, clock: Callable[[], float] = time.monotonic) -> None:
-        self._window = window
-        self._clock = clock
-        self._began = clock()
+    def __init__(self) -> None:
+        self._began = time.monotonic()
         self._counts: deque[tuple[float, int]] = deque()
         self._sum = 0
 
     def add(self, count: int) -> None:
         """So many events, now."""
-        self._counts.append((self._clock(), count))
+        self._counts.append((time.monotonic(), count))
         self._sum += count
 
     @property
     def value(self) -> float:
         """Events a second; 0 where there were none for as long as the window."""
-        now = self._clock()
-        while self._counts and self._counts[0][0] < now - self._window:
+        now = time.monotonic()
+        while self._counts and self._counts[0][0] < now - _WINDOW:
             self._sum -= self._counts.popleft()[1]
-        return self._sum / min(self._window, max(now - self._began, _SHORTEST))
+        return self._sum / min(_WINDOW, max(now - self._began, _SHORTEST))
 
 
 class Progress:

@@ -32,7 +32,6 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
-from contextlib import aclosing
 from typing import Any, Literal
 
 from sqlalchemy import Connection
@@ -183,7 +182,7 @@ class ProjectionWorker:
             each.log = log
         async with (
             locks_of(self._database) as locks,
-            aclosing(CheckpointWatch(self._database, self.progress)) as watch,
+            CheckpointWatch(self._database, self.progress) as watch,
         ):
             try:
                 with ungrouped():
