@@ -34,7 +34,7 @@ from eventstore.messages.envelope import (
 )
 from eventstore.messages.types import Event
 from eventstore.projections.database import tables as models
-from eventstore.projections.database.checkpoint import LockedCheckpoint, claim
+from eventstore.projections.database.checkpoint import ExpectedCheckpoint, claim
 from eventstore.projections.projection import Projection
 from eventstore.projections.worker.apply import apply
 
@@ -138,7 +138,7 @@ def _applied(projection: Projection, log: tuple[LogEvent, ...]) -> Iterator[Conn
             models.metadata.create_all(connection, tables)
             claim(connection, projection, START)
             if log:
-                apply(connection, [LockedCheckpoint(projection, 0)], log, len(log), START)
+                apply(connection, [ExpectedCheckpoint(projection, 0)], log, len(log), START)
             yield connection
     finally:
         engine.dispose()

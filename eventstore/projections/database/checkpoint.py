@@ -34,7 +34,7 @@ from eventstore.projections.projection import Projection
 __all__ = [
     "Checkpoint",
     "CheckpointReset",
-    "LockedCheckpoint",
+    "ExpectedCheckpoint",
     "OtherLog",
     "VersionChanged",
     "are_at",
@@ -69,7 +69,7 @@ class Checkpoint(Struct, frozen=True):
     log: str | None
 
 
-class LockedCheckpoint(NamedTuple):
+class ExpectedCheckpoint(NamedTuple):
     """A checkpoint as whoever moves it left it; without an epoch, in whichever it is."""
 
     projection: Projection
@@ -169,11 +169,11 @@ def retry(connection: Connection, name: str) -> bool:
     return changed.rowcount == 1
 
 
-def fail(connection: Connection, held: LockedCheckpoint, error: str) -> None:
+def fail(connection: Connection, expected: ExpectedCheckpoint, error: str) -> None:
     """Note why a projection stopped, until it moves again; nothing where it has been set anew."""
     connection.execute(
         update(table)
-        .where(table.c.name == held.projection.name, table.c.epoch == held.epoch)
+        .where(table.c.name == expected.projection.name, table.c.epoch == expected.epoch)
         .values(error=storable(error), rate=0.0)
     )
 
@@ -219,7 +219,7 @@ def _begin(
 
 def move_all(
     connection: Connection,
-    held: Sequence[LockedCheckpoint],
+    expected: Sequence[ExpectedCheckpoint],
     position: int,
     now: datetime,
     rate: float = 0.0,
@@ -230,11 +230,11 @@ def move_all(
     was set by somebody else, `ProjectionFenced` where another worker moved one, and `ValueError`
     for a move that does not lead forward.
     """
-    previous = max(each.position for each in held)
+    previous = max(each.position for each in expected)
     if position <= previous:
         raise ValueError(f"a checkpoint moves forward, not from {previous} to {position}")
     values: dict[str, object] = {"to": position, "now": now, "now_rate": rate}
-    for number, each in enumerate(held):
+    for number, each in enumerate(expected):
         values |= {
             f"name_{number}": each.projection.name,
             f"version_{number}": each.projection.version,
@@ -242,18 +242,18 @@ def move_all(
         }
         if each.epoch is not None:
             values[f"epoch_{number}"] = each.epoch
-    statement = _moving(tuple(each.epoch is not None for each in held))
+    statement = _moving(tuple(each.epoch is not None for each in expected))
     # The values are given separately, so that the statement is compiled only once.
-    if connection.execute(statement, values).rowcount != len(held):
-        raise _reason(connection, held)
+    if connection.execute(statement, values).rowcount != len(expected):
+        raise _reason(connection, expected)
 
 
-def are_at(connection: Connection, held: Sequence[LockedCheckpoint], position: int) -> bool:
+def are_at(connection: Connection, expected: Sequence[ExpectedCheckpoint], position: int) -> bool:
     """Whether these checkpoints stand at a position, and nobody set them otherwise."""
-    known = read_checkpoints(connection, [each.projection.name for each in held])
+    known = read_checkpoints(connection, [each.projection.name for each in expected])
     return all(
         _is_there(each._replace(position=position), known.get(each.projection.name))
-        for each in held
+        for each in expected
     )
 
 
@@ -281,24 +281,24 @@ def _moving(with_epoch: tuple[bool, ...]) -> Update:
     )
 
 
-def _reason(connection: Connection, held: Sequence[LockedCheckpoint]) -> ProjectionFenced:
-    known = read_checkpoints(connection, [each.projection.name for each in held])
-    for projection, _, epoch in held:
+def _reason(connection: Connection, expected: Sequence[ExpectedCheckpoint]) -> ProjectionFenced:
+    known = read_checkpoints(connection, [each.projection.name for each in expected])
+    for projection, _, epoch in expected:
         found = known.get(projection.name)
         if found is not None and epoch not in (None, found.epoch):
             return CheckpointReset(
                 f"the rows of projection {projection.name} were replaced, or its checkpoint set"
             )
-    moved = [each for each in held if not _is_there(each, known.get(each.projection.name))]
-    return _fenced((moved or held)[0].projection)
+    moved = [each for each in expected if not _is_there(each, known.get(each.projection.name))]
+    return _fenced((moved or expected)[0].projection)
 
 
-def _is_there(held: LockedCheckpoint, found: Checkpoint | None) -> bool:
+def _is_there(expected: ExpectedCheckpoint, found: Checkpoint | None) -> bool:
     return (
         found is not None
-        and found.position == held.position
-        and found.version == held.projection.version
-        and held.epoch in (None, found.epoch)
+        and found.position == expected.position
+        and found.version == expected.projection.version
+        and expected.epoch in (None, found.epoch)
     )
 
 

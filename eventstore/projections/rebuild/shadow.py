@@ -20,7 +20,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement, sort_tables
 
 from eventstore.messages.envelope import LogEvent, utc_now
 from eventstore.projections.database import checkpoint
-from eventstore.projections.database.checkpoint import LockedCheckpoint
+from eventstore.projections.database.checkpoint import ExpectedCheckpoint
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.tables import parked_event
 from eventstore.projections.database.tables import projection as checkpoints
@@ -77,21 +77,21 @@ class Shadow:
                 await self._move(partial(park, poison=poison, tries=1), poison.position)
 
     async def _commit(self, events: Sequence[LogEvent], until: int) -> None:
-        await self._move(lambda c, held: apply(c, [held], events, until, utc_now()), until)
+        await self._move(lambda c, expected: apply(c, [expected], events, until, utc_now()), until)
 
     async def _move(
-        self, work: Callable[[Connection, LockedCheckpoint], object], until: int
+        self, work: Callable[[Connection, ExpectedCheckpoint], object], until: int
     ) -> None:
-        held = LockedCheckpoint(self._projection, self.position)
+        expected = ExpectedCheckpoint(self._projection, self.position)
 
         def moved(_result: object) -> None:
             self.position = until
 
         await self.database.transact(
-            lambda connection: work(connection, held),
+            lambda connection: work(connection, expected),
             retry_timeout=PATIENCE,
             committed=moved,
-            stands=lambda connection: checkpoint.are_at(connection, [held], until),
+            stands=lambda connection: checkpoint.are_at(connection, [expected], until),
         )
 
     async def announce_switch(self, epoch: int) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, FromClause, Table, delete, insert, select
 from eventstore.messages.envelope import utc_now
 from eventstore.projections.database import checkpoint, parking
 from eventstore.projections.database.backends import advance_keys
-from eventstore.projections.database.checkpoint import LockedCheckpoint
+from eventstore.projections.database.checkpoint import ExpectedCheckpoint
 from eventstore.projections.database.tables import parked_event
 from eventstore.projections.projection import Projection
 from eventstore.projections.rebuild.shadow import tables_of
@@ -52,7 +52,7 @@ def switch(
     checkpoint.restart(connection, projection, position, utc_now(), log)
     if until > position:
         events = [event for page in ahead for event in page.log_events]
-        start = [LockedCheckpoint(projection, position)]
+        start = [ExpectedCheckpoint(projection, position)]
         apply(connection, start, events, until, utc_now())
     return until
 

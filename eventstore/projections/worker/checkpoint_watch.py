@@ -1,4 +1,4 @@
-"""Watching: what the checkpoints of some projections are now, in whichever process they move."""
+"""Reads the checkpoints of a worker's projections, whichever process moves them."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _logger = make_log_records_safe(logging.getLogger(__name__))
 class CheckpointWatch:
     """Reads the checkpoints of some projections; an async context manager.
 
-    It keeps a connection of its own: where a file was taken away, SQLite would make a new, empty
-    one for a connection that comes later.
+    It has a connection of its own: if the database file is deleted, SQLite would create a new,
+    empty one for a later connection.
     """
 
     def __init__(self, database: Database, names: Collection[str]) -> None:
@@ -46,9 +46,9 @@ class CheckpointWatch:
     ) -> None:
         await self._close()
 
-    async def look(self) -> Mapping[str, Checkpoint]:
-        """The checkpoints by projection; none where the database does not answer now."""
-        # A cancelled read would leave its connection's thread alone with an answer.
+    async def read(self) -> Mapping[str, Checkpoint]:
+        """The checkpoints by projection; none if the database does not answer."""
+        # Cancelling a read would leave the connection's thread with an answer that nobody takes.
         return await to_its_end(asyncio.create_task(self._read()), lambda: False, None)
 
     async def _read(self) -> Mapping[str, Checkpoint]:

@@ -1,4 +1,4 @@
-"""What projections have parked: seen, tried again through the code as it is now, or given up."""
+"""What projections have parked: listed, retried by the current code, or discarded."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from eventstore.store.store import EventStore
 
 __all__ = ["ParkedEvent", "RetryResult", "discard", "parked_events", "retry"]
 
-PATIENCE = 30.0
-MOST_AT_ONCE = 500
+RETRY_TIMEOUT = 30.0
+MAX_EVENTS = 500
 
 
 class RetryResult(Struct, frozen=True):
-    """What became of a retry: the events that are in the rows now, and those still parked."""
+    """The result of a retry: the events that are in the rows now, and those still parked."""
 
     retried: list[ParkedEvent]
     left: list[ParkedEvent]
@@ -41,17 +41,17 @@ async def parked_events(database: Database, projection: str | None = None) -> li
 async def retry(
     store: EventStore, database: Database, projection: Projection, position: int | None = None
 ) -> RetryResult:
-    """Apply parked events by the code as it is now, in the order of each aggregate.
+    """Apply parked events by the current code, in the order of each aggregate.
 
-    All of a projection's, or where a `position` is given, those of the aggregate of the event
-    that is parked there. An aggregate's events up to the first that fails again are in the rows
-    afterwards, in the same transaction in which they are parked no longer; that one is tried once
-    more than before and keeps its new error. No reaction follows. The projection's worker may be
-    at work meanwhile, here or in another process.
+    All of a projection's, or with a `position`, those of the aggregate of the event that is parked
+    there. An aggregate's events up to the first that fails again are in the rows afterwards, in
+    the same transaction in which they are no longer parked; for that one, the new error and one
+    more try are recorded. No reaction follows. The projection's worker may run meanwhile, in this
+    or another process.
 
-    Raises `NotParked` for such a position, `VersionChanged` where the rows were made by another
-    version of the projection, `CorruptLog` where the log does not have an event that is parked,
-    `DatabaseUnavailable`, and what the store raises.
+    Raises `NotParked` if nothing is parked at the `position`, `VersionChanged` if the rows were
+    made by another version of the projection, `CorruptLog` if the log lacks an event that is
+    parked, `DatabaseUnavailable`, and what the store raises.
     """
     parked = await parked_events(database, projection.name)
     keys = dict.fromkeys((each.aggregate, each.aggregate_id) for each in parked)
@@ -70,21 +70,21 @@ async def retry(
 
 
 async def discard(database: Database, projection: str, position: int) -> None:
-    """Give up a parked event for good: it will be missing in the rows, and no retry finds it.
+    """Discard a parked event: it stays missing in the rows, and no retry finds it.
 
-    What waits behind it stays parked until it is retried. Raises `NotParked`.
+    Later events of its aggregate stay parked until they are retried. Raises `NotParked`.
     """
 
     def work(connection: Connection) -> bool:
         checkpoint.lock(connection, projection)
         return parking.forget(connection, projection, position)
 
-    if not await database.transact(work, retry_timeout=PATIENCE):
+    if not await database.transact(work, retry_timeout=RETRY_TIMEOUT):
         raise NotParked(position, f"projection {projection} has parked nothing there")
 
 
 class _Stored(NamedTuple):
-    """An event of the log, and the parts that it is read as, or itself where it has no data."""
+    """An event of the log, and the parts that it is read as; itself if it has no data."""
 
     position: int
     parts: Sequence[LogEvent]
@@ -103,14 +103,14 @@ class _Step(NamedTuple):
 async def _retry_aggregate(
     store: EventStore, database: Database, projection: Projection, key: AggregateKey
 ) -> list[ParkedEvent]:
-    """Until none is left, for more may be parked meanwhile; or until one fails."""
+    """Retry until no event is left, for more may be parked meanwhile; or until one fails."""
     applied: list[ParkedEvent] = []
     while events := await _events(store, database, projection, key):
 
         def work(connection: Connection, events: Sequence[_Stored] = events) -> _Step:
             return _apply_in_order(connection, projection, key, events)
 
-        step = await database.transact(work, retry_timeout=PATIENCE)
+        step = await database.transact(work, retry_timeout=RETRY_TIMEOUT)
         applied += step.applied
         if step.has_failed:
             break
@@ -120,10 +120,10 @@ async def _retry_aggregate(
 async def _events(
     store: EventStore, database: Database, projection: Projection, key: AggregateKey
 ) -> list[_Stored]:
-    """The oldest events of an aggregate that are parked, from the log."""
+    """The oldest parked events of an aggregate, read from the log."""
     async with database.engine.connect() as connection:
         parked = await connection.run_sync(parking.list_parked, projection.name, key)
-    wanted = {each.position for each in parked[:MOST_AT_ONCE]}
+    wanted = {each.position for each in parked[:MAX_EVENTS]}
     events: list[_Stored] = []
     async with aclosing(store.read_whole(*key, leader=True)) as history:
         async for found in history:
@@ -144,7 +144,7 @@ def _apply_in_order(
     key: AggregateKey,
     events: Sequence[_Stored],
 ) -> _Step:
-    # Its worker cannot park or apply anything from here on.
+    # From here on, its worker cannot park or apply anything.
     known = checkpoint.lock(connection, projection.name)
     if known is not None and known.version != projection.version:
         raise VersionChanged(projection, known)

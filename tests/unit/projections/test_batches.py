@@ -33,7 +33,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from eventstore.messages.envelope import RecordedEvent
 from eventstore.projections.audit.events import audit
-from eventstore.projections.database.checkpoint import LockedCheckpoint
+from eventstore.projections.database.checkpoint import ExpectedCheckpoint
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.parking import list_parked
 from eventstore.projections.projection import BoundStatement, Change, Projection
@@ -178,7 +178,7 @@ async def project(database: Database, log: MemoryLog, page: int, *several: Proje
         for begin in range(0, log.end, page):
             events = log.events[begin : begin + page]
             until = events[-1].position
-            starts = [LockedCheckpoint(each, begin) for each in several]
+            starts = [ExpectedCheckpoint(each, begin) for each in several]
             apply(connection, starts, events, until, time_of(0))
 
     await database.transact(work)

@@ -101,9 +101,9 @@ async def test_a_lost_answer_to_a_commit_is_believed_only_where_all_have_come_th
     database: Database,
 ) -> None:
     others = counting("checkpoint_others")
-    held = [checkpoint.LockedCheckpoint(counts, 0), checkpoint.LockedCheckpoint(others, 0)]
+    held = [checkpoint.ExpectedCheckpoint(counts, 0), checkpoint.ExpectedCheckpoint(others, 0)]
 
-    async def are_at(position: int, which: list[checkpoint.LockedCheckpoint] = held) -> bool:
+    async def are_at(position: int, which: list[checkpoint.ExpectedCheckpoint] = held) -> bool:
         return await database.transact(lambda c: checkpoint.are_at(c, which, position))
 
     assert not await are_at(0)
@@ -115,12 +115,15 @@ async def test_a_lost_answer_to_a_commit_is_believed_only_where_all_have_come_th
     await database.transact(lambda c: moved(c, others, 0, 5, NOW))
     assert await are_at(5)
     assert not await are_at(
-        5, [checkpoint.LockedCheckpoint(counts, 0, 1), checkpoint.LockedCheckpoint(others, 0, 2)]
+        5,
+        [checkpoint.ExpectedCheckpoint(counts, 0, 1), checkpoint.ExpectedCheckpoint(others, 0, 2)],
     )
     assert await are_at(
-        5, [checkpoint.LockedCheckpoint(counts, 0, 1), checkpoint.LockedCheckpoint(others, 0, 1)]
+        5,
+        [checkpoint.ExpectedCheckpoint(counts, 0, 1), checkpoint.ExpectedCheckpoint(others, 0, 1)],
     )
     await database.transact(lambda c: checkpoint.restart(c, counts, 5, NOW))
     assert not await are_at(
-        5, [checkpoint.LockedCheckpoint(counts, 0, 1), checkpoint.LockedCheckpoint(others, 0, 1)]
+        5,
+        [checkpoint.ExpectedCheckpoint(counts, 0, 1), checkpoint.ExpectedCheckpoint(others, 0, 1)],
     )

@@ -11,7 +11,7 @@ from eventstore.errors import ProjectionFailed
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.checkpoint import (
     CheckpointReset,
-    LockedCheckpoint,
+    ExpectedCheckpoint,
     VersionChanged,
 )
 from eventstore.projections.database.database import Database
@@ -50,11 +50,11 @@ async def test_a_move_in_another_epoch_tells_that_it_was_set(database: Database)
 
     with pytest.raises(CheckpointReset):
         await database.transact(
-            lambda c: checkpoint.move_all(c, [LockedCheckpoint(first, 0, epoch=1)], 5, time_of(1))
+            lambda c: checkpoint.move_all(c, [ExpectedCheckpoint(first, 0, epoch=1)], 5, time_of(1))
         )
 
     await database.transact(
-        lambda c: checkpoint.move_all(c, [LockedCheckpoint(first, 0, 2)], 5, time_of(1))
+        lambda c: checkpoint.move_all(c, [ExpectedCheckpoint(first, 0, 2)], 5, time_of(1))
     )
     assert (await checkpoint_of(database, first)).position == 5
 
@@ -65,13 +65,13 @@ async def test_several_move_together_or_not_at_all(database: Database) -> None:
         lambda c: [checkpoint.claim(c, each, time_of(0)) for each in (first, second)]
     )
     await database.transact(lambda c: checkpoint.retry(c, "second"))
-    both = [LockedCheckpoint(first, 0, 1), LockedCheckpoint(second, 0, 1)]
+    both = [ExpectedCheckpoint(first, 0, 1), ExpectedCheckpoint(second, 0, 1)]
 
     with pytest.raises(CheckpointReset, match="second"):
         await database.transact(lambda c: checkpoint.move_all(c, both, 5, time_of(1)))
     assert (await checkpoint_of(database, first)).position == 0
 
-    both[1] = LockedCheckpoint(second, 0, 2)
+    both[1] = ExpectedCheckpoint(second, 0, 2)
     await database.transact(lambda c: checkpoint.move_all(c, both, 5, time_of(1), 7.5))
     assert [(await checkpoint_of(database, each)).rate for each in (first, second)] == [7.5, 7.5]
 

@@ -150,7 +150,7 @@ async def test_too_many_that_wait_are_left_out_and_told(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(reactions, "MOST_WAITING", 2)
+    monkeypatch.setattr(reactions, "MAX_QUEUED", 2)
     first = Reacting(counting("first"))
     first.go_on.clear()
 
