@@ -30,12 +30,12 @@ from eventstore.cli.options import (
 )
 from eventstore.cli.projection import projection_app
 from eventstore.cli.query import query_app
-from eventstore.cli.terminal import Terminal, encodable, never_fail_to_encode, say
+from eventstore.cli.terminal import Terminal, never_fail_to_encode, say
 from eventstore.commands import Outcome
 from eventstore.config import ServiceSettings
 from eventstore.errors import EventStoreError
 from eventstore.messages.envelope import new_id
-from eventstore.text import make_log_records_safe, printable_lines
+from eventstore.text import encodable, make_log_records_safe, printable_lines
 
 __all__ = ["main"]
 

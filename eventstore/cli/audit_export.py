@@ -29,7 +29,7 @@ from eventstore.errors import ConfigurationError, CorruptLog
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.messages.envelope import Header
 from eventstore.messages.subjects import Subjects
-from eventstore.text import printable_json
+from eventstore.text import decoded, printable_json
 
 __all__ = ["export"]
 
@@ -145,7 +145,7 @@ class _Csv:
     def lines(self, entries: Sequence[Entry], payloads: Sequence[bytes | None] | None) -> str:
         rows: list[list[Any]] = [list(msgspec.to_builtins(entry).values()) for entry in entries]
         for row, payload in zip(rows, payloads or (), strict=payloads is not None):
-            row.append(None if payload is None else _text(payload))
+            row.append(None if payload is None else decoded(payload))
         return self._rows(rows)
 
     def _rows(self, rows: Sequence[Sequence[Any]]) -> str:
@@ -160,10 +160,6 @@ def _without_formulas(row: Sequence[Any]) -> list[Any]:
     So is what might be one after spaces, for some programs leave those out.
     """
     return [f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell for cell in row]
-
-
-def _text(payload: bytes) -> str:
-    return payload.decode(errors="backslashreplace")
 
 
 @contextmanager

@@ -13,12 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from eventstore.cli.importing import Executed, Imported
-from eventstore.cli.terminal import encodable, printable
+from eventstore.cli.terminal import printable
 from eventstore.commands import Outcome
 from eventstore.messages.envelope import LogEvent, RecordedEvent, UnreadEvent
 from eventstore.messages.types import Command
 from eventstore.nix import AddFlakeInput, CreateFlake, RemoveFlakeInput
 from eventstore.store.foreign import ForeignMessage
+from eventstore.text import decoded, encodable
 from eventstore.undecodable import UNDECODABLE
 
 __all__ = [
@@ -120,7 +121,7 @@ def event_line(event: LogEvent) -> str:
     error = event.error if isinstance(event, UnreadEvent) else None
     return printable(
         f"{event.position:>6}  {time}  {event.envelope.type} "
-        f"{event.aggregate} {event.aggregate_id} v{event.version}  {_text(event.payload)}"
+        f"{event.aggregate} {event.aggregate_id} v{event.version}  {decoded(event.payload)}"
         + ("" if error is None else f"  (unreadable: {error})")
     )
 
@@ -145,7 +146,7 @@ def event_json(event: LogEvent) -> str:
 def foreign_line(message: ForeignMessage) -> str:
     """A foreign message on one line, for people."""
     return printable(
-        f"{message.position:>6}  {message.subject}: {message.reason}  {_text(message.payload)}"
+        f"{message.position:>6}  {message.subject}: {message.reason}  {decoded(message.payload)}"
     )
 
 
@@ -168,11 +169,7 @@ def payload_data(payload: bytes) -> object:
         # Whoever wrote it may have broken it into lines.
         return msgspec.Raw(msgspec.json.format(payload, indent=-1))
     except UNDECODABLE:
-        return _text(payload)
-
-
-def _text(payload: bytes) -> str:
-    return payload.decode(errors="backslashreplace")
+        return decoded(payload)
 
 
 def _table(*columns: str) -> Table:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from eventstore.text import printable, printable_json, printable_lines
 
-__all__ = ["Terminal", "encodable", "never_fail_to_encode", "printable", "program", "say"]
+__all__ = ["Terminal", "never_fail_to_encode", "printable", "program", "say"]
 
 
 class Terminal(Console):
@@ -57,11 +57,6 @@ def say(text: str, *, newline: bool = True) -> bool:
         _discard_output()
         return False
     return True
-
-
-def encodable(text: str) -> str:
-    """The text with what no bytes hold shown as escapes: arguments need not be UTF-8."""
-    return text.encode(errors="backslashreplace").decode()
 
 
 def program() -> str:

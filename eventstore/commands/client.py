@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from datetime import datetime
-from types import TracebackType
-from typing import Self
 
 import msgspec
 
@@ -14,6 +13,7 @@ from eventstore.client.client import Client, Msg
 from eventstore.client.replies import new_token
 from eventstore.commands.digest import digest_of, without_data
 from eventstore.commands.outcomes import Outcomes
+from eventstore.concurrency.resource import Resource
 from eventstore.errors import (
     ClientError,
     CommandIdReused,
@@ -64,7 +64,7 @@ class SentCommand(msgspec.Struct, frozen=True, kw_only=True):
     digest: str | None = None
 
 
-class CommandClient:
+class CommandClient(Resource):
     """Sends the commands of a domain; an async context manager.
 
     A command without a `command_id` gets a new one; to send one again after a doubt, give the
@@ -98,17 +98,9 @@ class CommandClient:
         self._sent: dict[str, SentCommand] = {}
         self._waiting: dict[str, tuple[str, asyncio.Future[Outcome]]] = {}
 
-    async def __aenter__(self) -> Self:
-        self._subscription = await self._client.listen(f"{self._inbox}.*", self._receive)
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._subscription.unsubscribe()
+    async def _enter(self, stack: AsyncExitStack) -> None:
+        subscription = await self._client.listen(f"{self._inbox}.*", self._receive)
+        stack.push_async_callback(subscription.unsubscribe)
 
     async def send(
         self,

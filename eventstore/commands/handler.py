@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +14,7 @@ from eventstore.commands.loader import Loader
 from eventstore.commands.outcomes import Outcomes
 from eventstore.commands.results import rejected, succeeded
 from eventstore.commands.state_cache import CachedState, StateCache
+from eventstore.concurrency.backoff import Backoff
 from eventstore.decider.decider import CommandContext, Decider, Domain
 from eventstore.errors import (
     CommandIdReused,
@@ -34,8 +34,7 @@ from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
 __all__ = ["CommandHandler"]
 
-_FIRST_DELAY = 0.005
-_LONGEST_DELAY = 0.25
+_BACKOFF = Backoff(0.005, 0.25, jitter=1.0)
 
 
 class CommandHandler:
@@ -97,7 +96,7 @@ class CommandHandler:
         if known is not None:
             return known
         leader = False
-        for delay in _delays(self._max_conflicts):
+        for conflicts in range(1, self._max_conflicts + 1):
             try:
                 return await self._attempt(command, decider, traceparent, leader=leader)
             except (Conflict, DuplicateId):
@@ -106,7 +105,7 @@ class CommandHandler:
                 leader = True
                 self._states.drop(command.key)
                 self._telemetry.count("conflicts", aggregate=command.aggregate)
-            await asyncio.sleep(delay)
+            await asyncio.sleep(_BACKOFF.delay(conflicts))
         return await self._attempt(command, decider, traceparent, leader=leader)
 
     async def _attempt(
@@ -241,10 +240,3 @@ class CommandHandler:
 
 def _names(events: Sequence[Event]) -> str:
     return ", ".join(type(event).__name__ for event in events)
-
-
-def _delays(count: int) -> Iterator[float]:
-    longest = _FIRST_DELAY
-    for _ in range(count):
-        yield random.uniform(0, longest)  # noqa: S311  # jitter, not a secret
-        longest = min(2 * longest, _LONGEST_DELAY)

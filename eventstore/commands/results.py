@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from eventstore.commands.decoding import DecodedCommand
 from eventstore.errors import Rejected
-from eventstore.messages.outcome import Outcome, presentable
+from eventstore.messages.outcome import Outcome
 from eventstore.store.head import Head
+from eventstore.text import presentable
 
 __all__ = ["rejected", "succeeded"]
 

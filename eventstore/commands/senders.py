@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from types import TracebackType
-from typing import Self
+from contextlib import AsyncExitStack
 
 import msgspec
 
 from eventstore.client.admission import REQUEST_INFO, request_info
-from eventstore.client.client import Client, Msg, Subscription
+from eventstore.client.client import Client, Msg
+from eventstore.concurrency.resource import Resource
 from eventstore.messages.envelope import AUTHENTICATED_AS, Header, legal_value
 from eventstore.messages.subjects import Subjects
 from eventstore.undecodable import UNDECODABLE
@@ -43,28 +43,18 @@ class _Info(msgspec.Struct, frozen=True):
 _decode = msgspec.json.Decoder(_Info).decode
 
 
-class Senders:
+class Senders(Resource):
     """Who sent the commands heard last, 20,000 at the most; an async context manager."""
 
     def __init__(self, client: Client, subjects: Subjects) -> None:
         self._client = client
         self._subject = subjects.filter("cmd")
         self._known: OrderedDict[bytes, str | None] = OrderedDict()
-        self._subscription: Subscription | None = None
 
-    async def __aenter__(self) -> Self:
-        self._subscription = await self._client.listen(self._subject, self._hear)
+    async def _enter(self, stack: AsyncExitStack) -> None:
+        subscription = await self._client.listen(self._subject, self._hear)
+        stack.push_async_callback(subscription.unsubscribe)
         await self._client.flush()  # from here on the server hands over all that is published
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._subscription is not None:
-            await self._subscription.unsubscribe()
 
     def sender_of(self, message: Msg) -> str | None:
         """`{account}/{user}` of who sent a command; None where that is not known for certain.

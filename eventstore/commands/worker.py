@@ -20,10 +20,10 @@ from eventstore.commands.handler import CommandHandler
 from eventstore.commands.outcome_log import about
 from eventstore.commands.parking import park
 from eventstore.commands.senders import Senders
-from eventstore.concurrency.cancellation import only_own_cancellation
-from eventstore.concurrency.failures import ungrouped
-from eventstore.concurrency.keyed_locks import KeyedLocks
-from eventstore.concurrency.keyed_queue import KeyedQueue
+from eventstore.concurrency.backoff import Backoff
+from eventstore.concurrency.failures import only_own_cancellation, ungrouped
+from eventstore.concurrency.keyed import KeyedLocks, KeyedQueue
+from eventstore.concurrency.supervisor import Supervisor
 from eventstore.errors import (
     ClientError,
     CommandIdReused,
@@ -33,7 +33,7 @@ from eventstore.errors import (
     TopologyError,
 )
 from eventstore.jetstream.acks import Acknowledgements
-from eventstore.jetstream.consumer import Delivery, PullConsumer, may_pass
+from eventstore.jetstream.consumer import PullConsumer, may_pass
 from eventstore.jetstream.topology import ConsumerSpec, declare_consumer
 from eventstore.messages.codec import Codec
 from eventstore.messages.outcome import Outcome
@@ -46,9 +46,8 @@ _CONSUMER = "worker"
 _OUTCOME = "the outcome of a command"
 _MAX_ACK_PENDING = 10_000
 _HELD_FOR_EACH_UNDER_WAY = 4
-_RETRY_SECONDS = 1.0
-_FIRST_REDELIVERY = 0.25
-_LONGEST_REDELIVERY = 30.0
+_BACKOFF = Backoff(1.0, 1.0)
+_REDELIVERY = Backoff(0.25, 30.0, jitter=0)
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
@@ -155,21 +154,26 @@ class CommandWorker:
         return KeyedQueue(self._process, max_concurrency=self._in_flight, max_pending=max_pending)
 
     async def _intake(self, lanes: KeyedQueue[ReceivedCommand]) -> None:
-        while True:
+        supervisor = Supervisor("commands", _logger, _BACKOFF, passes=self._passes)
+
+        async def work() -> None:
             taken: deque[ReceivedCommand] = deque()
             try:
                 await declare_consumer(self._client, self._consumer)
-                await self._take(taken, lanes)
-            except ClientError as error:
-                if self._client.is_closed or not may_pass(error):
-                    raise
-                _logger.warning("commands: %s; trying again", error)
+                await self._take(taken, lanes, supervisor)
             finally:
                 await self._give_back(taken)
-            await asyncio.sleep(_RETRY_SECONDS)
+
+        await supervisor.run(work)
+
+    def _passes(self, error: Exception) -> bool:
+        return isinstance(error, ClientError) and not self._client.is_closed and may_pass(error)
 
     async def _take(
-        self, taken: deque[ReceivedCommand], lanes: KeyedQueue[ReceivedCommand]
+        self,
+        taken: deque[ReceivedCommand],
+        lanes: KeyedQueue[ReceivedCommand],
+        supervisor: Supervisor,
     ) -> None:
         """Put commands into their lanes; those in `taken` have found no place there."""
         buffer = 2 * self._in_flight
@@ -178,6 +182,7 @@ class CommandWorker:
             try:
                 while True:
                     taken.extend(map(self._read, await pull.take(self._in_flight)))
+                    supervisor.recovered()
                     while taken:
                         if await self._settling.hold(taken[0]):
                             await lanes.put(taken[0].lane, taken[0])
@@ -206,7 +211,7 @@ class CommandWorker:
                 error,
                 exc_info=None if isinstance(error, EventStoreError) else error,
             )
-            await self._settling.give_back(received, _delay_after(received.delivery))
+            await self._settling.give_back(received, _REDELIVERY.delay(received.delivery.delivered))
         else:
             await self._settling.done(received)
             self.handled += 1
@@ -284,8 +289,3 @@ def _is_at_fault(error: EventStoreError) -> bool:
     """Whether it is the command that cannot be carried out, now or later."""
     others = ClientError | MasterKeyError | TopologyError
     return not (error.retryable or isinstance(error, others))
-
-
-def _delay_after(delivery: Delivery) -> float:
-    doublings = min(delivery.delivered - 1, 16)
-    return min(_FIRST_REDELIVERY * 2.0**doublings, _LONGEST_REDELIVERY)

@@ -1,4 +1,4 @@
-"""Asynchronous building blocks: keyed queues, cancellation, failures of task groups.
+"""Asynchronous building blocks: back-off, supervision, resources, keyed work, failures of tasks.
 
 They know nothing of events, and list nothing: no domain needs them.
 """

@@ -11,14 +11,14 @@ import asyncio
 import logging
 import re
 from collections import deque
-from contextlib import suppress
-from types import TracebackType
+from contextlib import AsyncExitStack, suppress
 
 import msgspec
 
 from eventstore.client.api_answers import decimal
 from eventstore.client.client import Client, Msg
 from eventstore.client.replies import new_token
+from eventstore.concurrency.resource import Resource
 from eventstore.errors import ClientError, ConnectionLost, JetStreamError, PermissionDenied
 from eventstore.text import make_log_records_safe
 
@@ -62,7 +62,7 @@ class Delivery(msgspec.Struct, frozen=True):
         return cls(*map(int, tokens[start : start + 5]))
 
 
-class PullConsumer:
+class PullConsumer(Resource):
     """A running pull on a consumer; an async context manager.
 
     At most `buffer` messages are asked for and not yet taken, and nothing is asked for while
@@ -109,21 +109,11 @@ class PullConsumer:
         self._lost: PullLost | None = None
         self._heard = asyncio.Event()
 
-    async def __aenter__(self) -> PullConsumer:
+    async def _enter(self, stack: AsyncExitStack) -> None:
         await self._listen()
-        self._forget_disconnect = self._client.on_disconnect(self._on_disconnect)
-        self._forget_reconnect = self._client.on_reconnect(self._on_reconnect)
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._forget_disconnect()
-        self._forget_reconnect()
-        await self._subscription.unsubscribe()
+        stack.push_async_callback(lambda: self._subscription.unsubscribe())
+        stack.callback(self._client.on_reconnect(self._on_reconnect))
+        stack.callback(self._client.on_disconnect(self._on_disconnect))
 
     async def take(self, most: int) -> list[Msg]:
         """Wait for at least one message, and return up to `most` of those that are there.

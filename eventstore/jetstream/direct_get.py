@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing, contextmanager
-from types import TracebackType
+from contextlib import AsyncExitStack, aclosing, contextmanager
 from typing import Any
 
 import msgspec
@@ -17,6 +16,7 @@ import msgspec
 from eventstore.client.api_answers import StreamInfo, decimal
 from eventstore.client.client import Client, Msg
 from eventstore.client.replies import new_token
+from eventstore.concurrency.resource import Resource
 from eventstore.errors import (
     ClientError,
     ConnectionLost,
@@ -109,7 +109,7 @@ class _Page:
             self.done.set_exception(error)
 
 
-class DirectReader:
+class DirectReader(Resource):
     """Reads of one stream over one inbox; an async context manager.
 
     Every read raises `StreamMissing`, `RequestTimeout`, `ConnectionLost`, `NoResponders` or
@@ -123,22 +123,12 @@ class DirectReader:
         self._pages: dict[str, _Page] = {}
         self._inbox = client.new_inbox()
 
-    async def __aenter__(self) -> DirectReader:
+    async def _enter(self, stack: AsyncExitStack) -> None:
         self._subscription = await self._client.listen(f"{self._inbox}.*", self._receive)
-        self._forget_disconnect = self._client.on_disconnect(self._disconnected)
-        self._forget_denied = self._client.on_denied(self._denied)
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._forget_disconnect()
-        self._forget_denied()
-        self._disconnected()
-        await self._subscription.unsubscribe()
+        stack.push_async_callback(self._subscription.unsubscribe)
+        stack.callback(self._disconnected)
+        stack.callback(self._client.on_denied(self._denied))
+        stack.callback(self._client.on_disconnect(self._disconnected))
 
     async def last(self, subject: str) -> StoredMessage | None:
         """The last message on a subject; may lag on a replicated stream."""

@@ -15,7 +15,7 @@ from typing import Literal
 import msgspec
 
 from eventstore.client.client import Client, Msg
-from eventstore.concurrency.keyed_queue import KeyedQueue
+from eventstore.concurrency.keyed import KeyedQueue
 from eventstore.errors import EventStoreError, NotParked, RetryOutOfOrder
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.jetstream.erase import erase_message

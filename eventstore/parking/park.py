@@ -5,8 +5,9 @@ from __future__ import annotations
 from eventstore.client.client import Client
 from eventstore.jetstream.acks import DeliveryTracker
 from eventstore.messages.envelope import Header
-from eventstore.messages.outcome import code_of, presentable
+from eventstore.messages.outcome import code_of
 from eventstore.parking.record import ParkedRecord, keep_record
+from eventstore.text import presentable
 
 __all__ = ["park_event", "reason_of"]
 

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import Protocol
 
 from eventstore.client.client import Client
+from eventstore.concurrency.backoff import pause
+from eventstore.concurrency.supervisor import FailureLog
 from eventstore.errors import ConfigurationError, EventStoreError
 from eventstore.jetstream.key_value import KeyValue
 from eventstore.jetstream.topology import limit_messages
@@ -90,9 +92,11 @@ class ConfigWatcher:
             self._woken.set()
 
     async def _follow(self) -> None:
-        pause = self._interval
+        failures = FailureLog("configuration", _logger)
+        seconds = self._interval
         while True:
-            woken = await self._wait(pause)
+            woken = await pause(seconds, self._woken)
+            self._woken.clear()
             if self._stopping:
                 return
             try:
@@ -100,18 +104,10 @@ class ConfigWatcher:
             except EventStoreError as error:
                 if self._client.is_closed:
                     raise
-                _logger.warning("configuration: %s; trying again", error)
-            pause = _SECOND_LOOK if woken else self._interval
-
-    async def _wait(self, seconds: float) -> bool:
-        """Whether there is something to look at before the time is over."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._woken.wait()
-        except TimeoutError:
-            return False
-        self._woken.clear()
-        return True
+                failures.note(error)
+            else:
+                failures.recovered()
+            seconds = _SECOND_LOOK if woken else self._interval
 
     async def _apply_all(self) -> None:
         for key, apply in self._appliers().items():

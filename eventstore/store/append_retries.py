@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import random
-
+from eventstore.concurrency.backoff import Backoff
 from eventstore.errors import (
     ClientError,
     ConnectionLost,
@@ -15,8 +14,7 @@ from eventstore.jetstream.vocabulary import TRANSIENT, ErrorCode
 
 __all__ = ["AppendRetries"]
 
-_FIRST_DELAY = 0.02
-_LONGEST_DELAY = 0.5
+_BACKOFF = Backoff(0.04, 0.5)
 _MOST_UNANSWERED = 25  # about ten seconds: a new leader takes that long
 _MOST_INCOMPLETE = 3
 
@@ -30,7 +28,7 @@ class AppendRetries:
         self.claims = 0
         self._unanswered = 0
         self.incomplete = 0
-        self._delay = _FIRST_DELAY
+        self._failures = 0
 
     def delay_after(self, error: ClientError) -> float:
         """Seconds to wait before asking again; raises the error where that cannot help."""
@@ -59,5 +57,5 @@ class AppendRetries:
         return self._longer()
 
     def _longer(self) -> float:
-        self._delay = min(2 * self._delay, _LONGEST_DELAY)
-        return self._delay * random.uniform(0.5, 1.0)  # noqa: S311  # jitter, not a secret
+        self._failures += 1
+        return _BACKOFF.delay(self._failures)

@@ -27,6 +27,7 @@ import msgspec
 
 from eventstore.client.client import Client
 from eventstore.client.master_keys import KeyWrapping, WrappedKey
+from eventstore.concurrency.backoff import Backoff
 from eventstore.errors import KeyMissing, MasterKeyError, RequestTimeout
 from eventstore.jetstream.key_value import KeyValue
 from eventstore.messages.encryption import DataKey, Forgotten
@@ -36,7 +37,7 @@ from eventstore.undecodable import UNDECODABLE
 __all__ = ["Entry", "KeyBucket"]
 
 _MOST_TRIES = 10
-_FIRST_DELAY = 0.01
+_BACKOFF = Backoff(0.01, 5.0)
 _KEY_BYTES = 32
 
 
@@ -240,4 +241,4 @@ class KeyBucket:
 
 def _delays() -> Iterator[float]:
     for number in range(_MOST_TRIES):
-        yield _FIRST_DELAY * 2**number
+        yield _BACKOFF.delay(number + 1)

@@ -81,7 +81,7 @@ class StoredLog:
         replica lagged, for too long.
         """
         reading = _Reading(after, math.inf if until is None else until, log)
-        retry_timeout = Retry(self._client, math.inf if live else self._retry_timeout)
+        retry = Retry(self._client, "reading the log", math.inf if live else self._retry_timeout)
         while True:
             try:
                 end = await self._end_for(reading)
@@ -102,11 +102,11 @@ class StoredLog:
                         messages = await self._take(consumer, max_messages, reading, live=live)
                         page = reading.page(messages)
                         if page is not None:
-                            retry_timeout.restore()
+                            retry.recovered()
                             yield page
                     return
             except ClientError as error:
-                await retry_timeout.wait(error)
+                await retry.failed(error)
 
     async def end(self) -> int:
         """The position of the last message; raises `StreamMissing` or a `ClientError`."""

@@ -343,7 +343,7 @@ class EventReader:
         restored. Raises `StreamMissing`, and a `ClientError` where the server could not be asked
         for too long.
         """
-        retry_timeout = Retry(self._client, math.inf if live else self._retry_timeout)
+        retry = Retry(self._client, "reading the log", math.inf if live else self._retry_timeout)
         stored_pages = self._log.pages(after=after, live=live, max_messages=max_events, log=log)
         direct = DirectReader(self._client, self._codec.subjects.log_stream)
         async with direct, aclosing(stored_pages):
@@ -358,8 +358,8 @@ class EventReader:
             )
             async for stored in stored_pages:
                 before = decoding.position
-                await retry_timeout.answer(partial(trails.prepare, stored.messages))
-                keys = await retry_timeout.answer(partial(self._keys, stored))
+                await retry.run(partial(trails.prepare, stored.messages))
+                keys = await retry.run(partial(self._keys, stored))
                 page = decoding.page(stored, keys)
                 if page.position > before or not stored.messages:
                     yield page

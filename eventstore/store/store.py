@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from datetime import datetime
-from types import TracebackType
 
 from eventstore.client.client import Client
+from eventstore.concurrency.resource import Resource
 from eventstore.errors import (
     InvalidId,
     InvalidMessage,
@@ -48,7 +48,7 @@ from eventstore.telemetry import NO_TELEMETRY, Telemetry
 __all__ = ["ANY", "NOTHING", "NO_STREAM", "Append", "Appended", "EventStore", "Expected", "Head"]
 
 
-class EventStore:
+class EventStore(Resource):
     """The log of one domain; an async context manager.
 
     `append_timeout` bounds a whole append with all its retries, `request_timeout` each single
@@ -79,21 +79,11 @@ class EventStore:
         self.keyring = Keyring(client, codec.subjects, timeout=request_timeout)
         self.findings = LogFindings(telemetry)
         self._history = EventReader(client, codec, keyring=self.keyring, findings=self.findings)
-        self._stack = AsyncExitStack()
 
-    async def __aenter__(self) -> EventStore:
-        await self._stack.enter_async_context(self._direct)
-        await self._stack.enter_async_context(self._heads)
-        self._stack.push_async_callback(self.keyring.close)
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._stack.aclose()
+    async def _enter(self, stack: AsyncExitStack) -> None:
+        await stack.enter_async_context(self._direct)
+        await stack.enter_async_context(self._heads)
+        stack.push_async_callback(self.keyring.close)
 
     async def append(
         self,

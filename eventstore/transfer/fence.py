@@ -7,20 +7,16 @@ is not as declared), and whoever takes the fence anew shuts the one before out.
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-from contextlib import suppress
 
 from eventstore.client.api_answers import StreamInfo
 from eventstore.client.client import Client
 from eventstore.config import StreamSettings
 from eventstore.errors import (
-    ConnectionLost,
     ImportRefused,
     JetStreamError,
-    NoResponders,
-    RequestTimeout,
 )
+from eventstore.jetstream.retry import Retry
 from eventstore.jetstream.topology import StreamSpec, check, topology
 from eventstore.messages.subjects import Subjects
 
@@ -28,8 +24,7 @@ __all__ = ["Fence"]
 
 _NO_STREAM = 10059
 _NAME_IN_USE = 10058
-_DELAYS = (0.05, 0.2, 0.5, 1.0, 2.0)
-_RECONNECT_SECONDS = 10.0
+_OPEN_SECONDS = 60.0
 
 
 class Fence:
@@ -95,16 +90,7 @@ class Fence:
 
         Raises `ImportRefused` where the fence is lost, or a `ClientError`.
         """
-        for delay in (*_DELAYS, None):
-            try:
-                await self._open()
-                break
-            except (ConnectionLost, RequestTimeout, NoResponders):
-                if delay is None or self._client.is_closed:
-                    raise
-                await asyncio.sleep(delay)
-                with suppress(ConnectionLost):
-                    await self._client.wait_connected(_RECONNECT_SECONDS)
+        await Retry(self._client, "ending an import", _OPEN_SECONDS).run(self._open)
 
     async def _open(self) -> None:
         info = await self._info()

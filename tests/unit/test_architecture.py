@@ -196,6 +196,12 @@ def test_deciders_have_no_clock_and_no_chance() -> None:
             assert {"asyncio", "random", "secrets", "socket", "time"}.isdisjoint(imports(module))
 
 
+def test_chance_is_in_the_back_off_only() -> None:
+    """Jitter is one decision, and nothing else of the library is left to chance."""
+    knowing = {module for module in sources() if "random" in imports(module)}
+    assert knowing == {"eventstore.concurrency.backoff"}
+
+
 def test_errors_of_the_nats_client_become_ours_in_one_place() -> None:
     knowing = {
         room(module)

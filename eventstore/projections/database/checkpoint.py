@@ -30,6 +30,7 @@ from eventstore.errors import ProjectionError, ProjectionFenced
 from eventstore.projections.database import parking
 from eventstore.projections.database.tables import projection as table
 from eventstore.projections.projection import Projection
+from eventstore.text import storable
 
 __all__ = [
     "Checkpoint",
@@ -46,7 +47,6 @@ __all__ = [
     "read_checkpoints",
     "restart",
     "retry",
-    "storable",
 ]
 
 
@@ -176,11 +176,6 @@ def fail(connection: Connection, expected: ExpectedCheckpoint, error: str) -> No
         .where(table.c.name == expected.projection.name, table.c.epoch == expected.epoch)
         .values(error=storable(error), rate=0.0)
     )
-
-
-def storable(text: str) -> str:
-    """A text that every database takes: what cannot be encoded, and NUL, become question marks."""
-    return text.encode(errors="replace").decode().replace("\0", "?")
 
 
 def claim(

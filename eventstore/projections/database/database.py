@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import URL, Connection, FromClause, MetaData, Table
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from eventstore.concurrency.backoff import Backoff, Retries
+from eventstore.concurrency.resource import Resource
 from eventstore.errors import ConfigurationError, MigrationError, ProjectionError
 from eventstore.messages.subjects import check_name
 from eventstore.projections.database import schema
@@ -38,8 +37,7 @@ T = TypeVar("T")
 
 OPEN_PATIENCE = 10.0
 MIGRATION_PATIENCE = 30.0
-FIRST_DELAY = 0.02
-LONGEST_DELAY = 1.0
+BACKOFF = Backoff(0.02, 1.0)
 
 REPORT_SECONDS = 1.0
 """A wait of this length, in seconds, is trouble that is reported."""
@@ -50,7 +48,7 @@ Waiting = Callable[[DatabaseUnavailable], None]
 """Is called with the reason where a transaction has waited for a second, and at each later try."""
 
 
-class Database:
+class Database(Resource):
     """A read-model database, to be used with `async with`.
 
     `location` is a path (`~` and relative ones are understood) or an SQLAlchemy URL; missing
@@ -75,25 +73,13 @@ class Database:
         self.trouble: DatabaseUnavailable | None = None
         self.engine: AsyncEngine = self._backend.engine
 
-    async def __aenter__(self) -> Self:
+    async def _enter(self, stack: AsyncExitStack) -> None:
         backend = self._backend
+        stack.push_async_callback(backend.close)
         try:
             await self._patiently(backend.open, OPEN_PATIENCE, backend.opens_later)
         except backend.errors as error:
-            await backend.close()
             raise self._unusable(error) from error
-        except BaseException:
-            await backend.close()
-            raise
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._backend.close()
 
     async def migrate(self) -> None:
         """Bring the schema to the newest revision, in one transaction; one that is there is left.
@@ -287,21 +273,26 @@ class Database:
         may_pass: Callable[[BaseException], bool],
         waiting: Waiting | None = None,
     ) -> T:
-        delays = _Delays(retry_timeout, self.unavailable)
+        retries = Retries(BACKOFF, retry_timeout)
         while True:
             try:
                 done = await once()
             except Exception as error:
                 if not may_pass(error):
                     raise
-                delay = delays.after(error)
-                if delays.waited >= REPORT_SECONDS:
-                    self._report(delays.trouble(error), waiting)
+                delay = retries.next_delay()
+                if delay is None:
+                    raise self._out_of_time(error, retry_timeout) from error
+                if retries.waited >= REPORT_SECONDS:
+                    self._report(self._out_of_time(error, round(retries.waited)), waiting)
             else:
                 self._report_end()
                 return done
             await asyncio.sleep(delay)
             self._telemetry.count("retries", operation="database")
+
+    def _out_of_time(self, error: Exception, seconds: float) -> DatabaseUnavailable:
+        return self.unavailable(error, f"{cause_of(error)}; tried for {seconds:g} s")
 
     def _report(self, trouble: DatabaseUnavailable, waiting: Waiting | None) -> None:
         if self.trouble is None:
@@ -339,35 +330,3 @@ def _unless_it_stands(
         return ended[-1]
 
     return run
-
-
-class _Delays:
-    """The growing pauses between tries, and their end."""
-
-    def __init__(
-        self,
-        retry_timeout: float,
-        unavailable: Callable[[BaseException, object], DatabaseUnavailable],
-    ) -> None:
-        self._unavailable = unavailable
-        self._began = time.monotonic()
-        self._retry_timeout = retry_timeout
-        self._next = FIRST_DELAY
-
-    @property
-    def waited(self) -> float:
-        """Seconds since the first try."""
-        return time.monotonic() - self._began
-
-    def after(self, error: Exception) -> float:
-        """Seconds to wait; raises `DatabaseUnavailable` where the patience is at its end."""
-        delay = self._next * random.uniform(0.5, 1.0)  # noqa: S311  # jitter, not a secret
-        if self.waited + delay > self._retry_timeout:
-            raise self.trouble(error, self._retry_timeout) from error
-        self._next = min(2 * self._next, LONGEST_DELAY)
-        return delay
-
-    def trouble(self, error: Exception, seconds: float | None = None) -> DatabaseUnavailable:
-        """What is wrong, and for how long that was tried."""
-        tried = round(self.waited) if seconds is None else seconds
-        return self._unavailable(error, f"{cause_of(error)}; tried for {tried:g} s")

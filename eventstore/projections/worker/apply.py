@@ -16,6 +16,7 @@ from eventstore.projections.database.checkpoint import ExpectedCheckpoint
 from eventstore.projections.database.parking import AggregateKey
 from eventstore.projections.projection import BoundStatement, Change, Projection
 from eventstore.projections.worker.batches import arranged
+from eventstore.text import storable
 
 __all__ = ["AppliedBatch", "PoisonEvent", "apply", "execute", "park"]
 
@@ -34,7 +35,7 @@ class PoisonEvent(ProjectionFailed):
     """
 
     def __init__(self, projection: str, recorded: LogEvent, cause: Exception) -> None:
-        self.reason = checkpoint.storable(_described(cause))
+        self.reason = storable(_described(cause))
         super().__init__(
             f"projection {projection} stopped before {recorded.type} {recorded.id} "
             f"at position {recorded.position}: {self.reason}"

@@ -6,8 +6,6 @@ import asyncio
 import logging
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from types import TracebackType
-from typing import Self
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -24,7 +22,7 @@ _logger = make_log_records_safe(logging.getLogger(__name__))
 
 
 class CheckpointWatch:
-    """Reads the checkpoints of some projections; an async context manager.
+    """Reads the checkpoints of some projections; to be closed with `aclosing`.
 
     It has a connection of its own: if the database file is deleted, SQLite would create a new,
     empty one for a later connection.
@@ -34,17 +32,6 @@ class CheckpointWatch:
         self._database = database
         self._names = list(names)
         self._connection: AsyncConnection | None = None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._close()
 
     async def read(self) -> Mapping[str, Checkpoint]:
         """The checkpoints by projection; none if the database does not answer."""
@@ -59,10 +46,11 @@ class CheckpointWatch:
                 return await self._connection.run_sync(checkpoint.read_checkpoints, self._names)
         except (SQLAlchemyError, OSError) as error:
             _logger.debug("checkpoints could not be read: %s", error)
-            await self._close()
+            await self.aclose()
             return {}
 
-    async def _close(self) -> None:
+    async def aclose(self) -> None:
+        """Close the connection."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(SQLAlchemyError, OSError):

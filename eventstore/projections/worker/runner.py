@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from typing import Protocol, TypeVar
 
 from msgspec import Struct
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from eventstore.concurrency.backoff import Backoff, pause
 from eventstore.errors import ProjectionError, ProjectionFailed, ProjectionFenced
 from eventstore.messages.envelope import LogEvent, utc_now
 from eventstore.projections.database import checkpoint
@@ -35,8 +34,7 @@ __all__ = ["EventSource", "ProjectionRunner", "Rebuild", "WorkerContext"]
 
 T = TypeVar("T")
 
-FIRST_DELAY = 0.1
-LONGEST_DELAY = 2.0
+BACKOFF = Backoff(0.1, 2.0)
 
 Rebuild = Callable[[Projection], Awaitable[None]]
 """Rebuilds the rows of a projection from scratch by the current code, and sets its checkpoint."""
@@ -293,12 +291,9 @@ class ProjectionRunner:
         if self._tries == 0:
             _logger.warning("%s; trying again", trouble)
         self.progress.state = "retrying"
-        delay = min(FIRST_DELAY * 2**self._tries, LONGEST_DELAY)
         self._tries += 1
-        with suppress(TimeoutError):
-            async with asyncio.timeout(delay * random.uniform(0.5, 1.0)):  # noqa: S311  # no secret
-                await self._changed.wait()
-                return
+        if await pause(BACKOFF.delay(self._tries), self._changed):
+            return
         self._context.telemetry.count("retries", operation="project")
         self._trouble = None
 

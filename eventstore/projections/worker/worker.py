@@ -32,11 +32,13 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any, Literal
 
 from sqlalchemy import Connection
 
 from eventstore.concurrency.failures import ungrouped
+from eventstore.concurrency.supervisor import FailureLog
 from eventstore.errors import ConfigurationError, ProjectionError
 from eventstore.projections.database import parking
 from eventstore.projections.database.checkpoint import Checkpoint, VersionChanged
@@ -182,7 +184,7 @@ class ProjectionWorker:
             each.log = log
         async with (
             locks_of(self._database) as locks,
-            CheckpointWatch(self._database, self.progress) as watch,
+            aclosing(CheckpointWatch(self._database, self.progress)) as watch,
         ):
             try:
                 with ungrouped():
@@ -274,6 +276,7 @@ class ProjectionWorker:
 
     async def _take_over(self, locks: Locks) -> None:
         """Acquire the locks that others release, and give up those that were lost."""
+        failures = FailureLog("taking over", _logger)
         while True:
             idle = all(each.is_owner for each in self._runners)
             await asyncio.sleep(self._poll if idle else TAKE_OVER_INTERVAL)
@@ -291,7 +294,9 @@ class ProjectionWorker:
             try:
                 await self._take(locks, standing_by)
             except ConfigurationError as error:  # a disk that is full, or away for now
-                _logger.warning("%s; trying again", error)
+                failures.note(error)
+            else:
+                failures.recovered()
             if taken := [each.name for each in standing_by if each.is_owner]:
                 _logger.warning("took over %s", ", ".join(taken))
 

@@ -18,7 +18,6 @@ from eventstore.cli import app
 from eventstore.cli.loop import run
 from eventstore.cli.terminal import (
     Terminal,
-    encodable,
     never_fail_to_encode,
     printable,
     program,
@@ -37,12 +36,6 @@ def test_no_control_character_gets_through(text: str) -> None:
 @given(st.text(st.characters(exclude_categories=("Cc", "Cf", "Cn", "Cs", "Mn", "Zl", "Zp"))))
 def test_other_text_is_shown_as_it_is(text: str) -> None:
     assert printable(text) == text
-
-
-@given(st.text(st.characters()))
-def test_what_no_bytes_hold_is_escaped(text: str) -> None:
-    assert encodable(text).encode().decode() == encodable(text)
-    assert encodable("é\udcff") == "é\\udcff"
 
 
 def test_what_an_encoding_lacks_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,8 @@ from collections import defaultdict
 
 import pytest
 
-from eventstore.concurrency.keyed_queue import KeyedQueue
-from eventstore.concurrency.turn import QueueTurn
+from eventstore.concurrency.keyed import KeyedLocks, KeyedQueue, QueueTurn
+from tests.unit.concurrency.clock import settle
 
 
 class Work:
@@ -30,12 +30,6 @@ class Work:
     def open(self, *items: str) -> None:
         for item in items:
             self.gates[item].set()
-
-
-async def settle() -> None:
-    """Let everything run that can."""
-    for _ in range(20):
-        await asyncio.sleep(0)
 
 
 async def test_items_of_one_key_are_worked_on_in_order_one_at_a_time() -> None:
@@ -196,3 +190,21 @@ async def test_a_turn_that_nobody_waits_for_any_more_is_passed_over() -> None:
         for turn in turns:
             await lanes.put("a", turn)
         assert (await refused, await had) == (False, True)
+
+
+async def test_locks_exclude_each_other_by_key_only() -> None:
+    locks, order = KeyedLocks(), list[str]()
+    gate = asyncio.Event()
+
+    async def hold(key: str, name: str) -> None:
+        async with locks.held(key):
+            order.append(name)
+            await gate.wait()
+
+    async with asyncio.TaskGroup() as tasks:
+        for key, name in (("a", "a1"), ("a", "a2"), ("b", "b1")):
+            tasks.create_task(hold(key, name))
+        await settle()
+        assert order == ["a1", "b1"]
+        gate.set()
+    assert order == ["a1", "b1", "a2"]
