@@ -33,7 +33,7 @@ from eventstore.messages.envelope import (
     format_timestamp,
 )
 from eventstore.messages.types import Event
-from eventstore.projections.database import tables as models
+from eventstore.projections.database import tables
 from eventstore.projections.database.checkpoint import ExpectedCheckpoint, claim
 from eventstore.projections.projection import Projection
 from eventstore.projections.worker.apply import apply
@@ -134,8 +134,8 @@ def _applied(projection: Projection, log: tuple[LogEvent, ...]) -> Iterator[Conn
     event.listen(engine, "connect", lambda raw, _: raw.execute("PRAGMA foreign_keys=ON"))
     try:
         with engine.connect() as connection:
-            tables = [models.projection, models.parked_event, *projection.tables]
-            models.metadata.create_all(connection, tables)
+            wanted = [tables.checkpoints, tables.parked_event, *projection.tables]
+            tables.metadata.create_all(connection, wanted)
             claim(connection, projection, START)
             if log:
                 apply(connection, [ExpectedCheckpoint(projection, 0)], log, len(log), START)

@@ -164,7 +164,7 @@ def _passes(error: Exception) -> bool:
 
 async def _own(locks: Locks) -> str | None:
     """Who else collects; None where it is this one's turn."""
-    return None if _LOCK in await locks.kept() else await locks.take(_LOCK)
+    return None if _LOCK in await locks.acquired() else await locks.acquire(_LOCK)
 
 
 def _begin(connection: Connection, bucket: _Bucket, end: int) -> int:

@@ -15,7 +15,7 @@ from eventstore.errors import ProjectionError
 from eventstore.messages.queries import MOST_ITEMS, Listed
 from eventstore.projections.audit import search, tracing
 from eventstore.projections.audit.events import audit
-from eventstore.projections.database.tables import projection
+from eventstore.projections.database.tables import checkpoints
 from eventstore.projections.queries.queries import QueryHandlers
 from eventstore.projections.queries.rows import Rows
 
@@ -48,7 +48,7 @@ class AuditIndex:
 
     async def position(self) -> int:
         """The log position up to which events are indexed; raises `NoAuditIndex`."""
-        own = select(projection.c.position).where(projection.c.name == audit.name)
+        own = select(checkpoints.c.position).where(checkpoints.c.name == audit.name)
         try:
             found = await self._read(lambda rows: rows.first(own))
         except (OperationalError, ProgrammingError) as error:

@@ -40,7 +40,7 @@ from eventstore.messages.functions import annotations_of
 from eventstore.messages.queries import LONGEST_WAIT, WAIT_POSITION, WAIT_TIMEOUT, Query
 from eventstore.messages.subjects import Subjects
 from eventstore.projections.database.database import Database
-from eventstore.projections.database.tables import projection as checkpoints
+from eventstore.projections.database.tables import checkpoints
 from eventstore.projections.projection import Projection
 from eventstore.projections.queries.rows import Rows
 from eventstore.projections.queries.waiting import Positions

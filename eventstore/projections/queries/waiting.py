@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from eventstore.errors import ProjectionFenced
 from eventstore.projections.database.database import Database
-from eventstore.projections.database.tables import projection as table
+from eventstore.projections.database.tables import checkpoints as table
 from eventstore.projections.worker.worker import ProjectionWorker, WaitTimeout
 
 __all__ = ["CheckpointPositions", "Positions"]

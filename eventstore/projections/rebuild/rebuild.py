@@ -16,7 +16,7 @@ from sqlalchemy import Connection, FromClause, Table
 from eventstore.errors import ProjectionError
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.database import Database
-from eventstore.projections.database.locks import owned
+from eventstore.projections.database.locks import locked
 from eventstore.projections.projection import Projection
 from eventstore.projections.rebuild.read_ahead import ReadAhead
 from eventstore.projections.rebuild.shadow import Shadow, opened_shadow
@@ -108,7 +108,7 @@ class Rebuild:
         """
         self._log = await self._store.identity()
         async with (
-            owned(self._database, f"rebuild-{self.projection.name}"),
+            locked(self._database, f"rebuild-{self.projection.name}"),
             opened_shadow(
                 self._database,
                 self.projection,
@@ -201,8 +201,8 @@ async def drop_shadow(database: Database, projection: Projection) -> bool:
 
     Raises `OwnedElsewhere` where somebody is at it.
     """
-    async with owned(database, f"rebuild-{projection.name}"):
-        shadow = database.beside(projection.name)
+    async with locked(database, f"rebuild-{projection.name}"):
+        shadow = database.shadow(projection.name)
         was_there = await shadow.exists()
         await shadow.drop()
         return was_there

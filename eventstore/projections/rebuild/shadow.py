@@ -22,8 +22,7 @@ from eventstore.messages.envelope import LogEvent, utc_now
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.checkpoint import ExpectedCheckpoint
 from eventstore.projections.database.database import Database
-from eventstore.projections.database.tables import parked_event
-from eventstore.projections.database.tables import projection as checkpoints
+from eventstore.projections.database.tables import checkpoints, parked_event
 from eventstore.projections.projection import Projection
 from eventstore.projections.worker.apply import PoisonEvent, apply, park
 from eventstore.text import make_log_records_safe
@@ -91,7 +90,7 @@ class Shadow:
             lambda connection: work(connection, expected),
             retry_timeout=PATIENCE,
             committed=moved,
-            stands=lambda connection: checkpoint.are_at(connection, [expected], until),
+            is_committed=lambda connection: checkpoint.are_at(connection, [expected], until),
         )
 
     async def announce_switch(self, epoch: int) -> None:
@@ -112,11 +111,11 @@ async def opened_shadow(
     there is thrown away.
     """
     if anew:
-        await live.beside(projection.name).drop()
+        await live.shadow(projection.name).drop()
     position = None if anew else await _usable(live, projection, log, epoch)
     if position is None:
-        await live.beside(projection.name).drop()
-    async with live.beside(projection.name) as database:
+        await live.shadow(projection.name).drop()
+    async with live.shadow(projection.name) as database:
         if position is None:
             await _create(database, projection, log)
         yield Shadow(database, projection, position or 0)
@@ -124,11 +123,11 @@ async def opened_shadow(
 
 async def shadow_position(live: Database, projection: Projection) -> int | None:
     """How far a shadow has come that somebody builds, or has left; None where there is none."""
-    shadow = live.beside(projection.name)
+    shadow = live.shadow(projection.name)
     if not await shadow.exists():
         return None
     try:
-        known = await shadow.glance(lambda connection: checkpoint.read(connection, projection.name))
+        known = await shadow.peek(lambda connection: checkpoint.read(connection, projection.name))
     except DBAPIError:  # it has just taken over, and is gone
         return None
     return None if known is None else known.position
@@ -136,7 +135,7 @@ async def shadow_position(live: Database, projection: Projection) -> int | None:
 
 async def _usable(live: Database, projection: Projection, log: str, epoch: int) -> int | None:
     """The position to go on from; None where there is no shadow, or one that does not fit."""
-    shadow = live.beside(projection.name)
+    shadow = live.shadow(projection.name)
     if not await shadow.exists():
         return None
     async with shadow:

@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from eventstore.projections.database import checkpoint
-from eventstore.projections.database.backends.base import to_its_end
+from eventstore.projections.database.backends.base import run_to_end
 from eventstore.projections.database.checkpoint import Checkpoint
 from eventstore.projections.database.database import Database
 from eventstore.text import make_log_records_safe
@@ -36,7 +36,7 @@ class CheckpointWatch:
     async def read(self) -> Mapping[str, Checkpoint]:
         """The checkpoints by projection; none if the database does not answer."""
         # Cancelling a read would leave the connection's thread with an answer that nobody takes.
-        return await to_its_end(asyncio.create_task(self._read()), lambda: False, None)
+        return await run_to_end(asyncio.create_task(self._read()), lambda: False, None)
 
     async def _read(self) -> Mapping[str, Checkpoint]:
         try:

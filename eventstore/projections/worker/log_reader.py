@@ -204,8 +204,8 @@ class LogReader:
             lambda connection: apply(connection, expected, events, until, utc_now(), rate),
             retry_timeout=self._context.retry_timeout,
             committed=committed,
-            stands=lambda connection: checkpoint.are_at(connection, expected, until),
-            waiting=waiting,
+            is_committed=lambda connection: checkpoint.are_at(connection, expected, until),
+            on_wait=waiting,
         )
 
 

@@ -314,10 +314,10 @@ class ProjectionRunner:
                 lambda connection: park(connection, expected, poison, tries),
                 retry_timeout=self._context.retry_timeout,
                 committed=committed,
-                stands=lambda connection: checkpoint.are_at(
+                is_committed=lambda connection: checkpoint.are_at(
                     connection, [expected], poison.position
                 ),
-                waiting=self.wait_for_database,
+                on_wait=self.wait_for_database,
             )
         except CheckpointReset:
             self.restart_from_checkpoint()
@@ -356,5 +356,5 @@ class ProjectionRunner:
 
     async def _transact(self, work: Callable[[Connection], T]) -> T:
         return await self._context.database.transact(
-            work, retry_timeout=self._context.retry_timeout, waiting=self.wait_for_database
+            work, retry_timeout=self._context.retry_timeout, on_wait=self.wait_for_database
         )

@@ -234,7 +234,7 @@ class ProjectionWorker:
             self.ready.set()
 
         found = await self._database.transact(
-            claim_all, retry_timeout=self._retry_timeout, waiting=waiting
+            claim_all, retry_timeout=self._retry_timeout, on_wait=waiting
         )
         for each, known in zip(owned, found, strict=True):
             if known is not None:
@@ -280,7 +280,7 @@ class ProjectionWorker:
         while True:
             idle = all(each.is_owner for each in self._runners)
             await asyncio.sleep(self._poll if idle else TAKE_OVER_INTERVAL)
-            kept = await locks.kept()
+            kept = await locks.acquired()
             for each in self._runners:
                 if each.is_owner and _lock_name(each) not in kept:
                     _logger.warning(
@@ -306,7 +306,7 @@ class ProjectionWorker:
         """Acquire the locks that are free; returns the names of the others by their holder."""
         elsewhere: dict[str, list[str]] = {}
         for each in runners:
-            holder = await locks.take(_lock_name(each))
+            holder = await locks.acquire(_lock_name(each))
             if holder is None:
                 each.become_owner()
             else:

@@ -131,7 +131,7 @@ def test_one_that_cannot_be_used_is_one_clear_line(
 def test_one_that_stays_locked_is_told(
     cli: CommandLine, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "OPEN_PATIENCE", 0.01)
+    monkeypatch.setattr(module, "OPEN_TIMEOUT", 0.01)
     monkeypatch.setattr("eventstore.projections.database.backends.sqlite.BUSY_SECONDS", 0.01)
     with closing(sqlite3.connect(folder / "new.sqlite", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")

@@ -153,7 +153,7 @@ def test_ctrl_c_leaves_the_old_rows_and_keeps_what_was_built(service: CommandLin
         assert listed(service)["state"] == "rebuilding 100 %"
         again = service.call("projection", "rebuild", "flakes")
         assert again.status == 2
-        assert "rebuild-flakes is taken by process" in again.err
+        assert "rebuild-flakes is owned by process" in again.err
         stopped = rebuild.stopped()
         other.execute("ROLLBACK")
 

@@ -17,7 +17,7 @@ from eventstore.messages.queries import Query
 from eventstore.messages.subjects import Subjects
 from eventstore.nix import FlakeView, ListFlakes
 from eventstore.projections.database.database import Database
-from eventstore.projections.database.tables import projection
+from eventstore.projections.database.tables import checkpoints
 from eventstore.projections.queries.queries import query_answers
 from eventstore.projections.queries.waiting import CheckpointPositions
 from projections.models import flake
@@ -75,9 +75,9 @@ async def move(database: Database, position: int, *names: str) -> None:
 
     def work(connection: Connection) -> None:
         for name in names:
-            connection.execute(projection.delete().where(projection.c.name == name))
+            connection.execute(checkpoints.delete().where(checkpoints.c.name == name))
             values = {"name": name, "version": 1, "position": position, "updated_at": TIME}
-            connection.execute(insert(projection).values(values))
+            connection.execute(insert(checkpoints).values(values))
 
     await database.transact(work)
 

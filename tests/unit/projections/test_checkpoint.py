@@ -6,7 +6,7 @@ from sqlalchemy import Connection, select
 from eventstore.errors import ProjectionError, ProjectionFenced
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.database import Database
-from eventstore.projections.database.tables import projection as table
+from eventstore.projections.database.tables import checkpoints as table
 from eventstore.projections.projection import Projection
 from tests.unit.projections.counters import counting, moved
 from tests.unit.projections.memory import time_of

@@ -323,7 +323,7 @@ async def test_patience_ends(empty_file: Database) -> None:
 async def test_a_database_that_others_open_too_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "OPEN_PATIENCE", 0.05)
+    monkeypatch.setattr(module, "OPEN_TIMEOUT", 0.05)
     database = Database(tmp_path / "new.sqlite")
     with locked(database), pytest.raises(DatabaseUnavailable, match="locked"):
         async with database:
@@ -331,7 +331,7 @@ async def test_a_database_that_others_open_too_is_waited_for(
 
 
 async def test_opening_may_be_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "OPEN_PATIENCE", 60)
+    monkeypatch.setattr(module, "OPEN_TIMEOUT", 60)
     database = Database(tmp_path / "new.sqlite")
     with locked(database), pytest.raises(TimeoutError):
         async with asyncio.timeout(0.2), database:

@@ -96,7 +96,7 @@ async def test_projections_wait_and_catch_up(
             assert (await DatabaseCheck(database)()).status == "healthy"
         assert len(await rows_of(database, first)) == len(many) + 1
     assert worker.failures == []
-    said = [each for each in caplog.messages if "waiting, and trying again" in each]
+    said = [each for each in caplog.messages if "; retrying" in each]
     assert len(said) == 1, "once, and not at each try"
     assert "can be written again" in caplog.text
 
@@ -204,8 +204,8 @@ async def test_a_full_disk_takes_no_lock_away(
 
     async with FileLocks(str(tmp_path / "rows")) as locks:
         monkeypatch.setattr(os, "pwrite", no_space)
-        assert await locks.take("a") is None
-        assert await locks.kept() == {"a"}
+        assert await locks.acquire("a") is None
+        assert await locks.acquired() == {"a"}
 
 
 async def test_a_disk_that_makes_no_lock_file_is_asked_again(
@@ -215,7 +215,7 @@ async def test_a_disk_that_makes_no_lock_file_is_asked_again(
     calls: list[str] = []
     first = counting("first")
     log.add("c", Counted(by=1))
-    take = FileLocks.take
+    take = FileLocks.acquire
 
     async def failing(self: FileLocks, name: str) -> str | None:
         calls.append(name)
@@ -225,7 +225,7 @@ async def test_a_disk_that_makes_no_lock_file_is_asked_again(
             raise ConfigurationError("the read model cannot be locked: no space left")
         return await take(self, name)
 
-    monkeypatch.setattr(FileLocks, "take", failing)
+    monkeypatch.setattr(FileLocks, "acquire", failing)
     async with Database(sqlite_read_model) as database:
         await make_tables(database)
         async with following(worker := worker_of(log, database, first)):

@@ -271,7 +271,7 @@ async def test_a_commit_in_doubt_counts_once(
     ):
         cut = proxy.cut_after(lost, direction, forward=False)
         result = await database.transact(
-            work, retry_timeout=BOUND, committed=told.append, stands=stands
+            work, retry_timeout=BOUND, committed=told.append, is_committed=stands
         )
         assert cut.is_set()
         assert await numbers(database) == [counts] == [result] == told

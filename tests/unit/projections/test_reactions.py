@@ -184,7 +184,7 @@ async def test_what_waits_at_the_end_is_done_within_its_time(
     async with following(stuck):
         await until(lambda: stuck.progress["first"].state == "live")
         await stuck.wait(await log.add_live("c", *[Counted(by=1)] * 9), BOUND)
-    assert "events are not reacted to any more" in caplog.text
+    assert "queued reactions are dropped" in caplog.text
 
 
 async def test_what_is_parked_or_retried_is_not_reacted_to(

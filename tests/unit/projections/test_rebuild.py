@@ -15,9 +15,8 @@ from eventstore.messages.envelope import RecordedEvent
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.checkpoint import Checkpoint
 from eventstore.projections.database.database import Database
-from eventstore.projections.database.locks import OwnedElsewhere, owned
-from eventstore.projections.database.tables import parked_event
-from eventstore.projections.database.tables import projection as checkpoints
+from eventstore.projections.database.locks import OwnedElsewhere, locked
+from eventstore.projections.database.tables import checkpoints, parked_event
 from eventstore.projections.projection import OnPoison, Projection, Statement
 from eventstore.projections.rebuild.auto_rebuild import auto_rebuild
 from eventstore.projections.rebuild.rebuild import Rebuild, RebuildProgress, drop_shadow
@@ -174,7 +173,7 @@ async def test_what_does_not_fit_is_begun_anew(old: Database, log: MemoryLog, di
     if differs == "log":
         log.name = "another"
     if differs == "tables":
-        async with old.beside("first") as shadow:
+        async with old.shadow("first") as shadow:
             await shadow.transact(lambda c: c.execute(text("UPDATE rebuild SET shape = 'other'")))
 
     rebuild = rebuild_of(log, old, negating(version), anew=differs == "anew")
@@ -288,7 +287,7 @@ async def test_what_came_in_meanwhile_is_there_after_the_switch(
 async def test_two_rebuilds_of_one_projection_exclude_each_other(
     old: Database, log: MemoryLog
 ) -> None:
-    async with owned(old, "rebuild-first"):
+    async with locked(old, "rebuild-first"):
         with pytest.raises(OwnedElsewhere, match=r"rebuild-first .* process \d+"):
             await rebuild_of(log, old, negating()).run()
         with pytest.raises(OwnedElsewhere):
@@ -353,7 +352,7 @@ async def test_what_somebody_else_rebuilds_is_waited_for(
     hold = asyncio.Event()
 
     async def hold_it() -> None:
-        async with owned(old, "rebuild-first"):
+        async with locked(old, "rebuild-first"):
             other.set()
             await hold.wait()
 

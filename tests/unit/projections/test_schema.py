@@ -15,8 +15,7 @@ from eventstore.errors import MigrationError
 from eventstore.projections.audit import audit
 from eventstore.projections.database import schema
 from eventstore.projections.database.database import Database
-from eventstore.projections.database.tables import metadata
-from eventstore.projections.database.tables import projection as checkpoints
+from eventstore.projections.database.tables import checkpoints, metadata
 from projections import nix_projections
 from tests.unit.projections.memory import START
 
