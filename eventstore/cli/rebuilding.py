@@ -57,7 +57,9 @@ async def rebuild_all(
         for each in projections:
             with events_bar(console, f"{each.name}: building") as moved:
                 shown = _Shown(moved, each.name)
-                rebuild = Rebuild(store, database, each, anew=anew, on_progress=shown.update)
+                rebuild = Rebuild(
+                    store, database, each, from_scratch=anew, on_progress=shown.update
+                )
                 rebuilt = await _rebuild(rebuild, shown, console)
             done(rebuilt)
 

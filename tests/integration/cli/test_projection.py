@@ -330,7 +330,7 @@ def test_nobody_need_run_for_a_rebuild_and_a_changed_version_is_rebuilt_by_the_s
         assert rows(cli) == before
         stopped = running.stopped()
     assert stopped.status == 0
-    assert "projection flakes: its rows are of version 1 now" in stopped.err
+    assert "projection flakes: rebuilt for version 1" in stopped.err
 
 
 @pytest.mark.parametrize("words", ["list", "show flakes", "rebuild flakes", "reset flakes --yes"])

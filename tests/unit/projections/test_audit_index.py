@@ -22,7 +22,7 @@ from eventstore.errors import InvalidPayload, QueryNotFound
 from eventstore.messages.envelope import derive_id, utc_now
 from eventstore.projections.audit import AuditIndex, NoAuditIndex, audit
 from eventstore.projections.audit.models import audit_command, audit_event
-from eventstore.projections.audit.search import _ORDERED_BY, _fitting
+from eventstore.projections.audit.search import _ORDERED_BY, _matching
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.database import Database
 from eventstore.projections.queries import cursor
@@ -352,7 +352,7 @@ async def test_each_search_has_an_index_of_the_database(sqlite_database: Databas
     async with sqlite_database.engine.connect() as connection:
         for each in wanted:
             for kind in each.kinds:
-                query = _fitting(each, kind).compile(
+                query = _matching(each, kind).compile(
                     dialect=sqlite_database.engine.dialect, compile_kwargs={"literal_binds": True}
                 )
                 plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}")

@@ -162,7 +162,7 @@ async def test_too_many_that_wait_are_left_out_and_told(
         first.go_on.set()
         await until(lambda: len(first.seen) == 3)
 
-    assert "at position 4: 2 others wait already" in caplog.text
+    assert "at position 4: 2 others are queued already" in caplog.text
     assert first.seen == [1, 2, 3]
 
 

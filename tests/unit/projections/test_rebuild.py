@@ -166,7 +166,7 @@ async def test_what_was_left_can_be_thrown_away(old: Database, log: MemoryLog) -
     assert not await drop_shadow(old, negating())
 
 
-@pytest.mark.parametrize("differs", ["version", "log", "tables", "anew"])
+@pytest.mark.parametrize("differs", ["version", "log", "tables", "from scratch"])
 async def test_what_does_not_fit_is_begun_anew(old: Database, log: MemoryLog, differs: str) -> None:
     await cancelled_at(6, log, old)
     version = 3 if differs == "version" else 2
@@ -176,7 +176,7 @@ async def test_what_does_not_fit_is_begun_anew(old: Database, log: MemoryLog, di
         async with old.shadow("first") as shadow:
             await shadow.transact(lambda c: c.execute(text("UPDATE rebuild SET shape = 'other'")))
 
-    rebuild = rebuild_of(log, old, negating(version), anew=differs == "anew")
+    rebuild = rebuild_of(log, old, negating(version), from_scratch=differs == "from scratch")
     await rebuild.run()
 
     assert rebuild.started_at == 0
@@ -336,12 +336,12 @@ async def test_a_changed_version_is_rebuilt_by_itself_and_told(
 
     assert await rows_of(old, negating()) == NEW
     assert caplog.messages == [
-        "projection first: rebuilding 10 events for version 2; the old rows answer until then",
+        "projection first: rebuilding 10 events for version 2; queries see the old rows until then",
         "projection first: rebuilding, 60 % of 10 events",
         "projection first: rebuilding, 90 % of 10 events",
         "projection first: rebuilding, 100 % of 10 events",
         "projection first: rebuilding, 100 % of 10 events",
-        "projection first: its rows are of version 2 now, at position 10",
+        "projection first: rebuilt for version 2, at position 10",
     ]
 
 
