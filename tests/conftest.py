@@ -6,10 +6,13 @@ And empty read models at the newest revision, in SQLite and, where it is install
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 import secrets
 import shutil
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -18,14 +21,33 @@ from typing import Any
 import pytest
 
 from eventstore.client.client import Client, connect
-from eventstore.config import NatsSettings, RetrySettings, Settings
+from eventstore.config import Settings
 from eventstore.projections.database.database import Database
 from eventstore.server.embedded import EmbeddedServer
 from tests import postgresql_server as postgresql
+from tests.connection import settings_for as settings_for
+from tests.connection import url_of as url_of
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Started in the background: what the tests start would ignore Ctrl-C, too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Whatever the environment says: hundreds of processes would each compile the library anew, and
+# each of pytest's would rewrite every test.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Keep what is collected out of the garbage collector's sight: it stays to the end."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
 
 StartServer = Callable[..., Awaitable[EmbeddedServer]]
 
@@ -71,27 +93,6 @@ def free_ports(count: int) -> list[int]:
     for each in listening:
         each.close()
     return ports
-
-
-def settings_for(url: str, domain: str = "nix", **nats: Any) -> Settings:
-    """Settings for the server at `url`, impatient enough for a test."""
-    retry = RetrySettings(
-        reconnect_delay_ms=10,
-        max_reconnect_delay_ms=100,
-        reconnect_jitter_ms=1,
-        connect_timeout_ms=2_000,
-        first_connect_ms=0,
-    )
-    return Settings(
-        nats=NatsSettings(**{"subject_prefix": domain, "retry": retry, **nats})
-    ).with_url(url)
-
-
-def url_of(client: Client) -> str:
-    """Where a client is connected, with its credentials; `client.url` leaves them out."""
-    connected = client.nats.connected_url
-    assert connected is not None
-    return str(connected.geturl())
 
 
 @pytest.fixture

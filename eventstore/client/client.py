@@ -30,7 +30,7 @@ from eventstore.client.replies import PendingReplies, new_token
 from eventstore.client.reply_gate import ReplyGate
 from eventstore.client.server_version import check_server_version
 from eventstore.concurrency.resource import Resource
-from eventstore.config import DEFAULT_API_PREFIX, Settings, redacted_url
+from eventstore.config import Settings, redacted_url
 from eventstore.errors import (
     AuthenticationFailed,
     ClientError,
@@ -41,12 +41,12 @@ from eventstore.errors import (
     NoResponders,
     RequestTimeout,
 )
+from eventstore.jetstream.vocabulary import API_PREFIX, NO_JETSTREAM
 from eventstore.text import make_log_records_safe
 
 __all__ = ["Client", "Msg", "Subscription", "connect", "nats_errors"]
 
 _CLOSE_SECONDS = 2.0
-_NO_JETSTREAM = (10039, 10076)  # not for this account; not at all
 _BACKLOG_BYTES = 8 * 1024 * 1024
 _DENIED = re.compile(r'permissions violation for (?:publish|subscription) to "([^"]+)"')
 
@@ -288,14 +288,14 @@ class Client(Resource):
             message = await self.request(subject, payload, timeout=timeout)
             return read_answer(subject, message.data, answer)
         except NoResponders:
-            if self._settings.api_prefix != DEFAULT_API_PREFIX or self._has_reconnected:
+            if self._settings.api_prefix != API_PREFIX or self._has_reconnected:
                 raise  # another account serves it, or what was there may come again
             raise NoJetStream(
                 f"JetStream is not enabled on {self.url}: start nats-server with -js, or with "
                 "jetstream {} in its configuration"
             ) from None
         except JetStreamError as error:
-            if error.err_code not in _NO_JETSTREAM or self._has_reconnected:
+            if error.err_code not in NO_JETSTREAM or self._has_reconnected:
                 raise
             raise NoJetStream(
                 f"JetStream is not enabled for this user's account on {self.url}: enable it in "

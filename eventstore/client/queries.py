@@ -16,9 +16,8 @@ from functools import cache
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from nats.aio.msg import Msg
 
-from eventstore.client.client import Client
+from eventstore.client.client import Client, Msg
 from eventstore.errors import (
     AnswerTooLarge,
     InvalidHeader,
@@ -29,6 +28,7 @@ from eventstore.errors import (
     QueryTimeout,
     ServiceBusy,
 )
+from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.envelope import (
     POSITION,
     Envelope,
@@ -201,7 +201,7 @@ def _waiting(position: int, timeout: float) -> dict[str, str]:
 
 def _read(cls: type[Query[Any]], subject: str, answer: Msg) -> QueryAnswer[Any]:
     headers = answer.headers or {}
-    if "Nats-Service-Error" in headers:
+    if NatsHeader.SERVICE_ERROR in headers:
         raise _error(headers, answer.data)
     position = position_of(headers)
     if position is None:
@@ -218,7 +218,7 @@ def _error(headers: Mapping[str, str], payload: bytes) -> QueryError:
         refusal = _refusal.decode(payload)
     except UNDECODABLE:  # of a service that is not ours
         refusal = _Refusal(
-            headers.get("Nats-Service-Error-Code", "unknown"), headers["Nats-Service-Error"]
+            headers.get(NatsHeader.SERVICE_ERROR_CODE, "unknown"), headers[NatsHeader.SERVICE_ERROR]
         )
     for kind in (QueryNotFound, QueryTimeout, AnswerTooLarge, ServiceBusy):
         if kind.code == refusal.code:

@@ -22,6 +22,7 @@ from eventstore.errors import (
     InvalidMessage,
     ServiceBusy,
 )
+from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.envelope import Header, check_message_id, derive_id
 from eventstore.text import make_log_records_safe, presentable
 
@@ -249,5 +250,5 @@ def _failure(error: Exception) -> Reply:
 def error_reply(code: str, text: str) -> Reply:
     """The reply for an error, on one line: in NATS micro's headers, and as a JSON object."""
     text = presentable(" ".join(text.split()))
-    headers = {"Nats-Service-Error": text[:_MAX_HEADER], "Nats-Service-Error-Code": code}
+    headers = {NatsHeader.SERVICE_ERROR: text[:_MAX_HEADER], NatsHeader.SERVICE_ERROR_CODE: code}
     return Reply(msgspec.json.encode({"status": "error", "code": code, "message": text}), headers)

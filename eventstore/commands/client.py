@@ -20,6 +20,7 @@ from eventstore.errors import (
     CommandTimeout,
     InvalidHeader,
     PermissionDenied,
+    StreamMissing,
     UnknownType,
 )
 from eventstore.jetstream.publish import Draft, check_sizes, publish_queued
@@ -193,7 +194,7 @@ class CommandClient(Resource):
                 )
             except PermissionDenied:
                 break
-            except ClientError:  # disconnected, perhaps
+            except (ClientError, StreamMissing):  # disconnected, perhaps
                 known = None
             if known is not None:
                 return known

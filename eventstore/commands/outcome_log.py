@@ -29,7 +29,7 @@ from eventstore.messages.envelope import (
     parse_timestamp,
 )
 from eventstore.messages.outcome import Outcome
-from eventstore.messages.subjects import Subjects
+from eventstore.messages.subjects import Subject, Subjects
 from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["OutcomeLog", "OutcomePage", "OutcomeRecord", "about"]
@@ -168,8 +168,8 @@ def _of_refused(codec: Codec, received: ReceivedCommand) -> dict[str, str]:
     if (actor := legal_value(given, Header.ACTOR)) is not None:
         headers[Header.ACTOR] = actor
     with suppress(UnknownType):
-        _, _, aggregate, action = received.message.subject.split(".")
-        headers[Header.EVENT_TYPE] = codec.command_type(aggregate, action).__name__
+        subject = Subject.split(received.message.subject)
+        headers[Header.EVENT_TYPE] = codec.command_type(subject.aggregate, subject.action).__name__
     return headers
 
 

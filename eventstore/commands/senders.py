@@ -18,9 +18,10 @@ from contextlib import AsyncExitStack
 
 import msgspec
 
-from eventstore.client.admission import REQUEST_INFO, request_info
+from eventstore.client.admission import request_info
 from eventstore.client.client import Client, Msg
 from eventstore.concurrency.resource import Resource
+from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.envelope import AUTHENTICATED_AS, Header, legal_value
 from eventstore.messages.subjects import Subjects
 from eventstore.undecodable import UNDECODABLE
@@ -78,7 +79,7 @@ class Senders(Resource):
 def _sender(headers: dict[str, str]) -> str | None:
     """Who sent a message; None where nothing says so, and `UNREADABLE` for what cannot be read."""
     # Behind headers that do not end as they should, it is part of the last one.
-    if not any(REQUEST_INFO in text for line in headers.items() for text in line):
+    if not any(NatsHeader.REQUEST_INFO in text for line in headers.items() for text in line):
         return None
     try:
         info = _decode(request_info(headers))
@@ -91,7 +92,7 @@ def _sender(headers: dict[str, str]) -> str | None:
 def _key(message: Msg) -> bytes:
     """All of a message that its stream stores."""
     headers = sorted((message.headers or {}).items())
-    stored = [(name, value) for name, value in headers if name != REQUEST_INFO]
+    stored = [(name, value) for name, value in headers if name != NatsHeader.REQUEST_INFO]
     return hashlib.blake2b(
         repr((message.subject, stored)).encode(errors="surrogatepass") + message.data,
         digest_size=16,

@@ -13,14 +13,14 @@ from eventstore.client.responder import Answer, Request
 from eventstore.delegation.answering import Refused, answered
 from eventstore.errors import ConfigurationError
 from eventstore.jetstream.key_value import DELETED, KeyValue
-from eventstore.jetstream.vocabulary import Header
+from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.subjects import Subjects
 from eventstore.service.runtime_config import KEYS, parse_value
 
 __all__ = ["ConfigurationRequests"]
 
-_OPERATION = Header.KV_OPERATION
-_EXPECTED = Header.EXPECTED_LAST_SUBJECT_SEQUENCE
+_OPERATION = NatsHeader.KV_OPERATION
+_EXPECTED = NatsHeader.EXPECTED_LAST_SUBJECT_SEQUENCE
 
 
 class ConfigurationRequests:

@@ -1,4 +1,4 @@
-"""Requests to JetStream's API about streams and consumers.
+"""Requests to JetStream's API about streams, consumers and messages.
 
 Each raises `StreamMissing` where the server has no such stream, `JetStreamError` for its other
 errors, and a `ClientError` where no answer came. `timeout` is seconds.
@@ -12,9 +12,18 @@ from typing import Any, TypeVar
 from eventstore.client.api_answers import ConsumerInfo, Done, StreamInfo
 from eventstore.client.client import Client
 from eventstore.errors import JetStreamError, StreamMissing
-from eventstore.jetstream.vocabulary import ErrorCode
+from eventstore.jetstream.vocabulary import Api, ErrorCode
 
-__all__ = ["create_consumer", "delete_consumer", "stream_info"]
+__all__ = [
+    "create_consumer",
+    "create_stream",
+    "delete_consumer",
+    "find_consumer",
+    "find_stream",
+    "stream_info",
+    "stream_request",
+    "update_stream",
+]
 
 T = TypeVar("T")
 
@@ -23,7 +32,25 @@ _SECONDS = 5.0
 
 async def stream_info(client: Client, stream: str, *, timeout: float = _SECONDS) -> StreamInfo:
     """A stream's configuration and state."""
-    return await _ask(client, "STREAM.INFO", stream, answer=StreamInfo, timeout=timeout)
+    return await stream_request(client, Api.STREAM_INFO, stream, answer=StreamInfo, timeout=timeout)
+
+
+async def find_stream(client: Client, stream: str) -> StreamInfo | None:
+    """A stream's configuration and state; None where there is no such stream."""
+    try:
+        return await stream_info(client, stream)
+    except StreamMissing:
+        return None
+
+
+async def create_stream(client: Client, stream: str, config: Mapping[str, Any]) -> StreamInfo:
+    """Create a stream; raises `JetStreamError` where its name is in use."""
+    return await stream_request(client, Api.STREAM_CREATE, stream, body=config, answer=StreamInfo)
+
+
+async def update_stream(client: Client, stream: str, config: Mapping[str, Any]) -> StreamInfo:
+    """Replace a stream's configuration."""
+    return await stream_request(client, Api.STREAM_UPDATE, stream, body=config, answer=StreamInfo)
 
 
 async def create_consumer(
@@ -32,28 +59,40 @@ async def create_consumer(
     """Create a consumer; raises `JetStreamError` where there is one with another configuration."""
     config = {"name": name, **config}
     body = {"stream_name": stream, "config": config, "action": "create"}
-    return await _ask(client, "CONSUMER.CREATE", stream, name, body=body, answer=ConsumerInfo)
+    return await stream_request(
+        client, Api.CONSUMER_CREATE, stream, name, body=body, answer=ConsumerInfo
+    )
+
+
+async def find_consumer(client: Client, stream: str, name: str) -> ConsumerInfo | None:
+    """A consumer's configuration and state; None where the stream has no such consumer."""
+    try:
+        return await stream_request(client, Api.CONSUMER_INFO, stream, name, answer=ConsumerInfo)
+    except JetStreamError as error:
+        if error.err_code == ErrorCode.CONSUMER_NOT_FOUND:
+            return None
+        raise
 
 
 async def delete_consumer(
     client: Client, stream: str, name: str, *, timeout: float = _SECONDS
 ) -> None:
     """Delete a consumer."""
-    await _ask(client, "CONSUMER.DELETE", stream, name, answer=Done, timeout=timeout)
+    await stream_request(client, Api.CONSUMER_DELETE, stream, name, answer=Done, timeout=timeout)
 
 
-async def _ask(
+async def stream_request(
     client: Client,
-    request: str,
+    request: Api,
     stream: str,
     *names: str,
     answer: type[T],
     body: object = None,
     timeout: float = _SECONDS,
 ) -> T:
-    suffix = ".".join((request, stream, *names))
+    """Any other request about a stream."""
     try:
-        return await client.api(suffix, body, timeout=timeout, answer=answer)
+        return await client.api(request.of(stream, *names), body, timeout=timeout, answer=answer)
     except JetStreamError as error:
         if error.err_code == ErrorCode.STREAM_NOT_FOUND:
             raise StreamMissing(

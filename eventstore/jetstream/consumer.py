@@ -20,6 +20,7 @@ from eventstore.client.client import Client, Msg
 from eventstore.client.replies import new_token
 from eventstore.concurrency.resource import Resource
 from eventstore.errors import ClientError, ConnectionLost, JetStreamError, PermissionDenied
+from eventstore.jetstream.vocabulary import ACK_PREFIX, Api, NatsHeader
 from eventstore.text import make_log_records_safe
 
 __all__ = ["Delivery", "PullConsumer", "PullLost", "may_pass"]
@@ -90,7 +91,7 @@ class PullConsumer(Resource):
         expires: float = 30.0,
     ) -> None:
         self._client = client
-        self._subject = client.api_subject(f"CONSUMER.MSG.NEXT.{stream}.{consumer}")
+        self._subject = client.api_subject(Api.CONSUMER_NEXT.of(stream, consumer))
         self._delivers = _acknowledgement(stream, consumer).fullmatch
         self._buffer = buffer
         self._acknowledged = acknowledged
@@ -238,7 +239,7 @@ class PullConsumer(Resource):
             return
         # The request has ended (expired, or full in bytes): what it still owed is free again.
         # A change of leader ends all requests and says no number.
-        owed = decimal(headers.get("Nats-Pending-Messages"))
+        owed = decimal(headers.get(NatsHeader.PENDING_MESSAGES))
         if owed is None:
             self._end_all()
         else:
@@ -268,6 +269,5 @@ def may_pass(error: ClientError) -> bool:
 def _acknowledgement(stream: str, consumer: str) -> re.Pattern[str]:
     """The reply subjects of what the consumer delivers, with the domain and account, or without."""
     own = rf"{re.escape(stream)}\.{re.escape(consumer)}"
-    return re.compile(
-        rf"\$JS\.ACK\.(?:{own}{_NUMBERS}|[^.\s*>]+\.[^.\s*>]+\.{own}{_NUMBERS}(?:\.[^.\s*>]+)*)"
-    )
+    either = rf"{own}{_NUMBERS}|[^.\s*>]+\.[^.\s*>]+\.{own}{_NUMBERS}(?:\.[^.\s*>]+)*"
+    return re.compile(rf"{re.escape(ACK_PREFIX)}\.(?:{either})")

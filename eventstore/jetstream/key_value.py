@@ -18,12 +18,12 @@ from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.jetstream.erase import erase_message
 from eventstore.jetstream.publish import publish_acked
 from eventstore.jetstream.stored_message import read_direct
-from eventstore.jetstream.vocabulary import CONFLICTS, Header
+from eventstore.jetstream.vocabulary import CONFLICTS, Api, NatsHeader
 
 __all__ = ["DELETED", "KeyValue"]
 
 DELETED = "DEL"
-"""The `Header.KV_OPERATION` of the empty message that deletes a key."""
+"""The `NatsHeader.KV_OPERATION` of the empty message that deletes a key."""
 
 
 class KeyValue:
@@ -41,7 +41,7 @@ class KeyValue:
         self.stream = f"KV_{bucket}"
         self._client = client
         self._prefix = f"$KV.{bucket}."
-        self._direct_get = client.api_subject(f"DIRECT.GET.{self.stream}")
+        self._direct_get = client.api_subject(Api.DIRECT_GET.of(self.stream))
         self._reader = DirectReader(client, self.stream, timeout=timeout)
         self._timeout = timeout
 
@@ -88,7 +88,7 @@ class KeyValue:
         """Set a key, or delete it (None), whatever it is; returns the revision."""
         payload = b"" if value is None else value
         if value is None:
-            headers = {**(headers or {}), Header.KV_OPERATION: DELETED}
+            headers = {**(headers or {}), NatsHeader.KV_OPERATION: DELETED}
         ack = await publish_acked(
             *(self._client, self.subject(key), payload, headers, self._timeout), self.stream
         )
@@ -102,7 +102,7 @@ class KeyValue:
         None where another writer was faster. The expected revision is put into `headers` itself.
         """
         headers = {} if headers is None else headers
-        headers[Header.EXPECTED_LAST_SUBJECT_SEQUENCE] = str(revision)
+        headers[NatsHeader.EXPECTED_LAST_SUBJECT_SEQUENCE] = str(revision)
         try:
             return await self.put(key, value, headers)
         except JetStreamError as error:

@@ -20,6 +20,7 @@ from eventstore.errors import EventStoreError, NotParked, RetryOutOfOrder
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.jetstream.erase import erase_message
 from eventstore.jetstream.publish import publish_queued
+from eventstore.jetstream.vocabulary import SERVER_HEADERS
 from eventstore.messages.envelope import REPLY_TO, Header
 from eventstore.messages.outcome import Outcome
 from eventstore.messages.subjects import NAME, Subjects
@@ -219,7 +220,9 @@ class ParkedMessages:
         """Put a record together; `last` is the message that counts as the record's own."""
         if is_first_part(last.headers):
             raise NotParked(last.sequence, "this is not the last part of a record")
-        kind: ParkedKind = "event" if last.subject.split(".")[2] == "event" else "cmd"
+        kind: ParkedKind = (
+            "event" if last.subject.startswith(f"{self._subjects.domain}.parked.event.") else "cmd"
+        )
         earlier: tuple[int, ...] = ()
         try:
             named = earlier_parts(last)
@@ -333,4 +336,6 @@ def _is_of(
 
 def _own_headers(record: ParkedRecord) -> dict[str, str]:
     """The original's headers without those the server would act on, as on a repeated id."""
-    return {name: value for name, value in record.headers.items() if not name.startswith("Nats-")}
+    return {
+        name: value for name, value in record.headers.items() if not name.startswith(SERVER_HEADERS)
+    }

@@ -24,6 +24,7 @@ from eventstore.config import ServiceSettings
 from eventstore.errors import ClientError
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import format_timestamp
+from eventstore.messages.subjects import Subject
 from eventstore.service.discovery import ANNOUNCEMENTS, Announcement, Endpoint
 from eventstore.service.health import Health
 from eventstore.service.micro import Micro, MicroError
@@ -114,6 +115,7 @@ class ServiceEndpoints:
     def announcement(self, status: Literal["online", "offline"] = "online") -> Announcement:
         """What this instance tells of itself now."""
         served = [Endpoint(subject=subject, kind="service") for subject in self._handlers]
+        queries = [Subject.split(each.subject) for each in self._queries]
         return Announcement(
             service=self._settings.name,
             name=self._settings.name,
@@ -126,7 +128,7 @@ class ServiceEndpoints:
             interval_seconds=self._announce_interval,
             capabilities=(
                 *(str(each.type) for each in self._commands),
-                *(each.subject.split(".", 2)[-1] for each in self._queries),
+                *(f"{each.aggregate}.{each.action}" for each in queries),
             ),
             endpoints=(*self._commands, *self._queries, *served),
         )

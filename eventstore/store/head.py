@@ -80,7 +80,7 @@ class HeadWalk:
     def see(self, message: StoredMessage) -> bool:
         """Take the next message; whether it is the aggregate's next event."""
         self.end = message.sequence
-        followed = follow(self._links, message, message.subject.rpartition(".")[2])
+        followed = follow(self._links, message)
         is_next = followed.links.head.version > self._links.head.version
         self._links = followed.links
         if is_next:

@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 
 from eventstore.client.client import Client
 from eventstore.concurrency.resource import Resource
-from eventstore.config import DEFAULT_API_PREFIX
+from eventstore.jetstream.vocabulary import API_PREFIX, STREAM_DELETED
 from eventstore.store.head import NOTHING, Head
 
 __all__ = ["KnownHeads"]
@@ -31,8 +31,8 @@ class KnownHeads(Resource):
     def __init__(self, client: Client, stream: str) -> None:
         self.era = 0
         self._client = client
-        self._reports = f"$JS.EVENT.ADVISORY.STREAM.DELETED.{stream}"
-        self._reported = client.api_subject("") == f"{DEFAULT_API_PREFIX}."
+        self._reports = f"{STREAM_DELETED}.{stream}"
+        self._reported = client.api_subject("") == f"{API_PREFIX}."
         self._heads: OrderedDict[str, Head] = OrderedDict()
 
     async def _enter(self, stack: AsyncExitStack) -> None:

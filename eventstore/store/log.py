@@ -24,7 +24,7 @@ from eventstore.jetstream.consumer import Delivery, PullLost
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.jetstream.ordered_consumer import OrderedConsumer, ordered_consumer
 from eventstore.jetstream.retry import Retry
-from eventstore.jetstream.vocabulary import Header
+from eventstore.jetstream.vocabulary import NatsHeader
 
 __all__ = ["StoredLog", "StoredPage", "batch_of"]
 
@@ -222,9 +222,11 @@ class _Reading:
 
 def _is_followed(headers: Mapping[str, str]) -> bool:
     """Whether more messages of a message's batch must follow."""
-    return batch_of(headers) is not None and Header.BATCH_COMMIT not in headers
+    return batch_of(headers) is not None and NatsHeader.BATCH_COMMIT not in headers
 
 
 def batch_of(headers: Mapping[str, str]) -> str | None:
     """The id of a message's batch; None for headers in which the server may have seen none."""
-    return None if isinstance(headers, UnreadableHeaders) else headers.get(Header.BATCH_ID) or None
+    return (
+        None if isinstance(headers, UnreadableHeaders) else headers.get(NatsHeader.BATCH_ID) or None
+    )

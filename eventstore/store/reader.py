@@ -20,6 +20,7 @@ from eventstore.errors import (
 )
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.jetstream.retry import Retry
+from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.codec import Codec
 from eventstore.messages.encryption import NO_KEYS, Keys
 from eventstore.messages.envelope import Header, LogEvent, RecordedEvent, UnreadEvent
@@ -89,10 +90,10 @@ class BatchCheck:
             self._lenient = False
             return
         before, count = self._open, self._sequence
-        sequence = _number(headers.get("Nats-Batch-Sequence", ""))
+        sequence = _number(headers.get(NatsHeader.BATCH_SEQUENCE, ""))
         expected = count + 1 if batch == before else 1
         lenient, self._lenient = self._lenient, False
-        committed = "Nats-Batch-Commit" in headers
+        committed = NatsHeader.BATCH_COMMIT in headers
         self._open = None if committed else batch
         self._sequence = 0 if committed else sequence
         broken = self._is_own and before is not None and batch != before
@@ -186,7 +187,7 @@ class AggregateReading:
         return found
 
     def _look_at(self, message: StoredMessage) -> None:
-        followed = follow(self._links, message, message.subject.rpartition(".")[2])
+        followed = follow(self._links, message)
         self._links = followed.links
         if followed.problem is not None:
             self._pass_over(message, followed.problem.text)

@@ -41,7 +41,7 @@ from eventstore.messages.codec import Codec
 from eventstore.messages.encryption import Keys
 from eventstore.messages.envelope import Header, RecordedEvent, position_of
 from eventstore.messages.handlers import EventHandler, EventHandlers
-from eventstore.messages.subjects import check_name
+from eventstore.messages.subjects import Subject, check_name
 from eventstore.messages.types import Event
 from eventstore.parking.messages import ParkedMessages
 from eventstore.parking.park import park_event, reason_of
@@ -274,7 +274,7 @@ class EventSubscriber:
     def _lane_of(self, subject: str, headers: Mapping[str, str]) -> Hashable:
         if self._ordered:
             return None
-        return subject.split(".")[2], headers.get(Header.AGGREGATE_ID)
+        return Subject.split(subject).aggregate, headers.get(Header.AGGREGATE_ID)
 
     async def _work(self, item: DeliveryTracker | QueueTurn) -> None:
         if isinstance(item, QueueTurn):

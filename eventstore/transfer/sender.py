@@ -28,23 +28,27 @@ from eventstore.errors import (
     TransferError,
 )
 from eventstore.jetstream.publish import MAX_HEADERS, Draft, check_sizes, read_ack
-from eventstore.transfer.checker import EXPECTED
+from eventstore.jetstream.vocabulary import (
+    CONFLICTS,
+    EXPECTED_HEADERS,
+    TRANSIENT,
+    ErrorCode,
+    NatsHeader,
+)
 from eventstore.transfer.fence import Fence
 from eventstore.transfer.file_format import EventLine
 
 __all__ = ["SendUnit", "Sender", "check_unit"]
 
-_LAST = f"{EXPECTED}Last-Sequence"
 _MOST_UNDER_WAY = 1_000
 _MOST_BYTES = 8 * 1024 * 1024
 _ANSWER_SECONDS = 10.0
 _MOST_TRIES = 12
 _BACKOFF = Backoff(0.1, 2.0, jitter=0)
 _DUPLICATE = 0  # not the server's: a repeat is no error to it
-_CLAIMED = (_DUPLICATE, 10201)  # also what was sent before a doubt, and is being stored now
+# Also what was sent before a doubt, and is being stored now.
+_CLAIMED = {_DUPLICATE, ErrorCode.DUPLICATE_IN_BATCH}
 _MOST_CLAIMED = 3
-# A conflict, which the position explains; no leader yet; too much is under way; and the like.
-_PASSING = (10071, 10164, 10008, 10158, 10163, 10167, 10176, 10210)
 
 
 class SendUnit(msgspec.Struct, frozen=True):
@@ -186,7 +190,8 @@ class Sender(Resource):
                 f"position {self.position + 1} is refused, because an id of it stands already: "
                 "the file holds it twice"
             ) from error
-        if error.err_code not in (*_PASSING, *_CLAIMED):
+        # A conflict is explained by the position.
+        if error.err_code not in TRANSIENT | CONFLICTS | _CLAIMED:
             raise error
 
     def _disconnected(self) -> None:
@@ -205,12 +210,14 @@ def check_unit(unit: SendUnit, max_payload: int) -> None:
 
 def _drafts(unit: SendUnit) -> list[Draft]:
     drafts = [_draft(event) for event in unit.events]
-    drafts[0].headers[_LAST] = str(unit.first - 1)
+    drafts[0].headers[NatsHeader.EXPECTED_LAST_SEQUENCE] = str(unit.first - 1)
     return drafts
 
 
 def _draft(event: EventLine) -> Draft:
     headers = {
-        name: value for name, value in event.headers.items() if not name.startswith(EXPECTED)
+        name: value
+        for name, value in event.headers.items()
+        if not name.startswith(EXPECTED_HEADERS)
     }
     return Draft(event.subject, headers, event.payload, event.event_type)

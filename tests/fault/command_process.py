@@ -17,7 +17,7 @@ from eventstore.config import StreamSettings
 from eventstore.jetstream.acks import Acknowledgements, TrackedDelivery
 from eventstore.store.append import PendingAppend
 from eventstore.store.store import Appended, EventStore
-from tests.conftest import settings_for
+from tests.connection import settings_for
 from tests.integration.commanding import counting, opened
 
 SHORT_WINDOW = StreamSettings(duplicate_window_ms=100)

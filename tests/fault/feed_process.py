@@ -8,7 +8,7 @@ import sys
 from eventstore.client.client import connect
 from eventstore.projections.feed.feed import Feed
 from eventstore.store.store import EventStore
-from tests.conftest import settings_for
+from tests.connection import settings_for
 from tests.integration.ledger import ledger
 
 

@@ -11,7 +11,7 @@ from eventstore.projections.database.database import Database
 from eventstore.projections.worker.worker import ProjectionWorker
 from eventstore.store.store import EventStore
 from projections import nix_projections
-from tests.conftest import settings_for
+from tests.connection import settings_for
 
 BATCH = 200
 

@@ -11,7 +11,7 @@ from eventstore.projections.database.database import Database
 from eventstore.projections.rebuild.rebuild import Rebuild, RebuildProgress
 from eventstore.store.store import EventStore
 from projections.flakes import flakes
-from tests.conftest import settings_for
+from tests.connection import settings_for
 
 
 async def main(url: str, domain: str, location: str, batch: str) -> None:

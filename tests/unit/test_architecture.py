@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -118,24 +119,26 @@ def room(module: str) -> str:
     return name
 
 
-@pytest.mark.parametrize("module", sources())
-def test_imports_point_in_one_direction(module: str) -> None:
-    own = ROOMS.index(room(module))
-    upwards = [each for each in own_imports(module) if ROOMS.index(room(each)) > own]
-    assert upwards == [], f"{module} is not to know these"
-
-
-@pytest.mark.parametrize(
-    "module", [each for each in sources() if each.startswith("eventstore.projections.")]
-)
-def test_imports_of_the_read_side_point_in_one_direction(module: str) -> None:
-    own = READ_SIDE.index(module.split(".")[2])
+def test_imports_point_in_one_direction() -> None:
     upwards = [
-        each
-        for each in own_imports(module)
-        if each.startswith("eventstore.projections.") and READ_SIDE.index(each.split(".")[2]) > own
+        f"{module} is not to know {imported}"
+        for module in sources()
+        for imported in own_imports(module)
+        if ROOMS.index(room(imported)) > ROOMS.index(room(module))
     ]
-    assert upwards == [], f"{module} is not to know these"
+    assert upwards == []
+
+
+def test_imports_of_the_read_side_point_in_one_direction() -> None:
+    inside = [each for each in sources() if each.startswith("eventstore.projections.")]
+    place = {module: READ_SIDE.index(module.split(".")[2]) for module in inside}
+    upwards = [
+        f"{module} is not to know {imported}"
+        for module in inside
+        for imported in own_imports(module) & set(inside)
+        if place[imported] > place[module]
+    ]
+    assert upwards == []
 
 
 def test_every_room_is_there_and_used() -> None:
@@ -165,17 +168,15 @@ def test_there_are_no_circles() -> None:
         visit(module, ())
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        module
+def test_what_is_pure_has_no_loop_and_no_connection() -> None:
+    pure = {"errors", "messages", "decider", "testing", "telemetry", "undecodable"}
+    used = {
+        (module, imported)
         for module in sources()
-        if room(module) in {f"eventstore.{each}" for each in ("errors", "messages", "decider")}
-        or module in ("eventstore.testing", "eventstore.telemetry", "eventstore.undecodable")
-    ],
-)
-def test_what_is_pure_has_no_loop_and_no_connection(module: str) -> None:
-    assert {imported.partition(".")[0] for imported in imports(module)} & NOT_PURE == set()
+        if room(module).removeprefix("eventstore.") in pure
+        for imported in imports(module)
+    }
+    assert {each for each in used if each[1].partition(".")[0] in NOT_PURE} == set()
 
 
 def test_the_domain_that_ships_uses_only_what_any_domain_may() -> None:
@@ -221,16 +222,20 @@ def test_nobody_uses_the_nats_clients_own_jetstream() -> None:
         assert [name for name in imports(module) if name.startswith("nats.js")] == [], module
 
 
-@pytest.mark.parametrize("module", sources())
-def test_a_module_is_a_noun_and_says_what_it_is_for(module: str) -> None:
-    assert ast.get_docstring(sources()[module]), f"{module} has no docstring"
-    words = set(module.replace("_", ".").split("."))
-    assert words.isdisjoint({"util", "utils", "helper", "helpers", "manager", "misc", "common"})
+def test_a_module_is_a_noun_and_says_what_it_is_for() -> None:
+    for module, source in sources().items():
+        assert ast.get_docstring(source), f"{module} has no docstring"
+        words = set(module.replace("_", ".").split("."))
+        assert words.isdisjoint({"util", "utils", "helper", "helpers", "manager", "misc", "common"})
 
 
-@pytest.mark.parametrize("module", sources())
-def test_nothing_is_global_that_changes(module: str) -> None:
-    assert not any(isinstance(node, ast.Global) for node in ast.walk(sources()[module]))
+def test_nothing_is_global_that_changes() -> None:
+    changing = [
+        module
+        for module, source in sources().items()
+        if any(isinstance(node, ast.Global) for node in ast.walk(source))
+    ]
+    assert changing == []
 
 
 def calls(method: str) -> set[str]:
@@ -268,19 +273,44 @@ def test_nobody_uses_nats_pys_micro_services() -> None:
         assert [name for name in imports(module) if name.startswith("nats.micro")] == [], module
 
 
-@pytest.mark.parametrize("prefix", ["$JS.API", "_INBOX"])
-def test_prefixes_come_from_the_settings(prefix: str) -> None:
+def constants(module: str) -> Iterator[object]:
+    """Every number and text that a module writes, except its docstrings."""
+    documented = {
+        id(node.value) for node in ast.walk(sources()[module]) if isinstance(node, ast.Expr)
+    }
+    for node in ast.walk(sources()[module]):
+        if isinstance(node, ast.Constant) and id(node) not in documented:
+            yield node.value
+
+
+def test_the_prefix_of_inboxes_comes_from_the_settings() -> None:
     knowing = {
         module
-        for module, source in sources().items()
-        for node in ast.walk(source)
-        if isinstance(node, ast.Constant)
-        and isinstance(node.value, str)
-        and node.value.startswith(prefix)
+        for module in sources()
+        if any(isinstance(each, str) and each.startswith("_INBOX") for each in constants(module))
     }
     writing = {module for module in sources() if room(module) == "eventstore.deployment"}
-    own = {"eventstore.config", "eventstore.client.reply_gate", "eventstore.jetstream.vocabulary"}
-    assert knowing <= {*own, *writing}
+    assert knowing <= {"eventstore.config", "eventstore.client.reply_gate", *writing}
+
+
+def is_vocabulary(constant: object) -> bool:
+    """Whether this is an error code of JetStream, a header's name or a subject of its API."""
+    if isinstance(constant, str):
+        return re.search(r"Nats-|\$JS\b|\b(STREAM|CONSUMER|DIRECT)\.[A-Z]", constant) is not None
+    return isinstance(constant, int) and 10_000 < constant < 11_000
+
+
+def test_only_jetstream_writes_error_codes_header_names_and_api_subjects() -> None:
+    knowing = {
+        module for module in sources() if any(is_vocabulary(each) for each in constants(module))
+    }
+    assert knowing == {"eventstore.jetstream.vocabulary"}
+
+
+def test_the_vocabulary_imports_nothing_of_the_library() -> None:
+    """So that a room below `jetstream` may name a header, too."""
+    for module in ("eventstore.jetstream", "eventstore.jetstream.vocabulary"):
+        assert own_imports(module) == set()
 
 
 def test_every_logger_is_its_modules_and_makes_its_records_safe() -> None:

@@ -35,8 +35,9 @@ from eventstore.errors import (
     UnreadableEvent,
     UnsupportedSchema,
 )
-from eventstore.jetstream.publish import EXPECTED_LAST, Draft, check_sizes, guarded, publish
+from eventstore.jetstream.publish import Draft, check_sizes, guarded, publish
 from eventstore.jetstream.retry import Retry
+from eventstore.jetstream.vocabulary import CONFLICTS, TRANSIENT, ErrorCode, NatsHeader
 from eventstore.messages.encryption import Keys
 from eventstore.messages.envelope import LogEvent, RecordedEvent, UnreadEvent
 from eventstore.projections.feed.findings import FeedFindings
@@ -54,10 +55,7 @@ __all__ = ["Feed"]
 # is soon over.
 _SMALLEST_BATCH = 32
 
-# The stream ends elsewhere (the second where that is still in flight); an id is in it already.
-_OVERTAKEN = (10071, 10164, 10201)
-# No leader yet; a repeat is in process; too much is in flight; the batch fell apart with a leader.
-_PASSING = (10008, 10158, 10163, 10167, 10176, 10210)
+_OVERTAKEN = CONFLICTS | {ErrorCode.DUPLICATE_IN_BATCH}
 
 _KEEP_SECONDS = 1.0
 
@@ -269,7 +267,7 @@ class Feed:
         read = [each for each in events if isinstance(each, RecordedEvent)]
         keys = await self._store.keyring.to_seal(data_subjects(read, self._store.codec))
         drafts = guarded([self._draft(event, keys) for event in events], {})
-        drafts[0].headers[EXPECTED_LAST] = str(after)
+        drafts[0].headers[NatsHeader.EXPECTED_LAST_SEQUENCE] = str(after)
         check_sizes(drafts, self._client.max_payload)
         return drafts
 
@@ -359,5 +357,5 @@ def _code(error: ClientError) -> int:
 def _passes(error: ClientError) -> bool:
     """Whether the same may succeed later without anything being changed."""
     if isinstance(error, JetStreamError):
-        return error.err_code in _PASSING
+        return error.err_code in TRANSIENT
     return isinstance(error, RequestTimeout | ConnectionLost | NoResponders)

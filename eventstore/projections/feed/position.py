@@ -17,8 +17,7 @@ from eventstore.errors import ProjectionError
 from eventstore.jetstream.api import stream_info
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.jetstream.key_value import KeyValue
-from eventstore.jetstream.publish import EXPECTED_LAST
-from eventstore.jetstream.vocabulary import Header as ServerHeader
+from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.envelope import Header, position_of
 from eventstore.messages.subjects import Subjects
 from eventstore.store.foreign import LogFindings
@@ -108,8 +107,8 @@ class FeedPosition:
         ends a batch that does.
         """
         headers = message.headers
-        placed = headers.get(EXPECTED_LAST) == str(message.sequence - 1)
-        position = position_of(headers) if placed or ServerHeader.BATCH_COMMIT in headers else None
+        placed = headers.get(NatsHeader.EXPECTED_LAST_SEQUENCE) == str(message.sequence - 1)
+        position = position_of(headers) if placed or NatsHeader.BATCH_COMMIT in headers else None
         own = headers.get(PART_OF, headers.get(Header.EVENT_ID))
         if not position or own is None:
             return None

@@ -10,7 +10,7 @@ from eventstore.errors import UnusableSnapshot
 from eventstore.jetstream.key_value import KeyValue
 from eventstore.jetstream.publish import Draft, check_sizes
 from eventstore.jetstream.stored_message import StoredMessage
-from eventstore.jetstream.vocabulary import Header
+from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.store.snapshots.format import Snapshot, SnapshotFormat
 from eventstore.store.store import EventStore
 
@@ -51,7 +51,7 @@ class SnapshotBucket:
         if standing is not None and await self._is_as_new(aggregate_id, standing, snapshot):
             return False
         revision = 0 if standing is None else standing.sequence
-        headers: dict[str, str] = {Header.EXPECTED_LAST_SUBJECT_SEQUENCE: str(revision)}
+        headers: dict[str, str] = {NatsHeader.EXPECTED_LAST_SUBJECT_SEQUENCE: str(revision)}
         draft = Draft(key, headers, data, f"the snapshot of {aggregate_id}")
         check_sizes([draft], self._client.max_payload)
         return bool(await self._bucket.update(key, data, revision))

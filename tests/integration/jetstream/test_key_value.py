@@ -12,7 +12,7 @@ from nats.js.kv import KeyValue as PlainBucket
 from eventstore.client.client import Client, connect
 from eventstore.errors import JetStreamError, NoResponders, StreamMissing
 from eventstore.jetstream.key_value import DELETED, KeyValue
-from eventstore.jetstream.vocabulary import ErrorCode, Header
+from eventstore.jetstream.vocabulary import ErrorCode, NatsHeader
 from tests.conftest import settings_for
 from tests.integration.ledger import jetstream
 from tests.proxy import TcpProxy
@@ -69,9 +69,9 @@ async def test_a_deleted_key_is_an_empty_entry_whoever_deletes_it(
     assert await bucket.update("b", None, 2) == 5
     await plain.delete("c")
     entries = [await bucket.get(key) for key in ("a", "b", "c")]
-    assert [entry and (entry.payload, entry.headers[Header.KV_OPERATION]) for entry in entries] == [
-        (b"", DELETED)
-    ] * 3
+    assert [
+        entry and (entry.payload, entry.headers[NatsHeader.KV_OPERATION]) for entry in entries
+    ] == [(b"", DELETED)] * 3
     assert entries[0] is not None
     assert entries[0].headers["X"] == "y"
 

@@ -36,7 +36,7 @@ def recorded(count: int) -> list[Message]:
 
 
 def problem_of(messages: list[Message]) -> str | None:
-    walk = ChainWalk("c")
+    walk = ChainWalk()
     for position, (headers, payload) in enumerate(messages, 11):
         walk.see(StoredMessage(SUBJECT, position, headers, payload))
     return walk.problem
