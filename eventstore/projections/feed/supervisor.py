@@ -1,4 +1,4 @@
-"""Feeding without an end: a feed that fails is begun anew, and until then the others go on."""
+"""Feed supervision: restarts a feed that has failed, while the rest of the process runs on."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _logger = make_log_records_safe(logging.getLogger(__name__))
 
 
 class FeedSupervisor:
-    """Runs a feed, and after a failure of it the next one, which `make` makes.
+    """Runs a feed, and after each failure another one, which `make` makes.
 
-    A failure is logged once for each text and `error` tells it until a feed goes on; at most
-    `pause` seconds later the next one is tried. Called, it is a health check.
+    A failure is logged once for each text, and `error` has it until a feed makes progress; at most
+    `pause` seconds later the next one is started. Called, it is a health check.
     """
 
     def __init__(self, make: Callable[[], Feed], *, pause: float = 5.0) -> None:
@@ -43,19 +43,19 @@ class FeedSupervisor:
 
     @property
     def error(self) -> Exception | None:
-        """Why the last feed has stopped; None once the next one goes on."""
+        """Why the last feed has stopped; None once the next one makes progress."""
         return self._supervisor.error
 
     def stop(self) -> None:
-        """Let `run` end."""
+        """Have `run` end."""
         self._stopping.set()
         self.feed.stop()
 
     async def run(self) -> None:
-        """Feed until `stop`; only what is no error of the store's is raised."""
-        await self._supervisor.run(self._feed_on)
+        """Feed until `stop`; raises only errors that are not the store's."""
+        await self._supervisor.run(self._feed)
 
-    async def _feed_on(self) -> None:
+    async def _feed(self) -> None:
         if not self._stopping.is_set():
             try:
                 await self.feed.run()
@@ -64,10 +64,10 @@ class FeedSupervisor:
                 raise
 
     async def __call__(self) -> CheckResult:
-        """Unhealthy after a failure, until a feed has taken events again, or found none to take.
+        """Unhealthy after a failure, until a feed has published events, or found none to publish.
 
-        Degraded while events wait and the feed gets no further, and where it has found messages in
-        the event stream that are not its own.
+        Degraded while events are pending and none is published, and if there are messages in the
+        event stream that are not the feed's.
         """
         if self.feed.pending is not None:
             self._supervisor.recovered()
@@ -80,7 +80,7 @@ class FeedSupervisor:
                 status=found.status, problem=found.problem, facts={**facts, **found.facts}
             )
         problem = (
-            f"the events after position {self.feed.position} have waited for {waited:.0f} s; "
-            "another feed holds the lease, or the event stream takes nothing"
+            f"the events after position {self.feed.position} have been pending for {waited:.0f} s; "
+            "another feed holds the lease, or the event stream accepts nothing"
         )
         return CheckResult(status="degraded", problem=problem, facts=facts)

@@ -169,14 +169,14 @@ async def test_where_the_end_is_gone_and_nothing_kept_fits_nothing_is_published(
     client: Client, store: EventStore, checkpoint: FeedPosition
 ) -> None:
     await feed_until(client, store, await deposit(store, 40))
-    await checkpoint.keep(FeedPoint(39, 39))
+    await checkpoint.save(FeedPoint(39, 39))
     await purge(client, store.codec)
     await deposit(store, 1)
     with pytest.raises(FeedLost, match="sequence 39 at position 39") as refused:
         await Feed(client, store).run()
     assert '{"sequence": 40, "position": N}' in str(refused.value)
     assert await public(client, store.codec) == []
-    await checkpoint.keep(FeedPoint(40, 40))  # what the error says
+    await checkpoint.save(FeedPoint(40, 40))  # what the error says
     await feed_until(client, store, 41)
     await assert_fed(client, store, after=40)
 
@@ -194,21 +194,21 @@ async def test_a_stream_made_anew_is_not_filled_with_what_was_published_before(
 async def test_a_deleted_key_counts_as_none(
     client: Client, store: EventStore, checkpoint: FeedPosition
 ) -> None:
-    await checkpoint.keep(FeedPoint(7, 7))
+    await checkpoint.save(FeedPoint(7, 7))
     buckets = await jetstream(client).key_value(store.codec.subjects.config_bucket)
     await buckets.delete("feed.position")
     assert await checkpoint.find() == FeedPoint(0, 0)
 
 
-async def test_a_kept_place_that_is_none_is_refused(client: Client, store: EventStore) -> None:
+async def test_a_saved_point_that_is_none_is_refused(client: Client, store: EventStore) -> None:
     buckets = await jetstream(client).key_value(store.codec.subjects.config_bucket)
     await buckets.put("feed.position", b'{"sequence": "many"}')
-    with pytest.raises(FeedLost, match="is no place"):
+    with pytest.raises(FeedLost, match="is invalid"):
         await Feed(client, store).run()
 
 
 @pytest.mark.parametrize("content", [b"garbage", b'{"position": -1}', b'{"sequence": 1e400}'])
-async def test_a_kept_place_that_is_none_stops_nothing_where_the_stream_names_its_place(
+async def test_a_saved_point_that_is_none_stops_nothing_where_the_stream_names_its_place(
     client: Client, store: EventStore, content: bytes
 ) -> None:
     await feed_until(client, store, await deposit(store, 2))
@@ -220,7 +220,7 @@ async def test_a_kept_place_that_is_none_stops_nothing_where_the_stream_names_it
 
 @dataclass
 class Writes:
-    """What is written to the event stream, how often a place is kept, and what else is."""
+    """What is written to the event stream, how often a place is saved, and what else is."""
 
     events: int = 0
     places: int = 0
@@ -277,7 +277,7 @@ async def test_a_feed_that_runs_keeps_its_place_for_the_next_one(
     async with asyncio.timeout(30), running(feed):
         position = await deposit(store, 3)
         await until_fed(client, store.codec, position)
-        while await checkpoint._kept_place() != FeedPoint(3, position):
+        while await checkpoint._saved_point() != FeedPoint(3, position):
             await client.flush()
         assert writes.places <= 2
 
@@ -286,7 +286,7 @@ async def test_the_end_of_the_stream_counts_more_than_what_was_kept(
     client: Client, store: EventStore, checkpoint: FeedPosition
 ) -> None:
     await feed_until(client, store, await deposit(store, 3))
-    await checkpoint.keep(FeedPoint(3, 1))
+    await checkpoint.save(FeedPoint(3, 1))
     assert await checkpoint.find(FeedPoint(3, 2)) == FeedPoint(3, 3)
 
 
@@ -559,7 +559,7 @@ async def largest_of_an_earlier_version(store: EventStore, patch: pytest.MonkeyP
 
 async def skip(client: Client, store: EventStore, position: int) -> None:
     """Have the feed begin after a position."""
-    await FeedPosition(client, store.codec.subjects).keep(FeedPoint(0, position))
+    await FeedPosition(client, store.codec.subjects).save(FeedPoint(0, position))
 
 
 async def test_a_feed_told_to_stop_before_it_began_ends_at_once(

@@ -109,7 +109,7 @@ async def assert_degraded(worker: ProjectionWorker, database: Database, end: int
     assert (found.status, database.name in str(found.problem)) == ("degraded", True)
     found = await ProjectionsCheck(worker, log_end)()
     assert found.status == "degraded"
-    assert f"first: trying again: read model {database.name}: " in str(found.problem)
+    assert f"first: retrying: read model {database.name}: " in str(found.problem)
     assert "; tried for" in str(found.problem)
 
 
