@@ -31,7 +31,7 @@ as it is stored, including those that an upcaster drops or that cannot be read:
 A side effect outside of the database, after the rows of an event are committed, is a reaction:
 
     @flakes.reacts
-    async def tell(event: FlakeCreated, recorded: RecordedEvent) -> None:
+    async def notify(event: FlakeCreated, recorded: RecordedEvent) -> None:
         await browsers.send(recorded.aggregate_id)
 """
 

@@ -55,12 +55,12 @@ def trace(query: TraceStory, rows: Rows) -> CausationTree:
     )
 
 
-def _resolved(rows: Rows, asked: str) -> tuple[str, str]:
+def _resolved(rows: Rows, requested: str) -> tuple[str, str]:
     """The complete id, and its correlation."""
-    text = asked.strip().lower()
+    text = requested.strip().lower()
     if not _ID.fullmatch(text):
         raise QueryNotFound(
-            f"{asked[:80]!r} is not an id: give a UUID, or at least its first eight characters"
+            f"{requested[:80]!r} is not an id: give a UUID, or at least its first eight characters"
         )
     own = text if len(text) == 36 else _completed(rows, text)
     events, commands = audit_event.c, audit_command.c
@@ -112,11 +112,11 @@ def _add(rows: Rows, ids: Iterable[str], chosen: dict[str, Entry]) -> None:
 
 def _add_causes(rows: Rows, chosen: dict[str, Entry]) -> None:
     """Add the causes of the chosen ones, as far back as the index has them."""
-    asked: set[str] = set()
+    looked_up: set[str] = set()
     for _ in range(_MAX_CAUSES):
         named = {each.causation_id for each in chosen.values() if each.causation_id}
-        missing = named - chosen.keys() - asked
+        missing = named - chosen.keys() - looked_up
         if not missing:
             return
-        asked |= missing
+        looked_up |= missing
         _add(rows, missing, chosen)

@@ -126,7 +126,7 @@ class Rebuild:
         return position
 
     async def _epoch(self) -> int:
-        """That of the live rows; 0 where there are none."""
+        """The epoch of the live rows; 0 if there are none."""
         async with self._database.engine.connect() as connection:
             live = await connection.run_sync(checkpoint.read, self.projection.name)
         return 0 if live is None else live.epoch

@@ -137,7 +137,7 @@ class LogReader:
     async def _apply(
         self, behind: Sequence[ProjectionRunner], events: Sequence[LogEvent], until: int
     ) -> None:
-        """All projections in one transaction; where that fails, each by itself."""
+        """All projections in one transaction; if that fails, each in its own."""
         # 3. transact
         if len(behind) > 1 and await self._apply_together(behind, events, until):
             return

@@ -280,9 +280,9 @@ class ProjectionWorker:
         while True:
             idle = all(each.is_owner for each in self._runners)
             await asyncio.sleep(self._poll if idle else TAKE_OVER_INTERVAL)
-            kept = await locks.acquired()
+            acquired = await locks.acquired()
             for each in self._runners:
-                if each.is_owner and _lock_name(each) not in kept:
+                if each.is_owner and _lock_name(each) not in acquired:
                     _logger.warning(
                         "the lock of projection %s was lost; another worker may own it now",
                         each.name,

@@ -143,7 +143,7 @@ async def test_a_restart_goes_on_after_the_last_event_of_the_stream(
     await assert_fed(client, store)
 
 
-async def test_a_place_is_kept_so_that_an_emptied_stream_is_not_filled_again(
+async def test_a_point_is_saved_so_that_an_emptied_stream_is_not_refilled(
     client: Client, store: EventStore
 ) -> None:
     await feed_until(client, store, await deposit(store, 40))
@@ -165,7 +165,7 @@ async def test_a_stream_emptied_under_a_running_feed_changes_nothing_for_it(
     await assert_fed(client, store, after=40)
 
 
-async def test_where_the_end_is_gone_and_nothing_kept_fits_nothing_is_published(
+async def test_without_the_last_event_or_a_saved_point_nothing_is_published(
     client: Client, store: EventStore, checkpoint: FeedPosition
 ) -> None:
     await feed_until(client, store, await deposit(store, 40))
@@ -181,7 +181,7 @@ async def test_where_the_end_is_gone_and_nothing_kept_fits_nothing_is_published(
     await assert_fed(client, store, after=40)
 
 
-async def test_a_stream_made_anew_is_not_filled_with_what_was_published_before(
+async def test_a_recreated_stream_is_not_filled_with_what_was_published_before(
     client: Client, store: EventStore
 ) -> None:
     await feed_until(client, store, await deposit(store, 3))
@@ -200,7 +200,7 @@ async def test_a_deleted_key_counts_as_none(
     assert await checkpoint.find() == FeedPoint(0, 0)
 
 
-async def test_a_saved_point_that_is_none_is_refused(client: Client, store: EventStore) -> None:
+async def test_an_invalid_saved_point_is_refused(client: Client, store: EventStore) -> None:
     buckets = await jetstream(client).key_value(store.codec.subjects.config_bucket)
     await buckets.put("feed.position", b'{"sequence": "many"}')
     with pytest.raises(FeedLost, match="is invalid"):
@@ -208,7 +208,7 @@ async def test_a_saved_point_that_is_none_is_refused(client: Client, store: Even
 
 
 @pytest.mark.parametrize("content", [b"garbage", b'{"position": -1}', b'{"sequence": 1e400}'])
-async def test_a_saved_point_that_is_none_stops_nothing_where_the_stream_names_its_place(
+async def test_an_invalid_saved_point_is_ignored_if_the_stream_has_the_position(
     client: Client, store: EventStore, content: bytes
 ) -> None:
     await feed_until(client, store, await deposit(store, 2))
@@ -270,7 +270,7 @@ async def test_a_feed_that_has_nothing_to_publish_writes_nothing(
     assert writes.places == before.places
 
 
-async def test_a_feed_that_runs_keeps_its_place_for_the_next_one(
+async def test_a_running_feed_saves_its_position_for_the_next_one(
     client: Client, store: EventStore, checkpoint: FeedPosition, writes: Writes
 ) -> None:
     feed = Feed(client, store)
@@ -282,7 +282,7 @@ async def test_a_feed_that_runs_keeps_its_place_for_the_next_one(
         assert writes.places <= 2
 
 
-async def test_the_end_of_the_stream_counts_more_than_what_was_kept(
+async def test_the_end_of_the_stream_counts_more_than_the_saved_point(
     client: Client, store: EventStore, checkpoint: FeedPosition
 ) -> None:
     await feed_until(client, store, await deposit(store, 3))
@@ -305,7 +305,7 @@ async def test_messages_of_others_in_the_stream_cost_no_event(
     await assert_fed(client, store)
 
 
-async def test_an_event_that_somebody_publishes_anew_does_not_turn_the_feed_back(
+async def test_an_event_that_somebody_republishes_does_not_set_the_feed_back(
     client: Client, store: EventStore
 ) -> None:
     await feed_until(client, store, await deposit(store, 50))
@@ -324,7 +324,7 @@ async def test_an_event_that_somebody_publishes_anew_does_not_turn_the_feed_back
 
 @pytest.mark.parametrize("position", ["0", "2", "4", "9999999", "9" * 19])
 @pytest.mark.parametrize("is_restarted", [False, True])
-async def test_a_place_that_somebody_else_names_is_passed_over_and_told(
+async def test_a_position_in_somebody_elses_message_is_skipped_and_reported(
     client: Client, store: EventStore, foreign: str, position: str, is_restarted: bool
 ) -> None:
     stray = {NatsHeader.EXPECTED_LAST_SEQUENCE: "1", POSITION: position, Header.EVENT_ID: new_id()}
@@ -353,7 +353,7 @@ async def until_stored(client: Client, store: EventStore, count: int, position: 
 
 
 @pytest.mark.parametrize("question", [b"STREAM.INFO", b"MSG.GET.KV_"])
-async def test_a_feed_whose_connection_breaks_while_it_finds_its_place_finds_it_again(
+async def test_a_feed_whose_connection_breaks_while_it_finds_its_position_retries(
     client: Client, store: EventStore, nats_server: EmbeddedServer, question: bytes
 ) -> None:
     last = await deposit(store, 3)
@@ -418,7 +418,7 @@ async def test_what_the_store_did_not_write_is_not_published_and_stops_nothing(
         assert restarted.findings.count("foreign") == 2
 
 
-async def test_an_unknown_type_is_left_out_where_that_is_asked_for(
+async def test_an_unknown_type_is_left_out_with_skip_unknown(
     client: Client, store: EventStore
 ) -> None:
     await store.append("journal", "j1", Noted())
@@ -469,7 +469,7 @@ async def largest(store: EventStore) -> int:
     raise AssertionError
 
 
-async def test_an_event_that_fits_only_by_itself_is_published_by_itself(
+async def test_an_event_that_fits_only_alone_is_published_alone(
     start_server: StartServer, domain_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with small_messages(start_server, domain_name) as (client, store):
@@ -562,7 +562,7 @@ async def skip(client: Client, store: EventStore, position: int) -> None:
     await FeedPosition(client, store.codec.subjects).save(FeedPoint(0, position))
 
 
-async def test_a_feed_told_to_stop_before_it_began_ends_at_once(
+async def test_a_feed_that_is_stopped_before_it_runs_ends_immediately(
     client: Client, store: EventStore
 ) -> None:
     feed = Feed(client, store)
@@ -636,7 +636,7 @@ STEPS = st.lists(
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(steps=STEPS)
-async def test_whatever_happens_to_the_stream_each_event_is_published_once_and_in_order(
+async def test_with_any_interference_each_event_is_published_once_and_in_order(
     steps: list[tuple[str, int]], nats_server: EmbeddedServer
 ) -> None:
     domain = f"p{Identity.root().id[:8]}"

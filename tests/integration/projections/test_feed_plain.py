@@ -91,7 +91,7 @@ async def test_each_event_is_heard_once_however_many_services_start_and_stop_mea
     await assert_fed(client, store)
 
 
-async def test_two_services_that_start_at_once_on_a_long_log_publish_it_once(
+async def test_two_services_that_start_together_on_a_long_log_publish_it_once(
     client: Client, store: EventStore, settings: Settings, codec: Codec
 ) -> None:
     last = await deposit(store, 900)
@@ -138,7 +138,7 @@ async def test_a_killed_feed_is_followed_by_another_and_each_event_heard_once(
     assert feed.published == 100
 
 
-async def test_what_a_killed_feed_had_on_its_way_is_all_that_is_heard_again(
+async def test_only_what_a_killed_feed_was_publishing_is_received_twice(
     client: Client,
     store: EventStore,
     settings: Settings,
@@ -219,7 +219,9 @@ class TestLease:
         assert await two.held()
         assert not await one.held()
 
-    async def test_of_many_who_ask_at_once_one_gets_it(self, client: Client, codec: Codec) -> None:
+    async def test_of_many_concurrent_feeds_one_gets_the_lease(
+        self, client: Client, codec: Codec
+    ) -> None:
         several = [FeedLease(client, codec.subjects, seconds=STANDBY) for _ in range(8)]
         assert sorted(await asyncio.gather(*(each.held() for each in several))) == [
             *[False] * 7,

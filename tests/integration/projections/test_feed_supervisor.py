@@ -33,7 +33,7 @@ async def is_status(feeding: FeedSupervisor, status: HealthStatus) -> bool:
     return (await feeding()).status == status
 
 
-async def test_an_event_stream_that_is_taken_away_makes_it_unhealthy_until_it_is_back(
+async def test_a_deleted_event_stream_makes_it_unhealthy_until_it_is_recreated(
     app: Application, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     subjects = app.domain.codec.subjects
@@ -58,7 +58,7 @@ async def has_fed(feeding: FeedSupervisor, position: int) -> bool:
     return feeding.feed.position == position
 
 
-async def test_a_feed_that_waits_with_events_pending_says_so(
+async def test_a_feed_that_waits_with_events_pending_is_degraded(
     app: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("eventstore.projections.feed.supervisor._STALLED_SECONDS", 0.1)

@@ -160,9 +160,7 @@ async def test_readers_see_the_old_rows_whole_and_then_the_new_ones(
     assert phases["switching"] > phases["building"], "nobody read while it was built"
 
 
-async def test_it_comes_to_an_end_while_events_keep_coming_in(
-    store: EventStore, database: Database
-) -> None:
+async def test_it_ends_while_events_keep_arriving(store: EventStore, database: Database) -> None:
     """A live worker is at work meanwhile, and goes on with the new rows; nothing is missing."""
     count = 1
     enough = asyncio.Event()

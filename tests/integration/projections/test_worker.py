@@ -115,7 +115,7 @@ async def test_an_empty_log_is_caught_up(store: EventStore, database: Database) 
         assert worker.progress["flakes"].state == "live"
 
 
-async def test_each_worker_goes_on_where_the_last_one_was(
+async def test_each_worker_continues_from_the_position_of_the_last_one(
     store: EventStore, database: Database
 ) -> None:
     end = await append(store, "module", "m", ModuleCreated(name="m", content="0"))
@@ -174,7 +174,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_an_event_of_an_unknown_type_stops_every_read_model_where_it_stands(
+async def test_an_event_of_an_unknown_type_stops_every_read_model(
     store: EventStore, database: Database, put_odd: Put
 ) -> None:
     end = await append(store, "module", "m", ModuleCreated(name="m", content="0"))
@@ -263,7 +263,7 @@ async def test_what_the_store_did_not_write_stops_nobody_and_makes_no_row(
     ]
 
 
-async def test_an_index_of_before_is_built_anew_by_itself(
+async def test_an_index_of_an_earlier_version_is_rebuilt_automatically(
     store: EventStore, database: Database, put_odd: Put
 ) -> None:
     end = await append(store, "module", "m", ModuleCreated(name="m", content="0"))

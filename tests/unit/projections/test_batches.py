@@ -164,7 +164,7 @@ def test_changes_of_one_row_keep_their_order(in_memory: Connection) -> None:
     assert outcome(in_memory, _start, several) == [owners, []]
 
 
-def test_what_may_touch_all_rows_keeps_its_place_among_all() -> None:
+def test_a_change_without_a_scope_is_not_reordered() -> None:
     spread = BoundStatement(_spread, {"most": 9})
     several = [BoundStatement(_double, {"key": key}) for key in "abc"]
     assert len(arranged(several)) == 1

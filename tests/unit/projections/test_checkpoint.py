@@ -31,7 +31,7 @@ async def test_a_new_projection_begins_at_zero(database: Database) -> None:
     assert await database.transact(stored) == ("checkpoint_counts", 1, 0, NOW)
 
 
-async def test_it_goes_on_where_it_was(database: Database) -> None:
+async def test_it_continues_from_its_position(database: Database) -> None:
     await database.transact(lambda c: checkpoint.claim(c, counts, NOW))
 
     await database.transact(lambda c: moved(c, counts, 0, 2**40, time_of(1)))
@@ -78,7 +78,7 @@ async def test_rows_of_another_version_are_not_touched(database: Database) -> No
         await database.transact(lambda c: moved(c, changed, 0, 1, NOW))
 
 
-async def test_it_can_be_set_anew_in_another_epoch(database: Database) -> None:
+async def test_restarting_it_begins_another_epoch(database: Database) -> None:
     assert await database.transact(lambda c: checkpoint.read(c, counts.name)) is None
     await database.transact(lambda c: checkpoint.claim(c, counts, NOW))
     changed = counting("checkpoint_counts", version=2)
@@ -97,7 +97,7 @@ async def test_setting_one_that_was_never_used_begins_it(database: Database) -> 
     assert await claimed(database, counts) == 3
 
 
-async def test_a_lost_answer_to_a_commit_is_believed_only_where_all_have_come_there(
+async def test_a_lost_answer_counts_as_a_commit_only_if_all_checkpoints_moved(
     database: Database,
 ) -> None:
     others = counting("checkpoint_others")

@@ -205,7 +205,7 @@ async def test_foreign_keys_are_held(empty: Database) -> None:
             await database.transact(orphan)
 
 
-async def test_a_cancelled_transaction_comes_to_its_end(empty: Database) -> None:
+async def test_a_cancelled_transaction_ends_first(empty: Database) -> None:
     loop = asyncio.get_running_loop()
     task: asyncio.Task[None]
     told: list[None] = []
@@ -245,7 +245,7 @@ async def test_one_that_fails_after_it_was_cancelled_leaves_nothing(empty: Datab
         await database.transact(lambda c: add(3, c))
 
 
-async def test_only_what_is_committed_is_told(empty: Database) -> None:
+async def test_only_commits_are_reported(empty: Database) -> None:
     told: list[object] = []
 
     def broken(connection: Connection) -> str:
@@ -282,7 +282,7 @@ async def test_a_transaction_cancelled_before_it_began_does_nothing(empty_file: 
         assert await numbers(database) == [1]
 
 
-async def test_a_locked_database_is_asked_again_which_is_counted(
+async def test_a_locked_database_is_retried_and_the_retries_are_counted(
     empty_file: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries: list[float] = []
@@ -309,7 +309,7 @@ async def test_a_locked_database_is_asked_again_which_is_counted(
     assert b'eventstore_retries_total{operation="database"} 3.0' in metrics.render()
 
 
-async def test_patience_ends(empty_file: Database) -> None:
+async def test_retries_end_after_the_timeout(empty_file: Database) -> None:
     async with empty_file as database:
         with (
             locked(database),

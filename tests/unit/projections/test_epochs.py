@@ -43,7 +43,7 @@ def replace(connection: Connection, projection: Projection, position: int) -> No
     checkpoint.restart(connection, projection, position, time_of(position))
 
 
-async def test_a_move_in_another_epoch_tells_that_it_was_set(database: Database) -> None:
+async def test_a_move_in_another_epoch_raises_checkpoint_reset(database: Database) -> None:
     first = counting("first")
     await database.transact(lambda c: checkpoint.claim(c, first, time_of(0)))
     await database.transact(lambda c: checkpoint.restart(c, first, 0, time_of(0)))
@@ -121,9 +121,7 @@ async def test_one_that_is_set_forward_goes_on_from_there(log: MemoryLog, tables
     assert await rows_of(tables, first) == [(2, 2)]
 
 
-async def test_a_failure_is_seen_by_others_until_it_moves_again(
-    log: MemoryLog, tables: Database
-) -> None:
+async def test_a_failure_is_recorded_until_it_moves(log: MemoryLog, tables: Database) -> None:
     broken = [True]
 
     def fails(event: Counted) -> None:
@@ -150,7 +148,7 @@ async def test_a_failure_is_seen_by_others_until_it_moves_again(
     assert worker.failures == []
 
 
-async def test_one_that_fails_again_stays_failed(log: MemoryLog, tables: Database) -> None:
+async def test_one_whose_retry_fails_stays_failed(log: MemoryLog, tables: Database) -> None:
     first = counting("first", fails=poisoned)
     log.add("c", Counted(by=13))
 
@@ -230,7 +228,7 @@ async def test_rows_of_another_version_are_rebuilt_beside_the_others(
     assert (await checkpoint_of(tables, first)).version == 2
 
 
-async def test_a_rebuild_that_fails_stops_its_projection_until_it_is_tried_again(
+async def test_a_failed_rebuild_stops_its_projection_until_a_retry(
     log: MemoryLog, tables: Database
 ) -> None:
     log.add("c", Counted(by=1))

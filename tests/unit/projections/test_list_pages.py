@@ -195,7 +195,7 @@ async def test_a_list_follows_its_index_and_is_not_sorted(
 
 
 @pytest.mark.parametrize("prefix", [None, "b"])
-async def test_a_later_part_begins_where_the_one_before_ended(
+async def test_a_page_begins_after_the_previous_one(
     sqlite_database: Database, prefix: str | None
 ) -> None:
     await put_flakes(sqlite_database, [(f"b{number:03}", str(number)) for number in range(9)])

@@ -67,7 +67,7 @@ async def test_a_lock_for_a_block(database: Database) -> None:
         pass
 
 
-async def test_what_cannot_be_locked_is_told(tmp_path: Path) -> None:
+async def test_what_cannot_be_locked_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     locks = FileLocks(str(tmp_path / "file" / "rows.sqlite"))
     with pytest.raises(ConfigurationError, match="cannot be locked"):
@@ -130,9 +130,7 @@ async def test_the_second_stands_by_follows_and_takes_over(
     assert progress.applied == 1
 
 
-async def test_the_second_is_refused_where_it_is_not_to_wait(
-    log: MemoryLog, tables: Database
-) -> None:
+async def test_the_second_is_refused_if_it_is_not_to_wait(log: MemoryLog, tables: Database) -> None:
     async with following(worker_of(log, tables, counting("first"))) as active:
         await active.ready.wait()
         refused = worker_of(log, tables, counting("first"), counting("second"), if_taken="refuse")
@@ -157,7 +155,7 @@ async def test_workers_with_different_projections_share_a_database(
     assert await rows_of(tables, counting("first")) == await rows_of(tables, counting("second"))
 
 
-async def test_one_that_lost_its_lock_takes_it_again_and_goes_on(
+async def test_one_that_lost_its_lock_acquires_it_and_continues(
     log: MemoryLog, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = counting("first")
@@ -196,7 +194,7 @@ async def test_a_failed_one_that_others_repaired_is_taken_over_whole(
     assert await rows_of(tables, old) == [(1, 1)]
 
 
-async def test_older_code_that_stands_by_leaves_what_newer_code_has_made(
+async def test_older_code_on_standby_leaves_rows_that_newer_code_has_made(
     log: MemoryLog, tables: Database
 ) -> None:
     async def rebuild(_projection: Projection) -> None:
@@ -218,7 +216,7 @@ async def test_older_code_that_stands_by_leaves_what_newer_code_has_made(
     assert (await checkpoint_of(tables, newer)).version == 2
 
 
-async def test_who_has_a_lock_can_be_asked_without_taking_it(database: Database) -> None:
+async def test_the_holder_of_a_lock_can_be_read_without_acquiring_it(database: Database) -> None:
     async with locks_of(database) as mine, locks_of(database) as theirs:
         assert await theirs.holder("a") is None
         assert await mine.acquire("a") is None

@@ -159,7 +159,7 @@ async def test_a_worker_that_begins_meanwhile_waits_too(
         await running.__aexit__(None, None, None)
 
 
-async def test_it_ends_when_told_to_while_it_waits(log: MemoryLog, sqlite_read_model: Path) -> None:
+async def test_it_can_be_stopped_while_it_retries(log: MemoryLog, sqlite_read_model: Path) -> None:
     first = counting("first")
     log.add("c", Counted(by=1))
     async with Database(sqlite_read_model) as database:
@@ -174,7 +174,7 @@ async def test_it_ends_when_told_to_while_it_waits(log: MemoryLog, sqlite_read_m
                 await until(lambda: worker.progress["first"].trouble)
 
 
-async def test_a_server_that_is_away_is_waited_for(
+async def test_an_unreachable_server_is_waited_for(
     log: MemoryLog, postgresql_server: PostgresqlServer, postgresql_read_model: str
 ) -> None:
     first = counting("first")
@@ -196,7 +196,7 @@ async def test_a_server_that_is_away_is_waited_for(
             assert await rows_of(database, first) == [(1, 1), (2, 2)]
 
 
-async def test_a_full_disk_takes_no_lock_away(
+async def test_a_full_disk_releases_no_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_space(*_: object) -> int:
@@ -208,7 +208,7 @@ async def test_a_full_disk_takes_no_lock_away(
         assert await locks.acquired() == {"a"}
 
 
-async def test_a_disk_that_makes_no_lock_file_is_asked_again(
+async def test_a_lock_file_that_cannot_be_created_is_retried(
     log: MemoryLog, sqlite_read_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where a worker stands by; one that begins says so and ends."""

@@ -77,7 +77,7 @@ class Flaky:
 
 
 @pytest.mark.parametrize("failures", [1, 3])
-async def test_it_is_tried_again_and_nothing_is_lost_or_repeated(
+async def test_it_is_retried_and_nothing_is_lost_or_repeated(
     log: MemoryLog, tables: Database, failures: int
 ) -> None:
     # Tried together with the other, then alone: two failures each time it is met with others.
@@ -98,7 +98,7 @@ async def test_it_is_tried_again_and_nothing_is_lost_or_repeated(
     assert worker.progress["first"].applied == 3
 
 
-async def test_the_others_go_on_while_one_is_tried_again(
+async def test_the_others_continue_while_one_is_retried(
     log: MemoryLog, tables: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follower, "BACKOFF", Backoff(1_000, 1_000))
@@ -134,7 +134,7 @@ async def test_after_its_tries_it_stops(log: MemoryLog, tables: Database) -> Non
     assert flaky.tries == 5
 
 
-async def test_told_to_stop_it_does_not_wait_for_the_next_try(
+async def test_stopping_does_not_wait_for_the_next_retry(
     log: MemoryLog, tables: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follower, "BACKOFF", Backoff(1_000, 1_000))
@@ -211,7 +211,7 @@ async def test_a_retry_applies_all_in_order(log: MemoryLog, tables: Database) ->
     assert len(await rows_of(tables, first)) == 6
 
 
-async def test_a_retry_stops_at_what_fails_again_and_goes_on_with_other_aggregates(
+async def test_a_retry_stops_at_a_failure_and_continues_with_other_aggregates(
     log: MemoryLog, tables: Database
 ) -> None:
     await parked_log(log, tables)
@@ -318,9 +318,7 @@ async def test_what_the_code_of_another_version_has_made_is_not_touched(
     assert len(await parked_events(tables)) == 6
 
 
-async def test_an_event_that_the_log_does_not_have_is_told(
-    log: MemoryLog, tables: Database
-) -> None:
+async def test_an_event_that_the_log_lacks_is_reported(log: MemoryLog, tables: Database) -> None:
     await parked_log(log, tables)
     del log.events[2]
 

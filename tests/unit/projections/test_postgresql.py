@@ -117,7 +117,7 @@ async def test_one_that_cannot_be_opened_is_named_without_its_password(
     assert "wrong" not in str(refused.value)
 
 
-async def test_a_server_that_is_not_there_is_told_at_once() -> None:
+async def test_an_unreachable_server_is_reported_immediately() -> None:
     with pytest.raises(ConfigurationError, match="Connect call failed"):
         async with asyncio.timeout(5), Database("postgresql://127.0.0.1:1/x"):
             pass
@@ -182,7 +182,7 @@ def quickly_add(connection: Connection) -> None:
     add(1, connection)
 
 
-async def test_patience_with_a_lock_ends(database: Database, location: str) -> None:
+async def test_waiting_for_a_lock_ends_after_the_timeout(database: Database, location: str) -> None:
     async with locked(location):
         with pytest.raises(DatabaseUnavailable, match=r"lock timeout; tried for 0\.1 s"):
             await database.transact(quickly_add, retry_timeout=0.1)
@@ -199,7 +199,7 @@ def move(connection: Connection) -> None:
 
 
 @pytest.mark.parametrize("step", [claim, move])
-async def test_of_two_transactions_at_once_the_later_is_fenced(
+async def test_of_two_concurrent_transactions_the_later_is_fenced(
     postgresql_read_model: str, step: Callable[[Connection], None]
 ) -> None:
     """The one has written and not committed when the other comes to write."""

@@ -217,7 +217,7 @@ async def test_every_query_is_counted_by_its_outcome(tables: Database) -> None:
     ]
 
 
-async def test_a_database_that_cannot_be_read_now_says_so(sqlite_database: Database) -> None:
+async def test_a_database_that_cannot_be_read_now_is_reported(sqlite_database: Database) -> None:
     await sqlite_database.engine.dispose()
     await asyncio.to_thread(replaced_by_a_directory, Path(str(sqlite_database.url.database)))
     with pytest.raises(DatabaseUnavailable, match="unable to open database file"):

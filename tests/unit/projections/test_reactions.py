@@ -95,7 +95,7 @@ async def test_one_that_hangs_delays_no_commit_and_keeps_the_order(
         await until(lambda: first.seen == [1, 2, 3, 4, 5])
 
 
-async def test_failures_and_time_limits_are_told_and_stop_nothing(
+async def test_failures_and_timeouts_are_logged_and_stop_nothing(
     log: MemoryLog, tables: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = Reacting(counting("first"))
@@ -120,7 +120,7 @@ async def test_failures_and_time_limits_are_told_and_stop_nothing(
     assert counted.encode() in metrics.render()
 
 
-async def test_one_whose_helper_was_cancelled_is_told_and_stops_nothing(
+async def test_one_whose_task_was_cancelled_is_logged_and_stops_nothing(
     log: MemoryLog, tables: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = counting("first")
@@ -144,7 +144,7 @@ async def test_one_whose_helper_was_cancelled_is_told_and_stops_nothing(
     assert "something that was awaited has been cancelled" in caplog.text
 
 
-async def test_too_many_that_wait_are_left_out_and_told(
+async def test_events_beyond_the_queue_are_dropped_and_logged(
     log: MemoryLog,
     tables: Database,
     monkeypatch: pytest.MonkeyPatch,

@@ -158,7 +158,7 @@ async def test_cancelled_it_leaves_the_old_rows_and_goes_on_later(
     assert await rows_of(old, negating()) == NEW
 
 
-async def test_what_was_left_can_be_thrown_away(old: Database, log: MemoryLog) -> None:
+async def test_a_shadow_that_was_left_can_be_dropped(old: Database, log: MemoryLog) -> None:
     await cancelled_at(6, log, old)
 
     assert await drop_shadow(old, negating())
@@ -167,7 +167,9 @@ async def test_what_was_left_can_be_thrown_away(old: Database, log: MemoryLog) -
 
 
 @pytest.mark.parametrize("differs", ["version", "log", "tables", "from scratch"])
-async def test_what_does_not_fit_is_begun_anew(old: Database, log: MemoryLog, differs: str) -> None:
+async def test_a_shadow_that_does_not_fit_is_rebuilt_from_scratch(
+    old: Database, log: MemoryLog, differs: str
+) -> None:
     await cancelled_at(6, log, old)
     version = 3 if differs == "version" else 2
     if differs == "log":
@@ -184,7 +186,7 @@ async def test_what_does_not_fit_is_begun_anew(old: Database, log: MemoryLog, di
     assert (await known(old)).version == version
 
 
-async def test_a_shadow_that_had_its_turn_is_not_used_again(
+async def test_an_obsolete_shadow_is_not_used(
     old: Database, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
@@ -222,7 +224,7 @@ async def test_a_poison_event_stops_it_and_once_mended_it_goes_on(
     assert await rows_of(old, negating()) == [*NEW, (11, -13), (12, -14)]
 
 
-async def test_a_poison_event_is_parked_where_the_projection_wants_that(
+async def test_a_poison_event_is_parked_if_the_projection_parks(
     old: Database, log: MemoryLog
 ) -> None:
     log.add("c", Counted(by=13), Counted(by=14))
@@ -327,7 +329,7 @@ async def test_parked_events_are_replaced_and_those_of_others_are_not(
     assert ((await known(old)).position, (await known(old)).epoch) == (0, 3)
 
 
-async def test_a_changed_version_is_rebuilt_by_itself_and_told(
+async def test_a_changed_version_is_rebuilt_automatically_and_logged(
     old: Database, log: MemoryLog, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "eventstore")

@@ -98,7 +98,7 @@ async def shadow(live: Database) -> AsyncIterator[Database]:
         yield shadow
 
 
-async def test_a_place_beside_is_made_by_opening_it_and_gone_when_it_is_dropped(
+async def test_a_shadow_is_created_by_opening_and_deleted_by_dropping(
     database: Database,
 ) -> None:
     live = await table_names(database)
@@ -182,7 +182,7 @@ async def test_an_error_in_the_middle_leaves_the_old_rows(live: Database, shadow
     assert await see(live) == NEW
 
 
-async def test_one_that_is_cancelled_comes_to_its_end(live: Database, shadow: Database) -> None:
+async def test_a_cancelled_switch_ends_first(live: Database, shadow: Database) -> None:
     told: list[None] = []
     task: asyncio.Task[None]
     loop = asyncio.get_running_loop()
@@ -230,7 +230,7 @@ async def test_a_kill_in_the_middle_leaves_the_old_rows(live: Database, shadow: 
     assert await see(live) == NEW
 
 
-async def test_only_what_lies_beside_it_can_take_over(live: Database) -> None:
+async def test_only_its_own_shadow_can_take_over(live: Database) -> None:
     nowhere = live.shadow("nowhere")
     with pytest.raises(ProjectionError, match="nowhere does not exist"):
         await live.take_over(nowhere, switch)
