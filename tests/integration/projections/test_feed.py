@@ -70,7 +70,7 @@ async def feed_until(client: Client, store: EventStore, position: int) -> Feed:
 
 @pytest.fixture
 def foreign(codec: Codec) -> str:
-    """A public subject on which somebody publishes who is not the feed."""
+    """A public subject on which somebody other than the feed publishes."""
     return codec.subjects.event("account", "opened")
 
 
@@ -220,7 +220,7 @@ async def test_an_invalid_saved_point_is_ignored_if_the_stream_has_the_position(
 
 @dataclass
 class Writes:
-    """What is written to the event stream, how often a place is saved, and what else is."""
+    """What is written to the event stream, how often a point is saved, and other messages."""
 
     events: int = 0
     places: int = 0
@@ -247,7 +247,7 @@ async def writes(client: Client, codec: Codec) -> Writes:
 
 
 async def rounds(client: Client, count: int = 50) -> None:
-    """Give everything on this connection, and the loop, many chances to go on."""
+    """Let everything on this connection, and in the event loop, run for many turns."""
     for _ in range(count):
         await client.flush()
 
@@ -346,7 +346,7 @@ async def test_a_position_in_somebody_elses_message_is_skipped_and_reported(
 
 
 async def until_stored(client: Client, store: EventStore, count: int, position: int) -> None:
-    """Return when the event stream has so many messages, the last of this position."""
+    """Return when the event stream has a number of messages, the last of this position."""
     while await last_sequence(client, store.codec) < count:
         await client.flush()
     await until_fed(client, store.codec, position)
@@ -449,7 +449,7 @@ async def test_a_missing_bucket_is_named(client: Client, store: EventStore) -> N
 async def small_messages(
     start_server: StartServer, domain: str
 ) -> AsyncIterator[tuple[Client, EventStore]]:
-    """A store on a server that takes messages of 2,000 bytes."""
+    """A store on a server that accepts messages of up to 2,000 bytes."""
     server = await start_server(max_payload=2_000)
     codec = ledger(domain)
     async with (
@@ -552,7 +552,7 @@ def growing(domain: str) -> Codec:
 
 
 async def largest_of_an_earlier_version(store: EventStore, patch: pytest.MonkeyPatch) -> int:
-    """As `largest`, with no room left for what the feed adds."""
+    """Like `largest`, without space for the headers of the feed."""
     patch.setattr("eventstore.store.appender.PUBLICATION_HEADERS", 0)
     return await largest(store)
 
@@ -588,7 +588,7 @@ async def test_of_two_feeds_one_stands_by_and_takes_over_when_the_other_ends(
 
 
 class Steps:
-    """What may happen to the event stream, one after another; after each, all is as promised."""
+    """Interferences with the event stream, one after another; after each, all promises hold."""
 
     def __init__(self, client: Client, store: EventStore) -> None:
         self._client = client

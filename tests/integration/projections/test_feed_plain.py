@@ -1,4 +1,4 @@
-"""Plain subscribers of the public events, who hear whatever is sent: each event once, in order."""
+"""Plain subscribers of the public events receive each event once, in order."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def another_feed(settings: Settings, codec: Codec, **options: float) -> As
 
 
 class Flow:
-    """Appends a few events at a time, until told to end."""
+    """Appends a few events at a time, until it is stopped."""
 
     def __init__(self, store: EventStore) -> None:
         self.last = 0
@@ -199,7 +199,7 @@ async def test_an_idle_feed_neither_writes_nor_asks_whether_it_holds_the_lease(
 
 
 class TestLease:
-    """The lease by itself."""
+    """The lease without a feed."""
 
     @pytest.fixture
     def one(self, client: Client, codec: Codec) -> FeedLease:

@@ -1,4 +1,4 @@
-"""A feed that fails does not end the service: it is told of, and goes on when it can."""
+"""A feed that fails does not end the service: it is reported, and restarted."""
 
 from __future__ import annotations
 

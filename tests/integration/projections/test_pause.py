@@ -1,4 +1,4 @@
-"""Paused projections: they stand still while the others go on, and catch up when resumed."""
+"""Paused projections: they stop while the others continue, and catch up when resumed."""
 
 from __future__ import annotations
 

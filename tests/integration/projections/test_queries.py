@@ -45,7 +45,7 @@ CACHE = "https://cache.example.org"
 
 
 class Asked:
-    """A service at work, and a client that asks it."""
+    """A running service, and a client that queries it."""
 
     def __init__(self, app: Application, database: Database, worker: ProjectionWorker) -> None:
         self.client: Client = app.client
@@ -318,7 +318,7 @@ def fold(events: Sequence[RecordedEvent], position: int) -> dict[str, tuple[int,
 
 
 async def test_every_answer_is_the_fold_of_the_log_at_its_position(asked: Asked) -> None:
-    """While events are appended as fast as they can be, several to one flake."""
+    """While events are appended as fast as possible, several to one flake."""
     answers = []
     appending = True
 

@@ -1,4 +1,4 @@
-"""The projection worker on a real log: what it reads is what was appended, whoever restarts."""
+"""The projection worker on a real log: it reads what was appended, across restarts."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ async def test_each_worker_continues_from_the_position_of_the_last_one(
 async def put(
     store: EventStore, client: Client, codec: Codec, type_: str, changed: Mapping[str, str]
 ) -> None:
-    """Put an event of module m into the log past the store, as a program of other code would."""
+    """Publish an event of module m to the log without the store, as another program could."""
     own, cause = new_id(), new_id()
     head = await store.head("module", "m")
     envelope = Envelope(

@@ -75,7 +75,7 @@ def counting(
 
 
 def noting(name: str) -> Projection:
-    """A projection that wants none of the `Counted`."""
+    """A projection without a handler of `Counted`."""
     rows = table(name)
     projection = Projection(name, tables=[rows])
 

@@ -1,4 +1,4 @@
-"""Queries answered without a server: the same answers that a responder gives, called directly."""
+"""Queries answered without a server, by calling the answers of a responder directly."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def put_flakes(database: Database, paths: Iterable[tuple[str, str]]) -> No
 
 
 async def move(database: Database, position: int, *names: str) -> None:
-    """Checkpoints, as if these projections had come so far."""
+    """Checkpoints of these projections at a position."""
 
     def work(connection: Connection) -> None:
         for name in names:
@@ -88,7 +88,7 @@ async def count(database: Database, table: Table) -> int:
 
 
 async def parts(answers: Mapping[str, Answer], query: ListFlakes) -> list[list[FlakeView]]:
-    """All parts of a list of flakes."""
+    """All pages of a list of flakes."""
     found = []
     while True:
         answer = (await ask(answers, query)).data

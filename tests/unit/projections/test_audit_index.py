@@ -1,4 +1,4 @@
-"""What the audit index answers: stories by any of their ids, and searches in pages."""
+"""The audit index: traces by any of their ids, and searches in pages."""
 
 from __future__ import annotations
 
@@ -337,7 +337,7 @@ async def test_a_missing_index_is_reported(database: Database, tmp_path: Path) -
 
 
 async def test_each_search_has_an_index_of_the_database(sqlite_database: Database) -> None:
-    """No scan of all events for a single one's story; the plan says so."""
+    """The query plan of a trace has no scan of all events."""
     await fill(sqlite_database, STORY)
     since = time_of(1) - timedelta(days=1)
     wanted = (

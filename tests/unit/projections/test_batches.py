@@ -116,7 +116,7 @@ def in_memory() -> Iterator[Connection]:
 
 
 def outcome(connection: Connection, *parts: Sequence[Change]) -> object:
-    """The rows after the changes, each part in batches of its own; or that one of them failed."""
+    """The rows after the changes, each part in its own batches; or that one of them failed."""
     try:
         for several in parts:
             for batch in arranged(several):
@@ -132,7 +132,7 @@ def outcome(connection: Connection, *parts: Sequence[Change]) -> object:
 
 
 def possible(connection: Connection, several: list[Change]) -> list[Change]:
-    """Those that do not fail, made in their order."""
+    """Those that do not fail, executed in order."""
     made: list[Change] = []
     for change in several:
         with suppress(IntegrityError):
@@ -232,7 +232,7 @@ _insert = insert(table("first"))
 
 
 def bound(*, fails_at: int = 0, **options: Any) -> Projection:
-    """Rows that the database refuses where they are of thirteen; a handler may fail by itself."""
+    """The database refuses rows of thirteen; a handler may fail, too."""
     projection = Projection("first", tables=[table("first")], **options)
 
     @projection.handles

@@ -1,4 +1,4 @@
-"""Which changes have a scope: those that provably touch the rows of one key alone."""
+"""Which changes have a scope: those that provably touch only the rows of one key."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def with_a_table(location: str | Path) -> Database:
-    """A database with one table, closed again."""
+    """A database with one table, closed."""
     async with Database(location) as database:
         await database.transact(lambda c: c.execute(text("CREATE TABLE n (n INTEGER PRIMARY KEY)")))
     return Database(location)

@@ -1,4 +1,4 @@
-"""Epochs: whoever sets a checkpoint from outside is followed by the worker, and failures end."""
+"""Epochs: the worker follows a checkpoint that is set from outside, and failures end."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ async def test_set_while_it_is_paused_it_goes_on_from_there_when_resumed(
 
 
 class Rebuilding:
-    """A hook that replaces the rows when it is told to go on."""
+    """A rebuild hook that replaces the rows when it is released."""
 
     def __init__(self, log: MemoryLog, database: Database) -> None:
         self.go_on = asyncio.Event()

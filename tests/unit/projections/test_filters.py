@@ -1,4 +1,4 @@
-"""Conditions of lists, on a real database, and as they are told to another."""
+"""Filters of lists, on a real database, and as SQL for another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists in parts: together they are the list, by whatever limit, whatever is added meanwhile."""
+"""Lists in pages: together they are the list, with any limit, whatever is added meanwhile."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def template(migrated: Path) -> Iterator[Path]:
 async def pages_of(
     template: Path, found: list[str], limit: int, prefix: str | None, added: list[str]
 ) -> tuple[list[list[FlakeView]], list[FlakeView]]:
-    """The list in parts, with something added after each of them, and as a whole at first."""
+    """The list in pages, with something added after each of them, and as one at first."""
     rows = [(path, f"id{number}") for number, path in enumerate(found)]
     async with Database(template) as database:
         await database.transact(lambda connection: connection.execute(delete(flake)))
@@ -157,7 +157,7 @@ LISTS: Mapping[str, tuple[ListQuery[Any], list[str]]] = {
 
 
 async def plan(database: Database, query: ListQuery[Any]) -> list[str]:
-    """How SQLite goes about the last statement that a query leads to."""
+    """SQLite's plan of the last statement of a query."""
     statements: list[tuple[str, Any]] = []
 
     def executed(_c: Any, _cursor: Any, sql: str, values: Any, _x: Any, _many: Any) -> None:

@@ -1,4 +1,4 @@
-"""Ownership: one worker has a projection, the others stand by or are refused, and take over."""
+"""Locks: one worker owns a projection; others stand by or are refused, and take over."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ async def test_one_that_lost_its_lock_acquires_it_and_continues(
 async def test_a_failed_one_that_others_repaired_is_taken_over_whole(
     log: MemoryLog, tables: Database
 ) -> None:
-    """A standby has no failure of its own: what the holder could not take, it may."""
+    """A standby does not share the failure of the holder: it may take the event."""
 
     def broken(_event: Counted) -> None:
         raise LookupError("old code")

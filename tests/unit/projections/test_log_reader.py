@@ -1,4 +1,4 @@
-"""Lanes: one that is behind holds nobody up, and in the end there is one reader for all."""
+"""Log readers: one that is behind delays no other, and in the end there is one for all."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ async def test_paused_and_resumed_immediately_nothing_is_missed(
 
 
 class Chance:
-    """What happens to some projections, by chance."""
+    """Random pauses and resets of some projections."""
 
     def __init__(self, seed: int, log: MemoryLog, database: Database) -> None:
         self.random = random.Random(seed)  # noqa: S311  # no secret

@@ -1,4 +1,4 @@
-"""A database that is locked, full, read-only or away for long: projections wait, and catch up."""
+"""A database that is locked, full, read-only or unreachable: projections wait, and catch up."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Outage = Callable[[Database], contextlib.AbstractAsyncContextManager[None]]
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wait is reported at once, and no lock is waited for in the database itself."""
+    """A retry is reported immediately, and the database itself does not wait for locks."""
     monkeypatch.setattr(module, "REPORT_SECONDS", 0.05)
     monkeypatch.setattr(module, "BACKOFF", Backoff(0.02, 0.05))
     monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.01)
@@ -39,7 +39,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextlib.asynccontextmanager
 async def locked(database: Database) -> AsyncIterator[None]:
-    """Another process has the file to itself."""
+    """Another process has an exclusive lock on the file."""
     with contextlib.closing(sqlite3.connect(str(database.path), isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         yield
@@ -114,7 +114,7 @@ async def assert_degraded(worker: ProjectionWorker, database: Database, end: int
 
 
 def damage(database: Path) -> None:
-    """Write over all that is in its files."""
+    """Overwrite its files."""
     for suffix in ("", "-wal", "-shm"):
         path = Path(f"{database}{suffix}")
         with path.open("r+b") as file:
@@ -211,7 +211,7 @@ async def test_a_full_disk_releases_no_lock(
 async def test_a_lock_file_that_cannot_be_created_is_retried(
     log: MemoryLog, sqlite_read_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a worker stands by; one that begins says so and ends."""
+    """A standby retries; a worker that starts raises it."""
     calls: list[str] = []
     first = counting("first")
     log.add("c", Counted(by=1))

@@ -1,4 +1,4 @@
-"""Poison events: tried again, then stopped before or parked, and retried in their order."""
+"""Poison events: retried, then stopped before or parked, and retried in their order."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def shown(parked: list[ParkedEvent]) -> list[tuple[object, ...]]:
 
 
 class Flaky:
-    """Fails so many times, and then no more."""
+    """Fails a number of times, and then no more."""
 
     def __init__(self, failures: int) -> None:
         self.failures = failures
@@ -191,7 +191,7 @@ async def test_what_is_parked_stays_so_over_a_restart(log: MemoryLog, tables: Da
 
 
 async def parked_log(log: MemoryLog, tables: Database) -> None:
-    """In `a` the first and the third fail, in `b` the first; the others wait behind."""
+    """In `a` the first and the third fail, in `b` the first; the others are parked behind."""
     log.add("a", Counted(by=13), Counted(by=2), Counted(by=13), Counted(by=4))
     log.add("b", Counted(by=13), Counted(by=6))
     async with following(worker_of(log, tables, parking_one())) as worker:
@@ -262,7 +262,7 @@ async def test_a_half_done_event_leaves_nothing_behind(log: MemoryLog, tables: D
 async def test_retried_beside_a_worker_that_parks_more_the_order_holds(
     log: MemoryLog, tables: Database
 ) -> None:
-    """Events of the aggregate come in all the time; each is applied once, after the one before."""
+    """Events of the aggregate keep arriving; each is applied once, in order."""
     order: list[int] = []
     healed = False
 
@@ -526,7 +526,7 @@ async def test_what_cannot_be_read_is_parked_with_what_follows_and_retried(
 
 
 def read_by_newer_code(log: MemoryLog) -> None:
-    """What could not be read is `Counted` now."""
+    """The event that could not be read is `Counted` now."""
     dropped = [each for each in log.unread if each.error is None]
     for each in log.unread:
         if each.error is not None:

@@ -1,4 +1,4 @@
-"""What only a server does: it is away, in doubt, silent, full, or locked by others."""
+"""What only a server does: it is unreachable, uncertain, silent, full, or locked by others."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def move(connection: Connection) -> None:
 async def test_of_two_concurrent_transactions_the_later_is_fenced(
     postgresql_read_model: str, step: Callable[[Connection], None]
 ) -> None:
-    """The one has written and not committed when the other comes to write."""
+    """One has written and not committed when the other writes."""
     gate = await asyncpg.connect(postgresql_read_model)
     await gate.execute("SELECT pg_advisory_lock(1)")
 

@@ -1,4 +1,4 @@
-"""A domain of one's own: its queries, their handlers, and what they are answered with."""
+"""The queries of a user's domain: their handlers and answers."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ async def test_what_is_there_needs_no_wait(tables: Database) -> None:
 
 
 class Hasty:
-    """Says that every position is reached, as a checkpoint does that a replica does not have."""
+    """Reports every position as reached, like a checkpoint that a replica does not have yet."""
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()

@@ -1,4 +1,4 @@
-"""Reactions: after the commit, only for what is new, at most once, and in nobody's way."""
+"""Reactions: after the commit, only for new events, at most once, without delaying anything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rebuilding a projection: old rows until the new ones are complete, whatever comes in between."""
+"""Rebuilds of a projection: old rows until the new ones are complete, whatever happens."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def negating(
     fails: Callable[[Counted], object] = lambda _: None,
     on_poison: OnPoison = "stop",
 ) -> Projection:
-    """The same projection, whose rows can be told from those of the old version."""
+    """The same projection, with rows that differ from those of the old version."""
     projection = counting("first")
     changed = Projection("first", version=version, tables=projection.tables, on_poison=on_poison)
 
@@ -85,7 +85,7 @@ async def known(database: Database, name: str = "first") -> Checkpoint:
 
 
 async def cancelled_at(position: int, log: MemoryLog, database: Database) -> None:
-    """A rebuild that is cancelled when it has come so far."""
+    """A rebuild that is cancelled at a position."""
 
     def told(progress: RebuildProgress) -> None:
         if progress.position >= position:
@@ -263,7 +263,7 @@ async def test_a_poison_event_that_comes_in_during_the_switch_is_met_before_it(
 async def test_what_came_in_meanwhile_is_there_after_the_switch(
     old: Database, log: MemoryLog
 ) -> None:
-    """A reader that has waited for a position never finds rows from before it."""
+    """A reader that has waited for a position never sees older rows."""
     switching = asyncio.Event()
 
     def told(progress: RebuildProgress) -> None:

@@ -1,4 +1,4 @@
-"""Tables filled beside the live ones take over in one transaction: readers see old rows or new."""
+"""A shadow replaces live tables in one transaction: readers see old rows or new ones."""
 
 from __future__ import annotations
 

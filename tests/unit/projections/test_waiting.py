@@ -1,4 +1,4 @@
-"""Waiting for positions, with the own worker and with the checkpoints of another process' one."""
+"""Waiting for positions, by the own worker and by the checkpoints of another process."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ async def test_a_failed_projection_is_reported_immediately(
 async def test_a_worker_that_does_not_follow_is_no_hindrance(
     log: MemoryLog, tables: Database
 ) -> None:
-    """Its projection is another process' now, or was never its own."""
+    """Another process owns its projection, now or always."""
     worker = worker_of(log, tables)  # does not run
     positions = CheckpointPositions(tables, worker)
     await move(tables, 4, "first", "second")

@@ -42,7 +42,7 @@ TOO_LATE = {
         "FOR EACH ROW EXECUTE FUNCTION late()",
     ],
 }
-"""Triggers that let no checkpoint move."""
+"""Triggers that refuse to move a checkpoint."""
 
 
 class Poison(Exception):
@@ -459,7 +459,7 @@ async def test_a_database_that_stays_locked_stops_it(
 async def test_a_database_that_fails_between_is_no_poison(
     log: MemoryLog, sqlite_tables: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One projection is poisoned, and then the database goes away while the other is written."""
+    """One projection has a poison event, and then the database fails while the other is written."""
     broken = sqlite3.OperationalError("disk I/O error")
     broken.sqlite_errorcode = sqlite3.SQLITE_IOERR
 

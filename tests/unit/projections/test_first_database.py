@@ -1,4 +1,4 @@
-"""A read model that the first version made is taken along by every later one.
+"""A read model of the first version can be migrated by every later one.
 
 `tests/data` has both as that version left them: the log `log_v1.jsonl`, and the dump of a database
 at revision 0001 whose projections had come as far as position 20.
