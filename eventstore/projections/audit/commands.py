@@ -86,7 +86,7 @@ class CommandCollector:
 
     @property
     def error(self) -> Exception | None:
-        """Why it failed last; None since it goes on."""
+        """Why it failed last; None once it has recovered."""
         return self._supervisor.error
 
     def stop(self) -> None:

@@ -20,11 +20,11 @@ __all__ = [
     "ParkedEvent",
     "blocked",
     "count",
-    "failed_again",
     "forget",
     "forget_after",
     "list_parked",
     "park",
+    "record_retry",
 ]
 
 AggregateKey = tuple[str, str]
@@ -47,6 +47,11 @@ class ParkedEvent(Struct, frozen=True):
     error: str | None
     tries: int
     parked_at: datetime
+
+    @property
+    def key(self) -> AggregateKey:
+        """Its aggregate."""
+        return self.aggregate, self.aggregate_id
 
 
 def park(
@@ -106,7 +111,7 @@ def count(connection: Connection, names: Sequence[str]) -> dict[str, int]:
     return {row.projection: row.number for row in rows}
 
 
-def failed_again(connection: Connection, projection: str, position: int, error: str) -> None:
+def record_retry(connection: Connection, projection: str, position: int, error: str) -> None:
     """Record that a retry of an event has failed."""
     connection.execute(
         update(table)

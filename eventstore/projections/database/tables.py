@@ -91,5 +91,5 @@ parked_event = Table(
     Column("parked_at", UtcDateTime, nullable=False),
     Index(None, "projection", "aggregate", "aggregate_id", "position"),
 )
-"""Events that a projection could not take and went on without, and those of the same aggregate
-that wait behind one, for which `error` is null. The events themselves are in the log."""
+"""Events that a projection could not apply and skipped, and later ones of the same aggregate, which
+are parked behind one, and whose `error` is null. The events themselves are in the log."""

@@ -10,7 +10,7 @@ from msgspec import Struct
 from sqlalchemy import Connection
 
 from eventstore.errors import CorruptLog, NotParked
-from eventstore.messages.envelope import LogEvent, RecordedEvent, UnreadEvent
+from eventstore.messages.envelope import LogEvent, UnreadEvent
 from eventstore.projections.database import checkpoint, parking
 from eventstore.projections.database.checkpoint import VersionChanged
 from eventstore.projections.database.database import Database
@@ -23,6 +23,9 @@ __all__ = ["ParkedEvent", "RetryResult", "discard", "parked_events", "retry"]
 
 RETRY_TIMEOUT = 30.0
 MAX_EVENTS = 500
+
+_Parts = Sequence[LogEvent]
+"""An event of the log as the parts that it is read as; itself if it has no data."""
 
 
 class RetryResult(Struct, frozen=True):
@@ -54,19 +57,17 @@ async def retry(
     parked, `DatabaseUnavailable`, and what the store raises.
     """
     parked = await parked_events(database, projection.name)
-    keys = dict.fromkeys((each.aggregate, each.aggregate_id) for each in parked)
+    keys = dict.fromkeys(each.key for each in parked)
     if position is not None:
         named = next((each for each in parked if each.position == position), None)
         if named is None:
             raise NotParked(position, f"projection {projection.name} has parked nothing there")
-        keys = {(named.aggregate, named.aggregate_id): None}
+        keys = {named.key: None}
     retried: list[ParkedEvent] = []
     for key in keys:
         retried += await _retry_aggregate(store, database, projection, key)
     left = await parked_events(database, projection.name)
-    return RetryResult(
-        retried, [each for each in left if (each.aggregate, each.aggregate_id) in keys]
-    )
+    return RetryResult(retried, [each for each in left if each.key in keys])
 
 
 async def discard(database: Database, projection: str, position: int) -> None:
@@ -83,18 +84,6 @@ async def discard(database: Database, projection: str, position: int) -> None:
         raise NotParked(position, f"projection {projection} has parked nothing there")
 
 
-class _Stored(NamedTuple):
-    """An event of the log, and the parts that it is read as; itself if it has no data."""
-
-    position: int
-    parts: Sequence[LogEvent]
-
-    @classmethod
-    def of(cls, found: list[RecordedEvent] | UnreadEvent) -> _Stored:
-        parts: Sequence[LogEvent] = [found] if isinstance(found, UnreadEvent) else found
-        return cls(parts[0].position, parts)
-
-
 class _Step(NamedTuple):
     applied: list[ParkedEvent]
     has_failed: bool
@@ -107,7 +96,7 @@ async def _retry_aggregate(
     applied: list[ParkedEvent] = []
     while events := await _events(store, database, projection, key):
 
-        def work(connection: Connection, events: Sequence[_Stored] = events) -> _Step:
+        def work(connection: Connection, events: Sequence[_Parts] = events) -> _Step:
             return _apply_in_order(connection, projection, key, events)
 
         step = await database.transact(work, retry_timeout=RETRY_TIMEOUT)
@@ -119,30 +108,28 @@ async def _retry_aggregate(
 
 async def _events(
     store: EventStore, database: Database, projection: Projection, key: AggregateKey
-) -> list[_Stored]:
+) -> list[_Parts]:
     """The oldest parked events of an aggregate, read from the log."""
     async with database.engine.connect() as connection:
         parked = await connection.run_sync(parking.list_parked, projection.name, key)
     wanted = {each.position for each in parked[:MAX_EVENTS]}
-    events: list[_Stored] = []
+    events: list[_Parts] = []
     async with aclosing(store.read_whole(*key, leader=True)) as history:
         async for found in history:
-            stored = _Stored.of(found)
-            if stored.position in wanted:
-                events.append(stored)
+            parts: _Parts = [found] if isinstance(found, UnreadEvent) else found
+            if parts[0].position in wanted:
+                events.append(parts)
             if len(events) == len(wanted):
                 return events
-    missing = min(wanted.difference(event.position for event in events), default=None)
-    if missing is not None:
-        raise CorruptLog(f"{key[0]} {key[1]} has no event at position {missing}, which is parked")
+    if missing := wanted.difference(parts[0].position for parts in events):
+        raise CorruptLog(
+            f"{key[0]} {key[1]} has no event at position {min(missing)}, which is parked"
+        )
     return events
 
 
 def _apply_in_order(
-    connection: Connection,
-    projection: Projection,
-    key: AggregateKey,
-    events: Sequence[_Stored],
+    connection: Connection, projection: Projection, key: AggregateKey, events: Sequence[_Parts]
 ) -> _Step:
     # From here on, its worker cannot park or apply anything.
     known = checkpoint.lock(connection, projection.name)
@@ -150,16 +137,17 @@ def _apply_in_order(
         raise VersionChanged(projection, known)
     parked = {each.position: each for each in parking.list_parked(connection, projection.name, key)}
     applied: list[ParkedEvent] = []
-    for event in events:
-        if event.position not in parked:
+    for parts in events:
+        position = parts[0].position
+        if position not in parked:
             continue  # another retry was faster
         try:
             with connection.begin_nested():
-                for part in event.parts:
+                for part in parts:
                     execute(connection, projection, part)
         except PoisonEvent as poison:
-            parking.failed_again(connection, projection.name, event.position, poison.reason)
+            parking.record_retry(connection, projection.name, position, poison.reason)
             return _Step(applied, has_failed=True)
-        parking.forget(connection, projection.name, event.position)
-        applied.append(parked[event.position])
+        parking.forget(connection, projection.name, position)
+        applied.append(parked[position])
     return _Step(applied, has_failed=False)

@@ -154,7 +154,7 @@ class ProjectionRunner:
         if before is not None and before <= own < known.version:
             self.is_superseded = True
             self.progress.trouble = VersionChanged(self.projection, known)
-            _logger.warning("standing by for good: %s", self.progress.trouble)
+            _logger.warning("standing by permanently: %s", self.progress.trouble)
         self._rows_version = known.version
 
     def restart_from_checkpoint(self) -> None:

@@ -19,7 +19,7 @@ The pipeline of an event, from the log to the rows:
               commit is lost, the checkpoints say whether it counts (`checkpoint.are_at`).
 8. report     `ProjectionRunner.advanced` updates the progress and queues reactions, once the
               projection is live; who waits for a position is woken (`progress`, `reactions`).
-9. recover    After a poison event, the page is applied up to it. The event is tried again after a
+9. recover    After a poison event, the page is applied up to it. The event is retried after a
               pause, and then parked or the projection stops (`ProjectionRunner._recover`).
 
 So a crash anywhere repeats nothing and skips nothing. Several workers, in whatever processes, may

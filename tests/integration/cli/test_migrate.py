@@ -82,7 +82,7 @@ def test_for_programs_it_is_an_object(cli: CommandLine, folder: Path) -> None:
         (["UPDATE alembic_version SET version_num = '9999'"], "made by a newer version"),
         (
             ["UPDATE alembic_version SET version_num = 'abc'", "DROP TABLE projection"],
-            "another program's",
+            "belongs to another program",
         ),
         (["DROP TABLE alembic_version"], "has tables already, and none of a read model"),
     ],

@@ -255,7 +255,7 @@ async def rounds(client: Client, count: int = 50) -> None:
 async def test_a_feed_that_has_nothing_to_publish_writes_nothing(
     client: Client, store: EventStore, writes: Writes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eventstore.projections.feed.feed._KEEP_SECONDS", 0.0)
+    monkeypatch.setattr("eventstore.projections.feed.feed._SAVE_INTERVAL", 0.0)
     feed = Feed(client, store)
     async with asyncio.timeout(30), running(feed):
         await feed.ready.wait()

@@ -174,7 +174,7 @@ async def test_an_idle_feed_neither_writes_nor_asks_whether_it_holds_the_lease(
     codec: Codec,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("eventstore.projections.feed.feed._KEEP_SECONDS", 0.05)
+    monkeypatch.setattr("eventstore.projections.feed.feed._SAVE_INTERVAL", 0.05)
     bucket = codec.subjects.config_bucket
     heard: list[str] = []
     more = asyncio.Event()

@@ -68,7 +68,7 @@ async def test_a_feed_that_waits_with_events_pending_is_degraded(
     async with asyncio.timeout(30), running(feeding):
         assert (await app.commands.execute(create(1))).status == "success"
         await until(lambda: is_status(feeding, "degraded"))
-        assert "position 0 have waited" in str((await feeding()).problem)
+        assert "position 0 have been pending" in str((await feeding()).problem)
         await until(lambda: has_fed(feeding, 1))
         await until(lambda: is_status(feeding, "healthy"))
 
