@@ -160,7 +160,7 @@ def test_ctrl_c_leaves_the_old_rows_and_keeps_what_was_built(service: CommandLin
     assert rows(service) == before
     assert listed(service)["rebuilt_to"] == end
     shown = "\n".join(good(service.call("projection", "show", "flakes")))
-    assert f"left at position {end}, nobody is at it" in shown
+    assert f"interrupted at position {end}" in shown
 
     left = Path(f"{service.folder}/var/read_model.sqlite.rebuild-flakes")
     content = left.read_bytes()
