@@ -23,7 +23,6 @@ from eventstore.commands.senders import Senders
 from eventstore.concurrency.backoff import Backoff
 from eventstore.concurrency.failures import only_own_cancellation, ungrouped
 from eventstore.concurrency.keyed import KeyedLocks, KeyedQueue
-from eventstore.concurrency.supervisor import Supervisor
 from eventstore.errors import (
     ClientError,
     CommandIdReused,
@@ -33,7 +32,8 @@ from eventstore.errors import (
     TopologyError,
 )
 from eventstore.jetstream.acks import Acknowledgements
-from eventstore.jetstream.consumer import PullConsumer, may_pass
+from eventstore.jetstream.consumer import PullConsumer, is_transient
+from eventstore.jetstream.retry import Retry
 from eventstore.jetstream.topology import ConsumerSpec, declare_consumer
 from eventstore.messages.codec import Codec
 from eventstore.messages.outcome import Outcome
@@ -46,7 +46,6 @@ _CONSUMER = "worker"
 _OUTCOME = "the outcome of a command"
 _MAX_ACK_PENDING = 10_000
 _HELD_FOR_EACH_UNDER_WAY = 4
-_BACKOFF = Backoff(1.0, 1.0)
 _REDELIVERY = Backoff(0.25, 30.0, jitter=0)
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
@@ -138,7 +137,7 @@ class CommandWorker:
         """
         with ungrouped():
             async with self._senders or nullcontext(), asyncio.TaskGroup() as tasks:
-                holding = tasks.create_task(self._settling.keep_holding(self._ack_wait))
+                holding = tasks.create_task(self._settling.extend_ack_waits(self._ack_wait))
                 async with self._lanes() as lanes:
                     intake = tasks.create_task(self._intake(lanes))
                     try:
@@ -154,26 +153,23 @@ class CommandWorker:
         return KeyedQueue(self._process, max_concurrency=self._in_flight, max_pending=max_pending)
 
     async def _intake(self, lanes: KeyedQueue[ReceivedCommand]) -> None:
-        supervisor = Supervisor("commands", _logger, _BACKOFF, passes=self._passes)
+        retry = Retry(self._client, "commands", passes=is_transient)
 
         async def work() -> None:
             taken: deque[ReceivedCommand] = deque()
             try:
                 await declare_consumer(self._client, self._consumer)
-                await self._take(taken, lanes, supervisor)
+                await self._take(taken, lanes, retry)
             finally:
                 await self._give_back(taken)
 
-        await supervisor.run(work)
-
-    def _passes(self, error: Exception) -> bool:
-        return isinstance(error, ClientError) and not self._client.is_closed and may_pass(error)
+        await retry.run(work)
 
     async def _take(
         self,
         taken: deque[ReceivedCommand],
         lanes: KeyedQueue[ReceivedCommand],
-        supervisor: Supervisor,
+        retry: Retry,
     ) -> None:
         """Put commands into their lanes; those in `taken` have found no place there."""
         buffer = 2 * self._in_flight
@@ -182,9 +178,9 @@ class CommandWorker:
             try:
                 while True:
                     taken.extend(map(self._read, await pull.take(self._in_flight)))
-                    supervisor.recovered()
+                    retry.recovered()
                     while taken:
-                        if await self._settling.hold(taken[0]):
+                        if await self._settling.track(taken[0]):
                             await lanes.put(taken[0].lane, taken[0])
                         taken.popleft()
             finally:
@@ -211,9 +207,9 @@ class CommandWorker:
                 error,
                 exc_info=None if isinstance(error, EventStoreError) else error,
             )
-            await self._settling.give_back(received, _REDELIVERY.delay(received.delivery.delivered))
+            await self._settling.nak(received, _REDELIVERY.delay(received.delivery.delivered))
         else:
-            await self._settling.done(received)
+            await self._settling.ack(received)
             self.handled += 1
             self._telemetry.count("commands", type=_type_of(received), outcome=outcome.status)
 
@@ -275,7 +271,7 @@ class CommandWorker:
     async def _give_back(self, commands: Iterable[ReceivedCommand]) -> None:
         """Return commands to the stream, for any worker to take at once."""
         for each in commands:
-            await self._settling.give_back(each)
+            await self._settling.nak(each)
             self.returned += 1
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from eventstore.client.client import Client
 from eventstore.errors import (
@@ -72,6 +72,7 @@ class Feed:
 
     `ready` is set when the feed has found its position and follows the log; `published` counts the
     events that it has stored itself, and `pending` is how many are left in the log.
+    `on_page` is called after each page of the log that is published.
 
     An event that cannot be read is published as it is stored, for its subscribers to park; it is
     left out, and logged by the store, if its subject is unknown. One of a type or schema version
@@ -94,6 +95,7 @@ class Feed:
         self.ready = asyncio.Event()
         self.published = 0
         self.pending: int | None = None
+        self.on_page: Callable[[], None] = lambda: None
         self.findings = LogFindings()
         self._client = client
         self._store = store
@@ -172,6 +174,7 @@ class Feed:
                 await self._publish_page(page)
                 self._retry.recovered()
                 self.pending = page.pending
+                self.on_page()
 
     async def _publish_page(self, page: Page) -> None:
         """Publish what can be read; raises `UnreadableEvent` for what only newer code can read."""

@@ -366,7 +366,7 @@ async def test_a_reply_that_is_too_large_is_refused_and_requested_in_smaller_pag
     for number in range(5):
         end = await asked.done(f"f{number}", nix.CreateFlake(path="p", description=long))
 
-    with pytest.raises(AnswerTooLarge, match=r"the server takes 1,048,576 .* smaller limit"):
+    with pytest.raises(AnswerTooLarge, match=r"maximum payload is 1,048,576, .* smaller limit"):
         await asked.queries.ask(ListFlakes(), wait_for=end, timeout=BOUND)
     assert await asked.found(ListFlakes()) == [f"f{number}" for number in range(5)]
     assert len((await asked.queries.ask(ListFlakes(limit=2))).data.items) == 2

@@ -177,7 +177,10 @@ def test_a_stored_event_comes_alone_and_is_not_reacted_to(things: Projection) ->
 
     async def reaction(stored: StoredEvent) -> None: ...
 
-    with pytest.raises(ProjectionError, match="handler with_record: a handler of StoredEvent has no other parameter"):
+    with pytest.raises(
+        ProjectionError,
+        match="handler with_record: a handler of StoredEvent has no other parameter",
+    ):
         things.handles(with_record)  # type: ignore[arg-type]
     with pytest.raises(ProjectionError, match="a reaction is to events, not to StoredEvent"):
         things.reacts(reaction)
