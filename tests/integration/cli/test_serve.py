@@ -158,7 +158,7 @@ def test_a_locked_read_model_stops_nothing_else(cli: CommandLine) -> None:
             assert sent["status"] == "success"
             problems = until_degraded(cli, "database", "projections")
             assert "database is locked" in problems["database"]
-            assert "flakes: trying again: read model" in problems["projections"]
+            assert "flakes: retrying: read model" in problems["projections"]
             assert cli.call("query", "flake", "list").status == 0
             late = cli.call("query", "flake", "list", "--wait", sent["position"], "--timeout", 1)
             assert late.status == 2
