@@ -16,7 +16,7 @@ ids, and the number of each one's last build."""
 
 _NAME = "stale-packages"
 _MAX_CONCURRENCY = 16
-_ATTEMPTS = 20  # over some minutes, for a read model to catch up
+_MAX_ATTEMPTS = 20  # over some minutes, for a read model to catch up
 
 
 def stale_packages(
@@ -30,7 +30,12 @@ def stale_packages(
     retried for some minutes, then parked.
     """
     process = EventSubscriber(
-        client, codec, _NAME, ordered=False, in_flight=_MAX_CONCURRENCY, attempts=_ATTEMPTS
+        client,
+        codec,
+        _NAME,
+        ordered=False,
+        max_concurrency=_MAX_CONCURRENCY,
+        max_attempts=_MAX_ATTEMPTS,
     )
 
     @process.handles

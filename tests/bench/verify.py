@@ -1,4 +1,4 @@
-"""Verifying a whole log: how fast, and in how much memory, with very many aggregates."""
+"""Verifying a complete log: its rate and memory, with very many aggregates."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ async def _verify(client: Client, codec: Codec, *, read: bool) -> tuple[Summary,
 
 
 def _peak() -> float:
-    """The most memory this process ever had, in MB."""
+    """This process's peak memory in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 async def measure() -> None:
-    """Print a line for a small log, which is read as well, and for a large one."""
+    """Print a line for a small log, which is also decoded, and for a large one."""
     codec = nix.domain().codec
     for aggregates in (AGGREGATES // 10, AGGREGATES):
         with tempfile.TemporaryDirectory() as directory:
@@ -71,7 +71,7 @@ async def measure() -> None:
 
 
 def main() -> None:
-    """Run it."""
+    """Run the benchmark."""
     run(measure())
 
 

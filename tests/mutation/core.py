@@ -53,7 +53,7 @@ def core_modules(tree: Path) -> list[str]:
     return sorted(
         str(file.relative_to(tree))
         for file in files
-        if file.with_suffix("").as_posix().endswith(CORE)
+        if file.with_suffix("").as_posix().endswith(CORE) and "cli" not in file.parts
     )
 
 

@@ -160,7 +160,7 @@ def test_an_export_that_is_killed_or_stopped_goes_on(here: Side, file: Path) -> 
     assert (part.exists(), file.exists()) == (True, False)
     refused = here.cli.call("export", file)
     assert (refused.status, refused.out) == (2, "")
-    assert "go on with `export --continue`, or remove it" in refused.err
+    assert "resume it with `export --continue`, or remove it" in refused.err
 
     stopped = interrupted(signal.SIGINT, part.stat().st_size, "--continue")
     assert (stopped.status, stopped.out, "Traceback" in stopped.err) == (130, "", False)
@@ -181,7 +181,7 @@ def test_an_import_that_is_killed_or_stopped_goes_on(here: Side, there: Side, fi
     assert 1_000 <= there.last_position() < 8_000
     refused = there.cli.call("import", file)
     assert (refused.status, refused.out) == (2, "")
-    assert "holds an import that is not whole" in refused.err
+    assert "holds an incomplete import" in refused.err
     with there.cli.start("import", file, "--continue") as running:
         there.until_position(there.last_position() + 1)
         stopped = running.stopped()
@@ -243,7 +243,7 @@ def test_a_module_that_cannot_be_imported_is_named_with_the_reason(here: Side, f
         (("copy", "own.toml", "b", "--with", "json:x"), "error: --with json:x cannot be loaded"),
         (("copy", "own.toml", "b", "--with", "json:__name__"), "error: --with json:__name__ is no"),
         (("copy", "own.toml", "b", "--with", "json:dumps"), "error: own.toml, line 1: it is no"),
-        (("import", "own.toml"), "error: own.toml, line 1: it is no export file"),
+        (("import", "own.toml"), "error: own.toml, line 1: it is not an export file"),
         (("export", "own.toml"), "error: own.toml exists already: name another file, or remove it"),
         (("export", "x/y"), "error: x/y.part cannot be written: No such file or directory"),
         (("export", "-", "--continue"), "Error: Invalid value for --continue: a pipe cannot be"),

@@ -76,7 +76,7 @@ class Mailbox:
 
 
 def mailer(client: Client, codec: Codec, mailbox: Mailbox, **options: Any) -> EventSubscriber:
-    options = {"attempts": 1, "backoff": 0.001, **options}
+    options = {"max_attempts": 1, "backoff": 0.001, **options}
     return EventSubscriber(client, codec, "mailer", **options).subscribe([], mailbox)
 
 
@@ -124,7 +124,7 @@ async def test_what_fails_again_stays_parked_as_it_was(
     await park(client, store)
     before = await parked.get(1)
     mailbox = Mailbox(broken=True)
-    async with running(subscriber := mailer(client, store.codec, mailbox, attempts=3)):
+    async with running(subscriber := mailer(client, store.codec, mailbox, max_attempts=3)):
         await subscriber.ready.wait()
         with pytest.raises(RetryFailed, match=r"1 is still parked: .*mailer: the post office"):
             await parked.retry(1)
@@ -255,7 +255,7 @@ async def test_one_that_waits_is_refused_where_the_subscriber_is_stopped(
         with pytest.raises(RetryFailed, match="no answer"):  # which comes behind the other
             await parked.retry(1, timeout=SOON)
         subscriber.stop()
-        with pytest.raises(RetryFailed, match="it is being stopped"):
+        with pytest.raises(RetryFailed, match="is being stopped"):
             await waiting
         gate.set()
     assert mailbox.positions == [2]
@@ -267,13 +267,13 @@ async def test_one_that_waits_for_its_next_attempt_is_refused_where_the_subscrib
 ) -> None:
     await park(client, store)
     mailbox = Mailbox(broken=True)
-    subscriber = mailer(client, store.codec, mailbox, attempts=2, backoff=60)
+    subscriber = mailer(client, store.codec, mailbox, max_attempts=2, backoff=60)
     async with running(subscriber):
         await subscriber.ready.wait()
         waiting = asyncio.create_task(parked.retry(1))
         await mailbox.until(1)
         subscriber.stop()
-        with pytest.raises(RetryFailed, match="it is being stopped"):
+        with pytest.raises(RetryFailed, match="is being stopped"):
             await waiting
     assert await sequences(parked) == [1]
 

@@ -274,7 +274,7 @@ class Subscribed:
         self.fails = False
 
     def on(self, client: Client) -> EventSubscriber:
-        subscriber = EventSubscriber(client, nix.domain().codec, "subscriber", attempts=1)
+        subscriber = EventSubscriber(client, nix.domain().codec, "subscriber", max_attempts=1)
         return subscriber.subscribe([nix.FlakeCreated], self._handle)
 
     async def until(self, aggregate_id: str) -> None:

@@ -166,13 +166,13 @@ async def test_an_event_that_its_class_or_upcaster_refuses_concerns_only_who_nee
             assert rows.scalars().all() == [2, 3]
 
         heard: list[int] = []
-        subscriber = EventSubscriber(client, codec, "mailer", attempts=1)
+        subscriber = EventSubscriber(client, codec, "mailer", max_attempts=1)
 
         @subscriber.handles
         async def shipping(event: Shipped, recorded: RecordedEvent) -> None:
             heard.append(recorded.position)
 
-        refused = EventSubscriber(client, codec, "bookkeeper", attempts=1)
+        refused = EventSubscriber(client, codec, "bookkeeper", max_attempts=1)
 
         async def booked(event: Any, recorded: RecordedEvent) -> None:
             raise AssertionError
