@@ -23,7 +23,6 @@ from eventstore.commands.senders import Senders
 from eventstore.concurrency.backoff import Backoff
 from eventstore.concurrency.failures import only_own_cancellation, ungrouped
 from eventstore.concurrency.keyed import KeyedLocks, KeyedQueue
-from eventstore.concurrency.supervisor import Supervisor
 from eventstore.errors import (
     ClientError,
     CommandIdReused,
@@ -33,7 +32,8 @@ from eventstore.errors import (
     TopologyError,
 )
 from eventstore.jetstream.acks import Acknowledgements
-from eventstore.jetstream.consumer import PullConsumer, may_pass
+from eventstore.jetstream.consumer import PullConsumer, is_transient
+from eventstore.jetstream.retry import Retry
 from eventstore.jetstream.topology import ConsumerSpec, declare_consumer
 from eventstore.messages.codec import Codec
 from eventstore.messages.outcome import Outcome
@@ -46,7 +46,6 @@ _CONSUMER = "worker"
 _OUTCOME = "the outcome of a command"
 _MAX_ACK_PENDING = 10_000
 _PENDING_FACTOR = 4
-_BACKOFF = Backoff(1.0, 1.0)
 _REDELIVERY = Backoff(0.25, 30.0, jitter=0)
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
@@ -139,7 +138,7 @@ class CommandWorker:
         """
         with ungrouped():
             async with self._senders or nullcontext(), asyncio.TaskGroup() as tasks:
-                extending = tasks.create_task(self._acks.keep_holding(self._ack_wait))
+                extending = tasks.create_task(self._acks.extend_ack_waits(self._ack_wait))
                 async with self._queue() as queue:
                     intake = tasks.create_task(self._intake(queue))
                     try:
@@ -155,26 +154,23 @@ class CommandWorker:
         return KeyedQueue(self._process, max_concurrency=self._in_flight, max_pending=max_pending)
 
     async def _intake(self, queue: KeyedQueue[ReceivedCommand]) -> None:
-        supervisor = Supervisor("commands", _logger, _BACKOFF, passes=self._passes)
+        retry = Retry(self._client, "commands", passes=is_transient)
 
         async def work() -> None:
             taken: deque[ReceivedCommand] = deque()
             try:
                 await declare_consumer(self._client, self._consumer)
-                await self._take(taken, queue, supervisor)
+                await self._take(taken, queue, retry)
             finally:
                 await self._requeue(taken)
 
-        await supervisor.run(work)
-
-    def _passes(self, error: Exception) -> bool:
-        return isinstance(error, ClientError) and not self._client.is_closed and may_pass(error)
+        await retry.run(work)
 
     async def _take(
         self,
         taken: deque[ReceivedCommand],
         queue: KeyedQueue[ReceivedCommand],
-        supervisor: Supervisor,
+        retry: Retry,
     ) -> None:
         """Put commands into the queue; those left in `taken` are not in it."""
         buffer = 2 * self._in_flight
@@ -183,9 +179,9 @@ class CommandWorker:
             try:
                 while True:
                     taken.extend(map(self._read, await pull.take(self._in_flight)))
-                    supervisor.recovered()
+                    retry.recovered()
                     while taken:
-                        if await self._acks.hold(taken[0]):
+                        if await self._acks.track(taken[0]):
                             await queue.put(taken[0].queue_key, taken[0])
                         taken.popleft()
             finally:
@@ -212,9 +208,9 @@ class CommandWorker:
                 error,
                 exc_info=None if isinstance(error, EventStoreError) else error,
             )
-            await self._acks.give_back(received, _REDELIVERY.delay(received.delivery.delivered))
+            await self._acks.nak(received, _REDELIVERY.delay(received.delivery.delivered))
         else:
-            await self._acks.done(received)
+            await self._acks.ack(received)
             self.handled += 1
             self._telemetry.count("commands", type=_type_of(received), outcome=outcome.status)
 
@@ -278,7 +274,7 @@ class CommandWorker:
     async def _requeue(self, commands: Iterable[ReceivedCommand]) -> None:
         """Requeue commands, for any worker to take immediately."""
         for each in commands:
-            await self._acks.give_back(each)
+            await self._acks.nak(each)
             self.returned += 1
 
 

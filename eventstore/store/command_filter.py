@@ -1,8 +1,8 @@
-"""The command filter: the ids of an aggregate's commands in bounded space.
+"""The command filter: the ids of all commands that an aggregate has processed, in bounded space.
 
-A Bloom filter that grows by layers, each twice as large as the one before. An id that it does not
-contain is new. An id that it seems to contain may be new as well, and has to be searched for in the
-log.
+A Bloom filter that grows by layers, each twice as large as the one before. It has no false
+negatives: an id that it does not contain is new. One that it seems to contain may be new, and has
+to be looked up in the log.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _SIZES = tuple(_FIRST_LAYER << number for number in range(_MAX_LAYERS))
 class CommandFilter(Struct, eq=False):
     """The ids of commands, two bytes each: from 1 KB to 127 KB for 65,000 commands.
 
-    Up to that many, fewer than 1 in 200 of the ids that were never added seem to be in it.
-    Beyond, it takes no more space, and that share grows. `layers` are its bits, `in_last` counts
-    the ids in the last layer; made of others than those of a filter, it raises `ValueError`.
+    Up to that many, the rate of false positives is below 1 in 200. Beyond, its size is constant and
+    the rate grows. `layers` are its bits, `in_last` counts the ids in the last layer. Raises
+    `ValueError` for layers of illegal sizes.
     """
 
     layers: list[bytearray]
@@ -38,16 +38,16 @@ class CommandFilter(Struct, eq=False):
 
     @classmethod
     def empty(cls) -> CommandFilter:
-        """A filter that holds nothing."""
+        """A filter that contains nothing."""
         return cls([bytearray(_FIRST_LAYER)])
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """The size in bytes."""
         return sum(map(len, self.layers))
 
     def add(self, command_id: str) -> None:
-        """Hold this id from now on; one that is added twice takes the space of two."""
+        """Add an id; one that is added twice takes the space of two."""
         is_full = self.in_last * _BITS_AN_ID >= len(self.layers[-1]) * 8
         if is_full and len(self.layers) < _MAX_LAYERS:
             self.layers.append(bytearray(_SIZES[len(self.layers)]))
@@ -60,17 +60,17 @@ class CommandFilter(Struct, eq=False):
 
     def __contains__(self, command_id: str) -> bool:
         hashed = _hashed(command_id)
-        return any(_holds(layer, hashed) for layer in reversed(self.layers))
+        return any(_contains(layer, hashed) for layer in reversed(self.layers))
 
 
 def _hashed(command_id: str) -> tuple[int, int]:
-    """The position of the first bit, and the step to the next."""
+    """The first bit, and the step to the next one."""
     digest = hashlib.blake2b(command_id.encode(), digest_size=16).digest()
-    # A layer's size is a power of two, so that an odd step meets another bit each time.
+    # A layer's size is a power of two, so an odd step reaches a different bit each time.
     return int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:], "big") | 1
 
 
-def _holds(layer: bytearray, hashed: tuple[int, int]) -> bool:
+def _contains(layer: bytearray, hashed: tuple[int, int]) -> bool:
     bit, step = hashed
     for _ in range(_PROBES):
         bit = (bit + step) % (len(layer) * 8)

@@ -367,7 +367,7 @@ async def test_an_answer_that_is_too_large_is_refused_and_asked_for_in_smaller_p
     for number in range(5):
         end = await asked.done(f"f{number}", nix.CreateFlake(path="p", description=long))
 
-    with pytest.raises(AnswerTooLarge, match=r"the server takes 1,048,576 .* smaller limit"):
+    with pytest.raises(AnswerTooLarge, match=r"maximum payload is 1,048,576, .* smaller limit"):
         await asked.queries.ask(ListFlakes(), wait_for=end, timeout=BOUND)
     assert await asked.found(ListFlakes()) == [f"f{number}" for number in range(5)]
     assert len((await asked.queries.ask(ListFlakes(limit=2))).data.items) == 2

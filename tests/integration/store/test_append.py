@@ -26,7 +26,7 @@ from eventstore.errors import (
     StreamMissing,
     UnknownType,
 )
-from eventstore.jetstream.direct_get import DirectReader, _Page
+from eventstore.jetstream.direct_get import DirectReader, _BatchReplies
 from eventstore.messages.chain import GENESIS, chain_value
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import Identity, format_timestamp
@@ -376,8 +376,8 @@ async def test_a_repeat_is_recognised_if_what_answers_reads_lags_behind(
         await store.append("account", "a1", Deposited())
         await until_forgotten(client, codec)
 
-        async def nothing_yet(reader: DirectReader, subject: str, after: int) -> _Page:
-            return _Page()
+        async def nothing_yet(reader: DirectReader, subject: str, after: int) -> _BatchReplies:
+            return _BatchReplies()
 
         monkeypatch.setattr(DirectReader, "_page", nothing_yet)
         again = await store.append("account", "a1", events)

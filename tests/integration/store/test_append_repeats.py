@@ -270,7 +270,7 @@ async def counting_reads(client: Client, codec: Codec) -> AsyncIterator[list[str
     finally:
         await client.flush()
         for each in subscriptions:
-            await each.worked_off()
+            await each.processed()
             await each.unsubscribe()
 
 
