@@ -11,8 +11,8 @@ from eventstore.client.client import Client
 from eventstore.messages.envelope import new_id
 from tests.integration.commanding import Add, GatedStore, Line, counting, opened, until
 
-COMMANDS = 5_000
-SAME = 3_000
+COMMANDS = 2_000
+SAME = 2_000
 AGGREGATES = 100
 IN_FLIGHT = 16
 BOUND = 200
