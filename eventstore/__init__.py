@@ -1,41 +1,60 @@
-"""A JetStream event-sourcing store: decide, append, read, project, audit."""
+"""An event-sourcing store on NATS JetStream: decide, append, read, project, audit.
+
+What a first service needs is listed here; each room, a package below, lists what more it offers in
+its own `__all__`, as do the modules `application`, `config`, `errors`, `telemetry`, `testing` and
+`undecodable`. Everything else is private and may change.
+"""
 
 from eventstore.application import Application, running
-from eventstore.client.client import Client, connect
-from eventstore.client.master_keys import KeyWrapping, MasterKeys, WrappedKey
-from eventstore.client.queries import QueryAnswer, QueryClient
+from eventstore.client import (
+    Client,
+    KeyWrapping,
+    MasterKeys,
+    QueryAnswer,
+    QueryClient,
+    WrappedKey,
+    connect,
+)
 from eventstore.commands import (
     CommandClient,
     CommandHandler,
     CommandWorker,
-    Outcome,
     Outcomes,
     SentCommand,
     StateCache,
 )
 from eventstore.config import Settings, load_settings
-from eventstore.decider.decider import CommandContext, Decider, Decision, Domain
+from eventstore.decider import CommandContext, Decider, Decision, Domain
 from eventstore.errors import Conflict, EventStoreError, Rejected
 from eventstore.jetstream.topology import declare, topology
-from eventstore.messages.envelope import Identity, NewEvent, RecordedEvent, StoredEvent
-from eventstore.messages.personal import Personal
-from eventstore.messages.queries import Listed, ListQuery, Query
-from eventstore.messages.types import Command, Event
-from eventstore.server.embedded import EmbeddedServer
-from eventstore.store.publisher import EventPublisher
-from eventstore.store.reader import Page
-from eventstore.store.snapshots.snapshots import Snapshots
-from eventstore.store.store import (
+from eventstore.messages import (
+    Command,
+    Event,
+    Identity,
+    Listed,
+    ListQuery,
+    NewEvent,
+    Outcome,
+    Personal,
+    Query,
+    RecordedEvent,
+    StoredEvent,
+)
+from eventstore.server import EmbeddedServer
+from eventstore.store import (
     ANY,
     NO_STREAM,
     NOTHING,
     Append,
     Appended,
+    EventPublisher,
     EventStore,
     Expected,
     Head,
+    Page,
 )
-from eventstore.subscribers.subscriber import EventSubscriber
+from eventstore.store.snapshots import Snapshots
+from eventstore.subscribers import EventSubscriber
 
 __all__ = [
     "ANY",

@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from types import TracebackType
 from typing import Protocol
 
 from eventstore.client.client import Client, connect
 from eventstore.client.master_keys import KeyWrapping
 from eventstore.commands import CommandClient, CommandHandler, CommandWorker, Outcomes
 from eventstore.concurrency.failures import ungrouped
+from eventstore.concurrency.resource import Resource
 from eventstore.config import Settings
 from eventstore.decider.decider import Domain
 from eventstore.jetstream.topology import declare, topology
@@ -59,7 +59,7 @@ async def running(*parts: Part, grace: float = GRACE_SECONDS) -> AsyncIterator[N
                 task.cancel()
 
 
-class Application:
+class Application(Resource):
     """A domain at work; an async context manager that runs the command worker inside its block.
 
     `domain` gets the name that the settings say (`nats.subject_prefix`). Entering connects,
@@ -86,47 +86,36 @@ class Application:
         self._settings = settings
         self._telemetry = telemetry
         self._key_wrapping = key_wrapping
-        self._stack = AsyncExitStack()
 
-    async def __aenter__(self) -> Application:
+    async def _enter(self, stack: AsyncExitStack) -> None:
         codec = self.domain.codec
-        async with AsyncExitStack() as stack:
-            connecting = connect(self._settings, key_wrapping=self._key_wrapping)
-            self.client = await stack.enter_async_context(connecting)
-            await declare(self.client, topology(codec.subjects, self._settings.streams))
-            self.store = await stack.enter_async_context(
-                EventStore(self.client, codec, telemetry=self._telemetry)
-            )
-            if codec.has_personal():
-                await self.store.keyring.check()
-            self.commands = await stack.enter_async_context(
-                CommandClient(self.client, codec, telemetry=self._telemetry)
-            )
-            snapshots = await stack.enter_async_context(
-                Snapshots(self.client, self.store, telemetry=self._telemetry)
-            )
-            handler = CommandHandler(
-                self.store,
-                self.domain,
-                Outcomes(self.client, codec.subjects),
-                snapshots=snapshots,
-                telemetry=self._telemetry,
-            )
-            self.worker = CommandWorker(
-                self.client,
-                codec,
-                handler,
-                identify_senders=self._settings.nats.commands_cross_accounts,
-                telemetry=self._telemetry,
-            )
-            await stack.enter_async_context(running(self.worker))
-            self._stack = stack.pop_all()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._stack.__aexit__(kind, error, trace)
+        connecting = connect(self._settings, key_wrapping=self._key_wrapping)
+        self.client = await stack.enter_async_context(connecting)
+        await declare(self.client, topology(codec.subjects, self._settings.streams))
+        self.store = await stack.enter_async_context(
+            EventStore(self.client, codec, telemetry=self._telemetry)
+        )
+        if codec.has_personal():
+            await self.store.keyring.check()
+        outcomes = Outcomes(self.client, codec.subjects)
+        self.commands = await stack.enter_async_context(
+            CommandClient(self.client, codec, outcomes=outcomes, telemetry=self._telemetry)
+        )
+        snapshots = await stack.enter_async_context(
+            Snapshots(self.client, self.store, telemetry=self._telemetry)
+        )
+        handler = CommandHandler(
+            self.store,
+            self.domain,
+            outcomes,
+            snapshots=snapshots,
+            telemetry=self._telemetry,
+        )
+        self.worker = CommandWorker(
+            self.client,
+            codec,
+            handler,
+            identify_senders=self._settings.nats.commands_cross_accounts,
+            telemetry=self._telemetry,
+        )
+        await stack.enter_async_context(running(self.worker))

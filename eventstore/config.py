@@ -20,11 +20,11 @@ import msgspec
 from msgspec import Meta, Struct
 
 from eventstore.errors import ConfigurationError, EventStoreError
+from eventstore.jetstream.vocabulary import API_PREFIX
 from eventstore.messages.subjects import check_name
 from eventstore.undecodable import UNDECODABLE
 
 __all__ = [
-    "DEFAULT_API_PREFIX",
     "DEFAULT_URL",
     "Address",
     "AuthSettings",
@@ -44,7 +44,6 @@ __all__ = [
 ]
 
 DEFAULT_URL = "nats://127.0.0.1:4222"
-DEFAULT_API_PREFIX = "$JS.API"
 
 _DAY_MS = 86_400_000
 _ENVIRONMENT = {
@@ -197,7 +196,7 @@ class NatsSettings(Struct, frozen=True, kw_only=True):
     url: tuple[Address, ...] = ()
     subject_prefix: str = "nix"
     inbox_prefix: str = "_INBOX"
-    api_prefix: str = DEFAULT_API_PREFIX
+    api_prefix: str = API_PREFIX
     reply_prefixes: tuple[str, ...] = ()
     commands_cross_accounts: bool = False
     auth: AuthSettings = AuthSettings()
@@ -494,8 +493,8 @@ def _check_inbox_prefixes(prefixes: tuple[str, ...]) -> None:
 def _check_api_prefix(prefix: str) -> None:
     if not _API_PREFIX.fullmatch(prefix):
         raise ValueError(
-            f"{prefix!r} is no prefix of JetStream's API: a subject such as $JS.API, without a "
-            "wildcard and without a dot at its end"
+            f"{prefix!r} is no prefix of JetStream's API: a subject such as {API_PREFIX}, without "
+            "a wildcard and without a dot at its end"
         )
 
 

@@ -12,10 +12,14 @@ from typing import TypeVar
 
 __all__ = [
     "bounded",
+    "decoded",
+    "encodable",
     "make_log_records_safe",
+    "presentable",
     "printable",
     "printable_json",
     "printable_lines",
+    "storable",
 ]
 
 F = TypeVar("F", bound=logging.Filterer)
@@ -24,6 +28,8 @@ MAX_LOGGED = 4_000
 """Characters of a log message; the rest of what is longer is left out, and counted."""
 
 MAX_TRACEBACK = 20_000
+MAX_TEXT = 4_000
+"""Characters of a text for people that is sent or stored."""
 
 _INVISIBLE = (
     r"\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
@@ -53,6 +59,26 @@ def bounded(text: str, limit: int) -> str:
     """The beginning of a text that is longer than `limit` characters, and how many are left out."""
     left = len(text) - limit
     return text if left <= 0 else f"{text[:limit]}… ({left:,} more characters)"
+
+
+def presentable(text: object) -> str:
+    """A text that can be sent: at most 4,000 characters, with `?` for what UTF-8 cannot encode."""
+    return str(text)[:MAX_TEXT].encode(errors="replace").decode()
+
+
+def storable(text: object) -> str:
+    """A presentable text that every database takes: PostgreSQL has no NUL."""
+    return presentable(text).replace("\0", "\ufffd")
+
+
+def encodable(text: str) -> str:
+    """The text with escapes for what UTF-8 cannot encode: arguments need not be UTF-8."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def decoded(payload: bytes) -> str:
+    """A payload as text, with escapes for what is not UTF-8."""
+    return payload.decode(errors="backslashreplace")
 
 
 def make_log_records_safe(target: F) -> F:

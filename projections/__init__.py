@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eventstore.projections.projection import Projection
+from eventstore.projections import Projection
 from projections import configurations, flakes, inputs, modules, overlays, packages
 
 __all__ = ["nix_projections"]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from sqlalchemy import Connection, or_, select
 
 from eventstore.nix import flake_names, is_reference
-from eventstore.projections.database import checkpoint
-from eventstore.projections.database.database import Database
-from eventstore.projections.queries.filters import begins
-from eventstore.projections.worker.worker import WaitTimeout
+from eventstore.projections.database import Database, read_checkpoints
+from eventstore.projections.queries import begins
+from eventstore.projections.worker import WaitTimeout
 from projections.models import flake, package
 
 __all__ = ["builds_of"]
@@ -38,5 +37,5 @@ async def builds_of(database: Database, flake_id: str, position: int) -> dict[st
 def _reached(connection: Connection) -> int:
     """The position up to which both read models have everything, in this very transaction."""
     names = ("flakes", "packages")
-    known = checkpoint.read_all(connection, names)
+    known = read_checkpoints(connection, names)
     return min(known[name].position if name in known else 0 for name in names)

@@ -6,14 +6,14 @@ from typing import Any
 
 from sqlalchemy import bindparam, insert, select
 
-from eventstore.messages.envelope import RecordedEvent
+from eventstore import RecordedEvent
 from eventstore.nix import (
     ConfigurationActivated,
     ConfigurationCreated,
     ConfigurationRolledBack,
     ConfigurationUpdated,
 )
-from eventstore.projections.projection import BoundStatement, Projection
+from eventstore.projections import BoundStatement, Projection
 from projections.models import configuration, configuration_change, configuration_generation
 from projections.rows import changed, created, last_event
 

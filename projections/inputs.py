@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sqlalchemy import BindParameter, bindparam, delete, insert, select
 
-from eventstore.messages.envelope import RecordedEvent
+from eventstore import RecordedEvent
 from eventstore.nix import FlakeCreated, FlakeInputAdded, FlakeInputRemoved
-from eventstore.projections.projection import BoundStatement, Projection
+from eventstore.projections import BoundStatement, Projection
 from projections.models import input_use, input_user
 from projections.rows import last_event
 

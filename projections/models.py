@@ -22,7 +22,7 @@ from sqlalchemy import (
     false,
 )
 
-from eventstore.projections.database.tables import UtcDateTime, metadata
+from eventstore.projections.database import UtcDateTime, metadata
 
 __all__ = [
     "configuration",

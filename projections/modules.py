@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from eventstore.messages.envelope import RecordedEvent
+from eventstore import RecordedEvent
 from eventstore.nix import ModuleCreated, ModuleDeleted, ModuleUpdated
-from eventstore.projections.projection import BoundStatement, Projection
+from eventstore.projections import BoundStatement, Projection
 from projections.models import module
 from projections.sources import source_created, source_deleted, source_updated
 

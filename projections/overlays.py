@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from eventstore.messages.envelope import RecordedEvent
+from eventstore import RecordedEvent
 from eventstore.nix import OverlayCreated, OverlayDeleted, OverlayUpdated
-from eventstore.projections.projection import BoundStatement, Projection
+from eventstore.projections import BoundStatement, Projection
 from projections.models import overlay
 from projections.sources import source_created, source_deleted, source_updated
 

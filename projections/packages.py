@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sqlalchemy import bindparam, delete, insert, update
 
-from eventstore.messages.envelope import RecordedEvent
+from eventstore import RecordedEvent
 from eventstore.nix import PackageBuilt, PackageCached, PackageMarkedStale
-from eventstore.projections.projection import BoundStatement, Projection
+from eventstore.projections import BoundStatement, Projection
 from projections.models import package, package_cache
 from projections.rows import changed, created, last_event
 

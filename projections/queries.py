@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sqlalchemy import ColumnElement, Select, Table, exists, select, true
 
+from eventstore import Listed
 from eventstore.errors import QueryNotFound
-from eventstore.messages.queries import Listed
-from eventstore.nix.queries import (
+from eventstore.nix import (
     CacheView,
     ChangeView,
     ConfigurationView,
@@ -34,9 +34,7 @@ from eventstore.nix.queries import (
     SourceItem,
     SourceView,
 )
-from eventstore.projections.queries.filters import begins, equals, given, has_element
-from eventstore.projections.queries.queries import QueryHandlers
-from eventstore.projections.queries.rows import Rows
+from eventstore.projections.queries import QueryHandlers, Rows, begins, equals, given, has_element
 from projections.configurations import configurations
 from projections.flakes import flakes
 from projections.inputs import inputs

@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import Insert, Table, Update, bindparam, insert, update
 
-from eventstore.messages.envelope import RecordedEvent
-from eventstore.projections.projection import BoundStatement
+from eventstore import RecordedEvent
+from eventstore.projections import BoundStatement
 
 __all__ = ["changed", "created", "last_event"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Table
 
-from eventstore.messages.envelope import RecordedEvent
-from eventstore.projections.projection import BoundStatement
+from eventstore import RecordedEvent
+from eventstore.projections import BoundStatement
 from projections.rows import changed, created
 
 __all__ = ["source_created", "source_deleted", "source_updated"]

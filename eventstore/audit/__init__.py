@@ -1,16 +1,15 @@
-"""Audit: why things are as they are, and that history is what it was.
+"""Audit: what the log alone shows of its own history, and the vocabulary of the audit's queries.
 
-What the log alone can tell is here, and the vocabulary of the queries; the index of all events
-and commands is on the read side.
+It only reads. The index of all events and commands is `eventstore.projections.audit`.
 """
 
 from eventstore.audit.aggregate_history import aggregate_history
 from eventstore.audit.anchor import Anchor
 from eventstore.audit.causation_tree import CausationEntry, CausationTree
-from eventstore.audit.chain_check import ChainReport, ChainWalk, Witness, check_chain
 from eventstore.audit.diff import Change
 from eventstore.audit.entries import Entry
 from eventstore.audit.finding import Finding, Summary
+from eventstore.audit.history_answer import history_answers
 from eventstore.audit.queries import (
     GetHistory,
     HistoryView,
@@ -25,8 +24,6 @@ __all__ = [
     "Anchor",
     "CausationEntry",
     "CausationTree",
-    "ChainReport",
-    "ChainWalk",
     "Change",
     "Entry",
     "Finding",
@@ -37,8 +34,7 @@ __all__ = [
     "StopView",
     "Summary",
     "TraceStory",
-    "Witness",
     "aggregate_history",
-    "check_chain",
+    "history_answers",
     "verify",
 ]

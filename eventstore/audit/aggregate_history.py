@@ -50,7 +50,7 @@ async def aggregate_history(
     """
     past = _Past(domain, aggregate, at, limit)
     subject = domain.codec.subjects.log(aggregate, aggregate_id)
-    walk = ChainWalk(aggregate_id)
+    walk = ChainWalk()
     keyring = Keyring(client, domain.codec.subjects)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(keyring.close)
@@ -91,7 +91,7 @@ async def _foreign(reader: DirectReader, subject: str) -> set[int]:
     links = GENESIS_LINKS
     async with aclosing(reader.messages(subject)) as messages:
         async for message in messages:
-            links, problem, confirmed = follow(links, message, subject.rpartition(".")[2])
+            links, problem, confirmed = follow(links, message)
             if problem is not None:
                 found.add(message.sequence)
             elif confirmed is not None:

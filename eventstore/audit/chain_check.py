@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.messages.envelope import AUTHENTICATED_AS, Header, legal_value
+from eventstore.messages.subjects import parse_log_subject
 from eventstore.store.chain_links import GENESIS_LINKS, follow
 
 __all__ = ["ChainReport", "ChainWalk", "Witness", "check_chain"]
@@ -52,18 +53,17 @@ class ChainWalk:
     it; that none was cut off after that does not.
     """
 
-    def __init__(self, aggregate_id: str) -> None:
+    def __init__(self) -> None:
         self.version = 0
         self.position = 0
         self.problem: str | None = None
-        self._aggregate_id = aggregate_id
         self._links = GENESIS_LINKS
 
     def see(self, message: StoredMessage) -> None:
         """Take the next event."""
         self.version += 1
         self.position = message.sequence
-        self._links, found, _ = follow(self._links, message, self._aggregate_id)
+        self._links, found, _ = follow(self._links, message)
         if self.problem is None and found is not None:
             self.problem = f"version {self.version} at position {self.position}: {found.text}"
 
@@ -81,8 +81,8 @@ async def check_chain(
     problem, too, and so a whole history that was forged is found. After `most` events it ends, and
     the report says that it is not complete. Raises `StreamMissing` and other `ClientError`s.
     """
-    _, _, aggregate, aggregate_id = subject.split(".")
-    walk = ChainWalk(aggregate_id)
+    aggregate, aggregate_id = parse_log_subject(subject)
+    walk = ChainWalk()
     missing = dict(witnesses or {})
     complete = True
     authenticated: dict[str, str] = {}

@@ -18,6 +18,7 @@ from eventstore.client.api_answers import StreamInfo
 from eventstore.client.client import Client
 from eventstore.errors import IncompleteBatch, InvalidAnchor, InvalidSubject
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
+from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import Header
 from eventstore.store.chain_links import Link, follow
@@ -264,12 +265,12 @@ class _Walk:
 
     def _check_chain(self, message: StoredMessage, aggregate: Aggregate) -> Kind | None:
         try:
-            _, aggregate_id = self._subjects.parse_log(message.subject)
+            self._subjects.parse_log(message.subject)
         except InvalidSubject as error:
             self._summary.foreign += 1
             self._find(message, "foreign", str(error))
             return "foreign"
-        followed = follow(aggregate.links, message, aggregate_id)
+        followed = follow(aggregate.links, message)
         aggregate.links = followed.links
         if followed.problem is not None:
             self._summary.foreign += 1
@@ -319,4 +320,4 @@ def _number(text: str) -> int:
 
 
 def _same_batch(one: StoredMessage, other: StoredMessage) -> bool:
-    return one.headers.get("Nats-Batch-Id") == other.headers.get("Nats-Batch-Id")
+    return one.headers.get(NatsHeader.BATCH_ID) == other.headers.get(NatsHeader.BATCH_ID)

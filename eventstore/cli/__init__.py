@@ -1,4 +1,4 @@
-"""The command line."""
+"""The command line: the only room that prints, and beside `application` that builds components."""
 
 import sys
 

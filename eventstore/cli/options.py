@@ -1,43 +1,59 @@
-"""The options that subcommands share, and the settings they lead to."""
+"""The options that subcommands share, and the objects that subcommands get for them.
+
+A subcommand takes a `ClientSession` (or another of the sessions below) as its first parameter. On
+the command line it has the options of that session, such as --nats-url, after all others.
+"""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
 import typer
+from msgspec import Struct
 
+from eventstore.cli.session import Session, run, server_directory
 from eventstore.config import ReadModelSettings, Settings, load_settings
 from eventstore.server.embedded import running_server
 
 __all__ = [
-    "VAR",
-    "ConfigFile",
-    "Database",
-    "Directory",
+    "AggregateId",
+    "AggregateName",
+    "ClientSession",
+    "DatabaseSession",
+    "DemoSession",
     "Json",
-    "NatsUrl",
-    "client_settings",
-    "local_settings",
-    "server_directory",
-    "service_settings",
+    "MadeBy",
+    "ReadModelSession",
+    "ServeSession",
+    "Timeout",
+    "Yes",
+    "as_command",
+    "with_retry",
 ]
 
-VAR = Path("var")
-"""Where the embedded server has its data, unless told otherwise."""
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
+Timeout = Annotated[
+    float,
+    typer.Option("--timeout", metavar="SECONDS", min=0.001, max=86_400.0, help="How long to wait."),
+]
+AggregateName = Annotated[str | None, typer.Argument(metavar="AGGREGATE", help="For example flake")]
+AggregateId = Annotated[str | None, typer.Argument(metavar="ID", help="Only this aggregate's.")]
 
-NatsUrl = Annotated[
+_NatsUrl = Annotated[
     str | None,
     typer.Option(
         "--nats-url",
         metavar="URL",
-        help="The NATS server; NATS_URL does the same, and shows no credentials to who lists "
-        "processes.",
+        help="The NATS server; NATS_URL does the same, and hides credentials from process lists.",
         show_default=False,
     ),
 ]
-ConfigFile = Annotated[
+_ConfigFile = Annotated[
     Path | None,
     typer.Option(
         "--config",
@@ -46,78 +62,129 @@ ConfigFile = Annotated[
         show_default=False,
     ),
 ]
-Database = Annotated[
+_Database = Annotated[
     str | None,
     typer.Option(
         "--database",
         metavar="PATH|URL",
-        help="The read-model database; EVENTSTORE_DATABASE does the same, and shows no password "
-        "to who lists processes.  [default: read_model.sqlite in --dir]",
+        help="The read-model database; EVENTSTORE_DATABASE does the same, and hides a password "
+        "from process lists.  [default: read_model.sqlite in --dir]",
         show_default=False,
     ),
 ]
-Directory = Annotated[
+_Directory = Annotated[
     Path,
-    typer.Option("--dir", metavar="DIR", help="Where the embedded server has its data."),
+    typer.Option("--dir", metavar="DIR", help="The directory of the embedded server's data."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
-_FIRST_CONNECT_MS = 3_000  # a person waits for the answer
-
-
-def server_directory(directory: Path) -> Path:
-    """Where the embedded server keeps its own files."""
-    return directory / "nats"
-
-
-def service_settings(
-    nats_url: str | None,
-    config: Path | None,
-    database: str | None,
-    directory: Path,
-    *,
-    first_connect_ms: int = _FIRST_CONNECT_MS,
-) -> Settings:
-    """The settings of a service, whose read model is in its directory unless one is named."""
-    loaded = load_settings(config, nats_url=nats_url, database=database)
-    settings = _patient(loaded, first_connect_ms)
-    if settings.read_model != ReadModelSettings():
-        return settings
-    read_model = ReadModelSettings(database=str(directory / "read_model.sqlite"))
-    return msgspec.structs.replace(settings, read_model=read_model)
-
-
-def client_settings(nats_url: str | None, config: Path | None, directory: Path) -> Settings:
-    """The settings of a subcommand that needs a running server.
-
-    Where no server is named, the embedded one of `eventstore serve` in the same folder is meant,
-    and the default address otherwise.
-    """
-    settings = _patient(load_settings(config, nats_url=nats_url), _FIRST_CONNECT_MS)
-    return _found(settings, directory)
-
-
-def local_settings(
-    nats_url: str | None, config: Path | None, database: str | None, directory: Path
-) -> Settings:
-    """The settings of a subcommand that uses the read model of a service, and the server it runs.
-
-    `nats.url` stays empty where no server is named, and none runs in the folder.
-    """
-    return _found(service_settings(nats_url, config, database, directory), directory)
-
-
-def _patient(settings: Settings, first_connect_ms: int) -> Settings:
-    """With so long a wait for a server, unless the settings say how long that is to be."""
-    retry = settings.nats.retry
-    if retry.first_connect_ms is not None:
-        return settings
-    retry = msgspec.structs.replace(retry, first_connect_ms=first_connect_ms)
+def with_retry(settings: Settings, **changes: int) -> Settings:
+    """The settings with changes of `nats.retry`."""
+    retry = msgspec.structs.replace(settings.nats.retry, **changes)
     nats = msgspec.structs.replace(settings.nats, retry=retry)
     return msgspec.structs.replace(settings, nats=nats)
 
 
-def _found(settings: Settings, directory: Path) -> Settings:
-    running = None if settings.nats.url else running_server(server_directory(directory))
-    return settings if running is None else settings.with_url(running)
+class MadeBy(Struct, frozen=True):
+    """Marks a parameter of a subcommand as made by a function from options.
+
+    The options are the annotated parameters of the function, except for those in `fixed`, which
+    has the values of them and of other parameters.
+    """
+
+    function: Callable[..., Any]
+    fixed: Mapping[str, Any] = {}
+
+    def options(self) -> list[inspect.Parameter]:
+        """The options, as parameters."""
+        signature = inspect.signature(self.function, eval_str=True)
+        return [
+            each
+            for each in signature.parameters.values()
+            if get_origin(each.annotation) is Annotated and each.name not in self.fixed
+        ]
+
+    def make(self, given: dict[str, Any]) -> Any:
+        """Call the function with its options, which are taken out of `given`."""
+        return self.function(
+            **self.fixed, **{each.name: given.pop(each.name) for each in self.options()}
+        )
+
+
+def _session(
+    nats_url: _NatsUrl = None,
+    config: _ConfigFile = None,
+    database: _Database = None,
+    directory: _Directory = Path("var"),
+    find_server: bool = True,
+    first_connect_ms: int = 3_000,
+) -> Session:
+    """A session with these settings.
+
+    With `find_server`, and if no server is named, it uses the embedded one that `eventstore serve`
+    runs in the same directory. `first_connect_ms` applies unless the settings have a value.
+    """
+
+    def load() -> Settings:
+        settings = load_settings(config, nats_url=nats_url, database=database)
+        if settings.nats.retry.first_connect_ms is None:
+            settings = with_retry(settings, first_connect_ms=first_connect_ms)
+        if settings.read_model == ReadModelSettings():
+            read_model = ReadModelSettings(database=str(directory / "read_model.sqlite"))
+            settings = msgspec.structs.replace(settings, read_model=read_model)
+        if not find_server or settings.nats.url:
+            return settings
+        running = running_server(server_directory(directory))
+        return settings if running is None else settings.with_url(running)
+
+    return Session(load, directory)
+
+
+ClientSession = Annotated[Session, MadeBy(_session, {"database": None})]
+"""For a subcommand that needs a running server."""
+
+ReadModelSession = Annotated[Session, MadeBy(_session)]
+"""For a subcommand that uses a service's read model, and the server if that runs."""
+
+DatabaseSession = Annotated[Session, MadeBy(_session, {"nats_url": None, "find_server": False})]
+"""For a subcommand that uses a read model only."""
+
+DemoSession = Annotated[Session, MadeBy(_session, {"find_server": False})]
+"""For a service that runs on an embedded server, unless another one is named."""
+
+ServeSession = Annotated[
+    Session, MadeBy(_session, {"find_server": False, "first_connect_ms": 60_000})
+]
+"""The same for a service that may be started before its server."""
+
+
+def as_command(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as Typer takes it: with options in place of what is made from them.
+
+    If it is async, it is run to its end.
+    """
+    parameters = dict(inspect.signature(function, eval_str=True).parameters)
+    if "session" in parameters:
+        parameters["session"] = parameters.pop("session")  # its options come last
+    made = {
+        name: each
+        for name, parameter in parameters.items()
+        for each in get_args(parameter.annotation)
+        if isinstance(each, MadeBy)
+    }
+
+    def command(**given: Any) -> None:
+        given |= {name: each.make(given) for name, each in made.items()}
+        result = function(**given)
+        if inspect.iscoroutine(result):
+            run(result)
+
+    options = [
+        option.replace(kind=option.KEYWORD_ONLY)
+        for name, parameter in parameters.items()
+        for option in (made[name].options() if name in made else [parameter])
+    ]
+    command.__doc__ = function.__doc__
+    command.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    command.__annotations__ = {each.name: each.annotation for each in options}
+    return command

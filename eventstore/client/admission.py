@@ -15,13 +15,12 @@ import msgspec
 
 from eventstore.client.protocol import UnreadableHeaders
 from eventstore.errors import ServiceBusy
+from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = ["REQUEST_INFO", "Admission", "Slot", "asker_of", "request_info"]
+__all__ = ["Admission", "Slot", "asker_of", "request_info"]
 
 _FROM_ANOTHER_ACCOUNT = "_R_."
-REQUEST_INFO = "Nats-Request-Info"
-"""The header in which the server says who sent a message that crosses accounts."""
 
 
 class _Asker(msgspec.Struct):
@@ -40,9 +39,12 @@ def request_info(headers: dict[str, str]) -> bytes:
     The server puts its header behind all others. So one elsewhere is the sender's, and of headers
     that are malformed nobody knows where the sender's end.
     """
-    if isinstance(headers, UnreadableHeaders) or next(reversed(headers), "") != REQUEST_INFO:
+    if (
+        isinstance(headers, UnreadableHeaders)
+        or next(reversed(headers), "") != NatsHeader.REQUEST_INFO
+    ):
         return b""
-    return headers[REQUEST_INFO].encode(errors="replace")
+    return headers[NatsHeader.REQUEST_INFO].encode(errors="replace")
 
 
 def asker_of(inbox: str, headers: dict[str, str]) -> str:

@@ -11,8 +11,8 @@ import logging
 import re
 import ssl
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from typing import Any, Self, TypeVar, overload
+from contextlib import AsyncExitStack, suppress
+from typing import Any, TypeVar, overload
 
 import msgspec
 import nats.aio.client
@@ -25,11 +25,12 @@ from eventstore.client.connection import Connection, nats_errors
 from eventstore.client.credentials import connect_options, requires_tls
 from eventstore.client.first_connect import FirstConnect
 from eventstore.client.master_keys import KeyWrapping, configured_master_keys
-from eventstore.client.reconnect import Backoff
+from eventstore.client.reconnect import ServerRotation
 from eventstore.client.replies import PendingReplies, new_token
 from eventstore.client.reply_gate import ReplyGate
 from eventstore.client.server_version import check_server_version
-from eventstore.config import DEFAULT_API_PREFIX, Settings, redacted_url
+from eventstore.concurrency.resource import Resource
+from eventstore.config import Settings, redacted_url
 from eventstore.errors import (
     AuthenticationFailed,
     ClientError,
@@ -40,12 +41,12 @@ from eventstore.errors import (
     NoResponders,
     RequestTimeout,
 )
+from eventstore.jetstream.vocabulary import API_PREFIX, NO_JETSTREAM
 from eventstore.text import make_log_records_safe
 
 __all__ = ["Client", "Msg", "Subscription", "connect", "nats_errors"]
 
 _CLOSE_SECONDS = 2.0
-_NO_JETSTREAM = (10039, 10076)  # not for this account; not at all
 _BACKLOG_BYTES = 8 * 1024 * 1024
 _DENIED = re.compile(r'permissions violation for (?:publish|subscription) to "([^"]+)"')
 
@@ -103,7 +104,7 @@ class Subscription:
             await self._subscription.unsubscribe()
 
 
-class Client:
+class Client(Resource):
     """One connection to NATS that reconnects by itself; made by `connect`.
 
     Its methods raise `ConnectionLost` while it is disconnected, and `InvalidMessage` or one of
@@ -122,7 +123,7 @@ class Client:
         self._settings = settings.nats
         self._name = name or settings.nats.service.name
         self._nats = self._new_connection()
-        self._backoff = Backoff(settings.nats.retry)
+        self._rotation = ServerRotation(settings.nats.retry)
         self._inbox_prefix = f"{settings.nats.inbox_prefix}.{new_token()}"
         self._answers = PendingReplies()
         self._gate = ReplyGate.of(settings.nats)
@@ -140,18 +141,11 @@ class Client:
         """An open client, to be closed with `close`; raises what `connect` says."""
         return await cls(settings, name=name).__aenter__()
 
-    async def __aenter__(self) -> Self:
-        try:
-            await self._connect_patiently()
-            check_server_version(self.server_version, self.url)
-        except BaseException:
-            await self.close()
-            raise
+    async def _enter(self, stack: AsyncExitStack) -> None:
+        stack.push_async_callback(self.close)
+        await self._connect_patiently()
+        check_server_version(self.server_version, self.url)
         _logger.info("connected to %s", self.url)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
 
     @property
     def nats(self) -> nats.aio.client.Client:
@@ -294,14 +288,14 @@ class Client:
             message = await self.request(subject, payload, timeout=timeout)
             return read_answer(subject, message.data, answer)
         except NoResponders:
-            if self._settings.api_prefix != DEFAULT_API_PREFIX or self._has_reconnected:
+            if self._settings.api_prefix != API_PREFIX or self._has_reconnected:
                 raise  # another account serves it, or what was there may come again
             raise NoJetStream(
                 f"JetStream is not enabled on {self.url}: start nats-server with -js, or with "
                 "jetstream {} in its configuration"
             ) from None
         except JetStreamError as error:
-            if error.err_code not in _NO_JETSTREAM or self._has_reconnected:
+            if error.err_code not in NO_JETSTREAM or self._has_reconnected:
                 raise
             raise NoJetStream(
                 f"JetStream is not enabled for this user's account on {self.url}: enable it in "
@@ -408,9 +402,9 @@ class Client:
                 retry_timeout.report(error)
                 await self._begin_again()
             else:
-                self._backoff.reset()
+                self._rotation.reset()
                 return
-            await retry_timeout.pause(self._backoff.next_round())
+            await retry_timeout.pause(self._rotation.next_round())
 
     async def _begin_again(self) -> None:
         """Leave the connection that failed for a new one; nobody has seen it."""
@@ -434,7 +428,7 @@ class Client:
                         disconnected_cb=self._disconnected,
                         reconnected_cb=self._reconnected,
                         closed_cb=self._closed,
-                        reconnect_to_server_handler=self._backoff.next_server,
+                        reconnect_to_server_handler=self._rotation.next_server,
                     )
         except TimeoutError:
             raise self._refused() from None
@@ -487,7 +481,7 @@ class Client:
             _call(self._disconnect_callbacks)
 
     async def _reconnected(self) -> None:
-        self._backoff.reset()
+        self._rotation.reset()
         self._up = True
         self._settled.set()
         _logger.info("reconnected to %s", self.url)

@@ -10,16 +10,14 @@ async for flake in queries.all(ListFlakes(path_prefix="./")):
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from datetime import datetime
 from functools import cache
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from nats.aio.msg import Msg
 
-from eventstore.client.client import Client
+from eventstore.client.client import Client, Msg
 from eventstore.errors import (
     AnswerTooLarge,
     InvalidHeader,
@@ -30,6 +28,7 @@ from eventstore.errors import (
     QueryTimeout,
     ServiceBusy,
 )
+from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.envelope import (
     POSITION,
     Envelope,
@@ -75,16 +74,10 @@ class QueryClient:
     """
 
     def __init__(
-        self,
-        client: Client,
-        subjects: Subjects,
-        *,
-        clock: Callable[[], datetime] = utc_now,
-        telemetry: Telemetry = NO_TELEMETRY,
+        self, client: Client, subjects: Subjects, *, telemetry: Telemetry = NO_TELEMETRY
     ) -> None:
         self._client = client
         self._subjects = subjects
-        self._clock = clock
         self._telemetry = telemetry
 
     async def ask(
@@ -168,7 +161,7 @@ class QueryClient:
             identity=identity,
             type=cls.__name__,
             domain=self._subjects.domain,
-            timestamp=format_timestamp(self._clock()),
+            timestamp=format_timestamp(utc_now()),
             schema_version=cls.__schema_version__,
             actor=actor,
             traceparent=traceparent,
@@ -208,7 +201,7 @@ def _waiting(position: int, timeout: float) -> dict[str, str]:
 
 def _read(cls: type[Query[Any]], subject: str, answer: Msg) -> QueryAnswer[Any]:
     headers = answer.headers or {}
-    if "Nats-Service-Error" in headers:
+    if NatsHeader.SERVICE_ERROR in headers:
         raise _error(headers, answer.data)
     position = position_of(headers)
     if position is None:
@@ -225,7 +218,7 @@ def _error(headers: Mapping[str, str], payload: bytes) -> QueryError:
         refusal = _refusal.decode(payload)
     except UNDECODABLE:  # of a service that is not ours
         refusal = _Refusal(
-            headers.get("Nats-Service-Error-Code", "unknown"), headers["Nats-Service-Error"]
+            headers.get(NatsHeader.SERVICE_ERROR_CODE, "unknown"), headers[NatsHeader.SERVICE_ERROR]
         )
     for kind in (QueryNotFound, QueryTimeout, AnswerTooLarge, ServiceBusy):
         if kind.code == refusal.code:

@@ -2,42 +2,39 @@
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 from nats.aio.client import Server
 
+from eventstore.concurrency.backoff import Backoff
 from eventstore.config import RetrySettings
 
-__all__ = ["Backoff"]
-
-_MAX_DOUBLINGS = 30
+__all__ = ["ServerRotation"]
 
 
-class Backoff:
-    """All servers in turn, and each round twice as patient as the one before, up to the limit."""
+class ServerRotation:
+    """All servers in turn; the delay before a server doubles with each round, up to the limit."""
 
     def __init__(self, settings: RetrySettings) -> None:
-        self._settings = settings
+        self._backoff = Backoff(
+            settings.reconnect_delay_ms / 1000,
+            settings.max_reconnect_delay_ms / 1000,
+            jitter=0,
+            extra=settings.reconnect_jitter_ms / 1000,
+        )
         self._attempts = 0
 
     def next_server(self, servers: list[Server], _: dict[str, Any]) -> tuple[Server, float]:
         """The next server and the seconds to wait before it is tried; what nats-py asks for."""
         rounds, turn = divmod(self._attempts, len(servers))
         self._attempts += 1
-        return servers[turn], self._delay(rounds)
+        return servers[turn], self._backoff.delay(rounds + 1)
 
     def next_round(self) -> float:
         """The seconds to wait before all servers are tried at once."""
         self._attempts += 1
-        return self._delay(self._attempts - 1)
+        return self._backoff.delay(self._attempts)
 
     def reset(self) -> None:
-        """Begin anew, after a success."""
+        """Start from the first server and delay, after a success."""
         self._attempts = 0
-
-    def _delay(self, rounds: int) -> float:
-        doubled: int = self._settings.reconnect_delay_ms * 2 ** min(rounds, _MAX_DOUBLINGS)
-        delay = min(doubled, self._settings.max_reconnect_delay_ms)
-        jitter = random.uniform(0, self._settings.reconnect_jitter_ms)  # noqa: S311  # no secret
-        return (delay + jitter) / 1000

@@ -12,8 +12,7 @@ import msgspec
 from eventstore.client.admission import Admission, Slot, asker_of
 from eventstore.client.client import Client, Msg, Subscription
 from eventstore.client.protocol import check_headers
-from eventstore.concurrency.cancellation import only_own_cancellation
-from eventstore.concurrency.failures import ungrouped
+from eventstore.concurrency.failures import only_own_cancellation, ungrouped
 from eventstore.errors import (
     AnswerTooLarge,
     ClientError,
@@ -23,10 +22,11 @@ from eventstore.errors import (
     InvalidMessage,
     ServiceBusy,
 )
+from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.envelope import Header, check_message_id, derive_id
-from eventstore.text import make_log_records_safe
+from eventstore.text import make_log_records_safe, presentable
 
-__all__ = ["Answer", "Reply", "Request", "Responder"]
+__all__ = ["Answer", "Reply", "Request", "Responder", "error_reply"]
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +61,7 @@ Answer = Callable[[Request], Awaitable[Reply]]
 """From a request to its reply; raises an `EventStoreError` to answer with that."""
 
 _JSON = {Header.CONTENT_TYPE: "application/json"}
-_LONGEST_TEXT = 4_000
+_MAX_HEADER = 1_000
 _DRAIN_SECONDS = 5.0
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
@@ -242,9 +242,13 @@ def _id(headers: Mapping[str, str], name: str) -> str | None:
 
 
 def _failure(error: Exception) -> Reply:
-    code, text = "internal", "the answer could not be made"
     if isinstance(error, EventStoreError):
-        text = " ".join(str(error).encode(errors="replace").decode().split())
-        code, text = error.code, text[:_LONGEST_TEXT]
-    headers = {"Nats-Service-Error": text[:1_000], "Nats-Service-Error-Code": code}
+        return error_reply(error.code, str(error))
+    return error_reply("internal", "the answer could not be made")
+
+
+def error_reply(code: str, text: str) -> Reply:
+    """The reply for an error, on one line: in NATS micro's headers, and as a JSON object."""
+    text = presentable(" ".join(text.split()))
+    headers = {NatsHeader.SERVICE_ERROR: text[:_MAX_HEADER], NatsHeader.SERVICE_ERROR_CODE: code}
     return Reply(msgspec.json.encode({"status": "error", "code": code, "message": text}), headers)

@@ -1,9 +1,13 @@
-"""Commands: send them, carry them out, learn what became of them."""
+"""The command pipeline: sends commands, carries them out, records their outcomes.
+
+The only room that has a decider decide.
+"""
 
 from eventstore.commands.client import CommandClient, SentCommand
 from eventstore.commands.handler import CommandHandler
 from eventstore.commands.outcomes import Outcomes
 from eventstore.commands.state_cache import StateCache
+from eventstore.commands.status import status_answers
 from eventstore.commands.worker import CommandWorker
 from eventstore.messages.outcome import Outcome
 
@@ -15,4 +19,5 @@ __all__ = [
     "Outcomes",
     "SentCommand",
     "StateCache",
+    "status_answers",
 ]

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from datetime import datetime
-from types import TracebackType
-from typing import Self
 
 import msgspec
-from nats.aio.msg import Msg
 
-from eventstore.client.client import Client
+from eventstore.client.client import Client, Msg
 from eventstore.client.replies import new_token
 from eventstore.commands.digest import digest_of, without_data
 from eventstore.commands.outcomes import Outcomes
+from eventstore.concurrency.resource import Resource
 from eventstore.errors import (
     ClientError,
     CommandIdReused,
     CommandTimeout,
     InvalidHeader,
     PermissionDenied,
+    StreamMissing,
     UnknownType,
 )
 from eventstore.jetstream.publish import Draft, check_sizes, publish_queued
 from eventstore.messages.codec import Codec
-from eventstore.messages.context import MessageContext, current
+from eventstore.messages.context import current
 from eventstore.messages.envelope import (
     ID_DERIVED,
     REPLY_TO,
@@ -65,7 +65,7 @@ class SentCommand(msgspec.Struct, frozen=True, kw_only=True):
     digest: str | None = None
 
 
-class CommandClient:
+class CommandClient(Resource):
     """Sends the commands of a domain; an async context manager.
 
     A command without a `command_id` gets a new one; to send one again after a doubt, give the
@@ -86,6 +86,7 @@ class CommandClient:
         client: Client,
         codec: Codec,
         *,
+        outcomes: Outcomes | None = None,
         clock: Callable[[], datetime] = utc_now,
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
@@ -93,22 +94,14 @@ class CommandClient:
         self._codec = codec
         self._clock = clock
         self._telemetry = telemetry
-        self._outcomes = Outcomes(client, codec.subjects)
+        self._outcomes = outcomes or Outcomes(client, codec.subjects)
         self._inbox = client.new_inbox()
         self._sent: dict[str, SentCommand] = {}
         self._waiting: dict[str, tuple[str, asyncio.Future[Outcome]]] = {}
 
-    async def __aenter__(self) -> Self:
-        self._subscription = await self._client.listen(f"{self._inbox}.*", self._receive)
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._subscription.unsubscribe()
+    async def _enter(self, stack: AsyncExitStack) -> None:
+        subscription = await self._client.listen(f"{self._inbox}.*", self._receive)
+        stack.push_async_callback(subscription.unsubscribe)
 
     async def send(
         self,
@@ -201,7 +194,7 @@ class CommandClient:
                 )
             except PermissionDenied:
                 break
-            except ClientError:  # disconnected, perhaps
+            except (ClientError, StreamMissing):  # disconnected, perhaps
                 known = None
             if known is not None:
                 return known
@@ -220,7 +213,13 @@ class CommandClient:
         if self._codec.command_type(cls.__aggregate__, cls.__action__) is not cls:
             raise UnknownType(f"{cls.__name__} is not registered in {self._codec.domain}")
         handling = current() if cause is None else None
-        identity = _identity(handling, cls, aggregate_id, command_id, cause)
+        if handling is not None:
+            name = f"command {cls.__aggregate__}.{aggregate_id or ''}.{cls.__name__}"
+            identity = handling.caused(name, command_id)
+        elif cause is not None:
+            identity = Identity.caused_by(cause, command_id)
+        else:
+            identity = Identity.root(command_id)
         if aggregate_id is None and not cls.__creates__:
             raise InvalidHeader(Header.AGGREGATE_ID, f"is missing: {cls.__name__} needs it")
         return Envelope(
@@ -241,7 +240,7 @@ class CommandClient:
     ) -> SentCommand:
         cls = type(command)
         subject = self._codec.subjects.command(cls.__aggregate__, cls.__action__)
-        payload = self._codec.encode(command)
+        payload, as_read = self._codec.round_trip(command)
         given = envelope.traceparent
         with self._telemetry.span("send", traceparent=given, type=cls.__name__) as span:
             traced = msgspec.structs.replace(envelope, traceparent=span.traceparent)
@@ -250,8 +249,7 @@ class CommandClient:
             stream = self._codec.subjects.command_stream
             ack = await publish_queued(self._client, subject, payload, headers, timeout, stream)
         own, aggregate_id = envelope.identity.id, str(envelope.aggregate_id)
-        understood = self._codec.decode_command(cls.__aggregate__, cls.__action__, payload)
-        digest = digest_of(understood, aggregate_id, own, payload)
+        digest = digest_of(as_read, aggregate_id, own, payload)
         return SentCommand(
             command_id=own,
             correlation_id=envelope.identity.correlation_id,
@@ -281,19 +279,3 @@ def _about_id(command_id: str | None, cause: Identity | None) -> dict[str, str]:
     """The header that tells of an id derived from what is handled, where it is."""
     is_derived = command_id is None and cause is None and current() is not None
     return {ID_DERIVED: "1"} if is_derived else {}
-
-
-def _identity(
-    handling: MessageContext | None,
-    cls: type[Command],
-    aggregate_id: str | None,
-    command_id: str | None,
-    cause: Identity | None,
-) -> Identity:
-    if handling is not None:
-        if command_id is None:
-            return handling.caused(
-                f"command {cls.__aggregate__}.{aggregate_id or ''}.{cls.__name__}"
-            )
-        return Identity.caused_by(handling.identity, command_id)
-    return Identity.root(command_id) if cause is None else Identity.caused_by(cause, command_id)

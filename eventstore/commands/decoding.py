@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import msgspec
-from nats.aio.msg import Msg
 
-from eventstore.client.admission import REQUEST_INFO
+from eventstore.client.client import Msg
 from eventstore.client.protocol import check_headers
 from eventstore.commands.digest import digest_of, without_data
 from eventstore.errors import InvalidHeader, InvalidId, UnsupportedSchema
 from eventstore.jetstream.consumer import Delivery
+from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import (
     AUTHENTICATED_AS,
@@ -34,7 +34,7 @@ from eventstore.messages.envelope import (
     format_timestamp,
     legal_value,
 )
-from eventstore.messages.subjects import AGGREGATE_ID
+from eventstore.messages.subjects import AGGREGATE_ID, Subject
 from eventstore.messages.types import Command
 
 __all__ = ["DecodedCommand", "ReceivedCommand", "id_of_message"]
@@ -104,7 +104,9 @@ class ReceivedCommand(msgspec.Struct, frozen=True):
         if sender is None or not isinstance(self.content, DecodedCommand):
             return self
         if not sender:
-            problem = InvalidHeader(REQUEST_INFO, "is not as the server writes it, at the end")
+            problem = InvalidHeader(
+                NatsHeader.REQUEST_INFO, "is not as the server writes it, at the end"
+            )
             return msgspec.structs.replace(self, content=problem)
         envelope = msgspec.structs.replace(self.content.envelope, authenticated_as=sender)
         content = msgspec.structs.replace(self.content, envelope=envelope)
@@ -120,7 +122,7 @@ class ReceivedCommand(msgspec.Struct, frozen=True):
     @property
     def aggregate(self) -> str:
         """The kind of aggregate that its subject names; there need be no such kind."""
-        return self.message.subject.split(".")[2]
+        return Subject.split(self.message.subject).aggregate
 
     @property
     def aggregate_id(self) -> str | None:
@@ -170,8 +172,8 @@ def _command_id(message: Msg, delivery: Delivery, stream: str) -> str:
 def _accept(codec: Codec, message: Msg, delivery: Delivery, command_id: str) -> DecodedCommand:
     """Understand a command; raises `InvalidMessage`, saying what is wrong with it."""
     check_headers(message.headers)
-    _, _, aggregate, action = message.subject.split(".")
-    cls = codec.command_type(aggregate, action)
+    subject = Subject.split(message.subject)
+    cls = codec.command_type(subject.aggregate, subject.action)
     headers = _as_sent(message.headers or {})
     envelope = Envelope.from_headers(
         headers
@@ -179,12 +181,12 @@ def _accept(codec: Codec, message: Msg, delivery: Delivery, command_id: str) -> 
         else _filled_in(headers, cls, codec.domain, delivery, command_id)
     )
     _check_type(headers, envelope, cls, message.subject)
-    command = codec.decode_command(aggregate, action, message.data)
+    command = codec.decode_command(subject.aggregate, subject.action, message.data)
     aggregate_id = envelope.aggregate_id or _new_aggregate_id(cls, command_id)
     digest = digest_of(command, aggregate_id, command_id, message.data)
     if ID_DERIVED in headers:
         digest = without_data(digest)
-    return DecodedCommand(command, aggregate, aggregate_id, envelope, digest)
+    return DecodedCommand(command, subject.aggregate, aggregate_id, envelope, digest)
 
 
 def _as_sent(headers: Mapping[str, str]) -> Mapping[str, str]:

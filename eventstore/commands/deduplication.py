@@ -1,12 +1,21 @@
-"""Which commands an aggregate has seen: those whose events it holds."""
+"""Command deduplication: the ids of the commands that an aggregate's events came from."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import aclosing
 
-from eventstore.store.snapshots.command_filter import CommandFilter
+from eventstore.commands.decoding import DecodedCommand
+from eventstore.commands.digest import is_other
+from eventstore.commands.results import succeeded
+from eventstore.errors import CommandIdReused
+from eventstore.jetstream.direct_get import StoredMessage
+from eventstore.messages.envelope import COMMAND_DIGEST, NO_COMMAND, Header
+from eventstore.messages.outcome import Outcome
+from eventstore.store.command_filter import CommandFilter
+from eventstore.store.store import EventStore, Head
 
-__all__ = ["CommandDeduplication"]
+__all__ = ["CommandDeduplication", "first_outcome"]
 
 _MANY = 512
 
@@ -62,3 +71,36 @@ class CommandDeduplication:
             for command_id in self._ids:
                 self._filter.add(command_id)
         return self._filter
+
+
+async def first_outcome(
+    store: EventStore, command: DecodedCommand, seen: CommandDeduplication
+) -> Outcome | None:
+    """The outcome that the events of a command tell of; None, and all ids learnt, if it has none.
+
+    Raises `CommandIdReused` if they are another's. Facts are no command's: those that name
+    themselves as their cause, or are marked. What a worker recorded before there were digests has
+    neither mark nor digest.
+    """
+    caused, commands = list[StoredMessage](), set[str]()
+    async with aclosing(store.read_stored(*command.key, leader=True)) as stored:
+        async for message, _ in stored:
+            cause = message.headers[Header.CAUSATION_ID]
+            commands.add(cause)
+            if cause == command.identity.id:
+                caused.append(message)
+    if not caused:
+        seen.learn(commands)
+        return None
+    own = [each for each in caused if not _is_fact(each)]
+    if not own or is_other(command.digest, own[0].headers.get(COMMAND_DIGEST)):
+        raise CommandIdReused(command.identity.id, by_fact=not own)
+    ids = tuple(each.headers[Header.EVENT_ID] for each in own)
+    names = ", ".join(each.headers[Header.EVENT_TYPE] for each in own)
+    return succeeded(command, Head.of(own[-1]), ids, names)
+
+
+def _is_fact(message: StoredMessage) -> bool:
+    headers = message.headers
+    is_root = headers[Header.EVENT_ID] == headers[Header.CAUSATION_ID]
+    return is_root or headers.get(COMMAND_DIGEST) == NO_COMMAND

@@ -7,19 +7,18 @@ read without them.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import msgspec
-from nats.aio.msg import Msg
 
-from eventstore.client.api_answers import ConsumerInfo, StreamInfo
-from eventstore.client.client import Client
+from eventstore.client.client import Client, Msg
 from eventstore.commands.decoding import DecodedCommand, ReceivedCommand
-from eventstore.errors import EventStoreError, JetStreamError, StreamMissing, UnknownType
-from eventstore.jetstream.consumer import Delivery, PullConsumer, PullLost
-from eventstore.jetstream.stored_message import leader_get
+from eventstore.errors import UnknownType
+from eventstore.jetstream.consumer import Delivery
+from eventstore.jetstream.key_value import KeyValue
+from eventstore.jetstream.ordered_consumer import ordered_consumer
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import (
     AUTHENTICATED_AS,
@@ -27,18 +26,16 @@ from eventstore.messages.envelope import (
     Header,
     format_timestamp,
     legal_value,
-    new_id,
     parse_timestamp,
 )
 from eventstore.messages.outcome import Outcome
-from eventstore.messages.subjects import Subjects
+from eventstore.messages.subjects import Subject, Subjects
 from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["OutcomeLog", "OutcomePage", "OutcomeRecord", "about"]
 
 _ACCEPTED_AT = "X-Accepted-At"
 _DELIVERIES = "X-Deliveries"
-_NO_STREAM = 10059
 
 
 class OutcomeRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,15 +97,14 @@ class OutcomeLog:
     def __init__(self, client: Client, subjects: Subjects) -> None:
         self.bucket = subjects.outcome_bucket
         self._client = client
-        self._stream = f"KV_{self.bucket}"
+        self._bucket = KeyValue(client, self.bucket)
 
     async def state(self) -> tuple[str, int]:
         """When the bucket was made, which tells it from one made anew, and its last sequence.
 
         Raises `StreamMissing` and `ClientError`.
         """
-        with self._known_stream():
-            info = await self._client.api(f"STREAM.INFO.{self._stream}", answer=StreamInfo)
+        info = await self._bucket.info()
         return info.created, info.state.last_seq
 
     async def last(self) -> int:
@@ -116,9 +112,7 @@ class OutcomeLog:
 
         Raises `StreamMissing` and `ClientError`.
         """
-        request = {"last_by_subj": f"$KV.{self.bucket}.>"}
-        with self._known_stream():
-            found = await leader_get(self._client, self._stream, request)
+        found = await self._bucket.leader_get(">")
         return 0 if found is None else found.sequence
 
     async def pages(self, after: int, *, most: int = 1000) -> AsyncGenerator[OutcomePage, None]:
@@ -127,48 +121,15 @@ class OutcomeLog:
         It never ends by itself. Raises `PullLost` and other `ClientError`s where the connection or
         the consumer is lost: go on after the last page then.
         """
-        async with self._consumer(after, 2 * most) as pull:
-            delivered = 0
+        stream = self._bucket.stream
+        async with ordered_consumer(
+            self._client, stream, after=after, buffer=2 * most, name="outcomes"
+        ) as consumer:
             while True:
-                messages = await pull.take(most)
-                yield _page(messages, delivered)
-                delivered += len(messages)
-
-    @asynccontextmanager
-    async def _consumer(self, after: int, buffer: int) -> AsyncIterator[PullConsumer]:
-        name = f"outcomes-{new_id()}"
-        config = {
-            "name": name,
-            "deliver_policy": "by_start_sequence",
-            "opt_start_seq": after + 1,
-            "ack_policy": "none",
-            "max_deliver": 1,
-            "mem_storage": True,
-            "num_replicas": 1,
-            "inactive_threshold": 30_000_000_000,
-        }
-        with self._known_stream():
-            await self._client.api(
-                f"CONSUMER.CREATE.{self._stream}.{name}",
-                {"stream_name": self._stream, "config": config, "action": "create"},
-                answer=ConsumerInfo,
-            )
-        pull = PullConsumer(self._client, self._stream, name, buffer=buffer, acknowledged=False)
-        try:
-            async with pull:
-                yield pull
-        finally:
-            with suppress(EventStoreError):  # it goes by itself when unused
-                await self._client.api(f"CONSUMER.DELETE.{self._stream}.{name}", timeout=1.0)
-
-    @contextmanager
-    def _known_stream(self) -> Iterator[None]:
-        try:
-            yield
-        except JetStreamError as error:
-            if error.err_code != _NO_STREAM:
-                raise
-            raise StreamMissing(f"stream {self._stream} does not exist") from error
+                taken = await consumer.take(most)
+                read = [OutcomeRecord.of(message, delivery) for message, delivery in taken]
+                outcomes = [each for each in read if each is not None]
+                yield OutcomePage(outcomes, consumer.position, consumer.pending)
 
 
 def about(codec: Codec, received: ReceivedCommand) -> dict[str, str]:
@@ -207,21 +168,9 @@ def _of_refused(codec: Codec, received: ReceivedCommand) -> dict[str, str]:
     if (actor := legal_value(given, Header.ACTOR)) is not None:
         headers[Header.ACTOR] = actor
     with suppress(UnknownType):
-        _, _, aggregate, action = received.message.subject.split(".")
-        headers[Header.EVENT_TYPE] = codec.command_type(aggregate, action).__name__
+        subject = Subject.split(received.message.subject)
+        headers[Header.EVENT_TYPE] = codec.command_type(subject.aggregate, subject.action).__name__
     return headers
-
-
-def _page(messages: Sequence[Msg], delivered: int) -> OutcomePage:
-    outcomes = []
-    for message in messages:
-        delivered += 1
-        delivery = Delivery.of(message)
-        if delivery.consumer_sequence != delivered:
-            raise PullLost(f"what came before outcome {delivery.sequence} was lost on its way")
-        if (kept := OutcomeRecord.of(message, delivery)) is not None:
-            outcomes.append(kept)
-    return OutcomePage(outcomes, delivery.sequence, delivery.pending)
 
 
 def _instant(nanoseconds: int) -> datetime:

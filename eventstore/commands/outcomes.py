@@ -9,13 +9,12 @@ from types import MappingProxyType
 
 import msgspec
 
-from eventstore.client.api_answers import StreamInfo, decimal
+from eventstore.client.api_answers import decimal
 from eventstore.client.client import Client
 from eventstore.commands.digest import is_other
-from eventstore.errors import CommandIdReused, JetStreamError, RequestTimeout
-from eventstore.jetstream.direct_get import DirectReader
-from eventstore.jetstream.publish import publish_acked
-from eventstore.jetstream.stored_message import StoredMessage, leader_get, read_direct
+from eventstore.errors import CommandIdReused, RequestTimeout
+from eventstore.jetstream.key_value import KeyValue
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.envelope import COMMAND_DIGEST
 from eventstore.messages.outcome import Outcome
 from eventstore.messages.subjects import Subjects
@@ -27,8 +26,6 @@ _MOST_TRIES = 10
 _PLACE = "X-Command-Sequence"
 _COMMAND_ID = "X-Command-ID"
 _REFUSAL = "X-Refusal"
-_EXPECTED = "Nats-Expected-Last-Subject-Sequence"
-_WRONG_SEQUENCE = (10071, 10164)
 _REPLICAS_SECONDS = 60.0
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -39,20 +36,12 @@ class Outcomes:
     """The outcomes of a domain's commands, in their key-value bucket."""
 
     def __init__(self, client: Client, subjects: Subjects) -> None:
-        self._client = client
-        self._stream = f"KV_{subjects.outcome_bucket}"
-        self._prefix = f"$KV.{subjects.outcome_bucket}."
+        self._bucket = KeyValue(client, subjects.outcome_bucket)
         self._has_followers = True  # until it is known
         self._look_again = 0.0
 
     async def get(
-        self,
-        command_id: str,
-        *,
-        sent_at: int = 0,
-        digest: str | None = None,
-        place: int = 0,
-        timeout: float = 5.0,
+        self, command_id: str, *, sent_at: int = 0, digest: str | None = None, place: int = 0
     ) -> Outcome | None:
         """The outcome of a command; None if it has none yet, or no more.
 
@@ -62,19 +51,14 @@ class Outcomes:
         another command than the one with this `digest`. An error of another command does not
         count, nor one of what could not be read at another `place` than this command's.
         """
-        kept = await self._kept(command_id, timeout)
+        kept = await self._kept(command_id)
         if kept is None or kept.outcome is None:
             return None
         is_earlier = kept.place is not None and kept.place < sent_at
         return None if is_earlier and not kept.outcome.is_final else kept.of(digest, place)
 
     async def final(
-        self,
-        command_id: str,
-        *,
-        digest: str | None = None,
-        again: bool = False,
-        timeout: float = 5.0,
+        self, command_id: str, *, digest: str | None = None, again: bool = False
     ) -> Outcome | None:
         """The final outcome of a command, which must not be carried out then; None if it has none.
 
@@ -83,19 +67,14 @@ class Outcomes:
         noticed within a minute. Raises `CommandIdReused` where it is known to be another command
         than the one with this `digest`.
         """
-        if again or await self._may_lag(timeout):
-            kept = await self._standing(command_id, timeout)
+        if again or await self._may_lag():
+            kept = await self._standing(command_id)
         else:
-            kept = await self._kept(command_id, timeout)
+            kept = await self._kept(command_id)
         return kept.of(digest) if kept is not None and kept.is_final else None
 
     async def put(
-        self,
-        outcome: Outcome,
-        *,
-        place: int = 0,
-        about: Mapping[str, str] = _NOTHING,
-        timeout: float = 5.0,
+        self, outcome: Outcome, *, place: int = 0, about: Mapping[str, str] = _NOTHING
     ) -> Outcome:
         """Keep an outcome, and return when the server has it.
 
@@ -109,90 +88,61 @@ class Outcomes:
         is returned where there is something to tell, an error or events, though it is not kept;
         else it raises `CommandIdReused`.
         """
-        subject = f"{self._prefix}{outcome.command_id}"
         data = outcome.to_json()
-        headers = {**about, _PLACE: str(place), _EXPECTED: "0"}
+        headers = {**about, _PLACE: str(place)}
+        revision = 0
         for _ in range(_MOST_TRIES):
-            if await self._put_if_expected(subject, data, headers, timeout):
+            if await self._bucket.update(outcome.command_id, data, revision, headers):
                 return outcome
-            standing = await self._standing(outcome.command_id, timeout)
-            headers[_EXPECTED] = "0" if standing is None else str(standing.sequence)
+            standing = await self._standing(outcome.command_id)
+            revision = 0 if standing is None else standing.sequence
             if standing is not None and standing.is_final:
                 return standing.instead_of(outcome, about.get(COMMAND_DIGEST), place)
         raise RequestTimeout(f"outcome of command {outcome.command_id}: others write it as well")
 
     async def note_place(
-        self,
-        sequence: int,
-        command_id: str,
-        refusal: Outcome | None = None,
-        *,
-        timeout: float = 5.0,
+        self, sequence: int, command_id: str, refusal: Outcome | None = None
     ) -> None:
         """Note which command was at a place of the command stream, for who knows only that.
 
         `refusal` is what became of one whose id is another command's.
         """
         # Marked as deleted, so that tools which list the bucket list outcomes alone.
-        headers = {_COMMAND_ID: command_id, "KV-Operation": "DEL"}
+        headers = {_COMMAND_ID: command_id}
         if refusal is not None:  # in a header, for under this id it is not what became of it
             headers[_REFUSAL] = refusal.to_json().decode()
-        await publish_acked(self._client, self._place(sequence), b"", headers, timeout)
+        await self._bucket.put(_place_key(sequence), None, headers)
 
-    async def command_at(
-        self, sequence: int, *, timeout: float = 5.0
-    ) -> tuple[str | None, Outcome | None]:
+    async def command_at(self, sequence: int) -> tuple[str | None, Outcome | None]:
         """The id of the command that was at a place, where it is known, and why it was refused.
 
         It was refused where its id is another command's: what is kept under the id is not its own.
         """
-        reader = DirectReader(self._client, self._stream, timeout=timeout)
-        noted = await reader.last(self._place(sequence))
+        noted = await self._bucket.get(_place_key(sequence))
         headers = _NOTHING if noted is None else noted.headers
         command_id = headers.get(_COMMAND_ID)
         if command_id is None or _REFUSAL not in headers:
             return command_id, None
         return command_id, Outcome.of(command_id, headers[_REFUSAL].encode())
 
-    def _place(self, sequence: int) -> str:
-        return f"{self._prefix}at.{sequence}"
-
-    async def _may_lag(self, timeout: float) -> bool:
+    async def _may_lag(self) -> bool:
         """Whether a direct get may be answered by another than the bucket's leader."""
         now = time.monotonic()
         if now >= self._look_again:
             self._look_again = now + _REPLICAS_SECONDS
-            info = await self._client.api(
-                f"STREAM.INFO.{self._stream}", timeout=timeout, answer=StreamInfo
-            )
-            self._has_followers = info.replicas > 1
+            self._has_followers = (await self._bucket.info()).replicas > 1
         return self._has_followers
 
-    async def _put_if_expected(
-        self, subject: str, data: bytes, headers: dict[str, str], timeout: float
-    ) -> bool:
-        """Whether it was kept, because the last one there is the one the headers name."""
-        try:
-            await publish_acked(self._client, subject, data, headers, timeout, self._stream)
-        except JetStreamError as error:
-            if error.err_code not in _WRONG_SEQUENCE:
-                raise
-            return False
-        return True
+    async def _kept(self, command_id: str) -> _Kept | None:
+        return _Kept.read(command_id, await self._bucket.get(command_id))
 
-    async def _kept(self, command_id: str, timeout: float) -> _Kept | None:
-        subject = f"{self._prefix}{command_id}"
-        reply = await self._client.request(
-            self._client.api_subject(f"DIRECT.GET.{self._stream}.{subject}"), timeout=timeout
-        )
-        message = read_direct(reply, self._stream, subject)
-        return None if message is None else _Kept.read(command_id, message)
-
-    async def _standing(self, command_id: str, timeout: float) -> _Kept | None:
+    async def _standing(self, command_id: str) -> _Kept | None:
         """What the bucket's leader has of a command."""
-        request = {"last_by_subj": f"{self._prefix}{command_id}"}
-        message = await leader_get(self._client, self._stream, request, timeout=timeout)
-        return None if message is None else _Kept.read(command_id, message)
+        return _Kept.read(command_id, await self._bucket.leader_get(command_id))
+
+
+def _place_key(sequence: int) -> str:
+    return f"at.{sequence}"
 
 
 class _Kept(msgspec.Struct, frozen=True):
@@ -203,7 +153,9 @@ class _Kept(msgspec.Struct, frozen=True):
     headers: Mapping[str, str]
 
     @classmethod
-    def read(cls, command_id: str, message: StoredMessage) -> _Kept:
+    def read(cls, command_id: str, message: StoredMessage | None) -> _Kept | None:
+        if message is None:
+            return None
         outcome = Outcome.of(command_id, message.payload)
         return cls(outcome, message.sequence, message.headers)
 

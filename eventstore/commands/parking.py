@@ -5,6 +5,7 @@ from __future__ import annotations
 from eventstore.client.client import Client
 from eventstore.commands.decoding import ReceivedCommand
 from eventstore.messages.outcome import Outcome
+from eventstore.messages.subjects import Subject
 from eventstore.parking.record import ParkedRecord, keep_record
 
 __all__ = ["park"]
@@ -33,6 +34,7 @@ async def park(
         stored_at_ns=delivery.time,
         delivered=delivery.delivered,
     )
-    subject = f"{domain}.parked.{message.subject.partition('.')[2]}"
+    sent = Subject.split(message.subject)
+    subject = f"{domain}.parked.cmd.{sent.aggregate}.{sent.action}"
     key = f"{stream}-{delivery.sequence}-{delivery.time}"
     await keep_record(client, subject, record, key)

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from types import TracebackType
-from typing import Self
+from contextlib import AsyncExitStack
 
 import msgspec
-from nats.aio.msg import Msg
 
-from eventstore.client.admission import REQUEST_INFO, request_info
-from eventstore.client.client import Client, Subscription
+from eventstore.client.admission import request_info
+from eventstore.client.client import Client, Msg
+from eventstore.concurrency.resource import Resource
+from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.envelope import AUTHENTICATED_AS, Header, legal_value
 from eventstore.messages.subjects import Subjects
 from eventstore.undecodable import UNDECODABLE
@@ -44,28 +44,18 @@ class _Info(msgspec.Struct, frozen=True):
 _decode = msgspec.json.Decoder(_Info).decode
 
 
-class Senders:
+class Senders(Resource):
     """Who sent the commands heard last, 20,000 at the most; an async context manager."""
 
     def __init__(self, client: Client, subjects: Subjects) -> None:
         self._client = client
         self._subject = subjects.filter("cmd")
         self._known: OrderedDict[bytes, str | None] = OrderedDict()
-        self._subscription: Subscription | None = None
 
-    async def __aenter__(self) -> Self:
-        self._subscription = await self._client.listen(self._subject, self._hear)
+    async def _enter(self, stack: AsyncExitStack) -> None:
+        subscription = await self._client.listen(self._subject, self._hear)
+        stack.push_async_callback(subscription.unsubscribe)
         await self._client.flush()  # from here on the server hands over all that is published
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._subscription is not None:
-            await self._subscription.unsubscribe()
 
     def sender_of(self, message: Msg) -> str | None:
         """`{account}/{user}` of who sent a command; None where that is not known for certain.
@@ -89,7 +79,7 @@ class Senders:
 def _sender(headers: dict[str, str]) -> str | None:
     """Who sent a message; None where nothing says so, and `UNREADABLE` for what cannot be read."""
     # Behind headers that do not end as they should, it is part of the last one.
-    if not any(REQUEST_INFO in text for line in headers.items() for text in line):
+    if not any(NatsHeader.REQUEST_INFO in text for line in headers.items() for text in line):
         return None
     try:
         info = _decode(request_info(headers))
@@ -102,7 +92,7 @@ def _sender(headers: dict[str, str]) -> str | None:
 def _key(message: Msg) -> bytes:
     """All of a message that its stream stores."""
     headers = sorted((message.headers or {}).items())
-    stored = [(name, value) for name, value in headers if name != REQUEST_INFO]
+    stored = [(name, value) for name, value in headers if name != NatsHeader.REQUEST_INFO]
     return hashlib.blake2b(
         repr((message.subject, stored)).encode(errors="surrogatepass") + message.data,
         digest_size=16,

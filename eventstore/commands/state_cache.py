@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from eventstore.commands.deduplication import CommandDeduplication
-from eventstore.store.append import Head
+from eventstore.store.head import Head
 
 __all__ = ["CachedState", "StateCache"]
 

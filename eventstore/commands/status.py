@@ -6,10 +6,11 @@ import msgspec
 
 from eventstore.client.client import Client
 from eventstore.client.responder import Answer, Reply, Request
-from eventstore.commands import Outcome, Outcomes
 from eventstore.commands.decoding import id_of_message
+from eventstore.commands.outcomes import Outcomes
 from eventstore.errors import InvalidPayload
 from eventstore.messages.envelope import check_message_id
+from eventstore.messages.outcome import Outcome
 from eventstore.messages.subjects import Subjects
 from eventstore.undecodable import UNDECODABLE
 

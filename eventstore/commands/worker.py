@@ -14,19 +14,16 @@ from collections import deque
 from collections.abc import Iterable
 from contextlib import nullcontext
 
-from nats.aio.msg import Msg
-
-from eventstore.client.client import Client
+from eventstore.client.client import Client, Msg
 from eventstore.commands.decoding import DecodedCommand, ReceivedCommand
 from eventstore.commands.handler import CommandHandler
 from eventstore.commands.outcome_log import about
-from eventstore.commands.outcomes import Outcomes
 from eventstore.commands.parking import park
 from eventstore.commands.senders import Senders
-from eventstore.concurrency.cancellation import only_own_cancellation
-from eventstore.concurrency.failures import ungrouped
-from eventstore.concurrency.keyed_locks import KeyedLocks
-from eventstore.concurrency.keyed_queue import KeyedQueue
+from eventstore.concurrency.backoff import Backoff
+from eventstore.concurrency.failures import only_own_cancellation, ungrouped
+from eventstore.concurrency.keyed import KeyedLocks, KeyedQueue
+from eventstore.concurrency.supervisor import Supervisor
 from eventstore.errors import (
     ClientError,
     CommandIdReused,
@@ -36,7 +33,7 @@ from eventstore.errors import (
     TopologyError,
 )
 from eventstore.jetstream.acks import Acknowledgements
-from eventstore.jetstream.consumer import Delivery, PullConsumer, may_pass
+from eventstore.jetstream.consumer import PullConsumer, may_pass
 from eventstore.jetstream.topology import ConsumerSpec, declare_consumer
 from eventstore.messages.codec import Codec
 from eventstore.messages.outcome import Outcome
@@ -49,9 +46,8 @@ _CONSUMER = "worker"
 _OUTCOME = "the outcome of a command"
 _MAX_ACK_PENDING = 10_000
 _HELD_FOR_EACH_UNDER_WAY = 4
-_RETRY_SECONDS = 1.0
-_FIRST_REDELIVERY = 0.25
-_LONGEST_REDELIVERY = 30.0
+_BACKOFF = Backoff(1.0, 1.0)
+_REDELIVERY = Backoff(0.25, 30.0, jitter=0)
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
@@ -116,7 +112,7 @@ class CommandWorker:
         self._telemetry = telemetry
         self._stream = codec.subjects.command_stream
         self._consumer = worker_consumer(codec, ack_wait=ack_wait)
-        self._outcomes = Outcomes(client, codec.subjects)
+        self._outcomes = handler.outcomes
         # What is delivered again though it was settled is answered again: that may be lost too.
         self._settling = Acknowledgements(client, once=False)
         self._senders = Senders(client, codec.subjects) if identify_senders else None
@@ -158,21 +154,26 @@ class CommandWorker:
         return KeyedQueue(self._process, max_concurrency=self._in_flight, max_pending=max_pending)
 
     async def _intake(self, lanes: KeyedQueue[ReceivedCommand]) -> None:
-        while True:
+        supervisor = Supervisor("commands", _logger, _BACKOFF, passes=self._passes)
+
+        async def work() -> None:
             taken: deque[ReceivedCommand] = deque()
             try:
                 await declare_consumer(self._client, self._consumer)
-                await self._take(taken, lanes)
-            except ClientError as error:
-                if self._client.is_closed or not may_pass(error):
-                    raise
-                _logger.warning("commands: %s; trying again", error)
+                await self._take(taken, lanes, supervisor)
             finally:
                 await self._give_back(taken)
-            await asyncio.sleep(_RETRY_SECONDS)
+
+        await supervisor.run(work)
+
+    def _passes(self, error: Exception) -> bool:
+        return isinstance(error, ClientError) and not self._client.is_closed and may_pass(error)
 
     async def _take(
-        self, taken: deque[ReceivedCommand], lanes: KeyedQueue[ReceivedCommand]
+        self,
+        taken: deque[ReceivedCommand],
+        lanes: KeyedQueue[ReceivedCommand],
+        supervisor: Supervisor,
     ) -> None:
         """Put commands into their lanes; those in `taken` have found no place there."""
         buffer = 2 * self._in_flight
@@ -181,6 +182,7 @@ class CommandWorker:
             try:
                 while True:
                     taken.extend(map(self._read, await pull.take(self._in_flight)))
+                    supervisor.recovered()
                     while taken:
                         if await self._settling.hold(taken[0]):
                             await lanes.put(taken[0].lane, taken[0])
@@ -209,7 +211,7 @@ class CommandWorker:
                 error,
                 exc_info=None if isinstance(error, EventStoreError) else error,
             )
-            await self._settling.give_back(received, _delay_after(received.delivery))
+            await self._settling.give_back(received, _REDELIVERY.delay(received.delivery.delivered))
         else:
             await self._settling.done(received)
             self.handled += 1
@@ -243,8 +245,8 @@ class CommandWorker:
             return await self._park(received, received.content)
         try:
             with only_own_cancellation():
-                again = received.delivery.delivered > 1
-                return await self._handler.handle(received.content, again=again)
+                redelivered = received.delivery.delivered > 1
+                return await self._handler.handle(received.content, redelivered=redelivered)
         except Exception as error:  # a decider at fault must not stop the commands of others
             if received.delivery.delivered < self._most_deliveries(error):
                 raise
@@ -287,8 +289,3 @@ def _is_at_fault(error: EventStoreError) -> bool:
     """Whether it is the command that cannot be carried out, now or later."""
     others = ClientError | MasterKeyError | TopologyError
     return not (error.retryable or isinstance(error, others))
-
-
-def _delay_after(delivery: Delivery) -> float:
-    doublings = min(delivery.delivered - 1, 16)
-    return min(_FIRST_REDELIVERY * 2.0**doublings, _LONGEST_REDELIVERY)

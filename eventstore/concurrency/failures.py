@@ -1,11 +1,12 @@
-"""Failures of what runs at once: the one that came first, without the group around it."""
+"""Failures of concurrent work: raised without their group, and told from cancellations."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["first_failure", "ungrouped"]
+__all__ = ["only_own_cancellation", "ungrouped"]
 
 
 @contextmanager
@@ -14,12 +15,23 @@ def ungrouped() -> Iterator[None]:
     try:
         yield
     except BaseExceptionGroup as failures:
-        raise first_failure(failures) from failures
+        error: BaseException = failures
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from failures
 
 
-def first_failure(failures: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The failure that came first of those that a task group has raised together."""
-    error: BaseException = failures
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+@contextmanager
+def only_own_cancellation() -> Iterator[None]:
+    """Raise `RuntimeError` for a `CancelledError` that is not a cancellation of the current task.
+
+    That is how it ends if a handler awaits a task that was cancelled. Let through, it would end
+    the handler's caller silently, as if that had been cancelled.
+    """
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise RuntimeError("something that was awaited has been cancelled") from error

@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from typing import Any
 
 from eventstore.errors import DeciderError
-from eventstore.messages.functions import called, is_async, name_of
+from eventstore.messages.functions import annotations_of, called, is_async, leaves, name_of
 
 __all__ = ["DeciderFunction", "check_not_async", "is_awaitable", "is_state", "state_types"]
 
@@ -33,16 +33,12 @@ class DeciderFunction:
     def __init__(self, function: Callable[..., Any], *, positional: tuple[int, int]) -> None:
         self.name = name_of(function)
         check_not_async(function)
-        run = called(function)
-        parameters = list(inspect.signature(function).parameters)
+        parameters, self.returns = annotations_of(function, self.name)
         self.count = len(parameters)
         if not positional[0] <= self.count <= positional[1]:
             raise DeciderError(f"{self.name} must take a state and a message")
-        hints = self._hints(run)
-        self.state = hints.get(parameters[0])
-        self.returns = hints.get("return")
-        self._message = hints.get(parameters[1])
-        self._yields = inspect.isgeneratorfunction(run)
+        self.state, self._message = parameters[:2]
+        self._yields = inspect.isgeneratorfunction(called(function))
         if any(issubclass(cls, Awaitable | AsyncIterable) for cls in _classes_of(self.returns)):
             raise DeciderError(f"{self.name} must not return what has to be awaited")
 
@@ -64,16 +60,6 @@ class DeciderFunction:
         """Raise `DeciderError` for a function that cannot return a state."""
         if self._yields:
             raise DeciderError(f"{self.name} must return the state, not yield")
-
-    def _hints(self, function: Callable[..., Any]) -> dict[str, Any]:
-        try:
-            return typing.get_type_hints(function)
-        except NameError as error:
-            raise DeciderError(
-                f"{self.name}: annotation not understood, {error}; define the types in the module"
-            ) from error
-        except TypeError:  # the language's own functions have no annotations
-            return {}
 
 
 def check_not_async(function: Callable[..., Any]) -> None:
@@ -127,15 +113,7 @@ def _classes_of(annotation: Any) -> tuple[type, ...]:
 
 
 def _concrete(annotation: Any, base: type[Any]) -> list[Any]:
-    return [leaf for leaf in _leaves(annotation) if _is_concrete(leaf, base)]
-
-
-def _leaves(annotation: Any) -> Iterator[Any]:
-    inner = typing.get_args(annotation)
-    if not inner:
-        yield annotation
-    for each in inner:
-        yield from _leaves(each)
+    return [leaf for leaf in leaves(annotation) if _is_concrete(leaf, base)]
 
 
 def _is_concrete(leaf: Any, base: type[Any]) -> bool:

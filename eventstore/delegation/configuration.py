@@ -12,22 +12,23 @@ from eventstore.client.client import Client
 from eventstore.client.responder import Answer, Request
 from eventstore.delegation.answering import Refused, answered
 from eventstore.errors import ConfigurationError
-from eventstore.jetstream.publish import publish_acked
+from eventstore.jetstream.key_value import DELETED, KeyValue
+from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.subjects import Subjects
 from eventstore.service.runtime_config import KEYS, parse_value
 
 __all__ = ["ConfigurationRequests"]
 
-_OPERATION = "KV-Operation"
-_EXPECTED = "Nats-Expected-Last-Subject-Sequence"
+_OPERATION = NatsHeader.KV_OPERATION
+_EXPECTED = NatsHeader.EXPECTED_LAST_SUBJECT_SEQUENCE
 
 
 class ConfigurationRequests:
     """Sets and unsets configuration keys (`runtime_config`), on `{domain}.api.CONFIG.{key}`."""
 
     def __init__(self, client: Client, subjects: Subjects) -> None:
-        self._client = client
         self._subjects = subjects
+        self._bucket = KeyValue(client, subjects.config_bucket)
 
     @staticmethod
     def subject(domain: str, key: str) -> str:
@@ -40,20 +41,18 @@ class ConfigurationRequests:
 
     async def _set(self, request: Request) -> Mapping[str, Any]:
         key = request.subject.removeprefix(self.subject(self._subjects.domain, ""))
-        bucket = self._subjects.config_bucket
         headers = _harmless(request.headers)
         if headers.get(_OPERATION) is None:
             _check_value(key, request.payload)
         payload = b"" if _OPERATION in headers else request.payload
-        ack = await publish_acked(self._client, f"$KV.{bucket}.{key}", payload, headers)
-        return {"stream": f"KV_{bucket}", "seq": ack.seq}
+        return {"stream": self._bucket.stream, "seq": await self._bucket.put(key, payload, headers)}
 
 
 def _harmless(headers: Mapping[str, str]) -> dict[str, str]:
     """The headers that are handed on: that a key is deleted, and what it is expected to be."""
     operation, expected = headers.get(_OPERATION), headers.get(_EXPECTED)
-    if operation not in (None, "DEL"):
-        raise Refused(f"{_OPERATION} can only be DEL")
+    if operation not in (None, DELETED):
+        raise Refused(f"{_OPERATION} can only be {DELETED}")
     if expected is not None and not (expected.isascii() and expected.isdecimal()):
         raise Refused(f"{_EXPECTED} is not a number")
     named = {_OPERATION: operation, _EXPECTED: expected}

@@ -14,6 +14,7 @@ import msgspec
 from eventstore.client.client import Client
 from eventstore.client.responder import Answer, Request
 from eventstore.delegation.answering import Refused, answered
+from eventstore.jetstream.vocabulary import Api
 from eventstore.messages.subjects import Subjects
 from eventstore.undecodable import UNDECODABLE
 
@@ -64,7 +65,7 @@ class ConsumerRequests:
     @staticmethod
     def subject(domain: str, stream: str, name: str) -> str:
         """Where a consumer on a stream is asked for; `name` may be a wildcard."""
-        return f"{domain}.api.CONSUMER.CREATE.{stream}.{name}"
+        return f"{domain}.api.{Api.CONSUMER_CREATE.of(stream, name)}"
 
     def answers(self) -> dict[str, Answer]:
         """What a `Responder` answers, by subject."""
@@ -75,7 +76,7 @@ class ConsumerRequests:
     async def _create(self, request: Request) -> Mapping[str, Any]:
         *_, stream, name = request.subject.split(".")
         wanted = self._checked(request.payload, stream, name)
-        return await self._client.api(f"CONSUMER.CREATE.{stream}.{name}", wanted)
+        return await self._client.api(Api.CONSUMER_CREATE.of(stream, name), wanted)
 
     def _checked(self, payload: bytes, stream: str, name: str) -> Mapping[str, Any]:
         try:

@@ -17,6 +17,7 @@ from eventstore.client.responder import Answer, Request
 from eventstore.delegation.answering import Refused, answered
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.publish import publish_acked
+from eventstore.jetstream.vocabulary import Api
 from eventstore.messages.envelope import Header
 from eventstore.messages.subjects import Subjects
 from eventstore.parking.record import PART, ParkedRecord
@@ -102,7 +103,7 @@ class ParkingRequests:
 
     async def _delete(self, request: Request) -> Mapping[str, Any]:
         message = await self._own(request)
-        suffix = f"STREAM.MSG.DELETE.{self._subjects.parked_stream}"
+        suffix = Api.MESSAGE_DELETE.of(self._subjects.parked_stream)
         return await self._client.api(suffix, {"seq": message.sequence, "no_erase": True})
 
     async def _own(self, request: Request) -> Any:

@@ -1,4 +1,7 @@
-"""Deployment: configuration files for the servers, the service and the users of a domain."""
+"""Deployment: configuration files for the servers, the service and the users of a domain.
+
+It makes texts: it neither connects nor waits.
+"""
 
 from eventstore.deployment.accounts import Role, Roles
 from eventstore.deployment.files import Tls, deployment_files

@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from eventstore.delegation import ConfigurationRequests, ConsumerRequests, ParkingRequests
 from eventstore.errors import ConfigurationError, InvalidSubject
+from eventstore.jetstream.vocabulary import ACK_PREFIX, API_PREFIX, Api
 from eventstore.messages.subjects import Subjects, check_name
 from eventstore.service.runtime_config import KEYS
 
@@ -32,7 +33,6 @@ ROLES: tuple[Role, ...] = get_args(Role)
 
 _RESERVED = ("discovery", "health", "metrics", "_r_")
 _SERVICE = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_API = "$JS.API"
 
 
 class Import(Struct, frozen=True):
@@ -152,12 +152,12 @@ class Roles:
         yield from self._reader()
         yield from self._commands(name, [f"{self.domain}.cmd.*.*"])
         parked, config = self.subjects.parked_stream, self.subjects.config_bucket
-        yield self._api(f"STREAM.INFO.{parked}")
-        yield self._api(f"STREAM.MSG.GET.{parked}")
-        yield self._api(f"STREAM.MSG.DELETE.{parked}")
-        yield self._api(f"DIRECT.GET.{parked}", many=True)
-        yield self._api(f"STREAM.INFO.KV_{config}")
-        yield self._api(f"STREAM.MSG.GET.KV_{config}")
+        yield self._api(Api.STREAM_INFO.of(parked))
+        yield self._api(Api.MESSAGE_GET.of(parked))
+        yield self._api(Api.MESSAGE_DELETE.of(parked))
+        yield self._api(Api.DIRECT_GET.of(parked), many=True)
+        yield self._api(Api.STREAM_INFO.of(f"KV_{config}"))
+        yield self._api(Api.MESSAGE_GET.of(f"KV_{config}"))
         for key in KEYS:
             subject = ConfigurationRequests.subject(self.domain, key)
             yield Import("service", subject, f"$KV.{config}.{key}")
@@ -167,22 +167,22 @@ class Roles:
     def _auditor(self) -> Iterator[Import]:
         log = self.subjects.log_stream
         yield _service(f"{self.domain}.query.audit.*", shared=True)
-        yield self._api(f"STREAM.INFO.{log}")
-        yield self._api(f"STREAM.MSG.GET.{log}")
-        yield self._api(f"DIRECT.GET.{log}", many=True)
+        yield self._api(Api.STREAM_INFO.of(log))
+        yield self._api(Api.MESSAGE_GET.of(log))
+        yield self._api(Api.DIRECT_GET.of(log), many=True)
         yield self._consumer(log, "*")
-        yield self._api(f"CONSUMER.MSG.NEXT.{log}.*", many=True)
+        yield self._api(Api.CONSUMER_NEXT.of(log, "*"), many=True)
 
     def _subscriber(self, name: str) -> Iterator[Import]:
         events = self.subjects.event_stream
         yield from self._reader()
         yield from self._commands(name, [f"{self.domain}.cmd.*.*"])
-        yield self._api(f"STREAM.INFO.{events}")
-        yield self._api(f"STREAM.MSG.GET.{events}")
-        yield self._api(f"CONSUMER.INFO.{events}.{name}")
+        yield self._api(Api.STREAM_INFO.of(events))
+        yield self._api(Api.MESSAGE_GET.of(events))
+        yield self._api(Api.CONSUMER_INFO.of(events, name))
         yield self._consumer(events, name)
-        yield self._api(f"CONSUMER.MSG.NEXT.{events}.{name}", many=True)
-        yield _service(f"$JS.ACK.{events}.{name}.>")
+        yield self._api(Api.CONSUMER_NEXT.of(events, name), many=True)
+        yield _service(f"{ACK_PREFIX}.{events}.{name}.>")
         yield from self._parking(name)
 
     def _events(self) -> Iterator[Import]:
@@ -201,11 +201,11 @@ class Roles:
         yield from (_service(subject, shared=True) for subject in subjects)
         yield _stream(f"{INBOXES}.{user}.>")
         outcomes = self.subjects.outcome_bucket
-        yield self._api(f"DIRECT.GET.KV_{outcomes}.$KV.{outcomes}.*")
+        yield self._api(Api.DIRECT_GET.of(f"KV_{outcomes}", f"$KV.{outcomes}.*"))
 
     def _api(self, suffix: str, *, many: bool = False) -> Import:
         """A part of JetStream's API, under a prefix that no account has an API of its own at."""
-        return Import("service", f"{_API}.{suffix}", f"{self.api_prefix}.{suffix}", many=many)
+        return Import("service", f"{API_PREFIX}.{suffix}", f"{self.api_prefix}.{suffix}", many=many)
 
     def _consumer(self, stream: str, name: str) -> Import:
         """The making of consumers; see `ConsumerRequests`."""
@@ -216,8 +216,8 @@ class Roles:
         parked = self.subjects.parked_stream
         for verb, local in (
             ("PUT", f"{self.domain}.parked.event.{name}.*.*"),
-            ("GET", f"{self.api_prefix}.STREAM.MSG.GET.{parked}"),
-            ("DELETE", f"{self.api_prefix}.STREAM.MSG.DELETE.{parked}"),
+            ("GET", f"{self.api_prefix}.{Api.MESSAGE_GET.of(parked)}"),
+            ("DELETE", f"{self.api_prefix}.{Api.MESSAGE_DELETE.of(parked)}"),
         ):
             yield Import("service", ParkingRequests.subject(self.domain, verb, name), local)
 

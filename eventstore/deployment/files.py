@@ -13,6 +13,7 @@ from typing import Literal
 from msgspec import Struct
 
 from eventstore.deployment.accounts import INBOXES, Import, Roles, User
+from eventstore.jetstream.vocabulary import API_PREFIX, Api
 
 __all__ = ["Tls", "deployment_files"]
 
@@ -157,8 +158,9 @@ def _accounts(roles: Roles) -> str:
 
 def _forbidden_to_service(roles: Roles) -> list[str]:
     log, events = roles.subjects.log_stream, roles.subjects.event_stream
-    deleted = [f"$JS.API.STREAM.MSG.DELETE.{stream}" for stream in (log, events)]
-    return ["$JS.API.STREAM.DELETE.>", "$JS.API.STREAM.PURGE.>", *deleted]
+    deleted = [Api.MESSAGE_DELETE.of(stream) for stream in (log, events)]
+    forbidden = [Api.STREAM_DELETE.of(">"), Api.STREAM_PURGE.of(">"), *deleted]
+    return [f"{API_PREFIX}.{each}" for each in forbidden]
 
 
 def _account(roles: Roles, user: User) -> list[str]:

@@ -7,9 +7,7 @@ from collections import OrderedDict
 from contextlib import suppress
 from typing import Protocol
 
-from nats.aio.msg import Msg
-
-from eventstore.client.client import Client
+from eventstore.client.client import Client, Msg
 from eventstore.errors import ClientError
 from eventstore.jetstream.consumer import Delivery
 

@@ -11,16 +11,16 @@ import asyncio
 import logging
 import re
 from collections import deque
-from contextlib import suppress
-from types import TracebackType
+from contextlib import AsyncExitStack, suppress
 
 import msgspec
-from nats.aio.msg import Msg
 
 from eventstore.client.api_answers import decimal
-from eventstore.client.client import Client
+from eventstore.client.client import Client, Msg
 from eventstore.client.replies import new_token
+from eventstore.concurrency.resource import Resource
 from eventstore.errors import ClientError, ConnectionLost, JetStreamError, PermissionDenied
+from eventstore.jetstream.vocabulary import ACK_PREFIX, Api, NatsHeader
 from eventstore.text import make_log_records_safe
 
 __all__ = ["Delivery", "PullConsumer", "PullLost", "may_pass"]
@@ -63,7 +63,7 @@ class Delivery(msgspec.Struct, frozen=True):
         return cls(*map(int, tokens[start : start + 5]))
 
 
-class PullConsumer:
+class PullConsumer(Resource):
     """A running pull on a consumer; an async context manager.
 
     At most `buffer` messages are asked for and not yet taken, and nothing is asked for while
@@ -91,7 +91,7 @@ class PullConsumer:
         expires: float = 30.0,
     ) -> None:
         self._client = client
-        self._subject = client.api_subject(f"CONSUMER.MSG.NEXT.{stream}.{consumer}")
+        self._subject = client.api_subject(Api.CONSUMER_NEXT.of(stream, consumer))
         self._delivers = _acknowledgement(stream, consumer).fullmatch
         self._buffer = buffer
         self._acknowledged = acknowledged
@@ -110,21 +110,11 @@ class PullConsumer:
         self._lost: PullLost | None = None
         self._heard = asyncio.Event()
 
-    async def __aenter__(self) -> PullConsumer:
+    async def _enter(self, stack: AsyncExitStack) -> None:
         await self._listen()
-        self._forget_disconnect = self._client.on_disconnect(self._on_disconnect)
-        self._forget_reconnect = self._client.on_reconnect(self._on_reconnect)
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._forget_disconnect()
-        self._forget_reconnect()
-        await self._subscription.unsubscribe()
+        stack.push_async_callback(lambda: self._subscription.unsubscribe())
+        stack.callback(self._client.on_reconnect(self._on_reconnect))
+        stack.callback(self._client.on_disconnect(self._on_disconnect))
 
     async def take(self, most: int) -> list[Msg]:
         """Wait for at least one message, and return up to `most` of those that are there.
@@ -249,7 +239,7 @@ class PullConsumer:
             return
         # The request has ended (expired, or full in bytes): what it still owed is free again.
         # A change of leader ends all requests and says no number.
-        owed = decimal(headers.get("Nats-Pending-Messages"))
+        owed = decimal(headers.get(NatsHeader.PENDING_MESSAGES))
         if owed is None:
             self._end_all()
         else:
@@ -279,6 +269,5 @@ def may_pass(error: ClientError) -> bool:
 def _acknowledgement(stream: str, consumer: str) -> re.Pattern[str]:
     """The reply subjects of what the consumer delivers, with the domain and account, or without."""
     own = rf"{re.escape(stream)}\.{re.escape(consumer)}"
-    return re.compile(
-        rf"\$JS\.ACK\.(?:{own}{_NUMBERS}|[^.\s*>]+\.[^.\s*>]+\.{own}{_NUMBERS}(?:\.[^.\s*>]+)*)"
-    )
+    either = rf"{own}{_NUMBERS}|[^.\s*>]+\.[^.\s*>]+\.{own}{_NUMBERS}(?:\.[^.\s*>]+)*"
+    return re.compile(rf"{re.escape(ACK_PREFIX)}\.(?:{either})")

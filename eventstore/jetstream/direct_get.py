@@ -7,17 +7,16 @@ was just written on a replicated stream; the `leader_*` reads are answered by th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing, contextmanager
-from types import TracebackType
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 import msgspec
-from nats.aio.msg import Msg
 
-from eventstore.client.api_answers import StreamInfo, decimal
-from eventstore.client.client import Client
+from eventstore.client.api_answers import decimal
+from eventstore.client.client import Client, Msg
 from eventstore.client.replies import new_token
+from eventstore.concurrency.resource import Resource
 from eventstore.errors import (
     ClientError,
     ConnectionLost,
@@ -26,8 +25,8 @@ from eventstore.errors import (
     NoResponders,
     PermissionDenied,
     RequestTimeout,
-    StreamMissing,
 )
+from eventstore.jetstream.api import stream_info
 from eventstore.jetstream.stored_message import (
     StoredMessage,
     check_sequence,
@@ -38,11 +37,12 @@ from eventstore.jetstream.stored_message import (
     status_of,
     stored_in,
 )
+from eventstore.jetstream.vocabulary import Api, NatsHeader
 
 __all__ = ["DirectReader", "StoredMessage"]
 
-_NO_STREAM = 10059
-_PAGE_HEADERS = ("Nats-Num-Pending", "Nats-Last-Sequence")
+_PAGE_HEADERS = (NatsHeader.NUM_PENDING, NatsHeader.LAST_SEQUENCE)
+_PAGE_SIZE = 256
 _PAGE_BYTES = 8 * 1024 * 1024
 _MOST_SUBJECTS = 64
 
@@ -76,7 +76,10 @@ class _Page:
         headers = message.headers or {}
         status = status_of(headers)
         # The server names the one it sent before: a reply that got lost does not stay unseen.
-        if status in (None, 204) and decimal(headers.get("Nats-Last-Sequence", "0")) != self._last:
+        if (
+            status in (None, 204)
+            and decimal(headers.get(NatsHeader.LAST_SEQUENCE, "0")) != self._last
+        ):
             raise RequestTimeout(f"a reply to a page was lost after position {self._last}")
         if status is None:
             self._add(stored_in(headers, message.data, self._stream, _PAGE_HEADERS))
@@ -95,7 +98,7 @@ class _Page:
 
     def _finish(self, status: int, headers: dict[str, str]) -> None:
         if status == 204:
-            self.pending = number_in(self._subject, headers, "Nats-Num-Pending")
+            self.pending = number_in(self._subject, headers, NatsHeader.NUM_PENDING)
             self.done.set_result(None)
         elif status == 404:
             self.done.set_result(None)
@@ -109,49 +112,36 @@ class _Page:
             self.done.set_exception(error)
 
 
-class DirectReader:
+class DirectReader(Resource):
     """Reads of one stream over one inbox; an async context manager.
 
     Every read raises `StreamMissing`, `RequestTimeout`, `ConnectionLost`, `NoResponders` or
     `JetStreamError`; `timeout` is seconds for one page.
     """
 
-    def __init__(
-        self, client: Client, stream: str, *, page: int = 256, timeout: float = 5.0
-    ) -> None:
+    def __init__(self, client: Client, stream: str, *, timeout: float = 5.0) -> None:
         self.stream = stream
         self._client = client
-        self._page_size = page
         self._timeout = timeout
         self._pages: dict[str, _Page] = {}
         self._inbox = client.new_inbox()
 
-    async def __aenter__(self) -> DirectReader:
+    async def _enter(self, stack: AsyncExitStack) -> None:
         self._subscription = await self._client.listen(f"{self._inbox}.*", self._receive)
-        self._forget_disconnect = self._client.on_disconnect(self._disconnected)
-        self._forget_denied = self._client.on_denied(self._denied)
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._forget_disconnect()
-        self._forget_denied()
-        self._disconnected()
-        await self._subscription.unsubscribe()
+        stack.push_async_callback(self._subscription.unsubscribe)
+        stack.callback(self._disconnected)
+        stack.callback(self._client.on_denied(self._denied))
+        stack.callback(self._client.on_disconnect(self._disconnected))
 
     async def last(self, subject: str) -> StoredMessage | None:
         """The last message on a subject; may lag on a replicated stream."""
-        return await self._direct_get(f".{subject}", subject=subject)
+        return await self._direct_get(subject, subject=subject)
 
     async def at(self, sequence: int, *, leader: bool = False) -> StoredMessage | None:
         """The message at a sequence; without `leader`, may lag on a replicated stream."""
         if leader:
             return check_sequence(sequence, await self._leader_get({"seq": sequence}))
-        return check_sequence(sequence, await self._direct_get("", {"seq": sequence}))
+        return check_sequence(sequence, await self._direct_get(request={"seq": sequence}))
 
     async def leader_last(self, subject: str) -> StoredMessage | None:
         """The last message on a subject, as the stream's leader knows it."""
@@ -163,10 +153,7 @@ class DirectReader:
 
     async def check_stream(self) -> None:
         """Raise `StreamMissing` where the stream does not exist."""
-        with self._known_stream():
-            await self._client.api(
-                f"STREAM.INFO.{self.stream}", timeout=self._timeout, answer=StreamInfo
-            )
+        await stream_info(self._client, self.stream, timeout=self._timeout)
 
     async def pages(
         self, subject: str, after: int = 0, *, leader: bool = False
@@ -211,7 +198,7 @@ class DirectReader:
             subject,
             seq=after + 1,
             next_by_subj=subject,
-            batch=self._page_size,
+            batch=_PAGE_SIZE,
             max_bytes=_PAGE_BYTES,
         )
 
@@ -221,7 +208,7 @@ class DirectReader:
         try:
             async with asyncio.timeout(self._timeout):
                 await self._client.publish(
-                    self._client.api_subject(f"DIRECT.GET.{self.stream}"),
+                    self._client.api_subject(Api.DIRECT_GET.of(self.stream)),
                     _encode(request),
                     reply=f"{self._inbox}.{token}",
                 )
@@ -236,11 +223,11 @@ class DirectReader:
         return page
 
     async def _direct_get(
-        self, suffix: str, request: object = None, *, subject: str | None = None
+        self, *names: str, request: object = None, subject: str | None = None
     ) -> StoredMessage | None:
         try:
             answer = await self._client.request(
-                self._client.api_subject(f"DIRECT.GET.{self.stream}{suffix}"),
+                self._client.api_subject(Api.DIRECT_GET.of(self.stream, *names)),
                 b"" if request is None else _encode(request),
                 timeout=self._timeout,
             )
@@ -250,19 +237,7 @@ class DirectReader:
         return read_direct(answer, self.stream, subject)
 
     async def _leader_get(self, request: dict[str, Any]) -> StoredMessage | None:
-        with self._known_stream():
-            return await leader_get(self._client, self.stream, request, timeout=self._timeout)
-
-    @contextmanager
-    def _known_stream(self) -> Iterator[None]:
-        try:
-            yield
-        except JetStreamError as error:
-            if error.err_code != _NO_STREAM:
-                raise
-            raise StreamMissing(
-                f"stream {self.stream} does not exist; declare the topology first"
-            ) from error
+        return await leader_get(self._client, self.stream, request, timeout=self._timeout)
 
     def _receive(self, message: Msg) -> None:
         # Replies with a message carry the stream's subject in their headers only.
@@ -271,7 +246,7 @@ class DirectReader:
             page.receive(message)
 
     def _denied(self, subject: str) -> None:
-        own = self._client.api_subject(f"DIRECT.GET.{self.stream}")
+        own = self._client.api_subject(Api.DIRECT_GET.of(self.stream))
         if subject == own.lower():
             for page in self._pages.values():
                 page.fail(PermissionDenied(f"the server forbids {own} to this user"))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from eventstore.client.api_answers import Done
 from eventstore.client.client import Client
 from eventstore.errors import JetStreamError
+from eventstore.jetstream.api import stream_request
 from eventstore.jetstream.stored_message import leader_get
+from eventstore.jetstream.vocabulary import Api
 
 __all__ = ["erase_message"]
 
@@ -15,9 +17,11 @@ async def erase_message(client: Client, stream: str, sequence: int, timeout: flo
 
     Raises `JetStreamError` where the stream allows no deletion, and other `ClientError`s.
     """
-    suffix, request = f"STREAM.MSG.DELETE.{stream}", {"seq": sequence, "no_erase": False}
+    request = {"seq": sequence, "no_erase": False}
     try:
-        await client.api(suffix, request, timeout=timeout, answer=Done)
+        await stream_request(
+            client, Api.MESSAGE_DELETE, stream, body=request, answer=Done, timeout=timeout
+        )
     except JetStreamError:  # the server has one number for all that goes wrong
         if await _is_there(client, stream, sequence, timeout):
             raise

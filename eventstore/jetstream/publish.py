@@ -22,10 +22,10 @@ from eventstore.errors import (
     NoResponders,
     QueueFull,
 )
+from eventstore.jetstream.vocabulary import ErrorCode, NatsHeader
 from eventstore.messages.envelope import POSITION, new_id
 
 __all__ = [
-    "EXPECTED_LAST",
     "PUBLICATION_HEADERS",
     "Draft",
     "PubAck",
@@ -43,15 +43,10 @@ MAX_HEADERS = 65_535
 MAX_BATCH = 1_000
 """Messages that the server takes in one atomic batch, unless configured otherwise."""
 
-EXPECTED_LAST = "Nats-Expected-Last-Sequence"
-"""The header that fences what is sent: where the stream must end for it to be stored."""
-
-PUBLICATION_HEADERS = sum(len(f"{name}: {2**64}\r\n") for name in (POSITION, EXPECTED_LAST))
+PUBLICATION_HEADERS = sum(
+    len(f"{name}: {2**64}\r\n") for name in (POSITION, NatsHeader.EXPECTED_LAST_SEQUENCE)
+)
 """Bytes of headers, at most, that an event of the log has more when it is published by itself."""
-
-_EXPECTED = "Nats-Expected-Last-Subject-Sequence"
-_BATCH = "Nats-Batch-Id"
-_MAXIMUM_MESSAGES = 10077
 
 
 class Draft(msgspec.Struct, frozen=True):
@@ -105,7 +100,7 @@ def guarded(drafts: Sequence[Draft], expected: Mapping[str, int]) -> list[Draft]
     for draft, extra in zip(drafts, batch, strict=True):
         headers = {**draft.headers, **extra}
         if draft.subject in unguarded:
-            headers[_EXPECTED] = str(unguarded.pop(draft.subject))
+            headers[NatsHeader.EXPECTED_LAST_SUBJECT_SEQUENCE] = str(unguarded.pop(draft.subject))
         messages.append(Draft(draft.subject, headers, draft.payload, draft.type))
     return messages
 
@@ -135,7 +130,7 @@ async def publish(
         else:
             await client.publish(message.subject, message.payload, headers=message.headers)
     ack = await publish_acked(client, last.subject, last.payload, last.headers, timeout, stream)
-    batch = last.headers.get(_BATCH)
+    batch = last.headers.get(NatsHeader.BATCH_ID)
     if not ack.duplicate and batch is not None and (ack.batch, ack.count) != (batch, len(messages)):
         raise InvalidAnswer(
             f"{last.subject}: {len(messages)} messages were sent as one batch, and what is "
@@ -197,7 +192,7 @@ async def publish_queued(
     try:
         return await publish_acked(client, subject, payload, headers, timeout, stream)
     except JetStreamError as error:
-        if error.err_code == _MAXIMUM_MESSAGES:
+        if error.err_code == ErrorCode.STREAM_STORE_FAILED:
             raise QueueFull(subject) from error
         raise
 
@@ -207,9 +202,10 @@ def _batch_headers(count: int) -> list[dict[str, str]]:
         return [{}]
     batch = new_id()
     headers = [
-        {_BATCH: batch, "Nats-Batch-Sequence": str(number)} for number in range(1, count + 1)
+        {NatsHeader.BATCH_ID: batch, NatsHeader.BATCH_SEQUENCE: str(number)}
+        for number in range(1, count + 1)
     ]
-    headers[-1]["Nats-Batch-Commit"] = "1"
+    headers[-1][NatsHeader.BATCH_COMMIT] = "1"
     return headers
 
 

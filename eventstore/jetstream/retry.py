@@ -1,73 +1,55 @@
-"""Patience: how long a question that a server cannot answer just now is asked again, and how soon.
+"""Retries of what a server cannot answer just now: the connection is lost, a stream has no leader.
 
-What passes by itself is waited out: a connection that is lost, a stream without a leader. What a
-server refuses is not.
+What a server refuses is not retried.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
-import random
-import time
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+import math
+from collections.abc import Callable
 
 from eventstore.client.client import Client
+from eventstore.concurrency.backoff import Backoff
+from eventstore.concurrency.supervisor import Supervisor
 from eventstore.errors import ClientError, ConnectionLost
 from eventstore.text import make_log_records_safe
 
 __all__ = ["Retry"]
 
-_FIRST_DELAY = 0.05
-_LONGEST_DELAY = 2.0
-_LONGEST_WAIT = 5.0
+_BACKOFF = Backoff(0.05, 2.0)
+_CONNECT_SECONDS = 5.0
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
-T = TypeVar("T")
+
+def _is_retryable(error: ClientError) -> bool:
+    return error.retryable
 
 
-class Retry:
-    """The patience of one reader of the log: `seconds` from each first failure, or `math.inf`.
+class Retry(Supervisor):
+    """Retries requests to JetStream until `timeout` seconds after the first failure in a row.
 
-    However long it is, it ends when the client is closed.
+    It ends, however long that is, when the client is closed. `what` names the work in the log.
     """
 
-    def __init__(self, client: Client, seconds: float) -> None:
+    def __init__(
+        self,
+        client: Client,
+        what: str,
+        timeout: float = math.inf,
+        *,
+        passes: Callable[[ClientError], bool] = _is_retryable,
+    ) -> None:
+        def may_pass(error: Exception) -> bool:
+            return isinstance(error, ClientError) and not client.is_closed and passes(error)
+
+        super().__init__(what, _logger, _BACKOFF, passes=may_pass, timeout=timeout)
         self._client = client
-        self._seconds = seconds
-        self.restore()
 
-    def restore(self) -> None:
-        """Begin anew, after a success."""
-        self._delay = _FIRST_DELAY
-        self._deadline: float | None = None
-
-    async def wait(self, error: ClientError) -> None:
-        """Wait before the next try; raises `error` where there should be none."""
-        if not error.retryable or self._client.is_closed:
-            raise error
-        now = time.monotonic()
-        if self._deadline is None:
-            _logger.warning("reading the log: %s; trying again", error)
-            self._deadline = now + self._seconds
-        left = self._deadline - now
-        if left <= 0:
-            raise error
-        await asyncio.sleep(min(self._delay * random.uniform(0.5, 1.0), left))  # noqa: S311
-        self._delay = min(2 * self._delay, _LONGEST_DELAY)
+    async def failed(self, error: Exception) -> None:
+        """Wait before the next try, also for a connection; raises `error` where there is none."""
+        await super().failed(error)
         with contextlib.suppress(ConnectionLost):
-            await self._client.wait_connected(min(left, _LONGEST_WAIT))
-
-    async def answer(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """What is asked for, however often that takes; raises what `wait` raises."""
-        while True:
-            try:
-                answer = await ask()
-            except ClientError as error:
-                await self.wait(error)
-            else:
-                self.restore()
-                return answer
+            await self._client.wait_connected(min(self.left, _CONNECT_SECONDS))

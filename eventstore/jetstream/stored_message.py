@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from nats.aio.msg import Msg
 
 from eventstore.client.api_answers import MessageAnswer, decimal
-from eventstore.client.client import Client
+from eventstore.client.client import Client, Msg
 from eventstore.client.protocol import UnreadableHeaders, read_headers
 from eventstore.errors import InvalidAnswer, JetStreamError
+from eventstore.jetstream.api import stream_request
+from eventstore.jetstream.vocabulary import Api, ErrorCode, NatsHeader
 
 __all__ = [
     "StoredMessage",
@@ -24,8 +25,7 @@ __all__ = [
     "stored_in",
 ]
 
-_NO_MESSAGE = 10037
-_GET_HEADERS = ("Nats-Stream", "Nats-Subject", "Nats-Sequence", "Nats-Time-Stamp")
+_GET_HEADERS = (NatsHeader.STREAM, NatsHeader.SUBJECT, NatsHeader.SEQUENCE, NatsHeader.TIME_STAMP)
 
 
 class StoredMessage(msgspec.Struct, frozen=True):
@@ -40,15 +40,16 @@ class StoredMessage(msgspec.Struct, frozen=True):
 async def leader_get(
     client: Client, stream: str, request: dict[str, Any], *, timeout: float = 5.0
 ) -> StoredMessage | None:
-    """The message that is asked for in `STREAM.MSG.GET`, as the leader has it; None for none.
+    """The message that is asked for, as the stream's leader has it; None where there is none.
 
-    Raises `JetStreamError`, also where there is no such stream, and another `ClientError`.
+    Raises `StreamMissing`, `InvalidAnswer` for another message, and other `ClientError`s.
     """
-    suffix = f"STREAM.MSG.GET.{stream}"
     try:
-        answer = await client.api(suffix, request, timeout=timeout, answer=MessageAnswer)
+        answer = await stream_request(
+            client, Api.MESSAGE_GET, stream, body=request, answer=MessageAnswer, timeout=timeout
+        )
     except JetStreamError as error:
-        if error.err_code == _NO_MESSAGE:
+        if error.err_code == ErrorCode.NO_MESSAGE_FOUND:
             return None
         raise
     found = answer.message
@@ -56,7 +57,7 @@ async def leader_get(
     if (subject := request.get("last_by_subj") or request.get("next_by_subj")) is not None:
         check_subject(message, subject)
     if message.sequence < request.get("seq", 1):
-        raise InvalidAnswer(f"{suffix}: asked from {request['seq']} on, answered {found.seq}")
+        raise InvalidAnswer(f"{stream}: asked from {request['seq']} on, answered {found.seq}")
     return message
 
 
@@ -83,7 +84,7 @@ def status_of(headers: dict[str, str]) -> int | None:
 
     What is stored may have a header of this name too, but never comes without its sequence.
     """
-    if "Nats-Sequence" in headers:
+    if NatsHeader.SEQUENCE in headers:
         return None
     status = decimal(headers.get("Status"))
     if status is None:
@@ -98,19 +99,19 @@ def stored_in(
 
     Raises `InvalidAnswer` where it is no message of the stream.
     """
-    if "Nats-Subject" not in headers:
+    if NatsHeader.SUBJECT not in headers:
         raise InvalidAnswer(f"a message of {stream} was asked for, and something else answered")
-    sequence = number_in(stream, headers, "Nats-Sequence")
-    subject = headers["Nats-Subject"]
+    sequence = number_in(stream, headers, NatsHeader.SEQUENCE)
+    subject = headers[NatsHeader.SUBJECT]
     # The server adds its headers in this order behind the stored ones. Where those do not end as
     # they should, it cuts into their last line, and glues its first one to what is left.
     names = list(headers)
-    before = names[names.index("Nats-Subject") - 1]
-    line = f"{before}: {headers[before]}"
+    before = names[names.index(NatsHeader.SUBJECT) - 1]
+    line, wanted = f"{before}: {headers[before]}", f"{NatsHeader.STREAM}: {stream}"
     is_readable = not isinstance(headers, UnreadableHeaders)
-    if is_readable and before == "Nats-Stream" and not line.endswith(f"Nats-Stream: {stream}"):
+    if is_readable and before == NatsHeader.STREAM and not line.endswith(wanted):
         raise InvalidAnswer(f"a message of {stream} was asked for, and something else answered")
-    if is_readable and line != f"Nats-Stream: {stream}":
+    if is_readable and line != wanted:
         headers = UnreadableHeaders(headers, "they do not end with an empty line")
     message = StoredMessage(subject, sequence, headers, payload)
     for name in (*_GET_HEADERS, *added):

@@ -16,7 +16,16 @@ from msgspec import Struct
 from eventstore.client.api_answers import ConsumerInfo, StreamInfo
 from eventstore.client.client import Client
 from eventstore.config import StreamSettings
-from eventstore.errors import JetStreamError, StreamDrift, StreamMissing, TopologyError
+from eventstore.errors import JetStreamError, StreamDrift, TopologyError
+from eventstore.jetstream.api import (
+    create_consumer,
+    create_stream,
+    find_consumer,
+    find_stream,
+    stream_info,
+    update_stream,
+)
+from eventstore.jetstream.vocabulary import ErrorCode
 from eventstore.messages.subjects import Subjects
 
 __all__ = [
@@ -29,22 +38,21 @@ __all__ = [
     "topology",
 ]
 
-_NO_STREAM = 10059
-_NAME_IN_USE = 10058
-_SUBJECT_OVERLAP = 10065
-_CONSUMER_EXISTS = 10148
-
 _SECOND = 1_000_000_000
 _MILLISECOND = 1_000_000
 _DAY = 86_400 * _SECOND
 
 
 class ConsumerSpec(Struct, frozen=True):
-    """A declared durable consumer: its stream, its name and the settings that matter."""
+    """A declared durable consumer: its stream, its name and the settings that matter.
+
+    Those in `initial` it is created with; where others are found, that is no drift.
+    """
 
     stream: str
     name: str
     settings: Mapping[str, Any]
+    initial: Mapping[str, Any] = MappingProxyType({})
 
 
 class StreamSpec(Struct, frozen=True):
@@ -98,47 +106,38 @@ async def declare(client: Client, specs: Iterable[StreamSpec]) -> list[str]:
     """
     created = []
     for spec in specs:
-        found = await _find(client, spec.name)
+        found = await find_stream(client, spec.name)
         if found is None:
             found = await _create(client, spec)
             created.append(spec.name)
-        _refuse_drift(spec.name, spec.settings, found)
+        _refuse_drift(spec.name, spec.settings, found.config)
     return created
 
 
 async def check(client: Client, specs: Iterable[StreamSpec]) -> None:
     """Raise `StreamMissing` or `StreamDrift` unless every stream is as declared."""
     for spec in specs:
-        found = await _find(client, spec.name)
-        if found is None:
-            raise StreamMissing(f"stream {spec.name} does not exist; declare the topology first")
-        _refuse_drift(spec.name, spec.settings, found)
+        found = await stream_info(client, spec.name)
+        _refuse_drift(spec.name, spec.settings, found.config)
 
 
-async def declare_consumer(client: Client, spec: ConsumerSpec) -> None:
+async def declare_consumer(client: Client, spec: ConsumerSpec) -> ConsumerInfo:
     """Create a durable consumer, or check the one that is there.
 
     Raises `StreamDrift` where it differs, `StreamMissing` where its stream is not there.
     """
+    stream, name = spec.stream, spec.name
+    found: ConsumerInfo | None
     try:
-        answer = await client.api(
-            f"CONSUMER.CREATE.{spec.stream}.{spec.name}",
-            {
-                "stream_name": spec.stream,
-                "config": {"name": spec.name, **spec.settings},
-                "action": "create",
-            },
-            answer=ConsumerInfo,
-        )
+        found = await create_consumer(client, stream, name, {**spec.settings, **spec.initial})
     except JetStreamError as error:
-        if error.err_code == _NO_STREAM:
-            raise StreamMissing(f"stream {spec.stream} does not exist") from error
-        if error.err_code != _CONSUMER_EXISTS:
+        if error.err_code != ErrorCode.CONSUMER_EXISTS:
             raise
-        suffix = f"CONSUMER.INFO.{spec.stream}.{spec.name}"
-        answer = await client.api(suffix, answer=ConsumerInfo)
-    name = f"{spec.stream} consumer {spec.name}"
-    _refuse_drift(name, spec.settings, answer.config)
+        found = await find_consumer(client, stream, name)
+        if found is None:
+            raise
+    _refuse_drift(f"{stream} consumer {name}", spec.settings, found.config)
+    return found
 
 
 async def limit_messages(client: Client, stream: str, limit: int) -> bool:
@@ -147,40 +146,27 @@ async def limit_messages(client: Client, stream: str, limit: int) -> bool:
     Nothing that it holds is removed, if it discards new messages. Raises `StreamMissing` where it
     does not exist, and `ClientError`.
     """
-    found = await _find(client, stream)
-    if found is None:
-        raise StreamMissing(f"stream {stream} does not exist; declare the topology first")
-    if found.get("max_msgs") == limit:
+    config = (await stream_info(client, stream)).config
+    if config.get("max_msgs") == limit:
         return False
-    changed = {**found, "max_msgs": limit}
-    await client.api(f"STREAM.UPDATE.{stream}", changed, answer=StreamInfo)
+    await update_stream(client, stream, {**config, "max_msgs": limit})
     return True
 
 
-async def _find(client: Client, name: str) -> Mapping[str, Any] | None:
+async def _create(client: Client, spec: StreamSpec) -> StreamInfo:
     try:
-        return (await client.api(f"STREAM.INFO.{name}", answer=StreamInfo)).config
+        return await create_stream(client, spec.name, spec.request)
     except JetStreamError as error:
-        if error.err_code == _NO_STREAM:
-            return None
-        raise
-
-
-async def _create(client: Client, spec: StreamSpec) -> Mapping[str, Any]:
-    try:
-        created = await client.api(f"STREAM.CREATE.{spec.name}", spec.request, answer=StreamInfo)
-    except JetStreamError as error:
-        if error.err_code == _NAME_IN_USE:  # another process was faster
-            found = await _find(client, spec.name)
+        if error.err_code == ErrorCode.STREAM_NAME_IN_USE:  # another process was faster
+            found = await find_stream(client, spec.name)
             if found is not None:
                 return found
         raise TopologyError(_refusal(spec, error)) from error
-    return created.config
 
 
 def _refusal(spec: StreamSpec, error: JetStreamError) -> str:
     text = f"the server refuses stream {spec.name}: {error.description}"
-    if error.err_code == _SUBJECT_OVERLAP:
+    if error.err_code == ErrorCode.SUBJECT_OVERLAP:
         listed = ", ".join(spec.settings["subjects"])
         text += f"; another stream already takes one of {listed}"
     return text

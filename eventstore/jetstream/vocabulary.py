@@ -8,10 +8,57 @@ from __future__ import annotations
 from enum import IntEnum, StrEnum
 from typing import Final
 
-__all__ = ["API_PREFIX", "CONFLICTS", "TRANSIENT", "ErrorCode", "Header"]
+__all__ = [
+    "ACK_PREFIX",
+    "API_PREFIX",
+    "BATCH_HEADERS",
+    "CONFLICTS",
+    "EXPECTED_HEADERS",
+    "NO_JETSTREAM",
+    "SERVER_HEADERS",
+    "STREAM_DELETED",
+    "TRANSIENT",
+    "Api",
+    "ErrorCode",
+    "NatsHeader",
+]
 
 API_PREFIX: Final = "$JS.API"
 """What the subjects of the server's API begin with, unless a domain or an account maps it."""
+
+ACK_PREFIX: Final = "$JS.ACK"
+"""What the reply subjects of deliveries begin with; the stream and the consumer follow."""
+
+STREAM_DELETED: Final = "$JS.EVENT.ADVISORY.STREAM.DELETED"
+"""What the server publishes on when a stream is deleted; its name follows."""
+
+SERVER_HEADERS: Final = "Nats-"
+"""What the names of all headers begin with that have a meaning to the server."""
+
+EXPECTED_HEADERS: Final = "Nats-Expected-"
+BATCH_HEADERS: Final = "Nats-Batch-"
+
+
+class Api(StrEnum):
+    """The requests of the server's API, as the subject after the prefix, without the names."""
+
+    ACCOUNT_INFO = "INFO"
+    STREAM_CREATE = "STREAM.CREATE"
+    STREAM_UPDATE = "STREAM.UPDATE"
+    STREAM_INFO = "STREAM.INFO"
+    STREAM_DELETE = "STREAM.DELETE"
+    STREAM_PURGE = "STREAM.PURGE"
+    MESSAGE_GET = "STREAM.MSG.GET"
+    MESSAGE_DELETE = "STREAM.MSG.DELETE"
+    DIRECT_GET = "DIRECT.GET"
+    CONSUMER_CREATE = "CONSUMER.CREATE"
+    CONSUMER_INFO = "CONSUMER.INFO"
+    CONSUMER_DELETE = "CONSUMER.DELETE"
+    CONSUMER_NEXT = "CONSUMER.MSG.NEXT"
+
+    def of(self, *names: str) -> str:
+        """The request about a stream (and a consumer, or a subject); each may be a wildcard."""
+        return ".".join((self, *names))
 
 
 class ErrorCode(IntEnum):
@@ -49,6 +96,10 @@ class ErrorCode(IntEnum):
     """Too many atomic batches are open."""
 
 
+NO_JETSTREAM: Final = frozenset(
+    {ErrorCode.JETSTREAM_NOT_ENABLED_FOR_ACCOUNT, ErrorCode.JETSTREAM_NOT_ENABLED}
+)
+
 CONFLICTS: Final = frozenset(
     {ErrorCode.WRONG_LAST_SEQUENCE, ErrorCode.WRONG_LAST_SEQUENCE_IN_FLIGHT}
 )
@@ -67,7 +118,7 @@ TRANSIENT: Final = frozenset(
 """Nothing was stored, and the same request may succeed a moment later."""
 
 
-class Header(StrEnum):
+class NatsHeader:
     """Headers that the server, or its micro protocol, reads or writes."""
 
     MESSAGE_ID = "Nats-Msg-Id"
@@ -87,3 +138,5 @@ class Header(StrEnum):
     """Who asked, as the server says it where a request crosses accounts."""
     SERVICE_ERROR = "Nats-Service-Error"
     SERVICE_ERROR_CODE = "Nats-Service-Error-Code"
+    KV_OPERATION = "KV-Operation"
+    """Tells a marker, as that of a deleted key, from a value."""

@@ -1,1 +1,42 @@
-"""Commands, events, queries and their envelope: pure, without asyncio, NATS or a clock."""
+"""Commands, events, queries and their envelope.
+
+Pure: nothing here waits or connects, and only `utc_now` and `new_id` give another answer each time.
+"""
+
+from eventstore.messages.codec import Codec
+from eventstore.messages.envelope import (
+    Envelope,
+    Identity,
+    NewEvent,
+    RecordedEvent,
+    StoredEvent,
+    UnreadEvent,
+    derive_id,
+    new_id,
+)
+from eventstore.messages.outcome import Outcome
+from eventstore.messages.personal import Personal
+from eventstore.messages.queries import Listed, ListQuery, Query
+from eventstore.messages.subjects import Subject, Subjects
+from eventstore.messages.types import Command, Event
+
+__all__ = [
+    "Codec",
+    "Command",
+    "Envelope",
+    "Event",
+    "Identity",
+    "ListQuery",
+    "Listed",
+    "NewEvent",
+    "Outcome",
+    "Personal",
+    "Query",
+    "RecordedEvent",
+    "StoredEvent",
+    "Subject",
+    "Subjects",
+    "UnreadEvent",
+    "derive_id",
+    "new_id",
+]

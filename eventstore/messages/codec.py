@@ -119,20 +119,16 @@ class Codec:
         Raises `UnknownType` where its type is not registered, and `InvalidPayload`, naming the
         field, for what JSON cannot hold or what would not be read again as it was.
         """
-        return self._encoded(message)[0]
+        return self.round_trip(message)[0]
 
-    def as_read(self, message: M) -> M:
-        """The message as it will be read: an int in a field of floats is a float then.
+    def round_trip(self, message: M) -> tuple[bytes, M]:
+        """The payload of a message, and the message as it will be read from that.
 
-        Raises what `encode` raises.
+        They differ where a field declares another type than it was given: an int in a field of
+        floats is read as a float. Raises what `encode` raises.
         """
-        read: M = self._encoded(message)[1]
-        return read
-
-    def _encoded(self, message: Message) -> tuple[bytes, Any]:
-        """The payload, and what it is read as."""
         name = type(message).__name__
-        entry = self._entries.get(type(message))
+        entry: _Entry[M] | None = self._entries.get(type(message))
         if entry is None:
             raise UnknownType(f"{name} is not registered in {self.domain}")
         try:

@@ -47,17 +47,19 @@ class MessageContext:
         by = f"{by}.{event.part}" if event.part else by
         return cls(envelope.identity, by, actor=envelope.actor, traceparent=envelope.traceparent)
 
-    def caused(self, name: str) -> Identity:
+    def caused(self, name: str, own_id: str | None = None) -> Identity:
         """The identity of the next message of this name that the handled one causes.
 
-        Derived from the handled message's id, the handler, the name and how many of this name
-        came before: the same at each handling, if the handler causes those of one name in the
-        same order. What it causes under other names does not matter.
+        Its id is `own_id`, or derived from the handled message's id, the handler, the name and how
+        many of this name came before: the same at each handling, if the handler causes those of one
+        name in the same order. What it causes under other names does not matter.
         """
+        if own_id is not None:
+            return Identity.caused_by(self.identity, own_id)
         number = self._counts[name]
         self._counts[name] += 1
-        own = derive_id(self.identity.id, f"{self.by}/{name}/{number}")
-        return Identity.caused_by(self.identity, own)
+        derived = derive_id(self.identity.id, f"{self.by}/{name}/{number}")
+        return Identity.caused_by(self.identity, derived)
 
     @contextmanager
     def begun(self) -> Iterator[None]:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from msgspec import Struct
 
 from eventstore.errors import InvalidHeader, InvalidId, InvalidMessage
+from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.subjects import AGGREGATE_ID, NAME
 from eventstore.messages.types import Event
 
@@ -67,7 +68,7 @@ class Header:
     ACTOR = "X-Actor"
     TRACEPARENT = "traceparent"
     CONTENT_TYPE = "Content-Type"
-    MESSAGE_ID = "Nats-Msg-Id"
+    MESSAGE_ID = NatsHeader.MESSAGE_ID
 
 
 JSON = "application/json"

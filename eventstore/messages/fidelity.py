@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import typing
 import uuid
 from collections.abc import Iterable
 from datetime import date, datetime, time, timedelta
@@ -19,6 +18,8 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
+
+from eventstore.messages.functions import leaves
 
 __all__ = ["Difference", "difference"]
 
@@ -99,15 +100,13 @@ def _of_struct(written: Struct, read: Struct, mode: _Mode) -> Difference | None:
 @functools.cache
 def _undeclared_in(cls: type[Struct]) -> frozenset[str]:
     """The fields that may hold what their type does not tell of."""
-    return frozenset(f.name for f in msgspec.structs.fields(cls) if _is_undeclared(f.type))
+    return frozenset(
+        f.name for f in msgspec.structs.fields(cls) if any(map(_is_open, leaves(f.type)))
+    )
 
 
-def _is_undeclared(annotation: Any) -> bool:
-    if annotation in (Any, object, list, dict, tuple, set, frozenset):
-        return True
-    if isinstance(annotation, TypeVar):
-        return True
-    return any(map(_is_undeclared, typing.get_args(annotation)))
+def _is_open(leaf: Any) -> bool:
+    return isinstance(leaf, TypeVar) or leaf in (Any, object, list, dict, tuple, set, frozenset)
 
 
 def _of_sequences(written: Any, read: Any, mode: _Mode) -> Difference | None:

@@ -1,13 +1,16 @@
-"""Functions that others write: what to call them, and whether somebody would have to await them."""
+"""Functions of users: their names, their annotations, and whether they are asynchronous."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+import typing
+from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["called", "is_async", "name_of"]
+from eventstore.errors import DeciderError, EventStoreError
+
+__all__ = ["annotations_of", "called", "is_async", "leaves", "name_of"]
 
 
 def called(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -21,13 +24,41 @@ def called(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Whether the result of a call would have to be awaited, or iterated over by `async for`."""
+    """Whether the result of a call must be awaited, or iterated over by `async for`."""
     run = called(function)
     return inspect.iscoroutinefunction(run) or inspect.isasyncgenfunction(run)
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """What to call a function in an error."""
+    """The name of a function for the text of an error."""
     while isinstance(function, functools.partial):
         function = function.func
     return getattr(function, "__name__", type(function).__qualname__)
+
+
+def annotations_of(
+    function: Callable[..., Any], where: str, error: type[EventStoreError] = DeciderError
+) -> tuple[list[Any], Any]:
+    """The annotations of a function's parameters, in order, and of its result; None for none.
+
+    Raises `error`, saying `where`, for one that cannot be understood.
+    """
+    try:
+        hints = typing.get_type_hints(called(function))
+    except NameError as unknown:
+        raise error(
+            f"{where}: annotation not understood, {unknown}; "
+            "define or import the types in the module"
+        ) from unknown
+    except TypeError:  # builtin functions have no annotations
+        hints = {}
+    return [hints.get(name) for name in inspect.signature(function).parameters], hints.get("return")
+
+
+def leaves(annotation: Any) -> Iterator[Any]:
+    """The innermost types of an annotation: the members of a union, the items of a list."""
+    inner = typing.get_args(annotation)
+    if not inner:
+        yield annotation
+    for each in inner:
+        yield from leaves(each)

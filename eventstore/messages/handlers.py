@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import typing
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 from eventstore.errors import DeciderError
 from eventstore.messages.envelope import RecordedEvent
+from eventstore.messages.functions import annotations_of, called, leaves, name_of
 from eventstore.messages.types import Event
 
 __all__ = ["EventHandler", "EventHandlers"]
@@ -52,17 +52,10 @@ class EventHandlers:
     def add_annotated(self, function: Callable[[E, RecordedEvent], Awaitable[None]]) -> None:
         """Have it called for the event, or the union of events, its first parameter names."""
         where = self._where(function)
-        parameters = list(inspect.signature(function).parameters)
+        parameters, _ = annotations_of(function, where)
         if len(parameters) != 2:
             raise DeciderError(f"{where}: takes an event and its record")
-        try:
-            hints = typing.get_type_hints(function)
-        except NameError as error:
-            raise DeciderError(
-                f"{where}: annotation not understood, {error}; "
-                "define or import the types in the module"
-            ) from error
-        events = list(_leaves(hints.get(parameters[0])))
+        events = list(leaves(parameters[0]))
         if not all(map(_is_concrete, events)):
             raise DeciderError(f"{where}: annotate the first parameter with the event it is for")
         self.add(events, function)
@@ -71,22 +64,13 @@ class EventHandlers:
         if self._by_type.setdefault(event, handler) is not handler:
             raise DeciderError(f"{self._where(handler)}: {event.__name__} already has a handler")
 
-    def _where(self, handler: object) -> str:
-        return f"subscriber {self._subscriber}, handler {getattr(handler, '__name__', handler)}"
+    def _where(self, handler: EventHandler) -> str:
+        return f"subscriber {self._subscriber}, handler {name_of(handler)}"
 
 
 def _check_async(where: str, handler: EventHandler) -> None:
-    call = getattr(handler, "__call__", None)  # noqa: B004  # an object with an async __call__
-    if not (inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(call)):
+    if not inspect.iscoroutinefunction(called(handler)):
         raise DeciderError(f"{where}: must be async")
-
-
-def _leaves(annotation: Any) -> Iterator[Any]:
-    inner = typing.get_args(annotation)
-    if not inner:
-        yield annotation
-    for each in inner:
-        yield from _leaves(each)
 
 
 def _is_concrete(leaf: Any) -> bool:

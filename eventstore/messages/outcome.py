@@ -8,21 +8,14 @@ import msgspec
 from msgspec import Meta
 
 from eventstore.errors import EventStoreError
+from eventstore.text import presentable
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = ["Outcome", "code_of", "presentable"]
+__all__ = ["Outcome", "code_of"]
 
 Status = Literal["success", "rejected", "error"]
 
 _Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]  # what any database can hold
-
-_MOST_TEXT = 4_000
-
-
-def presentable(text: object) -> str:
-    """A text that can be sent: of bounded length, and nothing in it that UTF-8 has no bytes for."""
-    shown = str(text)[:_MOST_TEXT]
-    return shown.encode(errors="replace").decode()
 
 
 def code_of(error: Exception) -> str:

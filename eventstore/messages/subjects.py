@@ -22,12 +22,14 @@ __all__ = [
     "Subjects",
     "check_aggregate_id",
     "check_name",
+    "parse_log_subject",
 ]
 
 Kind = Literal["cmd", "event", "query"]
 
 _KINDS = get_args(Kind)
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_LOG = re.compile(r"[^.]+\.log\.([^.]+)\.([^.]+)")
 AGGREGATE_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
@@ -67,22 +69,28 @@ class Subject(Struct, frozen=True):
     @classmethod
     def parse(cls, text: str) -> Subject:
         """Take `{domain}.{kind}.{aggregate}.{action}` apart; raises `InvalidSubject`."""
+        subject = cls.split(text)
+        if subject.kind not in _KINDS:
+            raise InvalidSubject(
+                f"subject {text!r} has kind {subject.kind!r}; known are {', '.join(_KINDS)}"
+            )
+        check_name("domain", subject.domain)
+        check_name("aggregate", subject.aggregate)
+        check_name("action", subject.action)
+        return subject
+
+    @classmethod
+    def split(cls, text: str) -> Subject:
+        """Take a subject apart whose tokens may be anything, as somebody else has published it.
+
+        Raises `InvalidSubject` where it has not four of them.
+        """
         tokens = text.split(".")
         if len(tokens) != 4:
             raise InvalidSubject(
                 f"subject {text!r} is not {{domain}}.{{kind}}.{{aggregate}}.{{action}}"
             )
-        domain, kind, aggregate, action = tokens
-        if kind not in _KINDS:
-            raise InvalidSubject(
-                f"subject {text!r} has kind {kind!r}; known are {', '.join(_KINDS)}"
-            )
-        return cls(
-            check_name("domain", domain),
-            kind,  # type: ignore[arg-type]  # just checked against the literal's values
-            check_name("aggregate", aggregate),
-            check_name("action", action),
-        )
+        return cls(*tokens)  # type: ignore[arg-type]  # a stream's subjects fix the kind
 
     def __str__(self) -> str:
         return f"{self.domain}.{self.kind}.{self.aggregate}.{self.action}"
@@ -137,10 +145,16 @@ class Subjects:
 
     def parse_log(self, subject: str) -> tuple[str, str]:
         """The aggregate and the id that a subject of the log names; raises `InvalidSubject`."""
-        aggregate, _, aggregate_id = subject.removeprefix(self._log_prefix).partition(".")
-        complete = aggregate and aggregate_id and "." not in aggregate_id
-        if not complete or not subject.startswith(self._log_prefix):
+        if not subject.startswith(self._log_prefix):
             raise InvalidSubject(
                 f"subject {subject!r} is not {self._log_prefix}{{aggregate}}.{{id}}"
             )
-        return aggregate, aggregate_id
+        return parse_log_subject(subject)
+
+
+def parse_log_subject(subject: str) -> tuple[str, str]:
+    """As `Subjects.parse_log`, for a log of any domain."""
+    found = _LOG.fullmatch(subject)
+    if found is None:
+        raise InvalidSubject(f"subject {subject!r} is not {{domain}}.log.{{aggregate}}.{{id}}")
+    return found[1], found[2]

@@ -18,7 +18,7 @@ Rejections carry one of these codes, which are stable:
 
 from __future__ import annotations
 
-from eventstore.decider.decider import Domain
+from eventstore import Domain
 from eventstore.nix import configuration, flake, module, overlay, package
 from eventstore.nix.configuration import (
     ActivateConfiguration,

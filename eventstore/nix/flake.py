@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct, structs
 
-from eventstore.decider.decider import Decider
-from eventstore.errors import Rejected
-from eventstore.messages.types import Command, Event
+from eventstore import Command, Decider, Event, Rejected
 from eventstore.nix.rules import require_existing, require_new, require_text
 
 __all__ = [

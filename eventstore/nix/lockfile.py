@@ -14,9 +14,9 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from eventstore import Command
 from eventstore.errors import InvalidMessage
-from eventstore.messages.envelope import derive_id
-from eventstore.messages.types import Command
+from eventstore.messages import derive_id
 from eventstore.nix.flake import AddFlakeInput, CreateFlake, RemoveFlakeInput
 from eventstore.nix.reference import Attributes, flake_reference
 from eventstore.undecodable import UNDECODABLE

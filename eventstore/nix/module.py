@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from eventstore.decider.decider import Decider
-from eventstore.messages.types import Command, Event
+from eventstore import Command, Decider, Event
 from eventstore.nix.rules import Source, require_existing, require_new, require_text
 
 __all__ = [

@@ -5,9 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct, structs
 
-from eventstore.decider.decider import Decider
-from eventstore.errors import Rejected
-from eventstore.messages.types import Command, Event
+from eventstore import Command, Decider, Event, Rejected
 from eventstore.nix.rules import require_text
 
 __all__ = [

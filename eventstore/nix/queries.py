@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from eventstore.messages.queries import ListQuery, Query
+from eventstore import ListQuery, Query
 from eventstore.nix.configuration import Activation
 
 __all__ = [

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from eventstore.errors import Rejected
+from eventstore import Rejected
 
 __all__ = ["Source", "require_existing", "require_new", "require_text"]
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from eventstore.client.client import Client
-from eventstore.commands import CommandClient
-from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import RecordedEvent
+from eventstore import Client, CommandClient, EventSubscriber, RecordedEvent
+from eventstore.messages import Codec
 from eventstore.nix import FlakeInputAdded, FlakeInputRemoved, FlakeUpdated, MarkPackageStale
-from eventstore.subscribers.subscriber import EventSubscriber
 
 __all__ = ["BuildsOf", "stale_packages"]
 

@@ -19,12 +19,12 @@ from typing import Any
 
 import msgspec
 
-from eventstore.client.api_answers import StreamInfo
 from eventstore.client.client import Client
 from eventstore.errors import JetStreamError, StreamMissing
+from eventstore.jetstream.api import stream_info
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.jetstream.erase import erase_message
-from eventstore.jetstream.publish import publish_acked
+from eventstore.jetstream.key_value import KeyValue
 from eventstore.messages.encryption import refs_in
 from eventstore.messages.envelope import Header
 from eventstore.messages.personal import FORGOTTEN, ref_of
@@ -39,8 +39,6 @@ from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["ErasureReport", "erase_copies"]
 
-_EXPECTED = "Nats-Expected-Last-Subject-Sequence"
-_WRONG_SEQUENCE = (10071, 10164)
 _SUCCESS = "success"
 
 
@@ -88,6 +86,7 @@ class _Erasing:
         self._ref = ref_of(subject)
         self._word = re.compile(rf"(?<!\w){re.escape(subject)}(?!\w)")
         self._timeout = timeout
+        self._bucket = KeyValue(client, subjects.outcome_bucket, timeout=timeout)
         self._commands: set[str] = set()
         self.erased = ErasureReport()
 
@@ -132,20 +131,16 @@ class _Erasing:
         return self._subject in _texts(msgspec.json.decode(record.payload))
 
     async def texts_of_outcomes(self) -> None:
-        bucket = self._subjects.outcome_bucket
-        async with (
-            DirectReader(self._client, f"KV_{bucket}", timeout=self._timeout) as reader,
-            aclosing(reader.messages(f"$KV.{bucket}.>")) as messages,
-        ):
-            async for message in messages:
+        async with aclosing(self._bucket.entries()) as entries:
+            async for message in entries:
                 try:
                     outcome = msgspec.json.decode(message.payload, type=dict[str, Any])
                 except UNDECODABLE as error:
                     if message.payload:  # not one that another tool has deleted
-                        self._cannot_read(f"KV_{bucket}", message.sequence, str(error))
+                        self._cannot_read(self._bucket.stream, message.sequence, str(error))
                     continue
                 if self._is_told_by(outcome):
-                    await self._replace(f"KV_{bucket}", message, outcome)
+                    await self._replace(message, outcome)
 
     def _is_told_by(self, outcome: dict[str, Any]) -> bool:
         text = str(outcome.get("message", ""))
@@ -157,29 +152,23 @@ class _Erasing:
             or self._word.search(text) is not None
         )
 
-    async def _replace(self, stream: str, old: StoredMessage, outcome: dict[str, Any]) -> None:
+    async def _replace(self, old: StoredMessage, outcome: dict[str, Any]) -> None:
         command_id = str(outcome.get("command_id"))
-        expected = 0
+        revision = 0
         try:
-            await self._erase(stream, old.sequence)
+            await self._bucket.erase(old.sequence)
         except JetStreamError:
-            expected = old.sequence
+            revision = old.sequence
             self._note(undeleted=(*self.erased.undeleted, command_id))
         payload = msgspec.json.encode({**outcome, "message": FORGOTTEN})
-        headers = {**old.headers, _EXPECTED: str(expected)}
-        try:
-            await publish_acked(self._client, old.subject, payload, headers, self._timeout)
-        except JetStreamError as error:
-            if error.err_code not in _WRONG_SEQUENCE:  # else the command has another outcome by now
-                raise
+        # Where this is refused, the command has another outcome by now.
+        await self._bucket.update(self._bucket.key(old.subject), payload, revision, old.headers)
         self._note(outcomes=(*self.erased.outcomes, command_id))
 
     async def waiting_commands(self) -> None:
         stream = self._subjects.command_stream
         try:
-            info = await self._client.api(
-                f"STREAM.INFO.{stream}", timeout=self._timeout, answer=StreamInfo
-            )
+            info = await stream_info(self._client, stream, timeout=self._timeout)
         except JetStreamError:
             return
         self._note(waiting=info.state.messages)

@@ -15,11 +15,12 @@ from typing import Literal
 import msgspec
 
 from eventstore.client.client import Client, Msg
-from eventstore.concurrency.keyed_queue import KeyedQueue
+from eventstore.concurrency.keyed import KeyedQueue
 from eventstore.errors import EventStoreError, NotParked, RetryOutOfOrder
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.jetstream.erase import erase_message
 from eventstore.jetstream.publish import publish_queued
+from eventstore.jetstream.vocabulary import SERVER_HEADERS
 from eventstore.messages.envelope import REPLY_TO, Header
 from eventstore.messages.outcome import Outcome
 from eventstore.messages.subjects import NAME, Subjects
@@ -166,13 +167,7 @@ class ParkedMessages:
             await self._put_back(message)
         return message
 
-    async def retry_all(
-        self,
-        *,
-        aggregate: str | None = None,
-        aggregate_id: str | None = None,
-        timeout: float = 30.0,
-    ) -> RetrySummary:
+    async def retry_all(self, *, timeout: float = 30.0) -> RetrySummary:
         """Retry all that is parked, in the order it was parked in for each aggregate.
 
         A command that others of its aggregate wait behind must have its outcome first, within
@@ -183,8 +178,7 @@ class ParkedMessages:
         """
         every: dict[tuple[str, ...], list[int]] = {}
         unreadable: dict[int, str] = {}
-        reading = self.read(aggregate=aggregate, aggregate_id=aggregate_id)
-        async with aclosing(reading) as messages:
+        async with aclosing(self.read()) as messages:
             async for message in messages:
                 if isinstance(message, UnreadableMessage):
                     unreadable[message.sequence] = message.problem
@@ -226,7 +220,9 @@ class ParkedMessages:
         """Put a record together; `last` is the message that counts as the record's own."""
         if is_first_part(last.headers):
             raise NotParked(last.sequence, "this is not the last part of a record")
-        kind: ParkedKind = "event" if last.subject.split(".")[2] == "event" else "cmd"
+        kind: ParkedKind = (
+            "event" if last.subject.startswith(f"{self._subjects.domain}.parked.event.") else "cmd"
+        )
         earlier: tuple[int, ...] = ()
         try:
             named = earlier_parts(last)
@@ -340,4 +336,6 @@ def _is_of(
 
 def _own_headers(record: ParkedRecord) -> dict[str, str]:
     """The original's headers without those the server would act on, as on a repeated id."""
-    return {name: value for name, value in record.headers.items() if not name.startswith("Nats-")}
+    return {
+        name: value for name, value in record.headers.items() if not name.startswith(SERVER_HEADERS)
+    }

@@ -5,8 +5,10 @@ from __future__ import annotations
 from eventstore.client.client import Client
 from eventstore.jetstream.acks import DeliveryTracker
 from eventstore.messages.envelope import Header
-from eventstore.messages.outcome import code_of, presentable
+from eventstore.messages.outcome import code_of
+from eventstore.messages.subjects import Subject
 from eventstore.parking.record import ParkedRecord, keep_record
+from eventstore.text import presentable
 
 __all__ = ["park_event", "reason_of"]
 
@@ -26,7 +28,7 @@ async def park_event(
     """
     message, delivery = taken.message, taken.delivery
     headers = message.headers or {}
-    domain, _, rest = message.subject.split(".", 2)
+    subject = Subject.split(message.subject)
     record = ParkedRecord(
         subject=message.subject,
         headers=headers,
@@ -37,13 +39,14 @@ async def park_event(
         sequence=delivery.sequence,
         stored_at_ns=delivery.time,
         delivered=delivery.delivered,
-        aggregate=rest.partition(".")[0],
+        aggregate=subject.aggregate,
         aggregate_id=headers.get(Header.AGGREGATE_ID),
         subscriber=subscriber,
         attempts=attempts,
     )
     key = f"{subscriber}-{stream}-{delivery.sequence}-{delivery.time}"
-    await keep_record(client, f"{domain}.parked.event.{subscriber}.{rest}", record, key)
+    parked = f"{subject.domain}.parked.event.{subscriber}.{subject.aggregate}.{subject.action}"
+    await keep_record(client, parked, record, key)
 
 
 def reason_of(error: Exception) -> str:

@@ -9,6 +9,7 @@ import msgspec
 from eventstore.client.client import Client
 from eventstore.client.responder import Answer, Reply, Request
 from eventstore.errors import InvalidPayload, NoResponders, RequestTimeout, RetryFailed
+from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.subjects import Subjects
 from eventstore.undecodable import UNDECODABLE
 
@@ -42,7 +43,7 @@ async def ask_to_retry(
     except RequestTimeout as error:
         why = f"no answer from {who} within {timeout:g} s; once handled, it is parked no more"
         raise RetryFailed(sequence, why) from error
-    problem = (answer.headers or {}).get("Nats-Service-Error")
+    problem = (answer.headers or {}).get(NatsHeader.SERVICE_ERROR)
     if problem is not None:
         raise RetryFailed(sequence, f"{who}: {problem}")
 

@@ -1,1 +1,8 @@
-"""The read side: projections that build read models in SQL from the event log."""
+"""The read side: builds read models in SQL from the event log, and feeds the event stream.
+
+It reads the log and never appends to it.
+"""
+
+from eventstore.projections.projection import BoundStatement, Projection, Statement
+
+__all__ = ["BoundStatement", "Projection", "Statement"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
-from eventstore.projections.database.database import Database, DatabaseUnavailable
+from eventstore.projections.database.database import Database, DatabaseUnavailable, is_transient
 from eventstore.projections.worker.worker import Progress, ProjectionWorker
 from eventstore.service.health import CheckResult, HealthStatus, worst
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
@@ -46,7 +46,7 @@ class DatabaseCheck:
                 f"read model {self._database.name}: no answer after {_READ_SECONDS:g} s"
             )
         except DBAPIError as error:
-            if not self._database.is_transient(error):
+            if not is_transient(error):
                 raise
             trouble = trouble or self._database.unavailable(error, error.orig)
         if trouble is None:

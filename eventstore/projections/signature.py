@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from eventstore.errors import ProjectionError
 from eventstore.messages.envelope import RecordedEvent, StoredEvent
+from eventstore.messages.functions import annotations_of, leaves
 from eventstore.messages.types import Event
 
 __all__ = ["Signature"]
@@ -26,44 +26,25 @@ class Signature:
         self.name = getattr(function, "__name__", repr(function))
         self.where = f"projection {projection}, handler {self.name}"
         self.is_async = inspect.iscoroutinefunction(function)
-        parameters = list(inspect.signature(function).parameters)
+        parameters, _ = annotations_of(function, self.where, ProjectionError)
         if len(parameters) not in {1, 2}:
             raise ProjectionError(f"{self.where}: takes an event and, if it likes, its record")
         self.takes_record = len(parameters) == 2
-        hints = self._hints(function)
-        wanted = hints.get(parameters[0])
-        self.takes_stored = wanted is StoredEvent
-        self.events = [] if self.takes_stored else self._events(wanted)
+        self.takes_stored = parameters[0] is StoredEvent
+        self.events = [] if self.takes_stored else self._events(parameters[0])
         if self.takes_stored and self.takes_record:
             raise ProjectionError(f"{self.where}: a StoredEvent is all there is, and comes alone")
-        if self.takes_record and hints.get(parameters[1], RecordedEvent) is not RecordedEvent:
+        if self.takes_record and parameters[1] not in {None, RecordedEvent}:
             raise ProjectionError(f"{self.where}: the second parameter is the RecordedEvent")
 
-    def _hints(self, function: Callable[..., Any]) -> dict[str, Any]:
-        try:
-            return typing.get_type_hints(function)
-        except NameError as error:
-            raise ProjectionError(
-                f"{self.where}: annotation not understood, {error}; "
-                "define or import the types in the module"
-            ) from error
-
     def _events(self, annotation: Any) -> list[type[Event]]:
-        leaves = list(_leaves(annotation))
-        if not all(_is_event(leaf) for leaf in leaves):
+        events = list(leaves(annotation))
+        if not all(map(_is_event, events)):
             raise ProjectionError(
                 f"{self.where}: its first parameter must be annotated with the event it is for, "
                 "a union of events, or StoredEvent"
             )
-        return leaves
-
-
-def _leaves(annotation: Any) -> Iterator[Any]:
-    inner = typing.get_args(annotation)
-    if not inner:
-        yield annotation
-    for each in inner:
-        yield from _leaves(each)
+        return events
 
 
 def _is_event(leaf: Any) -> bool:

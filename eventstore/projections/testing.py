@@ -34,7 +34,7 @@ from eventstore.messages.envelope import (
 )
 from eventstore.messages.types import Event
 from eventstore.projections.database import tables as models
-from eventstore.projections.database.checkpoint import claim
+from eventstore.projections.database.checkpoint import LockedCheckpoint, claim
 from eventstore.projections.projection import Projection
 from eventstore.projections.worker.apply import apply
 
@@ -136,9 +136,9 @@ def _applied(projection: Projection, log: tuple[LogEvent, ...]) -> Iterator[Conn
         with engine.connect() as connection:
             tables = [models.projection, models.parked_event, *projection.tables]
             models.metadata.create_all(connection, tables)
-            start = claim(connection, projection, START)
+            claim(connection, projection, START)
             if log:
-                apply(connection, [(projection, start)], log, len(log), START)
+                apply(connection, [LockedCheckpoint(projection, 0)], log, len(log), START)
             yield connection
     finally:
         engine.dispose()

@@ -1,1 +1,5 @@
-"""An embedded nats-server: found, started beside this process, and stopped with it."""
+"""An embedded nats-server for development and tests; the only room that starts a process."""
+
+from eventstore.server.embedded import EmbeddedServer
+
+__all__ = ["EmbeddedServer"]

@@ -13,13 +13,14 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
 from eventstore.client.master_keys import new_master_key
 from eventstore.client.server_version import check_server_version
+from eventstore.concurrency.resource import Resource
 from eventstore.config import LocalAddress
 from eventstore.errors import ServerStartFailed
 from eventstore.private_files import ensure_private_directory, open_private
@@ -77,7 +78,7 @@ def running_server(data_directory: Path) -> str | None:
     return None
 
 
-class EmbeddedServer:
+class EmbeddedServer(Resource):
     """A nats-server with JetStream, run beside this process for development and tests.
 
     It listens on 127.0.0.1 only, and asks for a token that is in `data_directory` with all else
@@ -144,12 +145,9 @@ class EmbeddedServer:
         """What it logs, one run after another."""
         return self.data_directory / "nats-server.log"
 
-    async def __aenter__(self) -> Self:
+    async def _enter(self, stack: AsyncExitStack) -> None:
         await self.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.stop()
+        stack.push_async_callback(self.stop)
 
     async def start(self) -> None:
         """Start it and return when it takes connections; does nothing while it runs.

@@ -8,9 +8,10 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from eventstore.client.api_answers import ConsumerInfo, StreamInfo, StreamState
+from eventstore.client.api_answers import StreamState
 from eventstore.client.client import Client
-from eventstore.errors import EventStoreError, InvalidAnswer, JetStreamError, StreamMissing
+from eventstore.errors import EventStoreError, InvalidAnswer, StreamMissing
+from eventstore.jetstream.api import find_consumer, stream_info
 from eventstore.jetstream.topology import ConsumerSpec, StreamSpec, check
 from eventstore.messages.envelope import parse_timestamp
 from eventstore.service.health import CheckResult, HealthStatus, worst
@@ -19,7 +20,6 @@ from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
 __all__ = ["CommandsCheck", "ConnectionCheck", "StreamsCheck", "look_at_findings"]
 
-_NO_CONSUMER = 10014
 _MOST_NAMED = 10
 _MOST_TEXT = 300
 
@@ -92,7 +92,7 @@ class StreamsCheck:
     async def _look_at(self, spec: StreamSpec) -> dict[str, Any]:
         try:
             await check(self._client, [spec])
-            state = await stream_state(self._client, spec.name)
+            state = (await stream_info(self._client, spec.name)).state
         except EventStoreError as error:
             return {"status": "unhealthy", "problem": str(error)}
         self._telemetry.gauge("stream_messages", state.messages, stream=spec.name)
@@ -130,8 +130,13 @@ class CommandsCheck:
 
     async def __call__(self) -> CheckResult:
         """Ask the consumer and its stream; raises `StreamMissing` or another `ClientError`."""
-        info = await self._consumer_info()
-        state = await stream_state(self._client, self._consumer.stream)
+        stream, name = self._consumer.stream, self._consumer.name
+        info = await find_consumer(self._client, stream, name)
+        if info is None:
+            raise StreamMissing(
+                f"consumer {name} of {stream} does not exist: no command worker has run"
+            )
+        state = (await stream_info(self._client, stream)).state
         oldest = _age(state, info.ts)
         facts = {
             "pending": info.num_pending,
@@ -157,17 +162,6 @@ class CommandsCheck:
             self._telemetry.gauge("command_backlog", facts[state], state=state)
         self._telemetry.gauge("command_oldest_seconds", facts["oldest_seconds"])
 
-    async def _consumer_info(self) -> ConsumerInfo:
-        stream, name = self._consumer.stream, self._consumer.name
-        try:
-            return await self._client.api(f"CONSUMER.INFO.{stream}.{name}", answer=ConsumerInfo)
-        except JetStreamError as error:
-            if error.err_code != _NO_CONSUMER:
-                raise
-            raise StreamMissing(
-                f"consumer {name} of {stream} does not exist: no command worker has run"
-            ) from error
-
 
 def look_at_findings(findings: LogFindings) -> CheckResult:
     """Degraded where readers have passed over something.
@@ -185,11 +179,6 @@ def look_at_findings(findings: LogFindings) -> CheckResult:
             problems.append(f"{count:,} {what}{many}, last at position {last[-1]}: {text}")
     status: HealthStatus = "degraded" if problems else "healthy"
     return CheckResult(status=status, problem="; ".join(problems) or None, facts=facts)
-
-
-async def stream_state(client: Client, stream: str) -> StreamState:
-    """The counts and positions of a stream, as the server gives them; raises `ClientError`."""
-    return (await client.api(f"STREAM.INFO.{stream}", answer=StreamInfo)).state
 
 
 def _age(state: StreamState, now: str) -> float:

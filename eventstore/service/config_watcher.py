@@ -7,8 +7,11 @@ import logging
 from collections.abc import Awaitable, Callable, Collection
 from typing import Protocol
 
-from eventstore.client.client import Client, Msg
+from eventstore.client.client import Client
+from eventstore.concurrency.backoff import pause
+from eventstore.concurrency.supervisor import FailureLog
 from eventstore.errors import ConfigurationError, EventStoreError
+from eventstore.jetstream.key_value import KeyValue
 from eventstore.jetstream.topology import limit_messages
 from eventstore.messages.subjects import Subjects
 from eventstore.service.runtime_config import KEYS, RuntimeConfig, Value
@@ -20,6 +23,7 @@ __all__ = ["ConfigWatcher", "Pausable"]
 _SECOND_LOOK = 0.25
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
+_library = logging.root.getChild("eventstore")  # whose level is that of all the modules' loggers
 
 
 class Pausable(Protocol):
@@ -55,7 +59,7 @@ class ConfigWatcher:
         self._queue_limit = queue_limit
         self._pausable = pausable
         self._interval = interval
-        self._own_level = _logger.level
+        self._own_level = _library.level
         self._applied: dict[str, Value | None] = {}
         self._woken = asyncio.Event()
         self._refused: dict[str, str] = {}  # by key, what was said of a value that is not one
@@ -73,26 +77,26 @@ class ConfigWatcher:
         Raises `StreamMissing` and `ClientError` where it cannot be read at the start, or the
         connection was closed for good; after that, failures are logged and waited out.
         """
-        bucket = f"$KV.{self._subjects.config_bucket}.>"
-        subscription = await self._client.subscribe(bucket, self._heard)
-        forget_reconnect = self._client.on_reconnect(self._woken.set)
+        bucket = KeyValue(self._client, self._subjects.config_bucket)
+        stop_watch = await bucket.watch(self._heard, missed=self._woken.set)
         try:
             await self._apply_all()
             self.ready.set()
             await self._follow()
         finally:
-            forget_reconnect()
-            _logger.setLevel(self._own_level)
-            await subscription.unsubscribe()
+            _library.setLevel(self._own_level)
+            await stop_watch()
 
-    async def _heard(self, message: Msg) -> None:
-        if message.subject.split(".", 2)[-1] in KEYS:
+    def _heard(self, key: str, _: bytes) -> None:
+        if key in KEYS:
             self._woken.set()
 
     async def _follow(self) -> None:
-        pause = self._interval
+        failures = FailureLog("configuration", _logger)
+        seconds = self._interval
         while True:
-            woken = await self._wait(pause)
+            woken = await pause(seconds, self._woken)
+            self._woken.clear()
             if self._stopping:
                 return
             try:
@@ -100,18 +104,10 @@ class ConfigWatcher:
             except EventStoreError as error:
                 if self._client.is_closed:
                     raise
-                _logger.warning("configuration: %s; trying again", error)
-            pause = _SECOND_LOOK if woken else self._interval
-
-    async def _wait(self, seconds: float) -> bool:
-        """Whether there is something to look at before the time is over."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._woken.wait()
-        except TimeoutError:
-            return False
-        self._woken.clear()
-        return True
+                failures.note(error)
+            else:
+                failures.recovered()
+            seconds = _SECOND_LOOK if woken else self._interval
 
     async def _apply_all(self) -> None:
         for key, apply in self._appliers().items():
@@ -136,7 +132,7 @@ class ConfigWatcher:
         }
 
     async def _set_level(self, level: Value | None) -> None:
-        _logger.setLevel(self._own_level if level is None else str(level).upper())
+        _library.setLevel(self._own_level if level is None else str(level).upper())
 
     async def _limit_queue(self, limit: Value | None) -> None:
         wanted = limit if isinstance(limit, int) else self._queue_limit

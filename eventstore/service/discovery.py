@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from eventstore.client.client import Client, Msg
+from eventstore.concurrency.backoff import pause
 from eventstore.undecodable import UNDECODABLE
 
 __all__ = [
@@ -137,9 +138,7 @@ async def discover(
     ]
     try:
         await client.publish("$SRV.INFO", reply=inbox)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await search.complete.wait()
+        await pause(seconds, search.complete)
     finally:
         for subscription in subscriptions:
             await subscription.unsubscribe()

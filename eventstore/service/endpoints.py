@@ -13,7 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -24,12 +24,15 @@ from eventstore.config import ServiceSettings
 from eventstore.errors import ClientError
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import format_timestamp
+from eventstore.messages.subjects import Subject
 from eventstore.service.discovery import ANNOUNCEMENTS, Announcement, Endpoint
 from eventstore.service.health import Health
-from eventstore.service.metrics import CONTENT_TYPE, Metrics
 from eventstore.service.micro import Micro, MicroError
 from eventstore.text import make_log_records_safe
 from eventstore.undecodable import UNDECODABLE
+
+if TYPE_CHECKING:
+    from eventstore.service.metrics import Metrics  # which loads prometheus_client
 
 __all__ = ["INSTANCE_ID", "ServiceEndpoints"]
 
@@ -112,6 +115,7 @@ class ServiceEndpoints:
     def announcement(self, status: Literal["online", "offline"] = "online") -> Announcement:
         """What this instance tells of itself now."""
         served = [Endpoint(subject=subject, kind="service") for subject in self._handlers]
+        queries = [Subject.split(each.subject) for each in self._queries]
         return Announcement(
             service=self._settings.name,
             name=self._settings.name,
@@ -124,7 +128,7 @@ class ServiceEndpoints:
             interval_seconds=self._announce_interval,
             capabilities=(
                 *(str(each.type) for each in self._commands),
-                *(each.subject.split(".", 2)[-1] for each in self._queries),
+                *(f"{each.aggregate}.{each.action}" for each in queries),
             ),
             endpoints=(*self._commands, *self._queries, *served),
         )
@@ -184,7 +188,7 @@ class ServiceEndpoints:
         if self._metrics is None:
             raise MicroError("501", "this service keeps no metrics")
         await self._health.report()  # which brings the gauges up to date
-        return self._metrics.render(), CONTENT_TYPE
+        return self._metrics.render(), self._metrics.content_type
 
     def _answering(self) -> Responder:
         own = {

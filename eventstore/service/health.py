@@ -20,7 +20,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from eventstore.concurrency.cancellation import only_own_cancellation
+from eventstore.concurrency.failures import only_own_cancellation
 from eventstore.errors import EventStoreError
 from eventstore.messages.envelope import format_timestamp
 from eventstore.telemetry import NO_TELEMETRY, Telemetry

@@ -12,8 +12,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
+from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 from prometheus_client import (
     CollectorRegistry,
@@ -27,6 +28,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from eventstore.concurrency.resource import Resource
 from eventstore.errors import ConfigurationError
 from eventstore.telemetry import (
     Attribute,
@@ -38,10 +40,7 @@ from eventstore.telemetry import (
     TimingName,
 )
 
-__all__ = ["CONTENT_TYPE", "Metrics", "MetricsServer"]
-
-CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-"""The content type of what `Metrics.render` returns."""
+__all__ = ["Metrics", "MetricsServer"]
 
 _NAMESPACE = "eventstore"
 _MOST_SERIES = 100
@@ -167,6 +166,9 @@ class Metrics(Telemetry):
 
     __slots__ = ("_counters", "_gauges", "_spans", "_timings", "registry")
 
+    content_type: Final = CONTENT_TYPE_PLAIN_0_0_4
+    """Of what `render` returns."""
+
     def __init__(self, *, service: str = "", version: str = "") -> None:
         self.registry = CollectorRegistry(auto_describe=True)
         self._counters = {n: self._family(Counter, each) for n, each in _COUNTERS.items()}
@@ -202,7 +204,7 @@ class Metrics(Telemetry):
         return _Timed(self._spans[name].child(attributes), traceparent)
 
     def render(self) -> bytes:
-        """Everything in Prometheus' text format (`CONTENT_TYPE`)."""
+        """Everything in Prometheus' text format (`content_type`)."""
         return generate_latest(self.registry)
 
     def _family(self, kind: type[Counter | Gauge], declared: _Declared) -> _Family:
@@ -238,7 +240,7 @@ class _Timed(Span):
         self._histogram.observe(time.perf_counter() - self._started)
 
 
-class MetricsServer:
+class MetricsServer(Resource):
     """Metrics by HTTP at `/metrics`, from a thread of its own; an async context manager.
 
     Port 0 is any free one; `port` then says which. It has neither encryption nor passwords, which
@@ -257,18 +259,15 @@ class MetricsServer:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}/metrics"
 
-    async def __aenter__(self) -> Self:
+    async def _enter(self, stack: AsyncExitStack) -> None:
         try:
             self._server, self._thread = start_http_server(
                 self.port, self.host, self._metrics.registry
             )
         except (OSError, OverflowError) as error:
             raise ConfigurationError(f"metrics cannot be served at {self.url}: {error}") from error
+        stack.push_async_callback(asyncio.to_thread, self._stop)
         self.port = self._server.server_port
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await asyncio.to_thread(self._stop)
 
     def _stop(self) -> None:
         self._server.shutdown()

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 import msgspec
 from msgspec import Struct
 
-from eventstore.client.responder import Answer, Reply, Request
+from eventstore.client.responder import Answer, Reply, Request, error_reply
 from eventstore.config import ServiceSettings
 from eventstore.errors import ConfigurationError, EventStoreError
 from eventstore.messages.envelope import format_timestamp
@@ -31,7 +31,6 @@ _BEFORE = _MARKS.format(rf"(?:{_NUMBER}|\d*[A-Za-z-][0-9A-Za-z-]*)")
 _BUILD = _MARKS.format("[0-9A-Za-z-]+")
 _VERSION = re.compile(rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}(?:-{_BEFORE})?(?:\+{_BUILD})?", re.ASCII)
 _JSON = {"Content-Type": "application/json"}
-_LONGEST_HEADER = 1_000
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
@@ -42,20 +41,16 @@ class MicroError(Exception):
     def __init__(self, code: str, description: str) -> None:
         super().__init__(description)
         self.code = code
-        self.description = " ".join(description.split())
 
 
 def _failure(error: Exception) -> Reply:
-    """The reply that tells of an error: in NATS micro's headers, and as a JSON object."""
     code, text = "500", "the answer could not be made"
     if isinstance(error, MicroError):
-        code, text = error.code, error.description
+        code, text = error.code, str(error)
     elif isinstance(error, EventStoreError):
-        code, text = "503", " ".join(str(error).split())
-    text = text.encode(errors="replace").decode()
-    payload = msgspec.json.encode({"status": "error", "code": code, "message": text})
-    told = {"Nats-Service-Error": text[:_LONGEST_HEADER], "Nats-Service-Error-Code": code}
-    return Reply(payload, {**_JSON, **told})
+        code, text = "503", str(error)
+    reply = error_reply(code, text)
+    return Reply(reply.payload, {**_JSON, **reply.headers})
 
 
 class _Endpoint(Struct, kw_only=True):

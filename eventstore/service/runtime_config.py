@@ -16,8 +16,8 @@ from msgspec import Meta
 from eventstore.client.client import Client
 from eventstore.config import QueueLimit
 from eventstore.errors import ConfigurationError, JetStreamError
-from eventstore.jetstream.direct_get import DirectReader
-from eventstore.jetstream.publish import publish_acked
+from eventstore.jetstream.key_value import KeyValue
+from eventstore.jetstream.vocabulary import ErrorCode
 from eventstore.messages.subjects import Subjects
 from eventstore.text import bounded
 from eventstore.undecodable import UNDECODABLE
@@ -25,11 +25,6 @@ from eventstore.undecodable import UNDECODABLE
 __all__ = ["KEYS", "ConfigKey", "RuntimeConfig", "Value", "parse_value"]
 
 Value = str | int | list[str]
-
-_DELETED = {"KV-Operation": "DEL"}
-_EXPECTED = "Nats-Expected-Last-Subject-Sequence"
-_CONFLICTS = {10071, 10164}
-"""What the server answers where another message was faster."""
 
 _MAX_SHOWN = 100
 """Characters of a value that an error shows."""
@@ -80,10 +75,7 @@ class RuntimeConfig:
     """
 
     def __init__(self, client: Client, subjects: Subjects, *, timeout: float = 5.0) -> None:
-        self._client = client
-        self._prefix = f"$KV.{subjects.config_bucket}."
-        self._reader = DirectReader(client, f"KV_{subjects.config_bucket}", timeout=timeout)
-        self._timeout = timeout
+        self._bucket = KeyValue(client, subjects.config_bucket, timeout=timeout)
 
     async def get(self, key: str) -> Value | None:
         """The value of a key, None where it is not set; `ConfigurationError` for an illegal one."""
@@ -100,7 +92,7 @@ class RuntimeConfig:
         That services have taken it up by then is not guaranteed.
         """
         value = parse_value(key, text)
-        await self._put(key, msgspec.json.encode(value))
+        await self._bucket.put(key, msgspec.json.encode(value))
         return value
 
     async def change(
@@ -111,40 +103,31 @@ class RuntimeConfig:
         Nobody else's change is lost: `changed` is asked again where somebody was faster, so often
         that `tries` come to an end only by a mistake, and are then told as `JetStreamError`.
         """
-        for attempt in range(1, tries + 1):
+        for _ in range(tries):
             stored, revision = await self._stored(key)
             value = changed(stored)
-            data = b"" if value is None else msgspec.json.encode(value)
-            if value is not None:
+            data = None if value is None else msgspec.json.encode(value)
+            if data is not None:
                 parse_value(key, data.decode())
-            headers = {_EXPECTED: str(revision), **(_DELETED if value is None else {})}
-            try:
-                await self._put(key, data, headers)
-            except JetStreamError as error:
-                if error.err_code not in _CONFLICTS or attempt == tries:
-                    raise
-            else:
-                break
-        return value
+            if await self._bucket.update(key, data, revision):
+                return value
+        conflict = ErrorCode.WRONG_LAST_SEQUENCE
+        raise JetStreamError(conflict, 400, f"configuration key {key} is written by others as well")
 
     async def unset(self, key: str) -> None:
         """Have what each service was started with count again; also where the key is not set."""
         _known(key)
-        await self._put(key, b"", _DELETED)
+        await self._bucket.put(key, None)
 
     async def _stored(self, key: str) -> tuple[Value | None, int]:
         """The value of a key, and the sequence of the message that set it, 0 where none did."""
         _known(key)
-        stored = await self._reader.leader_last(f"{self._prefix}{key}")
+        stored = await self._bucket.leader_get(key)
         if stored is None:
             return None, 0
         if not stored.payload:  # a deleted key is an empty message
             return None, stored.sequence
         return parse_value(key, stored.payload.decode(errors="replace")), stored.sequence
-
-    async def _put(self, key: str, data: bytes, headers: dict[str, str] | None = None) -> None:
-        subject, stream = f"{self._prefix}{key}", self._reader.stream
-        await publish_acked(self._client, subject, data, headers, self._timeout, stream)
 
 
 def _known(key: str) -> ConfigKey:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import random
-
+from eventstore.concurrency.backoff import Backoff
 from eventstore.errors import (
     ClientError,
     ConnectionLost,
@@ -11,15 +10,11 @@ from eventstore.errors import (
     NoResponders,
     RequestTimeout,
 )
+from eventstore.jetstream.vocabulary import TRANSIENT, ErrorCode
 
 __all__ = ["AppendRetries"]
 
-# No leader yet; a repeat is in process; the check is unavailable; too much is in flight.
-_PASSING = (10008, 10158, 10163, 10167, 10210)
-_BATCH_INCOMPLETE = 10176  # the leader changed, or the connection did, in the middle of it
-
-_FIRST_DELAY = 0.02
-_LONGEST_DELAY = 0.5
+_BACKOFF = Backoff(0.04, 0.5)
 _MOST_UNANSWERED = 25  # about ten seconds: a new leader takes that long
 _MOST_INCOMPLETE = 3
 
@@ -33,7 +28,7 @@ class AppendRetries:
         self.claims = 0
         self._unanswered = 0
         self.incomplete = 0
-        self._delay = _FIRST_DELAY
+        self._failures = 0
 
     def delay_after(self, error: ClientError) -> float:
         """Seconds to wait before asking again; raises the error where that cannot help."""
@@ -43,12 +38,12 @@ class AppendRetries:
         if isinstance(error, NoResponders) and self._unanswered < _MOST_UNANSWERED:
             self._unanswered += 1
             return self._longer()
-        if isinstance(error, JetStreamError):
-            if error.err_code in _PASSING:
-                return self._longer()
-            if error.err_code == _BATCH_INCOMPLETE and self.incomplete < _MOST_INCOMPLETE:
-                self.incomplete += 1
-                return self._longer()
+        if isinstance(error, JetStreamError) and error.err_code in TRANSIENT:
+            is_incomplete = error.err_code == ErrorCode.BATCH_INCOMPLETE
+            if is_incomplete and self.incomplete == _MOST_INCOMPLETE:
+                raise error
+            self.incomplete += is_incomplete
+            return self._longer()
         raise error
 
     def delay_after_conflict(self) -> float:
@@ -62,5 +57,5 @@ class AppendRetries:
         return self._longer()
 
     def _longer(self) -> float:
-        self._delay = min(2 * self._delay, _LONGEST_DELAY)
-        return self._delay * random.uniform(0.5, 1.0)  # noqa: S311  # jitter, not a secret
+        self._failures += 1
+        return _BACKOFF.delay(self._failures)

@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing
 
 from eventstore.client.client import Client
 from eventstore.errors import (
@@ -40,36 +39,27 @@ from eventstore.errors import (
     PermissionDenied,
     RequestTimeout,
 )
-from eventstore.jetstream.direct_get import DirectReader, StoredMessage
+from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.publish import PUBLICATION_HEADERS, Draft, check_sizes, guarded, publish
+from eventstore.jetstream.vocabulary import CONFLICTS, ErrorCode
 from eventstore.messages.envelope import Header
-from eventstore.store.append import (
-    ANY,
-    NO_STREAM,
-    NOTHING,
-    Appended,
-    FoundHead,
-    Head,
-    HeadWalk,
-    PendingAppend,
-    find_head,
-)
+from eventstore.store.append import ANY, NO_STREAM, Appended, PendingAppend
 from eventstore.store.append_retries import AppendRetries
-from eventstore.store.id_index import IdIndex, stored_between
+from eventstore.store.append_search import AppendSearch
+from eventstore.store.head import NOTHING, FoundHead, Head, find_head
+from eventstore.store.id_index import IdIndex
 from eventstore.store.known_heads import KnownHeads
 from eventstore.telemetry import Telemetry
 
 __all__ = ["Appender"]
 
-_WRONG_SEQUENCE = (10071, 10164)  # the second where the conflicting write is still in flight
-_DUPLICATE_IN_BATCH = 10201
 _FOREVER = 86_400.0  # the append as a whole has its own bound
 _MOST_SILENT_CONFLICTS = 6
 _MOST_CLAIMED = 3
 
 
 class Appender:
-    """One append on its way into the log; `timeout` is seconds for each answer."""
+    """One append, from its expectations to its result; `timeout` is seconds for each answer."""
 
     def __init__(
         self,
@@ -92,10 +82,7 @@ class Appender:
         self._tries = 0
         self._retries = AppendRetries()
         self._unclear = False  # something was sent, and the answer is not known
-        self._claimed = ""  # how the server says that an id of ours is used
-        self._event_ids = [each for write in writes for each in write.event_ids]
-        self._may_be_repeat = any(write.may_be_repeat for write in writes)
-        self._found: dict[tuple[str, str], StoredMessage] = {}  # by aggregate and id
+        self._search = AppendSearch(direct, ids, writes)
 
     async def run(self, timeout: float) -> list[Appended]:
         """Record the writes within `timeout` seconds, all or none.
@@ -106,9 +93,7 @@ class Appender:
         """
         try:
             async with asyncio.timeout(timeout):
-                await self._ask(self._prepare)  # steps 1 and 2
-                while not all(write.result for write in self._writes):
-                    await self._try_once()  # steps 3 to 5
+                await self._record()
         except TimeoutError:
             raise self._out_of_time(timeout) from self._retries.last
         except ClientError as error:
@@ -117,35 +102,35 @@ class Appender:
             raise
         return self._results()
 
-    async def recorded_before(self, timeout: float) -> list[Appended]:
-        """The answer to an append that is recorded already; nothing where it is not.
+    async def _record(self) -> None:
+        """The write protocol; the numbers are those of the module's docstring."""
+        await self._ask(self._prepare)  # steps 1 and 2
+        while not all(write.result for write in self._writes):
+            await self._connected()
+            # A broken connection ends the era: the log may have been replaced since.
+            if self._era != self._heads.era or not await self._publish():  # steps 3 and 4
+                await self._ask(self._look)  # step 5
 
-        For what can no longer be sent. Raises a `ClientError` where nobody answered in time.
-        """
-        if not self._may_be_repeat:
-            return []
-        try:
-            async with asyncio.timeout(timeout):
-                await self._ask(self._search_to_the_end)
-        except TimeoutError:
-            raise self._out_of_time(timeout) from self._retries.last
-        return self._results() if self._found and self._all_found() else []
-
-    def _results(self) -> list[Appended]:
-        return [write.result for write in self._writes if write.result]
-
-    async def _search_to_the_end(self) -> None:
+    async def _prepare(self) -> None:
+        """Find the bases, and whether what may have been sent before is recorded up to there."""
+        self._era = self._heads.era
         for write in self._writes:
-            await self._search_all(write)
+            # 1. Find the base.
+            write.begin_at(await self._find_base(write))
+            # 2. Look for ids that the caller may have sent before.
+            if self._search.may_be_repeat:
+                await self._search.up_to(write, write.base)
+        if self._search.found_any:
+            await self._look()
+        else:
+            for write in self._writes:
+                _check_expected(write)
 
-    async def _try_once(self) -> None:
-        await self._connected()
-        if self._era != self._heads.era:  # the log may have been replaced since
-            return await self._ask(self._look)
-        # 3. Publish.
+    async def _publish(self) -> bool:
+        """Send the events, and note their positions; whether the server says they are recorded."""
+        # 3. Publish, guarded by the last position on each subject.
         drafts = [draft for write in self._writes for draft in write.drafts()]
-        expected = {write.subject: write.end for write in self._writes}
-        messages = guarded(drafts, expected)
+        messages = guarded(drafts, {write.subject: write.end for write in self._writes})
         check_sizes(messages, self._client.max_payload, added=PUBLICATION_HEADERS)
         if self._tries:
             self._telemetry.count("retries", operation="append")
@@ -158,23 +143,59 @@ class Appender:
             )
         except (RequestTimeout, ConnectionLost) as error:
             self._retries.last = error  # which `_look` may explain
+            return False
         except (JetStreamError, NoResponders, PermissionDenied) as error:
             self._unclear = before
             await self._after_refusal(error)
-        else:
-            self._unclear = before
-            if not ack.duplicate:  # 4. Note the positions.
-                return self._recorded(drafts, ack.seq)
-            self._claimed = f"an event id is recorded at position {ack.seq} already"
-        # 5. Look again.
-        return await self._ask(self._look)
+            return False
+        self._unclear = before
+        if ack.duplicate:
+            self._search.claimed = f"an event id is recorded at position {ack.seq} already"
+            return False
+        # 4. Note the positions.
+        self._recorded(drafts, ack.seq)
+        return True
+
+    async def _look(self) -> None:
+        """Step 5: ask the leader whether our events are recorded, others are in the way, or none.
+
+        Those that are found make the append recorded, or `DuplicateId` where some are missing.
+        """
+        self._era = self._heads.era
+        heads = await self._search.all_up_to_now()
+        while self._search.found_any:
+            if self._search.note_recorded():
+                return
+            await self._wait_for_more()
+            heads = await self._search.all_up_to_now()
+        for write, found in zip(self._writes, heads, strict=True):
+            self._move_base(write, found)
+        if self._search.claimed:
+            await self._wait_for_more()
+
+    async def recorded_before(self, timeout: float) -> list[Appended]:
+        """The answer to an append that is recorded already; nothing where it is not.
+
+        For what can no longer be sent. Raises a `ClientError` where nobody answered in time.
+        """
+        if not self._search.may_be_repeat:
+            return []
+        try:
+            async with asyncio.timeout(timeout):
+                await self._ask(self._search.all_up_to_now)
+        except TimeoutError:
+            raise self._out_of_time(timeout) from self._retries.last
+        return self._results() if self._search.note_recorded() else []
+
+    def _results(self) -> list[Appended]:
+        return [write.result for write in self._writes if write.result]
 
     async def _after_refusal(self, error: ClientError) -> None:
         """Wait as long as the answer asks for; raise it where a retry cannot help."""
         err_code = error.err_code if isinstance(error, JetStreamError) else 0
-        if err_code == _DUPLICATE_IN_BATCH:
-            self._claimed = "an event id is recorded in another aggregate already"
-        elif err_code in _WRONG_SEQUENCE:
+        if err_code == ErrorCode.DUPLICATE_IN_BATCH:
+            self._search.claimed = "an event id is recorded in another aggregate already"
+        elif err_code in CONFLICTS:
             # Usually the tail then shows another's event. Where it does not, again and again,
             # the base is wrong in another way: a head from another log, say.
             if self._retries.silent_conflicts == _MOST_SILENT_CONFLICTS:
@@ -199,39 +220,22 @@ class Appender:
             self._heads.note(write.subject, head, self._era)
             write.recorded(head, positions, duplicate=False)
 
-    async def _ask(self, question: Callable[[], Awaitable[None]]) -> None:
+    async def _ask(self, question: Callable[[], Awaitable[object]]) -> None:
         """Ask until there is an answer: what was sent may stand."""
         while True:
             try:
                 await self._connected()
-                return await question()
+                await question()
             except (RequestTimeout, ConnectionLost, NoResponders, JetStreamError) as error:
                 if self._client.is_closed:
                     raise
                 await asyncio.sleep(self._retries.delay_after(error))
+            else:
+                return
 
     async def _connected(self) -> None:
         if not self._client.is_connected:
             await self._client.wait_connected(_FOREVER)
-
-    async def _prepare(self) -> None:
-        """Find the bases, and whether what may have been sent before is recorded up to there."""
-        self._era = self._heads.era
-        for write in self._writes:
-            # 1. Find the base.
-            write.begin_at(await self._find_base(write))
-            # 2. Look for ids that the caller may have sent before.
-            if self._may_be_repeat:
-                await self._search(write, write.base)
-        if self._found:
-            await self._look()
-            return
-        for write in self._writes:
-            expected = write.append.expected
-            if isinstance(expected, int) and write.base.version != expected:
-                raise _conflict(write, write.base)
-            if isinstance(expected, Head) and write.base != expected:
-                raise _conflict(write, None)  # no head of this aggregate, in this log
 
     async def _find_base(self, write: PendingAppend) -> FoundHead:
         expected = write.append.expected
@@ -257,92 +261,6 @@ class Appender:
                 return message.subject == subject and head.stands_in(message)
         return False
 
-    async def _look(self) -> None:
-        """Find out from the leader whether our events are recorded, others are in the way, or none.
-
-        Those that are found make the append recorded, or `DuplicateId` where some are missing.
-        """
-        self._era = self._heads.era
-        while True:
-            heads = [await self._search_all(write) for write in self._writes]
-            if not self._found:
-                break
-            if self._all_found():
-                return
-            await self._wait_for_more()
-        for write, found in zip(self._writes, heads, strict=True):
-            self._move_base(write, found)
-        if self._claimed:
-            await self._wait_for_more()
-
-    async def _search_all(self, write: PendingAppend) -> FoundHead:
-        """Search up to the head that the leader knows now, whatever is appended meanwhile."""
-        found = await self._head_now(write)
-        await self._search(write, found.head)
-        return found
-
-    async def _head_now(self, write: PendingAppend) -> FoundHead:
-        last = await self._direct.leader_last(write.subject)
-        if last is None or last.sequence < write.end or write.base.stands_in(last):
-            return FoundHead(write.base, write.end)
-        found = await self._walk(write.subject, write.base)
-        if found.head == write.base != NOTHING:  # which may be none of this log's any more
-            found = await self._walk(write.subject, NOTHING)
-        return found
-
-    async def _walk(self, subject: str, start: Head) -> FoundHead:
-        walk = HeadWalk(start)
-        async with aclosing(self._direct.messages(subject, start.position)) as messages:
-            async for message in messages:
-                walk.see(message)
-        return walk.found
-
-    async def _search(self, write: PendingAppend, until: Head) -> None:
-        """Note which of our events a write's aggregate holds up to a head, its own or others."""
-        if self._may_be_repeat or self._claimed:
-            messages = await self._ids.find(write.subject, self._event_ids, until)
-        else:
-            messages = await self._sent_now(write, until)
-        for message in await self._without_foreign(write.subject, messages):
-            self._found[write.subject, message.headers[Header.EVENT_ID]] = message
-
-    async def _sent_now(self, write: PendingAppend, until: Head) -> list[StoredMessage]:
-        """The write's events, where their ids were never sent before: only after its base."""
-        reading = stored_between(self._direct, write.subject, write.base.position, until.position)
-        async with aclosing(reading) as messages:
-            return [
-                message
-                async for message in messages
-                if message.headers.get(Header.EVENT_ID) in write.event_ids
-            ]
-
-    async def _without_foreign(
-        self, subject: str, found: list[StoredMessage]
-    ) -> list[StoredMessage]:
-        """Those of an aggregate's messages that are its events: anybody may copy an id."""
-        if not found:
-            return found
-        walk, last = HeadWalk(), max(message.sequence for message in found)
-        async with aclosing(stored_between(self._direct, subject, 0, last)) as messages:
-            events = {each.sequence async for each in messages if walk.see(each)}
-        return [message for message in found if message.sequence in events]
-
-    def _all_found(self) -> bool:
-        """Whether all our events are recorded, each aggregate's as one run; notes the results."""
-        runs = [self._run_of(write) for write in self._writes]
-        if not all(runs):
-            return False
-        for write, run in zip(self._writes, runs, strict=True):
-            write.recorded(run[-1], [head.position for head in run], duplicate=True)
-        return True
-
-    def _run_of(self, write: PendingAppend) -> list[Head]:
-        """The heads that a write's events made, one after another; none where they did not."""
-        keys = [(write.subject, each) for each in write.event_ids]
-        heads = [Head.of(self._found[each]) for each in keys if each in self._found]
-        run = [(heads[0].version + index if heads else 0) for index in range(len(keys))]
-        return heads if [head.version for head in heads] == run else []
-
     def _move_base(self, write: PendingAppend, found: FoundHead) -> None:
         """Follow others' events where any version will do; raises `Conflict` elsewhere."""
         if found == FoundHead(write.base, write.end):
@@ -355,13 +273,8 @@ class Appender:
     async def _wait_for_more(self) -> None:
         """Wait for what is being stored at this moment; raises `DuplicateId` after some time."""
         if self._retries.claims == _MOST_CLAIMED:
-            raise DuplicateId(f"{self}: {self._used()}; a new event needs a new id")
+            raise DuplicateId(f"{self}: {self._search.used_id}; a new event needs a new id")
         await asyncio.sleep(self._retries.delay_after_claim())
-
-    def _used(self) -> str:
-        for (_, event_id), message in self._found.items():
-            return f"event id {event_id} is recorded at position {message.sequence} already"
-        return self._claimed
 
     def _guarded(self) -> PendingAppend:
         fixed = (write for write in self._writes if write.append.expected is not ANY)
@@ -378,6 +291,15 @@ class Appender:
 
     def __str__(self) -> str:
         return f"append to {', '.join(write.subject for write in self._writes[:3])}"
+
+
+def _check_expected(write: PendingAppend) -> None:
+    """Raise `Conflict` where the base is not the expected one."""
+    expected = write.append.expected
+    if isinstance(expected, int) and write.base.version != expected:
+        raise _conflict(write, write.base)
+    if isinstance(expected, Head) and write.base != expected:
+        raise _conflict(write, None)  # no head of this aggregate, in this log
 
 
 def _conflict(write: PendingAppend, found: Head | None) -> Conflict:

@@ -16,6 +16,7 @@ from eventstore.errors import InvalidHeader
 from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.messages.chain import GENESIS, chain_value
 from eventstore.messages.envelope import Envelope, Header
+from eventstore.messages.subjects import parse_log_subject
 
 __all__ = ["GENESIS_LINKS", "Followed", "Link", "Links", "Problem", "extends", "follow"]
 
@@ -93,8 +94,8 @@ def extends(head: Link, message: StoredMessage) -> bool:
     return stored == chain_value(head.chain, message.subject, headers, message.payload)
 
 
-def follow(links: Links, message: StoredMessage, aggregate_id: str) -> Followed:
-    """Check the aggregate's next message."""
+def follow(links: Links, message: StoredMessage) -> Followed:
+    """Check the aggregate's next message; raises `InvalidSubject` for one of no log."""
     headers = message.headers
     if not any(name in headers for name in _OWN):
         return Followed(links, Problem("foreign", "it has no envelope: the store did not write it"))
@@ -105,6 +106,7 @@ def follow(links: Links, message: StoredMessage, aggregate_id: str) -> Followed:
     except InvalidHeader as error:
         return Followed(_after_bad_header(links, message), Problem("header", str(error)))
     own = Link(version, stored, message.sequence)
+    _, aggregate_id = parse_log_subject(message.subject)
     if envelope.aggregate_id != aggregate_id:
         found = Problem(
             "wrong_aggregate",

@@ -162,7 +162,7 @@ class Trails:
         """What the next message follows on, if on anything."""
         subject = message.subject
         links = self._known.get(subject, GENESIS_LINKS)
-        followed = follow(links, message, subject.rpartition(".")[2])
+        followed = follow(links, message)
         self._known[subject] = followed.links
         self._known.move_to_end(subject)
         return followed
@@ -187,7 +187,7 @@ async def trace_links(reader: DirectReader, subject: str, *, until: int | None =
     async for message in reader.messages(subject):
         if until is not None and message.sequence > until:
             break
-        links = follow(links, message, subject.rpartition(".")[2]).links
+        links = follow(links, message).links
     return links
 
 

@@ -16,8 +16,8 @@ from contextlib import aclosing
 
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.messages.envelope import Header
-from eventstore.store.append import NOTHING, Head
-from eventstore.store.snapshots.command_filter import CommandFilter
+from eventstore.store.command_filter import CommandFilter
+from eventstore.store.head import NOTHING, Head
 
 __all__ = ["IdIndex", "stored_between"]
 

@@ -19,27 +19,25 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing
 from typing import Literal
 
 import msgspec
 
 from eventstore.client.client import Client
 from eventstore.client.master_keys import KeyWrapping, WrappedKey
-from eventstore.errors import JetStreamError, KeyMissing, MasterKeyError, RequestTimeout
-from eventstore.jetstream.direct_get import DirectReader
-from eventstore.jetstream.erase import erase_message
-from eventstore.jetstream.publish import publish_acked
+from eventstore.concurrency.backoff import Backoff
+from eventstore.errors import KeyMissing, MasterKeyError, RequestTimeout
+from eventstore.jetstream.key_value import KeyValue
 from eventstore.messages.encryption import DataKey, Forgotten
 from eventstore.messages.subjects import Subjects
 from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["Entry", "KeyBucket"]
 
-_EXPECTED = "Nats-Expected-Last-Subject-Sequence"
-_WRONG_SEQUENCE = (10071, 10164)  # the second where the conflicting write is still in flight
 _MOST_TRIES = 10
-_FIRST_DELAY = 0.01
+_BACKOFF = Backoff(0.01, 5.0)
 _KEY_BYTES = 32
 
 
@@ -90,10 +88,7 @@ class KeyBucket:
     def __init__(self, client: Client, subjects: Subjects, *, timeout: float = 5.0) -> None:
         self._client = client
         self._domain = subjects.domain
-        self._stream = f"KV_{subjects.key_bucket}"
-        self._reader = DirectReader(client, self._stream, timeout=timeout)
-        self._timeout = timeout
-        self.prefix = f"$KV.{subjects.key_bucket}."
+        self._bucket = KeyValue(client, subjects.key_bucket, timeout=timeout)
 
     def wrapping(self) -> KeyWrapping:
         """The client's master keys; raises `MasterKeyError` where it has none."""
@@ -107,14 +102,20 @@ class KeyBucket:
 
     async def check(self) -> None:
         """Raise `MasterKeyError` where there is no master key, or not that of the newest key."""
-        stored = await self._reader.leader_last(f"{self.prefix}*")
+        stored = await self._bucket.leader_get("*")
         if stored is not None:
-            await self._open(self.ref(stored.subject), Entry.read(stored.payload))
+            await self._open(self._bucket.key(stored.subject), Entry.read(stored.payload))
         self.wrapping()
 
-    def ref(self, subject: str) -> str:
-        """What a key is filed under, by the subject of its message."""
-        return subject.removeprefix(self.prefix)
+    async def watch(
+        self, changed: Callable[[str, Entry], None], missed: Callable[[], None]
+    ) -> Callable[[], Awaitable[None]]:
+        """Call `changed` with what is written under a reference; see `KeyValue.watch`."""
+
+        def read(ref: str, payload: bytes) -> None:
+            changed(ref, Entry.read(payload))
+
+        return await self._bucket.watch(read, missed, keys="*")
 
     async def find(self, ref: str) -> DataKey | Forgotten | None:
         """The key, or that it was destroyed; None where there is neither."""
@@ -157,7 +158,7 @@ class KeyBucket:
         for delay in _delays():
             sequence, entry = await self._last(ref)
             if entry.sequence is not None:
-                await self._erase(entry.sequence)
+                await self._bucket.erase(entry.sequence)
             if entry.forgotten is not None:
                 return "forgotten"
             if not entry.is_key:
@@ -171,14 +172,9 @@ class KeyBucket:
 
     async def refs(self) -> AsyncIterator[tuple[str, Entry]]:
         """Everything that stands in the bucket now, oldest first; a key may come twice."""
-        info = await self._client.api(f"STREAM.INFO.{self._stream}", timeout=self._timeout)
-        last, after = info["state"]["last_seq"], 0
-        while after < last:
-            stored = await self._reader.leader_next(f"{self.prefix}*", after)
-            if stored is None or stored.sequence > last:
-                return
-            after = stored.sequence
-            yield self.ref(stored.subject), Entry.read(stored.payload)
+        async with aclosing(self._bucket.leader_entries("*")) as entries:
+            async for stored in entries:
+                yield self._bucket.key(stored.subject), Entry.read(stored.payload)
 
     async def destroy(self, ref: str, time: str) -> Forgotten | None:
         """Overwrite the key, and keep that it was destroyed at `time`; None if there never was one.
@@ -190,17 +186,17 @@ class KeyBucket:
             if not sequence:
                 return None
             if entry.sequence is not None:  # else the tombstone would push it out
-                await self._erase(entry.sequence)
+                await self._bucket.erase(entry.sequence)
             if entry.tombstone is not None:
                 return entry.tombstone
             if await self._put(ref, Entry(forgotten=time, sequence=sequence), after=sequence):
-                await self._erase(sequence)
+                await self._bucket.erase(sequence)
                 return Forgotten(time)
             await asyncio.sleep(delay)
         raise RequestTimeout(f"the key of a data subject ({ref}) is written by others as well")
 
     async def _last(self, ref: str) -> tuple[int, Entry]:
-        stored = await self._reader.leader_last(self.prefix + ref)
+        stored = await self._bucket.leader_get(ref)
         return (0, Entry()) if stored is None else (stored.sequence, Entry.read(stored.payload))
 
     async def _open(self, ref: str, entry: Entry) -> DataKey | Forgotten | None:
@@ -232,7 +228,7 @@ class KeyBucket:
             raise KeyMissing(f"the key of a data subject ({ref}) was garbled by another tool")
         if not await self._put(ref, await self._wrapped(ref, key, sequence), after=sequence):
             return False
-        await self._erase(sequence)
+        await self._bucket.erase(sequence)
         return True
 
     def _context(self, ref: str) -> bytes:
@@ -240,22 +236,9 @@ class KeyBucket:
 
     async def _put(self, ref: str, entry: Entry, *, after: int) -> bool:
         """Whether it was stored, because the last one there is the one at `after`."""
-        headers = {_EXPECTED: str(after)}
-        payload = msgspec.json.encode(entry)
-        try:
-            await publish_acked(
-                *(self._client, self.prefix + ref, payload, headers, self._timeout), self._stream
-            )
-        except JetStreamError as error:
-            if error.err_code not in _WRONG_SEQUENCE:
-                raise
-            return False
-        return True
-
-    async def _erase(self, sequence: int) -> None:
-        await erase_message(self._client, self._stream, sequence, self._timeout)
+        return bool(await self._bucket.update(ref, msgspec.json.encode(entry), after))
 
 
 def _delays() -> Iterator[float]:
     for number in range(_MOST_TRIES):
-        yield _FIRST_DELAY * 2**number
+        yield _BACKOFF.delay(number + 1)

@@ -12,9 +12,8 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from datetime import datetime
 
-from eventstore.client.client import Client, Msg, Subscription
+from eventstore.client.client import Client
 from eventstore.messages.encryption import NO_KEYS, PERSONAL, DataKey, Forgotten, Keys, refs_in
 from eventstore.messages.envelope import format_timestamp, utc_now
 from eventstore.messages.personal import ref_of
@@ -49,7 +48,6 @@ class Keyring:
         lifetime: float = 30.0,
         limit: int = 10_000,
         timeout: float = 5.0,
-        clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._client = client
         self._subjects = subjects
@@ -57,12 +55,10 @@ class Keyring:
         self._bucket = KeyBucket(client, subjects, timeout=timeout)
         self._lifetime = lifetime
         self._limit = limit
-        self._clock = clock
         self._kept: OrderedDict[str, tuple[DataKey | Forgotten, float]] = OrderedDict()
         self._era = 0
         self._callbacks: list[Callable[[], None]] = []
-        self._subscription: Subscription | None = None
-        self._end_watch: Callable[[], None] = lambda: None
+        self._stop_watch: Callable[[], Awaitable[None]] | None = None
         self._beginning = asyncio.Lock()
         self._free = asyncio.Semaphore(_AT_ONCE)
 
@@ -72,9 +68,8 @@ class Keyring:
 
     async def close(self) -> None:
         """Keep nothing, and hear of nothing any more."""
-        self._end_watch()
-        if self._subscription is not None:
-            await self._subscription.unsubscribe()
+        if self._stop_watch is not None:
+            await self._stop_watch()
         self._kept.clear()
 
     def on_forgotten(self, callback: Callable[[], None]) -> None:
@@ -115,7 +110,7 @@ class Keyring:
 
     async def _destroy(self, subject: str) -> Forgotten | None:
         ref = ref_of(subject)
-        forgotten = await self._bucket.destroy(ref, format_timestamp(self._clock()))
+        forgotten = await self._bucket.destroy(ref, format_timestamp(utc_now()))
         if forgotten is not None:
             self._learn(ref, forgotten)
         return forgotten
@@ -139,15 +134,12 @@ class Keyring:
 
     async def _listen(self) -> None:
         async with self._beginning:
-            if self._subscription is None:
-                every = f"{self._bucket.prefix}*"
-                self._subscription = await self._client.subscribe(every, self._heard)
-                self._end_watch = self._client.on_reconnect(self._missed)
+            if self._stop_watch is None:
+                self._stop_watch = await self._bucket.watch(self._heard, self._missed)
 
-    async def _heard(self, message: Msg) -> None:
-        entry = Entry.read(message.data)
+    def _heard(self, ref: str, entry: Entry) -> None:
         if not entry.is_key:  # that one was made, or wrapped anew, is no news
-            self._learn(self._bucket.ref(message.subject), entry.tombstone)
+            self._learn(ref, entry.tombstone)
 
     def _learn(self, ref: str, forgotten: Forgotten | None) -> None:
         self._era += 1

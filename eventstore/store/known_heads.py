@@ -8,18 +8,19 @@ reports that the stream was deleted.
 from __future__ import annotations
 
 from collections import OrderedDict
-from types import TracebackType
+from contextlib import AsyncExitStack
 
 from eventstore.client.client import Client
-from eventstore.config import DEFAULT_API_PREFIX
-from eventstore.store.append import NOTHING, Head
+from eventstore.concurrency.resource import Resource
+from eventstore.jetstream.vocabulary import API_PREFIX, STREAM_DELETED
+from eventstore.store.head import NOTHING, Head
 
 __all__ = ["KnownHeads"]
 
 _MOST = 50_000  # aggregates: about 15 MB
 
 
-class KnownHeads:
+class KnownHeads(Resource):
     """The last known head of each aggregate of one log; an async context manager.
 
     `era` counts how often all were forgotten: a head found before that is not noted after it.
@@ -30,25 +31,15 @@ class KnownHeads:
     def __init__(self, client: Client, stream: str) -> None:
         self.era = 0
         self._client = client
-        self._reports = f"$JS.EVENT.ADVISORY.STREAM.DELETED.{stream}"
-        self._reported = client.api_subject("") == f"{DEFAULT_API_PREFIX}."
+        self._reports = f"{STREAM_DELETED}.{stream}"
+        self._reported = client.api_subject("") == f"{API_PREFIX}."
         self._heads: OrderedDict[str, Head] = OrderedDict()
 
-    async def __aenter__(self) -> KnownHeads:
-        self._forget_denied = self._client.on_denied(self._denied)
-        self._forget_disconnect = self._client.on_disconnect(self.forget)
-        self._subscription = await self._client.listen(self._reports, lambda _: self.forget())
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._forget_denied()
-        self._forget_disconnect()
-        await self._subscription.unsubscribe()
+    async def _enter(self, stack: AsyncExitStack) -> None:
+        stack.callback(self._client.on_denied(self._denied))
+        stack.callback(self._client.on_disconnect(self.forget))
+        subscription = await self._client.listen(self._reports, lambda _: self.forget())
+        stack.push_async_callback(subscription.unsubscribe)
 
     def get(self, subject: str) -> Head | None:
         """The head that an aggregate had last, as far as is known."""

@@ -10,32 +10,23 @@ out.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 
 import msgspec
-from nats.aio.msg import Msg
 
-from eventstore.client.api_answers import ConsumerInfo, StreamInfo
-from eventstore.client.client import Client
+from eventstore.client.api_answers import StreamInfo
+from eventstore.client.client import Client, Msg
 from eventstore.client.protocol import UnreadableHeaders
-from eventstore.errors import (
-    ClientError,
-    CorruptLog,
-    EventStoreError,
-    IncompleteBatch,
-    JetStreamError,
-    StreamMissing,
-)
-from eventstore.jetstream.consumer import Delivery, PullConsumer, PullLost
+from eventstore.errors import ClientError, CorruptLog, IncompleteBatch
+from eventstore.jetstream.api import stream_info
+from eventstore.jetstream.consumer import Delivery, PullLost
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
+from eventstore.jetstream.ordered_consumer import OrderedConsumer, ordered_consumer
 from eventstore.jetstream.retry import Retry
-from eventstore.messages.envelope import new_id
+from eventstore.jetstream.vocabulary import NatsHeader
 
 __all__ = ["StoredLog", "StoredPage", "batch_of"]
-
-_NO_STREAM = 10059
 
 _BATCH_SECONDS = 5.0
 _LAG_SECONDS = 1.0
@@ -90,12 +81,17 @@ class StoredLog:
         replica lagged, for too long.
         """
         reading = _Reading(after, math.inf if until is None else until, log)
-        retry_timeout = Retry(self._client, math.inf if live else self._retry_timeout)
+        retry = Retry(self._client, "reading the log", math.inf if live else self._retry_timeout)
         while True:
             try:
                 end = await self._end_for(reading)
-                async with self._consumer(reading.position, 4 * max_messages) as (pull, pending):
-                    reading.begin(pending, end)
+                async with ordered_consumer(
+                    *(self._client, self._stream),
+                    after=reading.position,
+                    buffer=4 * max_messages,
+                    name="history",
+                ) as consumer:
+                    reading.begin(consumer.pending, end)
                     if reading.left == 0:
                         yield StoredPage([], reading.position, 0)
                     while live or reading.wants_more:
@@ -103,16 +99,14 @@ class StoredLog:
                             reading.end_here()
                             yield StoredPage([], reading.position, 0)
                             continue
-                        messages = await self._take(pull, max_messages, reading, live=live)
+                        messages = await self._take(consumer, max_messages, reading, live=live)
                         page = reading.page(messages)
                         if page is not None:
-                            retry_timeout.restore()
+                            retry.recovered()
                             yield page
-                        if reading.trouble is not None:
-                            raise reading.trouble
                     return
             except ClientError as error:
-                await retry_timeout.wait(error)
+                await retry.failed(error)
 
     async def end(self) -> int:
         """The position of the last message; raises `StreamMissing` or a `ClientError`."""
@@ -130,45 +124,18 @@ class StoredLog:
         return await self._leader.leader_next(">", after) is not None
 
     async def _take(
-        self, pull: PullConsumer, most: int, reading: _Reading, *, live: bool
-    ) -> list[Msg]:
+        self, consumer: OrderedConsumer, most: int, reading: _Reading, *, live: bool
+    ) -> list[tuple[Msg, Delivery]]:
         # The server hands out a batch's first messages while it stores the rest.
         unfinished = not live and not reading.left
         bound = min(_BATCH_SECONDS, self._retry_timeout) if unfinished else None
         try:
             async with asyncio.timeout(_LAG_SECONDS if reading.lags else bound):
-                return await pull.take(most)
+                return await consumer.take(most)
         except TimeoutError:
             if reading.lags:
                 raise PullLost(f"a replica of {self._stream} lags behind its leader") from None
             raise IncompleteBatch(f"the log {self._stream} ends in the middle of a batch") from None
-
-    @contextlib.asynccontextmanager
-    async def _consumer(self, after: int, buffer: int) -> AsyncIterator[tuple[PullConsumer, int]]:
-        name = f"history-{new_id()}"
-        config = {
-            "name": name,
-            "deliver_policy": "by_start_sequence",
-            "opt_start_seq": after + 1,
-            "ack_policy": "none",
-            "max_deliver": 1,
-            "mem_storage": True,
-            "num_replicas": 1,
-            "inactive_threshold": 30_000_000_000,
-        }
-        with self._known_stream():
-            answer = await self._client.api(
-                f"CONSUMER.CREATE.{self._stream}.{name}",
-                {"stream_name": self._stream, "config": config, "action": "create"},
-                answer=ConsumerInfo,
-            )
-        pull = PullConsumer(self._client, self._stream, name, buffer=buffer, acknowledged=False)
-        try:
-            async with pull:
-                yield pull, answer.num_pending
-        finally:
-            with contextlib.suppress(EventStoreError):  # it goes by itself when unused
-                await self._client.api(f"CONSUMER.DELETE.{self._stream}.{name}", timeout=1.0)
 
     async def _end_for(self, reading: _Reading) -> int:
         """Where the leader has the log end; raises `CorruptLog` where it does not go on there."""
@@ -188,17 +155,7 @@ class StoredLog:
 
     async def info(self) -> StreamInfo:
         """How far the stream goes, and what it takes; raises `StreamMissing` or a `ClientError`."""
-        with self._known_stream():
-            return await self._client.api(f"STREAM.INFO.{self._stream}", answer=StreamInfo)
-
-    @contextlib.contextmanager
-    def _known_stream(self) -> Iterator[None]:
-        try:
-            yield
-        except JetStreamError as error:
-            if error.err_code != _NO_STREAM:
-                raise
-            raise StreamMissing(f"stream {self._stream} does not exist") from error
+        return await stream_info(self._client, self._stream)
 
 
 class _Reading:
@@ -206,14 +163,12 @@ class _Reading:
 
     def __init__(self, position: int, until: float, log: str | None) -> None:
         self.position = position
-        self.trouble: PullLost | None = None
         self._pending = 0
         self._end = 0
         self._log = log
         self._until = until
         self._ended = position >= until
         self._inside_batch = False
-        self._delivered = 0
 
     def check_log(self, found: str) -> None:
         """Raise `CorruptLog` where another log was read before, or was to be."""
@@ -228,10 +183,8 @@ class _Reading:
 
     def begin(self, pending: int, end: int) -> None:
         """Go on with a new consumer, which counts its messages anew, to the leader's `end`."""
-        self.trouble = None
         self._pending = pending
         self._end = end
-        self._delivered = 0
 
     def end_here(self) -> None:
         """The leader has nothing more."""
@@ -252,17 +205,10 @@ class _Reading:
         """Whether there is more before the end, or the last message's batch is not whole."""
         return not self._ended and bool(self.left or self._inside_batch)
 
-    def page(self, messages: Sequence[Msg]) -> StoredPage | None:
-        """What is to be handed out, up to the first that gives `trouble`; None if it is nothing."""
+    def page(self, messages: Sequence[tuple[Msg, Delivery]]) -> StoredPage | None:
+        """What is to be handed out; None if it is nothing."""
         stored: list[StoredMessage] = []
-        for message in messages:
-            delivery = Delivery.of(message)
-            self._delivered += 1
-            if delivery.consumer_sequence != self._delivered:
-                self.trouble = PullLost(
-                    f"what followed position {self.position} was lost on its way"
-                )
-                break
+        for message, delivery in messages:
             headers = message.headers or {}
             if delivery.sequence > self._until and not self._inside_batch:
                 self._ended = True
@@ -276,9 +222,11 @@ class _Reading:
 
 def _is_followed(headers: Mapping[str, str]) -> bool:
     """Whether more messages of a message's batch must follow."""
-    return batch_of(headers) is not None and "Nats-Batch-Commit" not in headers
+    return batch_of(headers) is not None and NatsHeader.BATCH_COMMIT not in headers
 
 
 def batch_of(headers: Mapping[str, str]) -> str | None:
     """The id of a message's batch; None for headers in which the server may have seen none."""
-    return None if isinstance(headers, UnreadableHeaders) else headers.get("Nats-Batch-Id") or None
+    return (
+        None if isinstance(headers, UnreadableHeaders) else headers.get(NatsHeader.BATCH_ID) or None
+    )

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from eventstore.errors import InvalidMessage
-from eventstore.messages.context import MessageContext, current
+from eventstore.messages.context import current
 from eventstore.messages.envelope import Identity, NewEvent, derive_id
 from eventstore.messages.types import Event
 from eventstore.store.store import ANY, Append, Appended, EventStore, Expected
@@ -99,7 +99,13 @@ def _new(
     if not hasattr(type(event), "__aggregate__"):
         raise InvalidMessage(f"{type(event).__name__} is no event: it names no subject")
     handling = current()
-    identity = _identity(handling, type(event), aggregate_id, event_id)
+    identity = None  # a new id need not be looked for in the aggregate
+    if handling is not None:
+        cls = type(event)
+        name = f"{cls.__aggregate__}.{aggregate_id or ''}.{cls.__name__}"
+        identity = handling.caused(name, event_id)
+    elif event_id is not None:
+        identity = Identity.root(event_id)
     if aggregate_id is None:
         identity = identity or Identity.root()
         aggregate_id = derive_id(identity.id, "aggregate")
@@ -111,17 +117,3 @@ def _new(
         traceparent=handling.traceparent if handling else None,
     )
     return new, aggregate_id
-
-
-def _identity(
-    handling: MessageContext | None,
-    cls: type[Event],
-    aggregate_id: str | None,
-    event_id: str | None,
-) -> Identity | None:
-    """The event's ids; None for new ones, which need not be looked for in the aggregate."""
-    if handling is None:
-        return None if event_id is None else Identity.root(event_id)
-    if event_id is not None:
-        return Identity.caused_by(handling.identity, event_id)
-    return handling.caused(f"{cls.__aggregate__}.{aggregate_id or ''}.{cls.__name__}")

@@ -20,6 +20,7 @@ from eventstore.errors import (
 )
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.jetstream.retry import Retry
+from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.codec import Codec
 from eventstore.messages.encryption import NO_KEYS, Keys
 from eventstore.messages.envelope import Header, LogEvent, RecordedEvent, UnreadEvent
@@ -89,10 +90,10 @@ class BatchCheck:
             self._lenient = False
             return
         before, count = self._open, self._sequence
-        sequence = _number(headers.get("Nats-Batch-Sequence", ""))
+        sequence = _number(headers.get(NatsHeader.BATCH_SEQUENCE, ""))
         expected = count + 1 if batch == before else 1
         lenient, self._lenient = self._lenient, False
-        committed = "Nats-Batch-Commit" in headers
+        committed = NatsHeader.BATCH_COMMIT in headers
         self._open = None if committed else batch
         self._sequence = 0 if committed else sequence
         broken = self._is_own and before is not None and batch != before
@@ -186,7 +187,7 @@ class AggregateReading:
         return found
 
     def _look_at(self, message: StoredMessage) -> None:
-        followed = follow(self._links, message, message.subject.rpartition(".")[2])
+        followed = follow(self._links, message)
         self._links = followed.links
         if followed.problem is not None:
             self._pass_over(message, followed.problem.text)
@@ -343,7 +344,7 @@ class EventReader:
         restored. Raises `StreamMissing`, and a `ClientError` where the server could not be asked
         for too long.
         """
-        retry_timeout = Retry(self._client, math.inf if live else self._retry_timeout)
+        retry = Retry(self._client, "reading the log", math.inf if live else self._retry_timeout)
         stored_pages = self._log.pages(after=after, live=live, max_messages=max_events, log=log)
         direct = DirectReader(self._client, self._codec.subjects.log_stream)
         async with direct, aclosing(stored_pages):
@@ -358,8 +359,8 @@ class EventReader:
             )
             async for stored in stored_pages:
                 before = decoding.position
-                await retry_timeout.answer(partial(trails.prepare, stored.messages))
-                keys = await retry_timeout.answer(partial(self._keys, stored))
+                await retry.run(partial(trails.prepare, stored.messages))
+                keys = await retry.run(partial(self._keys, stored))
                 page = decoding.page(stored, keys)
                 if page.position > before or not stored.messages:
                     yield page

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from datetime import datetime
-from types import TracebackType
 
 from eventstore.client.client import Client
+from eventstore.concurrency.resource import Resource
 from eventstore.errors import (
     InvalidId,
     InvalidMessage,
@@ -30,17 +30,15 @@ from eventstore.messages.types import Event
 from eventstore.store.append import (
     ANY,
     NO_STREAM,
-    NOTHING,
     Append,
     Appended,
     Expected,
-    Head,
     PendingAppend,
-    find_head,
 )
 from eventstore.store.appender import Appender
 from eventstore.store.chain_links import GENESIS_LINKS, Link
 from eventstore.store.foreign import ForeignMessage, LogFindings
+from eventstore.store.head import NOTHING, Head, find_head
 from eventstore.store.id_index import IdIndex
 from eventstore.store.keyring import Keyring
 from eventstore.store.known_heads import KnownHeads
@@ -50,7 +48,7 @@ from eventstore.telemetry import NO_TELEMETRY, Telemetry
 __all__ = ["ANY", "NOTHING", "NO_STREAM", "Append", "Appended", "EventStore", "Expected", "Head"]
 
 
-class EventStore:
+class EventStore(Resource):
     """The log of one domain; an async context manager.
 
     `append_timeout` bounds a whole append with all its retries, `request_timeout` each single
@@ -81,21 +79,11 @@ class EventStore:
         self.keyring = Keyring(client, codec.subjects, timeout=request_timeout)
         self.findings = LogFindings(telemetry)
         self._history = EventReader(client, codec, keyring=self.keyring, findings=self.findings)
-        self._stack = AsyncExitStack()
 
-    async def __aenter__(self) -> EventStore:
-        await self._stack.enter_async_context(self._direct)
-        await self._stack.enter_async_context(self._heads)
-        self._stack.push_async_callback(self.keyring.close)
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._stack.aclose()
+    async def _enter(self, stack: AsyncExitStack) -> None:
+        await stack.enter_async_context(self._direct)
+        await stack.enter_async_context(self._heads)
+        stack.push_async_callback(self.keyring.close)
 
     async def append(
         self,
@@ -149,7 +137,18 @@ class EventStore:
         the server could not be asked, or refuses.
         """
         now = self._clock()
-        writes = [PendingAppend(append, self.codec, now) for append in appends]
+        return await self.append_prepared(*(self.prepare(append, now) for append in appends))
+
+    def prepare(self, append: Append, now: datetime | None = None) -> PendingAppend:
+        """Encode the events of an append, for `append_prepared`; sends nothing.
+
+        `now` is the time of events that bring none, by default the clock's. Raises `InvalidMessage`
+        for what may not be in the log.
+        """
+        return PendingAppend(append, self.codec, now or self._clock())
+
+    async def append_prepared(self, *writes: PendingAppend) -> list[Appended]:
+        """Append what was prepared, each once; promises and raises what `append_all` does."""
         if not writes or len({write.subject for write in writes}) < len(writes):
             raise InvalidMessage("an append names at least one aggregate, and each only once")
         ids = [event_id for write in writes for event_id in write.event_ids]

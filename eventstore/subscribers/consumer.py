@@ -5,15 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from eventstore.client.api_answers import ConsumerInfo, StreamInfo
 from eventstore.client.client import Client
-from eventstore.errors import (
-    EventStoreError,
-    JetStreamError,
-    NoResponders,
-    PermissionDenied,
-    StreamMissing,
-)
+from eventstore.errors import EventStoreError, NoResponders, PermissionDenied, StreamMissing
+from eventstore.jetstream.api import find_consumer, stream_info
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.jetstream.topology import ConsumerSpec, declare_consumer
 from eventstore.messages.envelope import position_of
@@ -31,8 +25,6 @@ was acknowledged before, is left out. Where the user may not ask for that positi
 account, "new" is what the feed publishes from now on."""
 
 _START_AFTER = "start-after"  # kept with the consumer, for all processes and all their starts
-_CONSUMER_EXISTS = 10148
-_NO_STREAM = 10059
 
 
 class EventsGone(EventStoreError):
@@ -71,41 +63,20 @@ async def declare_subscriber(
     Raises `EventsGone` (a new one only), `StreamDrift`, `StreamMissing` and `ClientError`.
     """
     stream = subjects.event_stream
-    if await _found(client, stream, name) is None:
-        await _create(client, stream, name, settings | await _start(client, subjects, start))
-    await declare_consumer(client, ConsumerSpec(stream, name, settings))
-    found = await _found(client, stream, name) or {}
-    return int(found.get("metadata", {}).get(_START_AFTER, 0))
-
-
-async def _create(client: Client, stream: str, name: str, config: dict[str, Any]) -> None:
-    request = {"stream_name": stream, "config": {"name": name, **config}, "action": "create"}
-    try:
-        await client.api(f"CONSUMER.CREATE.{stream}.{name}", request)
-    except JetStreamError as error:
-        if error.err_code not in (_CONSUMER_EXISTS, _NO_STREAM):  # another process was faster
-            raise
+    is_new = await find_consumer(client, stream, name) is None
+    initial = await _start(client, subjects, start) if is_new else {}
+    declared = await declare_consumer(client, ConsumerSpec(stream, name, settings, initial))
+    return int(declared.config.get("metadata", {}).get(_START_AFTER, 0))
 
 
 async def check_consumer(client: Client, subjects: Subjects, name: str) -> None:
     """Raise `StreamMissing` where the subscriber's consumer is not there; raises `ClientError`."""
     stream = subjects.event_stream
-    if await _found(client, stream, name) is None:
+    if await find_consumer(client, stream, name) is None:
         raise StreamMissing(
             f"consumer {name} of stream {stream} was deleted, and with it how far this "
             "subscriber had come; the next start begins anew"
         )
-
-
-async def _found(client: Client, stream: str, name: str) -> dict[str, Any] | None:
-    """The consumer's configuration; None where there is none."""
-    try:
-        info = await client.api(f"CONSUMER.INFO.{stream}.{name}", answer=ConsumerInfo)
-    except JetStreamError as error:
-        if error.status == 404:  # no consumer, or no stream, which the declaration will report
-            return None
-        raise
-    return info.config
 
 
 async def _start(client: Client, subjects: Subjects, start: Start) -> dict[str, Any]:
@@ -123,14 +94,9 @@ async def _start(client: Client, subjects: Subjects, start: Start) -> dict[str, 
 async def _end_of_log(client: Client, subjects: Subjects) -> Start:
     """The log's last position; "new" where this user cannot ask for it."""
     try:
-        info = await client.api(f"STREAM.INFO.{subjects.log_stream}", answer=StreamInfo)
-    except (PermissionDenied, NoResponders):
+        return (await stream_info(client, subjects.log_stream)).state.last_seq
+    except (PermissionDenied, NoResponders, StreamMissing):  # its account has the events only
         return "new"
-    except JetStreamError as error:
-        if error.err_code != _NO_STREAM:  # an account of its own, with the events only
-            raise
-        return "new"
-    return info.state.last_seq
 
 
 class _Search:
@@ -144,8 +110,7 @@ class _Search:
 
     async def first_after(self, position: int) -> int:
         """The sequence of the first event after it; raises `EventsGone`, `StreamMissing`."""
-        await self._reader.check_stream()
-        info = await self._client.api(f"STREAM.INFO.{self._stream}", answer=StreamInfo)
+        info = await stream_info(self._client, self._stream)
         low = max(info.state.first_seq, 1)
         high = info.state.last_seq + 1
         first = await self._event_from(low)

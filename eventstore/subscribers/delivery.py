@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import NamedTuple
 
-from eventstore.concurrency.cancellation import only_own_cancellation
+from eventstore.concurrency.backoff import Backoff, pause
+from eventstore.concurrency.failures import only_own_cancellation
 from eventstore.errors import InvalidMessage, UnknownType
 from eventstore.messages.codec import Codec
 from eventstore.messages.context import MessageContext
@@ -20,7 +20,7 @@ from eventstore.text import make_log_records_safe
 
 __all__ = ["DeliveryResult", "DeliveryStopped", "EventDelivery"]
 
-_LONGEST_BACKOFF = 30.0
+_MAX_DELAY = 30.0
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
@@ -56,7 +56,7 @@ class EventDelivery:
         self._handlers = handlers
         self._subscriber = subscriber
         self._most = most
-        self._backoff = backoff
+        self._backoff = Backoff(backoff, _MAX_DELAY, jitter=0)
         self._stopping = stopping
 
     async def handle(
@@ -107,12 +107,5 @@ class EventDelivery:
                     return DeliveryResult(attempts, error)
             else:
                 return DeliveryResult(attempts, None)
-            await self._pause(attempts)
-
-    async def _pause(self, attempts: int) -> None:
-        delay = min(self._backoff * 2 ** (attempts - 1), _LONGEST_BACKOFF)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(delay):
-                await self._stopping.wait()
-        if self._stopping.is_set():
-            raise DeliveryStopped
+            if await pause(self._backoff.delay(attempts), self._stopping):
+                raise DeliveryStopped

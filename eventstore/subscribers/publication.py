@@ -8,6 +8,7 @@ import msgspec
 
 from eventstore.errors import InvalidHeader
 from eventstore.jetstream.publish import Draft
+from eventstore.jetstream.vocabulary import SERVER_HEADERS
 from eventstore.messages.codec import Codec
 from eventstore.messages.encryption import NO_KEYS, PERSONAL, Keys, seal, subjects_in, unseal
 from eventstore.messages.envelope import (
@@ -37,8 +38,6 @@ second."""
 
 PART_OF = "X-Event-Part-Of"
 """The header that holds the id of the event in the log, where a part has an id of its own."""
-
-_SERVERS_OWN = "Nats-"
 
 
 def publication(event: RecordedEvent, codec: Codec, keys: Keys = NO_KEYS) -> Draft:
@@ -79,7 +78,7 @@ def _published_headers(event: StoredEvent) -> dict[str, str]:
     headers = {
         name: value
         for name, value in event.headers.items()
-        if not name.startswith(_SERVERS_OWN) or name == Header.MESSAGE_ID
+        if not name.startswith(SERVER_HEADERS) or name == Header.MESSAGE_ID
     }
     headers[POSITION] = str(event.position)
     return headers

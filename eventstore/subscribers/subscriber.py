@@ -23,9 +23,10 @@ from typing import Literal, Self, TypeVar
 
 from eventstore.client.client import Client
 from eventstore.client.responder import Responder
+from eventstore.concurrency.backoff import Backoff
 from eventstore.concurrency.failures import ungrouped
-from eventstore.concurrency.keyed_queue import KeyedQueue
-from eventstore.concurrency.turn import QueueTurn
+from eventstore.concurrency.keyed import KeyedQueue, QueueTurn
+from eventstore.concurrency.supervisor import Supervisor
 from eventstore.errors import (
     ClientError,
     DeciderError,
@@ -40,7 +41,7 @@ from eventstore.messages.codec import Codec
 from eventstore.messages.encryption import Keys
 from eventstore.messages.envelope import Header, RecordedEvent, position_of
 from eventstore.messages.handlers import EventHandler, EventHandlers
-from eventstore.messages.subjects import check_name
+from eventstore.messages.subjects import Subject, check_name
 from eventstore.messages.types import Event
 from eventstore.parking.messages import ParkedMessages
 from eventstore.parking.park import park_event, reason_of
@@ -61,6 +62,7 @@ _PREFETCH = 64
 _MOST_DELIVERIES = 20  # of an event whose handling ends no process has lived to see
 _MOST_RETRIES = 64  # that are asked for at a time
 _RETRY_SECONDS = 1.0
+_BACKOFF = Backoff(_RETRY_SECONDS, _RETRY_SECONDS)
 _STOPPING = "it is being stopped"
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
@@ -234,27 +236,34 @@ class EventSubscriber:
         )
 
     async def _intake(self, lanes: KeyedQueue[DeliveryTracker | QueueTurn]) -> None:
-        while True:
-            try:
-                async with PullConsumer(
-                    self._client, self._stream, self.name, buffer=_PREFETCH
-                ) as pull:
-                    self.ready.set()
-                    await self._take_from(pull, lanes)
-            except ClientError as error:
-                if self._client.is_closed or not may_pass(error):
-                    raise
-                _logger.warning("subscriber %s: %s; trying again", self.name, error)
-            await asyncio.sleep(_RETRY_SECONDS)
-            with suppress(ClientError):
-                await check_consumer(self._client, self._codec.subjects, self.name)
+        what = f"subscriber {self.name}"
+        supervisor = Supervisor(what, _logger, _BACKOFF, passes=self._passes)
+
+        async def work() -> None:
+            if supervisor.error is not None:
+                with suppress(ClientError):
+                    await check_consumer(self._client, self._codec.subjects, self.name)
+            async with PullConsumer(
+                self._client, self._stream, self.name, buffer=_PREFETCH
+            ) as pull:
+                self.ready.set()
+                await self._take_from(pull, lanes, supervisor)
+
+        await supervisor.run(work)
+
+    def _passes(self, error: Exception) -> bool:
+        return isinstance(error, ClientError) and not self._client.is_closed and may_pass(error)
 
     async def _take_from(
-        self, pull: PullConsumer, lanes: KeyedQueue[DeliveryTracker | QueueTurn]
+        self,
+        pull: PullConsumer,
+        lanes: KeyedQueue[DeliveryTracker | QueueTurn],
+        supervisor: Supervisor,
     ) -> None:
         try:
             while True:
                 (message,) = await pull.take(1)
+                supervisor.recovered()
                 taken = DeliveryTracker(message)
                 if await self._settling.hold(taken):
                     await lanes.put(self._lane_of(message.subject, message.headers or {}), taken)
@@ -265,7 +274,7 @@ class EventSubscriber:
     def _lane_of(self, subject: str, headers: Mapping[str, str]) -> Hashable:
         if self._ordered:
             return None
-        return subject.split(".")[2], headers.get(Header.AGGREGATE_ID)
+        return Subject.split(subject).aggregate, headers.get(Header.AGGREGATE_ID)
 
     async def _work(self, item: DeliveryTracker | QueueTurn) -> None:
         if isinstance(item, QueueTurn):

@@ -11,22 +11,20 @@ from eventstore.client.protocol import header_block, read_headers
 from eventstore.errors import InvalidHeader, InvalidSubject
 from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.jetstream.publish import MAX_HEADERS
+from eventstore.jetstream.vocabulary import EXPECTED_HEADERS, SERVER_HEADERS, NatsHeader
 from eventstore.messages.subjects import Subjects
 from eventstore.store.chain_links import Followed, Problem, follow
 from eventstore.transfer.file_format import EventLine
 
-__all__ = ["EXPECTED", "LineChains", "unsendable", "without"]
-
-EXPECTED = "Nats-Expected-"
-"""How the headers begin that are made anew: they say where in the log an event was to go."""
+__all__ = ["LineChains", "unsendable", "without"]
 
 _EXPECTED_ROOM = 64
 # Of the headers that the server acts on, those that the store writes.
 _ACTED_ON = {
-    "Nats-Msg-Id": re.compile(".+"),
-    "Nats-Batch-Id": re.compile(".{1,64}"),
-    "Nats-Batch-Sequence": re.compile("[1-9][0-9]{0,3}"),
-    "Nats-Batch-Commit": re.compile("1"),
+    NatsHeader.MESSAGE_ID: re.compile(".+"),
+    NatsHeader.BATCH_ID: re.compile(".{1,64}"),
+    NatsHeader.BATCH_SEQUENCE: re.compile("[1-9][0-9]{0,3}"),
+    NatsHeader.BATCH_COMMIT: re.compile("1"),
 }
 
 _MOST_AT_HAND = 10_000
@@ -44,11 +42,11 @@ class LineChains:
         """What the next line follows on, and what is wrong with it."""
         aggregate = self._aggregate(event.subject)
         try:
-            _, aggregate_id = self._subjects.parse_log(event.subject)
+            self._subjects.parse_log(event.subject)
         except InvalidSubject as error:
             return Followed(aggregate.links, Problem("foreign", str(error)))
         message = StoredMessage(event.subject, event.position, event.headers, event.payload)
-        followed = follow(aggregate.links, message, aggregate_id)
+        followed = follow(aggregate.links, message)
         aggregate.links = followed.links
         return followed
 
@@ -78,9 +76,9 @@ def without(event: EventLine, names: list[str]) -> EventLine:
 
 
 def _is_sendable(headers: dict[str, str]) -> bool:
-    sent = {name: value for name, value in headers.items() if not name.startswith(EXPECTED)}
+    sent = {name: value for name, value in headers.items() if not name.startswith(EXPECTED_HEADERS)}
     for name, value in sent.items():
-        if name.startswith("Nats-"):
+        if name.startswith(SERVER_HEADERS):
             rule = _ACTED_ON.get(name)
             if rule is None or not rule.fullmatch(value):
                 return False

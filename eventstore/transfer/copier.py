@@ -29,6 +29,7 @@ import msgspec
 from eventstore.audit.working_set import Aggregate, WorkingSet
 from eventstore.errors import EventStoreError, TransferError
 from eventstore.jetstream.publish import MAX_BATCH
+from eventstore.jetstream.vocabulary import BATCH_HEADERS, EXPECTED_HEADERS, NatsHeader
 from eventstore.messages.chain import chain_value
 from eventstore.messages.encryption import PERSONAL
 from eventstore.messages.envelope import (
@@ -42,7 +43,7 @@ from eventstore.messages.envelope import (
 )
 from eventstore.messages.subjects import Subjects, check_name
 from eventstore.store.chain_links import Link, Links
-from eventstore.transfer.checker import EXPECTED, LineChains
+from eventstore.transfer.checker import LineChains
 from eventstore.transfer.file_format import EventLine, FileSums, FirstLine, Transformed
 from eventstore.transfer.file_reader import FileReader, State, check_file, open_export
 from eventstore.transfer.file_writer import FileWriter, written
@@ -54,7 +55,6 @@ __all__ = ["TRANSFORMED", "CopiedEvent", "CopySummary", "Transform", "copy"]
 TRANSFORMED = "X-Transformed"
 """The header that says by what an event was changed, and which one it was."""
 
-_BATCH = "Nats-Batch-"
 _AT_ONCE = 1_000  # events; the states of their aggregates are looked up together
 
 
@@ -306,7 +306,7 @@ class _Copy:
         headers = {
             name: value
             for name, value in part.line.headers.items()
-            if not name.startswith((_BATCH, EXPECTED))
+            if not name.startswith((BATCH_HEADERS, EXPECTED_HEADERS))
         }
         headers[Header.EVENT_ID] = headers[Header.MESSAGE_ID] = part.event_id
         headers[Header.EVENT_TYPE] = event.type
@@ -380,10 +380,10 @@ def _batch_headers(parts: Sequence[_Part], index: int) -> dict[str, str]:
     if len(parts) == 1:
         return {}
     headers = {
-        f"{_BATCH}Id": parts[0].line.headers.get(f"{_BATCH}Id") or parts[0].event_id,
-        f"{_BATCH}Sequence": str(index + 1),
+        NatsHeader.BATCH_ID: parts[0].line.headers.get(NatsHeader.BATCH_ID) or parts[0].event_id,
+        NatsHeader.BATCH_SEQUENCE: str(index + 1),
     }
-    return {**headers, f"{_BATCH}Commit": "1"} if index == len(parts) - 1 else headers
+    return {**headers, NatsHeader.BATCH_COMMIT: "1"} if index == len(parts) - 1 else headers
 
 
 def _differs(one: CopiedEvent, other: CopiedEvent, names: Sequence[str]) -> bool:

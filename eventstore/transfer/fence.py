@@ -7,29 +7,24 @@ is not as declared), and whoever takes the fence anew shuts the one before out.
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-from contextlib import suppress
 
 from eventstore.client.api_answers import StreamInfo
 from eventstore.client.client import Client
 from eventstore.config import StreamSettings
 from eventstore.errors import (
-    ConnectionLost,
     ImportRefused,
     JetStreamError,
-    NoResponders,
-    RequestTimeout,
 )
+from eventstore.jetstream.api import create_stream, find_stream, update_stream
+from eventstore.jetstream.retry import Retry
 from eventstore.jetstream.topology import StreamSpec, check, topology
+from eventstore.jetstream.vocabulary import ErrorCode
 from eventstore.messages.subjects import Subjects
 
 __all__ = ["Fence"]
 
-_NO_STREAM = 10059
-_NAME_IN_USE = 10058
-_DELAYS = (0.05, 0.2, 0.5, 1.0, 2.0)
-_RECONNECT_SECONDS = 10.0
+_OPEN_SECONDS = 60.0
 
 
 class Fence:
@@ -49,7 +44,7 @@ class Fence:
         Raises `StreamDrift` for a log that is not as declared, `ImportRefused` for one that had
         events and is empty.
         """
-        info = await self._info()
+        info = await find_stream(self._client, self._spec.name)
         if info is None:
             return 0, False
         fenced = self._is_fenced(info)
@@ -62,9 +57,9 @@ class Fence:
 
     async def take(self) -> int:
         """Shut everybody else out; the position of the log's last message then."""
-        info = await self._info()
+        info = await find_stream(self._client, self._spec.name)
         found = self._spec.request if info is None else info.config
-        verb = "CREATE" if info is None else "UPDATE"
+        change = create_stream if info is None else update_stream
         config = {
             **found,
             "subjects": [f"{self._own_prefix}*.*"],
@@ -74,16 +69,16 @@ class Fence:
             },
         }
         try:
-            await self._client.api(f"STREAM.{verb}.{self._spec.name}", config, answer=StreamInfo)
+            await change(self._client, self._spec.name, config)
         except JetStreamError as error:
-            if error.err_code != _NAME_IN_USE:
+            if error.err_code != ErrorCode.STREAM_NAME_IN_USE:
                 raise
             raise ImportRefused(f"another import into {self._spec.name} began just now") from error
         return await self.last()
 
     async def last(self) -> int:
         """The position of the log's last message; raises `ImportRefused` if the fence is lost."""
-        info = await self._info()
+        info = await find_stream(self._client, self._spec.name)
         if info is None or info.subjects != [f"{self._own_prefix}*.*"]:
             raise ImportRefused(
                 f"another import into {self._spec.name} has taken over; this one has ended"
@@ -95,26 +90,17 @@ class Fence:
 
         Raises `ImportRefused` where the fence is lost, or a `ClientError`.
         """
-        for delay in (*_DELAYS, None):
-            try:
-                await self._open()
-                break
-            except (ConnectionLost, RequestTimeout, NoResponders):
-                if delay is None or self._client.is_closed:
-                    raise
-                await asyncio.sleep(delay)
-                with suppress(ConnectionLost):
-                    await self._client.wait_connected(_RECONNECT_SECONDS)
+        await Retry(self._client, "ending an import", _OPEN_SECONDS).run(self._open)
 
     async def _open(self) -> None:
-        info = await self._info()
+        info = await find_stream(self._client, self._spec.name)
         if info is not None and info.subjects == self._spec.settings["subjects"]:
             return  # the answer to the update was lost
         await self.last()
         found = {} if info is None else info.config
         config = {**found, "subjects": self._spec.settings["subjects"]}
         config.pop("subject_transform", None)
-        await self._client.api(f"STREAM.UPDATE.{self._spec.name}", config, answer=StreamInfo)
+        await update_stream(self._client, self._spec.name, config)
         await check(self._client, [self._spec])
 
     def subject(self, subject: str) -> str:
@@ -123,11 +109,3 @@ class Fence:
 
     def _is_fenced(self, info: StreamInfo) -> bool:
         return any(subject.startswith(self._import_prefix) for subject in info.subjects)
-
-    async def _info(self) -> StreamInfo | None:
-        try:
-            return await self._client.api(f"STREAM.INFO.{self._spec.name}", answer=StreamInfo)
-        except JetStreamError as error:
-            if error.err_code != _NO_STREAM:
-                raise
-            return None

@@ -24,12 +24,13 @@ from eventstore.config import StreamSettings
 from eventstore.errors import DamagedFile, ImportRefused, IncompleteBatch, StreamMissing
 from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.jetstream.publish import MAX_BATCH
+from eventstore.jetstream.vocabulary import EXPECTED_HEADERS
 from eventstore.messages.encryption import refs_in
 from eventstore.messages.subjects import Subjects
 from eventstore.store.key_bucket import KeyBucket
 from eventstore.store.log import StoredLog
 from eventstore.store.reader import BatchCheck
-from eventstore.transfer.checker import EXPECTED, LineChains, unsendable, without
+from eventstore.transfer.checker import LineChains, unsendable, without
 from eventstore.transfer.fence import Fence
 from eventstore.transfer.file_format import EventLine
 from eventstore.transfer.file_reader import FileReader, open_export
@@ -261,7 +262,7 @@ def _is_same(message: StoredMessage, position: int, event: EventLine) -> bool:
 
 
 def _kept(headers: dict[str, str]) -> list[tuple[str, str]]:
-    return [item for item in headers.items() if not item[0].startswith(EXPECTED)]
+    return [item for item in headers.items() if not item[0].startswith(EXPECTED_HEADERS)]
 
 
 def _shown(names: list[str]) -> str:

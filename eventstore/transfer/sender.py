@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from types import TracebackType
+from contextlib import AsyncExitStack
 
 import msgspec
 
 from eventstore.client.client import Client, Msg
 from eventstore.client.replies import new_token
+from eventstore.concurrency.backoff import Backoff
+from eventstore.concurrency.resource import Resource
 from eventstore.errors import (
     ClientError,
     ConnectionLost,
@@ -26,24 +28,27 @@ from eventstore.errors import (
     TransferError,
 )
 from eventstore.jetstream.publish import MAX_HEADERS, Draft, check_sizes, read_ack
-from eventstore.transfer.checker import EXPECTED
+from eventstore.jetstream.vocabulary import (
+    CONFLICTS,
+    EXPECTED_HEADERS,
+    TRANSIENT,
+    ErrorCode,
+    NatsHeader,
+)
 from eventstore.transfer.fence import Fence
 from eventstore.transfer.file_format import EventLine
 
 __all__ = ["SendUnit", "Sender", "check_unit"]
 
-_LAST = f"{EXPECTED}Last-Sequence"
 _MOST_UNDER_WAY = 1_000
 _MOST_BYTES = 8 * 1024 * 1024
 _ANSWER_SECONDS = 10.0
 _MOST_TRIES = 12
-_FIRST_DELAY = 0.05
-_LONGEST_DELAY = 2.0
+_BACKOFF = Backoff(0.1, 2.0, jitter=0)
 _DUPLICATE = 0  # not the server's: a repeat is no error to it
-_CLAIMED = (_DUPLICATE, 10201)  # also what was sent before a doubt, and is being stored now
+# Also what was sent before a doubt, and is being stored now.
+_CLAIMED = {_DUPLICATE, ErrorCode.DUPLICATE_IN_BATCH}
 _MOST_CLAIMED = 3
-# A conflict, which the position explains; no leader yet; too much is under way; and the like.
-_PASSING = (10071, 10164, 10008, 10158, 10163, 10167, 10176, 10210)
 
 
 class SendUnit(msgspec.Struct, frozen=True):
@@ -59,7 +64,7 @@ class SendUnit(msgspec.Struct, frozen=True):
         return self.last - len(self.events) + 1
 
 
-class Sender:
+class Sender(Resource):
     """Sends units in order, and knows up to which position all stand; a context manager."""
 
     def __init__(self, client: Client, fence: Fence, position: int) -> None:
@@ -74,19 +79,10 @@ class Sender:
         self._asked: dict[str, int] = {}  # where each that is under way must come to stand
         self._inbox = client.new_inbox()
 
-    async def __aenter__(self) -> Sender:
-        self._subscription = await self._client.subscribe(f"{self._inbox}.*", self._receive)
-        self._forget = self._client.on_disconnect(self._disconnected)
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._forget()
-        await self._subscription.unsubscribe()
+    async def _enter(self, stack: AsyncExitStack) -> None:
+        subscription = await self._client.subscribe(f"{self._inbox}.*", self._receive)
+        stack.push_async_callback(subscription.unsubscribe)
+        stack.callback(self._client.on_disconnect(self._disconnected))
 
     async def put(self, unit: SendUnit) -> None:
         """Send the next unit, as soon as not too much is under way.
@@ -169,7 +165,7 @@ class Sender:
         if self._client.is_closed or self._tries > _MOST_TRIES:
             raise error
         if self._tries > 1:
-            await asyncio.sleep(min(_FIRST_DELAY * 2**self._tries, _LONGEST_DELAY))
+            await asyncio.sleep(_BACKOFF.delay(self._tries))
         self._asked.clear()  # what is still answered to those says nothing any more
         try:
             await self._client.wait_connected(_ANSWER_SECONDS)
@@ -194,7 +190,8 @@ class Sender:
                 f"position {self.position + 1} is refused, because an id of it stands already: "
                 "the file holds it twice"
             ) from error
-        if error.err_code not in (*_PASSING, *_CLAIMED):
+        # A conflict is explained by the position.
+        if error.err_code not in TRANSIENT | CONFLICTS | _CLAIMED:
             raise error
 
     def _disconnected(self) -> None:
@@ -213,12 +210,14 @@ def check_unit(unit: SendUnit, max_payload: int) -> None:
 
 def _drafts(unit: SendUnit) -> list[Draft]:
     drafts = [_draft(event) for event in unit.events]
-    drafts[0].headers[_LAST] = str(unit.first - 1)
+    drafts[0].headers[NatsHeader.EXPECTED_LAST_SEQUENCE] = str(unit.first - 1)
     return drafts
 
 
 def _draft(event: EventLine) -> Draft:
     headers = {
-        name: value for name, value in event.headers.items() if not name.startswith(EXPECTED)
+        name: value
+        for name, value in event.headers.items()
+        if not name.startswith(EXPECTED_HEADERS)
     }
     return Draft(event.subject, headers, event.payload, event.event_type)

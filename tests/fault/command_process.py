@@ -15,6 +15,7 @@ from eventstore.client.client import connect
 from eventstore.commands import CommandWorker, Outcome, Outcomes
 from eventstore.config import StreamSettings
 from eventstore.jetstream.acks import Acknowledgements, TrackedDelivery
+from eventstore.store.append import PendingAppend
 from eventstore.store.store import Appended, EventStore
 from tests.connection import settings_for
 from tests.integration.commanding import counting, opened
@@ -43,10 +44,10 @@ class DyingStore(EventStore):
 
     point = ""
 
-    async def append(self, *arguments: Any, **options: Any) -> Appended:
+    async def append_prepared(self, *writes: PendingAppend) -> list[Appended]:
         if self.point == "before the append":
             _die()
-        appended = await super().append(*arguments, **options)
+        appended = await super().append_prepared(*writes)
         if self.point == "after the append":
             _die()
         return appended

@@ -18,7 +18,7 @@ from eventstore.commands import Outcome, StateCache
 from eventstore.commands.loader import Loader
 from eventstore.messages.envelope import new_id
 from eventstore.messages.types import Command
-from eventstore.store.snapshots.command_filter import CommandFilter
+from eventstore.store.command_filter import CommandFilter
 from eventstore.store.snapshots.format import Snapshot, SnapshotFormat
 from tests.conftest import url_of
 from tests.fault.command_process import POINTS, WAIT

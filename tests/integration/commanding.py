@@ -19,8 +19,9 @@ from eventstore.config import StreamSettings
 from eventstore.decider.decider import CommandContext, Decider, Domain
 from eventstore.errors import EventStoreError, Rejected
 from eventstore.jetstream.topology import declare, topology
-from eventstore.messages.envelope import NewEvent, RecordedEvent
+from eventstore.messages.envelope import RecordedEvent
 from eventstore.messages.types import Command, Event
+from eventstore.store.append import PendingAppend
 from eventstore.store.snapshots.snapshots import Snapshots
 from eventstore.store.store import Appended, EventStore
 
@@ -328,13 +329,8 @@ class GatedStore(EventStore):
         async with asyncio.timeout(20.0), self._moved:
             await self._moved.wait_for(lambda: len(self.begun) >= count)
 
-    async def append(
-        self,
-        aggregate: str,
-        aggregate_id: str,
-        events: Event | NewEvent | Sequence[Event | NewEvent],
-        **options: Any,
-    ) -> Appended:
+    async def append_prepared(self, *writes: PendingAppend) -> list[Appended]:
+        aggregate_id = writes[0].append.aggregate_id
         async with self._moved:
             self.begun.append(aggregate_id)
             self._under_way += 1
@@ -343,7 +339,7 @@ class GatedStore(EventStore):
         try:
             if aggregate_id in self.before:
                 await self.before[aggregate_id].wait()
-            appended = await super().append(aggregate, aggregate_id, events, **options)
+            appended = await super().append_prepared(*writes)
             self.recorded.set()
             if aggregate_id in self.after:
                 await self.after[aggregate_id].wait()
@@ -365,10 +361,10 @@ class FailingStore(EventStore):
         super().__init__(*arguments, **options)
         self.failures = list(failures)
 
-    async def append(self, *arguments: Any, **options: Any) -> Appended:
+    async def append_prepared(self, *writes: PendingAppend) -> list[Appended]:
         if self.failures:
             raise self.failures.pop(0)
-        return await super().append(*arguments, **options)
+        return await super().append_prepared(*writes)
 
 
 def counting(name: str, snapshot_every: int | None = None) -> Domain:

@@ -22,7 +22,7 @@ CORE = (
     # decide
     *("decider/decider", "commands/handler", "commands/decoding", "commands/deduplication"),
     *("commands/loader", "commands/outcomes", "messages/outcome", "commands/client"),
-    *("commands/state_cache", "commands/worker", "concurrency/keyed_queue", "snapshots/format"),
+    *("commands/state_cache", "commands/worker", "concurrency/keyed", "snapshots/format"),
     # deliveries
     *("jetstream/consumer", "jetstream/acks", "subscribers/delivery"),
     # projections and the feed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -56,6 +57,14 @@ NOT_PURE = {"asyncio", "nats", "random", "socket", "sqlalchemy", "subprocess", "
 FOR_A_DOMAIN = {"decider", "errors", "messages", "nix", "undecodable"}
 """The rooms that the write side of the domain that ships is made of."""
 
+COMPONENTS = {"Application", "CommandHandler", "CommandWorker", "ConfigWatcher", "EmbeddedServer"}
+COMPONENTS |= {"EventStore", "Feed", "FeedSupervisor", "Health", "Metrics", "MetricsServer"}
+COMPONENTS |= {"ProjectionWorker", "ServiceEndpoints", "Snapshots", "Tracing"}
+"""What a process is put together of."""
+
+PUBLISHING = {"guarded", "publish", "publish_acked", "publish_queued"}
+"""The functions that write to a stream."""
+
 
 @cache
 def sources() -> Mapping[str, ast.Module]:
@@ -84,6 +93,17 @@ def _imports(module: str) -> Iterator[str]:
             for alias in node.names:
                 name = f"{node.module}.{alias.name}"
                 yield name if name in sources() else str(node.module)
+
+
+@cache
+def imported_names(module: str) -> dict[str, str]:
+    """The names that a module imports from others, and from which."""
+    return {
+        alias.name: str(node.module)
+        for node in ast.walk(sources()[module])
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
 
 
 def own_imports(module: str) -> set[str]:
@@ -160,11 +180,13 @@ def test_what_is_pure_has_no_loop_and_no_connection() -> None:
 
 
 def test_the_domain_that_ships_uses_only_what_any_domain_may() -> None:
+    homes = {name: home.split(".")[1] for name, home in imported_names("eventstore").items()}
     used = {
-        imported.split(".")[1]
+        homes[name] if home == "eventstore" else home.split(".")[1]
         for module in sources()
         if room(module) == "eventstore.nix" and module != "eventstore.nix.stale_packages"
-        for imported in own_imports(module)
+        for name, home in imported_names(module).items()
+        if home in sources()
     }
     assert used <= FOR_A_DOMAIN
 
@@ -173,6 +195,12 @@ def test_deciders_have_no_clock_and_no_chance() -> None:
     for module in sources():
         if module.startswith("eventstore.nix"):
             assert {"asyncio", "random", "secrets", "socket", "time"}.isdisjoint(imports(module))
+
+
+def test_chance_is_in_the_back_off_only() -> None:
+    """Jitter is one decision, and nothing else of the library is left to chance."""
+    knowing = {module for module in sources() if "random" in imports(module)}
+    assert knowing == {"eventstore.concurrency.backoff"}
 
 
 def test_errors_of_the_nats_client_become_ours_in_one_place() -> None:
@@ -192,13 +220,6 @@ def test_errors_of_the_nats_client_become_ours_in_one_place() -> None:
 def test_nobody_uses_the_nats_clients_own_jetstream() -> None:
     for module in sources():
         assert [name for name in imports(module) if name.startswith("nats.js")] == [], module
-
-
-def test_the_embedded_server_is_for_those_who_ask_for_it() -> None:
-    knowing = {
-        room(module) for module in sources() if "eventstore.server.embedded" in imports(module)
-    }
-    assert knowing == {"eventstore", "eventstore.cli"}
 
 
 def test_a_module_is_a_noun_and_says_what_it_is_for() -> None:
@@ -252,19 +273,44 @@ def test_nobody_uses_nats_pys_micro_services() -> None:
         assert [name for name in imports(module) if name.startswith("nats.micro")] == [], module
 
 
-@pytest.mark.parametrize("prefix", ["$JS.API", "_INBOX"])
-def test_prefixes_come_from_the_settings(prefix: str) -> None:
+def constants(module: str) -> Iterator[object]:
+    """Every number and text that a module writes, except its docstrings."""
+    documented = {
+        id(node.value) for node in ast.walk(sources()[module]) if isinstance(node, ast.Expr)
+    }
+    for node in ast.walk(sources()[module]):
+        if isinstance(node, ast.Constant) and id(node) not in documented:
+            yield node.value
+
+
+def test_the_prefix_of_inboxes_comes_from_the_settings() -> None:
     knowing = {
         module
-        for module, source in sources().items()
-        for node in ast.walk(source)
-        if isinstance(node, ast.Constant)
-        and isinstance(node.value, str)
-        and node.value.startswith(prefix)
+        for module in sources()
+        if any(isinstance(each, str) and each.startswith("_INBOX") for each in constants(module))
     }
     writing = {module for module in sources() if room(module) == "eventstore.deployment"}
-    own = {"eventstore.config", "eventstore.client.reply_gate", "eventstore.jetstream.vocabulary"}
-    assert knowing <= {*own, *writing}
+    assert knowing <= {"eventstore.config", "eventstore.client.reply_gate", *writing}
+
+
+def is_vocabulary(constant: object) -> bool:
+    """Whether this is an error code of JetStream, a header's name or a subject of its API."""
+    if isinstance(constant, str):
+        return re.search(r"Nats-|\$JS\b|\b(STREAM|CONSUMER|DIRECT)\.[A-Z]", constant) is not None
+    return isinstance(constant, int) and 10_000 < constant < 11_000
+
+
+def test_only_jetstream_writes_error_codes_header_names_and_api_subjects() -> None:
+    knowing = {
+        module for module in sources() if any(is_vocabulary(each) for each in constants(module))
+    }
+    assert knowing == {"eventstore.jetstream.vocabulary"}
+
+
+def test_the_vocabulary_imports_nothing_of_the_library() -> None:
+    """So that a room below `jetstream` may name a header, too."""
+    for module in ("eventstore.jetstream", "eventstore.jetstream.vocabulary"):
+        assert own_imports(module) == set()
 
 
 def test_every_logger_is_its_modules_and_makes_its_records_safe() -> None:
@@ -281,6 +327,166 @@ def test_every_logger_is_its_modules_and_makes_its_records_safe() -> None:
 
 
 def _is_call(node: ast.AST, name: str) -> TypeGuard[ast.Call]:
-    if not isinstance(node, ast.Call):
-        return False
-    return name in (getattr(node.func, "attr", None), getattr(node.func, "id", None))
+    return isinstance(node, ast.Call) and _called(node) == name
+
+
+def _called(call: ast.Call) -> str | None:
+    """The name of what is called, without what it belongs to."""
+    function = call.func
+    return getattr(function, "attr", None) or getattr(function, "id", None)
+
+
+def rooms_importing(*packages: str) -> set[str]:
+    """The rooms that import one of these packages, or something in it."""
+    return {
+        room(module)
+        for module in sources()
+        if any(f"{name}.".startswith(f"{each}.") for name in imports(module) for each in packages)
+    }
+
+
+def rooms_constructing(*classes: str) -> set[str]:
+    return {
+        room(module)
+        for module, source in sources().items()
+        for node in ast.walk(source)
+        if isinstance(node, ast.Call) and _called(node) in classes
+    }
+
+
+def rooms_naming(attribute: str) -> set[str]:
+    """The rooms that get a value by this attribute."""
+    return {
+        room(module)
+        for module, source in sources().items()
+        for node in ast.walk(source)
+        if isinstance(node, ast.Attribute)
+        and node.attr == attribute
+        and isinstance(node.ctx, ast.Load)
+    }
+
+
+def test_messages_only_utc_now_and_new_id_answer_otherwise_each_time() -> None:
+    def changing(node: ast.AST) -> list[str]:
+        called = (ast.unparse(each.func) for each in ast.walk(node) if isinstance(each, ast.Call))
+        return [name for name in called if name in {"datetime.now", "uuid.uuid4", "uuid.uuid1"}]
+
+    functions = {
+        node.name
+        for module, source in sources().items()
+        if room(module) in {"eventstore.messages", "eventstore.decider", "eventstore.nix"}
+        for node in ast.walk(source)
+        if isinstance(node, ast.FunctionDef) and changing(node)
+    }
+    assert functions == {"new_id", "utc_now"}
+
+
+def test_client_is_the_only_room_that_imports_nats() -> None:
+    assert rooms_importing("nats") == {"eventstore.client"}
+
+
+def test_concurrency_knows_nothing_of_events() -> None:
+    for module in sources():
+        if room(module) == "eventstore.concurrency":
+            assert {room(each) for each in own_imports(module)} <= {"eventstore.concurrency"}
+
+
+def test_server_is_the_only_room_that_starts_a_process() -> None:
+    assert rooms_importing("subprocess") == {"eventstore.server"}
+
+
+def test_commands_is_the_only_room_that_has_a_decider_decide() -> None:
+    assert calls("decide") == {"eventstore.commands.handler", "eventstore.testing"}
+
+
+def test_parking_is_used_beyond_its_list_only_by_those_who_park() -> None:
+    using = rooms_importing("eventstore.parking.record", "eventstore.parking.park")
+    parking = {f"eventstore.{each}" for each in ("commands", "subscribers", "delegation")}
+    assert using == {"eventstore.parking", *parking}
+
+
+def test_store_alone_writes_the_log_and_the_feed_alone_the_event_stream() -> None:
+    """Several messages, or one on a condition, are published by nobody else."""
+    names = {module: set(imported_names(module)) for module in sources()}
+    writing = {
+        module
+        for module in sources()
+        if "eventstore.jetstream.publish" in imports(module)
+        and names[module] & {"guarded", "publish", "read_ack"}
+    }
+    assert writing == {
+        "eventstore.store.appender",
+        "eventstore.projections.feed.feed",
+        "eventstore.transfer.sender",  # into an empty log
+    }
+
+
+def test_snapshots_is_the_only_room_that_uses_their_bucket() -> None:
+    named = rooms_naming("snapshot_bucket")
+    assert named == {"eventstore.store", "eventstore.jetstream"}  # which declares it
+
+
+def test_the_write_side_knows_nothing_of_service() -> None:
+    write_side = {f"eventstore.{each}" for each in ("store", "commands", "subscribers", "parking")}
+    assert rooms_importing("eventstore.service").isdisjoint(write_side)
+
+
+@pytest.mark.parametrize("name", ["subscribers", "audit", "deployment"])
+def test_rooms_that_publish_nothing(name: str) -> None:
+    for module in sources():
+        if room(module) == f"eventstore.{name}":
+            assert PUBLISHING.isdisjoint(imported_names(module)), module
+
+
+def test_deployment_neither_connects_nor_waits() -> None:
+    for module in sources():
+        if room(module) == "eventstore.deployment":
+            assert not [each for each in imports(module) if each.startswith("eventstore.client")]
+            assert NOT_PURE.isdisjoint(imports(module))
+
+
+def test_projections_is_the_only_room_that_needs_sqlalchemy() -> None:
+    needing = rooms_importing("sqlalchemy", "alembic")
+    assert needing == {"eventstore.projections", "projections", "eventstore.cli"}
+
+
+def test_database_is_the_only_room_that_connects_to_a_database() -> None:
+    connecting = {
+        module
+        for module, source in sources().items()
+        for node in ast.walk(source)
+        if _is_call(node, "create_engine") or _is_call(node, "create_async_engine")
+    } | {
+        module
+        for module in sources()
+        if {"aiosqlite", "asyncpg", "alembic"}
+        & {each.partition(".")[0] for each in imports(module)}
+    }
+    others = {each for each in connecting if not each.startswith("eventstore.projections.database")}
+    assert others == {"eventstore.projections.testing"}  # in memory
+
+
+def test_worker_is_the_only_room_that_has_a_projection_make_statements() -> None:
+    assert calls("statements") == {"eventstore.projections.worker.apply"}
+
+
+def test_rebuild_is_the_only_room_that_replaces_live_rows() -> None:
+    assert calls("restart") == {"eventstore.projections.rebuild.switch"}
+
+
+def test_queries_only_read() -> None:
+    writing = {"insert", "update", "delete", "transact"}
+    for module in sources():
+        if module.startswith("eventstore.projections.queries"):
+            assert writing.isdisjoint(imported_names(module)), module
+    assert not [each for each in calls("transact") if each.startswith("eventstore.projections.q")]
+
+
+def test_components_are_put_together_in_one_place() -> None:
+    assert rooms_constructing(*COMPONENTS) == {"eventstore.application", "eventstore.cli"}
+
+
+def test_cli_is_the_only_room_that_prints() -> None:
+    assert rooms_importing("typer", "rich", "click") == {"eventstore.cli"}
+    printing = rooms_naming("stdout") | rooms_naming("stderr")
+    assert printing == {"eventstore.cli", "eventstore.server"}  # which reads its process's

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib
 import re
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from tests.unit.test_architecture import ROOMS
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
+PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
 ROW = re.compile(r"^\| (`[^|]*) \|", re.MULTILINE)
 
 
@@ -39,3 +43,44 @@ def test_every_module_that_the_readme_names_is_there() -> None:
     assert len(modules) > 10
     for module in modules:
         importlib.import_module(module)
+
+
+AROUND_FRAGMENTS = """
+import asyncio
+from program import CreateFlake, Flake, FlakeCreated, flake
+from eventstore import *
+from eventstore.messages import Codec
+
+class FlakeMoved(Event, subject="flake.moved"):
+    path: str
+
+class Mailed(Event, subject="mail.mailed"):
+    to: str
+
+client: Client
+codec: Codec
+store: EventStore
+queries: QueryClient
+outcome: Outcome
+moved, moved_back = FlakeMoved(path="./other"), FlakeMoved(path="./mine")
+"""
+"""What the reader of a fragment is to imagine around it."""
+
+
+@pytest.mark.timeout(240)  # without mypy's cache of the library
+def test_code_in_documents_and_examples_has_the_right_types(tmp_path: Path) -> None:
+    program, *fragments = [code for each in DOCUMENTS for code in PYTHON.findall(each.read_text())]
+    (tmp_path / "program.py").write_text(program)
+    for number, code in enumerate(fragments):
+        body = textwrap.indent(code, "    ")
+        text = f"{AROUND_FRAGMENTS}\nasync def fragment() -> None:\n{body}"
+        (tmp_path / f"fragment_{number}.py").write_text(text)
+
+    command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary"]
+    command += ["--config-file", "", "--cache-dir", str(ROOT / ".mypy_cache" / "documents")]
+    files = [*sorted(tmp_path.glob("*.py")), *sorted((ROOT / "examples").glob("*.py"))]
+    result = subprocess.run(
+        [*command, *map(str, files)], cwd=ROOT, capture_output=True, text=True, timeout=230
+    )
+    assert result.stderr == ""
+    assert result.stdout.splitlines() == []

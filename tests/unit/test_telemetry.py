@@ -147,7 +147,7 @@ def test_silence_is_not_combined_with_anything() -> None:
 def test_nothing_of_opentelemetry_is_imported_unless_wanted() -> None:
     program = (
         "import sys, eventstore, eventstore.service.endpoints, eventstore.cli.app\n"
-        "import eventstore.cli.observing\n"
+        "import eventstore.cli.observability\n"
         "sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False, timeout=30).returncode == 0
@@ -155,7 +155,7 @@ def test_nothing_of_opentelemetry_is_imported_unless_wanted() -> None:
 
 def test_nothing_of_prometheus_is_imported_by_the_library_itself() -> None:
     program = (
-        "import sys, eventstore, eventstore.cli.app, eventstore.cli.face\n"
+        "import sys, eventstore, eventstore.cli.app, eventstore.cli.commands.health\n"
         "sys.exit(any(name.startswith('prometheus') for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False, timeout=30).returncode == 0

@@ -13,10 +13,14 @@ from hypothesis import strategies as st
 from eventstore.text import (
     MAX_LOGGED,
     bounded,
+    decoded,
+    encodable,
     make_log_records_safe,
+    presentable,
     printable,
     printable_json,
     printable_lines,
+    storable,
 )
 
 DECEIVING = [
@@ -106,3 +110,28 @@ def test_a_traceback_is_bounded_and_escaped(logged: tuple[logging.Logger, io.Str
     assert "ValueError: \\x1b[2J\\u202eyyy" in text
     assert "\nTraceback (most recent call last):\n" in text
     assert len(text) < 30_000
+
+
+def test_a_text_that_can_be_sent_stays_as_it_is() -> None:
+    assert presentable("Zürich ☃ \x00") == "Zürich ☃ \x00"
+
+
+def test_what_is_no_text_is_shown_as_one() -> None:
+    assert presentable(404) == "404"
+
+
+@given(st.text(st.characters()))
+def test_what_is_presentable_can_be_sent_and_what_is_storable_has_no_nul(text: str) -> None:
+    assert len(presentable(text).encode().decode()) == len(text)
+    assert storable(text) == presentable(text).replace("\0", "\ufffd")
+    assert len(presentable("x" * 5_000)) == 4_000
+
+
+@given(st.text(st.characters()))
+def test_what_no_bytes_hold_is_escaped(text: str) -> None:
+    assert encodable(text).encode().decode() == encodable(text)
+    assert encodable("é\udcff") == "é\\udcff"
+
+
+def test_a_payload_that_is_not_utf_8_is_escaped() -> None:
+    assert decoded("é".encode() + b"\xff") == "é\\xff"

@@ -21,6 +21,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from eventstore.client.client import Client
 from eventstore.commands.outcome_log import OutcomeLog, OutcomePage, OutcomeRecord
+from eventstore.concurrency.backoff import Backoff
+from eventstore.concurrency.supervisor import Supervisor
 from eventstore.errors import EventStoreError, ProjectionFenced
 from eventstore.messages.subjects import Subjects
 from eventstore.projections.audit.models import audit_command, audit_outcomes
@@ -29,7 +31,7 @@ from eventstore.projections.database.database import Database
 from eventstore.projections.database.locks import Locks, locks_of
 from eventstore.projections.worker.worker import WaitTimeout
 from eventstore.service.health import CheckResult
-from eventstore.text import make_log_records_safe
+from eventstore.text import make_log_records_safe, storable
 
 __all__ = ["CommandCollector"]
 
@@ -62,23 +64,30 @@ class _Bucket(NamedTuple):
 class CommandCollector:
     """Keeps the rows of commands up to date with their outcomes; a part to be run.
 
-    What goes wrong is logged, and after `pause` seconds it is tried again from the checkpoint;
-    `error` tells it until it goes on. `position` is the last sequence of the bucket whose outcome
-    is in the rows. Of several on one database one collects, and the others stand by; `holder` is
-    who does, where it is another. Called, it is a health check.
+    A failure is logged, and at most `pause` seconds later it is tried again from the checkpoint;
+    `error` is that failure until it goes on. `position` is the last sequence of the bucket whose
+    outcome is in the rows. Of several on one database one collects, and the others stand by;
+    `holder` is who does, where it is another. Called, it is a health check.
     """
 
     def __init__(
         self, client: Client, subjects: Subjects, database: Database, *, pause: float = 1.0
     ) -> None:
         self.position = 0
-        self.error: Exception | None = None
         self.holder: str | None = None
         self._outcomes = OutcomeLog(client, subjects)
         self._database = database
         self._pause = pause
+        self._supervisor = Supervisor(
+            "collecting outcomes", _logger, Backoff(pause, pause), passes=_passes
+        )
         self._stopping = asyncio.Event()
         self._moved = asyncio.Event()
+
+    @property
+    def error(self) -> Exception | None:
+        """Why it failed last; None since it goes on."""
+        return self._supervisor.error
 
     def stop(self) -> None:
         """Let `run` end."""
@@ -124,17 +133,14 @@ class CommandCollector:
     async def _collect(self) -> None:
         async with locks_of(self._database) as locks:
             while True:
-                try:
-                    self.holder = await _own(locks)
-                    if self.holder is None:
-                        await self._follow()
-                except (EventStoreError, SQLAlchemyError) as error:
-                    if str(error) != str(self.error):
-                        _logger.warning("collecting outcomes: %s; trying again", error)
-                    self.error = error
+                await self._supervisor.run(partial(self._follow, locks))
                 await asyncio.sleep(self._pause)
 
-    async def _follow(self) -> None:
+    async def _follow(self, locks: Locks) -> None:
+        """Collect for as long as that goes well; returns where another one does."""
+        self.holder = await _own(locks)
+        if self.holder is not None:
+            return
         made, end = await self._outcomes.state()
         bucket = _Bucket(self._outcomes.bucket, made)
         self._reached(await self._database.transact(partial(_begin, bucket=bucket, end=end)))
@@ -146,10 +152,14 @@ class CommandCollector:
                 self._reached(page.position)
 
     def _reached(self, position: int) -> None:
-        self.error = None
+        self._supervisor.recovered()
         self.position = position
         self._moved.set()
         self._moved = asyncio.Event()
+
+
+def _passes(error: Exception) -> bool:
+    return isinstance(error, EventStoreError | SQLAlchemyError)
 
 
 async def _own(locks: Locks) -> str | None:
@@ -216,7 +226,7 @@ def _row(kept: OutcomeRecord) -> dict[str, Any]:
     return {
         "id": outcome.command_id,
         "type": kept.type,
-        "aggregate": _storable(outcome.aggregate, 64),
+        "aggregate": outcome.aggregate and storable(outcome.aggregate[:64]),
         "aggregate_id": outcome.aggregate_id,
         "version": outcome.version,
         "position": outcome.position,
@@ -226,16 +236,11 @@ def _row(kept: OutcomeRecord) -> dict[str, Any]:
         "correlation_id": kept.correlation_id,
         "causation_id": kept.causation_id,
         "status": outcome.status,
-        "code": _storable(outcome.code),
-        "message": _storable(outcome.message),
+        "code": storable(outcome.code),
+        "message": storable(outcome.message),
         "deliveries": kept.deliveries,
     }
 
 
 def _earlier(accepted_at: datetime | None, finished_at: datetime) -> datetime:
     return finished_at if accepted_at is None else accepted_at
-
-
-def _storable(text: str | None, most: int | None = None) -> str | None:
-    """A text as any database takes it: PostgreSQL has no place for a NUL."""
-    return None if text is None else text[:most].replace("\x00", "\ufffd")

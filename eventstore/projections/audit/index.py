@@ -1,4 +1,4 @@
-"""The audit index of a read-model database, asked without a service."""
+"""The audit index of a read-model database, queried through a service or directly."""
 
 from __future__ import annotations
 
@@ -16,11 +16,18 @@ from eventstore.messages.queries import MOST_ITEMS, Listed
 from eventstore.projections.audit import search, tracing
 from eventstore.projections.audit.events import audit
 from eventstore.projections.database.tables import projection
+from eventstore.projections.queries.queries import QueryHandlers
 from eventstore.projections.queries.rows import Rows
 
-__all__ = ["AuditIndex", "NoAuditIndex"]
+__all__ = ["AuditIndex", "NoAuditIndex", "audit_queries"]
 
 T = TypeVar("T")
+
+audit_queries = QueryHandlers(audit)
+"""The handlers of `TraceStory` and `SearchAudit`; `GetHistory` is answered from the log."""
+
+audit_queries.answers(tracing.trace)
+audit_queries.answers(search.search)
 
 
 class NoAuditIndex(ProjectionError):

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
-from sqlalchemy import ColumnElement, Select, Table, and_, func, literal, or_, select
+from sqlalchemy import ColumnElement, Select, Table, and_, literal, or_, select
 
 from eventstore.audit import Entry, SearchAudit
 from eventstore.audit.entries import Kind, Order
@@ -53,15 +53,11 @@ class _Place(Struct, frozen=True, array_like=True):
         return cls(entry.time, entry.kind, entry.position if entry.kind == "event" else entry.id)
 
 
-def _cursor(query: SearchAudit, place: _Place) -> str:
-    return cursor.seal(_without_times(query), _ORDERED_BY, place)
-
-
 def _place(query: SearchAudit) -> _Place | None:
     """Where the part that is asked for begins; raises `InvalidPayload` for a bad cursor."""
     if query.after is None:
         return None
-    return cursor.unseal(_without_times(query), _ORDERED_BY, _Place)
+    return cursor.decode(_without_times(query), _ORDERED_BY, _Place)
 
 
 def _without_times(query: SearchAudit) -> SearchAudit:
@@ -81,17 +77,13 @@ def search(query: SearchAudit, rows: Rows) -> Listed[Entry]:
     items = [entry for entry, _ in zip(merged, range(query.limit + 1), strict=False)]
     if len(items) <= query.limit:
         return Listed(items=items)
-    return Listed(items=items[:-1], next=_cursor(query, _Place.of(items[-2])))
+    end = cursor.encode(_without_times(query), _ORDERED_BY, _Place.of(items[-2]))
+    return Listed(items=items[:-1], next=end)
 
 
 def count(query: SearchAudit, rows: Rows) -> int:
     """How many entries fit."""
-    total = 0
-    for kind in query.kinds:
-        fitting = select(func.count()).select_from(_fitting(query, kind).subquery())
-        found = rows.first(fitting)
-        total += 0 if found is None else int(found[0])
-    return total
+    return sum(rows.count(_fitting(query, kind)) for kind in query.kinds)
 
 
 def entries(rows: Rows, kind: Kind, statement: Select[Any]) -> list[Entry]:

@@ -40,7 +40,7 @@ def trace(query: TraceStory, rows: Rows) -> CausationTree:
         ),
     }
     every = [entry for kind in TABLES for entry in _first(rows, kind, belongs[kind], query.limit)]
-    counts = {kind: _count(rows, belongs[kind]) for kind in TABLES}
+    counts = {kind: rows.count(select(TABLES[kind]).where(belongs[kind])) for kind in TABLES}
     first = heapq.nsmallest(query.limit, every, key=lambda entry: entry.order)
     chosen = {entry.id: entry for entry in first}
     _add(rows, {own} - chosen.keys(), chosen)
@@ -98,11 +98,6 @@ def _completed(rows: Rows, start: str) -> str:
 def _first(rows: Rows, kind: Kind, belongs: ColumnElement[bool], limit: int) -> list[Entry]:
     statement = select(TABLES[kind]).where(belongs)
     return entries(rows, kind, ordered(statement, kind, "oldest").limit(limit))
-
-
-def _count(rows: Rows, belongs: ColumnElement[bool]) -> int:
-    found = rows.first(select(func.count()).where(belongs))
-    return 0 if found is None else int(found[0])
 
 
 def _add(rows: Rows, ids: Iterable[str], chosen: dict[str, Entry]) -> None:

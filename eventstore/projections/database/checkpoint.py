@@ -18,7 +18,6 @@ from sqlalchemy import (
     Update,
     and_,
     bindparam,
-    delete,
     insert,
     or_,
     select,
@@ -28,9 +27,10 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from eventstore.errors import ProjectionError, ProjectionFenced
-from eventstore.projections.database.tables import parked_event
+from eventstore.projections.database import parking
 from eventstore.projections.database.tables import projection as table
 from eventstore.projections.projection import Projection
+from eventstore.text import storable
 
 __all__ = [
     "Checkpoint",
@@ -43,13 +43,10 @@ __all__ = [
     "fail",
     "lock",
     "move_all",
-    "position_of",
     "read",
-    "read_all",
+    "read_checkpoints",
     "restart",
-    "resume",
     "retry",
-    "storable",
 ]
 
 
@@ -116,10 +113,10 @@ class OtherLog(ProjectionError):
 
 def read(connection: Connection, name: str) -> Checkpoint | None:
     """The checkpoint of a projection; None before its first use."""
-    return read_all(connection, [name]).get(name)
+    return read_checkpoints(connection, [name]).get(name)
 
 
-def read_all(connection: Connection, names: Collection[str]) -> dict[str, Checkpoint]:
+def read_checkpoints(connection: Connection, names: Collection[str]) -> dict[str, Checkpoint]:
     """The checkpoints of those of the projections that have been used."""
     rows = connection.execute(select(table).where(table.c.name.in_(names)))
     return {row.name: Checkpoint(**row._mapping) for row in rows}
@@ -132,11 +129,18 @@ def lock(connection: Connection, name: str) -> Checkpoint | None:
     return None if row is None else Checkpoint(**row._mapping)
 
 
-def restart(connection: Connection, projection: Projection, position: int, now: datetime) -> None:
+def restart(
+    connection: Connection,
+    projection: Projection,
+    position: int,
+    now: datetime,
+    log: str | None = None,
+) -> None:
     """Set the checkpoint of rows that were just replaced.
 
     They count as made by this version of the projection; its worker begins anew there. What is
-    parked up to `position` stays parked.
+    parked up to `position` stays parked. Without a `log`, the worker records which one it builds
+    the rows from.
     """
     known = read(connection, projection.name)
     values = {
@@ -146,6 +150,7 @@ def restart(connection: Connection, projection: Projection, position: int, now: 
         "epoch": 1 if known is None else known.epoch + 1,
         "rate": 0.0,
         "error": None,
+        "log": log,
     }
     if known is None:
         connection.execute(insert(table).values(name=projection.name, **values))
@@ -173,28 +178,7 @@ def fail(connection: Connection, held: LockedCheckpoint, error: str) -> None:
     )
 
 
-def storable(text: str) -> str:
-    """A text that every database takes: what cannot be encoded, and NUL, become question marks."""
-    return text.encode(errors="replace").decode().replace("\0", "?")
-
-
-def position_of(connection: Connection, projection: Projection) -> int | None:
-    """The last log position in a projection's rows; None before its first use.
-
-    Raises `VersionChanged` where another version of the projection made the rows.
-    """
-    known = read(connection, projection.name)
-    if known is not None and known.version != projection.version:
-        raise VersionChanged(projection, known)
-    return None if known is None else known.position
-
-
-def claim(connection: Connection, projection: Projection, now: datetime) -> int:
-    """The position to go on from, whatever the log and the epoch; raises as `resume`."""
-    return resume(connection, projection, now).position
-
-
-def resume(
+def claim(
     connection: Connection, projection: Projection, now: datetime, log: str | None = None
 ) -> Checkpoint:
     """The checkpoint to go on from; a projection that is new begins at 0.
@@ -212,11 +196,8 @@ def resume(
     if known.log is None and log is not None:
         own = table.c.name == projection.name
         connection.execute(update(table).where(own).values(log=log))
-    # Where the checkpoint was set back, these events are going to come once more.
-    beyond = parked_event.c.position > known.position
-    connection.execute(
-        delete(parked_event).where(parked_event.c.projection == projection.name, beyond)
-    )
+    # If the checkpoint was set back, these events are going to be read once more.
+    parking.forget_after(connection, projection.name, known.position)
     return known
 
 
@@ -264,12 +245,11 @@ def move_all(
 
 def are_at(connection: Connection, held: Sequence[LockedCheckpoint], position: int) -> bool:
     """Whether these checkpoints stand at a position, and nobody set them otherwise."""
-    known = read_all(connection, [each.projection.name for each in held])
+    known = read_checkpoints(connection, [each.projection.name for each in held])
     return all(
-        _is_there(each._replace(position=position), found) and each.epoch in (None, found.epoch)
+        _is_there(each._replace(position=position), known.get(each.projection.name))
         for each in held
-        if (found := known.get(each.projection.name)) is not None
-    ) and len(known) == len(held)
+    )
 
 
 @cache
@@ -297,7 +277,7 @@ def _moving(with_epoch: tuple[bool, ...]) -> Update:
 
 
 def _reason(connection: Connection, held: Sequence[LockedCheckpoint]) -> ProjectionFenced:
-    known = read_all(connection, [each.projection.name for each in held])
+    known = read_checkpoints(connection, [each.projection.name for each in held])
     for projection, _, epoch in held:
         found = known.get(projection.name)
         if found is not None and epoch not in (None, found.epoch):
@@ -313,6 +293,7 @@ def _is_there(held: LockedCheckpoint, found: Checkpoint | None) -> bool:
         found is not None
         and found.position == held.position
         and found.version == held.projection.version
+        and held.epoch in (None, found.epoch)
     )
 
 

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import URL, Connection, FromClause, MetaData, Table
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from eventstore.concurrency.backoff import Backoff, Retries
+from eventstore.concurrency.resource import Resource
 from eventstore.errors import ConfigurationError, MigrationError, ProjectionError
 from eventstore.messages.subjects import check_name
 from eventstore.projections.database import schema
@@ -38,8 +37,7 @@ T = TypeVar("T")
 
 OPEN_PATIENCE = 10.0
 MIGRATION_PATIENCE = 30.0
-FIRST_DELAY = 0.02
-LONGEST_DELAY = 1.0
+BACKOFF = Backoff(0.02, 1.0)
 
 REPORT_SECONDS = 1.0
 """A wait of this length, in seconds, is trouble that is reported."""
@@ -50,7 +48,7 @@ Waiting = Callable[[DatabaseUnavailable], None]
 """Is called with the reason where a transaction has waited for a second, and at each later try."""
 
 
-class Database:
+class Database(Resource):
     """A read-model database, to be used with `async with`.
 
     `location` is a path (`~` and relative ones are understood) or an SQLAlchemy URL; missing
@@ -75,25 +73,13 @@ class Database:
         self.trouble: DatabaseUnavailable | None = None
         self.engine: AsyncEngine = self._backend.engine
 
-    async def __aenter__(self) -> Self:
+    async def _enter(self, stack: AsyncExitStack) -> None:
         backend = self._backend
+        stack.push_async_callback(backend.close)
         try:
             await self._patiently(backend.open, OPEN_PATIENCE, backend.opens_later)
         except backend.errors as error:
-            await backend.close()
             raise self._unusable(error) from error
-        except BaseException:
-            await backend.close()
-            raise
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._backend.close()
 
     async def migrate(self) -> None:
         """Bring the schema to the newest revision, in one transaction; one that is there is left.
@@ -103,7 +89,7 @@ class Database:
         newer than this code, or a step fails; the database is then as it was.
         """
         if not await self._is_migrated():
-            await self._patiently(self._upgrade, MIGRATION_PATIENCE, self._migrates_later)
+            await self._patiently(self._upgrade, MIGRATION_PATIENCE, _migrates_later)
 
     async def check_schema(self) -> None:
         """Raise `MigrationError` unless the schema is at the newest revision.
@@ -134,10 +120,6 @@ class Database:
         """
         return await self._backend.size()
 
-    def is_transient(self, error: BaseException) -> bool:
-        """Whether this database may answer otherwise when asked again."""
-        return self._backend.is_transient(error)
-
     def unavailable(self, error: BaseException, problem: object) -> DatabaseUnavailable:
         """The error for what went wrong with this database."""
         trouble = DatabaseUnavailable(f"read model {self.name}: {problem}")
@@ -151,7 +133,7 @@ class Database:
             async with self.engine.connect() as connection:
                 yield connection
         except DBAPIError as error:
-            if not self.is_transient(error):
+            if not is_transient(error):
                 raise
             raise self.unavailable(error, error.orig) from error
 
@@ -213,8 +195,7 @@ class Database:
 
         It need not be open; one that is must not be used any more.
         """
-        shadow = self._shadow()
-        await self._patiently(shadow.drop, MIGRATION_PATIENCE, shadow.is_transient)
+        await self._patiently(self._shadow().drop, MIGRATION_PATIENCE, is_transient)
 
     async def create_tables(self, tables: Iterable[Table]) -> None:
         """Create those of the tables that are missing, with their indexes."""
@@ -272,9 +253,6 @@ class Database:
     async def _upgrade(self) -> None:
         await self._backend.write(schema.upgrade)
 
-    def _migrates_later(self, error: BaseException) -> bool:
-        return isinstance(error, schema.SchemaBusy) or self._backend.is_transient(error)
-
     async def _write(
         self,
         work: Callable[[Connection], T],
@@ -286,7 +264,7 @@ class Database:
         async def once() -> T:
             return await self._backend.write(work, committed, shadow=shadow)
 
-        return await self._patiently(once, retry_timeout, self._backend.is_transient, waiting)
+        return await self._patiently(once, retry_timeout, is_transient, waiting)
 
     async def _patiently(
         self,
@@ -295,21 +273,26 @@ class Database:
         may_pass: Callable[[BaseException], bool],
         waiting: Waiting | None = None,
     ) -> T:
-        delays = _Delays(retry_timeout, self.unavailable)
+        retries = Retries(BACKOFF, retry_timeout)
         while True:
             try:
                 done = await once()
             except Exception as error:
                 if not may_pass(error):
                     raise
-                delay = delays.after(error)
-                if delays.waited >= REPORT_SECONDS:
-                    self._report(delays.trouble(error), waiting)
+                delay = retries.next_delay()
+                if delay is None:
+                    raise self._out_of_time(error, retry_timeout) from error
+                if retries.waited >= REPORT_SECONDS:
+                    self._report(self._out_of_time(error, round(retries.waited)), waiting)
             else:
                 self._report_end()
                 return done
             await asyncio.sleep(delay)
             self._telemetry.count("retries", operation="database")
+
+    def _out_of_time(self, error: Exception, seconds: float) -> DatabaseUnavailable:
+        return self.unavailable(error, f"{cause_of(error)}; tried for {seconds:g} s")
 
     def _report(self, trouble: DatabaseUnavailable, waiting: Waiting | None) -> None:
         if self.trouble is None:
@@ -332,6 +315,10 @@ class Database:
         return self._backend
 
 
+def _migrates_later(error: BaseException) -> bool:
+    return isinstance(error, schema.SchemaBusy) or is_transient(error)
+
+
 def _unless_it_stands(
     work: Callable[[Connection], T], stands: Callable[[Connection], bool]
 ) -> Callable[[Connection], T]:
@@ -343,35 +330,3 @@ def _unless_it_stands(
         return ended[-1]
 
     return run
-
-
-class _Delays:
-    """The growing pauses between tries, and their end."""
-
-    def __init__(
-        self,
-        retry_timeout: float,
-        unavailable: Callable[[BaseException, object], DatabaseUnavailable],
-    ) -> None:
-        self._unavailable = unavailable
-        self._began = time.monotonic()
-        self._retry_timeout = retry_timeout
-        self._next = FIRST_DELAY
-
-    @property
-    def waited(self) -> float:
-        """Seconds since the first try."""
-        return time.monotonic() - self._began
-
-    def after(self, error: Exception) -> float:
-        """Seconds to wait; raises `DatabaseUnavailable` where the patience is at its end."""
-        delay = self._next * random.uniform(0.5, 1.0)  # noqa: S311  # jitter, not a secret
-        if self.waited + delay > self._retry_timeout:
-            raise self.trouble(error, self._retry_timeout) from error
-        self._next = min(2 * self._next, LONGEST_DELAY)
-        return delay
-
-    def trouble(self, error: Exception, seconds: float | None = None) -> DatabaseUnavailable:
-        """What is wrong, and for how long that was tried."""
-        tried = round(self.waited) if seconds is None else seconds
-        return self._unavailable(error, f"{cause_of(error)}; tried for {tried:g} s")

@@ -11,24 +11,25 @@ import asyncio
 import fcntl
 import hashlib
 import os
-import random
 import socket
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 from sqlalchemy import Row, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from eventstore.concurrency.backoff import Backoff
+from eventstore.concurrency.resource import Resource
 from eventstore.errors import ConfigurationError, ProjectionFenced
 from eventstore.messages.envelope import utc_now
 from eventstore.private_files import ensure_private_directory, open_private
+from eventstore.projections.database.backends.postgresql import KEEPALIVE
 from eventstore.projections.database.database import Database
 from eventstore.undecodable import UNDECODABLE
 
@@ -36,7 +37,7 @@ __all__ = ["AdvisoryLocks", "FileLocks", "Locks", "OwnedElsewhere", "locks_of", 
 
 
 LOOKS = 20
-LOOK_SECONDS = 0.005
+_LOOK = Backoff(0.005, 0.005, jitter=1.0)
 """How often, and how long apart at most, a file is tried again that others only looked at."""
 
 
@@ -51,7 +52,7 @@ class OwnedElsewhere(ProjectionFenced):
         self.holder = holder
 
 
-class Locks(ABC):
+class Locks(Resource):
     """The locks of one holder in one database; an async context manager that ends them all.
 
     Not to be used by several tasks at once.
@@ -73,16 +74,8 @@ class Locks(ABC):
     async def close(self) -> None:
         """Let go of all of them."""
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
+    async def _enter(self, stack: AsyncExitStack) -> None:
+        stack.push_async_callback(self.close)
 
 
 def locks_of(database: Database) -> Locks:
@@ -175,7 +168,7 @@ async def _lock(descriptor: int) -> bool:
         if not _try(descriptor, fcntl.LOCK_SH):
             return False
         fcntl.flock(descriptor, fcntl.LOCK_UN)
-        await asyncio.sleep(random.uniform(0, LOOK_SECONDS))  # noqa: S311  # jitter, not a secret
+        await asyncio.sleep(_LOOK.delay(1))
     return False
 
 
@@ -217,13 +210,7 @@ _HOLDER = text(
     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     " AND (classid::bigint << 32) | objid::bigint = :key"
 )
-# Where the machine of a holder dies, its locks are let go of within a minute, and not in hours.
-_SETUP = (
-    "SET tcp_keepalives_idle = 30",
-    "SET tcp_keepalives_interval = 10",
-    "SET tcp_keepalives_count = 3",
-    "SET idle_session_timeout = 0",
-)
+_SETUP = (*KEEPALIVE, "SET idle_session_timeout = 0")
 
 
 class AdvisoryLocks(Locks):

@@ -22,6 +22,7 @@ __all__ = [
     "count",
     "failed_again",
     "forget",
+    "forget_after",
     "list_parked",
     "park",
 ]
@@ -120,3 +121,10 @@ def forget(connection: Connection, projection: str, position: int) -> bool:
         delete(table).where(table.c.projection == projection, table.c.position == position)
     )
     return forgotten.rowcount == 1
+
+
+def forget_after(connection: Connection, projection: str, position: int) -> None:
+    """Have no event after a position parked any longer."""
+    connection.execute(
+        delete(table).where(table.c.projection == projection, table.c.position > position)
+    )

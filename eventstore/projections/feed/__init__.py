@@ -1,1 +1,9 @@
-"""The feed: publishes every event of the log on its public subject, exactly once and in order."""
+"""The feed: publishes every event of the log on its public subject, exactly once and in order.
+
+The only room of the read side that publishes.
+"""
+
+from eventstore.projections.feed.feed import Feed
+from eventstore.projections.feed.supervisor import FeedSupervisor
+
+__all__ = ["Feed", "FeedSupervisor"]

@@ -19,7 +19,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 from collections.abc import Sequence
 
 from eventstore.client.client import Client
@@ -36,7 +35,9 @@ from eventstore.errors import (
     UnreadableEvent,
     UnsupportedSchema,
 )
-from eventstore.jetstream.publish import EXPECTED_LAST, Draft, check_sizes, guarded, publish
+from eventstore.jetstream.publish import Draft, check_sizes, guarded, publish
+from eventstore.jetstream.retry import Retry
+from eventstore.jetstream.vocabulary import CONFLICTS, TRANSIENT, ErrorCode, NatsHeader
 from eventstore.messages.encryption import Keys
 from eventstore.messages.envelope import LogEvent, RecordedEvent, UnreadEvent
 from eventstore.projections.feed.findings import FeedFindings
@@ -54,14 +55,8 @@ __all__ = ["Feed"]
 # is soon over.
 _SMALLEST_BATCH = 32
 
-# The stream ends elsewhere (the second where that is still in flight); an id is in it already.
-_OVERTAKEN = (10071, 10164, 10201)
-# No leader yet; a repeat is in process; too much is in flight; the batch fell apart with a leader.
-_PASSING = (10008, 10158, 10163, 10167, 10176, 10210)
+_OVERTAKEN = CONFLICTS | {ErrorCode.DUPLICATE_IN_BATCH}
 
-_FIRST_DELAY = 0.05
-_LONGEST_DELAY = 2.0
-_LONGEST_WAIT = 5.0
 _KEEP_SECONDS = 1.0
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
@@ -119,7 +114,7 @@ class Feed:
         self._publishes = False  # it held the lease when it found its place
         self._sending = asyncio.Lock()
         self._most = batch
-        self._delay = _FIRST_DELAY
+        self._retry = Retry(client, "the feed", passes=_passes)
         self._waiting_since: float | None = None
         self._stopping = asyncio.Event()
 
@@ -176,17 +171,13 @@ class Feed:
             async for page in pages:
                 self.ready.set()
                 await self._publish_page(page)
+                self._retry.recovered()
                 self.pending = page.pending
 
     async def _recall(self) -> None:
         """Have known what was found in this log before."""
-        while True:
-            try:
-                self._log = await self._store.identity()
-            except ClientError as error:
-                await self._wait_after(error)
-            else:
-                return await self._findings.restore(self._log)
+        self._log = await self._retry.run(self._store.identity)
+        await self._findings.restore(self._log)
 
     async def _publish_page(self, page: Page) -> None:
         """Publish what can be; raises `UnreadableEvent` for what only newer code can read."""
@@ -225,7 +216,7 @@ class Feed:
                 else:
                     await self._stand_by()
             except ClientError as error:
-                await self._wait_after(error)
+                await self._retry.failed(error)
         self._waiting_since = None
 
     async def _publish_some(self, events: Sequence[LogEvent]) -> None:
@@ -240,17 +231,17 @@ class Feed:
                 ack = await publish(self._client, messages, self._timeout, self._stream)
         except ClientError as error:
             if _code(error) not in _OVERTAKEN:
-                await self._wait_after(error)
+                await self._retry.failed(error)
             await self._look(overtaken=_code(error) in _OVERTAKEN)
             return
         if ack.duplicate:  # of an id that the stream has not forgotten yet
-            await self._pause()
+            await self._retry.pause()
             await self._look(overtaken=True)
             return
         self._move(FeedPoint(ack.seq, sent[-1].position))
         self.published += len(messages)
         self._most = min(2 * self._most, self._batch)
-        self._delay = _FIRST_DELAY
+        self._retry.recovered()
 
     async def _prepared(
         self, events: Sequence[LogEvent]
@@ -276,7 +267,7 @@ class Feed:
         read = [each for each in events if isinstance(each, RecordedEvent)]
         keys = await self._store.keyring.to_seal(data_subjects(read, self._store.codec))
         drafts = guarded([self._draft(event, keys) for event in events], {})
-        drafts[0].headers[EXPECTED_LAST] = str(after)
+        drafts[0].headers[NatsHeader.EXPECTED_LAST_SEQUENCE] = str(after)
         check_sizes(drafts, self._client.max_payload)
         return drafts
 
@@ -318,22 +309,9 @@ class Feed:
             try:
                 self._move(await self._checkpoint.find(self._place))
             except ClientError as error:
-                await self._wait_after(error)
+                await self._retry.failed(error)
             else:
                 return
-
-    async def _wait_after(self, error: ClientError) -> None:
-        """Wait before the next try; raises `error` where that would not help."""
-        if self._client.is_closed or not _passes(error):
-            raise error
-        _logger.warning("feed: %s; trying again", error)
-        await self._pause()
-        with contextlib.suppress(ConnectionLost):
-            await self._client.wait_connected(_LONGEST_WAIT)
-
-    async def _pause(self) -> None:
-        await asyncio.sleep(self._delay * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
-        self._delay = min(2 * self._delay, _LONGEST_DELAY)
 
     def _move(self, place: FeedPoint) -> None:
         self._place = place
@@ -379,5 +357,5 @@ def _code(error: ClientError) -> int:
 def _passes(error: ClientError) -> bool:
     """Whether the same may succeed later without anything being changed."""
     if isinstance(error, JetStreamError):
-        return error.err_code in _PASSING
+        return error.err_code in TRANSIENT
     return isinstance(error, RequestTimeout | ConnectionLost | NoResponders)

@@ -12,8 +12,7 @@ import msgspec
 
 from eventstore.client.client import Client
 from eventstore.errors import ClientError, StreamMissing
-from eventstore.jetstream.direct_get import DirectReader
-from eventstore.jetstream.publish import publish_acked
+from eventstore.jetstream.key_value import KeyValue
 from eventstore.messages.subjects import Subjects
 from eventstore.store.foreign import FindingKind, LogFindings
 from eventstore.undecodable import UNDECODABLE
@@ -49,16 +48,13 @@ class FeedFindings:
     def __init__(
         self, client: Client, subjects: Subjects, findings: LogFindings, *, timeout: float = 5.0
     ) -> None:
-        self._client = client
-        self._key = f"$KV.{subjects.config_bucket}.{KEY}"
-        self._bucket = DirectReader(client, f"KV_{subjects.config_bucket}", timeout=timeout)
+        self._bucket = KeyValue(client, subjects.config_bucket, timeout=timeout)
         self._findings = findings
-        self._timeout = timeout
 
     async def restore(self, log: str) -> None:
         """Have known what was kept, if it is of this log."""
         with contextlib.suppress(ClientError, StreamMissing, *UNDECODABLE):
-            message = await self._bucket.leader_last(self._key)
+            message = await self._bucket.leader_get(KEY)
             if message is not None and message.payload:
                 kept = msgspec.json.decode(message.payload, type=_Kept)
                 if kept.log == log:
@@ -71,9 +67,7 @@ class FeedFindings:
         count = self._findings.count("foreign")
         kept = _Kept(log, count, self._last("foreign"), self._last("unpublished"))
         with contextlib.suppress(ClientError):
-            await publish_acked(
-                self._client, self._key, msgspec.json.encode(kept), timeout=self._timeout
-            )
+            await self._bucket.put(KEY, msgspec.json.encode(kept))
 
     def _last(self, kind: FindingKind) -> dict[int, str]:
         last = list(self._findings.by_position(kind).items())[-_MOST_KEPT:]

@@ -16,9 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from eventstore.client.client import Client
-from eventstore.errors import JetStreamError
-from eventstore.jetstream.direct_get import DirectReader
-from eventstore.jetstream.publish import publish_acked
+from eventstore.jetstream.key_value import KeyValue
 from eventstore.messages.envelope import new_id
 from eventstore.messages.subjects import Subjects
 from eventstore.undecodable import UNDECODABLE
@@ -29,9 +27,6 @@ KEY = "feed.lease"
 """The key in the configuration bucket: `{"holder": ..., "seconds": ...}`."""
 
 _MOST_SECONDS = 60.0  # that a lease is relied on; a record that says more is none
-
-_EXPECTED = "Nats-Expected-Last-Subject-Sequence"
-_CONFLICTS = (10071, 10164)  # another feed was faster
 
 
 class _Record(msgspec.Struct, frozen=True):
@@ -52,12 +47,9 @@ class FeedLease:
     def __init__(
         self, client: Client, subjects: Subjects, *, seconds: float, timeout: float = 5.0
     ) -> None:
-        self._client = client
-        self._key = f"$KV.{subjects.config_bucket}.{KEY}"
-        self._bucket = DirectReader(client, f"KV_{subjects.config_bucket}", timeout=timeout)
+        self._bucket = KeyValue(client, subjects.config_bucket, timeout=timeout)
         self._own = new_id()
         self._seconds = min(seconds, _MOST_SECONDS)
-        self._timeout = timeout
         self._sequence = 0
         self._seen = _Record()
         self._certain_until = 0.0
@@ -98,21 +90,16 @@ class FeedLease:
             await self._write(_Record())
 
     async def _read(self) -> None:
-        message = await self._bucket.leader_last(self._key)
+        message = await self._bucket.leader_get(KEY)
         self._sequence = 0 if message is None else message.sequence
         self._seen = _Record() if message is None else _decoded(message.payload)
 
     async def _write(self, record: _Record) -> bool:
         """Whether nobody else has written since the record was read."""
-        headers = {_EXPECTED: str(self._sequence)}
-        payload = msgspec.json.encode(record)
-        try:
-            ack = await publish_acked(self._client, self._key, payload, headers, self._timeout)
-        except JetStreamError as error:
-            if error.err_code not in _CONFLICTS:
-                raise
+        revision = await self._bucket.update(KEY, msgspec.json.encode(record), self._sequence)
+        if revision is None:
             return False
-        self._sequence, self._seen = ack.seq, record
+        self._sequence, self._seen = revision, record
         return True
 
 

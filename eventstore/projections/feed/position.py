@@ -12,11 +12,12 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from eventstore.client.api_answers import StreamInfo
 from eventstore.client.client import Client
-from eventstore.errors import JetStreamError, ProjectionError, StreamMissing
+from eventstore.errors import ProjectionError
+from eventstore.jetstream.api import stream_info
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
-from eventstore.jetstream.publish import EXPECTED_LAST, publish_acked
+from eventstore.jetstream.key_value import KeyValue
+from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.envelope import Header, position_of
 from eventstore.messages.subjects import Subjects
 from eventstore.store.foreign import LogFindings
@@ -27,8 +28,6 @@ __all__ = ["FeedLost", "FeedPoint", "FeedPosition"]
 
 KEY = "feed.position"
 """The key in the configuration bucket: `{"sequence": ..., "position": ...}`."""
-
-_NO_STREAM = 10059
 
 
 class FeedPoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,12 +63,10 @@ class FeedPosition:
         self._client = client
         self._stream = subjects.event_stream
         self._all_events = subjects.filter("event")
-        self._bucket = subjects.config_bucket
-        self._key = f"$KV.{subjects.config_bucket}.{KEY}"
+        self._bucket = KeyValue(client, subjects.config_bucket, timeout=timeout)
         self._events = DirectReader(client, self._stream, timeout=timeout)
         self._log = DirectReader(client, subjects.log_stream, timeout=timeout)
         self._findings = findings or LogFindings()
-        self._places = DirectReader(client, f"KV_{self._bucket}", timeout=timeout)
         self._timeout = timeout
 
     async def find(self, known: FeedPoint | None = None) -> FeedPoint:
@@ -110,8 +107,8 @@ class FeedPosition:
         ends a batch that does.
         """
         headers = message.headers
-        placed = headers.get(EXPECTED_LAST) == str(message.sequence - 1)
-        position = position_of(headers) if placed or "Nats-Batch-Commit" in headers else None
+        placed = headers.get(NatsHeader.EXPECTED_LAST_SEQUENCE) == str(message.sequence - 1)
+        position = position_of(headers) if placed or NatsHeader.BATCH_COMMIT in headers else None
         own = headers.get(PART_OF, headers.get(Header.EVENT_ID))
         if not position or own is None:
             return None
@@ -120,32 +117,20 @@ class FeedPosition:
 
     async def keep(self, place: FeedPoint) -> None:
         """Keep a place beside the stream; raises `ClientError`."""
-        await publish_acked(
-            self._client,
-            self._key,
-            msgspec.json.encode(place),
-            timeout=self._timeout,
-            stream=self._places.stream,
-        )
+        await self._bucket.put(KEY, msgspec.json.encode(place))
 
     async def _kept_place(self) -> FeedPoint | None:
-        message = await self._places.leader_last(self._key)
+        message = await self._bucket.leader_get(KEY)
         if message is None or not message.payload:  # a deleted key is an empty message
             return None
         try:
             return msgspec.json.decode(message.payload, type=FeedPoint)
         except UNDECODABLE as error:
-            raise FeedLost(f"key {KEY} of bucket {self._bucket} is no place: {error}") from error
+            name = self._bucket.bucket
+            raise FeedLost(f"key {KEY} of bucket {name} is no place: {error}") from error
 
     async def _last_sequence(self) -> int:
-        try:
-            info = await self._client.api(
-                f"STREAM.INFO.{self._stream}", timeout=self._timeout, answer=StreamInfo
-            )
-        except JetStreamError as error:
-            if error.err_code != _NO_STREAM:
-                raise
-            raise StreamMissing(f"stream {self._stream} does not exist") from error
+        info = await stream_info(self._client, self._stream, timeout=self._timeout)
         return info.state.last_seq
 
     async def _at(self, sequence: int) -> StoredMessage | None:
@@ -160,5 +145,5 @@ class FeedPosition:
             f"stream {self._stream} ends at sequence {last} and the event there is gone; last "
             f"known is sequence {sequence} at position {position} of the log. Nothing is "
             f'published. Put {{"sequence": {last}, "position": N}} under key {KEY} of bucket '
-            f"{self._bucket} to go on after position N"
+            f"{self._bucket.bucket} to go on after position N"
         )

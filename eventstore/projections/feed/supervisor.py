@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 
+from eventstore.concurrency.backoff import Backoff
+from eventstore.concurrency.supervisor import Supervisor
 from eventstore.errors import EventStoreError
 from eventstore.projections.feed.feed import Feed
 from eventstore.service.checks import look_at_findings
@@ -23,16 +24,27 @@ _logger = make_log_records_safe(logging.getLogger(__name__))
 class FeedSupervisor:
     """Runs a feed, and after a failure of it the next one, which `make` makes.
 
-    A failure is logged once for each text and `error` tells it until a feed goes on; `pause` is
-    seconds before the next try. Called, it is a health check.
+    A failure is logged once for each text and `error` tells it until a feed goes on; at most
+    `pause` seconds later the next one is tried. Called, it is a health check.
     """
 
     def __init__(self, make: Callable[[], Feed], *, pause: float = 5.0) -> None:
-        self.error: EventStoreError | None = None
         self.feed = make()
         self._make = make
-        self._pause = pause
         self._stopping = asyncio.Event()
+        self._supervisor = Supervisor(
+            "the feed",
+            _logger,
+            Backoff(pause, pause),
+            passes=lambda error: isinstance(error, EventStoreError),
+            interrupt=self._stopping,
+            level=logging.ERROR,
+        )
+
+    @property
+    def error(self) -> Exception | None:
+        """Why the last feed has stopped; None once the next one goes on."""
+        return self._supervisor.error
 
     def stop(self) -> None:
         """Let `run` end."""
@@ -41,13 +53,15 @@ class FeedSupervisor:
 
     async def run(self) -> None:
         """Feed until `stop`; only what is no error of the store's is raised."""
-        while not self._stopping.is_set():
+        await self._supervisor.run(self._feed_on)
+
+    async def _feed_on(self) -> None:
+        if not self._stopping.is_set():
             try:
                 await self.feed.run()
-            except EventStoreError as error:
-                self._tell(error)
+            except EventStoreError:
                 self.feed = self._make()
-                await self._wait()
+                raise
 
     async def __call__(self) -> CheckResult:
         """Unhealthy after a failure, until a feed has taken events again, or found none to take.
@@ -56,7 +70,7 @@ class FeedSupervisor:
         the event stream that are not its own.
         """
         if self.feed.pending is not None:
-            self.error = None
+            self._supervisor.recovered()
         facts = {"position": self.feed.position, "published": self.feed.published}
         if self.error is not None:
             return CheckResult(status="unhealthy", problem=str(self.error), facts=facts)
@@ -70,13 +84,3 @@ class FeedSupervisor:
             "another feed holds the lease, or the event stream takes nothing"
         )
         return CheckResult(status="degraded", problem=problem, facts=facts)
-
-    def _tell(self, error: EventStoreError) -> None:
-        if str(error) != str(self.error):
-            _logger.error("the feed has stopped: %s", error)
-        self.error = error
-
-    async def _wait(self) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._pause):
-                await self._stopping.wait()

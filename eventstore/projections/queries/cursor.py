@@ -18,38 +18,24 @@ from eventstore.errors import InvalidPayload
 from eventstore.messages.queries import ListQuery
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = ["decode", "encode", "seal", "unseal"]
+__all__ = ["decode", "encode", "types"]
 
 _DIGEST_BYTES = 8
-
-Columns = Sequence[ColumnElement[Any]]
 
 T = TypeVar("T")
 
 
-def encode(query: ListQuery[Any], by: Columns, values: Sequence[object]) -> str:
-    """The cursor behind an item whose values of the columns `by` are `values`."""
-    return seal(query, _names(by), values)
-
-
-def decode(query: ListQuery[Any], by: Columns) -> tuple[Any, ...]:
-    """The values that `query.after` holds, one for each of the columns `by`.
-
-    Raises `InvalidPayload` for what is no cursor, or that of another list or of other filters.
-    """
-    types = tuple(map(_python_type, by))
-    values: tuple[Any, ...] = unseal(query, _names(by), tuple[types])  # type: ignore[valid-type]
-    return values
-
-
-def seal(query: ListQuery[Any], by: Sequence[str], place: object) -> str:
-    """The cursor that holds a place, for the same list with the same filters."""
+def encode(query: ListQuery[Any], by: Sequence[object], place: object) -> str:
+    """The cursor behind an item, whose values of what the list is sorted `by` are the `place`."""
     content = msgspec.json.encode(place)
     return base64.urlsafe_b64encode(_digest(query, by, content) + content).decode().rstrip("=")
 
 
-def unseal(query: ListQuery[Any], by: Sequence[str], place: type[T]) -> T:
-    """The place that the cursor `query.after` holds; raises `InvalidPayload` as `decode` does."""
+def decode(query: ListQuery[Any], by: Sequence[object], place: type[T]) -> T:
+    """The place that the cursor `query.after` holds.
+
+    Raises `InvalidPayload` for what is no cursor, or that of another list or of other filters.
+    """
     try:
         text = (query.after or "").encode("ascii")
         padding = b"=" * (-len(text) % 4)
@@ -62,6 +48,12 @@ def unseal(query: ListQuery[Any], by: Sequence[str], place: type[T]) -> T:
         raise _refused(query) from error
 
 
+def types(by: Sequence[ColumnElement[Any]]) -> type[tuple[Any, ...]]:
+    """The type of a place in a list that is sorted by columns."""
+    kinds = tuple(map(_python_type, by))
+    return tuple[kinds]  # type: ignore[valid-type]
+
+
 def _refused(query: ListQuery[Any]) -> InvalidPayload:
     return InvalidPayload(
         f"after: {(query.after or '')[:40]!r} is not a cursor of this list with these filters; "
@@ -69,18 +61,14 @@ def _refused(query: ListQuery[Any]) -> InvalidPayload:
     )
 
 
-def _names(by: Columns) -> list[str]:
-    return [str(column) for column in by]
-
-
 def _python_type(column: ColumnElement[Any]) -> type[Any]:
     # A type that decorates another does not say what Python has for it.
     return getattr(column.type, "impl_instance", column.type).python_type
 
 
-def _digest(query: ListQuery[Any], by: Sequence[str], content: bytes) -> bytes:
+def _digest(query: ListQuery[Any], by: Sequence[object], content: bytes) -> bytes:
     cls = type(query)
     filters = msgspec.structs.replace(query, limit=1, after=None)
-    what = (cls.__aggregate__, cls.__action__, by, filters)
+    what = (cls.__aggregate__, cls.__action__, [str(each) for each in by], filters)
     whole = msgspec.json.encode(what) + b"\n" + content
     return hashlib.blake2b(whole, digest_size=_DIGEST_BYTES).digest()

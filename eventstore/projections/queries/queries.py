@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -37,6 +36,7 @@ from eventstore.errors import (
     QueryTimeout,
 )
 from eventstore.messages.envelope import POSITION, Header
+from eventstore.messages.functions import annotations_of
 from eventstore.messages.queries import LONGEST_WAIT, WAIT_POSITION, WAIT_TIMEOUT, Query
 from eventstore.messages.subjects import Subjects
 from eventstore.projections.database.database import Database
@@ -259,22 +259,15 @@ def _query_of(function: Callable[..., Any]) -> type[Query[Any]]:
     name = getattr(function, "__name__", repr(function))
     if inspect.iscoroutinefunction(function):
         raise ProjectionError(f"query handler {name}: is async; rows are not awaited")
-    parameters = list(inspect.signature(function).parameters)
-    try:
-        hints = typing.get_type_hints(function)
-    except NameError as error:
-        raise ProjectionError(
-            f"query handler {name}: annotation not understood, {error}; "
-            "define or import the types in the module"
-        ) from error
-    query = hints.get(parameters[0]) if len(parameters) == 2 else None
+    parameters, returned = annotations_of(function, f"query handler {name}", ProjectionError)
+    query = parameters[0] if len(parameters) == 2 else None
     if not (isinstance(query, type) and issubclass(query, Query) and hasattr(query, "__action__")):
         raise ProjectionError(
             f"query handler {name}: takes a query, by whose type it is annotated, and the rows"
         )
-    if hints.get("return") != query.__answer__:
+    if returned != query.__answer__:
         raise ProjectionError(
-            f"query handler {name}: returns {hints.get('return')}, "
+            f"query handler {name}: returns {returned}, "
             f"but the answer of {query.__name__} is {query.__answer__}"
         )
     return query

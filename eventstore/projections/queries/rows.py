@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, Select, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, Select, func, select, tuple_
 
 from eventstore.errors import QueryNotFound
 from eventstore.messages.queries import Listed, ListQuery, Query
@@ -42,6 +42,11 @@ class Rows:
         """The first row; None where there is none."""
         return self._connection.execute(statement).first()
 
+    def count(self, statement: Select[Any]) -> int:
+        """How many rows there are."""
+        counting = select(func.count()).select_from(statement.subquery())
+        return self._connection.execute(counting).scalar_one()
+
     def all(self, statement: Select[Any], kind: type[T]) -> list[T]:
         """All rows; for a number of them that is known to be small."""
         return _structs(self._connection.execute(statement).all(), kind)
@@ -56,7 +61,7 @@ class Rows:
         part cost the same, however far behind it is. Raises `InvalidPayload` for a bad cursor.
         """
         if query.after is not None:
-            statement = statement.where(*_behind(by, cursor.decode(query, by)))
+            statement = statement.where(*_behind(by, cursor.decode(query, by, cursor.types(by))))
         # One more than is asked for, to know whether there is more.
         ordered = statement.order_by(*by).limit(query.limit + 1)
         rows = self._connection.execute(ordered).all()

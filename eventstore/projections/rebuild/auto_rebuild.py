@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
 
-from sqlalchemy.exc import DBAPIError
-
-from eventstore.errors import EventStoreError
+from eventstore.concurrency.backoff import Backoff
+from eventstore.concurrency.supervisor import Supervisor
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.backends import is_transient
 from eventstore.projections.database.database import Database
@@ -37,15 +35,20 @@ def auto_rebuild(
 ) -> Callable[[Projection], Awaitable[None]]:
     """What a worker awaits to have a projection rebuilt; raises as `Rebuild.run` does.
 
-    Where somebody else is at it, that is waited for, with a look every `pause` seconds. How far
-    it is is logged every `interval` seconds. The other arguments are `Rebuild`'s.
+    Where somebody else is at it, that is waited for, with a look at most every `pause` seconds. How
+    far it is is logged every `interval` seconds. The other arguments are `Rebuild`'s.
     """
 
     async def rebuild(projection: Projection) -> None:
         told = _Told(projection, interval)
-        is_waiting = False
-        while True:
-            rebuild = Rebuild(
+        what = f"projection {projection.name}"
+        supervisor = Supervisor(what, _logger, Backoff(pause, pause), passes=_passes)
+
+        async def work() -> None:
+            others = isinstance(supervisor.error, OwnedElsewhere)
+            if others and await _is_done(database, projection):
+                return
+            await Rebuild(
                 store,
                 database,
                 projection,
@@ -53,25 +56,15 @@ def auto_rebuild(
                 skip_unknown=skip_unknown,
                 on_progress=told.update,
                 telemetry=telemetry,
-            )
-            try:
-                if is_waiting and await _is_done(database, projection):
-                    return
-                await rebuild.run()
-            except OwnedElsewhere as error:
-                if not is_waiting:
-                    _logger.warning("projection %s: %s; waiting for it", projection.name, error)
-                is_waiting = True
-                await asyncio.sleep(pause)
-            except (EventStoreError, DBAPIError) as error:
-                if not (getattr(error, "retryable", False) or is_transient(error)):
-                    raise
-                _logger.warning("projection %s: %s; trying again", projection.name, error)
-                await asyncio.sleep(pause)
-            else:
-                return
+            ).run()
+
+        await supervisor.run(work)
 
     return rebuild
+
+
+def _passes(error: Exception) -> bool:
+    return getattr(error, "retryable", False) or is_transient(error)
 
 
 async def _is_done(database: Database, projection: Projection) -> bool:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from types import TracebackType
-from typing import Self
+from contextlib import AsyncExitStack, aclosing
 
+from eventstore.concurrency.resource import Resource
 from eventstore.store.reader import Page
 
 __all__ = ["ReadAhead"]
 
 
-class ReadAhead:
+class ReadAhead(Resource):
     """The pages of a reader that never ends by itself; an async context manager.
 
     It reads on until `most` events are at hand that nobody has taken yet.
@@ -25,16 +24,11 @@ class ReadAhead:
         self._pages: list[Page] = []
         self._changed = asyncio.Event()
 
-    async def __aenter__(self) -> Self:
+    async def _enter(self, stack: AsyncExitStack) -> None:
         self._reading = asyncio.create_task(self._read())
-        return self
+        stack.push_async_callback(self._stop)
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def _stop(self) -> None:
         self._reading.cancel()
         await asyncio.wait([self._reading])
         if not self._reading.cancelled():

@@ -11,6 +11,7 @@ import hashlib
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, insert, select, update
 from sqlalchemy.engine import Dialect
@@ -18,13 +19,13 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement, sort_tables
 
 from eventstore.messages.envelope import LogEvent, utc_now
-from eventstore.projections.database import checkpoint, parking
+from eventstore.projections.database import checkpoint
 from eventstore.projections.database.checkpoint import LockedCheckpoint
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.tables import parked_event
 from eventstore.projections.database.tables import projection as checkpoints
 from eventstore.projections.projection import Projection
-from eventstore.projections.worker.apply import PoisonEvent, apply
+from eventstore.projections.worker.apply import PoisonEvent, apply, park
 from eventstore.text import make_log_records_safe
 
 __all__ = ["Shadow", "opened_shadow", "shadow_position", "tables_of"]
@@ -72,34 +73,26 @@ class Shadow:
                     await self._commit(events, poison.position - 1)
                 if self._projection.on_poison != "park":
                     raise
-                await self._park(poison)
+                _logger.warning("%s; it is parked, and the rebuild goes on", poison)
+                await self._move(partial(park, poison=poison, tries=1), poison.position)
 
     async def _commit(self, events: Sequence[LogEvent], until: int) -> None:
-        start = [(self._projection, self.position)]
-        await self._move(lambda c: apply(c, start, events, until, utc_now()), until)
+        await self._move(lambda c, held: apply(c, [held], events, until, utc_now()), until)
 
-    async def _park(self, poison: PoisonEvent) -> None:
+    async def _move(
+        self, work: Callable[[Connection, LockedCheckpoint], object], until: int
+    ) -> None:
         held = LockedCheckpoint(self._projection, self.position)
 
-        def work(connection: Connection) -> None:
-            now = utc_now()
-            checkpoint.move_all(connection, [held], poison.position, now)
-            parking.park(
-                connection, held.projection, poison.recorded, now, error=poison.reason, tries=1
-            )
-
-        _logger.warning("%s; it is parked, and the rebuild goes on", poison)
-        await self._move(work, poison.position)
-
-    async def _move(self, work: Callable[[Connection], object], until: int) -> None:
         def moved(_result: object) -> None:
             self.position = until
 
-        def stands(connection: Connection) -> bool:
-            """Whether a commit went through of which only the answer was lost."""
-            return checkpoint.position_of(connection, self._projection) == until
-
-        await self.database.transact(work, retry_timeout=PATIENCE, committed=moved, stands=stands)
+        await self.database.transact(
+            lambda connection: work(connection, held),
+            retry_timeout=PATIENCE,
+            committed=moved,
+            stands=lambda connection: checkpoint.are_at(connection, [held], until),
+        )
 
     async def announce_switch(self, epoch: int) -> None:
         """Note at which epoch of the live rows it is going to take over."""

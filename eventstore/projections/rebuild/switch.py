@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from msgspec import Struct
-from sqlalchemy import Connection, FromClause, Table, delete, insert, select, update
+from sqlalchemy import Connection, FromClause, Table, delete, insert, select
 
 from eventstore.messages.envelope import utc_now
-from eventstore.projections.database import checkpoint
+from eventstore.projections.database import checkpoint, parking
 from eventstore.projections.database.backends import advance_keys
+from eventstore.projections.database.checkpoint import LockedCheckpoint
 from eventstore.projections.database.tables import parked_event
-from eventstore.projections.database.tables import projection as checkpoints
 from eventstore.projections.projection import Projection
 from eventstore.projections.rebuild.shadow import tables_of
 from eventstore.projections.worker.apply import apply
@@ -49,10 +49,11 @@ def switch(
     _clear(connection, projection)
     for table in (*tables_of(projection), parked_event):
         _copy(connection, table, shadow_of(table))
-    _restart(connection, projection, position, log)
+    checkpoint.restart(connection, projection, position, utc_now(), log)
     if until > position:
         events = [event for page in ahead for event in page.log_events]
-        apply(connection, [(projection, position)], events, until, utc_now())
+        start = [LockedCheckpoint(projection, position)]
+        apply(connection, start, events, until, utc_now())
     return until
 
 
@@ -60,23 +61,14 @@ def reset(connection: Connection, projection: Projection) -> None:
     """Delete all rows of a projection, and have its worker build them from the beginning."""
     checkpoint.lock(connection, projection.name)
     _clear(connection, projection)
-    _restart(connection, projection, 0, log=None)
+    checkpoint.restart(connection, projection, 0, utc_now())
 
 
 def _clear(connection: Connection, projection: Projection) -> None:
     """Delete all rows of a projection, those of its parked events too."""
     for table in reversed(tables_of(projection)):
         connection.execute(delete(table))
-    connection.execute(delete(parked_event).where(parked_event.c.projection == projection.name))
-
-
-def _restart(
-    connection: Connection, projection: Projection, position: int, log: str | None
-) -> None:
-    """Set the checkpoint; without a log, its worker says which one it builds the rows from."""
-    checkpoint.restart(connection, projection, position, utc_now())
-    own = checkpoints.c.name == projection.name
-    connection.execute(update(checkpoints).where(own).values(log=log))
+    parking.forget_after(connection, projection.name, 0)
 
 
 def _copy(connection: Connection, table: Table, source: FromClause) -> None:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 from sqlalchemy import Connection
 
 from eventstore.errors import ProjectionFailed
-from eventstore.messages.envelope import LogEvent
+from eventstore.messages.envelope import LogEvent, utc_now
 from eventstore.projections.database import checkpoint, parking
 from eventstore.projections.database.backends import cause_of, is_transient
 from eventstore.projections.database.checkpoint import LockedCheckpoint
 from eventstore.projections.database.parking import AggregateKey
 from eventstore.projections.projection import BoundStatement, Change, Projection
 from eventstore.projections.worker.batches import arranged
+from eventstore.text import storable
 
-__all__ = ["AppliedBatch", "PoisonEvent", "apply", "execute"]
+__all__ = ["AppliedBatch", "PoisonEvent", "apply", "execute", "park"]
 
 _MOST_AT_ONCE = 500
 """How many events are made into batches together; the event loop may have to wait for that."""
@@ -34,7 +35,7 @@ class PoisonEvent(ProjectionFailed):
     """
 
     def __init__(self, projection: str, recorded: LogEvent, cause: Exception) -> None:
-        self.reason = checkpoint.storable(_described(cause))
+        self.reason = storable(_described(cause))
         super().__init__(
             f"projection {projection} stopped before {recorded.type} {recorded.id} "
             f"at position {recorded.position}: {self.reason}"
@@ -55,7 +56,7 @@ class AppliedBatch(NamedTuple):
 
 def apply(
     connection: Connection,
-    starts: Iterable[LockedCheckpoint | tuple[Projection, int]],
+    held: Sequence[LockedCheckpoint],
     events: Sequence[LogEvent],
     until: int,
     now: datetime,
@@ -68,17 +69,26 @@ def apply(
     is parked, too. `rate` is how many events a second are gone through at present.
 
     Raises `PoisonEvent`, `ProjectionFenced` or its `CheckpointReset`, and transient errors of the
-    database as they are.
+    database as they are. The steps are numbered as in `worker`.
     """
-    held = [LockedCheckpoint(*start) for start in starts]
-    # First, for where another worker was faster, its rows would look like a poison event; and
-    # from here on, nobody can retry what these projections have parked.
+    # 4. fence. First, because if another worker was faster, its rows would look like a poison
+    # event; and from here on, nobody can retry what these projections have parked.
     checkpoint.move_all(connection, held, until, now, rate)
+    # 5. pass, park; 6. handle
     blocked = parking.blocked(connection, [each.projection for each in held])
     return [
         _apply_one(connection, each, events, until, now, blocked.get(each.projection.name, set()))
         for each in held
     ]
+
+
+def park(connection: Connection, held: LockedCheckpoint, poison: PoisonEvent, tries: int) -> None:
+    """Bring a projection past an event that it cannot take, which is parked; raises as `apply`."""
+    now = utc_now()
+    checkpoint.move_all(connection, [held], poison.position, now)
+    parking.park(
+        connection, held.projection, poison.recorded, now, error=poison.reason, tries=tries
+    )
 
 
 def execute(connection: Connection, projection: Projection, recorded: LogEvent) -> None:

@@ -11,8 +11,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
-from msgspec import Struct
-from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from eventstore.errors import ProjectionError, ProjectionFailed
@@ -20,33 +18,16 @@ from eventstore.messages.envelope import LogEvent, utc_now
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.backends import cause_of
 from eventstore.projections.database.checkpoint import CheckpointReset
-from eventstore.projections.database.database import Database, DatabaseUnavailable
+from eventstore.projections.database.database import DatabaseUnavailable
 from eventstore.projections.worker.apply import AppliedBatch, PoisonEvent, apply
-from eventstore.projections.worker.rate import Rate
-from eventstore.projections.worker.runner import ProjectionRunner
+from eventstore.projections.worker.progress import Rate
+from eventstore.projections.worker.runner import ProjectionRunner, WorkerContext
 from eventstore.store.reader import Page
-from eventstore.store.store import EventStore
-from eventstore.telemetry import Telemetry
 
-__all__ = ["LogReader", "LogReaders", "Reading"]
+__all__ = ["LogReader", "LogReaders"]
 
 _NEAR_LIVE = 100
 """How many events a lane may lag behind one that is live for that one to wait for it."""
-
-
-class Reading(Struct, frozen=True):
-    """How lanes read the log and write what comes of it.
-
-    `page_done` is called after each page, with its position and how many events are left.
-    """
-
-    store: EventStore
-    database: Database
-    batch: int
-    retry_timeout: float
-    skip_unknown: bool
-    telemetry: Telemetry
-    page_done: Callable[[int, int], None]
 
 
 class LogReader:
@@ -56,7 +37,9 @@ class LogReader:
     last page, which may be being applied; `pending` is how many events were left after it.
     """
 
-    def __init__(self, lanes: LogReaders, reading: Reading, log: str | None, position: int) -> None:
+    def __init__(
+        self, lanes: LogReaders, context: WorkerContext, log: str | None, position: int
+    ) -> None:
         self.position = position
         self.pending: int | None = None
         self.followers: list[ProjectionRunner] = []
@@ -64,7 +47,7 @@ class LogReader:
         self.task: asyncio.Task[None] | None = None
         self.is_reading = False
         self._lanes = lanes
-        self._reading = reading
+        self._context = context
         self._log = log
         self._rate = Rate()
 
@@ -83,12 +66,12 @@ class LogReader:
     async def run(self) -> None:
         """Bring events, until nobody is here any more, or all have gone over to another lane."""
         self.is_reading = True
-        read = self._reading
-        pages = read.store.pages(
+        # 1. read
+        pages = self._context.store.pages(
             after=self.position,
             live=True,
-            max_events=read.batch,
-            skip_unknown=read.skip_unknown,
+            max_events=self._context.batch,
+            skip_unknown=self._context.skip_unknown,
             unread=True,
             log=self._log,
         )
@@ -96,7 +79,7 @@ class LogReader:
             ahead: LogReader | None = None
             async for page in pages:
                 async with self.gate:
-                    await self._take(page)
+                    await self.take_page(page)
                 if ahead is None:
                     ahead = await self._hold_up(held)
                 if ahead is not None and self.position >= ahead.position:
@@ -121,20 +104,23 @@ class LogReader:
             self._lanes.put(follower, ahead)
         self.followers.clear()
 
-    async def _take(self, page: Page) -> None:
+    async def take_page(self, page: Page) -> None:
+        """Apply a page to those that lack it, and report it."""
         previous, self.position = self.position, page.position
+        # 2. select
         behind = [each for each in self._up_to_date(previous) if self._lacks(each, page)]
         if behind:
             events = page.log_events
             self._rate.add(len(events))
             origins = (event.envelope.traceparent for event in events)
-            with self._reading.telemetry.span("project", links=origins, events=len(events)):
+            with self._context.telemetry.span("project", links=origins, events=len(events)):
                 await self._apply(behind, events, page.position)
+        # 8. report
         self.pending = page.pending
         for each in self._up_to_date(page.position):
             if self.is_live:
                 each.arrive()
-        self._reading.page_done(page.position, page.pending)
+        self._context.page_done(page.position, page.pending)
 
     def _lacks(self, follower: ProjectionRunner, page: Page) -> bool:
         return follower.is_following and follower.progress.position < page.position
@@ -150,6 +136,7 @@ class LogReader:
         self, behind: Sequence[ProjectionRunner], events: Sequence[LogEvent], until: int
     ) -> None:
         """All projections in one transaction; where that fails, each by itself."""
+        # 3. transact
         if len(behind) > 1 and await self._apply_together(behind, events, until):
             return
         for each in behind:
@@ -179,6 +166,7 @@ class LogReader:
             self._lanes.take_out(follower)
             follower.renew()
         except PoisonEvent as poison:
+            # 9. recover
             if poison.position - 1 > follower.progress.position:
                 await self._apply_alone(follower, events, poison.position - 1)
             self._stumbled(follower, poison)
@@ -202,13 +190,6 @@ class LogReader:
         held = [each.held for each in several]
         rate = self._rate.value
 
-        def work(connection: Connection) -> list[AppliedBatch]:
-            return apply(connection, held, events, until, utc_now(), rate)
-
-        def stands(connection: Connection) -> bool:
-            """Whether a commit went through of which only the answer was lost."""
-            return checkpoint.are_at(connection, held, until)
-
         def committed(results: list[AppliedBatch]) -> None:
             for each, applied in zip(several, results, strict=True):
                 each.moved(events, until, applied)
@@ -217,11 +198,11 @@ class LogReader:
             for each in several:
                 each.wait_for_database(trouble)
 
-        await self._reading.database.transact(
-            work,
-            retry_timeout=self._reading.retry_timeout,
+        await self._context.database.transact(
+            lambda connection: apply(connection, held, events, until, utc_now(), rate),
+            retry_timeout=self._context.retry_timeout,
             committed=committed,
-            stands=stands,
+            stands=lambda connection: checkpoint.are_at(connection, held, until),
             waiting=waiting,
         )
 
@@ -230,9 +211,11 @@ class LogReaders:
     """All lanes of a worker; `spawn` makes tasks of them."""
 
     def __init__(
-        self, reading: Reading, spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+        self,
+        context: WorkerContext,
+        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
     ) -> None:
-        self._reading = reading
+        self._context = context
         self._lanes: list[LogReader] = []
         self._where: dict[ProjectionRunner, LogReader] = {}
         self._spawn = spawn
@@ -251,7 +234,7 @@ class LogReaders:
         position = follower.progress.position
         lane = next((each for each in self._lanes if self._suits(each, position)), None)
         if lane is None:
-            lane = LogReader(self, self._reading, follower.log, position)
+            lane = LogReader(self, self._context, follower.log, position)
             self._lanes.append(lane)
             lane.task = self._spawn(lane.run())
         if not lane.is_reading:
@@ -287,14 +270,14 @@ class LogReaders:
     def ahead_of(self, lane: LogReader) -> LogReader | None:
         """Another lane at the same position, or so little ahead that it can wait for this one."""
         for other in self._lanes:
-            near = min(_NEAR_LIVE, self._reading.batch) if other.is_live else self._near
+            near = min(_NEAR_LIVE, self._context.batch) if other.is_live else self._near
             if other is not lane and 0 <= other.position - lane.position <= near:
                 return other
         return None
 
     @property
     def _near(self) -> int:
-        return 2 * self._reading.batch
+        return 2 * self._context.batch
 
     def _suits(self, lane: LogReader, position: int) -> bool:
         """Whether it has not read what a follower at this position lacks, and is soon there."""

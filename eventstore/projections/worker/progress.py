@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
 from eventstore.errors import ProjectionError
 from eventstore.projections.projection import Projection
-from eventstore.projections.worker.rate import Rate
 
-__all__ = ["Progress", "ProgressBoard", "State", "WaitTimeout"]
+__all__ = ["Progress", "ProgressBoard", "Rate", "State", "WaitTimeout"]
 
 State = Literal["standby", "rebuilding", "catching_up", "live", "retrying", "paused", "failed"]
 """Where a projection is.
@@ -22,6 +23,8 @@ State = Literal["standby", "rebuilding", "catching_up", "live", "retrying", "pau
 - paused: it stands still because it was told to
 - failed: it has stopped, until its checkpoint is set anew
 """
+
+_SHORTEST = 0.1
 
 
 class WaitTimeout(ProjectionError, TimeoutError):
@@ -40,6 +43,30 @@ class WaitTimeout(ProjectionError, TimeoutError):
         self.position = position
         self.reached = reached
         self.seconds = seconds
+
+
+class Rate:
+    """A mean over the last `window` seconds, or over all of them where it is younger."""
+
+    def __init__(self, window: float = 5.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._window = window
+        self._clock = clock
+        self._began = clock()
+        self._counts: deque[tuple[float, int]] = deque()
+        self._sum = 0
+
+    def add(self, count: int) -> None:
+        """So many events, now."""
+        self._counts.append((self._clock(), count))
+        self._sum += count
+
+    @property
+    def value(self) -> float:
+        """Events a second; 0 where there were none for as long as the window."""
+        now = self._clock()
+        while self._counts and self._counts[0][0] < now - self._window:
+            self._sum -= self._counts.popleft()[1]
+        return self._sum / min(self._window, max(now - self._began, _SHORTEST))
 
 
 class Progress:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from contextlib import suppress
 
-from eventstore.concurrency.cancellation import only_own_cancellation
+from eventstore.concurrency.failures import only_own_cancellation
 from eventstore.messages.envelope import LogEvent, RecordedEvent
 from eventstore.projections.projection import Projection, Reaction
 from eventstore.telemetry import Telemetry

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from typing import Protocol, TypeVar
 
 from msgspec import Struct
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from eventstore.concurrency.backoff import Backoff, pause
 from eventstore.errors import ProjectionError, ProjectionFailed, ProjectionFenced
 from eventstore.messages.envelope import LogEvent, utc_now
-from eventstore.projections.database import checkpoint, parking
+from eventstore.projections.database import checkpoint
 from eventstore.projections.database.checkpoint import (
     Checkpoint,
     CheckpointReset,
@@ -24,18 +23,18 @@ from eventstore.projections.database.checkpoint import (
 )
 from eventstore.projections.database.database import Database, DatabaseUnavailable
 from eventstore.projections.projection import Projection
-from eventstore.projections.worker.apply import AppliedBatch, PoisonEvent
+from eventstore.projections.worker.apply import AppliedBatch, PoisonEvent, park
 from eventstore.projections.worker.progress import Progress
 from eventstore.projections.worker.reactions import Reactions
+from eventstore.store.store import EventStore
 from eventstore.telemetry import Telemetry
 from eventstore.text import make_log_records_safe
 
-__all__ = ["ProjectionRunner", "Rebuild", "RunnerContext", "RunnerState"]
+__all__ = ["EventSource", "ProjectionRunner", "Rebuild", "WorkerContext"]
 
 T = TypeVar("T")
 
-FIRST_DELAY = 0.1
-LONGEST_DELAY = 2.0
+BACKOFF = Backoff(0.1, 2.0)
 
 Rebuild = Callable[[Projection], Awaitable[None]]
 """Makes the rows of a projection anew, by the code as it is now, and then sets its checkpoint."""
@@ -43,21 +42,26 @@ Rebuild = Callable[[Projection], Awaitable[None]]
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
 
-class RunnerContext(Struct, frozen=True):
-    """What all followers of a worker share.
+class WorkerContext(Struct, frozen=True):
+    """What all runners and log readers of a worker share.
 
-    `rebuild` is for rows of another version; `changed` is called when a projection has failed or
-    otherwise changed its state.
+    `batch` is how many events a page has at most. `rebuild` is for rows of another version;
+    `changed` is called when a projection has failed or otherwise changed its state, and
+    `page_done` after each page, with its position and how many events are left.
     """
 
+    store: EventStore
     database: Database
+    batch: int
     retry_timeout: float
+    skip_unknown: bool
     telemetry: Telemetry
     rebuild: Rebuild | None
     changed: Callable[[], None]
+    page_done: Callable[[int, int], None]
 
 
-class RunnerState(Protocol):
+class EventSource(Protocol):
     """Where events come from."""
 
     def enter(self, follower: ProjectionRunner) -> None:
@@ -75,7 +79,7 @@ class ProjectionRunner:
     """
 
     def __init__(
-        self, progress: Progress, around: RunnerContext, road: RunnerState, reactions: Reactions
+        self, progress: Progress, context: WorkerContext, source: EventSource, reactions: Reactions
     ) -> None:
         self.progress = progress
         self.projection = progress.projection
@@ -83,8 +87,8 @@ class ProjectionRunner:
         self.log: str | None = None
         self.is_owner = False
         self.is_superseded = False
-        self._around = around
-        self._road = road
+        self._context = context
+        self._source = source
         self._epoch: int | None = None
         self._rows_version: int | None = None
         self._outdated = True
@@ -97,11 +101,6 @@ class ProjectionRunner:
     def name(self) -> str:
         """The projection's name."""
         return self.projection.name
-
-    @property
-    def reacts(self) -> bool:
-        """Whether it has anything happen outside of the database."""
-        return self.projection.has_reactions
 
     @property
     def held(self) -> LockedCheckpoint:
@@ -193,8 +192,8 @@ class ProjectionRunner:
         self._tries = 0
         if progress.state == "retrying":
             progress.state = "catching_up"
-        self._around.telemetry.count("events_projected", applied.handled, projection=self.name)
-        if progress.state == "live" and self.reacts:
+        self._context.telemetry.count("events_projected", applied.handled, projection=self.name)
+        if progress.state == "live" and self.projection.has_reactions:
             for recorded in events:
                 if start < recorded.position <= until and recorded.position not in applied.parked:
                     self.reactions.add(recorded)
@@ -208,11 +207,11 @@ class ProjectionRunner:
         self._tries = 0
         self.progress.position = known.position
         self.progress.state = "paused" if self._paused else "catching_up"
-        self._around.changed()
+        self._context.changed()
 
     def claim(self, connection: Connection) -> Checkpoint:
-        """The checkpoint to go on from; raises what `checkpoint.resume` does."""
-        return checkpoint.resume(connection, self.projection, utc_now(), self.log)
+        """The checkpoint to go on from; raises what `checkpoint.claim` does."""
+        return checkpoint.claim(connection, self.projection, utc_now(), self.log)
 
     async def run(self) -> None:
         """Take one step after the other; ends only where it is cancelled.
@@ -237,9 +236,9 @@ class ProjectionRunner:
 
     async def _follow(self) -> None:
         self.progress.state = "retrying" if self._tries else "catching_up"
-        self._road.enter(self)
+        self._source.enter(self)
         await self._changed.wait()
-        await self._road.leave(self)
+        await self._source.leave(self)
 
     async def _claim(self) -> None:
         try:
@@ -255,14 +254,14 @@ class ProjectionRunner:
 
     async def _rebuild(self, changed: VersionChanged) -> None:
         """Have rows of another version made anew, unless somebody newer has just made them."""
-        known, rebuild = changed.known, self._around.rebuild
+        known, rebuild = changed.known, self._context.rebuild
         replaced_by_newer = self._epoch is not None and known.version > self.projection.version
         if rebuild is None or replaced_by_newer:
             self._fail(changed, known)
             return
         self.progress.position = known.position
         self.progress.state = "rebuilding"
-        self._around.changed()
+        self._context.changed()
         try:
             await rebuild(self.projection)
             self.claimed(await self._transact(self.claim))
@@ -292,43 +291,30 @@ class ProjectionRunner:
         if self._tries == 0:
             _logger.warning("%s; trying again", trouble)
         self.progress.state = "retrying"
-        delay = min(FIRST_DELAY * 2**self._tries, LONGEST_DELAY)
         self._tries += 1
-        with suppress(TimeoutError):
-            async with asyncio.timeout(delay * random.uniform(0.5, 1.0)):  # noqa: S311  # no secret
-                await self._changed.wait()
-                return
-        self._around.telemetry.count("retries", operation="project")
+        if await pause(BACKOFF.delay(self._tries), self._changed):
+            return
+        self._context.telemetry.count("retries", operation="project")
         self._trouble = None
 
     async def _park(self, poison: PoisonEvent) -> None:
         """Go on without an event, which is kept in the same transaction."""
         held, tries = self.held, self._tries + 1
 
-        def work(connection: Connection) -> AppliedBatch:
-            now = utc_now()
-            checkpoint.move_all(connection, [held], poison.position, now)
-            parking.park(
-                connection, self.projection, poison.recorded, now, error=poison.reason, tries=tries
-            )
-            return AppliedBatch(0, frozenset([poison.position]))
-
-        def stands(connection: Connection) -> bool:
-            return checkpoint.are_at(connection, [held], poison.position)
-
-        def committed(applied: AppliedBatch) -> None:
-            self.moved([poison.recorded], poison.position, applied)
+        def committed(_result: None) -> None:
+            parked = AppliedBatch(0, frozenset([poison.position]))
+            self.moved([poison.recorded], poison.position, parked)
             self._trouble = None
-            self._around.telemetry.count("parked", code=poison.code)
-            self._around.changed()
+            self._context.telemetry.count("parked", code=poison.code)
+            self._context.changed()
 
         _logger.warning("%s; it is parked, and the projection goes on", poison)
         try:
-            await self._around.database.transact(
-                work,
-                retry_timeout=self._around.retry_timeout,
+            await self._context.database.transact(
+                lambda connection: park(connection, held, poison, tries),
+                retry_timeout=self._context.retry_timeout,
                 committed=committed,
-                stands=stands,
+                stands=lambda connection: checkpoint.are_at(connection, [held], poison.position),
                 waiting=self.wait_for_database,
             )
         except CheckpointReset:
@@ -360,9 +346,9 @@ class ProjectionRunner:
         self.progress.state = "failed"
         self.progress.error = error
         _logger.error("%s", error)
-        self._around.changed()
+        self._context.changed()
 
     async def _transact(self, work: Callable[[Connection], T]) -> T:
-        return await self._around.database.transact(
-            work, retry_timeout=self._around.retry_timeout, waiting=self.wait_for_database
+        return await self._context.database.transact(
+            work, retry_timeout=self._context.retry_timeout, waiting=self.wait_for_database
         )

@@ -1,8 +1,29 @@
 """The projection worker: follows the log and keeps the read models of some projections up to date.
 
-The rows of projections and their checkpoints are committed in one transaction, so a crash
-anywhere repeats nothing and skips nothing. Several workers, in whatever processes, may be given
-the same projections: each projection is kept by one of them, and the others stand by.
+The pipeline of an event, from the log to the rows:
+
+1. read       `LogReader.run` reads a page. The store has checked and decoded its events; foreign
+              messages are left out, and what cannot be decoded comes as an `UnreadEvent`.
+2. select     `LogReader.take_page` selects the projections that lack the page. One whose checkpoint
+              was set back leaves, and another reader brings it there.
+3. transact   One transaction for all of them; if it fails, one for each, so that what stops one
+              projection stops no other (`LogReader._apply`).
+4. fence      `apply` moves the checkpoints, each from where this worker left it: another worker,
+              epoch or version ends the transaction (`ProjectionFenced`).
+5. pass, park Events that a projection has no handler for are passed over; an event of an aggregate
+              with a parked event is parked behind it.
+6. handle     Handlers turn the others into changes. Equal statements are executed as one batch,
+              as far as their tables prove that the order does not matter (`batches`,
+              `commutativity`). One that fails is a `PoisonEvent`.
+7. commit     Rows, parked events and checkpoints, together or not at all. If the answer to a
+              commit is lost, the checkpoints say whether it counts (`checkpoint.are_at`).
+8. report     `ProjectionRunner.moved` updates the progress, wakes those who wait for a position,
+              and queues reactions, once the projection is live (`progress`, `reactions`).
+9. recover    After a poison event, the page is applied up to it. The event is tried again after a
+              pause, and then parked or the projection stops (`ProjectionRunner._recover`).
+
+So a crash anywhere repeats nothing and skips nothing. Several workers, in whatever processes, may
+be given the same projections: each projection belongs to one of them, and the others stand by.
 """
 
 from __future__ import annotations
@@ -11,11 +32,13 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any, Literal
 
 from sqlalchemy import Connection
 
 from eventstore.concurrency.failures import ungrouped
+from eventstore.concurrency.supervisor import FailureLog
 from eventstore.errors import ConfigurationError, ProjectionError
 from eventstore.projections.database import parking
 from eventstore.projections.database.checkpoint import Checkpoint, VersionChanged
@@ -23,10 +46,10 @@ from eventstore.projections.database.database import Database, DatabaseUnavailab
 from eventstore.projections.database.locks import Locks, OwnedElsewhere, locks_of
 from eventstore.projections.projection import Projection
 from eventstore.projections.worker.checkpoint_watch import CheckpointWatch
-from eventstore.projections.worker.log_reader import LogReaders, Reading
+from eventstore.projections.worker.log_reader import LogReaders
 from eventstore.projections.worker.progress import Progress, ProgressBoard, State, WaitTimeout
 from eventstore.projections.worker.reactions import Reactions
-from eventstore.projections.worker.runner import ProjectionRunner, Rebuild, RunnerContext
+from eventstore.projections.worker.runner import ProjectionRunner, Rebuild, WorkerContext
 from eventstore.store.store import EventStore
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 from eventstore.text import make_log_records_safe
@@ -95,15 +118,22 @@ class ProjectionWorker:
         self._over = asyncio.Event()
         self._group: asyncio.TaskGroup
         self._tasks: set[asyncio.Task[None]] = set()
-        reading = Reading(
-            store, database, batch, retry_timeout, skip_unknown, telemetry, self._page_done
+        context = WorkerContext(
+            store,
+            database,
+            batch,
+            retry_timeout,
+            skip_unknown,
+            telemetry,
+            rebuild,
+            self._changed,
+            self._page_done,
         )
-        self._lanes = LogReaders(reading, self._spawn)
-        around = RunnerContext(database, retry_timeout, telemetry, rebuild, self._changed)
+        self._lanes = LogReaders(context, self._spawn)
         self._followers = [
             ProjectionRunner(
                 progress,
-                around,
+                context,
                 self._lanes,
                 Reactions(progress.projection, timeout=reaction_timeout, telemetry=telemetry),
             )
@@ -154,7 +184,7 @@ class ProjectionWorker:
             each.log = log
         async with (
             locks_of(self._database) as locks,
-            CheckpointWatch(self._database, self.progress) as watch,
+            aclosing(CheckpointWatch(self._database, self.progress)) as watch,
         ):
             try:
                 with ungrouped():
@@ -223,7 +253,7 @@ class ProjectionWorker:
 
     async def _work(self, locks: Locks, watch: CheckpointWatch) -> None:
         async with asyncio.TaskGroup() as self._group:
-            reactions = [each.reactions for each in self._followers if each.reacts]
+            reactions = [each.reactions for each in self._followers]
             reacting = [self._group.create_task(each.run()) for each in reactions]
             for part in (self._watch(watch), self._take_over(locks)):
                 self._spawn(part)
@@ -246,6 +276,7 @@ class ProjectionWorker:
 
     async def _take_over(self, locks: Locks) -> None:
         """Take projections that others have let go of, and give up what was lost."""
+        failures = FailureLog("taking over", _logger)
         while True:
             idle = all(each.is_owner for each in self._followers)
             await asyncio.sleep(self._poll if idle else TAKE_OVER_INTERVAL)
@@ -260,7 +291,9 @@ class ProjectionWorker:
             try:
                 await self._take(locks, standing_by)
             except ConfigurationError as error:  # a disk that is full, or away for now
-                _logger.warning("%s; trying again", error)
+                failures.note(error)
+            else:
+                failures.recovered()
             if taken := [each.name for each in standing_by if each.is_owner]:
                 _logger.warning("took over %s", ", ".join(taken))
 

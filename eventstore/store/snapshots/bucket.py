@@ -6,16 +6,15 @@ from typing import Any
 
 from eventstore.client.client import Client
 from eventstore.decider.decider import Decider
-from eventstore.errors import JetStreamError, UnusableSnapshot
-from eventstore.jetstream.direct_get import DirectReader, StoredMessage
-from eventstore.jetstream.publish import Draft, check_sizes, publish_acked
+from eventstore.errors import UnusableSnapshot
+from eventstore.jetstream.key_value import KeyValue
+from eventstore.jetstream.publish import Draft, check_sizes
+from eventstore.jetstream.stored_message import StoredMessage
+from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.store.snapshots.format import Snapshot, SnapshotFormat
 from eventstore.store.store import EventStore
 
 __all__ = ["SnapshotBucket"]
-
-_EXPECTED = "Nats-Expected-Last-Subject-Sequence"
-_WRONG_SEQUENCE = (10071, 10164)
 
 
 class SnapshotBucket:
@@ -28,18 +27,15 @@ class SnapshotBucket:
     def __init__(
         self, client: Client, store: EventStore, decider: Decider[Any], *, timeout: float
     ) -> None:
-        bucket = store.codec.subjects.snapshot_bucket
         self._client = client
         self._store = store
         self._aggregate = decider.aggregate
         self._format = SnapshotFormat(decider)
-        self._prefix = f"$KV.{bucket}.{decider.aggregate}."
-        self._reader = DirectReader(client, f"KV_{bucket}", timeout=timeout)
-        self._timeout = timeout
+        self._bucket = KeyValue(client, store.codec.subjects.snapshot_bucket, timeout=timeout)
 
     async def get(self, aggregate_id: str) -> Snapshot | None:
         """The snapshot of an aggregate, if there is one; it fits the log."""
-        stored = await self._reader.last(f"{self._prefix}{aggregate_id}")
+        stored = await self._bucket.get(self._key(aggregate_id))
         if stored is None or not stored.payload:  # a deleted key is an empty message
             return None
         return await self._believed(aggregate_id, stored)
@@ -49,23 +45,19 @@ class SnapshotBucket:
 
         Raises `EventTooLarge` for one that the server would not take, too.
         """
-        subject = f"{self._prefix}{aggregate_id}"
+        key = self._key(aggregate_id)
         data = self._format.encode(aggregate_id, snapshot)
-        standing = await self._reader.leader_last(subject)
+        standing = await self._bucket.leader_get(key)
         if standing is not None and await self._is_as_new(aggregate_id, standing, snapshot):
             return False
-        headers = {_EXPECTED: "0" if standing is None else str(standing.sequence)}
-        draft = Draft(subject, headers, data, f"the snapshot of {aggregate_id}")
+        revision = 0 if standing is None else standing.sequence
+        headers: dict[str, str] = {NatsHeader.EXPECTED_LAST_SUBJECT_SEQUENCE: str(revision)}
+        draft = Draft(key, headers, data, f"the snapshot of {aggregate_id}")
         check_sizes([draft], self._client.max_payload)
-        try:
-            await publish_acked(
-                *(self._client, subject, data, headers, self._timeout), self._reader.stream
-            )
-        except JetStreamError as error:
-            if error.err_code not in _WRONG_SEQUENCE:
-                raise
-            return False
-        return True
+        return bool(await self._bucket.update(key, data, revision))
+
+    def _key(self, aggregate_id: str) -> str:
+        return f"{self._aggregate}.{aggregate_id}"
 
     async def _is_as_new(
         self, aggregate_id: str, standing: StoredMessage, snapshot: Snapshot

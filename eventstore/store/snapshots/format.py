@@ -15,8 +15,8 @@ from eventstore.decider.decider import Decider
 from eventstore.decider.state_shape import shape_of
 from eventstore.errors import UnusableSnapshot
 from eventstore.messages.fidelity import difference
-from eventstore.store.append import Head
-from eventstore.store.snapshots.command_filter import CommandFilter
+from eventstore.store.command_filter import CommandFilter
+from eventstore.store.head import Head
 
 __all__ = ["Snapshot", "SnapshotFormat"]
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any, Literal, Self
+from contextlib import AsyncExitStack
+from typing import Any, Literal
 
 from eventstore.client.client import Client
+from eventstore.concurrency.resource import Resource
 from eventstore.decider.decider import Decider
 from eventstore.errors import ClientError, EventStoreError, TopologyError, UnusableSnapshot
 from eventstore.store.snapshots.bucket import SnapshotBucket
@@ -31,7 +33,7 @@ _Result = Literal["used", "missing", "ignored", "unavailable", "written", "outda
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
 
-class Snapshots:
+class Snapshots(Resource):
     """The snapshots of a domain's aggregates; an async context manager.
 
     They are taken of aggregates whose decider has `snapshot_every`, and never of those with
@@ -57,10 +59,10 @@ class Snapshots:
         self._left_alone_until = 0.0
         self._told: set[tuple[str, str]] = set()
 
-    async def __aenter__(self) -> Self:
-        return self
+    async def _enter(self, stack: AsyncExitStack) -> None:
+        stack.push_async_callback(self._close)
 
-    async def __aexit__(self, *_: object) -> None:
+    async def _close(self) -> None:
         await self.drain(_CLOSE_SECONDS)
         left = list(self._writing.values())
         for task in left:

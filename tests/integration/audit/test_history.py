@@ -9,15 +9,8 @@ from typing import Any
 import pytest
 
 from eventstore.application import running
-from eventstore.audit import (
-    GetHistory,
-    SearchAudit,
-    StopView,
-    TraceStory,
-    Witness,
-    aggregate_history,
-    check_chain,
-)
+from eventstore.audit import GetHistory, SearchAudit, StopView, TraceStory, aggregate_history
+from eventstore.audit.chain_check import Witness, check_chain
 from eventstore.audit.history_answer import history_answers
 from eventstore.client.client import Client
 from eventstore.client.queries import QueryClient

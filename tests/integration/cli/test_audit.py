@@ -101,7 +101,7 @@ def test_every_id_of_a_story_tells_the_same_tree(story: CausationTree) -> None:
 
     (out,) = shown
     lines = out.splitlines()
-    assert lines[0] == f"story {story.root.command_id}"
+    assert lines[0] == f"correlation {story.root.command_id}"
     assert lines[1].startswith("3 commands (1 rejected), 2 events, from ")
     assert [re.sub(r"^ *(0|\+\S+ \w+)  ", "", line) for line in lines[3:9]] == [
         f"{story.ids[0][:8]}  AddFlakeInput flake mine by anna: success",
@@ -187,7 +187,7 @@ def test_a_search_says_who_did_what(story: CausationTree) -> None:
     assert story.rejected.command_id in rejected
     assert len(rejected) == 2, "and the question of the import where its flake is now"
     nothing = story.cli.call("audit", "search", "--until", "2000-01-01")
-    assert (nothing.status, nothing.out) == (1, "nothing fits\n")
+    assert (nothing.status, nothing.out) == (1, "nothing found\n")
 
 
 def test_a_search_goes_on_at_its_cursor(story: CausationTree) -> None:

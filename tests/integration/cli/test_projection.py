@@ -14,13 +14,15 @@ import pytest
 from msgspec.structs import replace
 
 from eventstore import Application, nix
-from eventstore.cli.projection_status import statuses
+from eventstore.cli.projection.status import statuses
 from eventstore.cli.read_models import read_models
+from eventstore.cli.session import Session
 from eventstore.config import ReadModelSettings, Settings
 from eventstore.nix import samples
 from eventstore.projections.database.database import Database
 from eventstore.server.embedded import EmbeddedServer
-from tests.integration.command_line import AWAY, BOUND, CommandLine, Ended, without_server
+from tests.integration.cli.operations import good
+from tests.integration.command_line import AWAY, BOUND, CommandLine, without_server
 
 NAMES = [each.name for each in read_models()]
 
@@ -46,11 +48,6 @@ def service(kept: Path) -> Iterator[CommandLine]:
 async def app(settings: Settings) -> AsyncIterator[Application]:
     async with Application(nix.domain(settings.nats.subject_prefix), settings) as app:
         yield app
-
-
-def good(ended: Ended) -> list[str]:
-    assert (ended.status, ended.err) == (0, ""), ended
-    return ended.lines
 
 
 def listed(cli: CommandLine, name: str = "flakes") -> dict[str, Any]:
@@ -159,7 +156,7 @@ def test_ctrl_c_leaves_the_old_rows_and_keeps_what_was_built(service: CommandLin
 
     assert stopped.status == 130
     assert "flakes keeps its old rows; what was built is kept" in stopped.out
-    assert "projection rebuild flakes` goes on with it" in stopped.out
+    assert "projection rebuild flakes` continues it" in stopped.out
     assert rows(service) == before
     assert listed(service)["rebuilt_to"] == end
     shown = "\n".join(good(service.call("projection", "show", "flakes")))
@@ -209,7 +206,7 @@ async def test_what_is_paused_is_unknown_where_that_cannot_be_read_and_all_else_
         await made.migrate()
     bucket = app.domain.codec.subjects.config_bucket
     await app.client.request(f"$KV.{bucket}.projections.paused", b'{"all": 1}')
-    found, problem = await statuses(replace(settings, read_model=model))
+    found, problem = await statuses(Session(lambda: replace(settings, read_model=model)))
     assert {each.lag for each in found} == {0}
     assert str(problem).startswith("paused or not is unknown: projections.paused cannot be")
 

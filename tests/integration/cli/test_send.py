@@ -8,7 +8,6 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -20,28 +19,11 @@ from eventstore.commands import worker
 from eventstore.config import load_settings
 from eventstore.jetstream.topology import declare, declare_consumer, topology
 from eventstore.nix import domain
-from eventstore.server.embedded import EmbeddedServer
 from tests.integration.command_line import BOUND, CommandLine, Ended
 
 FIELDS = '{"path": "./x", "description": "x"}'
 CREATE = ("send", "nix.cmd.flake.create", "--data", FIELDS)
 ADD = ("send", "nix.cmd.flake.add_input", "--data", '{"name": "n", "url": "u"}')
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
-    """A folder where a service runs, on its embedded server."""
-    cli = CommandLine(tmp_path_factory.mktemp("service"))
-    with cli.serving() as running:
-        yield cli
-        assert running.stopped().status == 0
-
-
-@pytest.fixture
-def lonely(tmp_path: Path, nats_server: EmbeddedServer, domain_name: str) -> CommandLine:
-    """A folder where no service runs, and a server on which none ever has."""
-    (tmp_path / "own.toml").write_text(f'[nats]\nsubject_prefix = "{domain_name}"\n')
-    return CommandLine(tmp_path, EVENTSTORE_CONFIG="own.toml", NATS_URL=nats_server.url)
 
 
 def outcome(ended: Ended) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -18,8 +18,9 @@ from eventstore.commands import Outcome
 from eventstore.config import Settings
 from eventstore.decider.decider import Domain
 from eventstore.errors import DuplicateId, Rejected
-from eventstore.messages.envelope import NewEvent, RecordedEvent, new_id
+from eventstore.messages.envelope import RecordedEvent, new_id
 from eventstore.messages.types import Command, Event
+from eventstore.store.append import Append, PendingAppend
 from eventstore.store.store import Appended, EventStore
 from tests.integration.commanding import (
     Add,
@@ -62,17 +63,17 @@ class Meddler(EventStore):
         super().__init__(*arguments, **options)
         self.times = times
 
-    async def append(
-        self,
-        aggregate: str,
-        aggregate_id: str,
-        events: Event | NewEvent | Sequence[Event | NewEvent],
-        **options: Any,
-    ) -> Appended:
+    async def append_prepared(self, *writes: PendingAppend) -> list[Appended]:
         if self.times:
             self.times -= 1
-            await super().append(aggregate, aggregate_id, Added(amount=100))
-        return await super().append(aggregate, aggregate_id, events, **options)
+            ours = writes[0].append
+            theirs = Append(
+                aggregate=ours.aggregate,
+                aggregate_id=ours.aggregate_id,
+                events=[Added(amount=100)],
+            )
+            await super().append_prepared(self.prepare(theirs))
+        return await super().append_prepared(*writes)
 
 
 class Claimed(EventStore):
@@ -86,17 +87,11 @@ class Claimed(EventStore):
         super().__init__(*arguments, **options)
         self.claims = 1
 
-    async def append(
-        self,
-        aggregate: str,
-        aggregate_id: str,
-        events: Event | NewEvent | Sequence[Event | NewEvent],
-        **options: Any,
-    ) -> Appended:
-        appended = await super().append(aggregate, aggregate_id, events, **options)
+    async def append_prepared(self, *writes: PendingAppend) -> list[Appended]:
+        appended = await super().append_prepared(*writes)
         if self.claims:
             self.claims -= 1
-            raise DuplicateId(f"append to {aggregate} {aggregate_id}: an event id is used")
+            raise DuplicateId(f"append to {writes[0].subject}: an event id is used")
         return appended
 
 

@@ -13,10 +13,10 @@ import pytest
 from eventstore.client.client import Client, Msg
 from eventstore.commands import Outcome
 from eventstore.commands import client as sending
-from eventstore.commands.worker import _delay_after, worker_consumer
+from eventstore.commands.worker import _REDELIVERY, worker_consumer
 from eventstore.decider.decider import Domain
 from eventstore.errors import AppendUnknown, Conflict, DuplicateId, EventStoreError, RequestTimeout
-from eventstore.jetstream.consumer import Delivery, PullConsumer
+from eventstore.jetstream.consumer import PullConsumer
 from eventstore.jetstream.topology import declare_consumer
 from eventstore.messages.envelope import new_id
 from tests.integration.commanding import (
@@ -74,7 +74,7 @@ async def test_what_fails_is_delivered_again_later_and_later(line: Line) -> None
 
 
 def test_what_fails_for_long_is_delivered_again_after_half_a_minute_at_the_most() -> None:
-    delays = [_delay_after(Delivery(count, 1, 1, 1, 0)) for count in (8, 17, 18, 1_000_000)]
+    delays = [_REDELIVERY.delay(count) for count in (8, 17, 18, 1_000_000)]
     assert delays == [30.0] * 4
 
 

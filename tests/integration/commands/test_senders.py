@@ -13,7 +13,7 @@ from nats.aio.client import Client as PlainClient
 from nats.aio.msg import Msg
 
 from eventstore.application import Application
-from eventstore.audit import Witness, check_chain
+from eventstore.audit.chain_check import Witness, check_chain
 from eventstore.commands.senders import Senders
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.messages.chain import GENESIS, chain_value

@@ -18,7 +18,7 @@ from sqlalchemy import select
 
 from eventstore import nix
 from eventstore.application import Application, running
-from eventstore.cli.wiring import open_service
+from eventstore.cli.service import open_service
 from eventstore.client.client import Client, Msg
 from eventstore.commands import CommandClient, SentCommand
 from eventstore.config import ReadModelSettings, Settings, StreamSettings

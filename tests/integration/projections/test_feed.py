@@ -17,7 +17,7 @@ from eventstore.application import running
 from eventstore.client.client import Client, Msg, connect
 from eventstore.config import Settings
 from eventstore.errors import EventTooLarge, StreamMissing, UnreadableEvent
-from eventstore.jetstream.publish import EXPECTED_LAST
+from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import POSITION, Header, Identity, NewEvent, new_id, position_of
 from eventstore.messages.types import Event
@@ -327,7 +327,7 @@ async def test_an_event_that_somebody_publishes_anew_does_not_turn_the_feed_back
 async def test_a_place_that_somebody_else_names_is_passed_over_and_told(
     client: Client, store: EventStore, foreign: str, position: str, is_restarted: bool
 ) -> None:
-    stray = {EXPECTED_LAST: "1", POSITION: position, Header.EVENT_ID: new_id()}
+    stray = {NatsHeader.EXPECTED_LAST_SEQUENCE: "1", POSITION: position, Header.EVENT_ID: new_id()}
     feed = Feed(client, store)
     async with asyncio.timeout(30), running(feed):
         await until_fed(client, store.codec, await deposit(store, 1))

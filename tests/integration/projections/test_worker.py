@@ -14,6 +14,7 @@ from sqlalchemy import select
 from eventstore import nix
 from eventstore.application import running
 from eventstore.client.client import Client, connect
+from eventstore.concurrency.backoff import Backoff
 from eventstore.errors import ProjectionError, UnknownType
 from eventstore.messages.chain import chain_value
 from eventstore.messages.codec import Codec
@@ -169,7 +170,7 @@ async def indexed(database: Database) -> list[tuple[int, str]]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(follower, "FIRST_DELAY", 0.002)
+    monkeypatch.setattr(follower, "BACKOFF", Backoff(0.002, 2.0))
 
 
 @pytest.mark.usefixtures("impatient")

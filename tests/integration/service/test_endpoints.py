@@ -26,7 +26,7 @@ from eventstore.server.embedded import EmbeddedServer
 from eventstore.service.discovery import ANNOUNCEMENTS, Announcement, Endpoint, discover
 from eventstore.service.endpoints import INSTANCE_ID, ServiceEndpoints
 from eventstore.service.health import CheckResult, Health, HealthReport
-from eventstore.service.metrics import CONTENT_TYPE, Metrics
+from eventstore.service.metrics import Metrics
 from tests.conftest import settings_for
 
 BOUND = 10.0
@@ -190,7 +190,7 @@ async def test_metrics_are_answered_in_prometheus_text(
     answer = await ask(plain, f"metrics.{domain_name}")
 
     assert answer.headers is not None
-    assert answer.headers["Content-Type"] == CONTENT_TYPE
+    assert answer.headers["Content-Type"] == Metrics.content_type
     text = answer.data.decode()
     assert f'eventstore_service_info{{service="{named.name}",version="1.2.3"}} 1.0' in text
     assert "# TYPE eventstore_commands_total counter" in text

@@ -10,14 +10,13 @@ from pathlib import Path
 import pytest
 
 from eventstore import Application, nix
-from eventstore.cli.observing import service_health
+from eventstore.cli.observability import service_health
 from eventstore.client.client import Client, connect
 from eventstore.commands import CommandClient
 from eventstore.commands.worker import worker_consumer
 from eventstore.config import Settings, StreamSettings
 from eventstore.errors import (
     ConnectionLost,
-    JetStreamError,
     MigrationError,
     ProjectionError,
     StreamMissing,
@@ -179,7 +178,7 @@ async def test_commands_that_nobody_takes_degrade_it(client: Client, settings: S
     codec = nix.domain(settings.nats.subject_prefix).codec
     consumer = worker_consumer(codec)
     metrics = Metrics()
-    with pytest.raises(JetStreamError, match="stream not found"):
+    with pytest.raises(StreamMissing, match="declare the topology first"):
         await CommandsCheck(client, consumer)()
     await declare(client, topology(codec.subjects, StreamSettings()))
     with pytest.raises(StreamMissing, match="no command worker has run"):

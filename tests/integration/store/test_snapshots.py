@@ -23,7 +23,7 @@ from eventstore.errors import StreamMissing
 from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.jetstream.topology import declare, topology
 from eventstore.messages.envelope import RecordedEvent, new_id
-from eventstore.store.snapshots.command_filter import CommandFilter
+from eventstore.store.command_filter import CommandFilter
 from eventstore.store.snapshots.format import Snapshot, SnapshotFormat
 from eventstore.store.snapshots.snapshots import Snapshots
 from eventstore.store.store import NOTHING, EventStore, Head

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from eventstore.audit import ChainWalk
+from eventstore.audit.chain_check import ChainWalk
 from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.messages.chain import GENESIS, chain_value
 from eventstore.messages.envelope import Envelope, Header, Identity, derive_id
@@ -36,7 +36,7 @@ def recorded(count: int) -> list[Message]:
 
 
 def problem_of(messages: list[Message]) -> str | None:
-    walk = ChainWalk("c")
+    walk = ChainWalk()
     for position, (headers, payload) in enumerate(messages, 11):
         walk.see(StoredMessage(SUBJECT, position, headers, payload))
     return walk.problem

@@ -5,26 +5,27 @@ from __future__ import annotations
 from io import StringIO
 
 import msgspec
-from rich.console import Console
 
-from eventstore.audit import CausationTree, ChainReport, Entry
+from eventstore.audit import CausationTree, Entry
 from eventstore.audit.causation_tree import tell
-from eventstore.cli.audit_index import Reach
-from eventstore.cli.audit_trace import Told, print_told
+from eventstore.audit.chain_check import ChainReport
+from eventstore.cli.audit.index import IndexPosition
+from eventstore.cli.audit.trace_output import Trace, print_trace
+from eventstore.cli.output.terminal import Terminal
 from tests.unit.audit.test_causation_tree import entry
 
 
 def printed(entries: list[Entry], authenticated: dict[str, str]) -> list[str]:
     lines = tell(entries)
-    story = CausationTree(
+    tree = CausationTree(
         correlation_id="c1", asked="c1", events=2, commands=1, untold=0, lines=lines
     )
     chain = ChainReport(
         aggregate="thing", aggregate_id="t", events=2, position=2, authenticated=authenticated
     )
     text = StringIO()
-    told = Told(story=story, reach=Reach(2, 2), chains=(chain,))
-    print_told(Console(file=text, width=200), told)
+    trace = Trace(tree=tree, index=IndexPosition(2, 2), chains=(chain,))
+    print_trace(Terminal(file=text, width=200), trace)
     return [line for line in text.getvalue().splitlines() if "Type thing" in line]
 
 

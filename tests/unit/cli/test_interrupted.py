@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from eventstore.cli import loop
+from eventstore.cli import session
 
 INTERRUPTED = """
 import sys
@@ -40,8 +40,8 @@ def test_what_has_not_begun_is_not_left_behind(monkeypatch: pytest.MonkeyPatch) 
     async def work() -> None:
         pytest.fail("it has begun")
 
-    monkeypatch.setattr(loop, "_loop_factory", interrupted)
+    monkeypatch.setattr(session, "_loop_factory", interrupted)
     main = work()
     with pytest.raises(KeyboardInterrupt):
-        loop.run(main)
+        session.run(main)
     assert inspect.getcoroutinestate(main) == inspect.CORO_CLOSED

@@ -15,15 +15,13 @@ from hypothesis import strategies as st
 from rich.text import Text
 
 from eventstore.cli import app
-from eventstore.cli.loop import run
-from eventstore.cli.terminal import (
+from eventstore.cli.output.terminal import (
     Terminal,
-    encodable,
-    never_fail_to_encode,
     printable,
     program,
     say,
 )
+from eventstore.cli.session import run
 
 
 @given(st.text())
@@ -39,16 +37,10 @@ def test_other_text_is_shown_as_it_is(text: str) -> None:
     assert printable(text) == text
 
 
-@given(st.text(st.characters()))
-def test_what_no_bytes_hold_is_escaped(text: str) -> None:
-    assert encodable(text).encode().decode() == encodable(text)
-    assert encodable("é\udcff") == "é\\udcff"
-
-
 def test_what_an_encoding_lacks_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
-    never_fail_to_encode()
+    app.never_fail_to_encode()
     Terminal().print("id 4c84f6b6…")
     sys.stdout.flush()
 

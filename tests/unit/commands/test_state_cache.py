@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from eventstore.commands.deduplication import CommandDeduplication
 from eventstore.commands.state_cache import CachedState, StateCache
-from eventstore.store.append import NOTHING
-from eventstore.store.snapshots.command_filter import CommandFilter
+from eventstore.store.command_filter import CommandFilter
+from eventstore.store.head import NOTHING
 
 
 def kept(commands: int = 0, state: Any = None) -> CachedState:

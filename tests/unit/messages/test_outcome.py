@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from eventstore.commands import Outcome
 from eventstore.errors import InvalidId
 from eventstore.messages.envelope import new_id
-from eventstore.messages.outcome import presentable
 
 
 def test_an_outcome_of_our_own_error_has_its_code_and_text() -> None:
@@ -29,14 +28,6 @@ def test_any_text_of_an_error_becomes_one_that_can_be_sent(text: str) -> None:
     outcome = Outcome.error(ValueError(text), "id")
     assert Outcome.from_json(outcome.to_json()) == outcome
     assert len(outcome.to_json()) < 50_000
-
-
-def test_a_text_that_can_be_sent_stays_as_it_is() -> None:
-    assert presentable("Zürich ☃ \x00") == "Zürich ☃ \x00"
-
-
-def test_what_is_no_text_is_shown_as_one() -> None:
-    assert presentable(404) == "404"
 
 
 def test_the_json_has_every_field_always() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -113,3 +113,18 @@ def moved(
     checkpoint.move_all(
         connection, [checkpoint.LockedCheckpoint(projection, previous)], position, now
     )
+
+
+def claimed(connection: Connection, *projections: Projection) -> list[checkpoint.LockedCheckpoint]:
+    """The checkpoints of projections, claimed as a worker does."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    return [
+        checkpoint.LockedCheckpoint(each, checkpoint.claim(connection, each, now).position)
+        for each in projections
+    ]
+
+
+async def position_in(database: Database, projection: Projection) -> int | None:
+    """The position of a projection's checkpoint; None before its first use."""
+    known = await database.transact(lambda c: checkpoint.read(c, projection.name))
+    return None if known is None else known.position

@@ -299,7 +299,7 @@ async def test_a_cursor_that_no_search_has_given_is_refused(index: AuditIndex, t
     "place", [["x"], ["2026-01-01T00:00:00", "event", 1], ["2026-01-01T00:00:00Z", "event", "x"]]
 )
 async def test_a_cursor_made_of_something_else_is_refused(index: AuditIndex, place: object) -> None:
-    made = cursor.seal(SearchAudit(), _ORDERED_BY, place)
+    made = cursor.encode(SearchAudit(), _ORDERED_BY, place)
     with pytest.raises(InvalidPayload, match="is not a cursor"):
         await index.search(SearchAudit(after=made))
 

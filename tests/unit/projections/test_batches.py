@@ -33,14 +33,21 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from eventstore.messages.envelope import RecordedEvent
 from eventstore.projections.audit.events import audit
-from eventstore.projections.database.checkpoint import claim, position_of
+from eventstore.projections.database.checkpoint import LockedCheckpoint
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.parking import list_parked
 from eventstore.projections.projection import BoundStatement, Change, Projection
 from eventstore.projections.worker.apply import PoisonEvent, apply
 from eventstore.projections.worker.batches import arranged
 from projections import nix_projections
-from tests.unit.projections.counters import Counted, make_tables, rows_of, table
+from tests.unit.projections.counters import (
+    Counted,
+    claimed,
+    make_tables,
+    position_in,
+    rows_of,
+    table,
+)
 from tests.unit.projections.following import BOUND, following, worker_of
 from tests.unit.projections.memory import MemoryLog, time_of
 from tests.unit.projections.nix_history import add_history
@@ -167,11 +174,11 @@ def test_what_may_touch_all_rows_keeps_its_place_among_all() -> None:
 
 async def project(database: Database, log: MemoryLog, page: int, *several: Projection) -> None:
     def work(connection: Connection) -> None:
-        starts = [(each, claim(connection, each, time_of(0))) for each in several]
+        claimed(connection, *several)
         for begin in range(0, log.end, page):
             events = log.events[begin : begin + page]
             until = events[-1].position
-            starts = [(each, begin) for each in several]
+            starts = [LockedCheckpoint(each, begin) for each in several]
             apply(connection, starts, events, until, time_of(0))
 
     await database.transact(work)
@@ -208,7 +215,7 @@ async def test_a_page_takes_few_statements(database: Database, nix_log: MemoryLo
     sent: list[str] = []
 
     def work(connection: Connection) -> None:
-        starts = [(each, claim(connection, each, time_of(0))) for each in projections]
+        starts = claimed(connection, *projections)
 
         @event.listens_for(connection, "before_cursor_execute")
         def count(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
@@ -304,8 +311,7 @@ async def test_a_lock_that_a_batch_meets_is_waited_out(
             nonlocal tries
             tries += 1
             connection.execute(text("SET LOCAL lock_timeout = 10"))
-            starts = [(projection, claim(connection, projection, time_of(0)))]
-            apply(connection, starts, log.events, log.end, time_of(0))
+            apply(connection, claimed(connection, projection), log.events, log.end, time_of(0))
 
         with pytest.raises(DBAPIError, match="lock timeout"):
             await database._backend.write(work)
@@ -314,5 +320,4 @@ async def test_a_lock_that_a_batch_meets_is_waited_out(
         await database.transact(work)
         assert tries == 2
         assert await rows_of(database, projection) == [(n, n) for n in range(1, 10)]
-        async with database.engine.connect() as connection:
-            assert await connection.run_sync(position_of, projection) == 9
+        assert await position_in(database, projection) == 9

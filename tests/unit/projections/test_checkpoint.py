@@ -7,6 +7,7 @@ from eventstore.errors import ProjectionError, ProjectionFenced
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.tables import projection as table
+from eventstore.projections.projection import Projection
 from tests.unit.projections.counters import counting, moved
 from tests.unit.projections.memory import time_of
 
@@ -19,9 +20,14 @@ def stored(connection: Connection) -> tuple[object, ...]:
     return tuple(connection.execute(select(*columns)).one())
 
 
+async def claimed(database: Database, projection: Projection) -> int:
+    known = await database.transact(lambda c: checkpoint.claim(c, projection, NOW))
+    return known.position
+
+
 async def test_a_new_projection_begins_at_zero(database: Database) -> None:
-    assert await database.transact(lambda c: checkpoint.position_of(c, counts)) is None
-    assert await database.transact(lambda c: checkpoint.claim(c, counts, NOW)) == 0
+    assert await database.transact(lambda c: checkpoint.read(c, counts.name)) is None
+    assert await claimed(database, counts) == 0
     assert await database.transact(stored) == ("checkpoint_counts", 1, 0, NOW)
 
 
@@ -30,7 +36,7 @@ async def test_it_goes_on_where_it_was(database: Database) -> None:
 
     await database.transact(lambda c: moved(c, counts, 0, 2**40, time_of(1)))
 
-    assert await database.transact(lambda c: checkpoint.claim(c, counts, NOW)) == 2**40
+    assert await claimed(database, counts) == 2**40
     assert await database.transact(stored) == ("checkpoint_counts", 1, 2**40, time_of(1))
 
 
@@ -42,7 +48,7 @@ async def test_another_worker_is_noticed(database: Database, previous: int) -> N
     with pytest.raises(ProjectionFenced, match="checkpoint of projection checkpoint_counts"):
         await database.transact(lambda c: moved(c, counts, previous, 9, NOW))
 
-    assert await database.transact(lambda c: checkpoint.claim(c, counts, NOW)) == 5
+    assert await claimed(database, counts) == 5
 
 
 @pytest.mark.parametrize("position", [4, 5])
@@ -82,13 +88,13 @@ async def test_it_can_be_set_anew_in_another_epoch(database: Database) -> None:
     assert await database.transact(lambda c: checkpoint.read(c, counts.name)) == (
         checkpoint.Checkpoint(counts.name, 2, 7, time_of(1), 2, 0.0, None, None)
     )
-    assert await database.transact(lambda c: checkpoint.claim(c, changed, NOW)) == 7
+    assert await claimed(database, changed) == 7
 
 
 async def test_setting_one_that_was_never_used_begins_it(database: Database) -> None:
     await database.transact(lambda c: checkpoint.restart(c, counts, 3, NOW))
 
-    assert await database.transact(lambda c: checkpoint.claim(c, counts, NOW)) == 3
+    assert await claimed(database, counts) == 3
 
 
 async def test_a_lost_answer_to_a_commit_is_believed_only_where_all_have_come_there(

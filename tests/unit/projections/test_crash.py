@@ -10,10 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from eventstore.projections.database import checkpoint
 from eventstore.projections.database.database import Database
 from eventstore.projections.worker.worker import ProjectionWorker
-from tests.unit.projections.counters import Counted, codec, counting, make_tables, rows_of
+from tests.unit.projections.counters import (
+    Counted,
+    codec,
+    counting,
+    make_tables,
+    position_in,
+    rows_of,
+)
 from tests.unit.projections.memory import MemoryLog
 
 DIED = 77
@@ -47,7 +53,7 @@ def work_and_die(location: str, at: int) -> None:
 async def state(location: str) -> tuple[list[int], list[int], int | None]:
     first, second = counting("first"), counting("second")
     async with Database(location) as database:
-        position = await database.transact(lambda c: checkpoint.position_of(c, second))
+        position = await position_in(database, second)
         rows = [[row[1] for row in await rows_of(database, each)] for each in (first, second)]
         return rows[0], rows[1], position
 

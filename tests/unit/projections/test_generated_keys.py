@@ -116,7 +116,7 @@ async def test_a_switch_that_fails_leaves_the_keys_of_the_old_rows(
         raise LookupError("at the last moment")
 
     with monkeypatch.context() as patched:
-        patched.setattr("eventstore.projections.rebuild.switch._restart", fail)
+        patched.setattr("eventstore.projections.database.checkpoint.restart", fail)
         with pytest.raises(LookupError):
             await Rebuild(log, database, making(rows, 2, 1)).run()  # type: ignore[arg-type]
     log.add("c", Counted(by=4))

@@ -8,6 +8,7 @@ import random
 import pytest
 from sqlalchemy import Connection, delete
 
+from eventstore.concurrency.backoff import Backoff
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.database import Database
 from eventstore.projections.worker import runner as follower
@@ -26,8 +27,7 @@ from tests.unit.projections.memory import MemoryLog, time_of
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(follower, "FIRST_DELAY", 0.002)
-    monkeypatch.setattr(follower, "LONGEST_DELAY", 0.01)
+    monkeypatch.setattr(follower, "BACKOFF", Backoff(0.002, 0.01))
 
 
 @pytest.fixture

@@ -26,12 +26,12 @@ from eventstore.nix import (
     PackageCached,
     PackageMarkedStale,
 )
-from eventstore.projections.database.checkpoint import claim
 from eventstore.projections.database.database import Database
 from eventstore.projections.worker.apply import PoisonEvent, apply
 from eventstore.projections.worker.worker import WaitTimeout
 from projections import models, nix_projections
 from projections.builds import builds_of
+from tests.unit.projections.counters import claimed
 from tests.unit.projections.memory import MemoryLog, time_of
 
 Row = dict[str, Any]
@@ -39,8 +39,7 @@ Row = dict[str, Any]
 
 async def project(database: Database, log: MemoryLog) -> None:
     def work(connection: Connection) -> None:
-        starts = [(each, claim(connection, each, time_of(0))) for each in nix_projections()]
-        apply(connection, starts, log.events, log.end, time_of(0))
+        apply(connection, claimed(connection, *nix_projections()), log.events, log.end, time_of(0))
 
     await database.transact(work)
 

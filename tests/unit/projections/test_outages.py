@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, text
 
+from eventstore.concurrency.backoff import Backoff
 from eventstore.errors import ConfigurationError
 from eventstore.projections.database import database as module
 from eventstore.projections.database.backends import sqlite
@@ -32,7 +33,7 @@ Outage = Callable[[Database], contextlib.AbstractAsyncContextManager[None]]
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """A wait is reported at once, and no lock is waited for in the database itself."""
     monkeypatch.setattr(module, "REPORT_SECONDS", 0.05)
-    monkeypatch.setattr(module, "LONGEST_DELAY", 0.05)
+    monkeypatch.setattr(module, "BACKOFF", Backoff(0.02, 0.05))
     monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.01)
 
 
@@ -159,10 +160,11 @@ async def test_a_worker_that_begins_meanwhile_waits_too(
 
 
 async def test_it_ends_when_told_to_while_it_waits(log: MemoryLog, sqlite_read_model: Path) -> None:
+    first = counting("first")
     log.add("c", Counted(by=1))
     async with Database(sqlite_read_model) as database:
         await make_tables(database)
-        worker = worker_of(log, database, counting("first"))
+        worker = worker_of(log, database, first)
         async with following(worker):
             await worker.wait(1, BOUND)
             async with locked(database):

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from sqlalchemy import BigInteger, Column, Connection, Integer, Table, insert, select
 
+from eventstore.concurrency.backoff import Backoff
 from eventstore.errors import CorruptLog, NotParked, ProjectionError, UnknownType
 from eventstore.messages.envelope import RecordedEvent, StoredEvent
 from eventstore.messages.types import Event
@@ -38,7 +39,7 @@ from tests.unit.projections.memory import MemoryLog, time_of
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(follower, "FIRST_DELAY", 0.002)
+    monkeypatch.setattr(follower, "BACKOFF", Backoff(0.002, 2.0))
 
 
 @pytest.fixture
@@ -100,8 +101,7 @@ async def test_it_is_tried_again_and_nothing_is_lost_or_repeated(
 async def test_the_others_go_on_while_one_is_tried_again(
     log: MemoryLog, tables: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follower, "FIRST_DELAY", 1_000)
-    monkeypatch.setattr(follower, "LONGEST_DELAY", 1_000)
+    monkeypatch.setattr(follower, "BACKOFF", Backoff(1_000, 1_000))
     first = counting("first", fails=poisoned, retries=1)
     log.add("c", Counted(by=13))
 
@@ -137,8 +137,7 @@ async def test_after_its_tries_it_stops(log: MemoryLog, tables: Database) -> Non
 async def test_told_to_stop_it_does_not_wait_for_the_next_try(
     log: MemoryLog, tables: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follower, "FIRST_DELAY", 1_000)
-    monkeypatch.setattr(follower, "LONGEST_DELAY", 1_000)
+    monkeypatch.setattr(follower, "BACKOFF", Backoff(1_000, 1_000))
     log.add("c", Counted(by=13))
 
     async with asyncio.timeout(BOUND):

@@ -25,6 +25,7 @@ from tests.unit.projections.counters import (
     make_tables,
     moved,
     noting,
+    position_in,
     rows_of,
 )
 from tests.unit.projections.memory import MemoryLog, time_of
@@ -90,10 +91,6 @@ def worker_of(
     log: MemoryLog, database: Database, *projections: Projection, **options: Any
 ) -> ProjectionWorker:
     return ProjectionWorker(log, database, projections, **options)  # type: ignore[arg-type]
-
-
-async def position_in(database: Database, projection: Projection) -> int | None:
-    return await database.transact(lambda c: checkpoint.position_of(c, projection))
 
 
 async def test_it_catches_up_and_then_lives(log: MemoryLog, tables: Database) -> None:

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from eventstore.errors import ConfigurationError, Rejected
-from eventstore.service.metrics import CONTENT_TYPE, Metrics, MetricsServer
+from eventstore.service.metrics import Metrics, MetricsServer
 from eventstore.telemetry import CounterName, GaugeName, SpanName, TimingName
 
 INCOMING = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -140,7 +140,7 @@ async def test_metrics_are_served_by_http_until_the_end_of_the_block() -> None:
         assert server.host == "127.0.0.1"
         assert server.port > 0
         content_type, body = await asyncio.to_thread(fetch, server.url)
-        assert content_type == CONTENT_TYPE
+        assert content_type == Metrics.content_type
         name = ("eventstore_retries_total", frozenset({("operation", "append")}))
         assert samples(body)[name] == 1
 

@@ -13,7 +13,8 @@ from eventstore.messages.chain import GENESIS, chain_value
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import Header, Identity, NewEvent, derive_id
 from eventstore.messages.types import Event
-from eventstore.store.append import ANY, NOTHING, Append, Head, PendingAppend
+from eventstore.store.append import ANY, Append, PendingAppend
+from eventstore.store.head import NOTHING, Head
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
 

@@ -21,8 +21,8 @@ from eventstore.decider.decider import Decider
 from eventstore.decider.state_shape import shape_of
 from eventstore.errors import UnusableSnapshot
 from eventstore.nix import domain
-from eventstore.store.append import Head
-from eventstore.store.snapshots.command_filter import CommandFilter
+from eventstore.store.command_filter import CommandFilter
+from eventstore.store.head import Head
 from eventstore.store.snapshots.format import Snapshot, SnapshotFormat
 from tests.unit.nix.test_nix_sequences import commands, run
 
@@ -174,9 +174,9 @@ def test_a_state_that_would_come_back_as_another_is_not_written(state: object) -
 
 WRITER = """
 from eventstore.decider.decider import Decider
-from eventstore.store.snapshots.command_filter import CommandFilter
+from eventstore.store.command_filter import CommandFilter
 from eventstore.store.snapshots.format import Snapshot, SnapshotFormat
-from eventstore.store.append import Head
+from eventstore.store.head import Head
 import msgspec
 
 class Sets(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, Table, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from eventstore.errors import ConfigurationError
 from eventstore.projections.database.backends import postgresql, sqlite
@@ -31,6 +31,8 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+._-]*:")
 
 def is_transient(error: BaseException) -> bool:
     """Whether a database may answer otherwise when asked again: locked, full, unreachable."""
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
     return sqlite.is_transient(error) or postgresql.is_transient(error)
 
 

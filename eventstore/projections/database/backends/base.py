@@ -92,10 +92,6 @@ class Backend(ABC):
         """Whether what is stored can be read no more."""
         return False
 
-    @abstractmethod
-    def is_transient(self, error: BaseException) -> bool:
-        """Whether it may answer otherwise when asked again."""
-
 
 def shown(url: URL) -> str:
     """A URL for messages: without the password, which some write among the parameters."""

@@ -38,7 +38,7 @@ from eventstore.projections.database.backends.base import Backend, cause_of, sho
 if TYPE_CHECKING:
     import asyncpg
 
-__all__ = ["DRIVERS", "Postgresql", "advance_keys", "is_transient"]
+__all__ = ["DRIVERS", "KEEPALIVE", "Postgresql", "advance_keys", "is_transient"]
 
 T = TypeVar("T")
 
@@ -51,11 +51,14 @@ COMMAND_SECONDS = 900.0
 LOCK_SECONDS = 2.0
 """How long PostgreSQL itself waits for another's lock before it says so."""
 
-# Where the machine of a writer dies, its locks are let go of within a minute, and not in hours.
-_WRITER = (
-    f"SET lock_timeout = {round(LOCK_SECONDS * 1000)}; SET tcp_keepalives_idle = 30; "
-    "SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3;"
+KEEPALIVE = (
+    "SET tcp_keepalives_idle = 30",
+    "SET tcp_keepalives_interval = 10",
+    "SET tcp_keepalives_count = 3",
 )
+"""If the machine of a client dies, its locks are released within a minute, and not in hours."""
+
+_WRITER = "; ".join((f"SET lock_timeout = {round(LOCK_SECONDS * 1000)}", *KEEPALIVE)) + ";"
 _READER = (
     "SET default_transaction_read_only = on; SET default_transaction_isolation = 'repeatable read';"
 )
@@ -167,10 +170,6 @@ class Postgresql(Backend):
         """A server that is starting up, or has too many clients at the moment."""
         return _sqlstate(error) in _STARTING
 
-    def is_transient(self, error: BaseException) -> bool:
-        """Away, locked, full, or another transaction was faster."""
-        return is_transient(error)
-
     async def _transaction(self, work: Callable[[Connection], T]) -> T:
         try:
             async with self._writer.begin() as connection:
@@ -195,9 +194,10 @@ class Postgresql(Backend):
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the server may answer otherwise when asked again, by its SQLSTATE."""
-    if isinstance(error, DBAPIError) and error.connection_invalidated:
-        return True
+    """Whether the server may answer otherwise when asked again, by its SQLSTATE.
+
+    Away, locked, full, or another transaction was faster.
+    """
     state = _sqlstate(error)
     return state in _TRANSIENT or state[:2] in _TRANSIENT_CLASSES
 

@@ -158,10 +158,6 @@ class Sqlite(Backend):
         """The first to open a new database locks it for a moment, without a say for others."""
         return _code(error) in _LOCKED
 
-    def is_transient(self, error: BaseException) -> bool:
-        """Locked, full, damaged or unreachable."""
-        return is_transient(error)
-
     def is_damaged(self, error: BaseException) -> bool:
         """The file is no database, or a part of it is none."""
         return _code(error) in _DAMAGED
@@ -205,8 +201,6 @@ class Sqlite(Backend):
 
 def is_transient(error: BaseException) -> bool:
     """Whether the file may be usable later: locked, full, damaged, unreachable."""
-    if isinstance(error, DBAPIError) and error.connection_invalidated:
-        return True
     return _code(error) in _TRANSIENT and _extended_code(error) != _GONE
 
 

@@ -1,0 +1,1 @@
+"""`eventstore audit`: explain events, and prove the history."""

@@ -1,0 +1,235 @@
+"""`eventstore audit export`: events and commands as JSON Lines or CSV."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import errno
+import io
+import os
+import re
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from eventstore.audit import Entry, SearchAudit
+from eventstore.audit.entries import COLUMNS
+from eventstore.cli.audit.filters import Matching
+from eventstore.cli.audit.index import opened_index
+from eventstore.cli.options import ReadModelSession
+from eventstore.cli.output.events import payload_data
+from eventstore.cli.output.progress import events_bar
+from eventstore.cli.output.terminal import Terminal, say
+from eventstore.cli.session import Session
+from eventstore.errors import ConfigurationError, CorruptLog
+from eventstore.jetstream.direct_get import DirectReader
+from eventstore.messages.envelope import Header
+from eventstore.text import decoded, printable_json
+
+__all__ = ["export"]
+
+_MAX_CONCURRENCY = 64
+
+_Write = Callable[[str], bool]
+"""Writes some lines, with their ends; False if nobody reads any more."""
+
+
+class Formats(Enum):
+    """The formats of an export."""
+
+    jsonl = "jsonl"
+    csv = "csv"
+
+
+async def export(
+    session: ReadModelSession,
+    wanted: Matching,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", metavar="FILE", help="Appears when it is complete.  [default: stdout]"
+        ),
+    ] = None,
+    form: Annotated[
+        Formats | None,
+        typer.Option("--format", help="[default: by the file's name, or jsonl]"),
+    ] = None,
+    payload: Annotated[
+        bool, typer.Option("--payload", help="With the events' payloads, from the log.")
+    ] = False,
+) -> None:
+    """Write events and commands to a file, oldest first.
+
+    As JSON Lines or CSV, with all columns. In CSV, a text that a spreadsheet would take for a
+    formula has an apostrophe before it.
+
+    Answered from the read model that `eventstore serve` maintains. Ends with status 0, or 2 for an
+    error.
+    """
+    is_csv = form is Formats.csv if form else output is not None and output.suffix == ".csv"
+    count = await _export(session, wanted, output, is_csv=is_csv, payload=payload)
+    if output is not None:
+        say(f"{count:,} events and commands written to {output}")
+
+
+async def _export(
+    session: Session, wanted: SearchAudit, output: Path | None, *, is_csv: bool, payload: bool
+) -> int:
+    """Write what matches, and return its number; the file appears when it is complete.
+
+    Raises `ConfigurationError` for a file that cannot be written, `CorruptLog` if the log does
+    not have the event whose payload is wanted, and what the index and the log raise.
+    """
+    async with AsyncExitStack() as stack:
+        index = await stack.enter_async_context(opened_index(session))
+        await index.position()  # raises what is missing, before anything is written
+        payloads = await stack.enter_async_context(_payloads(session)) if payload else None
+        write = stack.enter_context(_written(output))
+        total = await index.count(wanted)
+        moved = stack.enter_context(events_bar(Terminal(stderr=True), "exporting"))
+        moved(0, total)
+        form = _Csv(payload=payload) if is_csv else _JsonLines()
+        if not write(form.begin()):
+            return 0
+        count = 0
+        async with aclosing(index.read(wanted)) as pages:
+            async for page in pages:
+                found = None if payloads is None else await payloads.of(page)
+                if not write(form.lines(page, found)):
+                    break
+                count += len(page)
+                moved(count, total)
+    return count
+
+
+class _Payloads:
+    """The payloads of events, from the log."""
+
+    def __init__(self, reader: DirectReader) -> None:
+        self._reader = reader
+
+    async def of(self, entries: Sequence[Entry]) -> list[bytes | None]:
+        """A payload for each event, None for each command."""
+        found: list[bytes | None] = []
+        for start in range(0, len(entries), _MAX_CONCURRENCY):
+            found.extend(
+                await asyncio.gather(*map(self._one, entries[start : start + _MAX_CONCURRENCY]))
+            )
+        return found
+
+    async def _one(self, entry: Entry) -> bytes | None:
+        if entry.kind != "event":
+            return None
+        message = await self._reader.at(entry.position)
+        if message is None:  # a replica may lag
+            message = await self._reader.at(entry.position, leader=True)
+        if message is None or message.headers.get(Header.EVENT_ID) != entry.id:
+            raise CorruptLog(f"{entry.type} {entry.id} is no longer at position {entry.position}")
+        return message.payload or b"{}"
+
+
+@asynccontextmanager
+async def _payloads(session: Session) -> AsyncIterator[_Payloads]:
+    stream = session.subjects.log_stream
+    async with session.connect() as client, DirectReader(client, stream) as reader:
+        yield _Payloads(reader)
+
+
+_FORMULA = re.compile(r"[\t\r\n]|[\s\x00\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20]")
+"""The beginning of a cell that may be taken for a formula; its signs may be full-width forms."""
+
+
+class _JsonLines:
+    """An object a line, with unsafe characters as escapes."""
+
+    def begin(self) -> str:
+        return ""
+
+    def lines(self, entries: Sequence[Entry], payloads: Sequence[bytes | None] | None) -> str:
+        if payloads is None:
+            return "".join(map(self._line, entries))
+        return "".join(map(self._with_payload, entries, payloads))
+
+    def _with_payload(self, entry: Entry, payload: bytes | None) -> str:
+        data = None if payload is None else payload_data(payload)
+        return self._line({**msgspec.structs.asdict(entry), "payload": data})
+
+    def _line(self, row: Entry | dict[str, Any]) -> str:
+        return f"{printable_json(msgspec.json.encode(row).decode())}\n"
+
+
+class _Csv:
+    """A row a line, after one with the names of the columns (RFC 4180).
+
+    A text that a spreadsheet would take for a formula has an apostrophe before it; all else is as
+    it was recorded, because CSV has no escapes; only a terminal is shown some.
+    """
+
+    def __init__(self, *, payload: bool) -> None:
+        self._names = (*COLUMNS, "payload") if payload else COLUMNS
+
+    def begin(self) -> str:
+        return self._rows([self._names])
+
+    def lines(self, entries: Sequence[Entry], payloads: Sequence[bytes | None] | None) -> str:
+        rows: list[list[Any]] = [list(msgspec.to_builtins(entry).values()) for entry in entries]
+        for row, payload in zip(rows, payloads or (), strict=payloads is not None):
+            row.append(None if payload is None else decoded(payload))
+        return self._rows(rows)
+
+    def _rows(self, rows: Sequence[Sequence[Any]]) -> str:
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows([_without_formulas(row) for row in rows])
+        return text.getvalue()
+
+
+def _without_formulas(row: Sequence[Any]) -> list[Any]:
+    """Numbers stay numbers; a text that begins like a formula is marked as a text.
+
+    So is one that begins like a formula after spaces, because some programs ignore those.
+    """
+    return [f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell for cell in row]
+
+
+@contextmanager
+def _written(output: Path | None) -> Iterator[_Write]:
+    """A writer to standard output, or to a file that gets its name when it is complete."""
+    if output is None:
+        yield lambda text: not text or say(text, newline=False)
+        return
+    with _writing(output):
+        if output.is_dir():  # known before anything is written beside it
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        descriptor, name = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
+    try:
+        with open(descriptor, "w", encoding="utf-8", newline="") as file:
+
+            def write(text: str) -> bool:
+                with _writing(output):
+                    file.write(text)
+                return True
+
+            yield write
+            with _writing(output):
+                file.flush()
+                os.fsync(file.fileno())
+        with _writing(output):
+            os.replace(name, output)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(name)
+
+
+@contextmanager
+def _writing(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        problem = error.strerror or error
+        raise ConfigurationError(f"--output {output} cannot be written: {problem}") from error

@@ -1,0 +1,101 @@
+"""`eventstore audit forget`: destroy the key of a data subject, and erase what is not encrypted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+
+import typer
+
+from eventstore.cli.options import ClientSession, Yes
+from eventstore.cli.output.terminal import printable, program, say
+from eventstore.cli.read_models import read_models
+from eventstore.cli.session import Session, run
+from eventstore.messages.codec import Codec
+from eventstore.messages.encryption import Forgotten
+from eventstore.messages.subjects import Subjects
+from eventstore.parking.erasing import ErasureReport
+from eventstore.store.keyring import Keyring
+
+__all__ = ["forget"]
+
+
+def forget(
+    session: ClientSession,
+    subject: Annotated[
+        str, typer.Argument(metavar="SUBJECT", help="The id of the person the data are about.")
+    ],
+    yes: Yes = False,
+) -> None:
+    """Make the personal data of a subject unreadable for ever.
+
+    Its key is destroyed. Its events stay, and their chains verify; the fields read as forgotten.
+    Parked messages that name the subject are erased, and so are the texts of its commands'
+    rejections and errors; what cannot be read is listed. Read models keep what they have until they
+    are rebuilt. Ends with status 0, 1 if nothing of the subject is found or the answer was no, 2
+    for an error.
+    """
+    if not subject:
+        raise typer.BadParameter("it must not be empty", param_hint="SUBJECT")
+    domain, shown = session.codec.domain, printable(subject)
+    if not yes:
+        say(f"All personal data of {shown} in {domain} will be unreadable, for ever.")
+        say("Parked messages that name it are erased, and cannot be retried.")
+        if not typer.confirm("Continue?"):
+            say("nothing was changed")
+            raise typer.Exit(1)
+    forgotten, erased = run(_forget(session, subject))
+    is_found = forgotten is not None or bool(erased.parked or erased.outcomes)
+    if forgotten is not None:
+        _say_all(_about_key(shown, forgotten))
+    elif not is_found:
+        say(f"nothing was changed: {domain} has no personal data of {shown}")
+    _say_all(_about_copies(shown, erased, session.subjects))
+    if not is_found:
+        raise typer.Exit(1)
+    _say_all(_about_read_models(session.codec))
+
+
+def _say_all(lines: Iterable[str]) -> None:
+    for line in lines:
+        say(line)
+
+
+async def _forget(session: Session, subject: str) -> tuple[Forgotten | None, ErasureReport]:
+    reported: list[ErasureReport] = []
+    async with session.connect() as client:
+        forgotten = await Keyring(client, session.subjects).forget(subject, reported.append)
+    return forgotten, reported[0]
+
+
+def _about_key(subject: str, forgotten: Forgotten) -> Iterable[str]:
+    yield f"forgotten: {subject}, at {forgotten.time}; the key is destroyed"
+    yield "The events stay, and their chains verify; what is personal in them reads as forgotten."
+
+
+def _about_copies(subject: str, erased: ErasureReport, subjects: Subjects) -> Iterable[str]:
+    if erased.parked:
+        sequences = ", ".join(map(str, erased.parked))
+        yield f"erased: what was parked as {sequences}"
+    if erased.outcomes:
+        yield f"erased: the texts of {len(erased.outcomes):,} outcomes"
+    if erased.undeleted:
+        yield f"KV_{subjects.outcome_bucket} is of an earlier release and allows no deletion: of"
+        yield f"{len(erased.undeleted):,} texts the server has the bytes in its files for a while."
+    if erased.unread:
+        yield f"This cannot be read, and may be of {subject}: see `{program()} parked show`."
+        yield from (f"  {printable(each)}" for each in erased.unread)
+    if erased.waiting:
+        yield f"{erased.waiting:,} commands wait in {subjects.command_stream}: do it again when"
+        yield "they have their outcomes, for what is parked of them."
+
+
+def _about_read_models(codec: Codec) -> Iterable[str]:
+    names = [
+        each.name for each in read_models() if any(map(codec.personal_fields, each.event_types))
+    ]
+    if not names:
+        yield "No read model of this program has personal data."
+        return
+    yield "These read models have its data until they are rebuilt:"
+    yield from (f"  {program()} projection rebuild {name}" for name in names)

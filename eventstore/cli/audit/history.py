@@ -1,0 +1,129 @@
+"""`eventstore audit history`: what happened to an aggregate, and what each event changed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from eventstore.audit import Change, GetHistory, HistoryView, StepView, StopView, aggregate_history
+from eventstore.cli.audit.times import parse_at
+from eventstore.cli.options import ClientSession, Json
+from eventstore.cli.output.terminal import Terminal, counted, say_json
+from eventstore.client.queries import QueryClient
+from eventstore.errors import PermissionDenied
+from eventstore.messages.envelope import utc_now
+
+__all__ = ["history"]
+
+_MAX_VALUE = 60
+
+
+async def history(
+    session: ClientSession,
+    aggregate: Annotated[str, typer.Argument(metavar="AGGREGATE", help="For example flake")],
+    aggregate_id: Annotated[str, typer.Argument(metavar="ID", help="The aggregate's id.")],
+    at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VERSION|TIME", help="Up to then: a version, an RFC 3339 time, a date, or 2h."
+        ),
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(metavar="N", min=1, help="At most this many events, the last ones.")
+    ] = 50,
+    json: Json = False,
+) -> None:
+    """Print what happened to an aggregate.
+
+    Each event, what it changed, and the state it led to, read from the log itself; a user who may
+    not read that asks the service. Ends with status 0, 1 if the record is broken or an event of it
+    cannot be read, 2 for an error.
+    """
+    until = parse_at(at, "--at", utc_now())
+    async with session.connect() as client:
+        try:
+            found = await aggregate_history(
+                client, session.domain, aggregate, aggregate_id, at=until, limit=limit
+            )
+        except PermissionDenied:
+            query = GetHistory(aggregate=aggregate, id=aggregate_id, at=until, limit=limit)
+            found = (await QueryClient(client, session.subjects).ask(query)).data
+    if json:
+        say_json(found)
+    else:
+        _print(Terminal(), found)
+    raise typer.Exit(0 if found.chain.verified and found.stopped is None else 1)
+
+
+def _print(terminal: Terminal, found: HistoryView) -> None:
+    """Print the events one after another, and the state they lead to."""
+    name = f"{found.aggregate} {found.aggregate_id}"
+    if not found.chain.events:
+        terminal.print_line(f"{name} has no events")
+        return
+    had = f"version {found.version}" if found.version else "which had no events then"
+    terminal.print_line(f"{name}, {had}", "bold")
+    if found.earlier:
+        earlier = counted(found.earlier, "earlier event")
+        terminal.print_line(f"({earlier} not shown: give a higher --limit)")
+    for step in found.steps:
+        _print_step(terminal, step)
+    if found.stopped is not None:
+        _print_stop(terminal, found.stopped)
+    if found.later:
+        terminal.print()
+        terminal.print_line(f"({counted(found.later, 'event')} came later)")
+    terminal.print()
+    terminal.print_line(f"state at version {found.version}", "bold")
+    state = msgspec.json.format(msgspec.json.encode(found.state), indent=2).decode()
+    for line in state.splitlines():
+        terminal.print_line(line)
+    terminal.print()
+    if found.foreign:
+        positions = ", ".join(map(str, found.foreign))
+        terminal.print_line(f"skipped, not the store's: position {positions}", "red")
+    chain = found.chain
+    if chain.problem is None:
+        terminal.print_line(f"chain verified: {counted(chain.events, 'event')}", "green")
+    else:
+        terminal.print_line(f"RECORD BROKEN: {chain.problem}", "bold red")
+
+
+def _print_step(terminal: Terminal, step: StepView) -> None:
+    time = step.time.isoformat(sep=" ", timespec="milliseconds").removesuffix("+00:00")
+    by = "" if step.actor is None else f" by {step.actor}"
+    if step.authenticated_as is not None:
+        by += f", sent by {step.authenticated_as} (the server says)"
+    cause = "" if step.causation_id == step.id else f", caused by {step.causation_id[:8]}"
+    terminal.print()
+    terminal.print_line(f"v{step.version}  {time}  {step.type}{by}{cause}")
+    for change in step.changes:
+        terminal.print_line(f"    {_changed(change)}")
+    if step.dropped:
+        terminal.print_line("    read as nothing: an upcaster drops it")
+    elif not step.changes:
+        terminal.print_line("    changes nothing in the state")
+
+
+def _print_stop(terminal: Terminal, stop: StopView) -> None:
+    terminal.print()
+    name = stop.type or "an event of an unknown type"
+    terminal.print_line(f"v{stop.version}  {name} at position {stop.position}", "bold red")
+    terminal.print_line(f"    cannot be folded: {stop.reason}", "red")
+    terminal.print_line("    the state from here on is not known", "red")
+
+
+def _changed(change: Change) -> str:
+    path = ".".join(change.path) or "state"
+    if change.kind == "added":
+        return f"{path}: + {_value(change.after)}"
+    if change.kind == "removed":
+        return f"{path}: - {_value(change.before)}"
+    return f"{path}: {_value(change.before)} -> {_value(change.after)}"
+
+
+def _value(value: Any) -> str:
+    text = msgspec.json.encode(value).decode()
+    return text if len(text) <= _MAX_VALUE else f"{text[:_MAX_VALUE]}…"

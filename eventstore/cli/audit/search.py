@@ -1,0 +1,110 @@
+"""`eventstore audit search`: events and commands that match filters."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from msgspec import Struct
+from rich.table import Table
+from rich.text import Text
+
+from eventstore.audit import Entry
+from eventstore.cli.audit.filters import Matching
+from eventstore.cli.audit.index import IndexPosition, index_of, index_position
+from eventstore.cli.options import Json, ReadModelSession
+from eventstore.cli.output.terminal import (
+    STATUS_STYLES,
+    Terminal,
+    brief,
+    printable,
+    say_json,
+    table,
+)
+from eventstore.messages.queries import MOST_ITEMS, Listed
+
+__all__ = ["search"]
+
+
+class SearchResult(Struct, frozen=True):
+    """The entries found, and the position of the index."""
+
+    found: Listed[Entry]
+    index: IndexPosition
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as a JSON object."""
+        return {
+            "position": self.index.position,
+            "log_end": self.index.end,
+            "items": self.found.items,
+            "next": self.found.next,
+        }
+
+
+async def search(
+    session: ReadModelSession,
+    wanted: Matching,
+    oldest: Annotated[bool, typer.Option("--oldest", help="Oldest first.")] = False,
+    limit: Annotated[
+        int, typer.Option(metavar="N", min=1, max=MOST_ITEMS, help="At most this many.")
+    ] = 50,
+    after: Annotated[
+        str | None, typer.Option(metavar="CURSOR", help="Continue where the last answer ended.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Search events and commands, newest first.
+
+    Answered from the read model that `eventstore serve` maintains, or by the service itself if
+    there is none here. With --json it is one object: position, log_end, items, and next, the cursor
+    to continue after. Ends with status 0 if anything was found, 1 if not, 2 for an error.
+    """
+    order: Any = "oldest" if oldest else "newest"
+    query = msgspec.structs.replace(wanted, order=order, limit=limit, after=after)
+    async with index_of(session) as index:
+        position = await index_position(index, session)
+        result = SearchResult(await index.search(query), position)
+    if json:
+        say_json(result.to_dict())
+    else:
+        _print(Terminal(), result)
+    raise typer.Exit(0 if result.found.items else 1)
+
+
+def _print(terminal: Terminal, result: SearchResult) -> None:
+    """Print a line for each entry, and how to continue."""
+    found = result.found
+    if found.items:
+        terminal.print(_table(found))
+    else:
+        terminal.print_line("nothing found")
+    if found.next is not None:
+        terminal.print_line(f"there is more: --after {found.next}")
+    if result.index.about is not None:
+        terminal.print_line(result.index.about)
+
+
+def _table(found: Listed[Entry]) -> Table:
+    shown = table("time (UTC)", "id", "what", "aggregate", "by", "outcome")
+    for column in shown.columns[:3]:
+        column.no_wrap = True
+    for entry in found.items:
+        about = " ".join(word for word in (entry.aggregate, entry.aggregate_id) if word)
+        shown.add_row(
+            f"{entry.time:%Y-%m-%d %H:%M:%S}",
+            entry.id[:8],
+            printable(entry.type or "(unknown)"),
+            printable(brief(about)),
+            printable(entry.actor or ""),
+            _outcome(entry),
+        )
+    return shown
+
+
+def _outcome(entry: Entry) -> Text:
+    if entry.status is None:
+        return Text(f"v{entry.version}")
+    code = "" if entry.status == "success" else f" ({entry.code})"
+    return Text(printable(f"{entry.status}{code}"), style=STATUS_STYLES[entry.status])

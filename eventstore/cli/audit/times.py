@@ -1,0 +1,42 @@
+"""Times as people write them: an instant, a date, or how long ago."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import typer
+
+__all__ = ["parse_at", "parse_time"]
+
+_AGO = re.compile(r"([0-9]{1,6})\s*([smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_VERSION = re.compile(r"[0-9]{1,18}")
+
+
+def parse_time(text: str | None, option: str, now: datetime) -> datetime | None:
+    """An RFC 3339 time, a date (its midnight), or how long before `now`: 90s, 15m, 2h, 3d, 1w.
+
+    Without a time zone it is UTC. Raises `typer.BadParameter`, naming the option.
+    """
+    if text is None:
+        return None
+    ago = _AGO.fullmatch(text.strip())
+    try:
+        if ago is not None:
+            return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        found = datetime.fromisoformat(text.strip())
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(
+            f"{text!r} is no time: write 2026-05-04T12:30:00Z, 2026-05-04, or 90s, 15m, 2h, 3d, 1w "
+            "for how long ago",
+            param_hint=option,
+        ) from None
+
+
+def parse_at(text: str | None, option: str, now: datetime) -> int | datetime | None:
+    """A version, or a time as `parse_time` reads it."""
+    if text is not None and _VERSION.fullmatch(text.strip()):
+        return int(text)
+    return parse_time(text, option, now)

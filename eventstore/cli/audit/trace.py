@@ -1,0 +1,108 @@
+"""`eventstore audit trace`: a correlation as a tree, and whether its record was changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated
+
+import typer
+
+from eventstore.audit import CausationEntry, CausationTree, TraceStory
+from eventstore.audit.chain_check import ChainReport, Witness, check_chain
+from eventstore.cli.audit.index import IndexPosition, index_of
+from eventstore.cli.audit.trace_output import Trace, print_trace
+from eventstore.cli.options import Json, ReadModelSession
+from eventstore.cli.output.terminal import Terminal, say_json
+from eventstore.cli.session import Session, log_end
+from eventstore.errors import ClientError, StreamMissing
+from eventstore.jetstream.direct_get import DirectReader
+from eventstore.messages.subjects import Subjects
+
+__all__ = ["trace"]
+
+MAX_VERIFIED = 10_000
+"""How many events are read to verify a trace, so that the answer comes within a second."""
+
+
+async def trace(
+    session: ReadModelSession,
+    asked: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID",
+            help="Of a command, an event or a correlation; the first eight characters suffice.",
+        ),
+    ],
+    limit: Annotated[
+        int, typer.Option(metavar="N", min=1, max=100_000, help="At most this many messages.")
+    ] = 200,
+    depth: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="At most this many causes deep.")
+    ] = None,
+    unverified: Annotated[
+        bool, typer.Option("--no-verify", help="Do not check whether the record was changed.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Print a correlation as a tree of causes and effects.
+
+    Who did what, what it led to, what was rejected; and whether the record was changed. Answered
+    from the read model that `eventstore serve` maintains, or by the service itself if there is none
+    here. Ends with status 0, 1 if the record is broken, 2 for an error.
+    """
+    query = TraceStory(id=asked, limit=limit, depth=depth)
+    found = await _trace(session, query, verify=not unverified)
+    if json:
+        say_json(found.to_dict())
+    else:
+        print_trace(Terminal(), found)
+    raise typer.Exit(1 if found.is_broken else 0)
+
+
+async def _trace(session: Session, query: TraceStory, *, verify: bool) -> Trace:
+    """Query the index, and check the chains of the aggregates in the log.
+
+    If the log cannot be reached, the trace is unverified. Raises `QueryNotFound` and
+    `NoAuditIndex`.
+    """
+    async with index_of(session) as index:
+        position = await index.position()
+        tree = await index.trace(query)
+    chains: tuple[ChainReport, ...] = ()
+    try:
+        async with session.connect() as client:
+            end = await log_end(client, session.codec)
+            if verify:
+                async with DirectReader(client, session.subjects.log_stream) as reader:
+                    chains = await _verify(reader, session.subjects, tree)
+    except (ClientError, StreamMissing) as error:
+        why = str(error) if verify else None
+        return Trace(tree=tree, index=IndexPosition(position, None), unverified=why)
+    return Trace(tree=tree, index=IndexPosition(position, end), chains=chains)
+
+
+async def _verify(
+    reader: DirectReader, subjects: Subjects, tree: CausationTree
+) -> tuple[ChainReport, ...]:
+    """Check the chains of the tree's aggregates, as many as there is time for."""
+    reports = []
+    left = MAX_VERIFIED
+    for subject, witnesses in _witnesses(subjects, tree.lines).items():
+        report = await check_chain(reader, subject, witnesses=witnesses, most=left)
+        reports.append(report)
+        left -= report.events
+    return tuple(reports)
+
+
+def _witnesses(
+    subjects: Subjects, lines: Iterable[CausationEntry]
+) -> Mapping[str, dict[int, Witness]]:
+    """What the index has of the events in the tree, for each aggregate."""
+    found: dict[str, dict[int, Witness]] = {}
+    for line in lines:
+        entry = line.entry
+        if entry is not None and entry.kind == "event":
+            subject = subjects.log(str(entry.aggregate), str(entry.aggregate_id))
+            witness = Witness(entry.id, str(entry.type), entry.chain)
+            found.setdefault(subject, {})[entry.position] = witness
+    return found

@@ -1,0 +1,1 @@
+"""`eventstore command`: what became of commands."""

@@ -1,0 +1,106 @@
+"""`eventstore copy`: write a transformed copy of an export."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from eventstore import transfer
+from eventstore.cli.output.progress import events_bar
+from eventstore.cli.output.terminal import Terminal
+from eventstore.errors import ConfigurationError
+from eventstore.transfer import CopiedEvent, CopySummary
+from eventstore.transfer.copier import Transform
+
+__all__ = ["copy"]
+
+
+async def copy(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What export or copy wrote.")],
+    target: Annotated[Path, typer.Argument(metavar="NEWFILE", help="A new one.")],
+    function: Annotated[
+        str | None,
+        typer.Option(
+            "--with",
+            metavar="MODULE:FUNCTION",
+            help="The transformation; modules of this folder can be named, too.",
+        ),
+    ] = None,
+    domain: Annotated[
+        str | None, typer.Option("--as", metavar="DOMAIN", help="The copy's domain.")
+    ] = None,
+    without_foreign: Annotated[
+        bool,
+        typer.Option("--without-foreign", help="Leave out messages the store did not write."),
+    ] = False,
+) -> None:
+    """Write a transformed copy of an export.
+
+    Events can be renamed, split, dropped or masked: the function takes each event and returns it,
+    a changed one, a list, or None. Versions, positions and chain values are computed from scratch;
+    each event that was changed names the function and the original in the header X-Transformed.
+    Ends with status 0, or 2 for an error.
+    """
+    if function is None and domain is None and not without_foreign:
+        raise typer.BadParameter("name a function, or another domain", param_hint="--with")
+    transform = _unchanged if function is None else _load(function)
+    with events_bar(Terminal(stderr=True), "copying") as moved:
+        done = await transfer.copy(
+            file,
+            target,
+            transform,
+            name=function or ("without-foreign" if domain is None else f"domain:{domain}"),
+            domain=domain,
+            without_foreign=without_foreign,
+            progress=moved,
+        )
+    _print_copied(Terminal(), done, target)
+
+
+def _unchanged(event: CopiedEvent) -> CopiedEvent:
+    return event
+
+
+def _load(name: str) -> Transform:
+    """The function named as `module:function`; the current directory is searched, too."""
+    module_name, _, function_name = name.partition(":")
+    if not module_name or not function_name:
+        raise ConfigurationError(f"--with {name} cannot be loaded: write MODULE:FUNCTION")
+    sys.path.insert(0, "")
+    try:
+        found: object = importlib.import_module(module_name)
+        for part in function_name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigurationError(f"--with {name} cannot be loaded: {error}") from error
+    except Exception as error:  # whatever a module does when it is imported
+        what = f"{type(error).__name__}: {error}"
+        raise ConfigurationError(f"--with {name}: {module_name} fails: {what}") from error
+    finally:
+        sys.path.remove("")
+    if not callable(found):
+        raise ConfigurationError(f"--with {name} is no function")
+    return found
+
+
+def _print_copied(terminal: Terminal, done: CopySummary, target: Path) -> None:
+    terminal.print_line(f"{done.before:,} events became {done.after:,} in {target}")
+    if done.foreign:
+        terminal.print_line(f"  left out, not the store's: {done.foreign:,}")
+    for what, counts in (
+        ("renamed", done.renamed),
+        ("split", done.split),
+        ("dropped", done.dropped),
+        ("masked", done.masked),
+    ):
+        if listed := _listed(counts):
+            terminal.print_line(f"  {what}: {listed}")
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in sorted((+counts).items()))

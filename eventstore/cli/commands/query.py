@@ -1,0 +1,173 @@
+"""`eventstore query`: a subcommand for each query of the domain, made from the query's own type.
+
+The fields become arguments (if they are required) and options, with the help of their annotations;
+the class's docstring is the help of the subcommand.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from contextlib import aclosing
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from typer.core import TyperGroup
+
+from eventstore import nix
+from eventstore.cli.options import ClientSession, Json, Timeout, as_command
+from eventstore.cli.query.answers import Output
+from eventstore.cli.query.fields import field_parameters, field_values
+from eventstore.cli.session import Session
+from eventstore.client.queries import QueryClient
+from eventstore.errors import InvalidPayload, QueryNotFound
+from eventstore.messages.queries import DEFAULT_ITEMS, MOST_ITEMS, ListQuery, Query
+from eventstore.messages.subjects import check_aggregate_id
+from eventstore.text import printable
+from eventstore.undecodable import UNDECODABLE
+
+__all__ = ["query"]
+
+_NOT_FOUND = 1
+
+_Every = Annotated[
+    bool,
+    typer.Option("--all", help="All items, in as many answers as needed."),
+]
+_WaitFor = Annotated[
+    int | None,
+    typer.Option(
+        "--wait",
+        metavar="POSITION",
+        min=0,
+        help="Wait until the read model has reached the position, such as an outcome's.",
+    ),
+]
+_GET = "Ends with status 0, 1 if it is not found, 2 for an error."
+_JSON_GET = "With --json, prints one object on standard output and its position on standard error."
+_JSON_LIST = (
+    "The table leaves out columns that do not fit. With --json, prints one whole object a line on "
+    "standard output, and at the end one with the position and the next cursor on standard error."
+)
+
+
+class _Actions(TyperGroup):
+    """The queries about one kind of aggregate, also by their names in subjects."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return super().get_command(ctx, cmd_name.replace("_", "-"))
+
+
+class _Aggregates(TyperGroup):
+    """The kinds of aggregates; the help lists all queries about them at once."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        queries = [
+            (f"{name} {action}", command.get_short_help_str())
+            for name, group in self.commands.items()
+            if isinstance(group, TyperGroup)
+            for action, command in group.commands.items()
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(queries)
+
+
+def _made(queries: Iterable[type[Query[Any]]]) -> typer.Typer:
+    """The subcommand `query`, with a group for each aggregate."""
+    app = typer.Typer(
+        cls=_Aggregates,
+        help="Query a read model of a running service.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    groups: dict[str, typer.Typer] = {}
+    for query in queries:
+        aggregate = query.__aggregate__
+        if aggregate not in groups:
+            about = f"Query {aggregate}s."
+            groups[aggregate] = typer.Typer(cls=_Actions, help=about, no_args_is_help=True)
+            app.add_typer(groups[aggregate], name=aggregate)
+        _add(groups[aggregate], query)
+    return app
+
+
+def _add(app: typer.Typer, query: type[Query[Any]]) -> None:
+    is_list = issubclass(query, ListQuery)
+    about = inspect.getdoc(query) or ""
+    command = app.command(
+        query.__action__.replace("_", "-"),
+        short_help=about.partition("\n")[0],
+        help="\n\n".join((about, _GET, _JSON_LIST if is_list else _JSON_GET)),
+    )
+
+    async def ask(session: Session, **given: Any) -> None:
+        every = given.pop("every", False)
+        wait_for, timeout = given.pop("wait_for"), given.pop("timeout")
+        output = Output(json=given.pop("json"))
+        filled = _query(query, given)
+        try:
+            await _ask(session, filled, output, every=every, wait_for=wait_for, timeout=timeout)
+        except QueryNotFound as error:
+            typer.secho(printable(f"not found: {error}"), err=True, fg="yellow")
+            raise typer.Exit(_NOT_FOUND) from None
+
+    parameters = [
+        _parameter("session", ClientSession, inspect.Parameter.empty),
+        *field_parameters(query),
+        *([_parameter("every", _Every, False)] if is_list else []),
+        _parameter("wait_for", _WaitFor, None),
+        _parameter("timeout", Timeout, 5.0),
+        _parameter("json", Json, False),
+    ]
+    ask.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command(as_command(ask))
+
+
+def _query(cls: type[Query[Any]], given: dict[str, Any]) -> Query[Any]:
+    if isinstance(given.get("id"), str):
+        check_aggregate_id(given["id"])  # of which the query's own type knows only a pattern
+    try:
+        query: Query[Any] = msgspec.convert(field_values(given), cls)
+    except UNDECODABLE as error:
+        raise InvalidPayload(f"query {cls.__name__}: {error}") from error
+    return query
+
+
+async def _ask(
+    session: Session,
+    query: Query[Any],
+    output: Output,
+    *,
+    every: bool,
+    wait_for: int | None,
+    timeout: float,
+) -> None:
+    """Ask, and print each answer as it comes, as long as somebody reads."""
+    async with session.connect() as client:
+        queries = QueryClient(client, session.subjects)
+        if not every or not isinstance(query, ListQuery):
+            output.show(await queries.ask(query, wait_for=wait_for, timeout=timeout))
+            return
+        parts = queries.parts(_in_large_parts(query), wait_for=wait_for, timeout=timeout)
+        async with aclosing(parts):
+            async for part in parts:
+                if not output.show(part, is_last=part.data.next is None):
+                    return
+
+
+def _in_large_parts(query: ListQuery[Any]) -> ListQuery[Any]:
+    """With the largest limit, unless one was given."""
+    if query.limit != DEFAULT_ITEMS:
+        return query
+    return msgspec.structs.replace(query, limit=MOST_ITEMS)
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, keyword, annotation=annotation, default=default)
+
+
+query = _made(nix.QUERIES)

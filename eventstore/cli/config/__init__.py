@@ -1,0 +1,1 @@
+"""`eventstore config`: settings that can change while services run."""

@@ -1,0 +1,1 @@
+"""`eventstore keys`: master keys of personal data."""

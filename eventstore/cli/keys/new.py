@@ -1,0 +1,43 @@
+"""`eventstore keys new`: create a master key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from eventstore.cli.output.terminal import say
+from eventstore.client.master_keys import new_master_key
+from eventstore.errors import ConfigurationError
+from eventstore.private_files import open_private
+
+__all__ = ["new"]
+
+
+def new(
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Its name; without one, it is generated.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A new file that only you can read.  [default: stdout]"),
+    ] = None,
+) -> None:
+    """Create a master key.
+
+    It wraps the keys of personal data and is never in NATS. It is one line, NAME:KEY. Store it
+    like a password: who has it and a copy of the key bucket reads the personal data, and without
+    it nobody does. Several lines in one file are several master keys; the first wraps, and all
+    unwrap. Ends with status 0, or 2 for an error.
+    """
+    line = new_master_key(name)
+    if output is None:
+        say(line)
+        return
+    try:
+        with open(output, "x", encoding="utf-8", opener=open_private) as file:
+            file.write(f"{line}\n")
+    except OSError as error:
+        raise ConfigurationError(f"--output {output} cannot be made: {error.strerror}") from error
+    say(f"master key {line.partition(':')[0]} is in {output}")

@@ -1,0 +1,72 @@
+"""`eventstore keys rewrap`: wrap the keys of data subjects with another master key."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from eventstore.cli.options import ClientSession
+from eventstore.cli.output.progress import Moved, events_bar
+from eventstore.cli.output.terminal import Terminal, say
+from eventstore.client.master_keys import KeyWrapping, MasterKeys
+from eventstore.errors import ConfigurationError
+from eventstore.store.key_bucket import KeyBucket
+
+__all__ = ["rewrap"]
+
+_MAX_CONCURRENCY = 64
+
+MasterKeyFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--master-key-file",
+        metavar="FILE",
+        help="Master keys; can be given several times, and the first key of the first file wraps. "
+        "EVENTSTORE_MASTER_KEY_FILE or EVENTSTORE_MASTER_KEY, which holds the keys themselves, "
+        "does the same.",
+        show_default=False,
+    ),
+]
+
+
+async def rewrap(session: ClientSession, master_key_file: MasterKeyFiles = None) -> None:
+    """Wrap all keys with the first master key.
+
+    These are the keys of all data subjects, wrapped or not. All master keys that wrap any of them
+    must be known. To change the master key: give every process the new one after the old one; then
+    before it; run this; then remove the old one. What a key was before is overwritten. This can be
+    interrupted and repeated. Ends with status 0, or 2 for an error.
+    """
+    async with session.connect(key_wrapping=_master_keys(master_key_file)) as client:
+        bucket = KeyBucket(client, session.subjects)
+        with events_bar(Terminal(stderr=True), "rewrapping") as moved:
+            counts = await _rewrap_all(bucket, moved)
+        current = bucket.wrapping().current
+    say(
+        f"master key {current} wraps {counts['rewrapped'] + counts['unchanged']:,} keys, of which "
+        f"{counts['rewrapped']:,} were rewrapped; {counts['forgotten']:,} subjects are forgotten"
+    )
+
+
+def _master_keys(files: list[Path] | None) -> KeyWrapping | None:
+    if not files:
+        return None
+    try:
+        texts = [file.read_text(encoding="utf-8") for file in files]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"--master-key-file: {error}") from error
+    return MasterKeys.parse("\n".join(texts), ", ".join(map(str, files)))
+
+
+async def _rewrap_all(bucket: KeyBucket, moved: Moved) -> Counter[str]:
+    refs = list(dict.fromkeys([ref async for ref, _ in bucket.refs()]))
+    counts: Counter[str] = Counter()
+    for start in range(0, len(refs), _MAX_CONCURRENCY):
+        some = refs[start : start + _MAX_CONCURRENCY]
+        counts.update(await asyncio.gather(*map(bucket.rewrap, some)))
+        moved(start + len(some), len(refs))
+    return counts

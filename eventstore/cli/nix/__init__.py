@@ -1,0 +1,1 @@
+"""`eventstore nix`: commands of the Nix domain."""

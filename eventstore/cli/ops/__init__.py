@@ -1,0 +1,1 @@
+"""`eventstore ops`: set up a domain."""

@@ -1,0 +1,166 @@
+"""`eventstore ops nats`: the configuration of NATS servers and users."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Literal, cast
+
+import typer
+
+from eventstore import nix
+from eventstore.cli.output.terminal import say
+from eventstore.deployment import Roles, Tls, deployment_files
+from eventstore.errors import ConfigurationError
+
+__all__ = ["nats"]
+
+_DOMAIN = "nix"
+_ADMINS_ONLY = ("config.activate", "config.rollback")
+"""Commands of the domain that ships which developers may not send."""
+
+_HOST = re.compile(r"[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]")
+
+_Users = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="A user of this role, by default one called like the role; can be given again.",
+        show_default=False,
+    ),
+]
+
+
+def nats(
+    domain: Annotated[
+        str, typer.Option(metavar="NAME", help="The domain: the first token of its subjects.")
+    ] = _DOMAIN,
+    servers: Annotated[
+        int, typer.Option(metavar="1|3", help="One server, or a cluster of three.")
+    ] = 1,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write the files there, in place of printing them."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+    service: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The service's name.  [default: cim-domain-{domain}]"),
+    ] = None,
+    admin: _Users = None,
+    developer: _Users = None,
+    reader: _Users = None,
+    auditor: _Users = None,
+    subscriber: _Users = None,
+    developer_command: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COMMAND",
+            help="Developers may send only these, such as flake.create or flake.*; can be given "
+            "again.  [default: all; in the domain nix all that admins do not keep to themselves]",
+        ),
+    ] = None,
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where servers keep the streams.  [default: /var/lib/nats/{domain}]",
+        ),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The servers' certificate.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its key.")] = None,
+    tls_ca: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The certificate of who signed it.")
+    ] = None,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Where a server runs, once for each; only with TLS.  [default: {domain}-1 ...]",
+        ),
+    ] = None,
+) -> None:
+    """Write the configuration of NATS servers and users.
+
+    It is for one domain, with a user for each role. The streams and the service get an account of
+    their own, and so does every user: admins, developers, readers, auditors, and subscribers, which
+    are other services with an EventSubscriber of the same name. With it come the settings of the
+    service and of each user, as TOML files for --config. Passwords are not in the files but in the
+    environment.
+
+    Without TLS servers listen on 127.0.0.1 only. Ends with status 0, or 2 for an error.
+    """
+    if servers not in (1, 3):
+        raise typer.BadParameter(f"{servers} is neither 1 nor 3", param_hint="--servers")
+    tls = _tls(tls_cert, tls_key, tls_ca)
+    if host and tls is None:
+        raise typer.BadParameter("other hosts need TLS: --tls-cert and so on", param_hint="--host")
+    if any(not _HOST.fullmatch(each) for each in host or ()):
+        raise typer.BadParameter("a host is a name or an address", param_hint="--host")
+    if host and len(host) != servers:
+        raise typer.BadParameter(f"name {servers}, one for each server", param_hint="--host")
+    roles = Roles(
+        domain,
+        service=service or f"cim-domain-{domain}",
+        users={
+            "admin": admin or (),
+            "developer": developer or (),
+            "reader": reader or (),
+            "auditor": auditor or (),
+            "subscriber": subscriber or (),
+        },
+        developer_commands=developer_command or _developer_commands(domain),
+    )
+    count = cast("Literal[1, 3]", servers)
+    files = deployment_files(roles, servers=count, tls=tls, hosts=host or (), store=store)
+    if output is None:
+        _print(files)
+    else:
+        _write(files, output, force=force)
+
+
+def _tls(certificate: Path | None, key: Path | None, ca: Path | None) -> Tls | None:
+    if certificate is None and key is None and ca is None:
+        return None
+    if certificate is None or key is None or ca is None:
+        raise typer.BadParameter("--tls-cert, --tls-key and --tls-ca belong together")
+    return Tls(certificate.absolute(), key.absolute(), ca.absolute())
+
+
+def _developer_commands(domain: str) -> Sequence[str]:
+    """All, or in the domain that ships those that are not for admins only, as few patterns."""
+    if domain != _DOMAIN:
+        return ["*.*"]
+    kept = {command.partition(".")[0] for command in _ADMINS_ONLY}
+    allowed: dict[str, None] = {}
+    for command in nix.domain().codec.command_types:
+        aggregate, action = command.__aggregate__, command.__action__
+        if aggregate not in kept:
+            allowed[f"{aggregate}.*"] = None
+        elif f"{aggregate}.{action}" not in _ADMINS_ONLY:
+            allowed[f"{aggregate}.{action}"] = None
+    return list(allowed)
+
+
+def _print(files: Mapping[str, str]) -> None:
+    for name, text in files.items():
+        if not say(f"# ---- {name}\n{text}"):
+            return
+
+
+def _write(files: Mapping[str, str], directory: Path, *, force: bool) -> None:
+    there = [name for name in files if (directory / name).exists()]
+    if there and not force:
+        raise ConfigurationError(
+            f"{directory} has {', '.join(there)} already: name another directory, or give --force"
+        )
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            (directory / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{directory} cannot be written: {error.strerror}") from error
+    say(f"written to {directory}: {', '.join(files)}")

@@ -1,0 +1,75 @@
+"""Messages of the log on one line each: text for people, or JSON for programs."""
+
+from __future__ import annotations
+
+import msgspec
+
+from eventstore.cli.output.terminal import printable
+from eventstore.messages.envelope import LogEvent, UnreadEvent
+from eventstore.store.foreign import ForeignMessage
+from eventstore.text import decoded, encodable
+from eventstore.undecodable import UNDECODABLE
+
+__all__ = [
+    "event_json",
+    "event_line",
+    "foreign_json",
+    "foreign_line",
+    "payload_data",
+]
+
+
+def event_line(event: LogEvent) -> str:
+    """An event for people; if it cannot be read, with the reason."""
+    time = event.time.isoformat(sep=" ", timespec="milliseconds").removesuffix("+00:00")
+    error = event.error if isinstance(event, UnreadEvent) else None
+    return printable(
+        f"{event.position:>6}  {time}  {event.envelope.type} "
+        f"{event.aggregate} {event.aggregate_id} v{event.version}  {decoded(event.payload)}"
+        + ("" if error is None else f"  (unreadable: {error})")
+    )
+
+
+def event_json(event: LogEvent) -> str:
+    """An event as it is stored, headers included, as a JSON object."""
+    error = event.error if isinstance(event, UnreadEvent) else None
+    stored = {
+        "position": event.position,
+        "aggregate": event.aggregate,
+        "aggregate_id": event.aggregate_id,
+        "version": event.version,
+        "type": event.envelope.type,
+        "headers": event.headers,
+        # Another writer may have left an empty one out.
+        "data": payload_data(event.payload or b"{}"),
+        **({} if error is None else {"unreadable": str(error)}),
+    }
+    return msgspec.json.encode(stored).decode()
+
+
+def foreign_line(message: ForeignMessage) -> str:
+    """A foreign message for people."""
+    text = decoded(message.payload)
+    return printable(f"{message.position:>6}  {message.subject}: {message.reason}  {text}")
+
+
+def foreign_json(message: ForeignMessage) -> str:
+    """A foreign message as it is stored, and why it is foreign, as a JSON object."""
+    stored = {
+        "position": message.position,
+        "subject": encodable(message.subject),
+        "reason": encodable(message.reason),
+        "headers": {encodable(name): encodable(each) for name, each in message.headers.items()},
+        "data": payload_data(message.payload),
+    }
+    return msgspec.json.encode(stored).decode()
+
+
+def payload_data(payload: bytes) -> object:
+    """A payload as JSON on one line, or as text if it is no JSON."""
+    try:
+        msgspec.json.decode(payload)
+        # Another writer may have broken it into lines.
+        return msgspec.Raw(msgspec.json.format(payload, indent=-1))
+    except UNDECODABLE:
+        return decoded(payload)

@@ -1,0 +1,61 @@
+"""A progress bar for work on many events: how many are done, how fast, and the time left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+__all__ = ["Moved", "events_bar"]
+
+
+class Moved(Protocol):
+    """Takes how many events are done, how many there are, and a new description if it changes."""
+
+    def __call__(self, done: int, total: int, what: str | None = None, /) -> None:
+        """Move the bar."""
+
+
+class _Rate(ProgressColumn):
+    """Events a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f}/s")
+
+
+@contextmanager
+def events_bar(console: Console, what: str) -> Iterator[Moved]:
+    """A bar that moves until the end of the block."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task(what, total=None)
+
+        current = what
+
+        def moved(done: int, total: int, now: str | None = None, /) -> None:
+            nonlocal current
+            if now is not None and now != current:
+                current = now
+                progress.reset(bar, description=now)
+            progress.update(bar, completed=done, total=total)
+
+        yield moved

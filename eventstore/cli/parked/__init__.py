@@ -1,0 +1,1 @@
+"""`eventstore parked`: inspect, retry and discard parked messages."""

@@ -1,0 +1,30 @@
+"""`eventstore parked discard`: delete a parked message."""
+
+from __future__ import annotations
+
+import typer
+
+from eventstore.cli.options import ClientSession, Yes
+from eventstore.cli.output.terminal import Terminal, say
+from eventstore.cli.parked.show import ParkedSequence, find_parked, print_parked
+from eventstore.cli.session import Session, run
+from eventstore.parking.messages import ParkedMessages
+
+__all__ = ["discard"]
+
+
+def discard(session: ClientSession, sequence: ParkedSequence, yes: Yes = False) -> None:
+    """Delete a parked message for good.
+
+    Prints it, and asks for confirmation first.
+    """
+    if not yes:
+        print_parked(Terminal(), run(find_parked(session, sequence)))
+        typer.confirm("discard it for good?", abort=True)
+    run(_discard(session, sequence))
+    say(f"discarded: {sequence}")
+
+
+async def _discard(session: Session, sequence: int) -> None:
+    async with session.connect() as client:
+        await ParkedMessages(client, session.subjects).discard(sequence)

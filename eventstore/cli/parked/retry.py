@@ -1,0 +1,68 @@
+"""`eventstore parked retry`: retry parked messages."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from eventstore.cli.options import ClientSession
+from eventstore.cli.output.terminal import Terminal
+from eventstore.parking.messages import ParkedMessage, ParkedMessages, RetrySummary
+
+__all__ = ["retry"]
+
+
+async def retry(
+    session: ClientSession,
+    sequence: Annotated[
+        int | None,
+        typer.Argument(metavar="SEQ", min=1, help="The number that list begins with."),
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="All of them, in order for each aggregate.")
+    ] = False,
+    out_of_order: Annotated[
+        bool,
+        typer.Option("--out-of-order", help="Even if an older one of its aggregate is parked."),
+    ] = False,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS", min=0.001, help="How long to wait for an event's subscriber."
+        ),
+    ] = 30.0,
+) -> None:
+    """Retry parked messages.
+
+    Commands are put back on their stream, with the same ids. An event goes to the subscriber that
+    had failed, which must be running, and to no other; it stays parked unless that succeeds, within
+    the time or later.
+
+    Ends with status 0, 1 if some of --all stay parked, 2 for an error.
+    """
+    if (sequence is None) != every:
+        raise typer.BadParameter("name one message, or give --all", param_hint="SEQ")
+    terminal = Terminal()
+    async with session.connect() as client:
+        parked = ParkedMessages(client, session.subjects)
+        if sequence is not None:
+            message = await parked.retry(sequence, out_of_order=out_of_order, timeout=timeout)
+            terminal.print_line(_line(message))
+            return
+        result = await parked.retry_all(timeout=timeout)
+    _print_summary(terminal, result)
+    raise typer.Exit(1 if result.left else 0)
+
+
+def _line(message: ParkedMessage) -> str:
+    record = message.record
+    if record.subscriber is not None:
+        return f"handled by {record.subscriber}: {record.subject} {record.aggregate_id or '-'}"
+    return f"put back: {record.command_id} on {record.subject}"
+
+
+def _print_summary(terminal: Terminal, result: RetrySummary) -> None:
+    terminal.print_line(f"{result.retried} put back or handled, {len(result.left)} left")
+    for sequence, reason in result.left.items():
+        terminal.print_line(f"  {sequence}: {reason}")

@@ -1,0 +1,1 @@
+"""`eventstore projection`: inspect and rebuild projections."""

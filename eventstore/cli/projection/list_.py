@@ -1,0 +1,66 @@
+"""`eventstore projection list`: the status of every projection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from eventstore.cli.options import Json, ReadModelSession
+from eventstore.cli.output.terminal import Terminal, say_json
+from eventstore.cli.projection.status import ProjectionStatus, statuses
+
+__all__ = ["STYLES", "list_"]
+
+STYLES = {"live": "green", "failed": "red", "paused": "yellow", "version changed": "yellow"}
+"""How a projection's state is coloured."""
+
+
+async def list_(session: ReadModelSession, json: Json = False) -> None:
+    """Print the status of every projection.
+
+    No running service is needed. Lag is how many events of the log are missing in the rows, ? if
+    the server cannot be reached. With --json each line is an object.
+    """
+    found, problem = await statuses(session)
+    if not json:
+        _print(Terminal(), found, problem)
+        return
+    for each in found:
+        say_json(each)
+
+
+def _print(terminal: Terminal, found: Sequence[ProjectionStatus], problem: str | None) -> None:
+    """Print a line for each, and errors below."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("projection", overflow="fold")
+    table.add_column("version", justify="right")
+    table.add_column("state", no_wrap=True)
+    for name in ("position", "lag", "rate/s", "parked"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for each in found:
+        table.add_row(
+            each.name,
+            str(each.version),
+            Text(each.state, style=STYLES.get(each.state, "")),
+            f"{each.position:,}",
+            "?" if each.lag is None else f"{each.lag:,}",
+            f"{each.rate:,.0f}" if each.rate >= 1 else "-",
+            f"{each.parked:,}" if each.parked else "-",
+        )
+    terminal.print(table)
+    for note in _notes(found):
+        terminal.print_line(note)
+    if problem is not None:
+        terminal.print_line(problem)
+
+
+def _notes(found: Sequence[ProjectionStatus]) -> list[str]:
+    notes = [f"{each.name}: {each.error}" for each in found if each.error is not None]
+    notes += [
+        f"{each.name}: its rows were made by version {each.rows_version}"
+        for each in found
+        if each.rows_version not in {None, each.version}
+    ]
+    return notes

@@ -1,0 +1,42 @@
+"""`eventstore projection pause`: pause projections."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from eventstore.cli.options import ClientSession
+from eventstore.cli.output.terminal import say
+from eventstore.cli.projection.status import PAUSED, ProjectionNames, projections_named
+from eventstore.cli.session import Session
+from eventstore.service.runtime_config import RuntimeConfig, Value
+
+__all__ = ["change_paused", "pause", "say_paused"]
+
+
+async def pause(session: ClientSession, names: ProjectionNames) -> None:
+    """Pause projections in all services.
+
+    They stay paused until they are resumed.
+    """
+    wanted = [each.name for each in projections_named(names)]
+    say_paused(await change_paused(session, add=wanted))
+
+
+async def change_paused(
+    session: Session, *, add: Sequence[str] = (), remove: Sequence[str] = ()
+) -> list[str]:
+    """Add projections to the paused ones, or remove them; returns all that are paused then."""
+
+    def changed(value: Value | None) -> Value | None:
+        names = value if isinstance(value, list) else []
+        left = [name for name in dict.fromkeys([*names, *add]) if name not in remove]
+        return left or None
+
+    async with session.connect() as client:
+        paused = await RuntimeConfig(client, session.subjects).change(PAUSED, changed)
+    return paused if isinstance(paused, list) else []
+
+
+def say_paused(names: Sequence[str]) -> None:
+    """Print the names of paused projections."""
+    say(f"paused: {', '.join(names) or '(none)'}")

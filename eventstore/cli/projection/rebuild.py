@@ -1,0 +1,115 @@
+"""`eventstore projection rebuild`: rebuild projections, with or without a running service."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from msgspec import Struct
+
+from eventstore.cli.options import Json, ReadModelSession
+from eventstore.cli.output.progress import Moved, events_bar
+from eventstore.cli.output.terminal import Terminal, program, say, say_json
+from eventstore.cli.projection.status import open_read_model, projections_named
+from eventstore.cli.read_models import read_models
+from eventstore.cli.session import Session
+from eventstore.errors import ProjectionFailed
+from eventstore.projections.projection import Projection
+from eventstore.projections.rebuild.rebuild import Rebuild, RebuildProgress, drop_shadow
+from eventstore.projections.worker.apply import PoisonEvent
+
+__all__ = ["rebuild"]
+
+
+class RebuildSummary(Struct, frozen=True):
+    """A projection that was rebuilt: `events` were applied, after the position `after`."""
+
+    projection: str
+    position: int
+    events: int
+    after: int
+    seconds: float
+
+
+async def rebuild(
+    session: ReadModelSession,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help="As list prints them.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Start from scratch, not from an interrupted rebuild.")
+    ] = False,
+    discard: Annotated[
+        bool, typer.Option("--discard", help="Delete an interrupted rebuild, and build nothing.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Rebuild projections from the log, without a gap.
+
+    Until the new rows are complete queries are answered from the old ones, which a running service
+    keeps up to date. After Ctrl-C or a crash the next rebuild continues this one. With --json each
+    line is an object, one for each projection.
+    """
+    if bool(names) == every:
+        raise typer.BadParameter("name projections, or give --all", param_hint="NAME")
+    if restart and discard:
+        raise typer.BadParameter("--restart and --discard exclude each other", param_hint="")
+    wanted = projections_named(names) if names else [*read_models()]
+    if discard:
+        await _discard(session, wanted)
+        return
+    terminal = Terminal(stderr=json)
+    async with open_read_model(session) as database, session.open_store() as store:
+        for each in wanted:
+            with events_bar(terminal, f"{each.name}: building") as moved:
+                progress = _Progress(moved, each.name)
+                running = Rebuild(store, database, each, anew=restart, on_progress=progress.update)
+                rebuilt = await _rebuild(running, progress, terminal)
+            if json:
+                say_json(rebuilt)
+
+
+async def _discard(session: Session, projections: Sequence[Projection]) -> None:
+    async with open_read_model(session) as database:
+        dropped = [each.name for each in projections if await drop_shadow(database, each)]
+    say(f"discarded: {', '.join(dropped) or 'nothing was left'}")
+
+
+async def _rebuild(rebuild: Rebuild, progress: _Progress, terminal: Terminal) -> RebuildSummary:
+    name = rebuild.projection.name
+    began = time.monotonic()
+    kept = (
+        f"what was built is kept: `{program()} projection rebuild {name}` continues it, "
+        "--restart starts from scratch, --discard deletes it"
+    )
+    try:
+        position = await rebuild.run()
+    except PoisonEvent as poison:
+        raise ProjectionFailed(
+            f"{poison}. The old rows of {name} stay; when its code can apply the event: {kept}"
+        ) from poison
+    except asyncio.CancelledError:
+        became = "has its new rows" if rebuild.switched else f"keeps its old rows; {kept}"
+        terminal.print_line(f"{name} {became}")
+        raise
+    seconds = round(time.monotonic() - began, 3)
+    return RebuildSummary(name, position, progress.events, rebuild.started_at, seconds)
+
+
+class _Progress:
+    """Moves the bar of a rebuild, and counts the events applied."""
+
+    def __init__(self, moved: Moved, name: str) -> None:
+        self.events = 0
+        self._moved = moved
+        self._name = name
+
+    def update(self, progress: RebuildProgress) -> None:
+        """Move the bar."""
+        self.events = progress.events
+        total = progress.events + progress.pending
+        self._moved(progress.events, total, f"{self._name}: {progress.phase}")

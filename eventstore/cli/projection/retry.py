@@ -1,0 +1,36 @@
+"""`eventstore projection retry`: apply parked events."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from eventstore.cli.options import ReadModelSession
+from eventstore.cli.output.terminal import say
+from eventstore.cli.projection.parked import parked_line
+from eventstore.cli.projection.status import ProjectionName, open_read_model, projection_named
+from eventstore.projections.worker import parked_events
+
+__all__ = ["retry"]
+
+
+async def retry(
+    session: ReadModelSession,
+    name: ProjectionName,
+    position: Annotated[
+        int | None,
+        typer.Argument(metavar="POSITION", min=1, help="Only this event's aggregate."),
+    ] = None,
+) -> None:
+    """Apply parked events with the current code.
+
+    In the order of each aggregate. Ends with status 0, 1 if some stay parked, 2 for an error.
+    """
+    projection = projection_named(name)
+    async with open_read_model(session) as database, session.open_store() as store:
+        result = await parked_events.retry(store, database, projection, position)
+    say(f"{len(result.retried)} applied, {len(result.left)} left")
+    for each in result.left:
+        say(parked_line(each))
+    raise typer.Exit(1 if result.left else 0)

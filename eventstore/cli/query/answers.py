@@ -1,0 +1,124 @@
+"""The answers of queries: tables for people, in 80 columns if possible, or JSON for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import typer
+from rich.cells import cell_len
+from rich.table import Table
+from rich.text import Text
+
+from eventstore.cli.output.terminal import Terminal, counted, printable, say_json
+from eventstore.client.queries import QueryAnswer
+from eventstore.messages.queries import Listed
+from eventstore.text import printable_json
+
+__all__ = ["Output"]
+
+_LEFT_OUT = {"position", "created_at", "event_id"}
+_MIN_WIDTH = 16  # to which texts are wrapped before a column is left out
+_GAP = 2
+
+
+class Output:
+    """Prints answers on standard output; with --json their positions on standard error."""
+
+    def __init__(self, *, json: bool) -> None:
+        self._json = json
+        self._terminal = Terminal()
+        self._count = 0
+
+    def show(self, answer: QueryAnswer[Any], *, is_last: bool = True) -> bool:
+        """Print an answer, and after the last its position; False if nobody reads any more."""
+        data = answer.data
+        items = data.items if isinstance(data, Listed) else [data]
+        self._count += len(items)
+        if not self._json:
+            self._print(data)
+        elif not all(map(say_json, items)):
+            return False
+        if is_last:
+            self._end(answer)
+        return True
+
+    def _print(self, data: Any) -> None:
+        if not isinstance(data, Listed):
+            _print_one(self._terminal, data)
+        elif data.items:
+            self._terminal.print(_table(data.items, self._terminal.width))
+
+    def _end(self, answer: QueryAnswer[Any]) -> None:
+        """Print the position, and for a list the number of items and how to continue."""
+        following = {"next": answer.data.next} if isinstance(answer.data, Listed) else {}
+        if self._json:
+            rest = {"position": answer.position, **following}
+            typer.echo(printable_json(msgspec.json.encode(rest).decode()), err=True)
+            return
+        count = f"{counted(self._count, 'item')}, " if following else ""
+        self._terminal.print_line(f"{count}position {answer.position} of the log", "dim")
+        if following.get("next") is not None:
+            self._terminal.print_line(f"more: --after {following['next']}")
+
+
+def _table(items: Sequence[Any], width: int) -> Table:
+    """A column for each field that has a value in any item, as many as fit."""
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    shown: list[str] = []
+    for name in items[0].__struct_fields__:
+        values = [getattr(item, name) for item in items]
+        cells = [_cell(value) for value in values]
+        widest = max(map(cell_len, (name, *cells)))
+        is_whole = name == "id" or not isinstance(values[0], str | list)
+        least = widest if is_whole else min(widest, _MIN_WIDTH)
+        if name not in _LEFT_OUT and any(cells) and least <= width:
+            table.add_column(name, overflow="fold", no_wrap=is_whole, min_width=least)
+            shown.append(name)
+            width -= least + _GAP
+    for item in items:
+        table.add_row(*(Text(_cell(getattr(item, name))) for name in shown))
+    return table
+
+
+def _print_one(terminal: Terminal, data: Any, indent: str = "") -> None:
+    """Print a line for each field that has a value; texts of several lines, and parts, below it."""
+    values = {name: getattr(data, name) for name in data.__struct_fields__}
+    width = max(map(len, values))
+    for name, value in values.items():
+        if _is_block(value):
+            terminal.print_line(f"{indent}{name}")
+            _print_block(terminal, value, f"{indent}  ")
+        elif cell := _cell(value):
+            terminal.print_line(f"{indent}{name:{width}}  {cell}")
+
+
+def _is_block(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\n" in value
+    return isinstance(value, list) and any(isinstance(part, msgspec.Struct) for part in value)
+
+
+def _print_block(terminal: Terminal, value: Any, indent: str) -> None:
+    if isinstance(value, str):
+        for line in value.splitlines():
+            terminal.print_line(f"{indent}{line}")
+        return
+    for part in value:
+        _print_one(terminal, part, indent)
+
+
+def _cell(value: Any) -> str:
+    match value:
+        case None | False:
+            return ""
+        case True:
+            return "yes"
+        case datetime():
+            return f"{value:%Y-%m-%d %H:%M:%S}"
+        case list():
+            return ", ".join(map(_cell, value))
+        case _:
+            return printable(str(value))

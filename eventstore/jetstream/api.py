@@ -1,0 +1,101 @@
+"""Requests to JetStream's API about streams, consumers and messages.
+
+Each raises `StreamMissing` where the server has no such stream, `JetStreamError` for its other
+errors, and a `ClientError` where no answer came. `timeout` is seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from eventstore.client.api_answers import ConsumerInfo, Done, StreamInfo
+from eventstore.client.client import Client
+from eventstore.errors import JetStreamError, StreamMissing
+from eventstore.jetstream.vocabulary import Api, ErrorCode
+
+__all__ = [
+    "create_consumer",
+    "create_stream",
+    "delete_consumer",
+    "find_consumer",
+    "find_stream",
+    "stream_info",
+    "stream_request",
+    "update_stream",
+]
+
+T = TypeVar("T")
+
+_SECONDS = 5.0
+
+
+async def stream_info(client: Client, stream: str, *, timeout: float = _SECONDS) -> StreamInfo:
+    """A stream's configuration and state."""
+    return await stream_request(client, Api.STREAM_INFO, stream, answer=StreamInfo, timeout=timeout)
+
+
+async def find_stream(client: Client, stream: str) -> StreamInfo | None:
+    """A stream's configuration and state; None where there is no such stream."""
+    try:
+        return await stream_info(client, stream)
+    except StreamMissing:
+        return None
+
+
+async def create_stream(client: Client, stream: str, config: Mapping[str, Any]) -> StreamInfo:
+    """Create a stream; raises `JetStreamError` where its name is in use."""
+    return await stream_request(client, Api.STREAM_CREATE, stream, body=config, answer=StreamInfo)
+
+
+async def update_stream(client: Client, stream: str, config: Mapping[str, Any]) -> StreamInfo:
+    """Replace a stream's configuration."""
+    return await stream_request(client, Api.STREAM_UPDATE, stream, body=config, answer=StreamInfo)
+
+
+async def create_consumer(
+    client: Client, stream: str, name: str, config: Mapping[str, Any]
+) -> ConsumerInfo:
+    """Create a consumer; raises `JetStreamError` where there is one with another configuration."""
+    config = {"name": name, **config}
+    body = {"stream_name": stream, "config": config, "action": "create"}
+    return await stream_request(
+        client, Api.CONSUMER_CREATE, stream, name, body=body, answer=ConsumerInfo
+    )
+
+
+async def find_consumer(client: Client, stream: str, name: str) -> ConsumerInfo | None:
+    """A consumer's configuration and state; None where the stream has no such consumer."""
+    try:
+        return await stream_request(client, Api.CONSUMER_INFO, stream, name, answer=ConsumerInfo)
+    except JetStreamError as error:
+        if error.err_code == ErrorCode.CONSUMER_NOT_FOUND:
+            return None
+        raise
+
+
+async def delete_consumer(
+    client: Client, stream: str, name: str, *, timeout: float = _SECONDS
+) -> None:
+    """Delete a consumer."""
+    await stream_request(client, Api.CONSUMER_DELETE, stream, name, answer=Done, timeout=timeout)
+
+
+async def stream_request(
+    client: Client,
+    request: Api,
+    stream: str,
+    *names: str,
+    answer: type[T],
+    body: object = None,
+    timeout: float = _SECONDS,
+) -> T:
+    """Any other request about a stream."""
+    try:
+        return await client.api(request.of(stream, *names), body, timeout=timeout, answer=answer)
+    except JetStreamError as error:
+        if error.err_code == ErrorCode.STREAM_NOT_FOUND:
+            raise StreamMissing(
+                f"stream {stream} does not exist; declare the topology first"
+            ) from error
+        raise

@@ -1,0 +1,144 @@
+"""Key-value buckets: read, compare-and-set, delete, erase and watch (ADR-8).
+
+A bucket is a stream, `KV_{bucket}` of the subjects `$KV.{bucket}.{key}`; a key's revision is the
+stream sequence of its last message. What NATS's own tools write is understood, and the other way
+round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+
+from eventstore.client.api_answers import StreamInfo
+from eventstore.client.client import Client, Msg
+from eventstore.errors import JetStreamError
+from eventstore.jetstream.api import stream_info
+from eventstore.jetstream.direct_get import DirectReader, StoredMessage
+from eventstore.jetstream.erase import erase_message
+from eventstore.jetstream.publish import publish_acked
+from eventstore.jetstream.stored_message import read_direct
+from eventstore.jetstream.vocabulary import CONFLICTS, Api, NatsHeader
+
+__all__ = ["DELETED", "KeyValue"]
+
+DELETED = "DEL"
+"""The `NatsHeader.KV_OPERATION` of the empty message that deletes a key."""
+
+
+class KeyValue:
+    """One bucket; `timeout` is seconds for each answer.
+
+    Entries are `StoredMessage`s: `sequence` is the revision. A deleted key is an entry with an
+    empty payload, because its revision counts for the next `update`; None is a key that was never
+    set. All methods raise `ClientError`. Those that ask the bucket's leader raise `StreamMissing`
+    where there is no such bucket; `get`, `put` and `update` raise `NoResponders` then, because who
+    may read or write one key may not be allowed to ask for more.
+    """
+
+    def __init__(self, client: Client, bucket: str, *, timeout: float = 5.0) -> None:
+        self.bucket = bucket
+        self.stream = f"KV_{bucket}"
+        self._client = client
+        self._prefix = f"$KV.{bucket}."
+        self._direct_get = client.api_subject(Api.DIRECT_GET.of(self.stream))
+        self._reader = DirectReader(client, self.stream, timeout=timeout)
+        self._timeout = timeout
+
+    def subject(self, key: str) -> str:
+        """The subject of a key, or of several by wildcards."""
+        return f"{self._prefix}{key}"
+
+    def key(self, subject: str) -> str:
+        """The key that a message of this subject sets."""
+        return subject.removeprefix(self._prefix)
+
+    async def get(self, key: str) -> StoredMessage | None:
+        """The last entry of a key by direct get; may lag on a replicated bucket."""
+        subject = self.subject(key)
+        answer = await self._client.request(f"{self._direct_get}.{subject}", timeout=self._timeout)
+        return read_direct(answer, self.stream, subject)
+
+    async def leader_get(self, key: str) -> StoredMessage | None:
+        """The last entry of a key, or of keys by wildcards, as the bucket's leader has it."""
+        return await self._reader.leader_last(self.subject(key))
+
+    async def entries(self) -> AsyncGenerator[StoredMessage, None]:
+        """All entries, oldest first, in pages by direct get, up to the last the leader has."""
+        async with (
+            DirectReader(self._client, self.stream, timeout=self._timeout) as reader,
+            aclosing(reader.messages(self.subject(">"))) as messages,
+        ):
+            async for message in messages:
+                yield message
+
+    async def leader_entries(self, keys: str = ">") -> AsyncGenerator[StoredMessage, None]:
+        """The entries that the leader has now, oldest first, one by one."""
+        last, after = (await self.info()).state.last_seq, 0
+        while after < last:
+            entry = await self._reader.leader_next(self.subject(keys), after)
+            if entry is None or entry.sequence > last:
+                return
+            after = entry.sequence
+            yield entry
+
+    async def put(
+        self, key: str, value: bytes | None, headers: dict[str, str] | None = None
+    ) -> int:
+        """Set a key, or delete it (None), whatever it is; returns the revision."""
+        payload = b"" if value is None else value
+        if value is None:
+            headers = {**(headers or {}), NatsHeader.KV_OPERATION: DELETED}
+        ack = await publish_acked(
+            *(self._client, self.subject(key), payload, headers, self._timeout), self.stream
+        )
+        return ack.seq
+
+    async def update(
+        self, key: str, value: bytes | None, revision: int, headers: dict[str, str] | None = None
+    ) -> int | None:
+        """Set a key, or delete it (None), if this is its revision (0: none); the new revision.
+
+        None where another writer was faster. The expected revision is put into `headers` itself.
+        """
+        headers = {} if headers is None else headers
+        headers[NatsHeader.EXPECTED_LAST_SUBJECT_SEQUENCE] = str(revision)
+        try:
+            return await self.put(key, value, headers)
+        except JetStreamError as error:
+            if error.err_code not in CONFLICTS:
+                raise
+            return None
+
+    async def erase(self, revision: int) -> None:
+        """Delete one entry, its bytes in the server's files too; nothing where it is gone."""
+        await erase_message(self._client, self.stream, revision, self._timeout)
+
+    async def info(self) -> StreamInfo:
+        """The configuration and state of the bucket's stream."""
+        return await stream_info(self._client, self.stream, timeout=self._timeout)
+
+    async def watch(
+        self,
+        changed: Callable[[str, bytes], None],
+        missed: Callable[[], None],
+        *,
+        keys: str = ">",
+    ) -> Callable[[], Awaitable[None]]:
+        """Call `changed` with each key that is written and its value, until what is returned is.
+
+        A change is reported before the bucket has stored it, or refused it. `missed` is called
+        after a reconnect: changes before it may not have been reported.
+        """
+
+        async def receive(message: Msg) -> None:
+            changed(self.key(message.subject), message.data)
+
+        subscription = await self._client.subscribe(self.subject(keys), receive)
+        forget_reconnect = self._client.on_reconnect(missed)
+
+        async def stop() -> None:
+            forget_reconnect()
+            await subscription.unsubscribe()
+
+        return stop

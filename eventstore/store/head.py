@@ -1,0 +1,122 @@
+"""The head of an aggregate: its last event, and how to find it in the log."""
+
+from __future__ import annotations
+
+import msgspec
+
+from eventstore.errors import InvalidHeader, UnreadableEvent
+from eventstore.jetstream.direct_get import DirectReader, StoredMessage
+from eventstore.messages.chain import GENESIS
+from eventstore.messages.envelope import Header, RecordedEvent
+from eventstore.store.chain_links import Link, Links, follow
+
+__all__ = ["NOTHING", "FoundHead", "Head", "HeadWalk", "find_head"]
+
+
+class Head(msgspec.Struct, frozen=True):
+    """Where an aggregate stands: the position, version, chain value and id of its last event."""
+
+    position: int
+    version: int
+    chain: str
+    event_id: str
+
+    @classmethod
+    def of(cls, message: StoredMessage) -> Head:
+        """The head that a stored event makes; raises `UnreadableEvent`."""
+        headers = message.headers
+        try:
+            return cls(
+                message.sequence,
+                int(headers[Header.AGGREGATE_VERSION]),
+                headers[Header.CHAIN],
+                headers[Header.EVENT_ID],
+            )
+        except (KeyError, ValueError):
+            cause = InvalidHeader(Header.AGGREGATE_VERSION, "or the chain or id is missing")
+            raise UnreadableEvent(message.sequence, message.subject, cause) from None
+
+    @classmethod
+    def after(cls, event: RecordedEvent) -> Head:
+        """The head after an event that was read."""
+        chain = event.envelope.chain or GENESIS
+        return cls(event.position, event.version, chain, event.id)
+
+    def stands_in(self, message: StoredMessage) -> bool:
+        """Whether a stored message is the event that this head names."""
+        try:
+            return Head.of(message) == self
+        except UnreadableEvent:
+            return False
+
+
+NOTHING = Head(0, 0, GENESIS, "")
+"""The head of an aggregate without events."""
+
+
+class FoundHead(msgspec.Struct, frozen=True):
+    """An aggregate's head, and the position of the last message on its subject.
+
+    They differ where foreign messages follow the last event.
+    """
+
+    head: Head
+    end: int
+
+
+class HeadWalk:
+    """Where an aggregate stands, found by going through its messages from a known head on."""
+
+    def __init__(self, head: Head = NOTHING) -> None:
+        self.head = head
+        self.end = head.position
+        self._links = Links(Link(head.version, head.chain, head.position))
+
+    @property
+    def found(self) -> FoundHead:
+        """The head so far."""
+        return FoundHead(self.head, self.end)
+
+    def see(self, message: StoredMessage) -> bool:
+        """Take the next message; whether it is the aggregate's next event."""
+        self.end = message.sequence
+        followed = follow(self._links, message)
+        is_next = followed.links.head.version > self._links.head.version
+        self._links = followed.links
+        if is_next:
+            self.head = Head.of(message)
+        return is_next
+
+
+async def find_head(
+    reader: DirectReader, subject: str, *, leader: bool = False, known: Head | None = None
+) -> FoundHead:
+    """Where an aggregate stands; `known` is where it stood.
+
+    One request where the last message is the known one's or follows on it, and another for the
+    message before it where that is to bear it out; else the whole aggregate is read.
+    """
+    last = await (reader.leader_last(subject) if leader else reader.last(subject))
+    if last is None:
+        return FoundHead(NOTHING, 0)
+    if known is not None and known.stands_in(last):
+        return FoundHead(known, last.sequence)
+    if known is not None and (walk := HeadWalk(known)).see(last):
+        return walk.found
+    before = await _head_before(reader, last)
+    if before is not None and (walk := HeadWalk(before)).see(last):
+        return walk.found
+    walk = HeadWalk()
+    async for message in reader.messages(subject):
+        walk.see(message)
+    return walk.found
+
+
+async def _head_before(reader: DirectReader, message: StoredMessage) -> Head | None:
+    """The head that the message before one makes on its subject; None where that is no event."""
+    until = message.sequence - 1
+    found = await reader.last_of_each([message.subject], until) if until else []
+    try:
+        return Head.of(found[0]) if found else NOTHING
+    except UnreadableEvent:
+        return None

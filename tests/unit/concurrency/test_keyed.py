@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+
+import pytest
+
+from eventstore.concurrency.keyed import KeyedLocks, KeyedQueue, QueueTurn
+from tests.unit.concurrency.clock import settle
+
+
+class Work:
+    """Notes what begins, and lets each item end when its gate is opened."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.under_way = 0
+        self.max_concurrency = 0
+        self.gates: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
+
+    async def __call__(self, item: str) -> None:
+        self.begun.append(item)
+        self.under_way += 1
+        self.max_concurrency = max(self.max_concurrency, self.under_way)
+        try:
+            await self.gates[item].wait()
+        finally:
+            self.under_way -= 1
+
+    def open(self, *items: str) -> None:
+        for item in items:
+            self.gates[item].set()
+
+
+async def test_items_of_one_key_are_worked_on_in_order_one_at_a_time() -> None:
+    work = Work()
+    items = [f"a{number}" for number in range(200)]
+    work.open(*items)
+    async with KeyedQueue(work, max_concurrency=10, max_pending=300) as lanes:
+        for item in items:
+            await lanes.put("a", item)
+    assert work.begun == items
+    assert work.max_concurrency == 1
+
+
+async def test_a_key_that_waits_does_not_hold_up_another() -> None:
+    work = Work()
+    work.open("b1", "b2")
+    async with KeyedQueue(work, max_concurrency=2, max_pending=10) as lanes:
+        for item in ("a1", "a2", "a3"):
+            await lanes.put("a", item)
+        for item in ("b1", "b2"):
+            await lanes.put("b", item)
+        await settle()
+        assert work.begun == ["a1", "b1", "b2"]
+        work.open("a1", "a2", "a3")
+    assert work.begun[-2:] == ["a2", "a3"]
+
+
+async def test_no_more_are_worked_on_at_once_than_allowed() -> None:
+    work = Work()
+    async with KeyedQueue(work, max_concurrency=3, max_pending=100) as lanes:
+        for number in range(50):
+            await lanes.put(number, str(number))
+        await settle()
+        assert work.under_way == 3
+        work.open(*map(str, range(50)))
+    assert len(work.begun) == 50
+    assert work.max_concurrency == 3
+
+
+async def test_putting_waits_while_there_is_no_room() -> None:
+    work = Work()
+    async with KeyedQueue(work, max_concurrency=1, max_pending=2) as lanes:
+        await lanes.put("a", "a1")
+        await lanes.put("a", "a2")
+        putting = asyncio.create_task(lanes.put("b", "b1"))
+        await settle()
+        assert not putting.done()
+        work.open("a1")
+        await putting
+        work.open("a2", "b1")
+    assert sorted(work.begun) == ["a1", "a2", "b1"]
+
+
+async def test_what_has_not_begun_can_be_taken_out_and_makes_room() -> None:
+    work = Work()
+    async with KeyedQueue(work, max_concurrency=1, max_pending=4) as lanes:
+        for key, item in (("a", "a1"), ("a", "a2"), ("b", "b1"), ("a", "a3")):
+            await lanes.put(key, item)
+        await settle()
+        assert lanes.clear() == ["a2", "a3", "b1"]
+        assert lanes.clear() == []
+        for item in ("a4", "a5", "a6"):
+            await asyncio.wait_for(lanes.put("a", item), 1)
+        work.open("a1", "a4", "a5", "a6")
+    assert work.begun == ["a1", "a4", "a5", "a6"]
+
+
+async def test_leaving_waits_for_what_is_held() -> None:
+    work = Work()
+    lanes = KeyedQueue(work, max_concurrency=1, max_pending=4)
+    await lanes.__aenter__()
+    await lanes.put("a", "a1")
+    await lanes.put("a", "a2")
+    leaving = asyncio.create_task(lanes.__aexit__(None, None, None))
+    await settle()
+    assert not leaving.done()
+    work.open("a1", "a2")
+    await leaving
+    assert work.begun == ["a1", "a2"]
+
+
+async def test_a_failure_of_the_block_cancels_what_is_under_way() -> None:
+    work = Work()
+
+    async def block() -> None:
+        async with KeyedQueue(work, max_concurrency=1, max_pending=4) as lanes:
+            await lanes.put("a", "a1")
+            await lanes.put("a", "a2")
+            await settle()
+            raise ValueError
+
+    with pytest.raises(ExceptionGroup) as raised:
+        await block()
+    assert [type(error) for error in raised.value.exceptions] == [ValueError]
+    assert work.begun == ["a1"]
+    assert work.under_way == 0
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [(ValueError("a1"), "a1"), (asyncio.CancelledError(), "has been cancelled")],
+    ids=["error", "cancellation"],
+)
+async def test_a_failure_of_the_work_ends_the_block(failure: BaseException, told: str) -> None:
+    async def fail(_item: str) -> None:
+        raise failure
+
+    async def block() -> None:
+        async with KeyedQueue(fail, max_concurrency=1, max_pending=4) as lanes:
+            await lanes.put("a", "a1")
+            await asyncio.Event().wait()
+
+    with pytest.raises(ExceptionGroup) as raised:
+        await asyncio.wait_for(block(), 5)
+    (error,) = raised.value.exceptions
+    assert told in str(error)
+
+
+async def test_a_turn_is_had_when_what_is_before_it_has_ended_and_holds_up_what_is_behind() -> None:
+    work, had = Work(), asyncio.Event()
+
+    async def begin(item: str | QueueTurn) -> None:
+        await (item.give() if isinstance(item, QueueTurn) else work(item))
+
+    async def have(turn: QueueTurn) -> None:
+        async with turn.awaited() as given:
+            assert given
+            had.set()
+            await work("turn")
+
+    async with KeyedQueue(begin, max_concurrency=4, max_pending=4) as lanes:
+        turn = QueueTurn()
+        for item in ("a1", turn, "a2"):
+            await lanes.put("a", item)
+        having = asyncio.create_task(have(turn))
+        await settle()
+        assert not had.is_set()
+        work.open("a1")
+        await settle()
+        assert work.begun == ["a1", "turn"]
+        work.open("turn", "a2")
+    await having
+    assert work.begun == ["a1", "turn", "a2"]
+
+
+async def test_a_turn_that_nobody_waits_for_any_more_is_passed_over() -> None:
+    async def have(turn: QueueTurn) -> bool:
+        async with turn.awaited() as given:
+            return given
+
+    async with KeyedQueue(QueueTurn.give, max_concurrency=1, max_pending=4) as lanes:
+        turns = [QueueTurn() for _ in range(3)]
+        abandoned, refused, had = [asyncio.create_task(have(turn)) for turn in turns]
+        await settle()
+        abandoned.cancel()
+        turns[1].refuse()
+        await settle()
+        for turn in turns:
+            await lanes.put("a", turn)
+        assert (await refused, await had) == (False, True)
+
+
+async def test_locks_exclude_each_other_by_key_only() -> None:
+    locks, order = KeyedLocks(), list[str]()
+    gate = asyncio.Event()
+
+    async def hold(key: str, name: str) -> None:
+        async with locks.held(key):
+            order.append(name)
+            await gate.wait()
+
+    async with asyncio.TaskGroup() as tasks:
+        for key, name in (("a", "a1"), ("a", "a2"), ("b", "b1")):
+            tasks.create_task(hold(key, name))
+        await settle()
+        assert order == ["a1", "b1"]
+        gate.set()
+    assert order == ["a1", "b1", "a2"]
