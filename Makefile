@@ -14,11 +14,11 @@ run: $(RUNS)
 
 ## test: the tests
 test: $(TESTS)
-	$(BIN)/pytest --numprocesses=4
+	$(BIN)/pytest --numprocesses=4 --dist=worksteal
 
 ## coverage: the same, and which lines they leave out
 coverage: $(TESTS)
-	$(BIN)/pytest --numprocesses=4 --cov --cov-report=term
+	$(BIN)/pytest --numprocesses=4 --dist=worksteal --cov --cov-report=term
 
 ## fault: the faults that take chances, at length: some minutes
 fault: $(TESTS)
