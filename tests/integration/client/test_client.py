@@ -532,7 +532,7 @@ async def test_connecting_tries_each_server_of_the_pool(nats_server: EmbeddedSer
 
 
 async def test_connecting_to_a_silent_server_is_bounded() -> None:
-    retry = RetrySettings(connect_timeout_ms=50)
+    retry = RetrySettings(connect_timeout_ms=50, first_connect_ms=0)
     async with BrokenPeer(info=None) as silent:
         with pytest.raises(ConnectFailed, match="no answer in time"):
             await Client.open(settings_for(silent.url, retry=retry))
