@@ -8,7 +8,7 @@ TESTS := $(VENV)/tests
 
 .PHONY: run test coverage fault attack mutate lint bench clean
 
-## run: the whole line once, on an embedded server with its data under ./var
+## run: import sample lock files, with an embedded server and its data in ./var
 run: $(RUNS)
 	$(BIN)/eventstore demo
 
@@ -16,19 +16,19 @@ run: $(RUNS)
 test: $(TESTS)
 	$(BIN)/pytest --numprocesses=4 --dist=worksteal
 
-## coverage: the same, and which lines they leave out
+## coverage: the tests, with line and branch coverage
 coverage: $(TESTS)
 	$(BIN)/pytest --numprocesses=4 --dist=worksteal --cov --cov-report=term
 
-## fault: the faults that take chances, at length: some minutes
+## fault: long fault injection with random crashes: some minutes
 fault: $(TESTS)
 	EVENTSTORE_FAULT=long $(BIN)/pytest tests/fault tests/unit/projections/test_nix_fold.py --no-cov
 
-## attack: what users try beyond their rights, against a service with the shipped configuration
+## attack: attempts of each role to exceed its permissions, with the shipped configuration
 attack: $(TESTS)
 	$(BIN)/python -m tests.attack
 
-## mutate: a sample of single mutations of the core, and whether a test notices each; long
+## mutate: mutation testing of a sample of the core; long
 mutate: $(TESTS)
 	$(BIN)/python -m tests.mutation $(MUTATE)
 
@@ -38,11 +38,11 @@ lint: $(TESTS)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-## bench: what the README's figures come from
+## bench: the benchmarks of the README
 bench: $(TESTS)
 	$(BIN)/python -m tests.bench
 
-## clean: everything these commands made, but not ./var
+## clean: remove what these commands created, except ./var
 clean:
 	rm -rf $(VENV) build dist .coverage .coverage.* .mutation .mypy_cache .pytest_cache .ruff_cache .hypothesis
 

@@ -1,7 +1,7 @@
 """An event-sourcing store on NATS JetStream: decide, append, read, project, audit.
 
-What a first service needs is listed here; each room, a package below, lists what more it offers in
-its own `__all__`, as do the modules `application`, `config`, `errors`, `telemetry`, `testing` and
+The names here are enough for a first service. Further public names are in `__all__` of each package
+below, and of the modules `application`, `config`, `errors`, `telemetry`, `testing` and
 `undecodable`. Everything else is private and may change.
 """
 

@@ -44,6 +44,7 @@ __all__ = [
 ]
 
 DEFAULT_URL = "nats://127.0.0.1:4222"
+"""The server if the settings name none."""
 
 _DAY_MS = 86_400_000
 _ENVIRONMENT = {

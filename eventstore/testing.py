@@ -1,9 +1,9 @@
-"""Given, when, then: test a decider by its history, without any server.
+"""Given, when, then: test a decider by its history, without a server.
 
     scenario(flake).given(created).when(AddFlakeInput(...)).then(FlakeInputAdded(...))
     scenario(flake).when(AddFlakeInput(...)).then_rejected("not_found")
 
-All events pass through their bytes and back, so that what could not be stored fails here.
+Every event is encoded and decoded, so that one that could not be stored fails here.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ __all__ = ["Scenario", "ScenarioOutcome", "scenario"]
 S = TypeVar("S")
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-"""The time at which scenarios decide, unless told otherwise."""
+"""The time at which scenarios decide by default."""
 
 
 def scenario(decider: Decider[S]) -> Scenario[S]:
-    """Begin a scenario for a decider, with no history."""
+    """A scenario for a decider, with an empty history."""
     return Scenario(decider, ())
 
 
 class Scenario(Generic[S]):
-    """A decider and the history given so far; every step makes a new one."""
+    """A decider and the history given so far; each step returns a new scenario."""
 
     def __init__(self, decider: Decider[S], history: tuple[Event, ...]) -> None:
         self._decider = decider
@@ -41,12 +41,12 @@ class Scenario(Generic[S]):
 
     def given(self, *events: Event) -> Scenario[S]:
         """Add events to the history."""
-        return Scenario(self._decider, self._history + tuple(map(_through_bytes, events)))
+        return Scenario(self._decider, self._history + tuple(map(_round_trip, events)))
 
     def when(
         self, command: Command, *, aggregate_id: str = "a1", time: datetime = START
     ) -> ScenarioOutcome[S]:
-        """Decide a command on the state that the history folds to."""
+        """Decide a command in the state that the history folds to."""
         state = self._decider.fold(self._history)
         command_id = new_id()
         context = CommandContext(
@@ -59,9 +59,7 @@ class Scenario(Generic[S]):
             events = self._decider.decide(state, command, context)
         except Rejected as rejection:
             return ScenarioOutcome(self._decider, state, command, (), rejection)
-        return ScenarioOutcome(
-            self._decider, state, command, tuple(map(_through_bytes, events)), None
-        )
+        return ScenarioOutcome(self._decider, state, command, tuple(map(_round_trip, events)), None)
 
     @property
     def state(self) -> S:
@@ -70,7 +68,7 @@ class Scenario(Generic[S]):
 
 
 class ScenarioOutcome(Generic[S]):
-    """What a command led to, with the assertions on it; each raises `AssertionError`."""
+    """The events or the rejection of a command; each assertion raises `AssertionError`."""
 
     def __init__(
         self,
@@ -88,7 +86,7 @@ class ScenarioOutcome(Generic[S]):
     def then(self, *expected: Event) -> None:
         """Assert that exactly these events were decided, in this order."""
         if self.rejection is not None or self.events != expected:
-            raise self._failure(_listed(expected), self._found())
+            raise self._failure(_listed(expected), self._actual())
 
     def then_nothing(self) -> None:
         """Assert that the command was accepted and changes nothing."""
@@ -96,29 +94,29 @@ class ScenarioOutcome(Generic[S]):
 
     def then_rejected(self, code: str) -> None:
         """Assert that the command was rejected with this code."""
-        found = None if self.rejection is None else self.rejection.code
-        if found != code:
-            raise self._failure(f"rejection {code!r}", self._found())
+        actual = None if self.rejection is None else self.rejection.code
+        if actual != code:
+            raise self._failure(f"rejection {code!r}", self._actual())
 
     def then_state(self, expected: S) -> None:
         """Assert the state after the decided events."""
         if self.state != expected:
             raise self._failure(str(expected), str(self.state))
 
-    def _failure(self, expected: str, found: str) -> AssertionError:
-        return AssertionError(f"{self._command}\n  expected {expected}\n  but got  {found}")
+    def _failure(self, expected: str, actual: str) -> AssertionError:
+        return AssertionError(f"{self._command}\n  expected {expected}\n  but got  {actual}")
 
-    def _found(self) -> str:
+    def _actual(self) -> str:
         if self.rejection is not None:
             return f"rejection {self.rejection.code!r}: {self.rejection.message}"
         return _listed(self.events)
 
 
-def _through_bytes(event: Event) -> Event:
-    read = msgspec.json.decode(msgspec.json.encode(event), type=type(event))
-    if lost := difference(event, read):
+def _round_trip(event: Event) -> Event:
+    decoded = msgspec.json.decode(msgspec.json.encode(event), type=type(event))
+    if lost := difference(event, decoded):
         raise InvalidPayload(f"payload of {type(event).__name__}: {lost}")
-    return read
+    return decoded
 
 
 def _listed(events: tuple[Event, ...]) -> str:

@@ -67,7 +67,7 @@ def presentable(text: object) -> str:
 
 
 def storable(text: object) -> str:
-    """A presentable text that every database takes: PostgreSQL has no NUL."""
+    """A presentable text that every database accepts: PostgreSQL has no NUL."""
     return presentable(text).replace("\0", "\ufffd")
 
 

@@ -1,6 +1,6 @@
-"""Write the next migration from the difference between the models and the scripts.
+"""Generate the next migration from the difference between the models and the scripts.
 
-python -m migrations "Say what changes"
+python -m migrations "Describe the change"
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from eventstore.projections.database import schema
 
 
 def main(message: str) -> None:
-    """Bring an empty database to the newest revision and compare the models with it."""
+    """Upgrade an empty database to the newest revision and compare the models with it."""
     number = 1 + len(list((schema.migrations() / "versions").glob("[0-9]*.py")))
     with tempfile.TemporaryDirectory() as directory:
         engine = create_engine(f"sqlite:///{Path(directory) / 'empty.sqlite'}")
@@ -28,4 +28,4 @@ def main(message: str) -> None:
 
 
 if __name__ == "__main__":
-    main(" ".join(sys.argv[1:]) or sys.exit("say what changes: python -m migrations MESSAGE"))
+    main(" ".join(sys.argv[1:]) or sys.exit("describe the change: python -m migrations MESSAGE"))

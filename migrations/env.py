@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the migrations on the connection that the caller opened."""
+"""Alembic's entry point: runs the migrations on the connection that the caller opened."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from alembic import context
 
-from eventstore.projections.audit import models as _audit_tables  # noqa: F401  # they register in `metadata`
-from eventstore.projections.database.tables import UtcDateTime, metadata
-from projections import models as _nix_tables  # noqa: F401  # they register in `metadata`
+import eventstore.projections.audit  # noqa: F401  # its tables register in `metadata`
+import projections  # noqa: F401  # its tables register in `metadata`
+from eventstore.projections.database import UtcDateTime, metadata
 
 
 def render_item(kind: str, item: Any, _context: Any) -> str | Literal[False]:
@@ -22,7 +22,7 @@ context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=metadata,
     render_item=render_item,
-    # The caller's transaction holds all of it; SQLite can do that once told to begin.
+    # All steps run in the caller's transaction, which SQLite supports after an explicit BEGIN.
     transactional_ddl=True,
     # SQLite alters a table by copying it.
     render_as_batch=True,

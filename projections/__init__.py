@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from eventstore.projections import Projection
-from projections import configurations, flakes, inputs, modules, overlays, packages
+from projections import configurations, flakes, inputs, packages, sources
 
 __all__ = ["nix_projections"]
 
@@ -14,7 +14,7 @@ def nix_projections() -> tuple[Projection, ...]:
         flakes.flakes,
         inputs.inputs,
         packages.packages,
-        modules.modules,
-        overlays.overlays,
+        sources.modules,
+        sources.overlays,
         configurations.configurations,
     )

@@ -1,4 +1,4 @@
-"""Which packages were built from a flake, as the read models know it."""
+"""The packages that were built from a flake, from the read models."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["builds_of"]
 
 
 async def builds_of(database: Database, flake_id: str, position: int) -> dict[str, int]:
-    """The packages built last from a flake, before a position of the log, and not stale yet.
+    """The packages last built from a flake, before a position of the log, that are not stale yet.
 
-    Maps their ids to the numbers of their builds. Which references name the flake is said in
-    `eventstore.nix.reference`. Raises `WaitTimeout` where the read models have not come to the
-    position, or no longer are there.
+    Maps their ids to the numbers of their builds. `eventstore.nix.flake_names` says which
+    references name the flake. Raises `WaitTimeout` if the read models have not reached the
+    position, or are behind it again after a reset.
     """
     async with database.engine.connect() as connection:
         reached = await connection.run_sync(_reached)
@@ -35,7 +35,7 @@ async def builds_of(database: Database, flake_id: str, position: int) -> dict[st
 
 
 def _reached(connection: Connection) -> int:
-    """The position up to which both read models have everything, in this very transaction."""
+    """The position that both read models have reached, in this transaction."""
     names = ("flakes", "packages")
     known = read_checkpoints(connection, names)
     return min(known[name].position if name in known else 0 for name in names)

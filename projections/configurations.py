@@ -25,15 +25,15 @@ configurations = Projection(
 
 _record = insert(configuration_change)
 
-# The event does not say what was activated, but the row of the configuration does.
-_given = ("generation", "activation", "activated_at", "version", "position")
+# The event does not contain what was activated; the row of the configuration does.
+_new = ("generation", "activation", "activated_at", "version", "position")
 _activate = insert(configuration_generation).from_select(
-    ["configuration_id", "modules", "overlays", *_given],
+    ["configuration_id", "modules", "overlays", *_new],
     select(
         configuration.c.id,
         configuration.c.modules,
         configuration.c.overlays,
-        *(bindparam(f"new_{name}", type_=configuration_generation.c[name].type) for name in _given),
+        *(bindparam(f"new_{name}", type_=configuration_generation.c[name].type) for name in _new),
     ).where(configuration.c.id == bindparam("aggregate_id")),
 )
 
@@ -59,7 +59,7 @@ def configuration_created(
 def configuration_updated(
     event: ConfigurationUpdated, recorded: RecordedEvent
 ) -> list[BoundStatement]:
-    """Other parts; the generations stay as they were activated."""
+    """New modules and overlays; generations are unchanged."""
     row = changed(configuration, recorded, modules=event.modules, overlays=event.overlays)
     return [row, _change(recorded)]
 
@@ -68,7 +68,7 @@ def configuration_updated(
 def configuration_activated(
     event: ConfigurationActivated, recorded: RecordedEvent
 ) -> list[BoundStatement]:
-    """A new generation, made of what the configuration is made of now."""
+    """A new generation with the configuration's current modules and overlays."""
     row = changed(
         configuration,
         recorded,

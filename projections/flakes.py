@@ -37,7 +37,7 @@ def flake_created(event: FlakeCreated, recorded: RecordedEvent) -> BoundStatemen
 
 @flakes.handles
 def flake_updated(event: FlakeUpdated, recorded: RecordedEvent) -> list[BoundStatement]:
-    """The named inputs were locked anew."""
+    """The lock of the named inputs was updated."""
     row = {"aggregate_id": recorded.aggregate_id, "updated_at": recorded.time}
     values = row | last_event(recorded)
     relocked = [BoundStatement(_relock, values | {"input": name}) for name in event.inputs]

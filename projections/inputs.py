@@ -1,4 +1,4 @@
-"""The read model of inputs across all flakes: which flakes use `nixpkgs`, and at which url."""
+"""The read model of inputs across all flakes: which flakes use which, and at which url."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _same_use = (
     input_use.c.flake_id == bindparam("flake"),
     input_use.c.name == bindparam("input"),
 )
-_given = ("name", "url", "version", "position", "created_at")
+_columns = ("name", "url", "version", "position", "created_at")
 
 _begin = insert(input_user)
 _use = insert(input_use).from_select(
-    ["flake_id", "path", *_given],
-    select(input_user.c.flake_id, input_user.c.path, *map(_new, _given)).where(
+    ["flake_id", "path", *_columns],
+    select(input_user.c.flake_id, input_user.c.path, *map(_new, _columns)).where(
         input_user.c.flake_id == bindparam("flake")
     ),
 )
@@ -37,7 +37,7 @@ _end_use = delete(input_use).where(*_same_use)
 
 @inputs.handles
 def flake_created(event: FlakeCreated, recorded: RecordedEvent) -> BoundStatement:
-    """A flake that may come to use inputs; only its path is of interest."""
+    """A flake that may use inputs later; only its path is needed."""
     return BoundStatement(_begin, {"flake_id": recorded.aggregate_id, "path": event.path})
 
 
@@ -51,5 +51,5 @@ def input_added(event: FlakeInputAdded, recorded: RecordedEvent) -> BoundStateme
 
 @inputs.handles
 def input_removed(event: FlakeInputRemoved, recorded: RecordedEvent) -> BoundStatement:
-    """One flake less uses it."""
+    """The flake no longer uses the input."""
     return BoundStatement(_end_use, {"flake": recorded.aggregate_id, "input": event.name})

@@ -82,7 +82,7 @@ flake_input = Table(
     *_last_event(),
     *_times(),
 )
-"""The inputs that a flake has now; `updated_at` is when one was added or locked anew."""
+"""The inputs that a flake has now; `updated_at` is when one was added or its lock was updated."""
 
 input_user = Table(
     "input_user",
@@ -124,8 +124,8 @@ package = Table(
     *_times(),
     Index(None, "flake_ref", "attribute", "id"),
 )
-"""Packages by their last build; `cache_url` is the cache that this build was put into last, and
-`stale` says that building again would no longer lead to the same."""
+"""Packages and their last builds; `cache_url` is the cache that build was last pushed to, `stale`
+means that a rebuild would give another result."""
 
 package_cache = Table(
     "package_cache",
@@ -136,7 +136,7 @@ package_cache = Table(
     Column("cached_at", UtcDateTime, nullable=False),
     *_last_event(),
 )
-"""What each cache was given last of a package, perhaps an older build."""
+"""The build of a package that each cache has, perhaps not the last one."""
 
 
 def _source(name: str) -> Table:
@@ -154,10 +154,10 @@ def _source(name: str) -> Table:
 
 
 module = _source("module")
-"""Modules; a deleted one keeps its row and its name, not its content."""
+"""Modules; of a deleted one the row and the name remain, not the content."""
 
 overlay = _source("overlay")
-"""Overlays; a deleted one keeps its row and its name, not its content."""
+"""Overlays; of a deleted one the row and the name remain, not the content."""
 
 configuration = Table(
     "configuration",
@@ -175,7 +175,7 @@ configuration = Table(
 )
 """Configurations; both generations are 0 before the first activation.
 
-`activated_at` is since when the current generation is the current one.
+`activated_at` is when the current generation became the current one.
 """
 
 configuration_generation = Table(
@@ -189,7 +189,7 @@ configuration_generation = Table(
     Column("activated_at", UtcDateTime, nullable=False),
     *_last_event(),
 )
-"""What each generation was made of when it was activated."""
+"""The modules and overlays of each generation, as of its activation."""
 
 configuration_change = Table(
     "configuration_change",

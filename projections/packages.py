@@ -1,4 +1,4 @@
-"""The read model of packages and the caches they were put into."""
+"""The read model of packages and of the caches they were pushed to."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _count_build = (
     .values(builds=package.c.builds + 1)
 )
 _cache = insert(package_cache)
-_forget = delete(package_cache).where(
+_evict = delete(package_cache).where(
     package_cache.c.package_id == bindparam("aggregate_id"),
     package_cache.c.cache_url == bindparam("cache"),
 )
@@ -30,7 +30,7 @@ _forget = delete(package_cache).where(
 def package_built(
     event: PackageBuilt, recorded: RecordedEvent
 ) -> BoundStatement | list[BoundStatement]:
-    """A first build makes the package; a later one replaces the build, which is in no cache yet."""
+    """The first build creates the package; a later one replaces it, and is in no cache yet."""
     build = {
         "flake_ref": event.flake_ref,
         "attribute": event.attribute,
@@ -49,8 +49,8 @@ def package_built(
 
 @packages.handles
 def package_cached(event: PackageCached, recorded: RecordedEvent) -> list[BoundStatement]:
-    """The cache has this build now, and not what it was given before."""
-    forgotten = {"aggregate_id": recorded.aggregate_id, "cache": event.cache_url}
+    """The cache has this build, which replaces the one it had before."""
+    evicted = {"aggregate_id": recorded.aggregate_id, "cache": event.cache_url}
     row = {
         "package_id": recorded.aggregate_id,
         "cache_url": event.cache_url,
@@ -59,12 +59,12 @@ def package_cached(event: PackageCached, recorded: RecordedEvent) -> list[BoundS
     }
     return [
         changed(package, recorded, cache_url=event.cache_url, cached_at=recorded.time),
-        BoundStatement(_forget, forgotten),
+        BoundStatement(_evict, evicted),
         BoundStatement(_cache, row | last_event(recorded)),
     ]
 
 
 @packages.handles
 def package_marked_stale(event: PackageMarkedStale, recorded: RecordedEvent) -> BoundStatement:
-    """Until it is built again."""
+    """Stale until it is rebuilt."""
     return changed(package, recorded, stale=True, stale_reason=event.reason)

@@ -50,9 +50,8 @@ from projections.models import (
     package,
     package_cache,
 )
-from projections.modules import modules
-from projections.overlays import overlays
 from projections.packages import packages
+from projections.sources import modules, overlays
 
 __all__ = ["nix_queries"]
 
@@ -78,31 +77,31 @@ def get_flake(query: GetFlake, rows: Rows) -> FlakeView:
 @_flakes.answers
 def list_flakes(query: ListFlakes, rows: Rows) -> Listed[FlakeView]:
     """Flakes by path."""
-    found = select(flake).where(
+    statement = select(flake).where(
         equals(flake.c.path, query.path),
         begins(flake.c.path, query.path_prefix),
         _has_input(query.input_name, query.input_url),
     )
-    return rows.page(query, found, by=(flake.c.path, flake.c.id))
+    return rows.page(query, statement, by=(flake.c.path, flake.c.id))
 
 
 @_flakes.answers
 def get_inputs(query: GetFlakeInputs, rows: Rows) -> Listed[FlakeInputView]:
     """The inputs of one flake, by name."""
     _require(rows, flake, query.id, "flake")
-    found = select(flake_input).where(flake_input.c.flake_id == query.id)
-    return rows.page(query, found, by=(flake_input.c.name,))
+    statement = select(flake_input).where(flake_input.c.flake_id == query.id)
+    return rows.page(query, statement, by=(flake_input.c.name,))
 
 
 @_inputs.answers
 def list_inputs(query: ListInputs, rows: Rows) -> Listed[InputUseView]:
-    """Who uses which input, by its name and url."""
-    found = select(input_use).where(
+    """The uses of inputs, by name and url."""
+    statement = select(input_use).where(
         equals(input_use.c.name, query.name),
         begins(input_use.c.name, query.name_prefix),
         equals(input_use.c.url, query.url),
     )
-    return rows.page(query, found, by=(input_use.c.name, input_use.c.url, input_use.c.flake_id))
+    return rows.page(query, statement, by=(input_use.c.name, input_use.c.url, input_use.c.flake_id))
 
 
 @_packages.answers
@@ -117,40 +116,40 @@ def list_packages(query: ListPackages, rows: Rows) -> Listed[PackageView]:
     of_attribute = (
         true()
         if query.attribute is None
-        # Told that it is always the same, SQLite sorts anew by what comes behind it in the index.
+        # With an equality, SQLite no longer uses the rest of the index for sorting.
         else package.c.attribute.between(query.attribute, query.attribute)
     )
-    found = select(package).where(
+    statement = select(package).where(
         equals(package.c.flake_ref, query.flake_ref),
         begins(package.c.flake_ref, query.flake_ref_prefix),
         of_attribute,
         given(package.c.cache_url, query.cached),
         equals(package.c.stale, query.stale),
     )
-    return rows.page(query, found, by=(package.c.flake_ref, package.c.attribute, package.c.id))
+    return rows.page(query, statement, by=(package.c.flake_ref, package.c.attribute, package.c.id))
 
 
 @_packages.answers
 def get_package_status(query: GetPackageStatus, rows: Rows) -> PackageStatus:
-    """The last build of a package, and what each cache has of it."""
-    found = rows.one(GetPackage(id=query.id), _with_id(package, query.id), f"package {query.id}")
-    is_current = (package_cache.c.output_path == found.output_path).label("is_current")
+    """The last build of a package, and the builds that caches have."""
+    last = rows.one(GetPackage(id=query.id), _with_id(package, query.id), f"package {query.id}")
+    is_current = (package_cache.c.output_path == last.output_path).label("is_current")
     caches = (
         select(package_cache, is_current)
         .where(package_cache.c.package_id == query.id)
         .order_by(package_cache.c.cache_url)
     )
     return PackageStatus(
-        id=found.id,
-        status="built" if found.cache_url is None else "cached",
-        output_path=found.output_path,
-        builds=found.builds,
-        build_time_ms=found.build_time_ms,
-        built_at=found.built_at,
-        stale=found.stale,
+        id=last.id,
+        status="built" if last.cache_url is None else "cached",
+        output_path=last.output_path,
+        builds=last.builds,
+        build_time_ms=last.build_time_ms,
+        built_at=last.built_at,
+        stale=last.stale,
         caches=rows.all(caches, CacheView),
-        version=found.version,
-        position=found.position,
+        version=last.version,
+        position=last.position,
     )
 
 
@@ -187,28 +186,30 @@ def get_configuration(query: GetConfiguration, rows: Rows) -> ConfigurationView:
 @_configurations.answers
 def list_configurations(query: ListConfigurations, rows: Rows) -> Listed[ConfigurationView]:
     """Configurations by name."""
-    found = select(configuration).where(
+    statement = select(configuration).where(
         equals(configuration.c.name, query.name),
         begins(configuration.c.name, query.name_prefix),
         has_element(configuration.c.modules, query.module),
         has_element(configuration.c.overlays, query.overlay),
         given(configuration.c.activated_at, query.activated),
     )
-    return rows.page(query, found, by=(configuration.c.name, configuration.c.id))
+    return rows.page(query, statement, by=(configuration.c.name, configuration.c.id))
 
 
 @_configurations.answers
 def get_current(query: GetCurrentConfiguration, rows: Rows) -> GenerationView:
-    """The generation that is the current one."""
+    """The current generation."""
     _require(rows, configuration, query.id, "config")
     since = configuration.c.activated_at.label("current_since")
     generation = configuration_generation.c
-    found = select(configuration.c.id, configuration.c.name, since, configuration_generation).where(
+    statement = select(
+        configuration.c.id, configuration.c.name, since, configuration_generation
+    ).where(
         configuration.c.id == query.id,
         generation.configuration_id == query.id,
         generation.generation == configuration.c.current_generation,
     )
-    return rows.one(query, found, f"current generation of config {query.id}: never activated")
+    return rows.one(query, statement, f"current generation of config {query.id}: never activated")
 
 
 @_configurations.answers
@@ -216,8 +217,8 @@ def get_history(query: GetConfigurationHistory, rows: Rows) -> Listed[ChangeView
     """Every event of one configuration."""
     _require(rows, configuration, query.id, "config")
     changes = configuration_change
-    found = select(changes).where(changes.c.configuration_id == query.id)
-    return rows.page(query, found, by=(changes.c.version,))
+    statement = select(changes).where(changes.c.configuration_id == query.id)
+    return rows.page(query, statement, by=(changes.c.version,))
 
 
 def _with_id(table: Table, id_: str) -> Select[tuple[object, ...]]:
@@ -239,7 +240,7 @@ def _sources(table: Table, query: ListModules | ListOverlays) -> Select[tuple[ob
 
 
 def _has_input(name: str | None, url: str | None) -> ColumnElement[bool]:
-    """Some input has both, as far as both are asked for."""
+    """The flake has an input with this name and this url; None matches any."""
     if name is None and url is None:
         return true()
     return exists().where(

@@ -1,4 +1,4 @@
-"""The changes that all aggregates have in common: a row for the first event, and other values."""
+"""Changes common to all aggregates: insert a row for the first event, update it for later ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["changed", "created", "last_event"]
 
 
 def last_event(recorded: RecordedEvent) -> dict[str, int]:
-    """The columns that say which event changed a row last."""
+    """The columns that identify the last event that changed a row."""
     return {"version": recorded.version, "position": recorded.position}
 
 
@@ -26,7 +26,7 @@ def created(table: Table, recorded: RecordedEvent, **values: Any) -> BoundStatem
 
 
 def changed(table: Table, recorded: RecordedEvent, **values: Any) -> BoundStatement:
-    """Other values in the row of the event's aggregate."""
+    """New values in the row of the event's aggregate."""
     row = {"aggregate_id": recorded.aggregate_id, "updated_at": recorded.time}
     return BoundStatement(_update(table), row | last_event(recorded) | values)
 

@@ -1,28 +1,57 @@
-"""What happens to the row of a named piece of Nix source, be it a module or an overlay."""
+"""The read models of modules and overlays, both of which are named Nix source."""
 
 from __future__ import annotations
 
-from sqlalchemy import Table
-
 from eventstore import RecordedEvent
-from eventstore.projections import BoundStatement
+from eventstore.nix import (
+    ModuleCreated,
+    ModuleDeleted,
+    ModuleUpdated,
+    OverlayCreated,
+    OverlayDeleted,
+    OverlayUpdated,
+)
+from eventstore.projections import BoundStatement, Projection
+from projections.models import module, overlay
 from projections.rows import changed, created
 
-__all__ = ["source_created", "source_deleted", "source_updated"]
+__all__ = ["modules", "overlays"]
+
+modules = Projection("modules", tables=[module])
+overlays = Projection("overlays", tables=[overlay])
 
 
-def source_created(
-    table: Table, recorded: RecordedEvent, *, name: str, content: str
-) -> BoundStatement:
-    """A new piece."""
-    return created(table, recorded, name=name, content=content, deleted=False)
+@modules.handles
+def module_created(event: ModuleCreated, recorded: RecordedEvent) -> BoundStatement:
+    """A new module."""
+    return created(module, recorded, name=event.name, content=event.content, deleted=False)
 
 
-def source_updated(table: Table, recorded: RecordedEvent, *, content: str) -> BoundStatement:
-    """Other content under the same name."""
-    return changed(table, recorded, content=content)
+@modules.handles
+def module_updated(event: ModuleUpdated, recorded: RecordedEvent) -> BoundStatement:
+    """New content."""
+    return changed(module, recorded, content=event.content)
 
 
-def source_deleted(table: Table, recorded: RecordedEvent) -> BoundStatement:
-    """Only the name stays, and that there was something."""
-    return changed(table, recorded, content="", deleted=True)
+@modules.handles
+def module_deleted(_event: ModuleDeleted, recorded: RecordedEvent) -> BoundStatement:
+    """Only the name remains."""
+    return changed(module, recorded, content="", deleted=True)
+
+
+@overlays.handles
+def overlay_created(event: OverlayCreated, recorded: RecordedEvent) -> BoundStatement:
+    """A new overlay."""
+    return created(overlay, recorded, name=event.name, content=event.content, deleted=False)
+
+
+@overlays.handles
+def overlay_updated(event: OverlayUpdated, recorded: RecordedEvent) -> BoundStatement:
+    """New content."""
+    return changed(overlay, recorded, content=event.content)
+
+
+@overlays.handles
+def overlay_deleted(_event: OverlayDeleted, recorded: RecordedEvent) -> BoundStatement:
+    """Only the name remains."""
+    return changed(overlay, recorded, content="", deleted=True)

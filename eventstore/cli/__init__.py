@@ -1,4 +1,4 @@
-"""The command line: the only room that prints, and beside `application` that builds components."""
+"""The command line: the only package that prints, and with `application` that builds components."""
 
 import sys
 

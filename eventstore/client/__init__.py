@@ -1,4 +1,4 @@
-"""The NATS connection, and request/reply both ways; the only room that imports nats."""
+"""The NATS connection, and both sides of request/reply; the only package that imports nats."""
 
 from eventstore.client.client import Client, Subscription, connect
 from eventstore.client.master_keys import KeyWrapping, MasterKeys, WrappedKey

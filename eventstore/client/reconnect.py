@@ -1,4 +1,4 @@
-"""Which server of the pool to try next, and after how long."""
+"""Reconnecting: which server of the pool to try next, and after which delay."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["ServerRotation"]
 
 
 class ServerRotation:
-    """All servers in turn; the delay before a server doubles with each round, up to the limit."""
+    """Takes the servers in turn; the delay doubles with each round, up to the limit."""
 
     def __init__(self, settings: RetrySettings) -> None:
         self._backoff = Backoff(

@@ -248,7 +248,7 @@ def _failure(error: Exception) -> Reply:
 
 
 def error_reply(code: str, text: str) -> Reply:
-    """The reply for an error, on one line: in NATS micro's headers, and as a JSON object."""
+    """The reply for an error, in one line: in NATS micro's headers, and as a JSON object."""
     text = presentable(" ".join(text.split()))
     headers = {NatsHeader.SERVICE_ERROR: text[:_MAX_HEADER], NatsHeader.SERVICE_ERROR_CODE: code}
     return Reply(msgspec.json.encode({"status": "error", "code": code, "message": text}), headers)

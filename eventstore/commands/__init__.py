@@ -1,6 +1,6 @@
 """The command pipeline: sends commands, carries them out, records their outcomes.
 
-The only room that has a decider decide.
+The only package that calls `decide`.
 """
 
 from eventstore.commands.client import CommandClient, SentCommand

@@ -49,7 +49,7 @@ class Loader:
                 kept.snapshot = kept.head.version
 
     async def _beginning(self, decider: Decider[Any], aggregate_id: str) -> CachedState:
-        if self._snapshots is None or not self._snapshots.takes(decider):
+        if self._snapshots is None or not self._snapshots.is_enabled_for(decider):
             return CachedState(decider.initial(), NOTHING, CommandDeduplication())
         snapshot = await self._snapshots.load(decider, aggregate_id)
         if snapshot is None:

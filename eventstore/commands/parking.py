@@ -6,7 +6,7 @@ from eventstore.client.client import Client
 from eventstore.commands.decoding import ReceivedCommand
 from eventstore.messages.outcome import Outcome
 from eventstore.messages.subjects import Subject
-from eventstore.parking.record import ParkedRecord, keep_record
+from eventstore.parking.record import ParkedRecord, store_record
 
 __all__ = ["park"]
 
@@ -37,4 +37,4 @@ async def park(
     sent = Subject.split(message.subject)
     subject = f"{domain}.parked.cmd.{sent.aggregate}.{sent.action}"
     key = f"{stream}-{delivery.sequence}-{delivery.time}"
-    await keep_record(client, subject, record, key)
+    await store_record(client, subject, record, key)

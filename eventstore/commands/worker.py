@@ -23,7 +23,6 @@ from eventstore.commands.senders import Senders
 from eventstore.concurrency.backoff import Backoff
 from eventstore.concurrency.failures import only_own_cancellation, ungrouped
 from eventstore.concurrency.keyed import KeyedLocks, KeyedQueue
-from eventstore.concurrency.supervisor import Supervisor
 from eventstore.errors import (
     ClientError,
     CommandIdReused,
@@ -34,6 +33,7 @@ from eventstore.errors import (
 )
 from eventstore.jetstream.acks import Acknowledgements
 from eventstore.jetstream.consumer import PullConsumer, may_pass
+from eventstore.jetstream.retry import Retry
 from eventstore.jetstream.topology import ConsumerSpec, declare_consumer
 from eventstore.messages.codec import Codec
 from eventstore.messages.outcome import Outcome
@@ -46,7 +46,6 @@ _CONSUMER = "worker"
 _OUTCOME = "the outcome of a command"
 _MAX_ACK_PENDING = 10_000
 _HELD_FOR_EACH_UNDER_WAY = 4
-_BACKOFF = Backoff(1.0, 1.0)
 _REDELIVERY = Backoff(0.25, 30.0, jitter=0)
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
@@ -154,26 +153,23 @@ class CommandWorker:
         return KeyedQueue(self._process, max_concurrency=self._in_flight, max_pending=max_pending)
 
     async def _intake(self, lanes: KeyedQueue[ReceivedCommand]) -> None:
-        supervisor = Supervisor("commands", _logger, _BACKOFF, passes=self._passes)
+        retry = Retry(self._client, "commands", passes=may_pass)
 
         async def work() -> None:
             taken: deque[ReceivedCommand] = deque()
             try:
                 await declare_consumer(self._client, self._consumer)
-                await self._take(taken, lanes, supervisor)
+                await self._take(taken, lanes, retry)
             finally:
                 await self._give_back(taken)
 
-        await supervisor.run(work)
-
-    def _passes(self, error: Exception) -> bool:
-        return isinstance(error, ClientError) and not self._client.is_closed and may_pass(error)
+        await retry.run(work)
 
     async def _take(
         self,
         taken: deque[ReceivedCommand],
         lanes: KeyedQueue[ReceivedCommand],
-        supervisor: Supervisor,
+        retry: Retry,
     ) -> None:
         """Put commands into their lanes; those in `taken` have found no place there."""
         buffer = 2 * self._in_flight
@@ -182,7 +178,7 @@ class CommandWorker:
             try:
                 while True:
                     taken.extend(map(self._read, await pull.take(self._in_flight)))
-                    supervisor.recovered()
+                    retry.recovered()
                     while taken:
                         if await self._settling.hold(taken[0]):
                             await lanes.put(taken[0].lane, taken[0])

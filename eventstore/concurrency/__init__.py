@@ -1,6 +1,6 @@
 """Asynchronous building blocks: back-off, supervision, resources, keyed work, failures of tasks.
 
-They know nothing of events, and list nothing: no domain needs them.
+They know nothing of events, and are not public.
 """
 
 __all__: list[str] = []

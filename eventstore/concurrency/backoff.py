@@ -1,4 +1,4 @@
-"""Back-off: growing, jittered delays between the tries of what fails, and the deadline for them."""
+"""Back-off: exponential delays with jitter between retries, and their deadline."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ _MAX_DOUBLINGS = 60
 
 
 class Backoff(NamedTuple):
-    """How long to wait after a failure: `first` seconds, doubled each time, at most `longest`.
+    """The delays after failures: `first` seconds, doubled each time, up to `maximum`.
 
-    `jitter` is the share of a delay that is left to chance: with 0.5 it is between half the delay
-    and the whole. `extra` is up to how many seconds are added to it by chance.
+    `jitter` is the random share of a delay: with 0.5 it is between half the delay and all of it. Up
+    to `extra` random seconds are added.
     """
 
     first: float
-    longest: float
+    maximum: float
     jitter: float = 0.5
     extra: float = 0.0
 
     def delay(self, failures: int) -> float:
-        """Seconds to wait after so many failures in a row, at least one."""
-        delay = min(self.first * 2.0 ** min(failures - 1, _MAX_DOUBLINGS), self.longest)
+        """Seconds to wait after a number of consecutive failures, at least one."""
+        delay = min(self.first * 2.0 ** min(failures - 1, _MAX_DOUBLINGS), self.maximum)
         least = delay * (1 - self.jitter)
         return random.uniform(least, delay) + random.uniform(0, self.extra)  # noqa: S311  # no secret
 
 
 class Retries:
-    """The retries of one operation; `timeout` seconds after it was made there are no more.
+    """The retries of one operation, until `timeout` seconds after this object was created.
 
-    `failures` is how often the operation has failed.
+    `failures` is the number of failures so far.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Retries:
 
     @property
     def waited(self) -> float:
-        """Seconds since it was made."""
+        """Seconds since it was created."""
         return self._clock() - self._began
 
     @property
@@ -64,7 +64,7 @@ class Retries:
         return max(0.0, self._timeout - self.waited)
 
     def next_delay(self) -> float | None:
-        """Count a failure: the seconds to wait before the next try; None after the deadline."""
+        """Count a failure; the seconds to wait before the retry, None after the deadline."""
         left = self.left
         if not left:
             return None
@@ -73,7 +73,7 @@ class Retries:
 
 
 async def pause(seconds: float, interrupt: asyncio.Event) -> bool:
-    """Wait for so many seconds, or until `interrupt` is set; returns whether it is."""
+    """Wait for some seconds, or until `interrupt` is set; returns whether it is."""
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await interrupt.wait()

@@ -1,4 +1,4 @@
-"""Failures of concurrent work: raised without their group, and told from cancellations."""
+"""Failures of concurrent work: raised without their group, distinguished from cancellations."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def ungrouped() -> Iterator[None]:
 def only_own_cancellation() -> Iterator[None]:
     """Raise `RuntimeError` for a `CancelledError` that is not a cancellation of the current task.
 
-    That is how it ends if a handler awaits a task that was cancelled. Let through, it would end
-    the handler's caller silently, as if that had been cancelled.
+    A handler that awaits a cancelled task ends with one. Propagated, it would silently end the
+    handler's caller, as if that had been cancelled.
     """
     try:
         yield

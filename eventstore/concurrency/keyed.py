@@ -18,13 +18,13 @@ T = TypeVar("T")
 
 
 class KeyedQueue(Resource, Generic[T]):
-    """Has `work` awaited for each item, in order within a key; an async context manager.
+    """Awaits `work` for each item, in order within a key; an async context manager.
 
-    At most `max_concurrency` items are worked on at a time, and at most `max_pending` are in the
+    At most `max_concurrency` items are processed at a time, and at most `max_pending` are in the
     queue, including those: so a key with many items does not block the others until the queue is
     full. Leaving waits for all items, or cancels them if the block failed. A failure of `work`
-    ends the block and is raised within an `ExceptionGroup`, and so is a cancellation that comes
-    out of what it awaited, as a `RuntimeError`.
+    ends the block and is raised within an `ExceptionGroup`; a cancellation that comes out of what
+    it awaited counts as one, as a `RuntimeError`.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class KeyedQueue(Resource, Generic[T]):
         await stack.enter_async_context(self._tasks)
 
     async def put(self, key: Hashable, item: T) -> None:
-        """Have an item worked on after those of its key; waits while the queue is full."""
+        """Queue an item after those of its key; waits while the queue is full."""
         await self._pending.acquire()
         queue = self._queues.get(key)
         if queue is None:
@@ -77,9 +77,9 @@ class KeyedQueue(Resource, Generic[T]):
 
 
 class QueueTurn:
-    """An item of a keyed queue for work that whoever has put it there does in its turn.
+    """A queue item for work that its producer does itself when its turn comes.
 
-    The turn begins when the items before it have ended; those behind it wait until it is over.
+    The turn begins when the items before it have ended; those after it wait until it is over.
     """
 
     def __init__(self) -> None:

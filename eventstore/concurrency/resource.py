@@ -1,4 +1,4 @@
-"""Resources: what is opened by `async with`, and closed in the reverse order of its opening."""
+"""Resources: opened by `async with`, and closed in reverse order."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["Resource"]
 
 
 class Resource(ABC):
-    """An async context manager; where entering fails, what was entered so far is closed again."""
+    """An async context manager; if entering fails, what was opened so far is closed."""
 
     @abstractmethod
     async def _enter(self, stack: AsyncExitStack) -> None:
-        """Open it, and push whatever closes it onto the stack."""
+        """Open it, and push the callbacks that close it onto the stack."""
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Supervision: work that fails is run again after a pause, and its failure is logged once."""
+"""Supervision: restarts failed work after a pause, and logs its failure once."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["FailureLog", "Supervisor"]
 T = TypeVar("T")
 
 _STABLE_SECONDS = 60.0
-"""Work that has run for this long before it failed is taken to have recovered in between."""
+"""Work that ran for this long before a failure counts as recovered in between."""
 
 
 class FailureLog:
-    """Logs why something fails, once for each text, and that it has recovered.
+    """Logs failures of something that is retried, once for each text, and its recovery.
 
-    `error` is the last failure since it recovered, or None.
+    `error` is the last failure since the recovery, or None.
     """
 
     def __init__(self, what: str, logger: logging.Logger, *, level: int = logging.WARNING) -> None:
@@ -32,23 +32,23 @@ class FailureLog:
         self._level = level
 
     def note(self, error: Exception) -> None:
-        """It has failed, and will be tried again."""
+        """Report a failure that will be retried."""
         if str(error) != str(self.error):
-            self._logger.log(self._level, "%s: %s; trying again", self._what, error)
+            self._logger.log(self._level, "%s: %s; retrying", self._what, error)
         self.error = error
 
     def recovered(self) -> None:
-        """It makes progress; cheap where it has not failed."""
+        """Report progress; cheap if there was no failure."""
         if self.error is not None:
             self._logger.warning("%s: recovered", self._what)
             self.error = None
 
 
 class Supervisor(FailureLog):
-    """Runs work again, after a pause, each time it fails with what `passes` accepts.
+    """Restarts work, after a pause, whenever it fails with an error that `passes` accepts.
 
-    Another error, and one that comes `timeout` seconds after the first failure in a row or later,
-    is raised. `interrupt` ends a pause early, so that the work can end when it is to stop.
+    Other errors are raised, and so is any error `timeout` seconds or more after the first of
+    consecutive failures. `interrupt` ends a pause early, so that the work can stop.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Supervisor(FailureLog):
         self._retries: Retries | None = None
 
     async def run(self, work: Callable[[], Awaitable[T]]) -> T:
-        """What the work returns in the end; long-running work calls `recovered` by itself."""
+        """Returns what the work returns; long-running work calls `recovered` itself."""
         while True:
             began = self._clock()
             try:
@@ -88,23 +88,23 @@ class Supervisor(FailureLog):
 
     @property
     def left(self) -> float:
-        """Seconds until a failure is raised; those of the whole timeout before the first one."""
+        """Seconds until failures are raised; the full timeout before the first one."""
         return self._timeout if self._retries is None else self._retries.left
 
     async def failed(self, error: Exception) -> None:
-        """Wait before the next try; raises `error` where there is none."""
+        """Wait before the next retry; raises `error` if there is none."""
         if not self._passes(error) or not self.left:
             raise error
         self.note(error)
         await self.pause()
 
     async def pause(self) -> None:
-        """Wait as after a failure, without one that is logged."""
+        """Wait as after a failure, but log none."""
         if self._retries is None:
             self._retries = Retries(self._backoff, self._timeout, clock=self._clock)
         await pause(self._retries.next_delay() or 0.0, self._interrupt)
 
     def recovered(self) -> None:
-        """It makes progress: the next failure is a first one."""
+        """Report progress: the next failure is a first one."""
         self._retries = None
         super().recovered()

@@ -1,4 +1,4 @@
-"""Deciders: initial state, evolve and decide, all pure; and the domain that holds them."""
+"""Deciders: initial state, evolve and decide, all pure; and the domain they belong to."""
 
 from eventstore.decider.decider import CommandContext, Decider, Decision, Domain
 

@@ -1,8 +1,9 @@
-"""Delegation: what the service does in JetStream for users who have no right to do it themselves.
+"""Delegation: JetStream requests that the service makes for users without the permission.
 
-A right to JetStream's API, or to write to a stream, is a right to all that a request or a header
-can say there: a consumer that pushes, a roll-up that empties a bucket. So users of other accounts
-send the same requests to the service, which checks them and hands on what is harmless.
+A permission on JetStream's API, or to write to a stream, permits everything that a request or a
+header can express: a push consumer, a roll-up that purges a bucket. So users of other accounts send
+the same requests to the service, which validates and forwards them. The only package that answers
+below `{domain}.api`.
 """
 
 from eventstore.delegation.configuration import ConfigurationRequests

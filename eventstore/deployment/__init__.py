@@ -1,6 +1,6 @@
 """Deployment: configuration files for the servers, the service and the users of a domain.
 
-It makes texts: it neither connects nor waits.
+It generates texts: it neither connects nor waits.
 """
 
 from eventstore.deployment.accounts import Role, Roles

@@ -1,7 +1,7 @@
-"""Publish, read, consume, acknowledge and declare streams; the only room that speaks JetStream.
+"""Publish, read, consume, acknowledge and declare streams; the only package with JetStream's API.
 
-It lists nothing: a program declares its streams by `eventstore.declare`. And it imports nothing,
-since the rooms below take names of headers from `eventstore.jetstream.vocabulary`.
+It has no public names: a program declares its streams by `eventstore.declare`. It imports nothing
+here, since lower packages take the names of headers from `eventstore.jetstream.vocabulary`.
 """
 
 __all__: list[str] = []

@@ -1,6 +1,6 @@
-"""Retries of what a server cannot answer just now: the connection is lost, a stream has no leader.
+"""Retries requests that a server cannot answer at the moment: no connection, or no leader.
 
-What a server refuses is not retried.
+Refused requests are not retried.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ def _is_retryable(error: ClientError) -> bool:
 
 
 class Retry(Supervisor):
-    """Retries requests to JetStream until `timeout` seconds after the first failure in a row.
+    """Retries requests to JetStream until `timeout` seconds after the first consecutive failure.
 
-    It ends, however long that is, when the client is closed. `what` names the work in the log.
+    It ends in any case when the client is closed. `what` names the work in log lines.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Retry(Supervisor):
         self._client = client
 
     async def failed(self, error: Exception) -> None:
-        """Wait before the next try, also for a connection; raises `error` where there is none."""
+        """Wait before the retry, also for a connection; raises `error` if there is none."""
         await super().failed(error)
         with contextlib.suppress(ConnectionLost):
             await self._client.wait_connected(min(self.left, _CONNECT_SECONDS))

@@ -25,7 +25,7 @@ from eventstore.jetstream.api import (
     stream_info,
     update_stream,
 )
-from eventstore.jetstream.vocabulary import ErrorCode
+from eventstore.jetstream.vocabulary import ErrorCode, bucket_stream, bucket_subject
 from eventstore.messages.subjects import Subjects
 
 __all__ = [
@@ -262,10 +262,10 @@ def _parked(subjects: Subjects, settings: StreamSettings) -> StreamSpec:
 
 def _bucket(name: str, settings: StreamSettings, *, max_age: int = 0) -> StreamSpec:
     return StreamSpec(
-        f"KV_{name}",
+        bucket_stream(name),
         {
             **_common(settings),
-            "subjects": [f"$KV.{name}.>"],
+            "subjects": [bucket_subject(name, ">")],
             "retention": "limits",
             "discard": "new",
             "max_age": max_age,
@@ -278,7 +278,7 @@ def _bucket(name: str, settings: StreamSettings, *, max_age: int = 0) -> StreamS
 
 
 def _outcomes(subjects: Subjects, settings: StreamSettings) -> StreamSpec:
-    """A bucket whose texts can be erased (`parking.erasing`), unless an earlier release made it.
+    """A bucket whose texts can be erased (`parking.erasure`), unless an earlier release made it.
 
     The server never takes back that nothing may be deleted.
     """
@@ -291,12 +291,12 @@ def _outcomes(subjects: Subjects, settings: StreamSettings) -> StreamSpec:
 def _keys(subjects: Subjects, settings: StreamSettings) -> StreamSpec:
     """A bucket whose keys can be destroyed: see `eventstore.store.key_bucket`."""
     return StreamSpec(
-        f"KV_{subjects.key_bucket}",
+        bucket_stream(subjects.key_bucket),
         {
             "storage": "file",
             "num_replicas": settings.replicas,
             "compression": "none",
-            "subjects": [f"$KV.{subjects.key_bucket}.>"],
+            "subjects": [bucket_subject(subjects.key_bucket, ">")],
             "retention": "limits",
             "discard": "new",
             "max_age": 0,

@@ -21,6 +21,8 @@ __all__ = [
     "Api",
     "ErrorCode",
     "NatsHeader",
+    "bucket_stream",
+    "bucket_subject",
 ]
 
 API_PREFIX: Final = "$JS.API"
@@ -140,3 +142,13 @@ class NatsHeader:
     SERVICE_ERROR_CODE = "Nats-Service-Error-Code"
     KV_OPERATION = "KV-Operation"
     """Tells a marker, as that of a deleted key, from a value."""
+
+
+def bucket_stream(bucket: str) -> str:
+    """The stream of a key-value bucket."""
+    return f"KV_{bucket}"
+
+
+def bucket_subject(bucket: str, key: str) -> str:
+    """The subject of a bucket's key; that may be a wildcard."""
+    return f"$KV.{bucket}.{key}"

@@ -1,6 +1,6 @@
 """Commands, events, queries and their envelope.
 
-Pure: nothing here waits or connects, and only `utc_now` and `new_id` give another answer each time.
+Pure: nothing here waits or connects, and only `utc_now` and `new_id` are not deterministic.
 """
 
 from eventstore.messages.codec import Codec

@@ -19,7 +19,7 @@ A data subject is known by its id alone, over all aggregates of a domain; the id
 and so must not be personal itself. A value that equals its forgotten form is stored as it is: a
 decider may go on with what it holds of somebody forgotten, and a None is not hidden.
 
-In clear, but erased with the key where it can be found (`eventstore.parking.erasing`): parked
+In clear, but erased with the key where it can be found (`eventstore.parking.erasure`): parked
 messages that name the subject, and the texts of rejections and errors.
 
 NOT protected: what an event held in a field before that was marked; commands while they wait, and

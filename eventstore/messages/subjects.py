@@ -13,6 +13,7 @@ from typing import Literal, get_args
 from msgspec import Struct
 
 from eventstore.errors import InvalidId, InvalidSubject
+from eventstore.text import bounded
 
 __all__ = [
     "AGGREGATE_ID",
@@ -51,9 +52,9 @@ def check_aggregate_id(value: str) -> str:
     Raises `InvalidId` otherwise, naming the value.
     """
     if not AGGREGATE_ID.fullmatch(value):
-        shown = value if len(value) <= 140 else f"{value[:140]}…"
         raise InvalidId(
-            f"aggregate id {shown!r} is not allowed: 1 to 128 of A-Z, a-z, 0-9, '_' and '-'"
+            f"aggregate id {bounded(value, 140)!r} is not allowed: "
+            "1 to 128 of A-Z, a-z, 0-9, '_' and '-'"
         )
     return value
 

@@ -5,15 +5,15 @@ a module with its commands, events, state and decider (`eventstore.nix.flake.fla
 
 Rejections carry one of these codes, which are stable:
 
-    already_exists      creating what exists
-    not_found           anything on what was never created
-    deleted             anything, creating too, on what was deleted
+    already_exists      creating an aggregate that exists
+    not_found           any command on an aggregate that was never created
+    deleted             any command, creation too, on a deleted aggregate
     invalid             a name, path, url or reference is empty
     input_exists        adding an input under a name that has another url
     input_unknown       updating or removing an input that the flake does not have
     not_built           caching a package, or marking it stale, before it was built
     never_activated     rolling back before any activation
-    generation_unknown  rolling back to what is no earlier generation
+    generation_unknown  rolling back to a generation that is not an earlier one
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Configurations of machines: what they are made of, and the generations they went through."""
+"""Machine configurations: their modules, overlays and generations."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Activation = Literal["switch", "boot", "test"]
 
 
 class CreateConfiguration(Command, subject="config.create", creates=True):
-    """Make a configuration of modules and overlays."""
+    """Create a configuration from modules and overlays."""
 
     name: str
     modules: list[str]
@@ -37,7 +37,7 @@ class CreateConfiguration(Command, subject="config.create", creates=True):
 
 
 class UpdateConfiguration(Command, subject="config.update"):
-    """Replace the modules, the overlays or both; what is absent stays."""
+    """Replace the modules, the overlays or both; an absent list is unchanged."""
 
     modules: list[str] | None = None
     overlays: list[str] | None = None
@@ -50,13 +50,13 @@ class ActivateConfiguration(Command, subject="config.activate"):
 
 
 class RollbackConfiguration(Command, subject="config.rollback"):
-    """Go back to an earlier generation, the previous one where `generation` is absent."""
+    """Go back to an earlier generation: the previous one if `generation` is absent."""
 
     generation: int | None = None
 
 
 class ConfigurationCreated(Event, subject="config.created"):
-    """A configuration was made."""
+    """A configuration was created."""
 
     name: str
     modules: list[str]
@@ -64,7 +64,7 @@ class ConfigurationCreated(Event, subject="config.created"):
 
 
 class ConfigurationUpdated(Event, subject="config.updated"):
-    """The configuration is now made of these; both lists are complete."""
+    """The configuration has these modules and overlays; both lists are complete."""
 
     modules: list[str]
     overlays: list[str]
@@ -104,10 +104,10 @@ configuration = Decider("config", initial=Configuration, snapshot_every=100)
 
 @configuration.decides
 def create(configuration: Configuration, command: CreateConfiguration) -> ConfigurationCreated:
-    """Rejects with `already_exists`, or with `invalid` where a name is empty.
+    """Rejects with `already_exists`, or with `invalid` if a name is empty.
 
-    Modules and overlays keep the order they are given in. They are names that Nix resolves, not
-    aggregates that would have to exist here.
+    The order of modules and overlays is preserved. They are names that Nix resolves, not aggregates
+    that have to exist here.
     """
     require_new("configuration", exists=configuration.exists)
     require_text(name=command.name)
@@ -121,9 +121,9 @@ def create(configuration: Configuration, command: CreateConfiguration) -> Config
 def update(
     configuration: Configuration, command: UpdateConfiguration
 ) -> ConfigurationUpdated | None:
-    """Rejects with `not_found`, or with `invalid` where a name is empty.
+    """Rejects with `not_found`, or with `invalid` if a name is empty.
 
-    Absent lists keep their value; where nothing changes there is no event.
+    Absent lists are unchanged; if nothing changes there is no event.
     """
     require_existing("configuration", exists=configuration.exists)
     modules = list(configuration.modules) if command.modules is None else command.modules
@@ -140,8 +140,8 @@ def activate(
 ) -> ConfigurationActivated:
     """Rejects with `not_found`.
 
-    Each activation, of whatever kind, makes the generation after the last one ever made; so after
-    a rollback no number is used twice.
+    Each activation, of any kind, creates the generation after the last one ever created, so no
+    number is used twice after a rollback.
     """
     require_existing("configuration", exists=configuration.exists)
     return ConfigurationActivated(
@@ -155,8 +155,8 @@ def rollback(
 ) -> ConfigurationRolledBack:
     """Rejects with `not_found`, `never_activated` or `generation_unknown`.
 
-    Without a `generation` it goes to the one before the current. Earlier means smaller than the
-    current one, so a rollback of a rollback goes further back, never forward.
+    Without a `generation` it goes to the one before the current one. Earlier means a smaller number
+    than the current one, so a rollback of a rollback goes further back, never forward.
     """
     require_existing("configuration", exists=configuration.exists)
     current = configuration.current_generation
@@ -183,7 +183,7 @@ def created(configuration: Configuration, event: ConfigurationCreated) -> Config
 
 @configuration.evolves
 def updated(configuration: Configuration, event: ConfigurationUpdated) -> Configuration:
-    """The configuration made of other parts, not activated by that."""
+    """The new modules and overlays, which are not active yet."""
     return structs.replace(
         configuration, modules=tuple(event.modules), overlays=tuple(event.overlays)
     )
@@ -191,7 +191,7 @@ def updated(configuration: Configuration, event: ConfigurationUpdated) -> Config
 
 @configuration.evolves
 def activated(configuration: Configuration, event: ConfigurationActivated) -> Configuration:
-    """The new generation is both the current and the last."""
+    """The new generation is the current one and the last one."""
     return structs.replace(
         configuration, current_generation=event.generation, last_generation=event.generation
     )
@@ -199,7 +199,7 @@ def activated(configuration: Configuration, event: ConfigurationActivated) -> Co
 
 @configuration.evolves
 def rolled_back(configuration: Configuration, event: ConfigurationRolledBack) -> Configuration:
-    """Later generations still exist; only the current one is another."""
+    """Only the current generation changes; later ones still exist."""
     return structs.replace(configuration, current_generation=event.to_generation)
 
 

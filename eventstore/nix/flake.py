@@ -1,4 +1,4 @@
-"""Flakes: where they are, and which inputs they have."""
+"""Flakes: their paths and their inputs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = [
 
 
 class CreateFlake(Command, subject="flake.create", creates=True):
-    """Make a flake known, perhaps one made from a template."""
+    """Register a flake, optionally one created from a template."""
 
     path: str
     description: str
@@ -30,13 +30,13 @@ class CreateFlake(Command, subject="flake.create", creates=True):
 
 
 class UpdateFlake(Command, subject="flake.update"):
-    """Lock inputs anew: those named, or all where `inputs` is absent."""
+    """Update the lock of the named inputs, or of all inputs if `inputs` is absent."""
 
     inputs: list[str] | None = None
 
 
 class AddFlakeInput(Command, subject="flake.add_input"):
-    """Add an input under a name of its own."""
+    """Add an input under a new name."""
 
     name: str
     url: str
@@ -49,7 +49,7 @@ class RemoveFlakeInput(Command, subject="flake.remove_input"):
 
 
 class FlakeCreated(Event, subject="flake.created"):
-    """A flake became known."""
+    """A flake was registered."""
 
     path: str
     description: str
@@ -57,7 +57,7 @@ class FlakeCreated(Event, subject="flake.created"):
 
 
 class FlakeUpdated(Event, subject="flake.updated"):
-    """The named inputs were locked anew."""
+    """The lock of the named inputs was updated."""
 
     inputs: list[str]
 
@@ -90,7 +90,7 @@ flake = Decider("flake", initial=Flake, snapshot_every=100)
 
 @flake.decides
 def create(flake: Flake, command: CreateFlake) -> FlakeCreated:
-    """Rejects with `already_exists`, or with `invalid` where the path is empty."""
+    """Rejects with `already_exists`, or with `invalid` if the path is empty."""
     require_new("flake", exists=flake.exists)
     require_text(path=command.path)
     return FlakeCreated(
@@ -102,14 +102,14 @@ def create(flake: Flake, command: CreateFlake) -> FlakeCreated:
 def update(flake: Flake, command: UpdateFlake) -> FlakeUpdated | None:
     """Rejects with `not_found` or `input_unknown`.
 
-    The event names each input once, in the order of their addition, however the command named
-    them. Where there is nothing to update (no names given, or no inputs at all) there is no event.
+    The event names each input once, in the order of addition, however the command named them.
+    With nothing to update (no names given, or no inputs at all) there is no event.
     """
     require_existing("flake", exists=flake.exists)
-    wanted = flake.inputs if command.inputs is None else command.inputs
-    for name in wanted:
+    names = flake.inputs if command.inputs is None else command.inputs
+    for name in names:
         _require_input(flake, name)
-    inputs = [name for name in flake.inputs if name in wanted]
+    inputs = [name for name in flake.inputs if name in names]
     return FlakeUpdated(inputs=inputs) if inputs else None
 
 
@@ -117,15 +117,15 @@ def update(flake: Flake, command: UpdateFlake) -> FlakeUpdated | None:
 def add_input(flake: Flake, command: AddFlakeInput) -> FlakeInputAdded | None:
     """Rejects with `not_found`, `invalid` (empty name or url) or `input_exists`.
 
-    The same name with the same url again changes nothing: no event.
+    Adding the same name with the same url again is idempotent: no event.
     """
     require_existing("flake", exists=flake.exists)
     require_text(name=command.name, url=command.url)
-    known = flake.inputs.get(command.name)
-    if known == command.url:
+    url = flake.inputs.get(command.name)
+    if url == command.url:
         return None
-    if known is not None:
-        raise Rejected("input_exists", f"input {command.name!r} already exists, with url {known}")
+    if url is not None:
+        raise Rejected("input_exists", f"input {command.name!r} already exists, with url {url}")
     return FlakeInputAdded(name=command.name, url=command.url)
 
 
@@ -147,7 +147,7 @@ def created(flake: Flake, event: FlakeCreated) -> Flake:
 
 @flake.evolves
 def updated(flake: Flake, event: FlakeUpdated) -> Flake:
-    """No change: what an input is locked to is the lock file's matter, not this state's."""
+    """No change: the lock file says what an input is locked to, the state does not."""
     return flake
 
 
@@ -160,8 +160,8 @@ def input_added(flake: Flake, event: FlakeInputAdded) -> Flake:
 @flake.evolves
 def input_removed(flake: Flake, event: FlakeInputRemoved) -> Flake:
     """The others keep their order."""
-    left = {name: url for name, url in flake.inputs.items() if name != event.name}
-    return structs.replace(flake, inputs=left)
+    remaining = {name: url for name, url in flake.inputs.items() if name != event.name}
+    return structs.replace(flake, inputs=remaining)
 
 
 def _require_input(flake: Flake, name: str) -> None:

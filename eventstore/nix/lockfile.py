@@ -1,8 +1,8 @@
-"""Lock files of flakes: read a `flake.lock`, and turn it into commands.
+"""Lock files of flakes: read a `flake.lock`, and convert it into commands.
 
-The import can be repeated: ids are derived from what is imported, so the same lock file makes the
-same commands, and a command is carried out once. A lock file that has changed is imported by what
-differs from what the flake has.
+The import is idempotent: ids are derived from what is imported, so the same lock file gives the
+same commands, and a command is carried out once. Of a changed lock file, the differences from the
+flake are imported.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MAX_BYTES = 16 * 1024 * 1024
 VERSIONS = (5, 6, 7)
 MAX_FOLLOWS = 100  # steps from follows to follows; real files have one or two
 
-_NAMESPACE = "0f5c3a52-6c0e-5d3b-9f2e-6f1d3a6f7c41"  # never changes: every imported id hangs on it
+_NAMESPACE = "0f5c3a52-6c0e-5d3b-9f2e-6f1d3a6f7c41"  # never changes: imported ids depend on it
 _FILE_NAME = re.compile(r"(.+)[_-]flake\.lock", re.DOTALL)
 
 
@@ -59,14 +59,14 @@ class LockedInput(Struct, frozen=True):
 
 
 class LockFile(Struct, frozen=True):
-    """What a lock file says of its flake; the inputs are in the file's order."""
+    """The contents of a lock file; the inputs are in the file's order."""
 
     flake_path: str
     inputs: list[LockedInput]
 
 
 class ImportedCommand(Struct, frozen=True):
-    """A command of an import, with the ids that make repeating it safe."""
+    """A command of an import, with the ids that make it idempotent."""
 
     aggregate_id: str
     command_id: str
@@ -74,16 +74,16 @@ class ImportedCommand(Struct, frozen=True):
 
 
 def samples() -> list[Path]:
-    """Some lock files of real flakes that come with the library."""
+    """Lock files of real flakes that ship with the library."""
     return sorted(Path(__file__).with_name("samples").glob("*.lock"))
 
 
 def import_commands(path: str | Path, *, name: str | None = None) -> list[ImportedCommand]:
-    """The commands that make a lock file's flake known: one CreateFlake, then its inputs.
+    """The commands that register a lock file's flake: one CreateFlake, then its inputs.
 
-    The aggregate's id follows from the flake's name alone, and each command's id from the
-    aggregate's id and the command, so importing the file again makes the same commands. For a
-    flake that is known already, `change_commands` has what differs. Raises `InvalidLockFile`.
+    The aggregate's id is derived from the flake's name alone, and each command's id from the
+    aggregate's id and the command, so importing the file again gives the same commands. For a
+    flake that exists already, `change_commands` gives the differences. Raises `InvalidLockFile`.
     """
     lock = read_lock_file(path, name=name)
     aggregate_id = derive_id(_NAMESPACE, lock.flake_path)
@@ -93,24 +93,24 @@ def import_commands(path: str | Path, *, name: str | None = None) -> list[Import
 
 
 def change_commands(
-    imported: Sequence[ImportedCommand], known: Mapping[str, str], version: int
+    imported: Sequence[ImportedCommand], current: Mapping[str, str], version: int
 ) -> list[ImportedCommand]:
-    """What is left of an import where its flake exists at `version` with the `known` inputs.
+    """The commands of an import that a flake at `version` with the inputs `current` still needs.
 
-    `imported` is what `import_commands` makes, `known` maps the names of inputs to their urls.
-    Inputs that are gone are removed, then one whose url changed is removed and added, and new ones
-    are added; what is unchanged has no command, and nor has the flake's creation. The ids hang on
-    the version, too, so that an input that is removed and comes back is added again; repeated on
-    the same version, the commands are the same.
+    `imported` is the result of `import_commands`, `current` maps the names of inputs to their urls.
+    Inputs that are missing in the file are removed, those whose url changed are removed and added,
+    new ones are added; unchanged inputs and the flake's creation need no command. The ids depend on
+    the version, too, so that an input that was removed can be added again; on the same version the
+    commands are the same.
     """
     adding = [each.command for each in imported if isinstance(each.command, AddFlakeInput)]
     names = {command.name for command in adding}
-    gone = [name for name in known if name not in names]
+    gone = [name for name in current if name not in names]
     commands: list[Command] = [RemoveFlakeInput(name=name) for name in gone]
     for command in adding:
-        if command.name in known and known[command.name] != command.url:
+        if command.name in current and current[command.name] != command.url:
             commands.append(RemoveFlakeInput(name=command.name))
-        if known.get(command.name) != command.url:
+        if current.get(command.name) != command.url:
             commands.append(command)
     aggregate_id = imported[0].aggregate_id
     return [_imported(aggregate_id, command, version) for command in commands]
@@ -119,10 +119,10 @@ def change_commands(
 def read_lock_file(path: str | Path, *, name: str | None = None) -> LockFile:
     """Read a `flake.lock` of version 5, 6 or 7.
 
-    A lock file does not say whose it is. The flake's path is `name` where given; else X for a file
+    A lock file does not name its flake. The flake's path is `name` if given; else X for a file
     named `X_flake.lock` or `X-flake.lock`; else the name of the directory of a `flake.lock`; else
-    the file's name without its suffix. It is a name and not a place in the file system, so that
-    the same file means the same flake on every machine and from every working directory.
+    the file's name without its suffix. It is a name, not a location in the file system, so that the
+    same file means the same flake on every machine and from every working directory.
 
     Raises `InvalidLockFile`, naming the file and what is wrong with it.
     """
@@ -204,7 +204,7 @@ def _parse(file: Path, content: bytes) -> _Lock:
 
 
 class _Graph:
-    """The nodes of a lock file, and the way from the root to each of them."""
+    """The nodes of a lock file, resolved from its root."""
 
     def __init__(self, file: Path, lock: _Lock) -> None:
         self._file = file
@@ -213,7 +213,7 @@ class _Graph:
         self._followed: dict[tuple[str, ...], str] = {}
 
     def inputs(self) -> list[LockedInput]:
-        """The root's inputs; raises `InvalidLockFile` where one leads nowhere.
+        """The root's inputs; raises `InvalidLockFile` if one cannot be resolved.
 
         One that follows the root itself (`follows = ""`) is no input of another flake.
         """
@@ -235,21 +235,21 @@ class _Graph:
             raise self._invalid(f"input {name!r}: {error}") from error
 
     def _target(self, key: str, name: str, trail: tuple[tuple[str, ...], ...]) -> str:
-        """The key of the node that an input of a node leads to."""
+        """The key of the node that an input of a node refers to."""
         target = self._node(key).inputs.get(name)
         if target is None:
             raise self._invalid(f"node {key!r} has no input {name!r}")
         return target if isinstance(target, str) else self._follow(tuple(target), trail)
 
     def _follow(self, path: tuple[str, ...], trail: tuple[tuple[str, ...], ...]) -> str:
-        """The key of the node that a `follows` path leads to, beginning at the root."""
+        """The key of the node that a `follows` path refers to, from the root."""
         if path in self._followed:
             return self._followed[path]
-        shown = "/".join(path)
+        text = "/".join(path)
         if path in trail:
-            raise self._invalid(f"follows {shown!r} leads back to itself")
+            raise self._invalid(f"follows {text!r} leads back to itself")
         if len(trail) == MAX_FOLLOWS:
-            raise self._invalid(f"follows {shown!r} is more than {MAX_FOLLOWS} steps away")
+            raise self._invalid(f"follows {text!r} is more than {MAX_FOLLOWS} steps away")
         key = self._lock.root
         for name in path:
             key = self._target(key, name, (*trail, path))

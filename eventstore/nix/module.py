@@ -1,4 +1,4 @@
-"""Modules: named Nix source that configurations are made of."""
+"""Modules: named Nix source that configurations are built from."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ __all__ = [
 
 
 class CreateModule(Command, subject="module.create", creates=True):
-    """Make a module; its content may be empty, its name may not."""
+    """Create a module; its content may be empty, its name may not."""
 
     name: str
     content: str
 
 
 class UpdateModule(Command, subject="module.update"):
-    """Give a module another content."""
+    """Replace the content of a module."""
 
     content: str
 
 
 class DeleteModule(Command, subject="module.delete"):
-    """Delete a module; its id is not used again."""
+    """Delete a module; its id cannot be reused."""
 
 
 class ModuleCreated(Event, subject="module.created"):
-    """A module was made."""
+    """A module was created."""
 
     name: str
     content: str
@@ -62,7 +62,7 @@ module = Decider("module", initial=Module, snapshot_every=100)
 
 @module.decides
 def create(module: Module, command: CreateModule) -> ModuleCreated:
-    """Rejects with `already_exists`, `deleted` (also for creating again) or `invalid` (no name)."""
+    """Rejects with `already_exists`, `deleted` (also when created again) or `invalid` (no name)."""
     require_new("module", exists=module.exists, deleted=module.deleted)
     require_text(name=command.name)
     return ModuleCreated(name=command.name, content=command.content)
@@ -84,7 +84,7 @@ def delete(module: Module, command: DeleteModule) -> ModuleDeleted:
 
 @module.evolves
 def created(module: Module, event: ModuleCreated) -> Module:
-    """The module as made."""
+    """The module as created."""
     return Module(exists=True, name=event.name, content=event.content)
 
 
@@ -96,5 +96,5 @@ def updated(module: Module, event: ModuleUpdated) -> Module:
 
 @module.evolves
 def deleted(module: Module, event: ModuleDeleted) -> Module:
-    """Only the name stays."""
+    """Only the name remains."""
     return Module(deleted=True, name=module.name)

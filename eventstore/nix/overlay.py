@@ -20,24 +20,24 @@ __all__ = [
 
 
 class CreateOverlay(Command, subject="overlay.create", creates=True):
-    """Make an overlay; its content may be empty, its name may not."""
+    """Create an overlay; its content may be empty, its name may not."""
 
     name: str
     content: str
 
 
 class UpdateOverlay(Command, subject="overlay.update"):
-    """Give an overlay another content."""
+    """Replace the content of an overlay."""
 
     content: str
 
 
 class DeleteOverlay(Command, subject="overlay.delete"):
-    """Delete an overlay; its id is not used again."""
+    """Delete an overlay; its id cannot be reused."""
 
 
 class OverlayCreated(Event, subject="overlay.created"):
-    """An overlay was made."""
+    """An overlay was created."""
 
     name: str
     content: str
@@ -62,7 +62,7 @@ overlay = Decider("overlay", initial=Overlay, snapshot_every=100)
 
 @overlay.decides
 def create(overlay: Overlay, command: CreateOverlay) -> OverlayCreated:
-    """Rejects with `already_exists`, `deleted` (also for creating again) or `invalid` (no name)."""
+    """Rejects with `already_exists`, `deleted` (also when created again) or `invalid` (no name)."""
     require_new("overlay", exists=overlay.exists, deleted=overlay.deleted)
     require_text(name=command.name)
     return OverlayCreated(name=command.name, content=command.content)
@@ -84,7 +84,7 @@ def delete(overlay: Overlay, command: DeleteOverlay) -> OverlayDeleted:
 
 @overlay.evolves
 def created(overlay: Overlay, event: OverlayCreated) -> Overlay:
-    """The overlay as made."""
+    """The overlay as created."""
     return Overlay(exists=True, name=event.name, content=event.content)
 
 
@@ -96,5 +96,5 @@ def updated(overlay: Overlay, event: OverlayUpdated) -> Overlay:
 
 @overlay.evolves
 def deleted(overlay: Overlay, event: OverlayDeleted) -> Overlay:
-    """Only the name stays."""
+    """Only the name remains."""
     return Overlay(deleted=True, name=overlay.name)

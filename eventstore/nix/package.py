@@ -1,4 +1,4 @@
-"""Packages: built from a flake's attribute, and put into binary caches."""
+"""Packages: built from a flake's attribute and pushed to binary caches."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ __all__ = [
 ]
 
 DEFAULT_OUTPUT_PATH = "result"
-"""Where a build's output is when the command does not say: the out-link `nix build` makes."""
+"""The output path of a build whose command names none: the link that `nix build` creates."""
 
 
 class BuildPackage(Command, subject="package.build", creates=True):
-    """Build an attribute of a flake; sent to a built package, a rebuild."""
+    """Build an attribute of a flake; a built package is rebuilt."""
 
     flake_ref: str
     attribute: str
@@ -33,16 +33,16 @@ class BuildPackage(Command, subject="package.build", creates=True):
 
 
 class CachePackage(Command, subject="package.cache"):
-    """Put the last build into a binary cache."""
+    """Push the last build to a binary cache."""
 
     cache_url: str
 
 
 class MarkPackageStale(Command, subject="package.mark_stale"):
-    """Say that building again would no longer lead to the same, as when an input has changed.
+    """Mark a build as stale: a rebuild would give another result, as after a changed input.
 
-    `inputs` are the flake's inputs it is due to, `build` is which build is meant, counted from 1:
-    the last one, where it is absent.
+    `inputs` are the flake's inputs that changed. `build` is the number of the build, from 1; if
+    absent, it is the last one.
     """
 
     reason: str
@@ -51,7 +51,7 @@ class MarkPackageStale(Command, subject="package.mark_stale"):
 
 
 class PackageBuilt(Event, subject="package.built"):
-    """A package was built; `build_time_ms` is None where it was not measured."""
+    """A package was built; `build_time_ms` is None if it was not measured."""
 
     flake_ref: str
     attribute: str
@@ -60,23 +60,23 @@ class PackageBuilt(Event, subject="package.built"):
 
 
 class PackageCached(Event, subject="package.cached"):
-    """The build at `output_path` was put into a cache."""
+    """The build at `output_path` was pushed to a cache."""
 
     cache_url: str
     output_path: str
 
 
 class PackageMarkedStale(Event, subject="package.marked_stale"):
-    """Building the package again would no longer lead to the same."""
+    """A rebuild of the package would give another result."""
 
     reason: str
     inputs: list[str]
 
 
 class Package(Struct, frozen=True):
-    """The state of a package: its last build, and the cache that build was put into last.
+    """The state of a package: its last build, and the cache it was last pushed to.
 
-    `builds` counts them; `stale` says that the last one is not what another would lead to.
+    `builds` counts the builds; `stale` means that a rebuild would give another result.
     """
 
     built: bool = False
@@ -93,9 +93,9 @@ package = Decider("package", initial=Package, snapshot_every=100)
 
 @package.decides
 def build(package: Package, command: BuildPackage) -> PackageBuilt:
-    """Rejects with `invalid` where a field is empty.
+    """Rejects with `invalid` if a field is empty.
 
-    A package that was built before is built again: never `already_exists`. Without an
+    A package that was built before is rebuilt: never `already_exists`. Without an
     `output_path` the output is at `DEFAULT_OUTPUT_PATH`. The event has no `build_time_ms`, for the
     command reports none.
     """
@@ -113,8 +113,8 @@ def build(package: Package, command: BuildPackage) -> PackageBuilt:
 def cache(package: Package, command: CachePackage) -> PackageCached:
     """Rejects with `not_built` or `invalid` (empty cache_url).
 
-    A package begins with its first build, so one that is unknown is `not_built`, not `not_found`.
-    Caching again, in the same cache or another, is recorded again.
+    A package begins with its first build, so an unknown one is `not_built`, not `not_found`. Each
+    push, to the same cache or another one, is recorded.
     """
     _require_built(package)
     require_text(cache_url=command.cache_url)
@@ -125,7 +125,7 @@ def cache(package: Package, command: CachePackage) -> PackageCached:
 def mark_stale(package: Package, command: MarkPackageStale) -> PackageMarkedStale | None:
     """Rejects with `not_built` or `invalid` (empty reason).
 
-    A package that is stale already, or that was built since the build that is meant: no event.
+    No event if the package is stale already, or was rebuilt since the named build.
     """
     _require_built(package)
     require_text(reason=command.reason)
@@ -137,7 +137,7 @@ def mark_stale(package: Package, command: MarkPackageStale) -> PackageMarkedStal
 
 @package.evolves
 def built(package: Package, event: PackageBuilt) -> Package:
-    """A new build, in no cache yet, and fresh."""
+    """A new build, not stale and in no cache."""
     return Package(
         built=True,
         builds=package.builds + 1,
@@ -149,13 +149,13 @@ def built(package: Package, event: PackageBuilt) -> Package:
 
 @package.evolves
 def cached(package: Package, event: PackageCached) -> Package:
-    """The last build, now in this cache."""
+    """The last build is in this cache."""
     return structs.replace(package, cache_url=event.cache_url)
 
 
 @package.evolves
 def marked_stale(package: Package, event: PackageMarkedStale) -> Package:
-    """Until it is built again."""
+    """Stale until it is rebuilt."""
     return structs.replace(package, stale=True)
 
 

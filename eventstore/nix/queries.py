@@ -1,4 +1,4 @@
-"""The queries of the Nix domain, and what they are answered with.
+"""The queries of the Nix domain, and the views that answer them.
 
 Each view has the aggregate's version and the log position of the last event that changed it. Times
 are RFC 3339 in UTC.
@@ -73,7 +73,7 @@ class FlakeView(Struct, frozen=True, kw_only=True):
 
 
 class FlakeInputView(Struct, frozen=True, kw_only=True):
-    """An input of a flake; `updated_at` is when it was added or locked anew."""
+    """An input of a flake; `updated_at` is when it was added or its lock was updated."""
 
     name: str
     url: str
@@ -84,7 +84,7 @@ class FlakeInputView(Struct, frozen=True, kw_only=True):
 
 
 class InputUseView(Struct, frozen=True, kw_only=True):
-    """That a flake uses an input, since the event at this version and position."""
+    """A flake that uses an input, since the event at this version and position."""
 
     name: str
     url: str
@@ -96,7 +96,7 @@ class InputUseView(Struct, frozen=True, kw_only=True):
 
 
 class PackageView(Struct, frozen=True, kw_only=True):
-    """A package by its last build; `cache_url` is the cache that this build was put into last."""
+    """A package and its last build; `cache_url` is the cache that build was last pushed to."""
 
     id: str
     flake_ref: str
@@ -116,7 +116,7 @@ class PackageView(Struct, frozen=True, kw_only=True):
 
 
 class CacheView(Struct, frozen=True, kw_only=True):
-    """What a cache was given last of a package, perhaps an older build."""
+    """The build of a package that a cache has, perhaps not the last one."""
 
     cache_url: str
     output_path: str
@@ -127,7 +127,7 @@ class CacheView(Struct, frozen=True, kw_only=True):
 
 
 class PackageStatus(Struct, frozen=True, kw_only=True):
-    """How far a package is: its last build is "built", or "cached" too; and what each cache has."""
+    """The status of a package's last build, "built" or "cached", and what each cache has."""
 
     id: str
     status: Literal["built", "cached"]
@@ -162,7 +162,7 @@ class SourceView(SourceItem, frozen=True, kw_only=True):
 class ConfigurationView(Struct, frozen=True, kw_only=True):
     """A configuration; both generations are 0 before the first activation.
 
-    `activated_at` is since when the current generation is the current one.
+    `activated_at` is when the current generation became the current one.
     """
 
     id: str
@@ -179,10 +179,10 @@ class ConfigurationView(Struct, frozen=True, kw_only=True):
 
 
 class GenerationView(Struct, frozen=True, kw_only=True):
-    """The generation of a configuration that is the current one, and what it is made of.
+    """The current generation of a configuration, with its modules and overlays.
 
-    `activated_at` is when the generation was made, `current_since` when it became the current one,
-    which a rollback does again. `version` and `position` are of the event that made it.
+    `activated_at` is when the generation was created, `current_since` when it last became the
+    current one, as by a rollback. `version` and `position` are of the event that created it.
     """
 
     id: str
@@ -198,7 +198,7 @@ class GenerationView(Struct, frozen=True, kw_only=True):
 
 
 class ChangeView(Struct, frozen=True, kw_only=True):
-    """An event in the history of a configuration; `generation` is the one it led to."""
+    """An event in the history of a configuration; `generation` is the resulting one."""
 
     version: int
     change: str
@@ -266,12 +266,12 @@ class ListPackages(ListQuery[PackageView], subject="package.list"):
     ] = None
     stale: Annotated[
         bool | None,
-        Meta(description="Those that building again would change, those that not, or both."),
+        Meta(description="Those that are stale, those that are not, or both."),
     ] = None
 
 
 class GetPackageStatus(Query[PackageStatus], subject="package.get_status"):
-    """Show how far a package is, and what each cache has."""
+    """Show the status of a package, and what each cache has."""
 
     id: PackageId
 
@@ -330,7 +330,7 @@ class GetCurrentConfiguration(Query[GenerationView], subject="config.get_current
 
 
 class GetConfigurationHistory(ListQuery[ChangeView], subject="config.get_history"):
-    """List all that happened to a configuration, oldest first."""
+    """List the changes of a configuration, oldest first."""
 
     id: ConfigurationId
 

@@ -1,6 +1,6 @@
-"""Flake references: written from the locked attributes of an input, and read as to what they name.
+"""Flake references: formatted from the locked attributes of an input, and compared with flakes.
 
-References are written as Nix itself writes them.
+References are formatted as Nix itself does.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from eventstore.undecodable import UNDECODABLE
 __all__ = ["Attributes", "flake_names", "flake_reference", "is_reference"]
 
 Attributes = dict[str, str | int | bool]
-"""What a lock file says of an input: its type, where it is, and what pins it."""
+"""The attributes of an input in a lock file: its type, its location, and what pins it."""
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:.")
 _ENCODED_SLASH = re.compile("%2f", re.IGNORECASE)
@@ -28,8 +28,8 @@ _SAFE_IN_QUERY = ":@/?"
 def flake_reference(locked: Attributes) -> str:
     """The url of a locked input, such as `github:NixOS/nixpkgs/<rev>`.
 
-    Where a revision pins the input, it says all. A tarball, a file and a path have none, so their
-    `narHash` is part of the url, for without it they would not be pinned. Raises `ValueError` for
+    A revision pins the input. A tarball, a file and a path have none, so their `narHash` is part of
+    the url: without it they would not be pinned. Raises `ValueError` for
     an unknown type, or an attribute that is missing or malformed.
     """
     kind = _required(locked, "type")
@@ -48,7 +48,7 @@ def flake_reference(locked: Attributes) -> str:
 
 
 def flake_names(flake_id: str, path: str) -> frozenset[str]:
-    """What a flake may be referred to as: its id or its path, as they are or with their scheme.
+    """The references that name a flake: its id or its path, each with and without its scheme.
 
     That is `mine`, `flake:mine`, `./my flake` and `path:./my%20flake`.
     """
@@ -58,10 +58,10 @@ def flake_names(flake_id: str, path: str) -> frozenset[str]:
 
 
 def is_reference(reference: str, names: Collection[str]) -> bool:
-    """Whether a flake reference, perhaps with an attribute (`./mine#hello`), is one of `names`.
+    """Whether a flake reference, optionally with an attribute (`./mine#hello`), is one of `names`.
 
-    One with parameters (`./mine?rev=…`, `./mine?dir=…`) is pinned to a revision, or means a flake
-    in another directory: it is none of a flake that is not known by that very path.
+    One with parameters (`./mine?rev=…`, `./mine?dir=…`) is pinned to a revision, or names a
+    flake in another directory: it names no flake unless that has exactly this path.
     """
     return _without_slash(reference.partition("#")[0]) in names
 
@@ -71,7 +71,7 @@ def _without_slash(name: str) -> str:
 
 
 def _archive(locked: Attributes) -> str:
-    # Nix never writes both: the revision is the more exact of the two.
+    # Nix never writes both; the revision is the more specific one.
     pin = _text(locked, "rev") or _text(locked, "ref")
     base = f"{_required(locked, 'type')}:{_segment(locked, 'owner')}/{_segment(locked, 'repo')}"
     return f"{base}/{_in_path(pin)}" if pin else base

@@ -1,6 +1,6 @@
-"""Rules that more than one kind of aggregate holds, and the state that modules and overlays share.
+"""Rules shared by several kinds of aggregates, and the state shared by modules and overlays.
 
-Each breach raises `Rejected` with one of the stable codes that `eventstore.nix` lists.
+Each violation raises `Rejected` with one of the stable codes that `eventstore.nix` lists.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["Source", "require_existing", "require_new", "require_text"]
 
 
 class Source(Struct, frozen=True):
-    """A named piece of Nix source; a deleted one keeps its name, not its content."""
+    """A named piece of Nix source; when deleted, only its name remains."""
 
     exists: bool = False
     deleted: bool = False
@@ -21,26 +21,26 @@ class Source(Struct, frozen=True):
     content: str = ""
 
 
-def require_new(what: str, *, exists: bool, deleted: bool = False) -> None:
-    """Raise `Rejected` with `already_exists` or `deleted` unless `what` can be created."""
+def require_new(kind: str, *, exists: bool, deleted: bool = False) -> None:
+    """Raise `Rejected` with `already_exists` or `deleted` unless the aggregate can be created."""
     if deleted:
-        raise Rejected("deleted", f"this {what} was deleted; its id is not used again")
+        raise Rejected("deleted", f"this {kind} was deleted; its id is not used again")
     if exists:
-        raise Rejected("already_exists", f"this {what} already exists")
+        raise Rejected("already_exists", f"this {kind} already exists")
 
 
-def require_existing(what: str, *, exists: bool, deleted: bool = False) -> None:
-    """Raise `Rejected` with `not_found` or `deleted` unless `what` is there."""
+def require_existing(kind: str, *, exists: bool, deleted: bool = False) -> None:
+    """Raise `Rejected` with `not_found` or `deleted` unless the aggregate exists."""
     if deleted:
-        raise Rejected("deleted", f"this {what} was deleted")
+        raise Rejected("deleted", f"this {kind} was deleted")
     if not exists:
-        raise Rejected("not_found", f"this {what} does not exist; create it first")
+        raise Rejected("not_found", f"this {kind} does not exist; create it first")
 
 
 def require_text(**fields: str | None) -> None:
-    """Raise `Rejected` with `invalid`, naming the field, where one is empty or only space.
+    """Raise `Rejected` with `invalid`, naming the field, if one is empty or blank.
 
-    None is an optional field that was left out, and passes.
+    None, an absent optional field, is accepted.
     """
     for name, value in fields.items():
         if value is not None and not value.strip():

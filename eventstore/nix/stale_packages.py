@@ -1,4 +1,4 @@
-"""When the inputs of a flake change, the packages that were built from it are marked stale."""
+"""Marks the packages that were built from a flake as stale when its inputs change."""
 
 from __future__ import annotations
 
@@ -11,34 +11,39 @@ from eventstore.nix import FlakeInputAdded, FlakeInputRemoved, FlakeUpdated, Mar
 __all__ = ["BuildsOf", "stale_packages"]
 
 BuildsOf = Callable[[str, int], Awaitable[Mapping[str, int]]]
-"""Tells, for a flake's id and a position of the log, which packages were built from the flake when
-the log was there: their ids, and the number of each one's last build."""
+"""Returns the packages that were built from a flake, by its id, as of a position of the log: their
+ids, and the number of each one's last build."""
 
 _NAME = "stale-packages"
-_AT_ONCE = 16
-_ATTEMPTS = 20  # over some minutes, in which a read model may catch up
+_MAX_CONCURRENCY = 16
+_MAX_ATTEMPTS = 20  # over some minutes, for a read model to catch up
 
 
 def stale_packages(
     client: Client, codec: Codec, commands: CommandClient, builds_of: BuildsOf
 ) -> EventSubscriber:
-    """The process, to be run by any number of services; it needs the feed.
+    """The subscriber, which any number of services may run; it needs the feed.
 
-    Its commands are caused by the flake's event and belong to that story; whoever has to handle
-    the event again, after a crash, sends the same commands, which are carried out once. A package
-    that is built again meanwhile is not marked. An event for which `builds_of` raises is tried for
-    some minutes, and then parked.
+    Its commands are caused by the flake's event and have its correlation id. If the event is
+    redelivered, after a crash for example, the same commands are sent, and carried out once. A
+    package that is rebuilt meanwhile is not marked. An event for which `builds_of` raises is
+    retried for some minutes, then parked.
     """
     process = EventSubscriber(
-        client, codec, _NAME, ordered=False, in_flight=_AT_ONCE, attempts=_ATTEMPTS
+        client,
+        codec,
+        _NAME,
+        ordered=False,
+        max_concurrency=_MAX_CONCURRENCY,
+        max_attempts=_MAX_ATTEMPTS,
     )
 
     @process.handles
     async def inputs_changed(
         event: FlakeInputAdded | FlakeInputRemoved | FlakeUpdated, recorded: RecordedEvent
     ) -> None:
-        inputs, what = _change(event)
-        reason = f"flake {recorded.aggregate_id}: {', '.join(inputs)} {what}"
+        inputs, change = _change(event)
+        reason = f"flake {recorded.aggregate_id}: {', '.join(inputs)} {change}"
         builds = await builds_of(recorded.aggregate_id, recorded.position)
         for package_id, build in sorted(builds.items()):
             command = MarkPackageStale(reason=reason, inputs=inputs, build=build)

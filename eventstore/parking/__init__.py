@@ -1,9 +1,9 @@
 """Poison messages: parked with the reason, listed, retried and discarded.
 
-Only those who park use more of it than it lists: commands, subscribers and delegation.
+Only packages that park messages use its other modules: commands, subscribers and delegation.
 """
 
-from eventstore.parking.erasing import ErasureReport
+from eventstore.parking.erasure import ErasureReport
 from eventstore.parking.messages import (
     ParkedMessage,
     ParkedMessages,

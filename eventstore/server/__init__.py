@@ -1,4 +1,4 @@
-"""An embedded nats-server for development and tests; the only room that starts a process."""
+"""An embedded nats-server for development and tests; the only package that starts a process."""
 
 from eventstore.server.embedded import EmbeddedServer
 

@@ -1,7 +1,7 @@
-"""How a process shows itself: health, discovery, metrics, tracing and runtime configuration.
+"""Observability of a process (health, discovery, metrics, tracing), and runtime configuration.
 
-The write side knows nothing of it. `eventstore.service.metrics` and `eventstore.service.tracing`
-list their names themselves: each loads a library that a process can do without.
+The write side does not import it. `eventstore.service.metrics` and `eventstore.service.tracing` are
+public modules of their own: each loads a library that a process may not need.
 """
 
 from eventstore.service.checks import CommandsCheck, ConnectionCheck, StreamsCheck

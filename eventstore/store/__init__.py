@@ -1,6 +1,6 @@
-"""Append to and read the log of one domain.
+"""Append to and read the log of one domain, with optimistic concurrency.
 
-The only writer of `{DOMAIN}_LOG`, except for an import, which fills one that is empty.
+The only writer of `{DOMAIN}_LOG`, except for an import, which writes to an empty one.
 """
 
 from eventstore.store.foreign import ForeignMessage

@@ -1,6 +1,6 @@
-"""Typed handlers of the event stream: delivery, retries and a durable position.
+"""Typed handlers of the event stream, with retries and a durable position.
 
-It publishes nothing: handlers do, by `EventPublisher` and `CommandClient`.
+It publishes nothing itself: handlers do, by `EventPublisher` and `CommandClient`.
 """
 
 from eventstore.subscribers.subscriber import EventSubscriber

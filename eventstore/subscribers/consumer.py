@@ -1,4 +1,4 @@
-"""A subscriber's place on the event stream: a durable consumer, and where it begins."""
+"""A subscriber's durable consumer on the event stream, and the position at which it starts."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from eventstore.messages.types import Event
 __all__ = ["EventsGone", "Start", "check_consumer", "declare_subscriber", "event_filter"]
 
 Start = Literal["all", "new"] | int
-"""Where a new subscriber begins: with all events that the event stream still has, with what is
-acknowledged from now on, or after a position of the log.
+"""Where a new subscriber starts: with all events that the event stream still has, with those that
+are acknowledged from now on, or after a position of the log.
 
-"new" is after the log's last position at the time, so that what the feed publishes later, though it
-was acknowledged before, is left out. Where the user may not ask for that position, as from another
-account, "new" is what the feed publishes from now on."""
+"new" is after the log's last position at the time, which excludes events that were acknowledged
+before and are published later. If the user may not read that position, as from another account,
+"new" is what the feed publishes from now on."""
 
-_START_AFTER = "start-after"  # kept with the consumer, for all processes and all their starts
+_START_AFTER = "start-after"  # stored with the consumer, for all processes and restarts
 
 
 class EventsGone(EventStoreError):
     """The event stream no longer has all events after the position to start at.
 
-    `position` was asked for, `first` is the position of the first event that is left.
+    `position` was requested, `first` is the position of the first event that is left.
     """
 
     code = "events_gone"
 
     def __init__(self, stream: str, position: int, first: int) -> None:
         super().__init__(
-            f"stream {stream} begins at position {first} of the log; the events from "
+            f"stream {stream} begins at position {first} of the log; the events from position "
             f"{position + 1} on are only in the log itself"
         )
         self.position = position
@@ -45,20 +45,20 @@ class EventsGone(EventStoreError):
 
 
 def event_filter(subjects: Subjects, types: Iterable[type[Event]] | None) -> dict[str, Any]:
-    """The consumer's setting that lets through these types, or all."""
+    """The consumer's filter for these event types, or for all."""
     if types is None:
         return {"filter_subject": subjects.filter("event")}
-    wanted = sorted({subjects.event(each.__aggregate__, each.__action__) for each in types})
-    return {"filter_subject": wanted[0]} if len(wanted) == 1 else {"filter_subjects": wanted}
+    filters = sorted({subjects.event(each.__aggregate__, each.__action__) for each in types})
+    return {"filter_subject": filters[0]} if len(filters) == 1 else {"filter_subjects": filters}
 
 
 async def declare_subscriber(
     client: Client, subjects: Subjects, name: str, settings: dict[str, Any], start: Start
 ) -> int:
-    """Create the durable consumer `name`, or check the one there is, whose place is kept.
+    """Create the durable consumer `name`, or check the existing one, which keeps its position.
 
-    Returns the position of the log up to which nothing is for this subscriber: what it started
-    after when it was new. The feed may publish such events after the consumer was created.
+    Returns the position of the log after which the subscriber started when it was new: events up to
+    there are not for it, although the feed may publish them after the consumer was created.
 
     Raises `EventsGone` (a new one only), `StreamDrift`, `StreamMissing` and `ClientError`.
     """
@@ -70,12 +70,12 @@ async def declare_subscriber(
 
 
 async def check_consumer(client: Client, subjects: Subjects, name: str) -> None:
-    """Raise `StreamMissing` where the subscriber's consumer is not there; raises `ClientError`."""
+    """Raise `StreamMissing` if the subscriber's consumer does not exist; raises `ClientError`."""
     stream = subjects.event_stream
     if await find_consumer(client, stream, name) is None:
         raise StreamMissing(
-            f"consumer {name} of stream {stream} was deleted, and with it how far this "
-            "subscriber had come; the next start begins anew"
+            f"consumer {name} of stream {stream} was deleted, and with it this subscriber's "
+            "position; the next start begins from scratch"
         )
 
 
@@ -83,7 +83,7 @@ async def _start(client: Client, subjects: Subjects, start: Start) -> dict[str, 
     after = await _end_of_log(client, subjects) if start == "new" else start
     if not isinstance(after, int):
         return {"deliver_policy": after}
-    sequence = await _Search(client, subjects).first_after(after)
+    sequence = await _PositionSearch(client, subjects).first_after(after)
     return {
         "deliver_policy": "by_start_sequence",
         "opt_start_seq": sequence,
@@ -92,15 +92,15 @@ async def _start(client: Client, subjects: Subjects, start: Start) -> dict[str, 
 
 
 async def _end_of_log(client: Client, subjects: Subjects) -> Start:
-    """The log's last position; "new" where this user cannot ask for it."""
+    """The log's last position; "new" if this user cannot read it."""
     try:
         return (await stream_info(client, subjects.log_stream)).state.last_seq
     except (PermissionDenied, NoResponders, StreamMissing):  # its account has the events only
         return "new"
 
 
-class _Search:
-    """Looks on the event stream for a position of the log."""
+class _PositionSearch:
+    """Finds a position of the log in the event stream."""
 
     def __init__(self, client: Client, subjects: Subjects) -> None:
         self._client = client
@@ -114,8 +114,8 @@ class _Search:
         low = max(info.state.first_seq, 1)
         high = info.state.last_seq + 1
         first = await self._event_from(low)
-        if first is not None and (found := _position(first)) > position + 1:
-            raise EventsGone(self._stream, position, found)
+        if first is not None and (left := _position(first)) > position + 1:
+            raise EventsGone(self._stream, position, left)
         while low < high:
             middle = (low + high) // 2
             event = await self._event_from(middle)
@@ -126,7 +126,7 @@ class _Search:
         return low
 
     async def _event_from(self, sequence: int) -> StoredMessage | None:
-        """The first event from the log that stands at a sequence or after it."""
+        """The first event from the log at a sequence or after it."""
         while True:
             message = await self._reader.leader_next(self._filter, sequence - 1)
             if message is None or position_of(message.headers) is not None:
@@ -136,5 +136,5 @@ class _Search:
 
 def _position(message: StoredMessage) -> int:
     position = position_of(message.headers)
-    assert position is not None  # noqa: S101  # only such are looked at
+    assert position is not None  # noqa: S101  # others are skipped
     return position

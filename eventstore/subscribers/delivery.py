@@ -1,4 +1,4 @@
-"""Attempts: an event is handed to its handlers, and again after a pause where one of them fails."""
+"""Delivery: passes an event to its handlers, and retries after a pause if one of them fails."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ class DeliveryStopped(Exception):
 
 
 class DeliveryResult(NamedTuple):
-    """How often an event was handed to its handler, and the error that remains, if one does."""
+    """The number of attempts of the handler, and the error of the last one, if it failed."""
 
     attempts: int
     error: Exception | None
 
 
 class EventDelivery:
-    """Has events handled by one subscriber's handlers: up to `most` times each.
+    """Calls one subscriber's handlers, each up to `max_attempts` times.
 
-    The first pause is `backoff` seconds, each other twice as long as the one before (30 at most).
+    The first pause is `backoff` seconds, and each later one twice the one before, at most 30.
     """
 
     def __init__(
@@ -48,62 +48,61 @@ class EventDelivery:
         handlers: EventHandlers,
         subscriber: str,
         *,
-        most: int,
+        max_attempts: int,
         backoff: float,
         stopping: asyncio.Event,
     ) -> None:
         self._codec = codec
         self._handlers = handlers
         self._subscriber = subscriber
-        self._most = most
+        self._max_attempts = max_attempts
         self._backoff = Backoff(backoff, _MAX_DELAY, jitter=0)
         self._stopping = stopping
 
     async def handle(
         self, subject: str, headers: Mapping[str, str], payload: bytes, keys: Keys
     ) -> DeliveryResult:
-        """Hand a published event to its handlers; one that is not understood, to none.
+        """Pass a published event to its handlers; without an attempt if it cannot be decoded.
 
-        `keys` are those that it takes to read it. Raises `DeliveryStopped` in place of the next
-        attempt.
+        `keys` are those that decrypt it. Raises `DeliveryStopped` in place of the next attempt.
         """
-        tried = DeliveryResult(0, None)
+        result = DeliveryResult(0, None)
         try:
-            parts = self._understand(subject, headers, payload, keys)
+            parts = self._decode(subject, headers, payload, keys)
         except InvalidMessage as error:
             return DeliveryResult(0, error)
         for recorded, handler in parts:
-            tried = await self._try(recorded, handler)
-            if tried.error is not None:
+            result = await self._call(recorded, handler)
+            if result.error is not None:
                 break
-        return tried
+        return result
 
-    def _understand(
+    def _decode(
         self, subject: str, headers: Mapping[str, str], payload: bytes, keys: Keys
     ) -> list[tuple[RecordedEvent, EventHandler]]:
-        """What is to be handled: one event, or the parts of one of an older schema."""
+        """One event, or the parts of one of an older schema, each with its handler."""
         parts = read_publication(self._codec, subject, headers, payload, keys)
-        found = [(part, self._handlers.find(type(part.data))) for part in parts]
-        wanted = [(part, handler) for part, handler in found if handler is not None]
-        if parts and not wanted:
+        with_handlers = [(part, self._handlers.find(type(part.data))) for part in parts]
+        handled = [(part, handler) for part, handler in with_handlers if handler is not None]
+        if parts and not handled:
             raise UnknownType(f"subscriber {self._subscriber} has no handler of {parts[0].type}")
-        return wanted
+        return handled
 
-    async def _try(self, recorded: RecordedEvent, handler: EventHandler) -> DeliveryResult:
+    async def _call(self, recorded: RecordedEvent, handler: EventHandler) -> DeliveryResult:
         attempts = 0
         while True:
             attempts += 1
             try:
                 with only_own_cancellation(), MessageContext.of(recorded, self._subscriber).begun():
                     await handler(recorded.data, recorded)
-            except Exception as error:  # whatever a handler raises, the others go on
+            except Exception as error:  # whatever a handler raises, the subscriber goes on
                 _logger.warning(
                     "subscriber %s: %s at position %d, attempt %d of %d failed",
                     *(self._subscriber, recorded.type, recorded.position),
-                    *(attempts, self._most),
+                    *(attempts, self._max_attempts),
                     exc_info=error,
                 )
-                if attempts >= self._most:
+                if attempts >= self._max_attempts:
                     return DeliveryResult(attempts, error)
             else:
                 return DeliveryResult(attempts, None)

@@ -1,4 +1,4 @@
-"""An event on its public subject: made from the log by the feed, read back by subscribers."""
+"""Publications: an event on its public subject, written by the feed and read by subscribers."""
 
 from __future__ import annotations
 
@@ -33,28 +33,28 @@ __all__ = [
 ]
 
 PART = "X-Event-Part"
-"""The header that numbers the parts of an event of the log that is read as several, from 1 for the
+"""The header that numbers the parts of a logged event that is upcast to several, from 1 for the
 second."""
 
 PART_OF = "X-Event-Part-Of"
-"""The header that holds the id of the event in the log, where a part has an id of its own."""
+"""The header with the id of the logged event, if a part has an id of its own."""
 
 
 def publication(event: RecordedEvent, codec: Codec, keys: Keys = NO_KEYS) -> Draft:
     """A recorded event as it is published: all its own headers, its bytes, and its position.
 
-    Only what the headers told the log's stream (expected sequences, its place in a batch) is left
-    out, because it would mean something to the next stream too.
+    Only headers for the log's stream (expected sequences, batch headers) are left out, because the
+    event stream would act on them, too.
 
-    An event of an older schema is published as what it is read as: the type, version and data of
-    today, without the chain value, which is for what is stored. Its parts but the first have ids
-    of their own, derived from the event's. Personal data are published as stored, encrypted; what
-    an older event is read as is encrypted anew with `keys`, and forgotten where its subject is.
+    An event of an older schema is published upcast: with its current type, version and data, and
+    without the chain value, which covers the stored form. Its parts except the first have ids of
+    their own, derived from the event's. Personal data are published encrypted, as stored; those of
+    an upcast event are encrypted again with `keys`, and forgotten if their subject is.
     """
     headers = _published_headers(event)
     payload = event.payload
     if event.is_upcast:
-        headers = _of_today(headers, event)
+        headers = _upcast_headers(headers, event)
         payload = codec.encode(event.data)
         fields = codec.personal_fields(type(event.data))
         payload, headers = seal(event.data, payload, headers, fields, keys, forgotten="replace")
@@ -63,9 +63,9 @@ def publication(event: RecordedEvent, codec: Codec, keys: Keys = NO_KEYS) -> Dra
 
 
 def stored_publication(event: UnreadEvent, codec: Codec) -> Draft | None:
-    """An event that cannot be read, as it is stored, for subscribers to read once they can.
+    """An event that cannot be read, as stored, for subscribers to read once they can.
 
-    None where it is not known on which subject, because it may be of several types or of none.
+    None if its subject is not known, because it may be of several types or of none.
     """
     if event.types is None or len(event.types) != 1:
         return None
@@ -84,7 +84,7 @@ def _published_headers(event: StoredEvent) -> dict[str, str]:
     return headers
 
 
-def _of_today(headers: dict[str, str], event: RecordedEvent) -> dict[str, str]:
+def _upcast_headers(headers: dict[str, str], event: RecordedEvent) -> dict[str, str]:
     changed = {
         Header.EVENT_TYPE: event.type,
         Header.SCHEMA_VERSION: str(type(event.data).__schema_version__),
@@ -104,9 +104,9 @@ def read_publication(
     payload: bytes,
     keys: Keys = NO_KEYS,
 ) -> list[RecordedEvent]:
-    """Read what `publication` made, now or in an older program; mostly one event.
+    """Decode what `publication` made, in this or an older program; usually one event.
 
-    Parts are numbered and named as in the log. Raises `InvalidMessage`, saying what is wrong.
+    Parts have their numbers and ids of the log. Raises `InvalidMessage`, naming the problem.
     """
     aggregate = Subject.parse(subject).aggregate
     position = position_of(headers)
@@ -117,10 +117,10 @@ def read_publication(
     history = codec.subjects.log(aggregate, headers[Header.AGGREGATE_ID])
     if PART not in headers:
         return codec.recorded(history, headers, payload, position, keys)
-    # Checked and opened first: what is sealed is bound to the id under which it was published.
+    # First checked and decrypted: encryption is bound to the id under which it was published.
     Envelope.from_headers(headers)
     clear = unseal(payload, headers, keys) if PERSONAL in headers else payload
-    events = codec.recorded(history, _of_the_log(headers), clear, position)
+    events = codec.recorded(history, _logged_headers(headers), clear, position)
     first = int(headers[PART])
     return [
         msgspec.structs.replace(event, part=first + event.part, payload=payload) for event in events
@@ -128,7 +128,7 @@ def read_publication(
 
 
 def data_subjects(events: Iterable[RecordedEvent], codec: Codec) -> set[str]:
-    """Whose keys it takes to publish these events; raises `InvalidPayload`."""
+    """The data subjects whose keys publishing these events needs; raises `InvalidPayload`."""
     subjects: set[str] = set()
     if codec.has_personal():
         for event in events:
@@ -138,7 +138,7 @@ def data_subjects(events: Iterable[RecordedEvent], codec: Codec) -> set[str]:
     return subjects
 
 
-def _of_the_log(headers: Mapping[str, str]) -> dict[str, str]:
+def _logged_headers(headers: Mapping[str, str]) -> dict[str, str]:
     own = headers.get(PART_OF, "")
     if not (headers[PART].isdecimal() and len(headers[PART]) < 10):
         raise InvalidHeader(PART, f"is {headers[PART][:80]!r}, not a number")

@@ -1,4 +1,4 @@
-"""Transfer: a whole log to a file, from a file to an empty log, and from file to file changed."""
+"""Transfer: export a whole log to a file, import one to an empty log, copy one with changes."""
 
 from eventstore.transfer.copier import CopiedEvent, CopySummary, copy
 from eventstore.transfer.exporter import ExportSummary, export_log, export_to

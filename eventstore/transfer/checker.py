@@ -1,4 +1,4 @@
-"""Whether the lines of a file are the store's events, and whether they can be sent as they are."""
+"""Checks that the lines of a file are the store's events, and that they can be sent unchanged."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 import msgspec
 
-from eventstore.audit.working_set import Aggregate, WorkingSet
+from eventstore.audit.working_set import AggregateState, WorkingSet
 from eventstore.client.protocol import header_block, read_headers
 from eventstore.errors import InvalidHeader, InvalidSubject
 from eventstore.jetstream.direct_get import StoredMessage
@@ -16,18 +16,18 @@ from eventstore.messages.subjects import Subjects
 from eventstore.store.chain_links import Followed, Problem, follow
 from eventstore.transfer.file_format import EventLine
 
-__all__ = ["LineChains", "unsendable", "without"]
+__all__ = ["LineChains", "unsendable", "without_headers"]
 
-_EXPECTED_ROOM = 64
-# Of the headers that the server acts on, those that the store writes.
-_ACTED_ON = {
+_EXPECTED_BYTES = 64
+# The headers that the server acts on and the store writes.
+_SERVER_HEADER_RULES = {
     NatsHeader.MESSAGE_ID: re.compile(".+"),
     NatsHeader.BATCH_ID: re.compile(".{1,64}"),
     NatsHeader.BATCH_SEQUENCE: re.compile("[1-9][0-9]{0,3}"),
     NatsHeader.BATCH_COMMIT: re.compile("1"),
 }
 
-_MOST_AT_HAND = 10_000
+_MAX_CACHED = 10_000
 
 
 class LineChains:
@@ -36,10 +36,10 @@ class LineChains:
     def __init__(self, subjects: Subjects, seen: WorkingSet) -> None:
         self._subjects = subjects
         self._seen = seen
-        self._known: dict[str, Aggregate] = {}
+        self._known: dict[str, AggregateState] = {}
 
     def follow(self, event: EventLine) -> Followed:
-        """What the next line follows on, and what is wrong with it."""
+        """Check the next line against its aggregate's chain."""
         aggregate = self._aggregate(event.subject)
         try:
             self._subjects.parse_log(event.subject)
@@ -50,40 +50,40 @@ class LineChains:
         aggregate.links = followed.links
         return followed
 
-    def _aggregate(self, subject: str) -> Aggregate:
+    def _aggregate(self, subject: str) -> AggregateState:
         if subject not in self._known:
-            if len(self._known) >= _MOST_AT_HAND:
-                self._seen.keep(self._known)
+            if len(self._known) >= _MAX_CACHED:
+                self._seen.store(self._known)
                 self._known.clear()
             self._known |= self._seen.aggregates([subject])
         return self._known[subject]
 
 
 def unsendable(headers: dict[str, str]) -> list[str]:
-    """The names of the headers with which a message would be refused, or not stand as it is.
+    """The names of headers with which a message would be refused, or stored differently.
 
-    All of them where they are too large together.
+    All of them if they are too large together.
     """
     if _is_sendable(headers):
         return []
     return [name for name in headers if not _is_sendable({name: headers[name]})] or list(headers)
 
 
-def without(event: EventLine, names: list[str]) -> EventLine:
+def without_headers(event: EventLine, names: list[str]) -> EventLine:
     """The event without these headers."""
-    left = {name: value for name, value in event.headers.items() if name not in names}
-    return msgspec.structs.replace(event, headers=left)
+    kept = {name: value for name, value in event.headers.items() if name not in names}
+    return msgspec.structs.replace(event, headers=kept)
 
 
 def _is_sendable(headers: dict[str, str]) -> bool:
     sent = {name: value for name, value in headers.items() if not name.startswith(EXPECTED_HEADERS)}
     for name, value in sent.items():
         if name.startswith(SERVER_HEADERS):
-            rule = _ACTED_ON.get(name)
+            rule = _SERVER_HEADER_RULES.get(name)
             if rule is None or not rule.fullmatch(value):
                 return False
     try:
         block = header_block(sent)
     except (InvalidHeader, UnicodeEncodeError):
         return False
-    return len(block) <= MAX_HEADERS - _EXPECTED_ROOM and read_headers(block) == sent
+    return len(block) <= MAX_HEADERS - _EXPECTED_BYTES and read_headers(block) == sent

@@ -1,18 +1,18 @@
-"""Copy and transform: a file becomes another, with events renamed, split, dropped or masked.
+"""Copy and transform: makes a file from another, with events renamed, split, dropped or masked.
 
-Events count their versions anew in their aggregates, positions are counted from 1, and all chain
-values are computed anew, so that the result, imported, passes verification. Every event whose
-chain value is another than before says so in a header: `X-Transformed: BY; id=...; chain=...`, by
-what, and which event it was. The file's first line names the transformation too.
+Versions in the aggregates, positions (from 1) and all chain values are computed from scratch, so
+that the imported result passes verification. Every event whose chain value changes has a header
+`X-Transformed: BY; id=...; chain=...`, which names the transformation and the original event. The
+file's first line names the transformation, too.
 
-Ids are kept where one event becomes one; the parts of a split get ids derived from the event's.
-What names a dropped or split event as its cause goes on naming it. Messages that are not the
-store's stop the copy, or are left out where that is asked for; an event that was changed and then
-built upon stops it always, for what it said is lost. What an atomic batch leaves
-stays one batch, and so do the parts of a split.
+An event that becomes one keeps its id; the parts of a split get ids derived from it. Events that
+name a dropped or split event as their cause keep doing so. Messages that are not the store's stop
+the copy, or are left out if requested; an event that was changed and then built upon always stops
+it, because its original content is lost. The remaining events of an atomic batch stay one batch,
+and so do the parts of a split.
 
-The original chain value in `X-Transformed` is a hash over the original payload too: it does not
-show what was masked, but whoever can guess that can see that the guess is right.
+The original chain value in `X-Transformed` also hashes the original payload: it does not reveal
+what was masked, but it confirms a correct guess.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 
 import msgspec
 
-from eventstore.audit.working_set import Aggregate, WorkingSet
+from eventstore.audit.working_set import AggregateState, WorkingSet
 from eventstore.errors import EventStoreError, TransferError
 from eventstore.jetstream.publish import MAX_BATCH
 from eventstore.jetstream.vocabulary import BATCH_HEADERS, EXPECTED_HEADERS, NatsHeader
@@ -44,25 +44,25 @@ from eventstore.messages.envelope import (
 from eventstore.messages.subjects import Subjects, check_name
 from eventstore.store.chain_links import Link, Links
 from eventstore.transfer.checker import LineChains
-from eventstore.transfer.file_format import EventLine, FileSums, FirstLine, Transformed
-from eventstore.transfer.file_reader import FileReader, State, check_file, open_export
-from eventstore.transfer.file_writer import FileWriter, written
+from eventstore.transfer.file_format import EventLine, FileSums, FirstLine, Transformation
+from eventstore.transfer.file_reader import FileReader, FileState, check_file, open_export
+from eventstore.transfer.file_writer import FileWriter, partial_file
 from eventstore.transfer.importer import units
 from eventstore.transfer.sender import SendUnit
 
 __all__ = ["TRANSFORMED", "CopiedEvent", "CopySummary", "Transform", "copy"]
 
 TRANSFORMED = "X-Transformed"
-"""The header that says by what an event was changed, and which one it was."""
+"""The header that names the transformation of an event, and the original event."""
 
-_AT_ONCE = 1_000  # events; the states of their aggregates are looked up together
+_GROUP_EVENTS = 1_000  # whose aggregates are looked up together
 
 
 class CopiedEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """An event on its way from one file to another; `replace` makes a changed one.
+    """An event to copy; `replace` returns a changed one.
 
-    `payload` is as stored, `data` the same read as JSON. `id`, `position`, `version` and
-    `timestamp` are what they were, and cannot be replaced.
+    `payload` is as stored, `data` is the same decoded from JSON. `id`, `position`, `version` and
+    `timestamp` are those of the original, and cannot be replaced.
     """
 
     aggregate: str
@@ -78,13 +78,13 @@ class CopiedEvent(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def data(self) -> Any:
-        """The payload, read as JSON; raises `msgspec.DecodeError` where it is none."""
+        """The payload, decoded from JSON; raises `msgspec.DecodeError` if it is not JSON."""
         return msgspec.json.decode(self.payload or b"{}")
 
     def replace(self, **changes: Any) -> CopiedEvent:
-        """The event with other values; `data` in place of `payload` is written as JSON.
+        """The event with other values; `data` is encoded as JSON in place of `payload`.
 
-        Raises `TypeError` for what it cannot have another value of.
+        Raises `TypeError` for a value that cannot be replaced.
         """
         if "data" in changes:
             changes["payload"] = msgspec.json.encode(changes.pop("data"))
@@ -98,11 +98,11 @@ _IDENTITY = ("type", "aggregate", "aggregate_id")
 _CONTENT = ("payload", "schema_version", "actor")
 
 Transform = Callable[[CopiedEvent], CopiedEvent | Iterable[CopiedEvent] | None]
-"""Gives what an event becomes: itself, another, several, or none."""
+"""Returns what an event becomes: itself, another, several, or none."""
 
 
 class CopySummary(msgspec.Struct, kw_only=True):
-    """What became of the events: how many there were and are, and by type what was done to them.
+    """The number of events before and after, and by type how many were renamed, split, ...
 
     An event that was renamed and masked counts as both. `foreign` is how many messages that are not
     the store's were left out.
@@ -117,7 +117,7 @@ class CopySummary(msgspec.Struct, kw_only=True):
     masked: Counter[str] = msgspec.field(default_factory=Counter)
 
     def count(self, event: CopiedEvent, parts: Sequence[CopiedEvent]) -> None:
-        """Take note of what an event became."""
+        """Count what an event became."""
         self.before += 1
         self.after += len(parts)
         if not parts:
@@ -130,7 +130,7 @@ class CopySummary(msgspec.Struct, kw_only=True):
 
 
 class _Part(msgspec.Struct, frozen=True):
-    """What is to be written, and what it was made of."""
+    """An event to write, with its original line."""
 
     event: CopiedEvent
     line: EventLine
@@ -147,53 +147,53 @@ async def copy(
     without_foreign: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> CopySummary:
-    """Write what `transform` makes of the events of one file to another, which must not be there.
+    """Write the events of a file, as `transform` changes them, to a new file.
 
-    `name` is what the transformation is called in the copy (its module and name), `domain` the
-    copy's, where it is to be another. Raises `DamagedFile`, and `TransferError` naming the
-    position where `transform` fails or gives what cannot stand in a log, and of what is not the
-    store's, unless that is a foreign message and they are to be left out: `without_foreign`.
+    `name` is what the transformation is called in the copy (by default its module and name),
+    `domain` the copy's, if it is another. Raises `DamagedFile`, and `TransferError`, naming the
+    position, if `transform` fails or returns what a log cannot contain, and for a message that is
+    not the store's, unless it is foreign and `without_foreign` leaves it out.
     """
     first, state = await check_file(source)
-    called = name or f"{transform.__module__}:{transform.__qualname__}"
-    if not called.isprintable():
-        raise TransferError(f"a transformation cannot be called {called[:80]!r}")
+    name = name or f"{transform.__module__}:{transform.__qualname__}"
+    if not name.isprintable():
+        raise TransferError(f"a transformation cannot be called {name[:80]!r}")
     subjects = Subjects(domain or first.domain)
-    made = _Copy(first.domain, subjects, transform, called)
+    copier = _Copier(first.domain, subjects, transform, name)
     with ExitStack() as stack:
         file = stack.enter_context(open_export(source))
-        out = stack.enter_context(written(target, keep=False))
+        out = stack.enter_context(partial_file(target, keep=False))
         seen, known = stack.enter_context(WorkingSet()), stack.enter_context(WorkingSet())
-        writer = FileWriter(out, State(FileSums()))
-        await writer.begin(_first_line(first, state, subjects, called))
+        writer = FileWriter(out, FileState(FileSums()))
+        await writer.begin(_first_line(first, state, subjects, name))
         chains = LineChains(Subjects(first.domain), known)
         lines = FileReader(source, file).events()
-        own = made.own(lines, chains, without_foreign=without_foreign)
-        for some in _together(units(own)):
-            for line in made.lines(some, seen):
+        events = copier.own_events(lines, chains, without_foreign=without_foreign)
+        for group in _grouped(units(events)):
+            for line in copier.lines(group, seen):
                 await writer.add(line)
             if progress is not None:
-                progress(made.copied.before, state.events)
+                progress(copier.summary.before, state.events)
         await writer.end()
-    return made.copied
+    return copier.summary
 
 
-def _together(several: Iterable[SendUnit]) -> Iterator[list[SendUnit]]:
-    some: list[SendUnit] = []
+def _grouped(units: Iterable[SendUnit]) -> Iterator[list[SendUnit]]:
+    group: list[SendUnit] = []
     count = 0
-    for unit in several:
-        some.append(unit)
+    for unit in units:
+        group.append(unit)
         count += len(unit.events)
-        if count >= _AT_ONCE:
-            yield some
-            some, count = [], 0
-    if some:
-        yield some
+        if count >= _GROUP_EVENTS:
+            yield group
+            group, count = [], 0
+    if group:
+        yield group
 
 
-def _first_line(first: FirstLine, state: State, subjects: Subjects, name: str) -> FirstLine:
+def _first_line(first: FirstLine, state: FileState, subjects: Subjects, name: str) -> FirstLine:
     now = format_timestamp(utc_now())
-    own = Transformed(by=name, time=now, events=state.events, source=state.sums.value)
+    own = Transformation(by=name, time=now, events=state.events, source=state.sums.value)
     return msgspec.structs.replace(
         first,
         domain=subjects.domain,
@@ -203,18 +203,18 @@ def _first_line(first: FirstLine, state: State, subjects: Subjects, name: str) -
     )
 
 
-class _Copy:
-    """Makes lines of units, one after another."""
+class _Copier:
+    """Transforms units into lines, in order."""
 
     def __init__(self, source: str, subjects: Subjects, transform: Transform, name: str) -> None:
-        self.copied = CopySummary()
+        self.summary = CopySummary()
         self._source = Subjects(source)
         self._subjects = subjects
         self._transform = transform
         self._name = name
         self._position = 0
 
-    def own(
+    def own_events(
         self, lines: Iterable[EventLine], chains: LineChains, *, without_foreign: bool
     ) -> Iterator[EventLine]:
         """The lines that are the store's events; raises `TransferError` for others."""
@@ -223,20 +223,20 @@ class _Copy:
             if confirmed is not None:
                 raise TransferError(
                     f"position {line.position} goes back to position {confirmed.position}, which "
-                    "was changed, or something before it is missing: `audit verify` says more"
+                    "was changed, or something before it is missing: see `audit verify`"
                 )
             if problem is None:
                 yield line
             elif without_foreign:
-                self.copied.foreign += 1
+                self.summary.foreign += 1
             else:
                 raise TransferError(
                     f"position {line.position} cannot be copied: {problem.text}; "
-                    "--without-foreign leaves out what is no event of the store"
+                    "--without-foreign leaves out what is not an event of the store"
                 )
 
     def lines(self, some: Sequence[SendUnit], seen: WorkingSet) -> Iterator[EventLine]:
-        """The lines that units become; what must be known of their aggregates is looked up."""
+        """The lines that units become; the heads of their aggregates are looked up together."""
         transformed = [
             [part for line in unit.events for part in self._parts(line)] for unit in some
         ]
@@ -246,32 +246,32 @@ class _Copy:
             if len(parts) > MAX_BATCH:
                 raise TransferError(
                     f"position {parts[0].line.position}: a batch would have {len(parts):,} events; "
-                    f"{MAX_BATCH:,} are the most"
+                    f"the maximum is {MAX_BATCH:,}"
                 )
             for index, (part, subject) in enumerate(zip(parts, places, strict=True)):
                 batch = _batch_headers(parts, index)
                 yield self._line(part, subject, known[subject], batch)
-        seen.keep(known)
+        seen.store(known)
 
     def _parts(self, line: EventLine) -> list[_Part]:
         event = _copied_event(line, self._source)
         try:
-            made = self._transform(event)
-            several = _several(made)
+            result = self._transform(event)
+            parts = _as_list(result)
         except Exception as error:
             raise TransferError(
                 f"position {line.position} ({event.type}): {self._name} failed: "
                 f"{type(error).__name__}: {error}"
             ) from error
-        if not all(isinstance(each, CopiedEvent) for each in several):
+        if not all(isinstance(each, CopiedEvent) for each in parts):
             raise TransferError(
-                f"position {line.position} ({event.type}): {self._name} gave {made!r:.80}, which "
-                "is no CopiedEvent, no list of them and not None"
+                f"position {line.position} ({event.type}): {self._name} returned {result!r:.80}, "
+                "which is neither a CopiedEvent, nor a list of them, nor None"
             )
-        self.copied.count(event, several)
+        self.summary.count(event, parts)
         return [
-            _Part(each, line, event.id if len(several) == 1 else self._part_id(event, index))
-            for index, each in enumerate(several)
+            _Part(each, line, event.id if len(parts) == 1 else self._part_id(event, index))
+            for index, each in enumerate(parts)
         ]
 
     def _part_id(self, event: CopiedEvent, index: int) -> str:
@@ -284,7 +284,7 @@ class _Copy:
             raise TransferError(f"position {event.position}: {error}") from error
 
     def _line(
-        self, part: _Part, subject: str, aggregate: Aggregate, batch: dict[str, str]
+        self, part: _Part, subject: str, aggregate: AggregateState, batch: dict[str, str]
     ) -> EventLine:
         before = aggregate.links.head
         headers = self._headers(part, before.version + 1)
@@ -299,7 +299,7 @@ class _Copy:
         _check(part, headers)
         _check_sealed(part)
         self._position += 1
-        return EventLine.made(self._position, subject, headers, payload)
+        return EventLine.from_parts(self._position, subject, headers, payload)
 
     def _headers(self, part: _Part, version: int) -> dict[str, str]:
         event = part.event
@@ -314,7 +314,7 @@ class _Copy:
         headers[Header.AGGREGATE_VERSION] = str(version)
         headers[Header.SCHEMA_VERSION] = str(event.schema_version)
         headers[Header.DOMAIN] = self._subjects.domain
-        for name in self._untrue_of(part):
+        for name in self._outdated_headers(part):
             headers.pop(name, None)
         if event.actor is None:
             headers.pop(Header.ACTOR, None)
@@ -322,8 +322,8 @@ class _Copy:
             headers[Header.ACTOR] = event.actor
         return headers
 
-    def _untrue_of(self, part: _Part) -> Iterator[str]:
-        """Headers that say of the original what may have been taken out of the copy."""
+    def _outdated_headers(self, part: _Part) -> Iterator[str]:
+        """Headers that reveal of the original what the copy may have dropped."""
         event, line = part.event, part.line
         if event.actor != line.headers.get(Header.ACTOR):
             yield AUTHENTICATED_AS
@@ -332,20 +332,20 @@ class _Copy:
             yield COMMAND_DIGEST
 
 
-def _several(made: Any) -> list[Any]:
-    if made is None:
+def _as_list(result: Any) -> list[Any]:
+    if result is None:
         return []
-    return [*made] if isinstance(made, Iterable) else [made]
+    return [*result] if isinstance(result, Iterable) else [result]
 
 
 def _check_sealed(part: _Part) -> None:
-    """Personal data are bound to their event; changed, nobody could read it any more."""
+    """Encryption is bound to the event: after a change nobody could decrypt its personal data."""
     headers, event = part.line.headers, part.event
     before = headers[Header.EVENT_ID], headers[Header.EVENT_TYPE], part.line.payload
     if PERSONAL in headers and (part.event_id, event.type, event.payload) != before:
         raise TransferError(
-            f"position {event.position} ({event.type}) holds personal data, which are encrypted "
-            "for this event: leave its type and its payload as they are, or drop it"
+            f"position {event.position} ({event.type}) has personal data, which are encrypted for "
+            "this event: leave its type and its payload unchanged, or drop it"
         )
 
 
@@ -373,7 +373,7 @@ def _check(part: _Part, headers: dict[str, str]) -> None:
     try:
         Envelope.from_headers(headers)
     except EventStoreError as error:
-        raise TransferError(f"position {part.line.position} became illegal: {error}") from error
+        raise TransferError(f"position {part.line.position} became invalid: {error}") from error
 
 
 def _batch_headers(parts: Sequence[_Part], index: int) -> dict[str, str]:

@@ -1,14 +1,15 @@
-"""Export: the whole log as it is stored, up to where it ends when the export begins.
+"""Export: the complete log as it is stored, up to its end when the export begins.
 
-Only the log: commands, outcomes, parked messages and configuration are not part of it. Nothing is
-decoded and nothing is verified: foreign messages are exported as they are, so that nothing is lost,
-and `import` refuses them unless told otherwise. What is exported of a message is its subject,
-position, payload and headers in their order; of the headers what every reader here sees: values
-without the space around them, and the last one where a name stands twice.
+Commands, outcomes, parked messages and configuration are not exported. Nothing is decoded or
+verified: foreign messages are exported unchanged, so that nothing is lost, and `import` refuses
+them by default. Of a message its subject, position, payload and headers in their order are
+exported; of the headers what every reader here sees: values without surrounding space, and the last
+one if a name occurs twice.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import aclosing, suppress
 from os import SEEK_END
@@ -23,19 +24,19 @@ from eventstore.messages.envelope import format_timestamp, utc_now
 from eventstore.messages.subjects import Subjects
 from eventstore.store.log import StoredLog
 from eventstore.transfer.file_format import EventLine, FileSums, FirstLine
-from eventstore.transfer.file_reader import FileReader, State, check_file
-from eventstore.transfer.file_writer import FileWriter, is_there, part_of, written
+from eventstore.transfer.file_reader import FileReader, FileState, check_file
+from eventstore.transfer.file_writer import FileWriter, part_of, partial_file
 
 __all__ = ["ExportSummary", "Progress", "export_log", "export_to"]
 
-_FIRST_BYTES = 4096  # more than any first line has
+_MAX_FIRST_LINE = 4096  # bytes
 
 Progress = Callable[[int, int], None]
-"""Takes how many events are done, and about how many there are."""
+"""Is called with the number of exported events, and the approximate total."""
 
 
 class ExportSummary(msgspec.Struct, frozen=True):
-    """How many events the file holds, the position of the last, and the sum of all lines."""
+    """The number of events in the file, the position of the last, and the checksum of all lines."""
 
     events: int
     position: int
@@ -50,21 +51,21 @@ async def export_log(
     resume: bool = False,
     progress: Progress | None = None,
 ) -> ExportSummary:
-    """Write the log to a file, which must not be there; it is FILE.part until it is complete.
+    """Write the log to a new file, which is FILE.part until it is complete.
 
-    With `resume` an export that was interrupted goes on after the last whole part of FILE.part,
-    up to the position at which the log ended when it was begun; a complete file stays as it is.
-    Raises `TransferError`, `DamagedFile` for a part that was changed, `StreamMissing`, or a
+    With `resume` an interrupted export continues after the last complete member of FILE.part, up to
+    the position at which the log ended when the export began; a complete file stays unchanged.
+    Raises `TransferError`, `DamagedFile` for a FILE.part that was changed, `StreamMissing`, or a
     `ClientError`.
     """
-    if resume and is_there(path):
-        return await _complete(path, subjects, client.max_payload)
+    if resume and await asyncio.to_thread(path.exists):
+        return await _summary_of(path, subjects, client.max_payload)
     log = StoredLog(client, subjects.log_stream)
     end = await log.end()
-    with written(path, resume=resume) as file:
-        found, state = await _begun(part_of(path), file, subjects, client.max_payload)
+    with partial_file(path, resume=resume) as file:
+        found, state = await _resume_point(part_of(path), file, subjects, client.max_payload)
         writer = FileWriter(file, state)
-        if state.is_complete:  # but for its name
+        if state.is_complete:  # only its name is missing
             return ExportSummary(writer.events, writer.position, state.sums.value)
         file.seek(state.offset)
         file.truncate()
@@ -81,7 +82,7 @@ async def export_to(
     """Write the log to a pipe; raises as `export_log` does."""
     log = StoredLog(client, subjects.log_stream)
     first = _first_line(subjects, await log.end())
-    writer = FileWriter(stream, State(FileSums()))
+    writer = FileWriter(stream, FileState(FileSums()))
     await writer.begin(first)
     await _write(log, writer, first, None, progress)
     return ExportSummary(writer.events, writer.position, await writer.end())
@@ -94,11 +95,11 @@ async def _write(
     last: EventLine | None,
     progress: Progress | None,
 ) -> None:
-    # What stands at the end of the part is read again: is it still the same log?
+    # The last event of the file is read again, to see whether it is still the same log.
     after = 0 if last is None else last.position - 1
     if after >= first.last:
         return
-    with suppress(IncompleteBatch):  # what the log ends with is exported as it is
+    with suppress(IncompleteBatch):  # at the end of the log it is exported as it is
         async with aclosing(log.pages(after=after, until=first.last)) as pages:
             async for page in pages:
                 for message in page.messages:
@@ -108,7 +109,7 @@ async def _write(
                     elif event != last:
                         raise TransferError(
                             f"position {last.position} holds another event than the file's last: "
-                            "the file is of another log; remove it, and export anew"
+                            "the file is of another log; remove it, and export again"
                         )
                     else:
                         last = None
@@ -116,23 +117,23 @@ async def _write(
                     progress(writer.position, first.last)
 
 
-async def _complete(path: Path, subjects: Subjects, max_payload: int) -> ExportSummary:
-    """What a file holds that has been completed before."""
+async def _summary_of(path: Path, subjects: Subjects, max_payload: int) -> ExportSummary:
+    """The summary of a file that is complete already."""
     first, state = await check_file(path, max_payload=max_payload)
     _check_same(path, first, subjects)
     return ExportSummary(state.events, state.last.position if state.last else 0, state.sums.value)
 
 
-async def _begun(
+async def _resume_point(
     part: Path, file: BinaryIO, subjects: Subjects, max_payload: int
-) -> tuple[FirstLine | None, State]:
-    """The first line of the part that is there, if it is whole, and how far the rest is."""
+) -> tuple[FirstLine | None, FileState]:
+    """The first line of FILE.part, None if it is incomplete, and the state to resume from."""
     try:
         reader = FileReader(part, file, max_payload=max_payload)
     except DamagedFile:
-        if file.seek(0, SEEK_END) > _FIRST_BYTES:
+        if file.seek(0, SEEK_END) > _MAX_FIRST_LINE:
             raise
-        return None, State(FileSums())
+        return None, FileState(FileSums())
     _check_same(part, reader.first, subjects)
     await reader.to_end()
     return reader.first, reader.state
@@ -150,6 +151,6 @@ def _first_line(subjects: Subjects, end: int) -> FirstLine:
 
 def _check_same(path: Path, first: FirstLine, subjects: Subjects) -> None:
     if first.transformed:
-        raise TransferError(f"{path} is a copy, and no export: remove it, and copy anew")
+        raise TransferError(f"{path} is a copy, not an export: remove it, and copy again")
     if first.domain != subjects.domain:
         raise TransferError(f"{path} is of domain {first.domain}, and this is {subjects.domain}")

@@ -1,8 +1,8 @@
-"""The fence around a log that is imported: until the import is whole, nobody else can write.
+"""The fence around a log during an import: until it is complete, nobody else can write.
 
-Meanwhile the stream listens on subjects that nobody else knows, and stores under the log's own
-what it gets there. Others find nobody on the log's subjects, services refuse to start (the stream
-is not as declared), and whoever takes the fence anew shuts the one before out.
+Meanwhile the stream listens on subjects that nobody else knows, and stores what it receives there
+under the log's own. Other writers find no stream on the log's subjects, services refuse to start
+(the stream is not as declared), and whoever takes the fence again locks out its previous owner.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class Fence:
         self._own_prefix = f"{self._import_prefix}{secrets.token_hex(16)}."
 
     async def state(self) -> tuple[int, bool]:
-        """The position of the log's last message, and whether an import has begun, not ended.
+        """The position of the log's last message, and whether an import is in progress.
 
-        Raises `StreamDrift` for a log that is not as declared, `ImportRefused` for one that had
-        events and is empty.
+        Raises `StreamDrift` for a log that is not as declared, `ImportRefused` for an empty one
+        that had events before.
         """
         info = await find_stream(self._client, self._spec.name)
         if info is None:
@@ -56,7 +56,7 @@ class Fence:
         return last, fenced
 
     async def take(self) -> int:
-        """Shut everybody else out; the position of the log's last message then."""
+        """Lock out everybody else; returns the position of the log's last message."""
         info = await find_stream(self._client, self._spec.name)
         found = self._spec.request if info is None else info.config
         change = create_stream if info is None else update_stream
@@ -77,7 +77,7 @@ class Fence:
         return await self.last()
 
     async def last(self) -> int:
-        """The position of the log's last message; raises `ImportRefused` if the fence is lost."""
+        """The position of the log's last message; raises `ImportRefused` if the fence was lost."""
         info = await find_stream(self._client, self._spec.name)
         if info is None or info.subjects != [f"{self._own_prefix}*.*"]:
             raise ImportRefused(
@@ -86,9 +86,9 @@ class Fence:
         return info.state.last_seq
 
     async def open(self) -> None:
-        """Give the log back to everybody, also where the connection breaks meanwhile.
+        """Let everybody write to the log again, even if the connection breaks meanwhile.
 
-        Raises `ImportRefused` where the fence is lost, or a `ClientError`.
+        Raises `ImportRefused` if the fence was lost, or a `ClientError`.
         """
         await Retry(self._client, "ending an import", _OPEN_SECONDS).run(self._open)
 
@@ -104,7 +104,7 @@ class Fence:
         await check(self._client, [self._spec])
 
     def subject(self, subject: str) -> str:
-        """Where to publish what is to be stored under a subject of the log."""
+        """The subject to publish on for a message that goes to a subject of the log."""
         return self._own_prefix + subject.removeprefix(self._log_prefix)
 
     def _is_fenced(self, info: StreamInfo) -> bool:

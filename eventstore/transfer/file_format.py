@@ -1,9 +1,9 @@
-"""The lines of an export file: what each says, and the sums that guard them.
+"""The lines of an export file and their checksums.
 
-A file is JSON Lines. Each line ends with a sum: SHA-256 over all lines since the first, that one
-left out, so that a line that was changed, removed or moved is found where it stands. Event lines
-carry the first 16 digits of it, the others all 64. The first line's sum is over itself alone: the
-events' sums do not depend on when the export was made.
+A file is JSON Lines. Each line ends with a checksum: SHA-256 over all lines after the first one, so
+that a line that was changed, removed or moved is found by its number. Event lines carry the first
+16 digits of it, the others all 64. The first line's checksum covers only itself: the events'
+checksums do not depend on when the export was made.
 """
 
 from __future__ import annotations
@@ -17,16 +17,24 @@ from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.messages.envelope import Header
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = ["EventLine", "FileCheckpoint", "FileEnd", "FileSums", "FirstLine", "Line", "Transformed"]
+__all__ = [
+    "EventLine",
+    "FileCheckpoint",
+    "FileEnd",
+    "FileSums",
+    "FirstLine",
+    "Line",
+    "Transformation",
+]
 
 _SHORT = 16
 _SUM = b',"sum":"'
 
 
-class Transformed(msgspec.Struct, frozen=True, kw_only=True):
-    """That what follows was transformed: by what, when, and what it was before.
+class Transformation(msgspec.Struct, frozen=True, kw_only=True):
+    """How the events of the file were transformed: by what, when, and from how many events.
 
-    `source` is the sum at the end of the file that was transformed.
+    `source` is the checksum at the end of the file that was transformed.
     """
 
     by: str
@@ -36,7 +44,7 @@ class Transformed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FirstLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", tag="log"):
-    """Which log it is, from when. `last` is the log's last position at that time."""
+    """The log, and the time of the export; `last` is the log's last position at that time."""
 
     format: Literal["eventstore-export"] = "eventstore-export"
     format_version: Literal[1] = 1
@@ -45,13 +53,13 @@ class FirstLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", tag
     time: str
     first: int
     last: int
-    transformed: list[Transformed] = []
+    transformed: list[Transformation] = []
 
 
 class EventLine(
     msgspec.Struct, frozen=True, kw_only=True, tag_field="line", tag="event", omit_defaults=True
 ):
-    """An event as it is stored; its payload is text where it is UTF-8, and Base64 if not."""
+    """An event as it is stored; its payload is text if it is UTF-8, Base64 otherwise."""
 
     position: int
     subject: str
@@ -62,13 +70,13 @@ class EventLine(
     @classmethod
     def of(cls, message: StoredMessage) -> EventLine:
         """The line for a message."""
-        return cls.made(message.sequence, message.subject, message.headers, message.payload)
+        return cls.from_parts(message.sequence, message.subject, message.headers, message.payload)
 
     @classmethod
-    def made(
+    def from_parts(
         cls, position: int, subject: str, headers: dict[str, str], payload: bytes
     ) -> EventLine:
-        """The line for what a message consists of."""
+        """The line for a position, a subject, headers and a payload."""
         try:
             text = payload.decode()
         except UnicodeDecodeError:
@@ -82,19 +90,19 @@ class EventLine(
 
     @property
     def event_type(self) -> str:
-        """The type's name, as far as there is one."""
+        """The type's name, or "?"."""
         return self.headers.get(Header.EVENT_TYPE, "?")
 
 
 class FileCheckpoint(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", tag="checkpoint"):
-    """How many events there were so far, and the position of the last."""
+    """The number of events so far, and the position of the last."""
 
     events: int
     position: int
 
 
 class FileEnd(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", tag="end"):
-    """All was written: so many events, the last at this position."""
+    """The end of a complete file: the number of events, and the position of the last."""
 
     events: int
     position: int
@@ -107,38 +115,36 @@ _decode = msgspec.json.Decoder(Line).decode
 
 
 class FileSums:
-    """The sums of a file's lines, one after another."""
+    """The running checksum over a file's lines."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
 
     @property
     def value(self) -> str:
-        """The sum so far: 64 hexadecimal digits."""
+        """The checksum so far: 64 hexadecimal digits."""
         return self._hash.hexdigest()
 
     def copy(self) -> FileSums:
-        """One that goes on from here by itself."""
+        """An independent copy of the current state."""
         copied = FileSums()
         copied._hash = self._hash.copy()
         return copied
 
     def seal(self, line: Line) -> bytes:
-        """The next line with its sum."""
+        """Encode the next line with its checksum."""
         body = _encode(line)[:-1]
         return b'%b%b%b"}\n' % (body, _SUM, self._next(body, type(line)))
 
     def open(self, raw: bytes) -> Line:
-        """Read the next line, which is without its line break; raises `ValueError` if damaged."""
+        """Decode the next line, without its line break; raises `ValueError` if it is damaged."""
         body, _, end = raw.rpartition(_SUM)
         try:
             line: Line = _decode(raw)
         except UNDECODABLE as error:
-            raise ValueError(f"it is no line of an export: {error}") from error
+            raise ValueError(f"it is not a line of an export: {error}") from error
         if end != self._next(body, type(line)) + b'"}':
-            raise ValueError(
-                "its sum is not that of what stands there, or a line is missing before"
-            )
+            raise ValueError("its checksum does not match, or a line before it is missing")
         return line
 
     def _next(self, body: bytes, kind: type[Line]) -> bytes:

@@ -1,6 +1,6 @@
-"""Writing an export file: in gzip members that are each whole, so that what breaks off can go on.
+"""Writes an export file in self-contained gzip members, so that an interrupted one can be resumed.
 
-The file is written as FILE.part, and has its own name only when it is complete.
+The file is FILE.part until it is complete.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from typing import BinaryIO
 from eventstore.errors import TransferError
 from eventstore.private_files import open_private
 from eventstore.transfer.file_format import EventLine, FileCheckpoint, FileEnd, FirstLine
-from eventstore.transfer.file_reader import State
+from eventstore.transfer.file_reader import FileState
 
-__all__ = ["FileWriter", "is_there", "part_of", "written"]
+__all__ = ["FileWriter", "part_of", "partial_file"]
 
-_MOST_EVENTS = 1_000
-_MOST_BYTES = 8 * 1024 * 1024
+_MAX_EVENTS = 1_000
+_MAX_BYTES = 8 * 1024 * 1024
 _LEVEL = 5
 
 
 class FileWriter:
-    """Writes lines to a file or a pipe; `state` says from where it goes on."""
+    """Writes lines to a file or a pipe, from `state` on."""
 
-    def __init__(self, stream: BinaryIO, state: State) -> None:
+    def __init__(self, stream: BinaryIO, state: FileState) -> None:
         self._stream = stream
         self._sums = state.sums
         self.events = state.events
@@ -44,21 +44,21 @@ class FileWriter:
         await self._write()
 
     async def add(self, event: EventLine) -> None:
-        """Write an event, soon."""
+        """Add an event; it is written with its member."""
         line = self._sums.seal(event)
         self._lines.append(line)
         self.events += 1
         self.position = event.position
         self._since += 1
         self._bytes += len(line)
-        if self._since == _MOST_EVENTS or self._bytes >= _MOST_BYTES:
+        if self._since == _MAX_EVENTS or self._bytes >= _MAX_BYTES:
             self._lines.append(
                 self._sums.seal(FileCheckpoint(events=self.events, position=self.position))
             )
             await self._write()
 
     async def end(self) -> str:
-        """Write the last line; returns the sum of all."""
+        """Write the last line; returns the checksum of the file."""
         self._lines.append(self._sums.seal(FileEnd(events=self.events, position=self.position)))
         await self._write()
         return self._sums.value
@@ -74,29 +74,24 @@ class FileWriter:
 
 
 def part_of(path: Path) -> Path:
-    """What a file is called until it is complete."""
+    """The path of a file until it is complete."""
     return path.with_name(f"{path.name}.part")
 
 
-def is_there(path: Path) -> bool:
-    """Whether a file has been completed."""
-    return path.exists()
-
-
 @contextmanager
-def written(path: Path, *, resume: bool = False, keep: bool = True) -> Iterator[BinaryIO]:
-    """The file to write to, which is given its name at the end of the block.
+def partial_file(path: Path, *, resume: bool = False, keep: bool = True) -> Iterator[BinaryIO]:
+    """FILE.part for writing, which is renamed to FILE at the end of the block.
 
-    Whoever leaves the block by an error leaves FILE.part, if that is to be kept. Raises
-    `TransferError` where a file is in the way, or another process writes it.
+    After an error FILE.part stays if `keep`. Raises `TransferError` if one of the files exists, or
+    another process writes it.
     """
     part = part_of(path)
-    if is_there(path):
+    if path.exists():
         raise TransferError(f"{path} exists already: name another file, or remove it")
     if part.exists() and not resume:
         raise TransferError(
-            f"{part} is there, of an export that was interrupted: go on with `export --continue`, "
-            "or remove it"
+            f"{part} exists, from an interrupted export: resume it with `export --continue`, or "
+            "remove it"
         )
     try:
         file = os.fdopen(open_private(part, os.O_RDWR | os.O_CREAT), "r+b")

@@ -1,12 +1,12 @@
-"""Import: a file's events into a log that is empty, so that they stand there as they were.
+"""Import: records a file's events in an empty log, exactly as they were.
 
-Byte for byte the same are subjects, payloads and all headers in their order, with one exception:
-`Nats-Expected-*`, which tell the server where in the log an event was to go, are made anew.
-Batches stay batches. Positions are counted from 1, so they are the same wherever the log that was
-exported had no holes (a log of this store has none); chain values do not depend on them.
+Subjects, payloads and all headers in their order stay byte for byte the same, with one exception:
+`Nats-Expected-*`, which name an event's expected position in the log, are new. Batches stay
+batches. Positions are counted from 1, so they are the same if the exported log had no gaps (a log
+of this store has none); chain values do not depend on them.
 
-The file is read twice: once to check all of its sums, and that its events are the store's: their
-subjects, envelopes and chains, and headers that can be sent; and only then to import.
+The file is read twice: first to check its checksums, and that its events are the store's (their
+subjects, envelopes and chains, and that their headers can be sent); only then to import it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from eventstore.messages.subjects import Subjects
 from eventstore.store.key_bucket import KeyBucket
 from eventstore.store.log import StoredLog
 from eventstore.store.reader import BatchCheck
-from eventstore.transfer.checker import LineChains, unsendable, without
+from eventstore.transfer.checker import LineChains, unsendable, without_headers
 from eventstore.transfer.fence import Fence
 from eventstore.transfer.file_format import EventLine
 from eventstore.transfer.file_reader import FileReader, open_export
@@ -38,16 +38,16 @@ from eventstore.transfer.sender import Sender, SendUnit, check_unit
 
 __all__ = ["ImportSummary", "Progress", "import_log", "units"]
 
-_REPORTED = 500  # every so many events
+_REPORT_EVENTS = 500
 
 Progress = Callable[[str, int, int], None]
-"""Takes what is done ("checking", "comparing", "importing"), how far, and how many events."""
+"""Is called with the step ("checking", "comparing", "importing"), how far it is, and the total."""
 
 
 class ImportSummary(msgspec.Struct, frozen=True):
-    """How many events the log holds now, and how many of them stood there before.
+    """The number of events in the log now, and how many of them were recorded before.
 
-    `stripped` is how many have lost headers that cannot be sent.
+    `stripped` is how many events lost headers that cannot be sent.
     """
 
     events: int
@@ -55,8 +55,8 @@ class ImportSummary(msgspec.Struct, frozen=True):
     stripped: int = 0
 
 
-class _Checked(msgspec.Struct):
-    """What the first pass has found: what keys are filed under, and what `ImportSummary` says."""
+class _FileCheck(msgspec.Struct):
+    """The findings of the first pass: the references of keys, and counts for `ImportSummary`."""
 
     keys: set[str] = set()
     events: int = 0
@@ -74,25 +74,24 @@ async def import_log(
     foreign: bool = False,
     progress: Progress | None = None,
 ) -> ImportSummary:
-    """Import a file into the log of its domain; the stream is made if it is missing.
+    """Import a file into the log of its domain; a missing stream is created.
 
-    The log must be empty. With `resume` it may hold what the file begins with, byte for byte, and
-    the import goes on after it. Until it is whole nobody else can write to the log, and no service
-    starts on it; an import that was interrupted is to be resumed.
+    The log must be empty. With `resume` it may contain the first events of the file, byte for byte,
+    and the import continues after them. Until it is complete nobody else can write to the log, and
+    no service starts on it; an interrupted import must be resumed.
 
-    Personal data are encrypted in the file, and their keys are not part of it. Where keys are
-    missing here nobody could read the log, so that it is refused, unless `without_keys` says that
-    the bucket of keys is brought later, before anything is appended.
+    Personal data are encrypted in the file, which does not contain their keys. If keys are missing
+    here, nobody could read the log, and the file is refused, unless `without_keys` promises that
+    the key bucket is restored later, before anything is appended.
 
     A file with messages that are not the store's, or were changed, is refused, unless `foreign`
-    says that it is to be imported as it is; no reader will take these for events. A message with
-    headers that cannot be sent, because a server would refuse them, act on them or change them, is
-    refused too; with `foreign` it is imported without these headers, and counted.
+    allows to import it as it is; no reader will take these for events. A message with headers that
+    cannot be sent, because a server would refuse them, act on them or change them, is refused, too;
+    with `foreign` it is imported without these headers, and counted.
 
-    Raises `DamagedFile`, `EventTooLarge`, `StreamDrift` and `ImportRefused`, for a log that is not
-    empty or another than the file's, or for keys that are missing, before anything is imported;
-    later `ImportRefused` where another import takes over, `TransferError` for an id that stands
-    twice, or a `ClientError`.
+    Raises `DamagedFile`, `EventTooLarge`, `StreamDrift` and `ImportRefused` (the log is not empty,
+    or is not the file's, or keys are missing) before anything is imported; later `ImportRefused` if
+    another import takes over, `TransferError` for an id that occurs twice, or a `ClientError`.
     """
     report = progress or _silent
     with WorkingSet() as seen:
@@ -102,36 +101,36 @@ async def import_log(
     if not without_keys:
         await _check_keys(client, subjects, checked.keys)
     fence = Fence(client, subjects, settings)
-    stands, fenced = await fence.state()
-    if stands and not resume:
-        begun = "holds an import that is not whole" if fenced else "is not empty"
+    recorded, fenced = await fence.state()
+    if recorded and not resume:
+        state = "holds an incomplete import" if fenced else "is not empty"
         raise ImportRefused(
-            f"the log {subjects.log_stream} {begun}: {stands:,} events stand there. Import into "
-            "an empty log, or go on with --continue where they are those the file begins with"
+            f"the log {subjects.log_stream} {state}: it has {recorded:,} events. Import into an "
+            "empty log, or resume with --continue if they are the first events of the file"
         )
     with open_export(path) as file:
         events = FileReader(path, file, max_payload=client.max_payload).events()
         if checked.stripped:
-            events = (without(event, unsendable(event.headers)) for event in events)
-        before = await _compare(client, subjects, events, count, report) if stands else 0
+            events = (without_headers(event, unsendable(event.headers)) for event in events)
+        before = await _compare(client, subjects, events, count, report) if recorded else 0
         last = await fence.take()
         if last != before:
             if not fenced:
                 await fence.open()
             raise ImportRefused(f"somebody else has just written to {subjects.log_stream}")
-        async with Sender(client, fence, before) as sending:
+        async with Sender(client, fence, before) as sender:
             for unit in units(events, before):
-                await sending.put(unit)
-                if unit.last % _REPORTED < len(unit.events):
-                    report("importing", sending.position, count)
-            await sending.finish()
-        report("importing", sending.position, count)
+                await sender.put(unit)
+                if unit.last % _REPORT_EVENTS < len(unit.events):
+                    report("importing", sender.position, count)
+            await sender.finish()
+        report("importing", sender.position, count)
         await fence.open()
     return ImportSummary(count, before, checked.stripped)
 
 
 def units(events: Iterable[EventLine], before: int = 0) -> Iterator[SendUnit]:
-    """The events as what is to be recorded at once: single ones, and whole batches.
+    """The events in units that are recorded atomically: single ones, and complete batches.
 
     `before` is the position before the first. Raises `IncompleteBatch`.
     """
@@ -151,7 +150,7 @@ def units(events: Iterable[EventLine], before: int = 0) -> Iterator[SendUnit]:
             yield SendUnit(batch, position, size + 1_000 * len(batch))
             batch = []
     if batch:
-        raise IncompleteBatch(f"position {batch[-1].position}: the last batch is not whole")
+        raise IncompleteBatch(f"position {batch[-1].position}: the last batch is incomplete")
 
 
 async def _check(
@@ -160,9 +159,9 @@ async def _check(
     max_payload: int,
     report: Progress,
     chains: LineChains | None,
-) -> _Checked:
-    """See that all of the file is good for this log, and can be sent."""
-    checked = _Checked()
+) -> _FileCheck:
+    """Check that the file belongs to this log, and that all of it can be sent."""
+    checked = _FileCheck()
     with open_export(path) as file:
         reader = FileReader(path, file, max_payload=max_payload)
         if reader.first.domain != subjects.domain:
@@ -174,9 +173,9 @@ async def _check(
             for unit in units(_of_domain(reader, path, subjects, chains, checked)):
                 check_unit(unit, max_payload)
                 checked.keys.update(*(refs_in(event.headers) for event in unit.events))
-                if unit.last % _REPORTED < len(unit.events):
+                if unit.last % _REPORT_EVENTS < len(unit.events):
                     report("checking", unit.last, reader.first.last)
-                    await asyncio.sleep(0)  # others, and Ctrl-C, have their turn
+                    await asyncio.sleep(0)  # let other tasks and Ctrl-C run
         except IncompleteBatch as error:
             raise DamagedFile(str(path), reader.line, str(error)) from error
         checked.events = reader.state.events
@@ -192,8 +191,8 @@ async def _check_keys(client: Client, subjects: Subjects, keys: set[str]) -> Non
     if missing:
         raise ImportRefused(
             f"the file has personal data of {len(missing):,} subjects whose keys are not in "
-            f"{subjects.key_bucket} here: bring that bucket first, or say that it comes later with "
-            "--without-keys"
+            f"{subjects.key_bucket} here: restore that bucket first, or say that it comes later "
+            "with --without-keys"
         )
 
 
@@ -202,31 +201,33 @@ def _of_domain(
     path: Path,
     subjects: Subjects,
     chains: LineChains | None,
-    checked: _Checked,
+    checked: _FileCheck,
 ) -> Iterator[EventLine]:
     prefix = f"{subjects.domain}.log."
     for event in reader.events():
         if not event.subject.startswith(prefix) or event.subject.count(".") != 3:
-            raise DamagedFile(str(path), reader.line, f"{event.subject} is no subject of the log")
+            raise DamagedFile(
+                str(path), reader.line, f"{event.subject} is not a subject of the log"
+            )
         problem = None if chains is None else chains.follow(event).problem
         if problem is not None:
             raise DamagedFile(
                 str(path),
                 reader.line,
-                f"position {event.position} ({event.subject}) is no event of this store: "
-                f"{problem.text}; `copy --without-foreign` leaves such out, and `import --foreign` "
-                "takes the file as it is",
+                f"position {event.position} ({event.subject}) is not an event of this store: "
+                f"{problem.text}; `copy --without-foreign` leaves such messages out, and "
+                "`import --foreign` takes the file as it is",
             )
         names = unsendable(event.headers)
         if names and chains is not None:
             raise DamagedFile(
                 str(path),
                 reader.line,
-                f"position {event.position} ({event.subject}) has headers that cannot be sent as "
-                f"they are, {_shown(names)}; `import --foreign` leaves such headers out",
+                f"position {event.position} ({event.subject}) has headers that cannot be sent "
+                f"unchanged, {_listed(names)}; `import --foreign` leaves such headers out",
             )
         checked.stripped += bool(names)
-        yield without(event, names) if names else event
+        yield without_headers(event, names) if names else event
 
 
 async def _compare(
@@ -236,7 +237,7 @@ async def _compare(
     count: int,
     report: Progress,
 ) -> int:
-    """See that the log is what the file begins with; how many events that are."""
+    """Check that the log is a prefix of the file; returns its number of events."""
     position = 0
     async with aclosing(StoredLog(client, subjects.log_stream).pages()) as pages:
         async for page in pages:
@@ -245,8 +246,8 @@ async def _compare(
                 event = next(events, None)
                 if event is None or not _is_same(message, position, event):
                     raise ImportRefused(
-                        f"position {message.sequence} of {subjects.log_stream} is not what the "
-                        "file has there: it is another log, or goes on differently"
+                        f"position {message.sequence} of {subjects.log_stream} differs from the "
+                        "file: it is another log, or has other events after that"
                     )
             report("comparing", position, count)
     return position
@@ -257,15 +258,15 @@ def _is_same(message: StoredMessage, position: int, event: EventLine) -> bool:
         message.sequence == position
         and message.subject == event.subject
         and message.payload == event.payload
-        and _kept(message.headers) == _kept(event.headers)
+        and _comparable(message.headers) == _comparable(event.headers)
     )
 
 
-def _kept(headers: dict[str, str]) -> list[tuple[str, str]]:
+def _comparable(headers: dict[str, str]) -> list[tuple[str, str]]:
     return [item for item in headers.items() if not item[0].startswith(EXPECTED_HEADERS)]
 
 
-def _shown(names: list[str]) -> str:
+def _listed(names: list[str]) -> str:
     return ", ".join(repr(name[:60]) for name in names[:3]) + (", …" if len(names) > 3 else "")
 
 

@@ -1,8 +1,8 @@
-"""Sending a file's events into a fenced log: many under way, each at the one position it may have.
+"""Sends a file's events into a fenced log: many in flight, each with its expected position.
 
-Every single event, and every batch, says which position must be the log's last before it. So what
-follows something that was lost or refused is refused too, and after any doubt the log's last
-position alone tells what stands and what is to be sent again.
+Every single event, and every batch, names the position that must be the log's last before it. So
+whatever follows a lost or refused message is refused, too, and after any failure the log's last
+position alone shows what is recorded and what must be sent again.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ from eventstore.transfer.file_format import EventLine
 
 __all__ = ["SendUnit", "Sender", "check_unit"]
 
-_MOST_UNDER_WAY = 1_000
-_MOST_BYTES = 8 * 1024 * 1024
+_MAX_IN_FLIGHT = 1_000
+_MAX_BYTES = 8 * 1024 * 1024
 _ANSWER_SECONDS = 10.0
-_MOST_TRIES = 12
+_MAX_TRIES = 12
 _BACKOFF = Backoff(0.1, 2.0, jitter=0)
-_DUPLICATE = 0  # not the server's: a repeat is no error to it
-# Also what was sent before a doubt, and is being stored now.
+_DUPLICATE = 0  # not a code of the server, to which a repeat is no error
+# Also of a message that was sent before a failure, and is being stored now.
 _CLAIMED = {_DUPLICATE, ErrorCode.DUPLICATE_IN_BATCH}
-_MOST_CLAIMED = 3
+_MAX_CLAIMED = 3
 
 
 class SendUnit(msgspec.Struct, frozen=True):
-    """One event, or those of an atomic batch; `last` is the position of the last in the log."""
+    """One event, or those of an atomic batch; `last` is the position of the last one in the log."""
 
     events: Sequence[EventLine]
     last: int
@@ -60,12 +60,12 @@ class SendUnit(msgspec.Struct, frozen=True):
 
     @property
     def first(self) -> int:
-        """The position of the first in the log."""
+        """The position of the first one in the log."""
         return self.last - len(self.events) + 1
 
 
 class Sender(Resource):
-    """Sends units in order, and knows up to which position all stand; a context manager."""
+    """Sends units in order, all recorded up to `position`; an async context manager."""
 
     def __init__(self, client: Client, fence: Fence, position: int) -> None:
         self.position = position
@@ -73,10 +73,10 @@ class Sender(Resource):
         self._fence = fence
         self._units: deque[SendUnit] = deque()
         self._bytes = 0
-        self._trouble: ClientError | None = None
+        self._failure: ClientError | None = None
         self._tries = 0
-        self._moved = asyncio.Event()
-        self._asked: dict[str, int] = {}  # where each that is under way must come to stand
+        self._changed = asyncio.Event()
+        self._expected: dict[str, int] = {}  # the position of each one in flight, by its token
         self._inbox = client.new_inbox()
 
     async def _enter(self, stack: AsyncExitStack) -> None:
@@ -85,21 +85,21 @@ class Sender(Resource):
         stack.callback(self._client.on_disconnect(self._disconnected))
 
     async def put(self, unit: SendUnit) -> None:
-        """Send the next unit, as soon as not too much is under way.
+        """Send the next unit; waits while too much is in flight.
 
-        Raises `ImportRefused` where the fence is lost, `TransferError` for an id that stands
-        already, or a `ClientError` that does not pass.
+        Raises `ImportRefused` if the fence was lost, `TransferError` for an id that is recorded
+        already, or a `ClientError` that is not transient.
         """
         self._units.append(unit)
         self._bytes += unit.size
         await self._try(unit)
-        while unit.last - self.position > _MOST_UNDER_WAY or self._bytes > _MOST_BYTES:
+        while unit.last - self.position > _MAX_IN_FLIGHT or self._bytes > _MAX_BYTES:
             if not self._units:
                 break
             await self._wait()
 
     async def finish(self) -> None:
-        """Return when all stand; raises as `put` does."""
+        """Return when all units are recorded; raises as `put` does."""
         while self._units:
             await self._wait()
 
@@ -107,7 +107,7 @@ class Sender(Resource):
         try:
             await self._publish(unit)
         except ConnectionLost as error:
-            self._trouble = error
+            self._failure = error
 
     async def _publish(self, unit: SendUnit) -> None:
         drafts = _drafts(unit)
@@ -117,7 +117,7 @@ class Sender(Resource):
             )
         draft = drafts[-1]
         token = new_token()
-        self._asked[token] = unit.last
+        self._expected[token] = unit.last
         await self._client.publish(
             self._fence.subject(draft.subject),
             draft.payload,
@@ -126,20 +126,20 @@ class Sender(Resource):
         )
 
     async def _receive(self, message: Msg) -> None:
-        position = self._asked.pop(message.subject.rpartition(".")[2], None)
+        position = self._expected.pop(message.subject.rpartition(".")[2], None)
         if position is None:
             return
         try:
             if message.headers and message.headers.get("Status") == "503":
-                raise NoResponders("nobody takes what is imported")
+                raise NoResponders("no stream takes the imported events")
             ack = read_ack(message.subject, message.data, self._fence.stream)
             if ack.seq != position:
-                raise JetStreamError(_DUPLICATE, 0, f"its id stands at position {ack.seq}")
+                raise JetStreamError(_DUPLICATE, 0, f"its id is recorded at position {ack.seq}")
         except ClientError as error:
-            self._trouble = self._trouble or error
+            self._failure = self._failure or error
         else:
             self._confirm(ack.seq)
-        self._moved.set()
+        self._changed.set()
 
     def _confirm(self, position: int) -> None:
         while self._units and self._units[0].last <= position:
@@ -149,58 +149,58 @@ class Sender(Resource):
             self._tries = 0
 
     async def _wait(self) -> None:
-        """Wait for an answer; where there is trouble, find out what stands and send the rest."""
-        self._moved.clear()
-        if self._trouble is None:
+        """Wait for an acknowledgement; after a failure, find out what to send again."""
+        self._changed.clear()
+        if self._failure is None:
             try:
                 async with asyncio.timeout(_ANSWER_SECONDS):
-                    await self._moved.wait()
+                    await self._changed.wait()
             except TimeoutError:
-                self._trouble = RequestTimeout(f"no answer within {_ANSWER_SECONDS:g} s")
-        if self._trouble is not None:
-            await self._recover(self._trouble)
+                self._failure = RequestTimeout(f"no answer within {_ANSWER_SECONDS:g} s")
+        if self._failure is not None:
+            await self._recover(self._failure)
 
     async def _recover(self, error: ClientError) -> None:
         self._tries += 1
-        if self._client.is_closed or self._tries > _MOST_TRIES:
+        if self._client.is_closed or self._tries > _MAX_TRIES:
             raise error
         if self._tries > 1:
             await asyncio.sleep(_BACKOFF.delay(self._tries))
-        self._asked.clear()  # what is still answered to those says nothing any more
+        self._expected.clear()  # later acknowledgements of these prove nothing
         try:
             await self._client.wait_connected(_ANSWER_SECONDS)
             last = await self._fence.last()
-        except (ConnectionLost, RequestTimeout, NoResponders) as again:
-            self._trouble = again
+        except (ConnectionLost, RequestTimeout, NoResponders) as next_error:
+            self._failure = next_error
             return
         before = self.position
         self._confirm(last)
         if self._units and self._units[0].first <= last:
-            raise ImportRefused(f"position {last} stands, in the middle of a batch")
+            raise ImportRefused(f"position {last} is recorded, in the middle of a batch")
         if self.position == before and isinstance(error, JetStreamError):
             self._check_passing(error)
-        self._trouble = None
+        self._failure = None
         for unit in list(self._units):
             await self._try(unit)
 
     def _check_passing(self, error: JetStreamError) -> None:
-        """Raise unless what was refused may be taken when it is sent again."""
-        if error.err_code in _CLAIMED and self._tries > _MOST_CLAIMED:
+        """Raise unless a refused unit may be accepted when it is sent again."""
+        if error.err_code in _CLAIMED and self._tries > _MAX_CLAIMED:
             raise TransferError(
-                f"position {self.position + 1} is refused, because an id of it stands already: "
-                "the file holds it twice"
+                f"position {self.position + 1} is refused, because its id is recorded already: "
+                "the file contains it twice"
             ) from error
         # A conflict is explained by the position.
         if error.err_code not in TRANSIENT | CONFLICTS | _CLAIMED:
             raise error
 
     def _disconnected(self) -> None:
-        self._trouble = self._trouble or ConnectionLost("the connection broke during the import")
-        self._moved.set()
+        self._failure = self._failure or ConnectionLost("the connection broke during the import")
+        self._changed.set()
 
 
 def check_unit(unit: SendUnit, max_payload: int) -> None:
-    """Raise `EventTooLarge` or `BatchTooLarge` for what a server would not take.
+    """Raise `EventTooLarge` or `BatchTooLarge` for a unit that a server would not accept.
 
     `max_payload` is in bytes.
     """

@@ -1,4 +1,4 @@
-"""What a checkpoint knows besides its position, and the events that a projection could not take."""
+"""Columns of checkpoints besides the position, and the events that a projection could not apply."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packages that are stale, and where in the log a package was built last."""
+"""Stale packages, and the position in the log of a package's last build."""
 
 from __future__ import annotations
 

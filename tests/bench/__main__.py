@@ -1,4 +1,4 @@
-"""`make bench`: all figures, one benchmark after another."""
+"""`make bench`: runs all benchmarks, one after another."""
 
 import platform
 from importlib.metadata import version

@@ -1,4 +1,4 @@
-"""A backlog: commands that pile up while no worker runs, worked off in bounded memory."""
+"""Backlog: commands queued while no worker runs, then processed in bounded memory."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ CONTENT = "x" * 200
 
 
 def peak_memory() -> float:
-    """The most memory this process has had, in MB (Linux; `getrusage` counts its parent's too)."""
+    """This process's peak memory in MB (Linux; `getrusage` includes its parent's)."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def work(url: str, results: Connection) -> None:
-    """The worker's process: it ends when nothing is queued."""
+    """The worker process; it ends when the queue is empty."""
     results.send(run(_work(url)))
 
 
@@ -44,7 +44,7 @@ async def _work(url: str) -> tuple[float, float, float]:
         before, began = peak_memory(), time.perf_counter()
         async with asyncio.TaskGroup() as group:
             group.create_task(worker.run())
-            while await _queued(client):  # noqa: ASYNC110  # the server tells only when asked
+            while await _queued(client):  # noqa: ASYNC110  # the server does not notify
                 await asyncio.sleep(0.1)
             worker.stop()
         return before, peak_memory(), time.perf_counter() - began
@@ -79,7 +79,7 @@ async def _send_all(url: str) -> float:
 
 
 async def measure() -> None:
-    """Send all, then work them off in a process of its own, and print what that took."""
+    """Queue all commands, process them in another process, and print both rates."""
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as directory:
         async with EmbeddedServer(Path(directory)) as server:
@@ -87,20 +87,20 @@ async def measure() -> None:
                 streams = load_settings(environ={}).streams
                 await declare(client, topology(nix.domain().codec.subjects, streams))
                 rate = await _send_all(server.url)
-                print(f"queue {await _queued(client):,} commands: {rate:,.0f}/s")
+                print(f"queueing {await _queued(client):,} commands: {rate:,.0f}/s")
             own, others = spawn.Pipe()
             process = spawn.Process(target=work, args=(server.url, others))
             process.start()
             before, after, seconds = await asyncio.to_thread(own.recv)
             await asyncio.to_thread(process.join, 30)
     print(
-        f"work them off: {COMMANDS / seconds:,.0f}/s; worker's peak memory {before:.0f} MB "
+        f"processing them: {COMMANDS / seconds:,.0f}/s; worker's peak memory {before:.0f} MB "
         f"before, {after:.0f} MB after"
     )
 
 
 def main() -> None:
-    """Print two lines: how fast they are queued, and how they are worked off."""
+    """Print the rates of queueing and of processing."""
     run(measure())
 
 

@@ -24,16 +24,16 @@ AGGREGATES = 500
 IN_FLIGHT = 64
 
 
-def work(url: str, kept: int, ready: Event, stop: Event) -> None:
-    """The worker's process."""
-    run(_work(url, kept, ready, stop))
+def work(url: str, cache_size: int, ready: Event, stop: Event) -> None:
+    """The worker process."""
+    run(_work(url, cache_size, ready, stop))
 
 
-async def _work(url: str, kept: int, ready: Event, stop: Event) -> None:
+async def _work(url: str, cache_size: int, ready: Event, stop: Event) -> None:
     domain = nix.domain()
     async with _client(url) as client, EventStore(client, domain.codec) as store:
         outcomes = Outcomes(client, domain.codec.subjects)
-        handler = CommandHandler(store, domain, outcomes, states=StateCache(kept))
+        handler = CommandHandler(store, domain, outcomes, states=StateCache(cache_size))
         worker = CommandWorker(client, domain.codec, handler)
         async with asyncio.TaskGroup() as group:
             group.create_task(worker.run())
@@ -68,7 +68,7 @@ async def _execute_all(url: str) -> tuple[float, list[float]]:
         return COMMANDS / (time.perf_counter() - began), latencies
 
 
-async def measure(kept: int) -> tuple[float, float, float]:
+async def measure(cache_size: int) -> tuple[float, float, float]:
     """Commands a second, and the median and 99th percentile in milliseconds."""
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as directory:
@@ -76,7 +76,7 @@ async def measure(kept: int) -> tuple[float, float, float]:
             async with _client(server.url) as client:
                 await declare(client, topology(nix.domain().codec.subjects, _streams()))
             ready, stop = spawn.Event(), spawn.Event()
-            process = spawn.Process(target=work, args=(server.url, kept, ready, stop))
+            process = spawn.Process(target=work, args=(server.url, cache_size, ready, stop))
             process.start()
             await asyncio.to_thread(ready.wait, 30)
             rate, latencies = await _execute_all(server.url)
@@ -91,9 +91,9 @@ def _streams() -> StreamSettings:
 
 
 def main() -> None:
-    """Print a line for kept states and one for a load each."""
-    for name, kept in (("kept states", 200_000), ("a load for each command", 0)):
-        rate, median, high = run(measure(kept))
+    """Print a line with cached states, and one with a load for each command."""
+    for name, cache_size in (("cached states", 200_000), ("a load for each command", 0)):
+        rate, median, high = run(measure(cache_size))
         print(f"{name}: {rate:,.0f} commands/s, p50 {median:.1f} ms, p99 {high:.1f} ms")
 
 

@@ -1,6 +1,6 @@
 """Live latency: from an append's acknowledgement until another connection sees its rows.
 
-Three processes: one appends at a fixed rate, one has the projection worker, and one looks at the
+Three processes: one appends at a fixed rate, one runs the projection worker, and one reads the
 checkpoints, through a connection of its own, about every half millisecond.
 """
 
@@ -33,15 +33,15 @@ HISTORY = 200_000
 PAUSE = 0.0005
 
 Seen = list[tuple[float, int]]
-"""When the lowest checkpoint was first seen at which position."""
+"""The time at which the lowest checkpoint was first seen at each position."""
 
 
-def work(url: str, database: str, told: Connection) -> None:
-    """The worker's process, until it is told to stop."""
-    run(_work(url, database, told))
+def work(url: str, database: str, pipe: Connection) -> None:
+    """The worker process, until it is stopped."""
+    run(_work(url, database, pipe))
 
 
-async def _work(url: str, location: str, told: Connection) -> None:
+async def _work(url: str, location: str, pipe: Connection) -> None:
     codec = nix.domain().codec
     settings = load_settings(nats_url=url, environ={})
     async with (
@@ -54,31 +54,31 @@ async def _work(url: str, location: str, told: Connection) -> None:
         before = peak_memory()
         async with running(worker):
             await worker.ready.wait()
-            told.send(None)
-            await asyncio.to_thread(told.recv)
-        told.send((before, peak_memory()))
+            pipe.send(None)
+            await asyncio.to_thread(pipe.recv)
+        pipe.send((before, peak_memory()))
 
 
-def look(database: str, told: Connection) -> None:
-    """The reader's process, until it is told to stop."""
+def look(database: str, pipe: Connection) -> None:
+    """The reader process, until it is stopped."""
     seen: Seen = []
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:
         query = "SELECT min(position) FROM projection"
         last = connection.execute(query).fetchone()[0]
-        told.send(None)
+        pipe.send(None)
         stopping = False
         while not stopping:
-            stopping = told.poll()
+            stopping = pipe.poll()
             position = connection.execute(query).fetchone()[0]
             if position != last:
                 seen.append((time.monotonic(), position))
                 last = position
             time.sleep(PAUSE)
-    told.send(seen)
+    pipe.send(seen)
 
 
 async def _append(store: EventStore) -> Seen:
-    """When the append of which position was acknowledged."""
+    """The time at which the append of each position was acknowledged."""
     acknowledged: Seen = []
     began = time.monotonic()
     for number in range(RATE * SECONDS):
@@ -118,11 +118,11 @@ async def measure() -> None:
         f"catch up on {HISTORY:,} events: {rate:,.0f} events/s; worker's peak memory "
         f"{before:.0f} MB before, {after:.0f} MB after"
     )
-    _tell(acknowledged, seen)
+    _print_latencies(acknowledged, seen)
 
 
 async def _started(target: Callable[..., None], *args: str) -> Connection:
-    """A process that has said that it is ready."""
+    """A process that has reported that it is ready."""
     spawn = multiprocessing.get_context("spawn")
     own, others = spawn.Pipe()
     spawn.Process(target=target, args=(*args, others), daemon=True).start()
@@ -131,7 +131,7 @@ async def _started(target: Callable[..., None], *args: str) -> Connection:
 
 
 async def _ended(process: Connection) -> Any:
-    """What a process has to say at its end."""
+    """The result that a process sends at its end."""
     process.send(None)
     return await asyncio.to_thread(process.recv)
 
@@ -143,7 +143,7 @@ def _until_at(location: str, position: int) -> None:
             time.sleep(0.01)
 
 
-def _tell(acknowledged: Seen, seen: Seen) -> None:
+def _print_latencies(acknowledged: Seen, seen: Seen) -> None:
     positions = [position for _, position in seen]
     latencies = []
     for when, position in acknowledged:
@@ -158,7 +158,7 @@ def _tell(acknowledged: Seen, seen: Seen) -> None:
 
 
 def main() -> None:
-    """Print how soon rows are visible, and what catching up takes."""
+    """Print the latency of rows, and the rate of catching up."""
     run(measure())
 
 

@@ -1,4 +1,4 @@
-"""The loop all benchmarks run on: uvloop where it is installed."""
+"""The event loop of all benchmarks: uvloop if it is installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Catching up: a log of events becomes rows and checkpoints in SQLite and in PostgreSQL."""
+"""Catching up: projects a log into rows and checkpoints in SQLite and in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ END = FLAKES * (INPUTS + 1)
 
 
 async def measure() -> None:
-    """Print how fast the read models of the Nix domain catch up, on each kind of database."""
+    """Print how fast the Nix domain's read models catch up, for each kind of database."""
     codec = nix.domain().codec
     with tempfile.TemporaryDirectory() as directory, ExitStack() as servers:
         locations = {"SQLite": str(Path(directory) / "read.sqlite")}
@@ -54,7 +54,7 @@ async def measure() -> None:
                     print(f"the Nix domain's read models in {kind}: {rate:,.0f} events/s")
                 path = str(Path(directory) / "audited.sqlite")
                 rate = await _catch_up(store, path, (*nix_projections(), audit))
-                print(f"the same in SQLite, and the audit index: {rate:,.0f} events/s")
+                print(f"the same in SQLite with the audit index: {rate:,.0f} events/s")
 
 
 async def _catch_up(store: EventStore, location: str, projections: Sequence[Projection]) -> float:
@@ -69,7 +69,7 @@ async def _catch_up(store: EventStore, location: str, projections: Sequence[Proj
 
 
 def main() -> None:
-    """Run it."""
+    """Run the benchmark."""
     run(measure())
 
 

@@ -1,4 +1,4 @@
-"""Queries by request and reply: the service and who asks it as two processes, 16 in flight."""
+"""Queries by request and reply: service and client are two processes, 16 in flight."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SUBJECTS = nix.domain().codec.subjects
 
 
 def serve(url: str, path: Path, ready: Event, stop: Event) -> None:
-    """The service's process."""
+    """The service process."""
     run(_serve(url, path, ready, stop))
 
 
@@ -104,7 +104,7 @@ async def _ask(
 
 
 async def measure() -> None:
-    """Print a line for each kind of query, alone and with others."""
+    """Print a line for each kind of query, sequential and concurrent."""
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as directory:
         async with EmbeddedServer(Path(directory) / "nats") as server:
@@ -127,7 +127,7 @@ async def measure() -> None:
 
 
 def main() -> None:
-    """Run it."""
+    """Run the benchmark."""
     run(measure())
 
 

@@ -1,4 +1,4 @@
-"""Rebuilding: how fast, in turns with catching up on the same log; how long the switch takes."""
+"""Rebuilding: its rate, alternating with catching up, and the time of the switch."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SWITCHED = (100_000, 1_000_000)
 
 
 class Stopwatch:
-    """When the phases of a rebuild began."""
+    """The times at which the phases of a rebuild began."""
 
     def __init__(self) -> None:
         self.at: dict[str, float] = {"": time.perf_counter()}
@@ -70,7 +70,7 @@ async def measure() -> None:
 
 
 async def _rates(store: EventStore, directory: Path) -> None:
-    """Each slice is the whole log: once into a new database, once anew beside live rows."""
+    """Each slice is the complete log: once into a new database, once as a shadow of live rows."""
     switches: list[float] = []
 
     async def catch_up(number: int, name: str = "new") -> float:
@@ -93,13 +93,13 @@ async def _rates(store: EventStore, directory: Path) -> None:
     rebuilt = await in_turns(rebuild, catch_up, SLICES)
     print(f"catching up, one projection, {EVENTS:,} events: {rebuilt.bare:,.0f} events/s")
     print(
-        f"rebuilding the same: {rebuilt.rate:,.0f} events/s, {rebuilt.ratio:.2f} x catching up, "
+        f"rebuilding it: {rebuilt.rate:,.0f} events/s, {rebuilt.ratio:.2f} x catching up, "
         f"then {median(switches):.2f} s for the switch of {EVENTS:,} rows"
     )
 
 
 async def _switch(store: EventStore, database: Database, rows: int) -> None:
-    """The live table has many rows, and so gets the shadow, whose own are few."""
+    """The live table has many rows, and so has the shadow, which builds few of them itself."""
     watch = Stopwatch()
 
     def fill(connection: Connection) -> None:
@@ -122,11 +122,11 @@ async def _switch(store: EventStore, database: Database, rows: int) -> None:
             return await super()._switch(shadow, ahead)
 
     await Filled(store, database, flakes.flakes, on_progress=watch).run()
-    print(f"the switch of {rows:,} rows for as many: {watch.seconds('switching', 'done'):.2f} s")
+    print(f"switching {rows:,} rows: {watch.seconds('switching', 'done'):.2f} s")
 
 
 def main() -> None:
-    """Run it."""
+    """Run the benchmark."""
     run(measure())
 
 

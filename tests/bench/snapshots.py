@@ -1,4 +1,4 @@
-"""Loading a long-lived aggregate: all of its events, or its snapshot and the few since."""
+"""Loading a long-lived aggregate: all its events, or its snapshot and the events since."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LOADS = 20
 
 
 async def _fill(store: EventStore, count: int) -> None:
-    """Each event is a story of its own, as if each came from a command of its own."""
+    """Each event has its own correlation, as if each came from its own command."""
     for begin in range(0, count, BATCH):
         events = [
             nix.ModuleUpdated(content=f"{number} {'x' * 200}")
@@ -34,19 +34,19 @@ async def _fill(store: EventStore, count: int) -> None:
 
 
 async def _milliseconds(loader: Loader) -> float:
-    """The median of some loads."""
+    """The median of several loads."""
     decider = nix.domain().decider("module")
     seconds = []
     for _ in range(LOADS):
         began = time.perf_counter()
-        kept = await loader.load(decider, "m")
+        cached = await loader.load(decider, "m")
         seconds.append(time.perf_counter() - began)
-        assert kept.head.version == EVENTS + SINCE
+        assert cached.head.version == EVENTS + SINCE
     return statistics.median(seconds) * 1000
 
 
 async def measure() -> None:
-    """Print a line for a load without a snapshot, and one for a load with it."""
+    """Print a line for a load without a snapshot, and one with it."""
     codec = nix.domain().codec
     with tempfile.TemporaryDirectory() as directory:
         async with (
@@ -69,7 +69,7 @@ async def measure() -> None:
 
 
 def main() -> None:
-    """Run it."""
+    """Run the benchmark."""
     run(measure())
 
 

@@ -1,4 +1,4 @@
-"""Appending and reading, each in turns with what nats-py does bare on the same server."""
+"""Appending and reading, alternating with plain nats-py on the same server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from eventstore import NO_STREAM, EventStore, connect, declare, load_settings, n
 from eventstore.client.client import Client
 from eventstore.server.embedded import EmbeddedServer
 from tests.bench.loop import run
-from tests.bench.turns import Beside, in_turns
+from tests.bench.turns import Comparison, in_turns
 
 EVENTS = 20_000
 EACH = 4_000
@@ -42,7 +42,7 @@ async def _rate(
     return count / (time.perf_counter() - began)
 
 
-async def _append(store: EventStore, client: Client, max_concurrency: int) -> Beside:
+async def _append(store: EventStore, client: Client, max_concurrency: int) -> Comparison:
     stream = client.nats.jetstream()
     payload = nix.domain().codec.encode(event(1))
     headers = {f"X-Header-{number}": "0" * 36 for number in range(10)}
@@ -71,7 +71,7 @@ async def _append_batches(store: EventStore, size: int) -> float:
     return size * await _rate(max(2, EVENTS // 4 // size), append)
 
 
-async def _read(store: EventStore, client: Client) -> Beside:
+async def _read(store: EventStore, client: Client) -> Comparison:
     return await in_turns(lambda _: _read_all(store), lambda _: _bare_fetch(client), READS)
 
 
@@ -105,8 +105,8 @@ def _line(what: str, rate: float) -> None:
     print(f"{what:48} {rate:10,.0f}/s")
 
 
-def _line_beside(what: str, both: Beside) -> None:
-    ratio = f"{both.ratio:5.2f} x bare nats-py ({both.bare:,.0f}/s)"
+def _comparison_line(what: str, both: Comparison) -> None:
+    ratio = f"{both.ratio:5.2f} x plain nats-py ({both.bare:,.0f}/s)"
     print(f"{what:48} {both.rate:10,.0f}/s   {ratio}")
 
 
@@ -121,15 +121,15 @@ async def measure() -> None:
                 await client.api("STREAM.CREATE.BARE", {"name": "BARE", "subjects": ["bare.*"]})
                 for max_concurrency in SLICES:
                     what = f"append one event, {max_concurrency} at a time"
-                    _line_beside(what, await _append(store, client, max_concurrency))
+                    _comparison_line(what, await _append(store, client, max_concurrency))
                 for size in (10, 100, 1000):
                     _line(f"append batches of {size}, events", await _append_batches(store, size))
-                _line_beside("read_all, checked and decoded", await _read(store, client))
+                _comparison_line("read_all, checked and decoded", await _read(store, client))
                 _line("read aggregates of 10 events, 64 at a time", await _read_aggregates(store))
 
 
 def main() -> None:
-    """Run it."""
+    """Run the benchmark."""
     run(measure())
 
 

@@ -1,4 +1,4 @@
-"""A whole log to a file, and into a new log."""
+"""Export and import of a complete log."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def measure() -> None:
 
 
 def main() -> None:
-    """Run it."""
+    """Run the benchmark."""
     run(measure())
 
 

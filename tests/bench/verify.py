@@ -1,4 +1,4 @@
-"""Verifying a whole log: how fast, and in how much memory, with very many aggregates."""
+"""Verifying a complete log: its rate and memory, with very many aggregates."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 from eventstore import NO_STREAM, Append, EventStore, connect, declare, load_settings, nix, topology
-from eventstore.audit import Summary, verify
+from eventstore.audit import VerifySummary, verify
 from eventstore.client.client import Client
 from eventstore.messages.codec import Codec
 from eventstore.server.embedded import EmbeddedServer
@@ -37,20 +37,20 @@ async def fill(store: EventStore, aggregates: int) -> None:
         )
 
 
-async def _verify(client: Client, codec: Codec, *, read: bool) -> tuple[Summary, float]:
-    summary, began = Summary(), time.perf_counter()
+async def _verify(client: Client, codec: Codec, *, read: bool) -> tuple[VerifySummary, float]:
+    summary, began = VerifySummary(), time.perf_counter()
     async with aclosing(verify(client, codec, read=read, summary=summary)) as findings:
         assert [finding async for finding in findings] == []
     return summary, time.perf_counter() - began
 
 
 def _peak() -> float:
-    """The most memory this process ever had, in MB."""
+    """This process's peak memory in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 async def measure() -> None:
-    """Print a line for a small log, which is read as well, and for a large one."""
+    """Print a line for a small log, which is also decoded, and for a large one."""
     codec = nix.domain().codec
     for aggregates in (AGGREGATES // 10, AGGREGATES):
         with tempfile.TemporaryDirectory() as directory:
@@ -71,7 +71,7 @@ async def measure() -> None:
 
 
 def main() -> None:
-    """Run it."""
+    """Run the benchmark."""
     run(measure())
 
 

@@ -21,10 +21,10 @@ from tests.connection import settings_for
 from tests.integration.commanding import counting, opened
 
 SHORT_WINDOW = StreamSettings(duplicate_window_ms=100)
-"""The server's shortest memory of message ids."""
+"""The server's shortest duplicate window."""
 
 WAIT = 0.5
-"""Seconds after which what was not acknowledged is delivered again."""
+"""Seconds after which an unacknowledged command is redelivered."""
 
 POINTS = (
     "before the append",
@@ -40,7 +40,7 @@ def _die() -> None:
 
 
 class DyingStore(EventStore):
-    """Dies around an append; what was sent by then has been answered."""
+    """Dies before or after an append; earlier messages have been answered."""
 
     point = ""
 
@@ -54,7 +54,7 @@ class DyingStore(EventStore):
 
 
 class DyingOutcomes(Outcomes):
-    """Dies around keeping an outcome."""
+    """Dies before or after recording an outcome."""
 
     point = ""
 
@@ -68,7 +68,7 @@ class DyingOutcomes(Outcomes):
 
 
 class DyingSettling(Acknowledgements):
-    """Dies when all is done but the acknowledgement, whose sender has its answer."""
+    """Dies before the acknowledgement, after the sender has its outcome."""
 
     point = ""
 

@@ -13,7 +13,7 @@ from tests.integration.ledger import ledger
 
 
 async def main(url: str, domain: str) -> None:
-    """Feed until killed; says so when it begins."""
+    """Publish until killed; prints a line when it starts."""
     codec = ledger(domain)
     async with (
         connect(settings_for(url, domain)) as client,

@@ -55,7 +55,7 @@ COMMANDS: dict[str, list[Make]] = {
 
 
 def decided(domain: Domain, chance: random.Random, aggregates: int) -> Iterator[tuple[Key, Event]]:
-    """Events without an end, of aggregates of every kind."""
+    """Endless events, of aggregates of every kind."""
     states: dict[Key, Any] = {}
     while True:
         kind = chance.choice(list(COMMANDS))

@@ -17,7 +17,7 @@ BATCH = 200
 
 
 async def main(url: str, domain: str, location: str) -> None:
-    """Follow the log until it ends; says where it is after each transaction."""
+    """Follow the log to its end; prints the position after each transaction."""
     async with (
         connect(settings_for(url, domain)) as client,
         EventStore(client, nix.domain(domain).codec) as store,

@@ -15,7 +15,7 @@ from tests.connection import settings_for
 
 
 async def main(url: str, domain: str, location: str, batch: str) -> None:
-    """Rebuild the flakes, and say how far it is: phase, position, and where it went on from."""
+    """Rebuild the flakes; prints phase, position, and the position from which it resumed."""
     async with (
         connect(settings_for(url, domain)) as client,
         EventStore(client, nix.domain(domain).codec) as store,

@@ -1,4 +1,4 @@
-"""Crashes at every point of a command's way: one outcome, one set of events, nothing lost."""
+"""Crashes at every step of the command pipeline: one outcome, one set of events, nothing lost."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.integration.commanding import (
 from tests.proxy import TcpProxy
 
 WAIT = 0.5
-"""Seconds after which what was not acknowledged is delivered again."""
+"""Seconds after which an unacknowledged command is redelivered."""
 
 Commands = Add | AddEach | Take | RaiseTo
 
@@ -56,7 +56,7 @@ async def line(client: Client, domain_name: str) -> AsyncIterator[Line]:
 
 @asynccontextmanager
 async def far_line(line: Line) -> AsyncIterator[tuple[TcpProxy, Line]]:
-    """Another connection to the same, through a proxy."""
+    """Another connection to the same server, through a proxy."""
     async with (
         TcpProxy(line.client) as proxy,
         connect(settings_for(proxy.url)) as client,
@@ -66,7 +66,7 @@ async def far_line(line: Line) -> AsyncIterator[tuple[TcpProxy, Line]]:
 
 
 def count(command: Commands) -> int:
-    """How many events it leads to on an aggregate that has 1."""
+    """How many events it produces for an aggregate that has 1."""
     return {Add: 1, AddEach: 2}.get(type(command), 0)
 
 
@@ -150,7 +150,7 @@ async def test_the_acknowledgement_of_the_command_is_lost(line: Line, command: C
     assert len(await line.read("c1")) == 1 + count(command)
 
 
-async def test_a_rejection_whose_acknowledgement_was_lost_stays_one(line: Line) -> None:
+async def test_a_rejection_whose_acknowledgement_was_lost_is_not_decided_again(line: Line) -> None:
     async with far_line(line) as (proxy, far), far.working(ack_wait=WAIT):
         lost = proxy.cut_after(b"+ACK", "to_server", forward=False)
         outcome = await line.commands.execute(Take(amount=1), "c1", timeout=20)
@@ -162,7 +162,7 @@ async def test_a_rejection_whose_acknowledgement_was_lost_stays_one(line: Line) 
     assert len(await line.read("c1")) == 1
 
 
-async def test_the_first_outcome_stands_where_a_worker_comes_late(line: Line) -> None:
+async def test_the_first_outcome_is_final_if_another_worker_is_late(line: Line) -> None:
     first = Outcome(status="success", message="first", code="ok", command_id="c" * 8)
     late = Outcome(status="rejected", message="late", code="x", command_id="c" * 8)
     assert await line.outcomes.put(first) == first
@@ -171,7 +171,7 @@ async def test_the_first_outcome_stands_where_a_worker_comes_late(line: Line) ->
     assert await line.outcomes.get("c" * 8) == first
 
 
-async def test_cuts_while_many_commands_are_under_way_lose_and_repeat_nothing(
+async def test_broken_connections_with_many_commands_in_flight_lose_and_repeat_nothing(
     line: Line,
 ) -> None:
     async with far_line(line) as (proxy, far), far.working(ack_wait=WAIT):
@@ -200,7 +200,7 @@ async def has_recorded(line: Line, count: int) -> bool:
 
 
 @pytest.mark.parametrize("way", ["restarted", "killed and started"])
-async def test_a_server_that_goes_away_while_a_worker_works(
+async def test_a_server_that_stops_while_a_worker_runs(
     server: EmbeddedServer, domain_name: str, way: str
 ) -> None:
     async with AsyncExitStack() as stack:
@@ -234,7 +234,7 @@ async def test_a_server_that_goes_away_while_a_worker_works(
     ],
     ids=["timeout", "no resources", "no storage", "no stream"],
 )
-async def test_what_is_no_fault_of_the_command_puts_it_back_and_does_not_park_it(
+async def test_a_command_that_fails_for_other_reasons_is_requeued_and_not_parked(
     line: Line, failure: JetStreamError, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with FailingStore(line.client, line.domain.codec, failures=[failure]) as store:
@@ -247,7 +247,7 @@ async def test_what_is_no_fault_of_the_command_puts_it_back_and_does_not_park_it
     assert str(failure) in caplog.text
 
 
-async def test_workers_that_are_killed_leave_every_command_to_be_carried_out_once(
+async def test_killed_workers_leave_every_command_to_be_carried_out_once(
     line: Line,
 ) -> None:
     program = f"""

@@ -1,4 +1,4 @@
-"""Commands where outcomes have three replicas, of which one that lags may answer."""
+"""Commands with outcomes on three replicas, of which a lagging one may answer."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def line(cluster: list[EmbeddedServer], domain_name: str) -> AsyncIterator
         yield line
 
 
-async def test_a_rejected_command_that_is_sent_again_stays_so_though_a_follower_lags(
+async def test_a_rejected_command_sent_again_stays_rejected_while_a_follower_lags(
     line: Line,
 ) -> None:
     own = new_id()
@@ -43,7 +43,7 @@ async def test_a_rejected_command_that_is_sent_again_stays_so_though_a_follower_
         rejected = await line.commands.execute(Take(amount=5), "c1", command_id=own)
         await line.commands.execute(Add(amount=10), "c1")
         async with outcomes_lagging(line):
-            # After the duplicate window: it is a message of its own, and delivered once.
+            # After the duplicate window: it is a new message, and delivered once.
             headers = {"X-Event-ID": own, "X-Aggregate-ID": "c1"}
             take = line.subjects.command("counter", "take")
             await line.client.request(take, b'{"amount": 5}', headers=headers)

@@ -1,4 +1,4 @@
-"""Worker processes killed at each point of a command's way, with the server's memory long past."""
+"""Worker processes killed at each step of the command pipeline, after the duplicate window."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def line(client: Client, domain_name: str) -> AsyncIterator[Line]:
 
 
 async def killed_at(point: str, line: Line, *options: str) -> None:
-    """Let a worker process run into a point."""
+    """Run a worker process until it dies at a point."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -78,7 +78,7 @@ async def test_one_outcome_and_one_set_of_events_wherever_the_worker_dies(
 
 
 async def sent_again(line: Line, kind: str, command_id: str) -> Outcome:
-    """Send it once more when the server has forgotten its id, and other commands have followed."""
+    """Send it again after the duplicate window and after other commands."""
     async with line.working(ack_wait=WAIT):
         await line.commands.execute(Add(amount=10), "c1")
         async with asyncio.timeout(20):

@@ -1,4 +1,4 @@
-"""The feed while it is killed, doubled, cut off and its server restarted: once, and in order."""
+"""The feed killed, doubled, disconnected and with its server restarted: once, and in order."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def store(client: Client, codec: Codec) -> AsyncIterator[EventStore]:
 
 @asynccontextmanager
 async def opened(url: str, codec: Codec) -> AsyncIterator[tuple[Client, EventStore]]:
-    """A client and a store of their own, at a server or a proxy."""
+    """A separate client and store, connected to a server or a proxy."""
     async with (
         connect(settings_for(url, codec.domain)) as client,
         EventStore(client, codec) as store,
@@ -109,7 +109,7 @@ async def test_processes_killed_at_any_point_publish_each_event_once_and_in_orde
 
 
 async def start_process(url: str, codec: Codec) -> asyncio.subprocess.Process:
-    """A feed in a process of its own that has begun."""
+    """A started feed in a separate process."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.fault.feed_process", url, codec.domain),
         stdout=asyncio.subprocess.PIPE,
@@ -139,7 +139,7 @@ async def test_a_lost_acknowledgement_is_resolved_from_the_end_of_the_stream(
     await assert_fed(client, store)
 
 
-async def test_an_answer_that_comes_too_late_is_not_needed(
+async def test_a_late_answer_is_not_needed(
     client: Client, store: EventStore, nats_server: EmbeddedServer, codec: Codec
 ) -> None:
     async with (
@@ -158,7 +158,7 @@ async def test_an_answer_that_comes_too_late_is_not_needed(
     await assert_fed(client, store)
 
 
-async def test_connections_cut_again_and_again_double_and_lose_nothing(
+async def test_repeatedly_broken_connections_duplicate_and_lose_nothing(
     client: Client, store: EventStore, nats_server: EmbeddedServer, codec: Codec
 ) -> None:
     dice = random.Random(3)  # noqa: S311  # no secret
@@ -197,7 +197,7 @@ async def test_a_server_that_restarts_is_waited_for(
 
 
 async def appended(store: EventStore) -> int:
-    """Append one event, as soon as the server takes it."""
+    """Append one event, as soon as the server accepts it."""
     while True:
         with suppress(ClientError):
             return await deposit(store, 1, "later")

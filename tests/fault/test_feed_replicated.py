@@ -35,7 +35,7 @@ async def sides(
     cluster: list[EmbeddedServer],
     codec: Codec,
 ) -> AsyncIterator[list[tuple[Client, EventStore]]]:
-    """A client and a store at each server."""
+    """A client and a store for each server."""
     async with AsyncExitStack() as stack, asyncio.timeout(50):
         opened = []
         for server in cluster:
@@ -48,13 +48,13 @@ async def sides(
 
 
 async def declared(client: Client, codec: Codec) -> None:
-    """Declare the streams, as soon as the cluster has a leader that does."""
+    """Declare the streams, as soon as the cluster has a leader."""
     while True:
         with suppress(ClientError):
             return await declare_feed(client, codec, StreamSettings(replicas=3))
 
 
-async def test_leaders_that_change_double_and_lose_nothing(
+async def test_changing_leaders_duplicate_and_lose_nothing(
     sides: list[tuple[Client, EventStore]], codec: Codec
 ) -> None:
     client, store = sides[0]
@@ -75,7 +75,7 @@ async def test_leaders_that_change_double_and_lose_nothing(
     await assert_once_in_order(client, codec, last)
 
 
-async def test_a_leader_that_dies_doubles_and_loses_nothing(
+async def test_a_dying_leader_duplicates_and_loses_nothing(
     cluster: list[EmbeddedServer],
     sides: list[tuple[Client, EventStore]],
     codec: Codec,
@@ -95,7 +95,7 @@ async def test_a_leader_that_dies_doubles_and_loses_nothing(
 
 
 async def assert_once_in_order(client: Client, codec: Codec, last: int) -> None:
-    """Compared with the positions there must be: a read of the log may lag on a replica."""
+    """Compares with the expected positions: a read of the log may lag on a replica."""
     found = [position_of(each.headers) for each in await public(client, codec)]
     assert found == list(range(1, last + 1))
 
@@ -109,7 +109,7 @@ async def until_stored(client: Client, codec: Codec, count: int) -> None:
 
 
 async def deposited(store: EventStore) -> int:
-    """Append one event, as soon as the log has a leader that takes it."""
+    """Append one event, as soon as the log has a leader."""
     while True:
         with suppress(ClientError):
             return await deposit(store, 1, "later")

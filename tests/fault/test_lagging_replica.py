@@ -1,7 +1,7 @@
-"""A replica that lags for sure: whoever reads from it still sees what was acknowledged.
+"""A replica that is made to lag: its readers still see what was acknowledged.
 
 Of three servers n0 leads the log, and nothing that it sends reaches n2, which still serves
-consumers and direct gets. All is asked of n1.
+consumers and direct gets. All requests go to n1.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from eventstore.audit import Summary, verify
+from eventstore.audit import VerifySummary, verify
 from eventstore.client.client import Client, connect
 from eventstore.commands import StateCache
 from eventstore.commands.decoding import DecodedCommand
@@ -48,7 +48,7 @@ no_auth_user: app
 
 
 class Cluster:
-    """Three servers whose routes can be held, a client of n1, and one that may do all there."""
+    """Three servers whose routes can be blocked, a client of n1, and an unrestricted one."""
 
     def __init__(self, routes: SlowRoutes, client: Client, system: Client) -> None:
         self.client = client
@@ -57,8 +57,8 @@ class Cluster:
 
     @asynccontextmanager
     async def lagging(self, stream: str) -> AsyncIterator[None]:
-        """Inside the block, n2 hears nothing of n0, which leads the stream."""
-        # Consumers are placed by the cluster's leader, which n2 must go on hearing.
+        """Inside the block, n2 receives nothing from n0, which leads the stream."""
+        # Consumers are placed by the cluster's leader, from which n2 must still receive.
         await until(lambda: _is_led(self._system, "META.LEADER.STEPDOWN", "n1"))
         await until(lambda: _is_led(self.client, f"STREAM.LEADER.STEPDOWN.{stream}", "n0"))
         await until(lambda: self._is_served(stream))
@@ -66,7 +66,7 @@ class Cluster:
             yield
 
     async def _is_served(self, stream: str) -> bool:
-        """Whether n2 answers direct gets, as it does a while after it has caught up."""
+        """Whether n2 answers direct gets, which it does some time after it has caught up."""
         wanted = {"account": "APP", "test": f"$JS.API.DIRECT.GET.{stream}"}
         question = msgspec.json.encode({"server_name": "n2", "subscriptions": True, **wanted})
         answer = await self._system.request("$SYS.REQ.SERVER.PING.SUBSZ", question)
@@ -74,7 +74,7 @@ class Cluster:
 
 
 async def _is_led(client: Client, stepdown: str, server: str) -> bool:
-    """Whether a server leads already; where it does not, it is asked to."""
+    """Whether a server leads already; otherwise it is asked to."""
     try:
         await client.api(stepdown, {"placement": {"preferred": server}}, timeout=1.0)
     except ClientError as error:
@@ -141,7 +141,7 @@ async def _read_until_live(client: Client, store: EventStore) -> int:
 
 
 async def _verify(client: Client, store: EventStore) -> int:
-    summary = Summary()
+    summary = VerifySummary()
     assert [each async for each in verify(client, store.codec, summary=summary)] == []
     return summary.events
 
@@ -151,7 +151,7 @@ async def _export(client: Client, store: EventStore) -> int:
 
 
 @pytest.mark.parametrize("count_all", [_read, _read_until_live, _verify, _export])
-async def test_all_that_was_acknowledged_is_read(
+async def test_all_acknowledged_events_are_read(
     cluster: Cluster,
     store: EventStore,
     monkeypatch: pytest.MonkeyPatch,
@@ -180,7 +180,7 @@ async def test_a_replica_that_catches_up_is_waited_for(
     assert caplog.text == ""
 
 
-async def test_an_aggregate_is_read_up_to_what_the_leader_has(
+async def test_an_aggregate_is_read_up_to_the_leaders_end(
     cluster: Cluster, store: EventStore
 ) -> None:
     await store.append("account", "a1", [Deposited()] * 3)
@@ -194,7 +194,7 @@ async def test_an_aggregate_is_read_up_to_what_the_leader_has(
 
 
 @pytest.mark.parametrize("every", [None, 2], ids=["no snapshots", "snapshots"])
-async def test_decisions_and_repeats_are_right_though_nothing_is_kept(
+async def test_decisions_and_repeats_are_correct_without_a_state_cache(
     cluster: Cluster, domain_name: str, caplog: pytest.LogCaptureFixture, every: int | None
 ) -> None:
     domain = counting(domain_name, snapshot_every=every)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from eventstore.audit import Anchor, Summary, verify
+from eventstore.audit import Anchor, VerifySummary, verify
 from eventstore.client.client import Client, connect
 from eventstore.client.master_keys import MasterKeys, new_master_key
 from eventstore.commands.loader import Loader
@@ -37,7 +37,7 @@ NOBODY = CustomerRegistered(email="[forgotten]")
 
 @pytest.fixture
 async def clients(cluster: list[EmbeddedServer], domain_name: str) -> AsyncIterator[list[Client]]:
-    """A client of each server, with the same master key."""
+    """A client for each server, with the same master key."""
     wrapping = MasterKeys.parse(new_master_key(), "here")
     async with AsyncExitStack() as stack:
         yield [
@@ -49,7 +49,7 @@ async def clients(cluster: list[EmbeddedServer], domain_name: str) -> AsyncItera
 
 
 async def declared(client: Client, subjects: Subjects, *names: str) -> None:
-    """Declare some streams, as soon as the cluster has a leader that does."""
+    """Declare some streams, as soon as the cluster has a leader."""
     specs = topology(subjects, StreamSettings(replicas=3))
     async with asyncio.timeout(40):
         while True:
@@ -70,7 +70,7 @@ async def leader_of(client: Client, stream: str) -> int:
 
 
 async def change_leader(client: Client, stream: str) -> int:
-    """Have another server lead the stream, and return when one does."""
+    """Make another server lead the stream, and return when one does."""
     before = await leader_of(client, stream)
     await client.api(f"STREAM.LEADER.STEPDOWN.{stream}")
     async with asyncio.timeout(20):
@@ -88,13 +88,13 @@ async def test_verify_and_an_anchor_hold_while_leaders_change(
     async with EventStore(clients[0], codec) as store:
         for number in range(4):
             await store.append("account", f"a{number}", [Deposited()] * 500)
-        before = Summary()
+        before = VerifySummary()
         assert [each async for each in verify(clients[1], codec, summary=before)] == []
         anchor = Anchor.of(codec, before.fold, datetime.now(UTC))
         for client in clients:
             await change_leader(clients[0], stream)
             await store.append("account", "a1", [Deposited()] * 2)
-            after = Summary()
+            after = VerifySummary()
             found = [each async for each in verify(client, codec, anchor=anchor, summary=after)]
             assert found == []
         assert (before.events, after.events) == (2_000, 2_006)
@@ -127,7 +127,7 @@ async def test_a_forgotten_key_stays_forgotten_while_leaders_change(
                 await fresh.append("customer", "ann", ANN)
 
 
-async def test_a_load_from_a_snapshot_is_right_when_its_leader_has_died(
+async def test_a_load_from_a_snapshot_is_correct_after_its_leader_died(
     cluster: list[EmbeddedServer],
     clients: list[Client],
     domain_name: str,

@@ -1,4 +1,4 @@
-"""Crashes while a command is parked, or put back: it is never lost, and carried out once."""
+"""Crashes while a command is parked or retried: it is never lost, and carried out once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def park_one(line: Line) -> None:
     ],
     ids=["before it is put back", "before that is known", "before it is deleted"],
 )
-async def test_a_retry_that_is_cut_off_leaves_it_parked_and_can_be_repeated(
+async def test_an_interrupted_retry_leaves_it_parked_and_can_be_repeated(
     client: Client, domain_name: str, pattern: str, direction: Direction, was_put_back: bool
 ) -> None:
     async with opened(client, counting(domain_name)) as line:
@@ -65,7 +65,7 @@ async def test_a_retry_that_is_cut_off_leaves_it_parked_and_can_be_repeated(
     ],
     ids=["before parked", "before that is known", "before answered", "as answered", "before acked"],
 )
-async def test_a_worker_that_is_cut_off_while_it_parks_parks_once_and_answers(
+async def test_a_worker_disconnected_while_it_parks_parks_once_and_answers(
     client: Client, domain_name: str, pattern: str, direction: Direction
 ) -> None:
     async with opened(client, counting(domain_name)) as line:

@@ -1,4 +1,4 @@
-"""Projection workers killed at random moments: the rows are the fold of the log all the same.
+"""Projection workers killed at random moments: the rows still equal the fold of the log.
 
 The short form runs with the suite, the long one with `make fault`.
 """
@@ -30,25 +30,25 @@ from tests.unit.projections.test_nix_fold import fold, found
 
 EVENTS, KILLS = (100_000, 100) if LONG else (6_000, 6)
 PAGES = EVENTS // 200 // KILLS  # between two deaths, so that they are spread over the whole run
-LONGEST_DELAY = 0.06  # about as long as a transaction takes
+MAX_DELAY = 0.06  # about as long as a transaction takes
 
 
 class Run:
-    """One process of a worker, and what it said."""
+    """A worker process, and the positions that it printed."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
         self.position = 0
 
     async def says(self) -> bool:
-        """Whether it has done another page; False at its end."""
+        """Whether it has committed another page; False at its end."""
         assert self.process.stdout is not None
         line = await asyncio.wait_for(self.process.stdout.readline(), 60)
         self.position = int(line or self.position)
         return bool(line)
 
     async def killed_after(self, pages: int, delay: float) -> bool:
-        """Kill it a moment after some pages; False where it had come to its end before."""
+        """Kill it a moment after some pages; False if it had ended before."""
         for _ in range(pages):
             if not await self.says():
                 return False
@@ -59,7 +59,7 @@ class Run:
         return await self.process.wait() == -signal.SIGKILL
 
     async def finished(self) -> int:
-        """Let it come to the end of the log; its exit status."""
+        """Let it reach the end of the log; returns its exit status."""
         while await self.says():
             pass
         return await asyncio.wait_for(self.process.wait(), 60)
@@ -98,7 +98,7 @@ async def test_the_rows_equal_the_fold_however_often_the_worker_is_killed(
         for _ in range(KILLS):
             run = await begin(client, domain_name, path)
             pages = chance.randint(1, max(1, 2 * PAGES - 1))
-            killed += await run.killed_after(pages, chance.uniform(0, LONGEST_DELAY))
+            killed += await run.killed_after(pages, chance.uniform(0, MAX_DELAY))
         assert killed >= KILLS // 3, "they must have died at work"
         assert await (await begin(client, domain_name, path)).finished() == 0
 

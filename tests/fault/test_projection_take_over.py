@@ -25,7 +25,7 @@ NAMES = [each.name for each in read_models()]
 
 @pytest.fixture
 def cli(tmp_path: Path, nats_server: EmbeddedServer, domain_name: str) -> CommandLine:
-    """On the shared server, kept apart from other tests by its own domain."""
+    """On the shared server, isolated from other tests by its own domain."""
     (tmp_path / "own.toml").write_text(f'[nats]\nsubject_prefix = "{domain_name}"\n')
     return CommandLine(tmp_path, EVENTSTORE_CONFIG="own.toml", NATS_URL=nats_server.url)
 
@@ -70,7 +70,7 @@ def until_in_rows(cli: CommandLine, *names: str) -> float:
     raise AssertionError(f"{found} and not {set(names)}")
 
 
-def test_the_second_takes_over_from_one_that_was_killed(cli: CommandLine, domain_name: str) -> None:
+def test_the_second_takes_over_from_a_killed_one(cli: CommandLine, domain_name: str) -> None:
     with cli.serving() as first, standing_by(cli, first) as second:
         create(cli, domain_name, "before")
         until_in_rows(cli, "before")

@@ -1,4 +1,4 @@
-"""A rebuild that is killed at any moment: nothing is half done, and the next one goes on."""
+"""A rebuild killed at any moment: nothing is half done, and the next one resumes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BATCH = 3
 
 
 class Line(NamedTuple):
-    """What the process says after each step; `after` is the position it went on from."""
+    """What the process prints after each step; `after` is the position from which it resumed."""
 
     phase: str
     position: int
@@ -60,7 +60,7 @@ def lines(process: subprocess.Popen[str]) -> Iterator[Line]:
         yield Line(phase, int(position), int(after))
 
 
-async def test_it_goes_on_where_it_was_killed(
+async def test_it_resumes_where_it_was_killed(
     client: Client, nats_server: EmbeddedServer, domain_name: str, sqlite_read_model: Path
 ) -> None:
     codec = nix.domain(domain_name).codec

@@ -1,4 +1,4 @@
-"""A command is carried out once, though what tells so is in a snapshot, whoever dies."""
+"""A command is carried out once although its id is only in a snapshot, whoever dies."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Opened = Callable[[int], AbstractAsyncContextManager[Line]]
 
 @pytest.fixture
 def line_with(client: Client, domain_name: str) -> Opened:
-    """A line whose aggregates have a snapshot every so many events."""
+    """A line whose aggregates have a snapshot every few events."""
 
     @asynccontextmanager
     async def line_with(every: int) -> AsyncIterator[Line]:
@@ -54,7 +54,7 @@ def line_with(client: Client, domain_name: str) -> Opened:
 
 
 async def sent_again(line: Line, command: Command, command_id: str) -> Outcome | None:
-    """Send a command once more when nothing but the log remembers it."""
+    """Send a command again when only the log remembers it."""
     outcomes = await line.jetstream.key_value(line.subjects.outcome_bucket)
     await outcomes.delete(command_id)
 
@@ -68,7 +68,7 @@ async def sent_again(line: Line, command: Command, command_id: str) -> Outcome |
 
 @pytest.mark.parametrize("kept", [0, 1_000], ids=["no states kept", "states kept"])
 @pytest.mark.parametrize("every", [1, 2, 3])
-async def test_a_command_from_before_the_snapshot_has_its_first_outcome_again(
+async def test_a_command_from_before_the_snapshot_gets_its_first_outcome(
     line_with: Opened, every: int, kept: int
 ) -> None:
     async with line_with(every) as line:
@@ -87,7 +87,7 @@ async def test_a_command_from_before_the_snapshot_has_its_first_outcome_again(
 
 
 @pytest.mark.parametrize("kept", [0, 1_000], ids=["no states kept", "states kept"])
-async def test_new_commands_that_a_filter_seems_to_hold_are_carried_out(
+async def test_new_commands_that_a_filter_falsely_reports_are_carried_out(
     line_with: Opened, kept: int
 ) -> None:
     async with line_with(1_000) as line, benched(line) as bench:
@@ -100,15 +100,13 @@ async def test_new_commands_that_a_filter_seems_to_hold_are_carried_out(
         ):
             outcomes = [await line.commands.execute(Add(), "c1") for _ in range(10)]
         assert [outcome.version for outcome in outcomes] == list(range(6, 16))
-        # Where the state is kept, the log was read once, and then it was known which there are.
+        # With a cached state the log was read once, and its commands are known from then on.
         scanned = sum(range(5, 15)) + sum(range(10))
         assert bench.store.events_read == (5 if kept else scanned)
 
 
 @pytest.mark.parametrize("point", POINTS)
-async def test_a_worker_that_is_killed_and_began_with_a_snapshot(
-    line_with: Opened, point: str
-) -> None:
+async def test_a_killed_worker_that_had_loaded_a_snapshot(line_with: Opened, point: str) -> None:
     async with line_with(1) as line:
         async with line.working(ack_wait=WAIT):
             await line.commands.execute(Add(), "c1")
@@ -128,7 +126,7 @@ async def test_a_worker_that_is_killed_and_began_with_a_snapshot(
         await assert_carried_out_once(line, "two events", command_id, again)
 
 
-async def test_whatever_is_decided_from_snapshots_is_what_the_whole_log_says(
+async def test_decisions_from_snapshots_equal_those_from_the_log(
     line_with: Opened,
 ) -> None:
     chance = random.Random(7)  # noqa: S311  # the same in every run
@@ -156,7 +154,7 @@ async def test_whatever_is_decided_from_snapshots_is_what_the_whole_log_says(
             assert kept.state == Counter(sum(amounts)) == Counter(total)
 
 
-async def test_workers_that_are_killed_while_they_take_snapshots_repeat_nothing(
+async def test_workers_killed_while_they_take_snapshots_repeat_nothing(
     line_with: Opened,
 ) -> None:
     async with line_with(3) as line:

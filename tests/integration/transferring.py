@@ -14,8 +14,8 @@ from eventstore.messages.codec import Codec
 from eventstore.store.store import Append, EventStore
 from eventstore.transfer import ExportSummary, ImportSummary, export_log, import_log
 from eventstore.transfer.file_format import EventLine, FileSums, FirstLine
-from eventstore.transfer.file_reader import State
-from eventstore.transfer.file_writer import FileWriter, written
+from eventstore.transfer.file_reader import FileState
+from eventstore.transfer.file_writer import FileWriter, partial_file
 from tests.integration.ledger import Deposited, Noted, Opened
 from tests.integration.tampering import Log, stored
 
@@ -104,7 +104,7 @@ def flipped(path: Path, place: int) -> None:
 
 
 async def written_file(path: Path, codec: Codec, messages: Log) -> None:
-    """A file that is whole in itself, of any messages."""
+    """A complete file of any messages."""
     first = FirstLine(
         domain=codec.domain,
         stream=codec.subjects.log_stream,
@@ -112,8 +112,8 @@ async def written_file(path: Path, codec: Codec, messages: Log) -> None:
         first=1,
         last=len(messages),
     )
-    with written(path) as file:
-        writer = FileWriter(file, State(FileSums()))
+    with partial_file(path) as file:
+        writer = FileWriter(file, FileState(FileSums()))
         await writer.begin(first)
         for message in messages:
             await writer.add(EventLine.of(message))

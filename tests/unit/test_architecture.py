@@ -1,4 +1,4 @@
-"""The house: which module may import which, and who alone may know what."""
+"""The architecture: which package may import which, and what only one of them may do."""
 
 from __future__ import annotations
 
@@ -45,22 +45,22 @@ ROOMS = [
     "eventstore.cli",
     "eventstore.__main__",
 ]
-"""From the ground up: each may import what stands above it here, and what is in it."""
+"""From bottom to top: each may import those listed before it, and itself."""
 
 READ_SIDE = ["signature", "projection", "database", "worker", "testing", "health", "feed"]
 READ_SIDE += ["queries", "audit", "rebuild"]
 """The rooms of `eventstore.projections`, in the same order."""
 
 NOT_PURE = {"asyncio", "nats", "random", "socket", "sqlalchemy", "subprocess", "time"}
-"""What deciding, folding, naming and encoding have nothing to do with."""
+"""Packages that deciding, folding, naming and encoding must not import."""
 
 FOR_A_DOMAIN = {"decider", "errors", "messages", "nix", "undecodable"}
-"""The rooms that the write side of the domain that ships is made of."""
+"""The packages that the write side of the shipped domain uses."""
 
 COMPONENTS = {"Application", "CommandHandler", "CommandWorker", "ConfigWatcher", "EmbeddedServer"}
 COMPONENTS |= {"EventStore", "Feed", "FeedSupervisor", "Health", "Metrics", "MetricsServer"}
 COMPONENTS |= {"ProjectionWorker", "ServiceEndpoints", "Snapshots", "Tracing"}
-"""What a process is put together of."""
+"""The classes that a process is composed of."""
 
 PUBLISHING = {"guarded", "publish", "publish_acked", "publish_queued"}
 """The functions that write to a stream."""
@@ -145,7 +145,7 @@ def test_every_room_is_there_and_used() -> None:
     assert {room(module) for module in sources()} == set(ROOMS)
 
 
-def test_only_the_command_line_knows_the_read_models_of_the_domain_that_ships() -> None:
+def test_only_the_command_line_imports_the_read_models_of_the_shipped_domain() -> None:
     knowing = {
         room(module)
         for module in sources()
@@ -168,7 +168,7 @@ def test_there_are_no_circles() -> None:
         visit(module, ())
 
 
-def test_what_is_pure_has_no_loop_and_no_connection() -> None:
+def test_pure_modules_have_no_event_loop_and_no_connection() -> None:
     pure = {"errors", "messages", "decider", "testing", "telemetry", "undecodable"}
     used = {
         (module, imported)
@@ -179,7 +179,7 @@ def test_what_is_pure_has_no_loop_and_no_connection() -> None:
     assert {each for each in used if each[1].partition(".")[0] in NOT_PURE} == set()
 
 
-def test_the_domain_that_ships_uses_only_what_any_domain_may() -> None:
+def test_the_shipped_domain_uses_only_what_any_domain_may() -> None:
     homes = {name: home.split(".")[1] for name, home in imported_names("eventstore").items()}
     used = {
         homes[name] if home == "eventstore" else home.split(".")[1]
@@ -191,7 +191,7 @@ def test_the_domain_that_ships_uses_only_what_any_domain_may() -> None:
     assert used <= FOR_A_DOMAIN
 
 
-def test_deciders_have_no_clock_and_no_chance() -> None:
+def test_deciders_have_no_clock_and_no_randomness() -> None:
     for module in sources():
         if module.startswith("eventstore.nix"):
             assert {"asyncio", "random", "secrets", "socket", "time"}.isdisjoint(imports(module))
@@ -222,14 +222,14 @@ def test_nobody_uses_the_nats_clients_own_jetstream() -> None:
         assert [name for name in imports(module) if name.startswith("nats.js")] == [], module
 
 
-def test_a_module_is_a_noun_and_says_what_it_is_for() -> None:
+def test_a_module_is_a_noun_and_has_a_docstring() -> None:
     for module, source in sources().items():
         assert ast.get_docstring(source), f"{module} has no docstring"
         words = set(module.replace("_", ".").split("."))
         assert words.isdisjoint({"util", "utils", "helper", "helpers", "manager", "misc", "common"})
 
 
-def test_nothing_is_global_that_changes() -> None:
+def test_there_are_no_mutable_globals() -> None:
     changing = [
         module
         for module, source in sources().items()
@@ -250,8 +250,8 @@ def calls(method: str) -> set[str]:
     }
 
 
-def test_every_answer_passes_the_gate() -> None:
-    """What answers does so by `Client.respond`, and nothing else looks at a reply subject."""
+def test_every_reply_passes_the_gate() -> None:
+    """Replies are sent by `Client.respond`, and nothing else reads a reply subject."""
     assert calls("respond") == {"eventstore.client.responder", "eventstore.commands.worker"}
     looking = {
         module
@@ -268,7 +268,7 @@ def test_every_answer_passes_the_gate() -> None:
 
 
 def test_nobody_uses_nats_pys_micro_services() -> None:
-    """They answer on every reply subject, and give the request's headers back."""
+    """They reply on every reply subject, and echo the request's headers."""
     for module in sources():
         assert [name for name in imports(module) if name.startswith("nats.micro")] == [], module
 
@@ -294,13 +294,14 @@ def test_the_prefix_of_inboxes_comes_from_the_settings() -> None:
 
 
 def is_vocabulary(constant: object) -> bool:
-    """Whether this is an error code of JetStream, a header's name or a subject of its API."""
+    """Whether this is an error code of JetStream, a header's name, or a subject of its API."""
     if isinstance(constant, str):
-        return re.search(r"Nats-|\$JS\b|\b(STREAM|CONSUMER|DIRECT)\.[A-Z]", constant) is not None
+        names = r"Nats-|KV-|\bKV_|\$KV\b|\$JS\b|\b(STREAM|CONSUMER|DIRECT)\.[A-Z]"
+        return re.search(names, constant) is not None
     return isinstance(constant, int) and 10_000 < constant < 11_000
 
 
-def test_only_jetstream_writes_error_codes_header_names_and_api_subjects() -> None:
+def test_only_jetstream_writes_error_codes_header_names_and_subjects() -> None:
     knowing = {
         module for module in sources() if any(is_vocabulary(each) for each in constants(module))
     }
@@ -366,7 +367,7 @@ def rooms_naming(attribute: str) -> set[str]:
     }
 
 
-def test_messages_only_utc_now_and_new_id_answer_otherwise_each_time() -> None:
+def test_messages_are_deterministic_except_for_utc_now_and_new_id() -> None:
     def changing(node: ast.AST) -> list[str]:
         called = (ast.unparse(each.func) for each in ast.walk(node) if isinstance(each, ast.Call))
         return [name for name in called if name in {"datetime.now", "uuid.uuid4", "uuid.uuid1"}]
@@ -395,7 +396,7 @@ def test_server_is_the_only_room_that_starts_a_process() -> None:
     assert rooms_importing("subprocess") == {"eventstore.server"}
 
 
-def test_commands_is_the_only_room_that_has_a_decider_decide() -> None:
+def test_commands_is_the_only_room_that_calls_decide() -> None:
     assert calls("decide") == {"eventstore.commands.handler", "eventstore.testing"}
 
 
@@ -438,6 +439,16 @@ def test_rooms_that_publish_nothing(name: str) -> None:
             assert PUBLISHING.isdisjoint(imported_names(module)), module
 
 
+def test_delegation_is_the_only_room_that_answers_below_the_api() -> None:
+    naming = {
+        room(module)
+        for module, source in sources().items()
+        for node in ast.walk(source)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and ".api." in node.value
+    }
+    assert naming - {"eventstore.deployment"} == {"eventstore.delegation"}
+
+
 def test_deployment_neither_connects_nor_waits() -> None:
     for module in sources():
         if room(module) == "eventstore.deployment":
@@ -448,38 +459,6 @@ def test_deployment_neither_connects_nor_waits() -> None:
 def test_projections_is_the_only_room_that_needs_sqlalchemy() -> None:
     needing = rooms_importing("sqlalchemy", "alembic")
     assert needing == {"eventstore.projections", "projections", "eventstore.cli"}
-
-
-def test_database_is_the_only_room_that_connects_to_a_database() -> None:
-    connecting = {
-        module
-        for module, source in sources().items()
-        for node in ast.walk(source)
-        if _is_call(node, "create_engine") or _is_call(node, "create_async_engine")
-    } | {
-        module
-        for module in sources()
-        if {"aiosqlite", "asyncpg", "alembic"}
-        & {each.partition(".")[0] for each in imports(module)}
-    }
-    others = {each for each in connecting if not each.startswith("eventstore.projections.database")}
-    assert others == {"eventstore.projections.testing"}  # in memory
-
-
-def test_worker_is_the_only_room_that_has_a_projection_make_statements() -> None:
-    assert calls("statements") == {"eventstore.projections.worker.apply"}
-
-
-def test_rebuild_is_the_only_room_that_replaces_live_rows() -> None:
-    assert calls("restart") == {"eventstore.projections.rebuild.switch"}
-
-
-def test_queries_only_read() -> None:
-    writing = {"insert", "update", "delete", "transact"}
-    for module in sources():
-        if module.startswith("eventstore.projections.queries"):
-            assert writing.isdisjoint(imported_names(module)), module
-    assert not [each for each in calls("transact") if each.startswith("eventstore.projections.q")]
 
 
 def test_components_are_put_together_in_one_place() -> None:

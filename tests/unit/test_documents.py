@@ -1,4 +1,4 @@
-"""The documents: they name what there is, and their links lead somewhere."""
+"""The documents: names and links are valid, and code type-checks."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.cli.test_help import ALL, helped
 from tests.unit.test_architecture import ROOMS
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
+DOCUMENTS += [*sorted((ROOT / "ops").rglob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
+COMMAND = re.compile(r"^\$ (?:\w+=\S+ )*eventstore ((?:[^#\n\\]|\\\n)+)", re.MULTILINE)
 PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
 ROW = re.compile(r"^\| (`[^|]*) \|", re.MULTILINE)
 
@@ -28,7 +31,7 @@ def named(document: str, heading: str) -> list[str]:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_links_lead_to_files(document: Path) -> None:
+def test_links_refer_to_files(document: Path) -> None:
     links = LINK.findall(document.read_text())
     assert [link for link in links if not (document.parent / link).exists()] == []
 
@@ -38,11 +41,23 @@ def test_the_guide_for_contributors_names_every_room() -> None:
     assert set(named("CONTRIBUTING.md", "## The rooms")) == rooms - {"__main__"}
 
 
-def test_every_module_that_the_readme_names_is_there() -> None:
+def test_every_module_that_the_readme_names_exists() -> None:
     modules = named("README.md", "| module | what it is for |")
     assert len(modules) > 10
     for module in modules:
         importlib.import_module(module)
+
+
+def test_every_command_in_the_documents_exists_with_its_options() -> None:
+    commands = [line for each in DOCUMENTS for line in COMMAND.findall(each.read_text())]
+    assert len(commands) > 20
+    for line in commands:
+        words = line.replace("\\\n", " ").split()
+        subcommands = [each.split() for each in ALL if words[: len(each.split())] == each.split()]
+        assert subcommands, line
+        named = words[:3] if words[0] == "query" else max(subcommands, key=len)
+        known = helped(*named)
+        assert [each for each in words if each.startswith("--") and each not in known] == [], line
 
 
 AROUND_FRAGMENTS = """
@@ -64,11 +79,11 @@ queries: QueryClient
 outcome: Outcome
 moved, moved_back = FlakeMoved(path="./other"), FlakeMoved(path="./mine")
 """
-"""What the reader of a fragment is to imagine around it."""
+"""The context that fragments in documents assume."""
 
 
-@pytest.mark.timeout(240)  # without mypy's cache of the library
-def test_code_in_documents_and_examples_has_the_right_types(tmp_path: Path) -> None:
+@pytest.mark.timeout(240)  # if mypy has no cache yet
+def test_code_in_documents_and_examples_type_checks(tmp_path: Path) -> None:
     program, *fragments = [code for each in DOCUMENTS for code in PYTHON.findall(each.read_text())]
     (tmp_path / "program.py").write_text(program)
     for number, code in enumerate(fragments):

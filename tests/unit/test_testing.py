@@ -46,14 +46,14 @@ def counted(counter: Counter, event: Counted) -> Counter:
 ONE = Counted(by=1, at=START)
 
 
-def test_what_is_as_expected_passes_in_silence() -> None:
+def test_a_met_expectation_passes_silently() -> None:
     scenario(counter).when(Count(by=2)).then(ONE, ONE)
     scenario(counter).when(Count(by=0)).then_nothing()
     scenario(counter).when(Count(by=-1)).then_rejected("negative")
     scenario(counter).given(ONE).when(Count(by=1)).then_state(Counter(2))
 
 
-def test_steps_do_not_change_what_they_come_from() -> None:
+def test_steps_do_not_change_the_scenario_they_extend() -> None:
     start = scenario(counter)
     given = start.given(ONE).given(ONE)
 
@@ -99,11 +99,11 @@ def test_another_state_than_expected_fails() -> None:
         scenario(counter).when(Count(by=1)).then_state(Counter(3))
 
 
-def test_what_a_decider_does_not_know_is_an_error_and_no_rejection() -> None:
+def test_a_command_unknown_to_the_decider_is_an_error_not_a_rejection() -> None:
     with pytest.raises(UnknownType, match="counter does not decide Reset"):
         scenario(counter).when(Reset())
 
 
-def test_events_pass_through_their_bytes() -> None:
+def test_events_are_encoded_and_decoded() -> None:
     with pytest.raises(ValueError, match="by"):
         scenario(counter).given(Counted(by="one", at=START))  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from eventstore.messages.outcome import Outcome
 from eventstore.messages.types import Command, Event
 from eventstore.service.endpoints import _is_acceptable
 from eventstore.service.runtime_config import parse_value
-from eventstore.store.key_bucket import Entry
+from eventstore.store.key_bucket import KeyEntry
 from eventstore.transfer.file_format import FileSums
 from tests.unit.test_architecture import sources
 
@@ -63,7 +63,7 @@ def test_it_is_an_error_that_says_so(
 
 def test_what_is_not_to_be_read_counts_as_not_there() -> None:
     assert Outcome.of("x", DEEP) is None
-    assert Entry.read(DEEP) == Entry()
+    assert KeyEntry.read(DEEP) == KeyEntry()
     assert not _is_acceptable(b"[" * 100_000)
 
 

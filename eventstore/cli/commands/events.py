@@ -44,7 +44,7 @@ async def events(
     """Print the events of the log, oldest first.
 
     With --json each line is an object: position, aggregate, aggregate_id, version, type, headers
-    and data; for an event that cannot be read also unreadable, the reason. With --foreign it is
+    and data, and unreadable (the reason) for an event that cannot be read. With --foreign it is
     position, subject, reason, headers and data.
     """
     if foreign and follow:

@@ -1,6 +1,6 @@
-"""The audit index: what happened, who did it, what it led to; events and commands alike.
+"""The audit index: every event, and every command with its outcome, to search and to trace.
 
-The only room with rows that do not come from the log: the outcomes of commands.
+The only package with rows that do not come from the log: the outcomes of commands.
 """
 
 from eventstore.projections.audit.commands import CommandCollector

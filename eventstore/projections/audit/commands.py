@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from eventstore.client.client import Client
 from eventstore.commands.outcome_log import OutcomeLog, OutcomePage, OutcomeRecord
 from eventstore.concurrency.backoff import Backoff
+from eventstore.concurrency.failures import ungrouped
 from eventstore.concurrency.supervisor import Supervisor
 from eventstore.errors import EventStoreError, ProjectionFenced
 from eventstore.messages.subjects import Subjects
@@ -95,17 +96,11 @@ class CommandCollector:
 
     async def run(self) -> None:
         """Collect until `stop`; raises only what is no error of the store or the database."""
-        collecting = asyncio.create_task(self._collect())
-        stopping = asyncio.create_task(self._stopping.wait())
-        tasks = [collecting, stopping]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
-        if not collecting.cancelled():
-            collecting.result()
+        with ungrouped():
+            async with asyncio.TaskGroup() as tasks:
+                collecting = tasks.create_task(self._collect())
+                await self._stopping.wait()
+                collecting.cancel()
 
     async def wait(self, timeout: float = 5.0) -> None:
         """Return once every outcome that is kept now is in the rows.

@@ -14,6 +14,7 @@ from eventstore.projections.projection import BoundStatement, Projection
 __all__ = ["audit"]
 
 audit = Projection("audit", version=2, tables=[audit_event])
+"""The projection that has a row for every event of the log."""
 
 _add = insert(audit_event)
 

@@ -1,6 +1,6 @@
 """The read-model database: connections, tables, checkpoints, parked events, locks and migrations.
 
-The only room that opens a database, or writes the library's own tables in it.
+The only package that opens a database, or writes the library's own tables in it.
 """
 
 from eventstore.projections.database.checkpoint import Checkpoint, read_checkpoints

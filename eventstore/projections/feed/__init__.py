@@ -1,6 +1,6 @@
 """The feed: publishes every event of the log on its public subject, exactly once and in order.
 
-The only room of the read side that publishes.
+The only package of the read side that publishes.
 """
 
 from eventstore.projections.feed.feed import Feed

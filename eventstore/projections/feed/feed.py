@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from eventstore.client.client import Client
 from eventstore.errors import (
@@ -74,6 +74,7 @@ class Feed:
 
     `ready` is set when the feed stands where it is to go on and follows the log; `published`
     counts the events it has stored itself, and `pending` is how many are left in the log.
+    `on_page` is called after each page of the log that is published.
 
     An event that cannot be read is published as it is stored, for its subscribers to park; it is
     left out, and logged by the store, where it is not known on which subject it belongs. One of a
@@ -96,6 +97,7 @@ class Feed:
         self.ready = asyncio.Event()
         self.published = 0
         self.pending: int | None = None
+        self.on_page: Callable[[], None] = lambda: None
         self.findings = LogFindings()
         self._client = client
         self._store = store
@@ -173,6 +175,7 @@ class Feed:
                 await self._publish_page(page)
                 self._retry.recovered()
                 self.pending = page.pending
+                self.on_page()
 
     async def _recall(self) -> None:
         """Have known what was found in this log before."""

@@ -10,7 +10,7 @@ from eventstore.concurrency.backoff import Backoff
 from eventstore.concurrency.supervisor import Supervisor
 from eventstore.errors import EventStoreError
 from eventstore.projections.feed.feed import Feed
-from eventstore.service.checks import look_at_findings
+from eventstore.service.checks import check_findings
 from eventstore.service.health import CheckResult
 from eventstore.text import make_log_records_safe
 
@@ -22,14 +22,13 @@ _logger = make_log_records_safe(logging.getLogger(__name__))
 
 
 class FeedSupervisor:
-    """Runs a feed, and after a failure of it the next one, which `make` makes.
+    """Runs a feed made by `make`, and after its failure a new one.
 
-    A failure is logged once for each text and `error` tells it until a feed goes on; at most
-    `pause` seconds later the next one is tried. Called, it is a health check.
+    A failure is logged once for each text, and is `error` until a feed makes progress; at most
+    `pause` seconds after it the next one starts. Called, it is a health check.
     """
 
     def __init__(self, make: Callable[[], Feed], *, pause: float = 5.0) -> None:
-        self.feed = make()
         self._make = make
         self._stopping = asyncio.Event()
         self._supervisor = Supervisor(
@@ -40,10 +39,11 @@ class FeedSupervisor:
             interrupt=self._stopping,
             level=logging.ERROR,
         )
+        self.feed = self._new_feed()
 
     @property
     def error(self) -> Exception | None:
-        """Why the last feed has stopped; None once the next one goes on."""
+        """The failure of the last feed; None once the next one makes progress."""
         return self._supervisor.error
 
     def stop(self) -> None:
@@ -60,22 +60,25 @@ class FeedSupervisor:
             try:
                 await self.feed.run()
             except EventStoreError:
-                self.feed = self._make()
+                self.feed = self._new_feed()
                 raise
 
-    async def __call__(self) -> CheckResult:
-        """Unhealthy after a failure, until a feed has taken events again, or found none to take.
+    def _new_feed(self) -> Feed:
+        feed = self._make()
+        feed.on_page = self._supervisor.recovered
+        return feed
 
-        Degraded while events wait and the feed gets no further, and where it has found messages in
+    async def __call__(self) -> CheckResult:
+        """Unhealthy after a failure, until a feed has published a page of the log, or none is left.
+
+        Degraded while events wait and the feed makes no progress, and if it has found messages in
         the event stream that are not its own.
         """
-        if self.feed.pending is not None:
-            self._supervisor.recovered()
         facts = {"position": self.feed.position, "published": self.feed.published}
         if self.error is not None:
             return CheckResult(status="unhealthy", problem=str(self.error), facts=facts)
         if (waited := self.feed.waited) < _STALLED_SECONDS:
-            found = look_at_findings(self.feed.findings)
+            found = check_findings(self.feed.findings)
             return CheckResult(
                 status=found.status, problem=found.problem, facts={**facts, **found.facts}
             )

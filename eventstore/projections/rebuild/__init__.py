@@ -1,6 +1,6 @@
-"""Rebuild a projection beside its live tables, and switch in one transaction.
+"""Rebuild a projection in shadow tables, and switch to them in one transaction.
 
-The only room that replaces the rows of a projection, and so restarts its checkpoint.
+The only package that replaces the rows of a projection, and so restarts its checkpoint.
 """
 
 from eventstore.projections.rebuild.auto_rebuild import auto_rebuild

@@ -1,6 +1,6 @@
-"""Snapshots: folded states in a key-value bucket, so that a load reads only what came after.
+"""Snapshots: folded states in a key-value bucket, so that a load reads only later events.
 
-The only room that reads or writes that bucket.
+The only package that reads or writes that bucket.
 """
 
 from eventstore.store.snapshots.snapshots import Snapshots

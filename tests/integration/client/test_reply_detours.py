@@ -58,7 +58,7 @@ async def service(server: EmbeddedServer) -> AsyncIterator[Application]:
     """All that answers: commands, queries, health, discovery, metrics and NATS micro."""
     auth = AuthSettings(user="service", password=Secret("service"))
     named = ServiceSettings(name="svc", version="1.2.3")
-    health = Health(named.name, named.version, {}, keep=0.0)
+    health = Health(named.name, named.version, {}, cache_ttl=0.0)
 
     async def listed(_request: Request) -> Reply:
         return Reply(b'{"items": []}', {"X-Position": "0"})

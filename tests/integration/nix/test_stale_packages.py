@@ -1,4 +1,4 @@
-"""A process over several aggregates: one command to a flake, and its packages are stale."""
+"""A process over several aggregates: a command to a flake marks its packages as stale."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from eventstore.telemetry import NO_TELEMETRY, Telemetry
 from projections.models import package
 from tests.integration.commanding import until
 
-BOUND = 20.0
+BOUND = 45.0
 PACKAGES = {"p1": "./mine#hello", "p2": "flake:f1#tools", "p3": "./other#hello"}
 
 
@@ -44,17 +44,17 @@ async def bound() -> AsyncIterator[None]:
 
 
 class Commands:
-    """The commands that are sent, as anybody may see them."""
+    """The commands that are sent, as seen by a subscriber."""
 
     def __init__(self) -> None:
         self.seen: list[Envelope] = []
 
     async def see(self, message: Msg) -> None:
-        """Take note of a command."""
+        """Record a command."""
         self.seen.append(Envelope.from_headers(message.headers or {}))
 
     async def until(self, count: int) -> None:
-        """Return when so many have been seen."""
+        """Return when this many were recorded."""
 
         async def are_seen() -> bool:
             return len(self.seen) >= count
@@ -62,7 +62,7 @@ class Commands:
         await until(are_seen)
 
     def caused(self) -> set[str]:
-        """The ids of those that are part of another's story."""
+        """The ids of the commands that another message caused."""
         return {e.identity.id for e in self.seen if e.identity.id != e.identity.correlation_id}
 
 
@@ -79,7 +79,7 @@ async def recorded(store: EventStore) -> list[RecordedEvent]:
 
 
 async def until_stale(store: EventStore, count: int) -> list[RecordedEvent]:
-    """All events, once so many packages were marked stale."""
+    """All events, as soon as this many packages were marked stale."""
 
     async def are_stale() -> bool:
         events = await recorded(store)
@@ -92,8 +92,8 @@ async def until_stale(store: EventStore, count: int) -> list[RecordedEvent]:
 Tree = dict[str, "Tree"]
 
 
-def story(correlation_id: str, messages: Mapping[str, tuple[str, Identity]]) -> Tree:
-    """The story as a tree of causes, by names, put together from nothing but ids."""
+def tree_of(correlation_id: str, messages: Mapping[str, tuple[str, Identity]]) -> Tree:
+    """The tree of causes, by names, built from the ids alone."""
     own = [each for each in messages.values() if each[1].correlation_id == correlation_id]
     trees: dict[str, Tree] = {identity.id: {} for _, identity in own}
     roots: Tree = {}
@@ -104,7 +104,7 @@ def story(correlation_id: str, messages: Mapping[str, tuple[str, Identity]]) -> 
     return roots
 
 
-def told(
+def identities(
     commands: Iterable[Envelope], events: Iterable[RecordedEvent]
 ) -> dict[str, tuple[str, Identity]]:
     envelopes = [*commands, *(event.envelope for event in events)]
@@ -119,7 +119,7 @@ async def prepared(app: Application, packages: Mapping[str, str] = PACKAGES) -> 
         await app.commands.execute(build, package_id)
 
 
-async def test_one_command_leads_to_a_story_of_three_aggregates_in_a_service(
+async def test_one_command_has_effects_on_three_aggregates_with_one_correlation(
     settings: Settings, tmp_path: Path, commands: Commands
 ) -> None:
     read_model = ReadModelSettings(database=str(tmp_path / "read_model.sqlite"))
@@ -136,7 +136,7 @@ async def test_one_command_leads_to_a_story_of_three_aggregates_in_a_service(
         async with service.database.engine.connect() as connection:
             rows = (await connection.execute(query.order_by("id"))).all()
 
-        assert story(outcome.command_id, told(commands.seen, events)) == {
+        assert tree_of(outcome.command_id, identities(commands.seen, events)) == {
             "AddFlakeInput f1": {
                 "FlakeInputAdded f1": {
                     "MarkPackageStale p1": {"PackageMarkedStale p1": {}},
@@ -167,7 +167,7 @@ async def test_one_command_leads_to_a_story_of_three_aggregates_in_a_service(
 async def opened(
     settings: Settings, telemetry: Telemetry = NO_TELEMETRY
 ) -> AsyncIterator[Application]:
-    """A service without read models; the process is to be run by the test."""
+    """A service without read models; the test runs the process."""
     async with (
         Application(nix.domain(), settings, telemetry=telemetry) as app,
         running(Feed(app.client, app.store)),
@@ -180,7 +180,7 @@ async def builds_of(flake_id: str, _position: int) -> dict[str, int]:
 
 
 class Failing(CommandClient):
-    """Fails after it has sent its second command, or waits there for ever."""
+    """Fails, or hangs, after it has sent its second command."""
 
     def __init__(self, *arguments: Any, waits: bool, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -198,7 +198,7 @@ class Failing(CommandClient):
 
 
 @pytest.mark.parametrize("way", ["fails", "dies"])
-async def test_a_handler_that_runs_twice_sends_no_second_command(
+async def test_a_redelivered_event_sends_no_second_command(
     settings: Settings, commands: Commands, way: str
 ) -> None:
     forgetful = StreamSettings(duplicate_window_ms=100)
@@ -245,7 +245,7 @@ async def is_worked_off(app: Application) -> bool:
     return bool(state["messages"] == 0)
 
 
-async def test_a_package_built_again_before_the_command_came_is_not_marked(
+async def test_a_package_rebuilt_before_the_command_is_not_marked(
     settings: Settings,
 ) -> None:
     async with opened(settings) as app:
@@ -261,7 +261,7 @@ async def test_a_package_built_again_before_the_command_came_is_not_marked(
     assert [e.aggregate_id for e in events if e.type == "PackageMarkedStale"] == ["p2"]
 
 
-async def test_the_story_is_one_trace(settings: Settings) -> None:
+async def test_the_process_is_one_trace(settings: Settings) -> None:
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))

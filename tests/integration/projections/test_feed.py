@@ -26,7 +26,7 @@ from eventstore.projections.feed.feed import Feed
 from eventstore.projections.feed.position import FeedLost, FeedPoint, FeedPosition
 from eventstore.projections.feed.supervisor import FeedSupervisor
 from eventstore.server.embedded import EmbeddedServer
-from eventstore.service.checks import look_at_findings
+from eventstore.service.checks import check_findings
 from eventstore.store.store import EventStore
 from eventstore.subscribers.publication import read_publication
 from tests.conftest import StartServer, settings_for
@@ -507,7 +507,7 @@ async def test_an_event_that_cannot_be_published_is_left_out_and_named(
         found = store.findings.by_position("unpublished")
         assert list(found) == [3]
         assert "Deposited would have" in found[3]
-        assert look_at_findings(store.findings).status == "degraded"
+        assert check_findings(store.findings).status == "degraded"
         async with EventStore(client, store.codec) as restarted:
             await feed_until(client, restarted, await deposit(store, 1))
             assert list(restarted.findings.by_position("unpublished")) == [3]

@@ -52,6 +52,7 @@ async def test_an_event_stream_that_is_taken_away_makes_it_unhealthy_until_it_is
         await until(lambda: is_status(feeding, "healthy"))
         await until(lambda: has_fed(feeding, 2))
     assert [record.levelname for record in caplog.records].count("ERROR") == 1
+    assert "the feed: recovered" in caplog.messages
 
 
 async def has_fed(feeding: FeedSupervisor, position: int) -> bool:

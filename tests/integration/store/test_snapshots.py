@@ -1,4 +1,4 @@
-"""Snapshots on a real server: they save reading, and where one is wrong, the log is right."""
+"""Snapshots on a real server: they save reading, and a wrong one is ignored."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def total(kept: CachedState) -> int:
     return kept.state.total
 
 
-async def test_a_load_reads_only_what_came_after_the_snapshot(bench: Bench) -> None:
+async def test_a_load_reads_only_the_events_after_the_snapshot(bench: Bench) -> None:
     await bench.append(EVERY - 1)
     assert (await bench.load())[1] == 2
     assert bench.counted.taken() == {"missing": 1}
@@ -228,7 +228,7 @@ async def real_head(bench: Bench, aggregate_id: str = "c1") -> Head:
     ],
     ids=["ahead", "far ahead", "behind", "other version", "chain", "event"],
 )
-async def test_a_snapshot_that_the_log_does_not_bear_out_is_ignored_and_replaced(
+async def test_a_snapshot_that_does_not_match_the_log_is_ignored_and_replaced(
     bench: Bench, wrong: dict[str, Any]
 ) -> None:
     await bench.append(5)
@@ -275,7 +275,7 @@ async def test_a_snapshot_of_a_state_with_other_fields_is_ignored_and_replaced(
     await assert_ignored_and_replaced(bench)
 
 
-async def test_a_deleted_snapshot_is_made_anew(bench: Bench) -> None:
+async def test_a_deleted_snapshot_is_written_again(bench: Bench) -> None:
     await bench.append(5)
     await bench.load()
     await (await bench.bucket()).delete("counter.c1")
@@ -285,9 +285,7 @@ async def test_a_deleted_snapshot_is_made_anew(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("before", [6, 3], ids=["ahead of the log", "other event there"])
-async def test_a_log_that_was_made_anew_does_not_fit_the_old_snapshots(
-    bench: Bench, before: int
-) -> None:
+async def test_snapshots_of_a_recreated_log_are_ignored(bench: Bench, before: int) -> None:
     await bench.append(2, "c0")
     await bench.append(before)
     await bench.load()
@@ -297,7 +295,7 @@ async def test_a_log_that_was_made_anew_does_not_fit_the_old_snapshots(
     await assert_ignored_and_replaced(bench)
 
 
-async def test_an_older_snapshot_never_takes_the_place_of_a_newer_one(bench: Bench) -> None:
+async def test_an_older_snapshot_never_replaces_a_newer_one(bench: Bench) -> None:
     await bench.append(3)
     old, _ = await bench.load()
     await bench.append(3)
@@ -310,7 +308,7 @@ async def test_an_older_snapshot_never_takes_the_place_of_a_newer_one(bench: Ben
     assert bench.counted.taken() == {"outdated": 1}
 
 
-async def test_of_two_that_write_at_once_one_gives_way(bench: Bench) -> None:
+async def test_of_two_concurrent_writers_one_yields(bench: Bench) -> None:
     await bench.append(3)
     snapshot = Snapshot(Counter(6), await real_head(bench), CommandFilter.empty())
     async with benched(bench.line) as other:
@@ -322,7 +320,7 @@ async def test_of_two_that_write_at_once_one_gives_way(bench: Bench) -> None:
     assert counted == {"written": 1, "outdated": 1}
 
 
-async def test_one_that_is_too_large_is_not_written_and_that_is_said_once(
+async def test_a_snapshot_that_is_too_large_is_logged_once(
     start_server: StartServer, domain_name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = await start_server(max_payload=1_100)  # less than the filter alone
@@ -374,7 +372,7 @@ async def test_a_bucket_that_does_not_answer_delays_one_load_and_then_no_more(
     assert bench.counted.taken()["unavailable"] == 10
 
 
-async def test_what_is_being_written_at_the_end_is_finished(line: Line) -> None:
+async def test_writes_in_progress_are_finished_on_exit(line: Line) -> None:
     async with benched(line) as bench:
         await bench.append(5)
         await Loader(bench.store, bench.snapshots).load(bench.decider, "c1")
@@ -382,7 +380,7 @@ async def test_what_is_being_written_at_the_end_is_finished(line: Line) -> None:
     assert bench.counted.taken() == {"missing": 1, "written": 1}
 
 
-async def test_only_so_many_are_written_at_once(bench: Bench) -> None:
+async def test_concurrent_writes_are_bounded(bench: Bench) -> None:
     await bench.append(1)
     snapshot = Snapshot(Counter(1), await real_head(bench), CommandFilter.empty())
     begun = [bench.snapshots.save_soon(bench.decider, f"c{n}", snapshot) for n in range(20)]
@@ -391,7 +389,7 @@ async def test_only_so_many_are_written_at_once(bench: Bench) -> None:
     assert bench.snapshots.save_soon(bench.decider, "c99", snapshot)
 
 
-async def test_a_state_that_fails_where_it_is_compared_harms_nobody(
+async def test_a_state_that_fails_on_comparison_is_harmless(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Mean(Counter, frozen=True):
@@ -406,7 +404,7 @@ async def test_a_state_that_fails_where_it_is_compared_harms_nobody(
     assert "mean" in caplog.text
 
 
-async def test_the_store_tells_whether_it_holds_a_head(bench: Bench) -> None:
+async def test_the_store_checks_whether_it_contains_a_head(bench: Bench) -> None:
     await bench.append(3)
     await bench.append(3, "c2")
     head = await real_head(bench)

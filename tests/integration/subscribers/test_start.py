@@ -1,4 +1,4 @@
-"""Where a subscriber begins: nothing at or before its start, however late the feed publishes it."""
+"""Where a subscriber starts: nothing up to its start, however late the feed publishes it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def bound(client: Client, codec: Codec) -> AsyncIterator[None]:
 
 
 class Handed:
-    """Notes the positions that were handed to it, until a last one."""
+    """Records the positions that it handles, up to a last one."""
 
     def __init__(self) -> None:
         self.positions: list[int] = []
@@ -50,7 +50,7 @@ class Handed:
 
 
 async def registered(client: Client, codec: Codec, name: str, **options: Any) -> None:
-    """Have a subscriber begin, and end before anything is published."""
+    """Start a subscriber, and stop it before anything is published."""
     subscriber = EventSubscriber(client, codec, name, **options).subscribe([], Handed())
     async with running(subscriber):
         await subscriber.ready.wait()
@@ -66,7 +66,7 @@ async def registered(client: Client, codec: Codec, name: str, **options: Any) ->
     ],
 )
 @pytest.mark.parametrize("start", [1, 10, 12, "new"])
-async def test_what_is_fed_after_the_subscriber_began_is_not_handed_out_up_to_its_start(
+async def test_events_up_to_its_start_that_are_published_later_are_not_handled(
     client: Client, store: EventStore, start: Any, types: list[Any], options: dict[str, Any]
 ) -> None:
     last = await deposit(store, 10)
@@ -81,7 +81,9 @@ async def test_what_is_fed_after_the_subscriber_began_is_not_handed_out_up_to_it
     assert subscriber.handled == last - after
 
 
-async def test_part_of_it_may_have_been_fed_before(client: Client, store: EventStore) -> None:
+async def test_some_of_them_may_have_been_published_before(
+    client: Client, store: EventStore
+) -> None:
     async with running(Feed(client, store)):
         await until_fed(client, store.codec, await deposit(store, 4))
     start = await deposit(store, 4)
@@ -96,7 +98,7 @@ async def test_part_of_it_may_have_been_fed_before(client: Client, store: EventS
 
 @pytest.mark.parametrize("again", ["all", "new", 2, 9])
 @pytest.mark.parametrize("start", [5, "new"])
-async def test_a_name_keeps_its_start_when_it_is_started_again(
+async def test_a_name_keeps_its_start_when_it_is_restarted(
     client: Client, store: EventStore, start: Any, again: Any
 ) -> None:
     await deposit(store, 5)
@@ -108,7 +110,9 @@ async def test_a_name_keeps_its_start_when_it_is_started_again(
         assert await handed.until(10) == [6, 7, 8, 9, 10]
 
 
-async def test_what_is_delivered_again_is_left_out_again(client: Client, store: EventStore) -> None:
+async def test_a_redelivered_event_before_the_start_is_left_out_again(
+    client: Client, store: EventStore
+) -> None:
     subjects = store.codec.subjects
     await deposit(store, 3)
     settings: dict[str, Any] = {
@@ -131,7 +135,7 @@ async def test_what_is_delivered_again_is_left_out_again(client: Client, store: 
         assert await handed.until(4) == [4]
 
 
-async def test_of_several_processes_that_begin_at_once_all_have_one_start(
+async def test_concurrently_started_processes_share_one_start(
     client: Client, store: EventStore
 ) -> None:
     await deposit(store, 3)
@@ -144,7 +148,7 @@ async def test_of_several_processes_that_begin_at_once_all_have_one_start(
             assert await handed.until(last) == [4, 5]
 
 
-async def test_who_may_not_ask_for_the_logs_end_gets_what_is_published_from_then_on(
+async def test_a_user_who_may_not_read_the_logs_end_gets_what_is_published_from_then_on(
     start_server: StartServer, domain_name: str
 ) -> None:
     codec = ledger(domain_name)

@@ -47,7 +47,7 @@ FAST: dict[str, Any] = {"backoff": 0.001}
 
 @pytest.fixture(autouse=True)
 async def fed(client: Client, store: EventStore) -> AsyncIterator[Feed]:
-    """What is appended is public soon."""
+    """A running feed."""
     await declare_feed(client, store.codec)
     async with running(feed := Feed(client, store)):
         yield feed
@@ -60,7 +60,7 @@ async def bound() -> AsyncIterator[None]:
 
 
 class Received:
-    """A handler that notes what it is called with, and fails as often as it is told to."""
+    """A handler that records its calls, and fails as often as configured."""
 
     def __init__(self) -> None:
         self.events: list[RecordedEvent] = []
@@ -85,7 +85,7 @@ class Received:
 
 
 class Gate:
-    """A handler that waits to be let go on."""
+    """A handler that waits until it is released."""
 
     def __init__(self) -> None:
         self.entered = asyncio.Event()
@@ -109,7 +109,7 @@ async def append(store: EventStore, *events: Event, aggregate_id: str = "a1") ->
 
 
 async def parked(client: Client, codec: Codec) -> list[tuple[StoredMessage, dict[str, Any]]]:
-    """The messages that are parked, and what each says."""
+    """The parked messages and their records."""
     stored = []
     info = await client.api(f"STREAM.INFO.{codec.subjects.parked_stream}")
     for sequence in range(1, info["state"]["last_seq"] + 1):
@@ -144,7 +144,7 @@ async def test_a_handler_gets_the_events_it_subscribed_to_with_their_record(
     assert subscriber.handled == 2
 
 
-async def test_a_handler_for_no_type_in_particular_gets_all_that_have_none_of_their_own(
+async def test_a_handler_without_types_gets_all_events_without_a_handler_of_their_own(
     client: Client, store: EventStore, received: Received
 ) -> None:
     await append(store, Opened(), Deposited())
@@ -179,7 +179,7 @@ async def test_annotated_handlers_get_the_events_they_name(
     assert got == [(Opened(), 1), (Deposited(), 2), (Noted(), 3)]
 
 
-async def test_a_name_goes_on_where_it_ended(
+async def test_a_name_resumes_at_its_position(
     client: Client, store: EventStore, received: Received
 ) -> None:
     await deposit(store, 3)
@@ -203,7 +203,7 @@ async def test_each_name_has_a_position_of_its_own(
     assert received.positions == other.positions == [1, 2, 3]
 
 
-async def test_a_new_name_may_begin_with_what_comes_from_now_on(
+async def test_a_new_name_may_start_with_new_events(
     client: Client, store: EventStore, received: Received
 ) -> None:
     await until_fed(client, store.codec, await deposit(store, 3))
@@ -216,7 +216,7 @@ async def test_a_new_name_may_begin_with_what_comes_from_now_on(
 
 
 @pytest.mark.parametrize("position", [0, 1, 17, 39, 40])
-async def test_a_new_name_may_begin_after_a_position(
+async def test_a_new_name_may_start_after_a_position(
     client: Client, store: EventStore, received: Received, position: int
 ) -> None:
     foreign = store.codec.subjects.event("account", "closed")
@@ -231,7 +231,7 @@ async def test_a_new_name_may_begin_after_a_position(
     assert received.positions == list(range(position + 1, 42))
 
 
-async def test_a_position_whose_followers_are_gone_is_refused(
+async def test_a_position_whose_next_events_are_gone_is_refused(
     client: Client, store: EventStore, received: Received
 ) -> None:
     await until_fed(client, store.codec, await deposit(store, 10))
@@ -243,7 +243,7 @@ async def test_a_position_whose_followers_are_gone_is_refused(
     assert (gone.value.position, gone.value.first) == (4, 11)
 
 
-async def test_an_event_is_delivered_again_when_its_handler_did_not_live_to_end(
+async def test_an_event_is_redelivered_if_its_process_dies(
     client: Client, store: EventStore, received: Received
 ) -> None:
     gate = Gate()
@@ -276,7 +276,7 @@ async def test_a_handler_that_takes_longer_than_the_wait_is_called_once(
 
 
 async def until_in_progress(client: Client, codec: Codec) -> None:
-    """Return when the subscriber said that it is still at work."""
+    """Return when the subscriber has reported progress to the server."""
     said = asyncio.Event()
 
     async def hear(message: Any) -> None:
@@ -288,7 +288,7 @@ async def until_in_progress(client: Client, codec: Codec) -> None:
     await subscription.unsubscribe()
 
 
-async def test_a_failing_handler_is_tried_again_and_the_order_is_kept(
+async def test_a_failing_handler_is_retried_and_the_order_preserved(
     client: Client, store: EventStore, received: Received
 ) -> None:
     received.failures = [ValueError("one"), ValueError("two")]
@@ -301,7 +301,7 @@ async def test_a_failing_handler_is_tried_again_and_the_order_is_kept(
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-async def test_a_handler_whose_helper_was_cancelled_is_tried_again(
+async def test_a_handler_that_awaited_a_cancelled_task_is_retried(
     client: Client, store: EventStore, received: Received, *, ordered: bool
 ) -> None:
     async def handle(event: Event, recorded: RecordedEvent) -> None:
@@ -319,7 +319,7 @@ async def test_a_handler_whose_helper_was_cancelled_is_tried_again(
     assert (subscriber.handled, subscriber.parked) == (2, 0)
 
 
-async def test_a_subscriber_that_is_cancelled_takes_it_for_no_failure_of_its_handler(
+async def test_cancelling_a_subscriber_is_not_a_failure_of_its_handler(
     client: Client, store: EventStore
 ) -> None:
     gate = Gate()
@@ -334,12 +334,12 @@ async def test_a_subscriber_that_is_cancelled_takes_it_for_no_failure_of_its_han
     assert (subscriber.handled, subscriber.parked) == (0, 0)
 
 
-async def test_an_event_whose_handler_keeps_failing_is_parked_whole_and_the_next_follows(
+async def test_an_event_whose_handler_keeps_failing_is_parked_and_the_next_follows(
     client: Client, store: EventStore, received: Received
 ) -> None:
     received.failures = [ValueError("no"), ValueError("no"), ValueError("really not")]
     await deposit(store, 2)
-    subscriber = EventSubscriber(client, store.codec, "mailer", attempts=3, **FAST)
+    subscriber = EventSubscriber(client, store.codec, "mailer", max_attempts=3, **FAST)
     async with running(subscriber.subscribe([], received)):
         await received.until(4)
     assert received.positions == [1, 1, 1, 2]
@@ -356,15 +356,15 @@ async def test_an_event_whose_handler_keeps_failing_is_parked_whole_and_the_next
     assert await pending(client, store.codec, "mailer") == (0, 0)
 
 
-async def test_two_subscribers_park_the_same_event_each_for_itself(
+async def test_each_of_two_subscribers_parks_the_same_event(
     client: Client, store: EventStore
 ) -> None:
     one, two = Received(), Received()
     one.failures, two.failures = [ValueError()], [ValueError()]
     await deposit(store, 2)
     async with running(
-        EventSubscriber(client, store.codec, "one", attempts=1).subscribe([], one),
-        EventSubscriber(client, store.codec, "two", attempts=1).subscribe([], two),
+        EventSubscriber(client, store.codec, "one", max_attempts=1).subscribe([], one),
+        EventSubscriber(client, store.codec, "two", max_attempts=1).subscribe([], two),
     ):
         await asyncio.gather(one.until(2), two.until(2))
     records = [record for _, record in await parked(client, store.codec)]
@@ -372,7 +372,7 @@ async def test_two_subscribers_park_the_same_event_each_for_itself(
     assert {record["reason"] for record in records} == {"ValueError"}
 
 
-async def test_a_message_that_is_no_event_is_parked_at_once(
+async def test_a_foreign_message_is_parked_immediately(
     client: Client, store: EventStore, received: Received
 ) -> None:
     foreign = store.codec.subjects.event("account", "deposited")
@@ -396,21 +396,21 @@ async def test_an_event_too_large_for_one_record_is_parked_in_parts(
     received.failures = [ValueError("no")]
     await append(store, Deposited(note="x" * 900_000))
     await deposit(store, 1)
-    subscriber = EventSubscriber(client, store.codec, "r", attempts=1).subscribe([], received)
+    subscriber = EventSubscriber(client, store.codec, "r", max_attempts=1).subscribe([], received)
     async with running(subscriber):
         await received.until(2)
     info = await client.api(f"STREAM.INFO.{store.codec.subjects.parked_stream}")
     assert info["state"]["messages"] == 2
 
 
-async def test_where_parking_fails_the_event_comes_again_before_the_next(
+async def test_an_event_that_cannot_be_parked_is_redelivered_before_the_next(
     client: Client, store: EventStore, received: Received
 ) -> None:
     received.failures = [ValueError("no"), ValueError("no")]
     stream = store.codec.subjects.parked_stream
     await client.api(f"STREAM.DELETE.{stream}")
     await deposit(store, 2)
-    subscriber = EventSubscriber(client, store.codec, "r", attempts=1).subscribe([], received)
+    subscriber = EventSubscriber(client, store.codec, "r", max_attempts=1).subscribe([], received)
     async with running(subscriber):
         await received.until(1)
         await declare_feed(client, store.codec)
@@ -420,13 +420,13 @@ async def test_where_parking_fails_the_event_comes_again_before_the_next(
 
 
 class Coded(Exception):
-    """An error of another library, whose code is none of ours."""
+    """An error of another library, with a code of its own."""
 
     def code(self) -> int:
         return 14
 
 
-async def test_what_is_parked_can_be_read_whatever_the_handler_raised(
+async def test_a_parked_record_is_readable_whatever_the_handler_raised(
     client: Client, store: EventStore, received: Received, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL, "eventstore")  # one of them cannot be printed
@@ -438,7 +438,7 @@ async def test_what_is_parked_can_be_read_whatever_the_handler_raised(
         InvalidSubject("bad"),
     ]
     await deposit(store, 6)
-    subscriber = EventSubscriber(client, store.codec, "r", attempts=1).subscribe([], received)
+    subscriber = EventSubscriber(client, store.codec, "r", max_attempts=1).subscribe([], received)
     async with running(subscriber):
         await received.until(6)
     found = [
@@ -457,18 +457,18 @@ async def test_what_is_parked_can_be_read_whatever_the_handler_raised(
 
 
 class Unspeakable(Exception):
-    """An error that cannot even be told."""
+    """An error without a text."""
 
     def __str__(self) -> str:
         raise TypeError("not a text")
 
 
-async def test_where_parking_fails_in_a_way_nobody_foresaw_the_event_comes_again(
+async def test_an_event_is_redelivered_after_an_unexpected_failure_of_parking(
     client: Client, store: EventStore, received: Received, caplog: pytest.LogCaptureFixture
 ) -> None:
     received.failures = [Unspeakable()]
     await deposit(store, 2)
-    subscriber = EventSubscriber(client, store.codec, "r", attempts=1).subscribe([], received)
+    subscriber = EventSubscriber(client, store.codec, "r", max_attempts=1).subscribe([], received)
     async with running(subscriber):
         await received.until(3)
     assert received.positions == [1, 1, 2]
@@ -476,7 +476,7 @@ async def test_where_parking_fails_in_a_way_nobody_foresaw_the_event_comes_again
     assert "at sequence 1: not a text" in caplog.text
 
 
-async def test_what_is_waiting_for_its_next_attempt_goes_back_when_told_to_stop(
+async def test_stopping_requeues_an_event_that_waits_for_its_next_attempt(
     client: Client, store: EventStore, received: Received
 ) -> None:
     received.failures = [ValueError("no")]
@@ -489,7 +489,7 @@ async def test_what_is_waiting_for_its_next_attempt_goes_back_when_told_to_stop(
     assert received.positions == [1, 1, 2]
 
 
-async def test_stopping_lets_the_handler_end_and_gives_the_others_back_at_once(
+async def test_stopping_lets_the_handler_end_and_requeues_the_others(
     client: Client, store: EventStore, received: Received
 ) -> None:
     gate = Gate()
@@ -513,7 +513,7 @@ async def until_pending(client: Client, codec: Codec, name: str, count: int) -> 
         pass
 
 
-async def test_unordered_events_of_many_aggregates_are_handled_at_once_each_in_order(
+async def test_unordered_events_are_handled_concurrently_in_order_within_an_aggregate(
     client: Client, store: EventStore
 ) -> None:
     everyone = asyncio.Barrier(8)
@@ -535,7 +535,7 @@ async def test_unordered_events_of_many_aggregates_are_handled_at_once_each_in_o
     assert seen == {f"a{number}": [1, 2, 3] for number in range(8)}
 
 
-async def test_two_processes_of_one_name_share_the_events_and_keep_their_order(
+async def test_two_processes_of_one_name_share_the_events_in_order(
     client: Client, store: EventStore, settings: Settings
 ) -> None:
     both: list[int] = []
@@ -557,7 +557,7 @@ async def test_two_processes_of_one_name_share_the_events_and_keep_their_order(
     assert one.handled + two.handled == 200
 
 
-async def test_at_most_once_a_failed_event_is_parked_and_never_tried_again(
+async def test_at_most_once_a_failed_event_is_parked_and_not_retried(
     client: Client, store: EventStore, received: Received
 ) -> None:
     received.failures = [ValueError("no")]
@@ -569,7 +569,7 @@ async def test_at_most_once_a_failed_event_is_parked_and_never_tried_again(
     assert subscriber.parked == 1
 
 
-async def test_at_most_once_an_event_is_not_delivered_again_after_a_crash(
+async def test_at_most_once_an_event_is_not_redelivered_after_a_crash(
     client: Client, store: EventStore, received: Received
 ) -> None:
     gate = Gate()
@@ -610,7 +610,7 @@ async def until_settled(client: Client, codec: Codec, name: str) -> None:
 
 
 @pytest.mark.parametrize("acknowledge", ["after", "before"])
-async def test_connections_that_break_lose_no_event_and_repeat_none_that_this_process_handled(
+async def test_broken_connections_lose_no_event_and_repeat_none_that_this_process_handled(
     client: Client,
     store: EventStore,
     nats_server: EmbeddedServer,
@@ -658,7 +658,7 @@ async def test_a_server_that_restarts_is_waited_for(
     assert received.positions == list(range(1, 12))
 
 
-async def test_of_what_was_settled_only_the_last_is_remembered(
+async def test_only_the_last_acknowledged_events_are_remembered(
     client: Client, store: EventStore, received: Received, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("eventstore.jetstream.acks._REMEMBERED", 1)
@@ -667,10 +667,10 @@ async def test_of_what_was_settled_only_the_last_is_remembered(
         await deposit(store, 3)
         await received.until(3)
         await until_settled(client, store.codec, "r")
-    assert len(subscriber._settling._settled) == 1
+    assert len(subscriber._acks._settled) == 1
 
 
-async def test_what_comes_again_while_it_is_held_is_not_handled_twice(
+async def test_an_event_redelivered_while_it_is_tracked_is_not_handled_twice(
     client: Client, store: EventStore
 ) -> None:
     await deposit(store, 1)
@@ -697,7 +697,7 @@ async def until_position(received: Received, position: int) -> None:
         await received.until(len(received.events) + 1)
 
 
-async def test_handlers_know_what_they_handle(client: Client, store: EventStore) -> None:
+async def test_handlers_have_the_context_of_their_event(client: Client, store: EventStore) -> None:
     known: list[Any] = []
     done = asyncio.Event()
 
@@ -761,10 +761,10 @@ async def test_a_connection_closed_for_good_ends_the_subscriber(
             await task
 
 
-async def test_an_event_that_no_process_survives_is_parked_in_the_end(
+async def test_an_event_that_no_process_survives_is_parked(
     client: Client, store: EventStore, received: Received, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eventstore.subscribers.subscriber._MOST_DELIVERIES", 1)
+    monkeypatch.setattr("eventstore.subscribers.subscriber._MAX_DELIVERIES", 1)
     await deposit(store, 1)
     gate = Gate()
     dying = EventSubscriber(client, store.codec, "r", ack_wait=0.3).subscribe([], gate)
@@ -778,7 +778,7 @@ async def test_an_event_that_no_process_survives_is_parked_in_the_end(
         await received.until(1)
     assert received.positions == [2]
     ((_, record),) = await parked(client, store.codec)
-    assert "never handled to the end" in record["reason"]
+    assert "no process survived" in record["reason"]
 
 
 async def test_an_event_that_the_consumer_lets_through_by_an_edit_is_parked(
@@ -830,7 +830,7 @@ async def test_a_subscriber_without_handlers_is_refused(client: Client, store: E
         await EventSubscriber(client, store.codec, "r").run()
 
 
-async def test_a_name_that_could_not_be_in_a_subject_is_refused(
+async def test_a_name_that_no_subject_can_contain_is_refused(
     client: Client, store: EventStore
 ) -> None:
     with pytest.raises(InvalidSubject, match="subscriber"):

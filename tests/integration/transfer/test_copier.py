@@ -41,7 +41,7 @@ Check = Callable[[Transform], Any]
 
 @pytest.fixture
 def copied(client: Client, codec: Codec, file: Path, tmp_path: Path) -> Check:
-    """Copy the file, import the copy in place of the log, verify it; the counts and the events."""
+    """Copies the file, imports the copy in place of the log, and verifies it."""
 
     async def check(transform: Transform) -> tuple[CopySummary, list[dict[str, Any]]]:
         target = tmp_path / "new.gz"
@@ -60,11 +60,11 @@ def copied(client: Client, codec: Codec, file: Path, tmp_path: Path) -> Check:
 
 
 def changed(found: list[dict[str, Any]]) -> list[int]:
-    """The positions of events that say they were transformed."""
+    """The positions of events with a header of a transformation."""
     return [line["position"] for line in found if TRANSFORMED in line["headers"]]
 
 
-async def test_what_is_left_as_it_is_stays_byte_for_byte(copied: Check, file: Path) -> None:
+async def test_unchanged_events_stay_byte_for_byte(copied: Check, file: Path) -> None:
     before = events(file)
     done, after = await copied(lambda event: event)
     for line in after:
@@ -97,7 +97,7 @@ async def test_masked(copied: Check, file: Path) -> None:
     ]
 
 
-async def test_what_a_copy_has_taken_out_is_not_told_by_its_other_headers(
+async def test_other_headers_do_not_reveal_what_a_copy_has_dropped(
     client: Client, store: EventStore, codec: Codec, tmp_path: Path
 ) -> None:
     sender, digest = "CLIENTS/ann", f"{'a' * 16}-{'b' * 32}"
@@ -133,7 +133,7 @@ async def test_renamed(copied: Check) -> None:
     assert found[2]["headers"][Header.AGGREGATE_ID] == "renamed"
 
 
-async def test_a_type_renamed_is_unknown_until_the_code_knows_it(
+async def test_a_renamed_type_is_unknown_until_the_code_defines_it(
     client: Client, file: Path, codec: Codec, tmp_path: Path
 ) -> None:
     def rename(event: CopiedEvent) -> CopiedEvent:
@@ -166,7 +166,7 @@ async def test_dropped(copied: Check) -> None:
     assert changed(found) == [3, 4, 6], "those before, and of others, are as they were"
 
 
-async def test_a_batch_of_which_one_is_left_is_none(copied: Check) -> None:
+async def test_the_only_event_left_of_a_batch_is_a_single_one(copied: Check) -> None:
     done, found = await copied(lambda event: None if event.position in (4, 6) else event)
     assert done.after == 6
     assert not any("Nats-Batch-Id" in line["headers"] for line in found)
@@ -216,7 +216,9 @@ async def test_to_another_domain(client: Client, codec: Codec, file: Path, tmp_p
         assert {event.envelope.domain for event in await read_all(store)} == {other.domain}
 
 
-async def test_the_file_says_that_and_of_what_it_is_a_copy(file: Path, tmp_path: Path) -> None:
+async def test_the_file_names_its_transformations_and_its_source(
+    file: Path, tmp_path: Path
+) -> None:
     def same(event: CopiedEvent) -> CopiedEvent:
         return event
 
@@ -225,7 +227,7 @@ async def test_the_file_says_that_and_of_what_it_is_a_copy(file: Path, tmp_path:
     transformed = lines(tmp_path / "two.gz")[0]["transformed"]
     assert [each["by"] for each in transformed] == [
         "one",
-        f"{__name__}:test_the_file_says_that_and_of_what_it_is_a_copy.<locals>.same",
+        f"{__name__}:test_the_file_names_its_transformations_and_its_source.<locals>.same",
     ]
     assert [each["events"] for each in transformed] == [8, 8]
     assert transformed[0]["source"] == (await check_file(file))[1].sums.value
@@ -243,17 +245,23 @@ def _failing(_: CopiedEvent) -> CopiedEvent:
         (lambda event: event.replace(cake=1), "TypeError"),
         (lambda event: event.replace(aggregate_id="a.b"), "position 1: aggregate id 'a.b' is not"),
         (lambda event: event.replace(aggregate="A"), "position 1: aggregate 'A' is not allowed"),
-        (lambda event: event.replace(type="no type"), "position 1 became illegal: header X-Event"),
-        (lambda event: event.replace(actor=" x"), "position 1 became illegal: header X-Actor"),
+        (lambda event: event.replace(type="no type"), "position 1 became invalid: header X-Event"),
+        (lambda event: event.replace(actor=" x"), "position 1 became invalid: header X-Actor"),
         (lambda event: [event] * 1_001, "position 1: a batch would have 1,001 events"),
         (lambda event: [1], "position 1 .*CopiedEvent"),
         (lambda event: "text", "position 1 .*CopiedEvent"),
-        (lambda event: 7, r"position 1 \(Opened\): test gave .*7.*, which is no CopiedEvent"),
-        (lambda event: False, r"position 1 \(Opened\): test gave False, which is no CopiedEvent"),
+        (
+            lambda event: 7,
+            r"position 1 \(Opened\): test returned .*7.*, which is neither a CopiedEvent",
+        ),
+        (
+            lambda event: False,
+            r"position 1 \(Opened\): test returned False, which is neither a CopiedEvent",
+        ),
     ],
     ids=lambda value: "transform" if callable(value) else value.split(":")[0].replace(" ", "-"),
 )
-async def test_what_cannot_be_is_named_and_leaves_no_file(
+async def test_an_invalid_transformation_is_named_and_leaves_no_file(
     file: Path, tmp_path: Path, transform: Any, problem: str
 ) -> None:
     with pytest.raises(TransferError, match=problem):
@@ -261,12 +269,12 @@ async def test_what_cannot_be_is_named_and_leaves_no_file(
     assert sorted(os.listdir(tmp_path)) == ["log.gz"]
 
 
-async def test_a_file_that_is_there_is_not_overwritten(file: Path, tmp_path: Path) -> None:
+async def test_an_existing_file_is_not_overwritten(file: Path, tmp_path: Path) -> None:
     with pytest.raises(TransferError, match=r"log\.gz exists already"):
         await copy(file, file, lambda event: event, name="test")
 
 
-async def test_what_is_no_event_cannot_be_copied(
+async def test_a_foreign_message_cannot_be_copied(
     client: Client, codec: Codec, file: Path, tmp_path: Path
 ) -> None:
     log = await stored(client, codec)
@@ -280,6 +288,6 @@ async def test_what_is_no_event_cannot_be_copied(
             await copy(path, tmp_path / "new.gz", lambda event: event)
 
 
-async def test_a_name_that_no_header_holds_is_refused(file: Path, tmp_path: Path) -> None:
+async def test_a_name_that_no_header_can_contain_is_refused(file: Path, tmp_path: Path) -> None:
     with pytest.raises(TransferError, match="a transformation cannot be called"):
         await copy(file, tmp_path / "new.gz", lambda event: event, name="a\nb")

@@ -1,4 +1,4 @@
-"""A whole log to a file and back: byte for byte, whoever is interrupted, and never mixed."""
+"""A complete log to a file and back: byte for byte, also after interruptions, and never mixed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from eventstore.transfer import importer as importing
 from eventstore.transfer import sender as sending
 from eventstore.transfer.fence import Fence
 from eventstore.transfer.file_format import EventLine, FileSums, FirstLine
-from eventstore.transfer.file_writer import written
+from eventstore.transfer.file_writer import partial_file
 from eventstore.transfer.sender import Sender, SendUnit
 from tests.conftest import StartServer, settings_for
 from tests.integration.command_line import ROOT
@@ -78,15 +78,15 @@ from tests.proxy import TcpProxy
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small parts, so that a log of some hundred events has several."""
-    monkeypatch.setattr(writing, "_MOST_EVENTS", 100)
-    monkeypatch.setattr(importing, "_REPORTED", 10)
-    monkeypatch.setattr(sending, "_MOST_UNDER_WAY", 50)
+    """Small members, so that a log of some hundred events has several."""
+    monkeypatch.setattr(writing, "_MAX_EVENTS", 100)
+    monkeypatch.setattr(importing, "_REPORT_EVENTS", 10)
+    monkeypatch.setattr(sending, "_MAX_IN_FLIGHT", 50)
 
 
 @pytest.fixture(scope="module")
 def other_server(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A second server, so that the same domain can be there twice."""
+    """A second server, for another log of the same domain."""
     server = EmbeddedServer(tmp_path_factory.mktemp("other"))
     asyncio.run(server.start())
     yield server
@@ -120,9 +120,7 @@ async def test_what_is_imported_is_byte_for_byte_what_was_exported(
     assert await findings(other, codec) == await findings(client, codec)
 
 
-async def test_afterwards_the_log_is_like_any_other(
-    other: Client, codec: Codec, file: Path
-) -> None:
+async def test_an_imported_log_can_be_appended_to(other: Client, codec: Codec, file: Path) -> None:
     await imported(other, codec, file)
     await check(other, topology(codec.subjects, StreamSettings())[:1])
     async with EventStore(other, codec) as store:
@@ -131,7 +129,7 @@ async def test_afterwards_the_log_is_like_any_other(
         assert [event.version for event in await read(store, "a1")] == list(range(1, 8))
 
 
-async def test_the_file_is_lines_of_json_and_says_what_it_is(file: Path, codec: Codec) -> None:
+async def test_the_file_is_json_lines_and_describes_itself(file: Path, codec: Codec) -> None:
     first, *middle, last = lines(file)
 
     assert (first["line"], first["domain"], first["first"], first["last"]) == (
@@ -178,7 +176,7 @@ async def test_an_export_ends_where_the_log_ended_when_it_began(
     assert "Nats-Batch-Commit" in dict(found[-1]["headers"]), "the last batch is whole"
 
 
-async def test_into_a_pipe_it_is_the_same(
+async def test_an_export_to_a_pipe_is_the_same(
     client: Client, codec: Codec, file: Path, tmp_path: Path
 ) -> None:
     pipe = io.BytesIO()
@@ -190,11 +188,11 @@ async def test_into_a_pipe_it_is_the_same(
 
 
 class Interrupted(Exception):
-    """Stands for whatever ends an export or an import."""
+    """Interrupts an export or an import."""
 
 
 def after(count: int) -> Callable[..., None]:
-    """A progress that ends it at the given number of events."""
+    """A progress callback that interrupts at the given number of events."""
 
     def progress(*seen: Any) -> None:
         if seen[-2] >= count and seen[0] not in ("checking", "comparing"):
@@ -211,7 +209,7 @@ async def large(client: Client, store: EventStore, codec: Codec) -> int:
 
 
 @pytest.mark.parametrize("torn", [None, 0, 1, 40, -1, -500, -4_000])
-async def test_an_interrupted_export_goes_on_and_is_as_if_it_never_was(
+async def test_a_resumed_export_equals_an_uninterrupted_one(
     client: Client, codec: Codec, large: int, tmp_path: Path, torn: int | None
 ) -> None:
     path, part, whole = (tmp_path / name for name in ("a.gz", "a.gz.part", "whole.gz"))
@@ -223,7 +221,7 @@ async def test_an_interrupted_export_goes_on_and_is_as_if_it_never_was(
     part.write_bytes(
         content[:torn] if torn is None or torn >= 0 else content[: torn % len(content)]
     )
-    with pytest.raises(TransferError, match=r"a.gz.part is there, .* --continue"):
+    with pytest.raises(TransferError, match=r"a.gz.part exists, .* --continue"):
         await exported(client, codec, path)
 
     done = await exported(client, codec, path, resume=True)
@@ -255,7 +253,7 @@ async def test_two_exports_do_not_write_one_file(
     refused = []
 
     def second(*_: object) -> None:
-        with pytest.raises(TransferError) as error, written(tmp_path / "a.gz", resume=True):
+        with pytest.raises(TransferError) as error, partial_file(tmp_path / "a.gz", resume=True):
             pass
         refused.append(str(error.value))
 
@@ -283,14 +281,17 @@ def _flip_header(text: list[bytes]) -> list[bytes]:
 
 
 DAMAGES: dict[str, tuple[Callable[[list[bytes]], list[bytes]], str]] = {
-    "payload": (_flip, "line 5: its sum is not that of what stands there"),
-    "header": (_flip_header, "line 2: its sum is not that of what stands there"),
-    "line removed": (lambda text: text[:4] + text[5:], "line 5: its sum is not"),
-    "lines swapped": (lambda text: [*text[:2], text[3], text[2], *text[4:]], "line 3: its sum is"),
-    "line twice": (lambda text: [*text[:3], *text[2:]], "line 4: its sum is not"),
-    "end removed": (lambda text: text[:-1], "line 13: the file breaks off here"),
-    "more after the end": (lambda text: [*text, text[-1]], "line 14: its sum is not"),
-    "garbage": (lambda text: [*text[:3], b"garbage\n", *text[3:]], "line 4: it is no line of"),
+    "payload": (_flip, "line 5: its checksum does not match"),
+    "header": (_flip_header, "line 2: its checksum does not match"),
+    "line removed": (lambda text: text[:4] + text[5:], "line 5: its checksum"),
+    "lines swapped": (
+        lambda text: [*text[:2], text[3], text[2], *text[4:]],
+        "line 3: its checksum",
+    ),
+    "line twice": (lambda text: [*text[:3], *text[2:]], "line 4: its checksum"),
+    "end removed": (lambda text: text[:-1], "line 13: the file is truncated here"),
+    "more after the end": (lambda text: [*text, text[-1]], "line 14: its checksum"),
+    "garbage": (lambda text: [*text[:3], b"garbage\n", *text[3:]], "line 4: it is not a line of"),
     "first line": (lambda text: [text[0].replace(b"NIX", b"XIN"), *text[1:]], ""),
     "no first line": (lambda text: text[1:], "line 1: "),
 }
@@ -318,11 +319,11 @@ async def test_damaged_bytes_are_found(other: Client, codec: Codec, file: Path, 
 
 
 @pytest.mark.parametrize("length", [0, 5, 400, -1, -9])
-async def test_a_file_that_breaks_off_is_refused(
+async def test_a_truncated_file_is_refused(
     other: Client, codec: Codec, file: Path, length: int
 ) -> None:
     shortened(file, length)
-    with pytest.raises(DamagedFile, match="breaks off"):
+    with pytest.raises(DamagedFile, match="truncated"):
         await imported(other, codec, file)
 
 
@@ -331,36 +332,40 @@ async def test_a_file_of_another_domain_is_refused(other: Client, file: Path) ->
         await imported(other, ledger("elsewhere"), file)
 
 
-async def test_an_id_that_stands_twice_in_the_file_is_named(
+async def test_an_id_that_occurs_twice_in_the_file_is_named(
     client: Client, other: Client, codec: Codec, file: Path, tmp_path: Path
 ) -> None:
     log = await stored(client, codec)
     repeated = StoredMessage(log[9].subject, 12, log[9].headers, log[9].payload)
     await written_file(tmp_path / "twice.gz", codec, [*log, repeated])
-    with pytest.raises(TransferError, match="position 12 is refused, because an id of it stands"):
+    with pytest.raises(
+        TransferError, match="position 12 is refused, because its id is recorded already"
+    ):
         await imported(other, codec, tmp_path / "twice.gz")
     assert await last_position(other, codec) == 11
 
 
-async def test_subjects_that_are_not_of_the_log_are_refused(
+async def test_subjects_outside_the_log_are_refused(
     client: Client, other: Client, codec: Codec, file: Path, tmp_path: Path
 ) -> None:
     log = await stored(client, codec)
     for subject in ("elsewhere.log.account.a1", f"{codec.domain}.cmd.account.a1", "x"):
         path = tmp_path / f"{subject}.gz"
         await written_file(path, codec, [*log, StoredMessage(subject, 12, {}, b"")])
-        with pytest.raises(DamagedFile, match=f"line 13: {subject} is no subject of the log"):
+        with pytest.raises(DamagedFile, match=f"line 13: {subject} is not a subject of the log"):
             await imported(other, codec, path)
 
 
-async def test_what_is_no_file_is_said(other: Client, codec: Codec, tmp_path: Path) -> None:
+async def test_what_is_not_an_export_file_is_reported(
+    other: Client, codec: Codec, tmp_path: Path
+) -> None:
     with pytest.raises(TransferError, match="cannot be read: No such file"):
         await imported(other, codec, tmp_path / "none.gz")
-    with pytest.raises(DamagedFile, match="line 1: it is no export file"):
+    with pytest.raises(DamagedFile, match="line 1: it is not an export file"):
         await imported(other, codec, ROOT / "README.md")
 
 
-async def test_a_log_with_a_cut_batch_can_be_saved_but_not_imported(
+async def test_a_log_with_an_incomplete_batch_can_be_exported_but_not_imported(
     client: Client, store: EventStore, other: Client, codec: Codec, tmp_path: Path
 ) -> None:
     await plain_stream(client, codec)
@@ -374,22 +379,22 @@ async def test_a_log_with_a_cut_batch_can_be_saved_but_not_imported(
 # Logs that are not empty, interrupted imports, and others who write
 
 
-async def test_a_log_that_is_not_empty_is_refused_and_stays_as_it_is(
+async def test_a_log_that_is_not_empty_is_refused_and_unchanged(
     client: Client, codec: Codec, file: Path, store: EventStore
 ) -> None:
     before = await stored(client, codec)
-    with pytest.raises(ImportRefused, match=r"is not empty: 11 events stand there.*--continue"):
+    with pytest.raises(ImportRefused, match=r"is not empty: it has 11 events.*--continue"):
         await imported(client, codec, file)
     assert await stored(client, codec) == before
     done = await imported(client, codec, file, resume=True)
     assert (done.events, done.before) == (11, 11)
     await store.append("account", "a9", Opened())
-    with pytest.raises(ImportRefused, match=r"position 12 of .* is not what the file has there"):
+    with pytest.raises(ImportRefused, match=r"position 12 of .* differs from the file"):
         await imported(client, codec, file, resume=True)
     await store.append("account", "a9", Deposited())
 
 
-async def test_an_import_goes_on_after_what_stands_if_that_is_the_same(
+async def test_an_import_resumes_after_the_recorded_events_if_they_are_the_same(
     client: Client, store: EventStore, other: Client, codec: Codec, file: Path, tmp_path: Path
 ) -> None:
     await imported(other, codec, file)
@@ -400,7 +405,7 @@ async def test_an_import_goes_on_after_what_stands_if_that_is_the_same(
     assert await without_expected(other, codec) == await without_expected(client, codec)
 
 
-async def test_an_interrupted_import_shuts_others_out_until_it_is_whole(
+async def test_an_interrupted_import_locks_out_others_until_it_is_complete(
     client: Client, other: Client, codec: Codec, large: int, tmp_path: Path
 ) -> None:
     path = tmp_path / "a.gz"
@@ -414,7 +419,7 @@ async def test_an_interrupted_import_shuts_others_out_until_it_is_whole(
             await other.request(codec.subjects.log("account", "a1"), b"{}")
         with pytest.raises(StreamDrift, match="subjects is"):
             await declare_log(other, codec)
-        with pytest.raises(ImportRefused, match="holds an import that is not whole"):
+        with pytest.raises(ImportRefused, match="holds an incomplete import"):
             await imported(other, codec, path)
         assert (await findings(other, codec))[-1].kind == "unfinished_import"
         done = await imported(other, codec, path, resume=True)
@@ -426,7 +431,7 @@ async def test_an_interrupted_import_shuts_others_out_until_it_is_whole(
         await store.append("account", "a1", Deposited())
 
 
-async def test_an_interrupted_import_does_not_go_on_with_another_file(
+async def test_an_interrupted_import_is_not_resumed_with_another_file(
     client: Client, store: EventStore, other: Client, codec: Codec, large: int, tmp_path: Path
 ) -> None:
     await exported(client, codec, tmp_path / "a.gz")
@@ -441,7 +446,7 @@ async def test_an_interrupted_import_does_not_go_on_with_another_file(
     assert (await imported(other, codec, tmp_path / "a.gz", resume=True)).events == large
 
 
-async def test_of_two_imports_at_once_one_ends_and_the_log_is_right(
+async def test_of_two_concurrent_imports_one_ends_and_the_log_is_correct(
     client: Client, other: Client, codec: Codec, large: int, tmp_path: Path
 ) -> None:
     path = tmp_path / "a.gz"
@@ -459,7 +464,7 @@ async def test_of_two_imports_at_once_one_ends_and_the_log_is_right(
 SHUT_OUT = r"another import into .* has taken over; this one has ended"
 
 
-async def test_whoever_continues_an_import_shuts_out_the_one_before(
+async def test_resuming_an_import_locks_out_the_previous_one(
     client: Client, other: Client, codec: Codec, large: int, tmp_path: Path
 ) -> None:
     path = tmp_path / "a.gz"
@@ -491,7 +496,7 @@ def late_event(codec: Codec) -> EventLine:
     return EventLine(position=1, subject=codec.subjects.log("account", "z"), headers=headers)
 
 
-async def test_an_import_goes_on_while_the_connection_breaks(
+async def test_an_import_survives_broken_connections(
     client: Client,
     other_server: EmbeddedServer,
     other: Client,
@@ -517,7 +522,7 @@ async def test_an_import_goes_on_while_the_connection_breaks(
     assert await without_expected(other, codec) == await without_expected(client, codec)
 
 
-async def test_an_acknowledgement_that_is_lost_repeats_nothing(
+async def test_a_lost_acknowledgement_repeats_nothing(
     client: Client,
     other_server: EmbeddedServer,
     other: Client,
@@ -536,7 +541,7 @@ async def test_an_acknowledgement_that_is_lost_repeats_nothing(
     assert await without_expected(other, codec) == await without_expected(client, codec)
 
 
-async def test_an_event_that_is_too_large_there_is_named_before_anything_is_imported(
+async def test_an_event_too_large_for_the_server_is_named_before_anything_is_imported(
     client: Client, store: EventStore, codec: Codec, start_server: StartServer, tmp_path: Path
 ) -> None:
     await store.append("account", "a1", [Opened(), Deposited(note="x" * 100_000)])
@@ -551,7 +556,7 @@ async def test_an_event_that_is_too_large_there_is_named_before_anything_is_impo
 
 @pytest.fixture
 async def plain(client: Client, codec: Codec, store: EventStore) -> Log:
-    """A log of events of the store's own, without the odd messages of `fill`."""
+    """A log of the store's events, without the foreign messages of `fill`."""
     for amount in range(6):
         await store.append("account", f"a{amount % 2}", Deposited(amount=amount))
     return await stored(client, codec)
@@ -572,7 +577,7 @@ FORGERIES: dict[str, tuple[Tamper, int, str]] = {
 
 
 @pytest.mark.parametrize("way", FORGERIES)
-async def test_a_file_with_what_is_not_the_stores_is_refused_before_anything_is_imported(
+async def test_a_file_with_foreign_or_changed_messages_is_refused_before_anything_is_imported(
     client: Client, codec: Codec, plain: Log, tmp_path: Path, start_server: StartServer, way: str
 ) -> None:
     tamper, position, problem = FORGERIES[way]
@@ -660,7 +665,7 @@ async def test_headers_that_are_too_large_together_are_left_out(
     assert len(await stored(other, codec)) == len(plain)
 
 
-async def test_a_copy_leaves_out_what_is_not_the_stores_where_that_is_asked_for(
+async def test_a_copy_leaves_out_foreign_messages_if_requested(
     client: Client, codec: Codec, store: EventStore, tmp_path: Path, start_server: StartServer
 ) -> None:
     await fill(client, store, codec)
@@ -692,7 +697,7 @@ async def test_a_copy_does_not_drop_an_event_that_others_were_built_upon(
 
 
 def bomb(path: Path, codec: Codec, text: Iterable[bytes]) -> None:
-    """A file whose second part is small, and becomes large."""
+    """A file whose second member is small, and expands."""
     first = FirstLine(
         domain=codec.domain,
         stream=codec.subjects.log_stream,
@@ -713,13 +718,13 @@ BOMBS: dict[str, tuple[Callable[[], Iterable[bytes]], str]] = {
         lambda: [b'{"line":"event","text":"', *itertools.repeat(b"x" * 2**20, 200), b'"}\n'],
         "the line is longer",
     ),
-    "empty lines": (lambda: itertools.repeat(b"\n" * 2**20, 50), "it is no line of an export"),
-    "nested too deep": (lambda: [b'{"x":' + b"[" * 10**6 + b"]" * 10**6 + b"}\n"], "no line of"),
+    "empty lines": (lambda: itertools.repeat(b"\n" * 2**20, 50), "it is not a line of an export"),
+    "nested too deep": (lambda: [b'{"x":' + b"[" * 10**6 + b"]" * 10**6 + b"}\n"], "not a line of"),
 }
 
 
 @pytest.mark.parametrize("way", BOMBS)
-async def test_a_small_file_that_would_become_large_is_refused_in_little_memory(
+async def test_a_small_file_that_would_expand_is_refused_in_little_memory(
     client: Client, codec: Codec, tmp_path: Path, way: str
 ) -> None:
     text, problem = BOMBS[way]

@@ -1,4 +1,4 @@
-"""The walk along a chain names the first event that is not as it was recorded."""
+"""The chain check names the first event that is not as it was recorded."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def recorded(count: int) -> list[Message]:
 def problem_of(messages: list[Message]) -> str | None:
     walk = ChainWalk()
     for position, (headers, payload) in enumerate(messages, 11):
-        walk.see(StoredMessage(SUBJECT, position, headers, payload))
+        walk.add(StoredMessage(SUBJECT, position, headers, payload))
     return walk.problem
 
 
@@ -73,7 +73,7 @@ def _renumbered(messages: list[Message]) -> None:
         headers[Header.AGGREGATE_VERSION] = str(version)
 
 
-def test_what_nobody_touched_has_no_problem() -> None:
+def test_an_unchanged_chain_has_no_problem() -> None:
     assert problem_of(recorded(5)) is None
     assert problem_of([]) is None
 

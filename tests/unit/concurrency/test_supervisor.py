@@ -1,4 +1,4 @@
-"""What fails is run again, and its failure is logged once until it has recovered."""
+"""Failed work is restarted, and its failure is logged once until it has recovered."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def test_a_failure_is_logged_once_until_it_has_another_cause_or_has_recovered(
     failures.recovered()
     failures.note(OSError("full"))
     assert caplog.messages == [
-        "work: away; trying again",
-        "work: full; trying again",
+        "work: away; retrying",
+        "work: full; retrying",
         "work: recovered",
-        "work: full; trying again",
+        "work: full; retrying",
     ]
 
 
@@ -69,7 +69,7 @@ async def test_work_is_run_again_after_growing_pauses_until_it_succeeds(
     await clock.advance(2)
     assert await running == "done"
     assert supervised.error is None
-    assert caplog.messages == ["work: a; trying again", "work: recovered"]
+    assert caplog.messages == ["work: a; retrying", "work: recovered"]
 
 
 async def test_what_does_not_pass_is_raised() -> None:
@@ -118,7 +118,7 @@ async def test_work_that_went_well_for_long_is_logged_when_it_fails_the_same_way
     for _ in range(3):
         await clock.advance(20)
     await running
-    assert caplog.messages == ["work: away; trying again"] * 2 + ["work: recovered"]
+    assert caplog.messages == ["work: away; retrying"] * 2 + ["work: recovered"]
 
 
 async def test_a_stop_ends_the_pause_and_is_no_recovery(caplog: pytest.LogCaptureFixture) -> None:
@@ -136,5 +136,5 @@ async def test_a_stop_ends_the_pause_and_is_no_recovery(caplog: pytest.LogCaptur
     stopping.set()
     assert await running == "done"
     assert [(each.levelname, each.message) for each in caplog.records] == [
-        ("ERROR", "work: away; trying again")
+        ("ERROR", "work: away; retrying")
     ]

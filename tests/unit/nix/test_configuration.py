@@ -48,7 +48,7 @@ def test_overlays_may_be_left_out() -> None:
     )
 
 
-def test_creating_what_exists_is_rejected() -> None:
+def test_creating_an_existing_configuration_is_rejected() -> None:
     existing().when(CreateConfiguration(name="web1", modules=[])).then_rejected("already_exists")
 
 
@@ -60,7 +60,7 @@ def test_creating_what_exists_is_rejected() -> None:
         CreateConfiguration(name="web1", modules=[], overlays=[" "]),
     ],
 )
-def test_a_configuration_and_its_parts_need_names(command: Command) -> None:
+def test_a_configuration_its_modules_and_overlays_need_names(command: Command) -> None:
     scenario(configuration).when(command).then_rejected("invalid")
 
 
@@ -73,11 +73,11 @@ def test_a_configuration_and_its_parts_need_names(command: Command) -> None:
         RollbackConfiguration(generation=1),
     ],
 )
-def test_nothing_can_be_done_to_a_configuration_never_created(command: Command) -> None:
+def test_every_other_command_is_rejected_before_creation(command: Command) -> None:
     scenario(configuration).when(command).then_rejected("not_found")
 
 
-def test_what_an_update_leaves_out_stays() -> None:
+def test_an_update_leaves_absent_lists_unchanged() -> None:
     existing().when(UpdateConfiguration(modules=["base"])).then(
         ConfigurationUpdated(modules=["base"], overlays=["patched-git"])
     )
@@ -93,7 +93,7 @@ def test_an_update_replaces_both_lists() -> None:
     outcome.then_state(Configuration(exists=True, name="web1", modules=("a",), overlays=("b",)))
 
 
-def test_the_order_of_modules_counts() -> None:
+def test_the_order_of_modules_is_significant() -> None:
     existing().when(UpdateConfiguration(modules=["sshd", "base"])).then(
         ConfigurationUpdated(modules=["sshd", "base"], overlays=["patched-git"])
     )
@@ -119,7 +119,7 @@ def test_an_update_needs_names(command: Command) -> None:
 
 
 @pytest.mark.parametrize("activation", ["switch", "boot", "test"])
-def test_each_activation_makes_a_new_generation(activation: Activation) -> None:
+def test_each_activation_creates_a_generation(activation: Activation) -> None:
     command = ActivateConfiguration(activation=activation)
 
     existing().when(command).then(ConfigurationActivated(generation=1, activation=activation))
@@ -147,7 +147,7 @@ def test_rollback_needs_an_existing_earlier_generation(generation: int) -> None:
     )
 
 
-def test_there_is_nothing_before_the_first_generation() -> None:
+def test_the_first_generation_cannot_be_rolled_back() -> None:
     activated(1).when(RollbackConfiguration()).then_rejected("generation_unknown")
 
 
@@ -171,7 +171,7 @@ def test_after_a_rollback_the_next_generation_is_a_new_one() -> None:
     ).then(ConfigurationActivated(generation=4, activation="boot"))
 
 
-def test_an_update_does_not_touch_the_generations() -> None:
+def test_an_update_does_not_change_the_generations() -> None:
     state = activated(2).when(UpdateConfiguration(modules=[])).state
 
     assert (state.current_generation, state.last_generation) == (2, 2)

@@ -103,7 +103,7 @@ def test_field_types(name: str) -> None:
         assert field.type == expected, field.name
 
 
-def test_five_commands_may_come_without_an_aggregate_id() -> None:
+def test_five_commands_need_no_aggregate_id() -> None:
     creating = {cls.__name__ for cls in domain().codec.command_types if cls.__creates__}
 
     assert creating == {
@@ -129,7 +129,7 @@ def test_the_domain_can_have_another_name() -> None:
         domain("Nix!")
 
 
-def test_everything_exported_is_there_and_documented() -> None:
+def test_all_exports_exist_and_are_documented() -> None:
     for name in nix.__all__:
         assert getattr(nix, name) is not None
         assert name == "Activation" or getattr(nix, name).__doc__

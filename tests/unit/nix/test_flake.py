@@ -39,7 +39,7 @@ def test_a_flake_is_created() -> None:
     )
 
 
-def test_a_flake_may_come_from_a_template_and_without_a_description() -> None:
+def test_template_and_description_are_optional() -> None:
     command = CreateFlake(path="/srv/web", description="", template="templates#rust")
 
     scenario(flake).when(command).then(
@@ -48,7 +48,7 @@ def test_a_flake_may_come_from_a_template_and_without_a_description() -> None:
     assert scenario(flake).when(command).state.template == "templates#rust"
 
 
-def test_creating_what_exists_is_rejected() -> None:
+def test_creating_an_existing_flake_is_rejected() -> None:
     existing().when(CreateFlake(path="/srv/web", description="")).then_rejected("already_exists")
 
 
@@ -67,7 +67,7 @@ def test_a_flake_needs_a_path(path: str) -> None:
         RemoveFlakeInput(name="nixpkgs"),
     ],
 )
-def test_nothing_can_be_done_to_a_flake_that_was_never_created(command: Command) -> None:
+def test_every_other_command_is_rejected_before_creation(command: Command) -> None:
     scenario(flake).when(command).then_rejected("not_found")
 
 
@@ -83,7 +83,7 @@ def test_an_input_is_added() -> None:
     existing().when(AddFlakeInput(name="nixpkgs", url="github:NixOS/nixpkgs")).then(NIXPKGS)
 
 
-def test_adding_the_same_input_again_changes_nothing() -> None:
+def test_adding_the_same_input_again_is_idempotent() -> None:
     with_inputs().when(AddFlakeInput(name="nixpkgs", url="github:NixOS/nixpkgs")).then_nothing()
 
 
@@ -128,7 +128,7 @@ def test_updating_names_each_input_once_in_the_order_of_addition() -> None:
     )
 
 
-def test_updating_some_inputs_leaves_the_state_as_it_is() -> None:
+def test_updating_inputs_does_not_change_the_state() -> None:
     outcome = with_inputs().when(UpdateFlake(inputs=["utils"]))
 
     outcome.then(FlakeUpdated(inputs=["utils"]))
@@ -149,6 +149,6 @@ def test_an_unknown_input_cannot_be_updated() -> None:
     assert "'nope'" in outcome.rejection.message
 
 
-def test_updating_no_input_changes_nothing() -> None:
+def test_updating_no_input_yields_no_event() -> None:
     with_inputs().when(UpdateFlake(inputs=[])).then_nothing()
     existing().when(UpdateFlake()).then_nothing()

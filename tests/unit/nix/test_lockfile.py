@@ -39,7 +39,7 @@ NIXPKGS = {"type": "github", "owner": "NixOS", "repo": "nixpkgs", "rev": REV}
 def lock(
     inputs: dict[str, Any], nodes: dict[str, Any] | None = None, *, version: int = 7
 ) -> dict[str, Any]:
-    """The contents of a lock file with one locked node, `nixpkgs`, and those given."""
+    """The contents of a lock file with the locked node `nixpkgs` and the given nodes."""
     root = {"inputs": inputs}
     every = {"root": root, "nixpkgs": {"locked": NIXPKGS}, **(nodes or {})}
     return {"version": version, "root": "root", "nodes": every}
@@ -53,7 +53,7 @@ def written(directory: Path, content: object, name: str = "web_flake.lock") -> P
 
 
 def problem(path: Path, **options: Any) -> str:
-    """What is wrong with a lock file; neither reading nor importing may get past it."""
+    """The problem of a lock file, which both reading and importing must report."""
     with pytest.raises(InvalidLockFile) as reading:
         read_lock_file(path, **options)
     with pytest.raises(InvalidLockFile) as importing:
@@ -67,7 +67,7 @@ def problem(path: Path, **options: Any) -> str:
 # The files that come with the library, and the real ones
 
 
-def test_there_are_samples_with_different_flakes() -> None:
+def test_the_samples_are_different_flakes() -> None:
     paths = [read_lock_file(path).flake_path for path in samples()]
 
     assert len(set(paths)) == len(paths) >= 3
@@ -117,7 +117,7 @@ def test_every_real_lock_file_is_imported_completely(path: Path) -> None:
 
 
 @needs_real
-def test_every_real_lock_file_is_another_flake() -> None:
+def test_the_real_lock_files_are_different_flakes() -> None:
     assert len({import_commands(path)[0].aggregate_id for path in REAL}) == len(REAL)
 
 
@@ -141,7 +141,7 @@ def test_a_flake_without_inputs_is_only_created(tmp_path: Path) -> None:
     assert len(import_commands(written(tmp_path, content))) == 1
 
 
-def test_importing_again_makes_the_same_commands(
+def test_importing_again_gives_the_same_commands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = written(tmp_path, lock({"nixpkgs": "nixpkgs"}))
@@ -153,7 +153,7 @@ def test_importing_again_makes_the_same_commands(
     assert import_commands(elsewhere) == once
 
 
-def test_the_ids_never_change() -> None:
+def test_ids_are_stable() -> None:
     [path] = [path for path in samples() if "disintegrate" in path.name]
 
     assert [(each.aggregate_id, each.command_id) for each in import_commands(path)] == [
@@ -170,7 +170,7 @@ def left(path: Path, known: dict[str, str], version: int = 5) -> list[Any]:
 PINNED = f"github:NixOS/nixpkgs/{REV}"
 
 
-def test_of_a_known_flake_only_what_differs_is_imported(tmp_path: Path) -> None:
+def test_of_an_existing_flake_only_differences_are_imported(tmp_path: Path) -> None:
     path = written(tmp_path, lock({"same": "nixpkgs", "moved": "nixpkgs", "new": "nixpkgs"}))
 
     assert left(path, {"moved": "old", "gone": "x", "same": PINNED}) == [
@@ -182,13 +182,13 @@ def test_of_a_known_flake_only_what_differs_is_imported(tmp_path: Path) -> None:
     assert left(path, dict.fromkeys(("same", "moved", "new"), PINNED)) == []
 
 
-def test_a_flake_that_was_just_created_is_imported_by_the_ids_of_its_import(tmp_path: Path) -> None:
+def test_a_flake_at_version_1_is_imported_with_the_ids_of_its_import(tmp_path: Path) -> None:
     imported = import_commands(written(tmp_path, lock({"a": "nixpkgs", "b": "nixpkgs"})))
 
     assert change_commands(imported, {}, 1) == imported[1:]
 
 
-def test_an_input_that_comes_back_is_another_command(tmp_path: Path) -> None:
+def test_adding_a_removed_input_again_is_a_new_command(tmp_path: Path) -> None:
     with_a = import_commands(written(tmp_path, lock({"a": "nixpkgs"})))
     without = import_commands(written(tmp_path, lock({})))
     [added] = change_commands(with_a, {}, 1)
@@ -203,7 +203,7 @@ def test_an_input_that_comes_back_is_another_command(tmp_path: Path) -> None:
     assert change_commands(with_a, {}, 3) == [again], "repeated, it is the same command"
 
 
-def test_of_a_changed_file_only_the_changed_commands_are_new(tmp_path: Path) -> None:
+def test_a_changed_file_has_new_ids_only_for_changed_commands(tmp_path: Path) -> None:
     before = import_commands(written(tmp_path, lock({"a": "nixpkgs"})))
     after = import_commands(written(tmp_path, lock({"a": "nixpkgs", "b": "nixpkgs"})))
 
@@ -233,7 +233,7 @@ def test_the_same_input_of_two_flakes_is_two_commands(tmp_path: Path) -> None:
         ("_flake.lock", "_flake"),
     ],
 )
-def test_the_file_name_says_whose_it_is(tmp_path: Path, name: str, flake: str) -> None:
+def test_the_file_name_gives_the_flake(tmp_path: Path, name: str, flake: str) -> None:
     assert read_lock_file(written(tmp_path, lock({}), name)).flake_path == flake
 
 
@@ -247,14 +247,14 @@ def test_the_directory_is_resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert read_lock_file(tmp_path / "link" / "flake.lock").flake_path == "sub"
 
 
-def test_the_caller_may_say_whose_it_is(tmp_path: Path) -> None:
+def test_the_caller_may_name_the_flake(tmp_path: Path) -> None:
     path = written(tmp_path, lock({}))
 
     assert read_lock_file(path, name="github:me/web").flake_path == "github:me/web"
     assert "name is empty" in problem(path, name=" ")
 
 
-def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_a_name_that_is_not_unicode_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path, lock({}))
 
     assert "not Unicode" in problem(path, name=os.fsdecode(b"web\xff"))
@@ -270,7 +270,7 @@ def test_three_versions_are_read(tmp_path: Path, version: int) -> None:
     assert len(read_lock_file(written(tmp_path, content)).inputs) == 1
 
 
-def test_version_5_keeps_the_hash_apart(tmp_path: Path) -> None:
+def test_version_5_has_the_hash_in_another_field(tmp_path: Path) -> None:
     node = {
         "info": {"narHash": "sha256-Yg==", "lastModified": 1},
         "locked": {"type": "tarball", "url": "https://example.org/a.tar.gz"},
@@ -301,10 +301,8 @@ def test_follows_are_resolved_from_the_root(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("version", [5, 6, 7])
-def test_an_input_that_follows_the_flake_itself_is_passed_over(
-    tmp_path: Path, version: int
-) -> None:
-    """`follows = ""` is the root; what it leads to may follow it, and go on from there."""
+def test_an_input_that_follows_the_flake_itself_is_skipped(tmp_path: Path, version: int) -> None:
+    """`follows = ""` is the root; other inputs may follow it, and continue from there."""
     content = lock(
         {"me": [], "nested": ["utils", "self"], "pkgs": "nixpkgs", "own": ["me", "pkgs"]},
         {"utils": {"inputs": {"self": []}, "locked": {"type": "path", "path": "/utils"}}},
@@ -327,7 +325,7 @@ def test_the_root_may_have_any_key(tmp_path: Path) -> None:
     assert len(read_lock_file(written(tmp_path, content)).inputs) == 1
 
 
-def test_follows_that_fan_out_do_not_take_for_ever(tmp_path: Path) -> None:
+def test_follows_that_fan_out_are_resolved_in_bounded_time(tmp_path: Path) -> None:
     fan = {f"f{n}": [f"f{n - 1}", *["me"] * 5, f"f{n - 1}"] for n in range(1, 40)}
     node = {"inputs": {"f0": "me", "me": "me", **fan}, "locked": NIXPKGS}
     content = lock({"f0": "me", **fan}, {"me": node})
@@ -354,7 +352,7 @@ def test_follows_that_fan_out_do_not_take_for_ever(tmp_path: Path) -> None:
         (lock({}, version=4), "version 4"),
     ],
 )
-def test_a_lock_file_that_leads_nowhere_is_refused(
+def test_an_unresolvable_lock_file_is_refused(
     tmp_path: Path, content: dict[str, Any], expected: str
 ) -> None:
     assert expected in problem(written(tmp_path, content))
@@ -394,24 +392,24 @@ def test_a_long_chain_of_follows_is_refused(tmp_path: Path) -> None:
     ],
     ids=lambda content: content[:40],
 )
-def test_a_file_of_another_shape_is_refused(tmp_path: Path, content: str) -> None:
+def test_a_file_of_another_schema_is_refused(tmp_path: Path, content: str) -> None:
     assert "it is not a lock file" in problem(written(tmp_path, content))
 
 
-def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+def test_invalid_utf_8_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "web_flake.lock"
     path.write_bytes(b'{"version": 7, "root": "\xff"}')
 
     assert "it is not a lock file" in problem(path)
 
 
-def test_a_file_cut_short_anywhere_is_refused(tmp_path: Path) -> None:
+def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     content = json.dumps(lock({"a": "nixpkgs"}))
     for end in range(0, len(content), 7):
         problem(written(tmp_path, content[:end]))
 
 
-def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
+def test_a_file_beyond_the_limit_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path, lock({}))
     with path.open("ab") as file:
         file.truncate(MAX_BYTES + 1)
@@ -419,7 +417,7 @@ def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
     assert "16,777,216" in problem(path)
 
 
-def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.lock")
 
     assert "not a regular file" in problem(tmp_path)
@@ -431,14 +429,14 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path) -> None:
+def test_a_file_without_permission_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path, lock({}))
     path.chmod(0)
 
     assert "cannot be read" in problem(path)
 
 
-def test_the_error_is_one_of_ours() -> None:
+def test_the_error_is_an_invalid_message() -> None:
     assert issubclass(InvalidLockFile, InvalidMessage)
     assert InvalidLockFile.code == "invalid_lock_file"
     assert not InvalidLockFile.retryable

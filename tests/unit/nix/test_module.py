@@ -43,28 +43,28 @@ def test_a_module_needs_a_name_but_no_content() -> None:
     )
 
 
-def test_creating_what_exists_is_rejected() -> None:
+def test_creating_an_existing_module_is_rejected() -> None:
     existing().when(CreateModule(name="sshd", content="{ }")).then_rejected("already_exists")
 
 
 @pytest.mark.parametrize("command", COMMANDS[1:])
-def test_nothing_can_be_done_to_a_module_that_was_never_created(command: Command) -> None:
+def test_every_other_command_is_rejected_before_creation(command: Command) -> None:
     scenario(module).when(command).then_rejected("not_found")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_nothing_can_be_done_to_a_deleted_module(command: Command) -> None:
+def test_every_command_is_rejected_after_deletion(command: Command) -> None:
     existing().given(ModuleDeleted()).when(command).then_rejected("deleted")
 
 
-def test_a_module_gets_another_content() -> None:
+def test_the_content_of_a_module_is_replaced() -> None:
     outcome = existing().when(UpdateModule(content="{ }"))
 
     outcome.then(ModuleUpdated(content="{ }"))
     outcome.then_state(Module(exists=True, name="sshd", content="{ }"))
 
 
-def test_identical_content_changes_nothing() -> None:
+def test_identical_content_yields_no_event() -> None:
     existing().when(UpdateModule(content=CREATED.content)).then_nothing()
 
 

@@ -1,4 +1,4 @@
-"""Whatever commands come in whatever order, what the domain promises stays true."""
+"""Invariants of the domain under any sequence of commands."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def run(decider: Decider[Any], sequence: Sequence[Command]) -> tuple[Any, list[E
 @pytest.mark.parametrize("aggregate", ["flake", "package", "module", "overlay", "config"])
 @given(data=st.data())
 @settings(deadline=None, max_examples=20)
-def test_the_fold_of_what_is_stored_is_the_state_that_decided(
+def test_the_fold_of_the_stored_events_is_the_state_that_decided(
     aggregate: str, data: st.DataObject
 ) -> None:
     nix = domain()
@@ -104,9 +104,7 @@ def test_the_fold_of_what_is_stored_is_the_state_that_decided(
 @pytest.mark.parametrize("aggregate", ["flake", "package", "module", "overlay", "config"])
 @given(data=st.data())
 @settings(deadline=None, max_examples=20)
-def test_deciding_twice_decides_the_same_and_changes_nothing(
-    aggregate: str, data: st.DataObject
-) -> None:
+def test_deciding_is_deterministic_and_changes_nothing(aggregate: str, data: st.DataObject) -> None:
     decider = domain().decider(aggregate)
     sequence = data.draw(commands(decider))
 
@@ -136,7 +134,7 @@ def test_the_inputs_of_a_flake_are_those_added_and_not_removed(data: st.DataObje
 
 @given(data=st.data())
 @settings(deadline=None, max_examples=40)
-def test_generations_are_counted_up_and_never_used_twice(data: st.DataObject) -> None:
+def test_generations_increase_and_are_never_reused(data: st.DataObject) -> None:
     decider = domain().decider("config")
     state, history = run(decider, data.draw(commands(decider)))
 

@@ -43,30 +43,30 @@ def test_an_overlay_needs_a_name_but_no_content() -> None:
     )
 
 
-def test_creating_what_exists_is_rejected() -> None:
+def test_creating_an_existing_overlay_is_rejected() -> None:
     existing().when(CreateOverlay(name="patched-git", content="{ }")).then_rejected(
         "already_exists"
     )
 
 
 @pytest.mark.parametrize("command", COMMANDS[1:])
-def test_nothing_can_be_done_to_an_overlay_that_was_never_created(command: Command) -> None:
+def test_every_other_command_is_rejected_before_creation(command: Command) -> None:
     scenario(overlay).when(command).then_rejected("not_found")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_nothing_can_be_done_to_a_deleted_overlay(command: Command) -> None:
+def test_every_command_is_rejected_after_deletion(command: Command) -> None:
     existing().given(OverlayDeleted()).when(command).then_rejected("deleted")
 
 
-def test_an_overlay_gets_another_content() -> None:
+def test_the_content_of_an_overlay_is_replaced() -> None:
     outcome = existing().when(UpdateOverlay(content="{ }"))
 
     outcome.then(OverlayUpdated(content="{ }"))
     outcome.then_state(Overlay(exists=True, name="patched-git", content="{ }"))
 
 
-def test_identical_content_changes_nothing() -> None:
+def test_identical_content_yields_no_event() -> None:
     existing().when(UpdateOverlay(content=CREATED.content)).then_nothing()
 
 

@@ -18,7 +18,7 @@ from eventstore.testing import scenario
 BUILT = PackageBuilt(flake_ref="github:a/b", attribute="hello", output_path="out")
 
 
-def test_a_package_is_built_into_the_path_it_is_told() -> None:
+def test_a_package_is_built_to_the_given_path() -> None:
     command = BuildPackage(flake_ref="github:a/b", attribute="hello", output_path="out")
 
     scenario(package).when(command).then(BUILT)
@@ -27,13 +27,13 @@ def test_a_package_is_built_into_the_path_it_is_told() -> None:
     )
 
 
-def test_without_a_path_the_output_is_where_nix_build_links_it() -> None:
+def test_the_default_output_path_is_the_link_of_nix_build() -> None:
     scenario(package).when(BuildPackage(flake_ref="github:a/b", attribute="hello")).then(
         PackageBuilt(flake_ref="github:a/b", attribute="hello", output_path=DEFAULT_OUTPUT_PATH)
     )
 
 
-def test_nobody_reports_a_build_time() -> None:
+def test_a_command_has_no_build_time() -> None:
     outcome = scenario(package).when(BuildPackage(flake_ref="github:a/b", attribute="hello"))
 
     assert [event.build_time_ms for event in outcome.events] == [None]  # type: ignore[attr-defined]
@@ -45,7 +45,7 @@ def test_a_recorded_build_time_is_read() -> None:
     assert scenario(package).given(timed).state.built
 
 
-def test_a_package_can_be_built_again() -> None:
+def test_a_package_can_be_rebuilt() -> None:
     scenario(package).given(BUILT).when(
         BuildPackage(flake_ref="github:a/b", attribute="hello", output_path="out")
     ).then(BUILT)
@@ -59,7 +59,7 @@ def test_a_package_can_be_built_again() -> None:
         BuildPackage(flake_ref="github:a/b", attribute="hello", output_path=""),
     ],
 )
-def test_a_build_needs_all_it_names(command: BuildPackage) -> None:
+def test_the_fields_of_a_build_must_not_be_empty(command: BuildPackage) -> None:
     scenario(package).when(command).then_rejected("invalid")
 
 
@@ -70,7 +70,7 @@ def test_a_build_is_cached() -> None:
     assert outcome.state.cache_url == "s3://cache"
 
 
-def test_caching_again_is_recorded_again() -> None:
+def test_each_push_to_a_cache_is_recorded() -> None:
     cached = PackageCached(cache_url="s3://cache", output_path="out")
 
     scenario(package).given(BUILT, cached).when(CachePackage(cache_url="s3://cache")).then(cached)
@@ -82,7 +82,7 @@ def test_a_new_build_is_in_no_cache() -> None:
     assert scenario(package).given(BUILT, cached, BUILT).state.cache_url is None
 
 
-def test_what_was_never_built_cannot_be_cached() -> None:
+def test_a_package_that_was_never_built_cannot_be_cached() -> None:
     scenario(package).when(CachePackage(cache_url="s3://cache")).then_rejected("not_built")
     scenario(package).when(CachePackage(cache_url="")).then_rejected("not_built")
 
@@ -95,44 +95,44 @@ STALE = PackageMarkedStale(reason="an input changed", inputs=["nixpkgs"])
 MARK = MarkPackageStale(reason="an input changed", inputs=["nixpkgs"])
 
 
-def test_a_build_becomes_stale() -> None:
+def test_a_build_is_marked_stale() -> None:
     outcome = scenario(package).given(BUILT).when(MARK)
 
     outcome.then(STALE)
     assert outcome.state.stale
 
 
-def test_the_reason_is_enough() -> None:
+def test_only_the_reason_is_required() -> None:
     scenario(package).given(BUILT).when(MarkPackageStale(reason="r")).then(
         PackageMarkedStale(reason="r", inputs=[])
     )
 
 
-def test_what_is_stale_does_not_become_so_again() -> None:
+def test_marking_a_stale_package_again_yields_no_event() -> None:
     scenario(package).given(BUILT, STALE).when(MARK).then()
 
 
-def test_building_again_makes_a_package_fresh_and_it_can_become_stale_again() -> None:
+def test_a_rebuilt_package_is_no_longer_stale_and_can_be_marked_again() -> None:
     assert not scenario(package).given(BUILT, STALE, BUILT).state.stale
     scenario(package).given(BUILT, STALE, BUILT).when(MARK).then(STALE)
 
 
-def test_a_build_that_has_been_replaced_is_not_what_becomes_stale() -> None:
+def test_a_replaced_build_is_not_marked_stale() -> None:
     first = MarkPackageStale(reason="an input changed", inputs=["nixpkgs"], build=1)
 
     scenario(package).given(BUILT).when(first).then(STALE)
     scenario(package).given(BUILT, BUILT).when(first).then()
 
 
-def test_what_was_never_built_cannot_be_stale() -> None:
+def test_a_package_that_was_never_built_cannot_be_stale() -> None:
     scenario(package).when(MARK).then_rejected("not_built")
 
 
-def test_staleness_has_a_reason() -> None:
+def test_a_reason_is_required() -> None:
     scenario(package).given(BUILT).when(MarkPackageStale(reason=" ")).then_rejected("invalid")
 
 
-def test_a_stale_package_can_be_cached_and_stays_stale() -> None:
+def test_a_stale_package_remains_stale_when_cached() -> None:
     outcome = scenario(package).given(BUILT, STALE).when(CachePackage(cache_url="s3://cache"))
 
     assert outcome.state.stale

@@ -19,7 +19,7 @@ def test_a_repository_of_a_forge(kind: str) -> None:
     )
 
 
-def test_a_revision_says_more_than_a_ref() -> None:
+def test_a_revision_takes_precedence_over_a_ref() -> None:
     locked: Attributes = {"type": "github", "owner": "o", "repo": "r", "ref": "main"}
 
     assert flake_reference(locked) == "github:o/r/main"
@@ -27,8 +27,8 @@ def test_a_revision_says_more_than_a_ref() -> None:
 
 
 @pytest.mark.parametrize("owner", ["a/b/c", "a%2Fb%2Fc", "a%2fb/c"])
-def test_a_group_of_groups_is_one_segment(owner: str) -> None:
-    """Older releases of Nix keep the slash encoded in the lock file, newer ones do not."""
+def test_nested_groups_are_one_segment(owner: str) -> None:
+    """Older releases of Nix leave the slash encoded in the lock file, newer ones do not."""
     locked: Attributes = {"type": "gitlab", "owner": owner, "repo": "r s", "rev": REV}
 
     assert flake_reference(locked) == f"gitlab:a%2Fb%2Fc/r%20s/{REV}"
@@ -37,7 +37,7 @@ def test_a_group_of_groups_is_one_segment(owner: str) -> None:
     )
 
 
-def test_a_repository_may_name_its_subgroup_and_a_ref_keeps_its_slashes() -> None:
+def test_slashes_of_a_ref_are_preserved_and_those_of_a_subgroup_encoded() -> None:
     locked: Attributes = {"type": "gitlab", "owner": "a", "repo": "b%2Fr", "ref": "release/1.0"}
 
     assert flake_reference(locked) == "gitlab:a/b%2Fr/release/1.0"
@@ -62,7 +62,7 @@ def test_a_git_repository() -> None:
     )
 
 
-def test_every_switch_of_a_git_repository() -> None:
+def test_all_options_of_a_git_repository() -> None:
     switches = ("allRefs", "exportIgnore", "lfs", "shallow", "submodules", "verifyCommit")
     locked: Attributes = {"type": "git", "url": "https://example.org/r", "rev": REV}
 
@@ -96,7 +96,7 @@ WRITTEN_TWO = (
         ({"keytype": "ssh-rsa"}, ""),
     ],
 )
-def test_the_keys_of_a_git_repository_are_written_as_nix_does(
+def test_the_keys_of_a_git_repository_are_formatted_as_by_nix(
     keys: Attributes, written: str
 ) -> None:
     locked: Attributes = {"type": "git", "url": "https://example.org/r", "verifyCommit": True}
@@ -125,7 +125,7 @@ def test_a_mercurial_repository() -> None:
 
 
 @pytest.mark.parametrize("kind", ["tarball", "file"])
-def test_what_has_no_revision_is_pinned_by_its_hash(kind: str) -> None:
+def test_an_input_without_revision_is_pinned_by_its_hash(kind: str) -> None:
     locked: Attributes = {"type": kind, "url": "https://example.org/a.tar.gz"}
 
     assert flake_reference(locked) == "https://example.org/a.tar.gz"
@@ -134,7 +134,7 @@ def test_what_has_no_revision_is_pinned_by_its_hash(kind: str) -> None:
     )
 
 
-def test_a_query_of_the_url_is_kept() -> None:
+def test_the_query_of_a_url_is_preserved() -> None:
     locked: Attributes = {"type": "tarball", "url": "https://example.org/a?v=1+2", "dir": "d"}
 
     assert flake_reference(locked) == "https://example.org/a?dir=d&v=1%2B2"
@@ -174,7 +174,7 @@ def test_an_indirect_reference() -> None:
         ({"type": "indirect"}, "attribute 'id' is missing"),
     ],
 )
-def test_what_cannot_be_written(locked: Attributes, problem: str) -> None:
+def test_malformed_attributes_are_refused(locked: Attributes, problem: str) -> None:
     with pytest.raises(ValueError, match=problem.replace("'", ".")):
         flake_reference(locked)
 
@@ -207,5 +207,5 @@ def test_a_flake_is_named_by_its_id_and_its_path() -> None:
         ("", False),
     ],
 )
-def test_a_reference_may_have_an_attribute_and_no_parameters(reference: str, is_one: bool) -> None:
+def test_a_reference_may_have_an_attribute_but_no_parameters(reference: str, is_one: bool) -> None:
     assert is_reference(reference, flake_names("mine", "./flake")) is is_one

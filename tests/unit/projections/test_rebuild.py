@@ -29,7 +29,7 @@ from tests.unit.projections.counters import Counted, codec, counting, make_table
 from tests.unit.projections.memory import START, MemoryLog
 from tests.unit.projections.test_worker import Poison, poisoned, running, worker_of
 
-BOUND = 10.0
+BOUND = 45.0
 
 
 @pytest.fixture
@@ -375,4 +375,4 @@ async def test_what_somebody_else_rebuilds_is_waited_for(
     await holding
 
     assert await rows_of(old, negating()) == OLD
-    assert [message.split()[-1] for message in caplog.messages] == ["again", "recovered"]
+    assert [message.split()[-1] for message in caplog.messages] == ["retrying", "recovered"]

@@ -1,4 +1,4 @@
-"""The databases that can hold read models: how each is written and read, what its errors mean."""
+"""The databases that can hold read models: how to write and read each, and what its errors mean."""
 
 from __future__ import annotations
 

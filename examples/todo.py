@@ -1,0 +1,181 @@
+"""A to-do list: commands, events, a read model, a query and a subscriber, in one process.
+
+Run it with `python examples/todo.py`; its server keeps its data below `var/todo`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from msgspec import Struct
+from sqlalchemy import Boolean, Column, String, Table, Text, insert, select, update
+
+from eventstore import (
+    Application,
+    Command,
+    Decider,
+    Domain,
+    EmbeddedServer,
+    Event,
+    EventSubscriber,
+    Listed,
+    ListQuery,
+    QueryClient,
+    RecordedEvent,
+    Rejected,
+    load_settings,
+    running,
+)
+from eventstore.client import Responder
+from eventstore.projections import Projection, Statement
+from eventstore.projections.database import Database, metadata
+from eventstore.projections.feed import Feed
+from eventstore.projections.queries import QueryHandlers, Rows, equals, query_answers
+from eventstore.projections.worker import ProjectionWorker
+
+# The write side: what may happen.
+
+
+class AddTodo(Command, subject="todo.add", creates=True):
+    """Add something to be done."""
+
+    title: str
+
+
+class CompleteTodo(Command, subject="todo.complete"):
+    """Mark it as done."""
+
+
+class TodoAdded(Event, subject="todo.added"):
+    """Something is to be done."""
+
+    title: str
+
+
+class TodoCompleted(Event, subject="todo.completed"):
+    """It is done."""
+
+
+class Todo(Struct, frozen=True):
+    """The state of a to-do; "" before it was added."""
+
+    title: str = ""
+    done: bool = False
+
+
+todo = Decider("todo", initial=Todo)
+
+
+@todo.decides
+def add(todo: Todo, command: AddTodo) -> TodoAdded:
+    """Rejects with `already_exists`."""
+    if todo.title:
+        raise Rejected("already_exists", f"{todo.title!r} was added before")
+    return TodoAdded(title=command.title)
+
+
+@todo.decides
+def complete(todo: Todo, _command: CompleteTodo) -> TodoCompleted | None:
+    """Rejects with `not_found`; idempotent."""
+    if not todo.title:
+        raise Rejected("not_found", "add it first")
+    return None if todo.done else TodoCompleted()
+
+
+@todo.evolves
+def added(_todo: Todo, event: TodoAdded) -> Todo:
+    """A new one."""
+    return Todo(title=event.title)
+
+
+@todo.evolves
+def completed(todo: Todo, _event: TodoCompleted) -> Todo:
+    """The same, done."""
+    return Todo(title=todo.title, done=True)
+
+
+# The read side: a table, how events change it, and a query that reads it.
+
+
+table = Table(
+    "todo",
+    metadata,
+    Column("id", String(128), primary_key=True),
+    Column("title", Text, nullable=False),
+    Column("done", Boolean, nullable=False),
+)
+todos = Projection("todos", tables=[table])
+
+
+@todos.handles
+def insert_todo(event: TodoAdded, recorded: RecordedEvent) -> Statement:
+    """A row for a new one."""
+    return insert(table).values(id=recorded.aggregate_id, title=event.title, done=False)
+
+
+@todos.handles
+def update_todo(_event: TodoCompleted, recorded: RecordedEvent) -> Statement:
+    """Mark its row."""
+    return update(table).where(table.c.id == recorded.aggregate_id).values(done=True)
+
+
+class TodoView(Struct):
+    """A row."""
+
+    id: str
+    title: str
+    done: bool
+
+
+class ListTodos(ListQuery[TodoView], subject="todo.list"):
+    """List to-dos by title."""
+
+    done: bool | None = None
+
+
+handlers = QueryHandlers(todos)
+
+
+@handlers.answers
+def list_todos(query: ListTodos, rows: Rows) -> Listed[TodoView]:
+    """All of them, or those that are done or not done."""
+    statement = select(table).where(equals(table.c.done, query.done))
+    return rows.page(query, statement, by=(table.c.title, table.c.id))
+
+
+async def main(directory: Path = Path("var/todo")) -> None:
+    """Run the service, add two to-dos, complete one, and list them."""
+    async with (
+        EmbeddedServer(directory) as server,
+        Database(directory / "todo.sqlite") as database,
+        Application(Domain("todo", [todo]), load_settings(nats_url=server.url)) as app,
+    ):
+        await database.migrate()  # the tables of the library
+        await database.create_tables([table])
+        codec = app.domain.codec
+        worker = ProjectionWorker(app.store, database, [todos])
+        answers = query_answers(database, worker, [handlers], codec.subjects)
+        responder = Responder(app.client, answers, queue="todos")
+        notifier = EventSubscriber(app.client, codec, "notifier")
+        notified = asyncio.Event()
+
+        @notifier.handles
+        async def notify(_event: TodoCompleted, recorded: RecordedEvent) -> None:
+            print(f"notified: {recorded.aggregate_id} is done")
+            notified.set()
+
+        async with running(worker, responder, notifier, Feed(app.client, app.store)):
+            await responder.ready.wait()
+            await app.commands.execute(AddTodo(title="buy milk"), "milk")
+            await app.commands.execute(AddTodo(title="buy tea"), "tea")
+            outcome = await app.commands.execute(CompleteTodo(), "milk")
+            await notified.wait()
+            queries = QueryClient(app.client, codec.subjects)
+            answer = await queries.ask(ListTodos(), wait_for=outcome.position)
+            for each in answer.data.items:
+                print(f"{each.title}: {'done' if each.done else 'to do'}")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
