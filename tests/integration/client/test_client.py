@@ -499,7 +499,7 @@ async def test_a_first_connect_is_given_up_at_its_bound() -> None:
     began = time.monotonic()
     with pytest.raises(ConnectFailed, match="no server answered"):
         await Client.open(settings_for(NOBODY, retry=patient(0.2)))
-    assert 0.2 <= time.monotonic() - began < 2
+    assert 0.2 <= time.monotonic() - began < 9  # by default: 10
 
 
 async def test_a_first_connect_that_cannot_succeed_fails_at_once(
