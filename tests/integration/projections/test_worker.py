@@ -46,7 +46,7 @@ from tests.integration.ledger import declare_log
 from tests.unit.projections.following import following as following_on
 from tests.unit.projections.following import until
 
-BOUND = 20.0
+BOUND = 45.0
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from eventstore.projections.worker.worker import ProjectionWorker
 from tests.unit.projections.counters import Counted
 from tests.unit.projections.memory import MemoryLog
 
-BOUND = 10.0
+BOUND = 45.0
 POLL = 0.02
 
 

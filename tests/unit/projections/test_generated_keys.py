@@ -19,7 +19,7 @@ from tests.unit.projections.counters import Counted, codec
 from tests.unit.projections.following import following, worker_of
 from tests.unit.projections.memory import MemoryLog
 
-BOUND = 10.0
+BOUND = 45.0
 Key = Callable[[], Column[int]]
 KEYS: dict[str, Key] = {
     "serial": lambda: Column("Key", Integer, primary_key=True),

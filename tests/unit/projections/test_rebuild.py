@@ -28,7 +28,7 @@ from tests.unit.projections.counters import Counted, codec, counting, make_table
 from tests.unit.projections.memory import START, MemoryLog
 from tests.unit.projections.test_worker import Poison, poisoned, running, worker_of
 
-BOUND = 10.0
+BOUND = 45.0
 
 
 @pytest.fixture

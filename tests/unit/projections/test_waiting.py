@@ -18,7 +18,7 @@ from tests.unit.projections.counters import Counted, codec, counting, make_table
 from tests.unit.projections.memory import MemoryLog
 from tests.unit.projections.reading import move, replaced_by_a_directory
 
-BOUND = 10.0
+BOUND = 45.0
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from tests.unit.projections.counters import (
 )
 from tests.unit.projections.memory import MemoryLog, time_of
 
-BOUND = 10.0
+BOUND = 45.0
 TOO_LATE = {
     "sqlite": [
         "CREATE TRIGGER late AFTER UPDATE ON projection BEGIN SELECT RAISE(ABORT, 'too late'); END"
