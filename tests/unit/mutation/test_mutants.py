@@ -166,5 +166,5 @@ def test_every_mutation_of_the_core_can_be_compiled_and_differs(name: str, choic
 
 
 def test_every_name_of_the_core_is_one_of_a_module() -> None:
-    ends = {end for end in CORE for name in MODULES if name.endswith(f"/{end}.py")}
+    ends = {end for end in CORE for name in MODULES if f"/{name}".endswith(f"/{end}.py")}
     assert (ends, len(MODULES)) == (set(CORE), len(CORE))
