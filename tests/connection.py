@@ -7,6 +7,9 @@ from typing import Any
 from eventstore.client.client import Client
 from eventstore.config import NatsSettings, RetrySettings, Settings
 
+SOON = 9.0
+"""Seconds: before a pull that hears nothing counts as lost (10) and an append gives up (15)."""
+
 
 def settings_for(url: str, domain: str = "nix", **nats: Any) -> Settings:
     """Settings for the server at `url`, impatient enough for a test."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-BOUND = 20.0
+BOUND = 45.0
 
 _IN_CLOSE_WRITE = 0x8
 

@@ -22,7 +22,7 @@ from tests.integration.command_line import CommandLine
 DOMAIN = "nix"
 USERS = ("service", "admin", "developer", "reader", "onlooker", "auditor", "subscriber")
 """One of each role, and a second reader."""
-BOUND = 20.0
+BOUND = 45.0
 
 
 def open_accounts() -> str:

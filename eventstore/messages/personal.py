@@ -19,7 +19,7 @@ A data subject is identified by its id alone, across all aggregates of a domain;
 readable and so must not be personal itself. A value that equals its forgotten form is stored in
 clear: so a decider can go on with the state of a forgotten subject, and a None is not hidden.
 
-In clear, but erased with the key if it can be found (`eventstore.parking.erasure`): parked
+In clear, but erased with the key where it can be found (`eventstore.parking.erasure`): parked
 messages that name the subject, and the texts of rejections and errors.
 
 NOT protected: values recorded before their field was marked; commands while they wait, and

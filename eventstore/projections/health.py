@@ -1,4 +1,4 @@
-"""Checks of the read side: the database is there and readable, the projections keep up."""
+"""Health checks of the read side: the database is readable, the projections keep up."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _READ_SECONDS = 1.0  # less than a check may take
 
 
 class DatabaseCheck:
-    """The read-model database is the one it was, readable, with the schema this code needs.
+    """The read-model database is the one that was opened, readable, with the schema of this code.
 
-    Degraded while it cannot be written or read for now: the log takes events meanwhile, and the
-    read model catches up. Unhealthy where it is damaged, which does not pass by itself.
+    Degraded while it temporarily cannot be written or read: events are still appended to the log,
+    and the read model catches up. Unhealthy if it is damaged, which is not temporary.
     """
 
     def __init__(self, database: Database) -> None:
@@ -32,8 +32,7 @@ class DatabaseCheck:
     async def __call__(self) -> CheckResult:
         """Read from it.
 
-        Raises `DatabaseUnavailable` where its file is gone, `MigrationError`, or SQLAlchemy's
-        errors.
+        Raises `DatabaseUnavailable` if its file is gone, `MigrationError`, or SQLAlchemy's errors.
         """
         facts: dict[str, Any] = {"name": self._database.name}
         trouble = self._database.trouble
@@ -55,7 +54,7 @@ class DatabaseCheck:
         return CheckResult(status=status, problem=str(trouble), facts=facts)
 
     async def _unreadable(self) -> DatabaseUnavailable | None:
-        """Why it cannot be read for now, though it is there."""
+        """Why it temporarily cannot be read, although it exists."""
         try:
             await self._database.check_schema()
         except DatabaseUnavailable as error:
@@ -66,10 +65,10 @@ class DatabaseCheck:
 class ProjectionsCheck:
     """Projections run and keep up with the log.
 
-    Unhealthy where one has failed; degraded where one tries to get over a failure, has parked
-    events, is more than `max_lag` events behind, or behind at all without having moved for
-    `max_stall` seconds. One that stands by for another worker is healthy: it is for that worker
-    to say how far it is. `log_end` tells the position of the last event.
+    Unhealthy if one has failed; degraded if one is retrying after a failure, has parked events, is
+    more than `max_lag` events behind, or behind at all without having moved for `max_stall`
+    seconds. One that stands by for another worker is healthy: the other worker reports its lag.
+    `log_end` returns the position of the last event.
     """
 
     def __init__(
@@ -93,7 +92,7 @@ class ProjectionsCheck:
         end = await self._log_end()
         parked = await self._parked()
         found = {
-            name: self._look_at(progress, end, parked.get(name, 0))
+            name: self._status(progress, end, parked.get(name, 0))
             for name, progress in self._worker.progress.items()
         }
         problems = [
@@ -106,7 +105,7 @@ class ProjectionsCheck:
         )
 
     async def _parked(self) -> Mapping[str, int]:
-        """How many events are parked; none is known of while the database does not answer."""
+        """How many events are parked; none while the database does not answer."""
         waits = (each.trouble for each in self._worker.progress.values())
         if any(isinstance(trouble, DatabaseUnavailable) for trouble in waits):
             return {}
@@ -114,9 +113,9 @@ class ProjectionsCheck:
             async with asyncio.timeout(_READ_SECONDS):
                 return await self._worker.parked()
         except (DatabaseUnavailable, TimeoutError):
-            return {}  # which the check of the database tells
+            return {}  # which the check of the database reports
 
-    def _look_at(self, progress: Progress, end: int, parked: int) -> Mapping[str, Any]:
+    def _status(self, progress: Progress, end: int, parked: int) -> Mapping[str, Any]:
         lag = max(0, end - progress.position)
         rate = round(progress.rate, 1)
         self._telemetry.gauge("projection_lag", lag, projection=progress.name)
@@ -141,7 +140,7 @@ class ProjectionsCheck:
         if progress.state == "standby":
             return "healthy", None
         if progress.trouble is not None:
-            return "degraded", f"trying again: {progress.trouble}"
+            return "degraded", f"retrying: {progress.trouble}"
         if parked:
             return "degraded", f"{parked:,} events parked, which its rows lack"
         if progress.state == "rebuilding" and lag > self._max_lag:
@@ -153,7 +152,7 @@ class ProjectionsCheck:
         return "healthy", None
 
     def _stalled(self, progress: Progress, lag: int) -> float:
-        """Seconds for which it has been behind without moving, as far as checks have seen."""
+        """Seconds for which it has been behind without moving, as seen by these checks."""
         now = time.monotonic()
         position, since = self._moved.get(progress.name, (-1, now))
         if lag == 0 or position != progress.position:

@@ -6,11 +6,11 @@
     def created(event: FlakeCreated, recorded: RecordedEvent) -> Statement:
         return insert(flake).values(id=recorded.aggregate_id, path=event.path)
 
-Handlers are pure: they return statements and execute none. Which handler is for which event is
-read from the annotation of its first parameter.
+Handlers are pure: they return statements and execute none. The annotation of a handler's first
+parameter is the event it is for.
 
-To build a statement takes SQLAlchemy ten times as long as to execute one that it knows. Where that
-counts, a handler returns a statement made once, `BoundStatement` to the values of the event:
+Building a statement takes SQLAlchemy ten times as long as executing a cached one. Where that
+matters, a handler returns a statement built once, as a `BoundStatement` with the event's values:
 
     _created = insert(flake)
 
@@ -18,20 +18,20 @@ counts, a handler returns a statement made once, `BoundStatement` to the values 
     def created(event: FlakeCreated, recorded: RecordedEvent) -> Bound:
         return Bound(_created, {"id": recorded.aggregate_id, "path": event.path})
 
-Of many events, those with the same statement then go to the database together. Changes keep their
-order, except where the tables prove that they touch different rows; only a trigger could tell.
+Of many events, those with the same statement are then sent to the database together. Changes keep
+their order, unless the tables prove that they touch different rows; only a trigger could see it.
 
-An index of all that was ever recorded needs no data. Its one handler is given each event of the log
-as it is stored, also one that is read as nothing or cannot be read:
+An index of all recorded events needs no data. Its only handler is called with each event of the log
+as it is stored, including those that an upcaster drops or that cannot be read:
 
     @index.handles
     def indexed(stored: StoredEvent) -> Bound:
         return Bound(_add, {"position": stored.position, "type": stored.envelope.type})
 
-What is to happen outside of the database, once the rows of an event are there, is a reaction:
+A side effect outside of the database, after the rows of an event are committed, is a reaction:
 
     @flakes.reacts
-    async def tell(event: FlakeCreated, recorded: RecordedEvent) -> None:
+    async def notify(event: FlakeCreated, recorded: RecordedEvent) -> None:
         await browsers.send(recorded.aggregate_id)
 """
 
@@ -55,7 +55,7 @@ Statement = Insert | Update | Delete
 
 
 class BoundStatement(NamedTuple):
-    """A statement made once, and the values for this time.
+    """A statement built once, and the values of one execution.
 
     `values` are columns to insert or set, and the statement's own `bindparam`s, whose names must
     not be those of columns.
@@ -69,13 +69,13 @@ Change = Statement | BoundStatement
 """One change of a read model, with or without separate values."""
 
 Changes = Change | Iterable[Change] | None
-"""What a handler returns: one change, several in their order, or none."""
+"""What a handler returns: one change, several in order, or none."""
 
 Reaction = Callable[[Any, RecordedEvent], Awaitable[None]]
-"""Is awaited with the event, and with its record: ids, version, position, time."""
+"""Awaited with the event and its record: ids, version, position, time."""
 
 OnPoison = Literal["stop", "park"]
-"""What a projection does with an event that it cannot take: stop before it, or go on without."""
+"""What a projection does about an event that it cannot take: stop before it, or park it."""
 
 E = TypeVar("E", bound=Event)
 
@@ -83,14 +83,13 @@ E = TypeVar("E", bound=Event)
 class Projection:
     """How events become the rows of some tables.
 
-    `name` identifies its checkpoint; `version` is to be raised with every change of a handler
-    that would have made other rows; `tables` are all tables it writes, and no other projection
-    may write them; there is at least one, for effects alone are for an `EventSubscriber`.
+    `name` identifies its checkpoint; `version` must be incremented with every change of a handler
+    that leads to other rows; `tables` are all tables that it writes, and no other projection may
+    write them; there is at least one: for side effects alone, use an `EventSubscriber`.
 
-    An event that cannot be read, or that its handler or the database refuses, is tried again
-    `retries` times. Then the projection stops before it, or, with `on_poison="park"`, goes on
-    without that event and all later ones of the same aggregate, until they are retried in their
-    order.
+    An event that cannot be read, or that its handler or the database refuses, is retried `retries`
+    times. Then the projection stops before it, or, with `on_poison="park"`, goes on without that
+    event and all later ones of the same aggregate, until they are retried in their order.
 
     Raises `ProjectionError` for what cannot work.
     """
@@ -129,7 +128,7 @@ class Projection:
             if column.identity is not None and column.identity.always:
                 raise ProjectionError(
                     f"projection {name}: column {column} is Identity(always=True), so that a "
-                    "rebuild could not take its rows over; use Identity()"
+                    "rebuild could not copy its rows; use Identity()"
                 )
 
     @overload
@@ -148,12 +147,11 @@ class Projection:
     def handles(self, function: Callable[..., Changes], /) -> Callable[..., Changes]:
         """Register the handler of the events its first parameter is annotated with.
 
-        It is given the event and, where it takes a second parameter, the recorded event with the
+        It is called with the event and, if it has a second parameter, the recorded event with the
         aggregate's id, version, position and time. One that is annotated with `Event` itself is
-        for every event that has no handler of its own, of whatever domain. One that is annotated
-        with `StoredEvent` is for all that is in the log, each once, and is the only one. Raises
-        `ProjectionError` where the annotation does not name events, or an event has a handler
-        already.
+        for every event without a handler of its own, of any domain. One that is annotated with
+        `StoredEvent` is for every event of the log, each once, and is the only handler. Raises
+        `ProjectionError` if the annotation is not of events, or an event already has a handler.
         """
         signature = Signature(self.name, function)
         if signature.is_async:
@@ -169,13 +167,13 @@ class Projection:
         return function
 
     def reacts(self, function: Callable[..., Awaitable[None]], /) -> Callable[..., Awaitable[None]]:
-        """Register what is to happen outside of the database for the events of its annotation.
+        """Register a side effect outside of the database for the events of its annotation.
 
-        It is called after the event's rows are committed, one event after another, and only for
-        events that came after the projection had caught up: never while catching up, in a rebuild
-        or for a retried event. It is called at most once: what a crash, a failure, its time limit
-        or a worker that is stopped takes away is lost. What must happen for sure belongs into an
-        `EventSubscriber`. It takes an event and, if it likes, its record, as handlers do.
+        It is called after the event's rows are committed, for one event after another, and only for
+        events that arrive after the projection has caught up: never while catching up, in a rebuild
+        or for a retried event. It is called at most once: after a crash, a failure, its timeout or
+        the stop of the worker it is not repeated. For what must happen, use an `EventSubscriber`.
+        It takes an event and, optionally, its record, as handlers do.
         """
         signature = Signature(self.name, function)
         if not signature.is_async:
@@ -202,12 +200,12 @@ class Projection:
 
     @property
     def event_types(self) -> list[type[Event]]:
-        """The events it has handlers for; `Event` stands for all others."""
+        """The events that it has handlers for; `Event` means all others."""
         return list(self._handlers)
 
     @property
     def takes_stored(self) -> bool:
-        """Whether it is an index of the events as they are stored, of whatever type."""
+        """Whether it is an index of the events as they are stored, of any type."""
         return self._indexes is not None
 
     def wants(self, event: type[Event]) -> bool:
@@ -217,8 +215,8 @@ class Projection:
     def takes(self, event: LogEvent) -> bool:
         """Whether an event of the log is for it.
 
-        One that cannot be read is where it may have been an event that it has a handler for: it
-        cannot do without, and `statements` raises why.
+        So is one that cannot be read, if it may be an event that it has a handler for: it must not
+        be passed over, and `statements` raises why it cannot be read.
         """
         if self._indexes is not None:
             return isinstance(event, UnreadEvent) or event.part == 0
@@ -230,19 +228,19 @@ class Projection:
 
     @property
     def has_reactions(self) -> bool:
-        """Whether anything is to happen outside of the database."""
+        """Whether it has reactions."""
         return bool(self._reactions)
 
     def reaction(self, event: type[Event]) -> Reaction | None:
-        """What is to happen outside of the database for this type of event."""
+        """The reaction to this type of event."""
         return self._reactions.get(event) or self._reactions.get(Event)
 
     def statements(self, recorded: LogEvent) -> tuple[Change, ...]:
-        """The changes that an event leads to, in their order; none for one that it does not take.
+        """The changes that an event leads to, in order; none for one that it does not take.
 
         Raises whatever the handler raises, why an event that it takes cannot be read, and
-        `ProjectionError` where the handler returns something else than statements on the
-        projection's own tables.
+        `ProjectionError` if the handler returns anything but statements on the projection's own
+        tables.
         """
         returned = self._changes(recorded) if self.takes(recorded) else None
         if returned is None:

@@ -1,4 +1,4 @@
-"""What a handler says of itself by its annotations: which events it is for, and what it takes."""
+"""Signatures of handlers: which events they are for, by their annotations, and their parameters."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["Signature"]
 class Signature:
     """The name, the events and the parameters of a handler; raises `ProjectionError`.
 
-    `events` are what its first parameter is annotated with; `takes_record` is whether it has a
-    second one, for the recorded event. `takes_stored` is whether it is for the stored events
-    themselves, of whatever type, and `events` are none.
+    `events` are the annotation of its first parameter; `takes_record` is whether it has a second
+    one, for the recorded event. `takes_stored` is whether it is for the stored events themselves,
+    of any type; then `events` is empty.
     """
 
     def __init__(self, projection: str, function: Callable[..., Any]) -> None:
@@ -28,12 +28,12 @@ class Signature:
         self.is_async = inspect.iscoroutinefunction(function)
         parameters, _ = annotations_of(function, self.where, ProjectionError)
         if len(parameters) not in {1, 2}:
-            raise ProjectionError(f"{self.where}: takes an event and, if it likes, its record")
+            raise ProjectionError(f"{self.where}: takes an event and, optionally, its record")
         self.takes_record = len(parameters) == 2
         self.takes_stored = parameters[0] is StoredEvent
         self.events = [] if self.takes_stored else self._events(parameters[0])
         if self.takes_stored and self.takes_record:
-            raise ProjectionError(f"{self.where}: a StoredEvent is all there is, and comes alone")
+            raise ProjectionError(f"{self.where}: a handler of StoredEvent has no other parameter")
         if self.takes_record and parameters[1] not in {None, RecordedEvent}:
             raise ProjectionError(f"{self.where}: the second parameter is the RecordedEvent")
 
@@ -48,7 +48,7 @@ class Signature:
 
 
 def _is_event(leaf: Any) -> bool:
-    """Whether it is an event with a subject, or `Event`, which stands for all."""
+    """Whether it is an event with a subject, or `Event` itself, which means all."""
     if not isinstance(leaf, type) or not issubclass(leaf, Event):
         return False
     return leaf is Event or hasattr(leaf, "__aggregate__")

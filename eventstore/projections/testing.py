@@ -1,4 +1,4 @@
-"""Given, then: test a projection by events and rows, without any server and without any file.
+"""Given, then: test a projection with events and rows, without a server or a file.
 
     (
         scenario(flakes)
@@ -7,8 +7,8 @@
         .then(flake_input, {"flake_id": "f1", "name": "nixpkgs"})
     )
 
-The statements run in an SQLite database in memory which has the projection's own tables and no
-others, so that one that reads another projection's tables fails here.
+The statements run in an SQLite database in memory that has only the projection's own tables, so
+that a projection that reads the tables of another fails.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ from eventstore.errors import InvalidMessage, ProjectionFailed
 from eventstore.messages.envelope import Envelope, Identity, derive_id, format_timestamp
 from eventstore.messages.events import LogEvent, RecordedEvent, UnreadEvent
 from eventstore.messages.types import Event
-from eventstore.projections.database import tables as models
-from eventstore.projections.database.checkpoint import LockedCheckpoint, claim
+from eventstore.projections.database import tables
+from eventstore.projections.database.checkpoint import ExpectedCheckpoint, claim
 from eventstore.projections.projection import Projection
 from eventstore.projections.worker.apply import apply
 
 __all__ = ["START", "Row", "Scenario", "scenario"]
 
 Row = Mapping[str, Any]
-"""The columns of a row that are of interest, and their values."""
+"""The columns of a row to compare, and their values."""
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-"""When the event at position 1 happens, unless told otherwise; each next one a second later."""
+"""The default time of the event at position 1; each further one is a second later."""
 
-_STORY = "00000000-0000-4000-8000-000000000001"
+_CORRELATION = "00000000-0000-4000-8000-000000000001"
 
 
 def scenario(projection: Projection) -> Scenario:
-    """Begin a scenario for a projection, with an empty log."""
+    """A scenario for a projection, with an empty log."""
     return Scenario(projection, ())
 
 
 class Scenario:
-    """A projection and the events given so far; every step makes a new one."""
+    """A projection and the events given so far; every step returns a new scenario."""
 
     def __init__(self, projection: Projection, log: tuple[LogEvent, ...]) -> None:
         self._projection = projection
@@ -61,7 +61,7 @@ class Scenario:
         actor: str | None = None,
         time: datetime | None = None,
     ) -> Scenario:
-        """Add events of one aggregate, which follow on those given before, to the log."""
+        """Append events of one aggregate to the log."""
         log = self._log
         for data in events:
             log += (_recorded(log, aggregate_id, data, actor, time),)
@@ -77,9 +77,9 @@ class Scenario:
         actor: str | None = None,
         time: datetime | None = None,
     ) -> Scenario:
-        """Add an event that an upcaster drops, or one that cannot be read because of the `error`.
+        """Append an event that an upcaster drops, or that cannot be read because of the `error`.
 
-        Nobody knows what it could have been read as, so that every projection needs one of those.
+        Its possible types are unknown, so that every projection must take the latter.
         """
         about = _about(self._log, aggregate, aggregate_id, type_name, 1, actor, time)
         unread = UnreadEvent(**about, payload=b"", error=error)
@@ -88,14 +88,14 @@ class Scenario:
     def rows(self, table: Table) -> list[dict[str, Any]]:
         """All rows of a table after the events, in the order of its primary key.
 
-        Raises `ProjectionFailed` where the projection cannot take an event.
+        Raises `ProjectionFailed` if the projection cannot take an event.
         """
         with _applied(self._projection, self._log) as connection:
             found = connection.execute(select(table).order_by(*table.primary_key.columns))
             return [dict(row) for row in found.mappings()]
 
     def then(self, table: Table, *expected: Row) -> Scenario:
-        """Assert that the table has exactly these rows; columns that are not named may be anything.
+        """Assert that the table has exactly these rows; other columns are not compared.
 
         Raises `AssertionError`, and `ProjectionFailed` as `rows` does.
         """
@@ -122,16 +122,16 @@ class Scenario:
 
 @contextmanager
 def _applied(projection: Projection, log: tuple[LogEvent, ...]) -> Iterator[Connection]:
-    """A database that the projection has brought to the end of the log."""
+    """A database to which the projection has applied the log."""
     engine = create_engine("sqlite://", poolclass=StaticPool)
     event.listen(engine, "connect", lambda raw, _: raw.execute("PRAGMA foreign_keys=ON"))
     try:
         with engine.connect() as connection:
-            tables = [models.projection, models.parked_event, *projection.tables]
-            models.metadata.create_all(connection, tables)
+            wanted = [tables.checkpoints, tables.parked_event, *projection.tables]
+            tables.metadata.create_all(connection, wanted)
             claim(connection, projection, START)
             if log:
-                apply(connection, [LockedCheckpoint(projection, 0)], log, len(log), START)
+                apply(connection, [ExpectedCheckpoint(projection, 0)], log, len(log), START)
             yield connection
     finally:
         engine.dispose()
@@ -144,7 +144,7 @@ def _recorded(
     actor: str | None,
     time: datetime | None,
 ) -> RecordedEvent:
-    """The event as it would stand at the end of the log."""
+    """The event as it would be recorded at the end of the log."""
     cls = type(data)
     schema = cls.__schema_version__
     about = _about(log, cls.__aggregate__, aggregate_id, cls.__name__, schema, actor, time)
@@ -166,7 +166,7 @@ def _about(
     key = (aggregate, aggregate_id)
     version = 1 + Counter((each.aggregate, each.aggregate_id) for each in log)[key]
     envelope = Envelope(
-        identity=Identity(derive_id(_STORY, str(position)), _STORY, _STORY),
+        identity=Identity(derive_id(_CORRELATION, str(position)), _CORRELATION, _CORRELATION),
         type=type_name,
         domain="test",
         timestamp=format_timestamp(time or START + timedelta(seconds=position - 1)),
@@ -193,7 +193,7 @@ def _check_columns(table: Table, row: Row) -> None:
 
 
 def _match(found: list[dict[str, Any]], expected: list[Row]) -> bool:
-    """Whether each row that was found is one of those expected, and the other way round."""
+    """Whether each found row matches an expected one, and each expected row a found one."""
     if not found or not expected:
         return not found and not expected
     row, *others = found

@@ -1,8 +1,8 @@
-"""The command filter: the ids of all commands that an aggregate has processed, in bounded space.
+"""The command filter: the ids of an aggregate's commands in bounded space.
 
-A Bloom filter that grows by layers, each twice as large as the one before. It has no false
-negatives: an id that it does not contain is new. One that it seems to contain may be new, and has
-to be looked up in the log.
+A Bloom filter that grows by layers, each twice as large as the one before. An id that it does not
+contain is new. An id that it seems to contain may be new as well, and has to be searched for in the
+log.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class CommandFilter(Struct, eq=False):
 
 
 def _hashed(command_id: str) -> tuple[int, int]:
-    """The first bit, and the step to the next one."""
+    """The position of the first bit, and the step to the next."""
     digest = hashlib.blake2b(command_id.encode(), digest_size=16).digest()
     # A layer's size is a power of two, so an odd step reaches a different bit each time.
     return int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:], "big") | 1

@@ -24,7 +24,7 @@ from tests.attack.attacks import KEY_OWNER, OTHERS_INBOX, SENDERS, Attack, Try, 
 from tests.integration.commanding import until
 from tests.shipped import USERS, Shipped
 
-BOUND = 20.0
+BOUND = 45.0
 _STREAMS = ("LOG", "CMD", "EVENT", "PARKED")
 _BUCKETS = ("SNAPSHOTS", "OUTCOMES", "CONFIG", "KEYS")
 _OWN = ("NIX_CMD", "NIX_PARKED", "KV_NIX_OUTCOMES")

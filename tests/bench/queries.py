@@ -21,7 +21,7 @@ from eventstore.client.queries import QueryClient
 from eventstore.client.responder import Responder
 from eventstore.messages.queries import Query
 from eventstore.projections.database.database import Database
-from eventstore.projections.database.tables import projection
+from eventstore.projections.database.tables import checkpoints
 from eventstore.projections.queries.queries import query_answers
 from eventstore.projections.queries.waiting import CheckpointPositions
 from eventstore.server.embedded import EmbeddedServer
@@ -55,7 +55,7 @@ async def _serve(url: str, path: Path, ready: Event, stop: Event) -> None:
 def _fill(connection: Connection) -> None:
     now = datetime.now(UTC)
     checkpoint = {"name": "flakes", "version": 1, "position": FLAKES, "updated_at": now}
-    connection.execute(insert(projection).values(checkpoint))
+    connection.execute(insert(checkpoints).values(checkpoint))
     rows = [
         {
             "id": f"f{number}",

@@ -23,6 +23,8 @@ from tests.integration.ledger import ledger
 from tests.proxy import TcpProxy
 
 BATCHES = [(1, 500), (40, 40), (500, 1), (500, 500)]
+AHEAD = 600
+"""More than the largest batch."""
 
 
 @pytest.fixture
@@ -51,7 +53,8 @@ async def opened(url: str, codec: Codec) -> AsyncIterator[tuple[Client, EventSto
 async def appending(client: Client, store: EventStore) -> AsyncIterator[Watcher]:
     """Append one to sixty events at a time inside the block, and watch what becomes of them.
 
-    At its end a feed publishes the rest, and all must be as promised.
+    Never far ahead of what is published, lest the work grows the slower the machine is. At the
+    end a feed publishes the rest, and all must be as promised.
     """
     sizes = random.Random(5)  # noqa: S311  # no secret
     ended = asyncio.Event()
@@ -61,14 +64,15 @@ async def appending(client: Client, store: EventStore) -> AsyncIterator[Watcher]
         while not ended.is_set():
             size = sizes.choice([1, 1, 2, 5, 60])
             last = await deposit(store, size, f"a{size}-{last // 1_000}")
+            await watcher.until(last - AHEAD)
         return last
 
     async with Watcher(client, store.codec) as watcher, asyncio.TaskGroup() as tasks:
         task = tasks.create_task(append())
         yield watcher
         ended.set()
-    async with running(Feed(client, store, standby=0.05)):
-        await until_fed(client, store.codec, task.result())
+        async with running(Feed(client, store, standby=0.05)):
+            await until_fed(client, store.codec, await task)
     await assert_fed(client, store)
 
 

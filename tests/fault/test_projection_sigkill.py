@@ -19,7 +19,7 @@ from sqlalchemy import select
 from eventstore import nix
 from eventstore.client.client import Client
 from eventstore.projections.database.database import Database
-from eventstore.projections.database.tables import projection
+from eventstore.projections.database.tables import checkpoints
 from eventstore.store.store import EventStore
 from projections import nix_projections
 from tests.conftest import url_of
@@ -76,7 +76,7 @@ async def begin(client: Client, domain: str, path: Path) -> Run:
 
 async def positions(database: Database) -> set[tuple[str, int]]:
     async with database.engine.connect() as connection:
-        rows = await connection.execute(select(projection.c.name, projection.c.position))
+        rows = await connection.execute(select(checkpoints.c.name, checkpoints.c.position))
         return {(row.name, row.position) for row in rows}
 
 

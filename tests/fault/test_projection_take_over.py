@@ -36,7 +36,7 @@ def standing_by(cli: CommandLine, first: Running) -> Iterator[Running]:
         assert second.process.stderr is not None
         line = said(second)
         assert line.startswith(f"WARNING: standing by for process {first.process.pid} on "), line
-        assert line.rstrip().endswith(f"keeps {', '.join(NAMES)}")
+        assert line.rstrip().endswith(f"owns {', '.join(NAMES)}")
         assert second.line().startswith("ready: ")
         yield second
 

@@ -16,7 +16,7 @@ from sqlalchemy import select
 from eventstore import nix
 from eventstore.client.client import Client
 from eventstore.projections.database.database import Database
-from eventstore.projections.database.tables import projection as checkpoints
+from eventstore.projections.database.tables import checkpoints
 from eventstore.projections.worker.worker import ProjectionWorker
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.store.store import EventStore

@@ -289,7 +289,7 @@ async def outcomes_lagging(line: Line) -> AsyncIterator[None]:
         await follower.unsubscribe()
 
 
-async def until(condition: Callable[[], Awaitable[bool]], bound: float = 20.0) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], bound: float = 45.0) -> None:
     """Return once a condition on the server is met."""
     async with asyncio.timeout(bound):
         while not await condition():  # noqa: ASYNC110  # the server tells only when asked
@@ -326,7 +326,7 @@ class GatedStore(EventStore):
         return self.after.setdefault(aggregate_id, asyncio.Event())
 
     async def until_begun(self, count: int) -> None:
-        async with asyncio.timeout(20.0), self._moved:
+        async with asyncio.timeout(45.0), self._moved:
             await self._moved.wait_for(lambda: len(self.begun) >= count)
 
     async def append_prepared(self, *writes: PendingAppend) -> list[AppendResult]:

@@ -15,7 +15,7 @@ from eventstore.errors import ConnectFailed, StreamDrift, StreamMissing
 from eventstore.nix import AddFlakeInput, CreateFlake
 
 CREATE = CreateFlake(path="./x", description="x")
-BOUND = 10.0
+BOUND = 45.0
 
 
 class Worker:

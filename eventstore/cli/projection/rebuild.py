@@ -66,7 +66,9 @@ async def rebuild(
         for each in wanted:
             with events_bar(terminal, f"{each.name}: building") as advance:
                 progress = _Progress(advance, each.name)
-                running = Rebuild(store, database, each, anew=restart, on_progress=progress.update)
+                running = Rebuild(
+                    store, database, each, from_scratch=restart, on_progress=progress.update
+                )
                 rebuilt = await _rebuild(running, progress, terminal)
             if json:
                 say_json(rebuilt)

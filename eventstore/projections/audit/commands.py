@@ -1,8 +1,8 @@
-"""The collector: every command with its outcome, read from the bucket where outcomes are kept.
+"""The command collector: indexes every command with its outcome, read from the outcomes' bucket.
 
-A command that was rejected leaves no event, so these rows are no fold of the log, and nothing that
-rebuilds read models from the log touches them. They outlive the bucket, which forgets an outcome
-after `streams.outcome_max_age_days`; what it had forgotten before it was collected is lost.
+A rejected command leaves no event, so these rows cannot be rebuilt from the log, and no rebuild
+touches them. They outlive the bucket, which expires an outcome after
+`streams.outcome_max_age_days`; one that expires before it is collected is lost.
 """
 
 from __future__ import annotations
@@ -56,19 +56,19 @@ _logger = make_log_records_safe(logging.getLogger(__name__))
 
 
 class _Bucket(NamedTuple):
-    """A bucket, told from one of the same name by when it was made."""
+    """A bucket, distinguished from another of the same name by when it was created."""
 
     name: str
     made: str
 
 
 class CommandCollector:
-    """Keeps the rows of commands up to date with their outcomes; a part to be run.
+    """Keeps the rows of commands up to date with their outcomes, while `run` runs.
 
-    A failure is logged, and at most `pause` seconds later it is tried again from the checkpoint;
-    `error` is that failure until it goes on. `position` is the last sequence of the bucket whose
+    A failure is logged, and retried at most `pause` seconds later from the checkpoint; `error` is
+    that failure until it has recovered. `position` is the last sequence of the bucket whose
     outcome is in the rows. Of several on one database one collects, and the others stand by;
-    `holder` is who does, where it is another. Called, it is a health check.
+    `holder` is the other that collects, or None. Called, it is a health check.
     """
 
     def __init__(
@@ -87,15 +87,15 @@ class CommandCollector:
 
     @property
     def error(self) -> Exception | None:
-        """Why it failed last; None since it goes on."""
+        """Why it failed last; None once it has recovered."""
         return self._supervisor.error
 
     def stop(self) -> None:
-        """Let `run` end."""
+        """Have `run` end."""
         self._stopping.set()
 
     async def run(self) -> None:
-        """Collect until `stop`; raises only what is no error of the store or the database."""
+        """Collect until `stop`; raises only errors that are not the store's or the database's."""
         with ungrouped():
             async with asyncio.TaskGroup() as tasks:
                 collecting = tasks.create_task(self._collect())
@@ -103,10 +103,10 @@ class CommandCollector:
                 collecting.cancel()
 
     async def wait(self, timeout: float = 5.0) -> None:
-        """Return once every outcome that is kept now is in the rows.
+        """Return once every outcome that is in the bucket now is in the rows.
 
-        `timeout` is seconds. Raises `WaitTimeout`, and `ClientError` where the bucket could not
-        be asked.
+        `timeout` is seconds. Raises `WaitTimeout`, and `ClientError` if the bucket could not be
+        read.
         """
         end = await self._outcomes.last()
         with suppress(TimeoutError):
@@ -117,7 +117,7 @@ class CommandCollector:
             raise WaitTimeout(end, self.position, timeout)
 
     async def __call__(self) -> CheckResult:
-        """Degraded from a failure on until outcomes can be collected again."""
+        """Degraded after a failure, until outcomes are collected again."""
         if self.holder is not None:
             return CheckResult(facts={"standby": self.holder})
         facts = {"position": self.position}
@@ -133,20 +133,20 @@ class CommandCollector:
 
     async def _follow(self, locks: Locks) -> None:
         """Collect for as long as that goes well; returns where another one does."""
-        self.holder = await _own(locks)
+        self.holder = await _acquire(locks)
         if self.holder is not None:
             return
         made, end = await self._outcomes.state()
         bucket = _Bucket(self._outcomes.bucket, made)
-        self._reached(await self._database.transact(partial(_begin, bucket=bucket, end=end)))
+        self._advance(await self._database.transact(partial(_begin, bucket=bucket, end=end)))
         async with aclosing(self._outcomes.pages(self.position)) as pages:
             async for page in pages:
                 await self._database.transact(
-                    partial(_take, bucket=bucket, start=self.position, page=page)
+                    partial(_store_page, bucket=bucket, start=self.position, page=page)
                 )
-                self._reached(page.position)
+                self._advance(page.position)
 
-    def _reached(self, position: int) -> None:
+    def _advance(self, position: int) -> None:
         self._supervisor.recovered()
         self.position = position
         self._moved.set()
@@ -157,13 +157,13 @@ def _passes(error: Exception) -> bool:
     return isinstance(error, EventStoreError | SQLAlchemyError)
 
 
-async def _own(locks: Locks) -> str | None:
-    """Who else collects; None where it is this one's turn."""
-    return None if _LOCK in await locks.kept() else await locks.take(_LOCK)
+async def _acquire(locks: Locks) -> str | None:
+    """The other holder of the lock; None if this collector has it."""
+    return None if _LOCK in await locks.acquired() else await locks.acquire(_LOCK)
 
 
 def _begin(connection: Connection, bucket: _Bucket, end: int) -> int:
-    """The sequence to go on after; 0 in a bucket that was made anew since the last time."""
+    """The sequence to continue after; 0 in a bucket that was recreated since the last time."""
     own = audit_outcomes.c.bucket == bucket.name
     known = connection.execute(select(audit_outcomes).where(own)).one_or_none()
     begun = {"made": bucket.made, "sequence": 0}
@@ -176,30 +176,30 @@ def _begin(connection: Connection, bucket: _Bucket, end: int) -> int:
     return 0
 
 
-def _take(connection: Connection, bucket: _Bucket, start: int, page: OutcomePage) -> None:
+def _store_page(connection: Connection, bucket: _Bucket, start: int, page: OutcomePage) -> None:
     values = {"own": bucket.name, "made_then": bucket.made, "start": start, "end": page.position}
     if connection.execute(_move, values).rowcount != 1:
         raise ProjectionFenced(f"another service has collected the outcomes after {start}")
     if rows := _rows(page.outcomes):
-        _put(connection, rows)
+        _replace_rows(connection, rows)
 
 
-def _put(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Put the rows in place of older ones; one that the database refuses is passed over."""
+def _replace_rows(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Replace older rows by these; one that the database refuses is skipped."""
     try:
         _replace(connection, rows)
     except Exception as error:
         if not _is_refusal(error):
             raise
         if len(rows) == 1:
-            _logger.warning("outcome of command %s is passed over: %s", rows[0]["id"][:80], error)
+            _logger.warning("outcome of command %s is skipped: %s", rows[0]["id"][:80], error)
             return
         for row in rows:
-            _put(connection, [row])
+            _replace_rows(connection, [row])
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Whether it is a value that is refused, as against a database that cannot be written now."""
+    """Whether a value is refused, as opposed to a database that cannot be written now."""
     cause = cause_of(error)
     state = str(getattr(cause, "sqlstate", None) or "")
     return isinstance(cause, _REFUSED) or state[:2] in ("22", "23")  # PostgreSQL's classes
@@ -212,28 +212,28 @@ def _replace(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _rows(outcomes: Sequence[OutcomeRecord]) -> list[Mapping[str, Any]]:
-    """A row for each command; the last of its outcomes counts."""
-    return list({kept.outcome.command_id: _row(kept) for kept in outcomes}.values())
+    """A row for each command, from the last of its outcomes."""
+    return list({record.outcome.command_id: _row(record) for record in outcomes}.values())
 
 
-def _row(kept: OutcomeRecord) -> dict[str, Any]:
-    outcome = kept.outcome
+def _row(record: OutcomeRecord) -> dict[str, Any]:
+    outcome = record.outcome
     return {
         "id": outcome.command_id,
-        "type": kept.type,
+        "type": record.type,
         "aggregate": outcome.aggregate and storable(outcome.aggregate[:64]),
         "aggregate_id": outcome.aggregate_id,
         "version": outcome.version,
         "position": outcome.position,
-        "time": _earlier(kept.accepted_at, kept.finished_at),
-        "finished_at": kept.finished_at,
-        "actor": kept.actor,
-        "correlation_id": kept.correlation_id,
-        "causation_id": kept.causation_id,
+        "time": _earlier(record.accepted_at, record.finished_at),
+        "finished_at": record.finished_at,
+        "actor": record.actor,
+        "correlation_id": record.correlation_id,
+        "causation_id": record.causation_id,
         "status": outcome.status,
         "code": storable(outcome.code),
         "message": storable(outcome.message),
-        "deliveries": kept.deliveries,
+        "deliveries": record.deliveries,
     }
 
 

@@ -1,6 +1,6 @@
-"""The projection that indexes every event, of whatever type and domain, as it is stored.
+"""The projection that indexes every event, of any type and domain, as it is stored.
 
-One that an upcaster drops is among them, and so is one that this code cannot read.
+It includes events that an upcaster drops, and those that this code cannot read.
 """
 
 from __future__ import annotations

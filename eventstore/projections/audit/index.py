@@ -15,7 +15,7 @@ from eventstore.errors import ProjectionError
 from eventstore.messages.queries import MOST_ITEMS, Listed
 from eventstore.projections.audit import search, tracing
 from eventstore.projections.audit.events import audit
-from eventstore.projections.database.tables import projection
+from eventstore.projections.database.tables import checkpoints
 from eventstore.projections.queries.queries import QueryHandlers
 from eventstore.projections.queries.rows import Rows
 
@@ -37,10 +37,10 @@ class NoAuditIndex(ProjectionError):
 
 
 class AuditIndex:
-    """Answers from the tables of the audit index, each time from one unchanging state of them.
+    """Answers from the tables of the audit index, each time from a consistent snapshot.
 
-    What a service answers to the same queries, for whoever has the database at hand. Raises
-    SQLAlchemy's errors where the database fails.
+    The answers are those of a service to the same queries, for users with access to the database.
+    Raises SQLAlchemy's errors if the database fails.
     """
 
     def __init__(self, engine: AsyncEngine) -> None:
@@ -48,7 +48,7 @@ class AuditIndex:
 
     async def position(self) -> int:
         """The log position up to which events are indexed; raises `NoAuditIndex`."""
-        own = select(projection.c.position).where(projection.c.name == audit.name)
+        own = select(checkpoints.c.position).where(checkpoints.c.name == audit.name)
         try:
             found = await self._read(lambda rows: rows.first(own))
         except (OperationalError, ProgrammingError) as error:
@@ -58,21 +58,21 @@ class AuditIndex:
         return int(found[0])
 
     async def trace(self, query: TraceCorrelation) -> CausationTree:
-        """The story that a message belongs to; raises `QueryNotFound`."""
+        """The trace that a message belongs to; raises `QueryNotFound`."""
         return await self._read(lambda rows: tracing.trace(query, rows))
 
     async def search(self, query: SearchAudit) -> Listed[AuditEntry]:
-        """Some of the entries that fit; raises `InvalidPayload` for a bad cursor."""
+        """A page of the matching entries; raises `InvalidPayload` for a bad cursor."""
         return await self._read(lambda rows: search.search(query, rows))
 
     async def count(self, query: SearchAudit) -> int:
-        """How many entries fit."""
+        """How many entries match."""
         return await self._read(lambda rows: search.count(query, rows))
 
     async def read(
         self, query: SearchAudit, *, page: int = MOST_ITEMS
     ) -> AsyncGenerator[list[AuditEntry], None]:
-        """All entries that fit, oldest first, in pages: those that are there when it begins."""
+        """All matching entries, oldest first, in pages, as of when the iteration starts."""
         part = msgspec.structs.replace(query, order="oldest", limit=page)
         async with self._engine.connect() as connection:
             while True:

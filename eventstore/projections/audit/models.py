@@ -1,7 +1,7 @@
 """The tables of the audit index: every event of the log, and every command with its outcome.
 
-Indexes begin with what is searched by and end with the time, by which is sorted; in those of
-events the position, which breaks ties, is the row's own key.
+Indexes begin with the columns of a filter and end with the time, which is the sort key; for events
+the position, which breaks ties, is the row's own key.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from eventstore.projections.database.tables import UtcDateTime, metadata
 
 __all__ = ["audit_command", "audit_event", "audit_outcomes"]
 
-# As INTEGER it is SQLite's own row number, and needs no second tree.
+# As INTEGER it is SQLite's rowid, and needs no second B-tree.
 _POSITION = BigInteger().with_variant(Integer(), "sqlite")
 
 audit_event = Table(
@@ -38,7 +38,7 @@ audit_event = Table(
     Index(None, "actor", "time"),
     Index(None, "time"),
 )
-"""One row an event: all that its headers say of it, but not its payload."""
+"""One row an event: what its headers contain, without its payload."""
 
 audit_command = Table(
     "audit_command",
@@ -66,9 +66,9 @@ audit_command = Table(
     Index(None, "status", "time"),
     Index(None, "time"),
 )
-"""One row a command that has an outcome: the last one. `version` and `position` are its
-aggregate's after it; `time` is when the command was accepted, or where that is not known when its
-outcome was kept. These rows outlive the bucket they are read from."""
+"""One row a command, with its last outcome. `version` and `position` are its aggregate's after it;
+`time` is when the command was accepted, or if that is unknown when its outcome was recorded. These
+rows outlive the bucket they are read from."""
 
 audit_outcomes = Table(
     "audit_outcomes",
@@ -77,5 +77,5 @@ audit_outcomes = Table(
     Column("made", String(64), nullable=False),
     Column("sequence", BigInteger, nullable=False),
 )
-"""How far the outcomes in a bucket are among the commands: up to `sequence`, in the bucket that
-was `made` then. No checkpoint of a projection, because it counts in the bucket, not in the log."""
+"""Up to which `sequence` the outcomes in a bucket, created at `made`, are among the commands. It is
+not a checkpoint of a projection, because it is a sequence of the bucket, not a log position."""

@@ -1,4 +1,4 @@
-"""Searching the audit index: what fits, from both tables, in the order of time, in pages."""
+"""Search the audit index: matching entries of both tables, in the order of time, in pages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["TABLES", "count", "entries", "ordered", "search"]
 
 TABLES: Mapping[Kind, Table] = {"command": audit_command, "event": audit_event}
 
-_EXACTLY = (
+_EXACT = (
     "type",
     "aggregate",
     "aggregate_id",
@@ -37,8 +37,8 @@ _EXACTLY = (
 _ORDERED_BY = ("time",)
 
 
-class _Place(Struct, frozen=True, array_like=True):
-    """A place between two entries, in the order of time; `key` is what breaks ties in a table."""
+class _SortKey(Struct, frozen=True, array_like=True):
+    """The sort key of an entry: its time, its kind, and the `key` that breaks ties in a table."""
 
     time: Annotated[datetime, Meta(tz=True)]
     kind: Kind
@@ -49,64 +49,64 @@ class _Place(Struct, frozen=True, array_like=True):
             raise ValueError(f"{self.key!r} is no key of this kind of entries")
 
     @classmethod
-    def of(cls, entry: AuditEntry) -> _Place:
+    def of(cls, entry: AuditEntry) -> _SortKey:
         return cls(entry.time, entry.kind, entry.position if entry.kind == "event" else entry.id)
 
 
-def _place(query: SearchAudit) -> _Place | None:
-    """Where the part that is asked for begins; raises `InvalidPayload` for a bad cursor."""
+def _start(query: SearchAudit) -> _SortKey | None:
+    """The sort key after which the page begins; raises `InvalidPayload` for a bad cursor."""
     if query.after is None:
         return None
-    return cursor.decode(_without_times(query), _ORDERED_BY, _Place)
+    return cursor.decode(_without_times(query), _ORDERED_BY, _SortKey)
 
 
 def _without_times(query: SearchAudit) -> SearchAudit:
-    """What a cursor is bound to: "an hour ago" is another time when the next part is asked for."""
+    """What a cursor is bound to: "an hour ago" is another time when the next page is requested."""
     return msgspec.structs.replace(query, since=None, until=None)
 
 
 def search(query: SearchAudit, rows: Rows) -> Listed[AuditEntry]:
-    """The part of the entries that a query asks for; raises `InvalidPayload` for a bad cursor."""
-    place = _place(query)
+    """A page of the matching entries; raises `InvalidPayload` for a bad cursor."""
+    start = _start(query)
     found: list[Sequence[AuditEntry]] = []
     for kind in query.kinds:
-        statement = ordered(_fitting(query, kind), kind, query.order, place)
-        # One more than is asked for, to know whether there is more.
+        statement = ordered(_matching(query, kind), kind, query.order, start)
+        # One more than is requested, to know whether there are more.
         found.append(entries(rows, kind, statement.limit(query.limit + 1)))
     merged = heapq.merge(*found, key=lambda entry: entry.order, reverse=query.order == "newest")
     items = [entry for entry, _ in zip(merged, range(query.limit + 1), strict=False)]
     if len(items) <= query.limit:
         return Listed(items=items)
-    end = cursor.encode(_without_times(query), _ORDERED_BY, _Place.of(items[-2]))
+    end = cursor.encode(_without_times(query), _ORDERED_BY, _SortKey.of(items[-2]))
     return Listed(items=items[:-1], next=end)
 
 
 def count(query: SearchAudit, rows: Rows) -> int:
-    """How many entries fit."""
-    return sum(rows.count(_fitting(query, kind)) for kind in query.kinds)
+    """How many entries match."""
+    return sum(rows.count(_matching(query, kind)) for kind in query.kinds)
 
 
 def entries(rows: Rows, kind: Kind, statement: Select[Any]) -> list[AuditEntry]:
-    """All that a statement selects from the table of one kind."""
+    """The entries that a statement selects from the table of one kind."""
     return rows.all(statement.add_columns(literal(kind).label("kind")), AuditEntry)
 
 
 def ordered(
-    statement: Select[Any], kind: Kind, order: Order, after: _Place | None = None
+    statement: Select[Any], kind: Kind, order: Order, after: _SortKey | None = None
 ) -> Select[Any]:
-    """The entries of one kind in the order of time, those behind a place only."""
+    """The entries of one kind in the order of time, after a sort key if one is given."""
     table = TABLES[kind]
     key = _key(kind)
     if order == "newest":
         statement = statement.order_by(table.c.time.desc(), key.desc())
     else:
         statement = statement.order_by(table.c.time, key)
-    return statement if after is None else statement.where(_behind(kind, order, after))
+    return statement if after is None else statement.where(_after(kind, order, after))
 
 
-def _fitting(query: SearchAudit, kind: Kind) -> Select[Any]:
+def _matching(query: SearchAudit, kind: Kind) -> Select[Any]:
     table = TABLES[kind]
-    given = {name: getattr(query, name) for name in _EXACTLY}
+    given = {name: getattr(query, name) for name in _EXACT}
     found = [equals(table.c[name], value) for name, value in given.items() if value is not None]
     if query.since is not None:
         found.append(table.c.time >= query.since)
@@ -115,15 +115,15 @@ def _fitting(query: SearchAudit, kind: Kind) -> Select[Any]:
     return select(table).where(*found)
 
 
-def _behind(kind: Kind, order: Order, place: _Place) -> ColumnElement[bool]:
-    """What lies on the far side of a place: at its own time that hangs on kind and key."""
+def _after(kind: Kind, order: Order, start: _SortKey) -> ColumnElement[bool]:
+    """The entries after a sort key; at the same time, kind and key decide."""
     is_rising = order == "oldest"
     time, key = TABLES[kind].c.time, _key(kind)
-    past: ColumnElement[bool] = time > place.time if is_rising else time < place.time
-    if kind == place.kind:
-        own = key > place.key if is_rising else key < place.key
-        return or_(past, and_(time == place.time, own))
-    return or_(past, time == place.time) if (kind == "event") == is_rising else past
+    past: ColumnElement[bool] = time > start.time if is_rising else time < start.time
+    if kind == start.kind:
+        own = key > start.key if is_rising else key < start.key
+        return or_(past, and_(time == start.time, own))
+    return or_(past, time == start.time) if (kind == "event") == is_rising else past
 
 
 def _key(kind: Kind) -> ColumnElement[Any]:

@@ -1,4 +1,4 @@
-"""Tracing in the audit index: whose story an id belongs to, and what belongs to the story."""
+"""Tracing in the audit index: the correlation of an id, and the messages that have it."""
 
 from __future__ import annotations
 
@@ -20,21 +20,20 @@ from eventstore.projections.queries.rows import Rows
 __all__ = ["trace"]
 
 _ID = re.compile(r"[0-9a-f-]{8,36}")
-_MOST_CAUSES = 1_000
-_AT_ONCE = 500
+_MAX_CAUSES = 1_000
+_BATCH = 500
 
 
 def trace(query: TraceCorrelation, rows: Rows) -> CausationTree:
-    """The story that a message belongs to.
+    """The trace that a message belongs to: all messages with its correlation.
 
-    Where there are more messages than are asked for, the first ones are told, and the one that was
-    asked for with all its causes. Raises `QueryNotFound` for an id that nobody has, or with which
-    several begin.
+    If there are more messages than requested, it has the first ones, and the requested one with all
+    its causes. Raises `QueryNotFound` for an unknown id, or an ambiguous beginning of one.
     """
     own, correlation = _resolved(rows, query.id)
     belongs = {
         "event": audit_event.c.correlation_id == correlation,
-        # Its root may have been kept by an earlier version, without its story.
+        # Its root may have been recorded by an earlier version, without its correlation.
         "command": or_(
             audit_command.c.correlation_id == correlation, audit_command.c.id == correlation
         ),
@@ -56,12 +55,12 @@ def trace(query: TraceCorrelation, rows: Rows) -> CausationTree:
     )
 
 
-def _resolved(rows: Rows, asked: str) -> tuple[str, str]:
-    """The whole id that is meant, and the story it belongs to."""
-    text = asked.strip().lower()
+def _resolved(rows: Rows, requested: str) -> tuple[str, str]:
+    """The complete id, and its correlation."""
+    text = requested.strip().lower()
     if not _ID.fullmatch(text):
         raise QueryNotFound(
-            f"{asked[:80]!r} is no id: give a UUID, or at least its first eight characters"
+            f"{requested[:80]!r} is not an id: give a UUID, or at least its first eight characters"
         )
     own = text if len(text) == 36 else _completed(rows, text)
     events, commands = audit_event.c, audit_command.c
@@ -74,15 +73,15 @@ def _resolved(rows: Rows, asked: str) -> tuple[str, str]:
         if found is not None and found[0] is not None:
             return own, str(found[0])
     if rows.first(select(commands.id).where(commands.id == own)) is not None:
-        return own, own  # it was kept by an earlier version, without its story
-    raise QueryNotFound(f"no event, command or story in the audit index has the id {own}")
+        return own, own  # it was recorded by an earlier version, without its correlation
+    raise QueryNotFound(f"no event, command or correlation in the audit index has the id {own}")
 
 
 def _completed(rows: Rows, start: str) -> str:
     found: set[str] = set()
     for table in TABLES.values():
         for column in (table.c.id, table.c.correlation_id, table.c.causation_id):
-            # Whichever language a database sorts by, "g" comes behind all digits of an id.
+            # In any collation, "g" sorts after all digits of an id.
             begins = column.between(start, f"{start}g")
             some = select(func.min(column), func.max(column)).where(begins)
             bounds = rows.first(some)
@@ -91,7 +90,7 @@ def _completed(rows: Rows, start: str) -> str:
         raise QueryNotFound(f"no id in the audit index begins with {start}")
     if len(found) > 1:
         listed = ", ".join(sorted(found)[:3])
-        raise QueryNotFound(f"several ids begin with {start}: {listed}; give more of it")
+        raise QueryNotFound(f"several ids begin with {start}: {listed}; give more characters")
     return found.pop()
 
 
@@ -101,10 +100,10 @@ def _first(rows: Rows, kind: Kind, belongs: ColumnElement[bool], limit: int) -> 
 
 
 def _add(rows: Rows, ids: Iterable[str], chosen: dict[str, AuditEntry]) -> None:
-    """Add the events and commands that have these ids, of whatever story."""
+    """Add the events and commands with these ids, of any correlation."""
     wanted = sorted(ids)
-    for start in range(0, len(wanted), _AT_ONCE):
-        some = wanted[start : start + _AT_ONCE]
+    for start in range(0, len(wanted), _BATCH):
+        some = wanted[start : start + _BATCH]
         for kind, table in TABLES.items():
             named: Any = select(table).where(table.c.id.in_(some))
             for entry in entries(rows, kind, ordered(named, kind, "oldest")):
@@ -112,12 +111,12 @@ def _add(rows: Rows, ids: Iterable[str], chosen: dict[str, AuditEntry]) -> None:
 
 
 def _add_causes(rows: Rows, chosen: dict[str, AuditEntry]) -> None:
-    """Add what led to the chosen ones, as far back as the index knows."""
-    asked: set[str] = set()
-    for _ in range(_MOST_CAUSES):
+    """Add the causes of the chosen ones, as far back as the index has them."""
+    looked_up: set[str] = set()
+    for _ in range(_MAX_CAUSES):
         named = {each.causation_id for each in chosen.values() if each.causation_id}
-        missing = named - chosen.keys() - asked
+        missing = named - chosen.keys() - looked_up
         if not missing:
             return
-        asked |= missing
+        looked_up |= missing
         _add(rows, missing, chosen)

@@ -1,6 +1,6 @@
-"""Checkpoints: how far each projection's rows have come, kept beside the rows themselves.
+"""Checkpoints: the log position of each projection's rows, stored in the same database.
 
-All functions work inside the caller's transaction, so that rows and checkpoint are committed
+All functions run inside the caller's transaction, so that rows and checkpoint are committed
 together or not at all.
 """
 
@@ -28,14 +28,14 @@ from sqlalchemy.exc import IntegrityError
 
 from eventstore.errors import ProjectionError, ProjectionFenced
 from eventstore.projections.database import parking
-from eventstore.projections.database.tables import projection as table
+from eventstore.projections.database.tables import checkpoints as table
 from eventstore.projections.projection import Projection
 from eventstore.text import storable
 
 __all__ = [
     "Checkpoint",
     "CheckpointReset",
-    "LockedCheckpoint",
+    "ExpectedCheckpoint",
     "OtherLog",
     "VersionChanged",
     "are_at",
@@ -51,12 +51,12 @@ __all__ = [
 
 
 class Checkpoint(Struct, frozen=True):
-    """How far a projection's rows have come.
+    """The log position of a projection's rows.
 
-    `epoch` is raised whenever somebody else than the worker that moves it has set it: a worker
-    that finds another one than it knows begins anew at `position`. `rate` is events a second when
-    it moved last; `error` is why the projection stopped, if it did; `log` names the log that the
-    rows were built from.
+    `epoch` is incremented whenever someone other than the worker that moves it sets it: a worker
+    that finds another epoch than it knows restarts from `position`. `rate` is events a second when
+    it moved last; `error` is why the projection stopped, if it did; `log` identifies the log that
+    the rows were built from.
     """
 
     name: str
@@ -69,8 +69,8 @@ class Checkpoint(Struct, frozen=True):
     log: str | None
 
 
-class LockedCheckpoint(NamedTuple):
-    """A checkpoint as whoever moves it left it; without an epoch, in whichever it is."""
+class ExpectedCheckpoint(NamedTuple):
+    """A checkpoint as whoever moves it expects it; without an epoch, in any."""
 
     projection: Projection
     position: int
@@ -78,7 +78,7 @@ class LockedCheckpoint(NamedTuple):
 
 
 class CheckpointReset(ProjectionFenced):
-    """The rows were replaced, or the checkpoint set, by somebody else: begin anew from there."""
+    """Somebody else replaced the rows or set the checkpoint: restart from there."""
 
     code = "checkpoint_reset"
 
@@ -98,7 +98,7 @@ class VersionChanged(ProjectionError):
 
 
 class OtherLog(ProjectionError):
-    """The rows were built from another log than the one at hand; `known` is their checkpoint."""
+    """The rows were built from another log than this one; `known` is their checkpoint."""
 
     code = "other_log"
 
@@ -117,13 +117,13 @@ def read(connection: Connection, name: str) -> Checkpoint | None:
 
 
 def read_checkpoints(connection: Connection, names: Collection[str]) -> dict[str, Checkpoint]:
-    """The checkpoints of those of the projections that have been used."""
+    """The checkpoints of projections, without those that were never used."""
     rows = connection.execute(select(table).where(table.c.name.in_(names)))
     return {row.name: Checkpoint(**row._mapping) for row in rows}
 
 
 def lock(connection: Connection, name: str) -> Checkpoint | None:
-    """The checkpoint of a projection, which nobody else can move while the transaction lasts."""
+    """The checkpoint of a projection, locked until the end of the transaction."""
     locked = select(table).where(table.c.name == name).with_for_update()
     row = connection.execute(locked).one_or_none()
     return None if row is None else Checkpoint(**row._mapping)
@@ -138,9 +138,9 @@ def restart(
 ) -> None:
     """Set the checkpoint of rows that were just replaced.
 
-    They count as made by this version of the projection; its worker begins anew there. What is
-    parked up to `position` stays parked. Without a `log`, the worker records which one it builds
-    the rows from.
+    They count as made by this version of the projection; its worker restarts from there. Events
+    that are parked up to `position` stay parked. Without a `log`, the worker records which one it
+    builds the rows from.
     """
     known = read(connection, projection.name)
     values = {
@@ -159,7 +159,7 @@ def restart(
 
 
 def retry(connection: Connection, name: str) -> bool:
-    """Have a projection that stopped tried again from where it stands; False before its first use.
+    """Have a projection that stopped retried from its position; False before its first use.
 
     Its worker, in whichever process, notices within about a second.
     """
@@ -169,11 +169,11 @@ def retry(connection: Connection, name: str) -> bool:
     return changed.rowcount == 1
 
 
-def fail(connection: Connection, held: LockedCheckpoint, error: str) -> None:
-    """Note why a projection stopped, until it moves again; nothing where it has been set anew."""
+def fail(connection: Connection, expected: ExpectedCheckpoint, error: str) -> None:
+    """Record why a projection stopped, until it moves; nothing if somebody else has set it."""
     connection.execute(
         update(table)
-        .where(table.c.name == held.projection.name, table.c.epoch == held.epoch)
+        .where(table.c.name == expected.projection.name, table.c.epoch == expected.epoch)
         .values(error=storable(error), rate=0.0)
     )
 
@@ -181,13 +181,13 @@ def fail(connection: Connection, held: LockedCheckpoint, error: str) -> None:
 def claim(
     connection: Connection, projection: Projection, now: datetime, log: str | None = None
 ) -> Checkpoint:
-    """The checkpoint to go on from; a projection that is new begins at 0.
+    """The checkpoint to continue from; a new projection begins at 0.
 
-    `log` identifies the log that is at hand, and is kept where none is known yet. Raises
-    `OtherLog` for rows from another one, `VersionChanged` for rows of another version, and
-    `ProjectionFenced` where another worker used the projection for the first time just now.
+    `log` identifies this log, and is recorded if none is known yet. Raises `OtherLog` for rows
+    from another one, `VersionChanged` for rows of another version, and `ProjectionFenced` if
+    another worker used the projection for the first time just now.
     """
-    # Locked, for a worker that was killed may have left a transaction that is not over yet.
+    # Locked, for a worker that was killed may have left a transaction that has not ended yet.
     known = lock(connection, projection.name) or _begin(connection, projection, now, log)
     if None not in (log, known.log) and log != known.log:
         raise OtherLog(known, str(log))
@@ -214,22 +214,22 @@ def _begin(
 
 def move_all(
     connection: Connection,
-    held: Sequence[LockedCheckpoint],
+    expected: Sequence[ExpectedCheckpoint],
     position: int,
     now: datetime,
     rate: float = 0.0,
 ) -> None:
-    """Move checkpoints forward to `position`, all or none; each from where this worker left it.
+    """Move checkpoints forward to `position`, all or none, if each is as expected.
 
-    `rate` is how many events a second the worker goes through. Raises `CheckpointReset` where one
-    was set by somebody else, `ProjectionFenced` where another worker moved one, and `ValueError`
-    for a move that does not lead forward.
+    `rate` is how many events a second the worker processes. Raises `CheckpointReset` if somebody
+    else has set one, `ProjectionFenced` if another worker moved one, and `ValueError` for a move
+    that is not forward.
     """
-    previous = max(each.position for each in held)
+    previous = max(each.position for each in expected)
     if position <= previous:
         raise ValueError(f"a checkpoint moves forward, not from {previous} to {position}")
     values: dict[str, object] = {"to": position, "now": now, "now_rate": rate}
-    for number, each in enumerate(held):
+    for number, each in enumerate(expected):
         values |= {
             f"name_{number}": each.projection.name,
             f"version_{number}": each.projection.version,
@@ -237,24 +237,24 @@ def move_all(
         }
         if each.epoch is not None:
             values[f"epoch_{number}"] = each.epoch
-    statement = _moving(tuple(each.epoch is not None for each in held))
+    statement = _moving(tuple(each.epoch is not None for each in expected))
     # The values are given separately, so that the statement is compiled only once.
-    if connection.execute(statement, values).rowcount != len(held):
-        raise _reason(connection, held)
+    if connection.execute(statement, values).rowcount != len(expected):
+        raise _reason(connection, expected)
 
 
-def are_at(connection: Connection, held: Sequence[LockedCheckpoint], position: int) -> bool:
-    """Whether these checkpoints stand at a position, and nobody set them otherwise."""
-    known = read_checkpoints(connection, [each.projection.name for each in held])
+def are_at(connection: Connection, expected: Sequence[ExpectedCheckpoint], position: int) -> bool:
+    """Whether these checkpoints are at a position, and nobody else has set them."""
+    known = read_checkpoints(connection, [each.projection.name for each in expected])
     return all(
         _is_there(each._replace(position=position), known.get(each.projection.name))
-        for each in held
+        for each in expected
     )
 
 
 @cache
 def _moving(with_epoch: tuple[bool, ...]) -> Update:
-    """One statement for all: each has a price, and there may be one for every single event."""
+    """One statement for all: each costs a round trip, and live there may be one for each event."""
     theirs = [
         and_(
             table.c.name == bindparam(f"name_{number}"),
@@ -276,24 +276,24 @@ def _moving(with_epoch: tuple[bool, ...]) -> Update:
     )
 
 
-def _reason(connection: Connection, held: Sequence[LockedCheckpoint]) -> ProjectionFenced:
-    known = read_checkpoints(connection, [each.projection.name for each in held])
-    for projection, _, epoch in held:
+def _reason(connection: Connection, expected: Sequence[ExpectedCheckpoint]) -> ProjectionFenced:
+    known = read_checkpoints(connection, [each.projection.name for each in expected])
+    for projection, _, epoch in expected:
         found = known.get(projection.name)
         if found is not None and epoch not in (None, found.epoch):
             return CheckpointReset(
                 f"the rows of projection {projection.name} were replaced, or its checkpoint set"
             )
-    moved = [each for each in held if not _is_there(each, known.get(each.projection.name))]
-    return _fenced((moved or held)[0].projection)
+    moved = [each for each in expected if not _is_there(each, known.get(each.projection.name))]
+    return _fenced((moved or expected)[0].projection)
 
 
-def _is_there(held: LockedCheckpoint, found: Checkpoint | None) -> bool:
+def _is_there(expected: ExpectedCheckpoint, found: Checkpoint | None) -> bool:
     return (
         found is not None
-        and found.position == held.position
-        and found.version == held.projection.version
-        and held.epoch in (None, found.epoch)
+        and found.position == expected.position
+        and found.version == expected.projection.version
+        and expected.epoch in (None, found.epoch)
     )
 
 

@@ -1,4 +1,4 @@
-"""The read-model database: opened by path or URL, one writer, many readers, patience.
+"""The read-model database: opened by path or URL, with one writer, many readers, and retries.
 
 What differs between databases is in `eventstore.projections.database.backends`.
 """
@@ -35,30 +35,30 @@ __all__ = ["Database", "DatabaseUnavailable", "is_transient"]
 
 T = TypeVar("T")
 
-OPEN_PATIENCE = 10.0
-MIGRATION_PATIENCE = 30.0
+OPEN_TIMEOUT = 10.0
+MIGRATION_TIMEOUT = 30.0
 BACKOFF = Backoff(0.02, 1.0)
 
 REPORT_SECONDS = 1.0
-"""A wait of this length, in seconds, is trouble that is reported."""
+"""Retries are reported after this many seconds."""
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
-Waiting = Callable[[DatabaseUnavailable], None]
-"""Is called with the reason where a transaction has waited for a second, and at each later try."""
+OnWait = Callable[[DatabaseUnavailable], None]
+"""Called with the reason at each try after a transaction has been retried for a second."""
 
 
 class Database(Resource):
     """A read-model database, to be used with `async with`.
 
     `location` is a path (`~` and relative ones are understood) or an SQLAlchemy URL; missing
-    directories are made on opening. `transact` writes, one transaction at a time. `engine` reads:
-    an asynchronous engine that cannot write, and each of whose transactions sees one unchanging
-    state. `name` is what messages call it, without its password; `path` is its file, or None.
-    `trouble` is why a transaction has been waiting for more than a second now, or None.
+    directories are created on opening. `transact` writes, one transaction at a time. `engine`
+    reads: an asynchronous engine that cannot write, each of whose transactions sees a consistent
+    snapshot. `name` is for messages, without its password; `path` is its file, or None.
+    `trouble` is why a transaction has been retried for more than a second now, or None.
 
     Raises `ConfigurationError`, naming the location without its password, for one that is not
-    understood or cannot be opened; `DatabaseUnavailable` for one that others keep locked.
+    supported or cannot be opened; `DatabaseUnavailable` for one that stays locked.
     """
 
     def __init__(
@@ -77,19 +77,19 @@ class Database(Resource):
         backend = self._backend
         stack.push_async_callback(backend.close)
         try:
-            await self._patiently(backend.open, OPEN_PATIENCE, backend.opens_later)
+            await self._retry(backend.open, OPEN_TIMEOUT, backend.may_open_later)
         except backend.errors as error:
             raise self._unusable(error) from error
 
     async def migrate(self) -> None:
-        """Bring the schema to the newest revision, in one transaction; one that is there is left.
+        """Upgrade the schema to the newest revision, in one transaction, unless it is there.
 
-        A database that others keep locked is waited for, for half a minute. Several processes may
-        do this at once. Raises `DatabaseUnavailable`, and `MigrationError` where the database is
-        newer than this code, or a step fails; the database is then as it was.
+        If others lock the database, that is retried for half a minute. Several processes may do
+        this concurrently. Raises `DatabaseUnavailable`, and `MigrationError` if the database is
+        newer than this code or a step fails; the database is then unchanged.
         """
         if not await self._is_migrated():
-            await self._patiently(self._upgrade, MIGRATION_PATIENCE, _migrates_later)
+            await self._retry(self._upgrade, MIGRATION_TIMEOUT, _migrates_later)
 
     async def check_schema(self) -> None:
         """Raise `MigrationError` unless the schema is at the newest revision.
@@ -100,7 +100,7 @@ class Database(Resource):
             await connection.run_sync(schema.check)
 
     async def revisions(self) -> schema.Revisions:
-        """Where the schema is, and where it can be; need not be open, and changes nothing.
+        """The revision of the schema, and the newest; need not be open, and changes nothing.
 
         Raises `MigrationError` for a schema that this code does not know, `ConfigurationError`
         for a database that cannot be read.
@@ -108,27 +108,27 @@ class Database(Resource):
         if self.path is not None and not self.path.exists():
             return schema.Revisions(None, schema.newest())
         try:
-            return await self._backend.look(schema.revisions)
+            return await self._backend.peek(schema.revisions)
         except self._backend.errors as error:
             raise self._unusable(error) from error
 
     async def size(self) -> int:
-        """How many bytes the database has.
+        """The size of the database, in bytes.
 
-        Raises `DatabaseUnavailable` where it is a file that was deleted or replaced since it was
+        Raises `DatabaseUnavailable` if it is a file that was deleted or replaced since it was
         opened.
         """
         return await self._backend.size()
 
     def unavailable(self, error: BaseException, problem: object) -> DatabaseUnavailable:
-        """The error for what went wrong with this database."""
+        """The error that says what is wrong with this database."""
         trouble = DatabaseUnavailable(f"read model {self.name}: {problem}")
         trouble.is_damage = self._backend.is_damaged(error)
         return trouble
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """A connection to read by; raises `DatabaseUnavailable` where that may work later."""
+        """A connection to read by; raises `DatabaseUnavailable` if a retry may succeed."""
         try:
             async with self.engine.connect() as connection:
                 yield connection
@@ -143,62 +143,63 @@ class Database(Resource):
         *,
         retry_timeout: float = 0.0,
         committed: Callable[[T], None] | None = None,
-        stands: Callable[[Connection], bool] | None = None,
-        waiting: Waiting | None = None,
+        is_committed: Callable[[Connection], bool] | None = None,
+        on_wait: OnWait | None = None,
     ) -> T:
         """Run `work` in one write transaction and commit; an exception from it rolls back.
 
-        `work` may run in another thread and must not touch the event loop. A database that is
-        locked, full or away is asked again for `retry_timeout` seconds (`math.inf` is for as long
-        as that takes), so `work` may run several times, of which one counts. `waiting` hears of a
-        wait of more than a second. A cancelled call that has begun is brought to its end first:
-        either all of it is committed, or nothing. `committed` is called in the event loop with the
-        result of what was committed, even where the caller was cancelled meanwhile.
+        `work` may run in another thread and must not touch the event loop. If the database is
+        locked, full or unreachable, it is retried for `retry_timeout` seconds (`math.inf` for no
+        limit), so `work` may run several times, of which one counts. `on_wait` is called once
+        that takes more than a second. A cancelled call that has begun ends first: either all of it
+        is committed, or nothing. `committed` is called in the event loop with the result of what
+        was committed, even if the caller was cancelled meanwhile.
 
-        A connection that is lost while it commits leaves open whether it did. `work` then runs
-        again, and must bear that; or `stands` is asked before, in the same transaction, whether
-        what `work` did is there, and if so the result is that of the last run.
+        If a connection is lost during a commit, its outcome is unknown. `work` then runs once
+        more, and must be idempotent; or `is_committed` is asked first, in the same transaction,
+        whether the changes are there, and if so the result is that of the last run.
 
         Raises `DatabaseUnavailable`, and whatever else `work` or SQLAlchemy raise.
         """
-        if stands is not None:
-            work = _unless_it_stands(work, stands)
-        return await self._write(work, retry_timeout, committed, None, waiting)
+        if is_committed is not None:
+            work = _unless_committed(work, is_committed)
+        return await self._write(work, retry_timeout, committed, None, on_wait)
 
-    async def glance(self, work: Callable[[Connection], T]) -> T:
-        """Read from one that need not be open, or there; nothing is made of it or in it.
+    async def peek(self, work: Callable[[Connection], T]) -> T:
+        """Read from a database that need not be open, without creating or changing anything.
 
-        Raises SQLAlchemy's errors where it is not there.
+        Raises SQLAlchemy's errors if it does not exist.
         """
-        return await self._backend.look(work)
+        return await self._backend.peek(work)
 
-    def beside(self, name: str) -> Database:
-        """A second, private place of the same kind, for tables that are to take over later.
+    def shadow(self, name: str) -> Database:
+        """A second, private database beside this one, for tables that are to replace live ones.
 
-        It is made when it is opened, and stays until `drop`. `name` is like that of a projection;
-        the same name is the same place. Raises `InvalidSubject` for another one, and
-        `ProjectionError` where this place lies beside another itself.
+        It is created when it is opened, and stays until `drop`. `name` is like that of a
+        projection; the same name is the same shadow. Raises `InvalidSubject` for another one, and
+        `ProjectionError` if this database is a shadow itself.
         """
         if self._live is not None:
-            raise ProjectionError(f"{self.name} lies beside another itself")
-        place = self._backend.beside(check_name("shadow", name))
-        beside = Database(place, telemetry=self._telemetry)
-        beside._live = self
-        return beside
+            raise ProjectionError(f"{self.name} is a shadow itself")
+        shadow = Database(
+            self._backend.shadow(check_name("shadow", name)), telemetry=self._telemetry
+        )
+        shadow._live = self
+        return shadow
 
     async def exists(self) -> bool:
-        """Whether a place that was named by `beside` has been made; it need not be open."""
-        return await self._shadow().exists()
+        """Whether a database made by `shadow` has been created; it need not be open."""
+        return await self._shadow_backend().exists()
 
     async def drop(self) -> None:
-        """Delete a place that was named by `beside`, with all its tables, if it is there.
+        """Delete a database made by `shadow`, with all its tables, if it exists.
 
         It need not be open; one that is must not be used any more.
         """
-        await self._patiently(self._shadow().drop, MIGRATION_PATIENCE, is_transient)
+        await self._retry(self._shadow_backend().drop, MIGRATION_TIMEOUT, is_transient)
 
     async def create_tables(self, tables: Iterable[Table]) -> None:
-        """Create those of the tables that are missing, with their indexes."""
+        """Create the tables that are missing, with their indexes."""
         wanted = list(tables)
 
         def create(connection: Connection) -> None:
@@ -206,7 +207,7 @@ class Database(Resource):
                 own = [table for table in wanted if table.metadata is metadata]
                 metadata.create_all(connection, tables=own)
 
-        await self.transact(create, retry_timeout=MIGRATION_PATIENCE)
+        await self.transact(create, retry_timeout=MIGRATION_TIMEOUT)
 
     async def take_over(
         self,
@@ -218,22 +219,22 @@ class Database(Resource):
     ) -> T:
         """Run `work` in one write transaction that can read the tables of `shadow`, too.
 
-        `shadow` was named by `beside` of this database. `work` is given the connection and a
+        `shadow` was made by `shadow` of this database. `work` is given the connection and a
         function from a table to the same table in the shadow, to be selected from:
 
             connection.execute(delete(flake))
             connection.execute(insert(flake).from_select(flake.c.keys(), select(shadow(flake))))
 
         Readers see all of it or nothing. All else is as in `transact`. Raises `ProjectionError`
-        for a shadow that is not there or not this database's.
+        for a shadow that does not exist or is not this database's.
         """
         if shadow._live is not self:
-            raise ProjectionError(f"{shadow.name} does not lie beside {self.name}")
+            raise ProjectionError(f"{shadow.name} is not a shadow of {self.name}")
         if not await shadow.exists():
-            raise ProjectionError(f"{shadow.name} is not there, nothing can be taken from it")
+            raise ProjectionError(f"shadow {shadow.name} does not exist")
 
         def in_shadow(table: Table) -> FromClause:
-            return table.to_metadata(MetaData(), schema=shadow._backend.seen_as)
+            return table.to_metadata(MetaData(), schema=shadow._backend.schema_name)
 
         return await self._write(
             lambda connection: work(connection, in_shadow),
@@ -243,7 +244,7 @@ class Database(Resource):
         )
 
     async def _is_migrated(self) -> bool:
-        """Whether it can be seen, without a lock, that there is nothing to do."""
+        """Whether there is nothing to do, as far as can be seen without a lock."""
         try:
             await self.check_schema()
         except (DatabaseUnavailable, MigrationError, SQLAlchemyError, OSError):
@@ -259,19 +260,19 @@ class Database(Resource):
         retry_timeout: float,
         committed: Callable[[T], None] | None,
         shadow: Backend | None,
-        waiting: Waiting | None = None,
+        on_wait: OnWait | None = None,
     ) -> T:
         async def once() -> T:
             return await self._backend.write(work, committed, shadow=shadow)
 
-        return await self._patiently(once, retry_timeout, is_transient, waiting)
+        return await self._retry(once, retry_timeout, is_transient, on_wait)
 
-    async def _patiently(
+    async def _retry(
         self,
         once: Callable[[], Awaitable[T]],
         retry_timeout: float,
         may_pass: Callable[[BaseException], bool],
-        waiting: Waiting | None = None,
+        on_wait: OnWait | None = None,
     ) -> T:
         retries = Retries(BACKOFF, retry_timeout)
         while True:
@@ -284,7 +285,7 @@ class Database(Resource):
                 if delay is None:
                     raise self._out_of_time(error, retry_timeout) from error
                 if retries.waited >= REPORT_SECONDS:
-                    self._report(self._out_of_time(error, round(retries.waited)), waiting)
+                    self._report(self._out_of_time(error, round(retries.waited)), on_wait)
             else:
                 self._report_end()
                 return done
@@ -294,12 +295,12 @@ class Database(Resource):
     def _out_of_time(self, error: Exception, seconds: float) -> DatabaseUnavailable:
         return self.unavailable(error, f"{cause_of(error)}; tried for {seconds:g} s")
 
-    def _report(self, trouble: DatabaseUnavailable, waiting: Waiting | None) -> None:
+    def _report(self, trouble: DatabaseUnavailable, on_wait: OnWait | None) -> None:
         if self.trouble is None:
-            _logger.warning("%s; waiting, and trying again", trouble)
+            _logger.warning("%s; retrying", trouble)
         self.trouble = trouble
-        if waiting is not None:
-            waiting(trouble)
+        if on_wait is not None:
+            on_wait(trouble)
 
     def _report_end(self) -> None:
         if self.trouble is not None:
@@ -309,9 +310,9 @@ class Database(Resource):
     def _unusable(self, error: Exception) -> ConfigurationError:
         return ConfigurationError(f"cannot use {self.name} as read model: {cause_of(error)}")
 
-    def _shadow(self) -> Backend:
+    def _shadow_backend(self) -> Backend:
         if self._live is None:
-            raise ProjectionError(f"{self.name} is no place beside another read model")
+            raise ProjectionError(f"{self.name} is not a shadow")
         return self._backend
 
 
@@ -319,13 +320,13 @@ def _migrates_later(error: BaseException) -> bool:
     return isinstance(error, schema.SchemaBusy) or is_transient(error)
 
 
-def _unless_it_stands(
-    work: Callable[[Connection], T], stands: Callable[[Connection], bool]
+def _unless_committed(
+    work: Callable[[Connection], T], is_committed: Callable[[Connection], bool]
 ) -> Callable[[Connection], T]:
     ended: list[T] = []
 
     def run(connection: Connection) -> T:
-        if not (ended and stands(connection)):
+        if not (ended and is_committed(connection)):
             ended.append(work(connection))
         return ended[-1]
 

@@ -1,8 +1,8 @@
-"""Ownership: of several workers, in whatever processes, only one has a projection.
+"""Locks: of several workers, in whatever processes, only one owns a projection.
 
-A lock that its holder keeps open as long as it lives; when the holder dies, the operating system
-or the database lets go of it at once. There is no lease that could end too early or too late. In
-SQLite it is a lock on a file beside the database, in PostgreSQL an advisory lock of a connection.
+A lock lasts as long as its holder; when the holder dies, the operating system or the database
+releases it immediately. There is no lease that could end too early or too late. In SQLite it is a
+lock on a file beside the database, in PostgreSQL an advisory lock of a connection.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from eventstore.projections.database.backends.postgresql import KEEPALIVE
 from eventstore.projections.database.database import Database
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = ["AdvisoryLocks", "FileLocks", "Locks", "OwnedElsewhere", "locks_of", "owned"]
+__all__ = ["AdvisoryLocks", "FileLocks", "Locks", "OwnedElsewhere", "locked", "locks_of"]
 
 
-LOOKS = 20
+_LOOKS = 20
 _LOOK = Backoff(0.005, 0.005, jitter=1.0)
-"""How often, and how long apart at most, a file is tried again that others only looked at."""
+"""How often, and after which delays, a file is retried that others lock only to read its holder."""
 
 
 class OwnedElsewhere(ProjectionFenced):
@@ -48,55 +48,55 @@ class OwnedElsewhere(ProjectionFenced):
     retryable = True
 
     def __init__(self, name: str, holder: str) -> None:
-        super().__init__(f"{name} is taken by {holder}")
+        super().__init__(f"{name} is owned by {holder}")
         self.holder = holder
 
 
 class Locks(Resource):
-    """The locks of one holder in one database; an async context manager that ends them all.
+    """The locks of one holder in one database; an async context manager that releases them all.
 
-    Not to be used by several tasks at once.
+    Not to be used by several tasks concurrently.
     """
 
     @abstractmethod
-    async def take(self, name: str) -> str | None:
-        """Take a lock, without waiting; None where that succeeded, else who has it."""
+    async def acquire(self, name: str) -> str | None:
+        """Acquire a lock, without waiting; None if that succeeded, otherwise its holder."""
 
     @abstractmethod
     async def holder(self, name: str) -> str | None:
-        """Who has a lock, which is not taken; None where nobody has it."""
+        """The holder of a lock, without acquiring it; None if nobody has it."""
 
     @abstractmethod
-    async def kept(self) -> frozenset[str]:
-        """The names of all locks that were taken and not lost since."""
+    async def acquired(self) -> frozenset[str]:
+        """The names of all locks that were acquired and not lost since."""
 
     @abstractmethod
     async def close(self) -> None:
-        """Let go of all of them."""
+        """Release all of them."""
 
     async def _enter(self, stack: AsyncExitStack) -> None:
         stack.push_async_callback(self.close)
 
 
 def locks_of(database: Database) -> Locks:
-    """Locks that belong to a database, for a new holder."""
+    """The locks of a database, for a new holder."""
     if database.url.get_backend_name() == "sqlite":
         return FileLocks(str(database.url.database))
     return AdvisoryLocks(database.engine)
 
 
 @asynccontextmanager
-async def owned(database: Database, name: str) -> AsyncIterator[None]:
-    """Have a lock for the length of a block; raises `OwnedElsewhere` where somebody else has it."""
+async def locked(database: Database, name: str) -> AsyncIterator[None]:
+    """Hold a lock inside the block; raises `OwnedElsewhere` if somebody else has it."""
     async with locks_of(database) as locks:
-        holder = await locks.take(name)
+        holder = await locks.acquire(name)
         if holder is not None:
             raise OwnedElsewhere(name, holder)
         yield
 
 
 class _Holder(msgspec.Struct):
-    """Who has a lock, as written into its file."""
+    """The holder of a lock, as written into its file."""
 
     pid: int
     host: str
@@ -107,14 +107,14 @@ class _Holder(msgspec.Struct):
 
 
 class FileLocks(Locks):
-    """Locks on files in the directory `{path}.locks`, which stay when the lock has gone."""
+    """Locks on files in the directory `{path}.locks`, which are not deleted on release."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._descriptors: dict[str, int] = {}
 
-    async def take(self, name: str) -> str | None:
-        """Take it; raises `ConfigurationError` where the file cannot be made."""
+    async def acquire(self, name: str) -> str | None:
+        """Acquire it; raises `ConfigurationError` if the file cannot be created."""
         path = self._file(name)
         try:
             ensure_private_directory(path.parent)
@@ -134,7 +134,7 @@ class FileLocks(Locks):
         return None
 
     async def holder(self, name: str) -> str | None:
-        """Who has it; nobody where there is no file."""
+        """Its holder; None if there is no file."""
         try:
             descriptor = os.open(self._file(name), os.O_RDONLY)
         except FileNotFoundError:
@@ -144,15 +144,15 @@ class FileLocks(Locks):
         finally:
             os.close(descriptor)
 
-    async def kept(self) -> frozenset[str]:
-        """Those whose file is still the one that was locked; others are let go of."""
+    async def acquired(self) -> frozenset[str]:
+        """Those whose file is still the one that was locked; others are released."""
         for name, descriptor in list(self._descriptors.items()):
             if not _is_same(self._file(name), descriptor):
                 os.close(self._descriptors.pop(name))
         return frozenset(self._descriptors)
 
     async def close(self) -> None:
-        """Close the files, which lets go of the locks, as does the end of the process."""
+        """Close the files, which releases the locks, as does the end of the process."""
         while self._descriptors:
             os.close(self._descriptors.popitem()[1])
 
@@ -161,8 +161,8 @@ class FileLocks(Locks):
 
 
 async def _lock(descriptor: int) -> bool:
-    """Whether it could be locked; those who only look share the lock, for a moment that passes."""
-    for _ in range(LOOKS):
+    """Whether it could be locked; waits for those that share the lock to read its holder."""
+    for _ in range(_LOOKS):
         if _try(descriptor, fcntl.LOCK_EX):
             return True
         if not _try(descriptor, fcntl.LOCK_SH):
@@ -182,7 +182,7 @@ def _try(descriptor: int, kind: int) -> bool:
 
 def _write_holder(descriptor: int) -> None:
     holder = _Holder(os.getpid(), socket.gethostname(), utc_now())
-    with suppress(OSError):  # a full disk takes the words away, and not the lock
+    with suppress(OSError):  # on a full disk, the lock is valid without its holder's name
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, msgspec.json.encode(holder), 0)
 
@@ -191,7 +191,7 @@ def _read_holder(descriptor: int) -> str:
     try:
         return str(msgspec.json.decode(os.pread(descriptor, 1_000, 0), type=_Holder))
     except UNDECODABLE:
-        return "another process"  # which has not written yet that it is there
+        return "another process"  # which has not written its name yet
 
 
 def _is_same(path: Path, descriptor: int) -> bool:
@@ -199,7 +199,7 @@ def _is_same(path: Path, descriptor: int) -> bool:
         return os.path.samestat(os.stat(path), os.fstat(descriptor))
     except FileNotFoundError:
         return False
-    except OSError:  # the disk does not say now; the lock is held all the same
+    except OSError:  # unknown for now, and the lock is held all the same
         return True
 
 
@@ -214,7 +214,7 @@ _SETUP = (*KEEPALIVE, "SET idle_session_timeout = 0")
 
 
 class AdvisoryLocks(Locks):
-    """Advisory locks of PostgreSQL, held by one connection; lost with it, all at once."""
+    """Advisory locks of PostgreSQL, held by one connection, and all lost with it."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -222,8 +222,8 @@ class AdvisoryLocks(Locks):
         self._stack = AsyncExitStack()
         self._names: set[str] = set()
 
-    async def take(self, name: str) -> str | None:
-        """Take it; a database that does not answer is as good as somebody else."""
+    async def acquire(self, name: str) -> str | None:
+        """Acquire it; a database that does not answer counts as an unknown holder."""
         key = _key(name)
         try:
             connection = self._connection or await self._connect()
@@ -233,17 +233,17 @@ class AdvisoryLocks(Locks):
             found = (await connection.execute(_HOLDER, {"key": key})).first()
         except (SQLAlchemyError, OSError) as error:
             await self.close()
-            return f"nobody knows whom: {error}"
+            return f"an unknown holder: {error}"
         return "another process" if found is None else _shown(found)
 
     async def holder(self, name: str) -> str | None:
-        """Who has it; raises SQLAlchemy's errors."""
+        """Its holder; raises SQLAlchemy's errors."""
         connection = self._connection or await self._connect()
         found = (await connection.execute(_HOLDER, {"key": _key(name)})).first()
         return None if found is None else _shown(found)
 
-    async def kept(self) -> frozenset[str]:
-        """All of them, or none where the connection was lost."""
+    async def acquired(self) -> frozenset[str]:
+        """All of them, or none if the connection was lost."""
         if self._connection is not None:
             try:
                 await self._connection.execute(text("SELECT 1"))
@@ -252,7 +252,7 @@ class AdvisoryLocks(Locks):
         return frozenset(self._names)
 
     async def close(self) -> None:
-        """Close the connection, which lets go of the locks."""
+        """Close the connection, which releases the locks."""
         self._names.clear()
         connection, self._connection = self._connection, None
         if connection is not None:

@@ -1,6 +1,6 @@
-"""Parked events: what a projection went on without, and what waits behind it.
+"""Parked events: those that a projection went on without, and later ones of their aggregates.
 
-All functions work inside the caller's transaction.
+All functions run inside the caller's transaction.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ __all__ = [
     "ParkedEvent",
     "blocked",
     "count",
-    "failed_again",
     "forget",
     "forget_after",
     "list_parked",
     "park",
+    "record_retry",
 ]
 
 AggregateKey = tuple[str, str]
@@ -34,8 +34,8 @@ AggregateKey = tuple[str, str]
 class ParkedEvent(Struct, frozen=True):
     """An event of the log that is missing in a projection's rows.
 
-    `error` is why it could not be taken, None for one that waits behind an older one of the same
-    aggregate; `tries` is how often it was tried.
+    `error` is why it could not be applied, None for one that is parked behind an older one of the
+    same aggregate; `tries` is how often it was tried.
     """
 
     projection: str
@@ -48,6 +48,11 @@ class ParkedEvent(Struct, frozen=True):
     tries: int
     parked_at: datetime
 
+    @property
+    def key(self) -> AggregateKey:
+        """Its aggregate."""
+        return self.aggregate, self.aggregate_id
+
 
 def park(
     connection: Connection,
@@ -58,7 +63,7 @@ def park(
     error: str | None = None,
     tries: int = 0,
 ) -> None:
-    """Park an event, with why it could not be taken, or behind an older one."""
+    """Park an event, with the reason, or behind an older one of its aggregate."""
     connection.execute(
         insert(table).values(
             projection=projection.name,
@@ -77,7 +82,7 @@ def park(
 def blocked(
     connection: Connection, projections: Collection[Projection]
 ) -> dict[str, set[AggregateKey]]:
-    """By projection, the aggregates whose later events are to be parked, too."""
+    """By projection, the aggregates with a parked event, whose later ones are parked, too."""
     names = [each.name for each in projections if each.on_poison == "park"]
     found: dict[str, set[AggregateKey]] = {name: set() for name in names}
     if names:
@@ -90,7 +95,7 @@ def blocked(
 def list_parked(
     connection: Connection, projection: str | None = None, key: AggregateKey | None = None
 ) -> list[ParkedEvent]:
-    """What is parked, in the order of the log; of all projections unless one is named."""
+    """Parked events, in the order of the log; of all projections unless one is named."""
     query = select(table).order_by(table.c.projection, table.c.position)
     if projection is not None:
         query = query.where(table.c.projection == projection)
@@ -100,14 +105,14 @@ def list_parked(
 
 
 def count(connection: Connection, names: Sequence[str]) -> dict[str, int]:
-    """How many events are parked, by projection; those that have none are left out."""
+    """How many events are parked, by projection; projections without any are left out."""
     query = select(table.c.projection, func.count().label("number")).group_by(table.c.projection)
     rows = connection.execute(query.where(table.c.projection.in_(names)))
     return {row.projection: row.number for row in rows}
 
 
-def failed_again(connection: Connection, projection: str, position: int, error: str) -> None:
-    """Note that an event was tried once more, in vain."""
+def record_retry(connection: Connection, projection: str, position: int, error: str) -> None:
+    """Record that a retry of an event has failed."""
     connection.execute(
         update(table)
         .where(table.c.projection == projection, table.c.position == position)
@@ -116,15 +121,15 @@ def failed_again(connection: Connection, projection: str, position: int, error: 
 
 
 def forget(connection: Connection, projection: str, position: int) -> bool:
-    """Have an event parked no longer; False where it was not."""
-    forgotten = connection.execute(
+    """Remove a parked event; False if it was not parked."""
+    removed = connection.execute(
         delete(table).where(table.c.projection == projection, table.c.position == position)
     )
-    return forgotten.rowcount == 1
+    return removed.rowcount == 1
 
 
 def forget_after(connection: Connection, projection: str, position: int) -> None:
-    """Have no event after a position parked any longer."""
+    """Remove the parked events after a position."""
     connection.execute(
         delete(table).where(table.c.projection == projection, table.c.position > position)
     )

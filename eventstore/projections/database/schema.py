@@ -1,4 +1,4 @@
-"""The schema of the read-model database: brought to the newest revision, or checked to be there.
+"""The schema of the read-model database: upgraded to the newest revision, or checked.
 
 Alembic does the work, without an ini file; its scripts are in `migrations/`.
 """
@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from eventstore.errors import MigrationError
 from eventstore.projections.database.backends import cause_of, is_transient
-from eventstore.projections.database.tables import projection
+from eventstore.projections.database.tables import checkpoints
 
 __all__ = [
     "Revisions",
@@ -37,17 +37,17 @@ __all__ = [
 # Alembic hands its context to the scripts through module globals.
 _one_at_a_time = threading.Lock()
 
-_LOCK = 0x6576_656E_7473  # any number, and for ever the same
-"""Of PostgreSQL's advisory locks, the one that holds off others who migrate the same database."""
+_LOCK = 0x6576_656E_7473  # arbitrary, but must never change
+"""PostgreSQL's advisory lock that excludes concurrent migrations of the same database."""
 
 _OWN = "alembic_version"
-"""The table that Alembic keeps the revision in."""
+"""Alembic's own table, with the revision."""
 
 _Step = Callable[[Config, str], None]
 
 
 class SchemaBusy(MigrationError):
-    """Another database is being migrated in this process; a moment later this one can be."""
+    """Another database is being migrated in this process; retry a moment later."""
 
     code = "schema_busy"
     retryable = True
@@ -56,7 +56,7 @@ class SchemaBusy(MigrationError):
 class Revisions(NamedTuple):
     """The revision of a schema, None before the first, and the newest that this code knows.
 
-    `is_foreign` where there are tables, but none of them came from a migration.
+    `is_foreign` if there are tables, but none of them came from a migration.
     """
 
     found: str | None
@@ -72,13 +72,13 @@ class Revisions(NamedTuple):
 def migrations() -> Path:
     """The directory of the migration scripts, in a wheel or in a checkout.
 
-    Raises `MigrationError` where neither has it.
+    Raises `MigrationError` if neither has it.
     """
     beside = Path(__file__).resolve().parents[3]
     for directory in (beside / "projections" / "migrations", beside / "migrations"):
         if (directory / "env.py").is_file():
             return directory
-    raise MigrationError(f"no migration scripts in {beside}; is it installed whole?")
+    raise MigrationError(f"no migration scripts in {beside}; is the installation complete?")
 
 
 def newest() -> str:
@@ -87,7 +87,7 @@ def newest() -> str:
 
 
 def config(connection: Connection | None = None) -> Config:
-    """Alembic's configuration, for one connection where something is to be done."""
+    """Alembic's configuration, with the connection to migrate, if any."""
     made = Config()
     # The value is subject to interpolation, and a path may hold a per cent sign.
     made.set_main_option("script_location", str(migrations()).replace("%", "%%"))
@@ -96,17 +96,17 @@ def config(connection: Connection | None = None) -> Config:
 
 
 def upgrade(connection: Connection) -> None:
-    """Bring the schema to the newest revision; nothing happens where it is there already.
+    """Upgrade the schema to the newest revision, if it is older.
 
-    All steps belong to the transaction of the caller. Raises `MigrationError` for a database
-    newer than this code, or for a step that failed, `SchemaBusy`, and transient
-    errors of the database as they are.
+    All steps are in the transaction of the caller. Raises `MigrationError` for a database newer
+    than this code, or for a step that failed, `SchemaBusy`, and transient errors of the database
+    as they are.
     """
     _run(connection, "head", command.upgrade)
 
 
 def downgrade(connection: Connection, revision: str = "base") -> None:
-    """Take the schema back to a revision, dropping what came after it; raises as `upgrade`."""
+    """Downgrade the schema to a revision, dropping what came after it; raises as `upgrade`."""
     _run(connection, revision, command.downgrade)
 
 
@@ -121,9 +121,9 @@ def check(connection: Connection) -> None:
 
 
 def revisions(connection: Connection) -> Revisions:
-    """Where the schema is, and where it can be.
+    """The revision of the schema, and the newest.
 
-    Raises `MigrationError` where none of the scripts has made it.
+    Raises `MigrationError` if the revision is none of the scripts'.
     """
     scripts = ScriptDirectory.from_config(config(connection))
     found = MigrationContext.configure(connection).get_current_revision()
@@ -138,18 +138,18 @@ def revisions(connection: Connection) -> Revisions:
 
 
 def _unknown(connection: Connection) -> str:
-    if inspect(connection).has_table(projection.name):
+    if inspect(connection).has_table(checkpoints.name):
         return "it was made by a newer version; install that one, or use another database"
-    return "it is another program's; use another database"
+    return "it belongs to another program; use another database"
 
 
 def _run(connection: Connection, revision: str, step: _Step) -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
     revisions(connection)
-    # Waiting here could stop the loop that the one who has the lock needs to go on.
+    # Waiting here could block the event loop that the holder of the lock needs.
     if not _one_at_a_time.acquire(blocking=False):
-        raise SchemaBusy("another read-model database is being migrated at this moment")
+        raise SchemaBusy("another read-model database is being migrated in this process")
     try:
         step(config(connection), revision)
     except (CommandError, SQLAlchemyError) as error:

@@ -1,4 +1,4 @@
-"""What all tables of the read side share, and the two tables that are the library's own."""
+"""The metadata and types of all tables of the read side, and the library's own two tables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-__all__ = ["UtcDateTime", "metadata", "parked_event", "projection"]
+__all__ = ["UtcDateTime", "checkpoints", "metadata", "parked_event"]
 
 metadata = MetaData(
     # Constraints without a name cannot be altered by a later migration.
@@ -35,7 +35,7 @@ metadata = MetaData(
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An instant: goes in with any zone, comes back in UTC, on databases with and without zones.
+    """An instant: written in any zone, read in UTC, on databases with and without zones.
 
     Raises `ValueError`, wrapped by SQLAlchemy, for a time without a zone.
     """
@@ -44,7 +44,7 @@ class UtcDateTime(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Bring the time to UTC."""
+        """Convert the time to UTC."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -52,13 +52,13 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Give the zone back where the database does not keep it."""
+        """Convert the time to UTC; one without a zone is in UTC."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-projection = Table(
+checkpoints = Table(
     "projection",
     metadata,
     Column("name", String(64), primary_key=True),
@@ -72,9 +72,9 @@ projection = Table(
 )
 """One row a projection: the version that built its rows, and the last log position in them.
 
-`epoch` is raised when the rows are replaced or the checkpoint is set by anybody but the worker
+`epoch` is incremented when the rows are replaced, or the checkpoint is set by anyone but the worker
 that moves it; `rate` is events a second when it moved last; `error` is why it stopped, if it did;
-`log` names the log that the rows were built from.
+`log` identifies the log that the rows were built from.
 """
 
 parked_event = Table(
@@ -91,5 +91,5 @@ parked_event = Table(
     Column("parked_at", UtcDateTime, nullable=False),
     Index(None, "projection", "aggregate", "aggregate_id", "position"),
 )
-"""Events that a projection could not take and went on without, and those of the same aggregate
-that wait behind one, for which `error` is null. The events themselves are in the log."""
+"""Events that a projection could not apply and skipped, and later ones of the same aggregate, which
+are parked behind one, and whose `error` is null. The events themselves are in the log."""

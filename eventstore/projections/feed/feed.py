@@ -1,17 +1,16 @@
 """The feed: publishes every event of the log on `{domain}.event.{aggregate}.{action}`.
 
-Each event is stored in the event stream exactly once and in the order of the log, whoever is killed
-and however many feeds run at once. What is sent together names the sequence at which the event
-stream must end, and is stored as a whole there or not at all: one message by itself, several as one
-atomic batch. So whatever becomes of an answer, the end of the stream tells what to send next.
+Each event is stored in the event stream exactly once and in the order of the log, whichever feed is
+killed and however many run concurrently. A publish expects the last sequence of the event stream,
+and is stored completely or not at all: one message by itself, several as one atomic batch. So even
+if the acknowledgement is lost, the end of the stream shows what to publish next.
 
-A plain subscriber, who reads no stream, also hears what the stream refuses. So that it hears each
-event once too, only the feed that holds the lease (`feed_lease`) publishes, after it has found its
-place. What remains possible: an event whose sending got no clear answer (the feed was killed, a
-connection or a leader was lost) is heard again when it is sent again, a whole batch where it had
-not been stored; so is what somebody else's message in the event stream came before, and what a
-feed sends that was suspended for longer than half a lease between reading its lease and sending.
-Readers of the stream see none of this.
+A plain subscriber, which reads no stream, also receives messages that the stream refuses. So that
+it receives each event once, too, only the feed that holds the lease (`lease`) publishes, after it
+has found its position. It may still receive an event twice: if a publish got no clear answer (the
+feed was killed, a connection or a leader was lost), and for a batch that was not stored, all of it;
+if a message of somebody else was stored first; and if a feed was suspended for longer than half a
+lease between reading its lease and publishing. Readers of the stream see none of this.
 """
 
 from __future__ import annotations
@@ -51,13 +50,12 @@ from eventstore.text import make_log_records_safe
 
 __all__ = ["Feed"]
 
-# A batch costs the server as much as thirty single messages, and a round trip for each of fewer
-# is soon over.
-_SMALLEST_BATCH = 32
+# A batch costs the server as much as thirty single messages; fewer are faster one by one.
+_MIN_BATCH = 32
 
 _OVERTAKEN = CONFLICTS | {ErrorCode.DUPLICATE_IN_BATCH}
 
-_KEEP_SECONDS = 1.0
+_SAVE_INTERVAL = 1.0
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
@@ -65,23 +63,23 @@ _logger = make_log_records_safe(logging.getLogger(__name__))
 class Feed:
     """Follows the log and publishes what the event stream does not have yet; runs once.
 
-    `batch` (1 to 1,000) is the most events sent together. `standby` is how many seconds a feed
-    that finds another one at work waits before it looks whether that one still is, and for how
-    long the lease is relied on: it takes over from one that was stopped within that time, from one
-    that was killed within twice that time, counted from the next event. With `skip_unknown`,
-    events of types that the code does not know are not published. `timeout` is seconds for each
-    answer.
+    `batch` (1 to 1,000) is how many events are published together at most. `standby` is how many
+    seconds a feed waits, if another one holds the lease, before it checks that one's progress, and
+    for how long the lease is valid: it takes over from one that was stopped within that time, and
+    from one that was killed within twice that time, counted from the next event. With
+    `skip_unknown`, events of types that the code does not know are not published. `timeout` is
+    seconds for each answer.
 
-    `ready` is set when the feed stands where it is to go on and follows the log; `published`
-    counts the events it has stored itself, and `pending` is how many are left in the log.
+    `ready` is set when the feed has found its position and follows the log; `published` counts the
+    events that it has stored itself, and `pending` is how many are left in the log.
     `on_page` is called after each page of the log that is published.
 
     An event that cannot be read is published as it is stored, for its subscribers to park; it is
-    left out, and logged by the store, where it is not known on which subject it belongs. One of a
-    type or schema version that only newer code knows is waited for: that code will publish it.
-    Foreign messages are no events and are not published. An event that is too large for the event
-    stream, or that has no form to be published in, is left out and noted in the store's findings;
-    `findings` are messages in the event stream that did not come from the log.
+    left out, and logged by the store, if its subject is unknown. One of a type or schema version
+    that only newer code knows stops the feed: that code will publish it. Foreign messages are not
+    published. An event that is too large for the event stream, or that cannot be encoded for it, is
+    left out and noted in the store's findings; `findings` are messages in the event stream that did
+    not come from the log.
     """
 
     def __init__(
@@ -102,7 +100,7 @@ class Feed:
         self._client = client
         self._store = store
         subjects = store.codec.subjects
-        self._checkpoint = FeedPosition(client, subjects, self.findings, timeout=timeout)
+        self._position = FeedPosition(client, subjects, self.findings, timeout=timeout)
         self._lease = FeedLease(client, subjects, seconds=standby, timeout=timeout)
         self._stream = subjects.event_stream
         self._findings = FeedFindings(client, subjects, store.findings, timeout=timeout)
@@ -111,49 +109,49 @@ class Feed:
         self._standby = standby
         self._skip_unknown = skip_unknown
         self._timeout = timeout
-        self._place: FeedPoint | None = None
+        self._point: FeedPoint | None = None
         self._moved = asyncio.Event()
-        self._publishes = False  # it held the lease when it found its place
+        self._publishes = False  # it held the lease when it found its position
         self._sending = asyncio.Lock()
-        self._most = batch
+        self._max_batch = batch
         self._retry = Retry(client, "the feed", passes=_passes)
         self._waiting_since: float | None = None
         self._stopping = asyncio.Event()
 
     @property
     def position(self) -> int:
-        """The log position up to which everything is known to be published, by whichever feed."""
-        return self._place.position if self._place is not None else 0
+        """The log position up to which everything is known to be published, by any feed."""
+        return self._point.position if self._point is not None else 0
 
     @property
     def waited(self) -> float:
-        """For how many seconds there have been events to publish and none was, by any feed."""
+        """For how many seconds events have been pending and no feed has published any."""
         since = self._waiting_since
         return 0.0 if since is None else asyncio.get_running_loop().time() - since
 
     def stop(self) -> None:
-        """Let `run` end; what is on its way is stored or not, and the next run will see."""
+        """Have `run` end; whether a publish under way was stored, the next run finds out."""
         self._stopping.set()
 
     async def run(self) -> None:
-        """Publish until `stop`; lost connections, restarts and other feeds are waited out.
+        """Publish until `stop`; lost connections, restarts and other feeds are waited for.
 
-        Raises `FeedLost` where it cannot be told what has been published, what the store raises
-        for a log that cannot be read (`UnreadableEvent` for an unknown type), `StreamMissing`, and
-        a `ClientError` where the server refuses for good.
+        Raises `FeedLost` if it is unknown what has been published, what the store raises for a log
+        that cannot be read (`UnreadableEvent` for an unknown type), `StreamMissing`, and a
+        `ClientError` that a retry cannot help.
         """
-        parts = (self._follow(), self._keep_place(), self._stopping.wait())
+        parts = (self._follow(), self._save_regularly(), self._stopping.wait())
         tasks = [asyncio.ensure_future(part) for part in parts]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            answered = await self._answered()
+            answered = await self._is_answered()
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-        await self._keep()
+        await self._save()
         if answered:
-            with contextlib.suppress(ClientError):  # another feed waits for longer then
+            with contextlib.suppress(ClientError):  # then another feed waits for longer
                 await self._lease.release()
         for task in tasks:
             if not task.cancelled():
@@ -161,7 +159,8 @@ class Feed:
 
     async def _follow(self) -> None:
         await self._find()
-        await self._recall()
+        self._log = await self._retry.run(self._store.identity)
+        await self._findings.restore(self._log)
         pages = self._store.pages(
             after=self.position,
             live=True,
@@ -177,15 +176,10 @@ class Feed:
                 self.pending = page.pending
                 self.on_page()
 
-    async def _recall(self) -> None:
-        """Have known what was found in this log before."""
-        self._log = await self._retry.run(self._store.identity)
-        await self._findings.restore(self._log)
-
     async def _publish_page(self, page: Page) -> None:
-        """Publish what can be; raises `UnreadableEvent` for what only newer code can read."""
+        """Publish what can be read; raises `UnreadableEvent` for what only newer code can read."""
         if page.foreign:
-            await self._findings.keep(self._log)
+            await self._findings.save(self._log)
         if not page.unread:
             return await self._publish_all(page.events)
         newer = next((each for each in page.unread if _is_newer(each)), None)
@@ -207,7 +201,7 @@ class Feed:
         return event.error is not None and stored_publication(event, self._store.codec) is not None
 
     async def _publish_all(self, events: Sequence[LogEvent]) -> None:
-        """Return when the event stream has all of them, by this feed or by another."""
+        """Return when all of them are in the event stream, by this feed or by another."""
         before = -1
         while rest := [event for event in events if event.position > self.position]:
             if self.position != before:
@@ -223,8 +217,8 @@ class Feed:
         self._waiting_since = None
 
     async def _publish_some(self, events: Sequence[LogEvent]) -> None:
-        count = min(len(events), self._most)
-        sent = _whole(events, count if count >= _SMALLEST_BATCH else 1)
+        count = min(len(events), self._max_batch)
+        sent = _complete(events, count if count >= _MIN_BATCH else 1)
         try:
             sent, messages = await self._prepared(sent)
             self._publishes = await self._lease.held()
@@ -235,35 +229,35 @@ class Feed:
         except ClientError as error:
             if _code(error) not in _OVERTAKEN:
                 await self._retry.failed(error)
-            await self._look(overtaken=_code(error) in _OVERTAKEN)
+            await self._find_end(overtaken=_code(error) in _OVERTAKEN)
             return
         if ack.duplicate:  # of an id that the stream has not forgotten yet
             await self._retry.pause()
-            await self._look(overtaken=True)
+            await self._find_end(overtaken=True)
             return
         self._move(FeedPoint(ack.seq, sent[-1].position))
         self.published += len(messages)
-        self._most = min(2 * self._most, self._batch)
+        self._max_batch = min(2 * self._max_batch, self._batch)
         self._retry.recovered()
 
     async def _prepared(
         self, events: Sequence[LogEvent]
     ) -> tuple[Sequence[LogEvent], Sequence[Draft]]:
-        """The next messages, with their events: all, or the first where one cannot be published.
+        """The next messages, with their events: all, or the first if one cannot be published.
 
-        There is no message where the first cannot: then it is left out.
+        There is no message if the first cannot: then it is left out.
         """
-        assert self._place is not None  # noqa: S101  # found before anything is read
+        assert self._point is not None  # noqa: S101  # found before anything is read
         try:
-            return events, await self._messages(events, self._place.sequence)
+            return events, await self._messages(events, self._point.sequence)
         except (EventTooLarge, BatchTooLarge, InvalidPayload) as error:
-            event, first = events[0], _whole(events, 1)
-            if len(first) < len(events):  # by itself it needs less
+            event, first = events[0], _complete(events, 1)
+            if len(first) < len(events):  # by itself it may be small enough
                 return await self._prepared(first)
             subject = self._store.codec.subjects.log(event.aggregate, event.aggregate_id)
             self._store.findings.note("unpublished", event.position, subject, str(error))
-            await self._findings.keep(self._log)
-            self._move(FeedPoint(self._place.sequence, event.position))
+            await self._findings.save(self._log)
+            self._move(FeedPoint(self._point.sequence, event.position))
             return first, ()
 
     async def _messages(self, events: Sequence[LogEvent], after: int) -> list[Draft]:
@@ -281,27 +275,27 @@ class Feed:
         assert draft is not None  # noqa: S101  # others are left out
         return draft
 
-    async def _look(self, *, overtaken: bool) -> None:
-        """See where the stream ends now, and whether somebody else has brought it there."""
+    async def _find_end(self, *, overtaken: bool) -> None:
+        """Find the end of the stream; `overtaken` if somebody else has written to it."""
         if overtaken:
-            self._most = 1  # for the chance of it, while somebody else writes to the stream
+            self._max_batch = 1  # more likely to succeed while somebody else writes to the stream
             self._lease.doubt()
         await self._find()
 
     async def _stand_by(self) -> None:
-        """Leave it to the feed that holds the lease while that one gets on."""
+        """Wait while the feed that holds the lease makes progress; take over if it does not."""
         self._publishes = await self._lease.held()
         before = self.position
         if not self._publishes:
             await asyncio.sleep(self._standby)
-        await self._find()  # only now may be said what is left to publish
+        await self._find()  # only now is it certain what is left to publish
         if self._publishes:
             _logger.info("feed: publishes from position %d on", self.position)
         elif self.position == before:
             await self._lease.take_over()
 
-    async def _answered(self) -> bool:
-        """Whether what is being sent is answered in time, so that another feed need not guess."""
+    async def _is_answered(self) -> bool:
+        """Whether a publish under way is answered in time, so that the lease may be released."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._standby):
                 return await self._sending.acquire()
@@ -310,33 +304,33 @@ class Feed:
     async def _find(self) -> None:
         while True:
             try:
-                self._move(await self._checkpoint.find(self._place))
+                self._move(await self._position.find(self._point))
             except ClientError as error:
                 await self._retry.failed(error)
             else:
                 return
 
-    def _move(self, place: FeedPoint) -> None:
-        self._place = place
+    def _move(self, point: FeedPoint) -> None:
+        self._point = point
         self._moved.set()
 
-    async def _keep_place(self) -> None:
-        """Keep the place now and then, for the day on which the stream is empty."""
+    async def _save_regularly(self) -> None:
+        """Save the position regularly, in case the stream is empty one day."""
         while True:
             await self._moved.wait()
-            await self._keep()
-            await asyncio.sleep(_KEEP_SECONDS)
+            await self._save()
+            await asyncio.sleep(_SAVE_INTERVAL)
 
-    async def _keep(self) -> None:
-        if self._place is not None and self._moved.is_set():
+    async def _save(self) -> None:
+        if self._point is not None and self._moved.is_set():
             self._moved.clear()
-            with contextlib.suppress(ClientError):  # the next one will do
-                await self._checkpoint.keep(self._place)
+            with contextlib.suppress(ClientError):  # the next one is saved
+                await self._position.save(self._point)
 
 
-def _whole(events: Sequence[LogEvent], most: int) -> Sequence[LogEvent]:
-    """The first events, at most so many but at least one, with all parts of each."""
-    end = min(most, len(events))
+def _complete(events: Sequence[LogEvent], maximum: int) -> Sequence[LogEvent]:
+    """The first events, up to a maximum but at least one, with all parts of each."""
+    end = min(maximum, len(events))
     while 0 < end < len(events) and _part(events[end]):
         end -= 1
     if end == 0:

@@ -1,7 +1,7 @@
-"""What a feed has passed over in the log, kept beside its place for the next process.
+"""The feed's findings: what it has skipped in the log, saved beside its position.
 
-The feed is the reader that goes through the whole log once, whoever is restarted meanwhile; so
-health still names, after a restart, what was passed over before it.
+The feed reads the whole log once, across restarts; so health checks still report, after a restart,
+what was skipped before it.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ __all__ = ["FeedFindings"]
 KEY = "feed.foreign"
 """The key in the configuration bucket."""
 
-_MOST_KEPT = 100
-_MOST_TEXT = 200
+_MAX_FINDINGS = 100
+_MAX_TEXT = 200
 
 
-class _Kept(msgspec.Struct, frozen=True):
+class _SavedFindings(msgspec.Struct, frozen=True):
     """`log` is the identity of the log.
 
     `count` is how many foreign messages there are, `found` the last of them; `unpublished` are the
@@ -40,9 +40,9 @@ class _Kept(msgspec.Struct, frozen=True):
 
 
 class FeedFindings:
-    """Restores and keeps what `findings` know; `timeout` is seconds an answer.
+    """Restores and saves `findings`; `timeout` is seconds an answer.
 
-    It is best effort: what cannot be kept or restored now is passed over.
+    It is best effort: failures to restore or save are ignored.
     """
 
     def __init__(
@@ -52,23 +52,23 @@ class FeedFindings:
         self._findings = findings
 
     async def restore(self, log: str) -> None:
-        """Have known what was kept, if it is of this log."""
+        """Restore what was saved, if it is of this log."""
         with contextlib.suppress(ClientError, StreamMissing, *UNDECODABLE):
             message = await self._bucket.leader_get(KEY)
             if message is not None and message.payload:
-                kept = msgspec.json.decode(message.payload, type=_Kept)
-                if kept.log == log:
-                    self._findings.restore("foreign", kept.count, kept.found)
-                    left_out = kept.unpublished
+                saved = msgspec.json.decode(message.payload, type=_SavedFindings)
+                if saved.log == log:
+                    self._findings.restore("foreign", saved.count, saved.found)
+                    left_out = saved.unpublished
                     self._findings.restore("unpublished", len(left_out), left_out)
 
-    async def keep(self, log: str) -> None:
-        """Keep what is known now."""
+    async def save(self, log: str) -> None:
+        """Save the current findings."""
         count = self._findings.count("foreign")
-        kept = _Kept(log, count, self._last("foreign"), self._last("unpublished"))
+        saved = _SavedFindings(log, count, self._last("foreign"), self._last("unpublished"))
         with contextlib.suppress(ClientError):
-            await self._bucket.put(KEY, msgspec.json.encode(kept))
+            await self._bucket.put(KEY, msgspec.json.encode(saved))
 
     def _last(self, kind: FindingKind) -> dict[int, str]:
-        last = list(self._findings.by_position(kind).items())[-_MOST_KEPT:]
-        return {position: text[:_MOST_TEXT] for position, text in last}
+        last = list(self._findings.by_position(kind).items())[-_MAX_FINDINGS:]
+        return {position: text[:_MAX_TEXT] for position, text in last}

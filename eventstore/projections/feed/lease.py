@@ -1,10 +1,10 @@
-"""The feed's lease: which of several feeds may publish, without any writing while nothing happens.
+"""The feed's lease: which of several feeds may publish, without writes while nothing happens.
 
-The lease is a record in the configuration bucket, written by compare-and-set when it is taken,
-taken over or released. Its holder reads the record again, before it publishes, whenever it was last
-read more than half of `seconds` ago. Who takes the lease over from a feed that gets no further then
-waits for as many seconds as that one's record says, after which the other has seen that it lost the
-lease. So no clocks are compared, and an idle feed neither reads nor writes.
+The lease is a record in the configuration bucket, written by compare-and-set when it is acquired,
+taken over or released. Before it publishes, its holder reads the record, if the last read was more
+than half of `seconds` ago. A feed that takes the lease over from one without progress then waits
+for the seconds in that one's record, after which the other has seen that it lost the lease. So no
+clocks are compared, and an idle feed neither reads nor writes.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ __all__ = ["FeedLease"]
 KEY = "feed.lease"
 """The key in the configuration bucket: `{"holder": ..., "seconds": ...}`."""
 
-_MOST_SECONDS = 60.0  # that a lease is relied on; a record that says more is none
+_MAX_SECONDS = 60.0  # that a lease is valid; a record with more is invalid
 
 
 class _Record(msgspec.Struct, frozen=True):
-    """Who holds the lease, None for nobody, and for how long it relies on having read that."""
+    """Who holds the lease, None for nobody, and for how many seconds it is valid after a read."""
 
     holder: str | None = None
-    seconds: Annotated[float, Meta(ge=0, le=_MOST_SECONDS)] = 0.0
+    seconds: Annotated[float, Meta(ge=0, le=_MAX_SECONDS)] = 0.0
 
 
 class FeedLease:
     """One feed's view of the lease; `timeout` is seconds for each answer.
 
-    More than a minute of `seconds` counts as a minute.
+    `seconds` are at most a minute; more count as a minute.
 
-    All methods raise `StreamMissing` where there is no bucket, and `ClientError`.
+    All methods raise `StreamMissing` if there is no bucket, and `ClientError`.
     """
 
     def __init__(
@@ -49,62 +49,62 @@ class FeedLease:
     ) -> None:
         self._bucket = KeyValue(client, subjects.config_bucket, timeout=timeout)
         self._own = new_id()
-        self._seconds = min(seconds, _MOST_SECONDS)
+        self._seconds = min(seconds, _MAX_SECONDS)
         self._sequence = 0
-        self._seen = _Record()
-        self._certain_until = 0.0
-        self._owed = 0.0  # seconds for which the holder before may still publish
+        self._record = _Record()
+        self._valid_until = 0.0
+        self._grace = 0.0  # seconds for which the previous holder may still publish
 
     async def held(self) -> bool:
-        """Whether this feed holds the lease; takes one that nobody holds."""
+        """Whether this feed holds the lease; acquires one that nobody holds."""
         now = asyncio.get_running_loop().time()
-        if now < self._certain_until - self._seconds / 2:
+        if now < self._valid_until - self._seconds / 2:
             return True
         await self._read()
-        if self._seen.holder is None:
-            self._owed = 0.0
+        if self._record.holder is None:
+            self._grace = 0.0
             await self._write(_Record(self._own, self._seconds))
-        if self._seen.holder != self._own:
+        if self._record.holder != self._own:
             return False
-        if self._owed:
-            await asyncio.sleep(self._owed)
-            self._owed = 0.0
+        if self._grace:
+            await asyncio.sleep(self._grace)
+            self._grace = 0.0
             return await self.held()
-        self._certain_until = now + self._seconds
+        self._valid_until = now + self._seconds
         return True
 
     def doubt(self) -> None:
-        """Read the record before anything else is published: somebody else seems to publish."""
-        self._certain_until = 0.0
+        """Have the record read before the next publish, because somebody else seems to publish."""
+        self._valid_until = 0.0
 
     async def take_over(self) -> None:
-        """Take the lease from who was last seen with it, if nothing changed since; see `held`."""
-        self._owed = self._seen.seconds  # also where the answer is lost
+        """Take the lease from its last known holder, if it has not changed since; see `held`."""
+        self._grace = self._record.seconds  # also if the answer is lost
         if not await self._write(_Record(self._own, self._seconds)):
-            self._owed = 0.0
+            self._grace = 0.0
 
     async def release(self) -> None:
-        """Let another feed have it at once; nothing may be published after that."""
+        """Release the lease for another feed; nothing may be published after that."""
         self.doubt()
-        if self._seen.holder == self._own:
+        if self._record.holder == self._own:
             await self._write(_Record())
 
     async def _read(self) -> None:
         message = await self._bucket.leader_get(KEY)
         self._sequence = 0 if message is None else message.sequence
-        self._seen = _Record() if message is None else _decoded(message.payload)
+        self._record = _Record() if message is None else _decoded(message.payload)
 
     async def _write(self, record: _Record) -> bool:
-        """Whether nobody else has written since the record was read."""
+        """Write, unless somebody else has written since the last read; returns whether it did."""
         revision = await self._bucket.update(KEY, msgspec.json.encode(record), self._sequence)
         if revision is None:
             return False
-        self._sequence, self._seen = revision, record
+        self._sequence, self._record = revision, record
         return True
 
 
 def _decoded(payload: bytes) -> _Record:
-    """A record; what is none, as a deleted key, is held by nobody."""
+    """A record; an invalid one, such as a deleted key, means that nobody holds the lease."""
     try:
         return msgspec.json.decode(payload, type=_Record)
     except UNDECODABLE:

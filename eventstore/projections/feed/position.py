@@ -1,8 +1,8 @@
-"""How far the feed has come: found at the end of the event stream, and kept beside it.
+"""The feed's position: found at the end of the event stream, and saved beside it.
 
 The last event of the stream carries its position in the log. Because the stream is bounded, that
-event may be gone one day, so the pair (sequence, position) is also kept in the domain's
-configuration bucket. Such a pair is a fact that stays true: an old one is of less use, never wrong.
+event may be deleted one day, so the pair (sequence, position) is also saved in the domain's
+configuration bucket. Such a pair stays true: an old one may be useless, but is never wrong.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ class FeedPoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class FeedLost(ProjectionError):
-    """How far the feed had come can no longer be told, so that going on could publish twice.
+    """The feed's position is lost, so that events could be published twice.
 
-    The text says what to put under the key in the configuration bucket for it to go on.
+    The text says what to put under the key in the configuration bucket for the feed to continue.
     """
 
     code = "feed_lost"
 
 
 class FeedPosition:
-    """The place where the feed stands, asked from the leaders; `timeout` is seconds an answer.
+    """Finds and saves the feed's position; reads from leaders; `timeout` is seconds an answer.
 
-    `findings` hears of messages in the event stream that did not come from the log.
+    `findings` are the messages in the event stream that did not come from the log.
     """
 
     def __init__(
@@ -70,20 +70,20 @@ class FeedPosition:
         self._timeout = timeout
 
     async def find(self, known: FeedPoint | None = None) -> FeedPoint:
-        """The place at the end of the event stream; `known` is a place that is sure, if any is.
+        """The point at the end of the event stream; `known` is a certain point, if there is one.
 
-        Messages that did not come from the log are passed over. Raises `FeedLost`,
-        `StreamMissing` and `ClientError`.
+        Messages that did not come from the log are skipped. Raises `FeedLost`, `StreamMissing` and
+        `ClientError`.
         """
         facts = {} if known is None else {known.sequence: known.position}
         lost: FeedLost | None = None
         try:
-            kept = await self._kept_place()
-        except FeedLost as error:  # of no importance where the stream names the place
+            saved = await self._saved_point()
+        except FeedLost as error:  # irrelevant if the stream has the position
             lost = error
         else:
-            if kept is not None:
-                facts = {kept.sequence: kept.position} | facts
+            if saved is not None:
+                facts = {saved.sequence: saved.position} | facts
             facts = facts or {0: 0}  # a stream that never had an event
         last = sequence = await self._last_sequence()
         while True:
@@ -100,26 +100,26 @@ class FeedPosition:
             sequence -= 1
 
     async def _fed_position(self, message: StoredMessage) -> int | None:
-        """The log position of a message that the feed has put there; None for anybody else's.
+        """The log position of a message that a feed has published; None for somebody else's.
 
-        It is the event that stands there in the log. Somebody may have published an old one anew,
-        with all its headers. But what the feed sends last names the sequence before its own, or
-        ends a batch that does.
+        The log has the same event at that position. Somebody may have republished an old message,
+        with all its headers. But the last message of a feed expects the sequence before its own,
+        or ends a batch that does.
         """
         headers = message.headers
-        placed = headers.get(NatsHeader.EXPECTED_LAST_SEQUENCE) == str(message.sequence - 1)
-        position = position_of(headers) if placed or NatsHeader.BATCH_COMMIT in headers else None
+        expected = headers.get(NatsHeader.EXPECTED_LAST_SEQUENCE) == str(message.sequence - 1)
+        position = position_of(headers) if expected or NatsHeader.BATCH_COMMIT in headers else None
         own = headers.get(PART_OF, headers.get(Header.EVENT_ID))
         if not position or own is None:
             return None
         event = await self._log.at(position, leader=True)
         return position if event and event.headers.get(Header.EVENT_ID) == own else None
 
-    async def keep(self, place: FeedPoint) -> None:
-        """Keep a place beside the stream; raises `ClientError`."""
-        await self._bucket.put(KEY, msgspec.json.encode(place))
+    async def save(self, point: FeedPoint) -> None:
+        """Save a point beside the stream; raises `ClientError`."""
+        await self._bucket.put(KEY, msgspec.json.encode(point))
 
-    async def _kept_place(self) -> FeedPoint | None:
+    async def _saved_point(self) -> FeedPoint | None:
         message = await self._bucket.leader_get(KEY)
         if message is None or not message.payload:  # a deleted key is an empty message
             return None
@@ -127,7 +127,7 @@ class FeedPosition:
             return msgspec.json.decode(message.payload, type=FeedPoint)
         except UNDECODABLE as error:
             name = self._bucket.bucket
-            raise FeedLost(f"key {KEY} of bucket {name} is no place: {error}") from error
+            raise FeedLost(f"key {KEY} of bucket {name} is invalid: {error}") from error
 
     async def _last_sequence(self) -> int:
         info = await stream_info(self._client, self._stream, timeout=self._timeout)
@@ -145,5 +145,5 @@ class FeedPosition:
             f"stream {self._stream} ends at sequence {last} and the event there is gone; last "
             f"known is sequence {sequence} at position {position} of the log. Nothing is "
             f'published. Put {{"sequence": {last}, "position": N}} under key {KEY} of bucket '
-            f"{self._bucket.bucket} to go on after position N"
+            f"{self._bucket.bucket} to continue after position N"
         )

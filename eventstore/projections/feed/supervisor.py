@@ -1,4 +1,4 @@
-"""Feeding without an end: a feed that fails is begun anew, and until then the others go on."""
+"""Feed supervision: restarts a feed that has failed, while the rest of the process runs on."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ class FeedSupervisor:
         return self._supervisor.error
 
     def stop(self) -> None:
-        """Let `run` end."""
+        """Have `run` end."""
         self._stopping.set()
         self.feed.stop()
 
     async def run(self) -> None:
-        """Feed until `stop`; only what is no error of the store's is raised."""
-        await self._supervisor.run(self._feed_on)
+        """Feed until `stop`; raises only errors that are not the store's."""
+        await self._supervisor.run(self._feed)
 
-    async def _feed_on(self) -> None:
+    async def _feed(self) -> None:
         if not self._stopping.is_set():
             try:
                 await self.feed.run()
@@ -83,7 +83,7 @@ class FeedSupervisor:
                 status=found.status, problem=found.problem, facts={**facts, **found.facts}
             )
         problem = (
-            f"the events after position {self.feed.position} have waited for {waited:.0f} s; "
-            "another feed holds the lease, or the event stream takes nothing"
+            f"the events after position {self.feed.position} have been pending for {waited:.0f} s; "
+            "another feed holds the lease, or the event stream accepts nothing"
         )
         return CheckResult(status="degraded", problem=problem, facts=facts)

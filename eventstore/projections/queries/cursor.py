@@ -1,7 +1,7 @@
-"""Cursors: where a part of a list ended, as a text that only the same list takes back.
+"""Cursors: the end of a page of a list, as a text that is valid for the same list only.
 
-A cursor holds the values of what the list is sorted by, of the last item that was given. Nothing is
-kept for it, and it stays good however the list changes. It is no secret, and no proof of anything.
+A cursor contains the sort key of the last item of the page. It needs no state, and stays valid
+however the list changes. It is not secret, and proves nothing.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _DIGEST_BYTES = 8
 T = TypeVar("T")
 
 
-def encode(query: ListQuery[Any], by: Sequence[object], place: object) -> str:
-    """The cursor behind an item, whose values of what the list is sorted `by` are the `place`."""
-    content = msgspec.json.encode(place)
+def encode(query: ListQuery[Any], by: Sequence[object], key: object) -> str:
+    """The cursor after the item with a sort `key`, in a list that is sorted `by` these columns."""
+    content = msgspec.json.encode(key)
     return base64.urlsafe_b64encode(_digest(query, by, content) + content).decode().rstrip("=")
 
 
-def decode(query: ListQuery[Any], by: Sequence[object], place: type[T]) -> T:
-    """The place that the cursor `query.after` holds.
+def decode(query: ListQuery[Any], by: Sequence[object], kind: type[T]) -> T:
+    """The sort key in the cursor `query.after`, which is of the type `kind`.
 
-    Raises `InvalidPayload` for what is no cursor, or that of another list or of other filters.
+    Raises `InvalidPayload` for a text that is not a cursor of this list with these filters.
     """
     try:
         text = (query.after or "").encode("ascii")
@@ -43,13 +43,13 @@ def decode(query: ListQuery[Any], by: Sequence[object], place: type[T]) -> T:
         content = data[_DIGEST_BYTES:]
         if data[:_DIGEST_BYTES] != _digest(query, by, content):
             raise _refused(query)
-        return msgspec.json.decode(content, type=place)
+        return msgspec.json.decode(content, type=kind)
     except UNDECODABLE as error:
         raise _refused(query) from error
 
 
 def types(by: Sequence[ColumnElement[Any]]) -> type[tuple[Any, ...]]:
-    """The type of a place in a list that is sorted by columns."""
+    """The type of the sort keys of a list that is sorted by columns."""
     kinds = tuple(map(_python_type, by))
     return tuple[kinds]  # type: ignore[valid-type]
 
@@ -57,12 +57,12 @@ def types(by: Sequence[ColumnElement[Any]]) -> type[tuple[Any, ...]]:
 def _refused(query: ListQuery[Any]) -> InvalidPayload:
     return InvalidPayload(
         f"after: {(query.after or '')[:40]!r} is not a cursor of this list with these filters; "
-        'take "next" of the answer before, or leave it out to begin anew'
+        'take "next" of the answer before, or leave it out to start from the beginning'
     )
 
 
 def _python_type(column: ColumnElement[Any]) -> type[Any]:
-    # A type that decorates another does not say what Python has for it.
+    # A decorated type does not know its Python type.
     return getattr(column.type, "impl_instance", column.type).python_type
 
 

@@ -1,4 +1,4 @@
-"""Conditions of lists: what is not asked for excludes nothing, and indexes are used.
+"""Filters of lists: a filter without a value excludes nothing, and indexes are used.
 
 select(flake).where(equals(flake.c.path, query.path), begins(flake.c.path, query.path_prefix))
 """
@@ -15,33 +15,33 @@ from sqlalchemy.sql.functions import FunctionElement
 
 __all__ = ["begins", "equals", "given", "has_element"]
 
-_SURROGATES = range(0xD800, 0xE000)  # which are no characters
+_SURROGATES = range(0xD800, 0xE000)  # not characters
 
 
 def equals(column: ColumnElement[Any], value: object) -> ColumnElement[bool]:
-    """The column has this value, where one is asked for."""
+    """The column has this value; true without one."""
     return true() if value is None else column == value
 
 
 def given(column: ColumnElement[Any], wanted: bool | None) -> ColumnElement[bool]:
-    """The column has some value, or none, where that is asked for."""
+    """The column has a value, or is null; true for None."""
     if wanted is None:
         return true()
     return column.is_not(None) if wanted else column.is_(None)
 
 
 def begins(column: ColumnElement[str], prefix: str | None) -> ColumnElement[bool]:
-    """The column's text begins with the prefix, in the same case, where one is asked for."""
+    """The column's text begins with the prefix, case-sensitively; true without one."""
     if not prefix:
         return true()
-    bounds = [text for text in (prefix, _behind(prefix)) if text is not None]
+    bounds = [text for text in (prefix, _after(prefix)) if text is not None]
     return _Begins(column, *(literal(text, Text()) for text in bounds))
 
 
 def has_element(column: ColumnElement[Any], value: str | None) -> ColumnElement[bool]:
-    """The column's JSON list of texts has this one, where one is asked for.
+    """The column's JSON list of texts has this element; true without one.
 
-    No index helps with it: every row that is not excluded otherwise is looked at.
+    No index is used: every row that other filters leave is read.
     """
     if value is None:
         return true()
@@ -50,11 +50,11 @@ def has_element(column: ColumnElement[Any], value: str | None) -> ColumnElement[
 
 
 class _Begins(FunctionElement[Any]):
-    """Of a column, the prefix, and the first text behind all that begin with it, if there is one.
+    """A column, the prefix, and the first text after all that begin with it, if there is one.
 
-    Where texts are ordered by their characters that is a range, and an index leads to it. Elsewhere
-    the order may be a language's, which puts other texts between. It is not typed as the truth
-    value that it is, for SQLAlchemy would compare that with 1 for SQLite, which then uses no index.
+    If texts are ordered by their characters, that is a range, for which an index is used. Otherwise
+    the order may be a language's, which puts other texts between. It is not typed as a boolean, for
+    SQLAlchemy would compare that with 1 in SQLite, which then uses no index.
     """
 
     inherit_cache = True
@@ -77,9 +77,7 @@ def _range(element: _Begins, compiler: SQLCompiler, **options: Any) -> str:
 
 @compiles(_Begins, "postgresql")
 def _starts_with(element: _Begins, compiler: SQLCompiler, **options: Any) -> str:
-    used = list(element.clauses)[
-        :2
-    ]  # a value that is processed is sent, and the third has no place
+    used = list(element.clauses)[:2]  # a clause that is compiled is sent, and this needs no bound
     return f"starts_with({', '.join(compiler.process(each, **options) for each in used)})"
 
 
@@ -93,8 +91,8 @@ def _json_array(element: _Elements, compiler: SQLCompiler, **options: Any) -> st
     return f"json_array_elements_text({compiler.process(element.clauses, **options)})"
 
 
-def _behind(prefix: str) -> str | None:
-    """The first text behind all that begin with `prefix`; None where there is none."""
+def _after(prefix: str) -> str | None:
+    """The first text after all that begin with `prefix`; None if there is none."""
     while prefix:
         code = ord(prefix[-1]) + 1
         if code in _SURROGATES:

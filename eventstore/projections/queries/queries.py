@@ -1,4 +1,4 @@
-"""Answering queries from read models: decode, wait, read in one transaction, say its position.
+"""Answer queries from read models: decode, wait, read in one transaction, and report its position.
 
     todos = QueryHandlers(todo_projection)
 
@@ -13,7 +13,7 @@
     answers = query_answers(database, worker, [todos], subjects)
     responder = Responder(client, answers, queue="todos")
 
-Handlers only read. Which handler is for which query is read from its first parameter's annotation.
+Handlers only read. The annotation of a handler's first parameter is the query it is for.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from eventstore.messages.headers import POSITION, Header
 from eventstore.messages.queries import LONGEST_WAIT, WAIT_POSITION, WAIT_TIMEOUT, Query
 from eventstore.messages.subjects import Subjects
 from eventstore.projections.database.database import Database
-from eventstore.projections.database.tables import projection as checkpoints
+from eventstore.projections.database.tables import checkpoints
 from eventstore.projections.projection import Projection
 from eventstore.projections.queries.rows import Rows
 from eventstore.projections.queries.waiting import Positions
@@ -50,7 +50,7 @@ from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["QueryHandlers", "query_answers"]
 
-_READS_AT_ONCE = 3
+_MAX_CONCURRENT_READS = 3
 _PAUSE = 0.02
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -59,8 +59,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 class QueryHandlers:
     """The queries that are answered from the tables of some projections.
 
-    An answer reflects the log as far as all of these projections have come. Raises
-    `ProjectionError` where none is given.
+    An answer reflects the log up to the position that all of these projections have reached.
+    Raises `ProjectionError` if none is given.
     """
 
     def __init__(self, *projections: Projection) -> None:
@@ -72,8 +72,8 @@ class QueryHandlers:
     def answers(self, function: F, /) -> F:
         """Register the handler of the query that its first parameter is annotated with.
 
-        It is given the query and the `Rows`, and returns the query's answer. Raises
-        `ProjectionError` where the annotations do not say that, or the query has a handler already.
+        It is called with the query and the `Rows`, and returns the query's answer. Raises
+        `ProjectionError` if the annotations say otherwise, or the query already has a handler.
         """
         query = _query_of(function)
         if query in self.handlers:
@@ -93,13 +93,13 @@ def query_answers(
     wait_seconds: float = 5.0,
     telemetry: Telemetry = NO_TELEMETRY,
 ) -> dict[str, Answer]:
-    """What a `Responder` answers, by subject; each answer says its position in `X-Position`.
+    """The answers of a `Responder`, by subject; each reply has its position in `X-Position`.
 
-    A request with `X-Wait-Position` waits until the read model is there, for the milliseconds of
-    its `X-Wait-Timeout` or for `wait_seconds`; `positions` tells when that is. Raises
-    `ProjectionError` where two handlers share a subject.
+    A request with `X-Wait-Position` waits until the read model has reached it, for the milliseconds
+    of its `X-Wait-Timeout` or for `wait_seconds`, by means of `positions`. Raises
+    `ProjectionError` if two handlers share a subject.
     """
-    reading = asyncio.Semaphore(_READS_AT_ONCE)
+    reading = asyncio.Semaphore(_MAX_CONCURRENT_READS)
     answers: dict[str, Answer] = {}
     for group in handlers:
         reader = _Reader(database, positions, group.projections, reading)
@@ -107,19 +107,19 @@ def query_answers(
             subject = subjects.query(query.__aggregate__, query.__action__)
             if subject in answers:
                 raise ProjectionError(f"{query.__name__} is not the only query on {subject}")
-            answers[subject] = _Answering(query, handler, reader, wait_seconds, telemetry).answer
+            answers[subject] = _QueryAnswer(query, handler, reader, wait_seconds, telemetry).answer
     return answers
 
 
 class _Wait(NamedTuple):
-    """What a request says of the position it needs."""
+    """The position that a request needs, and how long it waits for that."""
 
     position: int = 0
     seconds: float = 0.0
 
 
 class _Reader:
-    """Reads in transactions that know how far the log is reflected in them."""
+    """Reads in transactions whose log position is known."""
 
     def __init__(
         self,
@@ -139,13 +139,13 @@ class _Reader:
     async def read_at(
         self, request: Request, wait: _Wait, work: Callable[[Rows], bytes]
     ) -> tuple[bytes, int]:
-        """What `work` makes of the rows, and their position, which is that of `wait` or later.
+        """The result of `work`, and the position of the rows, at min_position that of `wait`.
 
-        That it is so is seen in the transaction itself: a replica may be behind its checkpoints.
+        The position is read in the same transaction, for a replica may be behind its checkpoints.
         """
         loop = asyncio.get_running_loop()
         end = loop.time() + wait.seconds
-        told = False
+        was_reached = False
         while True:
             made, position = await self._read(wait.position, work)
             if made is not None:
@@ -153,12 +153,12 @@ class _Reader:
             if loop.time() >= end:
                 raise WaitTimeout(wait.position, position, wait.seconds)
             async with request.waiting():
-                if told:
+                if was_reached:
                     await asyncio.sleep(_PAUSE)
-                told = await self._is_told(wait.position, end)
+                was_reached = await self._is_reached(wait.position, end)
 
-    async def _is_told(self, position: int, end: float) -> bool:
-        """Whether it is said, before the end, that all projections have reached the position."""
+    async def _is_reached(self, position: int, end: float) -> bool:
+        """Whether all projections reach the position before the end, by their checkpoints."""
         try:
             for projection in self._projections:
                 left = max(0.0, end - asyncio.get_running_loop().time())
@@ -167,11 +167,13 @@ class _Reader:
             return False
         return True
 
-    async def _read(self, least: int, work: Callable[[Rows], bytes]) -> tuple[bytes | None, int]:
+    async def _read(
+        self, min_position: int, work: Callable[[Rows], bytes]
+    ) -> tuple[bytes | None, int]:
         def read(connection: Connection) -> tuple[bytes | None, int]:
             lowest, count = connection.execute(self._checkpoint).one()
-            position = lowest if count == len(self._projections) else 0  # one has not even begun
-            if position < least:
+            position = lowest if count == len(self._projections) else 0  # one was never used
+            if position < min_position:
                 return None, position
             try:
                 return work(Rows(connection)), position
@@ -182,8 +184,8 @@ class _Reader:
             return await connection.run_sync(read)
 
 
-class _Answering:
-    """One query: its requests in, its replies out."""
+class _QueryAnswer:
+    """Answers the requests of one query."""
 
     def __init__(
         self,
@@ -201,7 +203,7 @@ class _Answering:
         self._telemetry = telemetry
 
     async def answer(self, request: Request) -> Reply:
-        """The reply; raises `EventStoreError` for what is answered with an error."""
+        """The reply; raises `EventStoreError` for an error reply."""
         traceparent = request.headers.get(Header.TRACEPARENT)
         outcome = "internal"
         with self._telemetry.span("query", traceparent=traceparent, type=self._name):
@@ -248,9 +250,9 @@ def _wait_of(headers: Mapping[str, str], seconds: float) -> _Wait:
     )
 
 
-def _number(headers: Mapping[str, str], name: str, meaning: str, most: int) -> int:
+def _number(headers: Mapping[str, str], name: str, meaning: str, maximum: int) -> int:
     text = headers[name]
-    if text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= most:
+    if text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= maximum:
         return int(text)
     raise InvalidHeader(name, f"is {text[:80]!r}, not {meaning}")
 

@@ -1,4 +1,4 @@
-"""Waiting until read models have reached a position, whichever process keeps them up to date."""
+"""Wait until read models have reached a position, whichever process keeps them up to date."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from sqlalchemy import select
 
 from eventstore.errors import ProjectionFenced
 from eventstore.projections.database.database import Database
-from eventstore.projections.database.tables import projection as table
+from eventstore.projections.database.tables import checkpoints as table
 from eventstore.projections.worker.worker import ProjectionWorker, WaitTimeout
 
 __all__ = ["CheckpointPositions", "Positions"]
 
 
 class Positions(Protocol):
-    """Who can say when a read model has reached a position; a `ProjectionWorker` is one."""
+    """Waits for the positions of read models; a `ProjectionWorker` is one."""
 
     async def wait(self, position: int, timeout: float = 5.0, *, projection: str) -> None:
         """Return once a projection has committed everything up to `position`.
 
-        Raises `WaitTimeout` after `timeout` seconds, and at once the failure of a projection that
-        will not get there.
+        Raises `WaitTimeout` after `timeout` seconds, and immediately the failure of a projection
+        that will not get there.
         """
 
 
 class CheckpointPositions:
-    """Tells by the checkpoints in the database, and sooner where the process' own worker moves.
+    """Waits by reading the checkpoints, or by this process's worker if that moves them.
 
-    Without a `worker`, or for a projection that is another process' to keep up to date, the
-    checkpoints are read every `interval` seconds, once for all who wait.
+    Without a `worker`, or for a projection that another process owns, the checkpoints are read
+    every `interval` seconds, once for all waiters.
     """
 
     def __init__(
@@ -49,36 +49,36 @@ class CheckpointPositions:
     async def wait(self, position: int, timeout: float = 5.0, *, projection: str) -> None:
         """Return once a projection has committed everything up to `position`.
 
-        Raises `WaitTimeout` after `timeout` seconds, and at once the failure of one of the own
-        worker's projections that will not get there, or `DatabaseUnavailable`.
+        Raises `WaitTimeout` after `timeout` seconds, and immediately the failure of one of the
+        own worker's projections that will not get there, or `DatabaseUnavailable`.
         """
         try:
             async with asyncio.timeout(timeout):
-                while not await self._is_told(position, projection):
-                    await self._look()
-                    if self._reached(projection) >= position:
+                while not await self._is_reached_by_worker(position, projection):
+                    await self._read_once()
+                    if self._position_of(projection) >= position:
                         return
         except TimeoutError as error:
-            raise WaitTimeout(position, self._reached(projection), timeout) from error
+            raise WaitTimeout(position, self._position_of(projection), timeout) from error
 
-    async def _is_told(self, position: int, projection: str) -> bool:
-        """Whether the own worker has got there; it is given as long as lies between two reads."""
+    async def _is_reached_by_worker(self, position: int, projection: str) -> bool:
+        """Whether the own worker has reached it, within the time between two reads."""
         if self._worker is None or projection not in self._worker.progress:
             return False
-        # Fenced, it is another worker that goes on with the projection.
+        # If it is fenced, another worker continues the projection.
         with suppress(WaitTimeout, ProjectionFenced):
             await self._worker.wait(position, self._interval, projection=projection)
             return True
         return False
 
-    def _reached(self, projection: str) -> int:
-        """How far it was, by the last look."""
+    def _position_of(self, projection: str) -> int:
+        """The position of a projection at the last read."""
         return self._positions.get(projection, 0)
 
-    async def _look(self) -> None:
+    async def _read_once(self) -> None:
         known = self._reads
         async with self._reading:
-            if self._reads == known:  # nobody else read them while this one waited for its turn
+            if self._reads == known:  # no other waiter has read them meanwhile
                 loop = asyncio.get_running_loop()
                 await asyncio.sleep(self._read_at + self._interval - loop.time())
                 self._positions = await self._read()

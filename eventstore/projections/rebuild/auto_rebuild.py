@@ -1,4 +1,4 @@
-"""Rebuilding by itself: for a worker that finds rows made by another version of a projection."""
+"""Automatic rebuilds, for a worker that finds rows made by another version of a projection."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def auto_rebuild(
 ) -> Callable[[Projection], Awaitable[None]]:
     """What a worker awaits to have a projection rebuilt; raises as `Rebuild.run` does.
 
-    Where somebody else is at it, that is waited for, with a look at most every `pause` seconds. How
-    far it is is logged every `interval` seconds. The other arguments are `Rebuild`'s.
+    If another process is rebuilding it, that is waited for, and checked about every `pause`
+    seconds. Progress is logged every `interval` seconds. The other arguments are `Rebuild`'s.
     """
 
     async def rebuild(projection: Projection) -> None:
-        told = _Told(projection, interval)
+        progress_log = _ProgressLog(projection, interval)
         what = f"projection {projection.name}"
         supervisor = Supervisor(what, _logger, Backoff(pause, pause), passes=_passes)
 
@@ -54,7 +54,7 @@ def auto_rebuild(
                 projection,
                 batch=batch,
                 skip_unknown=skip_unknown,
-                on_progress=told.update,
+                on_progress=progress_log.update,
                 telemetry=telemetry,
             ).run()
 
@@ -73,8 +73,8 @@ async def _is_done(database: Database, projection: Projection) -> bool:
     return known is not None and known.version == projection.version
 
 
-class _Told:
-    """What the log is told of a rebuild: its beginning, its end, and from time to time how far."""
+class _ProgressLog:
+    """Logs the start, the end and, at an interval, the progress of a rebuild."""
 
     def __init__(self, projection: Projection, interval: float) -> None:
         self._name = f"projection {projection.name}"
@@ -83,19 +83,19 @@ class _Told:
         self._next = 0.0
 
     def update(self, progress: RebuildProgress) -> None:
-        """Tell what is worth it."""
+        """Log it, if it is time to."""
         now = time.monotonic()
         total = progress.position + progress.pending
         if progress.phase == "done":
             _logger.warning(
-                "%s: its rows are of version %d now, at position %d",
+                "%s: rebuilt for version %d, at position %d",
                 self._name,
                 self._version,
                 progress.position,
             )
         elif self._next == 0:
             _logger.warning(
-                "%s: rebuilding %d events for version %d; the old rows answer until then",
+                "%s: rebuilding %d events for version %d; queries see the old rows until then",
                 self._name,
                 total,
                 self._version,

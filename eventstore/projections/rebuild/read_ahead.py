@@ -1,4 +1,4 @@
-"""Reading ahead: pages of the log come in while those before them are being worked on."""
+"""Read-ahead: buffers pages of the log while those before them are being applied."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["ReadAhead"]
 
 
 class ReadAhead(Resource):
-    """The pages of a reader that never ends by itself; an async context manager.
+    """Buffers the pages of a live reader; an async context manager.
 
-    It reads on until `most` events are at hand that nobody has taken yet.
+    It reads until `max_events` events are buffered.
     """
 
-    def __init__(self, pages: AsyncGenerator[Page, None], *, most: int) -> None:
+    def __init__(self, pages: AsyncGenerator[Page, None], *, max_events: int) -> None:
         self._source = pages
-        self._most = most
+        self._max_events = max_events
         self._pages: list[Page] = []
         self._changed = asyncio.Event()
 
@@ -36,15 +36,15 @@ class ReadAhead(Resource):
 
     @property
     def count(self) -> int:
-        """How many events are at hand."""
+        """How many events are buffered."""
         return sum(map(_size, self._pages))
 
-    def at_hand(self) -> list[Page]:
-        """The pages that nobody has taken yet, which stay there; may be called from any thread."""
+    def buffered(self) -> list[Page]:
+        """The buffered pages, which stay in the buffer; may be called from any thread."""
         return self._pages[:]
 
-    async def take(self, most: int) -> Page:
-        """The pages at hand, as one of about `most` events, once there is any.
+    async def take(self, max_events: int) -> Page:
+        """Buffered pages, joined into one of about `max_events`; waits until there is any.
 
         Raises what the reader raises, after its last page.
         """
@@ -56,7 +56,7 @@ class ReadAhead(Resource):
         self._changed.set()
         taken = [self._pages.pop(0)]
         count = _size(taken[0])
-        while self._pages and count + _size(self._pages[0]) <= most:
+        while self._pages and count + _size(self._pages[0]) <= max_events:
             taken.append(self._pages.pop(0))
             count += _size(taken[-1])
         events = [event for page in taken for event in page.events]
@@ -69,7 +69,7 @@ class ReadAhead(Resource):
                 async for page in pages:
                     self._pages.append(page)
                     self._changed.set()
-                    while self.count >= self._most:
+                    while self.count >= self._max_events:
                         await self._change()
         finally:
             self._changed.set()

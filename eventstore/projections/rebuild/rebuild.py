@@ -1,7 +1,6 @@
-"""Rebuilding a projection: beside its live rows, which answer until the new ones are complete.
+"""Rebuild a projection beside its live rows, which queries see until the new ones are complete.
 
-Nothing outside of the database happens meanwhile: effects are for events that are new, and a
-rebuild has only those that were.
+No reactions are called meanwhile: they are for new events, and a rebuild has only old ones.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from sqlalchemy import Connection, FromClause, Table
 from eventstore.errors import ProjectionError
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.database import Database
-from eventstore.projections.database.locks import owned
+from eventstore.projections.database.locks import locked
 from eventstore.projections.projection import Projection
 from eventstore.projections.rebuild.read_ahead import ReadAhead
 from eventstore.projections.rebuild.shadow import Shadow, opened_shadow
@@ -30,21 +29,21 @@ __all__ = ["Rebuild", "RebuildProgress", "drop_shadow"]
 
 
 NEAR = 200
-"""Events that may be left to be applied in the switch itself, while others wait to write."""
+"""How many events may be left to be applied in the switch itself, while other writers wait."""
 
-MOST_ROUNDS = 20
-"""How often the end of the log is reached with more than that at hand, until it does not matter:
-where events come in as fast as they can be applied, there would be no end."""
+MAX_ROUNDS = 20
+"""How often the end of the log is reached with more events left before the switch is made anyway:
+if events arrive as fast as they are applied, the rebuild would never end."""
 
 Phase = Literal["building", "switching", "done"]
 
 
 class RebuildProgress(Struct, frozen=True):
-    """How far a rebuild is.
+    """The progress of a rebuild.
 
     `position` is the last log position in the new rows, `events` how many events of the log this
-    run has gone through, `pending` how many are left in the log. The phase is "switching" while
-    the new rows take over, and "done" when they have.
+    run has processed, `pending` how many are left in the log. The phase is "switching" while
+    the new rows replace the live ones, and "done" when they have.
     """
 
     phase: Phase
@@ -54,16 +53,16 @@ class RebuildProgress(Struct, frozen=True):
 
 
 class Rebuild:
-    """Builds the rows of one projection anew and puts them in the place of the old ones; runs once.
+    """Rebuilds the rows of one projection and replaces the old ones by them; runs once.
 
-    `batch` is the most events of one transaction; `retry_timeout` is for how many seconds a live
-    database that others keep locked is asked again, and the log for what the live rows are made
-    of already. `anew` throws away what an earlier rebuild left, which is otherwise continued where
-    it fits: the same version of the projection, the same tables, the same log. `on_progress` is
-    called in the event loop after each step.
+    `batch` is how many events one transaction has at most; `retry_timeout` is for how many seconds
+    a live database that is locked is retried, and events are waited for that the live rows already
+    have. With `from_scratch`, the shadow of an earlier rebuild is dropped; otherwise it is
+    continued if it fits: the same version of the projection, the same tables, the same log.
+    `on_progress` is called in the event loop after each step.
 
-    `started_at` is the position it went on from, `switched` whether the new rows are live, which
-    they may be although `run` was cancelled.
+    `started_at` is the position that it continued from, `switched` whether the new rows are live,
+    which they may be even if `run` was cancelled.
 
     Two rebuilds of a projection exclude each other, in all processes.
     """
@@ -76,7 +75,7 @@ class Rebuild:
         *,
         batch: int = 5_000,
         retry_timeout: float = 30.0,
-        anew: bool = False,
+        from_scratch: bool = False,
         skip_unknown: bool = False,
         on_progress: Callable[[RebuildProgress], None] = lambda _progress: None,
         telemetry: Telemetry = NO_TELEMETRY,
@@ -88,7 +87,7 @@ class Rebuild:
         self._database = database
         self._batch = batch
         self._retry_timeout = retry_timeout
-        self._anew = anew
+        self._from_scratch = from_scratch
         self._log = ""
         self._skip_unknown = skip_unknown
         self._on_progress = on_progress
@@ -96,25 +95,25 @@ class Rebuild:
         self._events = 0
 
     async def run(self) -> int:
-        """Rebuild and switch; the log position of the rows that are live now.
+        """Rebuild and switch; returns the log position of the rows that are live now.
 
-        Until that moment the old rows stay as they are, whatever happens. Cancelled or killed, or
-        after an error, the next one goes on where this one was.
+        Until then the old rows stay unchanged, whatever happens. If it is cancelled or killed, or
+        fails, the next one continues its shadow.
 
-        Raises `OwnedElsewhere` where the projection is being rebuilt already, `PoisonEvent` for an
-        event it cannot take, `DatabaseUnavailable`, `ProjectionError` where the live rows are made
-        of events that the log does not have, and what the store raises for a log that cannot be
-        read.
+        Raises `OwnedElsewhere` if the projection is being rebuilt already, `PoisonEvent` for an
+        event that it cannot take, `DatabaseUnavailable`, `ProjectionError` if the live rows are
+        made of events that the log does not have, and what the store raises for a log that cannot
+        be read.
         """
         self._log = await self._store.identity()
         async with (
-            owned(self._database, f"rebuild-{self.projection.name}"),
+            locked(self._database, f"rebuild-{self.projection.name}"),
             opened_shadow(
                 self._database,
                 self.projection,
                 log=self._log,
                 epoch=await self._epoch(),
-                anew=self._anew,
+                from_scratch=self._from_scratch,
             ) as shadow,
         ):
             self.started_at = shadow.position
@@ -123,11 +122,11 @@ class Rebuild:
             finally:
                 if self.switched:
                     await shadow.database.drop()
-        self._tell("done", position, 0)
+        self._report("done", position, 0)
         return position
 
     async def _epoch(self) -> int:
-        """That of the live rows; 0 where there are none."""
+        """The epoch of the live rows; 0 if there are none."""
         async with self._database.engine.connect() as connection:
             live = await connection.run_sync(checkpoint.read, self.projection.name)
         return 0 if live is None else live.epoch
@@ -141,44 +140,44 @@ class Rebuild:
             unread=True,
             log=self._log,
         )
-        async with ReadAhead(pages, most=2 * self._batch) as ahead:
-            awaited = rounds = 0
+        async with ReadAhead(pages, max_events=2 * self._batch) as ahead:
+            live_position = rounds = 0
             while True:
-                page = await self._next(ahead, awaited)
+                page = await self._next(ahead, live_position)
                 events = page.log_events
                 await shadow.apply(events, page.position)
                 self._events += len(events)
                 self._telemetry.count(
                     "events_projected", len(events), projection=self.projection.name
                 )
-                self._tell("building", shadow.position, page.pending)
+                self._report("building", shadow.position, page.pending)
                 rounds += page.pending == 0
-                if page.pending == 0 and (ahead.count < NEAR or rounds > MOST_ROUNDS):
+                if page.pending == 0 and (ahead.count < NEAR or rounds > MAX_ROUNDS):
                     switched = await self._switch(shadow, ahead)
                     if isinstance(switched, int):
                         return switched
-                    awaited = switched.position
+                    live_position = switched.position
 
-    async def _next(self, ahead: ReadAhead, awaited: int) -> Page:
-        """The next page; one that the live rows are made of already does not take long to come."""
+    async def _next(self, ahead: ReadAhead, live_position: int) -> Page:
+        """The next page; waits without limit, unless the live rows already have its events."""
         try:
-            async with asyncio.timeout(self._retry_timeout if awaited else None):
+            async with asyncio.timeout(self._retry_timeout if live_position else None):
                 return await ahead.take(self._batch)
         except TimeoutError:
             raise ProjectionError(
-                f"projection {self.projection.name}: its rows are at position {awaited}, which "
-                "the log does not reach; they were built from another log"
+                f"projection {self.projection.name}: its rows are at position {live_position}, "
+                "which the log does not reach; they were built from another log"
             ) from None
 
     async def _switch(self, shadow: Shadow, ahead: ReadAhead) -> int | SwitchBehind:
-        self._tell("switching", shadow.position, 0)
+        self._report("switching", shadow.position, 0)
         await shadow.announce_switch(await self._epoch() + 1)
 
         def work(
             connection: Connection, shadow_of: Callable[[Table], FromClause]
         ) -> int | SwitchBehind:
             return switch(
-                connection, shadow_of, self.projection, shadow.position, ahead.at_hand, self._log
+                connection, shadow_of, self.projection, shadow.position, ahead.buffered, self._log
             )
 
         try:
@@ -186,23 +185,23 @@ class Rebuild:
                 shadow.database, work, retry_timeout=self._retry_timeout, committed=self._committed
             )
         except PoisonEvent as poison:
-            # The shadow meets it next, and stops right before it.
+            # The shadow reaches it next, and stops or parks it.
             return SwitchBehind(poison.position)
 
     def _committed(self, result: int | SwitchBehind) -> None:
         self.switched = isinstance(result, int)
 
-    def _tell(self, phase: Phase, position: int, pending: int) -> None:
+    def _report(self, phase: Phase, position: int, pending: int) -> None:
         self._on_progress(RebuildProgress(phase, position, self._events, pending))
 
 
 async def drop_shadow(database: Database, projection: Projection) -> bool:
-    """Throw away what a rebuild has left; whether there was anything.
+    """Drop the shadow that a rebuild has left; returns whether there was one.
 
-    Raises `OwnedElsewhere` where somebody is at it.
+    Raises `OwnedElsewhere` while another process is rebuilding the projection.
     """
-    async with owned(database, f"rebuild-{projection.name}"):
-        shadow = database.beside(projection.name)
+    async with locked(database, f"rebuild-{projection.name}"):
+        shadow = database.shadow(projection.name)
         was_there = await shadow.exists()
         await shadow.drop()
         return was_there

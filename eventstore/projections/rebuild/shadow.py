@@ -1,8 +1,8 @@
-"""The shadow of a projection: its tables once more, beside the live ones, being built anew.
+"""The shadow of a projection: a second set of its tables, built beside the live ones.
 
 It has a checkpoint of its own in the same transactions as its rows, so that a rebuild that was
-killed goes on where it was; and it knows what it was built by, so that what would not fit any more
-is thrown away.
+killed can be continued; and it records what it was built by, so that one that no longer fits is
+dropped.
 """
 
 from __future__ import annotations
@@ -21,18 +21,17 @@ from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement, sort_tables
 from eventstore.messages.envelope import utc_now
 from eventstore.messages.events import LogEvent
 from eventstore.projections.database import checkpoint
-from eventstore.projections.database.checkpoint import LockedCheckpoint
+from eventstore.projections.database.checkpoint import ExpectedCheckpoint
 from eventstore.projections.database.database import Database
-from eventstore.projections.database.tables import parked_event
-from eventstore.projections.database.tables import projection as checkpoints
+from eventstore.projections.database.tables import checkpoints, parked_event
 from eventstore.projections.projection import Projection
 from eventstore.projections.worker.apply import PoisonEvent, apply, park
 from eventstore.text import make_log_records_safe
 
 __all__ = ["Shadow", "opened_shadow", "shadow_position", "tables_of"]
 
-PATIENCE = 30.0
-"""For how many seconds a database that is full or away is asked again."""
+RETRY_TIMEOUT = 30.0
+"""For how many seconds a database that is full or unreachable is retried."""
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
@@ -43,12 +42,12 @@ _own = Table(
     Column("log", String(128)),
     Column("switched_at_epoch", Integer),
 )
-"""The one row says of what shape the tables are, from which log their rows come, and at which epoch
-of the live rows they were to take over: where that has passed, they have had their turn."""
+"""One row: the shape of the tables, the log that their rows come from, and the epoch of the live
+rows at which they were to replace them: a shadow with an epoch that has passed is obsolete."""
 
 
 def tables_of(projection: Projection) -> list[Table]:
-    """The tables of a projection, what others refer to before those that do."""
+    """The tables of a projection, in the order of their foreign keys."""
     return sort_tables(projection.tables)
 
 
@@ -63,8 +62,8 @@ class Shadow:
     async def apply(self, events: Sequence[LogEvent], until: int) -> None:
         """Bring it to the position `until`.
 
-        An event that the projection cannot take is parked where the projection wants that, and
-        else raised as `PoisonEvent`, the shadow then standing right before it.
+        An event that the projection cannot take is parked if the projection parks, and otherwise
+        raised as `PoisonEvent`; the shadow is then right before it.
         """
         while self.position < until:
             try:
@@ -78,66 +77,64 @@ class Shadow:
                 await self._move(partial(park, poison=poison, tries=1), poison.position)
 
     async def _commit(self, events: Sequence[LogEvent], until: int) -> None:
-        await self._move(lambda c, held: apply(c, [held], events, until, utc_now()), until)
+        await self._move(lambda c, expected: apply(c, [expected], events, until, utc_now()), until)
 
     async def _move(
-        self, work: Callable[[Connection, LockedCheckpoint], object], until: int
+        self, work: Callable[[Connection, ExpectedCheckpoint], object], until: int
     ) -> None:
-        held = LockedCheckpoint(self._projection, self.position)
+        expected = ExpectedCheckpoint(self._projection, self.position)
 
         def moved(_result: object) -> None:
             self.position = until
 
         await self.database.transact(
-            lambda connection: work(connection, held),
-            retry_timeout=PATIENCE,
+            lambda connection: work(connection, expected),
+            retry_timeout=RETRY_TIMEOUT,
             committed=moved,
-            stands=lambda connection: checkpoint.are_at(connection, [held], until),
+            is_committed=lambda connection: checkpoint.are_at(connection, [expected], until),
         )
 
     async def announce_switch(self, epoch: int) -> None:
-        """Note at which epoch of the live rows it is going to take over."""
+        """Record at which epoch of the live rows it is going to replace them."""
         await self.database.transact(
             lambda connection: connection.execute(update(_own).values(switched_at_epoch=epoch)),
-            retry_timeout=PATIENCE,
+            retry_timeout=RETRY_TIMEOUT,
         )
 
 
 @asynccontextmanager
 async def opened_shadow(
-    live: Database, projection: Projection, *, log: str, epoch: int, anew: bool
+    live: Database, projection: Projection, *, log: str, epoch: int, from_scratch: bool
 ) -> AsyncIterator[Shadow]:
-    """A shadow to go on with, or a new one; it stays when the block ends, unless dropped.
+    """The shadow to continue, or a new one; it stays when the block ends, unless dropped.
 
-    `log` and `epoch` are the log's identity and the epoch of the live rows. With `anew`, what is
-    there is thrown away.
+    `log` and `epoch` are the log's identity and the epoch of the live rows. With `from_scratch`,
+    an existing one is dropped.
     """
-    if anew:
-        await live.beside(projection.name).drop()
-    position = None if anew else await _usable(live, projection, log, epoch)
+    position = None if from_scratch else await _usable(live, projection, log, epoch)
     if position is None:
-        await live.beside(projection.name).drop()
-    async with live.beside(projection.name) as database:
+        await live.shadow(projection.name).drop()
+    async with live.shadow(projection.name) as database:
         if position is None:
             await _create(database, projection, log)
         yield Shadow(database, projection, position or 0)
 
 
 async def shadow_position(live: Database, projection: Projection) -> int | None:
-    """How far a shadow has come that somebody builds, or has left; None where there is none."""
-    shadow = live.beside(projection.name)
+    """The position of a shadow that is being built, or was left; None if there is none."""
+    shadow = live.shadow(projection.name)
     if not await shadow.exists():
         return None
     try:
-        known = await shadow.glance(lambda connection: checkpoint.read(connection, projection.name))
-    except DBAPIError:  # it has just taken over, and is gone
+        known = await shadow.peek(lambda connection: checkpoint.read(connection, projection.name))
+    except DBAPIError:  # it has just replaced the live rows, and is dropped
         return None
     return None if known is None else known.position
 
 
 async def _usable(live: Database, projection: Projection, log: str, epoch: int) -> int | None:
-    """The position to go on from; None where there is no shadow, or one that does not fit."""
-    shadow = live.beside(projection.name)
+    """The position to continue from; None if there is no shadow, or one that does not fit."""
+    shadow = live.shadow(projection.name)
     if not await shadow.exists():
         return None
     async with shadow:
@@ -148,12 +145,12 @@ async def _usable(live: Database, projection: Projection, log: str, epoch: int) 
             own = (await connection.execute(select(_own))).one_or_none()
         if own is None or own.shape != _shape(projection, shadow.engine.dialect) or own.log != log:
             return None
-        had_its_turn = own.switched_at_epoch is not None and own.switched_at_epoch <= epoch
-        return None if had_its_turn else known.position
+        is_obsolete = own.switched_at_epoch is not None and own.switched_at_epoch <= epoch
+        return None if is_obsolete else known.position
 
 
 async def _checkpoint(shadow: Database, projection: Projection) -> checkpoint.Checkpoint | None:
-    """The shadow's checkpoint; None where whoever began it did not come so far."""
+    """The shadow's checkpoint; None if its creation was interrupted."""
     try:
         async with shadow.reading() as connection:
             return await connection.run_sync(checkpoint.read, projection.name)
@@ -169,11 +166,11 @@ async def _create(shadow: Database, projection: Projection, log: str) -> None:
         connection.execute(insert(_own).values(shape=shape, log=log))
         checkpoint.claim(connection, projection, utc_now())
 
-    await shadow.transact(begin, retry_timeout=PATIENCE)
+    await shadow.transact(begin, retry_timeout=RETRY_TIMEOUT)
 
 
 def _shape(projection: Projection, dialect: Dialect) -> str:
-    """A digest of the definitions of all tables and indexes that rows are kept in."""
+    """A digest of the definitions of all its tables and indexes."""
     digest = hashlib.sha256()
     for table in [*tables_of(projection), parked_event]:
         indexes = sorted(table.indexes, key=lambda index: str(index.name))

@@ -1,4 +1,4 @@
-"""The switch: the rows of a shadow become the live ones, with their checkpoint, at one stroke."""
+"""The switch: the rows of a shadow replace the live ones, with their checkpoint, atomically."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy import Connection, FromClause, Table, delete, insert, select
 from eventstore.messages.envelope import utc_now
 from eventstore.projections.database import checkpoint, parking
 from eventstore.projections.database.backends import advance_keys
-from eventstore.projections.database.checkpoint import LockedCheckpoint
+from eventstore.projections.database.checkpoint import ExpectedCheckpoint
 from eventstore.projections.database.tables import parked_event
 from eventstore.projections.projection import Projection
 from eventstore.projections.rebuild.shadow import tables_of
@@ -21,7 +21,7 @@ __all__ = ["SwitchBehind", "reset", "switch"]
 
 
 class SwitchBehind(Struct, frozen=True):
-    """Nothing was switched: the live rows are at a `position` beyond what is at hand."""
+    """Nothing was switched: the live rows are at a `position` after all that was read."""
 
     position: int
 
@@ -31,18 +31,18 @@ def switch(
     shadow_of: Callable[[Table], FromClause],
     projection: Projection,
     position: int,
-    at_hand: Callable[[], Sequence[Page]],
+    buffered: Callable[[], Sequence[Page]],
     log: str,
 ) -> int | SwitchBehind:
     """Replace the live rows by the shadow's, which are at `position`, and the checkpoint with them.
 
-    `at_hand` gives the pages of the log that follow, as far as they have come in. It is asked when
-    nobody else can move the live rows any more, and what it gives is applied on top, so that
-    whoever has waited for a position never finds rows from before it. Returns the position of the
-    rows that are live now. Raises `PoisonEvent`.
+    `buffered` returns the following pages of the log that have been read. It is called when the
+    live rows are locked, and its pages are applied on top, so that a query that has waited for a
+    position never sees rows from before it. Returns the position of the rows that are live now.
+    Raises `PoisonEvent`.
     """
     live = checkpoint.lock(connection, projection.name)
-    ahead = at_hand()
+    ahead = buffered()
     until = ahead[-1].position if ahead else position
     if live is not None and live.position > until and live.log in {None, log}:
         return SwitchBehind(live.position)
@@ -52,20 +52,20 @@ def switch(
     checkpoint.restart(connection, projection, position, utc_now(), log)
     if until > position:
         events = [event for page in ahead for event in page.log_events]
-        start = [LockedCheckpoint(projection, position)]
+        start = [ExpectedCheckpoint(projection, position)]
         apply(connection, start, events, until, utc_now())
     return until
 
 
 def reset(connection: Connection, projection: Projection) -> None:
-    """Delete all rows of a projection, and have its worker build them from the beginning."""
+    """Delete all rows of a projection, and have its worker build them from scratch."""
     checkpoint.lock(connection, projection.name)
     _clear(connection, projection)
     checkpoint.restart(connection, projection, 0, utc_now())
 
 
 def _clear(connection: Connection, projection: Projection) -> None:
-    """Delete all rows of a projection, those of its parked events too."""
+    """Delete all rows of a projection, and its parked events."""
     for table in reversed(tables_of(projection)):
         connection.execute(delete(table))
     parking.forget_after(connection, projection.name, 0)

@@ -1,4 +1,4 @@
-"""Apply events to the tables of projections, inside one transaction of the caller's."""
+"""Apply events to the tables of projections, inside the caller's transaction."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from eventstore.messages.envelope import utc_now
 from eventstore.messages.events import LogEvent
 from eventstore.projections.database import checkpoint, parking
 from eventstore.projections.database.backends import cause_of, is_transient
-from eventstore.projections.database.checkpoint import LockedCheckpoint
+from eventstore.projections.database.checkpoint import ExpectedCheckpoint
 from eventstore.projections.database.parking import AggregateKey
 from eventstore.projections.projection import BoundStatement, Change, Projection
 from eventstore.projections.worker.batches import arranged
@@ -21,15 +21,15 @@ from eventstore.text import storable
 
 __all__ = ["AppliedBatch", "PoisonEvent", "apply", "execute", "park"]
 
-_MOST_AT_ONCE = 500
-"""How many events are made into batches together; the event loop may have to wait for that."""
+_MAX_EVENTS = 500
+"""How many events are batched together at most; the event loop may have to wait for that."""
 
 _SAVEPOINT = 2
-"""How many statements it takes to be able to take back what batches have done."""
+"""How many statements a savepoint costs."""
 
 
 class PoisonEvent(ProjectionFailed):
-    """A projection cannot take an event: it is unreadable, or its handler or a statement failed.
+    """A projection cannot take an event: it is unreadable, or its handler or a statement fails.
 
     `projection`, `event_type`, `event_id` and `position` name both, and `recorded` is the event;
     `reason` is the failure by itself, in one line, and the cause is chained.
@@ -57,7 +57,7 @@ class AppliedBatch(NamedTuple):
 
 def apply(
     connection: Connection,
-    held: Sequence[LockedCheckpoint],
+    expected: Sequence[ExpectedCheckpoint],
     events: Sequence[LogEvent],
     until: int,
     now: datetime,
@@ -65,35 +65,37 @@ def apply(
 ) -> list[AppliedBatch]:
     """Bring projections from where each is to the position `until`, checkpoints included.
 
-    `events` are those of the log in its order; what a projection has already, or what lies
-    beyond `until`, is passed over; what belongs to an aggregate of which it has parked an event
-    is parked, too. `rate` is how many events a second are gone through at present.
+    `events` are in the order of the log. Those that a projection has already, and those after
+    `until`, are passed over; one of an aggregate with a parked event is parked, too. `rate` is how
+    many events a second are processed at present.
 
     Raises `PoisonEvent`, `ProjectionFenced` or its `CheckpointReset`, and transient errors of the
     database as they are. The steps are numbered as in `worker`.
     """
     # 4. fence. First, because if another worker was faster, its rows would look like a poison
     # event; and from here on, nobody can retry what these projections have parked.
-    checkpoint.move_all(connection, held, until, now, rate)
+    checkpoint.move_all(connection, expected, until, now, rate)
     # 5. pass, park; 6. handle
-    blocked = parking.blocked(connection, [each.projection for each in held])
+    blocked = parking.blocked(connection, [each.projection for each in expected])
     return [
         _apply_one(connection, each, events, until, now, blocked.get(each.projection.name, set()))
-        for each in held
+        for each in expected
     ]
 
 
-def park(connection: Connection, held: LockedCheckpoint, poison: PoisonEvent, tries: int) -> None:
+def park(
+    connection: Connection, expected: ExpectedCheckpoint, poison: PoisonEvent, tries: int
+) -> None:
     """Bring a projection past an event that it cannot take, which is parked; raises as `apply`."""
     now = utc_now()
-    checkpoint.move_all(connection, [held], poison.position, now)
+    checkpoint.move_all(connection, [expected], poison.position, now)
     parking.park(
-        connection, held.projection, poison.recorded, now, error=poison.reason, tries=tries
+        connection, expected.projection, poison.recorded, now, error=poison.reason, tries=tries
     )
 
 
 def execute(connection: Connection, projection: Projection, recorded: LogEvent) -> None:
-    """Make the changes that one event leads to.
+    """Execute the changes that one event leads to.
 
     Raises `PoisonEvent`, and transient errors of the database as they are.
     """
@@ -102,7 +104,7 @@ def execute(connection: Connection, projection: Projection, recorded: LogEvent) 
 
 def _apply_one(
     connection: Connection,
-    held: LockedCheckpoint,
+    expected: ExpectedCheckpoint,
     events: Sequence[LogEvent],
     until: int,
     now: datetime,
@@ -110,9 +112,9 @@ def _apply_one(
 ) -> AppliedBatch:
     taken: list[LogEvent] = []
     parked: list[int] = []
-    projection = held.projection
+    projection = expected.projection
     for recorded in events:
-        if not (held.position < recorded.position <= until and projection.takes(recorded)):
+        if not (expected.position < recorded.position <= until and projection.takes(recorded)):
             continue
         if blocked and (recorded.aggregate, recorded.aggregate_id) in blocked:
             if recorded.position not in parked:  # all parts of an event are parked as one
@@ -120,13 +122,13 @@ def _apply_one(
                 parked.append(recorded.position)
         else:
             taken.append(recorded)
-    for begin in range(0, len(taken), _MOST_AT_ONCE):
-        _execute_all(connection, projection, taken[begin : begin + _MOST_AT_ONCE])
+    for begin in range(0, len(taken), _MAX_EVENTS):
+        _execute_all(connection, projection, taken[begin : begin + _MAX_EVENTS])
     return AppliedBatch(len(taken), frozenset(parked))
 
 
 class _Step(NamedTuple):
-    """The changes that an event leads to, or how its handler failed."""
+    """The changes that an event leads to, or why its handler failed."""
 
     recorded: LogEvent
     changes: tuple[Change, ...] = ()
@@ -149,10 +151,10 @@ def _step(projection: Projection, recorded: LogEvent) -> _Step:
 def _execute_all(
     connection: Connection, projection: Projection, events: Sequence[LogEvent]
 ) -> None:
-    """Make the changes that events lead to, in batches.
+    """Execute the changes that events lead to, in batches.
 
-    A batch that fails does not tell by which event: then the changes are made one by one, up to
-    the first that cannot be.
+    A batch that fails does not say because of which event: then the changes are executed one by
+    one, up to the first that fails.
     """
     steps = []
     for recorded in events:
@@ -165,7 +167,7 @@ def _execute_all(
 
 
 def _execute_batches(connection: Connection, steps: Sequence[_Step]) -> bool:
-    """Whether all changes were made in batches; else none was."""
+    """Whether all changes were executed in batches; otherwise none was."""
     changes = [change for step in steps for change in step.changes]
     batches = arranged(changes)
     if len(changes) - len(batches) <= _SAVEPOINT:
@@ -197,5 +199,5 @@ def _execute(connection: Connection, projection: Projection, step: _Step) -> Non
 
 
 def _described(cause: Exception) -> str:
-    """The database's own words; SQLAlchemy's would repeat the statement and all its values."""
+    """The driver's message; SQLAlchemy's would repeat the statement and all its values."""
     return f"{type(cause).__name__}: {cause_of(cause)}"

@@ -1,9 +1,8 @@
-"""Batches: the changes of many events, arranged so that equal statements go in one.
+"""Batches: the changes of many events, reordered so that equal statements are sent as one.
 
-What takes time is not what a statement does, but that each is sent by itself and waited for. So
-each change joins an earlier one of the same statement, as far back as nothing between them has to
-do with it: what is in the same scope keeps its order, and a change without a scope keeps its place
-among all others.
+What costs time is not a statement itself, but the round trip for each. So each change joins an
+earlier one with the same statement, as far back as no change between them conflicts with it:
+changes of the same scope keep their order, and a change without a scope keeps its place among all.
 """
 
 from __future__ import annotations
@@ -24,19 +23,19 @@ __all__ = ["Batch", "arranged"]
 
 
 class Batch:
-    """A statement, and the values for each time it is to be executed."""
+    """A statement, and the values of each of its executions."""
 
     def __init__(self, statement: Statement) -> None:
         self._statement = statement
         self._values: list[Mapping[str, Any]] = []
 
     def add(self, change: Change) -> None:
-        """Execute it with these values, too, after all others."""
+        """Execute it with these values, too, after the others."""
         if isinstance(change, BoundStatement):
             self._values.append(change.values)
 
     def execute(self, connection: Connection) -> None:
-        """Make these changes, in their order; raises what the database raises for any of them."""
+        """Execute these changes in their order; raises what the database raises for any of them."""
         if len(self._values) > 1:
             connection.execute(self._statement, self._values)
         else:
@@ -44,7 +43,7 @@ class Batch:
 
 
 def arranged(changes: Iterable[Change]) -> list[Batch]:
-    """Batches that lead to the same rows, one after the other, as the changes in their order."""
+    """Batches that, one after the other, lead to the same rows as the changes in their order."""
     arrangement = _Arrangement()
     for change in changes:
         arrangement.add(change)
@@ -67,19 +66,19 @@ class _Arrangement:
             self._last[scope] = self._put(change, earliest)
 
     def _put(self, change: Change, earliest: int) -> int:
-        """Into the first batch from there on that it fits into, or else a new one; which."""
-        places = self._alike[_shape(change)]
-        place = bisect_left(places, earliest)
-        if place == len(places):
+        """Add it to the first fitting batch from `earliest` on, or a new one; returns its index."""
+        indexes = self._alike[_shape(change)]
+        at = bisect_left(indexes, earliest)
+        if at == len(indexes):
             statement = change.statement if isinstance(change, BoundStatement) else change
-            places.append(len(self.batches))
+            indexes.append(len(self.batches))
             self.batches.append(Batch(statement))
-        self.batches[places[place]].add(change)
-        return places[place]
+        self.batches[indexes[at]].add(change)
+        return indexes[at]
 
 
 def _shape(change: Change) -> Hashable:
-    """What changes of one batch have in common."""
+    """What the changes of one batch have in common."""
     if isinstance(change, BoundStatement) and change.values and _is_repeatable(change.statement):
         return change.statement, *change.values
     return object()
@@ -87,7 +86,7 @@ def _shape(change: Change) -> Hashable:
 
 @lru_cache(maxsize=1024)
 def _is_repeatable(statement: Statement) -> bool:
-    """Whether its text is the same for all values; lists of values are written out in it."""
+    """Whether its SQL is the same for all values; lists of values are expanded in it."""
     return not any(
         isinstance(part, BindParameter) and (part.expanding or part.literal_execute)
         for part in iterate(statement)

@@ -1,4 +1,4 @@
-"""Watching: what the checkpoints of some projections are now, in whichever process they move."""
+"""Reads the checkpoints of a worker's projections, whichever process moves them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from eventstore.projections.database import checkpoint
-from eventstore.projections.database.backends.base import to_its_end
+from eventstore.projections.database.backends.base import run_to_end
 from eventstore.projections.database.checkpoint import Checkpoint
 from eventstore.projections.database.database import Database
 from eventstore.text import make_log_records_safe
@@ -24,8 +24,8 @@ _logger = make_log_records_safe(logging.getLogger(__name__))
 class CheckpointWatch:
     """Reads the checkpoints of some projections; to be closed with `aclosing`.
 
-    It keeps a connection of its own: where a file was taken away, SQLite would make a new, empty
-    one for a connection that comes later.
+    It has a connection of its own: if the database file is deleted, SQLite would create a new,
+    empty one for a later connection.
     """
 
     def __init__(self, database: Database, names: Collection[str]) -> None:
@@ -33,10 +33,10 @@ class CheckpointWatch:
         self._names = list(names)
         self._connection: AsyncConnection | None = None
 
-    async def look(self) -> Mapping[str, Checkpoint]:
-        """The checkpoints by projection; none where the database does not answer now."""
-        # A cancelled read would leave its connection's thread alone with an answer.
-        return await to_its_end(asyncio.create_task(self._read()), lambda: False, None)
+    async def read(self) -> Mapping[str, Checkpoint]:
+        """The checkpoints by projection; none if the database does not answer."""
+        # Cancelling a read would leave the connection's thread with an answer that nobody takes.
+        return await run_to_end(asyncio.create_task(self._read()), lambda: False, None)
 
     async def _read(self) -> Mapping[str, Checkpoint]:
         try:

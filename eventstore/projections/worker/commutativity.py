@@ -1,13 +1,12 @@
-"""The scope of a change: the rows that are all it reads and writes, where its tables prove it.
+"""The scope of a change: the rows that are all it reads and writes, if its tables prove it.
 
-Two changes of different scopes may change places, and nobody could tell it from the rows. A scope
-is one value of a column by which the rows of a table fall into parts that have nothing to do with
-each other: each unique key contains it, and what refers to other tables does so by it, to the same
-column there. In the end it is the column of a root table: the inputs of a flake are in the scope
-of their flake's id.
+Two changes of different scopes commute: the rows do not depend on their order. A scope is one value
+of a column that partitions the rows of a table: each unique key contains it, and foreign keys refer
+by it to the partitioning column of the other table. In the end it is the column of a root table:
+the inputs of a flake are in the scope of their flake's id.
 
-Whatever is not known to be harmless leaves a change without a scope: sequences and other defaults
-that the order shows in, cascades, collations, subqueries, functions, upserts.
+A change that is not proven to be harmless has no scope: with sequences and other defaults that
+depend on the order, cascades, collations, subqueries, functions, upserts.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ __all__ = ["scope_of"]
 
 _DIALECTS: tuple[Dialect, ...] = (sqlite.dialect(), postgresql.dialect())  # type: ignore[no-untyped-call]
 
-# Of these, two values that differ in Python differ in every database.
+# Two values of these that differ in Python differ in every database.
 _KINDS: dict[str, type] = {
     "VARCHAR": str,
     "TEXT": str,
@@ -70,7 +69,7 @@ _CONSTRAINTS = (PrimaryKeyConstraint, UniqueConstraint, ForeignKeyConstraint, Ch
 
 
 def scope_of(change: BoundStatement) -> Hashable | None:
-    """The scope of a change; None where it is not known to have one."""
+    """The scope of a change; None if it is not proven to have one."""
     pin = _pin(change.statement)
     if pin is None or (pin.fixed is not None and pin.fixed in change.values):
         return None
@@ -82,7 +81,7 @@ def scope_of(change: BoundStatement) -> Hashable | None:
 
 
 class _Pin(NamedTuple):
-    """The parameter whose value is the scope; where it sets the column `fixed`, there is none."""
+    """The parameter whose value is the scope; a change that sets the column `fixed` has none."""
 
     root: Column[Any]
     kind: type
@@ -112,12 +111,12 @@ def _proven(statement: Statement) -> _Pin | None:
     return None if parameter is None else _Pin(_root(key), kind, parameter, fixed)
 
 
-# Each of these makes the statement anew from what it looked at, and compares: whatever else a
-# statement may have, it is not there.
+# Each of these rebuilds the statement from the parts that it has examined, and compares the two:
+# so the statement has no other parts.
 
 
 def _inserted(statement: Insert, key: Column[Any]) -> str | None:
-    """The parameter that new rows get their key from."""
+    """The parameter that sets the key of new rows."""
     table = key.table
     if statement.compare(insert(table)):
         return key.key
@@ -130,7 +129,7 @@ def _inserted(statement: Insert, key: Column[Any]) -> str | None:
 
 
 def _copied(query: Select[Any], given: ColumnElement[Any], root: Column[Any]) -> str | None:
-    """The parameter that picks the row of one table that is copied, and with it the key `given`."""
+    """The parameter that selects the row of one table to copy, and with it the key `given`."""
     (table, *others), where = query.get_final_froms(), query._where_criteria
     if others or not isinstance(table, Table):
         return None
@@ -143,7 +142,7 @@ def _copied(query: Select[Any], given: ColumnElement[Any], root: Column[Any]) ->
 
 
 def _changed(statement: Update | Delete, key: Column[Any]) -> str | None:
-    """The parameter that picks the rows to change."""
+    """The parameter that selects the rows to change."""
     table, values, where = key.table, {}, statement._where_criteria
     alike: Update | Delete = delete(table)
     if isinstance(statement, Update):
@@ -155,7 +154,7 @@ def _changed(statement: Update | Delete, key: Column[Any]) -> str | None:
 
 
 def _is_harmless(table: Table, *parts: ExternallyTraversible) -> bool:
-    """Whether these see nothing but the values of one row of a table."""
+    """Whether these depend on nothing but the values of one row of a table."""
     return all(
         each.__visit_name__ in _HARMLESS
         and (each.__visit_name__ != "column" or getattr(each, "table", None) is table)
@@ -176,14 +175,14 @@ def _equated(where: Iterable[ColumnElement[Any]], key: Column[Any]) -> str | Non
 
 @lru_cache(maxsize=1024)
 def _key(table: Table) -> Column[Any] | None:
-    """The column whose values part the rows of a table, if there is one."""
+    """The column that partitions the rows of a table, if there is one."""
     if not all(map(_is_constant, table.columns)) or _cascades(table):
         return None
-    return next((each for each in table.primary_key.columns if _parts(each)), None)
+    return next((each for each in table.primary_key.columns if _partitions(each)), None)
 
 
-def _parts(column: Column[Any]) -> bool:
-    """Whether rows with different values in this column of theirs have nothing in common."""
+def _partitions(column: Column[Any]) -> bool:
+    """Whether rows with different values in this column are independent of each other."""
     table = column.table
     automatic = table.autoincrement_column
     return (
@@ -206,7 +205,7 @@ def _unique_keys(table: Table) -> Iterator[list[Any]]:
 
 
 def _refers(column: Column[Any], constraint: ForeignKeyConstraint) -> bool:
-    """Whether rows refer by this column to the column that parts the other table."""
+    """Whether rows refer by this column to the column that partitions the other table."""
     return any(
         each.parent is column
         and each.column is _key(constraint.referred_table)
@@ -220,7 +219,7 @@ def _root(key: Column[Any]) -> Column[Any]:
 
 
 def _kind(values: TypeEngine[Any]) -> type | None:
-    """Of which Python type values are, if different ones are different in each database."""
+    """The Python type of values, if different ones are different in each database."""
     if isinstance(values, TypeDecorator) or getattr(values, "collation", None) is not None:
         return None
     (kind, *others) = {_KINDS.get(values.compile(each).partition("(")[0]) for each in _DIALECTS}
@@ -228,7 +227,7 @@ def _kind(values: TypeEngine[Any]) -> type | None:
 
 
 def _is_constant(column: Column[Any]) -> bool:
-    """Whether what it gets where nothing is given is the same at any time."""
+    """Whether its default value, if any, is constant."""
     by_server = column.server_default
     return (
         all(each is None or each.is_scalar for each in (column.default, column.onupdate))
@@ -242,7 +241,7 @@ def _is_literal(default: object) -> bool:
 
 
 def _cascades(table: Table) -> bool:
-    """Whether the database changes rows of other tables by itself with those of this one."""
+    """Whether changes of this table's rows cascade to rows of other tables."""
     return any(
         each.target_fullname.rpartition(".")[0] == table.fullname
         for other in table.metadata.tables.values()

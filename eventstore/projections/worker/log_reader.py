@@ -1,7 +1,7 @@
-"""Lanes: readers of the log, each for the projections that are near each other in it.
+"""Log readers: each reads the log for the projections that are near each other in it.
 
-A projection that is behind has a lane of its own and holds nobody up; once it has come near to
-another lane, the two become one. In the end there is one reader, and one transaction for all.
+A projection that is behind has a reader of its own and delays no other; once it comes near to
+another reader, the two are joined. In the end there is one reader, and one transaction for all.
 """
 
 from __future__ import annotations
@@ -28,44 +28,45 @@ from eventstore.store.reader import Page
 __all__ = ["LogReader", "LogReaders"]
 
 _NEAR_LIVE = 100
-"""How many events a lane may lag behind one that is live for that one to wait for it."""
+"""How many events a reader may lag behind a live one for that one to wait for it."""
 
 
 class LogReader:
-    """One reader of the log, and the projections it brings events to.
+    """One reader of the log, and the projections that it applies events to.
 
-    `log` is the identity of the one that their rows are built from. `position` is the end of the
-    last page, which may be being applied; `pending` is how many events were left after it.
+    `log` is the identity of the log that their rows are built from. `position` is the end of the
+    last page, which may not be applied yet; `pending` is how many events were left after it. Who
+    has the `lock` keeps the reader from applying the next page.
     """
 
     def __init__(
-        self, lanes: LogReaders, context: WorkerContext, log: str | None, position: int
+        self, readers: LogReaders, context: WorkerContext, log: str | None, position: int
     ) -> None:
         self.position = position
         self.pending: int | None = None
-        self.followers: list[ProjectionRunner] = []
-        self.gate = asyncio.Lock()
+        self.runners: list[ProjectionRunner] = []
+        self.lock = asyncio.Lock()
         self.task: asyncio.Task[None] | None = None
         self.is_reading = False
-        self._lanes = lanes
+        self._readers = readers
         self._context = context
         self._log = log
         self._rate = Rate()
 
     @property
     def is_live(self) -> bool:
-        """Whether it has come to the end of the log."""
+        """Whether it has reached the end of the log."""
         return self.pending == 0
 
-    def add(self, follower: ProjectionRunner) -> None:
-        """Bring events to one that has everything up to this lane's position, or more."""
-        self.followers.append(follower)
-        follower.progress.meter = self._rate
-        if self.is_live and follower.progress.position >= self.position:
-            follower.arrive()
+    def add(self, runner: ProjectionRunner) -> None:
+        """Add a projection whose rows are at this reader's position, or ahead of it."""
+        self.runners.append(runner)
+        runner.progress.meter = self._rate
+        if self.is_live and runner.progress.position >= self.position:
+            runner.caught_up()
 
     async def run(self) -> None:
-        """Bring events, until nobody is here any more, or all have gone over to another lane."""
+        """Read and apply pages, until no projection is left, or all have joined another reader."""
         self.is_reading = True
         # 1. read
         pages = self._context.store.pages(
@@ -76,40 +77,44 @@ class LogReader:
             unread=True,
             log=self._log,
         )
-        async with aclosing(pages), AsyncExitStack() as held:
+        async with aclosing(pages), AsyncExitStack() as paused:
             ahead: LogReader | None = None
             async for page in pages:
-                async with self.gate:
+                async with self.lock:
                     await self.take_page(page)
                 if ahead is None:
-                    ahead = await self._hold_up(held)
+                    ahead = await self._find_ahead(paused)
                 if ahead is not None and self.position >= ahead.position:
-                    self._go_over(ahead)
-                if not self.followers:
+                    self._join(ahead)
+                if not self.runners:
                     return
 
-    async def _hold_up(self, held: AsyncExitStack) -> LogReader | None:
-        """Another lane that is just ahead; unless it is exactly here, it waits for this one."""
-        ahead = self._lanes.ahead_of(self)
+    async def _find_ahead(self, paused: AsyncExitStack) -> LogReader | None:
+        """The reader just ahead, to be joined; unless it is exactly here, it waits for this one."""
+        ahead = self._readers.ahead_of(self)
         if ahead is None or ahead.position == self.position:
             return ahead
-        await held.enter_async_context(ahead.gate)
-        if ahead in self._lanes:
+        await paused.enter_async_context(ahead.lock)
+        if ahead in self._readers:
             return ahead
-        await held.aclose()
+        await paused.aclose()
         return None
 
-    def _go_over(self, ahead: LogReader) -> None:
-        self._lanes.remove(self)
-        for follower in self.followers:
-            self._lanes.put(follower, ahead)
-        self.followers.clear()
+    def _join(self, ahead: LogReader) -> None:
+        self._readers.remove(self)
+        for runner in self.runners:
+            self._readers.assign(runner, ahead)
+        self.runners.clear()
 
     async def take_page(self, page: Page) -> None:
-        """Apply a page to those that lack it, and report it."""
+        """Apply a page to the projections that lack it, and report it."""
         previous, self.position = self.position, page.position
         # 2. select
-        behind = [each for each in self._up_to_date(previous) if self._lacks(each, page)]
+        behind = [
+            each
+            for each in self._up_to_date(previous)
+            if each.is_following and each.progress.position < page.position
+        ]
         if behind:
             events = page.log_events
             self._rate.add(len(events))
@@ -120,28 +125,25 @@ class LogReader:
         self.pending = page.pending
         for each in self._up_to_date(page.position):
             if self.is_live:
-                each.arrive()
+                each.caught_up()
         self._context.page_done(page.position, page.pending)
 
-    def _lacks(self, follower: ProjectionRunner, page: Page) -> bool:
-        return follower.is_following and follower.progress.position < page.position
-
     def _up_to_date(self, position: int) -> list[ProjectionRunner]:
-        """Those that have missed nothing of what this lane has read."""
-        for each in [each for each in self.followers if each.progress.position < position]:
-            self._lanes.take_out(each)
-            each.leave_lane()
-        return list(self.followers)
+        """Those that lack nothing that was read before; others have to find another reader."""
+        for each in [each for each in self.runners if each.progress.position < position]:
+            self._readers.unassign(each)
+            each.find_other_reader()
+        return list(self.runners)
 
     async def _apply(
         self, behind: Sequence[ProjectionRunner], events: Sequence[LogEvent], until: int
     ) -> None:
-        """All projections in one transaction; where that fails, each by itself."""
+        """All projections in one transaction; if that fails, each in its own."""
         # 3. transact
         if len(behind) > 1 and await self._apply_together(behind, events, until):
             return
         for each in behind:
-            if each.is_following:  # and not another worker's meanwhile
+            if each.is_following:  # another worker may own it by now
                 await self._apply_alone(each, events, until)
 
     async def _apply_together(
@@ -156,60 +158,60 @@ class LogReader:
         return True
 
     async def _apply_alone(
-        self, follower: ProjectionRunner, events: Sequence[LogEvent], until: int
+        self, runner: ProjectionRunner, events: Sequence[LogEvent], until: int
     ) -> None:
-        """One projection, as far as it goes; whatever stops it stops no other."""
+        """One projection, up to what it cannot take; whatever stops it stops no other."""
         try:
-            await self._commit([follower], events, until)
+            await self._commit([runner], events, until)
         except DatabaseUnavailable:
             raise
         except CheckpointReset:
-            self._lanes.take_out(follower)
-            follower.renew()
+            self._readers.unassign(runner)
+            runner.restart_from_checkpoint()
         except PoisonEvent as poison:
             # 9. recover
-            if poison.position - 1 > follower.progress.position:
-                await self._apply_alone(follower, events, poison.position - 1)
-            self._stumbled(follower, poison)
+            if poison.position - 1 > runner.progress.position:
+                await self._apply_alone(runner, events, poison.position - 1)
+            self._failed(runner, poison)
         except ProjectionError as error:
-            self._stumbled(follower, error)
+            self._failed(runner, error)
         except SQLAlchemyError as error:
             failure = ProjectionFailed(
-                f"projection {follower.name} before position {until}: {cause_of(error)}"
+                f"projection {runner.name} before position {until}: {cause_of(error)}"
             )
             failure.__cause__ = error
-            self._stumbled(follower, failure)
+            self._failed(runner, failure)
 
-    def _stumbled(self, follower: ProjectionRunner, trouble: ProjectionError) -> None:
-        if follower in self.followers:  # else the way to the event has failed otherwise
-            self._lanes.take_out(follower)
-            follower.stumble(trouble)
+    def _failed(self, runner: ProjectionRunner, trouble: ProjectionError) -> None:
+        if runner in self.runners:  # else the events before that one have failed, too
+            self._readers.unassign(runner)
+            runner.report_failure(trouble)
 
     async def _commit(
         self, several: Sequence[ProjectionRunner], events: Sequence[LogEvent], until: int
     ) -> None:
-        held = [each.held for each in several]
+        expected = [each.expected for each in several]
         rate = self._rate.value
 
         def committed(results: list[AppliedBatch]) -> None:
             for each, applied in zip(several, results, strict=True):
-                each.moved(events, until, applied)
+                each.advanced(events, until, applied)
 
         def waiting(trouble: DatabaseUnavailable) -> None:
             for each in several:
                 each.wait_for_database(trouble)
 
         await self._context.database.transact(
-            lambda connection: apply(connection, held, events, until, utc_now(), rate),
+            lambda connection: apply(connection, expected, events, until, utc_now(), rate),
             retry_timeout=self._context.retry_timeout,
             committed=committed,
-            stands=lambda connection: checkpoint.are_at(connection, held, until),
-            waiting=waiting,
+            is_committed=lambda connection: checkpoint.are_at(connection, expected, until),
+            on_wait=waiting,
         )
 
 
 class LogReaders:
-    """All lanes of a worker; `spawn` makes tasks of them."""
+    """All log readers of a worker; `spawn` makes tasks of them."""
 
     def __init__(
         self,
@@ -217,62 +219,62 @@ class LogReaders:
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
     ) -> None:
         self._context = context
-        self._lanes: list[LogReader] = []
-        self._where: dict[ProjectionRunner, LogReader] = {}
+        self._readers: list[LogReader] = []
+        self._reader_of: dict[ProjectionRunner, LogReader] = {}
         self._spawn = spawn
 
-    def __contains__(self, lane: LogReader) -> bool:
-        return lane in self._lanes
+    def __contains__(self, reader: LogReader) -> bool:
+        return reader in self._readers
 
     @property
     def pending(self) -> int | None:
-        """How many events are left in the log after the lane that is furthest back."""
-        known = [lane.pending for lane in self._lanes if lane.pending is not None]
+        """How many events are left in the log after the reader that is furthest behind."""
+        known = [reader.pending for reader in self._readers if reader.pending is not None]
         return max(known, default=None)
 
-    def enter(self, follower: ProjectionRunner) -> None:
-        """Bring events to a follower from where it is, by a lane there or a new one."""
-        position = follower.progress.position
-        lane = next((each for each in self._lanes if self._suits(each, position)), None)
-        if lane is None:
-            lane = LogReader(self, self._context, follower.log, position)
-            self._lanes.append(lane)
-            lane.task = self._spawn(lane.run())
-        if not lane.is_reading:
-            lane.position = min(lane.position, position)
-        self.put(follower, lane)
+    def enter(self, runner: ProjectionRunner) -> None:
+        """Apply events to a projection from its position on, by a reader there or a new one."""
+        position = runner.progress.position
+        reader = next((each for each in self._readers if self._can_take(each, position)), None)
+        if reader is None:
+            reader = LogReader(self, self._context, runner.log, position)
+            self._readers.append(reader)
+            reader.task = self._spawn(reader.run())
+        if not reader.is_reading:
+            reader.position = min(reader.position, position)
+        self.assign(runner, reader)
 
-    async def leave(self, follower: ProjectionRunner) -> None:
-        """Return when no more events come, the transaction at hand included."""
-        while (lane := self._where.get(follower)) is not None:
-            async with lane.gate:
-                if self._where.get(follower) is lane:
-                    self.take_out(follower)
-                    if not lane.followers and lane.task is not None:
-                        lane.task.cancel()
+    async def leave(self, runner: ProjectionRunner) -> None:
+        """Apply no more events to it; returns when a transaction that is under way has ended."""
+        while (reader := self._reader_of.get(runner)) is not None:
+            async with reader.lock:
+                if self._reader_of.get(runner) is reader:
+                    self.unassign(runner)
+                    if not reader.runners and reader.task is not None:
+                        reader.task.cancel()
 
-    def put(self, follower: ProjectionRunner, lane: LogReader) -> None:
-        """Have a lane bring events to a follower."""
-        self._where[follower] = lane
-        lane.add(follower)
+    def assign(self, runner: ProjectionRunner, reader: LogReader) -> None:
+        """Have a reader apply events to a projection."""
+        self._reader_of[runner] = reader
+        reader.add(runner)
 
-    def take_out(self, follower: ProjectionRunner) -> None:
-        """Have no lane bring events to a follower; a lane without any is not there any more."""
-        lane = self._where.pop(follower)
-        lane.followers.remove(follower)
-        if not lane.followers:
-            self.remove(lane)
+    def unassign(self, runner: ProjectionRunner) -> None:
+        """Have no reader apply events to a projection; a reader without projections is removed."""
+        reader = self._reader_of.pop(runner)
+        reader.runners.remove(runner)
+        if not reader.runners:
+            self.remove(reader)
 
-    def remove(self, lane: LogReader) -> None:
-        """Have nobody come to a lane any more."""
-        if lane in self._lanes:
-            self._lanes.remove(lane)
+    def remove(self, reader: LogReader) -> None:
+        """Have no projection join a reader any more."""
+        if reader in self._readers:
+            self._readers.remove(reader)
 
-    def ahead_of(self, lane: LogReader) -> LogReader | None:
-        """Another lane at the same position, or so little ahead that it can wait for this one."""
-        for other in self._lanes:
+    def ahead_of(self, reader: LogReader) -> LogReader | None:
+        """Another reader at the same position, or so little ahead that it can wait for this one."""
+        for other in self._readers:
             near = min(_NEAR_LIVE, self._context.batch) if other.is_live else self._near
-            if other is not lane and 0 <= other.position - lane.position <= near:
+            if other is not reader and 0 <= other.position - reader.position <= near:
                 return other
         return None
 
@@ -280,8 +282,8 @@ class LogReaders:
     def _near(self) -> int:
         return 2 * self._context.batch
 
-    def _suits(self, lane: LogReader, position: int) -> bool:
-        """Whether it has not read what a follower at this position lacks, and is soon there."""
-        if not lane.is_reading:
-            return abs(lane.position - position) <= self._near
-        return lane.position <= position <= lane.position + self._near
+    def _can_take(self, reader: LogReader, position: int) -> bool:
+        """Whether it has not read beyond a position yet, and will be there soon."""
+        if not reader.is_reading:
+            return abs(reader.position - position) <= self._near
+        return reader.position <= position <= reader.position + self._near

@@ -1,11 +1,11 @@
-"""Progress: how each projection of a worker is doing, and waiting for a position."""
+"""Progress: the state, position and rate of each projection of a worker; waiting for a position."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from eventstore.errors import ProjectionError
@@ -14,23 +14,24 @@ from eventstore.projections.projection import Projection
 __all__ = ["Progress", "ProgressBoard", "Rate", "State", "WaitTimeout"]
 
 State = Literal["standby", "rebuilding", "catching_up", "live", "retrying", "paused", "failed"]
-"""Where a projection is.
+"""The state of a projection.
 
 - standby: another worker keeps it up to date; this one takes over when that one ends
-- rebuilding: its rows are of another version, and new ones are being made
-- catching_up, live: events are applied; live once it has caught up, until something else happens
-- retrying: it could not take an event, and tries it again after a pause
-- paused: it stands still because it was told to
-- failed: it has stopped, until its checkpoint is set anew
+- rebuilding: its rows are of another version, and new ones are being built
+- catching_up, live: events are applied; live from when it has caught up, until another state
+- retrying: it could not take an event, and retries it after a pause
+- paused: it is paused
+- failed: it has stopped, until somebody sets its checkpoint
 """
 
+_WINDOW = 5.0
 _SHORTEST = 0.1
 
 
 class WaitTimeout(ProjectionError, TimeoutError):
     """The read model has not reached a position in time; it may do so later.
 
-    `position` was waited for, `reached` is how far all projections in question have come.
+    `position` was waited for, `reached` is the last position of all projections in question.
     """
 
     code = "wait_timeout"
@@ -46,35 +47,33 @@ class WaitTimeout(ProjectionError, TimeoutError):
 
 
 class Rate:
-    """A mean over the last `window` seconds, or over all of them where it is younger."""
+    """Events a second, as a mean over the last 5 seconds, or over fewer while it is younger."""
 
-    def __init__(self, window: float = 5.0, clock: Callable[[], float] = time.monotonic) -> None:
-        self._window = window
-        self._clock = clock
-        self._began = clock()
+    def __init__(self) -> None:
+        self._began = time.monotonic()
         self._counts: deque[tuple[float, int]] = deque()
         self._sum = 0
 
     def add(self, count: int) -> None:
-        """So many events, now."""
-        self._counts.append((self._clock(), count))
+        """Count events, as of now."""
+        self._counts.append((time.monotonic(), count))
         self._sum += count
 
     @property
     def value(self) -> float:
-        """Events a second; 0 where there were none for as long as the window."""
-        now = self._clock()
-        while self._counts and self._counts[0][0] < now - self._window:
+        """Events a second; 0 if there were none within the window."""
+        now = time.monotonic()
+        while self._counts and self._counts[0][0] < now - _WINDOW:
             self._sum -= self._counts.popleft()[1]
-        return self._sum / min(self._window, max(now - self._began, _SHORTEST))
+        return self._sum / min(_WINDOW, max(now - self._began, _SHORTEST))
 
 
 class Progress:
-    """How one projection is doing; read it at any time, the worker keeps it up to date.
+    """The progress of one projection, kept up to date by the worker.
 
     `position` is the last log position committed, `applied` how many events were handled since
-    the worker began, `error` why the projection stopped where `state` is "failed", `trouble` what
-    it tries to get over where `state` is "retrying".
+    the worker started, `error` why the projection stopped if `state` is "failed", `trouble` what
+    is being retried if `state` is "retrying".
     """
 
     def __init__(self, projection: Projection) -> None:
@@ -93,12 +92,12 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """How many events of the log it goes through in a second, lately."""
+        """How many events of the log it processes in a second, lately."""
         return self.meter.value if self.state in ("catching_up", "live") else 0.0
 
 
 class ProgressBoard:
-    """The progress of several projections, for those who wait for it."""
+    """The progress of several projections, to be waited for."""
 
     def __init__(self, projections: Iterable[Projection]) -> None:
         self.progress: Mapping[str, Progress] = {each.name: Progress(each) for each in projections}
@@ -111,18 +110,18 @@ class ProgressBoard:
 
     @property
     def failures(self) -> list[ProjectionError]:
-        """Why projections stopped, for those that did."""
+        """Why projections have stopped; one error for each that has."""
         return [each.error for each in self.progress.values() if each.error is not None]
 
-    def tell(self) -> None:
-        """Have those who wait look again."""
+    def notify(self) -> None:
+        """Wake everyone who waits, to check again."""
         self._changed.set()
         self._changed = asyncio.Event()
 
     async def wait(self, position: int, timeout: float, projection: str | None) -> None:
-        """Return once one projection, or every one, has reached a position; raises as the worker's.
+        """Return once one projection, or every one, has reached a position.
 
-        `timeout` is seconds.
+        `timeout` is seconds. Raises as `ProjectionWorker.wait`.
         """
         awaited = self._named(projection)
         try:
@@ -144,12 +143,12 @@ class ProgressBoard:
 
 def _is_at(progress: Progress, position: int) -> bool:
     if progress.position < position and progress.error is not None:
-        raise _anew(progress.error) from progress.error
+        raise _copied(progress.error) from progress.error
     return progress.position >= position
 
 
-def _anew(error: ProjectionError) -> ProjectionError:
-    """An equal error; the one itself would keep the frames of everyone it was ever raised to."""
+def _copied(error: ProjectionError) -> ProjectionError:
+    """An equal error; the original would collect the frames of every caller it is raised to."""
     equal = type(error).__new__(type(error), *error.args)
     equal.__dict__.update(error.__dict__)
     return equal

@@ -1,4 +1,4 @@
-"""Reactions: what a projection has happen outside of the database, beside the worker's own work."""
+"""Reactions: a projection's side effects outside of the database, concurrent with the worker."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from eventstore.text import make_log_records_safe
 
 __all__ = ["Reactions"]
 
-MOST_WAITING = 10_000
-"""Events that may wait for their reaction; those beyond are left out, for commits do not wait."""
+MAX_QUEUED = 10_000
+"""How many events may be queued; further ones are dropped, so that commits never wait."""
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
@@ -27,37 +27,37 @@ class Reactions:
         self._projection = projection
         self._timeout = timeout
         self._telemetry = telemetry
-        self._waiting: asyncio.Queue[tuple[Reaction, RecordedEvent]] = asyncio.Queue(MOST_WAITING)
+        self._queue: asyncio.Queue[tuple[Reaction, RecordedEvent]] = asyncio.Queue(MAX_QUEUED)
 
     def add(self, recorded: LogEvent) -> None:
-        """Have it reacted to, where it has data, there is a reaction and not too many wait."""
+        """Queue an event, if it has data, there is a reaction to it and the queue is not full."""
         if not isinstance(recorded, RecordedEvent):
             return
         reaction = self._projection.reaction(type(recorded.data))
         if reaction is None:
             return
         try:
-            self._waiting.put_nowait((reaction, recorded))
+            self._queue.put_nowait((reaction, recorded))
         except asyncio.QueueFull:
-            self._told("dropped", recorded, f"{MOST_WAITING:,} others wait already")
+            self._log("dropped", recorded, f"{MAX_QUEUED:,} others are queued already")
 
     async def run(self) -> None:
         """React until cancelled."""
         while True:
-            reaction, recorded = await self._waiting.get()
+            reaction, recorded = await self._queue.get()
             try:
                 await self._react(reaction, recorded)
             finally:
-                self._waiting.task_done()
+                self._queue.task_done()
 
     async def drained(self) -> None:
-        """Return when all that waits has been reacted to, or its time is over."""
+        """Return when the queue is empty, or after the timeout of one reaction."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._timeout):
-                await self._waiting.join()
-        if left := self._waiting.qsize():
+                await self._queue.join()
+        if left := self._queue.qsize():
             _logger.warning(
-                "projection %s: %d events are not reacted to any more", self._projection.name, left
+                "projection %s: %d queued reactions are dropped", self._projection.name, left
             )
 
     async def _react(self, reaction: Reaction, recorded: RecordedEvent) -> None:
@@ -67,11 +67,11 @@ class Reactions:
                     await reaction(recorded.data, recorded)
         except Exception as error:
             late = f"not done after {self._timeout:g} s"
-            self._told("failed", recorded, late if bound.expired() else repr(error))
+            self._log("failed", recorded, late if bound.expired() else repr(error))
         else:
             self._count("done")
 
-    def _told(self, outcome: str, recorded: RecordedEvent, problem: str) -> None:
+    def _log(self, outcome: str, recorded: RecordedEvent, problem: str) -> None:
         self._count(outcome)
         _logger.warning(
             "projection %s: no reaction to %s %s at position %d: %s",

@@ -1,4 +1,4 @@
-"""The follower: what one projection goes through in a worker, from standing by to being live."""
+"""The runner: what one projection goes through in a worker, from standing by to being live."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from eventstore.projections.database import checkpoint
 from eventstore.projections.database.checkpoint import (
     Checkpoint,
     CheckpointReset,
-    LockedCheckpoint,
+    ExpectedCheckpoint,
     VersionChanged,
 )
 from eventstore.projections.database.database import Database, DatabaseUnavailable
@@ -38,7 +38,7 @@ T = TypeVar("T")
 BACKOFF = Backoff(0.1, 2.0)
 
 Rebuild = Callable[[Projection], Awaitable[None]]
-"""Makes the rows of a projection anew, by the code as it is now, and then sets its checkpoint."""
+"""Rebuilds the rows of a projection from scratch by the current code, and sets its checkpoint."""
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
@@ -65,17 +65,17 @@ class WorkerContext(Struct, frozen=True):
 class EventSource(Protocol):
     """Where events come from."""
 
-    def enter(self, follower: ProjectionRunner) -> None:
-        """Bring events to a follower from where it is."""
+    def enter(self, runner: ProjectionRunner) -> None:
+        """Apply events to a projection, from its position on."""
 
-    async def leave(self, follower: ProjectionRunner) -> None:
-        """Return when no more will come, the transaction at hand included."""
+    async def leave(self, runner: ProjectionRunner) -> None:
+        """Apply no more events; returns when a transaction that is under way has ended."""
 
 
 class ProjectionRunner:
     """One projection of a worker, and what is known about it.
 
-    What others tell it (`own`, `pause`, `notice`, `stumble`, ...) only changes what is known;
+    Calls from outside (`become_owner`, `pause`, `report_failure`, ...) only change what is known;
     `run` then takes the next step.
     """
 
@@ -104,24 +104,24 @@ class ProjectionRunner:
         return self.projection.name
 
     @property
-    def held(self) -> LockedCheckpoint:
-        """Its checkpoint, as it was left."""
-        return LockedCheckpoint(self.projection, self.progress.position, self._epoch)
+    def expected(self) -> ExpectedCheckpoint:
+        """Its checkpoint, as this worker left it."""
+        return ExpectedCheckpoint(self.projection, self.progress.position, self._epoch)
 
     @property
     def is_following(self) -> bool:
         """Whether events may be applied to it."""
-        stands_still = self._outdated or self._paused or self._trouble or self.progress.error
-        return self.is_owner and not stands_still
+        is_stopped = self._outdated or self._paused or self._trouble or self.progress.error
+        return self.is_owner and not is_stopped
 
-    def own(self) -> None:
-        """Nobody else has this projection now."""
+    def become_owner(self) -> None:
+        """No other worker owns this projection now."""
         if not self.is_owner:
             self.is_owner = self._outdated = True
         self._changed.set()
 
-    def disown(self) -> None:
-        """Somebody else has this projection now, or may have it."""
+    def lose_ownership(self) -> None:
+        """Another worker owns this projection now, or may own it."""
         self.is_owner = False
         self.progress.state = "standby"
         self._outdated = True
@@ -130,7 +130,7 @@ class ProjectionRunner:
         self._changed.set()
 
     def pause(self, paused: bool) -> None:
-        """Stand still, or no longer."""
+        """Pause, or resume."""
         if paused == self._paused:
             return
         self._paused = paused
@@ -138,53 +138,53 @@ class ProjectionRunner:
             self.progress.state = "paused" if paused else "catching_up"
         self._changed.set()
 
-    def notice(self, known: Checkpoint) -> None:
-        """The checkpoint was found like this in the database."""
+    def see_checkpoint(self, known: Checkpoint) -> None:
+        """Take note of the checkpoint as it is in the database."""
         if not self.is_owner:
             self.progress.position = known.position
             self._see_version(known)
         elif self._epoch not in (None, known.epoch):
-            self.renew()
+            self.restart_from_checkpoint()
 
     def _see_version(self, known: Checkpoint) -> None:
-        """Rows that newer code has made meanwhile are left to it, were this worker's turn to come.
+        """Leave rows to newer code that has rebuilt them meanwhile, even if it ends.
 
-        Rows that were of a newer version from the first are not: older code was begun on purpose.
+        Rows that were of a newer version from the start are not: older code was started on purpose.
         """
         own, before = self.projection.version, self._rows_version
         if before is not None and before <= own < known.version:
             self.is_superseded = True
             self.progress.trouble = VersionChanged(self.projection, known)
-            _logger.warning("standing by for good: %s", self.progress.trouble)
+            _logger.warning("standing by permanently: %s", self.progress.trouble)
         self._rows_version = known.version
 
-    def renew(self) -> None:
-        """Somebody has set the checkpoint: begin anew from there."""
+    def restart_from_checkpoint(self) -> None:
+        """Somebody has set the checkpoint: continue from there."""
         self._outdated = True
         self._changed.set()
 
-    def stumble(self, trouble: ProjectionError) -> None:
+    def report_failure(self, trouble: ProjectionError) -> None:
         """Events could not be applied."""
         self._trouble = self.progress.trouble = trouble
         self.progress.state = "retrying"
         self._changed.set()
 
     def wait_for_database(self, trouble: DatabaseUnavailable) -> None:
-        """The database does not take what is under way; it is tried until it does."""
+        """The database cannot be written now; the transaction is retried until it can."""
         if self.is_owner:
             self.progress.state = "retrying"
             self.progress.trouble = trouble
 
-    def leave_lane(self) -> None:
-        """Find another way to the events, for this one went on without it."""
+    def find_other_reader(self) -> None:
+        """Find another log reader, for this one has gone on without it."""
         self._changed.set()
 
-    def arrive(self) -> None:
-        """Everything that the log has is applied."""
+    def caught_up(self) -> None:
+        """All events in the log are applied."""
         if self.is_following:
             self.progress.state = "live"
 
-    def moved(self, events: Sequence[LogEvent], until: int, applied: AppliedBatch) -> None:
+    def advanced(self, events: Sequence[LogEvent], until: int, applied: AppliedBatch) -> None:
         """Events were applied and committed up to a position."""
         progress, start = self.progress, self.progress.position
         progress.position = until
@@ -200,7 +200,7 @@ class ProjectionRunner:
                     self.reactions.add(recorded)
 
     def claimed(self, known: Checkpoint) -> None:
-        """The checkpoint is this worker's to move, from here."""
+        """The checkpoint is this worker's to move, from this position."""
         self._epoch = known.epoch
         self._rows_version = known.version
         self._outdated = False
@@ -211,13 +211,13 @@ class ProjectionRunner:
         self._context.changed()
 
     def claim(self, connection: Connection) -> Checkpoint:
-        """The checkpoint to go on from; raises what `checkpoint.claim` does."""
+        """The checkpoint to continue from; raises what `checkpoint.claim` does."""
         return checkpoint.claim(connection, self.projection, utc_now(), self.log)
 
     async def run(self) -> None:
-        """Take one step after the other; ends only where it is cancelled.
+        """Take one step after the other, until cancelled.
 
-        Raises `DatabaseUnavailable`, and what SQLAlchemy raises where no event is to blame.
+        Raises `DatabaseUnavailable`, and what SQLAlchemy raises if no event is the cause.
         """
         while True:
             self._changed.clear()
@@ -254,7 +254,7 @@ class ProjectionRunner:
             self._fail(error)
 
     async def _rebuild(self, changed: VersionChanged) -> None:
-        """Have rows of another version made anew, unless somebody newer has just made them."""
+        """Have rows of another version rebuilt, unless newer code has just made them."""
         known, rebuild = changed.known, self._context.rebuild
         replaced_by_newer = self._epoch is not None and known.version > self.projection.version
         if rebuild is None or replaced_by_newer:
@@ -274,11 +274,11 @@ class ProjectionRunner:
             await self._stop(failure, known)
 
     async def _recover(self, trouble: ProjectionError) -> None:
-        """Try again after a pause, some times; then park the event, or stop."""
+        """Retry after a pause, up to the projection's limit; then park the event, or stop."""
         if isinstance(trouble, ProjectionFenced) and self._tries < self.projection.retries:
-            # Whoever was faster may have the projection by now, which is noticed in a while.
+            # Whoever was faster may own the projection by now, which the lock will show.
             await self._pause_before_retry(trouble)
-            self.renew()
+            self.restart_from_checkpoint()
         elif isinstance(trouble, ProjectionFenced):
             self._fail(trouble)
         elif self._tries < self.projection.retries:
@@ -299,12 +299,12 @@ class ProjectionRunner:
         self._trouble = None
 
     async def _park(self, poison: PoisonEvent) -> None:
-        """Go on without an event, which is kept in the same transaction."""
-        held, tries = self.held, self._tries + 1
+        """Go on without an event, which is parked in the same transaction."""
+        expected, tries = self.expected, self._tries + 1
 
         def committed(_result: None) -> None:
             parked = AppliedBatch(0, frozenset([poison.position]))
-            self.moved([poison.recorded], poison.position, parked)
+            self.advanced([poison.recorded], poison.position, parked)
             self._trouble = None
             self._context.telemetry.count("parked", code=poison.code)
             self._context.changed()
@@ -312,35 +312,41 @@ class ProjectionRunner:
         _logger.warning("%s; it is parked, and the projection goes on", poison)
         try:
             await self._context.database.transact(
-                lambda connection: park(connection, held, poison, tries),
+                lambda connection: park(connection, expected, poison, tries),
                 retry_timeout=self._context.retry_timeout,
                 committed=committed,
-                stands=lambda connection: checkpoint.are_at(connection, [held], poison.position),
-                waiting=self.wait_for_database,
+                is_committed=lambda connection: checkpoint.are_at(
+                    connection, [expected], poison.position
+                ),
+                on_wait=self.wait_for_database,
             )
         except CheckpointReset:
-            self.renew()
+            self.restart_from_checkpoint()
         except ProjectionFenced as fenced:
             self._fail(fenced)
         except SQLAlchemyError:
             await self._stop(poison)
 
     async def _stop(self, error: ProjectionError, known: Checkpoint | None = None) -> None:
-        """Stop, with the reason in the database, so that it is seen from other processes."""
+        """Stop, and record the reason in the database for other processes to see."""
         epoch = self._epoch if known is None else known.epoch
-        held = LockedCheckpoint(self.projection, self.progress.position, epoch)
+        expected = ExpectedCheckpoint(self.projection, self.progress.position, epoch)
         try:
-            await self._transact(lambda connection: checkpoint.fail(connection, held, str(error)))
+            await self._transact(
+                lambda connection: checkpoint.fail(connection, expected, str(error))
+            )
         except (DatabaseUnavailable, SQLAlchemyError) as unavailable:
-            _logger.warning("projection %s: not noted why it failed: %s", self.name, unavailable)
+            _logger.warning(
+                "projection %s: the failure could not be recorded: %s", self.name, unavailable
+            )
         self._fail(error, known)
 
     def _fail(self, error: ProjectionError, known: Checkpoint | None = None) -> None:
-        """Stand still until the checkpoint is set anew, which a later epoch than this shows."""
+        """Stop until somebody sets the checkpoint, which a later epoch than this shows."""
         if known is not None:
             self._epoch = known.epoch
             self.progress.position = known.position
-        self._epoch = self._epoch or 0  # a claim that failed does not know it
+        self._epoch = self._epoch or 0  # unknown after a claim that failed
         self._outdated = False
         self._trouble = self.progress.trouble = None
         self._tries = 0
@@ -351,5 +357,5 @@ class ProjectionRunner:
 
     async def _transact(self, work: Callable[[Connection], T]) -> T:
         return await self._context.database.transact(
-            work, retry_timeout=self._context.retry_timeout, waiting=self.wait_for_database
+            work, retry_timeout=self._context.retry_timeout, on_wait=self.wait_for_database
         )

@@ -17,9 +17,9 @@ The pipeline of an event, from the log to the rows:
               `commutativity`). One that fails is a `PoisonEvent`.
 7. commit     Rows, parked events and checkpoints, together or not at all. If the answer to a
               commit is lost, the checkpoints say whether it counts (`checkpoint.are_at`).
-8. report     `ProjectionRunner.moved` updates the progress, wakes those who wait for a position,
-              and queues reactions, once the projection is live (`progress`, `reactions`).
-9. recover    After a poison event, the page is applied up to it. The event is tried again after a
+8. report     `ProjectionRunner.advanced` updates the progress and queues reactions, once the
+              projection is live; who waits for a position is woken (`progress`, `reactions`).
+9. recover    After a poison event, the page is applied up to it. The event is retried after a
               pause, and then parked or the projection stops (`ProjectionRunner._recover`).
 
 So a crash anywhere repeats nothing and skips nothing. Several workers, in whatever processes, may
@@ -57,7 +57,7 @@ from eventstore.text import make_log_records_safe
 __all__ = ["IfTaken", "Progress", "ProjectionWorker", "State", "WaitTimeout"]
 
 IfTaken = Literal["wait", "refuse"]
-"""What a worker does where another one has a projection: stand by, or refuse to begin."""
+"""What a worker does if another one owns a projection: stand by, or refuse to start."""
 
 TAKE_OVER_INTERVAL = 0.25
 STANDBY_INTERVAL = 0.05
@@ -68,22 +68,22 @@ _logger = make_log_records_safe(logging.getLogger(__name__))
 class ProjectionWorker:
     """Keeps the read models of some projections up to date; runs once.
 
-    `batch` is the most events of one transaction while catching up; live, a transaction holds
-    what has arrived. A database that is locked, full or away is asked again for `retry_timeout`
-    seconds, without end unless that is given, and `progress` says so. `on_progress` is called
-    after each page with its position and how many events are left in the log after it. With
+    `batch` is how many events a transaction has at most while catching up; live, it has those that
+    have arrived. Writes to a database that is locked, full or unreachable are retried for
+    `retry_timeout` seconds, by default without end, and `progress` shows it. `on_progress` is
+    called after each page with its position and how many events are left in the log after it. With
     `skip_unknown`, events of types that the code does not know are passed over, and stay missing
     in the rows of all but an index of stored events.
 
-    `if_taken` says what to do where another worker has a projection. `rebuild` is awaited for a
+    `if_taken` says what to do if another worker owns a projection. `rebuild` is awaited for a
     projection whose rows are of another version; the old rows stay until it replaces them, and
-    the other projections go on. `poll` is how often, in seconds, it looks whether somebody else
-    has set a checkpoint. `reaction_timeout` bounds each reaction, in seconds.
+    the other projections go on. Checkpoints are read every `poll` seconds, in case somebody else
+    has set one. `reaction_timeout` limits each reaction, in seconds.
 
-    `ready` is set when it knows where each of its projections stands, or who else has it, or that
-    the database does not say for now.
+    `ready` is set when the position of each projection is known, or its owner, or that the
+    database does not answer for now.
 
-    Raises `ProjectionError` where two projections share a name or a table.
+    Raises `ProjectionError` if two projections share a name or a table.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class ProjectionWorker:
         self._rebuild = rebuild
         self._poll = poll
         self._on_progress = on_progress
-        self._over = asyncio.Event()
+        self._stopping = asyncio.Event()
         self._group: asyncio.TaskGroup
         self._tasks: set[asyncio.Task[None]] = set()
         context = WorkerContext(
@@ -129,12 +129,12 @@ class ProjectionWorker:
             self._changed,
             self._page_done,
         )
-        self._lanes = LogReaders(context, self._spawn)
-        self._followers = [
+        self._readers = LogReaders(context, self._spawn)
+        self._runners = [
             ProjectionRunner(
                 progress,
                 context,
-                self._lanes,
+                self._readers,
                 Reactions(progress.projection, timeout=reaction_timeout, telemetry=telemetry),
             )
             for progress in self.progress.values()
@@ -147,40 +147,40 @@ class ProjectionWorker:
 
     @property
     def failures(self) -> list[ProjectionError]:
-        """Why projections stopped, for those that did."""
+        """Why projections have stopped; one error for each that has."""
         return self._board.failures
 
     def stop(self) -> None:
-        """Let `run` end after the transaction at hand; may be called before it has begun."""
-        self._over.set()
+        """Have `run` end after the current transaction; may be called before `run`."""
+        self._stopping.set()
 
     def pause(self, names: Collection[str]) -> None:
-        """Have these projections stand still after the transaction at hand, and all others go on.
+        """Pause these projections after the current transaction, and resume all others.
 
-        One that is no longer among them catches up with what it missed. Names that this worker
-        does not have are passed over. May be called before `run`; lasts as long as this worker.
+        One that is resumed catches up with what it missed. Unknown names are ignored. May be
+        called before `run`; lasts as long as this worker.
         """
-        for each in self._followers:
+        for each in self._runners:
             each.pause(each.name in names)
 
     async def run(self) -> None:
         """Follow the log until `stop` is called, or until every projection has failed.
 
-        A failed projection stands right before the event it could not take, and the others go on;
-        it is tried again when somebody sets its checkpoint (`checkpoint.retry`, or a rebuild).
-        At the end the failure is raised: `ProjectionFailed` or `ProjectionFenced`, or where there
-        are several, a `ProjectionError` that lists them, their group chained as its cause.
+        A failed projection stops right before the event that it could not take, and the others go
+        on; it is retried when somebody sets its checkpoint (`checkpoint.retry`, or a rebuild).
+        At the end the failure is raised: `ProjectionFailed` or `ProjectionFenced`, or if there are
+        several, a `ProjectionError` that lists them, their group chained as its cause.
 
-        Raises at once `OwnedElsewhere` where another worker has a projection and is not to be
-        waited for, `OtherLog` where rows were built from another log, `VersionChanged` where they
-        were made by another version of a projection and cannot be rebuilt, `DatabaseUnavailable`
-        where its patience has an end, and what the store raises for a log that cannot be read.
-        Cancelled, it lets the transaction at hand come to its end first.
+        Raises immediately `OwnedElsewhere` if another worker owns a projection and `if_taken` is
+        "refuse", `OtherLog` if rows were built from another log, `VersionChanged` if they were made
+        by another version of a projection and cannot be rebuilt, `DatabaseUnavailable` after
+        `retry_timeout`, and what the store raises for a log that cannot be read. If cancelled, it
+        lets the current transaction end first.
         """
-        if self._over.is_set():
+        if self._stopping.is_set():
             return
         log = await self._store.identity()
-        for each in self._followers:
+        for each in self._runners:
             each.log = log
         async with (
             locks_of(self._database) as locks,
@@ -191,7 +191,7 @@ class ProjectionWorker:
                     await self._begin(locks, watch)
                     await self._work(locks, watch)
             finally:
-                self._board.tell()
+                self._board.notify()
         self._raise_failures()
 
     async def wait(
@@ -199,10 +199,10 @@ class ProjectionWorker:
     ) -> None:
         """Return once a projection, or every one, has committed everything up to `position`.
 
-        For reading one's own writes: `position` is what an append or an outcome reported. It does
-        not matter which worker does it, if this one only stands by.
+        For reading one's own writes: `position` is what an append or an outcome reported. If this
+        worker only stands by, the one that owns the projection counts.
         `timeout` is seconds. Raises `WaitTimeout`, or the failure of a projection that will not
-        get there, or `ProjectionError` for a name this worker does not have.
+        get there, or `ProjectionError` for a name that this worker does not have.
         """
         await self._board.wait(position, timeout, projection)
 
@@ -211,19 +211,19 @@ class ProjectionWorker:
 
         Raises `DatabaseUnavailable`, and SQLAlchemy's errors.
         """
-        names = [each.name for each in self._followers if each.projection.on_poison == "park"]
+        names = [each.name for each in self._runners if each.projection.on_poison == "park"]
         if not names:
             return {}
         async with self._database.reading() as connection:
             return await connection.run_sync(parking.count, names)
 
     async def _begin(self, locks: Locks, watch: CheckpointWatch) -> None:
-        """Take what nobody else has, and find out where each of these projections stands."""
-        for holder, names in (await self._take(locks, self._followers)).items():
+        """Acquire the locks that are free, and claim the checkpoints of these projections."""
+        for holder, names in (await self._take(locks, self._runners)).items():
             if self._if_taken == "refuse":
                 raise OwnedElsewhere(f"projection {', '.join(names)}", holder)
-            _logger.warning("standing by for %s, which keeps %s", holder, ", ".join(names))
-        owned = [each for each in self._followers if each.is_owner]
+            _logger.warning("standing by for %s, which owns %s", holder, ", ".join(names))
+        owned = [each for each in self._runners if each.is_owner]
 
         def claim_all(connection: Connection) -> list[Checkpoint | None]:
             return [self._claim(each, connection) for each in owned]
@@ -234,18 +234,18 @@ class ProjectionWorker:
             self.ready.set()
 
         found = await self._database.transact(
-            claim_all, retry_timeout=self._retry_timeout, waiting=waiting
+            claim_all, retry_timeout=self._retry_timeout, on_wait=waiting
         )
         for each, known in zip(owned, found, strict=True):
             if known is not None:
                 each.claimed(known)
-        await self._look(watch)
+        await self._read_checkpoints(watch)
         self.ready.set()
 
-    def _claim(self, follower: ProjectionRunner, connection: Connection) -> Checkpoint | None:
-        """Its checkpoint; None where its rows are to be rebuilt before."""
+    def _claim(self, runner: ProjectionRunner, connection: Connection) -> Checkpoint | None:
+        """Its checkpoint; None if its rows are to be rebuilt first."""
         try:
-            return follower.claim(connection)
+            return runner.claim(connection)
         except VersionChanged:
             if self._rebuild is None:
                 raise
@@ -253,13 +253,13 @@ class ProjectionWorker:
 
     async def _work(self, locks: Locks, watch: CheckpointWatch) -> None:
         async with asyncio.TaskGroup() as self._group:
-            reactions = [each.reactions for each in self._followers]
+            reactions = [each.reactions for each in self._runners]
             reacting = [self._group.create_task(each.run()) for each in reactions]
             for part in (self._watch(watch), self._take_over(locks)):
                 self._spawn(part)
-            for each in self._followers:
+            for each in self._runners:
                 self._spawn(each.run())
-            await self._over.wait()
+            await self._stopping.wait()
             for task in self._tasks:
                 task.cancel()
             await asyncio.wait(self._tasks)
@@ -275,18 +275,21 @@ class ProjectionWorker:
         return task
 
     async def _take_over(self, locks: Locks) -> None:
-        """Take projections that others have let go of, and give up what was lost."""
+        """Acquire the locks that others release, and give up those that were lost."""
         failures = FailureLog("taking over", _logger)
         while True:
-            idle = all(each.is_owner for each in self._followers)
+            idle = all(each.is_owner for each in self._runners)
             await asyncio.sleep(self._poll if idle else TAKE_OVER_INTERVAL)
-            kept = await locks.kept()
-            for each in self._followers:
-                if each.is_owner and _lock_name(each) not in kept:
-                    _logger.warning("projection %s may be another worker's now", each.name)
-                    each.disown()
+            acquired = await locks.acquired()
+            for each in self._runners:
+                if each.is_owner and _lock_name(each) not in acquired:
+                    _logger.warning(
+                        "the lock of projection %s was lost; another worker may own it now",
+                        each.name,
+                    )
+                    each.lose_ownership()
             standing_by = [
-                each for each in self._followers if not (each.is_owner or each.is_superseded)
+                each for each in self._runners if not (each.is_owner or each.is_superseded)
             ]
             try:
                 await self._take(locks, standing_by)
@@ -298,43 +301,43 @@ class ProjectionWorker:
                 _logger.warning("took over %s", ", ".join(taken))
 
     async def _take(
-        self, locks: Locks, followers: Sequence[ProjectionRunner]
+        self, locks: Locks, runners: Sequence[ProjectionRunner]
     ) -> dict[str, list[str]]:
-        """Take what nobody else has; the names of the others by who has them."""
+        """Acquire the locks that are free; returns the names of the others by their holder."""
         elsewhere: dict[str, list[str]] = {}
-        for each in followers:
-            holder = await locks.take(_lock_name(each))
+        for each in runners:
+            holder = await locks.acquire(_lock_name(each))
             if holder is None:
-                each.own()
+                each.become_owner()
             else:
-                each.disown()
+                each.lose_ownership()
                 elsewhere.setdefault(holder, []).append(each.name)
         return elsewhere
 
     async def _watch(self, watch: CheckpointWatch) -> None:
-        """Look at the checkpoints now and then, for somebody else may set or move them."""
+        """Read the checkpoints regularly, for somebody else may set or move them."""
         while True:
-            idle = all(each.is_owner for each in self._followers)
+            idle = all(each.is_owner for each in self._runners)
             await asyncio.sleep(self._poll if idle else min(self._poll, STANDBY_INTERVAL))
-            await self._look(watch)
+            await self._read_checkpoints(watch)
 
-    async def _look(self, watch: CheckpointWatch) -> None:
-        found = await watch.look()
-        for each in self._followers:
+    async def _read_checkpoints(self, watch: CheckpointWatch) -> None:
+        found = await watch.read()
+        for each in self._runners:
             if each.name in found:
-                each.notice(found[each.name])
-        self._board.tell()
+                each.see_checkpoint(found[each.name])
+        self._board.notify()
 
     def _page_done(self, position: int, pending: int) -> None:
-        self.pending = self._lanes.pending
-        self._board.tell()
+        self.pending = self._readers.pending
+        self._board.notify()
         if self._on_progress is not None:
             self._on_progress(position, pending)
 
     def _changed(self) -> None:
-        self._board.tell()
-        if len(self.failures) == len(self._followers):
-            self._over.set()
+        self._board.notify()
+        if len(self.failures) == len(self._runners):
+            self._stopping.set()
 
     def _raise_failures(self) -> None:
         failures = self.failures
@@ -346,8 +349,8 @@ class ProjectionWorker:
             raise ProjectionError(f"{len(failures)} projections stopped: {listed}") from group
 
 
-def _lock_name(follower: ProjectionRunner) -> str:
-    return f"projection-{follower.name}"
+def _lock_name(runner: ProjectionRunner) -> str:
+    return f"projection-{runner.name}"
 
 
 def _check_distinct(projections: Sequence[Projection]) -> None:

@@ -27,7 +27,7 @@ from eventstore.projections.queries.waiting import CheckpointPositions
 from eventstore.projections.worker.worker import ProjectionWorker
 from tests.integration.commanding import Add, Line, Take, counting, opened
 
-BOUND = 20.0
+BOUND = 45.0
 
 
 @pytest.fixture

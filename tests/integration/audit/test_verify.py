@@ -175,7 +175,7 @@ async def test_tampering_is_reported(client: Client, codec: Codec, good: None, w
 async def test_a_finding_is_a_sentence(client: Client, codec: Codec, good: None) -> None:
     await replace_log(client, codec, WAYS["one twice"][0](await stored(client, codec)))
     repeated, duplicate = await findings(client, codec)
-    assert repeated.text == "version 3 stands after version 5"
+    assert repeated.text == "version 3 comes after version 5"
     assert duplicate.text == "its id is already used at position 4"
     assert (repeated.first, duplicate.first) == (True, False)
 

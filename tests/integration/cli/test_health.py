@@ -34,7 +34,7 @@ from eventstore.telemetry import NO_TELEMETRY
 from projections import nix_projections
 from tests.conftest import settings_for
 
-BOUND = 10.0
+BOUND = 45.0
 
 
 @pytest.fixture

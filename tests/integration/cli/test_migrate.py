@@ -82,7 +82,7 @@ def test_json_is_one_object(cli: CommandLine, folder: Path) -> None:
         (["UPDATE alembic_version SET version_num = '9999'"], "made by a newer version"),
         (
             ["UPDATE alembic_version SET version_num = 'abc'", "DROP TABLE projection"],
-            "another program's",
+            "belongs to another program",
         ),
         (["DROP TABLE alembic_version"], "has tables already, and none of a read model"),
     ],
@@ -131,7 +131,7 @@ def test_an_unusable_database_is_one_clear_line(
 def test_a_locked_database_is_reported(
     cli: CommandLine, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "OPEN_PATIENCE", 0.01)
+    monkeypatch.setattr(module, "OPEN_TIMEOUT", 0.01)
     monkeypatch.setattr("eventstore.projections.database.backends.sqlite.BUSY_SECONDS", 0.01)
     with closing(sqlite3.connect(folder / "new.sqlite", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")

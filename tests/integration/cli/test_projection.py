@@ -150,7 +150,7 @@ def test_an_interrupted_rebuild_keeps_the_old_rows_and_its_progress(service: Com
         assert listed(service)["state"] == "rebuilding 100 %"
         again = service.call("projection", "rebuild", "flakes")
         assert again.status == 2
-        assert "rebuild-flakes is taken by process" in again.err
+        assert "rebuild-flakes is owned by process" in again.err
         stopped = rebuild.stopped()
         other.execute("ROLLBACK")
 
@@ -329,7 +329,7 @@ def test_a_rebuild_needs_no_service_and_a_changed_version_is_rebuilt_by_the_serv
         assert rows(cli) == before
         stopped = running.stopped()
     assert stopped.status == 0
-    assert "projection flakes: its rows are of version 1 now" in stopped.err
+    assert "projection flakes: rebuilt for version 1" in stopped.err
 
 
 @pytest.mark.parametrize("words", ["list", "show flakes", "rebuild flakes", "reset flakes --yes"])

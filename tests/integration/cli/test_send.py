@@ -239,7 +239,7 @@ def test_without_a_running_service_it_times_out_and_the_command_stays(
     found = outcome(ended)
     assert (ended.status, found["code"], found["command_id"]) == (2, "timeout", command_id)
     assert "worker running?" in found["message"]
-    assert took < 3
+    assert took < 9  # by default it waits for 10 seconds
 
     with lonely.serving() as running:
         assert outcome(lonely.call(*words, "--command-id", command_id))["status"] == "success"
@@ -247,12 +247,12 @@ def test_without_a_running_service_it_times_out_and_the_command_stays(
 
 
 def test_a_silent_server_is_a_timeout(tmp_path: Path) -> None:
+    (tmp_path / "patient.toml").write_text("[nats.retry]\nconnect_timeout_ms = 3_600_000\n")
     with closing(socket.create_server(("127.0.0.1", 0))) as silent:
-        cli = CommandLine(tmp_path, NATS_URL=f"nats://127.0.0.1:{silent.getsockname()[1]}")
-        began = time.monotonic()
+        url = f"nats://127.0.0.1:{silent.getsockname()[1]}"
+        cli = CommandLine(tmp_path, NATS_URL=url, EVENTSTORE_CONFIG="patient.toml")
         ended = cli.call(*CREATE, "--timeout", "0.3")
 
-    assert time.monotonic() - began < 3
     assert ended.status == 2
     assert "no answer in time" in ended.out
 

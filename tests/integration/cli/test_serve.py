@@ -85,7 +85,7 @@ def test_a_second_ctrl_c_does_not_wait_for_work_in_progress(cli: CommandLine) ->
         os.kill(pid, signal.SIGSTOP)  # so that an orderly shutdown would take long
         service.send(signal.SIGINT)
         assert "stopping" in service.process.stderr.readline()
-        ended = service.stopped(signal.SIGINT, seconds=2)
+        ended = service.stopped(signal.SIGINT, seconds=9)  # the server's time to end is 10 s
         os.kill(pid, signal.SIGCONT)
 
     assert (ended.status, ended.err) == (-signal.SIGINT, "")
@@ -94,17 +94,17 @@ def test_a_second_ctrl_c_does_not_wait_for_work_in_progress(cli: CommandLine) ->
 
 
 def test_a_signal_while_it_starts_ends_it_too(cli: CommandLine) -> None:
+    patient = cli.folder / "patient.toml"
+    patient.write_text("[nats.retry]\nconnect_timeout_ms = 3_600_000\n")
     with closing(socket.create_server(("127.0.0.1", 0))) as silent:
         silent.settimeout(BOUND)
-        port = silent.getsockname()[1]
-        with cli.start("serve", "--nats-url", f"nats://127.0.0.1:{port}") as service:
+        url = f"nats://127.0.0.1:{silent.getsockname()[1]}"
+        with cli.start("serve", "--config", patient, "--nats-url", url) as service:
             connection, _ = silent.accept()
             with connection:
-                began = time.monotonic()
                 ended = service.stopped(signal.SIGTERM)
 
     assert ended == (0, "", "")
-    assert time.monotonic() - began < 4
 
 
 @pytest.mark.parametrize("way", ["option", "environment", "file"])
@@ -137,11 +137,12 @@ def test_the_server_is_named_in_any_of_three_ways(
 def test_a_server_that_cannot_be_reached_is_one_clear_line_soon(
     cli: CommandLine, words: tuple[str, ...]
 ) -> None:
+    """Within a part of the minute that is waited where nothing is set."""
     (cli.folder / "soon.toml").write_text("[nats.retry]\nfirst_connect_ms = 100\n")
     began = time.monotonic()
     ended = cli.call(*words, "--nats-url", "nats://127.0.0.1:1", "--config", "soon.toml")
 
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     assert ended.status == 2
     assert ended.err.startswith("error: no server answered at nats://127.0.0.1:1: ")
     assert ended.err.count("\n") == 1
@@ -158,7 +159,7 @@ def test_a_locked_read_model_stops_nothing_else(cli: CommandLine) -> None:
             assert sent["status"] == "success"
             problems = until_degraded(cli, "database", "projections")
             assert "database is locked" in problems["database"]
-            assert "flakes: trying again: read model" in problems["projections"]
+            assert "flakes: retrying: read model" in problems["projections"]
             assert cli.call("query", "flake", "list").status == 0
             late = cli.call("query", "flake", "list", "--wait", sent["position"], "--timeout", 1)
             assert late.status == 2
@@ -231,7 +232,7 @@ def test_ctrl_c_while_it_waits_for_a_server_is_status_130(cli: CommandLine) -> N
     url = "nats://127.0.0.1:1"
     with cli.start("serve", "--nats-url", url) as service:
         waiting(service, url)
-        ended = service.stopped(signal.SIGINT, seconds=5)
+        ended = service.stopped(signal.SIGINT, seconds=30)
 
     assert ended == (130, "", "")
 
@@ -452,7 +453,7 @@ async def test_foreign_messages_in_the_log_are_reported_and_stop_nothing(
     assert "foreign message at position 1" in ended.err
 
     with external.serving() as service:  # a new process reports it, too
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + BOUND
         health = await asyncio.to_thread(external.call, "health")
         while health.status != 1 and time.monotonic() < deadline:
             health = await asyncio.to_thread(external.call, "health")
@@ -466,7 +467,7 @@ def test_a_failed_projection_is_reported_and_the_service_continues(cli: CommandL
             database.execute("ALTER TABLE flake RENAME TO gone")
             database.commit()
         assert cli.call(*CREATE, "--id", "poison").status == 0
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + BOUND
         while (health := cli.call("health")).status != 2 and time.monotonic() < deadline:
             pass
         assert "projection flakes stopped before FlakeCreated" in " ".join(health.out.split())
@@ -492,7 +493,7 @@ def test_the_read_model_may_be_in_postgresql(
     with cli.start("serve") as service:
         assert service.line().endswith(f", read model {location}")
         assert cli.call(*CREATE[:-1], '{"path": "./y", "description": "y"}').status == 0
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + BOUND
         while asyncio.run(count_flakes(location)) < 3:
             assert time.monotonic() < deadline
         assert service.stopped().status == 0

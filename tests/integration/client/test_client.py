@@ -501,7 +501,7 @@ async def test_a_first_connect_times_out() -> None:
     began = time.monotonic()
     with pytest.raises(ConnectFailed, match="no server answered"):
         await Client.open(settings_for(NOBODY, retry=patient(0.2)))
-    assert 0.2 <= time.monotonic() - began < 2
+    assert 0.2 <= time.monotonic() - began < 9  # by default: 10
 
 
 async def test_a_first_connect_with_a_permanent_error_is_not_retried(
@@ -534,7 +534,7 @@ async def test_connecting_tries_each_server_of_the_pool(nats_server: EmbeddedSer
 
 
 async def test_connecting_to_a_silent_server_is_bounded() -> None:
-    retry = RetrySettings(connect_timeout_ms=50)
+    retry = RetrySettings(connect_timeout_ms=50, first_connect_ms=0)
     async with BrokenPeer(info=None) as silent:
         with pytest.raises(ConnectFailed, match="no answer in time"):
             await Client.open(settings_for(silent.url, retry=retry))

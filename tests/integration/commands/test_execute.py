@@ -157,7 +157,7 @@ async def test_execute_gives_up_in_time_if_no_worker_runs_and_the_outcome_can_be
     began = asyncio.get_running_loop().time()
     with pytest.raises(CommandTimeout) as raised:
         await line.commands.execute(Add(), "c1", command_id=command_id, timeout=0.2)
-    assert 0.2 <= asyncio.get_running_loop().time() - began < 2.0
+    assert 0.2 <= asyncio.get_running_loop().time() - began < 9  # by default: 10
     assert raised.value.command_id == command_id
     async with line.working():
         await line.until_done()

@@ -22,8 +22,8 @@ from tests.conftest import StartServer, settings_for
 from tests.integration.commanding import Add, GatedStore, Line, counting, opened, until
 from tests.proxy import TcpProxy
 
-QUICK = 10.0
-"""Seconds: far less than the server waits for an acknowledgement."""
+QUICK = 25.0
+"""Seconds: less than the 30 that the server waits for an acknowledgement."""
 
 
 @pytest.fixture

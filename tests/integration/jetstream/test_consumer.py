@@ -29,6 +29,7 @@ from eventstore.jetstream.consumer import (
 )
 from eventstore.server.embedded import EmbeddedServer
 from tests.conftest import settings_for
+from tests.connection import SOON
 from tests.proxy import TcpProxy
 
 CONSUMER = "reader"
@@ -116,16 +117,16 @@ async def test_expired_requests_are_repeated_and_no_longer_counted(
     client: Client, stream: str
 ) -> None:
     name = await consume(client, stream)
-    async with PullConsumer(client, stream, name, buffer=100, expires=0.1, heartbeat=0.04) as pull:
+    async with PullConsumer(client, stream, name, buffer=100, expires=0.4, heartbeat=0.19) as pull:
         taken: list[int] = []
-        for _ in range(5):
+        for _ in range(3):
             waiting = asyncio.ensure_future(take(pull, 3))
-            await asyncio.sleep(0.25)  # more than two expiries
+            await asyncio.sleep(0.9)  # more than two expiries
             assert held(pull) <= 100
             await fill(client, stream, 3)
             taken += await waiting
             assert 50 <= held(pull) <= 100
-    assert taken == list(range(1, 16))
+    assert taken == list(range(1, 10))
 
 
 async def test_an_expired_request_frees_only_its_own_share_of_the_buffer(
@@ -138,7 +139,7 @@ async def test_an_expired_request_frees_only_its_own_share_of_the_buffer(
         await asyncio.sleep(0.2)  # so that the second request, made below, expires later
         assert len(taken) + len(await pull.take(59)) == 60
         waiting = asyncio.ensure_future(pull.take(1))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SOON):
             while held(pull) == 100:
                 await client.flush()
         assert held(pull) in (60, 0)  # 0 where the machine was slow, and both have expired
@@ -162,7 +163,7 @@ async def test_a_message_of_the_maximum_size_is_delivered(client: Client, stream
     await fill(client, stream, 2, b"x" * client.max_payload)
     name = await consume(client, stream)
     async with PullConsumer(client, stream, name, buffer=10, max_bytes=1_000) as pull:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SOON):
             assert await take(pull, 2) == [1, 2]
 
 
@@ -176,13 +177,13 @@ async def test_a_deleted_consumer_is_reported_after_its_deliveries(
         await client.api(f"CONSUMER.DELETE.{stream}.{CONSUMER}")
         await client.flush()
         assert await take(pull, 4) == [2, 3, 4, 5]
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(SOON):
             with pytest.raises(PullLost, match="lost"):
                 await pull.take(1)
 
 
 async def test_a_nonexistent_consumer_is_reported(client: Client, stream: str) -> None:
-    async with PullConsumer(client, stream, "nobody", buffer=10) as pull, asyncio.timeout(2):
+    async with PullConsumer(client, stream, "nobody", buffer=10) as pull, asyncio.timeout(SOON):
         with pytest.raises(PullLost, match="lost: no responders"):
             await pull.take(1)
 
@@ -195,7 +196,7 @@ async def test_a_silent_consumer_is_reported_after_two_heartbeats(
 
     listening = await client.subscribe(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.mute", swallow)
     async with PullConsumer(client, stream, "mute", buffer=10, heartbeat=0.1) as pull:
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(SOON):
             with pytest.raises(PullLost, match="silent"):
                 await pull.take(1)
     await listening.unsubscribe()
@@ -203,7 +204,7 @@ async def test_a_silent_consumer_is_reported_after_two_heartbeats(
 
 async def test_a_refused_request_is_reported_and_not_repeated(client: Client, stream: str) -> None:
     name = await consume(client, stream, max_batch=5)
-    async with PullConsumer(client, stream, name, buffer=10) as pull, asyncio.timeout(2):
+    async with PullConsumer(client, stream, name, buffer=10) as pull, asyncio.timeout(SOON):
         with pytest.raises(PullLost, match="Exceeded MaxRequestBatch"):
             await pull.take(1)
 
@@ -271,9 +272,9 @@ async def test_a_late_status_of_an_ended_request_is_ignored(
 
 async def test_heartbeats_keep_an_idle_pull_alive(client: Client, stream: str) -> None:
     name = await consume(client, stream)
-    async with PullConsumer(client, stream, name, buffer=10, heartbeat=0.05) as pull:
+    async with PullConsumer(client, stream, name, buffer=10, heartbeat=0.4) as pull:
         waiting = asyncio.ensure_future(pull.take(1))
-        await asyncio.wait([waiting], timeout=0.4)
+        await asyncio.wait([waiting], timeout=1.3)  # more than three of them
         assert not waiting.done()
         await fill(client, stream, 1)
         assert len(await waiting) == 1
@@ -288,7 +289,7 @@ async def test_a_closed_client_ends_a_waiting_pull(
         waiting = asyncio.ensure_future(pull.take(1))
         await asyncio.sleep(0)
         await own.close()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(SOON):
             with pytest.raises(ConnectionLost):
                 await waiting
 
@@ -306,7 +307,7 @@ async def _break(proxy: TcpProxy, client: Client) -> None:
     back = asyncio.Event()
     forget = client.on_reconnect(back.set)
     proxy.cut()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(SOON):
         await back.wait()
     forget()
 
@@ -346,7 +347,7 @@ async def test_requests_from_before_a_reconnect_deliver_nothing(
     ):
         waiting = asyncio.ensure_future(pull.take(1))
         for requests in (1, 2, 3):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(SOON):
                 while pull._requests < requests:
                     await client.flush()
             await own.flush()

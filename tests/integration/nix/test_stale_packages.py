@@ -34,7 +34,7 @@ from eventstore.telemetry import NO_TELEMETRY, Telemetry
 from projections.models import package
 from tests.integration.commanding import until
 
-BOUND = 20.0
+BOUND = 45.0
 PACKAGES = {"p1": "./mine#hello", "p2": "flake:f1#tools", "p3": "./other#hello"}
 
 

@@ -72,7 +72,7 @@ async def feed_until(client: Client, store: EventStore, position: int) -> Feed:
 
 @pytest.fixture
 def foreign(codec: Codec) -> str:
-    """A public subject on which somebody publishes who is not the feed."""
+    """A public subject on which somebody other than the feed publishes."""
     return codec.subjects.event("account", "opened")
 
 
@@ -145,7 +145,7 @@ async def test_a_restart_goes_on_after_the_last_event_of_the_stream(
     await assert_fed(client, store)
 
 
-async def test_a_place_is_kept_so_that_an_emptied_stream_is_not_filled_again(
+async def test_a_point_is_saved_so_that_an_emptied_stream_is_not_refilled(
     client: Client, store: EventStore
 ) -> None:
     await feed_until(client, store, await deposit(store, 40))
@@ -167,23 +167,23 @@ async def test_a_stream_emptied_under_a_running_feed_changes_nothing_for_it(
     await assert_fed(client, store, after=40)
 
 
-async def test_where_the_end_is_gone_and_nothing_kept_fits_nothing_is_published(
+async def test_without_the_last_event_or_a_saved_point_nothing_is_published(
     client: Client, store: EventStore, checkpoint: FeedPosition
 ) -> None:
     await feed_until(client, store, await deposit(store, 40))
-    await checkpoint.keep(FeedPoint(39, 39))
+    await checkpoint.save(FeedPoint(39, 39))
     await purge(client, store.codec)
     await deposit(store, 1)
     with pytest.raises(FeedLost, match="sequence 39 at position 39") as refused:
         await Feed(client, store).run()
     assert '{"sequence": 40, "position": N}' in str(refused.value)
     assert await public(client, store.codec) == []
-    await checkpoint.keep(FeedPoint(40, 40))  # what the error says
+    await checkpoint.save(FeedPoint(40, 40))  # what the error says
     await feed_until(client, store, 41)
     await assert_fed(client, store, after=40)
 
 
-async def test_a_stream_made_anew_is_not_filled_with_what_was_published_before(
+async def test_a_recreated_stream_is_not_filled_with_what_was_published_before(
     client: Client, store: EventStore
 ) -> None:
     await feed_until(client, store, await deposit(store, 3))
@@ -196,21 +196,21 @@ async def test_a_stream_made_anew_is_not_filled_with_what_was_published_before(
 async def test_a_deleted_key_counts_as_none(
     client: Client, store: EventStore, checkpoint: FeedPosition
 ) -> None:
-    await checkpoint.keep(FeedPoint(7, 7))
+    await checkpoint.save(FeedPoint(7, 7))
     buckets = await jetstream(client).key_value(store.codec.subjects.config_bucket)
     await buckets.delete("feed.position")
     assert await checkpoint.find() == FeedPoint(0, 0)
 
 
-async def test_a_kept_place_that_is_none_is_refused(client: Client, store: EventStore) -> None:
+async def test_an_invalid_saved_point_is_refused(client: Client, store: EventStore) -> None:
     buckets = await jetstream(client).key_value(store.codec.subjects.config_bucket)
     await buckets.put("feed.position", b'{"sequence": "many"}')
-    with pytest.raises(FeedLost, match="is no place"):
+    with pytest.raises(FeedLost, match="is invalid"):
         await Feed(client, store).run()
 
 
 @pytest.mark.parametrize("content", [b"garbage", b'{"position": -1}', b'{"sequence": 1e400}'])
-async def test_a_kept_place_that_is_none_stops_nothing_where_the_stream_names_its_place(
+async def test_an_invalid_saved_point_is_ignored_if_the_stream_has_the_position(
     client: Client, store: EventStore, content: bytes
 ) -> None:
     await feed_until(client, store, await deposit(store, 2))
@@ -222,7 +222,7 @@ async def test_a_kept_place_that_is_none_stops_nothing_where_the_stream_names_it
 
 @dataclass
 class Writes:
-    """What is written to the event stream, how often a place is kept, and what else is."""
+    """What is written to the event stream, how often a point is saved, and other messages."""
 
     events: int = 0
     places: int = 0
@@ -249,7 +249,7 @@ async def writes(client: Client, codec: Codec) -> Writes:
 
 
 async def rounds(client: Client, count: int = 50) -> None:
-    """Give everything on this connection, and the loop, many chances to go on."""
+    """Let everything on this connection, and in the event loop, run for many turns."""
     for _ in range(count):
         await client.flush()
 
@@ -257,7 +257,7 @@ async def rounds(client: Client, count: int = 50) -> None:
 async def test_a_feed_that_has_nothing_to_publish_writes_nothing(
     client: Client, store: EventStore, writes: Writes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eventstore.projections.feed.feed._KEEP_SECONDS", 0.0)
+    monkeypatch.setattr("eventstore.projections.feed.feed._SAVE_INTERVAL", 0.0)
     feed = Feed(client, store)
     async with asyncio.timeout(30), running(feed):
         await feed.ready.wait()
@@ -272,23 +272,23 @@ async def test_a_feed_that_has_nothing_to_publish_writes_nothing(
     assert writes.places == before.places
 
 
-async def test_a_feed_that_runs_keeps_its_place_for_the_next_one(
+async def test_a_running_feed_saves_its_position_for_the_next_one(
     client: Client, store: EventStore, checkpoint: FeedPosition, writes: Writes
 ) -> None:
     feed = Feed(client, store)
     async with asyncio.timeout(30), running(feed):
         position = await deposit(store, 3)
         await until_fed(client, store.codec, position)
-        while await checkpoint._kept_place() != FeedPoint(3, position):
+        while await checkpoint._saved_point() != FeedPoint(3, position):
             await client.flush()
         assert writes.places <= 2
 
 
-async def test_the_end_of_the_stream_counts_more_than_what_was_kept(
+async def test_the_end_of_the_stream_counts_more_than_the_saved_point(
     client: Client, store: EventStore, checkpoint: FeedPosition
 ) -> None:
     await feed_until(client, store, await deposit(store, 3))
-    await checkpoint.keep(FeedPoint(3, 1))
+    await checkpoint.save(FeedPoint(3, 1))
     assert await checkpoint.find(FeedPoint(3, 2)) == FeedPoint(3, 3)
 
 
@@ -307,7 +307,7 @@ async def test_messages_of_others_in_the_stream_cost_no_event(
     await assert_fed(client, store)
 
 
-async def test_an_event_that_somebody_publishes_anew_does_not_turn_the_feed_back(
+async def test_an_event_that_somebody_republishes_does_not_set_the_feed_back(
     client: Client, store: EventStore
 ) -> None:
     await feed_until(client, store, await deposit(store, 50))
@@ -326,7 +326,7 @@ async def test_an_event_that_somebody_publishes_anew_does_not_turn_the_feed_back
 
 @pytest.mark.parametrize("position", ["0", "2", "4", "9999999", "9" * 19])
 @pytest.mark.parametrize("is_restarted", [False, True])
-async def test_a_place_that_somebody_else_names_is_passed_over_and_told(
+async def test_a_position_in_somebody_elses_message_is_skipped_and_reported(
     client: Client, store: EventStore, foreign: str, position: str, is_restarted: bool
 ) -> None:
     stray = {NatsHeader.EXPECTED_LAST_SEQUENCE: "1", POSITION: position, Header.EVENT_ID: new_id()}
@@ -348,14 +348,14 @@ async def test_a_place_that_somebody_else_names_is_passed_over_and_told(
 
 
 async def until_stored(client: Client, store: EventStore, count: int, position: int) -> None:
-    """Return when the event stream has so many messages, the last of this position."""
+    """Return when the event stream has a number of messages, the last of this position."""
     while await last_sequence(client, store.codec) < count:
         await client.flush()
     await until_fed(client, store.codec, position)
 
 
 @pytest.mark.parametrize("question", [b"STREAM.INFO", b"MSG.GET.KV_"])
-async def test_a_feed_whose_connection_breaks_while_it_finds_its_place_finds_it_again(
+async def test_a_feed_whose_connection_breaks_while_it_finds_its_position_retries(
     client: Client, store: EventStore, nats_server: EmbeddedServer, question: bytes
 ) -> None:
     last = await deposit(store, 3)
@@ -420,7 +420,7 @@ async def test_what_the_store_did_not_write_is_not_published_and_stops_nothing(
         assert restarted.findings.count("foreign") == 2
 
 
-async def test_an_unknown_type_is_left_out_where_that_is_asked_for(
+async def test_an_unknown_type_is_left_out_with_skip_unknown(
     client: Client, store: EventStore
 ) -> None:
     await store.append("journal", "j1", Noted())
@@ -451,7 +451,7 @@ async def test_a_missing_bucket_is_named(client: Client, store: EventStore) -> N
 async def small_messages(
     start_server: StartServer, domain: str
 ) -> AsyncIterator[tuple[Client, EventStore]]:
-    """A store on a server that takes messages of 2,000 bytes."""
+    """A store on a server that accepts messages of up to 2,000 bytes."""
     server = await start_server(max_payload=2_000)
     codec = ledger(domain)
     async with (
@@ -471,7 +471,7 @@ async def largest(store: EventStore) -> int:
     raise AssertionError
 
 
-async def test_an_event_that_fits_only_by_itself_is_published_by_itself(
+async def test_an_event_that_fits_only_alone_is_published_alone(
     start_server: StartServer, domain_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with small_messages(start_server, domain_name) as (client, store):
@@ -554,17 +554,17 @@ def growing(domain: str) -> Codec:
 
 
 async def largest_of_an_earlier_version(store: EventStore, patch: pytest.MonkeyPatch) -> int:
-    """As `largest`, with no room left for what the feed adds."""
+    """Like `largest`, without space for the headers of the feed."""
     patch.setattr("eventstore.store.appender.PUBLICATION_HEADERS", 0)
     return await largest(store)
 
 
 async def skip(client: Client, store: EventStore, position: int) -> None:
     """Have the feed begin after a position."""
-    await FeedPosition(client, store.codec.subjects).keep(FeedPoint(0, position))
+    await FeedPosition(client, store.codec.subjects).save(FeedPoint(0, position))
 
 
-async def test_a_feed_told_to_stop_before_it_began_ends_at_once(
+async def test_a_feed_that_is_stopped_before_it_runs_ends_immediately(
     client: Client, store: EventStore
 ) -> None:
     feed = Feed(client, store)
@@ -590,7 +590,7 @@ async def test_of_two_feeds_one_stands_by_and_takes_over_when_the_other_ends(
 
 
 class Steps:
-    """What may happen to the event stream, one after another; after each, all is as promised."""
+    """Interferences with the event stream, one after another; after each, all promises hold."""
 
     def __init__(self, client: Client, store: EventStore) -> None:
         self._client = client
@@ -638,7 +638,7 @@ STEPS = st.lists(
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(steps=STEPS)
-async def test_whatever_happens_to_the_stream_each_event_is_published_once_and_in_order(
+async def test_with_any_interference_each_event_is_published_once_and_in_order(
     steps: list[tuple[str, int]], nats_server: EmbeddedServer
 ) -> None:
     domain = f"p{Identity.root().id[:8]}"

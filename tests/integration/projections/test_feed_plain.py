@@ -1,4 +1,4 @@
-"""Plain subscribers of the public events, who hear whatever is sent: each event once, in order."""
+"""Plain subscribers of the public events receive each event once, in order."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def another_feed(settings: Settings, codec: Codec, **options: float) -> As
 
 
 class Flow:
-    """Appends a few events at a time, until told to end."""
+    """Appends a few events at a time, until it is stopped."""
 
     def __init__(self, store: EventStore) -> None:
         self.last = 0
@@ -91,7 +91,7 @@ async def test_each_event_is_heard_once_however_many_services_start_and_stop_mea
     await assert_fed(client, store)
 
 
-async def test_two_services_that_start_at_once_on_a_long_log_publish_it_once(
+async def test_two_services_that_start_together_on_a_long_log_publish_it_once(
     client: Client, store: EventStore, settings: Settings, codec: Codec
 ) -> None:
     last = await deposit(store, 900)
@@ -138,7 +138,7 @@ async def test_a_killed_feed_is_followed_by_another_and_each_event_heard_once(
     assert feed.published == 100
 
 
-async def test_what_a_killed_feed_had_on_its_way_is_all_that_is_heard_again(
+async def test_only_what_a_killed_feed_was_publishing_is_received_twice(
     client: Client,
     store: EventStore,
     settings: Settings,
@@ -174,7 +174,7 @@ async def test_an_idle_feed_neither_writes_nor_asks_whether_it_holds_the_lease(
     codec: Codec,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("eventstore.projections.feed.feed._KEEP_SECONDS", 0.05)
+    monkeypatch.setattr("eventstore.projections.feed.feed._SAVE_INTERVAL", 0.05)
     bucket = codec.subjects.config_bucket
     heard: list[str] = []
     more = asyncio.Event()
@@ -186,7 +186,7 @@ async def test_an_idle_feed_neither_writes_nor_asks_whether_it_holds_the_lease(
     async with another_feed(settings, codec, standby=0.05):
         last = await deposit(store, 40)
         place = FeedPosition(client, codec.subjects)
-        while (kept := await place._kept_place()) is None or kept.position < last:
+        while (saved := await place._saved_point()) is None or saved.position < last:
             pass
         for subject in (f"$KV.{bucket}.>", f"$JS.API.STREAM.MSG.GET.KV_{bucket}"):
             await client.subscribe(subject, hear)
@@ -199,7 +199,7 @@ async def test_an_idle_feed_neither_writes_nor_asks_whether_it_holds_the_lease(
 
 
 class TestLease:
-    """The lease by itself."""
+    """The lease without a feed."""
 
     @pytest.fixture
     def one(self, client: Client, codec: Codec) -> FeedLease:
@@ -219,7 +219,9 @@ class TestLease:
         assert await two.held()
         assert not await one.held()
 
-    async def test_of_many_who_ask_at_once_one_gets_it(self, client: Client, codec: Codec) -> None:
+    async def test_of_many_concurrent_feeds_one_gets_the_lease(
+        self, client: Client, codec: Codec
+    ) -> None:
         several = [FeedLease(client, codec.subjects, seconds=STANDBY) for _ in range(8)]
         assert sorted(await asyncio.gather(*(each.held() for each in several))) == [
             *[False] * 7,

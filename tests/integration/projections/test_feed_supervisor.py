@@ -1,4 +1,4 @@
-"""A feed that fails does not end the service: it is told of, and goes on when it can."""
+"""A feed that fails does not end the service: it is reported, and restarted."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def is_status(feeding: FeedSupervisor, status: HealthStatus) -> bool:
     return (await feeding()).status == status
 
 
-async def test_an_event_stream_that_is_taken_away_makes_it_unhealthy_until_it_is_back(
+async def test_a_deleted_event_stream_makes_it_unhealthy_until_it_is_recreated(
     app: Application, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     subjects = app.domain.codec.subjects
@@ -59,7 +59,7 @@ async def has_fed(feeding: FeedSupervisor, position: int) -> bool:
     return feeding.feed.position == position
 
 
-async def test_a_feed_that_waits_with_events_pending_says_so(
+async def test_a_feed_that_waits_with_events_pending_is_degraded(
     app: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("eventstore.projections.feed.supervisor._STALLED_SECONDS", 0.1)
@@ -69,7 +69,7 @@ async def test_a_feed_that_waits_with_events_pending_says_so(
     async with asyncio.timeout(30), running(feeding):
         assert (await app.commands.execute(create(1))).status == "success"
         await until(lambda: is_status(feeding, "degraded"))
-        assert "position 0 have waited" in str((await feeding()).problem)
+        assert "position 0 have been pending" in str((await feeding()).problem)
         await until(lambda: has_fed(feeding, 1))
         await until(lambda: is_status(feeding, "healthy"))
 

@@ -1,4 +1,4 @@
-"""Paused projections: they stand still while the others go on, and catch up when resumed."""
+"""Paused projections: they stop while the others continue, and catch up when resumed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def module(store: EventStore, number: int) -> int:
     return await append(store, "module", f"m{number}", ModuleCreated(name="m", content="c"))
 
 
-async def test_a_paused_one_stands_still_and_the_others_go_on(
+async def test_a_paused_projection_stops_and_the_others_continue(
     store: EventStore, database: Database
 ) -> None:
     async with following(store, database) as worker:

@@ -46,7 +46,7 @@ CACHE = "https://cache.example.org"
 
 
 class Asked:
-    """A service at work, and a client that asks it."""
+    """A running service, and a client that queries it."""
 
     def __init__(self, app: Application, database: Database, worker: ProjectionWorker) -> None:
         self.client: Client = app.client
@@ -271,7 +271,7 @@ async def test_json_goes_in_and_comes_out(asked: Asked) -> None:
     assert listed == {"items": [data], "next": None}
 
 
-async def test_an_answer_belongs_to_the_story_of_its_query(asked: Asked) -> None:
+async def test_a_reply_belongs_to_the_trace_of_its_query(asked: Asked) -> None:
     own, story = new_id(), new_id()
     ids = {"X-Event-ID": own, "X-Correlation-ID": story}
     for payload in (b"", b"{"):
@@ -319,7 +319,7 @@ def fold(events: Sequence[RecordedEvent], position: int) -> dict[str, tuple[int,
 
 
 async def test_every_answer_is_the_fold_of_the_log_at_its_position(asked: Asked) -> None:
-    """While events are appended as fast as they can be, several to one flake."""
+    """While events are appended as fast as possible, several to one flake."""
     answers = []
     appending = True
 
@@ -360,7 +360,7 @@ async def test_the_client_goes_through_all_parts(asked: Asked) -> None:
     assert sizes == [3, 3, 1]
 
 
-async def test_an_answer_that_is_too_large_is_refused_and_asked_for_in_smaller_parts(
+async def test_a_reply_that_is_too_large_is_refused_and_requested_in_smaller_pages(
     asked: Asked,
 ) -> None:
     long = "x" * 300_000  # of which three fit into one message
@@ -407,7 +407,7 @@ async def test_one_that_waits_for_a_position_takes_no_others_turn(
             await waiting
 
 
-async def test_a_service_that_is_busy_says_so(client: Client, domain_name: str) -> None:
+async def test_a_busy_service_replies_so(client: Client, domain_name: str) -> None:
     async def answer(_request: Request) -> Reply:
         raise ServiceBusy("ask again later")
 
@@ -434,7 +434,7 @@ async def test_a_cursor_of_another_list_is_refused(asked: Asked) -> None:
         assert caught.value.code == "invalid_payload"
 
 
-async def test_what_may_not_be_asked_is_not_sent(client: Client, domain_name: str) -> None:
+async def test_an_invalid_query_is_not_sent(client: Client, domain_name: str) -> None:
     queries = QueryClient(client, nix.domain(domain_name).codec.subjects)
     with pytest.raises(InvalidPayload, match=r"query GetFlake: .*\$\.id"):
         await queries.ask(nix.GetFlake(id="a.b"))

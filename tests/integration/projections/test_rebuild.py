@@ -1,4 +1,4 @@
-"""Rebuilding on a real log: readers see all old rows or all new ones, whatever goes on."""
+"""Rebuilds on a real log: readers see all old rows or all new ones, whatever happens."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LOAD = 200
 """Events a second, at most."""
 
 shouting = Projection("flakes", version=2, tables=[flake, flake_input])
-"""Another version, each of whose rows can be told from the old one's."""
+"""Another version, each of whose rows differs from the old one's."""
 
 
 @shouting.handles
@@ -84,7 +84,7 @@ async def add_flake(store: EventStore, own: str, inputs: int = INPUTS) -> int:
 
 
 def see(connection: Connection) -> Seen:
-    """Raises where what is seen is not of one version, or not what its checkpoint says."""
+    """Raises if the rows are not of one version, or not those of their checkpoint."""
     known = checkpoint.read(connection, "flakes")
     assert known is not None
     descriptions = connection.execute(select(flake.c.id, flake.c.description)).all()
@@ -99,7 +99,7 @@ def see(connection: Connection) -> Seen:
 
 
 class Reader:
-    """Reads and reads, until it is told to stop."""
+    """Reads repeatedly, until it is stopped."""
 
     def __init__(self, database: Database) -> None:
         self.seen: list[Seen] = []
@@ -160,10 +160,8 @@ async def test_readers_see_the_old_rows_whole_and_then_the_new_ones(
     assert phases["switching"] > phases["building"], "nobody read while it was built"
 
 
-async def test_it_comes_to_an_end_while_events_keep_coming_in(
-    store: EventStore, database: Database
-) -> None:
-    """A live worker is at work meanwhile, and goes on with the new rows; nothing is missing."""
+async def test_it_ends_while_events_keep_arriving(store: EventStore, database: Database) -> None:
+    """A live worker runs meanwhile, and continues with the new rows; nothing is missing."""
     count = 1
     enough = asyncio.Event()
 

@@ -29,7 +29,7 @@ from eventstore.service.health import CheckResult, Health, HealthReport
 from eventstore.service.metrics import Metrics
 from tests.conftest import settings_for
 
-BOUND = 10.0
+BOUND = 45.0
 DEEP = b'{"a":' * 100_000
 
 

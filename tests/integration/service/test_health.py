@@ -36,7 +36,7 @@ from tests.conftest import settings_for
 from tests.integration.ledger import declare_log
 from tests.unit.projections.counters import Counted, counting, make_tables
 
-BOUND = 20.0
+BOUND = 45.0
 CREATE = nix.CreateModule(name="m", content="0")
 
 

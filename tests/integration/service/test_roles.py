@@ -27,7 +27,7 @@ from tests.attack.running import Result, attacked_service, run_attacks, until_le
 from tests.integration.commanding import until
 from tests.shipped import Shipped, open_accounts
 
-BOUND = 20.0
+BOUND = 45.0
 FLAKE = '{"path": "./x", "description": ""}'
 
 

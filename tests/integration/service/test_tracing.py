@@ -19,7 +19,7 @@ from eventstore.service.tracing import Tracing
 from eventstore.telemetry import combined
 from projections import nix_projections
 
-BOUND = 20.0
+BOUND = 45.0
 
 
 async def test_a_command_is_one_trace_from_its_sender_to_the_rows(

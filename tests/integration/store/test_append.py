@@ -44,6 +44,7 @@ from eventstore.store.store import (
     Head,
 )
 from tests.conftest import StartServer, settings_for
+from tests.connection import SOON
 from tests.integration.ledger import (
     FAST,
     Deposited,
@@ -503,7 +504,7 @@ async def test_a_thousand_events_are_one_append_and_one_more_is_refused(
 async def test_a_missing_stream_is_named_immediately(
     client: Client, codec: Codec, count: int, expected: Expected
 ) -> None:
-    async with EventStore(client, codec) as store, asyncio.timeout(5):
+    async with EventStore(client, codec) as store, asyncio.timeout(SOON):
         with pytest.raises(StreamMissing, match=codec.subjects.log_stream):
             await store.append("account", "a1", [Opened()] * count, expected=expected)
         with pytest.raises(StreamMissing):
@@ -523,7 +524,7 @@ async def test_a_stream_without_atomic_batches_refuses_them_clearly(
             "allow_direct": True,
         },
     )
-    async with EventStore(client, codec) as store, asyncio.timeout(5):
+    async with EventStore(client, codec) as store, asyncio.timeout(SOON):
         with pytest.raises(JetStreamError, match="atomic publish is disabled") as refusal:
             await store.append("account", "a1", [Opened(), Deposited()])
         assert refusal.value.err_code == 10174

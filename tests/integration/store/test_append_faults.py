@@ -27,6 +27,7 @@ from eventstore.server.embedded import EmbeddedServer
 from eventstore.service.metrics import Metrics
 from eventstore.store.store import ANY, NO_STREAM, NOTHING, Append, EventStore, Expected, Head
 from tests.conftest import StartServer, settings_for
+from tests.connection import SOON
 from tests.integration.ledger import Deposited, Opened, declare_log, fixed, last_position, read
 from tests.proxy import TcpProxy
 
@@ -195,7 +196,7 @@ async def _disconnect(client: Client, proxy: TcpProxy) -> None:
     noticed = asyncio.Event()
     forget = client.on_disconnect(noticed.set)
     proxy.cut()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(SOON):
         await noticed.wait()
     forget()
 
@@ -220,7 +221,7 @@ async def test_an_append_on_a_closed_client_fails_immediately(client: Client, co
     await declare_log(client, codec)
     async with EventStore(client, codec) as store:
         await client.close()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(SOON):
             with pytest.raises(ConnectionLost):
                 await store.append("account", "a1", Opened())
 
@@ -281,7 +282,7 @@ async def test_an_append_whose_server_died_ends_within_its_bound_and_succeeds_la
             await proxy.until_held(b'"seq":')
             server.kill()
             proxy.cut()
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(SOON):
                 with pytest.raises((AppendUnknown, ClientError)) as failure:
                     await appending
                 assert isinstance(failure.value, AppendUnknown)
@@ -357,7 +358,7 @@ async def test_a_forbidden_append_is_denied_immediately_and_not_unknown(
             settings_for(server.url, auth=AuthSettings(user="eve", password=Secret("e")))
         ) as denied,
         EventStore(denied, codec) as store,
-        asyncio.timeout(5),
+        asyncio.timeout(SOON),
     ):
         await declare_log(allowed, codec)
         events = [fixed() if own_ids else NewEvent(data=Deposited()) for _ in range(count)]
@@ -375,7 +376,7 @@ async def test_an_append_of_which_one_aggregate_is_forbidden_is_denied_by_name(
     users = f"{{ user: eve, password: e, permissions: {{ {rights} }} }}"
     server = await start_server(extra_config=f"authorization {{ users: [{users}] }}")
     eve = settings_for(server.url, auth=AuthSettings(user="eve", password=Secret("e")))
-    async with connect(eve) as client, EventStore(client, codec) as store, asyncio.timeout(5):
+    async with connect(eve) as client, EventStore(client, codec) as store, asyncio.timeout(SOON):
         await declare_log(client, codec)
         appends = [
             Append(aggregate="account", aggregate_id=each, events=[Opened(), Deposited()])

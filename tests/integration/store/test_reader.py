@@ -20,6 +20,7 @@ from eventstore.store.batches import BatchCheck
 from eventstore.store.reader import EventReader, Page
 from eventstore.store.store import EventStore
 from tests.conftest import StartServer, settings_for
+from tests.connection import SOON
 from tests.integration.ledger import Deposited, Opened, declare_log, read_all
 from tests.proxy import Direction, TcpProxy
 
@@ -108,7 +109,7 @@ async def test_events_that_were_lost_on_a_quiet_log_come_without_a_new_one(
         await proxy.until_held(b"account.a1")  # delivered, as the server sees it
         proxy.cut()
         proxy.release()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SOON):
             seen = [event.position for event in (await waiting).events]
             while len(seen) < 2:
                 seen.extend(event.position for event in (await anext(pages)).events)
@@ -133,7 +134,7 @@ async def test_a_reader_that_has_caught_up_on_a_quiet_log_waits_as_long_as_it_ta
         assert not waiting.done()
         assert await _consumers(client, codec) == consumers
         await store.append("account", "a1", Deposited())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SOON):
             page = await waiting
     assert pending == [1, 0]
     assert ([event.position for event in page.events], page.pending) == ([3], 0)
@@ -168,7 +169,7 @@ async def test_a_reader_whose_connection_breaks_while_it_begins_begins_again(
     await store.append("account", "a1", [Deposited()] * 3)
     async with TcpProxy(nats_server) as proxy, history_behind(proxy, codec) as history:
         cut = proxy.cut_after(pattern, direction, forward=False)
-        async with aclosing(history.pages(live=live)) as pages, asyncio.timeout(5):
+        async with aclosing(history.pages(live=live)) as pages, asyncio.timeout(SOON):
             page = await anext(pages)
         assert cut.is_set()
         assert [event.position for event in page.events] == [1, 2, 3]
@@ -247,7 +248,7 @@ async def test_a_reader_that_is_not_live_gives_up_after_its_patience(
         await anext(pages)
         with proxy.refusing():
             proxy.cut()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(SOON):
                 with pytest.raises(ConnectionLost):
                     await _drain(pages)
 
@@ -324,7 +325,7 @@ async def test_a_reader_ends_when_its_client_is_closed(
     async with aclosing(EventReader(client, codec).pages(live=live, max_events=5)) as pages:
         await anext(pages)
         await client.close()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(SOON):
             with pytest.raises(ConnectionLost):
                 await _drain(pages)
 
@@ -376,7 +377,10 @@ async def test_the_end_is_known_though_the_last_event_was_removed(
     await store.append("account", "a1", Deposited())
     await client.api(f"STREAM.MSG.DELETE.{codec.subjects.log_stream}", {"seq": 5})
     seen: list[int] = []
-    async with aclosing(EventReader(client, codec).pages(live=live)) as pages, asyncio.timeout(5):
+    async with (
+        aclosing(EventReader(client, codec).pages(live=live)) as pages,
+        asyncio.timeout(SOON),
+    ):
         async for page in pages:
             seen.extend(event.position for event in page.events)
             if page.pending == 0:

@@ -20,7 +20,7 @@ async def database(read_model: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def sqlite_database(sqlite_read_model: Path) -> AsyncIterator[Database]:
-    """An open read model for what only SQLite does."""
+    """An open read model, for tests of SQLite only."""
     async with Database(sqlite_read_model) as database:
         yield database
 

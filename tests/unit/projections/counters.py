@@ -75,7 +75,7 @@ def counting(
 
 
 def noting(name: str) -> Projection:
-    """A projection that wants none of the `Counted`."""
+    """A projection without a handler of `Counted`."""
     rows = table(name)
     projection = Projection(name, tables=[rows])
 
@@ -111,15 +111,17 @@ def moved(
 ) -> None:
     """Move one checkpoint, as another worker would."""
     checkpoint.move_all(
-        connection, [checkpoint.LockedCheckpoint(projection, previous)], position, now
+        connection, [checkpoint.ExpectedCheckpoint(projection, previous)], position, now
     )
 
 
-def claimed(connection: Connection, *projections: Projection) -> list[checkpoint.LockedCheckpoint]:
+def claimed(
+    connection: Connection, *projections: Projection
+) -> list[checkpoint.ExpectedCheckpoint]:
     """The checkpoints of projections, claimed as a worker does."""
     now = datetime(2026, 1, 1, tzinfo=UTC)
     return [
-        checkpoint.LockedCheckpoint(each, checkpoint.claim(connection, each, now).position)
+        checkpoint.ExpectedCheckpoint(each, checkpoint.claim(connection, each, now).position)
         for each in projections
     ]
 

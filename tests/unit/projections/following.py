@@ -1,4 +1,4 @@
-"""A projection worker over a log in memory, and what its tests look at."""
+"""A projection worker over a log in memory, and what its tests observe."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from eventstore.projections.worker.worker import ProjectionWorker
 from tests.unit.projections.counters import Counted
 from tests.unit.projections.memory import MemoryLog
 
-BOUND = 10.0
+BOUND = 45.0
 POLL = 0.02
 
 
@@ -37,7 +37,7 @@ def worker_of(
 
 @contextlib.asynccontextmanager
 async def following(worker: ProjectionWorker) -> AsyncIterator[ProjectionWorker]:
-    """Run a worker; failures of projections are for the test to look at."""
+    """Run a worker; failures of projections are not raised."""
     task = asyncio.create_task(worker.run())
     try:
         yield worker
@@ -49,7 +49,7 @@ async def following(worker: ProjectionWorker) -> AsyncIterator[ProjectionWorker]
 
 
 async def until(is_so: Callable[[], object]) -> None:
-    """Return once something is so; looks whenever the loop comes round."""
+    """Return once a condition is true, checked at each turn of the event loop."""
     async with asyncio.timeout(BOUND):
         while not is_so():  # noqa: ASYNC110  # there is nothing to wait for
             await asyncio.sleep(0.001)

@@ -1,4 +1,4 @@
-"""A log in memory that hands out pages as the store does, and a small domain to fill it with."""
+"""A log in memory with pages like those of the store, and a small domain to fill it with."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def time_of(position: int) -> datetime:
 
 
 class MemoryLog:
-    """Events in order; what is appended while somebody reads live is handed out, too."""
+    """Events in order; a live reader gets those that are appended, too."""
 
     def __init__(self, codec: Codec) -> None:
         self.events: list[RecordedEvent] = []
@@ -64,7 +64,7 @@ class MemoryLog:
         type_: str,
         error: InvalidMessage | None = None,
     ) -> int:
-        """An event that is read as nothing, or with an `error` cannot be read."""
+        """An event that an upcaster drops, or that cannot be read because of an `error`."""
         subject, headers = self._stored(aggregate, aggregate_id, type_, None)
         self.unread.append(self._codec.unread(subject, headers, b"{", self.end + 1, error))
         return self.end

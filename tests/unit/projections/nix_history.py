@@ -1,4 +1,4 @@
-"""A log of the Nix domain in which every kind of event happens, to many aggregates in turns."""
+"""A log of the Nix domain with every type of event, of many aggregates in turns."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.unit.projections.memory import MemoryLog
 
 
 def add_history(log: MemoryLog, aggregates: int) -> None:
-    """So many aggregates of each kind, whose events come in turns, always the same ones."""
+    """Aggregates of each kind, whose events alternate; deterministic."""
     chance = random.Random(7)  # noqa: S311  # no secret
     histories = [
         (f"{kind}{number}", iter(history()))

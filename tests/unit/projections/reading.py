@@ -1,4 +1,4 @@
-"""Queries answered without a server: the same answers that a responder gives, called directly."""
+"""Queries answered without a server, by calling the answers of a responder directly."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from eventstore.messages.queries import Query
 from eventstore.messages.subjects import Subjects
 from eventstore.nix import FlakeView, ListFlakes
 from eventstore.projections.database.database import Database
-from eventstore.projections.database.tables import projection
+from eventstore.projections.database.tables import checkpoints
 from eventstore.projections.queries.queries import query_answers
 from eventstore.projections.queries.waiting import CheckpointPositions
 from projections.models import flake
@@ -71,13 +71,13 @@ async def put_flakes(database: Database, paths: Iterable[tuple[str, str]]) -> No
 
 
 async def move(database: Database, position: int, *names: str) -> None:
-    """Checkpoints, as if these projections had come so far."""
+    """Checkpoints of these projections at a position."""
 
     def work(connection: Connection) -> None:
         for name in names:
-            connection.execute(projection.delete().where(projection.c.name == name))
+            connection.execute(checkpoints.delete().where(checkpoints.c.name == name))
             values = {"name": name, "version": 1, "position": position, "updated_at": TIME}
-            connection.execute(insert(projection).values(values))
+            connection.execute(insert(checkpoints).values(values))
 
     await database.transact(work)
 
@@ -88,7 +88,7 @@ async def count(database: Database, table: Table) -> int:
 
 
 async def parts(answers: Mapping[str, Answer], query: ListFlakes) -> list[list[FlakeView]]:
-    """All parts of a list of flakes."""
+    """All pages of a list of flakes."""
     found = []
     while True:
         answer = (await ask(answers, query)).data

@@ -1,4 +1,4 @@
-"""The index of events is exactly the log, however pages and restarts fall."""
+"""The index of events equals the log, with any pages and restarts."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ runs = st.lists(st.tuples(st.integers(1, 12), st.integers(1, 7)), max_size=4)
 
 
 def expected(recorded: RecordedEvent) -> dict[str, Any]:
-    """The row as the stored headers have it, read without the projection's ways."""
+    """The row by the stored headers, read without the projection's code."""
     headers = recorded.headers
     return {
         "position": recorded.position,

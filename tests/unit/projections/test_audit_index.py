@@ -1,4 +1,4 @@
-"""What the audit index answers: stories by any of their ids, and searches in pages."""
+"""The audit index: traces by any of their ids, and searches in pages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from eventstore.errors import InvalidPayload, QueryNotFound
 from eventstore.messages.envelope import derive_id, utc_now
 from eventstore.projections.audit import AuditIndex, NoAuditIndex, audit
 from eventstore.projections.audit.models import audit_command, audit_event
-from eventstore.projections.audit.search import _ORDERED_BY, _fitting
+from eventstore.projections.audit.search import _ORDERED_BY, _matching
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.database import Database
 from eventstore.projections.queries import cursor
@@ -121,7 +121,7 @@ async def index(database: Database) -> AuditIndex:
 
 
 @pytest.mark.parametrize("asked", NAMES)
-async def test_any_id_of_a_story_tells_all_of_it(index: AuditIndex, asked: str) -> None:
+async def test_any_id_of_a_trace_finds_all_of_it(index: AuditIndex, asked: str) -> None:
     story = await index.trace(TraceCorrelation(id=id_of(asked)))
 
     assert (story.correlation_id, story.asked) == (id_of("c1"), id_of(asked))
@@ -160,7 +160,7 @@ async def test_an_id_that_nobody_knows_is_named(index: AuditIndex, asked: str) -
         await index.trace(TraceCorrelation(id=asked))
 
 
-async def test_a_cause_from_before_outcomes_told_their_story_belongs_to_it(
+async def test_a_cause_recorded_without_a_correlation_belongs_to_its_trace(
     database: Database,
 ) -> None:
     index = await fill(database, [command("c1", "c1", 1, story=None), event("e1", "c1", 2)])
@@ -182,7 +182,7 @@ async def test_a_command_known_by_its_events_only_is_found_by_its_id(database: D
     ]
 
 
-async def test_a_cause_in_another_story_is_told_as_well(database: Database) -> None:
+async def test_a_cause_of_another_correlation_is_included(database: Database) -> None:
     index = await fill(database, [*OTHER, event("e1", "f1", 9)])
     story = await index.trace(TraceCorrelation(id=id_of("e1")))
     assert [(line.id, line.depth) for line in story.lines] == [
@@ -192,7 +192,7 @@ async def test_a_cause_in_another_story_is_told_as_well(database: Database) -> N
     ]
 
 
-async def test_of_a_huge_story_the_first_are_told_and_what_was_asked_for_with_its_causes(
+async def test_a_huge_trace_has_its_first_messages_and_the_requested_one_with_its_causes(
     database: Database,
 ) -> None:
     many = [command("c1", "c1", 1)]
@@ -207,7 +207,7 @@ async def test_of_a_huge_story_the_first_are_told_and_what_was_asked_for_with_it
     assert (story.events, story.untold) == (998, 999 - len(told))
 
 
-async def test_a_story_that_goes_in_circles_is_told(database: Database) -> None:
+async def test_a_cyclic_trace_is_shown(database: Database) -> None:
     index = await fill(database, [event("e1", "e2", 1), event("e2", "e1", 2)])
     story = await index.trace(TraceCorrelation(id=id_of("e1"), limit=1))
     assert [line.circular for line in story.lines] == [True, False]
@@ -328,11 +328,11 @@ async def test_a_cursor_of_another_search_is_refused_but_time_may_go_on(index: A
     await index.search(SearchAudit(after=after, until=time_of(10_000)))
 
 
-async def test_how_far_it_has_come_is_told(index: AuditIndex) -> None:
+async def test_its_position_is_reported(index: AuditIndex) -> None:
     assert await index.position() == 42
 
 
-async def test_where_there_is_no_index_that_is_said(database: Database, tmp_path: Path) -> None:
+async def test_a_missing_index_is_reported(database: Database, tmp_path: Path) -> None:
     with pytest.raises(NoAuditIndex, match="no audit index yet"):
         await AuditIndex(database.engine).position()
     async with Database(tmp_path / "empty.sqlite") as empty:
@@ -341,7 +341,7 @@ async def test_where_there_is_no_index_that_is_said(database: Database, tmp_path
 
 
 async def test_each_search_has_an_index_of_the_database(sqlite_database: Database) -> None:
-    """No scan of all events for a single one's story; the plan says so."""
+    """The query plan of a trace has no scan of all events."""
     await fill(sqlite_database, STORY)
     since = time_of(1) - timedelta(days=1)
     wanted = (
@@ -356,7 +356,7 @@ async def test_each_search_has_an_index_of_the_database(sqlite_database: Databas
     async with sqlite_database.engine.connect() as connection:
         for each in wanted:
             for kind in each.kinds:
-                query = _fitting(each, kind).compile(
+                query = _matching(each, kind).compile(
                     dialect=sqlite_database.engine.dialect, compile_kwargs={"literal_binds": True}
                 )
                 plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}")

@@ -33,7 +33,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from eventstore.messages.events import RecordedEvent
 from eventstore.projections.audit.events import audit
-from eventstore.projections.database.checkpoint import LockedCheckpoint
+from eventstore.projections.database.checkpoint import ExpectedCheckpoint
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.parking import list_parked
 from eventstore.projections.projection import BoundStatement, Change, Projection
@@ -116,7 +116,7 @@ def in_memory() -> Iterator[Connection]:
 
 
 def outcome(connection: Connection, *parts: Sequence[Change]) -> object:
-    """The rows after the changes, each part in batches of its own; or that one of them failed."""
+    """The rows after the changes, each part in its own batches; or that one of them failed."""
     try:
         for several in parts:
             for batch in arranged(several):
@@ -132,7 +132,7 @@ def outcome(connection: Connection, *parts: Sequence[Change]) -> object:
 
 
 def possible(connection: Connection, several: list[Change]) -> list[Change]:
-    """Those that do not fail, made in their order."""
+    """Those that do not fail, executed in order."""
     made: list[Change] = []
     for change in several:
         with suppress(IntegrityError):
@@ -164,7 +164,7 @@ def test_changes_of_one_row_keep_their_order(in_memory: Connection) -> None:
     assert outcome(in_memory, _start, several) == [owners, []]
 
 
-def test_what_may_touch_all_rows_keeps_its_place_among_all() -> None:
+def test_a_change_without_a_scope_is_not_reordered() -> None:
     spread = BoundStatement(_spread, {"most": 9})
     several = [BoundStatement(_double, {"key": key}) for key in "abc"]
     assert len(arranged(several)) == 1
@@ -178,7 +178,7 @@ async def project(database: Database, log: MemoryLog, page: int, *several: Proje
         for begin in range(0, log.end, page):
             events = log.events[begin : begin + page]
             until = events[-1].position
-            starts = [LockedCheckpoint(each, begin) for each in several]
+            starts = [ExpectedCheckpoint(each, begin) for each in several]
             apply(connection, starts, events, until, time_of(0))
 
     await database.transact(work)
@@ -232,7 +232,7 @@ _insert = insert(table("first"))
 
 
 def bound(*, fails_at: int = 0, **options: Any) -> Projection:
-    """Rows that the database refuses where they are of thirteen; a handler may fail by itself."""
+    """The database refuses rows of thirteen; a handler may fail, too."""
     projection = Projection("first", tables=[table("first")], **options)
 
     @projection.handles

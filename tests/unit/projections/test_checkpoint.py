@@ -6,7 +6,7 @@ from sqlalchemy import Connection, select
 from eventstore.errors import ProjectionError, ProjectionFenced
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.database import Database
-from eventstore.projections.database.tables import projection as table
+from eventstore.projections.database.tables import checkpoints as table
 from eventstore.projections.projection import Projection
 from tests.unit.projections.counters import counting, moved
 from tests.unit.projections.memory import time_of
@@ -31,7 +31,7 @@ async def test_a_new_projection_begins_at_zero(database: Database) -> None:
     assert await database.transact(stored) == ("checkpoint_counts", 1, 0, NOW)
 
 
-async def test_it_goes_on_where_it_was(database: Database) -> None:
+async def test_it_continues_from_its_position(database: Database) -> None:
     await database.transact(lambda c: checkpoint.claim(c, counts, NOW))
 
     await database.transact(lambda c: moved(c, counts, 0, 2**40, time_of(1)))
@@ -78,7 +78,7 @@ async def test_rows_of_another_version_are_not_touched(database: Database) -> No
         await database.transact(lambda c: moved(c, changed, 0, 1, NOW))
 
 
-async def test_it_can_be_set_anew_in_another_epoch(database: Database) -> None:
+async def test_restarting_it_begins_another_epoch(database: Database) -> None:
     assert await database.transact(lambda c: checkpoint.read(c, counts.name)) is None
     await database.transact(lambda c: checkpoint.claim(c, counts, NOW))
     changed = counting("checkpoint_counts", version=2)
@@ -97,13 +97,13 @@ async def test_setting_one_that_was_never_used_begins_it(database: Database) -> 
     assert await claimed(database, counts) == 3
 
 
-async def test_a_lost_answer_to_a_commit_is_believed_only_where_all_have_come_there(
+async def test_a_lost_answer_counts_as_a_commit_only_if_all_checkpoints_moved(
     database: Database,
 ) -> None:
     others = counting("checkpoint_others")
-    held = [checkpoint.LockedCheckpoint(counts, 0), checkpoint.LockedCheckpoint(others, 0)]
+    held = [checkpoint.ExpectedCheckpoint(counts, 0), checkpoint.ExpectedCheckpoint(others, 0)]
 
-    async def are_at(position: int, which: list[checkpoint.LockedCheckpoint] = held) -> bool:
+    async def are_at(position: int, which: list[checkpoint.ExpectedCheckpoint] = held) -> bool:
         return await database.transact(lambda c: checkpoint.are_at(c, which, position))
 
     assert not await are_at(0)
@@ -115,12 +115,15 @@ async def test_a_lost_answer_to_a_commit_is_believed_only_where_all_have_come_th
     await database.transact(lambda c: moved(c, others, 0, 5, NOW))
     assert await are_at(5)
     assert not await are_at(
-        5, [checkpoint.LockedCheckpoint(counts, 0, 1), checkpoint.LockedCheckpoint(others, 0, 2)]
+        5,
+        [checkpoint.ExpectedCheckpoint(counts, 0, 1), checkpoint.ExpectedCheckpoint(others, 0, 2)],
     )
     assert await are_at(
-        5, [checkpoint.LockedCheckpoint(counts, 0, 1), checkpoint.LockedCheckpoint(others, 0, 1)]
+        5,
+        [checkpoint.ExpectedCheckpoint(counts, 0, 1), checkpoint.ExpectedCheckpoint(others, 0, 1)],
     )
     await database.transact(lambda c: checkpoint.restart(c, counts, 5, NOW))
     assert not await are_at(
-        5, [checkpoint.LockedCheckpoint(counts, 0, 1), checkpoint.LockedCheckpoint(others, 0, 1)]
+        5,
+        [checkpoint.ExpectedCheckpoint(counts, 0, 1), checkpoint.ExpectedCheckpoint(others, 0, 1)],
     )

@@ -1,4 +1,4 @@
-"""Which changes have a scope: those that provably touch the rows of one key alone."""
+"""Which changes have a scope: those that provably touch only the rows of one key."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ def test_what_may_touch_others_has_none(what: str) -> None:
 
 
 @pytest.mark.parametrize("what", SHARED)
-def test_where_rows_have_something_in_common_there_is_none(what: str) -> None:
+def test_dependent_rows_have_no_scope(what: str) -> None:
     assert scope_of(BoundStatement(insert(SHARED[what]), {"id": "a", "owner_id": "a"})) is None
 
 
@@ -242,7 +242,7 @@ def test_defaults_are_to_be_the_same_at_any_time(default: Any, constant: bool) -
     assert has_scope == constant
 
 
-def test_what_postgresql_cannot_tell_apart_is_one_scope() -> None:
+def test_what_postgresql_cannot_distinguish_is_one_scope() -> None:
     first, second = (BoundStatement(insert(owner), {"id": key}) for key in ("\0", "\ufffd"))
     assert scope_of(first) == scope_of(second)
 

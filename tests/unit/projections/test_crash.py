@@ -1,4 +1,4 @@
-"""A process that dies in the middle of a transaction: what the next one finds, and makes of it."""
+"""A process that dies in the middle of a transaction, and the next one, which continues."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DIED = 77
 
 
 def work(location: str, dies: Callable[[Counted], object]) -> int:
-    """Follow ten events in pages of four, with two projections; where the first has come to."""
+    """Follow ten events in pages of four, with two projections; the position of the first."""
 
     async def run() -> int:
         log = MemoryLog(codec)

@@ -27,7 +27,7 @@ texts = st.text(st.characters(blacklist_categories=["Cs"]))
 
 
 @given(path=texts, id_=texts, prefix=st.none() | texts)
-def test_a_cursor_gives_back_what_it_was_made_of(path: str, id_: str, prefix: str | None) -> None:
+def test_a_cursor_decodes_to_its_sort_key(path: str, id_: str, prefix: str | None) -> None:
     query = ListFlakes(path_prefix=prefix)
     made = cursor.encode(query, BY, [path, id_])
     again = ListFlakes(path_prefix=prefix, limit=7, after=made)

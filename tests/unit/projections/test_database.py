@@ -24,7 +24,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def with_a_table(location: str | Path) -> Database:
-    """A database with one table, closed again."""
+    """A database with one table, closed."""
     async with Database(location) as database:
         await database.transact(lambda c: c.execute(text("CREATE TABLE n (n INTEGER PRIMARY KEY)")))
     return Database(location)
@@ -205,7 +205,7 @@ async def test_foreign_keys_are_held(empty: Database) -> None:
             await database.transact(orphan)
 
 
-async def test_a_cancelled_transaction_comes_to_its_end(empty: Database) -> None:
+async def test_a_cancelled_transaction_ends_first(empty: Database) -> None:
     loop = asyncio.get_running_loop()
     task: asyncio.Task[None]
     told: list[None] = []
@@ -245,7 +245,7 @@ async def test_one_that_fails_after_it_was_cancelled_leaves_nothing(empty: Datab
         await database.transact(lambda c: add(3, c))
 
 
-async def test_only_what_is_committed_is_told(empty: Database) -> None:
+async def test_only_commits_are_reported(empty: Database) -> None:
     told: list[object] = []
 
     def broken(connection: Connection) -> str:
@@ -282,7 +282,7 @@ async def test_a_transaction_cancelled_before_it_began_does_nothing(empty_file: 
         assert await numbers(database) == [1]
 
 
-async def test_a_locked_database_is_asked_again_which_is_counted(
+async def test_a_locked_database_is_retried_and_the_retries_are_counted(
     empty_file: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries: list[float] = []
@@ -309,7 +309,7 @@ async def test_a_locked_database_is_asked_again_which_is_counted(
     assert b'eventstore_retries_total{operation="database"} 3.0' in metrics.render()
 
 
-async def test_patience_ends(empty_file: Database) -> None:
+async def test_retries_end_after_the_timeout(empty_file: Database) -> None:
     async with empty_file as database:
         with (
             locked(database),
@@ -323,7 +323,7 @@ async def test_patience_ends(empty_file: Database) -> None:
 async def test_a_database_that_others_open_too_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "OPEN_PATIENCE", 0.05)
+    monkeypatch.setattr(module, "OPEN_TIMEOUT", 0.05)
     database = Database(tmp_path / "new.sqlite")
     with locked(database), pytest.raises(DatabaseUnavailable, match="locked"):
         async with database:
@@ -331,7 +331,7 @@ async def test_a_database_that_others_open_too_is_waited_for(
 
 
 async def test_opening_may_be_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "OPEN_PATIENCE", 60)
+    monkeypatch.setattr(module, "OPEN_TIMEOUT", 60)
     database = Database(tmp_path / "new.sqlite")
     with locked(database), pytest.raises(TimeoutError):
         async with asyncio.timeout(0.2), database:

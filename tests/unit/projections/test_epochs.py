@@ -1,4 +1,4 @@
-"""Epochs: whoever sets a checkpoint from outside is followed by the worker, and failures end."""
+"""Epochs: the worker follows a checkpoint that is set from outside, and failures end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from eventstore.errors import ProjectionFailed
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.checkpoint import (
     CheckpointReset,
-    LockedCheckpoint,
+    ExpectedCheckpoint,
     VersionChanged,
 )
 from eventstore.projections.database.database import Database
@@ -43,18 +43,18 @@ def replace(connection: Connection, projection: Projection, position: int) -> No
     checkpoint.restart(connection, projection, position, time_of(position))
 
 
-async def test_a_move_in_another_epoch_tells_that_it_was_set(database: Database) -> None:
+async def test_a_move_in_another_epoch_raises_checkpoint_reset(database: Database) -> None:
     first = counting("first")
     await database.transact(lambda c: checkpoint.claim(c, first, time_of(0)))
     await database.transact(lambda c: checkpoint.restart(c, first, 0, time_of(0)))
 
     with pytest.raises(CheckpointReset):
         await database.transact(
-            lambda c: checkpoint.move_all(c, [LockedCheckpoint(first, 0, epoch=1)], 5, time_of(1))
+            lambda c: checkpoint.move_all(c, [ExpectedCheckpoint(first, 0, epoch=1)], 5, time_of(1))
         )
 
     await database.transact(
-        lambda c: checkpoint.move_all(c, [LockedCheckpoint(first, 0, 2)], 5, time_of(1))
+        lambda c: checkpoint.move_all(c, [ExpectedCheckpoint(first, 0, 2)], 5, time_of(1))
     )
     assert (await checkpoint_of(database, first)).position == 5
 
@@ -65,13 +65,13 @@ async def test_several_move_together_or_not_at_all(database: Database) -> None:
         lambda c: [checkpoint.claim(c, each, time_of(0)) for each in (first, second)]
     )
     await database.transact(lambda c: checkpoint.retry(c, "second"))
-    both = [LockedCheckpoint(first, 0, 1), LockedCheckpoint(second, 0, 1)]
+    both = [ExpectedCheckpoint(first, 0, 1), ExpectedCheckpoint(second, 0, 1)]
 
     with pytest.raises(CheckpointReset, match="second"):
         await database.transact(lambda c: checkpoint.move_all(c, both, 5, time_of(1)))
     assert (await checkpoint_of(database, first)).position == 0
 
-    both[1] = LockedCheckpoint(second, 0, 2)
+    both[1] = ExpectedCheckpoint(second, 0, 2)
     await database.transact(lambda c: checkpoint.move_all(c, both, 5, time_of(1), 7.5))
     assert [(await checkpoint_of(database, each)).rate for each in (first, second)] == [7.5, 7.5]
 
@@ -121,9 +121,7 @@ async def test_one_that_is_set_forward_goes_on_from_there(log: MemoryLog, tables
     assert await rows_of(tables, first) == [(2, 2)]
 
 
-async def test_a_failure_is_seen_by_others_until_it_moves_again(
-    log: MemoryLog, tables: Database
-) -> None:
+async def test_a_failure_is_recorded_until_it_moves(log: MemoryLog, tables: Database) -> None:
     broken = [True]
 
     def fails(event: Counted) -> None:
@@ -150,7 +148,7 @@ async def test_a_failure_is_seen_by_others_until_it_moves_again(
     assert worker.failures == []
 
 
-async def test_one_that_fails_again_stays_failed(log: MemoryLog, tables: Database) -> None:
+async def test_one_whose_retry_fails_stays_failed(log: MemoryLog, tables: Database) -> None:
     first = counting("first", fails=poisoned)
     log.add("c", Counted(by=13))
 
@@ -185,7 +183,7 @@ async def test_set_while_it_is_paused_it_goes_on_from_there_when_resumed(
 
 
 class Rebuilding:
-    """A hook that replaces the rows when it is told to go on."""
+    """A rebuild hook that replaces the rows when it is released."""
 
     def __init__(self, log: MemoryLog, database: Database) -> None:
         self.go_on = asyncio.Event()
@@ -230,7 +228,7 @@ async def test_rows_of_another_version_are_rebuilt_beside_the_others(
     assert (await checkpoint_of(tables, first)).version == 2
 
 
-async def test_a_rebuild_that_fails_stops_its_projection_until_it_is_tried_again(
+async def test_a_failed_rebuild_stops_its_projection_until_a_retry(
     log: MemoryLog, tables: Database
 ) -> None:
     log.add("c", Counted(by=1))

@@ -1,4 +1,4 @@
-"""Conditions of lists, on a real database, and as they are told to another."""
+"""Filters of lists, on a real database, and as SQL for another."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_prefix_is_that_and_nothing_else(engine: Engine, prefix: str, others: 
     assert paths_where(engine, begins(flake.c.path, prefix), paths) == wanted
 
 
-def test_what_is_not_asked_for_excludes_nothing() -> None:
+def test_a_filter_without_a_value_excludes_nothing() -> None:
     for condition in (
         equals(flake.c.path, None),
         begins(flake.c.path, None),
@@ -80,7 +80,7 @@ def test_an_element_of_a_list_is_found_whole(engine: Engine, wanted: str, found:
         assert connection.scalars(select(configuration.c.id).where(has)).all() == found
 
 
-def test_postgresql_is_told_the_same_in_its_own_words() -> None:
+def test_postgresql_has_its_own_sql_for_the_same() -> None:
     wanted = select(configuration.c.id).where(
         begins(configuration.c.name, "a%"), has_element(configuration.c.modules, "web")
     )

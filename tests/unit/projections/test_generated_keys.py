@@ -1,4 +1,4 @@
-"""Keys that the database makes: after a rebuild and a reset the next one is new."""
+"""Generated keys: after a rebuild and a reset, the next one is unique."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.unit.projections.counters import Counted, codec
 from tests.unit.projections.following import following, worker_of
 from tests.unit.projections.memory import MemoryLog
 
-BOUND = 10.0
+BOUND = 45.0
 Key = Callable[[], Column[int]]
 KEYS: dict[str, Key] = {
     "serial": lambda: Column("Key", Integer, primary_key=True),
@@ -44,7 +44,7 @@ def rows(request: pytest.FixtureRequest) -> Table:
 
 
 def making(rows: Table, version: int, count: int) -> Projection:
-    """A projection that makes so many rows of each event."""
+    """A projection with a number of rows for each event."""
     projection = Projection("noted", version=version, tables=[rows], retries=0)
 
     @projection.handles
@@ -55,7 +55,7 @@ def making(rows: Table, version: int, count: int) -> Projection:
 
 
 async def see(database: Database, rows: Table) -> list[tuple[Any, ...]]:
-    """What is in the rows, without the keys, of which no two are the same."""
+    """The rows without their keys, which are unique."""
     async with database.engine.connect() as connection:
         found = await connection.execute(select(rows.c.by, rows.c.twice))
         return sorted(tuple(row) for row in found)
@@ -69,7 +69,7 @@ def log() -> MemoryLog:
 
 
 async def project(log: MemoryLog, database: Database, projection: Projection) -> None:
-    """Bring the live rows to the end of the log; what is poison is raised."""
+    """Bring the live rows to the end of the log; raises poison events."""
     async with following(worker_of(log, database, projection)) as worker:
         await worker.wait(log.end, BOUND)
 

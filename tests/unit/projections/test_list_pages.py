@@ -1,4 +1,4 @@
-"""Lists in parts: together they are the list, by whatever limit, whatever is added meanwhile."""
+"""Lists in pages: together they are the list, with any limit, whatever is added meanwhile."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def template(migrated: Path) -> Iterator[Path]:
 async def pages_of(
     template: Path, found: list[str], limit: int, prefix: str | None, added: list[str]
 ) -> tuple[list[list[FlakeView]], list[FlakeView]]:
-    """The list in parts, with something added after each of them, and as a whole at first."""
+    """The list in pages, with something added after each of them, and as one at first."""
     rows = [(path, f"id{number}") for number, path in enumerate(found)]
     async with Database(template) as database:
         await database.transact(lambda connection: connection.execute(delete(flake)))
@@ -157,7 +157,7 @@ LISTS: Mapping[str, tuple[ListQuery[Any], list[str]]] = {
 
 
 async def plan(database: Database, query: ListQuery[Any]) -> list[str]:
-    """How SQLite goes about the last statement that a query leads to."""
+    """SQLite's plan of the last statement of a query."""
     statements: list[tuple[str, Any]] = []
 
     def executed(_c: Any, _cursor: Any, sql: str, values: Any, _x: Any, _many: Any) -> None:
@@ -195,7 +195,7 @@ async def test_a_list_follows_its_index_and_is_not_sorted(
 
 
 @pytest.mark.parametrize("prefix", [None, "b"])
-async def test_a_later_part_begins_where_the_one_before_ended(
+async def test_a_page_begins_after_the_previous_one(
     sqlite_database: Database, prefix: str | None
 ) -> None:
     await put_flakes(sqlite_database, [(f"b{number:03}", str(number)) for number in range(9)])

@@ -1,4 +1,4 @@
-"""Ownership: one worker has a projection, the others stand by or are refused, and take over."""
+"""Locks: one worker owns a projection; others stand by or are refused, and take over."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from eventstore.errors import ConfigurationError, ProjectionFenced
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.database import Database
-from eventstore.projections.database.locks import FileLocks, OwnedElsewhere, locks_of, owned
+from eventstore.projections.database.locks import FileLocks, OwnedElsewhere, locked, locks_of
 from eventstore.projections.health import ProjectionsCheck
 from eventstore.projections.projection import Projection
 from tests.unit.projections.counters import Counted, counting, make_tables, rows_of
@@ -31,47 +31,47 @@ async def tables(database: Database) -> Database:
 
 async def test_a_lock_has_one_holder_who_is_named(database: Database) -> None:
     async with locks_of(database) as mine, locks_of(database) as theirs:
-        assert await mine.take("a") is None
-        assert await theirs.take("b") is None
-        holder = await theirs.take("a")
+        assert await mine.acquire("a") is None
+        assert await theirs.acquire("b") is None
+        holder = await theirs.acquire("a")
         assert holder is not None
         assert holder.startswith(f"process {os.getpid()} on ")
-        assert await mine.kept() == {"a"}
-        assert await theirs.kept() == {"b"}
+        assert await mine.acquired() == {"a"}
+        assert await theirs.acquired() == {"b"}
 
         await mine.close()
-        assert await theirs.take("a") is None
-        assert await theirs.kept() == {"a", "b"}
+        assert await theirs.acquire("a") is None
+        assert await theirs.acquired() == {"a", "b"}
 
 
 async def test_a_lock_whose_file_was_deleted_is_lost(tmp_path: Path) -> None:
     path = tmp_path / "rows.sqlite"
     async with FileLocks(str(path)) as mine, FileLocks(str(path)) as theirs:
-        assert await mine.take("a") is None
+        assert await mine.acquire("a") is None
         (path.parent / "rows.sqlite.locks" / "a").unlink()
-        assert await theirs.take("a") is None
+        assert await theirs.acquire("a") is None
 
-        assert await mine.kept() == frozenset()
-        assert await theirs.kept() == {"a"}
+        assert await mine.acquired() == frozenset()
+        assert await theirs.acquired() == {"a"}
 
 
 async def test_a_lock_for_a_block(database: Database) -> None:
-    async with owned(database, "a"):
-        with pytest.raises(OwnedElsewhere, match=rf"a is taken by process {os.getpid()}") as other:
-            async with owned(database, "a"):
+    async with locked(database, "a"):
+        with pytest.raises(OwnedElsewhere, match=rf"a is owned by process {os.getpid()}") as other:
+            async with locked(database, "a"):
                 pass
         assert isinstance(other.value, ProjectionFenced)
-        async with owned(database, "b"):
+        async with locked(database, "b"):
             pass
-    async with owned(database, "a"):
+    async with locked(database, "a"):
         pass
 
 
-async def test_what_cannot_be_locked_is_told(tmp_path: Path) -> None:
+async def test_what_cannot_be_locked_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     locks = FileLocks(str(tmp_path / "file" / "rows.sqlite"))
     with pytest.raises(ConfigurationError, match="cannot be locked"):
-        await locks.take("a")
+        await locks.acquire("a")
 
 
 def hold_and_wait(path: str, ready: Connection) -> None:
@@ -79,7 +79,7 @@ def hold_and_wait(path: str, ready: Connection) -> None:
 
     async def hold() -> None:
         locks = FileLocks(path)
-        ready.send(await locks.take("a"))
+        ready.send(await locks.acquire("a"))
         ready.recv()
 
     asyncio.run(hold())
@@ -92,12 +92,12 @@ async def test_a_holder_that_is_killed_holds_nothing(tmp_path: Path) -> None:
     process.start()
     assert own.recv() is None
     async with FileLocks(str(tmp_path / "rows")) as locks:
-        holder = await locks.take("a")
+        holder = await locks.acquire("a")
         assert holder is not None
         assert holder.startswith(f"process {process.pid} on ")
         process.kill()
         process.join(BOUND)
-        assert await locks.take("a") is None
+        assert await locks.acquire("a") is None
 
 
 async def test_the_second_stands_by_follows_and_takes_over(
@@ -130,13 +130,11 @@ async def test_the_second_stands_by_follows_and_takes_over(
     assert progress.applied == 1
 
 
-async def test_the_second_is_refused_where_it_is_not_to_wait(
-    log: MemoryLog, tables: Database
-) -> None:
+async def test_the_second_is_refused_if_it_is_not_to_wait(log: MemoryLog, tables: Database) -> None:
     async with following(worker_of(log, tables, counting("first"))) as active:
         await active.ready.wait()
         refused = worker_of(log, tables, counting("first"), counting("second"), if_taken="refuse")
-        with pytest.raises(OwnedElsewhere, match=r"projection first is taken by process \d+ on"):
+        with pytest.raises(OwnedElsewhere, match=r"projection first is owned by process \d+ on"):
             await refused.run()
 
     async with following(worker_of(log, tables, counting("second"), if_taken="refuse")) as alone:
@@ -157,7 +155,7 @@ async def test_workers_with_different_projections_share_a_database(
     assert await rows_of(tables, counting("first")) == await rows_of(tables, counting("second"))
 
 
-async def test_one_that_lost_its_lock_takes_it_again_and_goes_on(
+async def test_one_that_lost_its_lock_acquires_it_and_continues(
     log: MemoryLog, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = counting("first")
@@ -176,7 +174,7 @@ async def test_one_that_lost_its_lock_takes_it_again_and_goes_on(
 async def test_a_failed_one_that_others_repaired_is_taken_over_whole(
     log: MemoryLog, tables: Database
 ) -> None:
-    """A standby has no failure of its own: what the holder could not take, it may."""
+    """A standby does not share the failure of the holder: it may take the event."""
 
     def broken(_event: Counted) -> None:
         raise LookupError("old code")
@@ -196,7 +194,7 @@ async def test_a_failed_one_that_others_repaired_is_taken_over_whole(
     assert await rows_of(tables, old) == [(1, 1)]
 
 
-async def test_older_code_that_stands_by_leaves_what_newer_code_has_made(
+async def test_older_code_on_standby_leaves_rows_that_newer_code_has_made(
     log: MemoryLog, tables: Database
 ) -> None:
     async def rebuild(_projection: Projection) -> None:
@@ -218,15 +216,15 @@ async def test_older_code_that_stands_by_leaves_what_newer_code_has_made(
     assert (await checkpoint_of(tables, newer)).version == 2
 
 
-async def test_who_has_a_lock_can_be_asked_without_taking_it(database: Database) -> None:
+async def test_the_holder_of_a_lock_can_be_read_without_acquiring_it(database: Database) -> None:
     async with locks_of(database) as mine, locks_of(database) as theirs:
         assert await theirs.holder("a") is None
-        assert await mine.take("a") is None
+        assert await mine.acquire("a") is None
         assert f"process {os.getpid()} on " in str(await theirs.holder("a"))
         assert await theirs.holder("b") is None
         await mine.close()
         assert await theirs.holder("a") is None
-        assert await mine.take("a") is None
+        assert await mine.acquire("a") is None
 
 
 async def test_a_lock_that_somebody_only_looks_at_can_be_taken(
@@ -234,7 +232,7 @@ async def test_a_lock_that_somebody_only_looks_at_can_be_taken(
 ) -> None:
     path = str(tmp_path / "rows")
     async with FileLocks(path) as locks:
-        assert await locks.take("a") is None
+        assert await locks.acquire("a") is None
     looking = os.open(Path(f"{path}.locks", "a"), os.O_RDONLY)
     fcntl.flock(looking, fcntl.LOCK_SH)
     pauses: list[float] = []
@@ -246,8 +244,8 @@ async def test_a_lock_that_somebody_only_looks_at_can_be_taken(
 
     monkeypatch.setattr("eventstore.projections.database.locks.asyncio.sleep", sleep)
     async with FileLocks(path) as locks:
-        assert await locks.take("a") is None
+        assert await locks.acquire("a") is None
         assert len(pauses) == 3
 
-        assert str(os.getpid()) in str(await FileLocks(path).take("a"))
+        assert str(os.getpid()) in str(await FileLocks(path).acquire("a"))
     assert len(pauses) == 3

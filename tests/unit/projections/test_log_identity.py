@@ -1,4 +1,4 @@
-"""The log's identity: rows of one log are never continued from another, however long that is."""
+"""The log's identity: rows of one log are never continued from another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lanes: one that is behind holds nobody up, and in the end there is one reader for all."""
+"""Log readers: one that is behind delays no other, and in the end there is one for all."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ async def test_those_that_begin_together_have_one_reader(log: MemoryLog, tables:
     assert [each["after"] for each in log.readers] == [0]
 
 
-async def test_paused_and_resumed_at_once_nothing_is_missed(
+async def test_paused_and_resumed_immediately_nothing_is_missed(
     log: MemoryLog, tables: Database
 ) -> None:
     first, second = counting("first"), counting("second")
@@ -110,7 +110,7 @@ async def test_paused_and_resumed_at_once_nothing_is_missed(
 
 
 class Chance:
-    """What happens to some projections, by chance."""
+    """Random pauses and resets of some projections."""
 
     def __init__(self, seed: int, log: MemoryLog, database: Database) -> None:
         self.random = random.Random(seed)  # noqa: S311  # no secret
@@ -147,7 +147,7 @@ class Chance:
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_whatever_happens_to_them_nothing_is_missed_or_repeated(
+async def test_in_any_interleaving_nothing_is_missed_or_repeated(
     log: MemoryLog, tables: Database, seed: int
 ) -> None:
     chance = Chance(seed, log, tables)
@@ -163,7 +163,7 @@ async def test_whatever_happens_to_them_nothing_is_missed_or_repeated(
         assert await rows_of(tables, each) == [(n + 1, n) for n in range(log.end)]
 
 
-async def test_the_rate_is_shown_and_kept(log: MemoryLog, tables: Database) -> None:
+async def test_the_rate_is_shown_and_stored(log: MemoryLog, tables: Database) -> None:
     first = counting("first")
     end = log.add("c", *(Counted(by=n) for n in range(50)))
 

@@ -1,4 +1,4 @@
-"""The tables equal a fold of the log written without them, however pages and restarts fall."""
+"""The tables equal an independent fold of the log, with any pages and restarts."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ runs = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 30)), min_size=1, m
 
 
 def history(asked: list[tuple[str, Command]]) -> MemoryLog:
-    """The log that the deciders make of commands; what they reject leaves no trace."""
+    """The log that the deciders make of commands; rejected ones are not in it."""
     log = MemoryLog(DOMAIN.codec)
     states: dict[tuple[str, str], Any] = {}
     for aggregate_id, command in asked:
@@ -128,7 +128,7 @@ def history(asked: list[tuple[str, Command]]) -> MemoryLog:
 
 
 def fold(events: list[RecordedEvent]) -> Tables:
-    """What the tables must hold, computed in dictionaries."""
+    """The expected tables, computed in dictionaries."""
     tables: Tables = {name: {} for name in metadata.tables if name != "projection"}
     for recorded in events:
         _follow(tables, recorded)
@@ -269,7 +269,7 @@ def visible(log: MemoryLog, end: int) -> MemoryLog:
 
 
 async def follow(location: str, log: MemoryLog, batch: int, pages: int) -> int:
-    """Run a worker for some pages, or until it has caught up; the position it has come to."""
+    """Run a worker for some pages, or until it has caught up; its position."""
     async with Database(location) as database:
 
         def page_done(_position: int, pending: int) -> None:

@@ -153,7 +153,7 @@ async def test_a_package_its_builds_and_its_caches(database: Database, nix_log: 
     ] == [("https://a", "/2", time_of(5), 5, 5), ("https://b", "/1", time_of(3), 3, 3)]
 
 
-async def test_a_package_is_stale_until_it_is_built_again(
+async def test_a_package_is_stale_until_its_next_build(
     database: Database, nix_log: MemoryLog
 ) -> None:
     built = PackageBuilt(flake_ref="f", attribute="hello", output_path="/1")
@@ -310,7 +310,7 @@ async def test_an_input_of_no_flake_is_a_poison_event(
     assert isinstance(stopped.value.__cause__, IntegrityError)
 
 
-async def test_any_text_is_kept(database: Database, nix_log: MemoryLog) -> None:
+async def test_any_text_is_stored(database: Database, nix_log: MemoryLog) -> None:
     odd = "'; DROP TABLE module; -- \u0000 \U0001f600 \n\t% :name ? \\"
     nix_log.add("m1", ModuleCreated(name=odd, content=odd))
     nix_log.add("c1", ConfigurationCreated(name=odd, modules=[odd], overlays=[odd]))

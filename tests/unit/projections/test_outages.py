@@ -1,4 +1,4 @@
-"""A database that is locked, full, read-only or away for long: projections wait, and catch up."""
+"""A database that is locked, full, read-only or unreachable: projections wait, and catch up."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Outage = Callable[[Database], contextlib.AbstractAsyncContextManager[None]]
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wait is reported at once, and no lock is waited for in the database itself."""
+    """A retry is reported immediately, and the database itself does not wait for locks."""
     monkeypatch.setattr(module, "REPORT_SECONDS", 0.05)
     monkeypatch.setattr(module, "BACKOFF", Backoff(0.02, 0.05))
     monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.01)
@@ -39,7 +39,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextlib.asynccontextmanager
 async def locked(database: Database) -> AsyncIterator[None]:
-    """Another process has the file to itself."""
+    """Another process has an exclusive lock on the file."""
     with contextlib.closing(sqlite3.connect(str(database.path), isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         yield
@@ -96,7 +96,7 @@ async def test_projections_wait_and_catch_up(
             assert (await DatabaseCheck(database)()).status == "healthy"
         assert len(await rows_of(database, first)) == len(many) + 1
     assert worker.failures == []
-    said = [each for each in caplog.messages if "waiting, and trying again" in each]
+    said = [each for each in caplog.messages if "; retrying" in each]
     assert len(said) == 1, "once, and not at each try"
     assert "can be written again" in caplog.text
 
@@ -109,12 +109,12 @@ async def assert_degraded(worker: ProjectionWorker, database: Database, end: int
     assert (found.status, database.name in str(found.problem)) == ("degraded", True)
     found = await ProjectionsCheck(worker, log_end)()
     assert found.status == "degraded"
-    assert f"first: trying again: read model {database.name}: " in str(found.problem)
+    assert f"first: retrying: read model {database.name}: " in str(found.problem)
     assert "; tried for" in str(found.problem)
 
 
 def damage(database: Path) -> None:
-    """Write over all that is in its files."""
+    """Overwrite its files."""
     for suffix in ("", "-wal", "-shm"):
         path = Path(f"{database}{suffix}")
         with path.open("r+b") as file:
@@ -159,7 +159,7 @@ async def test_a_worker_that_begins_meanwhile_waits_too(
         await running.__aexit__(None, None, None)
 
 
-async def test_it_ends_when_told_to_while_it_waits(log: MemoryLog, sqlite_read_model: Path) -> None:
+async def test_it_can_be_stopped_while_it_retries(log: MemoryLog, sqlite_read_model: Path) -> None:
     first = counting("first")
     log.add("c", Counted(by=1))
     async with Database(sqlite_read_model) as database:
@@ -174,7 +174,7 @@ async def test_it_ends_when_told_to_while_it_waits(log: MemoryLog, sqlite_read_m
                 await until(lambda: worker.progress["first"].trouble)
 
 
-async def test_a_server_that_is_away_is_waited_for(
+async def test_an_unreachable_server_is_waited_for(
     log: MemoryLog, postgresql_server: PostgresqlServer, postgresql_read_model: str
 ) -> None:
     first = counting("first")
@@ -196,7 +196,7 @@ async def test_a_server_that_is_away_is_waited_for(
             assert await rows_of(database, first) == [(1, 1), (2, 2)]
 
 
-async def test_a_full_disk_takes_no_lock_away(
+async def test_a_full_disk_releases_no_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_space(*_: object) -> int:
@@ -204,18 +204,18 @@ async def test_a_full_disk_takes_no_lock_away(
 
     async with FileLocks(str(tmp_path / "rows")) as locks:
         monkeypatch.setattr(os, "pwrite", no_space)
-        assert await locks.take("a") is None
-        assert await locks.kept() == {"a"}
+        assert await locks.acquire("a") is None
+        assert await locks.acquired() == {"a"}
 
 
-async def test_a_disk_that_makes_no_lock_file_is_asked_again(
+async def test_a_lock_file_that_cannot_be_created_is_retried(
     log: MemoryLog, sqlite_read_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a worker stands by; one that begins says so and ends."""
+    """A standby retries; a worker that starts raises it."""
     calls: list[str] = []
     first = counting("first")
     log.add("c", Counted(by=1))
-    take = FileLocks.take
+    take = FileLocks.acquire
 
     async def failing(self: FileLocks, name: str) -> str | None:
         calls.append(name)
@@ -225,7 +225,7 @@ async def test_a_disk_that_makes_no_lock_file_is_asked_again(
             raise ConfigurationError("the read model cannot be locked: no space left")
         return await take(self, name)
 
-    monkeypatch.setattr(FileLocks, "take", failing)
+    monkeypatch.setattr(FileLocks, "acquire", failing)
     async with Database(sqlite_read_model) as database:
         await make_tables(database)
         async with following(worker := worker_of(log, database, first)):

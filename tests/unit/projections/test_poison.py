@@ -1,4 +1,4 @@
-"""Poison events: tried again, then stopped before or parked, and retried in their order."""
+"""Poison events: retried, then stopped before or parked, and retried in their order."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def shown(parked: list[ParkedEvent]) -> list[tuple[object, ...]]:
 
 
 class Flaky:
-    """Fails so many times, and then no more."""
+    """Fails a number of times, and then no more."""
 
     def __init__(self, failures: int) -> None:
         self.failures = failures
@@ -77,7 +77,7 @@ class Flaky:
 
 
 @pytest.mark.parametrize("failures", [1, 3])
-async def test_it_is_tried_again_and_nothing_is_lost_or_repeated(
+async def test_it_is_retried_and_nothing_is_lost_or_repeated(
     log: MemoryLog, tables: Database, failures: int
 ) -> None:
     # Tried together with the other, then alone: two failures each time it is met with others.
@@ -98,7 +98,7 @@ async def test_it_is_tried_again_and_nothing_is_lost_or_repeated(
     assert worker.progress["first"].applied == 3
 
 
-async def test_the_others_go_on_while_one_is_tried_again(
+async def test_the_others_continue_while_one_is_retried(
     log: MemoryLog, tables: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follower, "BACKOFF", Backoff(1_000, 1_000))
@@ -134,7 +134,7 @@ async def test_after_its_tries_it_stops(log: MemoryLog, tables: Database) -> Non
     assert flaky.tries == 5
 
 
-async def test_told_to_stop_it_does_not_wait_for_the_next_try(
+async def test_stopping_does_not_wait_for_the_next_retry(
     log: MemoryLog, tables: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follower, "BACKOFF", Backoff(1_000, 1_000))
@@ -191,7 +191,7 @@ async def test_what_is_parked_stays_so_over_a_restart(log: MemoryLog, tables: Da
 
 
 async def parked_log(log: MemoryLog, tables: Database) -> None:
-    """In `a` the first and the third fail, in `b` the first; the others wait behind."""
+    """In `a` the first and the third fail, in `b` the first; the others are parked behind."""
     log.add("a", Counted(by=13), Counted(by=2), Counted(by=13), Counted(by=4))
     log.add("b", Counted(by=13), Counted(by=6))
     async with following(worker_of(log, tables, parking_one())) as worker:
@@ -211,7 +211,7 @@ async def test_a_retry_applies_all_in_order(log: MemoryLog, tables: Database) ->
     assert len(await rows_of(tables, first)) == 6
 
 
-async def test_a_retry_stops_at_what_fails_again_and_goes_on_with_other_aggregates(
+async def test_a_retry_stops_at_a_failure_and_continues_with_other_aggregates(
     log: MemoryLog, tables: Database
 ) -> None:
     await parked_log(log, tables)
@@ -262,7 +262,7 @@ async def test_a_half_done_event_leaves_nothing_behind(log: MemoryLog, tables: D
 async def test_retried_beside_a_worker_that_parks_more_the_order_holds(
     log: MemoryLog, tables: Database
 ) -> None:
-    """Events of the aggregate come in all the time; each is applied once, after the one before."""
+    """Events of the aggregate keep arriving; each is applied once, in order."""
     order: list[int] = []
     healed = False
 
@@ -318,9 +318,7 @@ async def test_what_the_code_of_another_version_has_made_is_not_touched(
     assert len(await parked_events(tables)) == 6
 
 
-async def test_an_event_that_the_log_does_not_have_is_told(
-    log: MemoryLog, tables: Database
-) -> None:
+async def test_an_event_that_the_log_lacks_is_reported(log: MemoryLog, tables: Database) -> None:
     await parked_log(log, tables)
     del log.events[2]
 
@@ -528,7 +526,7 @@ async def test_what_cannot_be_read_is_parked_with_what_follows_and_retried(
 
 
 def read_by_newer_code(log: MemoryLog) -> None:
-    """What could not be read is `Counted` now."""
+    """The event that could not be read is `Counted` now."""
     dropped = [each for each in log.unread if each.error is None]
     for each in log.unread:
         if each.error is not None:

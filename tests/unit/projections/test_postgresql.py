@@ -1,4 +1,4 @@
-"""What only a server does: it is away, in doubt, silent, full, or locked by others."""
+"""What only a server does: it is unreachable, uncertain, silent, full, or locked by others."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ async def test_one_that_cannot_be_opened_is_named_without_its_password(
     assert "wrong" not in str(refused.value)
 
 
-async def test_a_server_that_is_not_there_is_told_at_once() -> None:
+async def test_an_unreachable_server_is_reported_immediately() -> None:
     with pytest.raises(ConfigurationError, match="Connect call failed"):
         async with asyncio.timeout(5), Database("postgresql://127.0.0.1:1/x"):
             pass
@@ -182,7 +182,7 @@ def quickly_add(connection: Connection) -> None:
     add(1, connection)
 
 
-async def test_patience_with_a_lock_ends(database: Database, location: str) -> None:
+async def test_waiting_for_a_lock_ends_after_the_timeout(database: Database, location: str) -> None:
     async with locked(location):
         with pytest.raises(DatabaseUnavailable, match=r"lock timeout; tried for 0\.1 s"):
             await database.transact(quickly_add, retry_timeout=0.1)
@@ -199,10 +199,10 @@ def move(connection: Connection) -> None:
 
 
 @pytest.mark.parametrize("step", [claim, move])
-async def test_of_two_transactions_at_once_the_later_is_fenced(
+async def test_of_two_concurrent_transactions_the_later_is_fenced(
     postgresql_read_model: str, step: Callable[[Connection], None]
 ) -> None:
-    """The one has written and not committed when the other comes to write."""
+    """One has written and not committed when the other writes."""
     gate = await asyncpg.connect(postgresql_read_model)
     await gate.execute("SELECT pg_advisory_lock(1)")
 
@@ -271,7 +271,7 @@ async def test_a_commit_in_doubt_counts_once(
     ):
         cut = proxy.cut_after(lost, direction, forward=False)
         result = await database.transact(
-            work, retry_timeout=BOUND, committed=told.append, stands=stands
+            work, retry_timeout=BOUND, committed=told.append, is_committed=stands
         )
         assert cut.is_set()
         assert await numbers(database) == [counts] == [result] == told
@@ -388,7 +388,7 @@ async def test_the_row_of_a_command_that_it_refuses_is_passed_over(location: str
     ]
     async with Database(location) as database:
         await database.migrate()
-        await database.transact(lambda connection: commands._put(connection, rows))
+        await database.transact(lambda connection: commands._replace_rows(connection, rows))
         async with database.engine.connect() as connection:
             found = (await connection.execute(select(audit_command.c.id))).scalars().all()
     assert sorted(found) == ["a", "b"]

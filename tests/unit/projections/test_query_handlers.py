@@ -1,4 +1,4 @@
-"""A domain of one's own: its queries, their handlers, and what they are answered with."""
+"""The queries of a user's domain: their handlers and answers."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ async def test_what_is_there_needs_no_wait(tables: Database) -> None:
 
 
 class Hasty:
-    """Says that every position is reached, as a checkpoint does that a replica does not have."""
+    """Reports every position as reached, like a checkpoint that a replica does not have yet."""
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
@@ -218,7 +218,7 @@ async def test_every_query_is_counted_by_its_outcome(tables: Database) -> None:
     ]
 
 
-async def test_a_database_that_cannot_be_read_now_says_so(sqlite_database: Database) -> None:
+async def test_a_database_that_cannot_be_read_now_is_reported(sqlite_database: Database) -> None:
     await sqlite_database.engine.dispose()
     await asyncio.to_thread(replaced_by_a_directory, Path(str(sqlite_database.url.database)))
     with pytest.raises(DatabaseUnavailable, match="unable to open database file"):

@@ -1,4 +1,4 @@
-"""Reactions: after the commit, only for what is new, at most once, and in nobody's way."""
+"""Reactions: after the commit, only for new events, at most once, without delaying anything."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ async def test_one_that_hangs_delays_no_commit_and_keeps_the_order(
         await until(lambda: first.seen == [1, 2, 3, 4, 5])
 
 
-async def test_failures_and_time_limits_are_told_and_stop_nothing(
+async def test_failures_and_timeouts_are_logged_and_stop_nothing(
     log: MemoryLog, tables: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = Reacting(counting("first"))
@@ -120,7 +120,7 @@ async def test_failures_and_time_limits_are_told_and_stop_nothing(
     assert counted.encode() in metrics.render()
 
 
-async def test_one_whose_helper_was_cancelled_is_told_and_stops_nothing(
+async def test_one_whose_task_was_cancelled_is_logged_and_stops_nothing(
     log: MemoryLog, tables: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = counting("first")
@@ -144,13 +144,13 @@ async def test_one_whose_helper_was_cancelled_is_told_and_stops_nothing(
     assert "something that was awaited has been cancelled" in caplog.text
 
 
-async def test_too_many_that_wait_are_left_out_and_told(
+async def test_events_beyond_the_queue_are_dropped_and_logged(
     log: MemoryLog,
     tables: Database,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(reactions, "MOST_WAITING", 2)
+    monkeypatch.setattr(reactions, "MAX_QUEUED", 2)
     first = Reacting(counting("first"))
     first.go_on.clear()
 
@@ -162,7 +162,7 @@ async def test_too_many_that_wait_are_left_out_and_told(
         first.go_on.set()
         await until(lambda: len(first.seen) == 3)
 
-    assert "at position 4: 2 others wait already" in caplog.text
+    assert "at position 4: 2 others are queued already" in caplog.text
     assert first.seen == [1, 2, 3]
 
 
@@ -184,7 +184,7 @@ async def test_what_waits_at_the_end_is_done_within_its_time(
     async with following(stuck):
         await until(lambda: stuck.progress["first"].state == "live")
         await stuck.wait(await log.add_live("c", *[Counted(by=1)] * 9), BOUND)
-    assert "events are not reacted to any more" in caplog.text
+    assert "queued reactions are dropped" in caplog.text
 
 
 async def test_what_is_parked_or_retried_is_not_reacted_to(

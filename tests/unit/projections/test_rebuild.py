@@ -1,4 +1,4 @@
-"""Rebuilding a projection: old rows until the new ones are complete, whatever comes in between."""
+"""Rebuilds of a projection: old rows until the new ones are complete, whatever happens."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from eventstore.messages.events import RecordedEvent
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.checkpoint import Checkpoint
 from eventstore.projections.database.database import Database
-from eventstore.projections.database.locks import OwnedElsewhere, owned
-from eventstore.projections.database.tables import parked_event
-from eventstore.projections.database.tables import projection as checkpoints
+from eventstore.projections.database.locks import OwnedElsewhere, locked
+from eventstore.projections.database.tables import checkpoints, parked_event
 from eventstore.projections.projection import OnPoison, Projection, Statement
 from eventstore.projections.rebuild.auto_rebuild import auto_rebuild
 from eventstore.projections.rebuild.rebuild import Rebuild, RebuildProgress, drop_shadow
@@ -29,7 +28,7 @@ from tests.unit.projections.counters import Counted, codec, counting, make_table
 from tests.unit.projections.memory import START, MemoryLog
 from tests.unit.projections.test_worker import Poison, poisoned, running, worker_of
 
-BOUND = 10.0
+BOUND = 45.0
 
 
 @pytest.fixture
@@ -54,7 +53,7 @@ def negating(
     fails: Callable[[Counted], object] = lambda _: None,
     on_poison: OnPoison = "stop",
 ) -> Projection:
-    """The same projection, whose rows can be told from those of the old version."""
+    """The same projection, with rows that differ from those of the old version."""
     projection = counting("first")
     changed = Projection("first", version=version, tables=projection.tables, on_poison=on_poison)
 
@@ -86,7 +85,7 @@ async def known(database: Database, name: str = "first") -> Checkpoint:
 
 
 async def cancelled_at(position: int, log: MemoryLog, database: Database) -> None:
-    """A rebuild that is cancelled when it has come so far."""
+    """A rebuild that is cancelled at a position."""
 
     def told(progress: RebuildProgress) -> None:
         if progress.position >= position:
@@ -159,7 +158,7 @@ async def test_cancelled_it_leaves_the_old_rows_and_goes_on_later(
     assert await rows_of(old, negating()) == NEW
 
 
-async def test_what_was_left_can_be_thrown_away(old: Database, log: MemoryLog) -> None:
+async def test_a_shadow_that_was_left_can_be_dropped(old: Database, log: MemoryLog) -> None:
     await cancelled_at(6, log, old)
 
     assert await drop_shadow(old, negating())
@@ -167,17 +166,19 @@ async def test_what_was_left_can_be_thrown_away(old: Database, log: MemoryLog) -
     assert not await drop_shadow(old, negating())
 
 
-@pytest.mark.parametrize("differs", ["version", "log", "tables", "anew"])
-async def test_what_does_not_fit_is_begun_anew(old: Database, log: MemoryLog, differs: str) -> None:
+@pytest.mark.parametrize("differs", ["version", "log", "tables", "from scratch"])
+async def test_a_shadow_that_does_not_fit_is_rebuilt_from_scratch(
+    old: Database, log: MemoryLog, differs: str
+) -> None:
     await cancelled_at(6, log, old)
     version = 3 if differs == "version" else 2
     if differs == "log":
         log.name = "another"
     if differs == "tables":
-        async with old.beside("first") as shadow:
+        async with old.shadow("first") as shadow:
             await shadow.transact(lambda c: c.execute(text("UPDATE rebuild SET shape = 'other'")))
 
-    rebuild = rebuild_of(log, old, negating(version), anew=differs == "anew")
+    rebuild = rebuild_of(log, old, negating(version), from_scratch=differs == "from scratch")
     await rebuild.run()
 
     assert rebuild.started_at == 0
@@ -185,7 +186,7 @@ async def test_what_does_not_fit_is_begun_anew(old: Database, log: MemoryLog, di
     assert (await known(old)).version == version
 
 
-async def test_a_shadow_that_had_its_turn_is_not_used_again(
+async def test_an_obsolete_shadow_is_not_used(
     old: Database, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
@@ -223,7 +224,7 @@ async def test_a_poison_event_stops_it_and_once_mended_it_goes_on(
     assert await rows_of(old, negating()) == [*NEW, (11, -13), (12, -14)]
 
 
-async def test_a_poison_event_is_parked_where_the_projection_wants_that(
+async def test_a_poison_event_is_parked_if_the_projection_parks(
     old: Database, log: MemoryLog
 ) -> None:
     log.add("c", Counted(by=13), Counted(by=14))
@@ -262,7 +263,7 @@ async def test_a_poison_event_that_comes_in_during_the_switch_is_met_before_it(
 async def test_what_came_in_meanwhile_is_there_after_the_switch(
     old: Database, log: MemoryLog
 ) -> None:
-    """A reader that has waited for a position never finds rows from before it."""
+    """A reader that has waited for a position never sees older rows."""
     switching = asyncio.Event()
 
     def told(progress: RebuildProgress) -> None:
@@ -288,7 +289,7 @@ async def test_what_came_in_meanwhile_is_there_after_the_switch(
 async def test_two_rebuilds_of_one_projection_exclude_each_other(
     old: Database, log: MemoryLog
 ) -> None:
-    async with owned(old, "rebuild-first"):
+    async with locked(old, "rebuild-first"):
         with pytest.raises(OwnedElsewhere, match=r"rebuild-first .* process \d+"):
             await rebuild_of(log, old, negating()).run()
         with pytest.raises(OwnedElsewhere):
@@ -328,7 +329,7 @@ async def test_parked_events_are_replaced_and_those_of_others_are_not(
     assert ((await known(old)).position, (await known(old)).epoch) == (0, 3)
 
 
-async def test_a_changed_version_is_rebuilt_by_itself_and_told(
+async def test_a_changed_version_is_rebuilt_automatically_and_logged(
     old: Database, log: MemoryLog, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "eventstore")
@@ -337,12 +338,12 @@ async def test_a_changed_version_is_rebuilt_by_itself_and_told(
 
     assert await rows_of(old, negating()) == NEW
     assert caplog.messages == [
-        "projection first: rebuilding 10 events for version 2; the old rows answer until then",
+        "projection first: rebuilding 10 events for version 2; queries see the old rows until then",
         "projection first: rebuilding, 60 % of 10 events",
         "projection first: rebuilding, 90 % of 10 events",
         "projection first: rebuilding, 100 % of 10 events",
         "projection first: rebuilding, 100 % of 10 events",
-        "projection first: its rows are of version 2 now, at position 10",
+        "projection first: rebuilt for version 2, at position 10",
     ]
 
 
@@ -353,7 +354,7 @@ async def test_what_somebody_else_rebuilds_is_waited_for(
     hold = asyncio.Event()
 
     async def hold_it() -> None:
-        async with owned(old, "rebuild-first"):
+        async with locked(old, "rebuild-first"):
             other.set()
             await hold.wait()
 

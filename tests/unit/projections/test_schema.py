@@ -15,8 +15,7 @@ from eventstore.errors import MigrationError
 from eventstore.projections.audit import audit
 from eventstore.projections.database import schema
 from eventstore.projections.database.database import Database
-from eventstore.projections.database.tables import metadata
-from eventstore.projections.database.tables import projection as checkpoints
+from eventstore.projections.database.tables import checkpoints, metadata
 from projections import nix_projections
 from tests.unit.projections.memory import START
 
@@ -52,7 +51,7 @@ async def test_every_step_can_be_taken_back(database: Database) -> None:
     assert await database.transact(table_names) == {"alembic_version", *metadata.tables}
 
 
-async def test_migrating_again_changes_nothing(database: Database) -> None:
+async def test_a_second_migration_changes_nothing(database: Database) -> None:
     row = insert(checkpoints).values(name="p", version=1, position=1, updated_at=START)
     await database.transact(lambda c: c.execute(row))
 
@@ -62,7 +61,7 @@ async def test_migrating_again_changes_nothing(database: Database) -> None:
     assert await database.transact(lambda c: c.execute(count).scalar_one()) == 1
 
 
-async def test_several_may_migrate_at_once(new_read_model: str) -> None:
+async def test_several_may_migrate_concurrently(new_read_model: str) -> None:
     async def migrate() -> None:
         async with Database(new_read_model) as database:
             await database.migrate()

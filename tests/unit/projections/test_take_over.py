@@ -1,4 +1,4 @@
-"""Tables filled beside the live ones take over in one transaction: readers see old rows or new."""
+"""A shadow replaces live tables in one transaction: readers see old rows or new ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sqlalchemy import Connection, FromClause, Table, delete, func, insert, insp
 from eventstore.errors import InvalidSubject, ProjectionError
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.database import Database
-from eventstore.projections.database.tables import projection as checkpoints
+from eventstore.projections.database.tables import checkpoints
 from projections.flakes import flakes
 from projections.models import flake, flake_input
 from tests.unit.projections.counters import moved
@@ -92,18 +92,18 @@ async def live(database: Database) -> Database:
 @pytest.fixture
 async def shadow(live: Database) -> AsyncIterator[Database]:
     """Other rows beside them."""
-    async with live.beside("flakes") as shadow:
+    async with live.shadow("flakes") as shadow:
         await shadow.create_tables(TABLES)
         await shadow.transact(lambda connection: fill(connection, 2))
         yield shadow
 
 
-async def test_a_place_beside_is_made_by_opening_it_and_gone_when_it_is_dropped(
+async def test_a_shadow_is_created_by_opening_and_deleted_by_dropping(
     database: Database,
 ) -> None:
     live = await table_names(database)
     name = "some_long-name" + "x" * 50
-    place = database.beside(name)
+    place = database.shadow(name)
     assert not await place.exists()
     async with place:
         await place.create_tables(TABLES)
@@ -111,15 +111,15 @@ async def test_a_place_beside_is_made_by_opening_it_and_gone_when_it_is_dropped(
         assert await place.exists()
         assert await table_names(place) == {"flake", "flake_input"}
         await place.transact(lambda connection: fill(connection, 1))
-    async with database.beside(name) as again:
+    async with database.shadow(name) as again:
         assert await see_versions(again) == {1: ROWS}
-        assert not await database.beside(name[:-1]).exists()
+        assert not await database.shadow(name[:-1]).exists()
         await again.drop()
     assert not await place.exists()
     await place.drop()
 
     assert await table_names(database) == live
-    async with database.beside(name) as anew:
+    async with database.shadow(name) as anew:
         assert await table_names(anew) == set()
         await anew.drop()
     if database.path is not None:
@@ -182,7 +182,7 @@ async def test_an_error_in_the_middle_leaves_the_old_rows(live: Database, shadow
     assert await see(live) == NEW
 
 
-async def test_one_that_is_cancelled_comes_to_its_end(live: Database, shadow: Database) -> None:
+async def test_a_cancelled_switch_ends_first(live: Database, shadow: Database) -> None:
     told: list[None] = []
     task: asyncio.Task[None]
     loop = asyncio.get_running_loop()
@@ -207,7 +207,7 @@ async def test_one_that_is_cancelled_comes_to_its_end(live: Database, shadow: Da
 
 def take_over_and_die(place: str) -> None:
     async def run() -> None:
-        async with Database(place) as live, live.beside("flakes") as shadow:
+        async with Database(place) as live, live.shadow("flakes") as shadow:
 
             def work(connection: Connection, in_shadow: InShadow) -> None:
                 switch(connection, in_shadow)
@@ -230,21 +230,21 @@ async def test_a_kill_in_the_middle_leaves_the_old_rows(live: Database, shadow: 
     assert await see(live) == NEW
 
 
-async def test_only_what_lies_beside_it_can_take_over(live: Database) -> None:
-    nowhere = live.beside("nowhere")
-    with pytest.raises(ProjectionError, match="nowhere is not there"):
+async def test_only_its_own_shadow_can_take_over(live: Database) -> None:
+    nowhere = live.shadow("nowhere")
+    with pytest.raises(ProjectionError, match="nowhere does not exist"):
         await live.take_over(nowhere, switch)
-    with pytest.raises(ProjectionError, match="does not lie beside"):
+    with pytest.raises(ProjectionError, match="is not a shadow of"):
         await live.take_over(live, switch)
-    with pytest.raises(ProjectionError, match="does not lie beside"):
-        await nowhere.take_over(live.beside("nowhere"), switch)
-    with pytest.raises(ProjectionError, match="lies beside another itself"):
-        nowhere.beside("more")
+    with pytest.raises(ProjectionError, match="is not a shadow of"):
+        await nowhere.take_over(live.shadow("nowhere"), switch)
+    with pytest.raises(ProjectionError, match="is a shadow itself"):
+        nowhere.shadow("more")
     for step in (live.drop(), live.exists()):
-        with pytest.raises(ProjectionError, match="is no place beside another"):
+        with pytest.raises(ProjectionError, match="is not a shadow"):
             await step
     with pytest.raises(InvalidSubject, match="shadow 'Odd'"):
-        live.beside("Odd")
+        live.shadow("Odd")
 
     assert not await nowhere.exists()
     assert await see(live) == OLD

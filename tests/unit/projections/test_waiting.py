@@ -1,4 +1,4 @@
-"""Waiting for positions, with the own worker and with the checkpoints of another process' one."""
+"""Waiting for positions, by the own worker and by the checkpoints of another process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.unit.projections.counters import Counted, codec, counting, make_table
 from tests.unit.projections.memory import MemoryLog
 from tests.unit.projections.reading import move, replaced_by_a_directory
 
-BOUND = 10.0
+BOUND = 45.0
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ async def test_all_who_wait_share_one_look(database: Database) -> None:
     assert reads.count <= 8
 
 
-async def test_the_own_worker_tells_without_a_look(log: MemoryLog, tables: Database) -> None:
+async def test_the_own_worker_answers_without_a_read(log: MemoryLog, tables: Database) -> None:
     worker = worker_of(log, tables)
     positions: Positions = CheckpointPositions(tables, worker, interval=BOUND)
     log.add("a", Counted(by=1))
@@ -95,7 +95,9 @@ async def test_the_own_worker_tells_without_a_look(log: MemoryLog, tables: Datab
     assert reads.count == 0
 
 
-async def test_a_failed_projection_says_so_at_once(log: MemoryLog, tables: Database) -> None:
+async def test_a_failed_projection_is_reported_immediately(
+    log: MemoryLog, tables: Database
+) -> None:
     worker = worker_of(log, tables, failing=True)
     log.add("a", Counted(by=1))
     with pytest.raises(PoisonEvent):
@@ -109,7 +111,7 @@ async def test_a_failed_projection_says_so_at_once(log: MemoryLog, tables: Datab
 async def test_a_worker_that_does_not_follow_is_no_hindrance(
     log: MemoryLog, tables: Database
 ) -> None:
-    """Its projection is another process' now, or was never its own."""
+    """Another process owns its projection, now or always."""
     worker = worker_of(log, tables)  # does not run
     positions = CheckpointPositions(tables, worker)
     await move(tables, 4, "first", "second")
@@ -117,7 +119,7 @@ async def test_a_worker_that_does_not_follow_is_no_hindrance(
     await positions.wait(4, BOUND, projection="second")
 
 
-async def test_where_it_is_fenced_the_others_checkpoint_counts(
+async def test_if_it_is_fenced_the_checkpoint_of_the_other_counts(
     log: MemoryLog, tables: Database
 ) -> None:
     worker = worker_of(log, tables)
@@ -131,7 +133,7 @@ async def test_where_it_is_fenced_the_others_checkpoint_counts(
     await CheckpointPositions(tables, worker).wait(7, BOUND, projection="first")
 
 
-async def test_a_database_that_cannot_be_read_now_says_so(sqlite_database: Database) -> None:
+async def test_a_database_that_cannot_be_read_now_is_reported(sqlite_database: Database) -> None:
     await sqlite_database.engine.dispose()
     await asyncio.to_thread(replaced_by_a_directory, Path(str(sqlite_database.url.database)))
     with pytest.raises(DatabaseUnavailable, match="unable to open database file"):

@@ -1,4 +1,4 @@
-"""The databases that can hold read models: how to write and read each, and what its errors mean."""
+"""The supported databases: how each is opened, written and read, and what its errors mean."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from eventstore.projections.database.backends.base import (
     Backend,
     DatabaseUnavailable,
     cause_of,
-    shown,
+    without_password,
 )
 
 __all__ = [
@@ -30,16 +30,16 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+._-]*:")
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether a database may answer otherwise when asked again: locked, full, unreachable."""
+    """Whether a retry may succeed: the database is locked, full or unreachable."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
     return sqlite.is_transient(error) or postgresql.is_transient(error)
 
 
 def advance_keys(connection: Connection, table: Table) -> None:
-    """Have the keys that the database makes for a table go on after those of rows copied into it.
+    """Have the database generate keys after those of the rows that were copied into a table.
 
-    SQLite sees to that itself.
+    SQLite does so by itself.
     """
     if connection.dialect.name == "postgresql":
         postgresql.advance_keys(connection, table)
@@ -53,8 +53,8 @@ def backend_at(location: str | Path) -> Backend:
     if url.drivername in postgresql.DRIVERS:
         return postgresql.Postgresql(url)
     raise ConfigurationError(
-        f"read model {shown(url)!r}: {url.drivername} is not supported; use sqlite:///path or "
-        "postgresql://user:password@host/database"
+        f"read model {without_password(url)!r}: {url.drivername} is not supported; use "
+        "sqlite:///path or postgresql://user:password@host/database"
     )
 
 

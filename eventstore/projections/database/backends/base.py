@@ -1,4 +1,4 @@
-"""What every database that holds read models offers, and what they have in common."""
+"""The interface of a database for read models, and what all of them have in common."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from eventstore.errors import ProjectionError
 
-__all__ = ["Backend", "DatabaseUnavailable", "cause_of", "shown", "to_its_end"]
+__all__ = ["Backend", "DatabaseUnavailable", "cause_of", "run_to_end", "without_password"]
 
 T = TypeVar("T")
 
 
 class DatabaseUnavailable(ProjectionError):
-    """The read-model database stayed locked, full, damaged or away for as long as was waited."""
+    """The read-model database stayed locked, full, damaged or unreachable until the timeout."""
 
     code = "database_unavailable"
     retryable = True
@@ -31,9 +31,9 @@ class DatabaseUnavailable(ProjectionError):
 class Backend(ABC):
     """One database of one kind.
 
-    `name` shows it in messages, without a password; `engine` reads, and cannot write; `path` is
-    its file, where it is one; `errors` are what SQLAlchemy and its driver raise.
-    `seen_as` is the schema in which a database it lies beside sees its tables while taking over.
+    `name` is for messages, without a password; `engine` reads, and cannot write; `path` is its
+    file, if it is one; `errors` are what SQLAlchemy and its driver raise. `schema_name` is the
+    schema in which the live database sees the tables of this shadow during a switch.
     """
 
     name: str
@@ -41,11 +41,11 @@ class Backend(ABC):
     path: Path | None
     engine: AsyncEngine
     errors: tuple[type[Exception], ...]
-    seen_as: str
+    schema_name: str
 
     @abstractmethod
     async def open(self) -> None:
-        """Try it, making what is missing of it; may be called again where that failed."""
+        """Connect, creating what is missing; may be called once more after a failure."""
 
     @abstractmethod
     async def write(
@@ -55,65 +55,65 @@ class Backend(ABC):
         *,
         shadow: Self | None = None,
     ) -> T:
-        """Try one write transaction, in which the tables of a shadow can be read, too.
+        """Run one write transaction, in which the tables of a shadow can be read, too.
 
-        Cancelled before it has begun it does nothing, and afterwards it comes to its end first.
+        If cancelled before it has begun, it does nothing; later, it ends first.
         """
 
     @abstractmethod
-    async def look(self, work: Callable[[Connection], T]) -> T:
-        """Read from one that need not be open; nothing is made of it or in it."""
+    async def peek(self, work: Callable[[Connection], T]) -> T:
+        """Read from a database that need not be open, without creating or changing anything."""
 
     @abstractmethod
     async def close(self) -> None:
-        """Let go of all connections, once a transaction that is under way has ended."""
+        """Close all connections, once a transaction that is under way has ended."""
 
     @abstractmethod
     async def size(self) -> int:
-        """How many bytes it has; raises `DatabaseUnavailable` where it is not what was opened."""
+        """Its size in bytes; raises `DatabaseUnavailable` if it is not what was opened."""
 
     @abstractmethod
-    def beside(self, name: str) -> Self:
-        """A second place of the same kind."""
+    def shadow(self, name: str) -> Self:
+        """A second, private database beside this one."""
 
     @abstractmethod
     async def exists(self) -> bool:
-        """Whether this place beside another one has been made."""
+        """Whether this shadow has been created."""
 
     @abstractmethod
     async def drop(self) -> None:
-        """Delete this place beside another one, with everything in it."""
+        """Delete this shadow, with everything in it."""
 
     @abstractmethod
-    def opens_later(self, error: BaseException) -> bool:
-        """Whether one that could not be opened is worth a short wait."""
+    def may_open_later(self, error: BaseException) -> bool:
+        """Whether opening may succeed a moment later."""
 
     def is_damaged(self, error: BaseException) -> bool:
-        """Whether what is stored can be read no more."""
+        """Whether the stored data is corrupt."""
         return False
 
 
-def shown(url: URL) -> str:
-    """A URL for messages: without the password, which some write among the parameters."""
+def without_password(url: URL) -> str:
+    """A URL for messages: without the password, which may also be among the parameters."""
     return url.set(query={}).render_as_string(hide_password=True)
 
 
 def cause_of(error: BaseException) -> BaseException:
-    """The driver's error inside of SQLAlchemy's, however deep."""
+    """The driver's error that SQLAlchemy's wraps, at whatever depth."""
     if isinstance(error, StatementError) and error.orig is not None:
         return error.orig.__cause__ or error.orig
     return error
 
 
-async def to_its_end(
+async def run_to_end(
     running: asyncio.Future[T],
     withdraw: Callable[[], bool],
     done: Callable[[T], None] | None,
 ) -> T:
-    """The result of a transaction; where the caller is cancelled, not before it has ended.
+    """The result of a transaction; a caller that is cancelled waits until it has ended.
 
-    `withdraw` takes it back and tells whether that was in time. `done` is called with the result
-    in any case.
+    `withdraw` cancels it before it begins, and returns whether that succeeded. `done` is called
+    with the result in any case.
     """
     if done is not None:
         running.add_done_callback(partial(_call_with_result, done))

@@ -1,7 +1,7 @@
 """PostgreSQL by asyncpg: a database that several machines can share.
 
-Tested with PostgreSQL 15. Unlike SQLite it holds no NUL character in a text: U+FFFD is written
-instead, so that no event can stop a projection by one.
+Tested with PostgreSQL 15. Unlike SQLite, it cannot store a NUL character in a text: U+FFFD is
+written instead, so that no event can stop a projection by one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,12 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from eventstore.errors import ConfigurationError
-from eventstore.projections.database.backends.base import Backend, cause_of, shown, to_its_end
+from eventstore.projections.database.backends.base import (
+    Backend,
+    cause_of,
+    run_to_end,
+    without_password,
+)
 
 if TYPE_CHECKING:
     import asyncpg
@@ -46,10 +51,10 @@ DRIVERS = {"postgres", "postgresql", "postgresql+asyncpg"}
 
 CONNECT_SECONDS = 10.0
 COMMAND_SECONDS = 900.0
-"""How long a statement may take before its connection counts as lost; about what TCP takes."""
+"""How long a statement may take before its connection counts as lost; about as long as TCP's."""
 
 LOCK_SECONDS = 2.0
-"""How long PostgreSQL itself waits for another's lock before it says so."""
+"""How long PostgreSQL itself waits for the lock of another before it reports that."""
 
 KEEPALIVE = (
     "SET tcp_keepalives_idle = 30",
@@ -81,15 +86,15 @@ _sequences = TableClause(
 )
 
 _LONGEST_NAME = 63
-"""Characters of an identifier that PostgreSQL keeps; it cuts off the others without a word."""
+"""The maximal length of an identifier; PostgreSQL silently truncates a longer one."""
 
 
 class Postgresql(Backend):
     """A read-model database on a PostgreSQL server; see `Backend`.
 
-    The URL may be whatever libpq understands, `sslmode` and the like included. `schema` is that
-    of a place beside `live`, and the server's own choice for others. Raises `ConfigurationError`
-    where asyncpg is not installed.
+    The URL may be whatever libpq understands, `sslmode` and the like included. `schema` is the one
+    of a shadow of `live`, and the server's default for others. Raises `ConfigurationError` if
+    asyncpg is not installed.
     """
 
     path = None
@@ -98,19 +103,19 @@ class Postgresql(Backend):
     def __init__(self, url: URL, schema: str = "", live: Postgresql | None = None) -> None:
         _check_driver()
         self.url = url.set(drivername="postgresql")
-        self.name = shown(self.url) + (f", schema {schema}" if schema else "")
-        self.seen_as = schema
+        self.name = without_password(self.url) + (f", schema {schema}" if schema else "")
+        self.schema_name = schema
         self._live = live or self
-        place = f'SET search_path = "{schema}";' if schema else ""
-        self._writer = self._engine(_WRITER + place, pool_size=1, max_overflow=0)
-        self.engine = self._engine(_READER + place)
+        path = f'SET search_path = "{schema}";' if schema else ""
+        self._writer = self._engine(_WRITER + path, pool_size=1, max_overflow=0)
+        self.engine = self._engine(_READER + path)
         self._one_at_a_time = asyncio.Lock()
 
     async def open(self) -> None:
-        """Connect, and make the schema of a place beside another one."""
+        """Connect, and create the schema of a shadow."""
         async with self._writer.begin() as connection:
-            if self.seen_as:
-                await connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{self.seen_as}"'))
+            if self.schema_name:
+                await connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{self.schema_name}"'))
 
     async def write(
         self,
@@ -122,10 +127,10 @@ class Postgresql(Backend):
         """Run `work` in one transaction, switching to the event loop at each statement."""
         await self._one_at_a_time.acquire()
         running = asyncio.create_task(self._transaction(work))
-        return await to_its_end(running, lambda: False, committed)
+        return await run_to_end(running, lambda: False, committed)
 
-    async def look(self, work: Callable[[Connection], T]) -> T:
-        """Read by a connection that is closed again."""
+    async def peek(self, work: Callable[[Connection], T]) -> T:
+        """Read by a connection that is then closed."""
         try:
             async with self.engine.connect() as connection:
                 return await connection.run_sync(work)
@@ -142,12 +147,12 @@ class Postgresql(Backend):
             await self.engine.dispose()
 
     async def size(self) -> int:
-        """The bytes of the whole database, with what else is in it."""
+        """The size of the whole database, with everything else in it."""
         size = text("SELECT pg_database_size(current_database())")
         async with self.engine.connect() as connection:
             return int((await connection.execute(size)).scalar_one())
 
-    def beside(self, name: str) -> Self:
+    def shadow(self, name: str) -> Self:
         """A schema in the same database."""
         schema = f"rebuild_{name}"
         if len(schema) > _LONGEST_NAME:
@@ -156,17 +161,17 @@ class Postgresql(Backend):
         return type(self)(self.url, schema, self)
 
     async def exists(self) -> bool:
-        """Whether the schema is there."""
+        """Whether the schema exists."""
         found = text("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = :name)")
         async with self._live.engine.connect() as connection:
-            return bool((await connection.execute(found, {"name": self.seen_as})).scalar_one())
+            return bool((await connection.execute(found, {"name": self.schema_name})).scalar_one())
 
     async def drop(self) -> None:
         """Drop the schema with everything in it."""
-        drop = text(f'DROP SCHEMA IF EXISTS "{self.seen_as}" CASCADE')
+        drop = text(f'DROP SCHEMA IF EXISTS "{self.schema_name}" CASCADE')
         await self._live.write(lambda connection: connection.execute(drop))
 
-    def opens_later(self, error: BaseException) -> bool:
+    def may_open_later(self, error: BaseException) -> bool:
         """A server that is starting up, or has too many clients at the moment."""
         return _sqlstate(error) in _STARTING
 
@@ -175,7 +180,7 @@ class Postgresql(Backend):
             async with self._writer.begin() as connection:
                 return await connection.run_sync(work)
         except TimeoutError as error:  # while the pool tried its connection
-            raise _unanswered() from error
+            raise _no_answer() from error
         finally:
             self._one_at_a_time.release()
 
@@ -185,18 +190,18 @@ class Postgresql(Backend):
         async def connect() -> asyncpg.Connection:
             return await _connect(location, setup)
 
-        # A connection that died while nobody used it is noticed, and replaced, before its use.
+        # A connection that was lost while idle is detected, and replaced, before it is used.
         engine = create_async_engine(
             "postgresql+asyncpg://", async_creator=connect, pool_pre_ping=True, **options
         )
-        event.listen(engine.sync_engine, "handle_error", _understand)
+        event.listen(engine.sync_engine, "handle_error", _on_error)
         return engine
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the server may answer otherwise when asked again, by its SQLSTATE.
+    """Whether a retry may succeed, by the SQLSTATE.
 
-    Away, locked, full, or another transaction was faster.
+    The server is unreachable, locked or full, or another transaction was faster.
     """
     state = _sqlstate(error)
     return state in _TRANSIENT or state[:2] in _TRANSIENT_CLASSES
@@ -210,7 +215,7 @@ def advance_keys(connection: Connection, table: Table) -> None:
 
 
 def _advance(connection: Connection, table: Table, column: Column[Any]) -> None:
-    """Never back, for a transaction that fails takes back its rows, but not this."""
+    """Never backwards, for a transaction that fails rolls back its rows, but not this."""
     own = _sequence(column)
     preparer = connection.dialect.identifier_preparer
     name = (
@@ -223,7 +228,7 @@ def _advance(connection: Connection, table: Table, column: Column[Any]) -> None:
     up = func.greatest(select(func.max(column)).scalar_subquery(), last)
     down = func.least(select(func.min(column)).scalar_subquery(), last)
     reached = cast(case((known.seqincrement > 0, up), else_=down), BigInteger)
-    # There is none where the keys are made by others, and keys beyond its bounds are not its own.
+    # There is no sequence if others make the keys, and keys beyond its bounds are not its own.
     connection.execute(
         select(func.setval(cast(known.seqrelid, REGCLASS), reached)).where(
             known.seqrelid == func.to_regclass(name), reached.between(known.seqmin, known.seqmax)
@@ -232,12 +237,12 @@ def _advance(connection: Connection, table: Table, column: Column[Any]) -> None:
 
 
 def _sequence(column: Column[Any]) -> Sequence | None:
-    """A sequence that a column names, instead of one that belongs to it."""
+    """The sequence that a column names, if it does not own one."""
     return column.default if isinstance(column.default, Sequence) else None
 
 
 def _sqlstate(error: BaseException) -> str:
-    # That of the driver's error, for SQLAlchemy's own has none before 2.1.
+    # Of the driver's error, for SQLAlchemy's has none before 2.1.
     return str(getattr(cause_of(error), "sqlstate", None) or "")
 
 
@@ -251,7 +256,7 @@ def _check_driver() -> None:
 
 
 async def _connect(location: str, setup: str) -> asyncpg.Connection:
-    """A connection that is set up; what goes wrong is raised as SQLAlchemy knows errors."""
+    """A connection that is set up; errors are raised as those that SQLAlchemy knows."""
     import asyncpg
     from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
@@ -288,13 +293,13 @@ def _without_nul(value: str) -> str:
     return value.replace("\0", "\ufffd")
 
 
-def _understand(context: ExceptionContext) -> None:
-    """A statement that nobody answered is told as a connection that was lost."""
+def _on_error(context: ExceptionContext) -> None:
+    """Report a statement without an answer as a lost connection."""
     if isinstance(context.original_exception, TimeoutError):
         context.is_disconnect = True
-        raise _unanswered(context.statement) from context.original_exception
+        raise _no_answer(context.statement) from context.original_exception
 
 
-def _unanswered(statement: str | None = None) -> DBAPIError:
+def _no_answer(statement: str | None = None) -> DBAPIError:
     cause = ConnectionError(f"no answer in {COMMAND_SECONDS:g} s")
     return DBAPIError(statement, None, cause, connection_invalidated=True)

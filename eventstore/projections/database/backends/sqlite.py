@@ -1,7 +1,7 @@
-"""SQLite: a file, written in a thread of its own, with many readers.
+"""SQLite: a file, written by a thread of its own, with many readers.
 
-Writing does not go through the asynchronous engine, because that changes threads several times for
-each statement: 4,000 statements a second against 30,000 (measured), and catching up is nothing but
+Writes do not use the asynchronous engine, because it switches threads several times for each
+statement: 4,000 statements a second against 30,000 (measured), and catching up consists of
 statements.
 """
 
@@ -27,8 +27,8 @@ from eventstore.projections.database.backends.base import (
     Backend,
     DatabaseUnavailable,
     cause_of,
-    shown,
-    to_its_end,
+    run_to_end,
+    without_password,
 )
 
 __all__ = ["DRIVERS", "Sqlite", "is_transient"]
@@ -38,11 +38,11 @@ T = TypeVar("T")
 DRIVERS = {"sqlite", "sqlite+aiosqlite", "sqlite+pysqlite"}
 
 BUSY_SECONDS = 2.0
-"""How long SQLite itself waits for another writer before it says "locked"."""
+"""How long SQLite itself waits for another writer before it reports "locked"."""
 
-# WAL lets readers read while the writer writes. Without a sync at each commit a power failure may
-# take the last transactions away, but always whole ones: rows and checkpoint go together, and the
-# log still has the events.
+# WAL lets readers read while the writer writes. Without a sync at each commit, a power failure may
+# lose the last transactions, but only complete ones: rows and their checkpoint are lost together,
+# and the log still has the events.
 _WRITER_PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON")
 _READER_PRAGMAS = ("query_only=ON",)
 
@@ -50,17 +50,17 @@ _LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _TRANSIENT = {
     *_LOCKED,
-    *_DAMAGED,  # a person has to help, while everything else goes on
+    *_DAMAGED,  # an operator has to act, while everything else goes on
     sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_READONLY,
 }
 _GONE = sqlite3.SQLITE_READONLY_DBMOVED
-"""The file was deleted or moved away: nothing that is written is ever seen."""
+"""The file was deleted or moved away: what is written to it is lost."""
 
 _FILES = ("", "-wal", "-shm", "-journal")
-"""What belongs to a database: the file, and what SQLite puts beside it."""
+"""The suffixes of a database's files: its own, and those that SQLite creates beside it."""
 
 
 class Sqlite(Backend):
@@ -70,7 +70,7 @@ class Sqlite(Backend):
     """
 
     errors: tuple[type[Exception], ...] = (OSError, DBAPIError, sqlite3.Error)
-    seen_as = "shadow"
+    schema_name = "shadow"
     path: Path
 
     def __init__(self, url: URL) -> None:
@@ -90,7 +90,7 @@ class Sqlite(Backend):
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="read-model")
 
     async def open(self) -> None:
-        """Connect, which reads the file's head, and makes the file where there is none."""
+        """Connect, which reads the file's header, and creates the file if it is missing."""
         ensure_private_directory(self.path.parent)
         await self._in_thread(self._touch)
         self._identity = self._identity or self._stat()[0]
@@ -110,9 +110,9 @@ class Sqlite(Backend):
 
         return await self._in_thread(transaction, committed)
 
-    async def look(self, work: Callable[[Connection], T]) -> T:
-        """Read by a connection that makes no file and changes none."""
-        return await asyncio.to_thread(self._look, work)
+    async def peek(self, work: Callable[[Connection], T]) -> T:
+        """Read by a connection that creates no file and changes none."""
+        return await asyncio.to_thread(self._peek, work)
 
     async def close(self) -> None:
         """Close all connections, the writer's in its thread; a second time does nothing."""
@@ -124,10 +124,10 @@ class Sqlite(Backend):
             await self.engine.dispose()
 
     async def size(self) -> int:
-        """The file's bytes.
+        """The size of the file.
 
-        SQLite goes on reading and writing a file that was deleted or replaced, and all of that is
-        lost: here it is noticed.
+        SQLite continues to read and write a file that was deleted or replaced, and all of that is
+        lost: here it is detected.
         """
         try:
             identity, size = await asyncio.to_thread(self._stat)
@@ -141,7 +141,7 @@ class Sqlite(Backend):
             )
         return size
 
-    def beside(self, name: str) -> Self:
+    def shadow(self, name: str) -> Self:
         """Another file beside this one."""
         return type(self)(self.url.set(database=f"{self.path}.rebuild-{name}"))
 
@@ -154,28 +154,28 @@ class Sqlite(Backend):
         await self.engine.dispose()
         await asyncio.to_thread(self._unlink)
 
-    def opens_later(self, error: BaseException) -> bool:
-        """The first to open a new database locks it for a moment, without a say for others."""
+    def may_open_later(self, error: BaseException) -> bool:
+        """The first to open a new database locks it for a moment, in which others get an error."""
         return _code(error) in _LOCKED
 
     def is_damaged(self, error: BaseException) -> bool:
-        """The file is no database, or a part of it is none."""
+        """The file, or a part of it, is not a database."""
         return _code(error) in _DAMAGED
 
     async def _in_thread(self, work: Callable[[], T], done: Callable[[T], None] | None = None) -> T:
         submitted = self._thread.submit(work)
-        return await to_its_end(asyncio.wrap_future(submitted), submitted.cancel, done)
+        return await run_to_end(asyncio.wrap_future(submitted), submitted.cancel, done)
 
     @contextmanager
     def _connection(self, shadow: Sqlite | None) -> Iterator[Connection]:
-        """The writer's connection; one of its own, that ends with the block, to see a shadow."""
+        """The writer's connection; with a shadow attached, one that is closed after the block."""
         with self._writer.connect() as connection:
             if shadow is not None:
-                connection.detach()  # from the pool: to be closed, whatever happens, and not reused
+                connection.detach()  # from the pool, so that it is closed and not reused
                 _attach(connection, shadow)
             yield connection
 
-    def _look(self, work: Callable[[Connection], T]) -> T:
+    def _peek(self, work: Callable[[Connection], T]) -> T:
         read_only = f"{self.path.absolute().as_uri()}?mode=ro"
         engine = create_engine(
             "sqlite+pysqlite://",
@@ -186,7 +186,7 @@ class Sqlite(Backend):
             return work(connection)
 
     def _touch(self) -> None:
-        ensure_private_file(self.path)  # what SQLite puts beside it has the same mode
+        ensure_private_file(self.path)  # the files that SQLite creates beside it get the same mode
         with self._writer.connect():
             pass
 
@@ -200,12 +200,12 @@ class Sqlite(Backend):
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the file may be usable later: locked, full, damaged, unreachable."""
+    """Whether the file may be usable later: it is locked, full, damaged or unreachable."""
     return _code(error) in _TRANSIENT and _extended_code(error) != _GONE
 
 
 def _code(error: BaseException) -> int:
-    """SQLite's plain result code, which its extended ones keep in their lowest byte."""
+    """SQLite's primary result code: the lowest byte of the extended one."""
     return _extended_code(error) & 0xFF
 
 
@@ -215,7 +215,9 @@ def _extended_code(error: BaseException) -> int:
 
 def _file(url: URL) -> str:
     if url.host or url.query:
-        raise ConfigurationError(f"read model {shown(url)!r}: only sqlite:///path is understood")
+        raise ConfigurationError(
+            f"read model {without_password(url)!r}: only sqlite:///path is understood"
+        )
     path = url.database or ""
     if path in {"", ":memory:"} or path.startswith("file:"):
         raise ConfigurationError(
@@ -225,17 +227,17 @@ def _file(url: URL) -> str:
 
 
 def _attach(connection: Connection, shadow: Sqlite) -> None:
-    """Make a shadow's tables visible, past SQLAlchemy: it would begin a transaction, too early."""
+    """Attach a shadow, bypassing SQLAlchemy, which would begin a transaction too early."""
     cursor = connection.connection.cursor()
-    cursor.execute(f"ATTACH DATABASE ? AS {Sqlite.seen_as}", (str(shadow.path),))
+    cursor.execute(f"ATTACH DATABASE ? AS {Sqlite.schema_name}", (str(shadow.path),))
     cursor.close()
 
 
 def _prepare(engine: Engine, begin: str, pragmas: tuple[str, ...]) -> None:
-    """Set up each new connection, and begin transactions where SQLAlchemy means them to begin.
+    """Set up each new connection, and begin transactions when SQLAlchemy means them to begin.
 
-    Left to itself, Python's driver begins them only before the first change, so that reads and
-    schema changes stay outside.
+    By default, Python's driver begins them only before the first change, so that reads and
+    schema changes are not in them.
     """
 
     @event.listens_for(engine, "connect")

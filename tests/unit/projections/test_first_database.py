@@ -1,4 +1,4 @@
-"""A read model that the first version made is taken along by every later one.
+"""A read model of the first version can be migrated by every later one.
 
 `tests/data` has both as that version left them: the log `log_v1.jsonl`, and the dump of a database
 at revision 0001 whose projections had come as far as position 20.
@@ -74,7 +74,7 @@ def rows(path: Path, of: Mapping[str, list[str]]) -> Rows:
         }
 
 
-def test_the_kept_log_has_every_type_of_event_before_and_after_the_database_was_made(
+def test_the_stored_log_has_every_type_of_event_before_and_after_the_database_was_made(
     log: MemoryLog,
 ) -> None:
     assert [event.position for event in log.events] == list(range(1, log.end + 1))
@@ -96,7 +96,7 @@ async def test_migrating_changes_none_of_its_rows(kept: Path, log: MemoryLog) ->
     assert rows(kept, old) == before
 
 
-async def test_the_projections_go_on_from_its_checkpoint_or_rebuild_their_rows(
+async def test_the_projections_continue_from_its_checkpoint_or_rebuild_their_rows(
     kept: Path, log: MemoryLog
 ) -> None:
     async with Database(kept) as database:
