@@ -18,13 +18,8 @@ CORE = (
     *("store/reader", "store/aggregate_reading", "store/log", "store/batches"),
     *("jetstream/publish", "jetstream/direct_get"),
     # what is written, and that it can be trusted
-    *(
-        "messages/envelope",
-        "messages/headers",
-        "messages/codec",
-        "messages/upcasting",
-        "messages/chain",
-    ),
+    *("messages/envelope", "messages/headers", "messages/codec", "messages/upcasting"),
+    "messages/chain",
     *("store/chain_links", "eventstore/audit/verify", "audit/chain_check"),
     # decide
     *("decider/decider", "commands/handler", "commands/decoding", "commands/deduplication"),
