@@ -1,9 +1,9 @@
-"""An application: one domain's client, store, command client and command worker, put together.
+"""The application: client, store, command client and command worker of one domain.
 
     async with Application(domain, settings) as app:
         outcome = await app.commands.execute(CreateFlake(path=".", description="mine"), "mine")
 
-For processes that need only some of the parts, each can be made by itself.
+Processes that need only some of the components can create each by itself.
 """
 
 from __future__ import annotations
@@ -25,34 +25,34 @@ from eventstore.store.snapshots.snapshots import Snapshots
 from eventstore.store.store import EventStore
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
-__all__ = ["Application", "Part", "running"]
+__all__ = ["Application", "Component", "running"]
 
 GRACE_SECONDS = 20.0
-"""How long parts that were told to stop may take to end what is under way."""
+"""How long components may take to finish current work after `stop`."""
 
 
-class Part(Protocol):
-    """Something that works until it is told to stop."""
+class Component(Protocol):
+    """Something that runs until it is stopped."""
 
     async def run(self) -> None:
-        """Work until `stop`."""
+        """Run until `stop`."""
 
     def stop(self) -> None:
-        """Have `run` end what is under way and return."""
+        """Make `run` finish current work and return."""
 
 
 @asynccontextmanager
-async def running(*parts: Part, grace: float = GRACE_SECONDS) -> AsyncIterator[None]:
-    """Run parts beside a block of code; at its end stop them, within `grace` seconds.
+async def running(*components: Component, grace: float = GRACE_SECONDS) -> AsyncIterator[None]:
+    """Run components beside a block of code; at its end stop them, within `grace` seconds.
 
-    The first failure of a part ends the block and the other parts, and is raised.
+    The first failure of a component ends the block and the other components, and is raised.
     """
     with ungrouped():
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(part.run()) for part in parts]
+            tasks = [group.create_task(each.run()) for each in components]
             yield
-            for part in parts:
-                part.stop()
+            for each in components:
+                each.stop()
             if tasks:
                 await asyncio.wait(tasks, timeout=grace)
             for task in tasks:
@@ -60,13 +60,13 @@ async def running(*parts: Part, grace: float = GRACE_SECONDS) -> AsyncIterator[N
 
 
 class Application(Resource):
-    """A domain at work; an async context manager that runs the command worker inside its block.
+    """One domain's application; an async context manager that runs the command worker.
 
-    `domain` gets the name that the settings say (`nats.subject_prefix`). Entering connects,
-    declares the topology and raises what these raise; leaving stops the worker, which finishes
-    what is under way, the writing of snapshots for 2 seconds more. A domain with personal data
-    needs a master key, in the settings or as `key_wrapping`: entering raises `MasterKeyError`
-    without one, or with another than the newest key of a data subject was wrapped by.
+    `domain` is renamed as the settings say (`nats.subject_prefix`). Entering connects, declares the
+    topology, and raises what these raise; leaving stops the worker, which finishes current
+    commands, and the writing of snapshots within 2 seconds more. A domain with personal data needs
+    a master key, in the settings or as `key_wrapping`: entering raises `MasterKeyError` without
+    one, or with another than that of the newest key of a data subject.
     """
 
     client: Client

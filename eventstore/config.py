@@ -1,7 +1,7 @@
 """Settings: defaults, then a TOML file, then the environment, then the command line.
 
-A later source wins key by key. Relative paths are relative to the working directory, whichever
-source they come from.
+A later source overrides an earlier one key by key. Relative paths of any source are relative to the
+working directory.
 """
 
 from __future__ import annotations
@@ -61,24 +61,24 @@ _ENVIRONMENT = {
     "EVENTSTORE_MASTER_KEY": "personal.master_key",
     "EVENTSTORE_MASTER_KEY_FILE": "personal.master_key_file",
 }
-_LISTS = ("nats.url", "nats.reply_prefixes")  # written with commas where they are strings
-# As cim-domain-nix's own configuration has them.
-_OTHER_NAMES = {
+_LISTS = ("nats.url", "nats.reply_prefixes")  # comma-separated if they are strings
+# Names in cim-domain-nix's own configuration.
+_ALIASES = {
     "nats.auth.username": "nats.auth.user",
     "nats.tls.ca_cert": "nats.tls.ca_file",
     "nats.tls.client_cert": "nats.tls.cert_file",
     "nats.tls.client_key": "nats.tls.key_file",
 }
 _REFUSED = {
-    "nats.auth.nkey": "write the seed into a file, and name that: nats.auth.nkey_seed_file",
-    "nats.auth.jwt": "name the file that has it with its seed: nats.auth.credentials_file",
-    "nats.tls.insecure_skip_verify": "a server is always verified: name its nats.tls.ca_file",
-    "nats.service.instance_id": "each process has a new one, for two must not have the same",
+    "nats.auth.nkey": "write the seed into a file, and set nats.auth.nkey_seed_file",
+    "nats.auth.jwt": "set nats.auth.credentials_file to the file with it and its seed",
+    "nats.tls.insecure_skip_verify": "servers are always verified: set nats.tls.ca_file",
+    "nats.service.instance_id": "each process generates its own, because it must be unique",
 }
 _REPLICAS = (1, 3, 5)  # an even number survives no more failures than the odd one below it
 _WEBSOCKET = ("ws", "wss")
 _SCHEMES = ("nats", "tls", *_WEBSOCKET)
-_RESERVED = ("health", "discovery", "metrics", "_R_")  # first tokens that no inbox may have
+_RESERVED = ("health", "discovery", "metrics", "_R_")  # first tokens that inboxes must not have
 _INBOX_PREFIX = re.compile(r"[A-Za-z0-9_-]{1,64}(\.[A-Za-z0-9_-]{1,64}){0,3}")
 _API_PREFIX = re.compile(r"[A-Za-z0-9$_-]{1,64}(\.[A-Za-z0-9$_-]{1,64}){0,5}")
 _USER_INFO = re.compile(r"((?:^|,)\s*(?:[A-Za-z]+://)?)[^,]*@")
@@ -90,12 +90,12 @@ Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
 
 def redacted_url(url: str) -> str:
-    """The URL, or several with commas between, with any user, password or token blotted out."""
+    """The URL, or several separated by commas, with any user, password or token masked."""
     return _USER_INFO.sub(r"\1***@", url)
 
 
 class Secret(str):
-    """A string whose `repr` does not show it, and so neither does that of whatever holds it."""
+    """A string whose `repr` masks it, also within the `repr` of its container."""
 
     __slots__ = ()
 
@@ -104,7 +104,7 @@ class Secret(str):
 
 
 class Address(str):
-    """A server's URL whose `repr` does not show the credentials it may carry."""
+    """A server's URL whose `repr` masks any credentials."""
 
     __slots__ = ()
 
@@ -113,23 +113,23 @@ class Address(str):
 
 
 class LocalAddress(Address):
-    """The URL of an embedded server, which also says where its master keys are.
+    """The URL of an embedded server, with the file of its master keys.
 
-    The settings take both from it where no other master key is given.
+    The settings use that file unless another master key is given.
     """
 
     master_key_file: Path
 
     @classmethod
     def of(cls, url: str, master_key_file: Path) -> LocalAddress:
-        """A URL and the file beside the server's data."""
+        """A URL, and the file in the server's data directory."""
         address = cls(url)
         address.master_key_file = master_key_file
         return address
 
 
 class AuthSettings(Struct, frozen=True, kw_only=True):
-    """Who we are to the server: at most one of the four kinds is given, and that one wholly."""
+    """Credentials: at most one of the four kinds, and that one completely."""
 
     user: Annotated[str, Meta(min_length=1)] | None = None
     password: Secret | None = None
@@ -139,9 +139,9 @@ class AuthSettings(Struct, frozen=True, kw_only=True):
 
 
 class TlsSettings(Struct, frozen=True, kw_only=True):
-    """How the connection is encrypted; any of these given means that it must be.
+    """TLS settings; if any is given, the connection must be encrypted.
 
-    `server_name` is the name looked for in the server's certificate, in place of the URL's host.
+    `server_name` is the expected name in the server's certificate, instead of the URL's host.
     """
 
     ca_file: Path | None = None
@@ -152,11 +152,11 @@ class TlsSettings(Struct, frozen=True, kw_only=True):
 
 
 class RetrySettings(Struct, frozen=True, kw_only=True):
-    """How a lost connection is taken up again; -1 reconnects is for ever, 0 is never.
+    """Reconnects; -1 attempts are unlimited, 0 are none.
 
-    `first_connect_ms` bounds for how long a first connection is tried again, after which a last
-    try may be under way; 0 is one try. Where it is not set, `eventstore serve` takes a minute, its
-    other subcommands three seconds, and a program ten.
+    `first_connect_ms` is how long a first connect is retried, after which a last attempt may still
+    run; 0 is one attempt. The default is one minute for `eventstore serve`, three seconds for other
+    subcommands, and ten for programs.
     """
 
     max_reconnects: Annotated[int, Meta(ge=-1)] = -1
@@ -175,7 +175,7 @@ def _project_version() -> str:
 
 
 class ServiceSettings(Struct, frozen=True, kw_only=True):
-    """What the service calls itself, to NATS and to those who look for it."""
+    """The service's identity in NATS and in discovery."""
 
     name: Name = "cim-domain-nix"
     version: Annotated[str, Meta(pattern=r"^\d+\.\d+\.\d+([-+].+)?$")] = _project_version()
@@ -183,15 +183,15 @@ class ServiceSettings(Struct, frozen=True, kw_only=True):
 
 
 class NatsSettings(Struct, frozen=True, kw_only=True):
-    """The connection to NATS; `url` is empty where nobody named a server.
+    """The connection to NATS; `url` is empty if no server is configured.
 
-    Every inbox of ours begins with `inbox_prefix`. We answer to inboxes that begin with it, with
-    `_INBOX`, or with one of `reply_prefixes`. `api_prefix` is where JetStream's API is found: in
-    the domain `hub` it is `$JS.hub.API`, in another account whatever the import maps it to.
+    Our inboxes begin with `inbox_prefix`. Replies are sent to inboxes that begin with it, with
+    `_INBOX`, or with one of `reply_prefixes`. `api_prefix` is the prefix of JetStream's API: in the
+    domain `hub` it is `$JS.hub.API`, in another account the subject of the import.
 
-    `commands_cross_accounts` says that nobody but this service has users in its account, so that
-    what the server says of who sent a command (`Nats-Request-Info`) can be believed. Each worker
-    is then sent every command once more.
+    `commands_cross_accounts` asserts that only this service has users in its account, so that the
+    server's information on the sender of a command (`Nats-Request-Info`) can be trusted. Each
+    worker then receives every command a second time.
     """
 
     url: tuple[Address, ...] = ()
@@ -207,15 +207,15 @@ class NatsSettings(Struct, frozen=True, kw_only=True):
 
     @property
     def servers(self) -> tuple[str, ...]:
-        """The servers named, or the default one."""
+        """The configured servers, or the default one."""
         return self.url or (DEFAULT_URL,)
 
 
 class StreamSettings(Struct, frozen=True, kw_only=True):
-    """What may differ from one installation's streams to another's.
+    """Settings of the streams of one installation.
 
-    `queue_limit` is how many commands may wait; `commands.queue_limit` of the domain's
-    configuration, where it is set, takes its place while services run.
+    `queue_limit` is the maximum number of waiting commands; while services run, it is overridden by
+    `commands.queue_limit` of the domain's runtime configuration, if that is set.
     """
 
     replicas: int = 1
@@ -227,15 +227,15 @@ class StreamSettings(Struct, frozen=True, kw_only=True):
 
 
 class ReadModelSettings(Struct, frozen=True, kw_only=True):
-    """Where the read models are kept."""
+    """The database of the read models."""
 
     database: Annotated[str, Meta(min_length=1)] = "./var/read_model.sqlite"
 
 
 class PersonalSettings(Struct, frozen=True, kw_only=True):
-    """What wraps the keys of personal data: master keys, in a file or written out.
+    """The master keys for the keys of personal data, in a file or as text.
 
-    Either is one key a line, as `eventstore keys new` prints it. The first wraps; all unwrap.
+    Both have one key per line, as `eventstore keys new` prints it. The first wraps; all unwrap.
     """
 
     master_key: Secret | None = None
@@ -243,11 +243,11 @@ class PersonalSettings(Struct, frozen=True, kw_only=True):
 
 
 class OperationsSettings(Struct, frozen=True, kw_only=True):
-    """How a running service shows itself, and from where on it calls itself degraded.
+    """Discovery, metrics and tracing of a service, and its limits for the status "degraded".
 
     `metrics_address` (`host:port`) serves Prometheus metrics by HTTP at `/metrics`; `tracing`
-    sends spans to OpenTelemetry, which needs the extra `otel`. `query_wait_ms` is for how long a
-    query waits for a position of the log where it does not say.
+    sends spans to OpenTelemetry, which needs the extra `otel`. `query_wait_ms` is the default for
+    how long a query waits for a position of the log.
     """
 
     announce_interval_ms: Milliseconds = 30_000
@@ -262,7 +262,7 @@ class OperationsSettings(Struct, frozen=True, kw_only=True):
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """Everything that can be set; safe to show, because secrets do not appear in its `repr`."""
+    """All settings; safe to print, because their `repr` masks secrets."""
 
     nats: NatsSettings = NatsSettings()
     streams: StreamSettings = StreamSettings()
@@ -273,7 +273,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     def with_url(self, url: str) -> Settings:
         """The same settings for the server, or servers, at `url`; raises `ConfigurationError`.
 
-        An embedded server's brings the credentials for it; those in the settings are for others.
+        The URL of an embedded server contains its credentials, which replace the settings' own.
         """
         nats = msgspec.structs.replace(self.nats, url=_convert("nats.url", url, "url"))
         if isinstance(url, LocalAddress) and "@" in url:
@@ -288,12 +288,12 @@ def load_settings(
     nats_url: str | None = None,
     database: str | None = None,
 ) -> Settings:
-    """Read the settings; `nats_url` and `database` are the command line's and win over all.
+    """Read the settings; `nats_url` and `database` are from the command line, and override all.
 
     Without `config_file`, `EVENTSTORE_CONFIG` may name the TOML file. An empty variable counts as
-    not set. Raises `ConfigurationError` naming the source and the key of whatever is unknown,
-    malformed, out of range, half given or contradictory. That a server can be reached, or a
-    credential is accepted, is not checked here.
+    unset. Raises `ConfigurationError`, with source and key, for settings that are unknown,
+    malformed, out of range, incomplete or contradictory. Whether a server can be reached, or
+    accepts the credentials, is not checked here.
     """
     if isinstance(nats_url, LocalAddress):
         return load_settings(config_file, environ, database=database).with_url(nats_url)
@@ -313,7 +313,7 @@ def load_settings(
 
 
 def _with_own_master_keys(settings: Settings, url: str | None) -> Settings:
-    """Take the master keys of an embedded server where no others are given."""
+    """Use the master keys of an embedded server if no others are given."""
     if not isinstance(url, LocalAddress) or settings.personal != PersonalSettings():
         return settings
     personal = PersonalSettings(master_key_file=url.master_key_file)
@@ -325,25 +325,25 @@ class _Given(NamedTuple):
     source: str
 
 
-_Entry = tuple[str, object, str]  # dotted key, raw value, where it was given
+_Entry = tuple[str, object, str]  # dotted key, raw value, source
 
 
 def _from_file(path: Path | None, environ: Mapping[str, str]) -> Iterator[_Entry]:
-    named_by = ""
+    origin = ""
     if path is None:
         if not environ.get("EVENTSTORE_CONFIG"):
             return
-        path, named_by = Path(environ["EVENTSTORE_CONFIG"]), " (named by EVENTSTORE_CONFIG)"
+        path, origin = Path(environ["EVENTSTORE_CONFIG"]), " (named by EVENTSTORE_CONFIG)"
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigurationError(f"{path}{named_by} cannot be read: {error.strerror}") from error
+        raise ConfigurationError(f"{path}{origin} cannot be read: {error.strerror}") from error
     except UNDECODABLE as error:  # malformed TOML (with its line), or not UTF-8
-        raise ConfigurationError(f"{path}{named_by} is not TOML: {error}") from error
+        raise ConfigurationError(f"{path}{origin} is not TOML: {error}") from error
     written: dict[str, str] = {}
     for name, value in _flattened(tables):
-        key = _OTHER_NAMES.get(name, name)
-        if key not in _KEYS and not _is_harmless(name, value):
+        key = _ALIASES.get(name, name)
+        if key not in _KEYS and not _is_redundant(name, value):
             raise ConfigurationError(f"{path}: {name} {_unknown(name)}")
         if key in written:
             raise ConfigurationError(f"{path}: {name} and {written[key]} are the same; keep one")
@@ -352,8 +352,8 @@ def _from_file(path: Path | None, environ: Mapping[str, str]) -> Iterator[_Entry
             yield key, value, f"{path}: {name}"
 
 
-def _is_harmless(name: str, value: object) -> bool:
-    """Whether a key that is not known asks for what is done anyway."""
+def _is_redundant(name: str, value: object) -> bool:
+    """Whether an unknown key requests the only supported behaviour."""
     return name == "nats.tls.insecure_skip_verify" and value is False
 
 
@@ -370,7 +370,7 @@ def _unknown(key: str) -> str:
     if key in _SECTIONS:
         return f"is a table: write [{key}]"
     if key in _REFUSED:
-        return f"is not taken: {_REFUSED[key]}"
+        return f"is not supported: {_REFUSED[key]}"
     near = difflib.get_close_matches(key, [*_KEYS, *_SECTIONS], n=1)
     return f"is not known; did you mean {near[0]}?" if near else "is not known"
 
@@ -450,7 +450,7 @@ def _check_server(url: str) -> None:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        # After the last colon there may be a part of a password, of which a comma is the end.
+        # After the last colon there may be a part of a password that contains a comma.
         shown = re.sub(r":[^:/\]]*$", ":***", shown) if "@" not in shown else shown
         raise ValueError(
             f"{shown!r} has no valid port or host; in a user, password or token the characters "
@@ -479,11 +479,11 @@ def _check_replicas(count: int) -> None:
 def _check_inbox_prefix(prefix: str) -> None:
     if not _INBOX_PREFIX.fullmatch(prefix):
         raise ValueError(
-            f"{prefix!r} is no prefix of inboxes: up to four tokens of A-Z, a-z, 0-9, '_' and '-', "
-            "with dots between and none at the end"
+            f"{prefix!r} is not a prefix for inboxes: up to four tokens of A-Z, a-z, 0-9, '_' and "
+            "'-', with dots between and none at the end"
         )
     if (first := prefix.partition(".")[0]) in _RESERVED:
-        raise ValueError(f"{prefix!r} is no prefix of inboxes: {first} has another meaning")
+        raise ValueError(f"{prefix!r} is not a prefix for inboxes: {first} is reserved")
 
 
 def _check_inbox_prefixes(prefixes: tuple[str, ...]) -> None:
@@ -494,8 +494,8 @@ def _check_inbox_prefixes(prefixes: tuple[str, ...]) -> None:
 def _check_api_prefix(prefix: str) -> None:
     if not _API_PREFIX.fullmatch(prefix):
         raise ValueError(
-            f"{prefix!r} is no prefix of JetStream's API: a subject such as {API_PREFIX}, without "
-            "a wildcard and without a dot at its end"
+            f"{prefix!r} is not a prefix of JetStream's API: a subject such as {API_PREFIX}, "
+            "without a wildcard and without a dot at its end"
         )
 
 

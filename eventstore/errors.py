@@ -1,69 +1,69 @@
-"""Every error this library raises, as one tree; each knows its code and whether a retry can help.
+"""All errors of this library, as one tree; each has a code, and says if a retry can help.
 
 EventStoreError
-├── ConfigurationError              a setting is missing, unknown, malformed or half given
+├── ConfigurationError              a setting is missing, unknown, malformed or incomplete
 │   └── MasterKeyError              the master key of a key of personal data is not known
 ├── ClientError                     the connection to NATS
 │   ├── ConnectFailed               no server answered at the first connect
 │   ├── AuthenticationFailed        the server refused the credentials
 │   ├── ConnectionLost              the connection broke while an answer was awaited
-│   ├── RequestTimeout              no answer within the bound
-│   │   └── InvalidAnswer           an answer that the server does not give, which counts as none
-│   ├── NoResponders                nobody listens on the subject
+│   ├── RequestTimeout              no answer in time
+│   │   └── InvalidAnswer           an answer that no server gives; it counts as no answer
+│   ├── NoResponders                no responders on the subject
 │   │   └── NoJetStream             the server, or the account there, has no JetStream
-│   ├── PermissionDenied            the server forbids the subject to this user
-│   ├── JetStreamError              JetStream answered with an error of its own
-│   └── QueueFull                   as many commands wait as are allowed to; this one was refused
+│   ├── PermissionDenied            this user has no permission for the subject
+│   ├── JetStreamError              an error answer of JetStream
+│   └── QueueFull                   the command queue is full; this command was refused
 ├── ServerError                     the nats-server itself
 │   ├── ServerNotFound              no nats-server binary found
-│   ├── ServerTooOld                older than the store can trust
+│   ├── ServerTooOld                older than the store supports
 │   └── ServerStartFailed           it did not become ready
 ├── TopologyError                   streams and buckets
 │   ├── StreamDrift                 a stream's settings differ from the declared ones
-│   └── StreamMissing               a stream is not there
-├── InvalidMessage                  something that may not be sent, or cannot be understood
+│   └── StreamMissing               a stream does not exist
+├── InvalidMessage                  a message that may not be sent, or cannot be decoded
 │   ├── InvalidSubject              a subject or a token of one
 │   ├── InvalidId                   an aggregate id or a message id
 │   ├── InvalidHeader               a header is missing, malformed or contradicts another
 │   ├── UnknownType                 no such command, event or aggregate is registered
 │   ├── InvalidPayload              the payload does not fit its type
-│   ├── UnsupportedSchema           the payload's schema version cannot be read by this code
+│   ├── UnsupportedSchema           this code cannot read the payload's schema version
 │   ├── CommandIdReused             the command's id belongs to another command
-│   └── KeyMissing                  a key of personal data is gone, and nobody was forgotten
-├── DeciderError                    a decider is put together wrongly (a mistake in code)
-├── HandlerFailed                   a decider's function raised an error that is no rejection
-├── Rejected                        the domain's answer: no
+│   └── KeyMissing                  a key of personal data is missing, though not forgotten
+├── DeciderError                    a decider is defined incorrectly (a bug)
+├── HandlerFailed                   a decider's function raised another error than a rejection
+├── Rejected                        the domain rejected a command
 ├── AppendError                     events could not be recorded
 │   ├── Conflict                    the aggregate is not at the expected version
-│   ├── AppendUnknown               whether they were recorded could not be found out in time
+│   ├── AppendUnknown               whether they were recorded is unknown
 │   ├── DuplicateId                 an event id is already used by another event
-│   ├── EventTooLarge               headers and payload exceed what the server takes
+│   ├── EventTooLarge               headers and payload exceed the server's maximum
 │   ├── BatchTooLarge               more events than fit one atomic batch
 │   └── SubjectForgotten            personal data about somebody who was forgotten
-├── CorruptLog                      what was read breaks a promise of the log
-│   ├── VersionGap                  an aggregate's versions are not counted up one by one
+├── CorruptLog                      the log violates an invariant
+│   ├── VersionGap                  an aggregate's versions are not consecutive
 │   ├── IncompleteBatch             an atomic batch is not complete
-│   └── UnreadableEvent             an event cannot be understood
-├── InvalidAnchor                   an anchor is garbled, badly signed or of another log
-├── UnusableSnapshot                a snapshot cannot be trusted, or not be made; the log is read
-├── TransferError                   a store is exported, imported or copied
-│   ├── DamagedFile                 an export file is not whole, or was changed
-│   └── ImportRefused               the log is not one this file may be imported into
-├── CommandTimeout                  no outcome within the bound; the command stays accepted
+│   └── UnreadableEvent             an event cannot be decoded
+├── InvalidAnchor                   an anchor is malformed, wrongly signed or of another log
+├── UnusableSnapshot                a snapshot cannot be used or made; the log is read
+├── TransferError                   export, import and copy
+│   ├── DamagedFile                 an export file is incomplete, or was changed
+│   └── ImportRefused               the file may not be imported into this log
+├── CommandTimeout                  no outcome in time; the command is still accepted
 ├── QueryError                      a query was answered with an error
-│   ├── QueryNotFound               there is nothing of this id
+│   ├── QueryNotFound               nothing has this id
 │   ├── QueryTimeout                the read model did not reach the awaited position in time
-│   ├── QueryRefused                the service says no; the code is its own
+│   ├── QueryRefused                the service refused, with a code of its own
 │   ├── AnswerTooLarge              the answer does not fit into one message
-│   └── ServiceBusy                 too many others ask; this one was not looked at
-├── ParkedError                     the messages that are parked
-│   ├── NotParked                   no message is parked there, or not whole
+│   └── ServiceBusy                 the service has too many requests; this one was refused
+├── ParkedError                     parked messages
+│   ├── NotParked                   no message is parked there, or not completely
 │   ├── RetryOutOfOrder             an older message of the same aggregate is parked
-│   └── RetryFailed                 an event was not handled this time either
+│   └── RetryFailed                 the event could not be handled this time either
 └── ProjectionError                 the read side
     ├── ProjectionFailed            a handler or its statements failed on an event
     ├── ProjectionFenced            another worker moved this projection's checkpoint
-    └── MigrationError              the read-model database does not have the schema this code needs
+    └── MigrationError              the read-model database does not have the required schema
 """
 
 from __future__ import annotations
@@ -142,8 +142,8 @@ __all__ = [
 class EventStoreError(Exception):
     """The root of the tree.
 
-    `code` is stable and meant for programs; the text is meant for people and may change.
-    `retryable` says whether the same call may succeed later without anything being changed.
+    `code` is stable and for programs; the text is for people and may change. `retryable` says
+    whether the same call may succeed later without any change.
     """
 
     code: ClassVar[str] = "error"
@@ -151,7 +151,7 @@ class EventStoreError(Exception):
 
 
 class ConfigurationError(EventStoreError):
-    """A setting is missing, unknown, malformed or half given; the text names it and its source."""
+    """A setting is missing, unknown, malformed or incomplete; the text names it and its source."""
 
     code = "configuration"
 
@@ -159,14 +159,14 @@ class ConfigurationError(EventStoreError):
 class MasterKeyError(ConfigurationError):
     """No master key is configured, or not the one that wrapped a key of personal data.
 
-    Nobody was forgotten: with the right master key everything can be read again.
+    Nobody was forgotten: everything is readable with the right master key.
     """
 
     code = "master_key"
 
 
 class ClientError(EventStoreError):
-    """Something between this process and NATS."""
+    """The connection to NATS, or a request over it, failed."""
 
     code = "client"
 
@@ -192,48 +192,48 @@ class ConnectionLost(ClientError):
 
 
 class RequestTimeout(ClientError):
-    """No answer came within the bound; what was asked may still have been done."""
+    """There was no answer in time; the request may have been processed all the same."""
 
     code = "request_timeout"
     retryable = True
 
 
 class InvalidAnswer(RequestTimeout):
-    """What was answered is malformed, or not about what was asked; it counts as no answer.
+    """The answer is malformed, or does not match the request; it counts as no answer.
 
-    No server answers so: somebody else has, who may publish to the inbox, or the server is too
-    old or too new. What was asked may have been done.
+    No server answers so: somebody else who may publish to the inbox has, or the server is too old
+    or too new. The request may have been processed.
     """
 
     code = "invalid_answer"
 
 
 class NoResponders(ClientError):
-    """Nobody listens on the subject: JetStream is off there, or no service runs."""
+    """Nobody is subscribed to the subject: JetStream is disabled, or no service runs."""
 
     code = "no_responders"
     retryable = True
 
 
 class NoJetStream(NoResponders):
-    """JetStream is not enabled on the server, or not for this user's account there."""
+    """JetStream is not enabled on the server, or not for this user's account."""
 
     code = "no_jetstream"
     retryable = False
 
 
 class PermissionDenied(ClientError):
-    """The server forbids this subject to this user."""
+    """The user has no permission to publish or subscribe to the subject."""
 
     code = "permission_denied"
 
 
 class JetStreamError(ClientError):
-    """JetStream answered with an error of its own.
+    """JetStream answered with an error.
 
-    `err_code` is the server's number (10071 and the like), `status` its HTTP-like class. It is
-    `retryable` where that is 500 or more: not the request is at fault then, but the server, which
-    may have no leader at the moment.
+    `err_code` is the server's error code, such as 10071, `status` its HTTP-like status. It is
+    `retryable` if that is 500 or more: then not the request is at fault, but the server, which may
+    have no leader at the moment.
     """
 
     code = "jetstream"
@@ -248,7 +248,7 @@ class JetStreamError(ClientError):
 
 
 class QueueFull(ClientError):
-    """As many commands wait as the queue's limit allows; this one was refused, nothing is stored.
+    """The command queue is at its limit; the command was refused, and is not stored.
 
     `subject` is the command's.
     """
@@ -265,25 +265,25 @@ class QueueFull(ClientError):
 
 
 class ServerError(EventStoreError):
-    """The nats-server itself."""
+    """The nats-server binary or process."""
 
     code = "server"
 
 
 class ServerNotFound(ServerError):
-    """No nats-server binary was found in any of the places that were searched."""
+    """No nats-server binary was found in any of the searched locations."""
 
     code = "server_not_found"
 
 
 class ServerTooOld(ServerError):
-    """The server is older than the store can trust."""
+    """The server is older than the store supports."""
 
     code = "server_too_old"
 
 
 class ServerStartFailed(ServerError):
-    """The server did not become ready; the text ends with what it logged."""
+    """The server did not become ready; the text ends with its log."""
 
     code = "server_start_failed"
 
@@ -309,20 +309,20 @@ class StreamDrift(TopologyError):
         )
         super().__init__(
             f"stream {stream} differs from its declaration: {listed}. "
-            "Nothing was changed; change the stream or the declaration by hand."
+            "Nothing was changed; change the stream or the declaration manually."
         )
         self.stream = stream
         self.differences = dict(differences)
 
 
 class StreamMissing(TopologyError):
-    """A stream or bucket that is needed is not there."""
+    """A required stream or bucket does not exist."""
 
     code = "stream_missing"
 
 
 class InvalidMessage(EventStoreError):
-    """Something that may not be sent, or that cannot be understood."""
+    """A message that may not be sent, or that cannot be decoded."""
 
     code = "invalid_message"
 
@@ -362,16 +362,16 @@ class InvalidPayload(InvalidMessage):
 
 
 class UnsupportedSchema(InvalidMessage):
-    """The payload's schema version cannot be read by this code."""
+    """The payload has a schema version that the running code cannot read."""
 
     code = "unsupported_schema"
 
 
 class CommandIdReused(InvalidMessage):
-    """The command's id was used before, for a command that is not the same; it is not carried out.
+    """The command's id was used before, for a different command; it is not executed.
 
-    Another type, another aggregate or another payload make another command: give it an id of its
-    own. Ids of its aggregate's facts, and of what caused them, are used, too (`by_fact`).
+    A command with another type, aggregate or payload is a different one, and needs an id of its
+    own. Ids of its aggregate's facts, and of their causes, are used, too (`by_fact`).
     """
 
     code = "command_id_reused"
@@ -386,31 +386,31 @@ class CommandIdReused(InvalidMessage):
 
 
 class KeyMissing(InvalidMessage):
-    """A key of personal data is not in its bucket, though no subject was forgotten there.
+    """A key of personal data is missing in its bucket, though its subject was not forgotten.
 
-    Restore the bucket from a backup: what was forgotten since stays so only if done again.
+    Restore the bucket from a backup. Subjects forgotten since that backup must be forgotten again.
     """
 
     code = "key_missing"
 
 
 class DeciderError(EventStoreError):
-    """A decider is put together wrongly; a mistake in code, found when the program starts."""
+    """A decider is defined incorrectly; a bug, found at program start."""
 
     code = "decider"
 
 
 class HandlerFailed(EventStoreError):
-    """A decider's function raised one of this library's errors that is no rejection.
+    """A decider's function raised an error of this library other than `Rejected`.
 
-    It is a failure of that function, as any other exception is, and says nothing of the store.
+    It is a failure of that function, as any other exception, and not one of the store.
     """
 
     code = "handler_failed"
 
 
 class Rejected(EventStoreError):
-    """The domain's answer: no. Raised by deciders; an outcome, not a failure.
+    """The domain rejected a command. Raised by deciders; an outcome, not a failure.
 
     The instance's `code` is the domain's own and part of its contract.
     """
@@ -432,8 +432,8 @@ class AppendError(EventStoreError):
 class Conflict(AppendError):
     """The aggregate is not at the expected version; nothing was recorded.
 
-    `expected` is the version the caller expected, `actual` the one the aggregate has (None where
-    the server did not say).
+    `expected` is the version the caller expected, `actual` the aggregate's (None if the server did
+    not report it).
     """
 
     code = "conflict"
@@ -445,7 +445,7 @@ class Conflict(AppendError):
         found = "another one" if actual is None else str(actual)
         super().__init__(
             f"{aggregate} {aggregate_id} was expected at version {expected}, but is at {found}; "
-            "load it again and decide anew"
+            "load it again, and decide on the new state"
         )
         self.aggregate = aggregate
         self.aggregate_id = aggregate_id
@@ -454,10 +454,9 @@ class Conflict(AppendError):
 
 
 class AppendUnknown(AppendError):
-    """Whether the events were recorded could not be found out in time.
+    """Whether the events were recorded could not be determined in time.
 
-    The same append, with the same event ids, can be sent again at any later time: it is recorded
-    once.
+    The same append, with the same event ids, can be retried at any later time: it is recorded once.
     """
 
     code = "append_unknown"
@@ -471,7 +470,7 @@ class DuplicateId(AppendError):
 
 
 class EventTooLarge(AppendError):
-    """Headers, or headers and payload, exceed what the server takes; nothing was sent.
+    """Headers, or headers and payload, exceed the server's maximum; nothing was sent.
 
     `size` and `limit` are bytes, `part` is "headers" or "headers and payload".
     """
@@ -480,7 +479,7 @@ class EventTooLarge(AppendError):
 
     def __init__(self, event_type: str, part: str, size: int, limit: int) -> None:
         super().__init__(
-            f"the {part} of {event_type} would have {size:,} bytes; the server takes {limit:,}"
+            f"the {part} of {event_type} would have {size:,} bytes, and the maximum is {limit:,}"
         )
         self.event_type = event_type
         self.part = part
@@ -510,34 +509,34 @@ class SubjectForgotten(AppendError):
     def __init__(self, subject: str, time: str, event_type: str, field: str) -> None:
         super().__init__(
             f"{subject} was forgotten at {time}: {event_type}.{field} would record personal data "
-            "about them again; use a new id for who comes back"
+            "about them again; use a new id for a person who returns"
         )
         self.subject = subject
         self.time = time
 
 
 class CorruptLog(EventStoreError):
-    """What was read breaks a promise of the log."""
+    """The log violates an invariant."""
 
     code = "corrupt_log"
 
 
 class VersionGap(CorruptLog):
-    """An aggregate's versions are not 1, 2, 3 and so on."""
+    """An aggregate's versions are not consecutive."""
 
     code = "version_gap"
 
 
 class IncompleteBatch(CorruptLog):
-    """An atomic batch is in the log in part only."""
+    """The log contains only a part of an atomic batch."""
 
     code = "incomplete_batch"
 
 
 class UnreadableEvent(CorruptLog):
-    """An event of the log cannot be understood; `position` names it, `cause` says why.
+    """An event of the log cannot be decoded; `position` is its position, `cause` the reason.
 
-    The text names the event's type and id, too, as far as its `headers` tell them.
+    The text includes the event's type and id, if its `headers` have them.
     """
 
     code = "unreadable_event"
@@ -560,7 +559,7 @@ class UnreadableEvent(CorruptLog):
 
 
 class InvalidAnchor(EventStoreError):
-    """An anchor is garbled, badly signed, not by the expected key, or of another log."""
+    """An anchor is malformed, wrongly signed, not by the expected key, or of another log."""
 
     code = "invalid_anchor"
 
@@ -569,9 +568,9 @@ class InvalidAnchor(EventStoreError):
 
 
 class UnusableSnapshot(EventStoreError):
-    """A snapshot cannot be trusted, or cannot be made; the log is read instead.
+    """A snapshot cannot be used, or cannot be made; the log is read instead.
 
-    `is_expected` says that it was made by other code, as any deployment leads to.
+    `is_expected` says that other code made it, as happens at any deployment.
     """
 
     code = "unusable_snapshot"
@@ -582,13 +581,13 @@ class UnusableSnapshot(EventStoreError):
 
 
 class TransferError(EventStoreError):
-    """A store cannot be exported, imported or copied like this."""
+    """An export, import or copy failed."""
 
     code = "transfer"
 
 
 class DamagedFile(TransferError):
-    """An export file is not whole, or was changed; `line` is the first that shows it, from 1."""
+    """An export file is incomplete, or was changed; `line` is the first bad one, from 1."""
 
     code = "damaged_file"
 
@@ -599,15 +598,15 @@ class DamagedFile(TransferError):
 
 
 class ImportRefused(TransferError):
-    """The log is not one that this file may be imported into, or no longer."""
+    """The file may not, or no longer, be imported into this log."""
 
     code = "import_refused"
 
 
 class CommandTimeout(EventStoreError):
-    """No outcome within the bound. The command was accepted and may still be carried out.
+    """There was no outcome in time. The command was accepted, and may still be executed.
 
-    Sending it again with the same id is safe: it is carried out once.
+    Sending it again with the same id is safe: it is executed once.
     """
 
     code = "timeout"
@@ -629,20 +628,20 @@ class QueryError(EventStoreError):
 
 
 class QueryNotFound(QueryError):
-    """What the query asks for is not there, or not yet at the position that the answer reflects."""
+    """The queried item does not exist at the position that the answer reflects."""
 
     code = "not_found"
 
 
 class QueryTimeout(QueryError):
-    """The read model did not reach the position that the query waits for in time."""
+    """The read model did not reach the awaited position in time."""
 
     code = "timeout"
     retryable = True
 
 
 class QueryRefused(QueryError):
-    """The service answered with an error of its own, whose `code` and `message` these are."""
+    """The service answered with an error of its own, with its `code` and `message`."""
 
     code = "refused"
 
@@ -653,26 +652,26 @@ class QueryRefused(QueryError):
 
 
 class AnswerTooLarge(QueryError):
-    """The answer does not fit into one message: ask for less, by a smaller limit for example."""
+    """The answer does not fit into one message: request less, with a smaller limit for example."""
 
     code = "answer_too_large"
 
 
 class ServiceBusy(QueryError):
-    """Too many others ask this service, so that it did not look at the request."""
+    """The service has too many requests, and refused this one."""
 
     code = "busy"
     retryable = True
 
 
 class ParkedError(EventStoreError):
-    """Something about messages that are parked."""
+    """Handling a parked message failed."""
 
     code = "parked"
 
 
 class NotParked(ParkedError):
-    """No message is parked at this sequence, or not all of its parts are there."""
+    """No message is parked at this sequence, or some of its parts are missing."""
 
     code = "not_parked"
 
@@ -696,7 +695,7 @@ class RetryOutOfOrder(ParkedError):
 
 
 class RetryFailed(ParkedError):
-    """A parked event was not handled, as far as is known, and stays parked."""
+    """The retry of a parked event did not succeed, as far as is known; it is still parked."""
 
     code = "retry_failed"
 
@@ -706,7 +705,7 @@ class RetryFailed(ParkedError):
 
 
 class ProjectionError(EventStoreError):
-    """The read side."""
+    """The read side failed."""
 
     code = "projection"
 
@@ -724,6 +723,6 @@ class ProjectionFenced(ProjectionError):
 
 
 class MigrationError(ProjectionError):
-    """The read-model database does not have the schema this code needs."""
+    """The read-model database does not have the required schema."""
 
     code = "migration"

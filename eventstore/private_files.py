@@ -1,6 +1,6 @@
-"""Private files: what this program writes is for its user alone, whatever the umask says.
+"""Files and directories that only their owner can access, whatever the umask.
 
-Files that are there already keep the mode they have.
+Existing files keep their mode.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ __all__ = ["ensure_private_directory", "ensure_private_file", "open_private"]
 
 
 def open_private(path: str | Path, flags: int) -> int:
-    """Open a file, which is 0600 where that makes it; an `opener` for Python's `open`."""
+    """Open a file, with mode 0600 if it is created; an `opener` for Python's `open`."""
     return os.open(path, flags, 0o600)
 
 
 def ensure_private_file(path: Path) -> None:
-    """Make an empty file, 0600, where there is none; raises `OSError`."""
+    """Create an empty file with mode 0600 unless it exists; raises `OSError`."""
     with suppress(FileExistsError):
         os.close(open_private(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
 
 
 def ensure_private_directory(path: Path) -> None:
-    """Make a directory, and those above it, 0700 where there are none; raises `OSError`."""
+    """Create a directory and its missing parents with mode 0700; raises `OSError`."""
     try:
         path.mkdir(mode=0o700)
     except FileExistsError:

@@ -1,8 +1,8 @@
-"""Telemetry: counters, timings, gauges and spans; nothing at all until it is switched on.
+"""Telemetry: counters, timings, gauges and spans; by default they are dropped.
 
-Whoever has something to tell is handed a `Telemetry` by its constructor and tells it. What becomes
-of that, numbers for Prometheus (`eventstore.service.metrics`), spans for OpenTelemetry
-(`eventstore.service.tracing`), both or nothing, is decided where the parts are put together.
+Components get a `Telemetry` in their constructor and report to it. Whether that becomes metrics for
+Prometheus (`eventstore.service.metrics`), spans for OpenTelemetry (`eventstore.service.tracing`),
+both or nothing, is decided where the components are put together.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CounterName = Literal[
     "snapshots",
     "log_findings",
 ]
-"""What is counted.
+"""Counters and their labels.
 
 - commands: `type`, `outcome` (success, rejected, error)
 - conflicts: `aggregate`
@@ -51,7 +51,7 @@ CounterName = Literal[
 """
 
 TimingName = Literal["command_wait"]
-"""What is timed besides spans: command_wait (`type`), from accepted to taken up."""
+"""Timings besides spans: command_wait (`type`), from acceptance to the start of handling."""
 
 GaugeName = Literal[
     "command_backlog",
@@ -63,7 +63,7 @@ GaugeName = Literal[
     "stream_messages",
     "health",
 ]
-"""What goes up and down.
+"""Gauges and their labels.
 
 - command_backlog: `state` (pending, unacknowledged)
 - command_oldest_seconds: no label
@@ -74,18 +74,18 @@ GaugeName = Literal[
 """
 
 SpanName = Literal["send", "command", "load", "decide", "append", "project", "ask", "query"]
-"""What takes time and may have parts: send and command (`type`), load, decide and append
-(`aggregate`), project, ask and query (`type`)."""
+"""Spans and their attributes: send and command (`type`), load, decide and append (`aggregate`),
+project, ask and query (`type`)."""
 
 Attribute = str | int | float | bool
 
 
 class Span:
-    """Something that takes time; a context manager around it, in one task.
+    """A span; a context manager around an operation, in one task.
 
-    Inside, `traceparent` is the W3C trace context for the messages that follow from it, None
-    where there is none. Not to be held open across the `yield` of an asynchronous generator,
-    whose caller may go on in another context.
+    Inside, `traceparent` is the W3C trace context for the messages that it causes, None if there is
+    none. It must not be open across the `yield` of an asynchronous generator, whose caller may
+    continue in another context.
     """
 
     __slots__ = ("traceparent",)
@@ -94,7 +94,7 @@ class Span:
         self.traceparent = traceparent
 
     def set(self, **attributes: Attribute) -> None:
-        """Say more of it than was known at its beginning."""
+        """Add attributes that were not known at the start."""
 
     def __enter__(self) -> Self:
         return self
@@ -112,22 +112,22 @@ _NO_SPAN = Span()
 
 
 class Telemetry:
-    """What can be told; this one listens to nothing, and others derive from it.
+    """The interface for reports; this one drops all of them, and others derive from it.
 
-    No method raises for what it is told at run time, and none waits. The names and their labels
-    are listed beside `CounterName` and its like.
+    No method raises, and none waits. The names and their labels are documented at `CounterName`,
+    `TimingName`, `GaugeName` and `SpanName`.
     """
 
     __slots__ = ()
 
     def count(self, name: CounterName, value: int = 1, **labels: str) -> None:
-        """Something happened, `value` times."""
+        """Increment a counter by `value`."""
 
     def observe(self, name: TimingName, seconds: float, **labels: str) -> None:
-        """Something took so many seconds."""
+        """Record a duration."""
 
     def gauge(self, name: GaugeName, value: float, **labels: str) -> None:
-        """Something stands at `value` now."""
+        """Set a gauge."""
 
     def span(
         self,
@@ -137,26 +137,26 @@ class Telemetry:
         links: Iterable[str | None] = (),
         **attributes: Attribute,
     ) -> Span:
-        """Something begins; use as `with telemetry.span("load", aggregate="flake"):`.
+        """A span for `with telemetry.span("load", aggregate="flake"):`.
 
-        `traceparent` is the trace context that came with the message it follows from; without
-        one, it is part of the span around it. `links` are the trace contexts of several messages
-        it follows from; it is only iterated where spans are recorded, so a generator costs
-        nothing elsewhere. Without tracing, a given `traceparent` is handed on unchanged.
+        `traceparent` is the trace context of the message that caused it; without one, it is a child
+        of the current span. `links` are the trace contexts of several causes; they are iterated
+        only if spans are recorded, so a generator costs nothing otherwise. Without tracing, a given
+        `traceparent` is passed on unchanged.
         """
         return _NO_SPAN if traceparent is None else Span(traceparent)
 
 
 NO_TELEMETRY = Telemetry()
-"""Listens to nothing."""
+"""Drops all reports."""
 
 
 def combined(*several: Telemetry) -> Telemetry:
-    """One that tells all of `several`, in their order."""
-    listening = [each for each in several if type(each) is not Telemetry]
-    if not listening:
+    """A telemetry that reports to all of `several`, in their order."""
+    active = [each for each in several if type(each) is not Telemetry]
+    if not active:
         return NO_TELEMETRY
-    return listening[0] if len(listening) == 1 else _Combined(listening)
+    return active[0] if len(active) == 1 else _Combined(active)
 
 
 class _Combined(Telemetry):
@@ -185,7 +185,7 @@ class _Combined(Telemetry):
         links: Iterable[str | None] = (),
         **attributes: Attribute,
     ) -> Span:
-        links = tuple(links)  # each of them may want to iterate it
+        links = tuple(links)  # each may iterate it
         return _CombinedSpan(
             traceparent,
             [
@@ -211,7 +211,7 @@ class _CombinedSpan(Span):
         for span in self._spans:
             outgoing = span.__enter__().traceparent
             if outgoing != incoming and outgoing is not None:
-                self.traceparent = outgoing  # that of the one that traces; others hand on
+                self.traceparent = outgoing  # from the one that traces; others pass it on
         return self
 
     def __exit__(

@@ -1,7 +1,7 @@
-"""Text from outside, made safe to be seen: nothing in it commands a terminal or deceives a reader.
+"""Making untrusted text safe to show: it can neither control a terminal nor deceive a reader.
 
-What is escaped: control characters (C0, DEL, C1), line and paragraph separators, characters that
-change the direction of what follows, characters of no width, and lone surrogates.
+Escaped are control characters (C0, DEL, C1), line and paragraph separators, characters that change
+the direction of text, zero-width characters, and lone surrogates.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ __all__ = [
 F = TypeVar("F", bound=logging.Filterer)
 
 MAX_LOGGED = 4_000
-"""Characters of a log message; the rest of what is longer is left out, and counted."""
+"""Maximum characters of a log message; a longer one is truncated, with a count."""
 
 MAX_TRACEBACK = 20_000
 MAX_TEXT = 4_000
-"""Characters of a text for people that is sent or stored."""
+"""Maximum characters of a text for people that is sent or stored."""
 
 _INVISIBLE = (
     r"\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
@@ -41,22 +41,22 @@ _UNSAFE_IN_JSON = re.compile(f"[{_INVISIBLE}]")
 
 
 def printable(text: str) -> str:
-    """The text with what is unsafe shown as escapes, line breaks included."""
+    """Escape unsafe characters, including line breaks."""
     return _UNSAFE.sub(_escaped, text)
 
 
 def printable_lines(text: str) -> str:
-    """The same for a text of several lines, which stay so; tabs stay, too."""
+    """Escape unsafe characters, except line breaks and tabs."""
     return _UNSAFE_IN_LINES.sub(_escaped, text)
 
 
 def printable_json(text: str) -> str:
-    """JSON of the same meaning in which what is unsafe stands as escapes."""
+    """Escape unsafe characters in JSON, without a change of its meaning."""
     return _UNSAFE_IN_JSON.sub(_escaped_in_json, text)
 
 
 def bounded(text: str, limit: int) -> str:
-    """The beginning of a text that is longer than `limit` characters, and how many are left out."""
+    """Truncate a text to `limit` characters, and append the number of those left out."""
     left = len(text) - limit
     return text if left <= 0 else f"{text[:limit]}… ({left:,} more characters)"
 
@@ -72,20 +72,20 @@ def storable(text: object) -> str:
 
 
 def encodable(text: str) -> str:
-    """The text with escapes for what UTF-8 cannot encode: arguments need not be UTF-8."""
+    """Escape what UTF-8 cannot encode, as in command-line arguments."""
     return text.encode(errors="backslashreplace").decode()
 
 
 def decoded(payload: bytes) -> str:
-    """A payload as text, with escapes for what is not UTF-8."""
+    """Decode a payload, with escapes for what is not UTF-8."""
     return payload.decode(errors="backslashreplace")
 
 
 def make_log_records_safe(target: F) -> F:
-    """Have what passes a logger or a handler bounded and printable, and return it; idempotent.
+    """Make all records of a logger or handler bounded and printable, and return it; idempotent.
 
-    Covers what an exception says in a traceback, too, whoever formats it. A logger's records are
-    those logged to it itself and not to its children, so each module's logger is made safe.
+    That includes tracebacks. A logger's filters do not apply to the records of its children, so
+    each module's logger needs this.
     """
     if not any(isinstance(each, _Safe) for each in target.filters):
         target.addFilter(_Safe())
@@ -93,7 +93,7 @@ def make_log_records_safe(target: F) -> F:
 
 
 class _Safe(logging.Filter):
-    """Lets every record through."""
+    """Changes records, and drops none."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         message = record.getMessage()

@@ -1,4 +1,4 @@
-"""What decoding raises for bytes from outside that are not what they should be."""
+"""Exceptions of untrusted input and of foreign code, as sets to catch."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import msgspec
 __all__ = ["STOPS", "UNDECODABLE", "text_of"]
 
 UNDECODABLE = (msgspec.MsgspecError, ValueError, RecursionError)
-"""Malformed or of another shape; no text, or no such number or time; nested too deep."""
+"""Raised by decoders: malformed, another type, invalid text or number or time, nested too deep."""
 
 STOPS = (KeyboardInterrupt, SystemExit)
-"""What means the program, whoever's code it comes up in; all else that a class raises is its own.
+"""The exceptions of foreign synchronous code that must end the program; all others are its own.
 
-A cancellation is, too: none can arrive in code that does not wait.
+That includes a cancellation, which cannot arrive in code that does not wait.
 """
 
 
 def text_of(error: BaseException) -> str:
-    """What an error of anybody's class says; its own code cannot do more harm than say nothing."""
+    """The text of an exception of any class, also if its own `__str__` fails."""
     try:
         return str(error)
     except STOPS:

@@ -7,8 +7,8 @@ from eventstore.audit.aggregate_history import aggregate_history
 from eventstore.audit.anchor import Anchor
 from eventstore.audit.causation_tree import CausationEntry, CausationTree
 from eventstore.audit.diff import Change
-from eventstore.audit.entries import Entry
-from eventstore.audit.finding import Finding, Summary
+from eventstore.audit.entries import AuditEntry
+from eventstore.audit.finding import Finding, VerifySummary
 from eventstore.audit.history_answer import history_answers
 from eventstore.audit.queries import (
     GetHistory,
@@ -16,24 +16,24 @@ from eventstore.audit.queries import (
     SearchAudit,
     StepView,
     StopView,
-    TraceStory,
+    TraceCorrelation,
 )
 from eventstore.audit.verify import verify
 
 __all__ = [
     "Anchor",
+    "AuditEntry",
     "CausationEntry",
     "CausationTree",
     "Change",
-    "Entry",
     "Finding",
     "GetHistory",
     "HistoryView",
     "SearchAudit",
     "StepView",
     "StopView",
-    "Summary",
-    "TraceStory",
+    "TraceCorrelation",
+    "VerifySummary",
     "aggregate_history",
     "history_answers",
     "verify",

@@ -1,7 +1,7 @@
-"""What happened to one aggregate: its events, what each changed, and its state at any time.
+"""The history of one aggregate: its events, what each changed, and the state at any time.
 
-Made of the log alone: the events are folded by the decider that decided them, and the chain is
-followed on the way. What was forged is passed over, as by every reader.
+Read from the log alone: the events are folded by the aggregate's decider, and the chain is verified
+on the way. Forged messages are skipped, as by every reader.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from eventstore.decider.decider import Decider, Domain
 from eventstore.errors import InvalidMessage, UnreadableEvent
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.messages.encryption import Keys
-from eventstore.messages.envelope import Header, LogEvent, UnreadEvent, legal_value
+from eventstore.messages.events import LogEvent, UnreadEvent
+from eventstore.messages.headers import Header, legal_value
+from eventstore.store.aggregate_reading import read_stored_event
 from eventstore.store.chain_links import GENESIS_LINKS, follow
 from eventstore.store.keyring import Keyring
-from eventstore.store.reader import read_stored_event
 
 __all__ = ["aggregate_history"]
 
-_MOST_FOREIGN = 100
+_MAX_FOREIGN = 100
 
 
 async def aggregate_history(
@@ -39,16 +40,16 @@ async def aggregate_history(
     at: int | datetime | None = None,
     limit: int | None = None,
 ) -> HistoryView:
-    """Read and fold an aggregate up to a version, or up to and with a time; all of it if None.
+    """Read and fold an aggregate up to a version, or up to and including a time; all of it if None.
 
-    At most the last `limit` steps are kept. An aggregate without events has version 0 and the
+    At most the last `limit` steps are returned. An aggregate without events has version 0 and the
     initial state.
 
     Raises `UnknownType` for an aggregate that the domain does not know, `InvalidId`, and
-    `ClientError`. A break of the chain is not raised, but told; and so is an event that cannot be
-    understood, with which the fold ends.
+    `ClientError`. A broken chain is reported, not raised; so is an event that cannot be read, at
+    which the fold ends.
     """
-    past = _Past(domain, aggregate, at, limit)
+    fold = _HistoryFold(domain, aggregate, at, limit)
     subject = domain.codec.subjects.log(aggregate, aggregate_id)
     walk = ChainWalk()
     keyring = Keyring(client, domain.codec.subjects)
@@ -59,18 +60,18 @@ async def aggregate_history(
         foreign = await _foreign(reader, subject)
         messages = await stack.enter_async_context(aclosing(reader.messages(subject)))
         async for message in messages:
-            walk.see(message)
+            walk.add(message)
             if message.sequence not in foreign:
-                past.see(message, await keyring.to_open([message.headers]))
+                fold.add(message, await keyring.to_open([message.headers]))
     return HistoryView(
         aggregate=aggregate,
         aggregate_id=aggregate_id,
-        version=past.version,
-        state=plain(past.state),
-        steps=tuple(past.steps),
-        earlier=past.parts - len(past.steps),
-        later=walk.version - past.taken - len(foreign),
-        stopped=past.stopped,
+        version=fold.version,
+        state=plain(fold.state),
+        steps=tuple(fold.steps),
+        earlier=fold.parts - len(fold.steps),
+        later=walk.version - fold.events - len(foreign),
+        stopped=fold.stopped,
         chain=ChainReport(
             aggregate=aggregate,
             aggregate_id=aggregate_id,
@@ -78,29 +79,29 @@ async def aggregate_history(
             position=walk.position,
             problem=walk.problem,
         ),
-        foreign=tuple(sorted(foreign)[:_MOST_FOREIGN]),
+        foreign=tuple(sorted(foreign)[:_MAX_FOREIGN]),
     )
 
 
 async def _foreign(reader: DirectReader, subject: str) -> set[int]:
-    """The positions that no reader takes for events: nothing follows on what stands there.
+    """The positions of messages that readers skip: no later event is chained to them.
 
-    What was changed, and then built upon, is none of them: it is folded as it stands, and told.
+    A changed event that later ones are chained to is not among them: it is folded and reported.
     """
-    found: set[int] = set()
+    foreign: set[int] = set()
     links = GENESIS_LINKS
     async with aclosing(reader.messages(subject)) as messages:
         async for message in messages:
             links, problem, confirmed = follow(links, message)
             if problem is not None:
-                found.add(message.sequence)
+                foreign.add(message.sequence)
             elif confirmed is not None:
-                found.discard(confirmed.position)
-    return found
+                foreign.discard(confirmed.position)
+    return foreign
 
 
-class _Past:
-    """The fold, as far as it is wanted."""
+class _HistoryFold:
+    """Folds an aggregate up to a version or time."""
 
     def __init__(
         self, domain: Domain, aggregate: str, at: int | datetime | None, limit: int | None
@@ -108,37 +109,37 @@ class _Past:
         self._codec = domain.codec
         self._decider: Decider[Any] = domain.decider(aggregate)
         self._at = at
-        self._over = False
+        self._is_over = False
         self.state = self._decider.initial()
-        self._shown = plain(self.state)
+        self._plain_state = plain(self.state)
         self.steps: deque[StepView] = deque(maxlen=limit)
         self.stopped: StopView | None = None
         self.version = 0
-        self.taken = self.parts = 0
+        self.events = self.parts = 0
 
-    def see(self, message: StoredMessage, keys: Keys) -> None:
-        if self._over:
+    def add(self, message: StoredMessage, keys: Keys) -> None:
+        if self._is_over:
             return
         try:
-            found = read_stored_event(self._codec, message, keys)
-            parts: Sequence[LogEvent] = [found] if isinstance(found, UnreadEvent) else found
-            self._over = self._is_later(parts[0].version, parts[0].time)
-            if not self._over:
-                self._take(parts, message)
+            read = read_stored_event(self._codec, message, keys)
+            parts: Sequence[LogEvent] = [read] if isinstance(read, UnreadEvent) else read
+            self._is_over = self._is_later(parts[0].version, parts[0].time)
+            if not self._is_over:
+                self._add(parts, message)
         except UnreadableEvent as error:
             self._stop(message, error)
 
-    def _take(self, parts: Sequence[LogEvent], message: StoredMessage) -> None:
-        state, shown = self.state, self._shown
+    def _add(self, parts: Sequence[LogEvent], message: StoredMessage) -> None:
+        state, plain_state = self.state, self._plain_state
         steps = []
         for part in parts:
             state = self._evolved(state, part, message)
-            before, shown = shown, plain(state)
-            steps.append(_step(part, changes(before, shown)))
-        self.state, self._shown = state, shown
+            before, plain_state = plain_state, plain(state)
+            steps.append(_step(part, changes(before, plain_state)))
+        self.state, self._plain_state = state, plain_state
         self.steps += steps
         self.version = parts[0].version
-        self.taken += 1
+        self.events += 1
         self.parts += len(steps)
 
     def _evolved(self, state: Any, event: LogEvent, message: StoredMessage) -> Any:
@@ -148,15 +149,15 @@ class _Past:
             return state
         try:
             return self._decider.evolve(state, event.data)
-        except Exception as error:  # a forged event may break any assumption of the domain
+        except Exception as error:  # a forged event may violate any invariant of the domain
             cause = InvalidMessage(f"it does not follow on the events before it: {error!r}")
             raise UnreadableEvent(message.sequence, message.subject, cause) from error
 
     def _stop(self, message: StoredMessage, error: UnreadableEvent) -> None:
-        """Go no further than right before this event."""
+        """End the fold before this event."""
         headers = message.headers
         version = int(legal_value(headers, Header.AGGREGATE_VERSION) or self.version + 1)
-        self._over = True
+        self._is_over = True
         if not self._is_later(version, None):
             self.stopped = StopView(
                 type=legal_value(headers, Header.EVENT_TYPE),
@@ -166,7 +167,7 @@ class _Past:
             )
 
     def _is_later(self, version: int, time: datetime | None) -> bool:
-        """Whether an event came after what is wanted; at a time that is not known it did not."""
+        """Whether an event is later than requested; one whose time is not known is not."""
         if isinstance(self._at, int):
             return version > self._at
         return self._at is not None and time is not None and time > self._at

@@ -1,7 +1,7 @@
-"""A story as a tree of causes: who caused whom, from messages that name their causes.
+"""The causation tree of a correlation: which message caused which.
 
-Built without recursion and without trust: a cause may be unknown, or lie in another story, and in
-forged data a message may have caused itself by way of others.
+Built without recursion from untrusted data: a cause may be unknown or of another correlation, and
+in forged data causes may be circular.
 """
 
 from __future__ import annotations
@@ -11,31 +11,31 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
-from eventstore.audit.entries import Entry
+from eventstore.audit.entries import AuditEntry
 
-__all__ = ["CausationEntry", "CausationTree", "tell"]
+__all__ = ["CausationEntry", "CausationTree", "causation_entries"]
 
 
 class CausationEntry(Struct, frozen=True, kw_only=True):
-    """One message of a story, told in the order of the tree: a cause, then all it has led to.
+    """One message of the tree, in depth-first order: a cause, then all its effects.
 
     `entry` is None for a message that is known only because another one names it as its cause.
-    `depth` counts the causes above it; `hidden` is how much lies below it that is not told.
+    `depth` counts its causes; `hidden` is how many of its effects are not listed.
     `circular`: its cause is among its own effects.
     """
 
     id: str
     depth: int
-    entry: Entry | None
+    entry: AuditEntry | None
     hidden: int = 0
     circular: bool = False
 
 
 class CausationTree(Struct, frozen=True, kw_only=True):
-    """All messages of one story.
+    """All messages of one correlation.
 
-    `asked` is the id that was asked for. `events` and `commands` count all there are;
-    `untold` is how many of them are not among the lines, because there are too many.
+    `asked` is the id that was requested. `events` and `commands` count all there are;
+    `untold` is how many of them are not among the `lines`, because there are too many.
     """
 
     correlation_id: str
@@ -46,10 +46,12 @@ class CausationTree(Struct, frozen=True, kw_only=True):
     lines: tuple[CausationEntry, ...]
 
 
-def tell(entries: Iterable[Entry], max_depth: int | None = None) -> tuple[CausationEntry, ...]:
-    """The entries as a tree of causes, siblings in the order of time.
+def causation_entries(
+    entries: Iterable[AuditEntry], max_depth: int | None = None
+) -> tuple[CausationEntry, ...]:
+    """The causation tree in depth-first order, siblings by time.
 
-    What lies deeper than `max_depth` is counted, not told.
+    What is deeper than `max_depth` is counted, not listed.
     """
     by_id = {entry.id: entry for entry in sorted(entries, key=lambda entry: entry.order)}
     children: dict[str, list[str]] = defaultdict(list)
@@ -62,34 +64,34 @@ def tell(entries: Iterable[Entry], max_depth: int | None = None) -> tuple[Causat
             children[cause].append(entry.id)
             if cause not in by_id and len(children[cause]) == 1:
                 roots.append(cause)
-    told: dict[str, None] = {}
-    lines = [line for root in roots for line in _below(root, by_id, children, told, max_depth)]
-    for left in by_id:  # whatever no root leads to goes round in a circle
-        if left not in told:
-            lines.extend(_below(left, by_id, children, told, max_depth, circular=True))
+    listed: dict[str, None] = {}
+    lines = [line for root in roots for line in _below(root, by_id, children, listed, max_depth)]
+    for unlisted in by_id:  # what no root leads to is circular
+        if unlisted not in listed:
+            lines.extend(_below(unlisted, by_id, children, listed, max_depth, circular=True))
     return tuple(lines)
 
 
 def _below(
     root: str,
-    by_id: dict[str, Entry],
+    by_id: dict[str, AuditEntry],
     children: dict[str, list[str]],
-    told: dict[str, None],
+    listed: dict[str, None],
     max_depth: int | None,
     *,
     circular: bool = False,
 ) -> list[CausationEntry]:
-    """A message and all it has led to, as far as that is not told yet."""
+    """A message and its effects, as far as they are not listed yet."""
     lines: list[CausationEntry] = []
     waiting = [(root, 0)]
     while waiting:
         own, depth = waiting.pop()
-        if own in told:
+        if own in listed:
             continue
-        told[own] = None
+        listed[own] = None
         hidden = 0
         if max_depth is not None and depth >= max_depth:
-            hidden = _hide(children[own], children, told)
+            hidden = _hide(children[own], children, listed)
         else:
             waiting.extend((child, depth + 1) for child in reversed(children[own]))
         lines.append(
@@ -104,14 +106,14 @@ def _below(
     return lines
 
 
-def _hide(first: Sequence[str], children: dict[str, list[str]], told: dict[str, None]) -> int:
-    """Count messages and all they have led to as told, though they are not."""
+def _hide(first: Sequence[str], children: dict[str, list[str]], listed: dict[str, None]) -> int:
+    """Count messages and all their effects, and mark them as listed."""
     waiting = list(first)
     count = 0
     while waiting:
         own = waiting.pop()
-        if own not in told:
-            told[own] = None
+        if own not in listed:
+            listed[own] = None
             count += 1
             waiting.extend(children[own])
     return count

@@ -1,4 +1,4 @@
-"""The chain of one aggregate, followed from its first event: whether anybody touched the record."""
+"""The chain check of one aggregate: whether any of its events was changed or removed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import aclosing
 from msgspec import Struct
 
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
-from eventstore.messages.envelope import AUTHENTICATED_AS, Header, legal_value
+from eventstore.messages.headers import AUTHENTICATED_AS, Header, legal_value
 from eventstore.messages.subjects import parse_log_subject
 from eventstore.store.chain_links import GENESIS_LINKS, follow
 
@@ -16,7 +16,7 @@ __all__ = ["ChainReport", "ChainWalk", "Witness", "check_chain"]
 
 
 class Witness(Struct, frozen=True):
-    """What somebody else remembers of an event: its id, its type and its chain value if known."""
+    """An independent record of an event: its id, its type and its chain value if known."""
 
     id: str
     type: str
@@ -24,12 +24,12 @@ class Witness(Struct, frozen=True):
 
 
 class ChainReport(Struct, frozen=True, kw_only=True):
-    """What the walk along an aggregate's chain has found.
+    """The result of checking an aggregate's chain.
 
-    `events` were looked at, the last at `position` of the log. `problem` names the first event
-    that is not as it was recorded, None where there is none. `complete` says whether all events
-    were looked at. `authenticated` has, by event id, who sent their commands according to the
-    server, of those events that were asked for and have it and stand as they were recorded.
+    `events` is how many were checked, the last one at `position` of the log. `problem` names the
+    first event that is not as it was recorded; None if there is none. `complete` is whether all
+    events were checked. `authenticated` has, by the id of each unchanged event with a witness, who
+    sent its command according to the server, if that is recorded.
     """
 
     aggregate: str
@@ -42,15 +42,15 @@ class ChainReport(Struct, frozen=True, kw_only=True):
 
     @property
     def verified(self) -> bool:
-        """Whether every event of the aggregate stands as it was recorded."""
+        """Whether every event of the aggregate is as it was recorded."""
         return self.problem is None and self.complete
 
 
 class ChainWalk:
-    """Follows an aggregate's chain, event by event from its first; `problem` is the first break.
+    """Verifies an aggregate's chain from its first event; `problem` is the first break.
 
-    That the events are all there up to the last one seen, in order and unchanged, follows from
-    it; that none was cut off after that does not.
+    Proves that the events up to the last one added are complete, in order and unchanged; not that
+    none after it was removed.
     """
 
     def __init__(self) -> None:
@@ -59,8 +59,8 @@ class ChainWalk:
         self.problem: str | None = None
         self._links = GENESIS_LINKS
 
-    def see(self, message: StoredMessage) -> None:
-        """Take the next event."""
+    def add(self, message: StoredMessage) -> None:
+        """Verify the next event."""
         self.version += 1
         self.position = message.sequence
         self._links, found, _ = follow(self._links, message)
@@ -73,13 +73,13 @@ async def check_chain(
     subject: str,
     *,
     witnesses: Mapping[int, Witness] | None = None,
-    most: int | None = None,
+    max_events: int | None = None,
 ) -> ChainReport:
-    """Walk along the chain of the aggregate whose history is on `subject`.
+    """Check the chain of the aggregate whose events are on `subject`.
 
-    `witnesses` are what is remembered of events, by position: one that is gone or differs is a
-    problem, too, and so a whole history that was forged is found. After `most` events it ends, and
-    the report says that it is not complete. Raises `StreamMissing` and other `ClientError`s.
+    `witnesses` are independent records of events, by position: an event that is missing or differs
+    is a problem, which also detects a forged history. After `max_events` events it ends, and the
+    report is not complete. Raises `StreamMissing` and `ClientError`.
     """
     aggregate, aggregate_id = parse_log_subject(subject)
     walk = ChainWalk()
@@ -88,10 +88,10 @@ async def check_chain(
     authenticated: dict[str, str] = {}
     async with aclosing(reader.messages(subject)) as messages:
         async for message in messages:
-            if most is not None and walk.version >= most:
+            if max_events is not None and walk.version >= max_events:
                 complete = False
                 break
-            walk.see(message)
+            walk.add(message)
             witness = missing.pop(message.sequence, None)
             if walk.problem is None and witness is not None:
                 walk.problem = _difference(witness, message.headers, message.sequence)

@@ -1,4 +1,4 @@
-"""What changed between two states, field by field, so that a person sees it."""
+"""The difference of two states, field by field."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ __all__ = ["Change", "changes", "plain"]
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """A field that was added, removed or given another value.
 
-    `path` are the names that lead to it, from the outermost on. `before` is None for one that was
-    added, `after` for one that was removed.
+    `path` are the names of its parents and its own. `before` is None for an added field, `after`
+    for a removed one.
     """
 
     kind: Literal["added", "removed", "changed"]
@@ -24,12 +24,12 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def plain(state: object) -> Any:
-    """A state as what JSON can hold; what it cannot is shown as Python shows it."""
+    """A state as JSON types; values that JSON does not have become their `repr`."""
     return msgspec.to_builtins(state, order="deterministic", str_keys=True, enc_hook=repr)
 
 
 def changes(before: Any, after: Any) -> tuple[Change, ...]:
-    """What differs between two plain states; lists are compared as a whole."""
+    """The differences of two plain states; lists are compared as single values."""
     return tuple(_changes(before, after, ()))
 
 

@@ -1,4 +1,4 @@
-"""What an audit is about, as one kind of thing: an entry is an event, or a command."""
+"""Audit entries: events and commands in one form."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Literal
 
 from msgspec import Struct
 
-__all__ = ["COLUMNS", "Entry", "Kind", "Order", "Status"]
+__all__ = ["COLUMNS", "AuditEntry", "Kind", "Order", "Status"]
 
 Kind = Literal["command", "event"]
 Status = Literal["success", "rejected", "error"]
 Order = Literal["newest", "oldest"]
 
 
-class Entry(Struct, frozen=True, kw_only=True):
+class AuditEntry(Struct, frozen=True, kw_only=True):
     """An event, or a command with its outcome.
 
     `time` is when an event was decided, or when a command was accepted. A command's `version` and
-    `position` are its aggregate's after it. `status`, `code`, `message`, `finished_at` and
-    `deliveries` are a command's only, `schema_version` and `chain` an event's. What is not known
-    of a command is None.
+    `position` are its aggregate's after it. Only commands have `status`, `code`, `message`,
+    `finished_at` and `deliveries`, only events `schema_version` and `chain`. Unknown fields of a
+    command are None.
     """
 
     kind: Kind
@@ -44,13 +44,13 @@ class Entry(Struct, frozen=True, kw_only=True):
 
     @property
     def order(self) -> tuple[datetime, bool, int, str]:
-        """What entries are sorted by: the time; at the same one commands, and then the log's order.
+        """The sort key: the time; at the same time commands first, then events in log order.
 
-        A cause comes before its effect where the clocks of those who took part agree.
+        A cause precedes its effect as far as the clocks of the processes agree.
         """
         is_event = self.kind == "event"
         return self.time, is_event, self.position if is_event else 0, self.id
 
 
-COLUMNS = Entry.__struct_fields__
-"""The names of all that an entry has."""
+COLUMNS = AuditEntry.__struct_fields__
+"""The names of an entry's fields."""

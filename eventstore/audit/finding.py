@@ -1,4 +1,4 @@
-"""What a verification finds, and what it sums up to."""
+"""The findings of a verification, and their summary."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import msgspec
 
 from eventstore.audit.log_digest import LogDigest
 from eventstore.jetstream.direct_get import StoredMessage
-from eventstore.messages.envelope import Header
+from eventstore.messages.headers import Header
 
-__all__ = ["Finding", "Kind", "Summary"]
+__all__ = ["Finding", "Kind", "VerifySummary"]
 
 _VERSION = re.compile(r"[0-9]{1,18}")
-_MOST_RANGES = 100
+_MAX_RANGES = 100
 
 Kind = Literal[
     "changed",
@@ -31,26 +31,25 @@ Kind = Literal[
     "foreign",
     "anchor",
 ]
-"""What kinds of findings there are.
+"""The kinds of findings.
 
-`changed`: the chain value does not follow from the event and the value before it. `missing`:
-versions of an aggregate, or positions of the log, are not there. `version_gap`: versions are left
-out, though the chain goes on: it was written so. `out_of_order`: a version that stands already, or
-should stand earlier. `header`: a header is missing, malformed or contradicts another.
-`wrong_aggregate`: the event names another aggregate than the subject it stands under.
-`unfinished_batch`, `unknown_type` and `duplicate_id` say what they are. `unfinished_import`: the
-log is a part of what is imported. `unreadable`: the code of
-today cannot read the event, which is found only where it is tried, and beside anything else that is
-wrong with it. `foreign`: the message has no envelope, or stands under no subject of the log: the
-store did not write it. `anchor`: the log is not the one that was anchored.
+`changed`: the chain value does not match the event and the value before it. `missing`: versions of
+an aggregate, or positions of the log, are missing. `version_gap`: versions are skipped though the
+chain is intact: it was written like that. `out_of_order`: a version is repeated, or too late.
+`header`: a header is missing, malformed or contradicts another. `wrong_aggregate`: the event names
+another aggregate than its subject does. `unfinished_batch`, `unknown_type`, `duplicate_id`: as
+named. `unfinished_import`: an import into the log is not complete. `unreadable`: the current code
+cannot read the event; checked only on request, and reported in addition to other findings.
+`foreign`: the message has no envelope, or its subject is not one of the log: the store did not
+write it. `anchor`: the log does not match its anchor.
 """
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """A broken promise of the log: where it shows, and in a sentence what was expected there.
+    """A violation of a guarantee of the log: its position, and a sentence that describes it.
 
-    `first` is whether it is the first of its aggregate: what follows there may be a consequence.
-    What is about no single event has the position where it shows, and no subject.
+    `first` is whether it is the first of its aggregate: further ones may be consequences. A finding
+    that is not about a single event has no subject.
     """
 
     kind: Kind
@@ -76,18 +75,18 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class Summary(msgspec.Struct, kw_only=True):
-    """How far a verification has come, and at its end what it came to.
+class VerifySummary(msgspec.Struct, kw_only=True):
+    """The progress of a verification, and its result in the end.
 
-    `total` is how many messages the log held when it began, `events` how many were looked at,
-    `first` and `position` where the first and the last of them stand; `broken` is how many
-    aggregates have a finding, `kinds` how many findings there are of each kind.
+    `total` is how many messages the log had at the start, `events` how many were checked, `first`
+    and `position` the positions of the first and the last of them; `broken` is how many aggregates
+    have a finding, `kinds` how many findings there are of each kind.
 
-    Every message that was looked at counts as one of three: `proven`, where it follows on the event
-    before it or on what that says of itself; `foreign`, where readers pass over it; `changed`,
-    where it does not follow, though a later event was built upon it. `unreadable` is how many
-    events this code cannot read, as far as that was tried. `missing` has the first ranges of
-    positions that hold no message, `missing_positions` is how many positions all of them have.
+    Every checked message counts as one of three: `proven`, if it is chained to the event before it
+    or to what that claims to be; `foreign`, if readers skip it; `changed`, if it is not chained,
+    but a later event is chained to it. `unreadable` is how many events this code cannot read, as
+    far as that was checked. `missing` has the first ranges of positions without a message,
+    `missing_positions` is the number of positions in all ranges.
     """
 
     total: int = 0
@@ -111,12 +110,12 @@ class Summary(msgspec.Struct, kw_only=True):
         return sum(self.kinds.values())
 
     def miss(self, first: int, last: int) -> None:
-        """Take note of positions that hold no message."""
+        """Count positions without a message."""
         self.missing_positions += last - first + 1
-        if len(self.missing) < _MOST_RANGES:
+        if len(self.missing) < _MAX_RANGES:
             self.missing.append((first, last))
 
     def count(self, finding: Finding) -> None:
-        """Take note of a finding."""
+        """Count a finding."""
         self.kinds[finding.kind] = self.kinds.get(finding.kind, 0) + 1
         self.broken += bool(finding.first and finding.subject)

@@ -10,7 +10,7 @@ from eventstore.client.client import Client
 from eventstore.client.responder import Answer, Reply, Request
 from eventstore.decider.decider import Domain
 from eventstore.errors import InvalidPayload, QueryNotFound
-from eventstore.messages.envelope import POSITION
+from eventstore.messages.headers import POSITION
 from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["history_answers"]
@@ -19,7 +19,7 @@ _decode = msgspec.json.Decoder(GetHistory).decode
 
 
 def history_answers(client: Client, domain: Domain) -> dict[str, Answer]:
-    """What a `Responder` answers to `GetHistory`.
+    """The endpoint of `GetHistory`, for a `Responder`.
 
     The position in `X-Position` is that of the aggregate's last event.
     """
@@ -29,12 +29,12 @@ def history_answers(client: Client, domain: Domain) -> dict[str, Answer]:
             query = _decode(request.payload)
         except UNDECODABLE as error:
             raise InvalidPayload(f"query GetHistory: {error}") from error
-        found = await aggregate_history(
+        history = await aggregate_history(
             client, domain, query.aggregate, query.id, at=query.at, limit=query.limit
         )
-        if not found.chain.events:
+        if not history.chain.events:
             raise QueryNotFound(f"{query.aggregate} {query.id} has no events")
-        return Reply(msgspec.json.encode(found), {POSITION: str(found.chain.position)})
+        return Reply(msgspec.json.encode(history), {POSITION: str(history.chain.position)})
 
     subject = domain.codec.subjects.query(GetHistory.__aggregate__, GetHistory.__action__)
     return {subject: answer}

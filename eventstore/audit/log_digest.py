@@ -1,7 +1,7 @@
-"""The fold of a whole log into one hash, which no older event can leave unchanged.
+"""The digest of a log: one hash over all its events.
 
 SHA-256 over the subject, version and chain value of every event in the order of the log, each on
-a line of its own. Positions do not count, so it is the same after an export and import.
+a line of its own. Positions are not included, so it is the same after an export and import.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import hashlib
 
 from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.messages.chain import GENESIS
-from eventstore.messages.envelope import Header
+from eventstore.messages.headers import Header
 
 __all__ = ["LogDigest"]
 
-_MOST_MARKS = 32
+_MAX_MARKS = 32
 
 
 class LogDigest:
-    """Takes in one event after another.
+    """Computed event by event.
 
-    `marks` holds values on the way by the number of events, at most 32 and evenly spread, so that a
-    difference found later can be told to lie between two of them.
+    `marks` has intermediate values by the number of events, at most 32 and evenly spread, so that a
+    later difference can be narrowed down to the events between two of them.
     """
 
     def __init__(self) -> None:
@@ -35,11 +35,11 @@ class LogDigest:
 
     @property
     def root(self) -> str:
-        """The value after all events so far: 64 hexadecimal digits."""
+        """The digest of all events so far: 64 hexadecimal digits."""
         return self._hash.hexdigest()
 
     def add(self, message: StoredMessage, *, is_new: bool) -> None:
-        """Take in the next event; `is_new` is whether it is the first of its aggregate."""
+        """Add the next event; `is_new` is whether it is the first of its aggregate."""
         headers = message.headers
         chain = headers.get(Header.CHAIN, "")
         version = headers.get(Header.AGGREGATE_VERSION, "")
@@ -52,6 +52,6 @@ class LogDigest:
 
     def _mark(self) -> None:
         self.marks[self.events] = self.root
-        if len(self.marks) == _MOST_MARKS:
+        if len(self.marks) == _MAX_MARKS:
             self._step *= 2
             self.marks = {at: root for at, root in self.marks.items() if at % self._step == 0}

@@ -1,4 +1,4 @@
-"""The queries of an audit, and what they are answered with.
+"""The audit queries and their results.
 
 `trace` and `search` are answered from the audit index, `history` from the log itself.
 """
@@ -13,12 +13,12 @@ from msgspec import Meta, Struct
 from eventstore.audit.causation_tree import CausationTree
 from eventstore.audit.chain_check import ChainReport
 from eventstore.audit.diff import Change
-from eventstore.audit.entries import Entry, Kind, Order, Status
+from eventstore.audit.entries import AuditEntry, Kind, Order, Status
 from eventstore.messages.queries import ListQuery, Query
 
-__all__ = ["GetHistory", "HistoryView", "SearchAudit", "StepView", "StopView", "TraceStory"]
+__all__ = ["GetHistory", "HistoryView", "SearchAudit", "StepView", "StopView", "TraceCorrelation"]
 
-_Text = Annotated[str, Meta(pattern=r"^[^\x00]*\Z")]  # PostgreSQL knows no text with a NUL
+_Text = Annotated[str, Meta(pattern=r"^[^\x00]*\Z")]  # PostgreSQL has no text with a NUL
 _Name = Annotated[str, Meta(pattern=r"^[^\x00]{1,128}\Z")]
 _Instant = Annotated[datetime, Meta(tz=True)]
 
@@ -31,11 +31,11 @@ def _check_instant(name: str, time: datetime | None) -> None:
         raise ValueError(f"{name}: {time} lies outside of the years 1 to 9999 in UTC") from error
 
 
-class TraceStory(Query[CausationTree], subject="audit.trace"):
-    """Tell the story that a message belongs to, as a tree of causes.
+class TraceCorrelation(Query[CausationTree], subject="audit.trace"):
+    """Get all messages that are correlated with one, as a causation tree.
 
-    `id` is that of a command or an event, a correlation id, or at least the first eight characters
-    of one. At most `limit` messages are told, none of them more than `depth` causes deep.
+    `id` is the id of a command or an event, a correlation id, or at least the first eight
+    characters of one. At most `limit` messages are listed, none more than `depth` causes deep.
     """
 
     id: _Text
@@ -43,10 +43,10 @@ class TraceStory(Query[CausationTree], subject="audit.trace"):
     depth: Annotated[int, Meta(ge=0)] | None = None
 
 
-class SearchAudit(ListQuery[Entry], subject="audit.search"):
-    """Find events and commands that fit everything that is given.
+class SearchAudit(ListQuery[AuditEntry], subject="audit.search"):
+    """Find events and commands that match all given filters.
 
-    `since` is included, `until` is not. With a `status`, only commands are meant. `actor` is what
+    `since` is inclusive, `until` exclusive. With a `status`, only commands match. `actor` is what
     senders claimed.
     """
 
@@ -68,7 +68,7 @@ class SearchAudit(ListQuery[Entry], subject="audit.search"):
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """Which kinds of entries can fit."""
+        """The kinds of entries that can match."""
         every: tuple[Kind, ...] = ("command",) if self.status else ("command", "event")
         return tuple(kind for kind in every if self.kind in (None, kind))
 
@@ -76,8 +76,8 @@ class SearchAudit(ListQuery[Entry], subject="audit.search"):
 class StepView(Struct, frozen=True, kw_only=True):
     """An event, and what it changed in its aggregate's state.
 
-    One that is `dropped` by an upcaster has no data, and changes nothing. `actor` is what the
-    sender of its command claimed, `authenticated_as` who that was according to the server.
+    An event that an upcaster `dropped` has no data and changes nothing. `actor` is what the sender
+    of its command claimed, `authenticated_as` who that was according to the server.
     """
 
     id: str
@@ -95,9 +95,9 @@ class StepView(Struct, frozen=True, kw_only=True):
 
 
 class StopView(Struct, frozen=True, kw_only=True):
-    """The event behind which the state is not known, and why: it cannot be read, or not follow.
+    """The event at which the fold ended, and the reason: it cannot be read, or not be applied.
 
-    `type` is None where not even that can be read.
+    `type` is None if not even that can be read.
     """
 
     type: str | None
@@ -109,9 +109,9 @@ class StopView(Struct, frozen=True, kw_only=True):
 class HistoryView(Struct, frozen=True, kw_only=True):
     """The events of an aggregate up to some version, and its state then.
 
-    `earlier` events came before the first of `steps`, `later` ones after the last. Where it ends
-    before it should, `stopped` says at which event. `chain` is about all of them. `foreign` are the
-    first positions on the aggregate's subject that hold no event of it: they were forged.
+    `earlier` is the number of events before the first of `steps`, `later` of those after the last.
+    If the fold ended early, `stopped` is the event it ended at. `chain` is about all events.
+    `foreign` are the first positions of forged messages on the aggregate's subject.
     """
 
     aggregate: str
@@ -127,9 +127,9 @@ class HistoryView(Struct, frozen=True, kw_only=True):
 
 
 class GetHistory(Query[HistoryView], subject="audit.history"):
-    """Tell what happened to an aggregate, up to a version or up to and with a time.
+    """Get the history of an aggregate, up to a version or up to and including a time.
 
-    All of it where neither is given; of its events then, the last `limit`.
+    All of it if neither is given; of its events, the last `limit`.
     """
 
     aggregate: _Name

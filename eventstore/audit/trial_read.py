@@ -1,8 +1,8 @@
-"""Reading on trial: whether the code of today can still read an event, and if not, why.
+"""Trial reads: whether the current code can still read an event, and if not, why.
 
-An event is read as any reader does: its seals are opened, its payload is upcast to the classes of
-today and decoded. What was forgotten is read in its forgotten form; a key that is gone though
-nobody was forgotten is a reason. What was read is dropped at once.
+An event is read as by any reader: decrypted, upcast to the current schema and decoded. DestroyedKey
+personal data are read in their forgotten form; a key that is missing without a tombstone is a
+problem. The result is discarded.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["TrialRead"]
 
 
 class TrialRead:
-    """Tries to read events of one domain; to be closed in the end."""
+    """Tries to read events of one domain; to be closed with `close`."""
 
     def __init__(self, client: Client, codec: Codec) -> None:
         self._codec = codec
@@ -28,18 +28,18 @@ class TrialRead:
         self._keys = NO_KEYS
 
     async def close(self) -> None:
-        """Let go of the keys."""
+        """Drop the keys."""
         await self._keyring.close()
 
     async def prepare(self, messages: Iterable[StoredMessage]) -> None:
-        """Have the keys at hand that it takes to read these messages, and no others."""
+        """Load the keys that these messages are encrypted by, and drop all others."""
         try:
             self._keys = await self._keyring.to_open(message.headers for message in messages)
-        except StreamMissing:  # then every key in it is missing
+        except StreamMissing:  # without the bucket every key is missing
             self._keys = NO_KEYS
 
     def problem(self, message: StoredMessage) -> str | None:
-        """Why a message cannot be read; None where it can."""
+        """Why a message cannot be read; None if it can."""
         try:
             self._codec.recorded(
                 message.subject, message.headers, message.payload, message.sequence, self._keys

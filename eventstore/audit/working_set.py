@@ -1,7 +1,7 @@
-"""What a verification has to remember of each aggregate and each id, out of memory's way.
+"""The working set of a verification: the state of each aggregate, and all ids, on disk.
 
-SQLite's own kind of temporary file: it is made only when its page cache is full, nobody else can
-open it, and it is gone with this process, however that ends.
+An unnamed temporary SQLite database: its file is created only when the page cache is full, no other
+process can open it, and it is deleted with this process, however that ends.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from types import TracebackType
 import msgspec
 
 from eventstore.jetstream.direct_get import StoredMessage
-from eventstore.messages.envelope import Header
+from eventstore.messages.headers import Header
 from eventstore.store.chain_links import GENESIS_LINKS, Link, Links
 
-__all__ = ["Aggregate", "WorkingSet"]
+__all__ = ["AggregateState", "WorkingSet"]
 
 _CACHE_KIB = 32 * 1024
 
 
-class Aggregate(msgspec.Struct):
-    """What is known of an aggregate: what its next event may follow, and whether it has broken."""
+class AggregateState(msgspec.Struct):
+    """The chain links that an aggregate's next event may follow, and whether it has a finding."""
 
     links: Links = GENESIS_LINKS
     broken: bool = False
@@ -30,7 +30,7 @@ class Aggregate(msgspec.Struct):
 
 
 class WorkingSet:
-    """The aggregates and the ids that were seen; a context manager."""
+    """The aggregates and the ids so far; a context manager."""
 
     def __init__(self) -> None:
         self._database = sqlite3.connect("", isolation_level=None)
@@ -58,19 +58,20 @@ class WorkingSet:
     ) -> None:
         self._database.close()
 
-    def aggregates(self, subjects: Iterable[str]) -> dict[str, Aggregate]:
-        """What is known of these aggregates, also of those that are new."""
-        found = {subject: Aggregate() for subject in subjects}
+    def aggregates(self, subjects: Iterable[str]) -> dict[str, AggregateState]:
+        """The states of these aggregates, including new ones."""
+        states = {subject: AggregateState() for subject in subjects}
         rows = self._database.execute(
-            f"SELECT subject, links, broken FROM aggregate WHERE subject IN ({_places(found)})",  # noqa: S608
-            list(found),
+            f"SELECT subject, links, broken FROM aggregate "  # noqa: S608
+            f"WHERE subject IN ({_placeholders(states)})",
+            list(states),
         )
         for subject, links, broken in rows:
-            found[subject] = Aggregate(_links(links), bool(broken), is_new=False)
-        return found
+            states[subject] = AggregateState(_links(links), bool(broken), is_new=False)
+        return states
 
-    def keep(self, aggregates: Mapping[str, Aggregate]) -> None:
-        """Remember what is known now."""
+    def store(self, aggregates: Mapping[str, AggregateState]) -> None:
+        """Store the states."""
         self._database.executemany(
             "INSERT OR REPLACE INTO aggregate VALUES (?, ?, ?)",
             [
@@ -80,7 +81,7 @@ class WorkingSet:
         )
 
     def repeats(self, messages: Sequence[StoredMessage]) -> dict[int, int]:
-        """Take note of the events' ids; which positions repeat an id, and where it stood first."""
+        """Add the events' ids; the positions that repeat an id, each with that of the first."""
         rows = [
             (_key(message.headers[Header.EVENT_ID]), message.sequence)
             for message in messages
@@ -91,19 +92,19 @@ class WorkingSet:
             return {}
         first = dict(
             self._database.execute(
-                f"SELECT id, position FROM event_id WHERE id IN ({_places(rows)})",  # noqa: S608
+                f"SELECT id, position FROM event_id WHERE id IN ({_placeholders(rows)})",  # noqa: S608
                 [key for key, _ in rows],
             )
         )
         return {position: first[key] for key, position in rows if first[key] != position}
 
 
-def _places(values: Iterable[object]) -> str:
+def _placeholders(values: Iterable[object]) -> str:
     return ", ".join("?" for _ in values)
 
 
 def _key(event_id: str) -> bytes:
-    """A UUID's 16 bytes, and what is none as it is."""
+    """The 16 bytes of a UUID, or any other text as it is."""
     try:
         key = bytes.fromhex(event_id.replace("-", ""))
     except ValueError:

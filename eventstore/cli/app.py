@@ -43,7 +43,7 @@ GROUPS = {
             "list": "List parked messages, oldest first.",
             "show": "Print a parked message in full.",
             "retry": "Retry parked messages.",
-            "discard": "Delete a parked message for good.",
+            "discard": "Delete a parked message permanently.",
         },
     ),
     "config": Group(
@@ -63,7 +63,7 @@ GROUPS = {
             "export": "Write events and commands to a file, oldest first.",
             "verify": "Check that no event was changed or removed.",
             "anchor": "Print a document that proves the history later.",
-            "forget": "Make the personal data of a subject unreadable for ever.",
+            "forget": "Make the personal data of a subject permanently unreadable.",
         },
     ),
     "keys": Group(
@@ -85,7 +85,7 @@ GROUPS = {
             "reset": "Delete all rows of a projection.",
             "parked": "List the events that a projection has parked.",
             "retry": "Apply parked events with the current code.",
-            "discard": "Give up a parked event for good.",
+            "discard": "Give up a parked event permanently.",
         },
     ),
     "ops": Group(

@@ -52,7 +52,8 @@ def python_name(name: str) -> str:
 
 
 def _loaded(module: str, name: str) -> Any:
-    from eventstore.cli.options import as_command  # imports what a subcommand needs, and help not
+    # It imports what subcommands need, and the help of a group does not.
+    from eventstore.cli.options import as_command
 
     found = getattr(import_module(module), python_name(name))
     if isinstance(found, typer.Typer):

@@ -51,10 +51,10 @@ def service_health(
     *,
     audit: Check | None = None,
     feed: Check | None = None,
-    keep: float = 0.25,
+    cache_ttl: float = 0.25,
     telemetry: Telemetry = NO_TELEMETRY,
 ) -> Health:
-    """The health of a service, with every check there is; `keep` is `Health`'s."""
+    """The health of a service, with every check there is; `cache_ttl` is `Health`'s."""
     client, codec, bounds = app.client, app.domain.codec, settings.operations
     streams = topology(codec.subjects, settings.streams)
     return Health(
@@ -86,7 +86,7 @@ def service_health(
             **({} if audit is None else {"audit": audit}),
             **({} if feed is None else {"feed": feed}),
         },
-        keep=keep,
+        cache_ttl=cache_ttl,
         telemetry=telemetry,
     )
 

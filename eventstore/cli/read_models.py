@@ -2,17 +2,73 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+import typer
+
+from eventstore.cli.output.terminal import program
+from eventstore.cli.session import Session
+from eventstore.errors import ConfigurationError, MigrationError
 from eventstore.projections.audit import audit
 from eventstore.projections.database.database import Database
 from eventstore.projections.projection import Projection
 from projections import nix_projections
 
-__all__ = ["is_there", "read_models"]
+__all__ = [
+    "ProjectionName",
+    "ProjectionNames",
+    "is_there",
+    "open_read_model",
+    "projection_named",
+    "projections_named",
+    "read_models",
+]
+
+ProjectionName = Annotated[str, typer.Argument(metavar="NAME", help="As printed by list.")]
+ProjectionNames = Annotated[list[str], typer.Argument(metavar="NAME", help="As printed by list.")]
 
 
 def read_models() -> tuple[Projection, ...]:
     """All projections that `eventstore serve` keeps up to date."""
     return (*nix_projections(), audit)
+
+
+@asynccontextmanager
+async def open_read_model(session: Session) -> AsyncIterator[Database]:
+    """The read model, with the schema this code needs.
+
+    Raises `ConfigurationError` if there is none, and `MigrationError`, saying what to do.
+    """
+    advice = f"`{program()} serve` creates it; or name another with --database"
+    database = Database(session.settings.read_model.database)
+    if not is_there(database):
+        raise ConfigurationError(f"there is no read model {database.name}; {advice}")
+    async with database:
+        try:
+            await database.check_schema()
+        except MigrationError as error:
+            raise MigrationError(f"{error}: `{program()} migrate`") from error
+        yield database
+
+
+def projections_named(names: Sequence[str]) -> list[Projection]:
+    """The projections with these names, each once; raises as `projection_named` does."""
+    return [projection_named(name) for name in dict.fromkeys(names)]
+
+
+def projection_named(name: str) -> Projection:
+    """The projection of a name; raises `ConfigurationError`, which names the known ones."""
+    known = {each.name: each for each in read_models()}
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        advice = f"did you mean {near[0]}? " if near else ""
+        raise ConfigurationError(
+            f"there is no projection {name!r}; {advice}there are {', '.join(known)}"
+        )
+    return known[name]
 
 
 def is_there(database: Database) -> bool:

@@ -1,7 +1,7 @@
-"""Places: how many requests are answered at a time, how many wait for that, and for how long.
+"""Admission control: bounds concurrent requests, the queue behind them, and how long one may wait.
 
-Those who ask get turns one after the other, however much each of them asks, and where there is no
-room for all, who asks most is refused first: one asker's load makes no other one wait for it.
+Requesters are served round-robin, however many requests each of them has. When the queue is full,
+the requester with most requests is refused first: the load of one does not delay the others.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from eventstore.errors import ServiceBusy
 from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = ["Admission", "Slot", "asker_of", "request_info"]
+__all__ = ["Admission", "Slot", "request_info", "requester_of"]
 
 _FROM_ANOTHER_ACCOUNT = "_R_."
 
 
-class _Asker(msgspec.Struct):
-    """Who sent a request from another account, in the server's words."""
+class _Requester(msgspec.Struct):
+    """The sender of a request from another account, in the server's format."""
 
     acc: str = ""
     user: str = ""
 
 
-_decode_asker = msgspec.json.Decoder(_Asker).decode
+_decode_requester = msgspec.json.Decoder(_Requester).decode
 
 
 def request_info(headers: dict[str, str]) -> bytes:
-    """What the server says of who sent a message; empty where it cannot be told from a claim.
+    """The server's information on who sent a message; empty if the sender could have forged it.
 
-    The server puts its header behind all others. So one elsewhere is the sender's, and of headers
-    that are malformed nobody knows where the sender's end.
+    The server's header is the last one. One elsewhere is the sender's own, and in malformed headers
+    the end of the sender's cannot be determined.
     """
     if (
         isinstance(headers, UnreadableHeaders)
@@ -47,56 +47,56 @@ def request_info(headers: dict[str, str]) -> bytes:
     return headers[NatsHeader.REQUEST_INFO].encode(errors="replace")
 
 
-def asker_of(inbox: str, headers: dict[str, str]) -> str:
-    """Who asks, as far as a request shows: by the beginning of its inbox.
+def requester_of(inbox: str, headers: dict[str, str]) -> str:
+    """Identify the requester by the prefix of its inbox.
 
-    That is the user's where users have inbox prefixes of their own (`_INBOX.ann.>`), and else the
-    connection's. A request that comes from another account has an inbox of the server's, but may
-    say who sent it in a header, which the server writes; from within the account anybody could.
+    That is the user's if users have inbox prefixes of their own (`_INBOX.ann.>`), else the
+    connection's. A request from another account has an inbox of the server, but may name its sender
+    in a header that the server writes; within the account anybody could write it.
     """
     if inbox.startswith(_FROM_ANOTHER_ACCOUNT) and (info := request_info(headers)):
         with suppress(*UNDECODABLE):
-            asker = _decode_asker(info)
-            return f"{asker.acc} {asker.user}"
+            requester = _decode_requester(info)
+            return f"{requester.acc} {requester.user}"
     return ".".join(inbox.split(".", 2)[:2]) if inbox.count(".") > 1 else inbox.partition(".")[0]
 
 
 class Admission:
-    """At most `max_concurrency` are taken at a time; at most `max_pending` have or want one.
+    """Admits at most `max_concurrency` requests at a time; at most `max_pending` run or wait.
 
-    Who wants one waits for it for at most `max_wait` seconds. Askers have turns, and the requests
-    of each are served in order.
+    A request waits for at most `max_wait` seconds. Requesters are served round-robin, and the
+    requests of each in order.
     """
 
     def __init__(self, max_concurrency: int, *, max_pending: int, max_wait: float) -> None:
         self._free = max_concurrency
-        self._room = max_pending
+        self._max_pending = max_pending
         self._max_wait = max_wait
-        self._wanted = 0
-        self._held: dict[str, dict[Slot, None]] = {}  # of each asker, the oldest first
+        self._pending = 0
+        self._slots: dict[str, dict[Slot, None]] = {}  # of each requester, the oldest first
         self._turns: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
 
-    def want(self, asker: str = "") -> Slot:
-        """Make room for one more, to be released by `Slot.leave`; raises `ServiceBusy`.
+    def enqueue(self, requester: str = "") -> Slot:
+        """A slot for one more request, to be freed by `Slot.leave`; raises `ServiceBusy`.
 
-        Where there is none, that of an asker who has more is taken from its newest request that
-        is not being answered.
+        When the queue is full, a requester who has more slots loses that of its newest request
+        which is not being answered.
         """
-        if self._wanted >= self._room and not self._take_from_another(asker):
+        if self._pending >= self._max_pending and not self._evict_for(requester):
             raise self._busy()
-        place = Slot(self, asker)
-        self._held.setdefault(asker, {})[place] = None
-        self._wanted += 1
-        return place
+        slot = Slot(self, requester)
+        self._slots.setdefault(requester, {})[slot] = None
+        self._pending += 1
+        return slot
 
-    async def take(self, place: Slot) -> None:
-        """Wait for a free one; raises `ServiceBusy`."""
+    async def acquire(self, slot: Slot) -> None:
+        """Wait until the request may run; raises `ServiceBusy` after `max_wait`."""
         if self._free and not self._turns:
             self._free -= 1
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._turns.setdefault(place.asker, deque()).append(turn)
-        place.turn = turn
+        self._turns.setdefault(slot.requester, deque()).append(turn)
+        slot.turn = turn
         try:
             async with asyncio.timeout(self._max_wait):
                 await turn
@@ -109,82 +109,82 @@ class Admission:
             self._forgo(turn)
             raise
         finally:
-            place.turn = None
-            self._tidy(place.asker)
+            slot.turn = None
+            self._tidy(slot.requester)
 
-    def give_back(self) -> None:
-        """Have it free again: for the next asker's first request that still waits."""
+    def release(self) -> None:
+        """Let the next requester's first waiting request run."""
         while self._turns:
-            asker, turns = self._turns.popitem(last=False)
+            requester, turns = self._turns.popitem(last=False)
             turn = turns.popleft()
             if turns:
-                self._turns[asker] = turns  # behind all others
+                self._turns[requester] = turns  # behind the others
             if not turn.done():
                 turn.set_result(None)
                 return
         self._free += 1
 
-    def unwant(self, place: Slot) -> None:
-        """Make room for another."""
-        own = self._held.get(place.asker, {})
-        if place in own:
-            del own[place]
-            self._wanted -= 1
+    def remove(self, slot: Slot) -> None:
+        """Remove a slot, and so make room for another one."""
+        own = self._slots.get(slot.requester, {})
+        if slot in own:
+            del own[slot]
+            self._pending -= 1
         if not own:
-            self._held.pop(place.asker, None)
+            self._slots.pop(slot.requester, None)
 
-    def _take_from_another(self, asker: str) -> bool:
-        """Whether somebody had so much more that there is room now."""
-        most = max(self._held, key=lambda each: len(self._held[each]), default=asker)
-        if len(self._held.get(most, ())) <= len(self._held.get(asker, ())) + 1:
+    def _evict_for(self, requester: str) -> bool:
+        """Refuse a request of the requester with most slots; False if none has enough more."""
+        largest = max(self._slots, key=lambda each: len(self._slots[each]), default=requester)
+        if len(self._slots.get(largest, ())) <= len(self._slots.get(requester, ())) + 1:
             return False
-        for place in reversed(self._held[most]):
-            if place.refuse(self._busy()):
-                self.unwant(place)
+        for slot in reversed(self._slots[largest]):
+            if slot.refuse(self._busy()):
+                self.remove(slot)
                 return True
         return False
 
-    def _tidy(self, asker: str) -> None:
-        """Forget the turns that nobody waits for any more, as far as they are the next ones."""
-        turns = self._turns.get(asker)
+    def _tidy(self, requester: str) -> None:
+        """Drop abandoned turns at the front of a requester's queue."""
+        turns = self._turns.get(requester)
         while turns and turns[0].done():
             turns.popleft()
         if turns is not None and not turns:
-            del self._turns[asker]
+            del self._turns[requester]
 
     def _forgo(self, turn: asyncio.Future[None]) -> None:
-        """Pass a turn on that came at the moment in which nobody waited for it any more."""
+        """Pass on a turn that was given at the moment in which its request stopped waiting."""
         if turn.done() and not turn.cancelled() and turn.exception() is None:
-            self.give_back()
+            self.release()
 
     def _busy(self) -> ServiceBusy:
-        return ServiceBusy(f"{self._room:,} requests are under way or wait; ask again later")
+        return ServiceBusy(f"{self._max_pending:,} requests are under way or wait; ask again later")
 
 
 class Slot:
-    """What one request has, or waits for; an async context manager that takes it."""
+    """The slot of one request; an async context manager that waits until the request may run."""
 
-    def __init__(self, places: Admission, asker: str) -> None:
-        self.asker = asker
+    def __init__(self, admission: Admission, requester: str) -> None:
+        self.requester = requester
         self.turn: asyncio.Future[None] | None = None
-        self._places = places
-        self._is_taken = False
+        self._admission = admission
+        self._is_running = False
         self._pause: asyncio.Timeout | None = None
         self._refused: ServiceBusy | None = None
 
     async def __aenter__(self) -> None:
-        await self._take()
+        await self._acquire()
 
     async def __aexit__(self, *_: object) -> None:
-        self._give_back()
+        self._release()
 
     @asynccontextmanager
-    async def given_up(self) -> AsyncIterator[None]:
-        """Let another have it inside the block, and wait for one after it.
+    async def released(self) -> AsyncIterator[None]:
+        """Let another request run inside the block, and wait for the next turn after it.
 
-        Raises `ServiceBusy` where it is refused meanwhile.
+        Raises `ServiceBusy` if the request is refused meanwhile.
         """
-        self._give_back()
+        self._release()
         try:
             async with asyncio.timeout(None) as self._pause:
                 yield
@@ -194,11 +194,11 @@ class Slot:
             raise
         finally:
             self._pause = None
-        await self._take()
+        await self._acquire()
 
     def refuse(self, why: ServiceBusy) -> bool:
-        """Have the request end with an error; False where it is being answered."""
-        if self._is_taken or self._refused is not None:
+        """End the request with an error; False if it is being answered."""
+        if self._is_running or self._refused is not None:
             return False
         self._refused = why
         if self.turn is not None and not self.turn.done():
@@ -208,16 +208,16 @@ class Slot:
         return True
 
     def leave(self) -> None:
-        """Want none any more."""
-        self._places.unwant(self)
+        """Free the slot for another request."""
+        self._admission.remove(self)
 
-    async def _take(self) -> None:
+    async def _acquire(self) -> None:
         if self._refused is not None:
             raise self._refused
-        await self._places.take(self)
-        self._is_taken = True
+        await self._admission.acquire(self)
+        self._is_running = True
 
-    def _give_back(self) -> None:
-        if self._is_taken:
-            self._is_taken = False
-            self._places.give_back()
+    def _release(self) -> None:
+        if self._is_running:
+            self._is_running = False
+            self._admission.release()

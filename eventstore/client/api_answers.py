@@ -1,8 +1,7 @@
-"""What JetStream answers, as types: so an answer that is not as it should be is found at once.
+"""JetStream's answers as types, so that each is checked when it is read.
 
-Whoever can publish to an inbox of ours can answer in the server's place; and what is read of an
-answer decides what is recorded. A field that is missing or of another type is an `InvalidAnswer`
-that names what was asked.
+Anybody who may publish to our inboxes can forge an answer, and answers decide what is recorded. A
+missing field, or one of another type, raises `InvalidAnswer`, which names the request.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ Sequence = Annotated[int, Meta(ge=1)]
 _DIGITS = 19
 
 
-class _StoredMessage(Struct, frozen=True):
-    """A message of a stream; its headers and its payload in base64, which is decoded."""
+class _MessageData(Struct, frozen=True):
+    """A message of a stream; headers and payload are decoded from base64."""
 
     subject: str
     seq: Sequence
@@ -45,21 +44,21 @@ class _StoredMessage(Struct, frozen=True):
 class MessageAnswer(Struct, frozen=True):
     """The answer to `STREAM.MSG.GET`."""
 
-    message: _StoredMessage
+    message: _MessageData
 
 
 class Done(Struct, frozen=True):
-    """The answer to what deletes something."""
+    """The answer to a delete request."""
 
     success: bool
 
     def __post_init__(self) -> None:
         if not self.success:
-            raise ValueError("it is said not to be done, and not why")
+            raise ValueError("it reports a failure without an error")
 
 
 class StreamState(Struct, frozen=True):
-    """What a stream holds; `first_ts` is when its first message was stored."""
+    """A stream's state; `first_ts` is when its first message was stored."""
 
     messages: Count
     bytes: Count
@@ -75,7 +74,7 @@ class _StreamConfig(Struct, frozen=True):
 
 
 class StreamInfo(Struct, frozen=True):
-    """The answer to `STREAM.INFO`, and to what creates a stream or changes it."""
+    """The answer to `STREAM.INFO`, and to the creation or update of a stream."""
 
     created: Annotated[str, Meta(min_length=1)]
     config: dict[str, Any]
@@ -86,17 +85,17 @@ class StreamInfo(Struct, frozen=True):
 
     @property
     def replicas(self) -> int:
-        """How many servers hold the stream."""
+        """The number of replicas."""
         return msgspec.convert(self.config, _StreamConfig).num_replicas
 
     @property
     def subjects(self) -> list[str]:
-        """What it takes."""
+        """The stream's subjects."""
         return msgspec.convert(self.config, _StreamConfig).subjects
 
 
 class ConsumerInfo(Struct, frozen=True):
-    """The answer to `CONSUMER.INFO`, and to what creates a consumer; `ts` is the server's time."""
+    """The answer to `CONSUMER.INFO`, and to a creation; `ts` is the server's time."""
 
     name: str
     config: dict[str, Any]
@@ -120,9 +119,9 @@ _decode_error = msgspec.json.Decoder(_MaybeError).decode
 
 
 def read_answer(subject: str, data: bytes, answer: type[T]) -> T:
-    """Read what was answered to a request on a subject.
+    """Read the answer to a request on a subject.
 
-    Raises `JetStreamError` where it is an error, `InvalidAnswer` where it is not as it should be.
+    Raises `JetStreamError` for an error, `InvalidAnswer` for one of another type.
     """
     try:
         error = _decode_error(data).error
@@ -134,7 +133,7 @@ def read_answer(subject: str, data: bytes, answer: type[T]) -> T:
 
 
 def decimal(text: str | None) -> int | None:
-    """The number that a header says; None where it says none that a server would write."""
+    """The number in a header; None if it is not one that a server would write."""
     if text is None or len(text) > _DIGITS or not (text.isascii() and text.isdecimal()):
         return None
     return int(text)

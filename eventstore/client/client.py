@@ -1,7 +1,7 @@
-"""The connection to NATS: connect, ask, publish, subscribe.
+"""The connection to NATS: connect, request, publish, subscribe.
 
-A request that is under way fails at once when the connection breaks, and nothing is sent later
-that its caller was told is lost.
+When the connection breaks, pending requests fail immediately, and nothing is sent after the
+reconnect that was reported to its caller as lost.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ from nats.aio.subscription import Subscription as NatsSubscription
 from eventstore.client.api_answers import read_answer
 from eventstore.client.connection import Connection, nats_errors
 from eventstore.client.credentials import connect_options, requires_tls
-from eventstore.client.first_connect import FirstConnect
 from eventstore.client.master_keys import KeyWrapping, configured_master_keys
-from eventstore.client.reconnect import ServerRotation
+from eventstore.client.reconnect import FirstConnect, ServerRotation
 from eventstore.client.replies import PendingReplies, new_token
 from eventstore.client.reply_gate import ReplyGate
 from eventstore.client.server_version import check_server_version
@@ -63,17 +62,17 @@ def connect(
 ) -> Client:
     """A client to be opened by `async with`; `name` is shown by the server's monitoring.
 
-    `key_wrapping` takes the place of the settings' master keys.
+    `key_wrapping` replaces the settings' master keys.
 
         async with connect(settings) as client:
             answer = await client.request("greet", b"hello")
 
-    Where no server answers, that is tried again for `nats.retry.first_connect_ms`, ten seconds
-    where it is not set; a wait of more than three is logged as a warning.
+    If no server answers, it retries for `nats.retry.first_connect_ms` (default: ten seconds); a
+    wait of more than three seconds is logged as a warning.
 
-    Opening raises `ConnectFailed`, `AuthenticationFailed`, `PermissionDenied` (no right to an
-    inbox), `ServerTooOld` and `ConfigurationError` (a file of credentials that cannot be used);
-    this itself `ConfigurationError` where the settings' master keys cannot be read.
+    Opening raises `ConnectFailed`, `AuthenticationFailed`, `PermissionDenied` (for the inbox),
+    `ServerTooOld` and `ConfigurationError` (an unusable credentials file); this call itself raises
+    `ConfigurationError` if the settings' master keys cannot be read.
     """
     return Client(settings, name=name, key_wrapping=key_wrapping)
 
@@ -91,25 +90,25 @@ class Subscription:
 
     @property
     def number(self) -> int:
-        """What the server knows it by on this connection."""
+        """Its id (sid) on this connection."""
         return self._subscription._id
 
-    async def worked_off(self) -> None:
-        """Return when the callback has had all that has come; never, where it was ended before."""
+    async def processed(self) -> None:
+        """Return when the callback has processed all received messages; never after its end."""
         await self._subscription._pending_queue.join()
 
     async def unsubscribe(self) -> None:
-        """End it; does nothing where it has ended or the connection is closed."""
+        """End it; does nothing if it has ended or the connection is closed."""
         with suppress(nats_py.Error):
             await self._subscription.unsubscribe()
 
 
 class Client(Resource):
-    """One connection to NATS that reconnects by itself; made by `connect`.
+    """One connection to NATS that reconnects automatically; made by `connect`.
 
-    Its methods raise `ConnectionLost` while it is disconnected, and `InvalidMessage` or one of
-    its kinds for what may not be sent. `key_wrapping` holds the master keys with which the keys of
-    personal data are wrapped that come and go over this connection; None where there are none.
+    Its methods raise `ConnectionLost` while it is disconnected, and `InvalidMessage` or a subclass
+    for a message that may not be sent. `key_wrapping` has the master keys for the keys of personal
+    data that are sent and received over this connection; None if there are none.
     """
 
     def __init__(
@@ -127,8 +126,8 @@ class Client(Resource):
         self._inbox_prefix = f"{settings.nats.inbox_prefix}.{new_token()}"
         self._answers = PendingReplies()
         self._gate = ReplyGate.of(settings.nats)
-        self._refusals: list[Exception] | None = None  # a list while connecting at first
-        self._is_hopeless = False
+        self._refusals: list[Exception] | None = None  # a list during the first connect
+        self._is_permanent = False
         self._up = False
         self._settled = asyncio.Event()  # set while connected, and when closed for good
         self._closing = False
@@ -138,35 +137,35 @@ class Client(Resource):
 
     @classmethod
     async def open(cls, settings: Settings, *, name: str | None = None) -> Client:
-        """An open client, to be closed with `close`; raises what `connect` says."""
+        """An open client, to be closed with `close`; raises what `connect` raises."""
         return await cls(settings, name=name).__aenter__()
 
     async def _enter(self, stack: AsyncExitStack) -> None:
         stack.push_async_callback(self.close)
-        await self._connect_patiently()
+        await self._connect_with_retries()
         check_server_version(self.server_version, self.url)
         _logger.info("connected to %s", self.url)
 
     @property
     def nats(self) -> nats.aio.client.Client:
-        """The connection below, for what this class does not offer."""
+        """The underlying nats-py connection, for what this class does not offer."""
         return self._nats
 
     @property
     def url(self) -> str:
-        """The server connected to, or else all that may be, without credentials."""
+        """The connected server, or else all configured ones, without credentials."""
         connected = self._nats.connected_url
         servers = self._settings.servers if connected is None else (connected.geturl(),)
         return ",".join(map(redacted_url, servers))
 
     @property
     def server_version(self) -> str:
-        """The version of the server connected to, or of the last one."""
+        """The version of the connected server, or of the last one."""
         return self._nats.server_version
 
     @property
     def max_payload(self) -> int:
-        """Bytes of headers and payload together that the server takes in one message."""
+        """The server's limit for headers and payload of one message, in bytes."""
         return self._nats.max_payload
 
     @property
@@ -176,17 +175,17 @@ class Client(Resource):
 
     @property
     def is_closed(self) -> bool:
-        """Whether it is closed for good, by `close` or because the reconnects are used up."""
+        """Whether it is closed for good, by `close` or after the last reconnect attempt."""
         return self._nats.is_closed
 
     @property
     def refused_answers(self) -> int:
-        """How many answers were not sent, for what they were to be sent to is no inbox."""
+        """The number of answers that were not sent because the reply subject is no inbox."""
         return self._gate.refused
 
     @property
     def malformed_messages(self) -> int:
-        """How many messages came with malformed headers."""
+        """The number of received messages with malformed headers."""
         return self._nats.unreadable
 
     @property
@@ -195,15 +194,15 @@ class Client(Resource):
 
     @property
     def inbox_prefix(self) -> str:
-        """What every inbox of this client starts with."""
+        """The prefix of all inboxes of this client."""
         return self._inbox_prefix
 
     def new_inbox(self) -> str:
-        """A subject nobody else has or can guess; subjects below it are free for its owner too."""
+        """A unique subject that nobody can guess; subjects below it may be used, too."""
         return f"{self._inbox_prefix}.s.{new_token()}"
 
     def api_subject(self, suffix: str) -> str:
-        """The subject of a request to JetStream's API, wherever the settings say that is."""
+        """The subject of a request to JetStream's API, under the prefix of the settings."""
         return f"{self._settings.api_prefix}.{suffix}"
 
     async def request(
@@ -214,10 +213,10 @@ class Client(Resource):
         headers: dict[str, str] | None = None,
         timeout: float = 5.0,
     ) -> Msg:
-        """Ask, and return the first answer; `timeout` is seconds.
+        """Send a request, and return the first answer; `timeout` is seconds.
 
-        Raises `RequestTimeout`, `ConnectionLost` (at once, when the connection breaks) and
-        `PermissionDenied`, after all of which what was asked may have been done or not; and
+        Raises `RequestTimeout`, `ConnectionLost` (immediately when the connection breaks) and
+        `PermissionDenied`, after which the request may have been processed or not; and
         `NoResponders`, after which it was not.
         """
         self._check_connected(subject)
@@ -228,7 +227,7 @@ class Client(Resource):
 
         answer: Msg = await self._answers.awaited(subject, timeout, send)
         if not answer.data and answer.headers and answer.headers.get("Status") == "503":
-            raise NoResponders(f"nobody listens on {subject}")
+            raise NoResponders(f"no responders on {subject}")
         return answer
 
     async def publish(
@@ -239,10 +238,10 @@ class Client(Resource):
         headers: dict[str, str] | None = None,
         reply: str = "",
     ) -> None:
-        """Hand a message to the connection; waits only while very much is unsent.
+        """Hand a message to the connection; waits only while more than 8 MB are unsent.
 
-        That the server got it is not guaranteed: `flush` says so, or a `request` in its place.
-        What is not written when the connection breaks is dropped, never sent later.
+        That the server received it is not guaranteed: use `flush`, or a `request` instead. What is
+        unsent when the connection breaks is dropped, never sent later.
         """
         self._check_connected(subject)
         with nats_errors(f"publish on {subject}"):
@@ -251,15 +250,15 @@ class Client(Resource):
             await self.flush()
 
     def may_respond(self, reply: str, what: str) -> bool:
-        """Whether a reply subject is an inbox; where it is not, that is logged with `what`."""
+        """Whether a reply subject is an inbox; if it is not, that is logged with `what`."""
         return self._gate.passes(reply, what)
 
     async def respond(
         self, reply: str, payload: bytes, *, headers: dict[str, str] | None = None, what: str
     ) -> None:
-        """Answer what was asked on `what`, if the reply subject is an inbox.
+        """Answer a request on the subject `what`, if the reply subject is an inbox.
 
-        To any other nothing is sent; that is logged. Raises what `publish` raises.
+        To any other, nothing is sent, and that is logged. Raises what `publish` raises.
         """
         if self.may_respond(reply, what):
             await self.publish(reply, payload, headers=headers)
@@ -277,10 +276,10 @@ class Client(Resource):
     async def api(
         self, suffix: str, body: object = None, *, timeout: float = 5.0, answer: Any = dict
     ) -> Any:
-        """Ask JetStream on `{nats.api_prefix}.{suffix}`; what it answers, as an `answer`.
+        """Send a request to JetStream on `{nats.api_prefix}.{suffix}`; returns an `answer`.
 
-        Raises `JetStreamError` where the answer is an error, `InvalidAnswer` where it is not of
-        that type, and what `request` raises.
+        Raises `JetStreamError` for an error, `InvalidAnswer` for an answer of another type, and
+        what `request` raises.
         """
         subject = self.api_subject(suffix)
         payload = b"" if body is None else msgspec.json.encode(body)
@@ -289,7 +288,7 @@ class Client(Resource):
             return read_answer(subject, message.data, answer)
         except NoResponders:
             if self._settings.api_prefix != API_PREFIX or self._has_reconnected:
-                raise  # another account serves it, or what was there may come again
+                raise  # another account serves it, or JetStream may be back soon
             raise NoJetStream(
                 f"JetStream is not enabled on {self.url}: start nats-server with -js, or with "
                 "jetstream {} in its configuration"
@@ -306,10 +305,10 @@ class Client(Resource):
     async def subscribe(
         self, subject: str, callback: Callable[[Msg], Awaitable[None]], *, queue: str = ""
     ) -> Subscription:
-        """Have `callback` awaited for each message, one after another, also after reconnects.
+        """Await `callback` for each message, one after another, also after reconnects.
 
-        Nothing bounds what may wait for a slow callback. What is sent while disconnected is
-        missed. An error the callback raises is logged, and the next message follows.
+        The queue in front of a slow callback is unbounded. Messages that are sent while it is
+        disconnected are missed. An error of the callback is logged, and the next message follows.
         """
         with nats_errors(f"subscribe to {subject}"):
             subscription = await self._nats.subscribe(
@@ -318,20 +317,19 @@ class Client(Resource):
         return Subscription(subscription)
 
     async def listen(self, subject: str, callback: Callable[[Msg], None]) -> Subscription:
-        """Have `callback` called for each message as it is read, also after reconnects.
+        """Call `callback` for each message as it is read, also after reconnects.
 
-        As `subscribe` does, but at once, for what only notes a message and waits for nothing: all
-        else that is read waits for the callback.
+        Unlike `subscribe`, it has no queue. For callbacks that return quickly: they block the
+        reading of all other messages.
         """
         with nats_errors(f"subscribe to {subject}"):
             return Subscription(await self._nats.listen(subject, callback))
 
-    async def silence(self, *subscriptions: Subscription) -> None:
-        """Have the server send subscriptions no more, and wait for what it has sent.
+    async def stop_deliveries(self, *subscriptions: Subscription) -> None:
+        """Unsubscribe at the server, and wait for the messages that it has sent.
 
-        All of that has been handed to the callbacks, or their queues, when this returns;
-        `unsubscribe` stops to listen before the server has stopped to send. Raises what `flush`
-        raises.
+        When this returns, they have been passed to the callbacks, or to their queues;
+        `unsubscribe` drops those that arrive after it. Raises what `flush` raises.
         """
         for subscription in subscriptions:
             with nats_errors(f"end {subscription.subject}"):
@@ -347,7 +345,7 @@ class Client(Resource):
         await self._answers.awaited("flush", timeout, self._ping)
 
     async def wait_connected(self, timeout: float) -> None:
-        """Return when there is a connection; raises `ConnectionLost` after `timeout` seconds.
+        """Return when it is connected; raises `ConnectionLost` after `timeout` seconds.
 
         Also when it is closed for good.
         """
@@ -360,26 +358,26 @@ class Client(Resource):
             raise ConnectionLost("the connection is closed")
 
     def on_disconnect(self, callback: Callable[[], None]) -> Unregister:
-        """Have `callback` called when the connection breaks or is closed."""
+        """Call `callback` when the connection breaks or is closed."""
         return _register(self._disconnect_callbacks, callback)
 
     def on_reconnect(self, callback: Callable[[], None]) -> Unregister:
-        """Have `callback` called when there is a connection again and subscriptions are renewed."""
+        """Call `callback` after a reconnect, when the subscriptions are renewed."""
         return _register(self._reconnect_callbacks, callback)
 
     def on_denied(self, callback: Callable[[str], None]) -> Unregister:
-        """Have `callback` called with a subject, in lower case, that the server forbids us."""
+        """Call `callback` with a subject, in lower case, for which the server denies permission."""
         return _register(self._denied_callbacks, callback)
 
     async def close(self) -> None:
-        """Send what is published, fail what is under way, and close; takes 4 s at the most."""
+        """Flush, fail pending requests, and close; takes 4 s at most."""
         self._closing = True
         try:
             await self.flush(_CLOSE_SECONDS)
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._nats.close()
         except (ClientError, TimeoutError) as error:
-            _logger.info("closing without a farewell: %s", error)
+            _logger.info("closing without a flush: %s", error)
         finally:
             self._nats.abort()
             await self._nats.close()
@@ -389,25 +387,25 @@ class Client(Resource):
     def _new_connection(self) -> Connection:
         return Connection(require_tls=requires_tls(self._settings))
 
-    async def _connect_patiently(self) -> None:
-        """Connect, again and again while no server answers; what cannot pass is raised at once."""
-        retry_timeout = FirstConnect(self._settings.retry)
+    async def _connect_with_retries(self) -> None:
+        """Connect, with retries while no server answers; raises permanent errors immediately."""
+        first_connect = FirstConnect(self._settings.retry)
         while True:
             try:
                 await self._connect()
                 await self._listen()
             except ConnectFailed as error:
-                if self._is_hopeless or retry_timeout.is_over:
+                if self._is_permanent or first_connect.is_over:
                     raise
-                retry_timeout.report(error)
-                await self._begin_again()
+                first_connect.report(error)
+                await self._replace_connection()
             else:
                 self._rotation.reset()
                 return
-            await retry_timeout.pause(self._rotation.next_round())
+            await first_connect.pause(self._rotation.next_round())
 
-    async def _begin_again(self) -> None:
-        """Leave the connection that failed for a new one; nobody has seen it."""
+    async def _replace_connection(self) -> None:
+        """Drop the failed connection, which nothing has used yet, for a new one."""
         self._closing, self._up = True, False
         self._nats.abort()
         await self._nats.close()
@@ -443,14 +441,14 @@ class Client(Resource):
             await self._nats.listen(inbox, self._receive)
         timeout = self._settings.retry.connect_timeout_ms / 1000
         try:
-            # Where the right to listen is missing, the error comes before the PONG, and names it.
+            # If the permission to subscribe is missing, its error arrives before the PONG.
             await self._answers.awaited(inbox, timeout, self._ping)
         except (ConnectionLost, RequestTimeout) as error:
-            raise ConnectFailed(f"{self.url} did not keep the new connection") from error
+            raise ConnectFailed(f"{self.url} closed the new connection") from error
 
     def _refused(self) -> ClientError:
         refusals = self._refusals or []
-        self._is_hopeless = bool(refusals) and all(map(_never_passes, refusals))
+        self._is_permanent = bool(refusals) and all(map(_is_permanent, refusals))
         servers = ", ".join(map(redacted_url, self._settings.servers))
         if any(_is_about_credentials(refusal) for refusal in refusals):
             return AuthenticationFailed(f"the server refused the credentials: {servers}")
@@ -472,7 +470,9 @@ class Client(Resource):
 
     async def _disconnected(self) -> None:
         state = "closed" if self._closing else "lost"
-        self._answers.fail_all(f"the connection was {state}; whether it was done is not known")
+        self._answers.fail_all(
+            f"the connection was {state}; whether the request was processed is unknown"
+        )
         if self._up:
             self._up = False
             self._settled.clear()
@@ -488,16 +488,16 @@ class Client(Resource):
         _call(self._reconnect_callbacks)
 
     async def _closed(self) -> None:
-        self._settled.set()  # those who wait wake up and find it closed
+        self._settled.set()  # wakes up `wait_connected`
         if not self._closing:
             _logger.error("%s: closed for good: %s", self.url, self._nats.last_error)
 
     async def _failed(self, error: Exception) -> None:
         if self._refusals is not None:
-            self._nats.abort()  # nats-py would wait for the end of a failed TLS handshake for ever
+            self._nats.abort()  # nats-py would wait forever for the end of a failed TLS handshake
             self._refusals.append(error)
             if len(self._refusals) >= len(self._settings.servers):
-                raise self._refused() from error  # the only way out of nats-py's endless tries
+                raise self._refused() from error  # the only way out of nats-py's endless retries
         elif denied := _DENIED.search(str(error)):
             _logger.error("%s: %s", self.url, error)
             self._answers.deny(denied[1])
@@ -509,10 +509,10 @@ class Client(Resource):
             _logger.error("the callback of a subscription failed", exc_info=error)
 
 
-def _never_passes(error: Exception) -> bool:
-    """Whether the settings, the server's or ours, are to be changed before a connect succeeds."""
+def _is_permanent(error: Exception) -> bool:
+    """Whether no retry can succeed before the server's settings, or ours, are changed."""
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-        return False  # which a server that is about to end causes, too
+        return False  # also caused by a server that is shutting down
     return isinstance(error, ssl.SSLError | ImportError | nats_py.SecureConnWantedError)
 
 

@@ -1,6 +1,6 @@
-"""nats-py's connection, corrected where the store depends on it, and its errors made ours.
+"""nats-py's connection with corrections that the store depends on, and its errors as ours.
 
-What is corrected lies in methods that nats-py does not call public, so each has its own test.
+The corrected methods are not public in nats-py, so each correction has its own test.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ _logger = make_log_records_safe(logging.getLogger(__name__))
 
 
 class Connection(nats.aio.client.Client):
-    """A connection that never sends late, never hangs on a dead peer, and never dies unnoticed.
+    """A connection that never sends late, never hangs on a dead peer, and never fails silently.
 
-    With `require_tls`, nothing is sent to a server that does not encrypt. `unreadable` counts the
-    messages that came with malformed headers, and were handed on with what could be read of them.
+    With `require_tls`, nothing is sent to a server without TLS. `unreadable` counts the messages
+    with malformed headers, which are passed on with the headers that could be parsed.
     """
 
     def __init__(self, *, require_tls: bool = False) -> None:
@@ -56,11 +56,11 @@ class Connection(nats.aio.client.Client):
         self._listeners: dict[int, Callable[[Msg], None]] = {}
         self.unreadable = 0
         self._reported = -_REPORT_SECONDS
-        self._flush_queue = asyncio.Queue()  # `close` wants one, also where connecting failed
+        self._flush_queue = asyncio.Queue()  # `close` needs one, also if the connect failed
 
     @property
     def server_version(self) -> str:
-        """What the server connected to, or the last one, says its version is."""
+        """The version that the connected server, or the last one, reports."""
         return str(self._server_info.get("version", ""))
 
     async def ping(self, pong: asyncio.Future[bool]) -> None:
@@ -68,12 +68,12 @@ class Connection(nats.aio.client.Client):
         await self._send_ping(pong)
 
     async def listen(self, subject: str, callback: Callable[[Msg], None]) -> Subscription:
-        """Subscribe, and have `callback` called for each message as it is read.
+        """Subscribe, and call `callback` for each message as it is read.
 
-        nats-py puts every message into a queue, from which a task takes it.
+        nats-py passes every message through a queue and a task.
         """
 
-        async def first(message: Msg) -> None:  # what may come before it is known below
+        async def first(message: Msg) -> None:  # a message may arrive before it is registered below
             callback(message)
 
         subscription = await self.subscribe(
@@ -83,17 +83,17 @@ class Connection(nats.aio.client.Client):
         return subscription
 
     async def send_unsubscribe(self, number: int) -> None:
-        """Tell the server to send a subscription no more, and go on listening."""
+        """Unsubscribe at the server only, and go on processing what it has sent."""
         await self._send_unsubscribe(number)
 
     def abort(self) -> None:
-        """Drop the socket and what is not yet written to it, without waiting for the peer."""
+        """Drop the socket and the unsent data, without waiting for the peer."""
         self._pending.clear()
         self._pending_data_size = 0
         writer = getattr(self._transport, "_io_writer", None)
         if writer is not None:
             writer.transport.abort()
-            self._transport = None  # nats-py would wait for its end, which it may never see
+            self._transport = None  # nats-py would wait for its end, possibly forever
 
     async def _send_publish(
         self,
@@ -103,15 +103,14 @@ class Connection(nats.aio.client.Client):
         payload_size: int,
         headers: Mapping[str, str] | None,
     ) -> None:
-        # nats-py does not count headers against the server's limit, which then closes the
-        # connection for good; it mends header values without a word; and it takes four times as
-        # long.
+        # nats-py does not count headers against the server's limit, upon which the server closes
+        # the connection for good; it changes header values silently; and it is four times slower.
         block = header_block(headers) if headers else b""
         size = len(block) + payload_size
         if size > self.max_payload:
             raise InvalidMessage(
                 f"{subject}: the message would have {size:,} bytes; "
-                f"the server takes {self.max_payload:,}"
+                f"the server's maximum is {self.max_payload:,}"
             )
         verb, sizes = ("HPUB", f"{len(block)} {size}") if block else ("PUB", str(size))
         start = f"{verb} {subject} {reply} {sizes}\r\n".encode()
@@ -122,7 +121,7 @@ class Connection(nats.aio.client.Client):
             await self._flush_pending()
 
     async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
-        # nats-py raises for some, which ends its read loop.
+        # nats-py raises for some of them, which ends its read loop.
         if not headers:
             return None
         read = read_headers(headers)
@@ -137,13 +136,15 @@ class Connection(nats.aio.client.Client):
         if now - self._reported >= _REPORT_SECONDS:
             self._reported = now
             _logger.warning(
-                "a message came with malformed headers: %s (%d so far)", problem, self.unreadable
+                "received a message with malformed headers: %s (%d so far)",
+                problem,
+                self.unreadable,
             )
 
     async def _process_msg(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
     ) -> None:
-        # An error, of whatever came or of a listener, is told as where a task had met with it,
+        # An error, of the message or of a listener, is reported like that of a callback's task,
         # and does not end the read loop.
         try:
             listener = self._listeners.get(sid)
@@ -151,8 +152,8 @@ class Connection(nats.aio.client.Client):
                 return await super()._process_msg(sid, subject, reply, data, headers)
             self.stats["in_msgs"] += 1
             self.stats["in_bytes"] += len(data)
-            told = await self._process_headers(headers)
-            listener(self._build_message(sid, subject, reply, data, told))
+            parsed = await self._process_headers(headers)
+            listener(self._build_message(sid, subject, reply, data, parsed))
         except Exception as error:
             await self._error_cb(error)
 
@@ -172,29 +173,29 @@ class Connection(nats.aio.client.Client):
         super()._remove_sub(sid, max_msgs)
 
     async def _send_ping(self, future: asyncio.Future[bool] | None = None) -> None:
-        # nats-py writes the PING at once, ahead of messages that still wait for the flusher, so
-        # that its PONG would say nothing about them.
+        # nats-py writes the PING before messages that wait for the flusher, so that its PONG would
+        # not confirm them.
         self._pongs.append(future or asyncio.get_running_loop().create_future())
         await self._send_command(_PING)
         await self._flush_pending()
 
     async def _process_pong(self) -> None:
-        # nats-py also completes the future of a flush that was given up, and the error which
-        # that raises ends its read loop.
+        # nats-py also completes the future of a cancelled flush, and the resulting error ends its
+        # read loop.
         if self._pongs and self._pongs[0].done():
             self._pongs[0] = asyncio.get_running_loop().create_future()
         await super()._process_pong()
 
     async def _read_loop(self) -> None:
-        # nats-py lets an unexpected error end the loop and stays connected, deaf for ever.
+        # nats-py lets an unexpected error end the loop, and stays connected without reading.
         await super()._read_loop()
         task = asyncio.current_task()
         if self.is_connected and not (task and task.cancelling()):
             await self._process_op_err(errors.ProtocolError())
 
     async def _process_err(self, err_msg: str) -> None:
-        # nats-py closes for good on most errors; but credentials that expire are replaced, and a
-        # server that is full is not so for ever.
+        # nats-py closes for good on most errors; but expired credentials are replaced, and a
+        # server's limit of connections is temporary.
         if PERMISSIONS_ERR in err_msg or STALE_CONNECTION in err_msg:
             await super()._process_err(err_msg)
             return
@@ -203,15 +204,14 @@ class Connection(nats.aio.client.Client):
         await self._process_op_err(error)
 
     async def _attempt_reconnect(self) -> None:
-        # nats-py would send what is unsent after the reconnect, when the caller has long been
-        # told that the connection was lost; and it would wait for the old socket to take its
-        # last bytes, which a dead peer never does.
+        # nats-py would send unsent data after the reconnect, though it was reported as lost; and
+        # it would flush the old socket, which a dead peer blocks forever.
         self.abort()
         await super()._attempt_reconnect()
 
     async def _connect_to_server(self, s: nats.aio.client.Srv) -> None:
-        # nats-py leaves a socket open where it got stuck in the middle of connecting; and a
-        # WebSocket library would make an HTTP header of credentials, which not all of them fit.
+        # nats-py leaves a socket open if connecting got stuck; and a WebSocket library would turn
+        # credentials into an HTTP header, which not all of them fit.
         self.abort()
         uri = s.uri
         s.uri = uri._replace(netloc=uri.netloc.rpartition("@")[2])
@@ -221,24 +221,24 @@ class Connection(nats.aio.client.Client):
             s.uri = uri
 
     async def _process_connect_init(self) -> None:
-        # nats-py takes an end of file in place of the PONG for success.
+        # nats-py treats an end of file instead of the PONG as success.
         await super()._process_connect_init()
         if not self.is_connected:
             raise errors.UnexpectedEOF
 
     def _connect_command(self) -> bytes:
-        # nats-py encrypts only where the server asks for it, also when given tls:// or a CA.
+        # nats-py encrypts only if the server requires it, also with tls:// or a CA.
         if self._require_tls and not self._is_encrypted():
             raise errors.SecureConnWantedError
         self._take_credentials()
         try:
             return super()._connect_command()
-        except Exception as error:  # a bad file of credentials would end nats-py's reconnecting
+        except Exception as error:  # an unusable credentials file would end nats-py's reconnecting
             raise errors.Error(f"the credentials cannot be used: {error}") from error
 
     def _take_credentials(self) -> None:
-        # nats-py takes what a URL carries as it is written, percent signs and all, and not at all
-        # where another URL had some.
+        # nats-py does not decode the credentials of a URL, and ignores them if another URL has
+        # some.
         if self._shared_credentials is None:
             self._shared_credentials = {name: self.options[name] for name in _CREDENTIALS}
         server = self._current_server
@@ -253,9 +253,9 @@ class Connection(nats.aio.client.Client):
 
 
 class nats_errors:  # noqa: N801  # read as what it does: `with nats_errors("greet"):`
-    """Turn nats-py's errors into ours; `what` was being done, and starts their text.
+    """Maps nats-py's errors to ours; their text begins with `what` was being done.
 
-    A class, because every message passes here: a generator takes twice as long.
+    A class, because it is entered for every message: a generator takes twice as long.
     """
 
     __slots__ = ("_what",)
@@ -273,10 +273,10 @@ class nats_errors:  # noqa: N801  # read as what it does: `with nats_errors("gre
         trace: TracebackType | None,
     ) -> None:
         if isinstance(error, errors.Error | OSError):
-            raise _ours(error, self._what) from error
+            raise _mapped(error, self._what) from error
 
 
-def _ours(error: Exception, what: str) -> EventStoreError:
+def _mapped(error: Exception, what: str) -> EventStoreError:
     match error:
         case TimeoutError():
             return RequestTimeout(f"{what}: no answer in time")
@@ -285,11 +285,11 @@ def _ours(error: Exception, what: str) -> EventStoreError:
         case errors.NoServersError():
             return ConnectFailed(f"{what}: no server answered")
         case errors.NoRespondersError():
-            return NoResponders(f"{what}: nobody listens")
+            return NoResponders(f"{what}: no responders")
         case errors.BadSubjectError():
             return InvalidSubject(f"{what}: the subject is not allowed")
         case errors.MaxPayloadError():
-            return InvalidMessage(f"{what}: the message is larger than the server takes")
+            return InvalidMessage(f"{what}: the message exceeds the server's maximum payload")
         case (
             OSError()
             | errors.ConnectionClosedError()

@@ -1,4 +1,4 @@
-"""What nats-py is told about servers, TLS and who we are, from the settings."""
+"""nats-py's connect options for servers, TLS and credentials, from the settings."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from eventstore.errors import ConfigurationError
 
 __all__ = ["connect_options", "requires_tls", "url_credentials"]
 
-# A peer that is gone without a word is given up after two unanswered pings.
+# A dead peer is detected after two unanswered pings.
 _PING_SECONDS = 20
-_PINGS_UNANSWERED = 2
+_MAX_UNANSWERED_PINGS = 2
 
-# The client's own handler says when to reconnect; nats-py then uses this when closing only.
+# The client's own handler decides when to reconnect; nats-py uses this only when closing.
 _RECONNECT_WAIT_SECONDS = 0.25
 
 _JWT = re.compile(rb"BEGIN NATS USER JWT-+\s+(\S+)")
@@ -29,12 +29,12 @@ _SEED = re.compile(rb"BEGIN USER NKEY SEED-+\s+(\S+)")
 
 
 def connect_options(settings: NatsSettings) -> dict[str, Any]:
-    """What nats-py's `connect` takes, but for name and callbacks.
+    """The options of nats-py's `connect`, except name and callbacks.
 
-    Where URLs carry credentials, those of the first are for all servers that have none of their
-    own, discovered ones too.
+    The credentials of the first URL that has some are used for all servers without, including
+    discovered ones.
 
-    Raises `ConfigurationError` where a certificate, key, seed or credentials file cannot be used.
+    Raises `ConfigurationError` if a certificate, key, seed or credentials file cannot be used.
     """
     return {
         "servers": list(settings.servers),
@@ -43,16 +43,16 @@ def connect_options(settings: NatsSettings) -> dict[str, Any]:
         "max_reconnect_attempts": settings.retry.max_reconnects,
         "reconnect_time_wait": _RECONNECT_WAIT_SECONDS,
         "ping_interval": _PING_SECONDS,
-        "max_outstanding_pings": _PINGS_UNANSWERED,
+        "max_outstanding_pings": _MAX_UNANSWERED_PINGS,
         "inbox_prefix": settings.inbox_prefix,
-        "pending_size": -1,  # nothing is taken while disconnected, to be sent later
+        "pending_size": -1,  # nothing is buffered while disconnected
         **_tls_options(settings.tls),
         **(_auth_options(settings.auth) or _first_credentials(settings.servers)),
     }
 
 
 def requires_tls(settings: NatsSettings) -> bool:
-    """Whether the settings ask for an encrypted connection in any way."""
+    """Whether the settings require an encrypted connection in any way."""
     return settings.tls != TlsSettings() or any(
         urlsplit(url).scheme in ("tls", "wss") for url in settings.servers
     )
@@ -89,8 +89,8 @@ def _auth_options(auth: AuthSettings) -> dict[str, Any]:
 
 
 def _credentials_options(path: Path) -> dict[str, Any]:
-    # Read anew at each connect, because credentials expire and are replaced in place. nats-py's
-    # own reader never returns from a file that holds no JWT.
+    # Read at each connect, because expired credentials are replaced in place. nats-py's own reader
+    # never returns from a file without a JWT.
     def jwt() -> bytes:
         return _part(path, _JWT)
 
@@ -106,7 +106,7 @@ def _credentials_options(path: Path) -> dict[str, Any]:
 def _part(path: Path, pattern: re.Pattern[bytes]) -> bytes:
     match = pattern.search(_read(path))
     if match is None:
-        raise ConfigurationError(f"{path} does not hold both a user JWT and an nkey seed")
+        raise ConfigurationError(f"{path} does not contain both a user JWT and an nkey seed")
     return match[1]
 
 
@@ -121,11 +121,11 @@ def _check_seed(path: Path, seed: bytes) -> None:
     try:
         nkeys.from_seed(bytearray(seed)).sign(b"")
     except (nkeys.NkeysError, ValueError):
-        raise ConfigurationError(f"{path} holds no nkey seed") from None  # the cause may show it
+        raise ConfigurationError(f"{path} contains no nkey seed") from None  # the cause may show it
 
 
 def url_credentials(url: SplitResult | ParseResult) -> dict[str, str | None]:
-    """What a server's URL says who we are, percent signs decoded; empty where it says nothing."""
+    """The credentials in a server's URL, percent-decoded; empty if it has none."""
     if url.username is None:
         return {}
     user = unquote(url.username)
@@ -135,6 +135,6 @@ def url_credentials(url: SplitResult | ParseResult) -> dict[str, str | None]:
 
 
 def _first_credentials(servers: Sequence[str]) -> dict[str, Any]:
-    """The credentials of the first URL that carries some: those of servers that carry none, too."""
-    carried = (url_credentials(urlsplit(url)) for url in servers)
-    return next(filter(None, carried), {})
+    """The credentials of the first URL that has some; used for all servers without."""
+    found = (url_credentials(urlsplit(url)) for url in servers)
+    return next(filter(None, found), {})

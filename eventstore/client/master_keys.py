@@ -1,9 +1,9 @@
-"""Master keys: they wrap the keys of data subjects, and are never in NATS themselves.
+"""Master keys, which wrap the keys of data subjects, and are never stored in NATS.
 
-They are written one a line as `NAME:KEY`, where KEY is 32 bytes in base64; `#` begins a comment.
-KEY alone has a name that is derived from it. The first wraps, and all unwrap, so that a new one
-can take over from an old one step by step. A wrapped key is bound to its domain, its data subject
-and its master key (AES-256-GCM): in another's place it does not open.
+The format is one `NAME:KEY` per line, where KEY is 32 bytes in base64; `#` begins a comment. The
+name of a KEY without one is derived from it. The first wraps, and all unwrap, so that keys can be
+rotated step by step. A wrapped key is bound to its domain, its data subject and its master key
+(AES-256-GCM): it cannot be unwrapped for another.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class WrappedKey(msgspec.Struct, frozen=True):
 class KeyWrapping(Protocol):
     """Wraps the keys of data subjects by a master key, as a key management service does.
 
-    It is asynchronous because such a service is asked over a network. `context` is what a wrapped
-    key is to be bound to: it opens with the same context only. What else it raises than is said
-    here is passed on to whoever reads or records personal data.
+    It is asynchronous because such a service is called over a network. A wrapped key is bound to
+    its `context`, and can be unwrapped with the same context only. Errors other than those named
+    here are raised to the reader or writer of personal data.
     """
 
     @property
@@ -57,21 +57,21 @@ class KeyWrapping(Protocol):
         """Wrap a key of 32 bytes by the current master key."""
 
     async def unwrap(self, wrapped: WrappedKey, context: bytes) -> bytes:
-        """The key; raises `MasterKeyError`, naming the id, where its master key is not known."""
+        """The key; raises `MasterKeyError`, naming the id, if its master key is not known."""
 
 
 class MasterKeys:
-    """Master keys at hand, by their names; the first wraps. No text of it shows one."""
+    """Local master keys, by their names; the first wraps. Its `repr` shows names only."""
 
     def __init__(self, keys: Mapping[str, bytes]) -> None:
         if not keys:
-            raise ConfigurationError("there is no master key among no master keys")
+            raise ConfigurationError("at least one master key is needed")
         self._keys = dict(keys)
         self.current = next(iter(self._keys))
 
     @classmethod
     def parse(cls, text: str, source: str) -> MasterKeys:
-        """Read what `new_master_key` made, one a line or with commas between.
+        """Read lines of `new_master_key`, separated by line breaks or commas.
 
         Raises `ConfigurationError`, naming the source and the line but never a key.
         """
@@ -85,7 +85,7 @@ class MasterKeys:
                 keys[name] = key
         if not keys:
             raise ConfigurationError(
-                f"{source} holds no master key; `eventstore keys new` makes one"
+                f"{source} contains no master key; generate one with `eventstore keys new`"
             )
         return cls(keys)
 
@@ -100,11 +100,11 @@ class MasterKeys:
         return WrappedKey(self.current, nonce + cipher.encrypt(nonce, key, bound))
 
     async def unwrap(self, wrapped: WrappedKey, context: bytes) -> bytes:
-        """The key; raises `MasterKeyError` where the master key is not known, or is another."""
+        """The key; raises `MasterKeyError` if the master key is not known, or a different one."""
         master = self._keys.get(wrapped.master)
         if master is None:
             raise MasterKeyError(
-                f"master key {wrapped.master} is not known here, only {', '.join(self._keys)}: "
+                f"master key {wrapped.master} is not known, only {', '.join(self._keys)}: "
                 "add it to the master keys of this process"
             )
         nonce, data = wrapped.data[:_NONCE_BYTES], wrapped.data[_NONCE_BYTES:]
@@ -114,16 +114,16 @@ class MasterKeys:
             )
         except ConfigurationError:
             raise
-        except Exception:  # of a library that is imported only where it is needed
+        except Exception:  # of a library that is imported only if it is needed
             raise MasterKeyError(
-                f"master key {wrapped.master} does not open what was wrapped by that name: it is "
-                "another key of the same name, or what it wrapped was changed or moved"
+                f"master key {wrapped.master} does not unwrap a key that names it: it is "
+                "another key of the same name, or the wrapped key was changed or moved"
             ) from None
         return key
 
 
 def new_master_key(name: str | None = None) -> str:
-    """A new master key as a line of text; its name is derived from it where none is given.
+    """A new master key as a line of text; without a name, it is derived from the key.
 
     Raises `ConfigurationError` for a name that is not 1 to 64 of A-Z, a-z, 0-9, '_', '.' and '-'.
     """
@@ -138,9 +138,9 @@ def new_master_key(name: str | None = None) -> str:
 
 
 def configured_master_keys(settings: PersonalSettings) -> MasterKeys | None:
-    """The master keys of the settings; None where there are none.
+    """The master keys of the settings; None if there are none.
 
-    Raises `ConfigurationError` where the file cannot be read or holds something else.
+    Raises `ConfigurationError` if the file cannot be read or has another content.
     """
     if settings.master_key is not None:
         return MasterKeys.parse(settings.master_key, "personal.master_key")
@@ -157,7 +157,7 @@ def _read(path: Path) -> str:
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:
-        raise ConfigurationError(f"{path} holds no master keys: it is not text") from None
+        raise ConfigurationError(f"{path} contains no master keys: it is not text") from None
 
 
 def _parsed(entry: str, where: str) -> tuple[str, bytes]:
@@ -170,7 +170,7 @@ def _parsed(entry: str, where: str) -> tuple[str, bytes]:
     if not _NAME.fullmatch(name) or len(key) != _BYTES:
         raise ConfigurationError(
             f"{where} is not NAME:KEY with a key of {_BYTES} bytes in base64; "
-            "`eventstore keys new` makes one"
+            "`eventstore keys new` generates one"
         )
     return name, key
 

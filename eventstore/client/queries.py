@@ -1,4 +1,4 @@
-"""Asking queries: a typed question, its typed answer, and the log position which that reflects.
+"""Queries: a typed query, its typed answer, and the log position that the answer reflects.
 
 queries = QueryClient(client, subjects)
 answer = await queries.ask(GetFlake(id="mine"), wait_for=outcome.position)
@@ -29,15 +29,8 @@ from eventstore.errors import (
     ServiceBusy,
 )
 from eventstore.jetstream.vocabulary import NatsHeader
-from eventstore.messages.envelope import (
-    POSITION,
-    Envelope,
-    Header,
-    Identity,
-    format_timestamp,
-    position_of,
-    utc_now,
-)
+from eventstore.messages.envelope import Envelope, Identity, format_timestamp, utc_now
+from eventstore.messages.headers import POSITION, Header, position_of
 from eventstore.messages.queries import (
     LONGEST_WAIT,
     WAIT_POSITION,
@@ -55,7 +48,7 @@ __all__ = ["QueryAnswer", "QueryClient"]
 A = TypeVar("A")
 I = TypeVar("I")  # noqa: E741  # an item of a list
 
-_ANSWER_SHARE = 0.8  # of the time, what the service may wait; the rest is for the answer's way
+_ANSWER_SHARE = 0.8  # of the timeout, for the service's wait; the rest is for the transport
 
 
 class QueryAnswer(msgspec.Struct, Generic[A], frozen=True):
@@ -66,11 +59,11 @@ class QueryAnswer(msgspec.Struct, Generic[A], frozen=True):
 
 
 class QueryClient:
-    """Asks the queries of a domain; `cause` is the message that leads to one, `actor` who asks.
+    """Sends the queries of a domain; `cause` is the message that caused one, `actor` the sender.
 
-    Raises, besides `ClientError` (`NoResponders` where no service answers them): `QueryNotFound`,
-    `QueryTimeout`, `AnswerTooLarge`, `ServiceBusy` and `QueryRefused` for what the service answers
-    instead of data, and `InvalidMessage` for a query, or an answer, that is not as its type says.
+    Raises, besides `ClientError` (`NoResponders` if no service runs): `QueryNotFound`,
+    `QueryTimeout`, `AnswerTooLarge`, `ServiceBusy` and `QueryRefused` for errors of the service,
+    and `InvalidMessage` for a query, or an answer, that does not match its type.
     """
 
     def __init__(
@@ -89,10 +82,10 @@ class QueryClient:
         actor: str | None = None,
         timeout: float = 5.0,
     ) -> QueryAnswer[A]:
-        """Ask, and return the answer within `timeout` seconds.
+        """Send a query, and return the answer within `timeout` seconds.
 
         With `wait_for`, the answer reflects at least this position of the log, for example that of
-        an outcome: one reads one's own writes. Raises as the class says.
+        an outcome, to read one's own writes. Raises what the class says.
         """
         cls = type(query)
         payload = _encode(query)
@@ -115,8 +108,8 @@ class QueryClient:
     ) -> AsyncGenerator[I, None]:
         """The items of a list from `query.after` to its end, `query.limit` in each answer.
 
-        `timeout` is seconds for each answer. One that would be too large is asked for in smaller
-        parts. All of them together reflect no single position. Raises as `ask` does.
+        `timeout` is seconds for each answer. If one would be too large, the limit is halved. The
+        answers together reflect no single position. Raises what `ask` raises.
         """
         parts = self.parts(query, wait_for=wait_for, cause=cause, actor=actor, timeout=timeout)
         async with aclosing(parts):
@@ -133,7 +126,7 @@ class QueryClient:
         actor: str | None = None,
         timeout: float = 5.0,
     ) -> AsyncGenerator[QueryAnswer[Listed[I]], None]:
-        """The same as `all`, in the parts in which they are answered, each with its position."""
+        """The answers that `all` is made of, each with its position."""
         while True:
             try:
                 answer = await self.ask(
@@ -166,13 +159,13 @@ class QueryClient:
             actor=actor,
             traceparent=traceparent,
         ).to_headers()
-        del headers[Header.MESSAGE_ID]  # no stream takes it
+        del headers[Header.MESSAGE_ID]  # no stream stores it
         return headers
 
 
 class _Refusal(msgspec.Struct, frozen=True):
     code: str = "unknown"
-    message: str = "the answer is an error that does not say which"
+    message: str = "the answer is an error without a message"
 
 
 _refusal = msgspec.json.Decoder(_Refusal)
@@ -184,7 +177,7 @@ def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
 
 
 def _encode(query: Query[Any]) -> bytes:
-    """The payload; Python does not check a struct's fields when it is made, so it is read again."""
+    """The payload; decoded as a check, because structs do not validate their fields."""
     try:
         payload = msgspec.json.encode(query)
         _decoder(type(query)).decode(payload)
@@ -194,7 +187,7 @@ def _encode(query: Query[Any]) -> bytes:
 
 
 def _waiting(position: int, timeout: float) -> dict[str, str]:
-    """Headers that have the service wait, and give up in time to say so."""
+    """Headers that make the service wait, and time out before the request does."""
     seconds = min(timeout * _ANSWER_SHARE, LONGEST_WAIT)
     return {WAIT_POSITION: str(position), WAIT_TIMEOUT: str(max(1, int(seconds * 1000)))}
 
@@ -216,7 +209,7 @@ def _read(cls: type[Query[Any]], subject: str, answer: Msg) -> QueryAnswer[Any]:
 def _error(headers: Mapping[str, str], payload: bytes) -> QueryError:
     try:
         refusal = _refusal.decode(payload)
-    except UNDECODABLE:  # of a service that is not ours
+    except UNDECODABLE:  # of a service that does not use this library
         refusal = _Refusal(
             headers.get(NatsHeader.SERVICE_ERROR_CODE, "unknown"), headers[NatsHeader.SERVICE_ERROR]
         )

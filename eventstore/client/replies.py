@@ -1,4 +1,4 @@
-"""The answers awaited on one connection, each under its own token; all can be failed at once."""
+"""Pending requests of one connection, each under its own token; all can be failed together."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _TOKEN_BYTES = 12
 
 
 def new_token() -> str:
-    """A token of a reply subject that nobody can guess, and so nobody can answer unasked."""
+    """A token of a reply subject that cannot be guessed, so that nobody can forge an answer."""
     return secrets.token_hex(_TOKEN_BYTES)
 
 
 class PendingReplies:
-    """Matches answers with those who wait for them."""
+    """Matches answers with pending requests."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, tuple[asyncio.Future[Any], str]] = {}
@@ -32,10 +32,10 @@ class PendingReplies:
         return len(self._waiting)
 
     async def awaited(self, what: str, timeout: float, send: Send) -> Any:
-        """The answer to what `send` asks, given a token and the future to complete.
+        """The answer to the request that `send` sends, given a token and the future to complete.
 
-        Raises `RequestTimeout` after `timeout` seconds, and what `fail_all` and `deny` say; `what`
-        is asked, and named in their texts.
+        Raises `RequestTimeout` after `timeout` seconds, and the errors of `fail_all` and `deny`;
+        `what` is the request's subject, and named in their texts.
         """
         loop = asyncio.get_running_loop()
         token = new_token()
@@ -51,19 +51,19 @@ class PendingReplies:
             del self._waiting[token]
 
     def deliver(self, token: str, answer: object) -> None:
-        """Give the answer to the one who waits for it; one that nobody waits for is dropped."""
+        """Complete the request of a token; an answer without a pending request is dropped."""
         waiting = self._waiting.get(token)
         if waiting is not None and not waiting[0].done():
             waiting[0].set_result(answer)
 
     def fail_all(self, problem: str) -> None:
-        """Have everyone who waits fail with `ConnectionLost`."""
+        """Fail all pending requests with `ConnectionLost`."""
         for future, what in self._waiting.values():
             if not future.done():
                 future.set_exception(ConnectionLost(f"{what}: {problem}"))
 
     def deny(self, subject: str) -> None:
-        """Have those who asked on this subject, in lower case, fail with `PermissionDenied`."""
+        """Fail the requests on this subject, in lower case, with `PermissionDenied`."""
         for future, what in self._waiting.values():
             if what.lower() == subject and not future.done():
                 future.set_exception(PermissionDenied(f"the server forbids {what} to this user"))

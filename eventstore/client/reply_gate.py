@@ -1,8 +1,8 @@
-"""The reply gate: the one decision whether a reply subject may be answered.
+"""The reply gate: decides whether a reply subject may be answered.
 
-Whoever asks names the subject that the answer is published on, with our rights and not with his
-own. So nothing is answered but inboxes; otherwise a request would be a way to write the log, or to
-call JetStream's API, for everybody who may ask for our health.
+The requester names the subject on which the answer is published, with our permissions and not its
+own. So only inboxes are answered; otherwise anybody who may request our health could write to the
+log, or call JetStream's API, by a request.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from eventstore.text import make_log_records_safe
 
 __all__ = ["ReplyGate"]
 
-_USUAL = ("_INBOX", "_R_")  # the server makes the latter where a reply crosses accounts
+_USUAL = ("_INBOX", "_R_")  # the latter is the server's, for replies that cross accounts
 _TOKEN = "[A-Za-z0-9_-]{1,64}"  # noqa: S105  # of a subject
 _REPORT_SECONDS = 60.0
 _LONGEST_SHOWN = 100
@@ -26,15 +26,15 @@ _logger = make_log_records_safe(logging.getLogger(__name__))
 
 
 class ReplyGate:
-    """Lets pass what begins with `_INBOX.`, `_R_.`, or with one of the prefixes that are given.
+    """Admits reply subjects below `_INBOX`, `_R_`, or one of the given prefixes.
 
-    Never what is below `domain`, nor a wildcard, nor what has a character that inboxes have not.
+    Never one below `domain`, nor a wildcard, nor one with a character that inboxes do not have.
     """
 
     def __init__(self, prefixes: Iterable[str] = (), *, domain: str = "") -> None:
         usual = rf"(?:{'|'.join(_USUAL)})(?:\.{_TOKEN}){{1,4}}"
         named = "|".join(re.escape(prefix) for prefix in sorted({*prefixes} - {*_USUAL}))
-        # One prefix may stand for those of many users, each with some tokens of his own.
+        # One prefix may be that of many users, each with some tokens of its own.
         others = rf"|(?:{named})(?:\.{_TOKEN}){{1,8}}" if named else ""
         outside = rf"(?!{re.escape(domain)}\.)" if domain else ""
         self._admitted = re.compile(f"{outside}(?:{usual}{others})")
@@ -43,16 +43,16 @@ class ReplyGate:
 
     @classmethod
     def of(cls, settings: NatsSettings) -> ReplyGate:
-        """As the settings say."""
+        """The gate of these settings."""
         prefixes = (settings.inbox_prefix, *settings.reply_prefixes)
         return cls(prefixes, domain=settings.subject_prefix)
 
     def admits(self, reply: str) -> bool:
-        """Whether this is an inbox, which may be answered."""
+        """Whether this is an inbox that may be answered."""
         return self._admitted.fullmatch(reply) is not None
 
     def passes(self, reply: str, what: str) -> bool:
-        """The same; a refusal is counted, and logged once a minute for each `what` is answered."""
+        """The same; refusals are counted, and logged once a minute for each `what`."""
         if self.admits(reply):
             return True
         self.refused += 1
@@ -60,8 +60,8 @@ class ReplyGate:
         if now - self._reported.get(what, -_REPORT_SECONDS) >= _REPORT_SECONDS:
             self._reported[what] = now
             _logger.warning(
-                "%s: not answered, for the reply subject %r is no inbox; where it should be one, "
-                "name its prefix in nats.reply_prefixes (%d refused so far)",
+                "%s: not answered, because the reply subject %r is no inbox; if it should be one, "
+                "add its prefix to nats.reply_prefixes (%d refused so far)",
                 *(what, reply[:_LONGEST_SHOWN], self.refused),
             )
         return False

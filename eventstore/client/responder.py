@@ -1,4 +1,4 @@
-"""A responder: answers requests on subjects, shared with the other instances of a service."""
+"""Answering requests on subjects, in a queue group with the other instances of a service."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 
 import msgspec
 
-from eventstore.client.admission import Admission, Slot, asker_of
+from eventstore.client.admission import Admission, Slot, requester_of
 from eventstore.client.client import Client, Msg, Subscription
 from eventstore.client.protocol import check_headers
 from eventstore.concurrency.failures import only_own_cancellation, ungrouped
@@ -23,35 +23,36 @@ from eventstore.errors import (
     ServiceBusy,
 )
 from eventstore.jetstream.vocabulary import NatsHeader
-from eventstore.messages.envelope import Header, check_message_id, derive_id
+from eventstore.messages.envelope import check_message_id, derive_id
+from eventstore.messages.headers import Header
 from eventstore.text import make_log_records_safe, presentable
 
 __all__ = ["Answer", "Reply", "Request", "Responder", "error_reply"]
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked: the subject, the payload and the headers; `place` is the responder's own."""
+    """A request: subject, payload and headers; `slot` is internal to the responder."""
 
     subject: str
     payload: bytes
     headers: Mapping[str, str] = {}
-    place: Slot | None = None
+    slot: Slot | None = None
 
     @asynccontextmanager
     async def waiting(self) -> AsyncIterator[None]:
-        """Let others be answered inside the block, in which nothing is done but to wait.
+        """Let other requests run inside the block, which must only wait.
 
-        Raises `ServiceBusy` at its end where there is no place again in time.
+        Raises `ServiceBusy` at its end if no slot is free in time.
         """
-        if self.place is None:
+        if self.slot is None:
             yield
             return
-        async with self.place.given_up():
+        async with self.slot.released():
             yield
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """What is answered: a payload of JSON, and headers besides those of the envelope."""
+    """A reply: a JSON payload, and headers besides those of the envelope."""
 
     payload: bytes
     headers: Mapping[str, str] = {}
@@ -68,22 +69,22 @@ _logger = make_log_records_safe(logging.getLogger(__name__))
 
 
 class Responder:
-    """Answers what is asked on some subjects; a part to be run.
+    """Answers requests on some subjects; to be run (`eventstore.running`).
 
-    Each request goes to one of the instances that share `queue`, and at most `max_concurrency` are
-    answered at a time by each, those not counted that wait (`Request.waiting`). At most
-    `max_pending` are held, and none waits for its turn for more than `max_wait` seconds, for nobody
-    may wait for its answer then: the others are answered with `ServiceBusy`. Those who ask take
-    turns, and where there is no room for all, who asks most is refused first.
+    Each request goes to one of the instances that share `queue`. Each instance answers at most
+    `max_concurrency` at a time, not counting those in `Request.waiting`. At most `max_pending` run
+    or wait, for at most `max_wait` seconds, after which the requester may be gone; others are
+    answered with `ServiceBusy`. Requesters are served round-robin; when the queue is full, the one
+    with most requests is refused first.
 
-    A request may come bare; to one that names itself (`X-Event-ID`, `X-Correlation-ID`) the answer
-    is a message which that caused, of the same story, unless `named` is False. Other headers of a
-    request are never given back, and only inboxes are answered (`eventstore.client.reply_gate`).
-    What goes wrong is answered too, as an object with "status" (which is "error"), "code" and
-    "message", and with NATS micro's headers for errors. So is an answer that is larger than the
-    server takes.
+    A request needs no ids. If it has some (`X-Event-ID`, `X-Correlation-ID`), the answer is a
+    message that it caused, with the same correlation id, unless `named` is False. Other headers of
+    a request are never returned, and only inboxes are answered (`eventstore.client.reply_gate`).
+    Errors are answered too, as an object with "status" (which is "error"), "code" and "message",
+    and with NATS micro's headers for errors. So is an answer that exceeds the server's maximum
+    payload.
 
-    `ready` is set when requests are first taken.
+    `ready` is set when it is subscribed.
     """
 
     def __init__(
@@ -94,13 +95,13 @@ class Responder:
         queue: str,
         max_concurrency: int = 64,
         max_pending: int = 1_024,
-        max_wait: float = 4.0,  # less than who asks waits where nothing else is said
+        max_wait: float = 4.0,  # less than the default timeout of requests
         named: bool = True,
     ) -> None:
         self._client = client
         self._answers = dict(answers)
         self._queue = queue
-        self._places = Admission(max_concurrency, max_pending=max_pending, max_wait=max_wait)
+        self._admission = Admission(max_concurrency, max_pending=max_pending, max_wait=max_wait)
         self._named = named
         self._stopping = asyncio.Event()
         self.ready = asyncio.Event()
@@ -111,13 +112,13 @@ class Responder:
         return tuple(self._answers)
 
     def stop(self) -> None:
-        """Take no more requests; `run` returns when those that have come are answered."""
+        """Accept no more requests; `run` returns when those received are answered."""
         self._stopping.set()
 
     async def run(self) -> None:
-        """Answer until `stop`, also after reconnects; raises `ClientError` where it cannot begin.
+        """Answer until `stop`, also after reconnects; raises `ClientError` if it cannot subscribe.
 
-        What is asked while the connection is lost is not answered.
+        Requests that are sent while the connection is lost are not answered.
         """
         with ungrouped():
             async with asyncio.TaskGroup() as tasks, self._subscribed(tasks) as subscriptions:
@@ -130,8 +131,8 @@ class Responder:
         subscriptions: list[Subscription] = []
         try:
             for subject, answer in self._answers.items():
-                taking = self._taking(tasks, answer)
-                subscribed = await self._client.subscribe(subject, taking, queue=self._queue)
+                receive = self._receiving(tasks, answer)
+                subscribed = await self._client.subscribe(subject, receive, queue=self._queue)
                 subscriptions.append(subscribed)
             await self._client.flush()
             yield subscriptions
@@ -140,33 +141,35 @@ class Responder:
                 await subscription.unsubscribe()
 
     async def _drain(self, subscriptions: Sequence[Subscription]) -> None:
-        """Have nothing more come, and take all that was on its way."""
+        """Stop deliveries, and process the messages that were on their way."""
         with suppress(ClientError, TimeoutError):  # without a connection nothing is on its way
             async with asyncio.timeout(_DRAIN_SECONDS):
-                await self._client.silence(*subscriptions)
+                await self._client.stop_deliveries(*subscriptions)
                 for subscription in subscriptions:
-                    await subscription.worked_off()
+                    await subscription.processed()
 
-    def _taking(self, tasks: asyncio.TaskGroup, answer: Answer) -> Callable[[Msg], Awaitable[None]]:
-        async def take(message: Msg) -> None:
+    def _receiving(
+        self, tasks: asyncio.TaskGroup, answer: Answer
+    ) -> Callable[[Msg], Awaitable[None]]:
+        async def receive(message: Msg) -> None:
             if not message.reply or not self._client.may_respond(message.reply, message.subject):
                 return
             try:
-                place = self._places.want(asker_of(message.reply, message.headers or {}))
+                slot = self._admission.enqueue(requester_of(message.reply, message.headers or {}))
             except ServiceBusy as busy:
                 await self._respond(message, _refusing(busy))
             else:
-                task = tasks.create_task(self._respond(message, _in_turn(answer, place), place))
-                task.add_done_callback(lambda _: place.leave())
+                task = tasks.create_task(self._respond(message, _in_turn(answer, slot), slot))
+                task.add_done_callback(lambda _: slot.leave())
 
-        return take
+        return receive
 
-    async def _respond(self, message: Msg, answer: Answer, place: Slot | None = None) -> None:
+    async def _respond(self, message: Msg, answer: Answer, slot: Slot | None = None) -> None:
         request = Request(
             subject=message.subject,
             payload=message.data,
             headers=message.headers or {},
-            place=place,
+            slot=slot,
         )
         envelope = dict(_JSON)
         try:
@@ -174,7 +177,7 @@ class Responder:
             if self._named:
                 envelope |= _caused_by(request.headers)
             reply = await answer(request)
-        except Exception as error:  # who asks is told, and the others go on
+        except Exception as error:  # the requester gets it, and other requests go on
             if not isinstance(error, EventStoreError):
                 _logger.exception("no answer on %s", request.subject)
             reply = _failure(error)
@@ -188,10 +191,10 @@ class Responder:
             await self._publish(request, reply, envelope)
         except InvalidHeader as error:
             await self._publish(request, _failure(error), envelope)
-        except InvalidMessage as error:  # it is not sent: the server would end the connection
+        except InvalidMessage as error:  # not sent: the server would close the connection
             too_large = AnswerTooLarge(
-                f"the answer has {len(reply.payload):,} bytes, and the server takes "
-                f"{self._client.max_payload:,} in one message, headers included: ask for less, "
+                f"the answer has {len(reply.payload):,} bytes, and the server's maximum payload is "
+                f"{self._client.max_payload:,}, headers included: ask for less, "
                 "with a smaller limit"
             )
             too_large.__cause__ = error
@@ -204,9 +207,9 @@ class Responder:
         )
 
 
-def _in_turn(answer: Answer, place: Slot) -> Answer:
+def _in_turn(answer: Answer, slot: Slot) -> Answer:
     async def reply(request: Request) -> Reply:
-        async with place:
+        async with slot:
             with only_own_cancellation():
                 return await answer(request)
 
@@ -221,7 +224,7 @@ def _refusing(error: EventStoreError) -> Answer:
 
 
 def _caused_by(request: Mapping[str, str]) -> dict[str, str]:
-    """The headers by which an answer names the request that caused it, as far as that has ids."""
+    """The headers that correlate an answer with the request that caused it, if that has ids."""
     own = _id(request, Header.EVENT_ID)
     correlation = _id(request, Header.CORRELATION_ID) or own
     ids = {} if correlation is None else {Header.CORRELATION_ID: correlation}

@@ -1,4 +1,4 @@
-"""Sending commands: `send` returns when a command is accepted, `execute` when it has an outcome."""
+"""The command client: `send` waits until a command is accepted, `execute` for its outcome."""
 
 from __future__ import annotations
 
@@ -26,16 +26,8 @@ from eventstore.errors import (
 from eventstore.jetstream.publish import Draft, check_sizes, publish_queued
 from eventstore.messages.codec import Codec
 from eventstore.messages.context import current
-from eventstore.messages.envelope import (
-    ID_DERIVED,
-    REPLY_TO,
-    Envelope,
-    Header,
-    Identity,
-    derive_id,
-    format_timestamp,
-    utc_now,
-)
+from eventstore.messages.envelope import Envelope, Identity, derive_id, format_timestamp, utc_now
+from eventstore.messages.headers import ID_DERIVED, REPLY_TO, Header
 from eventstore.messages.outcome import Outcome
 from eventstore.messages.subjects import check_aggregate_id
 from eventstore.messages.types import Command
@@ -43,18 +35,18 @@ from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
 __all__ = ["CommandClient", "SentCommand"]
 
-_FIRST_LOOK = 1.0
+_FIRST_PAUSE = 1.0
 _SHORTEST_PAUSE = 0.05
 _LONGEST_PAUSE = 5.0
-_REMEMBERED = 1_000
+_MAX_REMEMBERED = 1_000
 
 
 class SentCommand(msgspec.Struct, frozen=True, kw_only=True):
     """A command that the server has accepted: it is durable and will be carried out once.
 
-    `sequence` is its place in the command stream. `duplicate`: the same id had been accepted
-    before, within the stream's duplicate window, and this was not stored; that it was the same
-    command is known to who waits for the outcome. `digest` tells it from another of the same id.
+    `sequence` is its sequence in the command stream. `duplicate`: the same id had been accepted
+    before, within the stream's duplicate window, and this was not stored; only its outcome shows
+    whether it was the same command. `digest` tells it from another of the same id.
     """
 
     command_id: str
@@ -68,17 +60,17 @@ class SentCommand(msgspec.Struct, frozen=True, kw_only=True):
 class CommandClient(Resource):
     """Sends the commands of a domain; an async context manager.
 
-    A command without a `command_id` gets a new one; to send one again after a doubt, give the
-    same id: it is carried out once. `cause` is the message that leads to the command, `actor`
-    on whose behalf it is sent.
+    A command without a `command_id` gets a new one; to repeat a command when in doubt, use the same
+    id: it is carried out once. `cause` is the message that leads to the command, `actor` on whose
+    behalf it is sent.
 
-    Inside a handler (see `eventstore.messages.context`) both need not be said: a command is caused
-    by the message handled there, belongs to its story and trace, is sent on behalf of the same
-    actor, and has an id derived from it. When the message is handled again, the same commands are
-    sent and carried out once; the first data stand, whatever comes the second time. That is so as
-    long as the handler sends commands of one type to one aggregate in the same order each time;
-    let a failure to send end the handler, which is then called again. What is said explicitly
-    counts instead: with a `cause`, the handled message does not count.
+    Inside a handler (see `eventstore.messages.context`) neither is needed: a command is caused by
+    the message handled there, has its correlation and trace, is sent on behalf of the same actor,
+    and has an id derived from it. When the message is redelivered, the same commands are sent and
+    carried out once; the data sent first win. This requires that the handler sends commands of one
+    type to one aggregate in the same order each time; let a failure to send end the handler, which
+    is then called again. Explicit arguments take precedence: with a `cause`, the handled message
+    does not count.
     """
 
     def __init__(
@@ -113,14 +105,14 @@ class CommandClient(Resource):
         actor: str | None = None,
         timeout: float = 5.0,
     ) -> SentCommand:
-        """Hand a command to the server; when this returns, the command is durable.
+        """Send a command to the server; when this returns, the command is durable.
 
-        Raises `InvalidMessage` for what may not be sent, `EventTooLarge`, `QueueFull`, and another
-        `ClientError` where the server did not accept it, or where that is not known (send it
-        again, same id).
+        Raises `InvalidMessage` for a command that may not be sent, `EventTooLarge`, `QueueFull`,
+        and another `ClientError` if the server did not accept it, or if that is not known (repeat
+        it with the same id).
         """
         envelope = self._envelope(command, aggregate_id, command_id, cause, actor)
-        sent = await self._send(command, envelope, _about_id(command_id, cause), timeout)
+        sent = await self._send(command, envelope, _id_header(command_id, cause), timeout)
         self._remember(sent)
         return sent
 
@@ -139,7 +131,7 @@ class CommandClient(Resource):
         An id that was used before for another command leads to an error with the code
         `command_id_reused`. Raises what `send` raises, and `CommandTimeout` `timeout` seconds
         after it was called: the command stays accepted and may still be carried out; `outcome`
-        tells later.
+        returns its outcome later.
         """
         envelope = self._envelope(command, aggregate_id, command_id, cause, actor)
         loop = asyncio.get_running_loop()
@@ -149,8 +141,8 @@ class CommandClient(Resource):
         self._waiting[token] = envelope.identity.id, answered
         sent = None
         try:
-            about_id = _about_id(command_id, cause)
-            extra = {REPLY_TO: f"{self._inbox}.{token}", **about_id}
+            id_header = _id_header(command_id, cause)
+            extra = {REPLY_TO: f"{self._inbox}.{token}", **id_header}
             sent = await self._send(command, envelope, extra, timeout)
             async with asyncio.timeout(began + timeout - loop.time()):
                 return await self._awaited(sent, answered)
@@ -165,32 +157,32 @@ class CommandClient(Resource):
             del self._waiting[token]
 
     async def outcome(self, command_id: str) -> Outcome | None:
-        """What became of a command sent earlier; None where that is not known (yet, or still).
+        """The outcome of a command sent earlier; None if there is none yet, or if it has expired.
 
-        An error is the last one: the command may have been sent again, or retried, since. The last
+        An error is the last one: the command may have been repeated or retried since. The last
         thousand commands that were sent by `send`, or timed out, are told from others of the same
-        id: where what is kept is another's, it is an error with the code `command_id_reused`.
+        id: if the stored outcome is another's, it is an error with the code `command_id_reused`.
         """
         sent = self._sent.get(command_id)
         if sent is None:
             return await self._outcomes.get(command_id)
         try:
-            return await self._outcomes.get(command_id, digest=sent.digest, place=sent.sequence)
+            return await self._outcomes.get(command_id, digest=sent.digest, sequence=sent.sequence)
         except CommandIdReused as error:
             return Outcome.error(error, command_id, aggregate_id=sent.aggregate_id)
 
     async def _awaited(self, sent: SentCommand, answered: asyncio.Future[Outcome]) -> Outcome:
-        """The outcome as it is sent, or as it is kept where what is sent does not reach us.
+        """The outcome from the reply, or from the bucket if no reply arrives.
 
-        It does not where the connection broke, or where the command's id had been sent before.
-        Raises `CommandIdReused` where it had, with another command.
+        None arrives if the connection broke, or if the command's id had been sent before. Raises
+        `CommandIdReused` if it had, with another command.
         """
-        sent_at = 0 if sent.duplicate else sent.sequence
-        pause = 0.0 if sent.duplicate else _FIRST_LOOK
+        since = 0 if sent.duplicate else sent.sequence
+        pause = 0.0 if sent.duplicate else _FIRST_PAUSE
         while not (await asyncio.wait([answered], timeout=pause))[0]:
             try:
                 known = await self._outcomes.get(
-                    sent.command_id, sent_at=sent_at, digest=sent.digest, place=sent.sequence
+                    sent.command_id, since=since, digest=sent.digest, sequence=sent.sequence
                 )
             except PermissionDenied:
                 break
@@ -260,10 +252,10 @@ class CommandClient(Resource):
         )
 
     def _remember(self, sent: SentCommand) -> None:
-        """Keep what was sent, whose outcome its sender has not been told."""
+        """Remember a command whose outcome was not returned to its sender."""
         self._sent.pop(sent.command_id, None)
         self._sent[sent.command_id] = sent
-        if len(self._sent) > _REMEMBERED:
+        if len(self._sent) > _MAX_REMEMBERED:
             del self._sent[next(iter(self._sent))]
 
     def _receive(self, message: Msg) -> None:
@@ -271,11 +263,11 @@ class CommandClient(Resource):
         if waiting is None or waiting.done():
             return
         outcome = Outcome.of(command_id, message.data)
-        if outcome is not None:  # anything else is no outcome of that command, whoever sent it
+        if outcome is not None:  # anybody may send something else
             waiting.set_result(outcome)
 
 
-def _about_id(command_id: str | None, cause: Identity | None) -> dict[str, str]:
-    """The header that tells of an id derived from what is handled, where it is."""
+def _id_header(command_id: str | None, cause: Identity | None) -> dict[str, str]:
+    """The header that marks an id as derived from the handled message, if it is."""
     is_derived = command_id is None and cause is None and current() is not None
     return {ID_DERIVED: "1"} if is_derived else {}

@@ -1,7 +1,7 @@
-"""Intake: from the bytes on the command stream to a command that can be decided.
+"""Decoding: from a message of the command stream to a command that can be decided.
 
-A command may come from anybody who can publish, with all headers or with none. What is missing
-is filled in so that a redelivery keeps its identity; what is wrong is refused, and named.
+A command may come from any publisher, with all headers or with none. Missing headers are filled in
+such that a redelivery has the same identity; illegal ones are refused, and named.
 """
 
 from __future__ import annotations
@@ -21,17 +21,19 @@ from eventstore.jetstream.consumer import Delivery
 from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import (
+    Envelope,
+    Identity,
+    check_message_id,
+    derive_id,
+    format_timestamp,
+)
+from eventstore.messages.headers import (
     AUTHENTICATED_AS,
     COMMAND_DIGEST,
     ID_DERIVED,
     JSON,
     REPLY_TO,
-    Envelope,
     Header,
-    Identity,
-    check_message_id,
-    derive_id,
-    format_timestamp,
     legal_value,
 )
 from eventstore.messages.subjects import AGGREGATE_ID, Subject
@@ -40,7 +42,7 @@ from eventstore.messages.types import Command
 __all__ = ["DecodedCommand", "ReceivedCommand", "id_of_message"]
 
 _NAMESPACE = uuid.UUID("b9a4b0f6-3a3c-5f0e-9d0f-6d1c6f6f3c11")
-_FILLED_IN = {
+_NEEDED = {
     Header.EVENT_ID,
     Header.EVENT_TYPE,
     Header.CORRELATION_ID,
@@ -53,11 +55,11 @@ _JSON_IN_UTF8 = re.compile(
     r"application/json *(?:; *charset *= *(?:utf-?8|us-ascii|\"(?:utf-?8|us-ascii)\") *)?;?",
     re.IGNORECASE,
 )
-_OURS = {AUTHENTICATED_AS, COMMAND_DIGEST}
+_WORKERS_OWN = {AUTHENTICATED_AS, COMMAND_DIGEST}
 
 
 class DecodedCommand(msgspec.Struct, frozen=True):
-    """A command that has been understood; `digest` tells it from another of the same id."""
+    """A command, its envelope and its aggregate; `digest` tells it from another of the same id."""
 
     command: Command
     aggregate: str
@@ -77,7 +79,7 @@ class DecodedCommand(msgspec.Struct, frozen=True):
 
 
 class ReceivedCommand(msgspec.Struct, frozen=True):
-    """A message of the command stream: its id, and what it says or why that is not understood."""
+    """A message of the command stream: the command's id, and its content or why it has none."""
 
     message: Msg
     delivery: Delivery
@@ -86,20 +88,20 @@ class ReceivedCommand(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, codec: Codec, message: Msg) -> ReceivedCommand:
-        """Read a message, whatever is in it."""
+        """Decode a message; does not raise for any content."""
         delivery = Delivery.of(message)
         command_id = _command_id(message, delivery, codec.subjects.command_stream)
         content: DecodedCommand | Exception
         try:
-            content = _accept(codec, message, delivery, command_id)
+            content = _decode(codec, message, delivery, command_id)
         except Exception as error:  # a command class may check its fields with code of its own
             content = error
         return cls(message, delivery, command_id, content)
 
     def sent_by(self, sender: str | None) -> ReceivedCommand:
-        """The same with who sent it according to the server, where that is known.
+        """The same with its sender according to the server; None leaves it as it is.
 
-        Refused where that is not to be read, and so empty.
+        An empty sender, which is one that could not be read, makes it refused.
         """
         if sender is None or not isinstance(self.content, DecodedCommand):
             return self
@@ -113,20 +115,20 @@ class ReceivedCommand(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, content=content)
 
     @property
-    def lane(self) -> tuple[str, ...]:
-        """What it must wait its turn for: the aggregate; one not understood waits for nothing."""
+    def queue_key(self) -> tuple[str, ...]:
+        """The aggregate, whose commands are sequential; unique for one that was not decoded."""
         return (
             self.content.key if isinstance(self.content, DecodedCommand) else (self.message.reply,)
         )
 
     @property
     def aggregate(self) -> str:
-        """The kind of aggregate that its subject names; there need be no such kind."""
+        """The kind of aggregate that its subject names, which need not exist."""
         return Subject.split(self.message.subject).aggregate
 
     @property
     def aggregate_id(self) -> str | None:
-        """The aggregate's id; None where it names none, or none that is legal."""
+        """The aggregate's id; None if it names none, or an illegal one."""
         if isinstance(self.content, DecodedCommand):
             return self.content.aggregate_id
         named = (self.message.headers or {}).get(Header.AGGREGATE_ID, "")
@@ -134,17 +136,17 @@ class ReceivedCommand(msgspec.Struct, frozen=True):
 
     @property
     def is_bare(self) -> bool:
-        """Whether it came without an id of the library's kind, so that its sender may know none."""
+        """Whether it came without an `X-Event-ID`, so that its sender may not know its id."""
         return Header.EVENT_ID not in (self.message.headers or {})
 
     @property
     def reply_to(self) -> str:
-        """The address that is said to want the outcome, if any; it need not be an inbox."""
+        """The address to send the outcome to, as the sender gave it; it need not be an inbox."""
         return (self.message.headers or {}).get(REPLY_TO, "")
 
 
 def id_of_message(stream: str, message_id: str) -> str:
-    """The id of a command that came to a stream with this `Nats-Msg-Id` and no `X-Event-ID`."""
+    """The id of a command that was sent with this `Nats-Msg-Id` and no `X-Event-ID`."""
     try:
         return check_message_id(message_id)
     except InvalidId:
@@ -152,10 +154,10 @@ def id_of_message(stream: str, message_id: str) -> str:
 
 
 def _command_id(message: Msg, delivery: Delivery, stream: str) -> str:
-    """The id of a command, the same for every delivery, even of one that is not legal.
+    """The id of a command, the same for every delivery, even if it cannot be decoded.
 
-    Its own, or derived from `Nats-Msg-Id`, or from its place in the command stream (with its
-    time there, for a stream that was made anew counts from 1 again).
+    Its own, or derived from `Nats-Msg-Id`, or from its sequence in the command stream (and its
+    time there, because a new stream counts from 1 again).
     """
     headers = message.headers or {}
     for name in (Header.EVENT_ID, Header.MESSAGE_ID):
@@ -169,15 +171,15 @@ def _command_id(message: Msg, delivery: Delivery, stream: str) -> str:
     return str(uuid.uuid5(_NAMESPACE, f"{stream}:{delivery.sequence}:{delivery.time}"))
 
 
-def _accept(codec: Codec, message: Msg, delivery: Delivery, command_id: str) -> DecodedCommand:
-    """Understand a command; raises `InvalidMessage`, saying what is wrong with it."""
+def _decode(codec: Codec, message: Msg, delivery: Delivery, command_id: str) -> DecodedCommand:
+    """Decode a command; raises `InvalidMessage`, saying what is wrong with it."""
     check_headers(message.headers)
     subject = Subject.split(message.subject)
     cls = codec.command_type(subject.aggregate, subject.action)
     headers = _as_sent(message.headers or {})
     envelope = Envelope.from_headers(
         headers
-        if headers.keys() >= _FILLED_IN
+        if headers.keys() >= _NEEDED
         else _filled_in(headers, cls, codec.domain, delivery, command_id)
     )
     _check_type(headers, envelope, cls, message.subject)
@@ -190,14 +192,13 @@ def _accept(codec: Codec, message: Msg, delivery: Delivery, command_id: str) -> 
 
 
 def _as_sent(headers: Mapping[str, str]) -> Mapping[str, str]:
-    """The headers without what only a worker may set, and without what is no reason to refuse.
+    """The headers without those that only a worker may set, and without harmless mistakes.
 
-    That is a trace that is none, which costs nothing but the trace, and a content type that says
-    the usual in more words.
+    These are an illegal trace parent, which is dropped, and other spellings of the content type.
     """
     given = headers
-    if not headers.keys().isdisjoint(_OURS):
-        given = {name: value for name, value in headers.items() if name not in _OURS}
+    if not headers.keys().isdisjoint(_WORKERS_OWN):
+        given = {name: value for name, value in headers.items() if name not in _WORKERS_OWN}
     if Header.TRACEPARENT in given and legal_value(given, Header.TRACEPARENT) is None:
         given = {name: value for name, value in given.items() if name != Header.TRACEPARENT}
     if _JSON_IN_UTF8.fullmatch(given.get(Header.CONTENT_TYPE, "")):
@@ -215,10 +216,10 @@ def _filled_in(
     given = dict(headers)
     if Header.EVENT_ID not in given:
         given[Header.EVENT_ID] = given[Header.MESSAGE_ID] = command_id
-    story = given.get(Header.CORRELATION_ID) or given.get(Header.CAUSATION_ID) or command_id
+    root = given.get(Header.CORRELATION_ID) or given.get(Header.CAUSATION_ID) or command_id
     stored_at = datetime.fromtimestamp(delivery.time / 1e9, UTC)
-    given.setdefault(Header.CORRELATION_ID, story)
-    given.setdefault(Header.CAUSATION_ID, story)
+    given.setdefault(Header.CORRELATION_ID, root)
+    given.setdefault(Header.CAUSATION_ID, root)
     given.setdefault(Header.EVENT_TYPE, cls.__name__)
     given.setdefault(Header.DOMAIN, domain)
     given.setdefault(Header.TIMESTAMP, format_timestamp(stored_at))

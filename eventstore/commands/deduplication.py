@@ -10,22 +10,22 @@ from eventstore.commands.digest import is_other
 from eventstore.commands.results import succeeded
 from eventstore.errors import CommandIdReused
 from eventstore.jetstream.direct_get import StoredMessage
-from eventstore.messages.envelope import COMMAND_DIGEST, NO_COMMAND, Header
+from eventstore.messages.headers import COMMAND_DIGEST, NO_COMMAND, Header
 from eventstore.messages.outcome import Outcome
 from eventstore.store.command_filter import CommandFilter
 from eventstore.store.store import EventStore, Head
 
 __all__ = ["CommandDeduplication", "first_outcome"]
 
-_MANY = 512
+_MANY_IDS = 512
 
 
 class CommandDeduplication:
-    """The ids of an aggregate's commands, each as it is, or in a filter.
+    """The ids of an aggregate's commands, in a set and, from before a snapshot, in a filter.
 
-    `earlier` holds those from before a snapshot; without it, all are there as they are. Filters
-    take time and space, and are made of a few commands only when asked for; `filtering` says that
-    one will be, and has it made as soon as there are many, while they come in.
+    `earlier` is the filter of those from before a snapshot; without it, all are in the set. A
+    filter takes time and space, and is made of a few commands only when it is requested;
+    `filtering` says that it will be, and makes it as soon as there are many ids.
     """
 
     def __init__(self, earlier: CommandFilter | None = None, *, filtering: bool = False) -> None:
@@ -35,37 +35,37 @@ class CommandDeduplication:
         self._filtering = filtering
 
     def __len__(self) -> int:
-        """How many ids are there as they are."""
+        """The number of ids in the set."""
         return len(self._ids)
 
     @property
     def filter_size(self) -> int:
-        """Bytes of the filter."""
+        """The filter's size in bytes."""
         return 0 if self._filter is None else self._filter.size
 
     def add(self, command_id: str) -> None:
-        """The aggregate holds this command's events."""
+        """Add a command whose events the aggregate has."""
         if command_id in self._ids:
             return
         self._ids.add(command_id)
         if self._filter is not None:
             self._filter.add(command_id)
-        elif self._filtering and len(self._ids) >= _MANY:
+        elif self._filtering and len(self._ids) >= _MANY_IDS:
             self.filter()
 
     def learn(self, command_ids: Iterable[str]) -> None:
-        """Take the ids of all its commands from the log: those from before a snapshot too."""
+        """Add the ids of all its commands from the log, including those from before a snapshot."""
         self._ids.update(command_ids)
         self._complete = True
 
     def may_hold(self, command_id: str) -> bool:
-        """Whether the aggregate has seen this command; where True, the log has to be asked."""
+        """Whether the aggregate may have this command's events; if True, look into the log."""
         if command_id in self._ids:
             return True
         return not self._complete and self._filter is not None and command_id in self._filter
 
     def filter(self) -> CommandFilter:
-        """All of them in a filter, for the next snapshot; it goes on to be added to."""
+        """The filter of all ids, for the next snapshot; later ids are added to it."""
         if self._filter is None:
             self._filter = CommandFilter.empty()
             for command_id in self._ids:
@@ -76,11 +76,11 @@ class CommandDeduplication:
 async def first_outcome(
     store: EventStore, command: DecodedCommand, seen: CommandDeduplication
 ) -> Outcome | None:
-    """The outcome that the events of a command tell of; None, and all ids learnt, if it has none.
+    """The outcome of a command whose events are recorded; None, with all ids added, if none are.
 
-    Raises `CommandIdReused` if they are another's. Facts are no command's: those that name
-    themselves as their cause, or are marked. What a worker recorded before there were digests has
-    neither mark nor digest.
+    Raises `CommandIdReused` if they are another command's, or facts: events that name themselves as
+    their cause, or are marked as facts. Events recorded before there were digests have neither mark
+    nor digest.
     """
     caused, commands = list[StoredMessage](), set[str]()
     async with aclosing(store.read_stored(*command.key, leader=True)) as stored:

@@ -1,14 +1,13 @@
-"""Command digests: whether a command id that comes again names the same command.
+"""Command digests: whether a repeated command id names the same command.
 
-A digest is kept with the outcome, and on the events. It has two parts: one of what the command is
-and which aggregate it is for, one of its data. The data count as they are understood, so that the
-order of fields, white space, and whether a default is written out or left out make no difference.
-A field that was not sent does not count, for its default may be another each time. Both depend on
-the command's id, so that equal commands do not have equal digests.
+A digest is stored with the outcome, and on the events. It has two parts: one of the command's type
+and aggregate, one of its data. The decoded data count, so that the order of fields, white space,
+and whether a default is written out or left out make no difference. A field that was not sent does
+not count, because its default may differ each time. Both depend on the command's id, so that equal
+commands do not have equal digests.
 
-Where the aggregate's events hold personal data, the events have the first part only: a digest of
-what was forgotten would still tell whether a guess is right. The outcome, which is not kept for
-long, has both.
+If the aggregate's events have personal data, the events have the first part only: a digest of
+forgotten data would still confirm a right guess. The outcome, which expires soon, has both.
 """
 
 from __future__ import annotations
@@ -41,9 +40,9 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 def digest_of(
     command: Command, aggregate_id: str, command_id: str, payload: bytes | None = None
 ) -> str:
-    """The digest of a command as it was read: two parts with a dash between.
+    """The digest of a decoded command: two parts with a dash between.
 
-    `payload` is what it was read from; without it, all fields count as sent.
+    `payload` is what it was decoded from; without it, all fields count as sent.
     """
     cls = type(command)
     target = f"{command_id}\n{cls.__aggregate__}\n{cls.__action__}\n{aggregate_id}\n".encode()
@@ -52,15 +51,15 @@ def digest_of(
 
 
 def without_data(digest: str) -> str:
-    """The part of a digest that says nothing of the command's data."""
+    """The part of a digest that does not depend on the command's data."""
     return digest.partition("-")[0]
 
 
-def is_other(digest: str | None, kept: str | None) -> bool:
-    """Whether two commands of one id are known to differ; what has no digest may be the same."""
-    if digest is None or kept is None:
+def is_other(digest: str | None, recorded: str | None) -> bool:
+    """Whether two commands of one id are known to differ; those without a digest may be equal."""
+    if digest is None or recorded is None:
         return False
-    pairs = zip(digest.split("-"), kept.split("-"), strict=False)
+    pairs = zip(digest.split("-"), recorded.split("-"), strict=False)
     return any(one != other for one, other in pairs)
 
 
@@ -69,7 +68,7 @@ def _hash(data: bytes) -> str:
 
 
 def _canonical(command: Command, payload: bytes | None) -> bytes:
-    """The data in the one form that all payloads with the same meaning have."""
+    """The data in a canonical form, which is the same for equivalent payloads."""
     try:
         return _encode(_plain(command, None if payload is None else _json(payload or b"{}")))
     except _UNENCODABLE:  # nested too deeply, say: then the same bytes are the same command
@@ -79,7 +78,7 @@ def _canonical(command: Command, payload: bytes | None) -> bytes:
 
 
 def _json(payload: bytes | Raw) -> Any:
-    """The payload without the command's types; None where it cannot be read like that."""
+    """The payload as plain JSON; None if it cannot be decoded."""
     try:
         return msgspec.json.decode(payload)
     except UNDECODABLE:
@@ -87,15 +86,15 @@ def _json(payload: bytes | Raw) -> Any:
 
 
 def _plain(value: Any, sent: Any = None) -> Any:
-    """What a value says, as JSON whose order depends on nothing but that.
+    """A value as JSON in a canonical order.
 
-    `sent` is the JSON that it was read from, None where that is not known.
+    `sent` is the JSON that it was decoded from, None if that is not known.
     """
     kind: Any = type(value)
     if kind in _SIMPLE:
         return value
     if (fields := _fields(kind)) is not None:
-        return _said(value, _sent_fields(kind, fields, sent), fields)
+        return _significant(value, _sent_fields(kind, fields, sent), fields)
     if isinstance(value, dict):
         return _mapping(value, sent)
     if isinstance(value, list | tuple):
@@ -106,27 +105,29 @@ def _plain(value: Any, sent: Any = None) -> Any:
     return _json(value) if kind is Raw else value
 
 
-def _said(value: Any, sent: Mapping[str, Any] | None, fields: Iterable[Any]) -> dict[str, Any]:
-    """The fields that were sent and are not as usual: one that is added later changes nothing."""
+def _significant(
+    value: Any, sent: Mapping[str, Any] | None, fields: Iterable[Any]
+) -> dict[str, Any]:
+    """The fields that were sent and do not have the default: so new fields change nothing."""
     kind: Any = type(value)
-    said = dict(_tag(kind))
+    significant = dict(_tag(kind))
     for field in fields:
         if sent is None or field.encode_name in sent:
             own = getattr(value, field.name)
             made = field.default_factory
             if not _is_same(own, field.default if made is NODEFAULT else made()):
-                said[field.encode_name] = _plain(own, sent and sent[field.encode_name])
-    return said
+                significant[field.encode_name] = _plain(own, sent and sent[field.encode_name])
+    return significant
 
 
-def _is_same(own: Any, usual: Any) -> bool:
-    """Whether a value is a default, which need not be of the type that is read."""
-    if own is usual:
+def _is_same(own: Any, default: Any) -> bool:
+    """Whether a value is the default, which need not be of the decoded type."""
+    if own is default:
         return True
-    if type(own) is float and type(usual) is int:
-        return own == usual
+    if type(own) is float and type(default) is int:
+        return own == default
     try:
-        return _encode(_plain(own)) == _encode(_plain(usual))
+        return _encode(_plain(own)) == _encode(_plain(default))
     except _UNENCODABLE:
         return False
 
@@ -140,13 +141,13 @@ def _mapping(value: Mapping[Any, Any], sent: Any) -> dict[str, Any]:
 
 
 def _items(sent: Any, count: int) -> Iterable[Any]:
-    """What each of the values of a list or a mapping was read from."""
+    """The JSON that each value of a list or a mapping was decoded from."""
     items = list(sent.values()) if isinstance(sent, dict) else sent
     return items if isinstance(items, list) and len(items) == count else repeat(None, count)
 
 
 def _members(value: AbstractSet[Any], sent: Any) -> Iterable[tuple[Any, Any]]:
-    """The members with what they were read from: read once more, for a set has no order."""
+    """The members with their JSON; decoded once more, because a set has no order."""
     kinds: set[Any] = {type(each) for each in value}
     if not isinstance(sent, list) or not kinds or any(_fields(kind) is None for kind in kinds):
         return zip(value, repeat(None))
@@ -158,7 +159,7 @@ def _members(value: AbstractSet[Any], sent: Any) -> Iterable[tuple[Any, Any]]:
 
 
 def _sent_fields(kind: Any, fields: Iterable[Any], sent: Any) -> Mapping[str, Any] | None:
-    """The JSON of each field that was sent; None where that is not known."""
+    """The JSON of each field that was sent; None if that is not known."""
     if isinstance(sent, list):
         names = (field.encode_name for field in fields)
         return dict(zip(names, sent[len(_tag(kind)) :], strict=False))
@@ -167,7 +168,7 @@ def _sent_fields(kind: Any, fields: Iterable[Any], sent: Any) -> Mapping[str, An
 
 @functools.cache
 def _fields(cls: Any) -> tuple[Any, ...] | None:
-    """The fields of a class that has some, with their names in JSON and their defaults."""
+    """The fields of a class with their names in JSON and their defaults; None if it has none."""
     if issubclass(cls, Struct):
         return msgspec.structs.fields(cls)
     marks = ("__dataclass_fields__", "__attrs_attrs__", "_field_defaults")

@@ -69,10 +69,10 @@ class CommandHandler:
         self._telemetry = telemetry
 
     async def handle(self, command: DecodedCommand, *, redelivered: bool = False) -> Outcome:
-        """Carry a command out; `redelivered` where it was delivered before.
+        """Carry a command out; `redelivered` if it was delivered before.
 
         A command whose outcome is known and final, or whose events are recorded, is answered with
-        that and decides nothing. Raises `CommandIdReused` where that is known to be another
+        that and decides nothing. Raises `CommandIdReused` if that is known to be another
         command's, `Conflict` after too many of them, `DeciderError` for events that may not be in
         the log, and what the store and a failing decider raise; the command can then be handled
         again.
@@ -90,6 +90,7 @@ class CommandHandler:
     async def _carry_out(
         self, command: DecodedCommand, traceparent: str | None, redelivered: bool
     ) -> Outcome:
+        """The command pipeline: steps 1 and 7; the attempts are steps 2 to 6."""
         decider = self._domain.decider(command.aggregate)
         # 1. Is its outcome known?
         known = await self._known_outcome(command, decider, redelivered)
@@ -101,7 +102,7 @@ class CommandHandler:
                 return await self._attempt(command, decider, traceparent, leader=leader)
             except (Conflict, DuplicateId):
                 # 7. Another writer was faster: load from scratch, and decide again. From the
-                # leader, for a replica that lags may have led to the conflict.
+                # leader, because a lagging replica may have led to the conflict.
                 leader = True
                 self._states.drop(command.key)
                 self._telemetry.count("conflicts", aggregate=command.aggregate)
@@ -122,9 +123,9 @@ class CommandHandler:
             # 4. Decide.
             events = self._decide(command, decider, cached.state, now)
             if events:
-                # 5. Append, which fails with `Conflict` if the aggregate has moved on.
+                # 5. Append, which raises `Conflict` if the aggregate has moved on.
                 ids = await self._append(command, decider, cached, events, now, traceparent)
-                # 6. The outcome.
+                # 6. The outcome; if nothing is appended, only after a check for a conflict.
                 return succeeded(command, cached.head, ids, _names(events))
         except Rejected as rejection:
             await self._confirm(command, cached)
@@ -138,7 +139,7 @@ class CommandHandler:
         """The recorded outcome; if it is another command's, the one of this command's events."""
         try:
             return await self.outcomes.final(
-                command.identity.id, digest=command.digest, again=redelivered
+                command.identity.id, digest=command.digest, redelivered=redelivered
             )
         except CommandIdReused:
             cached = await self._load(command, decider, leader=True)
@@ -200,7 +201,7 @@ class CommandHandler:
                 expected=cached.head,
                 cause=command.identity,
                 actor=command.envelope.actor,
-                known_new=True,  # the ids are derived from the command's, which was looked for
+                known_new=True,  # the ids are derived from the command's, which was searched for
                 authenticated_as=command.envelope.authenticated_as,
                 command_digest=self._recorded_digest(command),
                 traceparent=span.traceparent,
@@ -226,7 +227,7 @@ class CommandHandler:
         return appended.event_ids
 
     async def _confirm(self, command: DecodedCommand, cached: CachedState) -> None:
-        """Ask the leader whether the aggregate has moved on, where no append finds out."""
+        """Ask the leader whether the aggregate has moved on, if no append checks that."""
         head = await self._store.head(*command.key, leader=True, known=cached.head)
         if head != cached.head:
             raise Conflict(*command.key, cached.head.version, head.version)

@@ -1,8 +1,8 @@
-"""Outcomes as they are kept: each with what an audit needs to know of its command.
+"""The log of outcomes: each with the metadata of its command, for audits.
 
-The outcome is the payload of a message in the bucket, as the caller was told. Headers of the same
-message tell the rest, so that keeping it costs no message more; one kept before they were there is
-read without them.
+The outcome, as it was sent to the caller, is the payload of a message in the bucket. The metadata
+are headers of the same message, and so cost no further message; outcomes that were stored before
+there were such headers have no metadata.
 """
 
 from __future__ import annotations
@@ -20,14 +20,8 @@ from eventstore.jetstream.consumer import Delivery
 from eventstore.jetstream.key_value import KeyValue
 from eventstore.jetstream.ordered_consumer import ordered_consumer
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import (
-    AUTHENTICATED_AS,
-    COMMAND_DIGEST,
-    Header,
-    format_timestamp,
-    legal_value,
-    parse_timestamp,
-)
+from eventstore.messages.envelope import format_timestamp, parse_timestamp
+from eventstore.messages.headers import AUTHENTICATED_AS, COMMAND_DIGEST, Header, legal_value
 from eventstore.messages.outcome import Outcome
 from eventstore.messages.subjects import Subject, Subjects
 from eventstore.undecodable import UNDECODABLE
@@ -39,13 +33,13 @@ _DELIVERIES = "X-Deliveries"
 
 
 class OutcomeRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """An outcome, and what is known of its command besides.
+    """An outcome with the metadata of its command.
 
     `accepted_at` is when the command stream stored the command, `finished_at` when its outcome
-    was kept, both by the server's clock; `actor` is whom the sender claimed to act for, and
-    `authenticated_as` who that was according to the server; `deliveries` is how often a worker was
-    handed it. What is not known is None: all but `finished_at` of outcomes that were kept by
-    earlier versions, and the type of a command that nobody knows.
+    was stored, both by the server's clock; `actor` is whom the sender claimed to act for, and
+    `authenticated_as` the sender according to the server; `deliveries` is how often it was
+    delivered to a worker. Unknown fields are None: all but `finished_at` of outcomes that were
+    stored by earlier versions, and the type of an unknown command.
     """
 
     outcome: Outcome
@@ -60,7 +54,7 @@ class OutcomeRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, message: Msg, delivery: Delivery) -> OutcomeRecord | None:
-        """Read a message of the bucket; None for what is no outcome, as a deleted one is none."""
+        """Decode a message of the bucket; None if it is no outcome, as when it was deleted."""
         try:
             outcome = Outcome.from_json(message.data)
         except UNDECODABLE:
@@ -80,10 +74,10 @@ class OutcomeRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OutcomePage(msgspec.Struct, frozen=True):
-    """Some outcomes in the order in which they were kept.
+    """Some outcomes in the order in which they were stored.
 
     `position` is the bucket's last sequence that the page covers, `pending` how many messages are
-    left after it. Of a command that was kept again since, only the last outcome is still there.
+    left after it. Of a command with several outcomes, only the last one is still there.
     """
 
     outcomes: list[OutcomeRecord]
@@ -92,7 +86,7 @@ class OutcomePage(msgspec.Struct, frozen=True):
 
 
 class OutcomeLog:
-    """A reader of a domain's outcomes, in the order in which they were kept."""
+    """Reads a domain's outcomes in the order in which they were stored."""
 
     def __init__(self, client: Client, subjects: Subjects) -> None:
         self.bucket = subjects.outcome_bucket
@@ -100,7 +94,7 @@ class OutcomeLog:
         self._bucket = KeyValue(client, self.bucket)
 
     async def state(self) -> tuple[str, int]:
-        """When the bucket was made, which tells it from one made anew, and its last sequence.
+        """When the bucket was created, which identifies it, and its last sequence.
 
         Raises `StreamMissing` and `ClientError`.
         """
@@ -108,41 +102,46 @@ class OutcomeLog:
         return info.created, info.state.last_seq
 
     async def last(self) -> int:
-        """The sequence of the last message that is still there; 0 where none is.
+        """The sequence of the last message that is still there; 0 for none.
 
         Raises `StreamMissing` and `ClientError`.
         """
         found = await self._bucket.leader_get(">")
         return 0 if found is None else found.sequence
 
-    async def pages(self, after: int, *, most: int = 1000) -> AsyncGenerator[OutcomePage, None]:
-        """The outcomes after a sequence, at most `most` a page, and then what is kept later.
+    async def pages(
+        self, after: int, *, max_messages: int = 1000
+    ) -> AsyncGenerator[OutcomePage, None]:
+        """The outcomes after a sequence, at most `max_messages` a page, and then new ones.
 
-        It never ends by itself. Raises `PullLost` and other `ClientError`s where the connection or
-        the consumer is lost: go on after the last page then.
+        It never ends by itself. Raises `PullLost` and other `ClientError`s if the connection or the
+        consumer is lost: then go on after the last page.
         """
         stream = self._bucket.stream
         async with ordered_consumer(
-            self._client, stream, after=after, buffer=2 * most, name="outcomes"
+            self._client, stream, after=after, buffer=2 * max_messages, name="outcomes"
         ) as consumer:
             while True:
-                taken = await consumer.take(most)
+                taken = await consumer.take(max_messages)
                 read = [OutcomeRecord.of(message, delivery) for message, delivery in taken]
                 outcomes = [each for each in read if each is not None]
                 yield OutcomePage(outcomes, consumer.position, consumer.pending)
 
 
 def about(codec: Codec, received: ReceivedCommand) -> dict[str, str]:
-    """The headers that tell of a command beside its outcome, whatever was in its message."""
-    told = _of_accepted(received.content) if isinstance(received.content, DecodedCommand) else None
-    headers = told or _of_refused(codec, received)
+    """The headers with the metadata of a command, whether or not it could be decoded."""
+    command = received.content
+    if isinstance(command, DecodedCommand):
+        headers = _of_decoded(command)
+    else:
+        headers = _of_undecoded(codec, received)
     headers[_ACCEPTED_AT] = format_timestamp(_instant(received.delivery.time))
     headers[_DELIVERIES] = str(received.delivery.delivered)
     return headers
 
 
-def _of_accepted(accepted: DecodedCommand) -> dict[str, str]:
-    envelope, identity = accepted.envelope, accepted.identity
+def _of_decoded(command: DecodedCommand) -> dict[str, str]:
+    envelope, identity = command.envelope, command.identity
     headers = {
         Header.EVENT_TYPE: envelope.type,
         Header.CORRELATION_ID: identity.correlation_id,
@@ -152,19 +151,19 @@ def _of_accepted(accepted: DecodedCommand) -> dict[str, str]:
         headers[Header.ACTOR] = envelope.actor
     if envelope.authenticated_as is not None:
         headers[AUTHENTICATED_AS] = envelope.authenticated_as
-    if accepted.digest is not None:
-        headers[COMMAND_DIGEST] = accepted.digest
+    if command.digest is not None:
+        headers[COMMAND_DIGEST] = command.digest
     return headers
 
 
-def _of_refused(codec: Codec, received: ReceivedCommand) -> dict[str, str]:
-    """What is legal by itself in the headers of a message that was not understood as a whole."""
+def _of_undecoded(codec: Codec, received: ReceivedCommand) -> dict[str, str]:
+    """The headers that are legal by themselves, of a message that could not be decoded."""
     given = received.message.headers or {}
     correlation, causation = (
         legal_value(given, name) for name in (Header.CORRELATION_ID, Header.CAUSATION_ID)
     )
-    story = correlation or causation or received.command_id
-    headers = {Header.CORRELATION_ID: story, Header.CAUSATION_ID: causation or story}
+    root = correlation or causation or received.command_id
+    headers = {Header.CORRELATION_ID: root, Header.CAUSATION_ID: causation or root}
     if (actor := legal_value(given, Header.ACTOR)) is not None:
         headers[Header.ACTOR] = actor
     with suppress(UnknownType):

@@ -1,4 +1,4 @@
-"""Outcomes: what became of a command, kept under the command's id for a settable time."""
+"""Outcomes of commands, stored in a key-value bucket by command id for a configurable time."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from eventstore.commands.digest import is_other
 from eventstore.errors import CommandIdReused, RequestTimeout
 from eventstore.jetstream.key_value import KeyValue
 from eventstore.jetstream.stored_message import StoredMessage
-from eventstore.messages.envelope import COMMAND_DIGEST
+from eventstore.messages.headers import COMMAND_DIGEST
 from eventstore.messages.outcome import Outcome
 from eventstore.messages.subjects import Subjects
 from eventstore.text import make_log_records_safe
 
 __all__ = ["Outcomes"]
 
-_MOST_TRIES = 10
-_PLACE = "X-Command-Sequence"
+_MAX_TRIES = 10
+_SEQUENCE = "X-Command-Sequence"
 _COMMAND_ID = "X-Command-ID"
 _REFUSAL = "X-Refusal"
 _REPLICAS_SECONDS = 60.0
@@ -38,87 +38,86 @@ class Outcomes:
     def __init__(self, client: Client, subjects: Subjects) -> None:
         self._bucket = KeyValue(client, subjects.outcome_bucket)
         self._has_followers = True  # until it is known
-        self._look_again = 0.0
+        self._next_check = 0.0
 
     async def get(
-        self, command_id: str, *, sent_at: int = 0, digest: str | None = None, place: int = 0
+        self, command_id: str, *, since: int = 0, digest: str | None = None, sequence: int = 0
     ) -> Outcome | None:
-        """The outcome of a command; None if it has none yet, or no more.
+        """The outcome of a command; None if it has none yet, or if it has expired.
 
-        `sent_at` is the command's place in its stream, for one that may have been sent before: an
-        error that it ended in then does not count. What was just kept may be missed on a bucket of
-        several replicas. Raises `CommandIdReused` where the final outcome is known to be that of
-        another command than the one with this `digest`. An error of another command does not
-        count, nor one of what could not be read at another `place` than this command's.
+        `since` is the command's sequence in its stream, for a command that may have been sent
+        before: an error of an earlier delivery does not count. `sequence` is the same if it is
+        known. An outcome stored a moment ago may be missed on a bucket with replicas. Raises
+        `CommandIdReused` if the final outcome is known to be that of another command than the one
+        with this `digest`. Errors of another command do not count, nor errors of a message that
+        could not be decoded at another sequence.
         """
-        kept = await self._kept(command_id)
-        if kept is None or kept.outcome is None:
+        stored = await self._stored(command_id)
+        if stored is None or stored.outcome is None:
             return None
-        is_earlier = kept.place is not None and kept.place < sent_at
-        return None if is_earlier and not kept.outcome.is_final else kept.of(digest, place)
+        is_earlier = stored.command_sequence is not None and stored.command_sequence < since
+        return None if is_earlier and not stored.outcome.is_final else stored.of(digest, sequence)
 
     async def final(
-        self, command_id: str, *, digest: str | None = None, again: bool = False
+        self, command_id: str, *, digest: str | None = None, redelivered: bool = False
     ) -> Outcome | None:
-        """The final outcome of a command, which must not be carried out then; None if it has none.
+        """The final outcome of a command, which must then not be carried out; None if it has none.
 
-        None is missed: the bucket's leader is asked where a follower could answer, and where the
-        command comes `again`, so that it may have one. A change of the bucket's replicas is
-        noticed within a minute. Raises `CommandIdReused` where it is known to be another command
-        than the one with this `digest`.
+        None is missed: the bucket's leader is asked if a follower could answer, and if the command
+        was `redelivered`, so that it may have one. A change of the bucket's replicas is noticed
+        within a minute. Raises `CommandIdReused` if it is known to be that of another command than
+        the one with this `digest`.
         """
-        if again or await self._may_lag():
-            kept = await self._standing(command_id)
+        if redelivered or await self._may_lag():
+            stored = await self._from_leader(command_id)
         else:
-            kept = await self._kept(command_id)
-        return kept.of(digest) if kept is not None and kept.is_final else None
+            stored = await self._stored(command_id)
+        return stored.of(digest) if stored is not None and stored.is_final else None
 
     async def put(
-        self, outcome: Outcome, *, place: int = 0, about: Mapping[str, str] = _NOTHING
+        self, outcome: Outcome, *, sequence: int = 0, about: Mapping[str, str] = _NOTHING
     ) -> Outcome:
-        """Keep an outcome, and return when the server has it.
+        """Store an outcome; returns the command's outcome once the server has it.
 
-        `place` is where in the command stream the command was that ended in it (0: not known);
-        `about` are headers that tell more of the command (`eventstore.commands.outcome_log`).
-        The first final one stands: where the command has that already, that is returned. An error
-        gives way to whatever comes after it. That events were appended which the one that stands
-        does not know of is logged as an error.
+        `sequence` is the command's in its stream (0: not known); `about` are headers that describe
+        the command (`eventstore.commands.outcome_log`). The first final outcome wins: if the
+        command already has one, that is returned. An error is replaced by any later outcome. Events
+        that were appended and that the earlier outcome does not name are logged as an error.
 
-        One that stands for another command of the same id is not returned: an outcome of this one
-        is returned where there is something to tell, an error or events, though it is not kept;
-        else it raises `CommandIdReused`.
+        If another command of the same id has a final outcome, this one is not stored: it is
+        returned if it is an error or has events; else `CommandIdReused` is raised.
         """
         data = outcome.to_json()
-        headers = {**about, _PLACE: str(place)}
+        headers = {**about, _SEQUENCE: str(sequence)}
         revision = 0
-        for _ in range(_MOST_TRIES):
+        for _ in range(_MAX_TRIES):
             if await self._bucket.update(outcome.command_id, data, revision, headers):
                 return outcome
-            standing = await self._standing(outcome.command_id)
-            revision = 0 if standing is None else standing.sequence
-            if standing is not None and standing.is_final:
-                return standing.instead_of(outcome, about.get(COMMAND_DIGEST), place)
+            stored = await self._from_leader(outcome.command_id)
+            revision = 0 if stored is None else stored.revision
+            if stored is not None and stored.is_final:
+                return stored.instead_of(outcome, about.get(COMMAND_DIGEST), sequence)
         raise RequestTimeout(f"outcome of command {outcome.command_id}: others write it as well")
 
-    async def note_place(
+    async def note_sequence(
         self, sequence: int, command_id: str, refusal: Outcome | None = None
     ) -> None:
-        """Note which command was at a place of the command stream, for who knows only that.
+        """Store the id of the command at a sequence of the command stream.
 
-        `refusal` is what became of one whose id is another command's.
+        `refusal` is the outcome of a command whose id is another command's.
         """
-        # Marked as deleted, so that tools which list the bucket list outcomes alone.
+        # Marked as deleted, so that tools which list the bucket list only outcomes.
         headers = {_COMMAND_ID: command_id}
-        if refusal is not None:  # in a header, for under this id it is not what became of it
+        if refusal is not None:  # in a header: the outcome under this id is the other command's
             headers[_REFUSAL] = refusal.to_json().decode()
-        await self._bucket.put(_place_key(sequence), None, headers)
+        await self._bucket.put(_sequence_key(sequence), None, headers)
 
     async def command_at(self, sequence: int) -> tuple[str | None, Outcome | None]:
-        """The id of the command that was at a place, where it is known, and why it was refused.
+        """The id of the command at a sequence, if it is known, and its outcome if it was refused.
 
-        It was refused where its id is another command's: what is kept under the id is not its own.
+        It was refused if its id is another command's, whose outcome is stored under the id.
         """
-        noted = await self._bucket.get(_place_key(sequence))
+        noted = await self._bucket.get(_sequence_key(sequence))
         headers = _NOTHING if noted is None else noted.headers
         command_id = headers.get(_COMMAND_ID)
         if command_id is None or _REFUSAL not in headers:
@@ -126,42 +125,42 @@ class Outcomes:
         return command_id, Outcome.of(command_id, headers[_REFUSAL].encode())
 
     async def _may_lag(self) -> bool:
-        """Whether a direct get may be answered by another than the bucket's leader."""
+        """Whether a follower of the bucket may answer a direct get."""
         now = time.monotonic()
-        if now >= self._look_again:
-            self._look_again = now + _REPLICAS_SECONDS
+        if now >= self._next_check:
+            self._next_check = now + _REPLICAS_SECONDS
             self._has_followers = (await self._bucket.info()).replicas > 1
         return self._has_followers
 
-    async def _kept(self, command_id: str) -> _Kept | None:
-        return _Kept.read(command_id, await self._bucket.get(command_id))
+    async def _stored(self, command_id: str) -> _StoredOutcome | None:
+        return _StoredOutcome.read(command_id, await self._bucket.get(command_id))
 
-    async def _standing(self, command_id: str) -> _Kept | None:
-        """What the bucket's leader has of a command."""
-        return _Kept.read(command_id, await self._bucket.leader_get(command_id))
+    async def _from_leader(self, command_id: str) -> _StoredOutcome | None:
+        """The outcome of a command that the bucket's leader has."""
+        return _StoredOutcome.read(command_id, await self._bucket.leader_get(command_id))
 
 
-def _place_key(sequence: int) -> str:
+def _sequence_key(sequence: int) -> str:
     return f"at.{sequence}"
 
 
-class _Kept(msgspec.Struct, frozen=True):
-    """A message of the bucket; without an outcome where a person's tool has deleted that."""
+class _StoredOutcome(msgspec.Struct, frozen=True):
+    """A message of the bucket; it has no outcome if that was deleted with another tool."""
 
     outcome: Outcome | None
-    sequence: int
+    revision: int
     headers: Mapping[str, str]
 
     @classmethod
-    def read(cls, command_id: str, message: StoredMessage | None) -> _Kept | None:
+    def read(cls, command_id: str, message: StoredMessage | None) -> _StoredOutcome | None:
         if message is None:
             return None
         outcome = Outcome.of(command_id, message.payload)
         return cls(outcome, message.sequence, message.headers)
 
     @property
-    def place(self) -> int | None:
-        return decimal(self.headers.get(_PLACE))
+    def command_sequence(self) -> int | None:
+        return decimal(self.headers.get(_SEQUENCE))
 
     @property
     def is_final(self) -> bool:
@@ -171,44 +170,45 @@ class _Kept(msgspec.Struct, frozen=True):
     def _digest(self) -> str | None:
         return self.headers.get(COMMAND_DIGEST)
 
-    def of(self, digest: str | None, place: int = 0) -> Outcome | None:
-        """The outcome of the command with this digest, which was sent to this place."""
+    def of(self, digest: str | None, sequence: int = 0) -> Outcome | None:
+        """The outcome of the command with this digest and sequence."""
         if self.outcome is None:
             return None
         if self.is_final and is_other(digest, self._digest):
             raise CommandIdReused(self.outcome.command_id)
-        return self.outcome if self.is_final or self._is_error_of(digest, place) else None
+        return self.outcome if self.is_final or self._is_error_of(digest, sequence) else None
 
-    def _is_error_of(self, digest: str | None, place: int) -> bool:
-        """Whether it may be that command's; one that could not be read has no digest."""
+    def _is_error_of(self, digest: str | None, sequence: int) -> bool:
+        """Whether it may be that command's; one that could not be decoded has no digest."""
         if digest is None or self._digest is not None:
             return not is_other(digest, self._digest)
-        return not place or not self.place or self.place == place
+        own = self.command_sequence
+        return not sequence or not own or own == sequence
 
-    def instead_of(self, outcome: Outcome, digest: str | None, place: int) -> Outcome:
-        """What to tell of a command that has ended in `outcome`, though this one stands.
+    def instead_of(self, outcome: Outcome, digest: str | None, sequence: int) -> Outcome:
+        """The outcome to return for a command that has ended in `outcome`, though this was first.
 
-        One that cannot be understood has no digest: it is the same if it is at the same place.
+        A command that cannot be decoded has no digest: it is the same if its sequence is.
         """
         if digest is None:
-            is_same = self._digest is None or self.headers.get(_PLACE) == str(place)
+            is_same = self._digest is None or self.headers.get(_SEQUENCE) == str(sequence)
         else:
             is_same = not is_other(digest, self._digest)
         if is_same:
-            standing = self.outcome or outcome
-            _report_contradiction(outcome, standing)
-            return standing
+            first = self.outcome or outcome
+            _report_contradiction(outcome, first)
+            return first
         if outcome.is_final and not outcome.event_ids:
             raise CommandIdReused(outcome.command_id)
         return outcome
 
 
-def _report_contradiction(outcome: Outcome, standing: Outcome) -> None:
-    if outcome.event_ids and outcome.event_ids != standing.event_ids:
+def _report_contradiction(outcome: Outcome, first: Outcome) -> None:
+    if outcome.event_ids and outcome.event_ids != first.event_ids:
         _logger.error(
-            "command %s has two truths: its events %s of %s %s are in the log, but its outcome, "
-            "kept before, is %s (%s) with the events %s; a person must look at the aggregate",
+            "command %s has contradictory outcomes: its events %s of %s %s are in the log, but its "
+            "outcome, stored before, is %s (%s) with the events %s; inspect the aggregate",
             *(outcome.command_id, ", ".join(outcome.event_ids)),
             *(outcome.aggregate, outcome.aggregate_id),
-            *(standing.status, standing.code, ", ".join(standing.event_ids) or "none"),
+            *(first.status, first.code, ", ".join(first.event_ids) or "none"),
         )

@@ -1,4 +1,4 @@
-"""Parking: commands that cannot be carried out are kept whole, with the reason, for a person."""
+"""Parks commands that cannot be carried out: stores the messages with the reason."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from eventstore.client.client import Client
 from eventstore.commands.decoding import ReceivedCommand
 from eventstore.messages.outcome import Outcome
 from eventstore.messages.subjects import Subject
-from eventstore.parking.record import ParkedRecord, keep_record
+from eventstore.parking.record import ParkedRecord, store_record
 
 __all__ = ["park"]
 
@@ -14,10 +14,10 @@ __all__ = ["park"]
 async def park(
     client: Client, domain: str, stream: str, received: ReceivedCommand, why: Outcome
 ) -> None:
-    """Keep a command that cannot be carried out, on `{domain}.parked.cmd.{aggregate}.{action}`.
+    """Store a command that cannot be carried out on `{domain}.parked.cmd.{aggregate}.{action}`.
 
-    Once, however often this is called within the parked stream's duplicate window. Returns when
-    the server has it, so that the command can then be taken off its stream.
+    Repeated calls within the parked stream's duplicate window store it once. Returns when the
+    server has it, so that the command can then be removed from its stream.
     """
     message, delivery = received.message, received.delivery
     record = ParkedRecord(
@@ -37,4 +37,4 @@ async def park(
     sent = Subject.split(message.subject)
     subject = f"{domain}.parked.cmd.{sent.aggregate}.{sent.action}"
     key = f"{stream}-{delivery.sequence}-{delivery.time}"
-    await keep_record(client, subject, record, key)
+    await store_record(client, subject, record, key)

@@ -1,13 +1,13 @@
-"""Senders: who sent a command, according to the server.
+"""Senders of commands, according to the server.
 
-Where commands cross accounts by a service import with `share: true`, the server says on each who
-sent it, in a header that no sender can forge, because it is overwritten. But a stream stores its
-messages without that header. So a worker hears commands a second time, as they are published, and
-remembers who sent which bytes. What it did not hear, because no worker ran or the connection was
-lost, has no known sender; nor has what came without an id, as equal bytes could be anybody's.
+If commands cross accounts by a service import with `share: true`, the server names the sender of
+each in a header that no sender can forge, because it is overwritten. But a stream stores its
+messages without that header. So a worker also subscribes to the commands as they are published, and
+remembers who sent which bytes. A command published while no worker ran, or while the connection was
+lost, has no known sender; nor has one without an id, because anybody may send equal bytes.
 
-In one account the header is whatever the sender writes: this is for a service whose account
-nobody else has a user in.
+Within one account the header is whatever the sender writes: this is only for a service whose
+account has no other users.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from eventstore.client.admission import request_info
 from eventstore.client.client import Client, Msg
 from eventstore.concurrency.resource import Resource
 from eventstore.jetstream.vocabulary import NatsHeader
-from eventstore.messages.envelope import AUTHENTICATED_AS, Header, legal_value
+from eventstore.messages.headers import AUTHENTICATED_AS, Header, legal_value
 from eventstore.messages.subjects import Subjects
 from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["UNREADABLE", "Senders"]
 
 UNREADABLE = ""
-"""The sender of what came with a word of the server's that is not to be read."""
+"""The sender of a command whose header of the server cannot be read."""
 
-_MOST = 20_000
+_MAX_REMEMBERED = 20_000
 
 
 class _Info(msgspec.Struct, frozen=True):
-    """What a sender cannot choose, of all that the server says: `name`, for one, it can."""
+    """The fields of the server's header that a sender cannot choose, unlike `name`."""
 
     acc: str
     user: str = ""
@@ -45,7 +45,7 @@ _decode = msgspec.json.Decoder(_Info).decode
 
 
 class Senders(Resource):
-    """Who sent the commands heard last, 20,000 at the most; an async context manager."""
+    """The senders of the last 20,000 commands; an async context manager."""
 
     def __init__(self, client: Client, subjects: Subjects) -> None:
         self._client = client
@@ -53,32 +53,32 @@ class Senders(Resource):
         self._known: OrderedDict[bytes, str | None] = OrderedDict()
 
     async def _enter(self, stack: AsyncExitStack) -> None:
-        subscription = await self._client.listen(self._subject, self._hear)
+        subscription = await self._client.listen(self._subject, self._remember)
         stack.push_async_callback(subscription.unsubscribe)
-        await self._client.flush()  # from here on the server hands over all that is published
+        await self._client.flush()  # from here on the server delivers all that is published
 
     def sender_of(self, message: Msg) -> str | None:
-        """`{account}/{user}` of who sent a command; None where that is not known for certain.
+        """The `{account}/{user}` that sent a command; None if it is not known for certain.
 
-        `UNREADABLE` where the server's word came in such a way that it may be the sender's.
+        `UNREADABLE` if the server's header cannot be told from one of the sender.
         """
         return self._known.get(_key(message))
 
-    def _hear(self, message: Msg) -> None:
+    def _remember(self, message: Msg) -> None:
         headers = message.headers or {}
         if headers.keys().isdisjoint((Header.EVENT_ID, Header.MESSAGE_ID)):
             return
         key, sender = _key(message), _sender(headers)
-        if key in self._known and self._known[key] != sender:  # two have sent the same
+        if key in self._known and self._known[key] != sender:  # two senders of equal bytes
             sender = UNREADABLE if UNREADABLE in (self._known[key], sender) else None
         self._known[key] = sender
-        if len(self._known) > _MOST:
+        if len(self._known) > _MAX_REMEMBERED:
             self._known.popitem(last=False)
 
 
 def _sender(headers: dict[str, str]) -> str | None:
-    """Who sent a message; None where nothing says so, and `UNREADABLE` for what cannot be read."""
-    # Behind headers that do not end as they should, it is part of the last one.
+    """The sender of a message; None if no header names it, `UNREADABLE` if it cannot be read."""
+    # After a malformed header, the server's becomes part of that one.
     if not any(NatsHeader.REQUEST_INFO in text for line in headers.items() for text in line):
         return None
     try:
@@ -90,7 +90,7 @@ def _sender(headers: dict[str, str]) -> str | None:
 
 
 def _key(message: Msg) -> bytes:
-    """All of a message that its stream stores."""
+    """A hash of all that the stream stores of a message."""
     headers = sorted((message.headers or {}).items())
     stored = [(name, value) for name, value in headers if name != NatsHeader.REQUEST_INFO]
     return hashlib.blake2b(

@@ -1,6 +1,6 @@
-"""Kept states: the folded aggregates a worker used last, so that not every command loads one.
+"""The state cache: the folded aggregates that a worker used last, so that commands need not load.
 
-A stale one is harmless: the append conflicts, and the state is dropped and loaded afresh.
+A stale state is harmless: the append conflicts, and the state is dropped and loaded from scratch.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ __all__ = ["CachedState", "StateCache"]
 
 Key = tuple[str, str]
 
-_UNIT = 150  # bytes: about what an id and its place in a set take
-_OF_UNKNOWN_SIZE = 10
+_UNIT = 150  # bytes: about the size of an id in a set
+_UNKNOWN_SIZE = 10
 
 
 class CachedState(msgspec.Struct):
-    """A folded state, the head it was folded up to, and the commands whose events it holds.
+    """A folded state, the head it was folded up to, and the commands whose events it includes.
 
-    `snapshot` is the version of the last snapshot that is known of, 0 for none; `era` is that of
-    the kept states when it began to be folded.
+    `snapshot` is the version of the last known snapshot, 0 for none; `era` is the cache's when
+    folding began.
     """
 
     state: Any
@@ -36,7 +36,7 @@ class CachedState(msgspec.Struct):
 
 
 class StateCache:
-    """The states used last, bounded by their weight: some 150 bytes are one unit.
+    """The states used last, bounded by their weight in units of about 150 bytes.
 
     An aggregate weighs one unit, one for each of its commands, and what its state takes as JSON
     and its filter of commands: 200,000 are about 30 MB.
@@ -46,56 +46,56 @@ class StateCache:
         self._limit = limit
         self._weight = 0
         self.era = 0
-        self._kept: OrderedDict[Key, tuple[CachedState, int]] = OrderedDict()
+        self._states: OrderedDict[Key, tuple[CachedState, int]] = OrderedDict()
 
     @property
     def weight(self) -> int:
-        """What all that is kept weighs; never more than the limit."""
+        """The weight of all states; never more than the limit."""
         return self._weight
 
     def get(self, key: Key) -> CachedState | None:
-        """The state of an aggregate, if it is kept."""
-        entry = self._kept.get(key)
+        """The state of an aggregate, if it is cached."""
+        entry = self._states.get(key)
         if entry is None:
             return None
-        self._kept.move_to_end(key)
+        self._states.move_to_end(key)
         return entry[0]
 
-    def put(self, key: Key, kept: CachedState) -> None:
-        """Keep a state, unless it is of an era gone by; those not used for longest make room."""
+    def put(self, key: Key, state: CachedState) -> None:
+        """Cache a state, unless it is of an earlier era; evicts those used least recently."""
         self.drop(key)
-        if kept.era != self.era:
+        if state.era != self.era:
             return
-        weight = _weight_of(kept)
-        self._kept[key] = kept, weight
+        weight = _weight_of(state)
+        self._states[key] = state, weight
         self._weight += weight
         while self._weight > self._limit:
-            _, (_, oldest) = self._kept.popitem(last=False)
+            _, (_, oldest) = self._states.popitem(last=False)
             self._weight -= oldest
 
     def drop(self, key: Key) -> None:
-        """Forget the state of an aggregate."""
-        entry = self._kept.pop(key, None)
+        """Drop the state of an aggregate."""
+        entry = self._states.pop(key, None)
         if entry is not None:
             self._weight -= entry[1]
 
     def clear(self) -> None:
-        """Forget all, and begin a new era: what is being folded now may hold what is forgotten."""
-        self._kept.clear()
+        """Drop all, and begin a new era: states being folded now may hold forgotten data."""
+        self._states.clear()
         self._weight = 0
         self.era += 1
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._states)
 
 
-def _weight_of(kept: CachedState) -> int:
-    commands = len(kept.commands) + kept.commands.filter_size // _UNIT
-    return 1 + commands + _size(kept.state)
+def _weight_of(state: CachedState) -> int:
+    commands = len(state.commands) + state.commands.filter_size // _UNIT
+    return 1 + commands + _size(state.state)
 
 
 def _size(state: object) -> int:
     try:
         return len(msgspec.json.encode(state)) // _UNIT
     except (msgspec.MsgspecError, TypeError, ValueError, RecursionError):
-        return _OF_UNKNOWN_SIZE
+        return _UNKNOWN_SIZE

@@ -1,4 +1,4 @@
-"""The query `{domain}.query.command.get_status`: what became of a command."""
+"""The query `{domain}.query.command.get_status` for the outcome of a command."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["UNKNOWN", "status_answers", "status_json"]
 
-UNKNOWN = "no outcome is known: it waits, was never sent, or its outcome is kept no more"
-"""What is said of a command without an outcome."""
+UNKNOWN = "no outcome is known: it waits, was never sent, or its outcome has expired"
+"""The message for a command without an outcome."""
 
 
 class _Question(msgspec.Struct, frozen=True, kw_only=True):
-    """Which command is meant: by its id, its `Nats-Msg-Id`, or what the stream has answered."""
+    """The command in question: by its id, its `Nats-Msg-Id`, or the stream's acknowledgement."""
 
     command_id: str | None = None
     message_id: str | None = None
@@ -31,7 +31,7 @@ class _Question(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Unknown(msgspec.Struct, frozen=True, kw_only=True):
-    """No outcome, yet or any more; the fields are a subset of an outcome's."""
+    """The answer without an outcome; its fields are a subset of an outcome's."""
 
     status: str = "unknown"
     code: str = "unknown"
@@ -43,18 +43,17 @@ _decode = msgspec.json.Decoder(_Question).decode
 
 
 def status_answers(client: Client, subjects: Subjects) -> dict[str, Answer]:
-    """What a `Responder` answers to `{"command_id": ...}`: the outcome as JSON.
+    """The endpoint for a `Responder`: `{"command_id": ...}` is answered with the outcome as JSON.
 
-    A command that was sent without an `X-Event-ID` can be named by its `{"message_id": ...}`, or
-    by the stream's answer to it: `{"stream": ..., "seq": ...}`. Where no outcome is known, its
-    "status" is "unknown". A command that was refused because its id is another command's has its
-    own outcome by the stream's answer alone. A request that is not understood is answered with an
-    error.
+    A command that was sent without an `X-Event-ID` can be named by its `{"message_id": ...}`, or by
+    the stream's acknowledgement: `{"stream": ..., "seq": ...}`. If no outcome is known, its
+    "status" is "unknown". The outcome of a command that was refused because its id is another
+    command's is found by the acknowledgement alone. An illegal request is answered with an error.
     """
     outcomes = Outcomes(client, subjects)
 
     async def get_status(request: Request) -> Reply:
-        command_id, outcome = await _meant(_read(request.payload), outcomes, subjects)
+        command_id, outcome = await _named(_read(request.payload), outcomes, subjects)
         if command_id is not None and outcome is None:
             outcome = await outcomes.get(command_id)
         return Reply(status_json(command_id, outcome))
@@ -69,12 +68,12 @@ def _read(payload: bytes) -> _Question:
         raise InvalidPayload(f'the request is not {{"command_id": ...}}: {error}') from error
 
 
-async def _meant(
+async def _named(
     question: _Question, outcomes: Outcomes, subjects: Subjects
 ) -> tuple[str | None, Outcome | None]:
-    """The id of the command that is asked for, None where nobody knows it; and why it was refused.
+    """The id of the command in question, None if it is unknown, and its outcome if refused.
 
-    That is known by its place alone.
+    The latter is found by the sequence alone.
     """
     sequence = question.seq if question.sequence is None else question.sequence
     given = (question.command_id, question.message_id, sequence)
@@ -90,5 +89,5 @@ async def _meant(
 
 
 def status_json(command_id: str | None, outcome: Outcome | None) -> bytes:
-    """The outcome of a command as JSON; where there is none, "status" is "unknown"."""
+    """The outcome of a command as JSON; if there is none, "status" is "unknown"."""
     return msgspec.json.encode(_Unknown(command_id=command_id) if outcome is None else outcome)

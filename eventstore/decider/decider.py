@@ -8,7 +8,7 @@
     @flake.evolves
     def created(flake: Flake, event: FlakeCreated) -> Flake: ...
 
-Which function answers for which message is read from the type annotations.
+The type annotations determine which function handles which message.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ _Upcast = Callable[[_Data], _Data]
 _Split = Callable[[_Data], Iterable[tuple[str, _Data]]]
 
 Decision = Event | Iterable[Event] | None
-"""What a command leads to: one event, several, or none."""
+"""The result of deciding a command: one event, several, or none."""
 
 
 class CommandContext(Struct, frozen=True, kw_only=True):
-    """What comes in with a command, for deciders that ask for it with a third parameter.
+    """The context of a command, for deciders that take it as a third parameter.
 
-    Deciders have no clock and no random source of their own: `time` is the instant at which the
-    command is decided (UTC), and new ids are derived from `command_id`. `actor` is what the sender
-    claims; `authenticated_as` is who sent the command according to the server, None where it does
-    not say (see `eventstore.commands.senders`).
+    Deciders have no clock and no random source of their own: `time` is the time at which the
+    command is decided (UTC), and new ids are derived from `command_id`. `actor` is whom the sender
+    claims to act for; `authenticated_as` is the sender according to the server, None if that is not
+    known (see `eventstore.commands.senders`).
     """
 
     command_id: str
@@ -73,12 +73,12 @@ class Decider(Generic[S]):
 
     `initial` makes the state of an aggregate that has no events yet. Deciding and evolving must
     be pure: no I/O, no clock, no random. Raises `DeciderError` for a function whose annotations
-    do not say what it is for, one that is asynchronous, or a message that already has one.
+    do not name its message, one that is asynchronous, or a second function for a message.
 
-    With `snapshot_every`, a state is kept in a snapshot after so many events, and loading an
-    aggregate reads only what came after it. The state's type, which is that of `initial()`, must
-    be one that msgspec writes and reads. `state_version` is to be raised whenever the same events
-    lead to another state than before; a change of the type's fields is seen without that.
+    With `snapshot_every`, a snapshot of the state is stored after so many events, and loading an
+    aggregate reads only later events. The state's type, which is that of `initial()`, must be one
+    that msgspec encodes and decodes. Raise `state_version` whenever the same events lead to another
+    state than before; a change of the type's fields is detected without that.
     """
 
     def __init__(
@@ -110,9 +110,9 @@ class Decider(Generic[S]):
     ) -> Callable[[S, C, CommandContext], Decision]: ...
 
     def decides(self, function: Callable[..., Decision], /) -> Callable[..., Decision]:
-        """Register the function that answers the command its second parameter is annotated with.
+        """Register the function that decides the command its second parameter is annotated with.
 
-        It is given the state and the command, and a `CommandContext` where it takes a third
+        It is called with the state and the command, and a `CommandContext` if it takes a third
         parameter; it returns events, or raises `Rejected`.
         """
         signature = DeciderFunction(function, positional=(2, 3))
@@ -149,12 +149,13 @@ class Decider(Generic[S]):
     def upcasts(
         self, event: str, version: int, /, *, to: Schema | Sequence[Schema] | None = None
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Register the function that leads on from an older version of an event's schema.
+        """Register the function that converts an older version of an event's schema.
 
-        It makes the data of `to`: the next version of the same type, or where that is given, of
-        another type's version. With a list it makes pairs of type name and data, any number: the
-        stored event is then read as these, or as nothing. Data are JSON objects; see
-        `eventstore.messages.upcasting` for an example. Raises `DeciderError` for what cannot work.
+        It returns the data of `to`: by default the next version of the same type, else a version of
+        the given type. With a list it returns any number of pairs of type name and data: the stored
+        event is then read as these, or as nothing. Data are JSON objects; see
+        `eventstore.messages.upcasting` for an example. Raises `DeciderError` for an illegal schema
+        or function.
         """
 
         def register(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -166,8 +167,8 @@ class Decider(Generic[S]):
     def initial(self) -> S:
         """The state of an aggregate without events.
 
-        Raises `DeciderError` where it would have to be awaited, `HandlerFailed` where the function
-        raised an error of this library, and what else it raises.
+        Raises `DeciderError` if it would have to be awaited, `HandlerFailed` if the function raised
+        an error of this library, and any other error of the function.
         """
         try:
             state = self._initial()
@@ -180,9 +181,9 @@ class Decider(Generic[S]):
     def decide(self, state: S, command: Command, context: CommandContext) -> tuple[Event, ...]:
         """The events the command leads to.
 
-        Raises `Rejected`, `UnknownType`, `DeciderError` where what the function returns are no
-        events, `HandlerFailed` where it raised another error of this library, and what else it
-        raises.
+        Raises `Rejected`, `UnknownType`, `DeciderError` if the function does not return events,
+        `HandlerFailed` if it raised another error of this library, and any other error of the
+        function.
         """
         function = self._decides.get(type(command))
         if function is None:
@@ -201,8 +202,8 @@ class Decider(Generic[S]):
     def evolve(self, state: S, event: Event) -> S:
         """The state after an event.
 
-        Raises `UnknownType`, `DeciderError` where what the function returns is no state,
-        `HandlerFailed` where it raised an error of this library, and what else it raises.
+        Raises `UnknownType`, `DeciderError` if the function does not return a state,
+        `HandlerFailed` if it raised an error of this library, and any other error of the function.
         """
         function = self._evolves.get(type(event))
         if function is None:
@@ -216,7 +217,7 @@ class Decider(Generic[S]):
         return evolved
 
     def _known_state_types(self) -> tuple[type, ...]:
-        """What a state may be: of the initial one's type, or of those the annotations name."""
+        """The types a state may have: that of the initial state and those of the annotations."""
         self._state_types = state_types(self._states, type(self.initial()))
         return self._state_types
 
@@ -234,19 +235,19 @@ class Decider(Generic[S]):
 
     @property
     def event_types(self) -> list[type[Event]]:
-        """The events it evolves by."""
+        """The events it applies."""
         return list(self._evolves)
 
     @property
     def upcasters(self) -> list[Upcaster]:
-        """What leads from older versions of its events to those of today."""
+        """The upcasters from older versions of its events."""
         return list(self._upcasters)
 
     def check(self) -> None:
-        """Raise `DeciderError` for what cannot work.
+        """Raise `DeciderError` for an incomplete decider.
 
-        That is an event that may be decided and is not evolved by, and snapshots of a state that
-        none can be made of.
+        That is one that may decide an event which it does not apply, or whose state cannot be
+        stored in snapshots though `snapshot_every` is set.
         """
         for event, name in self._decided.items():
             if event not in self._evolves:
@@ -265,7 +266,7 @@ class Decider(Generic[S]):
             msgspec.json.schema(state)
             msgspec.msgpack.Decoder(state)
             shape_of(state)
-        except Exception as error:  # of what makes the defaults, too
+        except Exception as error:  # of default factories, too
             problem = next(iter(str(error).splitlines()), type(error).__name__)
             raise DeciderError(
                 f"{self.aggregate}: no snapshot can be made of a {state.__name__}: "
@@ -275,10 +276,10 @@ class Decider(Generic[S]):
 
 
 class Domain:
-    """A named set of deciders: everything the store and the workers need to know of a domain.
+    """A named set of deciders: all that the store and the workers need to know of a domain.
 
-    `name` is the first token of every subject. Raises `DeciderError` where two deciders share an
-    aggregate or a message, where one is not complete, or where upcasters are missing.
+    `name` is the first token of every subject. Raises `DeciderError` if two deciders share an
+    aggregate or a message, if one is not complete, or if upcasters are missing.
     """
 
     def __init__(self, name: str, deciders: Iterable[Decider[Any]]) -> None:
@@ -331,7 +332,7 @@ def _without_context(
 
 
 def _events_of(decision: Any) -> tuple[Event, ...] | None:
-    """The events of a decision; None for what cannot be one."""
+    """The events of a decision; None for a value that is no decision."""
     if isinstance(decision, Event):
         return (decision,)
     if decision is None:
@@ -346,7 +347,7 @@ def _failed(function: Any, on: str, error: EventStoreError) -> HandlerFailed:
 
 def _returned(value: Any, function: Any, on: str, expected: str) -> DeciderError:
     if isinstance(value, CoroutineType):
-        value.close()  # which nobody awaits
+        value.close()  # which is never awaited
     return DeciderError(
         f"{name_of(function)} returned {type(value).__name__} for {on}; it must return {expected}"
     )

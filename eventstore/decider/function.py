@@ -1,4 +1,4 @@
-"""A decider's function: what its annotations say it is for, and what it may return."""
+"""A decider's function: its message and its results, according to its annotations."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from eventstore.messages.functions import annotations_of, called, is_async, leav
 
 __all__ = ["DeciderFunction", "check_not_async", "is_awaitable", "is_state", "state_types"]
 
-# What a function returns that returns nothing, or that nobody awaits or runs.
-_NO_STATES = (
+# Results of a function without a return, or of one that is not awaited or iterated over.
+_SUSPECT = (
     types.NoneType,
     types.GeneratorType,
     types.AsyncGeneratorType,
@@ -26,8 +26,8 @@ _ALSO = {float: (float, int), complex: (complex, float, int)}  # as type checker
 class DeciderFunction:
     """A function, a method, a partial one or a callable object, as it was declared.
 
-    Raises `DeciderError` where its parameters are not as many as asked for, where an annotation
-    cannot be understood, or where what it returns would have to be awaited.
+    Raises `DeciderError` for a wrong number of parameters, for an annotation that cannot be
+    resolved, and for a result that would have to be awaited.
     """
 
     def __init__(self, function: Callable[..., Any], *, positional: tuple[int, int]) -> None:
@@ -40,7 +40,7 @@ class DeciderFunction:
         self.state, self._message = parameters[:2]
         self._yields = inspect.isgeneratorfunction(called(function))
         if any(issubclass(cls, Awaitable | AsyncIterable) for cls in _classes_of(self.returns)):
-            raise DeciderError(f"{self.name} must not return what has to be awaited")
+            raise DeciderError(f"{self.name} must not return an awaitable")
 
     def messages(self, base: type[Any]) -> list[Any]:
         """The message classes of the second parameter; unions are taken apart."""
@@ -69,9 +69,9 @@ def check_not_async(function: Callable[..., Any]) -> None:
 
 
 def state_types(annotations: Iterable[Any], initial: type) -> tuple[type, ...]:
-    """What a state may be: of the initial one's type, or of one that the annotations name.
+    """The types a state may have: that of the initial state and those of the annotations.
 
-    Where one of them says nothing, it may be of any type.
+    If one of these is open, such as `Any`, a state may be of any type.
     """
     declared = [_classes_of(annotation) for annotation in annotations]
     if not all(declared):
@@ -82,17 +82,17 @@ def state_types(annotations: Iterable[Any], initial: type) -> tuple[type, ...]:
 def is_state(value: object, known: tuple[type, ...]) -> bool:
     """Whether a value is of one of these types; None, awaitables and generators only if named."""
     kind = type(value)
-    is_doubtful = kind in _NO_STATES or is_awaitable(value)
-    return isinstance(value, known) and (not is_doubtful or kind in known)
+    is_suspect = kind in _SUSPECT or is_awaitable(value)
+    return isinstance(value, known) and (not is_suspect or kind in known)
 
 
 def is_awaitable(value: object) -> bool:
-    """Whether this is what a call returns whose result has to be awaited."""
+    """Whether a value has to be awaited."""
     return hasattr(type(value), "__await__")
 
 
 def _classes_of(annotation: Any) -> tuple[type, ...]:
-    """The classes that values of an annotation have; none where it does not say."""
+    """The classes that values of an annotation have; none if it is open."""
     if annotation is Any or annotation is object:
         return _UNKNOWN
     if isinstance(annotation, typing.NewType):

@@ -1,7 +1,7 @@
-"""The shape of a state: a hash over all of its type that says how a snapshot of it is read.
+"""The shape of a state: a hash over all of its type that a snapshot's decoding depends on.
 
-Field names, types, defaults and members, at every depth: what differs in one of them would read a
-snapshot as another state, often without any complaint.
+Field names, types, defaults and members, at every depth: a type that differs in one of them would
+decode a snapshot to another state, often without an error.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def shape_of(state: type[Any]) -> str:
 
 
 def _described(node: Any, seen: set[Any]) -> Any:
-    """A type as lists and texts; the classes in `seen` have been described before."""
+    """A type as lists and texts; `seen` are the classes that were described before."""
     if isinstance(node, Type) and hasattr(node, "fields"):
         cls = getattr(node, "cls", None)
         if cls in seen:
@@ -53,7 +53,7 @@ def _configuration(node: Struct) -> list[Any]:
 
 
 def _product(factory: Any) -> Any:
-    """What a field is given by default, where that is always the same, and who makes it."""
+    """The factory's name, and its product if that is always the same."""
     name = getattr(factory, "__qualname__", type(factory).__qualname__)
     one, other = _stable(factory()), _stable(factory())
     return [name, one if one == other else None]

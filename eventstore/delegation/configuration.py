@@ -1,6 +1,6 @@
-"""Configuration requests: the keys that may be configured, and nothing else of their bucket.
+"""Configuration requests: set and delete configuration keys, and no others of their bucket.
 
-Whoever may write one key of a bucket can empty it, by a header that rolls it up.
+Whoever may write to one key of a bucket can purge the bucket, by a roll-up header.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 from eventstore.client.client import Client
 from eventstore.client.responder import Answer, Request
-from eventstore.delegation.answering import Refused, answered
+from eventstore.delegation.requests import RequestRefused, request_answer
 from eventstore.errors import ConfigurationError
 from eventstore.jetstream.key_value import DELETED, KeyValue
 from eventstore.jetstream.vocabulary import NatsHeader
@@ -32,35 +32,35 @@ class ConfigurationRequests:
 
     @staticmethod
     def subject(domain: str, key: str) -> str:
-        """Where a key is set."""
+        """The subject on which a key is set."""
         return f"{domain}.api.CONFIG.{key}"
 
     def answers(self) -> dict[str, Answer]:
-        """What a `Responder` answers, by subject."""
-        return {self.subject(self._subjects.domain, key): answered(self._set) for key in KEYS}
+        """The answers for a `Responder`, by subject."""
+        return {self.subject(self._subjects.domain, key): request_answer(self._set) for key in KEYS}
 
     async def _set(self, request: Request) -> Mapping[str, Any]:
         key = request.subject.removeprefix(self.subject(self._subjects.domain, ""))
-        headers = _harmless(request.headers)
+        headers = _forwarded(request.headers)
         if headers.get(_OPERATION) is None:
             _check_value(key, request.payload)
         payload = b"" if _OPERATION in headers else request.payload
         return {"stream": self._bucket.stream, "seq": await self._bucket.put(key, payload, headers)}
 
 
-def _harmless(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers that are handed on: that a key is deleted, and what it is expected to be."""
+def _forwarded(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers that are forwarded: the delete marker, and the expected revision."""
     operation, expected = headers.get(_OPERATION), headers.get(_EXPECTED)
     if operation not in (None, DELETED):
-        raise Refused(f"{_OPERATION} can only be {DELETED}")
+        raise RequestRefused(f"{_OPERATION} can only be {DELETED}")
     if expected is not None and not (expected.isascii() and expected.isdecimal()):
-        raise Refused(f"{_EXPECTED} is not a number")
-    named = {_OPERATION: operation, _EXPECTED: expected}
-    return {name: value for name, value in named.items() if value is not None}
+        raise RequestRefused(f"{_EXPECTED} is not a number")
+    forwarded = {_OPERATION: operation, _EXPECTED: expected}
+    return {name: value for name, value in forwarded.items() if value is not None}
 
 
 def _check_value(key: str, payload: bytes) -> None:
     try:
         parse_value(key, payload.decode(errors="replace"))
     except ConfigurationError as error:
-        raise Refused(str(error)) from error
+        raise RequestRefused(str(error)) from error

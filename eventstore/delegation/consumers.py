@@ -1,7 +1,7 @@
-"""Consumer requests: pull consumers on the log and on the event stream, and no others.
+"""Consumer requests: create pull consumers on the log and on the event stream, and no others.
 
-Who may create a consumer by JetStream's API may create one that pushes, and so has the server
-publish a stream's messages on any subject that somebody listens on.
+Whoever may create a consumer by JetStream's API may create one that pushes, by which the server
+publishes a stream's messages on an arbitrary subject.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import msgspec
 
 from eventstore.client.client import Client
 from eventstore.client.responder import Answer, Request
-from eventstore.delegation.answering import Refused, answered
+from eventstore.delegation.requests import RequestRefused, request_answer
 from eventstore.jetstream.vocabulary import Api
 from eventstore.messages.subjects import Subjects
 from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["ConsumerRequests"]
 
-_LONGEST_INACTIVE = 300 * 1_000_000_000
+_MAX_INACTIVE = 300 * 1_000_000_000
 
 
-class _Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What may be said of a consumer; whatever could make it push is unknown here."""
+class _ConsumerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The allowed settings of a consumer; those of push consumers are not among them."""
 
     name: str | None = None
     durable_name: str | None = None
@@ -44,7 +44,7 @@ class _Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 
 class _Create(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stream_name: str
-    config: _Config
+    config: _ConsumerConfig
     action: str = ""
 
 
@@ -52,10 +52,10 @@ _decode = msgspec.json.Decoder(_Create).decode
 
 
 class ConsumerRequests:
-    """Makes consumers, on `{domain}.api.CONSUMER.CREATE.{stream}.{consumer}`.
+    """Creates consumers, on `{domain}.api.CONSUMER.CREATE.{stream}.{consumer}`.
 
-    On the log they are readers: not durable, without acknowledgements, gone when unused. A
-    consumer that exists is never changed.
+    On the log they are readers: not durable, without acknowledgements, deleted when inactive. An
+    existing consumer is never changed.
     """
 
     def __init__(self, client: Client, subjects: Subjects) -> None:
@@ -64,14 +64,16 @@ class ConsumerRequests:
 
     @staticmethod
     def subject(domain: str, stream: str, name: str) -> str:
-        """Where a consumer on a stream is asked for; `name` may be a wildcard."""
+        """The subject on which a consumer is created; `name` may be a wildcard."""
         return f"{domain}.api.{Api.CONSUMER_CREATE.of(stream, name)}"
 
     def answers(self) -> dict[str, Answer]:
-        """What a `Responder` answers, by subject."""
+        """The answers for a `Responder`, by subject."""
         streams = (self._subjects.log_stream, self._subjects.event_stream)
         domain = self._subjects.domain
-        return {self.subject(domain, stream, "*"): answered(self._create) for stream in streams}
+        return {
+            self.subject(domain, stream, "*"): request_answer(self._create) for stream in streams
+        }
 
     async def _create(self, request: Request) -> Mapping[str, Any]:
         *_, stream, name = request.subject.split(".")
@@ -82,10 +84,12 @@ class ConsumerRequests:
         try:
             request = _decode(payload)
         except UNDECODABLE as error:
-            raise Refused(f"only a plain pull consumer is made here: {error}") from error
+            raise RequestRefused(
+                f"only a plain pull consumer can be created here: {error}"
+            ) from error
         config = request.config
         if request.stream_name != stream or {config.name, config.durable_name} - {name, None}:
-            raise Refused("the request names another stream or consumer than its subject")
+            raise RequestRefused("the request names another stream or consumer than its subject")
         if stream == self._subjects.log_stream:
             _check_reader(config)
         settings = msgspec.to_builtins(config)
@@ -93,8 +97,8 @@ class ConsumerRequests:
         return {"stream_name": stream, "config": settings, "action": "create"}
 
 
-def _check_reader(config: _Config) -> None:
+def _check_reader(config: _ConsumerConfig) -> None:
     if config.durable_name is not None or config.ack_policy != "none":
-        raise Refused("a reader of the log is neither durable nor acknowledges")
-    if not 0 < config.inactive_threshold <= _LONGEST_INACTIVE:
-        raise Refused("a reader of the log needs an inactive_threshold of 5 minutes at most")
+        raise RequestRefused("a reader of the log is neither durable nor acknowledges")
+    if not 0 < config.inactive_threshold <= _MAX_INACTIVE:
+        raise RequestRefused("a reader of the log needs an inactive_threshold of 5 minutes at most")

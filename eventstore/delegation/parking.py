@@ -1,7 +1,7 @@
-"""Parking requests: a subscriber parks events that it cannot handle, and takes its own back.
+"""Parking requests: a subscriber parks events that it cannot handle, and deletes what it parked.
 
-What it parks has to be an event as the event stream has it, parked by the subscriber itself: an
-administrator who retries it later would otherwise do what the record says.
+A parked event must be identical to the one in the event stream, and parked by the subscriber
+itself: otherwise an administrator who retries it would execute whatever the record contains.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import msgspec
 
 from eventstore.client.client import Client
 from eventstore.client.responder import Answer, Request
-from eventstore.delegation.answering import Refused, answered
+from eventstore.delegation.requests import RequestRefused, request_answer
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.publish import publish_acked
 from eventstore.jetstream.vocabulary import Api
-from eventstore.messages.envelope import Header
+from eventstore.messages.headers import Header
 from eventstore.messages.subjects import Subjects
 from eventstore.parking.record import PART, ParkedRecord
 from eventstore.undecodable import UNDECODABLE
 
 __all__ = ["ParkingRequests"]
 
-_WHOLE = "1/1"
+_SINGLE_PART = "1/1"
 
 
 class _Sequence(msgspec.Struct):
@@ -37,10 +37,10 @@ _decode_sequence = msgspec.json.Decoder(_Sequence).decode
 
 
 class ParkingRequests:
-    """Parks, gets and deletes for subscribers, below `{domain}.api.PARKED`.
+    """Parks, gets and deletes parked events for subscribers, below `{domain}.api.PARKED`.
 
-    That subject names the subscriber, and users may publish on their own only. A record of several
-    messages, which one of an event near the largest payload needs, is refused.
+    The subject names the subscriber, and users may publish on their own only. A record of several
+    messages, as an event near the largest payload needs, is refused.
     """
 
     def __init__(self, client: Client, subjects: Subjects) -> None:
@@ -51,21 +51,23 @@ class ParkingRequests:
 
     @staticmethod
     def subject(domain: str, verb: str, subscriber: str) -> str:
-        """Where a subscriber asks for PUT (with two more tokens), GET or DELETE."""
+        """The subject of a subscriber's PUT (with two more tokens), GET or DELETE."""
         more = ".*.*" if verb == "PUT" else ""
         return f"{domain}.api.PARKED.{verb}.{subscriber}{more}"
 
     def answers(self) -> dict[str, Answer]:
-        """What a `Responder` answers, by subject."""
+        """The answers for a `Responder`, by subject."""
         verbs = {"PUT": self._put, "GET": self._get, "DELETE": self._delete}
         domain = self._subjects.domain
-        return {self.subject(domain, verb, "*"): answered(work) for verb, work in verbs.items()}
+        return {
+            self.subject(domain, verb, "*"): request_answer(work) for verb, work in verbs.items()
+        }
 
     async def _put(self, request: Request) -> Mapping[str, Any]:
         subscriber, aggregate, action = request.subject.split(".")[4:]
         await self._check_record(request, subscriber, f"event.{aggregate}.{action}")
         subject = f"{self._prefix(subscriber)}{aggregate}.{action}"
-        headers = {PART: _WHOLE}
+        headers = {PART: _SINGLE_PART}
         if (key := request.headers.get(Header.MESSAGE_ID)) is not None:
             headers[Header.MESSAGE_ID] = f"{subscriber}-{key}"
         ack = await publish_acked(self._client, subject, request.payload, headers)
@@ -76,18 +78,18 @@ class ParkingRequests:
         }
 
     async def _check_record(self, request: Request, subscriber: str, subject: str) -> None:
-        if request.headers.get(PART) != _WHOLE:
-            raise Refused("the record has to be whole")
+        if request.headers.get(PART) != _SINGLE_PART:
+            raise RequestRefused("the record must be a single message")
         try:
             record = _decode_record(request.payload)
         except UNDECODABLE as error:
-            raise Refused(f"this is no record: {error}") from error
+            raise RequestRefused(f"this is not a record: {error}") from error
         if record.subscriber != subscriber or record.command_id is not None:
-            raise Refused("the record is another one's")
+            raise RequestRefused("the record is not of this subscriber")
         event = await self._events.at(record.sequence, leader=True)
-        own = f"{self._subjects.domain}.{subject}", record.headers, record.payload
-        if event is None or (event.subject, event.headers, event.payload) != own:
-            raise Refused(f"the record is not of the event at sequence {record.sequence}")
+        expected = f"{self._subjects.domain}.{subject}", record.headers, record.payload
+        if event is None or (event.subject, event.headers, event.payload) != expected:
+            raise RequestRefused(f"the record is not of the event at sequence {record.sequence}")
 
     async def _get(self, request: Request) -> Mapping[str, Any]:
         message = await self._own(request)
@@ -107,15 +109,15 @@ class ParkingRequests:
         return await self._client.api(suffix, {"seq": message.sequence, "no_erase": True})
 
     async def _own(self, request: Request) -> Any:
-        """The parked message that is asked for, if this subscriber has parked it."""
+        """The requested parked message, if this subscriber has parked it."""
         subscriber = request.subject.rpartition(".")[2]
         try:
             sequence = _decode_sequence(request.payload).seq
         except UNDECODABLE as error:
-            raise Refused(f"no sequence is named: {error}") from error
+            raise RequestRefused(f"the request has no sequence: {error}") from error
         message = await self._parked.at(sequence, leader=True)
         if message is None or not message.subject.startswith(self._prefix(subscriber)):
-            raise Refused(f"nothing of {subscriber} is parked at {sequence}")
+            raise RequestRefused(f"nothing of {subscriber} is parked at {sequence}")
         return message
 
     def _prefix(self, subscriber: str) -> str:

@@ -1,9 +1,9 @@
-"""Accounts: who may do what in a domain, as the accounts of a nats-server's configuration.
+"""Accounts: the permissions of a domain's users, as accounts of a nats-server's configuration.
 
-The streams and the service are in one account. Every user has another, which imports exactly what
-this user may do: the server does not check a reply subject against the rights of whoever names it.
-An answer is published in the account of the request, where it reaches everybody, and all that this
-account imports. With one user in each, such a detour leads only to what the user may do anyway.
+The streams and the service are in one account. Every user has another one, which imports exactly
+what this user may do: the server does not check a reply subject against the permissions of the
+requester. A reply is published in the requester's account, to everything in it and all its imports.
+With one user per account, a forged reply subject reaches only what the user may use anyway.
 """
 
 from __future__ import annotations
@@ -17,29 +17,35 @@ from msgspec import Struct
 
 from eventstore.delegation import ConfigurationRequests, ConsumerRequests, ParkingRequests
 from eventstore.errors import ConfigurationError, InvalidSubject
-from eventstore.jetstream.vocabulary import ACK_PREFIX, API_PREFIX, Api
+from eventstore.jetstream.vocabulary import (
+    ACK_PREFIX,
+    API_PREFIX,
+    Api,
+    bucket_stream,
+    bucket_subject,
+)
 from eventstore.messages.subjects import Subjects, check_name
 from eventstore.service.runtime_config import KEYS
 
 __all__ = ["INBOXES", "ROLES", "Role", "Roles", "User"]
 
 INBOXES = "_INBOX_c"
-"""Each user's inboxes are below this token and the user's name."""
+"""The prefix of all users' inboxes; the user's name follows."""
 
 Role = Literal["admin", "developer", "reader", "auditor", "subscriber"]
 
 ROLES: tuple[Role, ...] = get_args(Role)
-"""What users can be, besides the service itself. A subscriber is another service."""
+"""The roles of users; a subscriber is another service."""
 
 _RESERVED = ("discovery", "health", "metrics", "_r_")
 _SERVICE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Import(Struct, frozen=True):
-    """What an account takes over from another one, as its users name it.
+    """An import of an account from another one, under the `local` subject.
 
-    A `service` takes requests, a `stream` sends messages. `subject` is the name in the account
-    that exports it. `shared`: the service learns who asks. `many`: a request has many answers.
+    A `service` receives requests, a `stream` sends messages. `subject` is the one in the exporting
+    account. `shared`: the service is told who sends a request. `many`: a request has many replies.
     """
 
     kind: Literal["service", "stream"]
@@ -51,7 +57,7 @@ class Import(Struct, frozen=True):
 
 
 class User(Struct, frozen=True):
-    """A user, alone in an account: its imports, and what else it may subscribe to."""
+    """A user with an account of its own: its imports, and the subjects that it replies on."""
 
     name: str
     account: str
@@ -60,12 +66,12 @@ class User(Struct, frozen=True):
 
     @property
     def inbox_prefix(self) -> str:
-        """What the user's inboxes begin with."""
+        """The prefix of the user's inboxes."""
         return f"{INBOXES}.{self.name}"
 
     @property
     def variable(self) -> str:
-        """The environment variable that holds the password when the server starts."""
+        """The environment variable with the password, for the server."""
         return f"NATS_{self.name.replace('-', '_').upper()}_PASSWORD"
 
 
@@ -75,10 +81,10 @@ _NOBODY: Mapping[Role, Sequence[str]] = MappingProxyType({})
 class Roles:
     """The users of a domain and their rights.
 
-    `service` is the service's name in discovery. `users` are the names of those who have a role;
-    a role that is not named has one user, named like the role. `developer_commands` are
-    what developers may send, as `{aggregate}.{action}` with `*` as a wildcard. A subscriber has a
-    durable consumer of the same name on the event stream.
+    `service` is the service's name in discovery. `users` are the users' names by role; a role
+    without any has one user, named like the role. `developer_commands` are those that developers
+    may send, as `{aggregate}.{action}` with `*` as a wildcard. A subscriber has a durable consumer
+    of the same name on the event stream.
 
     Raises `InvalidSubject` for illegal names, and `ConfigurationError` for names used twice.
     """
@@ -92,7 +98,7 @@ class Roles:
         developer_commands: Sequence[str] = ("*.*",),
     ) -> None:
         if domain in _RESERVED:
-            raise ConfigurationError(f"a domain cannot be called {domain}: it has another meaning")
+            raise ConfigurationError(f"a domain cannot be called {domain}: the name is reserved")
         self.subjects = Subjects(domain)
         if not _SERVICE.fullmatch(service):
             raise InvalidSubject(
@@ -112,7 +118,7 @@ class Roles:
         self._refuse_repeated_names()
 
     def exports(self) -> list[Import]:
-        """What the store's account offers: all that any other account imports of it, once."""
+        """The exports of the store's account: everything that other accounts import from it."""
         every = (each for user in self.users for each in user.imports if each.account is None)
         return list({(each.kind, each.subject): each for each in every}.values())
 
@@ -142,7 +148,7 @@ class Roles:
     def _reader(self) -> Iterator[Import]:
         yield from self._events()
         yield _service(f"{self.domain}.query.>", shared=True)
-        yield from self._face()
+        yield from self._endpoints()
 
     def _developer(self, name: str) -> Iterator[Import]:
         yield from self._reader()
@@ -156,11 +162,11 @@ class Roles:
         yield self._api(Api.MESSAGE_GET.of(parked))
         yield self._api(Api.MESSAGE_DELETE.of(parked))
         yield self._api(Api.DIRECT_GET.of(parked), many=True)
-        yield self._api(Api.STREAM_INFO.of(f"KV_{config}"))
-        yield self._api(Api.MESSAGE_GET.of(f"KV_{config}"))
+        yield self._api(Api.STREAM_INFO.of(bucket_stream(config)))
+        yield self._api(Api.MESSAGE_GET.of(bucket_stream(config)))
         for key in KEYS:
             subject = ConfigurationRequests.subject(self.domain, key)
-            yield Import("service", subject, f"$KV.{config}.{key}")
+            yield Import("service", subject, bucket_subject(config, key))
         yield _service(f"{self.domain}.retry.*")  # of the service's own subscribers
         yield from (self._retry_of(name) for name in self._subscribers)
 
@@ -189,7 +195,7 @@ class Roles:
         yield _stream(f"{self.domain}.event.>")
         yield _stream("discovery.announce")
 
-    def _face(self) -> Iterator[Import]:
+    def _endpoints(self) -> Iterator[Import]:
         for name in {self.domain: None, self.service: None}:
             yield _service(f"health.{name}", many=True)
             yield _service(f"discovery.{name}", many=True)
@@ -197,22 +203,22 @@ class Roles:
         yield _service("$SRV.>", many=True)
 
     def _commands(self, user: str, subjects: Sequence[str]) -> Iterator[Import]:
-        """The commands, and how their outcomes come back: to an inbox, or looked up later."""
+        """The commands, and their outcomes: by reply, or from the bucket."""
         yield from (_service(subject, shared=True) for subject in subjects)
         yield _stream(f"{INBOXES}.{user}.>")
         outcomes = self.subjects.outcome_bucket
-        yield self._api(Api.DIRECT_GET.of(f"KV_{outcomes}", f"$KV.{outcomes}.*"))
+        yield self._api(Api.DIRECT_GET.of(bucket_stream(outcomes), bucket_subject(outcomes, "*")))
 
     def _api(self, suffix: str, *, many: bool = False) -> Import:
-        """A part of JetStream's API, under a prefix that no account has an API of its own at."""
+        """A part of JetStream's API, under a prefix that differs from the account's own API."""
         return Import("service", f"{API_PREFIX}.{suffix}", f"{self.api_prefix}.{suffix}", many=many)
 
     def _consumer(self, stream: str, name: str) -> Import:
-        """The making of consumers; see `ConsumerRequests`."""
+        """The creation of consumers; see `ConsumerRequests`."""
         return _service(ConsumerRequests.subject(self.domain, stream, name))
 
     def _parking(self, name: str) -> Iterator[Import]:
-        """What a subscriber does with its own parked events; see `ParkingRequests`."""
+        """A subscriber's access to its own parked events; see `ParkingRequests`."""
         parked = self.subjects.parked_stream
         for verb, local in (
             ("PUT", f"{self.domain}.parked.event.{name}.*.*"),
@@ -228,9 +234,9 @@ class Roles:
 
 def _command(domain: str, pattern: str) -> str:
     aggregate, _, action = pattern.partition(".")
-    for what, name in (("aggregate", aggregate), ("action", action)):
+    for part, name in (("aggregate", aggregate), ("action", action)):
         if name != "*":
-            check_name(f"{what} of the command {pattern!r}:", name)
+            check_name(f"{part} of the command {pattern!r}:", name)
     return f"{domain}.cmd.{aggregate}.{action}"
 
 

@@ -1,6 +1,6 @@
-"""Deployment files: the configuration of one nats-server or of three, of the service and its users.
+"""Deployment files: the configuration of one or three nats-servers, the service and the users.
 
-Each file is text without a secret: passwords come from the environment.
+No file contains a secret: passwords come from the environment.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CLIENT_PORT, _MONITOR_PORT, _CLUSTER_PORT = 4222, 8222, 6222
 
 
 class Tls(Struct, frozen=True):
-    """The files by which servers prove who they are: certificate, its key, and who signed it."""
+    """The files of the servers' TLS: the certificate, its key and its CA."""
 
     certificate: Path
     key: Path
@@ -39,20 +39,20 @@ def deployment_files(
 ) -> Mapping[str, str]:
     """The files by name: `accounts.conf`, one for each server, and `{user}.toml` for each user.
 
-    Without `tls` servers listen on 127.0.0.1 only, three of them on ports next to each other; with
-    it, each listens on all interfaces of its own host, one of `hosts` (default: the server's name).
-    `store` is the directory of the streams; where servers share a host, each adds its number.
+    Without `tls` servers listen on 127.0.0.1 only, three of them on consecutive ports; with it,
+    each listens on all interfaces of its own host, one of `hosts` (default: the server's name).
+    `store` is the directory of the streams; servers that share a host append their number to it.
     """
     store = store or Path("/var/lib/nats") / roles.domain
     names = [f"{roles.domain}-{number}" for number in range(1, servers + 1)]
-    places = [_LOCAL] * servers if tls is None else list(hosts) or names
+    hosts = [_LOCAL] * servers if tls is None else list(hosts) or names
     ports = [_CLIENT_PORT + (number if tls is None else 0) for number in range(servers)]
     scheme = "nats" if tls is None else "tls"
-    urls = [f"{scheme}://{host}:{port}" for host, port in zip(places, ports, strict=True)]
+    urls = [f"{scheme}://{host}:{port}" for host, port in zip(hosts, ports, strict=True)]
     files = {"accounts.conf": _accounts(roles)}
     for number, name in enumerate(names):
         file = "server.conf" if servers == 1 else f"server-{number + 1}.conf"
-        files[file] = _server(roles, name, number, tls, places, store)
+        files[file] = _server(roles, name, number, tls, hosts, store)
     files["service.toml"] = _service_settings(roles, urls, servers, tls)
     for user in roles.users:
         files[f"{user.name}.toml"] = _user_settings(roles, user, urls, tls)
@@ -60,11 +60,11 @@ def deployment_files(
 
 
 def _server(
-    roles: Roles, name: str, number: int, tls: Tls | None, places: Sequence[str], store: Path
+    roles: Roles, name: str, number: int, tls: Tls | None, hosts: Sequence[str], store: Path
 ) -> str:
     offset = number if tls is None else 0
     host = _LOCAL if tls is None else "0.0.0.0"  # noqa: S104  # encrypted
-    own = store.with_name(f"{store.name}-{number + 1}") if len(places) > 1 and not tls else store
+    own = store.with_name(f"{store.name}-{number + 1}") if len(hosts) > 1 and not tls else store
     lines = [
         f"# {name}: a nats-server for the domain {roles.domain}. Its environment holds a password",
         "# for each user, in plain text or, better, as a bcrypt hash that begins with $2a$. Put",
@@ -87,7 +87,7 @@ def _server(
         "  # a flush every two minutes: ten to a hundred times the rate, and two minutes lost.",
         "  sync_interval: always",
         "}",
-        *([] if len(places) == 1 else _cluster(roles, offset, tls, places)),
+        *([] if len(hosts) == 1 else _cluster(roles, offset, tls, hosts)),
         "",
         "include ./accounts.conf",
         "",
@@ -104,10 +104,10 @@ def _tls(tls: Tls) -> list[str]:
     ]
 
 
-def _cluster(roles: Roles, offset: int, tls: Tls | None, places: Sequence[str]) -> list[str]:
+def _cluster(roles: Roles, offset: int, tls: Tls | None, hosts: Sequence[str]) -> list[str]:
     host = _LOCAL if tls is None else "0.0.0.0"  # noqa: S104  # encrypted, with certificates
-    ports = [_CLUSTER_PORT + (number if tls is None else 0) for number in range(len(places))]
-    routes = [f"nats-route://{each}:{port}" for each, port in zip(places, ports, strict=True)]
+    ports = [_CLUSTER_PORT + (number if tls is None else 0) for number in range(len(hosts))]
+    routes = [f"nats-route://{each}:{port}" for each, port in zip(hosts, ports, strict=True)]
     lines = [
         "",
         "cluster {",
@@ -118,14 +118,14 @@ def _cluster(roles: Roles, offset: int, tls: Tls | None, places: Sequence[str]) 
         lines.insert(
             1, "# To try it: without certificates, anybody on this machine can pose as a server."
         )
-    else:  # whoever may be a server of the cluster has a certificate of this CA
+    else:  # servers of the cluster have a certificate of this CA
         mutual = [*_tls(tls)[:-1], f"  ca_file: {_quoted(tls.ca)}", "  verify: true", "}"]
         lines += [f"  {line}" for line in mutual]
     return [*lines, "  routes: [", *(f'    "{route}"' for route in routes), "  ]", "}"]
 
 
 def _quoted(path: Path) -> str:
-    """As nats-server and TOML read it."""
+    """A path as a string of nats-server's configuration and of TOML."""
     return json.dumps(str(path), ensure_ascii=False)
 
 
@@ -166,8 +166,8 @@ def _forbidden_to_service(roles: Roles) -> list[str]:
 def _account(roles: Roles, user: User) -> list[str]:
     services = [each.local for each in user.imports if each.kind == "service"]
     inboxes = f"{user.inbox_prefix}.>"
-    heard = [each.local for each in user.imports if each.kind == "stream"]
-    subscribed = dict.fromkeys([*heard, *user.answers, inboxes])
+    streams = [each.local for each in user.imports if each.kind == "stream"]
+    subscribed = dict.fromkeys([*streams, *user.answers, inboxes])
     answering = ', allow_responses: { max: 1, expires: "5m" }' if user.answers else ""
     exports = [f'{{ service: "{subject}" }}' for subject in user.answers]
     return [
@@ -188,12 +188,12 @@ def _export(offered: Import) -> str:
     return f'{{ {offered.kind}: "{offered.subject}"{many} }}'
 
 
-def _import(roles: Roles, taken: Import) -> str:
-    account = taken.account or roles.store
-    renamed = "" if taken.local == taken.subject else f', to: "{taken.local}"'
-    shared = ", share: true" if taken.shared else ""
-    source = f'{{ account: {account}, subject: "{taken.subject}" }}'
-    return f"{{ {taken.kind}: {source}{renamed}{shared} }}"
+def _import(roles: Roles, imported: Import) -> str:
+    account = imported.account or roles.store
+    renamed = "" if imported.local == imported.subject else f', to: "{imported.local}"'
+    shared = ", share: true" if imported.shared else ""
+    source = f'{{ account: {account}, subject: "{imported.subject}" }}'
+    return f"{{ {imported.kind}: {source}{renamed}{shared} }}"
 
 
 def _listed(

@@ -1,4 +1,4 @@
-"""Settling: what was delivered and is not acknowledged yet, and what was, lest it comes again."""
+"""Acknowledgements: tracks in-flight deliveries, and recent acks, against double handling."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from eventstore.client.client import Client, Msg
 from eventstore.errors import ClientError
 from eventstore.jetstream.consumer import Delivery
 
-__all__ = ["Acknowledgements", "DeliveryTracker", "TrackedDelivery"]
+__all__ = ["Acknowledgements", "DeliveredMessage", "TrackedDelivery"]
 
-_REMEMBERED = 10_000
+_MAX_REMEMBERED = 10_000
 
 _ACK = b"+ACK"
 _NAK = b"-NAK"
@@ -23,19 +23,19 @@ _Key = tuple[int, int]
 
 
 class TrackedDelivery(Protocol):
-    """A message that was delivered and is to be settled."""
+    """A delivered message that is to be acknowledged."""
 
     @property
     def message(self) -> Msg:
-        """As it came."""
+        """The message as it was delivered."""
 
     @property
     def delivery(self) -> Delivery:
-        """What the server says of it."""
+        """The server's metadata of the delivery."""
 
 
-class DeliveryTracker:
-    """A message as it was taken, whatever is in it."""
+class DeliveredMessage:
+    """A message with the metadata of its delivery; the content is not checked."""
 
     def __init__(self, message: Msg) -> None:
         self.message = message
@@ -43,76 +43,79 @@ class DeliveryTracker:
 
 
 class Acknowledgements:
-    """The messages of one consumer that this process holds, and those it settled last.
+    """Tracks the messages of one consumer that are in flight in this process.
 
-    What is delivered again while it is held must not be handled again. Where an acknowledgement
-    gets lost, the message is delivered again too: with `once`, it is then acknowledged without
-    being handled again, as long as this process remembers it (10,000 messages).
+    A message that is redelivered while it is in flight must not be handled a second time. Where an
+    ack gets lost, its message is redelivered too: with `once`, it is then acked without being
+    handled, if it is among the last 10,000 that this process acked.
     """
 
     def __init__(self, client: Client, *, once: bool = True) -> None:
         self._client = client
         self._once = once
-        self._held: dict[_Key, str] = {}  # where to settle each
-        self._settled: OrderedDict[_Key, None] = OrderedDict()
+        self._in_flight: dict[_Key, str] = {}  # the ack subject of each
+        self._acked: OrderedDict[_Key, None] = OrderedDict()
 
-    async def hold(self, each: TrackedDelivery) -> bool:
-        """Hold a message; False where it came before, so that it must not be handled now."""
+    async def track(self, each: TrackedDelivery) -> bool:
+        """Track a message; False for a redelivery that must not be handled now."""
         key, reply = _key(each), each.message.reply
-        if key in self._settled:
-            await self._tell(reply, _ACK)
+        if key in self._acked:
+            await self._send(reply, _ACK)
             return False
-        is_new = key not in self._held
-        self._held[key] = reply  # the time to settle it under another had run out
+        is_new = key not in self._in_flight
+        self._in_flight[key] = reply  # the earlier delivery's ack wait has expired
         return is_new
 
-    async def keep_holding(self, ack_wait: float) -> None:
-        """Have the server wait for what is held, for ever; `ack_wait` is the consumer's seconds."""
+    async def extend_ack_waits(self, ack_wait: float) -> None:
+        """Report all in-flight messages as in progress; runs until it is cancelled.
+
+        `ack_wait` is the consumer's, in seconds.
+        """
         while True:
             await asyncio.sleep(ack_wait / 3)
-            for reply in list(self._held.values()):
-                await self._tell(reply, _IN_PROGRESS)
+            for reply in list(self._in_flight.values()):
+                await self._send(reply, _IN_PROGRESS)
 
     async def confirm(self, each: TrackedDelivery) -> None:
-        """Return when the server has it as settled; raises `ClientError` where that is not sure."""
-        reply = self._held.get(_key(each), each.message.reply)
+        """Ack, and return when the server confirms it; raises `ClientError` if it does not."""
+        reply = self._in_flight.get(_key(each), each.message.reply)
         await self._client.request(reply, _ACK)
         self._remember(each)
 
-    async def done(self, each: TrackedDelivery) -> None:
-        """It was handled, and is not to come again."""
+    async def ack(self, each: TrackedDelivery) -> None:
+        """Ack a message that was handled, so that it is not redelivered."""
         self._remember(each)
         await self._release(each, _ACK)
 
-    async def give_back(self, each: TrackedDelivery, delay: float = 0.0) -> None:
-        """It was not handled, and is to come again, after `delay` seconds at the earliest.
+    async def nak(self, each: TrackedDelivery, delay: float = 0.0) -> None:
+        """Have a message redelivered, after `delay` seconds at the earliest.
 
-        It need not be held.
+        It need not be tracked.
         """
         await self._release(each, b'-NAK {"delay": %d}' % int(delay * 1e9) if delay else _NAK)
 
-    async def give_back_all(self) -> None:
-        """What is still held is to come again at once; the server may change its order."""
-        replies = list(self._held.values())
-        self._held.clear()
+    async def nak_all(self) -> None:
+        """Have all in-flight messages redelivered; the server may change their order."""
+        replies = list(self._in_flight.values())
+        self._in_flight.clear()
         for reply in replies:
-            await self._tell(reply, _NAK)
+            await self._send(reply, _NAK)
 
     def _remember(self, each: TrackedDelivery) -> None:
         if self._once:
-            self._settled[_key(each)] = None
-            if len(self._settled) > _REMEMBERED:
-                self._settled.popitem(last=False)
+            self._acked[_key(each)] = None
+            if len(self._acked) > _MAX_REMEMBERED:
+                self._acked.popitem(last=False)
 
-    async def _release(self, each: TrackedDelivery, how: bytes) -> None:
-        reply = self._held.pop(_key(each), each.message.reply)
-        await self._tell(reply, how)
+    async def _release(self, each: TrackedDelivery, payload: bytes) -> None:
+        reply = self._in_flight.pop(_key(each), each.message.reply)
+        await self._send(reply, payload)
 
-    async def _tell(self, reply: str, how: bytes) -> None:
-        with suppress(ClientError):  # where it gets lost, the message is delivered again
-            await self._client.publish(reply, how)
+    async def _send(self, reply: str, payload: bytes) -> None:
+        with suppress(ClientError):  # a lost ack leads to a redelivery
+            await self._client.publish(reply, payload)
 
 
 def _key(each: TrackedDelivery) -> _Key:
-    """What it is known by; with the time, for a stream made anew counts from 1 again."""
+    """Sequence and time: a stream that was deleted and recreated counts from 1 again."""
     return each.delivery.sequence, each.delivery.time

@@ -1,7 +1,7 @@
 """Requests to JetStream's API about streams, consumers and messages.
 
-Each raises `StreamMissing` where the server has no such stream, `JetStreamError` for its other
-errors, and a `ClientError` where no answer came. `timeout` is seconds.
+All raise `StreamMissing` if the stream does not exist, `JetStreamError` for other errors of the
+server, and other `ClientError`s if there was no answer. `timeout` is seconds.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ async def stream_info(client: Client, stream: str, *, timeout: float = _SECONDS)
 
 
 async def find_stream(client: Client, stream: str) -> StreamInfo | None:
-    """A stream's configuration and state; None where there is no such stream."""
+    """A stream's configuration and state; None if it does not exist."""
     try:
         return await stream_info(client, stream)
     except StreamMissing:
@@ -44,7 +44,7 @@ async def find_stream(client: Client, stream: str) -> StreamInfo | None:
 
 
 async def create_stream(client: Client, stream: str, config: Mapping[str, Any]) -> StreamInfo:
-    """Create a stream; raises `JetStreamError` where its name is in use."""
+    """Create a stream; raises `JetStreamError` if the name is in use."""
     return await stream_request(client, Api.STREAM_CREATE, stream, body=config, answer=StreamInfo)
 
 
@@ -56,7 +56,7 @@ async def update_stream(client: Client, stream: str, config: Mapping[str, Any]) 
 async def create_consumer(
     client: Client, stream: str, name: str, config: Mapping[str, Any]
 ) -> ConsumerInfo:
-    """Create a consumer; raises `JetStreamError` where there is one with another configuration."""
+    """Create a consumer; raises `JetStreamError` if it exists with another configuration."""
     config = {"name": name, **config}
     body = {"stream_name": stream, "config": config, "action": "create"}
     return await stream_request(
@@ -65,7 +65,7 @@ async def create_consumer(
 
 
 async def find_consumer(client: Client, stream: str, name: str) -> ConsumerInfo | None:
-    """A consumer's configuration and state; None where the stream has no such consumer."""
+    """A consumer's configuration and state; None if it does not exist."""
     try:
         return await stream_request(client, Api.CONSUMER_INFO, stream, name, answer=ConsumerInfo)
     except JetStreamError as error:
@@ -90,7 +90,7 @@ async def stream_request(
     body: object = None,
     timeout: float = _SECONDS,
 ) -> T:
-    """Any other request about a stream."""
+    """Send any other request about a stream."""
     try:
         return await client.api(request.of(stream, *names), body, timeout=timeout, answer=answer)
     except JetStreamError as error:

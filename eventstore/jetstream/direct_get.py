@@ -1,7 +1,7 @@
-"""Direct reads from a stream: one message, or pages of one subject, without any consumer.
+"""Direct reads from a stream: one message, or pages of one subject, without a consumer (ADR-31).
 
-Built on direct get (ADR-31). Direct gets may be answered by a follower and so lag behind what
-was just written on a replicated stream; the `leader_*` reads are answered by the leader.
+On a replicated stream a direct get may be answered by a follower, which lags behind the leader;
+the `leader_*` reads are answered by the leader.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ __all__ = ["DirectReader", "StoredMessage"]
 _PAGE_HEADERS = (NatsHeader.NUM_PENDING, NatsHeader.LAST_SEQUENCE)
 _PAGE_SIZE = 256
 _PAGE_BYTES = 8 * 1024 * 1024
-_MOST_SUBJECTS = 64
+_MAX_SUBJECTS = 64
 
 _encode = msgspec.json.Encoder().encode
 
 
-class _Page:
-    """The replies to one batched direct get, as they come in.
+class _BatchReplies:
+    """The replies to one batched direct get.
 
-    All of them are to be of one stream and subject, each after the one before.
+    All must be messages of one stream and subject, in ascending sequence.
     """
 
     def __init__(self, stream: str = "", subject: str = ">", after: int = 0) -> None:
@@ -75,12 +75,12 @@ class _Page:
     def _take(self, message: Msg) -> None:
         headers = message.headers or {}
         status = status_of(headers)
-        # The server names the one it sent before: a reply that got lost does not stay unseen.
+        # Each reply names the sequence of the one before, which shows a lost reply.
         if (
             status in (None, 204)
             and decimal(headers.get(NatsHeader.LAST_SEQUENCE, "0")) != self._last
         ):
-            raise RequestTimeout(f"a reply to a page was lost after position {self._last}")
+            raise RequestTimeout(f"a reply to a page was lost after sequence {self._last}")
         if status is None:
             self._add(stored_in(headers, message.data, self._stream, _PAGE_HEADERS))
         else:
@@ -90,7 +90,7 @@ class _Page:
         check_subject(message, self._subject)
         if message.sequence <= max(self._after, self._last):
             raise InvalidAnswer(
-                f"{self._subject}: position {message.sequence} was answered after "
+                f"{self._subject}: sequence {message.sequence} was answered after "
                 f"{max(self._after, self._last)}"
             )
         self.messages.append(message)
@@ -103,7 +103,7 @@ class _Page:
         elif status == 404:
             self.done.set_result(None)
         elif status == 503:
-            raise NoResponders("nobody serves direct gets of this stream")
+            raise NoResponders("no responders for direct gets of this stream")
         else:
             raise JetStreamError(0, status, headers.get("Description", "direct get refused"))
 
@@ -113,7 +113,7 @@ class _Page:
 
 
 class DirectReader(Resource):
-    """Reads of one stream over one inbox; an async context manager.
+    """Reads from one stream over one inbox; an async context manager.
 
     Every read raises `StreamMissing`, `RequestTimeout`, `ConnectionLost`, `NoResponders` or
     `JetStreamError`; `timeout` is seconds for one page.
@@ -123,7 +123,7 @@ class DirectReader(Resource):
         self.stream = stream
         self._client = client
         self._timeout = timeout
-        self._pages: dict[str, _Page] = {}
+        self._pages: dict[str, _BatchReplies] = {}
         self._inbox = client.new_inbox()
 
     async def _enter(self, stack: AsyncExitStack) -> None:
@@ -138,21 +138,21 @@ class DirectReader(Resource):
         return await self._direct_get(subject, subject=subject)
 
     async def at(self, sequence: int, *, leader: bool = False) -> StoredMessage | None:
-        """The message at a sequence; without `leader`, may lag on a replicated stream."""
+        """The message at a sequence; may lag on a replicated stream, unless `leader`."""
         if leader:
             return check_sequence(sequence, await self._leader_get({"seq": sequence}))
         return check_sequence(sequence, await self._direct_get(request={"seq": sequence}))
 
     async def leader_last(self, subject: str) -> StoredMessage | None:
-        """The last message on a subject, as the stream's leader knows it."""
+        """The last message on a subject, from the stream's leader."""
         return await self._leader_get({"last_by_subj": subject})
 
     async def leader_next(self, subject: str, after: int) -> StoredMessage | None:
-        """The first message on a subject after a sequence, as the stream's leader knows it."""
+        """The first message on a subject after a sequence, from the stream's leader."""
         return await self._leader_get({"seq": after + 1, "next_by_subj": subject})
 
     async def check_stream(self) -> None:
-        """Raise `StreamMissing` where the stream does not exist."""
+        """Raise `StreamMissing` if the stream does not exist."""
         await stream_info(self._client, self.stream, timeout=self._timeout)
 
     async def pages(
@@ -160,8 +160,8 @@ class DirectReader(Resource):
     ) -> AsyncGenerator[list[StoredMessage], None]:
         """The messages on a literal subject after a sequence, oldest first, in pages.
 
-        Ends when the answering server has no more, which may lag on a replicated stream; with
-        `leader`, when the stream's leader has no more. Never yields an empty page.
+        Ends where the log of the answering server ends, which may lag on a replicated stream; with
+        `leader`, where the leader's ends. Never yields an empty page.
         """
         while True:
             page = await self._page(subject, after)
@@ -175,26 +175,29 @@ class DirectReader(Resource):
             after = following.sequence
 
     async def messages(self, subject: str, after: int = 0) -> AsyncGenerator[StoredMessage, None]:
-        """All messages on a literal subject after a sequence, up to the last the leader knows."""
+        """All messages on a literal subject after a sequence, up to the leader's last."""
         async with aclosing(self.pages(subject, after, leader=True)) as pages:
             async for page in pages:
                 for message in page:
                     yield message
 
     async def last_of_each(self, subjects: Sequence[str], until: int) -> list[StoredMessage]:
-        """The last message up to a sequence on each of some subjects that has any; may lag."""
+        """The last message up to a sequence on each subject that has one; may lag."""
         found: list[StoredMessage] = []
-        for start in range(0, len(subjects), _MOST_SUBJECTS):
-            some = subjects[start : start + _MOST_SUBJECTS]
+        for start in range(0, len(subjects), _MAX_SUBJECTS):
+            some = subjects[start : start + _MAX_SUBJECTS]
             page = await self._ask_page(
-                _Page(self.stream), f"{some[0]} and others", multi_last=some, up_to_seq=until
+                _BatchReplies(self.stream),
+                f"{some[0]} and others",
+                multi_last=some,
+                up_to_seq=until,
             )
             found += page.messages
         return found
 
-    async def _page(self, subject: str, after: int) -> _Page:
+    async def _page(self, subject: str, after: int) -> _BatchReplies:
         return await self._ask_page(
-            _Page(self.stream, subject, after),
+            _BatchReplies(self.stream, subject, after),
             subject,
             seq=after + 1,
             next_by_subj=subject,
@@ -202,7 +205,7 @@ class DirectReader(Resource):
             max_bytes=_PAGE_BYTES,
         )
 
-    async def _ask_page(self, page: _Page, what: str, **request: object) -> _Page:
+    async def _ask_page(self, page: _BatchReplies, what: str, **request: object) -> _BatchReplies:
         token = new_token()
         self._pages[token] = page
         try:
@@ -240,7 +243,7 @@ class DirectReader(Resource):
         return await leader_get(self._client, self.stream, request, timeout=self._timeout)
 
     def _receive(self, message: Msg) -> None:
-        # Replies with a message carry the stream's subject in their headers only.
+        # The subject of a reply is the inbox's; the stored subject is in a header.
         page = self._pages.get(message.subject.rpartition(".")[2])
         if page is not None:
             page.receive(message)
@@ -253,4 +256,4 @@ class DirectReader(Resource):
 
     def _disconnected(self) -> None:
         for page in self._pages.values():
-            page.fail(ConnectionLost("the connection broke while an aggregate was read"))
+            page.fail(ConnectionLost("the connection broke during a read"))

@@ -1,8 +1,7 @@
 """Key-value buckets: read, compare-and-set, delete, erase and watch (ADR-8).
 
 A bucket is a stream, `KV_{bucket}` of the subjects `$KV.{bucket}.{key}`; a key's revision is the
-stream sequence of its last message. What NATS's own tools write is understood, and the other way
-round.
+stream sequence of its last message. Compatible with NATS's own tools.
 """
 
 from __future__ import annotations
@@ -15,15 +14,20 @@ from eventstore.client.client import Client, Msg
 from eventstore.errors import JetStreamError
 from eventstore.jetstream.api import stream_info
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
-from eventstore.jetstream.erase import erase_message
 from eventstore.jetstream.publish import publish_acked
-from eventstore.jetstream.stored_message import read_direct
-from eventstore.jetstream.vocabulary import CONFLICTS, Api, NatsHeader
+from eventstore.jetstream.stored_message import erase_message, read_direct
+from eventstore.jetstream.vocabulary import (
+    CONFLICTS,
+    Api,
+    NatsHeader,
+    bucket_stream,
+    bucket_subject,
+)
 
 __all__ = ["DELETED", "KeyValue"]
 
 DELETED = "DEL"
-"""The `NatsHeader.KV_OPERATION` of the empty message that deletes a key."""
+"""The value of `NatsHeader.KV_OPERATION` that deletes a key."""
 
 
 class KeyValue:
@@ -31,16 +35,16 @@ class KeyValue:
 
     Entries are `StoredMessage`s: `sequence` is the revision. A deleted key is an entry with an
     empty payload, because its revision counts for the next `update`; None is a key that was never
-    set. All methods raise `ClientError`. Those that ask the bucket's leader raise `StreamMissing`
-    where there is no such bucket; `get`, `put` and `update` raise `NoResponders` then, because who
-    may read or write one key may not be allowed to ask for more.
+    set. All methods raise `ClientError`. If the bucket does not exist, those that ask its
+    leader raise `StreamMissing`; `get`, `put` and `update` raise `NoResponders`, because users with
+    permissions for a single key may not request more.
     """
 
     def __init__(self, client: Client, bucket: str, *, timeout: float = 5.0) -> None:
         self.bucket = bucket
-        self.stream = f"KV_{bucket}"
+        self.stream = bucket_stream(bucket)
         self._client = client
-        self._prefix = f"$KV.{bucket}."
+        self._prefix = bucket_subject(bucket, "")
         self._direct_get = client.api_subject(Api.DIRECT_GET.of(self.stream))
         self._reader = DirectReader(client, self.stream, timeout=timeout)
         self._timeout = timeout
@@ -99,7 +103,7 @@ class KeyValue:
     ) -> int | None:
         """Set a key, or delete it (None), if this is its revision (0: none); the new revision.
 
-        None where another writer was faster. The expected revision is put into `headers` itself.
+        None if another writer was faster. The expected revision is added to the given `headers`.
         """
         headers = {} if headers is None else headers
         headers[NatsHeader.EXPECTED_LAST_SUBJECT_SEQUENCE] = str(revision)
@@ -111,7 +115,7 @@ class KeyValue:
             return None
 
     async def erase(self, revision: int) -> None:
-        """Delete one entry, its bytes in the server's files too; nothing where it is gone."""
+        """Delete one entry and overwrite its bytes; does nothing if it is deleted already."""
         await erase_message(self._client, self.stream, revision, self._timeout)
 
     async def info(self) -> StreamInfo:

@@ -1,8 +1,7 @@
 """Ordered consumers: the messages of a stream in order, each once, without acknowledgements.
 
-An ephemeral, unfiltered consumer delivers them. Where it is lost, or a message on its way, that is
-reported as `PullLost`; a new one after the last `position` continues without a gap and without a
-repetition.
+An ephemeral, unfiltered consumer delivers them. If it is lost, or a message in transit, it raises
+`PullLost`; a new one after the last `position` continues without gaps and repetitions.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ async def ordered_consumer(
 ) -> AsyncIterator[OrderedConsumer]:
     """A consumer of what follows a sequence; it is deleted at the end.
 
-    `buffer` bounds the messages that are delivered and not taken; its name begins with `name`.
+    `buffer` is the maximum of messages delivered and not taken; `name` a prefix of the consumer's.
     Raises `StreamMissing` and `ClientError`.
     """
     name = f"{name}-{new_id()}"
@@ -65,7 +64,7 @@ class OrderedConsumer:
     async def take(self, max_messages: int) -> list[tuple[Msg, Delivery]]:
         """Wait for at least one message, and return up to `max_messages` of those that are there.
 
-        Raises `PullLost` where a message was lost, after all before it were returned, and what
+        Raises `PullLost` if a message was lost, after all before it have been returned, and what
         `PullConsumer.take` raises.
         """
         taken = [] if self._lost else self._in_order(await self._pull.take(max_messages))
@@ -80,7 +79,7 @@ class OrderedConsumer:
             self._delivered += 1
             if delivery.consumer_sequence != self._delivered:
                 self._lost = PullLost(
-                    f"{self._stream}: what followed sequence {self.position} was lost on its way"
+                    f"{self._stream}: what followed sequence {self.position} was lost in transit"
                 )
                 break
             self.position, self.pending = delivery.sequence, delivery.pending

@@ -1,7 +1,7 @@
-"""Publishing to the log: one message, or an atomic batch of several (ADR-50), and its answer.
+"""Publishing one message, or an atomic batch of several (ADR-50), with the stream's ack.
 
-nats-py knows neither batches nor a size guard that counts headers: an oversized message makes it
-close its connection for good. Both are here.
+nats-py has neither batches nor a size check that counts headers: an oversized message makes the
+server close the connection for good. Both are here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from eventstore.errors import (
     QueueFull,
 )
 from eventstore.jetstream.vocabulary import ErrorCode, NatsHeader
-from eventstore.messages.envelope import POSITION, new_id
+from eventstore.messages.envelope import new_id
+from eventstore.messages.headers import POSITION
 
 __all__ = [
     "PUBLICATION_HEADERS",
@@ -38,19 +39,19 @@ __all__ = [
 ]
 
 MAX_HEADERS = 65_535
-"""Bytes of headers that a stream takes (the server's error 10097)."""
+"""Bytes of headers that a stream accepts (the server's error 10097)."""
 
 MAX_BATCH = 1_000
-"""Messages that the server takes in one atomic batch, unless configured otherwise."""
+"""Messages in one atomic batch, by the server's default configuration."""
 
 PUBLICATION_HEADERS = sum(
     len(f"{name}: {2**64}\r\n") for name in (POSITION, NatsHeader.EXPECTED_LAST_SEQUENCE)
 )
-"""Bytes of headers, at most, that an event of the log has more when it is published by itself."""
+"""Maximum bytes of headers that an event of the log gains when it is published by itself."""
 
 
 class Draft(msgspec.Struct, frozen=True):
-    """A message to be sent; `type` is for the text of errors."""
+    """A message to be published; `type` is for the text of errors."""
 
     subject: str
     headers: dict[str, str]
@@ -59,9 +60,9 @@ class Draft(msgspec.Struct, frozen=True):
 
 
 class PubAck(msgspec.Struct, frozen=True):
-    """The stream's answer: `seq` is the position of the (last) message.
+    """The stream's ack: `seq` is the sequence of the (last) message.
 
-    To a batch, its id and how many messages it had.
+    For a batch, also its id and its number of messages.
     """
 
     stream: Annotated[str, Meta(min_length=1)]
@@ -72,10 +73,10 @@ class PubAck(msgspec.Struct, frozen=True):
 
 
 def check_sizes(drafts: Sequence[Draft], max_payload: int, *, added: int = 0) -> None:
-    """Raise `BatchTooLarge` or `EventTooLarge` for what the server would not take.
+    """Raise `BatchTooLarge` or `EventTooLarge` for what the server would refuse.
 
-    `max_payload` counts headers and payload, in bytes; `added` are bytes of headers that each will
-    have more.
+    `max_payload` is in bytes, and includes headers; `added` are bytes of headers that each draft
+    will gain.
     """
     if len(drafts) > MAX_BATCH:
         raise BatchTooLarge(len(drafts), MAX_BATCH)
@@ -92,7 +93,7 @@ def guarded(drafts: Sequence[Draft], expected: Mapping[str, int]) -> list[Draft]
     """The drafts with the headers that make them one atomic append.
 
     `expected` holds, for each subject, the sequence of its last message (0: none); it guards the
-    first draft of each subject, because a second check of it would be refused (10164).
+    first draft of each subject, because the server refuses a second check of it (10164).
     """
     unguarded = dict(expected)
     batch = _batch_headers(len(drafts))
@@ -113,13 +114,13 @@ async def publish(
     *,
     asking: bool = False,
 ) -> PubAck:
-    """Send what `guarded` made and wait for the stream's answer; all are recorded or none.
+    """Send the result of `guarded`, and wait for the stream's ack; all are recorded or none.
 
     `asking` also waits for an answer to the first message of each subject, a round trip each, which
-    tells a forbidden subject from a batch that fell apart.
+    tells a forbidden subject from an incomplete batch.
 
-    Raises `JetStreamError` with the server's number, or another `ClientError` where no answer
-    came (or one that is not `stream`'s); then they may have been recorded all the same.
+    Raises `JetStreamError` with the server's error code, or another `ClientError` if there was no
+    answer (or not `stream`'s); the messages may have been recorded all the same.
     """
     last = messages[-1]
     answered = {last.subject}
@@ -133,14 +134,14 @@ async def publish(
     batch = last.headers.get(NatsHeader.BATCH_ID)
     if not ack.duplicate and batch is not None and (ack.batch, ack.count) != (batch, len(messages)):
         raise InvalidAnswer(
-            f"{last.subject}: {len(messages)} messages were sent as one batch, and what is "
-            f"acknowledged is {ack.count} of another"
+            f"{last.subject}: {len(messages)} messages were sent as one batch, and {ack.count} "
+            "of another were acknowledged"
         )
     return ack
 
 
 async def _begin(client: Client, message: Draft, timeout: float) -> None:
-    """Send a message of a batch that is not its last; its answer is empty, or an error."""
+    """Send a message of a batch, but not its last; the answer is empty, or an error."""
     subject, headers = message.subject, message.headers
     reply = await client.request(subject, message.payload, headers=headers, timeout=timeout)
     if reply.data:
@@ -155,28 +156,28 @@ async def publish_acked(
     timeout: float = 5.0,
     stream: str | None = None,
 ) -> PubAck:
-    """Publish one message and wait for the stream's answer; raises as `publish` does.
+    """Publish one message and wait for the stream's ack; raises as `publish` does.
 
-    `stream` is the one that must answer, where that is known.
+    An ack of another stream than `stream` is refused, if that is given.
     """
     try:
         reply = await client.request(subject, payload, headers=headers, timeout=timeout)
     except NoResponders:
         raise NoResponders(
-            f"no stream takes {subject}: declare the topology, and see that JetStream is on"
+            f"no stream has the subject {subject}: declare the topology, and enable JetStream"
         ) from None
     return read_ack(subject, reply.data, stream)
 
 
 def read_ack(subject: str, data: bytes, stream: str | None = None) -> PubAck:
-    """Read a stream's answer to what was published on a subject.
+    """Read a stream's ack of a message on a subject.
 
-    Raises `JetStreamError` where it is an error, `InvalidAnswer` where it is no such answer, or
-    another stream's than `stream`'s.
+    Raises `JetStreamError` for an error, `InvalidAnswer` for anything else than an ack, and for
+    that of another stream than `stream`.
     """
     ack = read_answer(subject, data, PubAck)
     if stream is not None and ack.stream != stream:
-        raise InvalidAnswer(f"{subject}: stream {ack.stream[:80]!r} has answered, and not {stream}")
+        raise InvalidAnswer(f"{subject}: stream {ack.stream[:80]!r} answered, not {stream}")
     return ack
 
 
@@ -188,7 +189,7 @@ async def publish_queued(
     timeout: float,
     stream: str | None = None,
 ) -> PubAck:
-    """Publish a command; raises `QueueFull` where no more may wait, and as `publish` does."""
+    """Publish a command; raises `QueueFull` at the queue's limit, and as `publish` does."""
     try:
         return await publish_acked(client, subject, payload, headers, timeout, stream)
     except JetStreamError as error:

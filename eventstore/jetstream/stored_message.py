@@ -1,4 +1,4 @@
-"""Stored messages: read from the answers of the server, which are looked at before use."""
+"""Stored messages: read from the server's answers, which are checked before use; and erased."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from eventstore.client.api_answers import MessageAnswer, decimal
+from eventstore.client.api_answers import Done, MessageAnswer, decimal
 from eventstore.client.client import Client, Msg
 from eventstore.client.protocol import UnreadableHeaders, read_headers
 from eventstore.errors import InvalidAnswer, JetStreamError
@@ -18,6 +18,7 @@ __all__ = [
     "StoredMessage",
     "check_sequence",
     "check_subject",
+    "erase_message",
     "leader_get",
     "number_in",
     "read_direct",
@@ -29,7 +30,7 @@ _GET_HEADERS = (NatsHeader.STREAM, NatsHeader.SUBJECT, NatsHeader.SEQUENCE, Nats
 
 
 class StoredMessage(msgspec.Struct, frozen=True):
-    """A message as a stream holds it; `headers` are those it was published with."""
+    """A message of a stream; `headers` are those it was published with."""
 
     subject: str
     sequence: int
@@ -40,7 +41,7 @@ class StoredMessage(msgspec.Struct, frozen=True):
 async def leader_get(
     client: Client, stream: str, request: dict[str, Any], *, timeout: float = 5.0
 ) -> StoredMessage | None:
-    """The message that is asked for, as the stream's leader has it; None where there is none.
+    """The requested message, from the stream's leader; None if there is none.
 
     Raises `StreamMissing`, `InvalidAnswer` for another message, and other `ClientError`s.
     """
@@ -57,15 +58,34 @@ async def leader_get(
     if (subject := request.get("last_by_subj") or request.get("next_by_subj")) is not None:
         check_subject(message, subject)
     if message.sequence < request.get("seq", 1):
-        raise InvalidAnswer(f"{stream}: asked from {request['seq']} on, answered {found.seq}")
+        raise InvalidAnswer(f"{stream}: requested from {request['seq']} on, answered {found.seq}")
     return message
 
 
-def read_direct(answer: Msg, stream: str, subject: str | None = None) -> StoredMessage | None:
-    """Read the answer to a direct get of one message; None where there is none.
+async def erase_message(client: Client, stream: str, sequence: int, timeout: float = 5.0) -> None:
+    """Delete a message and overwrite its bytes; does nothing if it is deleted already.
 
-    Raises `JetStreamError` where it is an error, `InvalidAnswer` where it is no such answer, or is
-    of another stream or subject.
+    Raises `JetStreamError` if the stream denies deletion, and other `ClientError`s.
+    """
+    request = {"seq": sequence, "no_erase": False}
+    try:
+        await stream_request(
+            client, Api.MESSAGE_DELETE, stream, body=request, answer=Done, timeout=timeout
+        )
+    except JetStreamError:  # the server has one error code for all causes
+        if await _exists(client, stream, sequence, timeout):
+            raise
+
+
+async def _exists(client: Client, stream: str, sequence: int, timeout: float) -> bool:
+    return await leader_get(client, stream, {"seq": sequence}, timeout=timeout) is not None
+
+
+def read_direct(answer: Msg, stream: str, subject: str | None = None) -> StoredMessage | None:
+    """Read the answer to a direct get of one message; None if there is none.
+
+    Raises `JetStreamError` for an error, `InvalidAnswer` for anything else than a message of the
+    stream and the subject.
     """
     headers = answer.headers or {}
     status = status_of(headers)
@@ -80,9 +100,9 @@ def read_direct(answer: Msg, stream: str, subject: str | None = None) -> StoredM
 
 
 def status_of(headers: dict[str, str]) -> int | None:
-    """The status that the server answers with in place of a message; None for a message.
+    """The status of an answer without a message; None for a message.
 
-    What is stored may have a header of this name too, but never comes without its sequence.
+    A stored message may have a header `Status` too, but always comes with its sequence.
     """
     if NatsHeader.SEQUENCE in headers:
         return None
@@ -95,22 +115,23 @@ def status_of(headers: dict[str, str]) -> int | None:
 def stored_in(
     headers: dict[str, str], payload: bytes, stream: str, added: Iterable[str] = ()
 ) -> StoredMessage:
-    """The message in an answer, without the headers that the server has `added` to its own.
+    """The message in an answer, without the headers that the server added.
 
-    Raises `InvalidAnswer` where it is no message of the stream.
+    `added` are those besides the usual ones. Raises `InvalidAnswer` for anything else than a
+    message of the stream.
     """
     if NatsHeader.SUBJECT not in headers:
-        raise InvalidAnswer(f"a message of {stream} was asked for, and something else answered")
+        raise InvalidAnswer(f"a message of {stream} was requested, and something else answered")
     sequence = number_in(stream, headers, NatsHeader.SEQUENCE)
     subject = headers[NatsHeader.SUBJECT]
-    # The server adds its headers in this order behind the stored ones. Where those do not end as
-    # they should, it cuts into their last line, and glues its first one to what is left.
+    # The server appends its headers, in this order, to the stored ones. If those do not end with
+    # an empty line, it overwrites a part of their last line with the first of its own.
     names = list(headers)
     before = names[names.index(NatsHeader.SUBJECT) - 1]
     line, wanted = f"{before}: {headers[before]}", f"{NatsHeader.STREAM}: {stream}"
     is_readable = not isinstance(headers, UnreadableHeaders)
     if is_readable and before == NatsHeader.STREAM and not line.endswith(wanted):
-        raise InvalidAnswer(f"a message of {stream} was asked for, and something else answered")
+        raise InvalidAnswer(f"a message of {stream} was requested, and something else answered")
     if is_readable and line != wanted:
         headers = UnreadableHeaders(headers, "they do not end with an empty line")
     message = StoredMessage(subject, sequence, headers, payload)
@@ -119,18 +140,18 @@ def stored_in(
     return message
 
 
-def number_in(asked: str, headers: dict[str, str], name: str) -> int:
-    """The number in a header of an answer; raises `InvalidAnswer` where there is none."""
+def number_in(requested: str, headers: dict[str, str], name: str) -> int:
+    """The number in a header of an answer; raises `InvalidAnswer` if there is none."""
     number = decimal(headers.get(name))
     if number is None:
-        raise InvalidAnswer(f"{asked}: the answer says no {name}")
+        raise InvalidAnswer(f"{requested}: the answer has no {name}")
     return number
 
 
-def check_subject(message: StoredMessage, asked: str) -> None:
-    """Raise unless the message is on the subject asked for, which may have wildcards."""
-    if message.subject != asked and not _matches(message.subject.split("."), asked.split(".")):
-        raise InvalidAnswer(f"{asked} was asked for, and a message of {message.subject} answered")
+def check_subject(message: StoredMessage, subject: str) -> None:
+    """Raise `InvalidAnswer` unless the message's subject matches; it may have wildcards."""
+    if message.subject != subject and not _matches(message.subject.split("."), subject.split(".")):
+        raise InvalidAnswer(f"{subject} was requested, and a message of {message.subject} answered")
 
 
 def _matches(subject: list[str], pattern: list[str]) -> bool:
@@ -142,7 +163,7 @@ def _matches(subject: list[str], pattern: list[str]) -> bool:
 
 
 def check_sequence(sequence: int, found: StoredMessage | None) -> StoredMessage | None:
-    """Return what was found; raises `InvalidAnswer` where that is at another sequence."""
+    """Return the message; raises `InvalidAnswer` if it is at another sequence."""
     if found is not None and found.sequence != sequence:
-        raise InvalidAnswer(f"position {sequence} was asked for, and {found.sequence} answered")
+        raise InvalidAnswer(f"sequence {sequence} was requested, and {found.sequence} answered")
     return found

@@ -1,8 +1,7 @@
-"""The topology: which streams and buckets there are, declared once, created where missing.
+"""The topology: the streams and buckets of a domain, declared once, created if missing.
 
-A stream that exists with other settings is reported (`StreamDrift`), never changed and never
-deleted. Key-value buckets are streams by the conventions of ADR-8, so that every NATS client can
-open them.
+A stream that exists with other settings is reported (`StreamDrift`), never changed or deleted.
+Key-value buckets follow the conventions of ADR-8, so that any NATS client can open them.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from eventstore.jetstream.api import (
     stream_info,
     update_stream,
 )
-from eventstore.jetstream.vocabulary import ErrorCode
+from eventstore.jetstream.vocabulary import ErrorCode, bucket_stream, bucket_subject
 from eventstore.messages.subjects import Subjects
 
 __all__ = [
@@ -44,9 +43,9 @@ _DAY = 86_400 * _SECOND
 
 
 class ConsumerSpec(Struct, frozen=True):
-    """A declared durable consumer: its stream, its name and the settings that matter.
+    """A declared durable consumer: its stream, its name and its significant settings.
 
-    Those in `initial` it is created with; where others are found, that is no drift.
+    `initial` are settings for its creation only; a later difference is no drift.
     """
 
     stream: str
@@ -56,9 +55,9 @@ class ConsumerSpec(Struct, frozen=True):
 
 
 class StreamSpec(Struct, frozen=True):
-    """A declared stream: its name and the settings that matter (as in the server's JSON).
+    """A declared stream: its name and its significant settings, as in the server's JSON.
 
-    Those in `initial` it is created with; they may be changed later, which is then no drift.
+    `initial` are settings for its creation only; a later difference is no drift.
     """
 
     name: str
@@ -67,11 +66,11 @@ class StreamSpec(Struct, frozen=True):
 
     @property
     def request(self) -> dict[str, Any]:
-        """The body that creates it."""
+        """The body of the request that creates it."""
         return {"name": self.name, **self.settings, **self.initial}
 
 
-# The server leaves settings out of its answer where they have their zero value.
+# The server omits settings with a zero value from its answers.
 _ABSENT: dict[str, object] = {
     "sealed": False,
     "no_ack": False,
@@ -99,10 +98,10 @@ def topology(subjects: Subjects, settings: StreamSettings) -> list[StreamSpec]:
 
 
 async def declare(client: Client, specs: Iterable[StreamSpec]) -> list[str]:
-    """Create what is missing, check what is there; the names of the created streams.
+    """Create missing streams, and check existing ones; returns the names of the created ones.
 
-    Can be called by any number of processes at once. Raises `StreamDrift` for the first stream
-    that differs, `TopologyError` where the server refuses one. What was created before stays.
+    Safe to call from several processes concurrently. Raises `StreamDrift` for the first stream
+    that differs, `TopologyError` if the server refuses one. Streams created before that remain.
     """
     created = []
     for spec in specs:
@@ -110,7 +109,7 @@ async def declare(client: Client, specs: Iterable[StreamSpec]) -> list[str]:
         if found is None:
             found = await _create(client, spec)
             created.append(spec.name)
-        _refuse_drift(spec.name, spec.settings, found.config)
+        _check_drift(spec.name, spec.settings, found.config)
     return created
 
 
@@ -118,13 +117,13 @@ async def check(client: Client, specs: Iterable[StreamSpec]) -> None:
     """Raise `StreamMissing` or `StreamDrift` unless every stream is as declared."""
     for spec in specs:
         found = await stream_info(client, spec.name)
-        _refuse_drift(spec.name, spec.settings, found.config)
+        _check_drift(spec.name, spec.settings, found.config)
 
 
 async def declare_consumer(client: Client, spec: ConsumerSpec) -> ConsumerInfo:
-    """Create a durable consumer, or check the one that is there.
+    """Create a durable consumer, or check the existing one.
 
-    Raises `StreamDrift` where it differs, `StreamMissing` where its stream is not there.
+    Raises `StreamDrift` if it differs, `StreamMissing` if its stream does not exist.
     """
     stream, name = spec.stream, spec.name
     found: ConsumerInfo | None
@@ -136,15 +135,14 @@ async def declare_consumer(client: Client, spec: ConsumerSpec) -> ConsumerInfo:
         found = await find_consumer(client, stream, name)
         if found is None:
             raise
-    _refuse_drift(f"{stream} consumer {name}", spec.settings, found.config)
+    _check_drift(f"{stream} consumer {name}", spec.settings, found.config)
     return found
 
 
 async def limit_messages(client: Client, stream: str, limit: int) -> bool:
-    """Have a stream take no more than `limit` messages; whether that was not so before.
+    """Set the maximum number of messages of a stream; returns whether that was a change.
 
-    Nothing that it holds is removed, if it discards new messages. Raises `StreamMissing` where it
-    does not exist, and `ClientError`.
+    A stream that discards new messages removes none. Raises `StreamMissing` and `ClientError`.
     """
     config = (await stream_info(client, stream)).config
     if config.get("max_msgs") == limit:
@@ -168,11 +166,11 @@ def _refusal(spec: StreamSpec, error: JetStreamError) -> str:
     text = f"the server refuses stream {spec.name}: {error.description}"
     if error.err_code == ErrorCode.SUBJECT_OVERLAP:
         listed = ", ".join(spec.settings["subjects"])
-        text += f"; another stream already takes one of {listed}"
+        text += f"; another stream already has one of {listed}"
     return text
 
 
-def _refuse_drift(name: str, declared: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+def _check_drift(name: str, declared: Mapping[str, Any], found: Mapping[str, Any]) -> None:
     differences = {
         setting: (value, found.get(setting, _ABSENT.get(setting)))
         for setting, value in declared.items()
@@ -262,10 +260,10 @@ def _parked(subjects: Subjects, settings: StreamSettings) -> StreamSpec:
 
 def _bucket(name: str, settings: StreamSettings, *, max_age: int = 0) -> StreamSpec:
     return StreamSpec(
-        f"KV_{name}",
+        bucket_stream(name),
         {
             **_common(settings),
-            "subjects": [f"$KV.{name}.>"],
+            "subjects": [bucket_subject(name, ">")],
             "retention": "limits",
             "discard": "new",
             "max_age": max_age,
@@ -277,26 +275,26 @@ def _bucket(name: str, settings: StreamSettings, *, max_age: int = 0) -> StreamS
     )
 
 
-def _outcomes(subjects: Subjects, settings: StreamSettings) -> StreamSpec:
-    """A bucket whose texts can be erased (`parking.erasing`), unless an earlier release made it.
+def _outcomes(subjects: Subjects, stream_settings: StreamSettings) -> StreamSpec:
+    """A bucket whose texts can be erased (`parking.erasure`), unless an earlier release made it.
 
-    The server never takes back that nothing may be deleted.
+    `deny_delete` cannot be undone.
     """
-    max_age = settings.outcome_max_age_days * _DAY
-    spec = _bucket(subjects.outcome_bucket, settings, max_age=max_age)
-    kept = {name: value for name, value in spec.settings.items() if name != "deny_delete"}
-    return StreamSpec(spec.name, kept, {"deny_delete": False})
+    max_age = stream_settings.outcome_max_age_days * _DAY
+    spec = _bucket(subjects.outcome_bucket, stream_settings, max_age=max_age)
+    settings = {name: value for name, value in spec.settings.items() if name != "deny_delete"}
+    return StreamSpec(spec.name, settings, {"deny_delete": False})
 
 
 def _keys(subjects: Subjects, settings: StreamSettings) -> StreamSpec:
-    """A bucket whose keys can be destroyed: see `eventstore.store.key_bucket`."""
+    """A bucket whose keys can be destroyed (`eventstore.store.key_bucket`)."""
     return StreamSpec(
-        f"KV_{subjects.key_bucket}",
+        bucket_stream(subjects.key_bucket),
         {
             "storage": "file",
             "num_replicas": settings.replicas,
             "compression": "none",
-            "subjects": [f"$KV.{subjects.key_bucket}.>"],
+            "subjects": [bucket_subject(subjects.key_bucket, ">")],
             "retention": "limits",
             "discard": "new",
             "max_age": 0,

@@ -1,6 +1,6 @@
-"""What JetStream calls its errors, headers and subjects; the only module that writes them.
+"""JetStream's error codes, header names and API subjects; no other module writes them.
 
-It imports nothing of the library, so that rooms below `jetstream` may name a header, too.
+It imports nothing of the library, so that rooms below `jetstream` may use it, too.
 """
 
 from __future__ import annotations
@@ -21,19 +21,21 @@ __all__ = [
     "Api",
     "ErrorCode",
     "NatsHeader",
+    "bucket_stream",
+    "bucket_subject",
 ]
 
 API_PREFIX: Final = "$JS.API"
-"""What the subjects of the server's API begin with, unless a domain or an account maps it."""
+"""The prefix of the server's API subjects, unless a domain or an account maps it."""
 
 ACK_PREFIX: Final = "$JS.ACK"
-"""What the reply subjects of deliveries begin with; the stream and the consumer follow."""
+"""The prefix of ack subjects; the stream and the consumer follow."""
 
 STREAM_DELETED: Final = "$JS.EVENT.ADVISORY.STREAM.DELETED"
-"""What the server publishes on when a stream is deleted; its name follows."""
+"""The advisory of a deleted stream; its name follows."""
 
 SERVER_HEADERS: Final = "Nats-"
-"""What the names of all headers begin with that have a meaning to the server."""
+"""The prefix of all headers that have a meaning to the server."""
 
 EXPECTED_HEADERS: Final = "Nats-Expected-"
 BATCH_HEADERS: Final = "Nats-Batch-"
@@ -62,18 +64,18 @@ class Api(StrEnum):
 
 
 class ErrorCode(IntEnum):
-    """The server's `err_code`s that the library tells from others."""
+    """The server's `err_code`s that the library handles."""
 
     CLUSTER_UNAVAILABLE = 10008
-    """The cluster has no leader just now."""
+    """The cluster has no leader at the moment."""
     CONSUMER_NOT_FOUND = 10014
     NO_MESSAGE_FOUND = 10037
     JETSTREAM_NOT_ENABLED_FOR_ACCOUNT = 10039
     STREAM_NAME_IN_USE = 10058
-    """A stream of that name is there with another configuration."""
+    """A stream of that name exists with another configuration."""
     STREAM_NOT_FOUND = 10059
     SUBJECT_OVERLAP = 10065
-    """Another stream takes some of the subjects."""
+    """Another stream has some of the subjects."""
     WRONG_LAST_SEQUENCE = 10071
     """An expected sequence is not the last one; the message names the real one."""
     JETSTREAM_NOT_ENABLED = 10076
@@ -83,7 +85,7 @@ class ErrorCode(IntEnum):
     DUPLICATE_IN_PROCESS = 10158
     """A message of the same id is being stored; seen on three replicas."""
     LAST_SEQUENCE_UNAVAILABLE = 10163
-    """What a message expects cannot be checked just now."""
+    """The expected sequence cannot be checked at the moment."""
     WRONG_LAST_SEQUENCE_IN_FLIGHT = 10164
     """A conflicting write is being stored; the message names no sequence."""
     TOO_MANY_REQUESTS = 10167
@@ -91,7 +93,7 @@ class ErrorCode(IntEnum):
     BATCH_INCOMPLETE = 10176
     """Messages of an atomic batch are missing: the leader or the connection changed within it."""
     DUPLICATE_IN_BATCH = 10201
-    """One of the batch's message ids was stored before; which, and where, is not said."""
+    """One of the batch's message ids was stored before; the server does not say which or where."""
     TOO_MANY_BATCHES = 10210
     """Too many atomic batches are open."""
 
@@ -103,7 +105,7 @@ NO_JETSTREAM: Final = frozenset(
 CONFLICTS: Final = frozenset(
     {ErrorCode.WRONG_LAST_SEQUENCE, ErrorCode.WRONG_LAST_SEQUENCE_IN_FLIGHT}
 )
-"""Another writer was faster: read what is there, and decide again."""
+"""Another writer was faster: read the current state, and retry."""
 
 TRANSIENT: Final = frozenset(
     {
@@ -119,7 +121,7 @@ TRANSIENT: Final = frozenset(
 
 
 class NatsHeader:
-    """Headers that the server, or its micro protocol, reads or writes."""
+    """Headers of the server, of its key-value buckets and of NATS micro."""
 
     MESSAGE_ID = "Nats-Msg-Id"
     EXPECTED_LAST_SEQUENCE = "Nats-Expected-Last-Sequence"
@@ -135,8 +137,18 @@ class NatsHeader:
     NUM_PENDING = "Nats-Num-Pending"
     PENDING_MESSAGES = "Nats-Pending-Messages"
     REQUEST_INFO = "Nats-Request-Info"
-    """Who asked, as the server says it where a request crosses accounts."""
+    """The requester's identity, which the server adds when a request crosses accounts."""
     SERVICE_ERROR = "Nats-Service-Error"
     SERVICE_ERROR_CODE = "Nats-Service-Error-Code"
     KV_OPERATION = "KV-Operation"
     """Tells a marker, as that of a deleted key, from a value."""
+
+
+def bucket_stream(bucket: str) -> str:
+    """The stream of a key-value bucket."""
+    return f"KV_{bucket}"
+
+
+def bucket_subject(bucket: str, key: str) -> str:
+    """The subject of a bucket's key; that may be a wildcard."""
+    return f"$KV.{bucket}.{key}"

@@ -4,16 +4,8 @@ Pure: nothing here waits or connects, and only `utc_now` and `new_id` are not de
 """
 
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import (
-    Envelope,
-    Identity,
-    NewEvent,
-    RecordedEvent,
-    StoredEvent,
-    UnreadEvent,
-    derive_id,
-    new_id,
-)
+from eventstore.messages.envelope import Envelope, Identity, derive_id, new_id
+from eventstore.messages.events import NewEvent, RecordedEvent, StoredEvent, UnreadEvent
 from eventstore.messages.outcome import Outcome
 from eventstore.messages.personal import Personal
 from eventstore.messages.queries import Listed, ListQuery, Query

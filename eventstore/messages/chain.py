@@ -1,10 +1,10 @@
-"""The chain: a hash over each event and the hash before it, so that no change stays unseen.
+"""The hash chain: a hash over each event and the hash before it, which reveals every change.
 
 Every aggregate has a chain of its own. An event's value is SHA-256 over the value before it, the
 subject, the envelope's headers in a fixed order and the payload, each on a line of its own (no
 header can hold a line break, and the payload comes last, so no two events read alike). Headers that
-were added later stand behind the others with their names, where an event has them: so the values of
-all events from before stay what they are.
+were added later follow the others with their names, if an event has them, so that the values of
+earlier events do not change.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
-from eventstore.messages.envelope import AUTHENTICATED_AS, Header
+from eventstore.messages.headers import AUTHENTICATED_AS, Header
 
 __all__ = ["GENESIS", "chain_value"]
 
@@ -41,7 +41,7 @@ def chain_value(previous: str, subject: str, headers: Mapping[str, str], payload
     """The chain value of an event: 64 hexadecimal digits.
 
     `previous` is the value of the same aggregate's event before it, `GENESIS` for the first.
-    A header that is absent counts as empty, one of the later ones not at all. The header `X-Chain`
+    An absent header counts as empty, one of those added later not at all. The header `X-Chain`
     itself does not count.
     """
     get = headers.get

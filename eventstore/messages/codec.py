@@ -1,7 +1,7 @@
-"""The codec: which types there are, and how they become bytes and come back.
+"""The codec: a registry of message types that encodes and decodes them.
 
-A registry of commands by subject and of events by type name, made once when the program starts;
-nothing is global. Payloads are JSON. Events of older schema versions are upcast on reading.
+Commands are registered by subject and events by type name, once, when the program starts; nothing
+is global. Payloads are JSON. Events of older schema versions are upcast on reading.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from eventstore.errors import (
     UnknownType,
 )
 from eventstore.messages.encryption import NO_KEYS, PERSONAL, Keys, check_available, unseal
-from eventstore.messages.envelope import Envelope, Header, RecordedEvent, UnreadEvent
+from eventstore.messages.envelope import Envelope
+from eventstore.messages.events import RecordedEvent, UnreadEvent
 from eventstore.messages.fidelity import difference
+from eventstore.messages.headers import Header
 from eventstore.messages.personal import PersonalField, check_unmarked, personal_fields
 from eventstore.messages.subjects import Subjects
 from eventstore.messages.types import Command, Event, Message
@@ -50,7 +52,7 @@ class _Entry(Generic[M]):
             raise self._refusal(origin, text_of(error)) from error
         except STOPS:
             raise
-        except BaseException as error:  # whatever a class's own __post_init__ or hook raises
+        except BaseException as error:  # of a class's own __post_init__ or hook
             raise self._refusal(origin, f"{type(error).__name__}: {text_of(error)}") from error
 
     def _refusal(self, origin: str, problem: str) -> InvalidPayload:
@@ -59,11 +61,11 @@ class _Entry(Generic[M]):
 
 
 class Codec:
-    """The types of one domain, and their way into bytes and back.
+    """Encodes and decodes the messages of one domain.
 
-    Raises `DeciderError` where two commands share a subject, or two events a type name, or where
-    the upcasters do not lead from every older version of an event to today's; and
-    `ConfigurationError` where events have personal data and what encrypts them is not installed.
+    Raises `DeciderError` if two commands share a subject, or two events a type name, or if the
+    upcasters do not lead from every older version of an event to the current one; and
+    `ConfigurationError` if events have personal data and the encryption library is not installed.
     """
 
     def __init__(
@@ -116,15 +118,15 @@ class Codec:
     def encode(self, message: Message) -> bytes:
         """The payload of a message.
 
-        Raises `UnknownType` where its type is not registered, and `InvalidPayload`, naming the
-        field, for what JSON cannot hold or what would not be read again as it was.
+        Raises `UnknownType` if its type is not registered, and `InvalidPayload`, naming the field,
+        for a value that JSON cannot hold or that would be read as another one.
         """
         return self.round_trip(message)[0]
 
     def round_trip(self, message: M) -> tuple[bytes, M]:
         """The payload of a message, and the message as it will be read from that.
 
-        They differ where a field declares another type than it was given: an int in a field of
+        They differ if a field declares another type than it was given: an int in a field of
         floats is read as a float. Raises what `encode` raises.
         """
         name = type(message).__name__
@@ -135,8 +137,8 @@ class Codec:
             payload = _encoder.encode(message)
         except (*UNDECODABLE, TypeError) as error:
             raise InvalidPayload(f"payload of {name}: {_unwritable(message)}{error}") from error
-        # Python does not check a struct's fields when it is made, and an event that cannot be
-        # read would stand in its aggregate's way for ever.
+        # msgspec does not check a struct's fields when it is made, and an unreadable event would
+        # block its aggregate for ever.
         read = entry.decode(payload)
         try:
             lost = difference(message, read)
@@ -161,13 +163,13 @@ class Codec:
             raise UnknownType(f"unknown aggregate {aggregate!r}; known are {known}")
 
     def personal_fields(self, cls: type[Event]) -> tuple[PersonalField, ...]:
-        """The fields of an event that are encrypted in the log."""
+        """The fields of an event type that are encrypted in the log."""
         return self._personal.get(cls, ())
 
     def has_personal(self, aggregate: str | None = None) -> bool:
         """Whether there are events with personal data, of this kind of aggregate or of any.
 
-        A state folded from such is not to be kept where it could not be forgotten.
+        A state folded from them must not be stored where it cannot be erased.
         """
         return any(aggregate in (None, cls.__aggregate__) for cls in self._personal)
 
@@ -178,7 +180,7 @@ class Codec:
             raise UnknownType(f"event type {cls.__name__} is not registered in {self.domain}")
 
     def knows_event(self, name: str) -> bool:
-        """Whether this is the name of an event type that can be read: one of today, or an older."""
+        """Whether this names an event type that can be read: a current or an older one."""
         return self._upcasting.knows(name)
 
     def reads_event(self, name: str, schema_version: int) -> bool:
@@ -186,7 +188,7 @@ class Codec:
         return self._upcasting.reads(name, schema_version)
 
     def decode_event(self, name: str, schema_version: int, payload: bytes) -> list[Event]:
-        """What an event is read as: itself, or, of an older schema, one, several or none.
+        """Decode an event: one event, or, if it is of an older schema, one, several or none.
 
         Raises `UnknownType`, `UnsupportedSchema` or `InvalidPayload`.
         """
@@ -208,9 +210,9 @@ class Codec:
         position: int,
         keys: Keys = NO_KEYS,
     ) -> list[RecordedEvent]:
-        """Read an event as it stands in the log: the parts that it is read as, mostly one.
+        """Read an event of the log: the parts that it is decoded to, mostly one.
 
-        `keys` are those of the personal data in it. Raises `InvalidSubject`, `InvalidHeader`,
+        `keys` decrypt the personal data in it. Raises `InvalidSubject`, `InvalidHeader`,
         `UnknownType`, `UnsupportedSchema`, `InvalidPayload` or `KeyMissing`.
         """
         aggregate, aggregate_id, version, envelope = self._envelope(subject, headers)
@@ -240,9 +242,9 @@ class Codec:
         position: int,
         error: InvalidMessage | None = None,
     ) -> UnreadEvent:
-        """What is known of an event that `recorded` reads as nothing, or could not read.
+        """The metadata of an event that `recorded` decodes to nothing, or cannot decode.
 
-        Raises `InvalidSubject` or `InvalidHeader` where not even that is to be had.
+        Raises `InvalidSubject` or `InvalidHeader` if not even its envelope can be read.
         """
         aggregate, aggregate_id, version, envelope = self._envelope(subject, headers)
         return UnreadEvent(
@@ -289,11 +291,11 @@ def _personal_of(
 
 
 def _unwritable(message: Message) -> str:
-    """Which field cannot be written, where it is one alone."""
+    """The field that cannot be encoded, if it is a single one."""
     for name in message.__struct_fields__:
         value = getattr(message, name)
         try:
             _encoder.encode(None if value is msgspec.UNSET else value)
-        except Exception:  # whatever it is, it has been raised once and is told
+        except Exception:  # has been raised before, and is reported
             return f"`$.{name}`: "
     return ""

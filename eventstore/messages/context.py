@@ -1,8 +1,8 @@
-"""Handling: which message is being handled, known to all code that this runs.
+"""The message context: the message that is being handled, in a context variable.
 
-Whoever hands a message to a handler opens a `MessageContext` around it. What the handler then sends
-or publishes, however deep in its calls, is caused by that message without being handed anything,
-and gets the same id each time the same message is handled again.
+Whatever calls a handler opens a `MessageContext` around the call. The commands that the handler
+sends and the events that it publishes, at any depth, are then caused by that message, and get the
+same ids each time the message is redelivered.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from eventstore.messages.envelope import Identity, RecordedEvent, derive_id
+from eventstore.messages.envelope import Identity, derive_id
+from eventstore.messages.events import RecordedEvent
 
 __all__ = ["MessageContext", "current"]
 
@@ -20,10 +21,10 @@ _current: ContextVar[MessageContext | None] = ContextVar("eventstore_handling", 
 
 
 class MessageContext:
-    """One handling of one message by one handler.
+    """The handling of one message by one handler.
 
-    `identity` is the message's; `by` names the handler, for two that handle the same message cause
-    different ones; `actor` and `traceparent` are handed on.
+    `identity` is the message's; `by` names the handler, so that two handlers of the same message
+    cause messages with different ids; `actor` and `traceparent` are passed on.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class MessageContext:
 
     @contextmanager
     def begun(self) -> Iterator[None]:
-        """Make this the current handling inside the block, and in tasks that are begun there."""
+        """Make this the current context inside the block, and in tasks that are started there."""
         token = _current.set(self)
         try:
             yield
@@ -72,5 +73,5 @@ class MessageContext:
 
 
 def current() -> MessageContext | None:
-    """The handling that the calling code is part of; None where it is part of none."""
+    """The context of the calling code; None outside of a handler."""
     return _current.get()

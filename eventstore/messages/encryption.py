@@ -1,13 +1,14 @@
-"""Sealing: personal data inside an event's payload, encrypted and opened again.
+"""Encryption of personal data inside an event's payload.
 
-In the payload an object stands for the value, and the header `X-Personal` says for which fields:
+An object replaces the value in the payload, and the header `X-Personal` names the fields:
 
     {"customer_id": "c1", "email": {"$personal": {"v": 1, "key": "...", "nonce": "...",
      "data": "...", "forgotten": "[forgotten]"}}}
 
-AES-256-GCM with a random nonce; `key` is what the data subject's key is filed under. Bound to the
-ciphertext are the event's id, its type, the field, the key and the forgotten form, so that it opens
-nowhere else. What is needed to read a forgotten field stands there too: no class need remember it.
+AES-256-GCM with a random nonce; `key` is the reference of the data subject's key. The event's id
+and type, the field, the key's reference and the forgotten form are bound to the ciphertext as
+associated data, so that it cannot be decrypted anywhere else. The forgotten form is stored with it,
+so that a forgotten field can be read without its class.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from eventstore.errors import (
     SubjectForgotten,
     UnsupportedSchema,
 )
-from eventstore.messages.envelope import Header
+from eventstore.messages.headers import Header
 from eventstore.messages.personal import PersonalField, ref_of
 from eventstore.messages.types import Event
 from eventstore.undecodable import UNDECODABLE
@@ -35,7 +36,7 @@ __all__ = [
     "NO_KEYS",
     "PERSONAL",
     "DataKey",
-    "Forgotten",
+    "DestroyedKey",
     "Keys",
     "check_available",
     "cipher_of",
@@ -46,7 +47,7 @@ __all__ = [
 ]
 
 PERSONAL = "X-Personal"
-"""The header that names the sealed fields, and what the key of each is filed under."""
+"""The header that names the encrypted fields, and the reference of each one's key."""
 
 _NONCE_BYTES = 12
 _VERSION = 1
@@ -56,7 +57,7 @@ _fields_of = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class DataKey(msgspec.Struct, frozen=True):
-    """A data subject's key: 32 bytes, which no text of it shows."""
+    """A data subject's key: 32 bytes, which `repr` does not show."""
 
     secret: bytes
 
@@ -64,17 +65,17 @@ class DataKey(msgspec.Struct, frozen=True):
         return "Key(...)"
 
 
-class Forgotten(msgspec.Struct, frozen=True):
-    """Stands where a key was destroyed; `time` (RFC 3339) is when."""
+class DestroyedKey(msgspec.Struct, frozen=True):
+    """Replaces a key that was destroyed at `time` (RFC 3339)."""
 
     time: str
 
 
-Keys = Mapping[str, DataKey | Forgotten]
-"""The keys at hand, by what they are filed under."""
+Keys = Mapping[str, DataKey | DestroyedKey]
+"""Keys by their references."""
 
 NO_KEYS: Keys = {}
-"""For where nothing is sealed."""
+"""For payloads without encrypted fields."""
 
 
 class _Sealed(msgspec.Struct, frozen=True):
@@ -93,19 +94,19 @@ _holder_of = msgspec.json.Decoder(_Holder).decode
 
 
 def check_available() -> None:
-    """Raise `ConfigurationError` where the library that encrypts is not installed."""
+    """Raise `ConfigurationError` if the encryption library is not installed."""
     cipher_of(DataKey(bytes(32)))
 
 
 def subjects_in(event: Event, fields: Iterable[PersonalField], aggregate_id: str) -> set[str]:
-    """The data subjects whose keys it takes to seal an event; raises `InvalidPayload`."""
+    """The data subjects whose keys encrypt an event; raises `InvalidPayload`."""
     return {
         field.subject_of(event, aggregate_id) for field in fields if not field.is_forgotten(event)
     }
 
 
 def refs_in(headers: Mapping[str, str]) -> set[str]:
-    """What the keys that it takes to open an event are filed under."""
+    """The references of the keys that decrypt an event."""
     return {pair.partition("=")[2] for pair in headers.get(PERSONAL, "").split()}
 
 
@@ -120,7 +121,7 @@ def seal(
 ) -> tuple[bytes, dict[str, str]]:
     """The payload and headers of an event with its personal data encrypted.
 
-    `headers` are its own, with the event's and the aggregate's id and the type. Where a subject is
+    `headers` are the event's, with at least its id, type and aggregate id. If a subject is
     forgotten, raises `SubjectForgotten`, or replaces the value by its forgotten form.
     """
     data = _fields_of(payload)
@@ -144,9 +145,9 @@ def seal(
 
 
 def unseal(payload: bytes, headers: Mapping[str, str], keys: Keys) -> bytes:
-    """The payload with its personal data in clear, or in its forgotten form.
+    """The payload with its personal data decrypted, or in its forgotten form.
 
-    Raises `InvalidPayload` where it was changed or comes from another event, `KeyMissing`,
+    Raises `InvalidPayload` if it was changed or is another event's, `KeyMissing`,
     `InvalidHeader` or `UnsupportedSchema`.
     """
     try:
@@ -182,18 +183,18 @@ def _opened(
     try:
         sealed = _holder_of(value).sealed
     except UNDECODABLE as error:
-        raise InvalidPayload(f"{where} are not sealed as they should be: {error}") from error
+        raise InvalidPayload(f"{where} are not encrypted as they should be: {error}") from error
     if sealed.v != _VERSION:
         raise UnsupportedSchema(
-            f"{where} were sealed in version {sealed.v} by a newer program; this code reads "
+            f"{where} were encrypted in version {sealed.v} by a newer program; this code reads "
             f"version {_VERSION}: upgrade this program first"
         )
     if sealed.key != ref:
         raise InvalidPayload(f"{where} and the header {PERSONAL} name different keys")
     key = keys.get(ref)
     if key is None:
-        raise KeyMissing(f"{where} cannot be opened: key {ref} is gone, though nobody forgot it")
-    if isinstance(key, Forgotten):
+        raise KeyMissing(f"{where} cannot be decrypted: key {ref} is missing, though not forgotten")
+    if isinstance(key, DestroyedKey):
         return msgspec.Raw(bytes(sealed.forgotten))
     bound = _bound(headers, field, ref, sealed.forgotten)
     return msgspec.Raw(_decrypted(where, key, sealed, bound))
@@ -203,10 +204,10 @@ def _decrypted(where: str, key: DataKey, sealed: _Sealed, bound: bytes) -> bytes
     cipher = cipher_of(key)
     try:
         decrypted: bytes = cipher.decrypt(sealed.nonce, sealed.data, bound)
-    except Exception as error:  # of a library that is imported only where it is needed
+    except Exception as error:  # its type is in the library, which is imported only when needed
         raise InvalidPayload(
-            f"{where} do not open with their key: they were changed after they were recorded, "
-            "or belong to another event"
+            f"{where} cannot be decrypted with their key: they were changed after they were "
+            "recorded, or belong to another event"
         ) from error
     return decrypted
 
@@ -217,7 +218,7 @@ def _bound(headers: Mapping[str, str], field: str, ref: str, forgotten: msgspec.
 
 
 def cipher_of(key: DataKey) -> Any:
-    """AES-256-GCM with a key; raises `ConfigurationError` where the library is not installed."""
+    """AES-256-GCM with a key; raises `ConfigurationError` if the library is not installed."""
     try:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
     except ImportError as error:

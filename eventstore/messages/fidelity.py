@@ -1,7 +1,7 @@
-"""Fidelity: whether a value that was encoded is read back as what it was, for code that uses it.
+"""Round-trip fidelity: whether an encoded value is decoded to an equivalent one.
 
-`==` does not tell that: a `Counter` equals a `dict`, `1` equals `True`, and times in two zones are
-equal where their hours and days are not. Here types and offsets count, at every depth.
+`==` does not show that: a `Counter` equals a `dict`, `1` equals `True`, and times in two zones are
+equal though their hours and days are not. Here types and offsets count, at every depth.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from eventstore.messages.functions import leaves
 
 __all__ = ["Difference", "difference"]
 
-# Equal values of one of these types are the same to whoever uses them.
+# Equal values of one of these types are interchangeable.
 _PLAIN = frozenset({str, int, bool, type(None), bytes, bytearray, date, timedelta, uuid.UUID})
 _JSON_SCALARS = (str, int, float, bool, type(None))
 
 
 class Difference(Struct, frozen=True):
-    """Where two values differ, and how; the values themselves are not told, as they may be private.
+    """Where two values differ, and how, without the values themselves, which may be private.
 
-    `path` leads to the place, `.field`, `[index]` or `[...]` for what is in a mapping or a set.
+    `path` is made of `.field`, `[index]`, and `[...]` for an item of a mapping or a set.
     """
 
     path: str
@@ -46,13 +46,12 @@ class Difference(Struct, frozen=True):
 
 
 def difference(written: Any, read: Any, *, exact: bool = False) -> Difference | None:
-    """The first difference between a value and what it is read back as; None where there is none.
+    """The first difference between a value and its decoded form; None if there is none.
 
-    Unless it has to be `exact`, it is no difference that a value of another type was turned into
-    the declared one without a loss: an int into a float, a list into a tuple, a text into a time.
-    In fields that declare none, such as those of type `Any`, nothing is. A time zone counts by its
-    offset alone then. Raises `RecursionError` for what is nested too deeply, and whatever the
-    values' own `__eq__` raise.
+    Unless `exact`, a value may be converted to the declared type without a loss: an int to a float,
+    a list to a tuple, a text to a time; not so in fields that declare no type, such as those of
+    type `Any`. A time zone then counts by its offset alone. Raises `RecursionError` for values that
+    are nested too deeply, and what the values' own `__eq__` raises.
     """
     return _difference(written, read, _EXACT if exact else _DECLARED)
 
@@ -99,7 +98,7 @@ def _of_struct(written: Struct, read: Struct, mode: _Mode) -> Difference | None:
 
 @functools.cache
 def _undeclared_in(cls: type[Struct]) -> frozenset[str]:
-    """The fields that may hold what their type does not tell of."""
+    """The fields that may hold values of types that are not declared."""
     return frozenset(
         f.name for f in msgspec.structs.fields(cls) if any(map(_is_open, leaves(f.type)))
     )
@@ -153,7 +152,7 @@ def _of_floats(written: float, read: float, _: _Mode) -> Difference | None:
 
 
 def _of_raws(written: Raw, read: Raw, _: _Mode) -> Difference | None:
-    same = bytes(written).strip() == bytes(read).strip()  # what is around it is not kept
+    same = bytes(written).strip() == bytes(read).strip()  # surrounding space is dropped
     return None if same else _other_value()
 
 
@@ -185,7 +184,7 @@ _COMPARISONS = (
 
 
 def _of_types(written: Any, read: Any, mode: _Mode) -> Difference | None:
-    """What differs where the types do; None where the one was turned into the other."""
+    """The difference between values of two types; None if the one was converted to the other."""
     if mode == _DECLARED:
         match written, read:
             case int(), float() if type(written) is int:
@@ -222,7 +221,7 @@ def _is_exact_set(value: Any) -> bool:
 
 
 def _is_parsed(written: Any, read: Any) -> bool:
-    """Whether a text or a number was read as the type that its field declares."""
+    """Whether a text or a number was decoded to the type that its field declares."""
     return type(written) in _JSON_SCALARS and type(read) not in (*_JSON_SCALARS, list, dict)
 
 

@@ -14,7 +14,7 @@ __all__ = ["annotations_of", "called", "is_async", "leaves", "name_of"]
 
 
 def called(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function that is run in the end, which has the annotations."""
+    """The function that is called in the end, which has the annotations."""
     while isinstance(function, functools.partial):
         function = function.func
     if inspect.isroutine(function):

@@ -1,4 +1,4 @@
-"""Event handlers: which function is for which event, read from its annotations or told."""
+"""Event handlers by event type, taken from a function's annotations or given explicitly."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 from eventstore.errors import DeciderError
-from eventstore.messages.envelope import RecordedEvent
+from eventstore.messages.events import RecordedEvent
 from eventstore.messages.functions import annotations_of, called, leaves, name_of
 from eventstore.messages.types import Event
 
 __all__ = ["EventHandler", "EventHandlers"]
 
 EventHandler = Callable[[Any, RecordedEvent], Awaitable[None]]
-"""Is awaited with the event, and with its record: ids, version, position, time."""
+"""Awaited with the event and with its record: ids, version, position, time."""
 
 E = TypeVar("E", bound=Event)
 
 
 class EventHandlers:
-    """The handlers of one subscriber; raises `DeciderError` for what cannot work."""
+    """The handlers of one subscriber; raises `DeciderError` for handlers that cannot work."""
 
     def __init__(self, subscriber: str) -> None:
         self._subscriber = subscriber
@@ -29,7 +29,7 @@ class EventHandlers:
 
     @property
     def event_types(self) -> list[type[Event]] | None:
-        """The events there are handlers for; None for all that there are."""
+        """The events that have handlers; None for all events."""
         return None if self._for_all is not None else list(self._by_type)
 
     def find(self, event: type[Event]) -> EventHandler | None:
@@ -37,7 +37,7 @@ class EventHandlers:
         return self._by_type.get(event, self._for_all)
 
     def add(self, events: Iterable[type[Event]], handler: EventHandler) -> None:
-        """Have `handler` called for these types; for all without a handler of their own if none."""
+        """Call `handler` for these types; if none are given, for all without an own handler."""
         types = list(events)
         _check_async(self._where(handler), handler)
         for event in types:
@@ -50,7 +50,7 @@ class EventHandlers:
             self._for_all = handler
 
     def add_annotated(self, function: Callable[[E, RecordedEvent], Awaitable[None]]) -> None:
-        """Have it called for the event, or the union of events, its first parameter names."""
+        """Call it for the event, or union of events, that its first parameter is annotated with."""
         where = self._where(function)
         parameters, _ = annotations_of(function, where)
         if len(parameters) != 2:

@@ -19,18 +19,17 @@ _Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]  # what any database can hold
 
 
 def code_of(error: Exception) -> str:
-    """The code of an error for programs; of those that are not ours, whatever attributes it has."""
+    """The code of an error for programs; `handler_failed` for errors of other libraries."""
     return presentable(error.code) if isinstance(error, EventStoreError) else "handler_failed"
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a command.
+    """The outcome of a command.
 
-    `status` is "success", "rejected" (by the domain's rules) or "error" (not understood, or not
-    to be carried out); `code` is stable and meant for programs ("ok" for success), `message` for
-    people. `version` and `position` are the aggregate's after the command: a read model that has
-    reached `position` shows it. `event_ids` are the command's events, none where it changed
-    nothing.
+    `status` is "success", "rejected" (by the domain's rules) or "error" (not understood, or it
+    failed); `code` is stable and meant for programs ("ok" for success), `message` for people.
+    `version` and `position` are the aggregate's after the command: a read model that has reached
+    `position` shows it. `event_ids` are the command's events, none if it changed nothing.
     """
 
     status: Status
@@ -45,7 +44,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_final(self) -> bool:
-        """Whether the command is never carried out again, whoever sends it again or retries it."""
+        """Whether the command is never carried out again, though it be sent again or retried."""
         return self.status != "error"
 
     @classmethod
@@ -56,7 +55,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         aggregate: str | None = None,
         aggregate_id: str | None = None,
     ) -> Outcome:
-        """It could not be carried out."""
+        """The outcome of a command that could not be carried out."""
         known = isinstance(error, EventStoreError)
         return cls(
             status="error",
@@ -68,17 +67,17 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def to_json(self) -> bytes:
-        """As one JSON object."""
+        """Encode it as one JSON object."""
         return msgspec.json.encode(self)
 
     @classmethod
     def from_json(cls, data: bytes) -> Outcome:
-        """Read what `to_json` made; raises `msgspec.DecodeError` for anything else."""
+        """Decode the result of `to_json`; raises `msgspec.DecodeError` for anything else."""
         return _decode(data)
 
     @classmethod
     def of(cls, command_id: str, data: bytes) -> Outcome | None:
-        """Read the outcome of this command; None for anything else, another's outcome too."""
+        """Decode the outcome of this command; None for anything else, as for another's outcome."""
         try:
             outcome = _decode(data)
         except UNDECODABLE:

@@ -1,4 +1,4 @@
-"""Personal data: which fields of an event are about a person, and how they read once forgotten.
+"""Personal data: marks fields of an event as such, with their values once they are forgotten.
 
     class CustomerRegistered(Event, subject="customer.registered"):
         name: Annotated[str, Personal()]                        # about the aggregate itself
@@ -9,22 +9,22 @@
         address: Annotated[str, Personal(subject="customer_id")]
         age: Annotated[int, Personal(subject="customer_id", forgotten=0)]
 
-Such fields are encrypted in the log, each data subject's with a key of its own, which a master key
-wraps that is not in NATS (`eventstore.client.master_keys`). When the subject is forgotten the key
-is destroyed for good: the events stay, their chain still verifies, and the fields read as their
-forgotten form: "[forgotten]" for text, None where that is allowed, otherwise what is declared. So
-all that reads them, upcasters too, must be able to take that form.
+These fields are encrypted in the log, with one key for each data subject. The keys are wrapped with
+a master key that is not in NATS (`eventstore.client.master_keys`). When the subject is forgotten,
+its key is destroyed for good: the events remain, their chain still verifies, and the fields are
+read as their forgotten form: "[forgotten]" for text, None if that is allowed, otherwise the
+declared one. So all readers, upcasters included, must accept that form.
 
-A data subject is known by its id alone, over all aggregates of a domain; the id stays readable
-and so must not be personal itself. A value that equals its forgotten form is stored as it is: a
-decider may go on with what it holds of somebody forgotten, and a None is not hidden.
+A data subject is identified by its id alone, across all aggregates of a domain; the id stays
+readable and so must not be personal itself. A value that equals its forgotten form is stored in
+clear: so a decider can go on with the state of a forgotten subject, and a None is not hidden.
 
-In clear, but erased with the key where it can be found (`eventstore.parking.erasing`): parked
+In clear, but erased with the key where it can be found (`eventstore.parking.erasure`): parked
 messages that name the subject, and the texts of rejections and errors.
 
-NOT protected: what an event held in a field before that was marked; commands while they wait, and
+NOT protected: values recorded before their field was marked; commands while they wait, and
 for a while after in the server's files; the texts of rejections and
-errors that name neither the subject nor its aggregate; what handlers make of it (the rows of read
+errors that name neither the subject nor its aggregate; data derived by handlers (the rows of read
 models until they are rebuilt, messages sent elsewhere); backups of the keys together with the
 master key.
 """
@@ -43,16 +43,16 @@ from eventstore.errors import DeciderError, InvalidPayload
 __all__ = ["FORGOTTEN", "Personal", "PersonalField", "check_unmarked", "personal_fields", "ref_of"]
 
 FORGOTTEN = "[forgotten]"
-"""How text reads once its subject is forgotten, unless declared otherwise."""
+"""The forgotten form of text, unless declared otherwise."""
 
 _encode = msgspec.json.Encoder().encode
 
 
 class Personal(msgspec.Struct, frozen=True):
-    """Marks an event's field, by `Annotated`, as personal data.
+    """Marks an event's field, in `Annotated`, as personal data.
 
     `subject` names the field of the same event that holds the data subject's id, a `str`; without
-    it the subject is the aggregate. `forgotten` is how the field reads once that is forgotten.
+    it the subject is the aggregate. `forgotten` is the field's value once that is forgotten.
     """
 
     subject: str | None = None
@@ -68,12 +68,12 @@ class PersonalField(msgspec.Struct, frozen=True):
     forgotten: Any
 
     def is_forgotten(self, event: msgspec.Struct) -> bool:
-        """Whether there is nothing to hide: the event has the forgotten form there."""
+        """Whether the event has the forgotten form in this field, which is not encrypted."""
         value = getattr(event, self.name)
         return type(value) is type(self.forgotten) and bool(value == self.forgotten)
 
     def subject_of(self, event: msgspec.Struct, aggregate_id: str) -> str:
-        """The id of the data subject; raises `InvalidPayload` where the event names none."""
+        """The id of the data subject; raises `InvalidPayload` if the event names none."""
         subject = aggregate_id if self.subject is None else getattr(event, self.subject)
         if not isinstance(subject, str) or not subject:
             raise InvalidPayload(
@@ -84,9 +84,9 @@ class PersonalField(msgspec.Struct, frozen=True):
 
 
 def ref_of(subject: str) -> str:
-    """What a data subject's key is filed under: 32 hexadecimal digits, for any text.
+    """The reference of a data subject's key: 32 hexadecimal digits.
 
-    Raises `InvalidPayload` for text that no bytes hold.
+    Raises `InvalidPayload` for text that UTF-8 cannot encode.
     """
     try:
         return hashlib.sha256(subject.encode()).hexdigest()[:32]
@@ -97,15 +97,15 @@ def ref_of(subject: str) -> str:
 def personal_fields(cls: type[Any]) -> tuple[PersonalField, ...]:
     """The fields of a message that are marked.
 
-    Raises `DeciderError` for a mark that cannot work, and `NameError` where the class's
-    annotations cannot be read (yet).
+    Raises `DeciderError` for a mark that cannot work, and `NameError` if the class's annotations
+    cannot be resolved (yet).
     """
     fields = msgspec.structs.fields(cls)
     for field in fields:
         inner = _unannotated(field.type) if _mark(field.type) else field.type
         if any(_marks_within(inner, set())):
             raise DeciderError(
-                f"{cls.__name__}.{field.name}: Personal marks a whole field of an event, not a "
+                f"{cls.__name__}.{field.name}: Personal marks a field of an event, not a "
                 "part of one: Annotated[..., Personal()] comes first"
             )
     return tuple(
@@ -154,8 +154,8 @@ def _form(where: str, field: msgspec.structs.FieldInfo, mark: Personal) -> Any:
             form = FORGOTTEN
         else:
             raise DeciderError(
-                f"{where}: say how it reads once forgotten, Personal(forgotten=...); only text "
-                "and what may be None have a form of their own"
+                f"{where}: declare its value once forgotten, Personal(forgotten=...); only text "
+                "and fields that may be None have a default"
             )
     try:
         return msgspec.json.decode(_encode(form), type=field.type)
@@ -178,7 +178,7 @@ def _unannotated(annotation: Any) -> Any:
 
 
 def _marks_within(annotation: Any, seen: set[Any]) -> Iterator[Personal]:
-    """Marks anywhere in a type, where they would have no effect."""
+    """Marks inside a type, where they have no effect."""
     mark = _mark(annotation)
     if mark is not None:
         yield mark

@@ -1,4 +1,4 @@
-"""The base classes of queries: messages that ask, and know the type of their answer.
+"""The base classes of queries: messages that know the type of their answer.
 
     class FlakeView(Struct):
         id: str
@@ -10,8 +10,8 @@
     class ListFlakes(ListQuery[FlakeView], subject="flake.list"):
         path: str | None = None
 
-A query is asked on `{domain}.query.{aggregate}.{action}`; the fields of its answer that the asking
-side does not know are ignored there.
+A query is sent to `{domain}.query.{aggregate}.{action}`; the client ignores fields of the answer
+that it does not know.
 """
 
 from __future__ import annotations
@@ -36,29 +36,29 @@ __all__ = [
 ]
 
 DEFAULT_ITEMS = 50
-"""The `limit` of a list that does not name one."""
+"""The default `limit` of a list."""
 
 MOST_ITEMS = 1_000
 """The largest `limit` of a list."""
 
 LONGEST_WAIT = 30.0
-"""Seconds for which a query waits for a position at most."""
+"""The longest time that a query waits for a position, in seconds."""
 
 WAIT_POSITION = "X-Wait-Position"
 """The header that holds the log position which the answer must reflect."""
 
 WAIT_TIMEOUT = "X-Wait-Timeout"
-"""The header that says for how many milliseconds to wait for that position."""
+"""The header that holds the timeout of that wait in milliseconds."""
 
 A = TypeVar("A")
 I = TypeVar("I")  # noqa: E741  # an item of a list
 
 
 class Query(Message, Generic[A], forbid_unknown_fields=True):
-    """A question to the read models, and the type of its answer: `Query[FlakeView]`.
+    """A query to the read models, with the type of its answer: `Query[FlakeView]`.
 
     Class argument: `subject="{aggregate}.{action}"`. A payload with a field that the class does
-    not have is refused. Raises `DeciderError` for a class that does not say its answer's type.
+    not have is refused. Raises `DeciderError` for a class that does not name its answer's type.
     """
 
     __answer__: ClassVar[Any] = None
@@ -76,18 +76,18 @@ class Query(Message, Generic[A], forbid_unknown_fields=True):
 
 
 class Listed(Struct, Generic[I], frozen=True, kw_only=True):
-    """A part of a list: its items, and the cursor of those that follow, None after the last."""
+    """A page of a list: its items, and the cursor of the next page, None after the last."""
 
     items: list[I]
     next: str | None = None
 
 
 class ListQuery(Query[Listed[I]], Generic[I]):
-    """A question for a list, answered in parts: `ListQuery[FlakeView]`.
+    """A query for a list, answered in pages: `ListQuery[FlakeView]`.
 
-    Each part has at most `limit` items and begins behind `after`, the `next` of the part before,
-    which was asked for with the same filters. What is in the list throughout is in exactly one
-    part, whatever is added or removed meanwhile.
+    Each page has at most `limit` items and begins behind `after`, the `next` of the page before,
+    which was requested with the same filters. An item that is in the list throughout is in exactly
+    one page, whatever is added or removed meanwhile.
     """
 
     limit: Annotated[

@@ -1,6 +1,6 @@
-"""Subjects and stream names: build them, take them apart, and refuse what may not be in them.
+"""Subjects and stream names: builds, parses and validates them.
 
-Public subjects are `{domain}.{kind}.{aggregate}.{action}`; the history is kept under
+Public subjects are `{domain}.{kind}.{aggregate}.{action}`; the history is stored under
 `{domain}.log.{aggregate}.{aggregate_id}`, one literal subject for each aggregate, because the
 server serves literal subjects fast and checks expected sequences safely only on them.
 """
@@ -60,7 +60,7 @@ def check_aggregate_id(value: str) -> str:
 
 
 class Subject(Struct, frozen=True):
-    """A public subject taken apart."""
+    """The parts of a public subject."""
 
     domain: str
     kind: Kind
@@ -69,7 +69,7 @@ class Subject(Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> Subject:
-        """Take `{domain}.{kind}.{aggregate}.{action}` apart; raises `InvalidSubject`."""
+        """Parse `{domain}.{kind}.{aggregate}.{action}`; raises `InvalidSubject`."""
         subject = cls.split(text)
         if subject.kind not in _KINDS:
             raise InvalidSubject(
@@ -82,9 +82,9 @@ class Subject(Struct, frozen=True):
 
     @classmethod
     def split(cls, text: str) -> Subject:
-        """Take a subject apart whose tokens may be anything, as somebody else has published it.
+        """Split a foreign subject, whose tokens are not checked.
 
-        Raises `InvalidSubject` where it has not four of them.
+        Raises `InvalidSubject` unless it has four of them.
         """
         tokens = text.split(".")
         if len(tokens) != 4:
@@ -101,7 +101,7 @@ class Subjects:
     """The subjects and stream names of one domain.
 
     `domain` is the first token of every subject and, in capitals, the start of every stream's
-    name. Raises `InvalidSubject` where it is not a legal name.
+    name. Raises `InvalidSubject` if it is not a legal name.
     """
 
     def __init__(self, domain: str) -> None:
@@ -117,23 +117,23 @@ class Subjects:
         self.key_bucket = f"{prefix}_KEYS"
         self.all_log = f"{domain}.log.*.*"
         self.all_parked = f"{domain}.parked.>"
-        self.importing = f"{domain}-import."  # how what the log listens on begins during an import
+        self.importing = f"{domain}-import."  # the prefix of the log's subjects during an import
         self._log_prefix = f"{domain}.log."
 
     def command(self, aggregate: str, action: str) -> str:
-        """The subject on which a command is sent."""
+        """The subject that a command is sent to."""
         return str(Subject(self.domain, "cmd", aggregate, action))
 
     def event(self, aggregate: str, action: str) -> str:
-        """The subject on which the feed publishes an event."""
+        """The subject that the feed publishes an event to."""
         return str(Subject(self.domain, "event", aggregate, action))
 
     def query(self, aggregate: str, action: str) -> str:
-        """The subject on which a query is asked."""
+        """The subject that a query is sent to."""
         return str(Subject(self.domain, "query", aggregate, action))
 
     def retry(self, subscriber: str) -> str:
-        """The subject on which a subscriber is asked to handle a parked event again."""
+        """The subject of requests to a subscriber to retry a parked event."""
         return f"{self.domain}.retry.{check_name('subscriber', subscriber)}"
 
     def log(self, aggregate: str, aggregate_id: str) -> str:
@@ -141,7 +141,7 @@ class Subjects:
         return f"{self._log_prefix}{aggregate}.{check_aggregate_id(aggregate_id)}"
 
     def filter(self, kind: Kind, aggregate: str = "*", action: str = "*") -> str:
-        """The wildcard subject of a kind, narrowed to an aggregate or an action where given."""
+        """The wildcard subject of a kind, narrowed to an aggregate or an action if given."""
         return f"{self.domain}.{kind}.{aggregate}.{action}"
 
     def parse_log(self, subject: str) -> tuple[str, str]:

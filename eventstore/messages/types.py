@@ -1,4 +1,4 @@
-"""The base classes of commands and events: plain, frozen structs that know their own subject.
+"""The base classes of commands and events: frozen structs that know their own subject.
 
 class CreateFlake(Command, subject="flake.create", creates=True):
     path: str
@@ -50,7 +50,7 @@ class MessageType(msgspec.StructMeta):
             cls.__schema_version__ = schema_version
             cls.__since__ = since
             cls.__creates__ = creates
-            with suppress(NameError):  # what is defined below it is looked at when it is registered
+            with suppress(NameError):  # of a type defined further down: checked when registered
                 personal_fields(cls)
         return cls
 
@@ -61,10 +61,10 @@ class MessageType(msgspec.StructMeta):
     __creates__: bool
 
 
-# Once more, because mypy reads what msgspec says on its base class, not what a metaclass says.
+# Repeated, because mypy takes it from msgspec's base class and not from a metaclass.
 @dataclass_transform(kw_only_default=True, field_specifiers=(msgspec.field,))
 class Message(msgspec.Struct, metaclass=MessageType):
-    """What commands, events and queries have in common; not for direct use."""
+    """The base of commands, events and queries; not for direct use."""
 
     __aggregate__: ClassVar[str]
     __action__: ClassVar[str]
@@ -75,7 +75,7 @@ class Message(msgspec.Struct, metaclass=MessageType):
 class Command(Message, forbid_unknown_fields=True):
     """A request to change an aggregate; may be rejected.
 
-    Class arguments: `subject="{aggregate}.{action}"`; `creates=True` where the command may come
+    Class arguments: `subject="{aggregate}.{action}"`; `creates=True` if the command may come
     without an aggregate id, which is then derived from the command's own id. A payload with a
     field that the class does not have is refused.
     """
@@ -87,8 +87,8 @@ class Event(Message):
     """A fact about an aggregate; never changed once recorded.
 
     Class arguments: `subject="{aggregate}.{action}"`; `schema_version` (default 1), to be raised
-    with every change of the fields that an older reader or an older event would not survive, and
-    then with an upcaster from the version before (see `eventstore.messages.upcasting`); `since`
-    (default 1), the first version of which an event was ever recorded. Fields of a payload that the
+    with every change of the fields that older readers or older events are not compatible with,
+    together with an upcaster from the version before (see `eventstore.messages.upcasting`);
+    `since` (default 1), the first version that was ever recorded. Fields of a payload that the
     class does not have are ignored on reading.
     """

@@ -1,8 +1,8 @@
-"""Upcasting: events of older schema versions are read as the ones the code has today.
+"""Upcasting: events of older schema versions are converted to the current ones on reading.
 
-The log keeps what was written, for ever; the code keeps one class for each type, the newest. What
-lies between are upcasters: pure functions from the data of one version to those of the next, run
-whenever an older event is read, chained until a class of today is reached.
+The log never changes; the code has one class for each type, the newest. Upcasters bridge the
+difference: pure functions from the data of one version to those of the next, run whenever an older
+event is read, chained until a current class is reached.
 
     class FlakeCreated(Event, subject="flake.created", schema_version=3):
         path: str
@@ -39,12 +39,12 @@ whenever an older event is read, chained until a class of today is reached.
     def looked_at(data: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
         return []
 
-A target names its version and not only its class, so that an upcaster once written stays right
-when the class goes on. One that is renamed best keeps its subject's action: then subscribers need
-not be told. Each upcaster gets data of its own, to change as it likes.
+A target names its version and not only its class, so that an upcaster stays correct when the class
+changes again. A renamed event should keep its subject's action: then subscribers need no change.
+Each upcaster gets a copy of the data, which it may modify.
 
 All is checked when the program starts: every version since a class's first (class argument
-`since`, default 1) must lead to today's, none twice, none in a circle, none to what there is not.
+`since`, default 1) must lead to the current one, without duplicates, cycles or unknown targets.
 """
 
 from __future__ import annotations
@@ -70,10 +70,10 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Upcaster(msgspec.Struct, frozen=True):
-    """One step: from a version of an event type to what its function makes of it.
+    """One step: from a version of an event type to its targets.
 
-    The function returns the data where it `splits` not, and otherwise pairs of one of the targets'
-    type names and data: any number, in their order.
+    The function returns the new data; if it `splits`, any number of pairs of a target's type name
+    and data, in order.
     """
 
     source: Schema
@@ -85,9 +85,9 @@ class Upcaster(msgspec.Struct, frozen=True):
     def of(
         cls, source: Schema, to: Schema | Sequence[Schema] | None, function: Callable[..., Any]
     ) -> Upcaster:
-        """The step that a function makes; `to` is the next version where it is None.
+        """The step of a function; None for `to` means the next version.
 
-        Raises `DeciderError` for what cannot work, whatever events there are.
+        Raises `DeciderError` for what cannot work with any events.
         """
         name = name_of(function)
         if to is None and _is_schema(source):
@@ -110,16 +110,16 @@ class Upcaster(msgspec.Struct, frozen=True):
         return name_of(self.function)
 
     def apply(self, payload: bytes) -> list[tuple[Schema, bytes]]:
-        """What becomes of a payload; raises `InvalidPayload`, naming type, version and function."""
-        # Through bytes at every step: what a function keeps or shares cannot leak into another,
-        # and what JSON could not have held does not get any further.
+        """Convert a payload; raises `InvalidPayload`, naming type, version and function."""
+        # Through bytes at every step: functions cannot share data, and values that JSON cannot
+        # hold do not get any further.
         try:
             data = _decode(payload or b"{}")
             pieces = self._pieces(self.function(data))
             return [(schema, _encode(piece)) for schema, piece in pieces]
         except STOPS:
             raise
-        except BaseException as error:  # whatever a function raises
+        except BaseException as error:  # of the user's function
             what = f"payload of {_shown(self.source)}, upcaster {self.name}"
             raise InvalidPayload(f"{what}: {type(error).__name__}: {text_of(error)}") from error
 
@@ -136,19 +136,19 @@ class Upcaster(msgspec.Struct, frozen=True):
 
 
 class Piece(msgspec.Struct, frozen=True):
-    """What an older event has become, or a part of it: a type of today, and its payload."""
+    """A current type and its payload that an older event, or a part of it, was converted to."""
 
     type: str
     payload: bytes
     origin: str
-    """From what, and by which upcasters; for the text of errors."""
+    """The schema and the upcasters that it comes from, for the text of errors."""
 
 
 class Upcasting:
-    """All upcasters of a domain, from any version ever written to the classes of today.
+    """All upcasters of a domain, from any version ever written to the current classes.
 
-    Raises `DeciderError`, naming what is missing or too much, unless every version of every class
-    has one way to today's.
+    Raises `DeciderError`, naming what is missing or redundant, unless exactly one path leads from
+    every version of every class to the current one.
     """
 
     def __init__(self, events: Iterable[type[Event]], upcasters: Iterable[Upcaster]) -> None:
@@ -168,10 +168,10 @@ class Upcasting:
         for upcaster in self._steps.values():
             for target in upcaster.targets:
                 self._check_target(upcaster, target)
-        _check_circles(self._steps)
+        _check_cycles(self._steps)
 
     def knows(self, name: str) -> bool:
-        """Whether this is the name of an event type, or was."""
+        """Whether this is the name of a current or a former event type."""
         return name in self._latest
 
     def reads(self, name: str, version: int) -> bool:
@@ -181,7 +181,7 @@ class Upcasting:
         return is_current or (name, version) in self._steps
 
     def upcast(self, name: str, version: int, payload: bytes) -> list[Piece]:
-        """What an event of a version other than today's is read as: one event, several, or none.
+        """Convert an event of another version than the current one to one, several or no events.
 
         Raises `UnsupportedSchema` or `InvalidPayload`.
         """
@@ -201,7 +201,7 @@ class Upcasting:
         return pieces
 
     def types(self, name: str, version: int) -> set[str]:
-        """The types of today that an event of this schema can be read as, if it can be read."""
+        """The current types that an event of this schema may be converted to."""
         found = set()
         waiting: list[Schema] = [(name, version)]
         while waiting:
@@ -222,7 +222,7 @@ class Upcasting:
             )
         return UnsupportedSchema(
             f"{name} was written with schema version {version}; this code has no upcaster for it, "
-            "for it was told that no such event was ever recorded"
+            "as since= of its class says that no such event was ever recorded"
         )
 
     def _check_source(self, upcaster: Upcaster) -> None:
@@ -257,7 +257,7 @@ class Upcasting:
             first, end = (1, latest + 1) if cls is None else (cls.__since__, latest)
             missing = [each for each in range(first, end) if (name, each) not in self._steps]
             if missing:
-                since = ", or say since= on the class if none was ever recorded" if cls else ""
+                since = ", or set since= on the class if none was ever recorded" if cls else ""
                 raise DeciderError(
                     f"{name} is known up to schema version {latest}, but nothing leads on from "
                     f"{_listed(missing)}: add an upcaster, @upcasts({name!r}, {missing[0]}){since}"
@@ -271,13 +271,13 @@ def _latest(classes: Mapping[str, type[Event]], sources: Iterable[Schema]) -> di
     return latest | {name: cls.__schema_version__ for name, cls in classes.items()}
 
 
-def _check_circles(steps: Mapping[Schema, Upcaster]) -> None:
+def _check_cycles(steps: Mapping[Schema, Upcaster]) -> None:
     done: set[Schema] = set()
 
     def visit(schema: Schema, path: tuple[Schema, ...]) -> None:
         if schema in path:
-            circle = " -> ".join(map(_shown, (*path[path.index(schema) :], schema)))
-            raise DeciderError(f"upcasters lead in a circle: {circle}")
+            cycle = " -> ".join(map(_shown, (*path[path.index(schema) :], schema)))
+            raise DeciderError(f"upcasters form a cycle: {cycle}")
         if schema in steps and schema not in done:
             for target in steps[schema].targets:
                 visit(target, (*path, schema))
@@ -289,10 +289,10 @@ def _check_circles(steps: Mapping[Schema, Upcaster]) -> None:
 
 def _check_function(name: str, source: Schema, function: Callable[..., Any]) -> None:
     if is_async(function):
-        raise DeciderError(f"upcaster {name}: is async; it only makes data of data")
+        raise DeciderError(f"upcaster {name}: is async; it must return the new data directly")
     try:
         count = len(inspect.signature(function).parameters)
-    except (TypeError, ValueError):  # not to be called, or the language's own
+    except (TypeError, ValueError):  # not callable, or a builtin
         count = 0
     if count != 1:
         raise DeciderError(f"upcaster {name}: must take the data of {_shown(source)} alone")

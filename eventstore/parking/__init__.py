@@ -3,7 +3,7 @@
 Only packages that park messages use its other modules: commands, subscribers and delegation.
 """
 
-from eventstore.parking.erasing import ErasureReport
+from eventstore.parking.erasure import ErasureReport
 from eventstore.parking.messages import (
     ParkedMessage,
     ParkedMessages,

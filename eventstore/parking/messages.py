@@ -1,8 +1,8 @@
-"""Parked messages: looked at, tried again, or thrown away by a person.
+"""Parked messages: listed, retried or discarded.
 
-A command is put back on its stream first and deleted second. A crash in between leaves it parked
-although it was put back; putting it back again then changes nothing, because it keeps its id. An
-event is deleted by its subscriber, once that has handled it.
+A command is first requeued on its stream and then deleted. After a crash in between it is still
+parked; requeueing it once more has no effect, because its id remains the same. An event is deleted
+by its subscriber, once that has handled it.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from eventstore.client.client import Client, Msg
 from eventstore.concurrency.keyed import KeyedQueue
 from eventstore.errors import EventStoreError, NotParked, RetryOutOfOrder
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
-from eventstore.jetstream.erase import erase_message
 from eventstore.jetstream.publish import publish_queued
+from eventstore.jetstream.stored_message import erase_message
 from eventstore.jetstream.vocabulary import SERVER_HEADERS
-from eventstore.messages.envelope import REPLY_TO, Header
+from eventstore.messages.headers import REPLY_TO, Header
 from eventstore.messages.outcome import Outcome
 from eventstore.messages.subjects import NAME, Subjects
 from eventstore.parking.record import (
@@ -30,7 +30,7 @@ from eventstore.parking.record import (
     is_first_part,
     read_record,
 )
-from eventstore.parking.retry import ask_to_retry
+from eventstore.parking.retry import request_retry
 from eventstore.undecodable import UNDECODABLE
 
 __all__ = [
@@ -43,15 +43,15 @@ __all__ = [
 ]
 
 RETRY_OF = "X-Retry-Of"
-"""The header of a command that was put back: the sequence at which it was parked."""
+"""The header of a requeued command: the sequence at which it was parked."""
 
 ParkedKind = Literal["cmd", "event"]
 
-_AT_ONCE = 64
+_MAX_CONCURRENCY = 64
 
 
 class ParkedMessage(msgspec.Struct, frozen=True):
-    """A parked message: its `sequence` in the parked stream, by which it is known, and its record.
+    """A parked message: its `sequence` in the parked stream, which is its id, and its record.
 
     `earlier` are the sequences of the record's other parts.
     """
@@ -62,10 +62,11 @@ class ParkedMessage(msgspec.Struct, frozen=True):
     earlier: tuple[int, ...] = ()
 
     @property
-    def lane(self) -> tuple[str, ...]:
-        """What it must be retried in order with; itself where it names no aggregate.
+    def queue_key(self) -> tuple[str, ...]:
+        """The key of the messages that are retried in order with it.
 
-        Else its aggregate, and before that the subscriber of an event, "" for a command.
+        The subscriber of an event ("" for a command) and the aggregate; its sequence if it names no
+        aggregate.
         """
         record = self.record
         if record.aggregate is None or record.aggregate_id is None:
@@ -74,9 +75,9 @@ class ParkedMessage(msgspec.Struct, frozen=True):
 
 
 class UnreadableMessage(msgspec.Struct, frozen=True):
-    """A message of the parked stream that is no record, or not a whole one: `problem` says why.
+    """A message of the parked stream that is not a complete record; `problem` is the reason.
 
-    It can be looked at and thrown away; `subject`, `headers` and `payload` are its own.
+    It can be inspected and discarded; `subject`, `headers` and `payload` are its own.
     """
 
     sequence: int
@@ -89,16 +90,16 @@ class UnreadableMessage(msgspec.Struct, frozen=True):
 
 
 class RetrySummary(msgspec.Struct, frozen=True):
-    """How many were put back or handled, and which were not, by sequence, with the reason."""
+    """How many were requeued or handled, and why others were not, by sequence."""
 
     retried: int
     left: Mapping[int, str]
 
 
 class ParkedMessages:
-    """The parked messages of a domain; `timeout` is seconds for each answer.
+    """The parked messages of a domain; `timeout` is seconds per request.
 
-    Methods raise `StreamMissing` and other `ClientError`s besides what they say.
+    All methods also raise `StreamMissing` and `ClientError`.
     """
 
     def __init__(self, client: Client, subjects: Subjects, *, timeout: float = 5.0) -> None:
@@ -116,11 +117,10 @@ class ParkedMessages:
         aggregate: str | None = None,
         aggregate_id: str | None = None,
     ) -> AsyncGenerator[ParkedMessage | UnreadableMessage, None]:
-        """What is parked after a sequence, oldest first, up to what is parked now.
+        """The messages parked after a sequence, oldest first, up to the current end.
 
-        `kind` narrows it to commands ("cmd") or events, the others to an aggregate, which what
-        cannot be read is none of. The first parts of a record that was not parked to its end are
-        left out.
+        `kind` restricts them to commands ("cmd") or events, the others to an aggregate, which
+        excludes unreadable messages. Parts of an incomplete record are skipped.
         """
         subject = self._filter(kind, aggregate)
         async with (
@@ -129,75 +129,76 @@ class ParkedMessages:
         ):
             async for message in stored:
                 with suppress(NotParked):
-                    parked = await self._whole(message)
-                    if _is_of(parked, aggregate, aggregate_id):
+                    parked = await self._assemble(message)
+                    if _matches(parked, aggregate, aggregate_id):
                         yield parked
 
     async def get(self, sequence: int) -> ParkedMessage:
-        """The message parked at a sequence; raises `NotParked`, also where it cannot be read."""
+        """The message parked at a sequence; raises `NotParked`, also if it cannot be read."""
         found = await self.find(sequence)
         if isinstance(found, UnreadableMessage):
             raise NotParked(sequence, found.problem)
         return found
 
     async def find(self, sequence: int) -> ParkedMessage | UnreadableMessage:
-        """What is parked at a sequence, whether or not it can be read; raises `NotParked`."""
-        return await self._whole(await self._at(sequence))
+        """The message parked at a sequence, readable or not; raises `NotParked`."""
+        return await self._assemble(await self._at(sequence))
 
     async def retry(
         self, sequence: int, *, out_of_order: bool = False, timeout: float = 30.0
     ) -> ParkedMessage:
-        """Put a command back on its subject, or have an event handled by its subscriber again.
+        """Requeue a command on its subject, or have an event handled once more by its subscriber.
 
-        A command keeps its id, its bytes and its own headers; returns when the command stream has
-        it and it is no longer parked. An event goes to the handlers of the subscriber that had
-        failed, and to no other; returns when they have handled it and it is no longer parked. It
-        is handled at least once, as often as this is called before it is no longer parked.
+        A command keeps its id, payload and headers; returns when the command stream has stored it
+        and it is no longer parked. An event is passed to the subscriber that failed, and to no
+        other; returns when that has handled it and it is no longer parked. It is handled at least
+        once, and once for each call until it is no longer parked.
 
         Raises `NotParked`, `QueueFull`, `RetryFailed` for an event whose subscriber fails again,
-        does not run, or has no answer in `timeout` seconds (it may then still succeed), and
+        does not run, or does not reply within `timeout` seconds (it may then still succeed), and
         `RetryOutOfOrder` while an older one of the same aggregate (and subscriber) is parked,
-        unless `out_of_order`. That older commands which were put back have succeeded is not
-        checked.
+        unless `out_of_order`. That older, requeued commands have succeeded is not checked.
         """
         message = await self.get(sequence)
         if not out_of_order:
             await self._refuse_if_older(message)
-        if not await self._was_handed_again(message, timeout):
-            await self._put_back(message)
+        if not await self._redelivered_event(message, timeout):
+            await self._requeue(message)
         return message
 
     async def retry_all(self, *, timeout: float = 30.0) -> RetrySummary:
-        """Retry all that is parked, in the order it was parked in for each aggregate.
+        """Retry all parked messages, those of an aggregate in the order in which they were parked.
 
-        A command that others of its aggregate wait behind must have its outcome first, within
-        `timeout` seconds; where it ends in an error again, or has none in time, those behind it
-        stay parked. So do the events of an aggregate behind one that its subscriber does not
-        handle in that time; a subscriber is given one event after another. What is parked
-        meanwhile is not retried, nor what cannot be read.
+        A command is followed by the next one of its aggregate when it has an outcome, within
+        `timeout` seconds; if it ends in an error again, or has none in time, the later ones stay
+        parked. So do the events of an aggregate after one that its subscriber does not handle in
+        that time; a subscriber handles one event after another. Messages that are parked meanwhile,
+        and unreadable ones, are not retried.
         """
-        every: dict[tuple[str, ...], list[int]] = {}
+        sequences_by_key: dict[tuple[str, ...], list[int]] = {}
         unreadable: dict[int, str] = {}
         async with aclosing(self.read()) as messages:
             async for message in messages:
                 if isinstance(message, UnreadableMessage):
                     unreadable[message.sequence] = message.problem
                 else:
-                    every.setdefault(message.lane, []).append(message.sequence)
+                    sequences_by_key.setdefault(message.queue_key, []).append(message.sequence)
         left: dict[int, str] = {}
 
-        async def retry_lane(sequences: Sequence[int]) -> None:
+        async def retry_queue(sequences: Sequence[int]) -> None:
             left.update(await self._retry_in_order(sequences, timeout))
 
-        async with KeyedQueue(retry_lane, max_concurrency=_AT_ONCE, max_pending=_AT_ONCE) as lanes:
-            for lane, sequences in every.items():
-                # A subscriber would have its events wait for each other anyway.
-                await lanes.put(lane[0] or lane, sequences)
-        retried = sum(map(len, every.values())) - len(left)
+        async with KeyedQueue(
+            retry_queue, max_concurrency=_MAX_CONCURRENCY, max_pending=_MAX_CONCURRENCY
+        ) as queue:
+            for queue_key, sequences in sequences_by_key.items():
+                # A subscriber handles its events one after another anyway.
+                await queue.put(queue_key[0] or queue_key, sequences)
+        retried = sum(map(len, sequences_by_key.values())) - len(left)
         return RetrySummary(retried, dict(sorted({**left, **unreadable}.items())))
 
     async def discard(self, sequence: int) -> ParkedMessage | UnreadableMessage:
-        """Delete a parked message for good, and return what it was; raises `NotParked`."""
+        """Delete a parked message irrevocably, and return it; raises `NotParked`."""
         message = await self.find(sequence)
         await self._remove(message)
         return message
@@ -216,8 +217,8 @@ class ParkedMessages:
             raise NotParked(sequence)
         return found
 
-    async def _whole(self, last: StoredMessage) -> ParkedMessage | UnreadableMessage:
-        """Put a record together; `last` is the message that counts as the record's own."""
+    async def _assemble(self, last: StoredMessage) -> ParkedMessage | UnreadableMessage:
+        """Assemble a record from its last message and its earlier parts."""
         if is_first_part(last.headers):
             raise NotParked(last.sequence, "this is not the last part of a record")
         kind: ParkedKind = (
@@ -225,13 +226,13 @@ class ParkedMessages:
         )
         earlier: tuple[int, ...] = ()
         try:
-            named = earlier_parts(last)
-            parts = [await self._at(sequence) for sequence in named]
-            # Not what is another's: what is discarded takes its parts with it.
+            sequences = earlier_parts(last)
+            parts = [await self._at(sequence) for sequence in sequences]
+            # Only its own parts, because a discard deletes them too.
             earlier = tuple(part.sequence for part in parts if is_first_part(part.headers))
             record = read_record(parts, last)
         except NotParked as error:
-            await self._at(last.sequence)  # else it was discarded meanwhile
+            await self._at(last.sequence)  # raises if it was discarded meanwhile
             problem = f"a part of the record is missing: {error}"
         except UNDECODABLE as error:
             problem = f"the record cannot be read: {error}"
@@ -241,38 +242,38 @@ class ParkedMessages:
         return UnreadableMessage(last.sequence, kind, problem, *own, earlier)
 
     async def _refuse_if_older(self, message: ParkedMessage) -> None:
-        if len(message.lane) == 1:
+        if len(message.queue_key) == 1:
             return
-        _, aggregate, aggregate_id = message.lane
+        _, aggregate, aggregate_id = message.queue_key
         reading = self.read(kind=message.kind, aggregate=aggregate, aggregate_id=aggregate_id)
         async with aclosing(reading) as older:
             async for each in older:
                 if each.sequence >= message.sequence:
                     return
-                if isinstance(each, ParkedMessage) and each.lane == message.lane:
+                if isinstance(each, ParkedMessage) and each.queue_key == message.queue_key:
                     raise RetryOutOfOrder(message.sequence, each.sequence)
 
     async def _retry_in_order(self, sequences: Sequence[int], timeout: float) -> dict[int, str]:
-        """Retry one aggregate's; those that stay parked, with the reason."""
+        """Retry the messages of one aggregate; returns those that stay parked, with the reason."""
         for number, sequence in enumerate(sequences):
             behind = sequences[number + 1 :]
             try:
                 message = await self.get(sequence)
-                if await self._was_handed_again(message, timeout):
+                if await self._redelivered_event(message, timeout):
                     continue
                 if not behind:
-                    await self._put_back(message)
+                    await self._requeue(message)
                     return {}
-                outcome = await self._tried(message, timeout)
+                outcome = await self._outcome_of_retry(message, timeout)
             except EventStoreError as error:
                 return dict.fromkeys(sequences[number:], str(error))
             if outcome is None or outcome.status == "error":
                 ended = "has no outcome yet" if outcome is None else "ended in an error again"
-                return dict.fromkeys(behind, f"waits: {sequence}, put back before it, {ended}")
+                return dict.fromkeys(behind, f"waits: {sequence}, requeued before it, {ended}")
         return {}
 
-    async def _tried(self, message: ParkedMessage, timeout: float) -> Outcome | None:
-        """Put a command back, and wait for its outcome; None where there is none in time."""
+    async def _outcome_of_retry(self, message: ParkedMessage, timeout: float) -> Outcome | None:
+        """Requeue a command, and wait for its outcome; None if there is none in time."""
         answered: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
         async def receive(answer: Msg) -> None:
@@ -283,7 +284,7 @@ class ParkedMessages:
         inbox = self._client.new_inbox()
         subscription = await self._client.subscribe(inbox, receive)
         try:
-            await self._put_back(message, {REPLY_TO: inbox})
+            await self._requeue(message, {REPLY_TO: inbox})
             async with asyncio.timeout(timeout):
                 return await answered
         except TimeoutError:
@@ -291,15 +292,15 @@ class ParkedMessages:
         finally:
             await subscription.unsubscribe()
 
-    async def _was_handed_again(self, message: ParkedMessage, timeout: float) -> bool:
-        """Whether it is an event; it is then handled by its subscriber."""
+    async def _redelivered_event(self, message: ParkedMessage, timeout: float) -> bool:
+        """Have an event handled by its subscriber; False for a command."""
         subscriber = message.record.subscriber
         if subscriber is None:
             return False
-        await ask_to_retry(self._client, self._subjects, subscriber, message.sequence, timeout)
+        await request_retry(self._client, self._subjects, subscriber, message.sequence, timeout)
         return True
 
-    async def _put_back(
+    async def _requeue(
         self, message: ParkedMessage, extra: Mapping[str, str] | None = None
     ) -> None:
         record = message.record
@@ -307,7 +308,7 @@ class ParkedMessages:
             raise NotParked(message.sequence, "the record names neither command nor subscriber")
         headers = {
             **_own_headers(record),
-            # A command that came in bare has its id from the place it had; that place is gone.
+            # A command without an id had one from its sequence, which a requeued one does not have.
             Header.EVENT_ID: record.command_id,
             RETRY_OF: str(message.sequence),
             **(extra or {}),
@@ -319,13 +320,13 @@ class ParkedMessages:
         await self._remove(message)
 
     async def _remove(self, message: ParkedMessage | UnreadableMessage) -> None:
-        # The last part first: without it the others do not count.
+        # The last part first: without it the record does not exist.
         for sequence in (message.sequence, *message.earlier):
-            # Its bytes too: there may be personal data in it, and nobody finds it again to forget.
+            # Its bytes too: personal data in it could not be found later to be forgotten.
             await erase_message(self._client, self._stream, sequence, self._timeout)
 
 
-def _is_of(
+def _matches(
     parked: ParkedMessage | UnreadableMessage, aggregate: str | None, aggregate_id: str | None
 ) -> bool:
     if isinstance(parked, UnreadableMessage):
@@ -335,7 +336,7 @@ def _is_of(
 
 
 def _own_headers(record: ParkedRecord) -> dict[str, str]:
-    """The original's headers without those the server would act on, as on a repeated id."""
+    """The original's headers without those that the server would evaluate."""
     return {
         name: value for name, value in record.headers.items() if not name.startswith(SERVER_HEADERS)
     }

@@ -1,13 +1,13 @@
-"""Parking events: one that a subscriber cannot handle is kept whole, with the reason."""
+"""Parks events that a subscriber cannot handle, with the reason."""
 
 from __future__ import annotations
 
 from eventstore.client.client import Client
-from eventstore.jetstream.acks import DeliveryTracker
-from eventstore.messages.envelope import Header
+from eventstore.jetstream.acks import DeliveredMessage
+from eventstore.messages.headers import Header
 from eventstore.messages.outcome import code_of
 from eventstore.messages.subjects import Subject
-from eventstore.parking.record import ParkedRecord, keep_record
+from eventstore.parking.record import ParkedRecord, store_record
 from eventstore.text import presentable
 
 __all__ = ["park_event", "reason_of"]
@@ -17,16 +17,16 @@ async def park_event(
     client: Client,
     subscriber: str,
     stream: str,
-    taken: DeliveryTracker,
+    tracked: DeliveredMessage,
     error: Exception,
     attempts: int,
 ) -> None:
-    """Keep an event on `{domain}.parked.event.{subscriber}.{aggregate}.{action}`.
+    """Park an event on `{domain}.parked.event.{subscriber}.{aggregate}.{action}`.
 
-    Once, however often this is called within the parked stream's duplicate window. Returns when
-    the server has it; raises `ClientError`, and what the error's own `__str__` raises.
+    Idempotent within the parked stream's duplicate window. Returns when the server has stored it;
+    raises `ClientError`, and what the error's own `__str__` raises.
     """
-    message, delivery = taken.message, taken.delivery
+    message, delivery = tracked.message, tracked.delivery
     headers = message.headers or {}
     subject = Subject.split(message.subject)
     record = ParkedRecord(
@@ -46,9 +46,9 @@ async def park_event(
     )
     key = f"{subscriber}-{stream}-{delivery.sequence}-{delivery.time}"
     parked = f"{subject.domain}.parked.event.{subscriber}.{subject.aggregate}.{subject.action}"
-    await keep_record(client, parked, record, key)
+    await store_record(client, parked, record, key)
 
 
 def reason_of(error: Exception) -> str:
-    """What a handler's error says, or at least which it is."""
+    """The text of a handler's error, or its type if it has none."""
     return presentable(error) or type(error).__name__

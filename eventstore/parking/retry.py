@@ -1,4 +1,4 @@
-"""Retrying parked events: who wants it asks, and the subscriber that had failed answers."""
+"""Retry requests for parked events, and their answer by the subscriber that failed."""
 
 from __future__ import annotations
 
@@ -13,50 +13,50 @@ from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.subjects import Subjects
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = ["ask_to_retry", "retry_answer"]
+__all__ = ["request_retry", "retry_answer"]
 
 
-class _Asked(msgspec.Struct):
-    """The parked event that is to be handled again, by its sequence."""
+class _RetryRequest(msgspec.Struct):
+    """A request to handle a parked event once more."""
 
     sequence: int
 
 
-_decode = msgspec.json.Decoder(_Asked).decode
+_decode = msgspec.json.Decoder(_RetryRequest).decode
 _HANDLED = Reply(b'{"status":"success"}')
 
 
-async def ask_to_retry(
+async def request_retry(
     client: Client, subjects: Subjects, subscriber: str, sequence: int, timeout: float
 ) -> None:
     """Return when the subscriber has handled a parked event, and it is no longer parked.
 
-    Raises `RetryFailed` where it has failed again, does not run, or has not answered within
-    `timeout` seconds (it may then still succeed), and other `ClientError`s.
+    Raises `RetryFailed` if it fails again, does not run, or does not reply within `timeout` seconds
+    (it may then still succeed), and `ClientError`.
     """
-    asked = msgspec.json.encode(_Asked(sequence))
-    who = f"subscriber {subscriber}"
+    wanted = msgspec.json.encode(_RetryRequest(sequence))
+    name = f"subscriber {subscriber}"
     try:
-        answer = await client.request(subjects.retry(subscriber), asked, timeout=timeout)
+        answer = await client.request(subjects.retry(subscriber), wanted, timeout=timeout)
     except NoResponders as error:
-        raise RetryFailed(sequence, f"{who} does not run; start it, and retry") from error
+        raise RetryFailed(sequence, f"{name} does not run; start it, and retry") from error
     except RequestTimeout as error:
-        why = f"no answer from {who} within {timeout:g} s; once handled, it is parked no more"
+        why = f"no answer from {name} within {timeout:g} s; once handled, it is parked no more"
         raise RetryFailed(sequence, why) from error
     problem = (answer.headers or {}).get(NatsHeader.SERVICE_ERROR)
     if problem is not None:
-        raise RetryFailed(sequence, f"{who}: {problem}")
+        raise RetryFailed(sequence, f"{name}: {problem}")
 
 
 def retry_answer(retry: Callable[[int], Awaitable[None]]) -> Answer:
-    """Answers `ask_to_retry` by what becomes of `retry`, which is given the sequence."""
+    """The answer to `request_retry`: the result of `retry`, which gets the sequence."""
 
     async def answer(request: Request) -> Reply:
         try:
-            asked = _decode(request.payload)
+            wanted = _decode(request.payload)
         except UNDECODABLE as error:
             raise InvalidPayload(f"{request.subject}: {error}") from error
-        await retry(asked.sequence)
+        await retry(wanted.sequence)
         return _HANDLED
 
     return answer

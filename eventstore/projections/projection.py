@@ -43,7 +43,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, overload
 from sqlalchemy import Delete, Insert, Table, Update
 
 from eventstore.errors import InvalidSubject, ProjectionError
-from eventstore.messages.envelope import LogEvent, RecordedEvent, StoredEvent, UnreadEvent
+from eventstore.messages.events import LogEvent, RecordedEvent, StoredEvent, UnreadEvent
 from eventstore.messages.subjects import check_name
 from eventstore.messages.types import Event
 from eventstore.projections.signature import Signature

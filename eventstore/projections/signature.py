@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from eventstore.errors import ProjectionError
-from eventstore.messages.envelope import RecordedEvent, StoredEvent
+from eventstore.messages.events import RecordedEvent, StoredEvent
 from eventstore.messages.functions import annotations_of, leaves
 from eventstore.messages.types import Event
 

@@ -23,15 +23,8 @@ import msgspec
 from sqlalchemy import Connection, StaticPool, Table, create_engine, event, select
 
 from eventstore.errors import InvalidMessage, ProjectionFailed
-from eventstore.messages.envelope import (
-    Envelope,
-    Identity,
-    LogEvent,
-    RecordedEvent,
-    UnreadEvent,
-    derive_id,
-    format_timestamp,
-)
+from eventstore.messages.envelope import Envelope, Identity, derive_id, format_timestamp
+from eventstore.messages.events import LogEvent, RecordedEvent, UnreadEvent
 from eventstore.messages.types import Event
 from eventstore.projections.database import tables as models
 from eventstore.projections.database.checkpoint import LockedCheckpoint, claim

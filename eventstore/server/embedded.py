@@ -1,4 +1,4 @@
-"""A nats-server run beside this process, and never two on one directory."""
+"""A nats-server as a child process; never two on one directory."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ _CONFIG = "nats-server.conf"
 _TOKEN = "token"  # noqa: S105  # a file's name
 _MASTER_KEYS = "master.keys"
 
-# Where the lines of who starts it say who may connect, the server takes no token beside them.
-_SAYS_WHO = re.compile(r"""(?:^|[\s;}])["']?(?:authorization|accounts|operator|include)\b""")
+# With an authorization block in `extra_config`, the server gets no token.
+_AUTHORIZATION = re.compile(r"""(?:^|[\s;}])["']?(?:authorization|accounts|operator|include)\b""")
 _INNERMOST_BLOCK = re.compile(r"\{[^{}]*\}")
 
-# Runs between fork and nats-server, in a fresh interpreter, where it is safe to do so much. The
-# pid it writes is the server's own, because exec keeps it, and so is the lock it writes it to.
-# PR_SET_PDEATHSIG (1) has Linux stop the server when this process dies without stopping it.
+# Runs between fork and exec, in a fresh interpreter, where that is safe. Exec keeps the pid that it
+# writes, and the lock on the file it writes to. PR_SET_PDEATHSIG (1) makes Linux stop the server
+# when this process dies without stopping it.
 _LAUNCH = """
 import os, signal, sys
 owner, lock, *command = sys.argv[1:]
@@ -66,9 +66,9 @@ _logger = make_log_records_safe(logging.getLogger(__name__))
 
 
 def running_server(data_directory: Path) -> str | None:
-    """The URL of the embedded server that some process runs on the directory; None if none does.
+    """The URL of the embedded server that any process runs on the directory; None if none does.
 
-    It carries the server's token, and so is not to be printed (`redacted_url`).
+    It contains the server's token; do not print it (`redacted_url`).
     """
     directory = data_directory.absolute()
     for ports in directory.glob("nats-server_*.ports"):
@@ -79,21 +79,20 @@ def running_server(data_directory: Path) -> str | None:
 
 
 class EmbeddedServer(Resource):
-    """A nats-server with JetStream, run beside this process for development and tests.
+    """A nats-server with JetStream, as a child process, for development and tests.
 
-    It listens on 127.0.0.1 only, and asks for a token that is in `data_directory` with all else
-    it keeps, for this user alone; unless `extra_config` says by itself who may connect. A file of
-    master keys for personal data is there too. It ends with this process: `stop` ends it, and so
-    does, on Linux, the end of the thread that called `start`. One that outlived its process all
-    the same is stopped by the next start on its directory. The port is chosen at the first start
-    (0: any free one) and kept by the later ones. `binary` is what `find_server` takes as explicit;
-    `extra_config` and `jetstream_config` are lines in the server's own syntax, the latter for its
-    jetstream block.
+    It listens on 127.0.0.1 only, and requires a token, unless `extra_config` configures
+    authorization. The token, a file of master keys for personal data and all other data are in
+    `data_directory`, accessible to this user only. The server ends with `stop` and, on Linux, with
+    the thread that called `start`. One that outlived its process is stopped by the next start on
+    its directory. The port is chosen at the first start (0: any free one), and reused by later
+    ones. `binary` is the `explicit` one of `find_server`; `extra_config` and `jetstream_config` are
+    lines of the server's configuration, the latter for its jetstream block.
 
         async with EmbeddedServer(Path("var/nats")) as server:
             settings = load_settings(nats_url=server.url)
 
-    It belongs to no event loop: one may start it and another stop it.
+    It is bound to no event loop: one may start it and another stop it.
     """
 
     def __init__(
@@ -119,30 +118,30 @@ class EmbeddedServer(Resource):
 
     @property
     def port(self) -> int:
-        """The port it listens on; 0 before the first start where none was given."""
+        """The port it listens on; 0 before the first start if none was given."""
         return self._port
 
     @property
     def url(self) -> str:
-        """Where a client finds it, with the token it asks for: not to be printed.
+        """The URL for clients, which contains the token: do not print it.
 
-        Settings that are given it find the master keys beside the server's data as well.
+        Settings that get it also find the master keys in the data directory.
         """
         return _address(self.data_directory, self._port)
 
     @property
     def master_key_file(self) -> Path:
-        """The master keys that wrap the keys of personal data, made at the first start."""
+        """The master keys for the keys of personal data, generated at the first start."""
         return self.data_directory / _MASTER_KEYS
 
     @property
     def pid(self) -> int | None:
-        """Its process id; None while it does not run."""
+        """Its process id; None unless it runs."""
         return self._process.pid if self._process else None
 
     @property
     def log_file(self) -> Path:
-        """What it logs, one run after another."""
+        """Its log, of all runs."""
         return self.data_directory / "nats-server.log"
 
     async def _enter(self, stack: AsyncExitStack) -> None:
@@ -150,17 +149,17 @@ class EmbeddedServer(Resource):
         stack.push_async_callback(self.stop)
 
     async def start(self) -> None:
-        """Start it and return when it takes connections; does nothing while it runs.
+        """Start it and return when it accepts connections; does nothing while it runs.
 
-        Raises `ServerStartFailed`, with the end of its log, when it ends or is not ready within
-        `start_timeout` seconds (a large history takes a while to recover), and when another live
-        process uses the directory, naming its pid; and what `find_server` raises.
+        Raises `ServerStartFailed`, with the end of its log, if it exits or is not ready within
+        `start_timeout` seconds (the recovery of large streams takes a while), and if another live
+        process uses the directory, with its pid; and what `find_server` raises.
         """
         if self._process is not None:
             return
         binary = await asyncio.to_thread(find_server, self._explicit_binary)
         ensure_private_directory(self.data_directory)
-        self._owner_lock = _take_directory(self.data_directory)
+        self._owner_lock = _lock_directory(self.data_directory)
         try:
             server_lock = await _stop_orphan(self.data_directory)
             log_start = self._launch(binary.path, server_lock)
@@ -170,7 +169,7 @@ class EmbeddedServer(Resource):
             raise
 
     async def stop(self) -> None:
-        """Stop it and return when it has ended: asked first, and killed after 10 s."""
+        """Stop it (SIGTERM) and return when it has exited; it is killed after 10 s."""
         if self._process is None:
             return
         self._process.terminate()
@@ -179,7 +178,7 @@ class EmbeddedServer(Resource):
         except subprocess.TimeoutExpired:
             _logger.warning("nats-server %d did not stop; killing it", self._process.pid)
         finally:
-            self.kill()  # a no-op where it has ended; needed also where the wait was cancelled
+            self.kill()  # a no-op if it has exited; needed if the wait was cancelled
 
     async def restart(self) -> None:
         """Stop it and start it again on the same port."""
@@ -187,7 +186,7 @@ class EmbeddedServer(Resource):
         await self.start()
 
     def kill(self) -> None:
-        """End it at once (SIGKILL), as a crash would; `start` can follow."""
+        """Kill it (SIGKILL), as a crash would; it can be started again."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -205,7 +204,7 @@ class EmbeddedServer(Resource):
         launcher = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid())]
         with open(self.log_file, "ab", opener=open_private) as log, server_lock:
             log_start = log.tell()
-            self._process = subprocess.Popen(  # noqa: S603  # every word of it is ours
+            self._process = subprocess.Popen(  # noqa: S603  # no argument is untrusted
                 [*launcher, str(server_lock.descriptor), str(binary), "--config", str(config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -224,17 +223,17 @@ class EmbeddedServer(Resource):
         ]
         if self._max_payload is not None:
             lines.append(f"max_payload: {self._max_payload}")
-        token = self._written_token()
+        token = self._ensure_token()
         if token is not None:
             lines.append(f"authorization {{ token: {_quoted(token)} }}")
         config = self.data_directory / _CONFIG
         _write_private(config, "\n".join([*lines, self._extra_config, ""]))
         return config
 
-    def _written_token(self) -> str | None:
-        """The token clients need, as it stands beside the data, kept from start to start."""
+    def _ensure_token(self) -> str | None:
+        """The token for clients, stored in the data directory across restarts."""
         file = self.data_directory / _TOKEN
-        if _says_who(self._extra_config):
+        if _has_authorization(self._extra_config):
             file.unlink(missing_ok=True)
             return None
         token = _token(self.data_directory)
@@ -266,16 +265,16 @@ def _quoted(value: object) -> str:
     return json.dumps(str(value), ensure_ascii=False)
 
 
-def _says_who(config: str) -> bool:
-    """Whether lines of configuration say who may connect; not those of a cluster's own block."""
+def _has_authorization(config: str) -> bool:
+    """Whether the configuration has an authorization block outside of others, such as cluster."""
     outside = re.sub(r"#.*|//.*", "", config)
     while outside != (less := _INNERMOST_BLOCK.sub("", outside)):
         outside = less
-    return _SAYS_WHO.search(outside) is not None
+    return _AUTHORIZATION.search(outside) is not None
 
 
 def _write_private(path: Path, text: str) -> None:
-    """Write a new file with a secret in it, whole or not at all."""
+    """Write a file with a secret atomically."""
     new = path.with_name(f"{path.name}.new")
     new.unlink(missing_ok=True)
     with open(new, "x", encoding="utf-8", opener=open_private) as file:
@@ -297,21 +296,21 @@ def _address(directory: Path, port: int) -> LocalAddress:
 
 
 def _serves(pid: int, directory: Path) -> bool:
-    """Whether this process lives and is a server on the directory, not another with its number."""
+    """Whether this process runs, and is a server on the directory, not a reused pid."""
     if sys.platform == "linux":
         try:
             command = Path(f"/proc/{pid}/cmdline").read_bytes()
         except OSError:
             return False
     else:
-        command = subprocess.run(  # noqa: S603  # every word of it is ours
+        command = subprocess.run(  # noqa: S603  # no argument is untrusted
             ["/bin/ps", "-o", "command=", "-p", str(pid)], capture_output=True, check=False
         ).stdout
     return os.fsencode(directory / _CONFIG) in command
 
 
 def _client_urls(ports_file: Path) -> list[str]:
-    """The addresses a server reported; none while it has not, or is in the middle of it."""
+    """The URLs that a server reported; none before the file is complete."""
     try:
         urls: list[str] = json.loads(ports_file.read_bytes())["nats"]
     except (FileNotFoundError, ValueError):
@@ -320,18 +319,18 @@ def _client_urls(ports_file: Path) -> list[str]:
 
 
 class _DirectoryLock:
-    """A file locked by one holder, that says the holder's pid.
+    """A file lock that names the pid of its holder.
 
-    The kernel lets go of the lock when the last holder of the descriptor ends, however it ends,
-    so the pid in a locked file is that of a live process and never of another that got its
-    number. A free lock says nothing, whatever the file holds.
+    The kernel releases the lock when the last process with the descriptor exits, so the pid in a
+    locked file is that of a live process and never a reused one. The content of an unlocked file
+    is meaningless.
     """
 
     def __init__(self, path: Path) -> None:
         self.descriptor = open_private(path, os.O_RDWR | os.O_CREAT)
 
-    def take(self) -> bool:
-        """Take the lock if it is free."""
+    def acquire(self) -> bool:
+        """Acquire the lock, if it is free."""
         try:
             fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -340,11 +339,11 @@ class _DirectoryLock:
         return True
 
     def holder(self) -> int | None:
-        """The pid of the holder; None where it has not yet written it."""
+        """The pid of the holder; None before it is written."""
         return int(os.pread(self.descriptor, 20, 0) or 0) or None
 
     def release(self) -> None:
-        """Let go, unless a child process holds the same descriptor."""
+        """Release it, unless a child process has the same descriptor."""
         os.close(self.descriptor)
 
     def __enter__(self) -> Self:
@@ -354,9 +353,9 @@ class _DirectoryLock:
         self.release()
 
 
-def _take_directory(directory: Path) -> _DirectoryLock:
+def _lock_directory(directory: Path) -> _DirectoryLock:
     lock = _DirectoryLock(directory / "owner.lock")
-    if not lock.take():
+    if not lock.acquire():
         raise _in_use(directory, lock)
     os.pwrite(lock.descriptor, str(os.getpid()).encode(), 0)
     return lock
@@ -366,16 +365,16 @@ def _in_use(directory: Path, lock: _DirectoryLock) -> ServerStartFailed:
     with lock:
         return ServerStartFailed(
             f"{directory} is in use by process {lock.holder()}; "
-            "two servers on one directory would destroy it"
+            "two servers on one directory would corrupt it"
         )
 
 
 async def _stop_orphan(directory: Path) -> _DirectoryLock:
-    """The lock for a new server, when the one whose owner has died has ended."""
+    """The lock for a new server, after a server without an owner has been stopped."""
     lock = _DirectoryLock(directory / "server.lock")
     try:
-        for way in (signal.SIGTERM, signal.SIGKILL):
-            if await _taken_within(lock, directory, way):
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if await _acquired_after(lock, directory, number):
                 return lock
     except BaseException:
         lock.release()
@@ -383,15 +382,15 @@ async def _stop_orphan(directory: Path) -> _DirectoryLock:
     raise _in_use(directory, lock)
 
 
-async def _taken_within(lock: _DirectoryLock, directory: Path, way: signal.Signals) -> bool:
+async def _acquired_after(lock: _DirectoryLock, directory: Path, number: signal.Signals) -> bool:
     deadline = time.monotonic() + _STOP_SECONDS
     signalled = False
-    while not lock.take():
+    while not lock.acquire():
         orphan = lock.holder()
         if not signalled and orphan is not None and _serves(orphan, directory):
             _logger.warning("stopping nats-server %d, whose owner has died", orphan)
             with suppress(ProcessLookupError):
-                os.kill(orphan, way)
+                os.kill(orphan, number)
             signalled = True
         if time.monotonic() > deadline:
             return False

@@ -1,4 +1,4 @@
-"""Checks of what the service needs of NATS: the connection, the streams, the commands' progress."""
+"""Health checks of NATS: the connection, the streams, the command backlog."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from eventstore.service.health import CheckResult, HealthStatus, worst
 from eventstore.store.foreign import FINDINGS, LogFindings
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
-__all__ = ["CommandsCheck", "ConnectionCheck", "StreamsCheck", "look_at_findings"]
+__all__ = ["CommandsCheck", "ConnectionCheck", "StreamsCheck", "check_findings"]
 
-_MOST_NAMED = 10
-_MOST_TEXT = 300
+_MAX_POSITIONS = 10
+_MAX_TEXT = 300
 
 
 class ConnectionCheck:
-    """The server answers; degraded for `unsettled` seconds after a reconnect."""
+    """Unhealthy without a connection, degraded for `unsettled` seconds after a reconnect."""
 
     def __init__(self, client: Client, *, unsettled: float = 30.0) -> None:
         self._client = client
@@ -34,7 +34,7 @@ class ConnectionCheck:
         self._reconnected_at = -math.inf
 
     async def __call__(self) -> CheckResult:
-        """Measure a round trip; raises what `Client.flush` does."""
+        """Measure a round trip; raises what `Client.flush` raises."""
         began = time.perf_counter()
         await self._client.flush()
         rtt = time.perf_counter() - began
@@ -58,10 +58,10 @@ class ConnectionCheck:
 
 
 class StreamsCheck:
-    """Every declared stream and bucket is there, and as declared.
+    """Unhealthy unless every declared stream and bucket exists as declared.
 
-    Degraded where what is in one is foreign or unreadable: `findings`, by the stream's name, are
-    what its readers in this process have come upon.
+    Degraded if one contains foreign or unreadable messages: `findings`, by the stream's name, are
+    those that its readers in this process have skipped.
     """
 
     def __init__(
@@ -78,9 +78,9 @@ class StreamsCheck:
         self._telemetry = telemetry
 
     async def __call__(self) -> CheckResult:
-        """Look at all of them at once; a fact for each: status, messages, bytes, last position."""
+        """Check all concurrently; the facts of each: status, messages, bytes, last position."""
         async with asyncio.TaskGroup() as group:
-            tasks = {spec.name: group.create_task(self._look_at(spec)) for spec in self._specs}
+            tasks = {spec.name: group.create_task(self._check(spec)) for spec in self._specs}
         streams = {name: task.result() for name, task in tasks.items()}
         problems = [each["problem"] for each in streams.values() if "problem" in each]
         return CheckResult(
@@ -89,7 +89,7 @@ class StreamsCheck:
             facts={"streams": streams},
         )
 
-    async def _look_at(self, spec: StreamSpec) -> dict[str, Any]:
+    async def _check(self, spec: StreamSpec) -> dict[str, Any]:
         try:
             await check(self._client, [spec])
             state = (await stream_info(self._client, spec.name)).state
@@ -97,7 +97,7 @@ class StreamsCheck:
             return {"status": "unhealthy", "problem": str(error)}
         self._telemetry.gauge("stream_messages", state.messages, stream=spec.name)
         findings = self._findings.get(spec.name)
-        found = CheckResult() if findings is None else look_at_findings(findings)
+        found = CheckResult() if findings is None else check_findings(findings)
         return {
             **found.to_dict(),
             "messages": state.messages,
@@ -107,10 +107,9 @@ class StreamsCheck:
 
 
 class CommandsCheck:
-    """Commands are carried out: the backlog is short, and the oldest of it young.
+    """Degraded if more than `max_pending` commands wait, or one longer than `max_age` seconds.
 
-    Degraded where more than `max_pending` commands wait, or one has waited longer than `max_age`
-    seconds. `consumer` is the one that the command workers share.
+    `consumer` is the one that the command workers share.
     """
 
     def __init__(
@@ -129,7 +128,7 @@ class CommandsCheck:
         self._telemetry = telemetry
 
     async def __call__(self) -> CheckResult:
-        """Ask the consumer and its stream; raises `StreamMissing` or another `ClientError`."""
+        """Check the consumer and its stream; raises `StreamMissing` and `ClientError`."""
         stream, name = self._consumer.stream, self._consumer.name
         info = await find_consumer(self._client, stream, name)
         if info is None:
@@ -144,7 +143,7 @@ class CommandsCheck:
             "redelivered": info.num_redelivered,
             "oldest_seconds": oldest,
         }
-        self._tell(facts)
+        self._report(facts)
         problems = self._problems(facts)
         status: HealthStatus = "degraded" if problems else "healthy"
         return CheckResult(status=status, problem="; ".join(problems) or None, facts=facts)
@@ -157,32 +156,32 @@ class CommandsCheck:
             problems.append(f"a command has waited for {facts['oldest_seconds']:,.0f} s")
         return problems
 
-    def _tell(self, facts: dict[str, Any]) -> None:
+    def _report(self, facts: dict[str, Any]) -> None:
         for state in ("pending", "unacknowledged"):
             self._telemetry.gauge("command_backlog", facts[state], state=state)
         self._telemetry.gauge("command_oldest_seconds", facts["oldest_seconds"])
 
 
-def look_at_findings(findings: LogFindings) -> CheckResult:
-    """Degraded where readers have passed over something.
+def check_findings(findings: LogFindings) -> CheckResult:
+    """Degraded if readers have skipped messages.
 
-    A fact for each kind that there is: how many, and the positions of the last 10.
+    The facts of each kind of finding: the number, and the positions of the last 10.
     """
     problems, facts = [], dict[str, Any]()
     for kind, what in FINDINGS.items():
         if found := findings.by_position(kind):
-            last = list(found)[-_MOST_NAMED:]
+            last = list(found)[-_MAX_POSITIONS:]
             count = findings.count(kind)
             facts[kind] = {"count": count, "positions": last}
             many = "" if count == 1 else "s"
-            text = found[last[-1]][:_MOST_TEXT]
+            text = found[last[-1]][:_MAX_TEXT]
             problems.append(f"{count:,} {what}{many}, last at position {last[-1]}: {text}")
     status: HealthStatus = "degraded" if problems else "healthy"
     return CheckResult(status=status, problem="; ".join(problems) or None, facts=facts)
 
 
 def _age(state: StreamState, now: str) -> float:
-    """Seconds that the oldest message has waited, by the server's own clock."""
+    """The age of the oldest message in seconds, by the server's clock."""
     if not state.messages:
         return 0.0
     try:

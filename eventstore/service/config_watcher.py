@@ -1,4 +1,4 @@
-"""Control: follows the domain's configuration while a service runs, and has it take effect."""
+"""The configuration watcher: applies the runtime configuration to a running service."""
 
 from __future__ import annotations
 
@@ -19,27 +19,26 @@ from eventstore.text import make_log_records_safe
 
 __all__ = ["ConfigWatcher", "Pausable"]
 
-# A change is heard of before the bucket has stored it; a second look finds it there.
-_SECOND_LOOK = 0.25
+# A change is reported before the bucket has stored it, so it is read once more.
+_RECHECK_SECONDS = 0.25
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
-_library = logging.root.getChild("eventstore")  # whose level is that of all the modules' loggers
+_library = logging.root.getChild("eventstore")  # the parent of all the modules' loggers
 
 
 class Pausable(Protocol):
-    """What has projections that can stand still."""
+    """A component with projections that can be paused."""
 
     def pause(self, names: Collection[str]) -> None:
-        """Have these projections stand still, and all others go on."""
+        """Pause these projections, and resume all others."""
 
 
 class ConfigWatcher:
-    """Applies the configuration at the start and whenever it changes; a part to be run.
+    """Applies the configuration at the start and whenever it changes; a component to be run.
 
-    `queue_limit` is what counts where `commands.queue_limit` is not set; `pausable` has the
-    projections that `projections.paused` is about. A change takes effect at once where it is
-    heard of, and within `interval` seconds otherwise; an illegal value is logged, and what was in
-    effect stays so.
+    `queue_limit` is the default of `commands.queue_limit`; `pausable` has the projections that
+    `projections.paused` names. A change takes effect when it is received, at the latest after
+    `interval` seconds; an illegal value is logged, and the previous one stays in effect.
 
     `ready` is set when the configuration has been applied for the first time.
     """
@@ -59,44 +58,44 @@ class ConfigWatcher:
         self._queue_limit = queue_limit
         self._pausable = pausable
         self._interval = interval
-        self._own_level = _library.level
+        self._initial_level = _library.level
         self._applied: dict[str, Value | None] = {}
-        self._woken = asyncio.Event()
-        self._refused: dict[str, str] = {}  # by key, what was said of a value that is not one
+        self._changed = asyncio.Event()
+        self._errors: dict[str, str] = {}  # the error of an illegal value, by key
         self._stopping = False
         self.ready = asyncio.Event()
 
     def stop(self) -> None:
         """Have `run` return."""
         self._stopping = True
-        self._woken.set()
+        self._changed.set()
 
     async def run(self) -> None:
-        """Follow the configuration until `stop`; the log level is then what it was before.
+        """Watch the configuration until `stop`, then restore the log level.
 
-        Raises `StreamMissing` and `ClientError` where it cannot be read at the start, or the
-        connection was closed for good; after that, failures are logged and waited out.
+        Raises `StreamMissing` and `ClientError` if it cannot be read at the start, or the
+        connection is closed for good; later failures are logged, and it is read again.
         """
         bucket = KeyValue(self._client, self._subjects.config_bucket)
-        stop_watch = await bucket.watch(self._heard, missed=self._woken.set)
+        stop_watch = await bucket.watch(self._on_change, missed=self._changed.set)
         try:
             await self._apply_all()
             self.ready.set()
             await self._follow()
         finally:
-            _library.setLevel(self._own_level)
+            _library.setLevel(self._initial_level)
             await stop_watch()
 
-    def _heard(self, key: str, _: bytes) -> None:
+    def _on_change(self, key: str, _: bytes) -> None:
         if key in KEYS:
-            self._woken.set()
+            self._changed.set()
 
     async def _follow(self) -> None:
         failures = FailureLog("configuration", _logger)
         seconds = self._interval
         while True:
-            woken = await pause(seconds, self._woken)
-            self._woken.clear()
+            changed = await pause(seconds, self._changed)
+            self._changed.clear()
             if self._stopping:
                 return
             try:
@@ -107,19 +106,19 @@ class ConfigWatcher:
                 failures.note(error)
             else:
                 failures.recovered()
-            seconds = _SECOND_LOOK if woken else self._interval
+            seconds = _RECHECK_SECONDS if changed else self._interval
 
     async def _apply_all(self) -> None:
         for key, apply in self._appliers().items():
             try:
                 value = await self._configuration.get(key)
             except ConfigurationError as error:
-                if self._refused.get(key) != str(error):
-                    _logger.warning("configuration: %s; nothing is changed", error)
-                self._refused[key] = str(error)
+                if self._errors.get(key) != str(error):
+                    _logger.warning("configuration: %s; the previous value stays in effect", error)
+                self._errors[key] = str(error)
                 continue
-            self._refused.pop(key, None)
-            # Only what is new: services that were started differently would overrule each other.
+            self._errors.pop(key, None)
+            # Only changes: services with different defaults would overwrite each other's limit.
             if key not in self._applied or self._applied[key] != value:
                 await apply(value)
                 self._applied[key] = value
@@ -132,12 +131,12 @@ class ConfigWatcher:
         }
 
     async def _set_level(self, level: Value | None) -> None:
-        _library.setLevel(self._own_level if level is None else str(level).upper())
+        _library.setLevel(self._initial_level if level is None else str(level).upper())
 
     async def _limit_queue(self, limit: Value | None) -> None:
-        wanted = limit if isinstance(limit, int) else self._queue_limit
-        if await limit_messages(self._client, self._subjects.command_stream, wanted):
-            _logger.info("at most %d commands may wait", wanted)
+        max_messages = limit if isinstance(limit, int) else self._queue_limit
+        if await limit_messages(self._client, self._subjects.command_stream, max_messages):
+            _logger.info("at most %d commands may wait", max_messages)
 
     async def _pause(self, names: Value | None) -> None:
         if self._pausable is not None:

@@ -1,4 +1,4 @@
-"""Discovery: what services tell of themselves, and finding those that are there."""
+"""Discovery: how services announce themselves, and how they are found."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ __all__ = [
 ]
 
 ANNOUNCEMENTS = "discovery.announce"
-"""The subject on which every service tells that it is there, and that it goes."""
+"""The subject on which every service announces that it starts, runs and stops."""
 
 EndpointKind = Literal["command", "query", "service"]
 
 
 class Endpoint(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A subject that a service takes messages on.
+    """A subject that a service accepts messages on.
 
-    Commands name the type they take; of kind "service" is what tells of the service itself.
+    `type` is a command's; endpoints of kind "service" are about the service itself.
     """
 
     subject: str
@@ -41,13 +41,12 @@ class Endpoint(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Announcement(Struct, frozen=True, kw_only=True):
-    """What a service tells of itself, by itself and when asked.
+    """A service instance's description of itself, published periodically and on request.
 
-    `status` is "online", or "offline" for the goodbye. The next announcement comes within
-    `interval_seconds`; a service that stays silent for several of them is gone. `capabilities`
-    are the names of what it does: command types, and queries as `{aggregate}.{action}`. `name` is
-    the service's once more, as cim-domain-nix has it beside `version`, `instance_id`,
-    `description`, `capabilities` and `endpoints`.
+    `status` is "offline" in the last one. The next announcement follows within `interval_seconds`;
+    a service that misses several of them is down. `capabilities` are the command types, and the
+    queries as `{aggregate}.{action}`. `name` repeats the service's name, because cim-domain-nix has
+    it beside `version`, `instance_id`, `description`, `capabilities` and `endpoints`.
     """
 
     service: str
@@ -64,7 +63,7 @@ class Announcement(Struct, frozen=True, kw_only=True):
 
 
 class DiscoveredService(Struct, frozen=True, kw_only=True):
-    """A service instance that has answered, or told of itself."""
+    """A service instance that has replied, or announced itself."""
 
     service: str
     version: str
@@ -74,7 +73,7 @@ class DiscoveredService(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def announced(cls, announcement: Announcement) -> Self:
-        """As it was announced."""
+        """The service of an announcement."""
         return cls(
             service=announcement.service,
             version=announcement.version,
@@ -89,7 +88,7 @@ class _MicroEndpoint(Struct, frozen=True):
 
 
 class _MicroInfo(Struct, frozen=True):
-    """The answer to `$SRV.INFO`, of any service that speaks NATS micro."""
+    """The reply to `$SRV.INFO`, of any service that implements NATS micro."""
 
     name: str
     version: str
@@ -98,7 +97,7 @@ class _MicroInfo(Struct, frozen=True):
     metadata: Mapping[str, Any] | None = None
     endpoints: tuple[_MicroEndpoint, ...] | None = None
 
-    def found(self) -> DiscoveredService:
+    def service(self) -> DiscoveredService:
         own = [Endpoint(subject=each.subject, kind="service") for each in self.endpoints or ()]
         return DiscoveredService(
             service=self.name,
@@ -106,14 +105,14 @@ class _MicroInfo(Struct, frozen=True):
             instance_id=self.id,
             description=self.description or "",
             endpoints=(
-                *self._listed("commands", "command"),
-                *self._listed("queries", "query"),
+                *self._from_metadata("commands", "command"),
+                *self._from_metadata("queries", "query"),
                 *own,
             ),
         )
 
-    def _listed(self, name: str, kind: EndpointKind) -> list[Endpoint]:
-        """Subjects in the metadata, where our services list what NATS micro does not serve."""
+    def _from_metadata(self, name: str, kind: EndpointKind) -> list[Endpoint]:
+        """Subjects in the metadata, which list the endpoints that NATS micro does not serve."""
         subjects = str((self.metadata or {}).get(name) or "")
         return [Endpoint(subject=each, kind=kind) for each in subjects.split(",") if each]
 
@@ -125,28 +124,28 @@ _decode_announcement = msgspec.json.Decoder(Announcement).decode
 async def discover(
     client: Client, seconds: float = 1.0, *, count: int | None = None
 ) -> list[DiscoveredService]:
-    """The service instances that answer `$SRV.INFO`, or announce themselves, within `seconds`.
+    """The service instances that reply to `$SRV.INFO`, or announce themselves, within `seconds`.
 
-    Ends earlier once `count` of them are found. Sorted by service and instance. What cannot be
-    understood is passed over. That all are found is not guaranteed: a slow one is missed.
+    Returns earlier once `count` of them are found. Sorted by service and instance. Malformed
+    replies are ignored. That all are found is not guaranteed: a slow one is missed.
     """
-    search = _Search(count)
+    collector = _Collector(count)
     inbox = client.new_inbox()
     subscriptions = [
-        await client.subscribe(ANNOUNCEMENTS, search.announced),
-        await client.subscribe(inbox, search.answered),
+        await client.subscribe(ANNOUNCEMENTS, collector.announced),
+        await client.subscribe(inbox, collector.answered),
     ]
     try:
         await client.publish("$SRV.INFO", reply=inbox)
-        await pause(seconds, search.complete)
+        await pause(seconds, collector.complete)
     finally:
         for subscription in subscriptions:
             await subscription.unsubscribe()
-    return [search.found[key] for key in sorted(search.found)]
+    return [collector.found[key] for key in sorted(collector.found)]
 
 
-class _Search:
-    """What has been found so far, by service and instance."""
+class _Collector:
+    """Collects services by name and instance."""
 
     def __init__(self, count: int | None) -> None:
         self.found: dict[tuple[str, str], DiscoveredService] = {}
@@ -158,14 +157,14 @@ class _Search:
             announcement = _decode_announcement(message.data)
             found = DiscoveredService.announced(announcement)
             if announcement.status == "online":
-                self.found[_key(found)] = found  # tells more than an answer does
+                self.found[_key(found)] = found  # has more details than a reply
                 self._check_complete()
             else:
                 self.found.pop(_key(found), None)
 
     async def answered(self, message: Msg) -> None:
         with suppress(*UNDECODABLE):
-            found = _decode_info(message.data).found()
+            found = _decode_info(message.data).service()
             self.found.setdefault(_key(found), found)
             self._check_complete()
 

@@ -1,9 +1,9 @@
-"""The service's face: how others find it, ask how it is, and read its numbers.
+"""The service endpoints: discovery, health and metrics over NATS.
 
-It answers on `health.{service}`, `health.{domain}`, `discovery.{service}`, `discovery.{domain}` and
-`metrics.{domain}`, tells of itself on `discovery.announce`, and speaks the NATS micro protocol
-(`$SRV.PING`, `INFO`, `STATS`). Every instance answers, not one of them: who asks takes the first
-answer, or all of them, and `X-Instance-ID` says whose each is.
+A service replies on `health.{service}`, `health.{domain}`, `discovery.{service}`,
+`discovery.{domain}` and `metrics.{domain}`, announces itself on `discovery.announce`, and
+implements the NATS micro protocol (`$SRV.PING`, `INFO`, `STATS`). Every instance replies, with its
+id in `X-Instance-ID`: a client takes the first reply, or all of them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["INSTANCE_ID", "ServiceEndpoints"]
 
 INSTANCE_ID = "X-Instance-ID"
-"""The header that says which instance has answered."""
+"""The header with the id of the replying instance."""
 
 _JSON = "application/json"
 _STOP_SECONDS = 2.0
@@ -48,14 +48,14 @@ _Handler = Callable[[], Awaitable[tuple[bytes, str]]]
 
 
 class ServiceEndpoints:
-    """One instance of a service, as seen from outside; a part to be run.
+    """The endpoints of one service instance; a component to be run.
 
     `queries` are the subjects of the queries that the service answers (elsewhere). `health` is
-    looked at every `sample_interval` seconds, also unasked, so that what changes is logged and
-    gauges stay fresh; `announce_interval` is seconds too. Without `metrics`, `metrics.{domain}`
-    answers an error that says so.
+    checked every `sample_interval` seconds, so that changes are logged and gauges are current;
+    `announce_interval` is in seconds too. Without `metrics`, `metrics.{domain}` replies with an
+    error.
 
-    Raises `ConfigurationError` for a version that NATS micro does not take.
+    Raises `ConfigurationError` for a version that NATS micro does not accept.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class ServiceEndpoints:
         self._commands = _commands(codec)
         self._queries = [Endpoint(subject=subject, kind="query") for subject in queries]
         self._micro = Micro(settings, self._metadata())
-        self._responder = self._answering()
+        self._responder = self._new_responder()
         self._stopping = asyncio.Event()
         self.ready = asyncio.Event()
 
@@ -91,29 +91,29 @@ class ServiceEndpoints:
         return self._micro.id
 
     def stop(self) -> None:
-        """Say goodbye and have `run` return."""
+        """Announce that the service is offline, and end `run`."""
         self._stopping.set()
 
     async def run(self) -> None:
-        """Answer until `stop`; `ready` is set when the first announcement is out.
+        """Reply until `stop`; `ready` is set when the first announcement is sent.
 
-        Lost connections are waited out. Raises a `ClientError` where it cannot begin, or where the
-        connection was closed for good.
+        Waits for a lost connection to come back. Raises `ClientError` if it cannot start, or the
+        connection is closed for good.
         """
         with ungrouped():
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._responder.run())
                 try:
                     await self._responder.ready.wait()
-                    await self._tell_online()
+                    await self._announce_online()
                     self.ready.set()
-                    await self._tell_until_stopped()
+                    await self._announce_until_stopped()
                 finally:
-                    await self._tell_offline()
+                    await self._announce_offline()
                     self._responder.stop()
 
     def announcement(self, status: Literal["online", "offline"] = "online") -> Announcement:
-        """What this instance tells of itself now."""
+        """The current announcement."""
         served = [Endpoint(subject=subject, kind="service") for subject in self._handlers]
         queries = [Subject.split(each.subject) for each in self._queries]
         return Announcement(
@@ -133,16 +133,16 @@ class ServiceEndpoints:
             endpoints=(*self._commands, *self._queries, *served),
         )
 
-    async def _tell_until_stopped(self) -> None:
+    async def _announce_until_stopped(self) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._every(self._sample_interval, self._health.report))
-            group.create_task(self._every(self._announce_interval, self._tell_online))
+            group.create_task(self._repeat(self._sample_interval, self._health.report))
+            group.create_task(self._repeat(self._announce_interval, self._announce_online))
 
-    async def _tell_online(self) -> None:
+    async def _announce_online(self) -> None:
         await self._announce("online")
 
-    async def _tell_offline(self) -> None:
-        with suppress(ClientError, TimeoutError):  # without a connection nobody can be told
+    async def _announce_offline(self) -> None:
+        with suppress(ClientError, TimeoutError):  # not possible without a connection
             async with asyncio.timeout(_STOP_SECONDS):
                 await self._announce("offline")
 
@@ -151,15 +151,15 @@ class ServiceEndpoints:
         await self._client.publish(ANNOUNCEMENTS, payload, headers={"Content-Type": _JSON})
         await self._client.flush()
 
-    async def _every(self, seconds: float, work: Callable[[], Awaitable[object]]) -> None:
+    async def _repeat(self, seconds: float, work: Callable[[], Awaitable[object]]) -> None:
         while not self._stopping.is_set():
             try:
                 async with asyncio.timeout(seconds):
                     await self._stopping.wait()
             except TimeoutError:
-                await self._once(work)
+                await self._attempt(work)
 
-    async def _once(self, work: Callable[[], Awaitable[object]]) -> None:
+    async def _attempt(self, work: Callable[[], Awaitable[object]]) -> None:
         try:
             await work()
         except ClientError as error:
@@ -186,16 +186,16 @@ class ServiceEndpoints:
 
     async def _metrics_answer(self) -> tuple[bytes, str]:
         if self._metrics is None:
-            raise MicroError("501", "this service keeps no metrics")
-        await self._health.report()  # which brings the gauges up to date
+            raise MicroError("501", "this service has no metrics")
+        await self._health.report()  # updates the gauges
         return self._metrics.render(), self._metrics.content_type
 
-    def _answering(self) -> Responder:
+    def _new_responder(self) -> Responder:
         own = {
             subject: self._micro.endpoint(subject, self._answer(handler))
             for subject, handler in self._handlers.items()
         }
-        # In a group of its own, because each instance answers for itself.
+        # In a queue group of its own, because every instance replies.
         return Responder(
             self._client,
             {**self._micro.answers(), **own},

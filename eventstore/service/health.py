@@ -1,8 +1,8 @@
-"""Health: what is looked at, what is found, and what that makes of the service as a whole.
+"""Health: checks, their results, and the overall status of a service.
 
-A check is an asynchronous callable that returns a `CheckResult` or raises; which checks there are
-is said where the parts are put together. Those of NATS are in `eventstore.service.checks`, those of
-the read side in `eventstore.projections.health`.
+A check is an asynchronous callable that returns a `CheckResult` or raises; the application selects
+them. Those of NATS are in `eventstore.service.checks`, those of the read side in
+`eventstore.projections.health`.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ __all__ = [
 ]
 
 HealthStatus = Literal["healthy", "degraded", "unhealthy"]
-"""Healthy; degraded: it works, but lags behind or was interrupted lately; unhealthy: something
-that is needed is missing or fails."""
+"""Degraded: it works, but lags behind or was interrupted recently; unhealthy: something that is
+needed is missing or fails."""
 
 _STATM = Path("/proc/self/statm")
 _LEVELS: dict[HealthStatus, int] = {"healthy": 0, "degraded": 1, "unhealthy": 2}
@@ -47,9 +47,9 @@ _logger = make_log_records_safe(logging.getLogger(__name__))
 
 
 class CheckResult(Struct, frozen=True, kw_only=True):
-    """What a check has found: `problem` says what is wrong unless it is healthy.
+    """The result of a check; `problem` describes what is wrong, unless it is healthy.
 
-    `facts` are details by name, of what JSON can hold.
+    `facts` are details by name, with values that JSON can represent.
     """
 
     status: HealthStatus = "healthy"
@@ -57,25 +57,25 @@ class CheckResult(Struct, frozen=True, kw_only=True):
     facts: Mapping[str, Any] = {}
 
     def to_dict(self) -> dict[str, Any]:
-        """Status, problem where there is one, and the facts beside them."""
+        """The status, the problem if there is one, and the facts in one mapping."""
         problem = {} if self.problem is None else {"problem": self.problem}
         return {"status": self.status, **problem, **self.facts}
 
 
 Check = Callable[[], Awaitable[CheckResult]]
-"""Looks at one thing; what it raises counts as unhealthy."""
+"""Checks one thing; unhealthy if it raises."""
 
 
 def worst(*statuses: HealthStatus) -> HealthStatus:
-    """The worst of the statuses; healthy where there is none."""
+    """The worst of the statuses; healthy if there is none."""
     return max(statuses, key=_LEVELS.__getitem__, default="healthy")
 
 
 class HealthReport(Struct, frozen=True, kw_only=True):
-    """How a service is.
+    """The health of a service at a time.
 
     `timestamp` is RFC 3339 in UTC. `details` has `uptime_seconds`, `memory_bytes`, and for each
-    check its `status`, its `problem` where there is one, and its facts.
+    check its `status`, its `problem` if there is one, and its facts.
     """
 
     status: HealthStatus
@@ -86,12 +86,12 @@ class HealthReport(Struct, frozen=True, kw_only=True):
 
     @property
     def checks(self) -> dict[str, dict[str, Any]]:
-        """The part of the details that checks have found."""
+        """The details of each check, by its name."""
         return {name: each for name, each in self.details.items() if isinstance(each, dict)}
 
     @property
     def problems(self) -> dict[str, str]:
-        """What is wrong, by the name of the check."""
+        """The problems, by the name of the check."""
         return {
             name: each["problem"]
             for name, each in self.checks.items()
@@ -99,12 +99,12 @@ class HealthReport(Struct, frozen=True, kw_only=True):
         }
 
     def to_json(self) -> bytes:
-        """As one JSON object."""
+        """Encode as one JSON object."""
         return msgspec.json.encode(self)
 
     @classmethod
     def from_json(cls, data: bytes) -> HealthReport:
-        """Read what `to_json` made; raises `msgspec.ValidationError` or `msgspec.DecodeError`."""
+        """Decode a report; raises `msgspec.ValidationError` or `msgspec.DecodeError`."""
         return _decode(data)
 
 
@@ -112,11 +112,10 @@ _decode = msgspec.json.Decoder(HealthReport).decode
 
 
 class Health:
-    """The health of one service: runs its checks, all at once, when asked.
+    """Runs the checks of one service concurrently, on request.
 
-    `timeout` is how many seconds a check may take. A report is given again to those who ask
-    within `keep` seconds, and to those who asked meanwhile, so that no number of them makes the
-    service ill.
+    `timeout` is how many seconds a check may take. A report is cached for `cache_ttl` seconds, and
+    concurrent requests share one, so that many requests do not overload the service.
     """
 
     def __init__(
@@ -126,50 +125,51 @@ class Health:
         checks: Mapping[str, Check],
         *,
         timeout: float = 2.0,
-        keep: float = 0.25,
+        cache_ttl: float = 0.25,
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self._service = service
         self._version = version
         self._checks = dict(checks)
         self._timeout = timeout
-        self._keep = keep
+        self._cache_ttl = cache_ttl
         self._telemetry = telemetry
         self._started = time.monotonic()
-        self._one_at_a_time = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._last: HealthReport | None = None
-        self._last_at = -keep
+        self._last_at = -cache_ttl
 
     async def report(self) -> HealthReport:
-        """How the service is now, or was `keep` seconds ago; never raises for what is wrong."""
-        async with self._one_at_a_time:
-            if self._last is None or time.monotonic() - self._last_at >= self._keep:
-                before, self._last = self._last, await self._look()
+        """A report, at most `cache_ttl` seconds old; problems are reported, not raised."""
+        async with self._lock:
+            if self._last is None or time.monotonic() - self._last_at >= self._cache_ttl:
+                before, self._last = self._last, await self._run_checks()
                 self._last_at = time.monotonic()
                 _log_change(before, self._last)
             return self._last
 
-    async def _look(self) -> HealthReport:
+    async def _run_checks(self) -> HealthReport:
         async with asyncio.TaskGroup() as group:
             tasks = {
-                name: group.create_task(self._find(check)) for name, check in self._checks.items()
+                name: group.create_task(self._run_check(check))
+                for name, check in self._checks.items()
             }
-        found = {name: task.result() for name, task in tasks.items()}
-        for name, finding in found.items():
-            self._telemetry.gauge("health", _LEVELS[finding.status], check=name)
+        results = {name: task.result() for name, task in tasks.items()}
+        for name, result in results.items():
+            self._telemetry.gauge("health", _LEVELS[result.status], check=name)
         return HealthReport(
-            status=worst(*(finding.status for finding in found.values())),
+            status=worst(*(result.status for result in results.values())),
             service=self._service,
             version=self._version,
             timestamp=format_timestamp(datetime.now(UTC)),
             details={
                 "uptime_seconds": round(time.monotonic() - self._started, 3),
                 "memory_bytes": resident_bytes(),
-                **{name: finding.to_dict() for name, finding in found.items()},
+                **{name: result.to_dict() for name, result in results.items()},
             },
         )
 
-    async def _find(self, check: Check) -> CheckResult:
+    async def _run_check(self, check: Check) -> CheckResult:
         try:
             with only_own_cancellation():
                 async with asyncio.timeout(self._timeout):
@@ -178,12 +178,12 @@ class Health:
             return _failed(f"no answer after {self._timeout:g} s")
         except EventStoreError as error:
             return _failed(str(error))
-        except Exception as error:  # a check at fault is a reason to look, not to fall silent
+        except Exception as error:  # a faulty check must not prevent the report
             return _failed(f"{type(error).__name__}: {error}")
 
 
 def resident_bytes() -> int:
-    """The memory this process holds; where the system does not say, the most it ever held."""
+    """The resident memory of this process; its peak if the system does not report it."""
     try:
         pages = int(_STATM.read_bytes().split()[1])
     except OSError:

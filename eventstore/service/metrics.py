@@ -1,10 +1,10 @@
-"""Metrics: what telemetry tells, as numbers in Prometheus' text format.
+"""Metrics: telemetry in Prometheus' text format.
 
     metrics = Metrics()
     async with MetricsServer(metrics, port=9464):
         ...
 
-Every family is in a registry of its own, so that several applications fit in one process.
+Each `Metrics` has a registry of its own, so that one process can run several applications.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ from eventstore.telemetry import (
 __all__ = ["Metrics", "MetricsServer"]
 
 _NAMESPACE = "eventstore"
-_MOST_SERIES = 100
+_MAX_SERIES = 100
 _OTHER = "other"
-# A kept state answers in tens of microseconds; a command that waits for a new leader in seconds.
+# From a cached state (tens of microseconds) to a command that waits for a new leader (seconds).
 _BUCKETS = (
     0.0001,
     0.00025,
@@ -69,71 +69,79 @@ _BUCKETS = (
 _Children = dict[tuple[str, ...], Any]
 
 
-class _Declared(NamedTuple):
-    """A family: what Prometheus calls it (after the namespace), what it says, its labels."""
+class _MetricSpec(NamedTuple):
+    """A metric family: its name in Prometheus (without namespace), its help text, its labels."""
 
     name: str
     help: str
     labels: tuple[str, ...] = ()
 
 
-_COUNTERS: dict[CounterName, _Declared] = {
-    "commands": _Declared("commands", "Commands by type and outcome.", ("type", "outcome")),
-    "conflicts": _Declared("conflicts", "Appends refused, decided anew.", ("aggregate",)),
-    "retries": _Declared("retries", "What was tried once more.", ("operation",)),
-    "events_appended": _Declared("events_appended", "Events recorded.", ("aggregate",)),
-    "events_projected": _Declared("events_projected", "Events applied.", ("projection",)),
-    "reactions": _Declared(
+_COUNTERS: dict[CounterName, _MetricSpec] = {
+    "commands": _MetricSpec("commands", "Commands by type and outcome.", ("type", "outcome")),
+    "conflicts": _MetricSpec(
+        "conflicts", "Appends refused by a conflict, decided again.", ("aggregate",)
+    ),
+    "retries": _MetricSpec("retries", "Retried operations.", ("operation",)),
+    "events_appended": _MetricSpec("events_appended", "Events recorded.", ("aggregate",)),
+    "events_projected": _MetricSpec("events_projected", "Events applied.", ("projection",)),
+    "reactions": _MetricSpec(
         "reactions", "Effects of events outside of the database.", ("projection", "outcome")
     ),
-    "parked": _Declared("parked", "Messages parked, by the code of the error.", ("code",)),
-    "queries": _Declared("queries", "Queries by type and outcome.", ("type", "outcome")),
-    "snapshots": _Declared("snapshots", "Snapshots asked for, and made.", ("aggregate", "result")),
-    "log_findings": _Declared(
-        "log_findings", "Messages of the log that readers passed over.", ("kind",)
+    "parked": _MetricSpec("parked", "Messages parked, by the code of the error.", ("code",)),
+    "queries": _MetricSpec("queries", "Queries by type and outcome.", ("type", "outcome")),
+    "snapshots": _MetricSpec(
+        "snapshots", "Snapshots loaded and written, by result.", ("aggregate", "result")
+    ),
+    "log_findings": _MetricSpec(
+        "log_findings", "Messages of the log that readers skipped.", ("kind",)
     ),
 }
-_TIMINGS: dict[TimingName, _Declared] = {
-    "command_wait": _Declared(
-        "command_wait_seconds", "From a command's acceptance until it is taken up.", ("type",)
+_TIMINGS: dict[TimingName, _MetricSpec] = {
+    "command_wait": _MetricSpec(
+        "command_wait_seconds",
+        "From a command's acceptance until its processing starts.",
+        ("type",),
     ),
 }
-_GAUGES: dict[GaugeName, _Declared] = {
-    "command_backlog": _Declared("command_backlog", "Commands without an outcome.", ("state",)),
-    "command_oldest_seconds": _Declared(
+_GAUGES: dict[GaugeName, _MetricSpec] = {
+    "command_backlog": _MetricSpec("command_backlog", "Commands without an outcome.", ("state",)),
+    "command_oldest_seconds": _MetricSpec(
         "command_oldest_seconds", "Age of the oldest command without an outcome."
     ),
-    "projection_lag": _Declared(
+    "projection_lag": _MetricSpec(
         "projection_lag_events", "Events of the log not yet applied.", ("projection",)
     ),
-    "projection_position": _Declared(
+    "projection_position": _MetricSpec(
         "projection_position", "The log position applied last.", ("projection",)
     ),
-    "projection_rate": _Declared(
-        "projection_rate", "Events of the log gone through in a second.", ("projection",)
+    "projection_rate": _MetricSpec(
+        "projection_rate", "Events of the log processed per second.", ("projection",)
     ),
-    "projection_parked": _Declared(
-        "projection_parked_events", "Events missing in the rows.", ("projection",)
+    "projection_parked": _MetricSpec(
+        "projection_parked_events", "Events not applied because they are parked.", ("projection",)
     ),
-    "stream_messages": _Declared("stream_messages", "Messages in a stream.", ("stream",)),
-    "health": _Declared("health", "0 healthy, 1 degraded, 2 unhealthy.", ("check",)),
+    "stream_messages": _MetricSpec("stream_messages", "Messages in a stream.", ("stream",)),
+    "health": _MetricSpec("health", "0 healthy, 1 degraded, 2 unhealthy.", ("check",)),
 }
-_SPANS: dict[SpanName, _Declared] = {
-    "send": _Declared("send_seconds", "Handing a command to the server.", ("type",)),
-    "command": _Declared("command_seconds", "Carrying a command out.", ("type",)),
-    "load": _Declared("load_seconds", "Reading and folding an aggregate.", ("aggregate",)),
-    "decide": _Declared("decide_seconds", "Deciding.", ("aggregate",)),
-    "append": _Declared("append_seconds", "Appending events, retries included.", ("aggregate",)),
-    "project": _Declared("project_seconds", "Applying a page of events."),
-    "ask": _Declared("ask_seconds", "From asking a query to its answer.", ("type",)),
-    "query": _Declared("query_seconds", "Answering a query, waiting included.", ("type",)),
+_SPANS: dict[SpanName, _MetricSpec] = {
+    "send": _MetricSpec(
+        "send_seconds", "Publishing a command, until the server has stored it.", ("type",)
+    ),
+    "command": _MetricSpec("command_seconds", "Handling a command.", ("type",)),
+    "load": _MetricSpec("load_seconds", "Reading and folding an aggregate.", ("aggregate",)),
+    "decide": _MetricSpec("decide_seconds", "Deciding.", ("aggregate",)),
+    "append": _MetricSpec("append_seconds", "Appending events, retries included.", ("aggregate",)),
+    "project": _MetricSpec("project_seconds", "Applying a page of events."),
+    "ask": _MetricSpec("ask_seconds", "From sending a query to its answer.", ("type",)),
+    "query": _MetricSpec("query_seconds", "Answering a query, waiting included.", ("type",)),
 }
 
 
 class _Family:
-    """A family of series, one for each set of label values, up to a bound.
+    """A family of series, one for each set of label values, up to a limit.
 
-    The values of labels may come from outside; beyond the bound they are all "other".
+    Label values may come from outside; beyond the limit they all count as "other".
     """
 
     __slots__ = ("_children", "_labels", "_metric")
@@ -144,13 +152,13 @@ class _Family:
         self._children: _Children = {} if labels else {(): metric}
 
     def child(self, labels: dict[str, Any]) -> Any:
-        """The series of these labels; those the family does not have are left out."""
+        """The series of these labels; labels that the family does not have are ignored."""
         values = tuple([str(labels.get(name, "")) for name in self._labels])
         child = self._children.get(values)
         return self._new(values) if child is None else child
 
     def _new(self, values: tuple[str, ...]) -> Any:
-        if len(self._children) >= _MOST_SERIES:
+        if len(self._children) >= _MAX_SERIES:
             values = (_OTHER,) * len(values)
         child = self._metric.labels(*values)
         self._children.setdefault(values, child)
@@ -158,10 +166,10 @@ class _Family:
 
 
 class Metrics(Telemetry):
-    """Counts and times what it is told; may be told by several threads.
+    """Telemetry as Prometheus metrics; thread-safe.
 
-    `service` and `version`, where given, are shown as `eventstore_service_info`. Each family has
-    at most 101 series.
+    `service` and `version`, if given, are exported as `eventstore_service_info`. Each family has at
+    most 101 series.
     """
 
     __slots__ = ("_counters", "_gauges", "_spans", "_timings", "registry")
@@ -200,27 +208,27 @@ class Metrics(Telemetry):
         links: Iterable[str | None] = (),
         **attributes: Attribute,
     ) -> Span:
-        """Time what is inside, whether it succeeds or fails."""
-        return _Timed(self._spans[name].child(attributes), traceparent)
+        """Time a block, whether it succeeds or fails."""
+        return _Timer(self._spans[name].child(attributes), traceparent)
 
     def render(self) -> bytes:
-        """Everything in Prometheus' text format (`content_type`)."""
+        """All metrics in Prometheus' text format (`content_type`)."""
         return generate_latest(self.registry)
 
-    def _family(self, kind: type[Counter | Gauge], declared: _Declared) -> _Family:
-        name, text, labels = declared
+    def _family(self, kind: type[Counter | Gauge], spec: _MetricSpec) -> _Family:
+        name, text, labels = spec
         metric = kind(name, text, labels, namespace=_NAMESPACE, registry=self.registry)
         return _Family(metric, labels)
 
-    def _histogram(self, declared: _Declared) -> _Family:
-        name, text, labels = declared
+    def _histogram(self, spec: _MetricSpec) -> _Family:
+        name, text, labels = spec
         metric = Histogram(
             name, text, labels, namespace=_NAMESPACE, registry=self.registry, buckets=_BUCKETS
         )
         return _Family(metric, labels)
 
 
-class _Timed(Span):
+class _Timer(Span):
     __slots__ = ("_histogram", "_started")
 
     def __init__(self, histogram: Histogram, traceparent: str | None) -> None:
@@ -241,11 +249,11 @@ class _Timed(Span):
 
 
 class MetricsServer(Resource):
-    """Metrics by HTTP at `/metrics`, from a thread of its own; an async context manager.
+    """Serves metrics by HTTP at `/metrics`, in a thread; an async context manager.
 
-    Port 0 is any free one; `port` then says which. It has neither encryption nor passwords, which
-    is why it listens on the loopback address unless told otherwise. Entering raises
-    `ConfigurationError` where the address cannot be listened on.
+    With port 0, `port` is a free one after entering. It has neither encryption nor authentication,
+    which is why it listens on the loopback address by default. Entering raises `ConfigurationError`
+    if it cannot listen on the address.
     """
 
     def __init__(self, metrics: Metrics, *, host: str = "127.0.0.1", port: int = 0) -> None:
@@ -255,7 +263,7 @@ class MetricsServer(Resource):
 
     @property
     def url(self) -> str:
-        """Where it is found."""
+        """The URL of the metrics."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}/metrics"
 

@@ -1,7 +1,7 @@
-"""NATS micro (ADR-32): how services are found by any NATS client, and what they count.
+"""NATS micro (ADR-32): lets any NATS client find services and read their statistics.
 
-Here, and not by nats-py's own: that one answers on whatever reply subject it is given, and gives
-the request's headers back, which would let whoever may send a PING write in the service's name.
+nats-py's own implementation is not used: it replies on any reply subject and echoes the request's
+headers, which would let whoever may send a PING publish in the service's name.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _logger = make_log_records_safe(logging.getLogger(__name__))
 
 
 class MicroError(Exception):
-    """An answer that is an error, with the number that NATS micro's clients look at."""
+    """An error reply, with a code for NATS micro's clients."""
 
     def __init__(self, code: str, description: str) -> None:
         super().__init__(description)
@@ -44,7 +44,7 @@ class MicroError(Exception):
 
 
 def _failure(error: Exception) -> Reply:
-    code, text = "500", "the answer could not be made"
+    code, text = "500", "the request could not be processed"
     if isinstance(error, MicroError):
         code, text = error.code, str(error)
     elif isinstance(error, EventStoreError):
@@ -53,8 +53,8 @@ def _failure(error: Exception) -> Reply:
     return Reply(reply.payload, {**_JSON, **reply.headers})
 
 
-class _Endpoint(Struct, kw_only=True):
-    """An endpoint, and what it has counted; times are nanoseconds."""
+class _EndpointCounters(Struct, kw_only=True):
+    """An endpoint and its statistics; times are nanoseconds."""
 
     name: str
     subject: str
@@ -68,39 +68,39 @@ class _Endpoint(Struct, kw_only=True):
 
 
 class Micro:
-    """One instance of a service, as NATS micro has it.
+    """A service instance in terms of NATS micro.
 
-    `metadata` is told to everybody. Raises `ConfigurationError` for a version that is no semantic
-    version. What it is asked, and what its endpoints are, is answered by a `Responder`.
+    `metadata` is public. Raises `ConfigurationError` for a version that is not a semantic version.
+    Its answers are to be served by a `Responder`.
     """
 
     def __init__(self, settings: ServiceSettings, metadata: Mapping[str, str]) -> None:
         if not _VERSION.fullmatch(settings.version):
             raise ConfigurationError(
-                f"service {settings.name} {settings.version}: the version is no semantic version, "
+                f"service {settings.name} {settings.version}: the version is not a semantic one, "
                 "such as 1.2.3 or 1.2.3-rc.1"
             )
         self.id = secrets.token_hex(11)
         self._settings = settings
         self._metadata = dict(metadata)
         self._started = datetime.now(UTC)
-        self._endpoints: list[_Endpoint] = []
+        self._endpoints: list[_EndpointCounters] = []
 
     def answers(self) -> dict[str, Answer]:
-        """What answers on `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS`, for all, by name and by id."""
+        """The answers on `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS`: plain, by name and by id."""
         verbs = {"PING": self._ping, "INFO": self._info, "STATS": self._stats}
         return {
-            f"$SRV.{verb}{whom}": answer
+            f"$SRV.{verb}{suffix}": answer
             for verb, answer in verbs.items()
-            for whom in ("", f".{self._settings.name}", f".{self._settings.name}.{self.id}")
+            for suffix in ("", f".{self._settings.name}", f".{self._settings.name}.{self.id}")
         }
 
     def endpoint(self, subject: str, answer: Answer) -> Answer:
-        """Tell of an endpoint, and count what it is asked; its failures become answers."""
-        endpoint = _Endpoint(
+        """Register an endpoint and count its requests; exceptions become error replies."""
+        endpoint = _EndpointCounters(
             name=subject.replace(".", "-"),
             subject=subject,
-            queue_group=self.id,  # of its own, because each instance answers for itself
+            queue_group=self.id,  # of its own, because every instance replies
         )
         self._endpoints.append(endpoint)
 
@@ -108,7 +108,7 @@ class Micro:
             began = time.perf_counter_ns()
             try:
                 return await answer(request)
-            except Exception as error:  # who asks is told, and the others go on
+            except Exception as error:  # is reported to the client
                 if not isinstance(error, MicroError | EventStoreError):
                     _logger.exception("no answer on %s", subject)
                 endpoint.num_errors += 1
@@ -122,25 +122,25 @@ class Micro:
         return counted
 
     async def _ping(self, _request: Request) -> Reply:
-        return self._told("ping")
+        return self._reply("ping")
 
     async def _info(self, _request: Request) -> Reply:
         endpoints = [
             {**_fields(each, ("name", "subject", "queue_group")), "metadata": {}}
             for each in self._endpoints
         ]
-        return self._told("info", description=self._settings.description, endpoints=endpoints)
+        return self._reply("info", description=self._settings.description, endpoints=endpoints)
 
     async def _stats(self, _request: Request) -> Reply:
         endpoints = [_fields(each, each.__struct_fields__) for each in self._endpoints]
         started = format_timestamp(self._started)
-        return self._told("stats", started=started, endpoints=endpoints)
+        return self._reply("stats", started=started, endpoints=endpoints)
 
-    def _told(self, what: str, **more: object) -> Reply:
+    def _reply(self, kind: str, **more: object) -> Reply:
         own = {"name": self._settings.name, "id": self.id, "version": self._settings.version}
-        told = {"type": _TYPE.format(what), **own, "metadata": self._metadata, **more}
-        return Reply(msgspec.json.encode(told), _JSON)
+        fields = {"type": _TYPE.format(kind), **own, "metadata": self._metadata, **more}
+        return Reply(msgspec.json.encode(fields), _JSON)
 
 
-def _fields(endpoint: _Endpoint, names: Sequence[str]) -> dict[str, object]:
+def _fields(endpoint: _EndpointCounters, names: Sequence[str]) -> dict[str, object]:
     return {name: getattr(endpoint, name) for name in names}

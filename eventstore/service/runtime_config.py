@@ -1,7 +1,7 @@
-"""The configuration that can change while services run, in the domain's key-value bucket.
+"""The runtime configuration: settings in a key-value bucket that apply without a restart.
 
-Each key is known here, with what it may be. A value is JSON; what a person would type in its place
-(`debug`, `flakes,packages`) is understood too, so that any NATS tool can set it.
+All keys and the types of their values are defined here. A value is JSON; the plain text that a
+person would type (`debug`, `flakes,packages`) is accepted too, so that any NATS tool can set it.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ __all__ = ["KEYS", "ConfigKey", "RuntimeConfig", "Value", "parse_value"]
 Value = str | int | list[str]
 
 _MAX_SHOWN = 100
-"""Characters of a value that an error shows."""
+"""Characters of a value that an error text contains."""
 
 _LogLevel = Literal["debug", "info", "warning", "error"]
 _Names = list[Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]]
 
 
 class ConfigKey(NamedTuple):
-    """What a key's value may be: its type, the same in words, and what it is for."""
+    """The type of a key's value, its description, and what the key is for."""
 
     type: Any
     expected: str
@@ -46,19 +46,19 @@ KEYS: Mapping[str, ConfigKey] = {
         _LogLevel, "one of debug, info, warning and error", "how much the services log"
     ),
     "projections.paused": ConfigKey(
-        _Names, "names of projections, with commas between", "which read models stand still"
+        _Names, "names of projections, with commas between", "which read models are paused"
     ),
     "commands.queue_limit": ConfigKey(
         QueueLimit, "a whole number from 1 to 1000000000", "how many commands may wait"
     ),
 }
-"""The keys there are. What else is in the bucket is not configuration."""
+"""All configuration keys. The bucket also contains other keys."""
 
 
 def parse_value(key: str, text: str) -> Value:
-    """Read a key's value, from JSON or as a person writes it.
+    """Parse a key's value, from JSON or plain text.
 
-    Raises `ConfigurationError`, naming what is wrong, for an unknown key or an illegal value.
+    Raises `ConfigurationError` for an unknown key or an illegal value.
     """
     known = _known(key)
     try:
@@ -69,7 +69,7 @@ def parse_value(key: str, text: str) -> Value:
 
 
 class RuntimeConfig:
-    """The domain's configuration, read from the bucket's leader; `timeout` is seconds an answer.
+    """The domain's configuration, read from the bucket's leader; `timeout` is seconds per request.
 
     Methods raise `ConfigurationError` for an unknown key, and `ClientError`.
     """
@@ -78,18 +78,18 @@ class RuntimeConfig:
         self._bucket = KeyValue(client, subjects.config_bucket, timeout=timeout)
 
     async def get(self, key: str) -> Value | None:
-        """The value of a key, None where it is not set; `ConfigurationError` for an illegal one."""
+        """The value of a key, None if it is not set; `ConfigurationError` for an illegal one."""
         value, _ = await self._stored(key)
         return value
 
     async def get_all(self) -> dict[str, Value | None]:
-        """Every key there is, with its value; None where it is not set."""
+        """The values of all keys; None for those that are not set."""
         return {key: await self.get(key) for key in KEYS}
 
     async def set(self, key: str, text: str) -> Value:
-        """Set a key to what `text` says, and return that when the server has it.
+        """Parse and set a value, and return it when the server has stored it.
 
-        That services have taken it up by then is not guaranteed.
+        That services have applied it by then is not guaranteed.
         """
         value = parse_value(key, text)
         await self._bucket.put(key, msgspec.json.encode(value))
@@ -98,10 +98,10 @@ class RuntimeConfig:
     async def change(
         self, key: str, changed: Callable[[Value | None], Value | None], *, tries: int = 10
     ) -> Value | None:
-        """Set a key to what `changed` makes of its value, None for not set; returns that.
+        """Set a key to the result of `changed` on its value (None: not set), and return that.
 
-        Nobody else's change is lost: `changed` is asked again where somebody was faster, so often
-        that `tries` come to an end only by a mistake, and are then told as `JetStreamError`.
+        Concurrent changes are not lost: if another writer is faster, `changed` is called again.
+        Raises `JetStreamError` after `tries` conflicts.
         """
         for _ in range(tries):
             stored, revision = await self._stored(key)
@@ -115,17 +115,17 @@ class RuntimeConfig:
         raise JetStreamError(conflict, 400, f"configuration key {key} is written by others as well")
 
     async def unset(self, key: str) -> None:
-        """Have what each service was started with count again; also where the key is not set."""
+        """Delete a key, so that each service uses its default; also if it is not set."""
         _known(key)
         await self._bucket.put(key, None)
 
     async def _stored(self, key: str) -> tuple[Value | None, int]:
-        """The value of a key, and the sequence of the message that set it, 0 where none did."""
+        """The value of a key and its revision, 0 if it was never set."""
         _known(key)
         stored = await self._bucket.leader_get(key)
         if stored is None:
             return None, 0
-        if not stored.payload:  # a deleted key is an empty message
+        if not stored.payload:  # a deleted key has an empty entry
             return None, stored.sequence
         return parse_value(key, stored.payload.decode(errors="replace")), stored.sequence
 

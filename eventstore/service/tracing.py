@@ -1,7 +1,7 @@
-"""Tracing: what telemetry tells, as OpenTelemetry spans, carried over NATS by `traceparent`.
+"""Tracing: telemetry as OpenTelemetry spans, propagated over NATS by `traceparent`.
 
-Needs the extra `otel`; nothing else imports this module. Where the spans go is OpenTelemetry's own
-matter: with its API alone they go nowhere, and trace contexts are handed on unchanged.
+Needs the extra `otel`; no other module imports this one. Exporting spans is configured in
+OpenTelemetry: with its API alone nothing is exported, and trace contexts are propagated unchanged.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from eventstore.telemetry import Attribute, Span, SpanName, Telemetry
 
 __all__ = ["Tracing"]
 
-_MOST_LINKS = 128  # what OpenTelemetry's SDK keeps of a span's links
+_MAX_LINKS = 128  # the limit of OpenTelemetry's SDK
 _KINDS: dict[SpanName, SpanKind] = {
     "send": SpanKind.PRODUCER,
     "command": SpanKind.CONSUMER,
@@ -34,11 +34,11 @@ _propagator = TraceContextTextMapPropagator()
 
 
 class Tracing(Telemetry):
-    """Makes spans; counters, timings and gauges are left to others.
+    """Creates spans; does not record counters, timings and gauges.
 
-    `provider` is OpenTelemetry's, the process' global one where none is given. Attributes are
-    named `eventstore.{name}`. A rejection is an answer, and so is that there is no such
-    thing; neither makes a span a failed one.
+    `provider` is OpenTelemetry's, by default the global one. Attributes are named
+    `eventstore.{name}`. `Rejected` and `QueryNotFound` are regular answers: they do not mark a span
+    as failed.
     """
 
     __slots__ = ("_tracer",)
@@ -54,16 +54,15 @@ class Tracing(Telemetry):
         links: Iterable[str | None] = (),
         **attributes: Attribute,
     ) -> Span:
-        """A span below `traceparent`, or below the only one of `links`, or the current span.
+        """A child span of `traceparent`, of the only one of `links`, or of the current span.
 
-        Of several `links` the first 128 are kept as such. What is no W3C trace parent counts as
-        not given.
+        Of several `links` the first 128 become links. A malformed W3C trace parent is ignored.
         """
         parent, linked = _origin(traceparent, links)
-        return _Traced(self._tracer, name, parent, linked, _named(attributes))
+        return _TraceSpan(self._tracer, name, parent, linked, _named(attributes))
 
 
-class _Traced(Span):
+class _TraceSpan(Span):
     __slots__ = ("_attributes", "_links", "_name", "_parent", "_span", "_token", "_tracer")
 
     def __init__(
@@ -122,7 +121,7 @@ def _origin(
     distinct = dict.fromkeys(each for each in links if each is not None)
     if len(distinct) == 1:
         return _extracted(*distinct), []
-    contexts = (_span_context(each) for each in list(distinct)[:_MOST_LINKS])
+    contexts = (_span_context(each) for each in list(distinct)[:_MAX_LINKS])
     return None, [Link(each) for each in contexts if each.is_valid]
 
 

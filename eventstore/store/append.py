@@ -1,4 +1,4 @@
-"""What an append is made of: the expectation, the events with ids fixed once, and the result."""
+"""Appends: the expectation, the events with their ids, and the result."""
 
 from __future__ import annotations
 
@@ -13,15 +13,9 @@ from eventstore.jetstream.publish import Draft
 from eventstore.messages.chain import chain_value
 from eventstore.messages.codec import Codec
 from eventstore.messages.encryption import Keys, seal, subjects_in
-from eventstore.messages.envelope import (
-    NO_COMMAND,
-    Envelope,
-    Header,
-    Identity,
-    NewEvent,
-    derive_id,
-    format_timestamp,
-)
+from eventstore.messages.envelope import Envelope, Identity, derive_id, format_timestamp
+from eventstore.messages.events import NewEvent
+from eventstore.messages.headers import NO_COMMAND, Header
 from eventstore.messages.personal import PersonalField
 from eventstore.messages.types import Event
 from eventstore.store.head import NOTHING, FoundHead, Head
@@ -30,14 +24,14 @@ __all__ = [
     "ANY",
     "NO_STREAM",
     "Append",
-    "Appended",
+    "AppendResult",
     "Expected",
     "PendingAppend",
 ]
 
 
 class Expectation(enum.Enum):
-    """An expectation that has a name instead of a number."""
+    """A named expectation."""
 
     NO_STREAM = "no_stream"
     ANY = "any"
@@ -51,17 +45,17 @@ ANY = Expectation.ANY
 
 
 Expected = int | Head | Expectation
-"""A version, a whole head (saves a round trip where the store knows it), `NO_STREAM` or `ANY`."""
+"""A version, a head (saves a round trip if the store knows it), `NO_STREAM` or `ANY`."""
 
 
 class Append(msgspec.Struct, frozen=True, kw_only=True):
     """Events to be appended to one aggregate.
 
-    `cause` is the identity of the message they follow from: their ids are then derived from it,
-    from the aggregate and from their order, so that a repeat is recognised for ever. `known_new`:
-    the caller has read the aggregate up to `expected` itself and found none of these ids there,
-    which saves looking for them. `authenticated_as`, `command_digest` and `traceparent` are
-    recorded with each event (see `Envelope`).
+    `cause` is the identity of the message that they follow from: their ids are then derived from
+    it, from the aggregate and from their order, so that a repeat is recognised for ever.
+    `known_new`: the caller has read the aggregate up to `expected` itself and found none of these
+    ids there, which saves the search for them. `authenticated_as`, `command_digest` and
+    `traceparent` are recorded with each event (see `Envelope`).
     """
 
     aggregate: str
@@ -76,11 +70,11 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str | None = None
 
 
-class Appended(msgspec.Struct, frozen=True, kw_only=True):
-    """What an append has led to for one aggregate.
+class AppendResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of an append for one aggregate.
 
     `head` is the aggregate's head after these events, though others may have followed since;
-    `positions` are the events' places in the log. `duplicate`: they had been recorded before.
+    `positions` are the events' sequences in the log. `duplicate`: they had been recorded before.
     """
 
     aggregate: str
@@ -97,14 +91,14 @@ class Appended(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def position(self) -> int:
-        """The position of the last of these events: what a reader must have reached."""
+        """The position of the last of these events, which a reader must have reached."""
         return self.positions[-1]
 
 
 class PendingAppend:
-    """One `Append` on its way: its events fixed, its base found, its result once recorded.
+    """One `Append` in progress: its encoded events, its base, and its result once recorded.
 
-    What holds personal data is to be sealed, with the keys of its `data_subjects`, before it goes.
+    Personal data must be encrypted by `seal`, with the keys of `data_subjects`, before it is sent.
     """
 
     def __init__(self, append: Append, codec: Codec, now: datetime) -> None:
@@ -125,8 +119,8 @@ class PendingAppend:
                 self._personal[index] = new.data, fields
         self.event_ids = tuple(headers[Header.EVENT_ID] for headers, _ in self._fixed)
         self.base: Head = NOTHING
-        self.end = 0  # the last message on the subject, where foreign ones follow the base
-        self.result: Appended | None = None
+        self.end = 0  # the last message on the subject: foreign ones may follow the base
+        self.result: AppendResult | None = None
         if not self.event_ids:
             raise InvalidMessage(f"append to {append.aggregate} {append.aggregate_id}: no events")
         if len(set(self.event_ids)) < len(self.event_ids):
@@ -134,19 +128,19 @@ class PendingAppend:
 
     @property
     def may_be_repeat(self) -> bool:
-        """Whether the ids come from the caller, who may have sent them before."""
+        """Whether the caller has chosen the ids, and so may have sent them before."""
         if self.append.known_new:
             return False
         given = any(isinstance(e, NewEvent) and e.identity for e in self.append.events)
         return given or self.append.cause is not None
 
     def begin_at(self, found: FoundHead) -> None:
-        """Let the events follow on this head."""
+        """Append the events after this head."""
         self.base, self.end = found.head, found.end
 
     @property
     def data_subjects(self) -> set[str]:
-        """Whom the events hold personal data about; raises `InvalidPayload`."""
+        """The subjects of the events' personal data; raises `InvalidPayload`."""
         subjects: set[str] = set()
         for event, fields in self._personal.values():
             subjects |= subjects_in(event, fields, self.append.aggregate_id)
@@ -160,7 +154,7 @@ class PendingAppend:
             self._fixed[index] = headers, payload
 
     def drafts(self) -> list[Draft]:
-        """The events as messages that follow on the base."""
+        """The events as messages that follow the base."""
         version, chain = self.base.version, self.base.chain
         drafts = []
         for fixed, payload in self._fixed:
@@ -171,9 +165,9 @@ class PendingAppend:
             drafts.append(Draft(self.subject, headers, payload, headers[Header.EVENT_TYPE]))
         return drafts
 
-    def recorded(self, head: Head, positions: Sequence[int], *, duplicate: bool) -> Appended:
-        """Note that the events stand in the log."""
-        self.result = Appended(
+    def recorded(self, head: Head, positions: Sequence[int], *, duplicate: bool) -> AppendResult:
+        """Set the result: the events are recorded."""
+        self.result = AppendResult(
             aggregate=self.append.aggregate,
             aggregate_id=self.append.aggregate_id,
             head=head,
@@ -207,7 +201,7 @@ def _headers(
 
 
 def _no_command(identity: Identity) -> str | None:
-    """Mark a fact that something has caused, lest it be taken for what a command decided."""
+    """The mark of a fact that has a cause, which tells it from a command's event."""
     return NO_COMMAND if identity.causation_id != identity.id else None
 
 

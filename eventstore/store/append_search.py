@@ -1,6 +1,6 @@
 """Append deduplication: which of an append's events its aggregates hold already.
 
-An append is atomic: where one of its events is found, all must be, each aggregate's as one run.
+An append is atomic: if one of its events is found, all must be, each aggregate's as one run.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
-from eventstore.messages.envelope import Header
+from eventstore.messages.headers import Header
 from eventstore.store.append import PendingAppend
 from eventstore.store.head import NOTHING, FoundHead, Head, HeadWalk
 from eventstore.store.id_index import IdIndex, stored_between
@@ -20,8 +20,8 @@ __all__ = ["AppendSearch"]
 class AppendSearch:
     """The search for the events of one append; remembers what it found.
 
-    `may_be_repeat` is whether the caller may have sent the ids before; `claimed` is how the server
-    says that one of them is used. Without either, only what follows on the base is searched.
+    `may_be_repeat` is whether the caller may have sent the ids before; `claimed` says which of them
+    is used according to the server. Without either, only events after the base are searched.
     """
 
     def __init__(self, direct: DirectReader, ids: IdIndex, writes: Sequence[PendingAppend]) -> None:
@@ -40,7 +40,7 @@ class AppendSearch:
 
     @property
     def used_id(self) -> str:
-        """Which id is used, for the text of an error."""
+        """Names the id that is used, for the text of an error."""
         for (_, event_id), message in self._found.items():
             return f"event id {event_id} is recorded at position {message.sequence} already"
         return self.claimed
@@ -73,7 +73,7 @@ class AppendSearch:
         return True
 
     def _run_of(self, write: PendingAppend) -> list[Head]:
-        """The heads that a write's events made, in order; none where they are not one run."""
+        """The heads that a write's events made, in order; none if they are not one run."""
         keys = [(write.subject, each) for each in write.event_ids]
         heads = [Head.of(self._found[each]) for each in keys if each in self._found]
         run = [(heads[0].version + index if heads else 0) for index in range(len(keys))]
@@ -81,10 +81,10 @@ class AppendSearch:
 
     async def _head_now(self, write: PendingAppend) -> FoundHead:
         last = await self._direct.leader_last(write.subject)
-        if last is None or last.sequence < write.end or write.base.stands_in(last):
+        if last is None or last.sequence < write.end or write.base.matches(last):
             return FoundHead(write.base, write.end)
         found = await self._walk(write.subject, write.base)
-        if found.head == write.base != NOTHING:  # the base may not be of this log any more
+        if found.head == write.base != NOTHING:  # the log may have been replaced
             found = await self._walk(write.subject, NOTHING)
         return found
 
@@ -96,7 +96,7 @@ class AppendSearch:
         return walk.found
 
     async def _after_base(self, write: PendingAppend, until: Head) -> list[StoredMessage]:
-        """The write's events, where their ids were never sent before: only after its base."""
+        """The write's events, if their ids were never sent before: only after its base."""
         reading = stored_between(self._direct, write.subject, write.base.position, until.position)
         async with aclosing(reading) as messages:
             return [
@@ -108,7 +108,7 @@ class AppendSearch:
     async def _without_foreign(
         self, subject: str, found: list[StoredMessage]
     ) -> list[StoredMessage]:
-        """Those of an aggregate's messages that are its events: anybody may copy an id."""
+        """The found messages that are the aggregate's events: foreign ones may copy an id."""
         if not found:
             return found
         walk, last = HeadWalk(), max(message.sequence for message in found)

@@ -1,25 +1,24 @@
-"""Recording: the whole write protocol, from the expectation to one of four answers.
+"""The appender: the write protocol, from the expectations to one of four results.
 
-Recorded; already recorded (a repeat, which is success); a conflict; or unknown, where the time ran
-out before it could be found out. The event ids, fixed before the first try, tell our events from
-others', for ever and not only within the server's duplicate window:
+Recorded; already recorded (a repeat, which is success); a conflict; or unknown, if the timeout ends
+before it is clear. The event ids, fixed before the first attempt, tell our events from others', for
+ever and not only within the server's duplicate window:
 
-1. Find each aggregate's base, the head to append to. A head that the caller names is believed where
-   it is known, or the log bears it out: the server's guard compares positions only, and those of
-   another log, or of another event, may fit.
-2. Look for ids that the caller may have sent before, in the aggregate up to the base. What comes
-   after the base, the guard refuses. Where none is found, a base that is not the expected one is a
-   conflict.
+1. Find each aggregate's base, the head to append to. A head that the caller names must be known, or
+   verified in the log: the server's guard compares positions only, and those of another log, or of
+   another event, may match.
+2. Search for ids that the caller may have sent before, in the aggregate up to the base. Events
+   after the base are excluded by the guard. If none is found, a base that is not the expected one
+   is a conflict.
 3. Publish, each aggregate guarded by the last position on its subject.
-4. Where the answer is a clear success, note the positions.
-5. Else wait as long as the answer asks for, look again, up to the heads that the leader knows, and
-   go on with step 3 where nothing was found.
+4. If the answer is a clear success, note the positions.
+5. Else wait as long as the answer requires, search up to the heads that the leader knows, and go on
+   with step 3 if nothing was found.
 
-A look, that of step 2 as any other, has one of four ends. An append is atomic: where one of its
-events is found, all must be, each aggregate's as one run, and then it is recorded, whatever it
-expects and whoever appended since; where they are not, an id is used by another append. Where none
-is found and an aggregate has moved past a fixed base, it is a conflict. Else it is published
-(again).
+A search, in step 2 as in step 5, has one of four results. An append is atomic: if one of its events
+is found, all must be, each aggregate's as one run, and then it is recorded, regardless of its
+expectations and of later events; if they are not, an id is used by another append. If none is found
+and an aggregate has moved past a fixed base, it is a conflict. Else it is published (again).
 """
 
 from __future__ import annotations
@@ -42,8 +41,8 @@ from eventstore.errors import (
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.publish import PUBLICATION_HEADERS, Draft, check_sizes, guarded, publish
 from eventstore.jetstream.vocabulary import CONFLICTS, ErrorCode
-from eventstore.messages.envelope import Header
-from eventstore.store.append import ANY, NO_STREAM, Appended, PendingAppend
+from eventstore.messages.headers import Header
+from eventstore.store.append import ANY, NO_STREAM, AppendResult, PendingAppend
 from eventstore.store.append_retries import AppendRetries
 from eventstore.store.append_search import AppendSearch
 from eventstore.store.head import NOTHING, FoundHead, Head, find_head
@@ -53,9 +52,9 @@ from eventstore.telemetry import Telemetry
 
 __all__ = ["Appender"]
 
-_FOREVER = 86_400.0  # the append as a whole has its own bound
-_MOST_SILENT_CONFLICTS = 6
-_MOST_CLAIMED = 3
+_UNBOUNDED = 86_400.0  # the append as a whole has its own bound
+_MAX_SILENT_CONFLICTS = 6
+_MAX_CLAIMS = 3
 
 
 class Appender:
@@ -84,12 +83,12 @@ class Appender:
         self._unclear = False  # something was sent, and the answer is not known
         self._search = AppendSearch(direct, ids, writes)
 
-    async def run(self, timeout: float) -> list[Appended]:
+    async def run(self, timeout: float) -> list[AppendResult]:
         """Record the writes within `timeout` seconds, all or none.
 
-        Raises `Conflict`, `AppendUnknown` where something was sent and its fate is not known,
-        `DuplicateId`, `EventTooLarge`, `BatchTooLarge`, `StreamMissing`, or a `ClientError` where
-        nothing was sent, or the server refuses.
+        Raises `Conflict`, `AppendUnknown` if something was sent and its result is not known,
+        `DuplicateId`, `EventTooLarge`, `BatchTooLarge`, `StreamMissing`, or a `ClientError` if
+        nothing was sent, or the server refused it.
         """
         try:
             async with asyncio.timeout(timeout):
@@ -112,12 +111,12 @@ class Appender:
                 await self._ask(self._look)  # step 5
 
     async def _prepare(self) -> None:
-        """Find the bases, and whether what may have been sent before is recorded up to there."""
+        """Find the bases, and ids up to there that the caller may have sent before."""
         self._era = self._heads.era
         for write in self._writes:
             # 1. Find the base.
             write.begin_at(await self._find_base(write))
-            # 2. Look for ids that the caller may have sent before.
+            # 2. Search for ids that the caller may have sent before.
             if self._search.may_be_repeat:
                 await self._search.up_to(write, write.base)
         if self._search.found_any:
@@ -127,7 +126,7 @@ class Appender:
                 _check_expected(write)
 
     async def _publish(self) -> bool:
-        """Send the events, and note their positions; whether the server says they are recorded."""
+        """Send the events, and note their positions; False unless the server confirms them."""
         # 3. Publish, guarded by the last position on each subject.
         drafts = [draft for write in self._writes for draft in write.drafts()]
         messages = guarded(drafts, {write.subject: write.end for write in self._writes})
@@ -157,9 +156,9 @@ class Appender:
         return True
 
     async def _look(self) -> None:
-        """Step 5: ask the leader whether our events are recorded, others are in the way, or none.
+        """Step 5: search up to the heads that the leader knows, for our events and others'.
 
-        Those that are found make the append recorded, or `DuplicateId` where some are missing.
+        If all of ours are found, the append is recorded; if only some, raises `DuplicateId`.
         """
         self._era = self._heads.era
         heads = await self._search.all_up_to_now()
@@ -173,10 +172,10 @@ class Appender:
         if self._search.claimed:
             await self._wait_for_more()
 
-    async def recorded_before(self, timeout: float) -> list[Appended]:
-        """The answer to an append that is recorded already; nothing where it is not.
+    async def recorded_before(self, timeout: float) -> list[AppendResult]:
+        """The result of an append that is recorded already; nothing if it is not.
 
-        For what can no longer be sent. Raises a `ClientError` where nobody answered in time.
+        For appends that can no longer be sent. Raises a `ClientError` without an answer in time.
         """
         if not self._search.may_be_repeat:
             return []
@@ -187,25 +186,25 @@ class Appender:
             raise self._out_of_time(timeout) from self._retries.last
         return self._results() if self._search.note_recorded() else []
 
-    def _results(self) -> list[Appended]:
+    def _results(self) -> list[AppendResult]:
         return [write.result for write in self._writes if write.result]
 
     async def _after_refusal(self, error: ClientError) -> None:
-        """Wait as long as the answer asks for; raise it where a retry cannot help."""
+        """Wait as long as the error requires; raise it if a retry cannot help."""
         err_code = error.err_code if isinstance(error, JetStreamError) else 0
         if err_code == ErrorCode.DUPLICATE_IN_BATCH:
             self._search.claimed = "an event id is recorded in another aggregate already"
         elif err_code in CONFLICTS:
-            # Usually the tail then shows another's event. Where it does not, again and again,
-            # the base is wrong in another way: a head from another log, say.
-            if self._retries.silent_conflicts == _MOST_SILENT_CONFLICTS:
+            # Usually the search then finds another's event. If it repeatedly does not, the base is
+            # wrong in another way: a head from another log, say.
+            if self._retries.silent_conflicts == _MAX_SILENT_CONFLICTS:
                 raise _conflict(self._guarded(), None) from error
             await asyncio.sleep(self._retries.delay_after_conflict())
         else:
             await asyncio.sleep(self._retries.delay_after(error))
 
     def _recorded(self, drafts: Sequence[Draft], last: int) -> None:
-        """Give each write its share of the positions, which a batch has without a gap."""
+        """Give each write its positions; those of a batch have no gaps."""
         position = last - len(drafts)
         taken = 0
         for write in self._writes:
@@ -221,7 +220,7 @@ class Appender:
             write.recorded(head, positions, duplicate=False)
 
     async def _ask(self, question: Callable[[], Awaitable[object]]) -> None:
-        """Ask until there is an answer: what was sent may stand."""
+        """Ask until there is an answer, because events that were sent may be recorded."""
         while True:
             try:
                 await self._connected()
@@ -235,7 +234,7 @@ class Appender:
 
     async def _connected(self) -> None:
         if not self._client.is_connected:
-            await self._client.wait_connected(_FOREVER)
+            await self._client.wait_connected(_UNBOUNDED)
 
     async def _find_base(self, write: PendingAppend) -> FoundHead:
         expected = write.append.expected
@@ -252,17 +251,17 @@ class Appender:
         return found
 
     async def _holds(self, subject: str, head: Head) -> bool:
-        """Whether the log has, or had, an aggregate at this head: the guard compares positions."""
+        """Whether the log has the head's event on a subject: the guard compares only positions."""
         if head in (NOTHING, self._heads.get(subject)):
             return True
         for leader in (False, True):  # a follower may lag
             message = await self._direct.at(head.position, leader=leader) if head.position else None
             if message is not None:
-                return message.subject == subject and head.stands_in(message)
+                return message.subject == subject and head.matches(message)
         return False
 
     def _move_base(self, write: PendingAppend, found: FoundHead) -> None:
-        """Follow others' events where any version will do; raises `Conflict` elsewhere."""
+        """Move behind others' events if any version is expected; else raises `Conflict`."""
         if found == FoundHead(write.base, write.end):
             return
         if found.head != write.base and write.append.expected is not ANY:
@@ -271,8 +270,8 @@ class Appender:
         self._retries.silent_conflicts = 0
 
     async def _wait_for_more(self) -> None:
-        """Wait for what is being stored at this moment; raises `DuplicateId` after some time."""
-        if self._retries.claims == _MOST_CLAIMED:
+        """Wait for events that are being stored; raises `DuplicateId` after some attempts."""
+        if self._retries.claims == _MAX_CLAIMS:
             raise DuplicateId(f"{self}: {self._search.used_id}; a new event needs a new id")
         await asyncio.sleep(self._retries.delay_after_claim())
 
@@ -294,7 +293,7 @@ class Appender:
 
 
 def _check_expected(write: PendingAppend) -> None:
-    """Raise `Conflict` where the base is not the expected one."""
+    """Raise `Conflict` unless the base is the expected one."""
     expected = write.append.expected
     if isinstance(expected, int) and write.base.version != expected:
         raise _conflict(write, write.base)

@@ -1,9 +1,9 @@
-"""One aggregate's events, one after another: whether each follows from the one before it.
+"""The links of an aggregate's chain: whether each event follows the one before it.
 
-What does not follow was forged or changed. The head stays where the last event that follows is, so
-that the store's own next event, which follows on it, is not accused of what stands between. Whether
-a later event was built upon what does not follow tells a changed event from a forged one, so what
-stands there is remembered as a guess.
+An event that does not follow was forged or changed. The head stays at the last event that follows,
+so that the store's own next event, which follows it, is not blamed for messages between them. A
+changed event differs from a forged one in that later events were built upon it, so each event that
+does not follow is remembered as a guess.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from eventstore.client.protocol import UnreadableHeaders, check_headers
 from eventstore.errors import InvalidHeader
 from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.messages.chain import GENESIS, chain_value
-from eventstore.messages.envelope import Envelope, Header
+from eventstore.messages.envelope import Envelope
+from eventstore.messages.headers import Header
 from eventstore.messages.subjects import parse_log_subject
 
-__all__ = ["GENESIS_LINKS", "Followed", "Link", "Links", "Problem", "extends", "follow"]
+__all__ = ["GENESIS_LINKS", "Link", "LinkCheck", "Links", "Problem", "extends", "follow"]
 
 _CHAIN = re.compile(r"[0-9a-f]{64}")
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
-_MOST_GUESSES = 4
+_MAX_GUESSES = 4
 _OWN = (Header.EVENT_ID, Header.EVENT_TYPE, Header.AGGREGATE_VERSION, Header.CHAIN)
 
 ProblemKind = Literal[
@@ -33,7 +34,7 @@ ProblemKind = Literal[
 class Link(NamedTuple):
     """An event that the next may follow: its version, chain value and position (0: not known).
 
-    The position of a guess is that of the event which did not follow, from which it all began.
+    The position of a guess is that of the first event that did not follow.
     """
 
     version: int
@@ -42,25 +43,25 @@ class Link(NamedTuple):
 
 
 class Links(NamedTuple):
-    """The head, and the guesses: what else a later event may have been built upon."""
+    """The head, and the guesses: other links that a later event may have been built upon."""
 
     head: Link
     guesses: tuple[Link, ...] = ()
 
     @property
     def latest(self) -> Link:
-        """What stands last, if it is what it says."""
+        """The last link, if the latest guess is right."""
         return self.guesses[0] if self.guesses else self.head
 
     def after(self, head: Link) -> Links:
-        """The next event follows on the head; it replaces the guesses about its version."""
+        """The links after an event that follows the head; drops guesses about its version."""
         if not self.guesses:
             return Links(head)
         return Links(head, tuple(each for each in self.guesses if each.version > head.version))
 
     def guessing(self, *guesses: Link) -> Links:
-        """The next event may also have been built upon these."""
-        return Links(self.head, (*guesses, *self.guesses)[:_MOST_GUESSES])
+        """The links with further guesses."""
+        return Links(self.head, (*guesses, *self.guesses)[:_MAX_GUESSES])
 
 
 GENESIS_LINKS = Links(Link(0, GENESIS))
@@ -73,10 +74,10 @@ class Problem(NamedTuple):
     text: str
 
 
-class Followed(NamedTuple):
-    """What the next event may follow, and what is wrong with this one.
+class LinkCheck(NamedTuple):
+    """The links that the next event may follow, and the problem of this one.
 
-    `confirmed` is the guess that this event was built upon, None where it follows on the head.
+    `confirmed` is the guess that this event was built upon, None if it follows the head.
     """
 
     links: Links
@@ -85,7 +86,7 @@ class Followed(NamedTuple):
 
 
 def extends(head: Link, message: StoredMessage) -> bool:
-    """Whether a message has the next version and chain value; its envelope is not looked at."""
+    """Whether a message has the next version and chain value; ignores its envelope."""
     headers = message.headers
     is_next = headers.get(Header.AGGREGATE_VERSION) == str(head.version + 1)
     if not is_next or isinstance(headers, UnreadableHeaders):
@@ -94,33 +95,35 @@ def extends(head: Link, message: StoredMessage) -> bool:
     return stored == chain_value(head.chain, message.subject, headers, message.payload)
 
 
-def follow(links: Links, message: StoredMessage) -> Followed:
+def follow(links: Links, message: StoredMessage) -> LinkCheck:
     """Check the aggregate's next message; raises `InvalidSubject` for one of no log."""
     headers = message.headers
     if not any(name in headers for name in _OWN):
-        return Followed(links, Problem("foreign", "it has no envelope: the store did not write it"))
+        return LinkCheck(
+            links, Problem("foreign", "it has no envelope: the store did not write it")
+        )
     try:
         check_headers(headers)
         envelope = Envelope.from_headers(headers)
         version, stored = _complete(envelope)
     except InvalidHeader as error:
-        return Followed(_after_bad_header(links, message), Problem("header", str(error)))
+        return LinkCheck(_after_bad_header(links, message), Problem("header", str(error)))
     own = Link(version, stored, message.sequence)
     _, aggregate_id = parse_log_subject(message.subject)
     if envelope.aggregate_id != aggregate_id:
         found = Problem(
             "wrong_aggregate",
-            f"it is an event of {envelope.aggregate_id}, as its header says, and stands under "
-            f"the subject of {aggregate_id}",
+            f"it is an event of {envelope.aggregate_id}, as its header says, on the subject of "
+            f"{aggregate_id}",
         )
-        # Changed in place, or brought here from elsewhere: the next event tells.
+        # Changed in place, or moved here from elsewhere: the next event shows which.
         is_next = version == links.latest.version + 1
-        return Followed(links.guessing(own) if is_next else links, found)
+        return LinkCheck(links.guessing(own) if is_next else links, found)
     if extends(links.head, message):
-        return Followed(links.after(own))
+        return LinkCheck(links.after(own))
     for guess in links.guesses:
         if extends(guess, message):
-            return Followed(links.guessing(own._replace(position=guess.position)), None, guess)
+            return LinkCheck(links.guessing(own._replace(position=guess.position)), None, guess)
     computed = chain_value(links.latest.chain, message.subject, headers, message.payload)
     return _explain(links, own, computed)
 
@@ -135,25 +138,25 @@ def _complete(envelope: Envelope) -> tuple[int, str]:
     return envelope.version, envelope.chain
 
 
-def _explain(links: Links, own: Link, computed: str) -> Followed:
+def _explain(links: Links, own: Link, computed: str) -> LinkCheck:
     last, version = links.latest.version, own.version
     if version <= last:
-        text = f"version {version} stands after version {last}"
-        return Followed(links, Problem("out_of_order", text))
+        text = f"version {version} comes after version {last}"
+        return LinkCheck(links, Problem("out_of_order", text))
     after = links.guessing(*_either(own, computed))
     if version == last + 1:
-        return Followed(after, Problem("changed", _changed(version, own.chain, computed)))
-    expected = f"version {last + 1} was expected, version {version} stands here"
+        return LinkCheck(after, Problem("changed", _changed(version, own.chain, computed)))
+    expected = f"version {last + 1} was expected, version {version} is here"
     if own.chain == computed:
-        return Followed(after, Problem("version_gap", f"{expected}, yet the chain goes on"))
-    text = f"{expected}: what is between is missing, or stands later"
-    return Followed(after, Problem("missing", text))
+        return LinkCheck(after, Problem("version_gap", f"{expected}, yet the chain goes on"))
+    text = f"{expected}: events between are missing, or come later"
+    return LinkCheck(after, Problem("missing", text))
 
 
 def _changed(version: int, stored: str, computed: str) -> str:
     before = "the chain's beginning" if version == 1 else f"version {version - 1}"
     return (
-        f"from {before} and what stands here follows the chain value {computed[:16]}…, "
+        f"from {before} and this event follows the chain value {computed[:16]}…, "
         f"but {stored[:16]}… is stored: it was changed, or does not belong here"
     )
 
@@ -169,6 +172,6 @@ def _after_bad_header(links: Links, message: StoredMessage) -> Links:
 
 
 def _either(own: Link, computed: str) -> tuple[Link, ...]:
-    """The next event tells whether this one or only its chain value was changed."""
+    """Both guesses, as the next event shows whether this one or only its chain was changed."""
     other = own._replace(chain=computed)
     return (own, other) if _CHAIN.fullmatch(own.chain) else (other,)

@@ -1,8 +1,8 @@
-"""The command filter: which commands an aggregate has seen, for ever, in bounded space.
+"""The command filter: the ids of an aggregate's commands in bounded space.
 
-A Bloom filter that grows by layers, each twice as large as the one before. It never forgets an
-id: what it does not hold is new for certain. What it seems to hold may be new all the same, and
-has to be looked for in the log.
+A Bloom filter that grows by layers, each twice as large as the one before. An id that it does not
+contain is new. An id that it seems to contain may be new as well, and has to be searched for in the
+log.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from msgspec import Struct
 __all__ = ["CommandFilter"]
 
 _FIRST_LAYER = 1024  # bytes
-_MOST_LAYERS = 7
+_MAX_LAYERS = 7
 _PROBES = 8
 _BITS_AN_ID = 16
-_SIZES = tuple(_FIRST_LAYER << number for number in range(_MOST_LAYERS))
+_SIZES = tuple(_FIRST_LAYER << number for number in range(_MAX_LAYERS))
 
 
 class CommandFilter(Struct, eq=False):
     """The ids of commands, two bytes each: from 1 KB to 127 KB for 65,000 commands.
 
-    Up to that many, fewer than 1 in 200 of the ids that were never added seem to be in it.
-    Beyond, it takes no more space, and that share grows. `layers` are its bits, `in_last` counts
-    the ids in the last layer; made of others than those of a filter, it raises `ValueError`.
+    Up to that many, the rate of false positives is below 1 in 200. Beyond, its size is constant and
+    the rate grows. `layers` are its bits, `in_last` counts the ids in the last layer. Raises
+    `ValueError` for layers of illegal sizes.
     """
 
     layers: list[bytearray]
@@ -38,42 +38,42 @@ class CommandFilter(Struct, eq=False):
 
     @classmethod
     def empty(cls) -> CommandFilter:
-        """A filter that holds nothing."""
+        """A filter that contains nothing."""
         return cls([bytearray(_FIRST_LAYER)])
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """The size in bytes."""
         return sum(map(len, self.layers))
 
     def add(self, command_id: str) -> None:
-        """Hold this id from now on; one that is added twice takes the space of two."""
+        """Add an id; one that is added twice takes the space of two."""
         is_full = self.in_last * _BITS_AN_ID >= len(self.layers[-1]) * 8
-        if is_full and len(self.layers) < _MOST_LAYERS:
+        if is_full and len(self.layers) < _MAX_LAYERS:
             self.layers.append(bytearray(_SIZES[len(self.layers)]))
             self.in_last = 0
-        last, (place, step) = self.layers[-1], _hashed(command_id)
+        last, (bit, step) = self.layers[-1], _hashed(command_id)
         for _ in range(_PROBES):
-            place = (place + step) % (len(last) * 8)
-            last[place >> 3] |= 1 << (place & 7)
+            bit = (bit + step) % (len(last) * 8)
+            last[bit >> 3] |= 1 << (bit & 7)
         self.in_last += 1
 
     def __contains__(self, command_id: str) -> bool:
         hashed = _hashed(command_id)
-        return any(_holds(layer, hashed) for layer in reversed(self.layers))
+        return any(_contains(layer, hashed) for layer in reversed(self.layers))
 
 
 def _hashed(command_id: str) -> tuple[int, int]:
-    """Where to begin, and how far to go to the next bit."""
+    """The position of the first bit, and the step to the next."""
     digest = hashlib.blake2b(command_id.encode(), digest_size=16).digest()
-    # A layer's size is a power of two, so that an odd step meets another bit each time.
+    # A layer's size is a power of two, so an odd step reaches a different bit each time.
     return int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:], "big") | 1
 
 
-def _holds(layer: bytearray, hashed: tuple[int, int]) -> bool:
-    place, step = hashed
+def _contains(layer: bytearray, hashed: tuple[int, int]) -> bool:
+    bit, step = hashed
     for _ in range(_PROBES):
-        place = (place + step) % (len(layer) * 8)
-        if not layer[place >> 3] & (1 << (place & 7)):
+        bit = (bit + step) % (len(layer) * 8)
+        if not layer[bit >> 3] & (1 << (bit & 7)):
             return False
     return True

@@ -1,9 +1,9 @@
-"""Foreign messages: what stands in the log and was not written by the store.
+"""Foreign messages: messages in the log that were not written by the store.
 
-A message is foreign where its subject or its envelope is not the store's, or where its version and
-chain value do not follow on the aggregate's events before it. Readers pass over it. Where a later
-event was built upon it, it is no forgery: then the aggregate's record is damaged, and what follows
-is unreadable, because it cannot be told what the event said.
+A message is foreign if its subject or its envelope is not the store's, or if its version and chain
+value do not follow the aggregate's events before it. Readers skip it. If a later event was built
+upon it, it is no forgery: then the aggregate's history is damaged, and the later events are
+unreadable, because the original content of the changed event is unknown.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from msgspec import Struct
 
 from eventstore.errors import InvalidHeader
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
-from eventstore.messages.envelope import Header, legal_value
-from eventstore.store.chain_links import GENESIS_LINKS, Followed, Link, Links, extends, follow
+from eventstore.messages.headers import Header, legal_value
+from eventstore.store.chain_links import GENESIS_LINKS, Link, LinkCheck, Links, extends, follow
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 from eventstore.text import make_log_records_safe
 
@@ -33,11 +33,11 @@ __all__ = [
     "trace_links",
 ]
 
-_MOST_KNOWN = 50_000
+_MAX_KNOWN = 50_000
 """Aggregates of which a reader remembers the head: about 15 MB."""
 
-_MOST_NAMED = 1_000
-_MOST_WARNINGS = 100  # of a kind; who floods the log is not to flood this one, too
+_MAX_NAMED = 1_000
+_MAX_WARNINGS = 100  # of a kind: a flood in the log must not flood the logging
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
@@ -50,11 +50,11 @@ FINDINGS: Mapping[FindingKind, str] = {
     "unreadable": "unreadable event",
     "unpublished": "unpublished event",
 }
-"""What a finding of each kind is called."""
+"""The kinds of findings for people."""
 
 
 class ForeignMessage(Struct, frozen=True, kw_only=True):
-    """A message of the log that is not the store's, as it is stored, and why it is none."""
+    """A message of the log that the store did not write, as stored, and the reason."""
 
     position: int
     subject: str
@@ -75,10 +75,10 @@ class ForeignMessage(Struct, frozen=True, kw_only=True):
 
 
 class LogFindings:
-    """What the readers of a stream have passed over, of each kind.
+    """What the readers of a stream have skipped, of each kind.
 
     Each position counts once, however often it is read; the last 1,000 of each kind are
-    remembered. What was before a reader's first position is known only where it was restored.
+    remembered. Findings before a reader's first position are known only if they were restored.
     """
 
     def __init__(self, telemetry: Telemetry = NO_TELEMETRY) -> None:
@@ -87,28 +87,28 @@ class LogFindings:
         self._counts = dict.fromkeys(FINDINGS, 0)
 
     def note(self, kind: FindingKind, position: int, subject: str, reason: str) -> None:
-        """Take note of a message, and log it, unless it is known already."""
+        """Note a message, and log it, unless it is known already."""
         found = self._found[kind]
         if position in found or self._is_forgotten(kind, position):
             return
-        if len(found) >= _MOST_NAMED:
+        if len(found) >= _MAX_NAMED:
             found.popitem(last=False)
         self._counts[kind] += 1
         found[position] = f"{subject}: {reason}"
-        level = logging.WARNING if self._counts[kind] <= _MOST_WARNINGS else logging.DEBUG
+        level = logging.WARNING if self._counts[kind] <= _MAX_WARNINGS else logging.DEBUG
         _logger.log(level, "%s at position %d (%s): %s", FINDINGS[kind], position, subject, reason)
         self._telemetry.count("log_findings", kind=kind)
 
     def restore(self, kind: FindingKind, count: int, found: Mapping[int, str]) -> None:
-        """Have known what an earlier process found: how many, and the last of them."""
+        """Restore the findings of an earlier process: their number, and the last of them."""
         known = self._found[kind]
         merged = {**found, **known}
         new = len(merged) - len(known)
         self._counts[kind] = max(self._counts[kind] + new, count)
-        self._found[kind] = OrderedDict(sorted(merged.items())[-_MOST_NAMED:])
+        self._found[kind] = OrderedDict(sorted(merged.items())[-_MAX_NAMED:])
 
     def _is_forgotten(self, kind: FindingKind, position: int) -> bool:
-        """Whether it was counted before, and is none of those remembered."""
+        """Whether it was counted before, and is not remembered any more."""
         found = self._found[kind]
         return self._counts[kind] > len(found) > 0 and position < min(found)
 
@@ -122,12 +122,11 @@ class LogFindings:
 
 
 class Trails:
-    """The heads of the aggregates that a reader of the whole log has met, at where it is.
+    """The heads of the aggregates at the position of a reader of the whole log.
 
-    `from_start` says that it reads from the log's beginning, so that an aggregate it does not know
-    has no events yet. Else the last event of such an aggregate is asked for, all of a page
-    together, and trusted where the next one follows on it; where it does not, the whole aggregate
-    is read.
+    `from_start` means that it reads from the log's beginning, so that an unknown aggregate has no
+    events yet. Else the last event of an unknown aggregate is requested, for all of a page
+    together, and trusted if the next one follows it; if not, all of the aggregate is read.
     """
 
     def __init__(self, reader: DirectReader, *, from_start: bool) -> None:
@@ -136,8 +135,8 @@ class Trails:
         self._known: OrderedDict[str, Links] = OrderedDict()
 
     async def prepare(self, messages: Sequence[StoredMessage]) -> None:
-        """Have at hand what it takes to judge a page; raises a `ClientError`."""
-        while len(self._known) > _MOST_KNOWN:
+        """Load the heads that a page needs; raises a `ClientError`."""
+        while len(self._known) > _MAX_KNOWN:
             self._known.popitem(last=False)
             self._knows_all = False
         if self._knows_all or not messages:
@@ -158,8 +157,8 @@ class Trails:
             else:
                 self._known[subject] = await trace_links(self._reader, subject, until=before)
 
-    def follow(self, message: StoredMessage) -> Followed:
-        """What the next message follows on, if on anything."""
+    def follow(self, message: StoredMessage) -> LinkCheck:
+        """What the next message follows, if anything."""
         subject = message.subject
         links = self._known.get(subject, GENESIS_LINKS)
         followed = follow(links, message)
@@ -172,14 +171,14 @@ class Trails:
         return self._known.get(subject, GENESIS_LINKS).head
 
     def move(self, message: StoredMessage, head: Link) -> None:
-        """The message follows on the head, and is the aggregate's last event now."""
+        """Note that a message follows the head, and is the aggregate's last event now."""
         subject = message.subject
         self._known[subject] = self._known.get(subject, GENESIS_LINKS).after(head)
         self._known.move_to_end(subject)
 
 
 async def trace_links(reader: DirectReader, subject: str, *, until: int | None = None) -> Links:
-    """Where an aggregate stands, judged from its first event on, up to a position if given.
+    """The links of an aggregate, from its first event on, up to a position if given.
 
     Raises a `ClientError`.
     """
@@ -192,7 +191,7 @@ async def trace_links(reader: DirectReader, subject: str, *, until: int | None =
 
 
 def link_of(message: StoredMessage) -> Link | None:
-    """The link that an event makes; None where its version or chain value is not legal."""
+    """The link of an event; None if its version or chain value is not legal."""
     version = legal_value(message.headers, Header.AGGREGATE_VERSION)
     chain = legal_value(message.headers, Header.CHAIN)
     if version is None or chain is None:
@@ -201,9 +200,9 @@ def link_of(message: StoredMessage) -> Link | None:
 
 
 def damaged(head: Link, confirmed: Link) -> InvalidHeader:
-    """Why what was built upon an event that does not follow cannot be read."""
+    """Why an event that was built upon one that does not follow cannot be read."""
     return InvalidHeader(
         Header.CHAIN,
-        f"goes back to position {confirmed.position}, and what stands there does not follow on "
+        f"goes back to position {confirmed.position}, and the message there does not follow "
         f"version {head.version}: it was changed, or something before it is missing",
     )

@@ -7,14 +7,15 @@ import msgspec
 from eventstore.errors import InvalidHeader, UnreadableEvent
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.messages.chain import GENESIS
-from eventstore.messages.envelope import Header, RecordedEvent
+from eventstore.messages.events import RecordedEvent
+from eventstore.messages.headers import Header
 from eventstore.store.chain_links import Link, Links, follow
 
 __all__ = ["NOTHING", "FoundHead", "Head", "HeadWalk", "find_head"]
 
 
 class Head(msgspec.Struct, frozen=True):
-    """Where an aggregate stands: the position, version, chain value and id of its last event."""
+    """An aggregate's last event: its position, version, chain value and id."""
 
     position: int
     version: int
@@ -23,7 +24,7 @@ class Head(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, message: StoredMessage) -> Head:
-        """The head that a stored event makes; raises `UnreadableEvent`."""
+        """The head after a stored event; raises `UnreadableEvent`."""
         headers = message.headers
         try:
             return cls(
@@ -38,11 +39,11 @@ class Head(msgspec.Struct, frozen=True):
 
     @classmethod
     def after(cls, event: RecordedEvent) -> Head:
-        """The head after an event that was read."""
+        """The head after an event."""
         chain = event.envelope.chain or GENESIS
         return cls(event.position, event.version, chain, event.id)
 
-    def stands_in(self, message: StoredMessage) -> bool:
+    def matches(self, message: StoredMessage) -> bool:
         """Whether a stored message is the event that this head names."""
         try:
             return Head.of(message) == self
@@ -57,7 +58,7 @@ NOTHING = Head(0, 0, GENESIS, "")
 class FoundHead(msgspec.Struct, frozen=True):
     """An aggregate's head, and the position of the last message on its subject.
 
-    They differ where foreign messages follow the last event.
+    They differ if foreign messages follow the last event.
     """
 
     head: Head
@@ -65,7 +66,7 @@ class FoundHead(msgspec.Struct, frozen=True):
 
 
 class HeadWalk:
-    """Where an aggregate stands, found by going through its messages from a known head on."""
+    """Finds an aggregate's head by reading its messages after a known head."""
 
     def __init__(self, head: Head = NOTHING) -> None:
         self.head = head
@@ -74,11 +75,11 @@ class HeadWalk:
 
     @property
     def found(self) -> FoundHead:
-        """The head so far."""
+        """The head after the messages seen so far."""
         return FoundHead(self.head, self.end)
 
     def see(self, message: StoredMessage) -> bool:
-        """Take the next message; whether it is the aggregate's next event."""
+        """Take the next message; returns whether it is the aggregate's next event."""
         self.end = message.sequence
         followed = follow(self._links, message)
         is_next = followed.links.head.version > self._links.head.version
@@ -91,15 +92,15 @@ class HeadWalk:
 async def find_head(
     reader: DirectReader, subject: str, *, leader: bool = False, known: Head | None = None
 ) -> FoundHead:
-    """Where an aggregate stands; `known` is where it stood.
+    """The head of an aggregate; `known` is an earlier one.
 
-    One request where the last message is the known one's or follows on it, and another for the
-    message before it where that is to bear it out; else the whole aggregate is read.
+    Takes one request if the last message is the known head's or follows it, and another for the
+    message before it to verify that; else all of the aggregate is read.
     """
     last = await (reader.leader_last(subject) if leader else reader.last(subject))
     if last is None:
         return FoundHead(NOTHING, 0)
-    if known is not None and known.stands_in(last):
+    if known is not None and known.matches(last):
         return FoundHead(known, last.sequence)
     if known is not None and (walk := HeadWalk(known)).see(last):
         return walk.found
@@ -113,7 +114,7 @@ async def find_head(
 
 
 async def _head_before(reader: DirectReader, message: StoredMessage) -> Head | None:
-    """The head that the message before one makes on its subject; None where that is no event."""
+    """The head at the message before one on its subject; None if that is no event."""
     until = message.sequence - 1
     found = await reader.last_of_each([message.subject], until) if until else []
     try:

@@ -1,18 +1,17 @@
-"""The key bucket: one key for each data subject, made once, and destroyed for good when forgotten.
+"""The key bucket: one encryption key for each data subject, destroyed when it is forgotten.
 
-A key is made when the first personal data of its subject are recorded, wrapped by a master key
+A key is created when the first personal data of its subject are recorded, wrapped by a master key
 (`eventstore.client.master_keys`) before it is sent, and read from the bucket's leader. Keys of
-earlier releases are there as they are; they are wrapped when they are next used to record
-something.
+earlier releases are stored unwrapped; they are wrapped when they are next used to record something.
 
-To forget, a tombstone is put after it, and then its message is deleted, which overwrites
-its bytes in the server's files (to purge it, or to write over it, leaves them there). The same
-way a key that is wrapped anew takes the place of its former self. The bucket keeps two messages a
-key, for what comes after it must not push the key out unerased; where a process dies in between,
-doing it again goes on.
+To forget a subject, a tombstone is written after its key, and then the key's message is deleted,
+which overwrites its bytes in the server's files (a purge or an overwrite leaves them there). A
+rewrapped key replaces the former one in the same way. The bucket retains two messages a key,
+because the second must not evict the first before that is erased; if a process dies in between,
+the next attempt completes it.
 
-On a replicated bucket a key's bytes stay in the servers' own logs until these are compacted, and
-backups hold what they hold.
+On a replicated bucket a key's bytes remain in the servers' Raft logs until these are compacted, and
+in backups.
 """
 
 from __future__ import annotations
@@ -30,22 +29,22 @@ from eventstore.client.master_keys import KeyWrapping, WrappedKey
 from eventstore.concurrency.backoff import Backoff
 from eventstore.errors import KeyMissing, MasterKeyError, RequestTimeout
 from eventstore.jetstream.key_value import KeyValue
-from eventstore.messages.encryption import DataKey, Forgotten
+from eventstore.messages.encryption import DataKey, DestroyedKey
 from eventstore.messages.subjects import Subjects
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = ["Entry", "KeyBucket"]
+__all__ = ["KeyBucket", "KeyEntry"]
 
-_MOST_TRIES = 10
+_MAX_TRIES = 10
 _BACKOFF = Backoff(0.01, 5.0)
 _KEY_BYTES = 32
 
 
-class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What stands in the bucket: a key, or when one was destroyed.
+class KeyEntry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A key, or the tombstone of one.
 
-    `wrapped` is the key, by the master key of the id `master`; `key` is one in clear, of an
-    earlier release. `sequence` is where what this takes the place of stood.
+    `wrapped` is the key, encrypted by the master key with the id `master`; `key` is an unwrapped
+    one, of an earlier release. `sequence` is that of the message that this one replaces.
     """
 
     v: int = 1
@@ -56,33 +55,33 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     sequence: int | None = None
 
     @classmethod
-    def read(cls, payload: bytes) -> Entry:
-        """What a message of the bucket says; nothing where another tool deleted or garbled it."""
+    def read(cls, payload: bytes) -> KeyEntry:
+        """Decode a message of the bucket; an empty entry if another tool deleted or garbled it."""
         try:
             return _decode(payload)
-        except UNDECODABLE:  # such a tool leaves an empty message
+        except UNDECODABLE:  # a delete leaves an empty message
             return cls()
 
     @property
     def is_key(self) -> bool:
-        """Whether a key stands here, wrapped or not."""
+        """Whether this is a key, wrapped or not."""
         return self.forgotten is None and (self.key is not None or self.wrapped is not None)
 
     @property
-    def tombstone(self) -> Forgotten | None:
-        """When the key was destroyed, where it was."""
-        return None if self.forgotten is None else Forgotten(self.forgotten)
+    def tombstone(self) -> DestroyedKey | None:
+        """When the key was destroyed; None if it was not."""
+        return None if self.forgotten is None else DestroyedKey(self.forgotten)
 
 
-_decode = msgspec.json.Decoder(Entry).decode
+_decode = msgspec.json.Decoder(KeyEntry).decode
 
 
 class KeyBucket:
     """The keys of one domain's data subjects, by their references (`personal.ref_of`).
 
-    The client's master keys wrap them. `timeout` is seconds for each answer. All methods raise
-    `StreamMissing` and `ClientError`; those that return a key `MasterKeyError`, where its master
-    key is not known.
+    The client's master keys wrap them. `timeout` is seconds per request. All methods raise
+    `StreamMissing` and `ClientError`; those that return a key raise `MasterKeyError` if its master
+    key is not configured.
     """
 
     def __init__(self, client: Client, subjects: Subjects, *, timeout: float = 5.0) -> None:
@@ -91,7 +90,7 @@ class KeyBucket:
         self._bucket = KeyValue(client, subjects.key_bucket, timeout=timeout)
 
     def wrapping(self) -> KeyWrapping:
-        """The client's master keys; raises `MasterKeyError` where it has none."""
+        """The client's master keys; raises `MasterKeyError` if it has none."""
         if self._client.key_wrapping is None:
             raise MasterKeyError(
                 f"the domain {self._domain} has personal data, and no master key is configured: "
@@ -101,59 +100,59 @@ class KeyBucket:
         return self._client.key_wrapping
 
     async def check(self) -> None:
-        """Raise `MasterKeyError` where there is no master key, or not that of the newest key."""
+        """Raise `MasterKeyError` if there is no master key, or not that of the newest key."""
         stored = await self._bucket.leader_get("*")
         if stored is not None:
-            await self._open(self._bucket.key(stored.subject), Entry.read(stored.payload))
+            await self._open(self._bucket.key(stored.subject), KeyEntry.read(stored.payload))
         self.wrapping()
 
     async def watch(
-        self, changed: Callable[[str, Entry], None], missed: Callable[[], None]
+        self, changed: Callable[[str, KeyEntry], None], missed: Callable[[], None]
     ) -> Callable[[], Awaitable[None]]:
         """Call `changed` with what is written under a reference; see `KeyValue.watch`."""
 
         def read(ref: str, payload: bytes) -> None:
-            changed(ref, Entry.read(payload))
+            changed(ref, KeyEntry.read(payload))
 
         return await self._bucket.watch(read, missed, keys="*")
 
-    async def find(self, ref: str) -> DataKey | Forgotten | None:
-        """The key, or that it was destroyed; None where there is neither."""
+    async def find(self, ref: str) -> DataKey | DestroyedKey | None:
+        """The key or its tombstone; None if there is neither."""
         _, entry = await self._last(ref)
         return await self._open(ref, entry)
 
     async def exists(self, ref: str) -> bool:
-        """Whether there is a key, or was one that was destroyed; needs no master key."""
+        """Whether there is a key or a tombstone; needs no master key."""
         _, entry = await self._last(ref)
         return entry.is_key or entry.forgotten is not None
 
-    async def find_or_make(self, ref: str) -> DataKey | Forgotten:
-        """The key, made if there never was one; whoever makes it at the same time has the same.
+    async def find_or_create(self, ref: str) -> DataKey | DestroyedKey:
+        """The key, created if there never was one; concurrent callers get the same key.
 
-        Raises `KeyMissing` where there was one that something else has deleted.
+        Raises `KeyMissing` if another tool has deleted it.
         """
         for delay in _delays():
             sequence, entry = await self._last(ref)
             if entry.tombstone is not None:
                 return entry.tombstone
-            if entry.key is not None:  # in clear
-                await self._wrap_anew(ref, sequence, entry)
+            if entry.key is not None:  # not wrapped
+                await self._rewrap(ref, sequence, entry)
                 continue
             found = await self._open(ref, entry)
             if found is not None:
                 return found
             if sequence:
                 raise KeyMissing(f"the key of a data subject ({ref}) was deleted by another tool")
-            made = DataKey(secrets.token_bytes(_KEY_BYTES))
-            if await self._put(ref, await self._wrapped(ref, made, None), after=0):
-                return made
+            created = DataKey(secrets.token_bytes(_KEY_BYTES))
+            if await self._put(ref, await self._wrap(ref, created, None), after=0):
+                return created
             await asyncio.sleep(delay)
-        raise RequestTimeout(f"the key of a data subject ({ref}) is neither made nor found")
+        raise RequestTimeout(f"the key of a data subject ({ref}) is neither created nor found")
 
     async def rewrap(self, ref: str) -> Literal["rewrapped", "unchanged", "forgotten", "missing"]:
-        """Wrap a key by the current master key, and overwrite what it was before.
+        """Wrap a key by the current master key, and erase its former message.
 
-        Where that was begun before, or the subject's forgetting was, it is brought to its end.
+        Completes a rewrap or a destruction that was interrupted.
         """
         for delay in _delays():
             sequence, entry = await self._last(ref)
@@ -165,49 +164,51 @@ class KeyBucket:
                 return "missing"
             if entry.master == self.wrapping().current:
                 return "unchanged"
-            if await self._wrap_anew(ref, sequence, entry):
+            if await self._rewrap(ref, sequence, entry):
                 return "rewrapped"
             await asyncio.sleep(delay)
         raise RequestTimeout(f"the key of a data subject ({ref}) is written by others as well")
 
-    async def refs(self) -> AsyncIterator[tuple[str, Entry]]:
-        """Everything that stands in the bucket now, oldest first; a key may come twice."""
+    async def refs(self) -> AsyncIterator[tuple[str, KeyEntry]]:
+        """All entries by reference, oldest first; a reference may occur twice."""
         async with aclosing(self._bucket.leader_entries("*")) as entries:
             async for stored in entries:
-                yield self._bucket.key(stored.subject), Entry.read(stored.payload)
+                yield self._bucket.key(stored.subject), KeyEntry.read(stored.payload)
 
-    async def destroy(self, ref: str, time: str) -> Forgotten | None:
-        """Overwrite the key, and keep that it was destroyed at `time`; None if there never was one.
+    async def destroy(self, ref: str, time: str) -> DestroyedKey | None:
+        """Replace the key by a tombstone of `time`, and erase it; None if there never was one.
 
-        Where that was begun before, it is brought to its end, and the first time stands.
+        Completes a destruction that was interrupted; the time of the first one remains.
         """
         for delay in _delays():
             sequence, entry = await self._last(ref)
             if not sequence:
                 return None
-            if entry.sequence is not None:  # else the tombstone would push it out
+            if entry.sequence is not None:  # otherwise the tombstone would evict it
                 await self._bucket.erase(entry.sequence)
             if entry.tombstone is not None:
                 return entry.tombstone
-            if await self._put(ref, Entry(forgotten=time, sequence=sequence), after=sequence):
+            if await self._put(ref, KeyEntry(forgotten=time, sequence=sequence), after=sequence):
                 await self._bucket.erase(sequence)
-                return Forgotten(time)
+                return DestroyedKey(time)
             await asyncio.sleep(delay)
         raise RequestTimeout(f"the key of a data subject ({ref}) is written by others as well")
 
-    async def _last(self, ref: str) -> tuple[int, Entry]:
+    async def _last(self, ref: str) -> tuple[int, KeyEntry]:
         stored = await self._bucket.leader_get(ref)
-        return (0, Entry()) if stored is None else (stored.sequence, Entry.read(stored.payload))
+        return (
+            (0, KeyEntry()) if stored is None else (stored.sequence, KeyEntry.read(stored.payload))
+        )
 
-    async def _open(self, ref: str, entry: Entry) -> DataKey | Forgotten | None:
+    async def _open(self, ref: str, entry: KeyEntry) -> DataKey | DestroyedKey | None:
         if entry.tombstone is not None:
             return entry.tombstone
         secret = entry.key
         if entry.wrapped is not None:
-            secret = await self._unwrapped(ref, WrappedKey(entry.master or "", entry.wrapped))
+            secret = await self._unwrap(ref, WrappedKey(entry.master or "", entry.wrapped))
         return None if secret is None or len(secret) != _KEY_BYTES else DataKey(secret)
 
-    async def _unwrapped(self, ref: str, wrapped: WrappedKey) -> bytes:
+    async def _unwrap(self, ref: str, wrapped: WrappedKey) -> bytes:
         wrapping = self._client.key_wrapping
         if wrapping is None:
             raise MasterKeyError(
@@ -217,16 +218,16 @@ class KeyBucket:
             )
         return await wrapping.unwrap(wrapped, self._context(ref))
 
-    async def _wrapped(self, ref: str, key: DataKey, sequence: int | None) -> Entry:
+    async def _wrap(self, ref: str, key: DataKey, sequence: int | None) -> KeyEntry:
         wrapped = await self.wrapping().wrap(key.secret, self._context(ref))
-        return Entry(v=2, master=wrapped.master, wrapped=wrapped.data, sequence=sequence)
+        return KeyEntry(v=2, master=wrapped.master, wrapped=wrapped.data, sequence=sequence)
 
-    async def _wrap_anew(self, ref: str, sequence: int, entry: Entry) -> bool:
-        """Whether it was done; not where it does not open, or somebody else wrote meanwhile."""
+    async def _rewrap(self, ref: str, sequence: int, entry: KeyEntry) -> bool:
+        """Whether it was rewrapped; False if another writer was faster."""
         key = await self._open(ref, entry)
         if not isinstance(key, DataKey):
             raise KeyMissing(f"the key of a data subject ({ref}) was garbled by another tool")
-        if not await self._put(ref, await self._wrapped(ref, key, sequence), after=sequence):
+        if not await self._put(ref, await self._wrap(ref, key, sequence), after=sequence):
             return False
         await self._bucket.erase(sequence)
         return True
@@ -234,11 +235,11 @@ class KeyBucket:
     def _context(self, ref: str) -> bytes:
         return f"{self._domain}\n{ref}".encode()
 
-    async def _put(self, ref: str, entry: Entry, *, after: int) -> bool:
-        """Whether it was stored, because the last one there is the one at `after`."""
+    async def _put(self, ref: str, entry: KeyEntry, *, after: int) -> bool:
+        """Whether it was stored: only if the reference's last message is the one at `after`."""
         return bool(await self._bucket.update(ref, msgspec.json.encode(entry), after))
 
 
 def _delays() -> Iterator[float]:
-    for number in range(_MOST_TRIES):
+    for number in range(_MAX_TRIES):
         yield _BACKOFF.delay(number + 1)

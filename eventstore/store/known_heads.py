@@ -1,7 +1,7 @@
-"""Known heads: what the server acknowledged, or a reader checked, needs no look before an append.
+"""Known heads: heads that were acknowledged or verified need no request before an append.
 
-The guard of an append compares positions, and those of another log may fit. So all heads are
-forgotten when the log may have been replaced: when the connection breaks, and when the server
+The guard of an append compares positions, and those of another log may match. So all heads are
+dropped when the log may have been replaced: when the connection breaks, and when the server
 reports that the stream was deleted.
 """
 
@@ -17,15 +17,15 @@ from eventstore.store.head import NOTHING, Head
 
 __all__ = ["KnownHeads"]
 
-_MOST = 50_000  # aggregates: about 15 MB
+_MAX_HEADS = 50_000  # aggregates: about 15 MB
 
 
 class KnownHeads(Resource):
     """The last known head of each aggregate of one log; an async context manager.
 
-    `era` counts how often all were forgotten: a head found before that is not noted after it.
-    Where the server's reports do not arrive, behind another API prefix or because the user may not
-    have them, nothing is kept.
+    `era` counts how often all were dropped: a head found before that is not noted after it. If the
+    server's reports do not arrive, because of another API prefix or missing permissions, no heads
+    are remembered.
     """
 
     def __init__(self, client: Client, stream: str) -> None:
@@ -42,20 +42,20 @@ class KnownHeads(Resource):
         stack.push_async_callback(subscription.unsubscribe)
 
     def get(self, subject: str) -> Head | None:
-        """The head that an aggregate had last, as far as is known."""
+        """The last known head of an aggregate."""
         return self._heads.get(subject)
 
     def note(self, subject: str, head: Head, era: int) -> None:
-        """Note a head that was found in an era, unless that is gone by."""
+        """Remember a head that was found in an era, unless that is over."""
         if era != self.era or head == NOTHING or not self._reported:
             return
         self._heads[subject] = head
         self._heads.move_to_end(subject)
-        if len(self._heads) > _MOST:
+        if len(self._heads) > _MAX_HEADS:
             self._heads.popitem(last=False)
 
     def forget(self) -> None:
-        """Begin a new era: the log may be another one."""
+        """Drop all and begin a new era: the log may have been replaced."""
         self._heads.clear()
         self.era += 1
 

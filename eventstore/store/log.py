@@ -1,32 +1,30 @@
-"""The log as it is stored: its messages in order, in pages, not decoded.
+"""The log as stored: its messages in order, in pages, not decoded.
 
-An ephemeral, unfiltered consumer without acknowledgements feeds it; when that consumer is lost,
-the next one starts after the last message that was handed out, so nothing is skipped and nothing
-repeated. "Caught up" comes from the servers' counts of what is left, never from a timeout: the
-consumer may be on a replica that lags, so it is believed only where the stream's leader bears it
-out.
+Reads with an ephemeral, unfiltered consumer without acknowledgements; when that is lost, the next
+one starts after the last message that was yielded, so that none is skipped or repeated. "Caught up"
+comes from the servers' pending counts, never from a timeout: the consumer may be on a replica that
+lags, so its count is verified with the stream's leader.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 import msgspec
 
 from eventstore.client.api_answers import StreamInfo
 from eventstore.client.client import Client, Msg
-from eventstore.client.protocol import UnreadableHeaders
 from eventstore.errors import ClientError, CorruptLog, IncompleteBatch
 from eventstore.jetstream.api import stream_info
 from eventstore.jetstream.consumer import Delivery, PullLost
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.jetstream.ordered_consumer import OrderedConsumer, ordered_consumer
 from eventstore.jetstream.retry import Retry
-from eventstore.jetstream.vocabulary import NatsHeader
+from eventstore.store.batches import is_followed
 
-__all__ = ["StoredLog", "StoredPage", "batch_of"]
+__all__ = ["StoredLog", "StoredPage"]
 
 _BATCH_SECONDS = 5.0
 _LAG_SECONDS = 1.0
@@ -34,11 +32,11 @@ _LAGS = (0.05, 0.1, 0.2, 0.4, 0.8)
 
 
 class StoredPage(msgspec.Struct, frozen=True):
-    """Some messages in the order of the log, as they are stored.
+    """Some messages in the order of the log, as stored.
 
     `position` is the last position the page covers, `pending` about how many messages are left
-    after it (0: caught up, with no message missed that was acknowledged before the reading
-    began). A page is empty where nothing was left.
+    after it (0: caught up, including all messages that were acknowledged before reading began). A
+    page is empty if nothing was left.
     """
 
     messages: list[StoredMessage]
@@ -47,10 +45,10 @@ class StoredPage(msgspec.Struct, frozen=True):
 
 
 class StoredLog:
-    """A reader of a whole log stream.
+    """Reads a log stream.
 
-    `retry_timeout` is how many seconds a reader that is not live waits for a connection, a consumer
-    or the stream's leader to come back; a live one waits until the client is closed.
+    `retry_timeout` is how many seconds a reader that is not live waits for a lost connection,
+    consumer or leader of the stream; a live one waits until the client is closed.
     """
 
     def __init__(self, client: Client, stream: str, *, retry_timeout: float = 30.0) -> None:
@@ -70,15 +68,15 @@ class StoredLog:
     ) -> AsyncGenerator[StoredPage, None]:
         """The messages after a position, at most `max_messages` a page.
 
-        All are of one log: of that whose `identity` is `log`, or else of the one found at first.
+        All are of one log: the one whose `identity` is `log`, or else the one found at first.
 
-        Without `live` it ends when it has caught up, or with the first whole batch at `until`;
+        Without `live` it ends when it has caught up, or with the first complete batch at `until`;
         with it, it waits for more and never ends by itself. Memory is bounded by four pages.
-        What was acknowledged before it began is among them: a replica that lags is waited for, or
-        left for another one. Raises `IncompleteBatch` where the log ends in the middle of an
-        atomic batch, `CorruptLog` where `after` lies beyond its end or the stream is another log
-        by now, `StreamMissing`, and a `ClientError` where the server could not be asked, or a
-        replica lagged, for too long.
+        Messages that were acknowledged before it began are included: it waits for a lagging
+        replica, or leaves it for another one. Raises `IncompleteBatch` if the log ends in the
+        middle of an atomic batch, `CorruptLog` if `after` is beyond its end or the stream is
+        another log by now, `StreamMissing`, and a `ClientError` if the server could not be asked,
+        or a replica lagged, for too long.
         """
         reading = _Reading(after, math.inf if until is None else until, log)
         retry = Retry(self._client, "reading the log", math.inf if live else self._retry_timeout)
@@ -124,21 +122,21 @@ class StoredLog:
         return await self._leader.leader_next(">", after) is not None
 
     async def _take(
-        self, consumer: OrderedConsumer, most: int, reading: _Reading, *, live: bool
+        self, consumer: OrderedConsumer, max_messages: int, reading: _Reading, *, live: bool
     ) -> list[tuple[Msg, Delivery]]:
-        # The server hands out a batch's first messages while it stores the rest.
+        # The server delivers a batch's first messages while it stores the rest.
         unfinished = not live and not reading.left
         bound = min(_BATCH_SECONDS, self._retry_timeout) if unfinished else None
         try:
             async with asyncio.timeout(_LAG_SECONDS if reading.lags else bound):
-                return await consumer.take(most)
+                return await consumer.take(max_messages)
         except TimeoutError:
             if reading.lags:
                 raise PullLost(f"a replica of {self._stream} lags behind its leader") from None
             raise IncompleteBatch(f"the log {self._stream} ends in the middle of a batch") from None
 
     async def _end_for(self, reading: _Reading) -> int:
-        """Where the leader has the log end; raises `CorruptLog` where it does not go on there."""
+        """The end of the log at the leader; raises `CorruptLog` if the reader is beyond it."""
         for delay in _LAGS:
             info = await self.info()
             reading.check_log(self._identity(info))
@@ -154,12 +152,12 @@ class StoredLog:
         )
 
     async def info(self) -> StreamInfo:
-        """How far the stream goes, and what it takes; raises `StreamMissing` or a `ClientError`."""
+        """The stream's state and configuration; raises `StreamMissing` or a `ClientError`."""
         return await stream_info(self._client, self._stream)
 
 
 class _Reading:
-    """How far a reader has come, and what the next message must fit to."""
+    """The progress of a reader."""
 
     def __init__(self, position: int, until: float, log: str | None) -> None:
         self.position = position
@@ -171,23 +169,23 @@ class _Reading:
         self._inside_batch = False
 
     def check_log(self, found: str) -> None:
-        """Raise `CorruptLog` where another log was read before, or was to be."""
+        """Raise `CorruptLog` if the log is not the one that was read before."""
         if self._log is None:
             self._log = found
         if self._log != found:
             raise CorruptLog(
                 f"the log was replaced: position {self.position} is one of {self._log}, and now "
-                f"there is {found}, made anew or restored from a backup. Nothing more is read; "
-                "what was built from the old one has to be built anew"
+                f"there is {found}, recreated or restored from a backup. Reading stops; rebuild "
+                "what was built from the old one"
             )
 
     def begin(self, pending: int, end: int) -> None:
-        """Go on with a new consumer, which counts its messages anew, to the leader's `end`."""
+        """Go on with a new consumer to the leader's `end`."""
         self._pending = pending
         self._end = end
 
     def end_here(self) -> None:
-        """The leader has nothing more."""
+        """End at the current position: the leader has nothing more."""
         self._end = self.position
 
     @property
@@ -197,16 +195,16 @@ class _Reading:
 
     @property
     def left(self) -> int:
-        """How many messages are left, about; 0 only where the leader had no more either."""
+        """About how many messages are left; 0 only if the leader had no more either."""
         return self._pending or max(0, self._end - self.position)
 
     @property
     def wants_more(self) -> bool:
-        """Whether there is more before the end, or the last message's batch is not whole."""
+        """Whether there is more before the end, or the last message's batch is incomplete."""
         return not self._ended and bool(self.left or self._inside_batch)
 
     def page(self, messages: Sequence[tuple[Msg, Delivery]]) -> StoredPage | None:
-        """What is to be handed out; None if it is nothing."""
+        """The page to yield; None if it would be empty."""
         stored: list[StoredMessage] = []
         for message, delivery in messages:
             headers = message.headers or {}
@@ -215,18 +213,6 @@ class _Reading:
                 break
             stored.append(StoredMessage(message.subject, delivery.sequence, headers, message.data))
             self.position, self._pending = delivery.sequence, delivery.pending
-            self._inside_batch = _is_followed(headers)
+            self._inside_batch = is_followed(headers)
         self._ended |= self.position >= self._until and not self._inside_batch
         return StoredPage(stored, self.position, self.left) if stored else None
-
-
-def _is_followed(headers: Mapping[str, str]) -> bool:
-    """Whether more messages of a message's batch must follow."""
-    return batch_of(headers) is not None and NatsHeader.BATCH_COMMIT not in headers
-
-
-def batch_of(headers: Mapping[str, str]) -> str | None:
-    """The id of a message's batch; None for headers in which the server may have seen none."""
-    return (
-        None if isinstance(headers, UnreadableHeaders) else headers.get(NatsHeader.BATCH_ID) or None
-    )

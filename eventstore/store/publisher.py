@@ -1,7 +1,7 @@
-"""Facts: events that no command decides, appended to the log with all that an event has.
+"""Publishes facts: events that are not decided by a command.
 
-Measurements, imports, what another system reports, what follows from another event. They go the
-way of all events from there: projections, the feed, audit.
+Such as measurements, imports, reports of another system, or consequences of another event. They are
+appended to the log and reach projections, the feed and audits as all events do.
 """
 
 from __future__ import annotations
@@ -11,26 +11,26 @@ from datetime import datetime
 
 from eventstore.errors import InvalidMessage
 from eventstore.messages.context import current
-from eventstore.messages.envelope import Identity, NewEvent, derive_id
+from eventstore.messages.envelope import Identity, derive_id
+from eventstore.messages.events import NewEvent
 from eventstore.messages.types import Event
-from eventstore.store.store import ANY, Append, Appended, EventStore, Expected
+from eventstore.store.store import ANY, Append, AppendResult, EventStore, Expected
 
 __all__ = ["EventPublisher"]
 
 
 class EventPublisher:
-    """Appends facts to the log, correlated to what the caller is handling.
+    """Appends facts to the log, correlated to the message that the caller is handling.
 
     Inside a handler (see `eventstore.messages.context`) an event is caused by the message handled
-    there, belongs to its story, and has an id derived from it. When the message is handled again,
-    each event that was recorded the first time is recognised and not recorded again, for ever. That
-    is so as long as the handler publishes events of one type on one aggregate in the same order
-    each time; the first recorded data stand, whatever comes the second time, and whatever is
-    expected of the aggregate then. An event that is published in one handling and not in another is
-    not taken back; where `publish_many` is given more than was recorded together the first time, it
-    raises `DuplicateId`.
+    there, has its correlation, and an id derived from it. When the message is redelivered, each
+    event that was recorded the first time is recognised, for ever, and not recorded again. This
+    requires that the handler publishes events of one type on one aggregate in the same order each
+    time; the data recorded first win, regardless of what is expected of the aggregate later. An
+    event that is published at one delivery and not at another is not removed; if `publish_many` is
+    called with more events than were recorded together the first time, it raises `DuplicateId`.
 
-    Outside of a handler an event is the root of a story of its own, with a new id at each call.
+    Outside of a handler an event is the root of a new correlation, with a new id at each call.
     """
 
     def __init__(self, store: EventStore) -> None:
@@ -45,12 +45,12 @@ class EventPublisher:
         event_id: str | None = None,
         actor: str | None = None,
         time: datetime | None = None,
-    ) -> Appended:
+    ) -> AppendResult:
         """Append one event, by default to an aggregate at any version.
 
         Without an `aggregate_id` it is the first of a new aggregate, whose id is derived from the
         event's. With an `event_id` of the caller's own (a UUID), a repeat is recognised outside
-        of a handler too. Recognising a repeat costs a look at the aggregate; see
+        of a handler too. Recognising a repeat takes a search in the aggregate; see
         `EventStore.append_all`.
 
         Raises what `EventStore.append_all` raises.
@@ -66,12 +66,12 @@ class EventPublisher:
         aggregate_id: str | None = None,
         *,
         actor: str | None = None,
-    ) -> list[Appended]:
-        """Append several events at once, all or none, to aggregates at any version.
+    ) -> list[AppendResult]:
+        """Append several events, all or none, to aggregates at any version.
 
         Each is an event, or an event and its aggregate's id; `aggregate_id` is for those without.
-        The answers are one for each aggregate, in the order in which they first occur; none for no
-        events. Raises what `EventStore.append_all` raises, `BatchTooLarge` among it.
+        Returns one result for each aggregate, in the order in which they first occur; none for no
+        events. Raises what `EventStore.append_all` raises, including `BatchTooLarge`.
         """
         groups: dict[tuple[str, str], list[NewEvent]] = {}
         for each in events:
@@ -97,9 +97,9 @@ def _new(
 ) -> tuple[NewEvent, str]:
     """The event with its ids, and the aggregate's id."""
     if not hasattr(type(event), "__aggregate__"):
-        raise InvalidMessage(f"{type(event).__name__} is no event: it names no subject")
+        raise InvalidMessage(f"{type(event).__name__} is no event: its class has no subject")
     handling = current()
-    identity = None  # a new id need not be looked for in the aggregate
+    identity = None  # a new id needs no search in the aggregate
     if handling is not None:
         cls = type(event)
         name = f"{cls.__aggregate__}.{aggregate_id or ''}.{cls.__name__}"

@@ -18,20 +18,15 @@ from eventstore.errors import (
 )
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import (
-    Identity,
-    LogEvent,
-    NewEvent,
-    RecordedEvent,
-    UnreadEvent,
-    utc_now,
-)
+from eventstore.messages.envelope import Identity, utc_now
+from eventstore.messages.events import LogEvent, NewEvent, RecordedEvent, UnreadEvent
 from eventstore.messages.types import Event
+from eventstore.store.aggregate_reading import AggregateReading
 from eventstore.store.append import (
     ANY,
     NO_STREAM,
     Append,
-    Appended,
+    AppendResult,
     Expected,
     PendingAppend,
 )
@@ -42,19 +37,28 @@ from eventstore.store.head import NOTHING, Head, find_head
 from eventstore.store.id_index import IdIndex
 from eventstore.store.keyring import Keyring
 from eventstore.store.known_heads import KnownHeads
-from eventstore.store.reader import AggregateReading, EventReader, Page
+from eventstore.store.reader import EventReader, Page
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
-__all__ = ["ANY", "NOTHING", "NO_STREAM", "Append", "Appended", "EventStore", "Expected", "Head"]
+__all__ = [
+    "ANY",
+    "NOTHING",
+    "NO_STREAM",
+    "Append",
+    "AppendResult",
+    "EventStore",
+    "Expected",
+    "Head",
+]
 
 
 class EventStore(Resource):
     """The log of one domain; an async context manager.
 
     `append_timeout` bounds a whole append with all its retries, `request_timeout` each single
-    answer; both are seconds. `clock` gives the time of events that bring none. `keyring` holds the
-    keys of personal data, with which events are sealed and opened. `findings` tell which foreign
-    messages and unreadable events its readers have come upon.
+    answer; both are seconds. `clock` gives the time of events that have none. `keyring` has the
+    keys that encrypt and decrypt personal data. `findings` are the foreign messages and unreadable
+    events that its readers have found.
     """
 
     def __init__(
@@ -78,7 +82,7 @@ class EventStore(Resource):
         self._heads = KnownHeads(client, codec.subjects.log_stream)
         self.keyring = Keyring(client, codec.subjects, timeout=request_timeout)
         self.findings = LogFindings(telemetry)
-        self._history = EventReader(client, codec, keyring=self.keyring, findings=self.findings)
+        self._reader = EventReader(client, codec, keyring=self.keyring, findings=self.findings)
 
     async def _enter(self, stack: AsyncExitStack) -> None:
         await stack.enter_async_context(self._direct)
@@ -97,7 +101,7 @@ class EventStore(Resource):
         known_new: bool = False,
         authenticated_as: str | None = None,
         command_digest: str | None = None,
-    ) -> Appended:
+    ) -> AppendResult:
         """Append events to one aggregate, all or none; see `Append` and `append_all`."""
         several = events if isinstance(events, Sequence) else [events]
         (appended,) = await self.append_all(
@@ -115,46 +119,46 @@ class EventStore(Resource):
         )
         return appended
 
-    async def append_all(self, *appends: Append) -> list[Appended]:
-        """Append to one or several aggregates at once: all events are recorded, or none.
+    async def append_all(self, *appends: Append) -> list[AppendResult]:
+        """Append to one or several aggregates atomically: all events are recorded, or none.
 
-        Sent again with the same event ids, it is recorded once and answered alike, for ever,
-        whatever it expects and whoever has appended since. No aggregate ever holds an id twice: an
-        append with ids that it holds already, though not all of them as one run of events, is
-        refused with `DuplicateId`. Whether an aggregate that the append does not name holds an id
-        is known only within the server's duplicate window (2 minutes by default); after that it is
-        recorded once more. Ids derived from a `cause` differ between aggregates.
+        It is idempotent, for ever: repeated with the same event ids, it is recorded once and
+        returns the same result, regardless of its expectations and of later events. No aggregate
+        ever has an id twice: an append with ids that it has already, though not all of them as one
+        run of events, is refused with `DuplicateId`. Ids in aggregates that the append does not
+        name are found only within the server's duplicate window (2 minutes by default); after that
+        such an event is recorded once more. Ids derived from a `cause` differ between aggregates.
 
-        Ids of the caller's own (in a `NewEvent`, or from a `cause`) cost a look at each aggregate,
-        except with `NO_STREAM`: the first one reads all of it, later ones what has been added
-        since, as long as the store keeps the aggregate's ids in mind (16 MB in all, 4 bytes each
-        and at least 2 KB an aggregate; beyond 65,000 events of one aggregate, more and more of the
-        looks read all of it). Ids that the store makes itself cost nothing.
+        Ids of the caller's own (in a `NewEvent`, or from a `cause`) cost a search in each
+        aggregate, except with `NO_STREAM`: the first one reads all of it, later ones only newer
+        events, as long as the store remembers the aggregate's ids (16 MB in all, 4 bytes each and
+        at least 2 KB an aggregate; beyond 65,000 events of one aggregate, a growing share of the
+        searches reads all of it). Ids that the store makes itself cost nothing.
 
-        Raises `Conflict` (nothing recorded), `AppendUnknown` (may or may not be recorded: send
-        it again), `EventTooLarge`, `BatchTooLarge` or `SubjectForgotten` (nothing sent),
-        `DuplicateId`, `InvalidMessage` for what may not be in the log, and `ClientError` where
-        the server could not be asked, or refuses.
+        Raises `Conflict` (nothing recorded), `AppendUnknown` (may or may not be recorded: repeat
+        it), `EventTooLarge`, `BatchTooLarge` or `SubjectForgotten` (nothing sent), `DuplicateId`,
+        `InvalidMessage` for events that may not be in the log, and `ClientError` if the server
+        could not be asked, or refuses.
         """
         now = self._clock()
         return await self.append_prepared(*(self.prepare(append, now) for append in appends))
 
     def prepare(self, append: Append, now: datetime | None = None) -> PendingAppend:
-        """Encode the events of an append, for `append_prepared`; sends nothing.
+        """Encode the events of an append for `append_prepared`; sends nothing.
 
-        `now` is the time of events that bring none, by default the clock's. Raises `InvalidMessage`
-        for what may not be in the log.
+        `now` is the time of events that have none, by default the clock's. Raises `InvalidMessage`
+        for events that may not be in the log.
         """
         return PendingAppend(append, self.codec, now or self._clock())
 
-    async def append_prepared(self, *writes: PendingAppend) -> list[Appended]:
-        """Append what was prepared, each once; promises and raises what `append_all` does."""
+    async def append_prepared(self, *writes: PendingAppend) -> list[AppendResult]:
+        """Append what was prepared, once; guarantees and raises what `append_all` does."""
         if not writes or len({write.subject for write in writes}) < len(writes):
             raise InvalidMessage("an append names at least one aggregate, and each only once")
         ids = [event_id for write in writes for event_id in write.event_ids]
         if len(set(ids)) < len(ids):
             raise InvalidId(f"append to {writes[0].subject}: an event id repeats")
-        recording = Appender(
+        appender = Appender(
             self._client,
             self._direct,
             self._ids,
@@ -165,11 +169,11 @@ class EventStore(Resource):
         )
         try:
             await self._seal(writes)
-        except SubjectForgotten:  # since it was recorded, maybe
-            if before := await recording.recorded_before(self._append_timeout):
+        except SubjectForgotten:  # perhaps after it was recorded
+            if before := await appender.recorded_before(self._append_timeout):
                 return before
             raise
-        return await recording.run(self._append_timeout)
+        return await appender.run(self._append_timeout)
 
     async def _seal(self, writes: Sequence[PendingAppend]) -> None:
         subjects = {subject for write in writes for subject in write.data_subjects}
@@ -179,15 +183,15 @@ class EventStore(Resource):
                 write.seal(keys)
 
     async def identity(self) -> str:
-        """What tells this log from any other: when its stream was created, and its name.
+        """The identity of this log: when its stream was created, and its name.
 
-        It outlives restarts and new leaders. A log that was made anew is another one, and so is
-        one restored from a backup: what came after the backup is lost, and its positions will be
-        given to other events.
+        It does not change with restarts and new leaders. A recreated log is another one, and so is
+        one restored from a backup: events after the backup are lost, and their positions will be
+        used by other events.
 
-        Raises `StreamMissing`, and a `ClientError` where the server could not be asked.
+        Raises `StreamMissing`, and a `ClientError` if the server could not be asked.
         """
-        return await self._history.identity()
+        return await self._reader.identity()
 
     async def head(
         self,
@@ -197,10 +201,10 @@ class EventStore(Resource):
         leader: bool = False,
         known: Head | None = None,
     ) -> Head:
-        """Where an aggregate stands; `NOTHING` if it has no events.
+        """The head of an aggregate; `NOTHING` if it has no events.
 
-        Without `leader` the answer may lag behind on a replicated stream. `known` is a head that
-        it had, which spares a look at what stands at that position.
+        Without `leader` it may be outdated on a replicated stream. `known` is an earlier head,
+        which may save a request.
         """
         self.codec.check_aggregate(aggregate)
         subject = self.codec.subjects.log(aggregate, aggregate_id)
@@ -212,14 +216,14 @@ class EventStore(Resource):
     async def holds(
         self, aggregate: str, aggregate_id: str, head: Head, *, leader: bool = False
     ) -> bool:
-        """Whether this is, or once was, the aggregate's head: this event, after the very same ones.
+        """Whether this is, or once was, the aggregate's head: this event, after the same events.
 
         Without `leader` the newest events may be missed on a replicated stream.
         """
         self.codec.check_aggregate(aggregate)
         message = await self._direct.at(head.position, leader=leader)
         subject = self.codec.subjects.log(aggregate, aggregate_id)
-        return message is not None and message.subject == subject and head.stands_in(message)
+        return message is not None and message.subject == subject and head.matches(message)
 
     async def read(
         self,
@@ -231,13 +235,13 @@ class EventStore(Resource):
     ) -> AsyncGenerator[RecordedEvent, None]:
         """One aggregate's events, oldest first, after a version or a known head.
 
-        What is handed out is checked: versions without a gap, chain values that follow, types
-        known. An event of an older schema may be several, with one version, or none. Foreign
-        messages, a changed last event among them, are passed over. Without `leader`, which costs
+        The events are verified: versions without a gap, chain values that follow, known types. An
+        event of an older schema may be read as several events of one version, or as none. Foreign
+        messages, a changed last event among them, are skipped. Without `leader`, which costs
         another request, it may miss the newest events on a replicated stream.
 
-        Raises `UnreadableEvent`, which names the event, and that or `VersionGap` where events were
-        changed or removed upon which later ones were built.
+        Raises `UnreadableEvent`, which names the event, and that or `VersionGap` if events were
+        changed or removed that later ones were built upon.
         """
         skip = 0 if isinstance(after, Head) else after
         start = after if isinstance(after, Head) else NOTHING
@@ -251,10 +255,10 @@ class EventStore(Resource):
     async def read_stored(
         self, aggregate: str, aggregate_id: str, *, after: Head = NOTHING, leader: bool = False
     ) -> AsyncGenerator[tuple[StoredMessage, list[RecordedEvent]], None]:
-        """One aggregate's events as stored, oldest first, each with all that it is read as.
+        """One aggregate's events as stored, oldest first, each with its decoded parts.
 
-        For who must know where the aggregate stands (`Head.of`), though what stands there may be
-        read as nothing. Checks and raises as `read` does.
+        For callers that need the head after each event (`Head.of`), even after one that is decoded
+        to nothing. Verifies and raises as `read` does.
         """
         self.codec.check_aggregate(aggregate)
         subject = self.codec.subjects.log(aggregate, aggregate_id)
@@ -272,8 +276,8 @@ class EventStore(Resource):
                     if found is not None:
                         last = message
                         yield message, found if isinstance(found, list) else []
-        if reading.trouble is not None:
-            raise reading.trouble
+        if reading.problem is not None:
+            raise reading.problem
         if last is not None:
             self._heads.note(subject, Head.of(last), era)
 
@@ -282,8 +286,8 @@ class EventStore(Resource):
     ) -> AsyncGenerator[list[RecordedEvent] | UnreadEvent, None]:
         """One aggregate's events as stored, oldest first, each as its parts or without data.
 
-        For who must go on behind one that cannot be read. `leader` is as in `read`. Foreign
-        messages are passed over, and so is what was built upon a changed event.
+        For callers that must go on after an unreadable event. `leader` is as in `read`. Foreign
+        messages are skipped, and so are events that were built upon a changed one.
         """
         self.codec.check_aggregate(aggregate)
         subject = self.codec.subjects.log(aggregate, aggregate_id)
@@ -301,9 +305,9 @@ class EventStore(Resource):
     ) -> AsyncGenerator[RecordedEvent, None]:
         """All events in the order of the log, after a position; see `pages`.
 
-        What its class, or an upcaster, refuses is passed over, logged and noted in `findings`.
-        Raises `UnreadableEvent` for what only newer code may know: an unknown type, unless such are
-        skipped, or a newer schema. `read_log` hands out either, and goes on.
+        Events that their class or an upcaster refuses are skipped, logged and noted in `findings`.
+        Raises `UnreadableEvent` for events that only newer code may know: of an unknown type,
+        unless those are skipped, or of a newer schema. `read_log` yields both, and goes on.
         """
         read = self.read_log(after=after, live=live, skip_unknown=skip_unknown)
         async with aclosing(read) as events:
@@ -317,7 +321,7 @@ class EventStore(Resource):
     async def read_log(
         self, *, after: int = 0, live: bool = False, skip_unknown: bool = False
     ) -> AsyncGenerator[LogEvent, None]:
-        """All events after a position, what has no data among them; see `pages`."""
+        """All events after a position, including those without data; see `pages`."""
         pages = self.pages(after=after, live=live, skip_unknown=skip_unknown, unread=True)
         async with aclosing(pages):
             async for page in pages:
@@ -325,7 +329,7 @@ class EventStore(Resource):
                     yield event
 
     async def read_foreign(self, *, after: int = 0) -> AsyncGenerator[ForeignMessage, None]:
-        """The messages after a position that the store did not write; all of the log is read."""
+        """The messages after a position that the store did not write; reads all of the log."""
         async with aclosing(self.pages(unread=True)) as pages:
             async for page in pages:
                 for message in page.foreign:
@@ -344,9 +348,9 @@ class EventStore(Resource):
     ) -> AsyncGenerator[Page, None]:
         """All events in the order of the log, in pages; see `EventReader.pages`.
 
-        `log` is the `identity` of the log that `after` is a position of, where that is known.
+        `log` is the `identity` of the log that `after` is a position of, if that is known.
         """
-        return self._history.pages(
+        return self._reader.pages(
             after=after,
             live=live,
             max_events=max_events,

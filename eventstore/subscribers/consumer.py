@@ -10,7 +10,7 @@ from eventstore.errors import EventStoreError, NoResponders, PermissionDenied, S
 from eventstore.jetstream.api import find_consumer, stream_info
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.jetstream.topology import ConsumerSpec, declare_consumer
-from eventstore.messages.envelope import position_of
+from eventstore.messages.headers import position_of
 from eventstore.messages.subjects import Subjects
 from eventstore.messages.types import Event
 

@@ -13,7 +13,7 @@ from eventstore.errors import InvalidMessage, UnknownType
 from eventstore.messages.codec import Codec
 from eventstore.messages.context import MessageContext
 from eventstore.messages.encryption import Keys
-from eventstore.messages.envelope import RecordedEvent
+from eventstore.messages.events import RecordedEvent
 from eventstore.messages.handlers import EventHandler, EventHandlers
 from eventstore.subscribers.publication import read_publication
 from eventstore.text import make_log_records_safe

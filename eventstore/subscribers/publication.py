@@ -11,16 +11,9 @@ from eventstore.jetstream.publish import Draft
 from eventstore.jetstream.vocabulary import SERVER_HEADERS
 from eventstore.messages.codec import Codec
 from eventstore.messages.encryption import NO_KEYS, PERSONAL, Keys, seal, subjects_in, unseal
-from eventstore.messages.envelope import (
-    POSITION,
-    Envelope,
-    Header,
-    RecordedEvent,
-    StoredEvent,
-    UnreadEvent,
-    derive_id,
-    position_of,
-)
+from eventstore.messages.envelope import Envelope, derive_id
+from eventstore.messages.events import RecordedEvent, StoredEvent, UnreadEvent
+from eventstore.messages.headers import POSITION, Header, position_of
 from eventstore.messages.subjects import Subject
 
 __all__ = [

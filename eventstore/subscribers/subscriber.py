@@ -33,13 +33,14 @@ from eventstore.errors import (
     ParkedError,
     TopologyError,
 )
-from eventstore.jetstream.acks import Acknowledgements, DeliveryTracker
-from eventstore.jetstream.consumer import PullConsumer, may_pass
+from eventstore.jetstream.acks import Acknowledgements, DeliveredMessage
+from eventstore.jetstream.consumer import PullConsumer, is_transient
 from eventstore.jetstream.retry import Retry
 from eventstore.messages.codec import Codec
 from eventstore.messages.encryption import Keys
-from eventstore.messages.envelope import Header, RecordedEvent, position_of
+from eventstore.messages.events import RecordedEvent
 from eventstore.messages.handlers import EventHandler, EventHandlers
+from eventstore.messages.headers import Header, position_of
 from eventstore.messages.subjects import Subject, check_name
 from eventstore.messages.types import Event
 from eventstore.parking.messages import ParkedMessages
@@ -190,7 +191,7 @@ class EventSubscriber:
             await self._keyring.close()
 
     async def _run_tasks(self, tasks: asyncio.TaskGroup) -> None:
-        keep_alive = tasks.create_task(self._acks.keep_holding(self._ack_wait))
+        keep_alive = tasks.create_task(self._acks.extend_ack_waits(self._ack_wait))
         async with self._queue() as queue:
             retries = self._retries(queue)
             tasks.create_task(retries.run())
@@ -205,7 +206,7 @@ class EventSubscriber:
             for item in queue.clear():
                 if isinstance(item, QueueTurn):
                     item.refuse()
-        await self._acks.give_back_all()
+        await self._acks.nak_all()
         keep_alive.cancel()
 
     def _settings(self) -> dict[str, object]:
@@ -221,7 +222,7 @@ class EventSubscriber:
             **event_filter(self._codec.subjects, types),
         }
 
-    def _queue(self) -> KeyedQueue[DeliveryTracker | QueueTurn]:
+    def _queue(self) -> KeyedQueue[DeliveredMessage | QueueTurn]:
         # Nothing waits to enter the queue: neither a delivery, even if it is acknowledged before it
         # is handled, nor a retry, which a stop could not reach then.
         max_pending = 2 * self._max_concurrency + _MAX_RETRIES
@@ -229,15 +230,15 @@ class EventSubscriber:
             self._work, max_concurrency=self._max_concurrency, max_pending=max_pending
         )
 
-    def _retries(self, queue: KeyedQueue[DeliveryTracker | QueueTurn]) -> Responder:
+    def _retries(self, queue: KeyedQueue[DeliveredMessage | QueueTurn]) -> Responder:
         answer = retry_answer(partial(self._retry, queue))
         subject = self._codec.subjects.retry(self.name)
         return Responder(
             self._client, {subject: answer}, queue=self.name, max_concurrency=_MAX_RETRIES
         )
 
-    async def _consume(self, queue: KeyedQueue[DeliveryTracker | QueueTurn]) -> None:
-        retry = Retry(self._client, f"subscriber {self.name}", passes=may_pass)
+    async def _consume(self, queue: KeyedQueue[DeliveredMessage | QueueTurn]) -> None:
+        retry = Retry(self._client, f"subscriber {self.name}", passes=is_transient)
 
         async def work() -> None:
             if retry.error is not None:
@@ -254,37 +255,37 @@ class EventSubscriber:
     async def _enqueue(
         self,
         pull: PullConsumer,
-        queue: KeyedQueue[DeliveryTracker | QueueTurn],
+        queue: KeyedQueue[DeliveredMessage | QueueTurn],
         retry: Retry,
     ) -> None:
         try:
             while True:
                 (message,) = await pull.take(1)
                 retry.recovered()
-                tracked = DeliveryTracker(message)
-                if await self._acks.hold(tracked):
+                tracked = DeliveredMessage(message)
+                if await self._acks.track(tracked):
                     await queue.put(self._key_of(message.subject, message.headers or {}), tracked)
         finally:  # some are left only if it was stopped, which requeues all
-            for message in pull.leftover():
-                await self._acks.hold(DeliveryTracker(message))
+            for message in pull.drain():
+                await self._acks.track(DeliveredMessage(message))
 
     def _key_of(self, subject: str, headers: Mapping[str, str]) -> Hashable:
         if self._ordered:
             return None
         return Subject.split(subject).aggregate, headers.get(Header.AGGREGATE_ID)
 
-    async def _work(self, item: DeliveryTracker | QueueTurn) -> None:
+    async def _work(self, item: DeliveredMessage | QueueTurn) -> None:
         if isinstance(item, QueueTurn):
             await item.give()
         else:
             await self._process(item)
 
-    async def _process(self, tracked: DeliveryTracker) -> None:
+    async def _process(self, tracked: DeliveredMessage) -> None:
         """Handle one event, or park it, and acknowledge it."""
         if self._stopping.is_set():
             return  # it stays tracked, and is requeued with the others
         if self._is_before_start(tracked):
-            await self._acks.done(tracked)
+            await self._acks.ack(tracked)
             return
         try:
             # First: if the keys cannot be read, an acknowledged event would not be redelivered.
@@ -304,15 +305,15 @@ class EventSubscriber:
             source = f"{tracked.message.subject} at sequence {tracked.delivery.sequence}"
             unexpected = None if isinstance(error, EventStoreError) else error
             _logger.warning("subscriber %s: %s: %s", self.name, source, error, exc_info=unexpected)
-            await self._acks.give_back(tracked, _RETRY_SECONDS)
+            await self._acks.nak(tracked, _RETRY_SECONDS)
         else:
-            await self._acks.done(tracked)
+            await self._acks.ack(tracked)
 
-    def _is_before_start(self, tracked: DeliveryTracker) -> bool:
+    def _is_before_start(self, tracked: DeliveredMessage) -> bool:
         position = position_of(tracked.message.headers or {})
         return position is not None and position <= self._after
 
-    async def _handle(self, tracked: DeliveryTracker, keys: Keys) -> DeliveryResult:
+    async def _handle(self, tracked: DeliveredMessage, keys: Keys) -> DeliveryResult:
         message, delivered = tracked.message, tracked.delivery.delivered
         if delivered > _MAX_DELIVERIES:
             problem = f"delivered {delivered} times, and no process survived handling it"
@@ -320,7 +321,7 @@ class EventSubscriber:
         headers = message.headers or {}
         return await self._delivery.handle(message.subject, headers, message.data, keys)
 
-    async def _retry(self, queue: KeyedQueue[DeliveryTracker | QueueTurn], sequence: int) -> None:
+    async def _retry(self, queue: KeyedQueue[DeliveredMessage | QueueTurn], sequence: int) -> None:
         """Retry a parked event in its turn; it stays parked until that succeeds."""
         record = (await self._parked.get(sequence)).record
         if record.subscriber != self.name:
@@ -347,6 +348,6 @@ class EventSubscriber:
         if result.error is not None:
             raise ParkedError(reason_of(result.error)) from result.error
 
-    async def _park(self, tracked: DeliveryTracker, error: Exception, attempts: int) -> None:
+    async def _park(self, tracked: DeliveredMessage, error: Exception, attempts: int) -> None:
         await park_event(self._client, self.name, self._stream, tracked, error, attempts)
         self.parked += 1

@@ -1,4 +1,4 @@
-"""Transfer: exports a log to a file, imports a file into an empty log, transforms files."""
+"""Transfer: export a whole log to a file, import one to an empty log, copy one with changes."""
 
 from eventstore.transfer.copier import CopiedEvent, CopySummary, copy
 from eventstore.transfer.exporter import ExportSummary, export_log, export_to

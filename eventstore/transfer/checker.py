@@ -6,14 +6,14 @@ import re
 
 import msgspec
 
-from eventstore.audit.working_set import Aggregate, WorkingSet
+from eventstore.audit.working_set import AggregateState, WorkingSet
 from eventstore.client.protocol import header_block, read_headers
 from eventstore.errors import InvalidHeader, InvalidSubject
 from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.jetstream.publish import MAX_HEADERS
 from eventstore.jetstream.vocabulary import EXPECTED_HEADERS, SERVER_HEADERS, NatsHeader
 from eventstore.messages.subjects import Subjects
-from eventstore.store.chain_links import Followed, Problem, follow
+from eventstore.store.chain_links import LinkCheck, Problem, follow
 from eventstore.transfer.file_format import EventLine
 
 __all__ = ["LineChains", "unsendable", "without_headers"]
@@ -36,24 +36,24 @@ class LineChains:
     def __init__(self, subjects: Subjects, seen: WorkingSet) -> None:
         self._subjects = subjects
         self._seen = seen
-        self._known: dict[str, Aggregate] = {}
+        self._known: dict[str, AggregateState] = {}
 
-    def follow(self, event: EventLine) -> Followed:
+    def follow(self, event: EventLine) -> LinkCheck:
         """Check the next line against its aggregate's chain."""
         aggregate = self._aggregate(event.subject)
         try:
             self._subjects.parse_log(event.subject)
         except InvalidSubject as error:
-            return Followed(aggregate.links, Problem("foreign", str(error)))
+            return LinkCheck(aggregate.links, Problem("foreign", str(error)))
         message = StoredMessage(event.subject, event.position, event.headers, event.payload)
         followed = follow(aggregate.links, message)
         aggregate.links = followed.links
         return followed
 
-    def _aggregate(self, subject: str) -> Aggregate:
+    def _aggregate(self, subject: str) -> AggregateState:
         if subject not in self._known:
             if len(self._known) >= _MAX_CACHED:
-                self._seen.keep(self._known)
+                self._seen.store(self._known)
                 self._known.clear()
             self._known |= self._seen.aggregates([subject])
         return self._known[subject]

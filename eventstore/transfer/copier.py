@@ -26,21 +26,14 @@ from typing import Any
 
 import msgspec
 
-from eventstore.audit.working_set import Aggregate, WorkingSet
+from eventstore.audit.working_set import AggregateState, WorkingSet
 from eventstore.errors import EventStoreError, TransferError
 from eventstore.jetstream.publish import MAX_BATCH
 from eventstore.jetstream.vocabulary import BATCH_HEADERS, EXPECTED_HEADERS, NatsHeader
 from eventstore.messages.chain import chain_value
 from eventstore.messages.encryption import PERSONAL
-from eventstore.messages.envelope import (
-    AUTHENTICATED_AS,
-    COMMAND_DIGEST,
-    Envelope,
-    Header,
-    derive_id,
-    format_timestamp,
-    utc_now,
-)
+from eventstore.messages.envelope import Envelope, derive_id, format_timestamp, utc_now
+from eventstore.messages.headers import AUTHENTICATED_AS, COMMAND_DIGEST, Header
 from eventstore.messages.subjects import Subjects, check_name
 from eventstore.store.chain_links import Link, Links
 from eventstore.transfer.checker import LineChains
@@ -251,7 +244,7 @@ class _Copier:
             for index, (part, subject) in enumerate(zip(parts, places, strict=True)):
                 batch = _batch_headers(parts, index)
                 yield self._line(part, subject, known[subject], batch)
-        seen.keep(known)
+        seen.store(known)
 
     def _parts(self, line: EventLine) -> list[_Part]:
         event = _copied_event(line, self._source)
@@ -284,7 +277,7 @@ class _Copier:
             raise TransferError(f"position {event.position}: {error}") from error
 
     def _line(
-        self, part: _Part, subject: str, aggregate: Aggregate, batch: dict[str, str]
+        self, part: _Part, subject: str, aggregate: AggregateState, batch: dict[str, str]
     ) -> EventLine:
         before = aggregate.links.head
         headers = self._headers(part, before.version + 1)

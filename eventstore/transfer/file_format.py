@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 
 from eventstore.jetstream.direct_get import StoredMessage
-from eventstore.messages.envelope import Header
+from eventstore.messages.headers import Header
 from eventstore.undecodable import UNDECODABLE
 
 __all__ = [

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 from eventstore import NO_STREAM, Append, EventStore, connect, declare, load_settings, nix, topology
-from eventstore.audit import Summary, verify
+from eventstore.audit import VerifySummary, verify
 from eventstore.client.client import Client
 from eventstore.messages.codec import Codec
 from eventstore.server.embedded import EmbeddedServer
@@ -37,8 +37,8 @@ async def fill(store: EventStore, aggregates: int) -> None:
         )
 
 
-async def _verify(client: Client, codec: Codec, *, read: bool) -> tuple[Summary, float]:
-    summary, began = Summary(), time.perf_counter()
+async def _verify(client: Client, codec: Codec, *, read: bool) -> tuple[VerifySummary, float]:
+    summary, began = VerifySummary(), time.perf_counter()
     async with aclosing(verify(client, codec, read=read, summary=summary)) as findings:
         assert [finding async for finding in findings] == []
     return summary, time.perf_counter() - began

@@ -16,7 +16,7 @@ from eventstore.commands import CommandWorker, Outcome, Outcomes
 from eventstore.config import StreamSettings
 from eventstore.jetstream.acks import Acknowledgements, TrackedDelivery
 from eventstore.store.append import PendingAppend
-from eventstore.store.store import Appended, EventStore
+from eventstore.store.store import AppendResult, EventStore
 from tests.connection import settings_for
 from tests.integration.commanding import counting, opened
 
@@ -44,7 +44,7 @@ class DyingStore(EventStore):
 
     point = ""
 
-    async def append_prepared(self, *writes: PendingAppend) -> list[Appended]:
+    async def append_prepared(self, *writes: PendingAppend) -> list[AppendResult]:
         if self.point == "before the append":
             _die()
         appended = await super().append_prepared(*writes)
@@ -72,11 +72,11 @@ class DyingSettling(Acknowledgements):
 
     point = ""
 
-    async def done(self, each: TrackedDelivery) -> None:
+    async def ack(self, each: TrackedDelivery) -> None:
         if self.point == "before the acknowledgement":
             await self._client.flush()
             _die()
-        await super().done(each)
+        await super().ack(each)
 
 
 async def main(url: str, domain: str, point: str, every: str = "0") -> None:
@@ -89,7 +89,7 @@ async def main(url: str, domain: str, point: str, every: str = "0") -> None:
     ):
         worker = CommandWorker(client, line.domain.codec, line.handler(store=store), ack_wait=WAIT)
         worker._outcomes = DyingOutcomes(client, line.subjects)
-        worker._settling = DyingSettling(client, once=False)
+        worker._acks = DyingSettling(client, once=False)
         await worker.run()
 
 

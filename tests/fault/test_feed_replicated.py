@@ -13,7 +13,7 @@ from eventstore.client.client import Client, connect
 from eventstore.config import StreamSettings
 from eventstore.errors import ClientError
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import position_of
+from eventstore.messages.headers import position_of
 from eventstore.projections.feed.feed import Feed
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.store.store import EventStore

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from eventstore.audit import Summary, verify
+from eventstore.audit import VerifySummary, verify
 from eventstore.client.client import Client, connect
 from eventstore.commands import StateCache
 from eventstore.commands.decoding import DecodedCommand
@@ -141,7 +141,7 @@ async def _read_until_live(client: Client, store: EventStore) -> int:
 
 
 async def _verify(client: Client, store: EventStore) -> int:
-    summary = Summary()
+    summary = VerifySummary()
     assert [each async for each in verify(client, store.codec, summary=summary)] == []
     return summary.events
 

@@ -9,14 +9,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from eventstore.audit import Anchor, Summary, verify
+from eventstore.audit import Anchor, VerifySummary, verify
 from eventstore.client.client import Client, connect
 from eventstore.client.master_keys import MasterKeys, new_master_key
 from eventstore.commands.loader import Loader
 from eventstore.config import StreamSettings
 from eventstore.errors import ClientError, SubjectForgotten, TopologyError
 from eventstore.jetstream.topology import declare, topology
-from eventstore.messages.encryption import DataKey, Forgotten
+from eventstore.messages.encryption import DataKey, DestroyedKey
 from eventstore.messages.personal import ref_of
 from eventstore.messages.subjects import Subjects
 from eventstore.server.embedded import EmbeddedServer
@@ -88,13 +88,13 @@ async def test_verify_and_an_anchor_hold_while_leaders_change(
     async with EventStore(clients[0], codec) as store:
         for number in range(4):
             await store.append("account", f"a{number}", [Deposited()] * 500)
-        before = Summary()
+        before = VerifySummary()
         assert [each async for each in verify(clients[1], codec, summary=before)] == []
         anchor = Anchor.of(codec, before.fold, datetime.now(UTC))
         for client in clients:
             await change_leader(clients[0], stream)
             await store.append("account", "a1", [Deposited()] * 2)
-            after = Summary()
+            after = VerifySummary()
             found = [each async for each in verify(client, codec, anchor=anchor, summary=after)]
             assert found == []
         assert (before.events, after.events) == (2_000, 2_006)
@@ -113,7 +113,7 @@ async def test_a_forgotten_key_stays_forgotten_while_leaders_change(
         assert isinstance(key, DataKey)
         assert await keys[1].find(ref_of("ann")) == key
         forgotten = await store.keyring.forget("ann")
-    assert isinstance(forgotten, Forgotten)
+    assert isinstance(forgotten, DestroyedKey)
     led = {await leader_of(clients[0], bucket)}
     while len(led) < len(clients):
         led.add(await change_leader(clients[0], bucket))

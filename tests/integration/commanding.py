@@ -19,11 +19,11 @@ from eventstore.config import StreamSettings
 from eventstore.decider.decider import CommandContext, Decider, Domain
 from eventstore.errors import EventStoreError, Rejected
 from eventstore.jetstream.topology import declare, topology
-from eventstore.messages.envelope import RecordedEvent
+from eventstore.messages.events import RecordedEvent
 from eventstore.messages.types import Command, Event
 from eventstore.store.append import PendingAppend
 from eventstore.store.snapshots.snapshots import Snapshots
-from eventstore.store.store import Appended, EventStore
+from eventstore.store.store import AppendResult, EventStore
 
 FORGETFUL = StreamSettings(duplicate_window_ms=100)
 """Streams that take a command with the same id again after a tenth of a second."""
@@ -46,7 +46,7 @@ class RaiseTo(Command, subject="counter.raise_to"):
 
 
 class Sign(Command, subject="counter.sign", schema_version=2):
-    """Leaves a note of who decided it, and when."""
+    """Records who decided it, and when."""
 
 
 class Fail(Command, subject="counter.fail"):
@@ -290,7 +290,7 @@ async def outcomes_lagging(line: Line) -> AsyncIterator[None]:
 
 
 async def until(condition: Callable[[], Awaitable[bool]], bound: float = 20.0) -> None:
-    """Return when what is asked of the server is so."""
+    """Return once a condition on the server is met."""
     async with asyncio.timeout(bound):
         while not await condition():  # noqa: ASYNC110  # the server tells only when asked
             await asyncio.sleep(0.005)
@@ -329,7 +329,7 @@ class GatedStore(EventStore):
         async with asyncio.timeout(20.0), self._moved:
             await self._moved.wait_for(lambda: len(self.begun) >= count)
 
-    async def append_prepared(self, *writes: PendingAppend) -> list[Appended]:
+    async def append_prepared(self, *writes: PendingAppend) -> list[AppendResult]:
         aggregate_id = writes[0].append.aggregate_id
         async with self._moved:
             self.begun.append(aggregate_id)
@@ -361,7 +361,7 @@ class FailingStore(EventStore):
         super().__init__(*arguments, **options)
         self.failures = list(failures)
 
-    async def append_prepared(self, *writes: PendingAppend) -> list[Appended]:
+    async def append_prepared(self, *writes: PendingAppend) -> list[AppendResult]:
         if self.failures:
             raise self.failures.pop(0)
         return await super().append_prepared(*writes)

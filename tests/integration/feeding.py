@@ -10,7 +10,8 @@ from eventstore.config import StreamSettings
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.jetstream.topology import declare, topology
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import POSITION, RecordedEvent, position_of
+from eventstore.messages.events import RecordedEvent
+from eventstore.messages.headers import POSITION, position_of
 from eventstore.store.store import EventStore
 from tests.integration.ledger import Deposited, read_all
 

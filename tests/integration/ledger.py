@@ -10,7 +10,8 @@ from eventstore.client.client import Client
 from eventstore.config import StreamSettings
 from eventstore.jetstream.topology import declare, topology
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import Identity, NewEvent, RecordedEvent
+from eventstore.messages.envelope import Identity
+from eventstore.messages.events import NewEvent, RecordedEvent
 from eventstore.messages.types import Event
 from eventstore.store.store import EventStore
 

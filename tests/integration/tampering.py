@@ -8,14 +8,14 @@ from msgspec.structs import replace
 
 from eventstore.audit import Finding
 from eventstore.audit.anchor import Anchor
-from eventstore.audit.finding import Summary
+from eventstore.audit.finding import VerifySummary
 from eventstore.audit.verify import verify
 from eventstore.client.client import Client
 from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.jetstream.publish import publish_acked
 from eventstore.messages.chain import chain_value
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import Header
+from eventstore.messages.headers import Header
 from eventstore.store.log import StoredLog
 
 Log = list[StoredMessage]
@@ -62,7 +62,7 @@ async def findings(
     *words: str,
     anchor: Anchor | None = None,
     read: bool = False,
-    summary: Summary | None = None,
+    summary: VerifySummary | None = None,
 ) -> list[Finding]:
     walk = verify(
         client, codec, *words, anchor=anchor, read=read, summary=summary, retry_timeout=0.3

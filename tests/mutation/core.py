@@ -14,11 +14,18 @@ PACKAGES = ("eventstore", "projections")
 
 CORE = (
     # append, read
-    *("store/appender", "store/append", "store/store", "store/reader", "store/log"),
+    *("store/appender", "store/append_search", "store/append", "store/head", "store/store"),
+    *("store/reader", "store/aggregate_reading", "store/log", "store/batches"),
     *("jetstream/publish", "jetstream/direct_get"),
     # what is written, and that it can be trusted
-    *("messages/envelope", "messages/codec", "messages/upcasting", "messages/chain"),
-    *("store/chain_links", "audit/verify", "audit/chain_check"),
+    *(
+        "messages/envelope",
+        "messages/headers",
+        "messages/codec",
+        "messages/upcasting",
+        "messages/chain",
+    ),
+    *("store/chain_links", "eventstore/audit/verify", "audit/chain_check"),
     # decide
     *("decider/decider", "commands/handler", "commands/decoding", "commands/deduplication"),
     *("commands/loader", "commands/outcomes", "messages/outcome", "commands/client"),

@@ -294,13 +294,14 @@ def test_the_prefix_of_inboxes_comes_from_the_settings() -> None:
 
 
 def is_vocabulary(constant: object) -> bool:
-    """Whether this is an error code of JetStream, a header's name or a subject of its API."""
+    """Whether this is an error code of JetStream, a header's name, or a subject of its API."""
     if isinstance(constant, str):
-        return re.search(r"Nats-|\$JS\b|\b(STREAM|CONSUMER|DIRECT)\.[A-Z]", constant) is not None
+        names = r"Nats-|KV-|\bKV_|\$KV\b|\$JS\b|\b(STREAM|CONSUMER|DIRECT)\.[A-Z]"
+        return re.search(names, constant) is not None
     return isinstance(constant, int) and 10_000 < constant < 11_000
 
 
-def test_only_jetstream_writes_error_codes_header_names_and_api_subjects() -> None:
+def test_only_jetstream_writes_error_codes_header_names_and_subjects() -> None:
     knowing = {
         module for module in sources() if any(is_vocabulary(each) for each in constants(module))
     }

@@ -577,7 +577,7 @@ def raising(error: Exception) -> Decider[Door]:
     [Conflict("a", "b", 1, 2), DuplicateId("x"), UnknownType("y"), RequestTimeout("z")],
     ids=lambda error: type(error).__name__,
 )
-def test_the_librarys_errors_are_failures_where_a_decider_raises_them(error: Exception) -> None:
+def test_the_librarys_errors_are_failures_if_a_decider_raises_them(error: Exception) -> None:
     with pytest.raises(HandlerFailed, match=f"close failed on Close: {type(error).__name__}"):
         raising(error).decide(Door(), Close(), CONTEXT)
     with pytest.raises(HandlerFailed, match=f"closed failed on Closed: {type(error).__name__}"):

@@ -14,7 +14,7 @@ OUTGOING = "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01"
 
 
 class Recorder(Telemetry):
-    """Writes down what it is told."""
+    """Records all reports."""
 
     def __init__(self, outgoing: str | None = None) -> None:
         self.told: list[tuple[Any, ...]] = []
@@ -62,17 +62,17 @@ def tell_all(telemetry: Telemetry) -> None:
         span.set(events=3)
 
 
-def test_without_listeners_everything_may_be_told() -> None:
+def test_without_listeners_all_reports_are_dropped() -> None:
     tell_all(NO_TELEMETRY)
 
 
-def test_without_listeners_no_span_is_made() -> None:
+def test_without_listeners_no_span_is_created() -> None:
     with NO_TELEMETRY.span("load") as one, NO_TELEMETRY.span("append", aggregate="flake") as other:
         assert one is other
         assert one.traceparent is None
 
 
-def test_without_tracing_a_trace_context_is_handed_on() -> None:
+def test_without_tracing_a_trace_context_is_passed_on() -> None:
     with NO_TELEMETRY.span("command", traceparent=INCOMING, type="CreateFlake") as span:
         assert span.traceparent == INCOMING
 
@@ -91,7 +91,7 @@ def test_an_error_passes_through_a_span() -> None:
         raise KeyError("mine")
 
 
-def test_several_are_told_the_same() -> None:
+def test_several_get_the_same_reports() -> None:
     one, other = Recorder(), Recorder()
 
     tell_all(combined(one, other))
@@ -107,7 +107,7 @@ def test_several_are_told_the_same() -> None:
     ]
 
 
-def test_several_are_told_of_an_error() -> None:
+def test_several_get_an_error() -> None:
     one, other = Recorder(), Recorder()
 
     with pytest.raises(KeyError), combined(one, other).span("decide"):
@@ -136,7 +136,7 @@ def test_the_outgoing_trace_context_is_of_the_one_that_traces(reverse: bool) -> 
         assert span.traceparent == INCOMING
 
 
-def test_silence_is_not_combined_with_anything() -> None:
+def test_a_telemetry_that_drops_reports_is_not_combined() -> None:
     one = Recorder()
 
     assert combined() is NO_TELEMETRY

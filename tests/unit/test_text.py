@@ -1,4 +1,4 @@
-"""Text from outside: whoever sees it, on a terminal or in a log, is not deceived by it."""
+"""Untrusted text is safe on a terminal and in a log."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DECEIVING = [
 
 
 @pytest.mark.parametrize("character", DECEIVING, ids=lambda each: f"{ord(each):04x}")
-def test_what_deceives_is_shown_as_an_escape(character: str) -> None:
+def test_deceptive_characters_are_escaped(character: str) -> None:
     shown = printable(f"a{character}b")
 
     assert shown.startswith("a\\")
@@ -54,12 +54,12 @@ def test_lines_and_tabs_may_stay() -> None:
     assert printable_lines("a\tb\nc\rd\x1b") == "a\tb\nc\\rd\\x1b"
 
 
-def test_ordinary_text_is_as_it_was() -> None:
+def test_ordinary_text_is_unchanged() -> None:
     text = "Grüße, 你好, \U0001f642, “quoted”…"
     assert printable(text) == printable_lines(text) == printable_json(text) == text
 
 
-def test_long_text_is_cut_and_counted() -> None:
+def test_long_text_is_truncated_with_a_count() -> None:
     assert bounded("abc", 3) == "abc"
     assert bounded("a" * 1_003, 3) == "aaa… (1,000 more characters)"
 
@@ -89,7 +89,7 @@ def test_a_log_message_is_bounded_and_one_line(
     assert "more characters)" in line
 
 
-def test_an_ordinary_message_is_as_it_was(logged: tuple[logging.Logger, io.StringIO]) -> None:
+def test_an_ordinary_message_is_unchanged(logged: tuple[logging.Logger, io.StringIO]) -> None:
     logger, written = logged
     logger.warning("%d %% of %s", 10, "it")
     assert written.getvalue() == "10 % of it\n"
@@ -112,11 +112,11 @@ def test_a_traceback_is_bounded_and_escaped(logged: tuple[logging.Logger, io.Str
     assert len(text) < 30_000
 
 
-def test_a_text_that_can_be_sent_stays_as_it_is() -> None:
+def test_a_presentable_text_is_unchanged() -> None:
     assert presentable("Zürich ☃ \x00") == "Zürich ☃ \x00"
 
 
-def test_what_is_no_text_is_shown_as_one() -> None:
+def test_other_types_are_shown_as_text() -> None:
     assert presentable(404) == "404"
 
 
@@ -128,7 +128,7 @@ def test_what_is_presentable_can_be_sent_and_what_is_storable_has_no_nul(text: s
 
 
 @given(st.text(st.characters()))
-def test_what_no_bytes_hold_is_escaped(text: str) -> None:
+def test_unencodable_characters_are_escaped(text: str) -> None:
     assert encodable(text).encode().decode() == encodable(text)
     assert encodable("é\udcff") == "é\\udcff"
 

@@ -1,4 +1,4 @@
-"""What comes from outside and is no JSON, or is nested too deep, is refused as what it is."""
+"""Untrusted input that is not JSON, or is nested too deep, is a clear error."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from eventstore.messages.outcome import Outcome
 from eventstore.messages.types import Command, Event
 from eventstore.service.endpoints import _is_acceptable
 from eventstore.service.runtime_config import parse_value
-from eventstore.store.key_bucket import Entry
+from eventstore.store.key_bucket import KeyEntry
 from eventstore.transfer.file_format import FileSums
 from tests.unit.test_architecture import sources
 
@@ -54,16 +54,16 @@ def queue_limit(data: bytes) -> object:
     ],
     ids=["event", "command", "anchor", "acknowledgement", "export line", "configuration"],
 )
-def test_it_is_an_error_that_says_so(
+def test_undecodable_input_is_a_clear_error(
     data: bytes, read: Callable[[bytes], object], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
         read(data)
 
 
-def test_what_is_not_to_be_read_counts_as_not_there() -> None:
+def test_unreadable_records_count_as_missing() -> None:
     assert Outcome.of("x", DEEP) is None
-    assert Entry.read(DEEP) == Entry()
+    assert KeyEntry.read(DEEP) == KeyEntry()
     assert not _is_acceptable(b"[" * 100_000)
 
 

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from eventstore.audit import Entry, SearchAudit
+from eventstore.audit import AuditEntry, SearchAudit
 from eventstore.audit.entries import COLUMNS
 from eventstore.cli.audit.filters import Matching
 from eventstore.cli.audit.index import opened_index
@@ -29,7 +29,7 @@ from eventstore.cli.output.terminal import Terminal, say
 from eventstore.cli.session import Session
 from eventstore.errors import ConfigurationError, CorruptLog
 from eventstore.jetstream.direct_get import DirectReader
-from eventstore.messages.envelope import Header
+from eventstore.messages.headers import Header
 from eventstore.text import decoded, printable_json
 
 __all__ = ["export"]
@@ -92,8 +92,8 @@ async def _export(
         payloads = await stack.enter_async_context(_payloads(session)) if payload else None
         write = stack.enter_context(_written(output))
         total = await index.count(wanted)
-        moved = stack.enter_context(events_bar(Terminal(stderr=True), "exporting"))
-        moved(0, total)
+        advance = stack.enter_context(events_bar(Terminal(stderr=True), "exporting"))
+        advance(0, total)
         form = _Csv(payload=payload) if is_csv else _JsonLines()
         if not write(form.begin()):
             return 0
@@ -104,7 +104,7 @@ async def _export(
                 if not write(form.lines(page, found)):
                     break
                 count += len(page)
-                moved(count, total)
+                advance(count, total)
     return count
 
 
@@ -114,7 +114,7 @@ class _Payloads:
     def __init__(self, reader: DirectReader) -> None:
         self._reader = reader
 
-    async def of(self, entries: Sequence[Entry]) -> list[bytes | None]:
+    async def of(self, entries: Sequence[AuditEntry]) -> list[bytes | None]:
         """A payload for each event, None for each command."""
         found: list[bytes | None] = []
         for start in range(0, len(entries), _MAX_CONCURRENCY):
@@ -123,7 +123,7 @@ class _Payloads:
             )
         return found
 
-    async def _one(self, entry: Entry) -> bytes | None:
+    async def _one(self, entry: AuditEntry) -> bytes | None:
         if entry.kind != "event":
             return None
         message = await self._reader.at(entry.position)
@@ -151,16 +151,16 @@ class _JsonLines:
     def begin(self) -> str:
         return ""
 
-    def lines(self, entries: Sequence[Entry], payloads: Sequence[bytes | None] | None) -> str:
+    def lines(self, entries: Sequence[AuditEntry], payloads: Sequence[bytes | None] | None) -> str:
         if payloads is None:
             return "".join(map(self._line, entries))
         return "".join(map(self._with_payload, entries, payloads))
 
-    def _with_payload(self, entry: Entry, payload: bytes | None) -> str:
+    def _with_payload(self, entry: AuditEntry, payload: bytes | None) -> str:
         data = None if payload is None else payload_data(payload)
         return self._line({**msgspec.structs.asdict(entry), "payload": data})
 
-    def _line(self, row: Entry | dict[str, Any]) -> str:
+    def _line(self, row: AuditEntry | dict[str, Any]) -> str:
         return f"{printable_json(msgspec.json.encode(row).decode())}\n"
 
 
@@ -177,7 +177,7 @@ class _Csv:
     def begin(self) -> str:
         return self._rows([self._names])
 
-    def lines(self, entries: Sequence[Entry], payloads: Sequence[bytes | None] | None) -> str:
+    def lines(self, entries: Sequence[AuditEntry], payloads: Sequence[bytes | None] | None) -> str:
         rows: list[list[Any]] = [list(msgspec.to_builtins(entry).values()) for entry in entries]
         for row, payload in zip(rows, payloads or (), strict=payloads is not None):
             row.append(None if payload is None else decoded(payload))

@@ -40,10 +40,10 @@ _Aggregate = Annotated[
 _AggregateId = Annotated[str | None, typer.Option("--id", metavar="ID", help="The aggregate's id.")]
 _Actor = Annotated[
     str | None,
-    typer.Option("--actor", metavar="NAME", help="On whose behalf, as the sender claimed."),
+    typer.Option("--actor", metavar="NAME", help="On whose behalf, as claimed by the sender."),
 ]
 _Correlation = Annotated[
-    str | None, typer.Option("--correlation", metavar="UUID", help="Only of this correlation.")
+    str | None, typer.Option("--correlation", metavar="UUID", help="Only this correlation.")
 ]
 _Status = Annotated[
     Statuses | None,
@@ -52,11 +52,12 @@ _Status = Annotated[
 _Since = Annotated[
     str | None,
     typer.Option(
-        "--since", metavar="TIME", help="From then on: an RFC 3339 time, a date (UTC), or 2h, 3d."
+        "--since", metavar="TIME", help="From an RFC 3339 time, a date (UTC), or an age: 2h, 3d."
     ),
 ]
 _Until = Annotated[
-    str | None, typer.Option("--until", metavar="TIME", help="Before then, in the same formats.")
+    str | None,
+    typer.Option("--until", metavar="TIME", help="Before this time, in the same formats."),
 ]
 
 

@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from eventstore.cli.options import ClientSession, Yes
-from eventstore.cli.output.terminal import printable, program, say
+from eventstore.cli.output.terminal import counted, printable, program, say
 from eventstore.cli.read_models import read_models
 from eventstore.cli.session import Session, run
+from eventstore.jetstream.vocabulary import bucket_stream
 from eventstore.messages.codec import Codec
-from eventstore.messages.encryption import Forgotten
+from eventstore.messages.encryption import DestroyedKey
 from eventstore.messages.subjects import Subjects
-from eventstore.parking.erasing import ErasureReport
+from eventstore.parking.erasure import ErasureReport
 from eventstore.store.keyring import Keyring
 
 __all__ = ["forget"]
@@ -23,11 +24,11 @@ __all__ = ["forget"]
 def forget(
     session: ClientSession,
     subject: Annotated[
-        str, typer.Argument(metavar="SUBJECT", help="The id of the person the data are about.")
+        str, typer.Argument(metavar="SUBJECT", help="The id of the person whose data they are.")
     ],
     yes: Yes = False,
 ) -> None:
-    """Make the personal data of a subject unreadable for ever.
+    """Make the personal data of a subject permanently unreadable.
 
     Its key is destroyed. Its events stay, and their chains verify; the fields read as forgotten.
     Parked messages that name the subject are erased, and so are the texts of its commands'
@@ -39,7 +40,7 @@ def forget(
         raise typer.BadParameter("it must not be empty", param_hint="SUBJECT")
     domain, shown = session.codec.domain, printable(subject)
     if not yes:
-        say(f"All personal data of {shown} in {domain} will be unreadable, for ever.")
+        say(f"All personal data of {shown} in {domain} will be permanently unreadable.")
         say("Parked messages that name it are erased, and cannot be retried.")
         if not typer.confirm("Continue?"):
             say("nothing was changed")
@@ -61,33 +62,35 @@ def _say_all(lines: Iterable[str]) -> None:
         say(line)
 
 
-async def _forget(session: Session, subject: str) -> tuple[Forgotten | None, ErasureReport]:
+async def _forget(session: Session, subject: str) -> tuple[DestroyedKey | None, ErasureReport]:
     reported: list[ErasureReport] = []
     async with session.connect() as client:
         forgotten = await Keyring(client, session.subjects).forget(subject, reported.append)
     return forgotten, reported[0]
 
 
-def _about_key(subject: str, forgotten: Forgotten) -> Iterable[str]:
+def _about_key(subject: str, forgotten: DestroyedKey) -> Iterable[str]:
     yield f"forgotten: {subject}, at {forgotten.time}; the key is destroyed"
-    yield "The events stay, and their chains verify; what is personal in them reads as forgotten."
+    yield "The events stay, and their chains verify; personal fields in them read as forgotten."
 
 
 def _about_copies(subject: str, erased: ErasureReport, subjects: Subjects) -> Iterable[str]:
     if erased.parked:
         sequences = ", ".join(map(str, erased.parked))
-        yield f"erased: what was parked as {sequences}"
+        yield f"erased: the parked messages {sequences}"
     if erased.outcomes:
-        yield f"erased: the texts of {len(erased.outcomes):,} outcomes"
+        yield f"erased: the texts of {counted(len(erased.outcomes), 'outcome')}"
     if erased.undeleted:
-        yield f"KV_{subjects.outcome_bucket} is of an earlier release and allows no deletion: of"
-        yield f"{len(erased.undeleted):,} texts the server has the bytes in its files for a while."
+        stream = bucket_stream(subjects.outcome_bucket)
+        yield f"{stream} is of an earlier release and allows no deletion: the server's files"
+        yield f"have the bytes of {len(erased.undeleted):,} texts for a while."
     if erased.unread:
-        yield f"This cannot be read, and may be of {subject}: see `{program()} parked show`."
+        yield f"These cannot be read, and may name {subject}: see `{program()} parked show`."
         yield from (f"  {printable(each)}" for each in erased.unread)
     if erased.waiting:
-        yield f"{erased.waiting:,} commands wait in {subjects.command_stream}: do it again when"
-        yield "they have their outcomes, for what is parked of them."
+        pending = counted(erased.waiting, "command")
+        yield f"pending in {subjects.command_stream}: {pending}; repeat this when they have"
+        yield "outcomes, because some of them may be parked."
 
 
 def _about_read_models(codec: Codec) -> Iterable[str]:

@@ -27,7 +27,7 @@ async def history(
     at: Annotated[
         str | None,
         typer.Option(
-            metavar="VERSION|TIME", help="Up to then: a version, an RFC 3339 time, a date, or 2h."
+            metavar="VERSION|TIME", help="As of a version, an RFC 3339 time, a date, or an age: 2h."
         ),
     ] = None,
     limit: Annotated[
@@ -63,7 +63,7 @@ def _print(terminal: Terminal, found: HistoryView) -> None:
     if not found.chain.events:
         terminal.print_line(f"{name} has no events")
         return
-    had = f"version {found.version}" if found.version else "which had no events then"
+    had = f"version {found.version}" if found.version else "without events at that time"
     terminal.print_line(f"{name}, {had}", "bold")
     if found.earlier:
         earlier = counted(found.earlier, "earlier event")
@@ -95,16 +95,16 @@ def _print_step(terminal: Terminal, step: StepView) -> None:
     time = step.time.isoformat(sep=" ", timespec="milliseconds").removesuffix("+00:00")
     by = "" if step.actor is None else f" by {step.actor}"
     if step.authenticated_as is not None:
-        by += f", sent by {step.authenticated_as} (the server says)"
+        by += f", authenticated as {step.authenticated_as}"
     cause = "" if step.causation_id == step.id else f", caused by {step.causation_id[:8]}"
     terminal.print()
     terminal.print_line(f"v{step.version}  {time}  {step.type}{by}{cause}")
     for change in step.changes:
         terminal.print_line(f"    {_changed(change)}")
     if step.dropped:
-        terminal.print_line("    read as nothing: an upcaster drops it")
+        terminal.print_line("    dropped by an upcaster")
     elif not step.changes:
-        terminal.print_line("    changes nothing in the state")
+        terminal.print_line("    does not change the state")
 
 
 def _print_stop(terminal: Terminal, stop: StopView) -> None:
@@ -112,7 +112,7 @@ def _print_stop(terminal: Terminal, stop: StopView) -> None:
     name = stop.type or "an event of an unknown type"
     terminal.print_line(f"v{stop.version}  {name} at position {stop.position}", "bold red")
     terminal.print_line(f"    cannot be folded: {stop.reason}", "red")
-    terminal.print_line("    the state from here on is not known", "red")
+    terminal.print_line("    the state from here on is unknown", "red")
 
 
 def _changed(change: Change) -> str:

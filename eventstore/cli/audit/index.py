@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from msgspec import Struct
 
-from eventstore.audit import CausationTree, Entry, SearchAudit, TraceStory
+from eventstore.audit import AuditEntry, CausationTree, SearchAudit, TraceCorrelation
 from eventstore.cli.output.terminal import program
 from eventstore.cli.read_models import is_there
 from eventstore.cli.session import Session, log_end
@@ -46,11 +46,11 @@ class ServiceIndex:
         """The position of the log up to which there are entries."""
         return (await self._queries.ask(SearchAudit(limit=1))).position
 
-    async def trace(self, query: TraceStory) -> CausationTree:
+    async def trace(self, query: TraceCorrelation) -> CausationTree:
         """The causation tree; raises `QueryNotFound` and as `QueryClient` does."""
         return (await self._queries.ask(query)).data
 
-    async def search(self, query: SearchAudit) -> Listed[Entry]:
+    async def search(self, query: SearchAudit) -> Listed[AuditEntry]:
         """The matching entries; raises as `QueryClient` does."""
         return (await self._queries.ask(query)).data
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 from rich.table import Table
 from rich.text import Text
 
-from eventstore.audit import Entry
+from eventstore.audit import AuditEntry
 from eventstore.cli.audit.filters import Matching
 from eventstore.cli.audit.index import IndexPosition, index_of, index_position
 from eventstore.cli.options import Json, ReadModelSession
@@ -30,7 +30,7 @@ __all__ = ["search"]
 class SearchResult(Struct, frozen=True):
     """The entries found, and the position of the index."""
 
-    found: Listed[Entry]
+    found: Listed[AuditEntry]
     index: IndexPosition
 
     def to_dict(self) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def _print(terminal: Terminal, result: SearchResult) -> None:
         terminal.print_line(result.index.about)
 
 
-def _table(found: Listed[Entry]) -> Table:
+def _table(found: Listed[AuditEntry]) -> Table:
     shown = table("time (UTC)", "id", "what", "aggregate", "by", "outcome")
     for column in shown.columns[:3]:
         column.no_wrap = True
@@ -103,7 +103,7 @@ def _table(found: Listed[Entry]) -> Table:
     return shown
 
 
-def _outcome(entry: Entry) -> Text:
+def _outcome(entry: AuditEntry) -> Text:
     if entry.status is None:
         return Text(f"v{entry.version}")
     code = "" if entry.status == "success" else f" ({entry.code})"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from eventstore.audit import CausationEntry, CausationTree, TraceStory
+from eventstore.audit import CausationEntry, CausationTree, TraceCorrelation
 from eventstore.audit.chain_check import ChainReport, Witness, check_chain
 from eventstore.cli.audit.index import IndexPosition, index_of
 from eventstore.cli.audit.trace_output import Trace, print_trace
@@ -21,23 +21,23 @@ from eventstore.messages.subjects import Subjects
 __all__ = ["trace"]
 
 MAX_VERIFIED = 10_000
-"""How many events are read to verify a trace, so that the answer comes within a second."""
+"""How many events are read at most to verify a trace, so that it takes about a second."""
 
 
 async def trace(
     session: ReadModelSession,
-    asked: Annotated[
+    message_id: Annotated[
         str,
         typer.Argument(
             metavar="ID",
-            help="Of a command, an event or a correlation; the first eight characters suffice.",
+            help="The id of a command, event or correlation; its first 8 characters suffice.",
         ),
     ],
     limit: Annotated[
         int, typer.Option(metavar="N", min=1, max=100_000, help="At most this many messages.")
     ] = 200,
     depth: Annotated[
-        int | None, typer.Option(metavar="N", min=0, help="At most this many causes deep.")
+        int | None, typer.Option(metavar="N", min=0, help="The maximum depth of the tree.")
     ] = None,
     unverified: Annotated[
         bool, typer.Option("--no-verify", help="Do not check whether the record was changed.")
@@ -50,7 +50,7 @@ async def trace(
     from the read model that `eventstore serve` maintains, or by the service itself if there is none
     here. Ends with status 0, 1 if the record is broken, 2 for an error.
     """
-    query = TraceStory(id=asked, limit=limit, depth=depth)
+    query = TraceCorrelation(id=message_id, limit=limit, depth=depth)
     found = await _trace(session, query, verify=not unverified)
     if json:
         say_json(found.to_dict())
@@ -59,7 +59,7 @@ async def trace(
     raise typer.Exit(1 if found.is_broken else 0)
 
 
-async def _trace(session: Session, query: TraceStory, *, verify: bool) -> Trace:
+async def _trace(session: Session, query: TraceCorrelation, *, verify: bool) -> Trace:
     """Query the index, and check the chains of the aggregates in the log.
 
     If the log cannot be reached, the trace is unverified. Raises `QueryNotFound` and
@@ -88,7 +88,7 @@ async def _verify(
     reports = []
     left = MAX_VERIFIED
     for subject, witnesses in _witnesses(subjects, tree.lines).items():
-        report = await check_chain(reader, subject, witnesses=witnesses, most=left)
+        report = await check_chain(reader, subject, witnesses=witnesses, max_events=left)
         reports.append(report)
         left -= report.events
     return tuple(reports)

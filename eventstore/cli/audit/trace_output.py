@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 from rich.text import Text
 
-from eventstore.audit import CausationEntry, CausationTree, Entry
+from eventstore.audit import AuditEntry, CausationEntry, CausationTree
 from eventstore.audit.chain_check import ChainReport
 from eventstore.cli.audit.index import IndexPosition
 from eventstore.cli.output.terminal import STATUS_STYLES, Terminal, brief, counted, printable
@@ -75,14 +75,16 @@ def print_trace(terminal: Terminal, trace: Trace) -> None:
         terminal.print_line(said, style)
 
 
-def _senders(trace: Trace, known: Iterable[Entry]) -> Mapping[str, str]:
+def _senders(trace: Trace, known: Iterable[AuditEntry]) -> Mapping[str, str]:
     """The authenticated senders, by the ids of events and of their commands."""
     by_event = {own: who for chain in trace.chains for own, who in chain.authenticated.items()}
     causes = {entry.id: entry.causation_id for entry in known if entry.id in by_event}
     return by_event | {str(cause): by_event[own] for own, cause in causes.items()}
 
 
-def _sender(line: CausationEntry, by_id: Mapping[str, Entry], senders: Mapping[str, str]) -> str:
+def _sender(
+    line: CausationEntry, by_id: Mapping[str, AuditEntry], senders: Mapping[str, str]
+) -> str:
     """The authenticated sender: at the command if that is shown, else at its events."""
     entry = line.entry
     cause = None if entry is None or entry.kind == "command" else entry.causation_id
@@ -90,7 +92,7 @@ def _sender(line: CausationEntry, by_id: Mapping[str, Entry], senders: Mapping[s
     return "" if sender is None else f", authenticated as {sender}"
 
 
-def _summary(tree: CausationTree, known: list[Entry]) -> str:
+def _summary(tree: CausationTree, known: list[AuditEntry]) -> str:
     counts = {
         status: sum(entry.status == status for entry in known) for status in ("rejected", "error")
     }
@@ -107,10 +109,10 @@ def _summary(tree: CausationTree, known: list[Entry]) -> str:
     return ", ".join(parts)
 
 
-def _what(line: CausationEntry, by_id: Mapping[str, Entry], tree: CausationTree) -> str:
+def _what(line: CausationEntry, by_id: Mapping[str, AuditEntry], tree: CausationTree) -> str:
     entry = line.entry
     if entry is None:
-        return "unknown: only named as a cause"
+        return "unknown: only referenced as a cause"
     about = (entry.type or "(unknown command)", entry.aggregate, entry.aggregate_id)
     words = [brief(word) for word in about if word]
     if entry.kind == "event":

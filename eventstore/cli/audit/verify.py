@@ -11,7 +11,7 @@ import typer
 from msgspec import Struct
 
 from eventstore import audit
-from eventstore.audit import Anchor, Finding, Summary
+from eventstore.audit import Anchor, Finding, VerifySummary
 from eventstore.cli.options import AggregateId, AggregateName, ClientSession, Json
 from eventstore.cli.output.progress import events_bar
 from eventstore.cli.output.terminal import Terminal, counted, say_json
@@ -20,9 +20,7 @@ from eventstore.errors import ConfigurationError
 
 __all__ = ["print_verification", "read_file", "verify", "verify_log"]
 
-_UNKNOWN_KEY = (
-    "the anchor is signed by {key}: whether that is whose key it should be, only --key tells"
-)
+_UNKNOWN_KEY = "the anchor is signed by {key}: only --key checks that it is the expected key"
 _MAX_RANGES = 10
 
 
@@ -30,7 +28,7 @@ class Verification(Struct):
     """The findings that are to be printed, and the summary of all."""
 
     findings: list[Finding]
-    summary: Summary
+    summary: VerifySummary
     seconds: float
 
 
@@ -40,7 +38,9 @@ async def verify(
     aggregate_id: AggregateId = None,
     anchor_file: Annotated[
         Path | None,
-        typer.Option("--anchor", metavar="FILE", help="Compare with what `anchor` printed then."),
+        typer.Option(
+            "--anchor", metavar="FILE", help="Compare with a document that `anchor` printed."
+        ),
     ] = None,
     key: Annotated[
         str | None,
@@ -63,8 +63,8 @@ async def verify(
     anchor's signature proves nothing unless you know the key from elsewhere: --key.
 
     With --read every event is also read as services do it: decrypted, upcast and decoded. What
-    cannot be read is a finding with the reason. Forgotten data are none; a key that is missing,
-    though nobody was forgotten, is one.
+    cannot be read is a finding with the reason. DestroyedKey data are no finding; a key that is
+    missing, though nobody was forgotten, is one.
 
     A chain covers payloads and the envelope's headers. It does not cover X-Transformed, X-Personal,
     the server's Nats-*, and headers that are unknown here: changes of these are not found.
@@ -106,10 +106,10 @@ async def verify_log(
     read: bool = False,
 ) -> Verification:
     """Verify the log or a part of it, with a progress bar, and keep the first `limit` findings."""
-    summary = Summary()
+    summary = VerifySummary()
     first: list[Finding] = []
     began = time.monotonic()
-    with events_bar(Terminal(stderr=True), "verifying") as moved:
+    with events_bar(Terminal(stderr=True), "verifying") as advance:
         async with session.connect() as client:
             findings = audit.verify(
                 client,
@@ -119,7 +119,9 @@ async def verify_log(
                 anchor=expected,
                 read=read,
                 summary=summary,
-                progress=lambda now: moved(max(now.position, now.events), now.total or now.events),
+                progress=lambda now: advance(
+                    max(now.position, now.events), now.total or now.events
+                ),
             )
             async with aclosing(findings):
                 async for finding in findings:
@@ -189,7 +191,7 @@ def print_verification(
         )
 
 
-def _account(summary: Summary, *, read: bool) -> str:
+def _account(summary: VerifySummary, *, read: bool) -> str:
     """How many messages were proven, changed, foreign and so on."""
     tried = "" if read else " (--read reads all)"
     messages = counted(summary.total or summary.events, "message")

@@ -21,14 +21,14 @@ __all__ = ["copy"]
 
 
 async def copy(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What export or copy wrote.")],
-    target: Annotated[Path, typer.Argument(metavar="NEWFILE", help="A new one.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that export or copy wrote.")],
+    target: Annotated[Path, typer.Argument(metavar="NEWFILE", help="The file to create.")],
     function: Annotated[
         str | None,
         typer.Option(
             "--with",
             metavar="MODULE:FUNCTION",
-            help="The transformation; modules of this folder can be named, too.",
+            help="The transformation, also from a module in this folder.",
         ),
     ] = None,
     domain: Annotated[
@@ -49,7 +49,7 @@ async def copy(
     if function is None and domain is None and not without_foreign:
         raise typer.BadParameter("name a function, or another domain", param_hint="--with")
     transform = _unchanged if function is None else _load(function)
-    with events_bar(Terminal(stderr=True), "copying") as moved:
+    with events_bar(Terminal(stderr=True), "copying") as advance:
         done = await transfer.copy(
             file,
             target,
@@ -57,7 +57,7 @@ async def copy(
             name=function or ("without-foreign" if domain is None else f"domain:{domain}"),
             domain=domain,
             without_foreign=without_foreign,
-            progress=moved,
+            progress=advance,
         )
     _print_copied(Terminal(), done, target)
 

@@ -13,11 +13,11 @@ from sqlalchemy import select
 from eventstore import nix
 from eventstore.cli.nix.lock_files import LockFileImport, read_files
 from eventstore.cli.options import DemoSession
-from eventstore.cli.output.outcomes import Executed, print_executed
+from eventstore.cli.output.outcomes import ExecutedCommand, print_executed
 from eventstore.cli.output.terminal import Terminal, brief, counted, printable, program, table
 from eventstore.cli.service import Service, open_service
 from eventstore.cli.session import log_end
-from eventstore.messages.envelope import RecordedEvent
+from eventstore.messages.events import RecordedEvent
 from projections.models import flake, flake_input
 
 __all__ = ["demo"]
@@ -39,7 +39,7 @@ async def demo(
     session: DemoSession,
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="FILE", help="flake.lock files; samples if none is given."),
+        typer.Argument(metavar="FILE", help="flake.lock files.  [default: samples]"),
     ] = None,
 ) -> None:
     """Run everything once on real lock files.
@@ -68,7 +68,7 @@ async def demo(
 
 
 async def _show(
-    terminal: Terminal, service: Service, executed: Sequence[Executed], known: int
+    terminal: Terminal, service: Service, executed: Sequence[ExecutedCommand], known: int
 ) -> None:
     terminal.print("\n2. The commands and their outcomes", style="bold")
     print_executed(terminal, executed, known)
@@ -79,13 +79,15 @@ async def _show(
     terminal.print(_NEXT_STEPS.format(eventstore=program()), soft_wrap=True)
 
 
-async def _events(service: Service, executed: Sequence[Executed]) -> list[RecordedEvent]:
+async def _events(service: Service, executed: Sequence[ExecutedCommand]) -> list[RecordedEvent]:
     aggregates = dict.fromkeys(imported.aggregate_id for imported, _ in executed)
     events = [event for each in aggregates async for event in service.app.store.read("flake", each)]
     return sorted(events, key=lambda event: event.position)
 
 
-async def _show_rows(terminal: Terminal, service: Service, executed: Sequence[Executed]) -> None:
+async def _show_rows(
+    terminal: Terminal, service: Service, executed: Sequence[ExecutedCommand]
+) -> None:
     ids = {imported.aggregate_id for imported, _ in executed}
     flakes = select(*flake.c["id", "path", "version", "updated_at"])
     inputs = select(*flake_input.c["flake_id", "name", "url"])

@@ -29,9 +29,9 @@ async def discover(
 ) -> None:
     """List the running services.
 
-    Those are all that answer or announce themselves, whoever made them. Ends with status 0 if any
-    is found, 1 if none is, 2 for an error. With --json each line is one instance: service, version,
-    instance_id, description, endpoints.
+    Those are all that answer or announce themselves, of any implementation. Ends with status 0 if
+    any is found, 1 if none is, 2 for an error. With --json each line is one instance: service,
+    version, instance_id, description, endpoints.
     """
     async with session.connect() as client:
         found = await discovery.discover(client, timeout, count=count)

@@ -12,7 +12,7 @@ from eventstore.cli.options import AggregateId, AggregateName, ClientSession, Js
 from eventstore.cli.output.events import event_json, event_line, foreign_json, foreign_line
 from eventstore.cli.output.terminal import say
 from eventstore.cli.session import Session
-from eventstore.messages.envelope import LogEvent
+from eventstore.messages.events import LogEvent
 from eventstore.messages.subjects import check_aggregate_id
 from eventstore.store.foreign import ForeignMessage
 from eventstore.store.store import EventStore
@@ -44,7 +44,7 @@ async def events(
     """Print the events of the log, oldest first.
 
     With --json each line is an object: position, aggregate, aggregate_id, version, type, headers
-    and data; for an event that cannot be read also unreadable, the reason. With --foreign it is
+    and data, and unreadable (the reason) for an event that cannot be read. With --foreign it is
     position, subject, reason, headers and data.
     """
     if foreign and follow:

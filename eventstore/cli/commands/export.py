@@ -19,20 +19,22 @@ from eventstore.transfer.file_writer import part_of
 
 __all__ = ["Continue", "export", "print_interrupted"]
 
-Continue = Annotated[bool, typer.Option("--continue", help="Continue an interrupted one.")]
+Continue = Annotated[bool, typer.Option("--continue", help="Continue an interrupted run.")]
 
 
 async def export(
     session: ClientSession,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new one, or - for stdout.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The file to create, or - for stdout.")
+    ],
     resume: Continue = False,
 ) -> None:
     """Write all events of the log to a file.
 
-    The file has compressed lines of JSON, with checksums. It is the log as it is when the export
-    begins, whoever appends meanwhile, with messages that the store did not write. Until it is
-    complete the file is called FILE.part. Commands, outcomes, parked messages, configuration and
-    the keys of personal data are not part of it. Ends with status 0, or 2 for an error.
+    The file has compressed lines of JSON, with checksums. It is the log as of the beginning of the
+    export, including messages that the store did not write. Until it is complete, the file is
+    called FILE.part. Commands, outcomes, parked messages, configuration and the keys of personal
+    data are not part of it. Ends with status 0, or 2 for an error.
     """
     to_stdout = str(file) == "-"
     if to_stdout and resume:
@@ -48,11 +50,11 @@ async def export(
 async def _export(session: Session, file: Path | None, *, resume: bool) -> ExportSummary:
     subjects, terminal = session.subjects, Terminal(stderr=True)
     try:
-        with events_bar(terminal, "exporting") as moved:
+        with events_bar(terminal, "exporting") as advance:
             async with session.connect() as client:
                 if file is None:
-                    return await export_to(client, subjects, sys.stdout.buffer, moved)
-                return await export_log(client, subjects, file, resume=resume, progress=moved)
+                    return await export_to(client, subjects, sys.stdout.buffer, advance)
+                return await export_log(client, subjects, file, resume=resume, progress=advance)
     except asyncio.CancelledError:
         if file is not None and part_of(file).exists():
             print_interrupted(terminal, "written", f"export {file}")

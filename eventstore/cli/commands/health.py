@@ -27,7 +27,9 @@ async def health(
     session: ClientSession,
     name: Annotated[
         str | None,
-        typer.Argument(metavar="NAME", help="A service or a domain; the configured service."),
+        typer.Argument(
+            metavar="NAME", help="A service or a domain.  [default: the configured service]"
+        ),
     ] = None,
     timeout: Timeout = 5.0,
     json: Json = False,

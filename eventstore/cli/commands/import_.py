@@ -21,25 +21,25 @@ __all__ = ["import_"]
 
 async def import_(
     session: ClientSession,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What export or copy wrote.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that export or copy wrote.")],
     resume: Continue = False,
     without_keys: Annotated[
         bool,
-        typer.Option("--without-keys", help="Even if keys of personal data are still missing."),
+        typer.Option("--without-keys", help="Import even if keys of personal data are missing."),
     ] = False,
     foreign: Annotated[
         bool,
-        typer.Option("--foreign", help="Also messages that the store did not write, unchanged."),
+        typer.Option("--foreign", help="Also import messages that the store did not write."),
     ] = False,
 ) -> None:
     """Record all events of a file in an empty log.
 
-    They are recorded byte for byte as they were. All of the file is checked first: its sums, the
-    events' subjects, envelopes and chains, and that they can be sent; with --foreign, headers that
-    cannot be sent are left out and counted. Until the import is complete nobody else can write to
-    the log, and no service starts on it. With --continue the log may hold what the file begins
-    with. Commands, outcomes, parked messages, configuration and the keys of personal data are not
-    part of it. Ends with status 0, or 2 for an error.
+    They are recorded byte for byte. The file is checked first: its checksums, the events' subjects,
+    envelopes and chains, and that they can be sent. Of foreign messages, headers that cannot be
+    sent are left out and counted. Until the import is complete nobody else can write to the log,
+    and no service starts on it. With --continue the log may contain the beginning of the file.
+    Commands, outcomes, parked messages, configuration and the keys of personal data are not part of
+    it. Ends with status 0, or 2 for an error.
     """
     began = time.monotonic()
     done = await _import(session, file, resume=resume, without_keys=without_keys, foreign=foreign)
@@ -60,12 +60,12 @@ async def _import(
     terminal = Terminal(stderr=True)
     doing = "checking"
     try:
-        with events_bar(terminal, "checking") as moved:
+        with events_bar(terminal, "checking") as advance:
 
             def progress(what: str, done: int, total: int) -> None:
                 nonlocal doing
                 doing = what
-                moved(done, total, what)
+                advance(done, total, what)
 
             async with session.connect() as client:
                 return await import_log(

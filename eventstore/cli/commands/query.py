@@ -53,14 +53,14 @@ _JSON_LIST = (
 
 
 class _Actions(TyperGroup):
-    """The queries about one kind of aggregate, also by their names in subjects."""
+    """The queries about one kind of aggregate; underscores in their names are accepted, too."""
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         return super().get_command(ctx, cmd_name.replace("_", "-"))
 
 
 class _Aggregates(TyperGroup):
-    """The kinds of aggregates; the help lists all queries about them at once."""
+    """The kinds of aggregates; the help lists the queries about all of them."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         queries = [

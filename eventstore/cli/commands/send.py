@@ -29,16 +29,16 @@ async def send(
     ],
     aggregate_id: Annotated[
         str | None,
-        typer.Option("--id", metavar="ID", help="The aggregate; a new one may leave it out."),
+        typer.Option("--id", metavar="ID", help="The aggregate's id; generated if it is left out."),
     ] = None,
     payload: Annotated[str, typer.Option("--data", metavar="JSON", help="The payload.")] = "{}",
     command_id: Annotated[
         str | None,
-        typer.Option(
-            metavar="UUID", help="The command's id; with the same one it can be sent repeatedly."
-        ),
+        typer.Option(metavar="UUID", help="The command's id; repeating it has no further effect."),
     ] = None,
-    actor: Annotated[str | None, typer.Option(metavar="NAME", help="On whose behalf.")] = None,
+    actor: Annotated[
+        str | None, typer.Option(metavar="NAME", help="On whose behalf it is sent.")
+    ] = None,
     timeout: Timeout = 10.0,
     json: Json = False,
 ) -> None:

@@ -26,9 +26,9 @@ def new(
 ) -> None:
     """Create a master key.
 
-    It wraps the keys of personal data and is never in NATS. It is one line, NAME:KEY. Store it
-    like a password: who has it and a copy of the key bucket reads the personal data, and without
-    it nobody does. Several lines in one file are several master keys; the first wraps, and all
+    It wraps the keys of personal data and is never in NATS. It is one line, NAME:KEY. Store it like
+    a password: whoever has it and a copy of the key bucket can read the personal data, and without
+    it nobody can. Several lines in one file are several master keys; the first wraps, and all
     unwrap. Ends with status 0, or 2 for an error.
     """
     line = new_master_key(name)
@@ -39,5 +39,7 @@ def new(
         with open(output, "x", encoding="utf-8", opener=open_private) as file:
             file.write(f"{line}\n")
     except OSError as error:
-        raise ConfigurationError(f"--output {output} cannot be made: {error.strerror}") from error
+        raise ConfigurationError(
+            f"--output {output} cannot be created: {error.strerror}"
+        ) from error
     say(f"master key {line.partition(':')[0]} is in {output}")

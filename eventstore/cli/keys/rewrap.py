@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from eventstore.cli.options import ClientSession
-from eventstore.cli.output.progress import Moved, events_bar
-from eventstore.cli.output.terminal import Terminal, say
+from eventstore.cli.output.progress import Advance, events_bar
+from eventstore.cli.output.terminal import Terminal, counted, say
 from eventstore.client.master_keys import KeyWrapping, MasterKeys
 from eventstore.errors import ConfigurationError
 from eventstore.store.key_bucket import KeyBucket
@@ -38,18 +38,18 @@ async def rewrap(session: ClientSession, master_key_file: MasterKeyFiles = None)
 
     These are the keys of all data subjects, wrapped or not. All master keys that wrap any of them
     must be known. To change the master key: give every process the new one after the old one; then
-    before it; run this; then remove the old one. What a key was before is overwritten. This can be
-    interrupted and repeated. Ends with status 0, or 2 for an error.
+    before it; run this; then remove the old one. The previous form of each key is overwritten. This
+    can be interrupted and repeated. Ends with status 0, or 2 for an error.
     """
     async with session.connect(key_wrapping=_master_keys(master_key_file)) as client:
         bucket = KeyBucket(client, session.subjects)
-        with events_bar(Terminal(stderr=True), "rewrapping") as moved:
-            counts = await _rewrap_all(bucket, moved)
+        with events_bar(Terminal(stderr=True), "rewrapping") as advance:
+            counts = await _rewrap_all(bucket, advance)
         current = bucket.wrapping().current
-    say(
-        f"master key {current} wraps {counts['rewrapped'] + counts['unchanged']:,} keys, of which "
-        f"{counts['rewrapped']:,} were rewrapped; {counts['forgotten']:,} subjects are forgotten"
-    )
+    keys = counted(counts["rewrapped"] + counts["unchanged"], "key")
+    subjects = counted(counts["forgotten"], "subject")
+    rewrapped = f"{counts['rewrapped']:,} of them rewrapped now"
+    say(f"master key {current} wraps {keys}, {rewrapped}; forgotten: {subjects}")
 
 
 def _master_keys(files: list[Path] | None) -> KeyWrapping | None:
@@ -62,11 +62,11 @@ def _master_keys(files: list[Path] | None) -> KeyWrapping | None:
     return MasterKeys.parse("\n".join(texts), ", ".join(map(str, files)))
 
 
-async def _rewrap_all(bucket: KeyBucket, moved: Moved) -> Counter[str]:
+async def _rewrap_all(bucket: KeyBucket, advance: Advance) -> Counter[str]:
     refs = list(dict.fromkeys([ref async for ref, _ in bucket.refs()]))
     counts: Counter[str] = Counter()
     for start in range(0, len(refs), _MAX_CONCURRENCY):
         some = refs[start : start + _MAX_CONCURRENCY]
         counts.update(await asyncio.gather(*map(bucket.rewrap, some)))
-        moved(start + len(some), len(refs))
+        advance(start + len(some), len(refs))
     return counts

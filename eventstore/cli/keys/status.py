@@ -8,7 +8,7 @@ import msgspec
 import typer
 
 from eventstore.cli.options import ClientSession, Json
-from eventstore.cli.output.terminal import say, say_json
+from eventstore.cli.output.terminal import counted, say, say_json
 from eventstore.config import PersonalSettings
 from eventstore.store.key_bucket import KeyBucket
 
@@ -34,8 +34,8 @@ async def status(session: ClientSession, json: Json = False) -> None:
         say_json({"wrapped": wrapped, "clear": clear, "forgotten": forgotten})
     else:
         for master, count in sorted(wrapped.items()):
-            say(f"{count:,} keys are wrapped by master key {master}")
+            say(f"master key {master} wraps {counted(count, 'key')}")
         if clear:
-            say(f"{clear:,} keys are not wrapped: run `keys rewrap`")
-        say(f"{forgotten:,} subjects are forgotten")
+            say(f"not wrapped: {counted(clear, 'key')}; run `keys rewrap`")
+        say(f"forgotten: {counted(forgotten, 'subject')}")
     raise typer.Exit(1 if clear else 0)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from eventstore.cli.nix.lock_files import Imported, LockFileImport, read_files
+from eventstore.cli.nix.lock_files import FlakeImport, LockFileImport, read_files
 from eventstore.cli.options import ClientSession, Json
 from eventstore.cli.output.outcomes import EXIT_STATUS, print_executed
 from eventstore.cli.output.terminal import Terminal, say
@@ -57,7 +57,7 @@ async def import_(
 
 async def _import_files(
     session: Session, files: list[Path], name: str | None, terminal: Terminal
-) -> tuple[list[Imported], int]:
+) -> tuple[list[FlakeImport], int]:
     """Import lock files; also returns where the log ended before."""
     flakes = read_files(files, name)
     codec = session.codec

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from eventstore.cli.output.outcomes import Executed
+from eventstore.cli.output.outcomes import ExecutedCommand
 from eventstore.cli.output.progress import events_bar
 from eventstore.cli.output.terminal import Terminal
 from eventstore.client.client import Client
@@ -29,7 +29,7 @@ from eventstore.nix import (
     import_commands,
 )
 
-__all__ = ["Imported", "LockFileImport", "read_files"]
+__all__ = ["FlakeImport", "LockFileImport", "read_files"]
 
 Flake = Sequence[ImportedCommand]
 """The commands for the flake of a lock file: its creation, and then its inputs."""
@@ -40,16 +40,16 @@ _READ_SECONDS = 30.0
 _CHANGED_BY_OTHERS = ("input_exists", "input_unknown")
 
 
-class Imported(msgspec.Struct, frozen=True):
+class FlakeImport(msgspec.Struct, frozen=True):
     """The result for one flake: its creation, the inputs it had already, and the changes."""
 
     flake: str
-    created: Executed
-    unchanged: list[Executed] = []
-    changes: list[Executed] = []
+    created: ExecutedCommand
+    unchanged: list[ExecutedCommand] = []
+    changes: list[ExecutedCommand] = []
 
     @property
-    def executed(self) -> list[Executed]:
+    def executed(self) -> list[ExecutedCommand]:
         """All of them."""
         return [self.created, *self.unchanged, *self.changes]
 
@@ -97,7 +97,7 @@ class LockFileImport:
         self._commands = commands
         self._queries = QueryClient(client, codec.subjects)
 
-    async def run(self, flakes: Sequence[Sequence[Flake]], terminal: Terminal) -> list[Imported]:
+    async def run(self, flakes: Sequence[Sequence[Flake]], terminal: Terminal) -> list[FlakeImport]:
         """Import each flake's files in order, several flakes concurrently, with a progress bar.
 
         Raises what executing a command and asking a query raise. It can be repeated after that.
@@ -105,16 +105,16 @@ class LockFileImport:
         free = asyncio.Semaphore(_MAX_CONCURRENCY)
         total = sum(len(commands) for states in flakes for commands in states)
         done = 0
-        with events_bar(terminal, "importing") as moved:
+        with events_bar(terminal, "importing") as advance:
 
-            async def bring(states: Sequence[Flake]) -> list[Imported]:
+            async def bring(states: Sequence[Flake]) -> list[FlakeImport]:
                 nonlocal done
                 imported = []
                 async with free:
                     for commands in states:
                         imported.append(await self._import(commands))
                         done += len(commands)
-                        moved(done, total)
+                        advance(done, total)
                 return imported
 
             with ungrouped():
@@ -122,18 +122,18 @@ class LockFileImport:
                     tasks = [group.create_task(bring(states)) for states in flakes]
         return [each for task in tasks for each in task.result()]
 
-    async def _import(self, flake: Flake) -> Imported:
+    async def _import(self, flake: Flake) -> FlakeImport:
         """Create the flake, then execute what differs; planned again if others change it."""
         created = await self._execute(flake[0])
         path = _path(flake)
         if created.status != "success" and created.code != "already_exists":
-            return Imported(path, (flake[0], created))
+            return FlakeImport(path, (flake[0], created))
         # The outcome of the creation may be old. A new command to create what exists is rejected
         # with the flake's current position, which a sender of commands need not be allowed to ask.
         head = await self._execute(msgspec.structs.replace(flake[0], command_id=new_id()))
         if head.code != "already_exists":
-            return Imported(path, (flake[0], head))
-        changes: list[Executed] = []
+            return FlakeImport(path, (flake[0], head))
+        changes: list[ExecutedCommand] = []
         position = head.position
         for _ in range(_MAX_PLANS):
             plan, unchanged = await self._plan(flake, position)
@@ -144,11 +144,11 @@ class LockFileImport:
             if not any(outcome.code in _CHANGED_BY_OTHERS for outcome in outcomes):
                 break
         own = [imported.command for imported, _ in changes]
-        kept = [each for each in unchanged if each.command not in own]
-        return Imported(
+        still = [each for each in unchanged if each.command not in own]
+        return FlakeImport(
             path,
             (flake[0], created if created.status == "success" else None),
-            [(each, await self._earlier(each)) for each in kept],
+            [(each, await self._earlier(each)) for each in still],
             changes,
         )
 

@@ -26,7 +26,7 @@ _Users = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME",
-        help="A user of this role, by default one called like the role; can be given again.",
+        help="A user of this role; repeatable.  [default: one named as the role]",
         show_default=False,
     ),
 ]
@@ -41,9 +41,9 @@ def nats(
     ] = 1,
     output: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Write the files there, in place of printing them."),
+        typer.Option(metavar="DIR", help="Write the files there, instead of printing them."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
     service: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="The service's name.  [default: cim-domain-{domain}]"),
@@ -58,14 +58,14 @@ def nats(
         typer.Option(
             metavar="COMMAND",
             help="Developers may send only these, such as flake.create or flake.*; can be given "
-            "again.  [default: all; in the domain nix all that admins do not keep to themselves]",
+            "again.  [default: all; in the domain nix all except those for admins only]",
         ),
     ] = None,
     store: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Where servers keep the streams.  [default: /var/lib/nats/{domain}]",
+            help="The servers' directory for streams.  [default: /var/lib/nats/{domain}]",
         ),
     ] = None,
     tls_cert: Annotated[
@@ -73,13 +73,13 @@ def nats(
     ] = None,
     tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its key.")] = None,
     tls_ca: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The certificate of who signed it.")
+        Path | None, typer.Option(metavar="FILE", help="The certificate authority's certificate.")
     ] = None,
     host: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Where a server runs, once for each; only with TLS.  [default: {domain}-1 ...]",
+            help="The host of a server, once for each; only with TLS.  [default: {domain}-1 ...]",
         ),
     ] = None,
 ) -> None:
@@ -134,11 +134,11 @@ def _developer_commands(domain: str) -> Sequence[str]:
     """All, or in the domain that ships those that are not for admins only, as few patterns."""
     if domain != _DOMAIN:
         return ["*.*"]
-    kept = {command.partition(".")[0] for command in _ADMINS_ONLY}
+    restricted = {command.partition(".")[0] for command in _ADMINS_ONLY}
     allowed: dict[str, None] = {}
     for command in nix.domain().codec.command_types:
         aggregate, action = command.__aggregate__, command.__action__
-        if aggregate not in kept:
+        if aggregate not in restricted:
             allowed[f"{aggregate}.*"] = None
         elif f"{aggregate}.{action}" not in _ADMINS_ONLY:
             allowed[f"{aggregate}.{action}"] = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from eventstore.cli.output.terminal import printable
-from eventstore.messages.envelope import LogEvent, UnreadEvent
+from eventstore.messages.events import LogEvent, UnreadEvent
 from eventstore.store.foreign import ForeignMessage
 from eventstore.text import decoded, encodable
 from eventstore.undecodable import UNDECODABLE

@@ -11,11 +11,11 @@ from eventstore.commands import Outcome
 from eventstore.messages.types import Command
 from eventstore.nix import AddFlakeInput, CreateFlake, ImportedCommand, RemoveFlakeInput
 
-__all__ = ["EXIT_STATUS", "Executed", "print_executed", "print_outcome"]
+__all__ = ["EXIT_STATUS", "ExecutedCommand", "print_executed", "print_outcome"]
 
 EXIT_STATUS = {"success": 0, "rejected": 1, "error": 2}
 
-Executed = tuple[ImportedCommand, Outcome | None]
+ExecutedCommand = tuple[ImportedCommand, Outcome | None]
 """A command with its outcome; None for what the flake had already, by whatever command."""
 
 _SHOWN_FIELDS: Mapping[type[Command], tuple[str, ...]] = {
@@ -39,7 +39,7 @@ def print_outcome(terminal: Terminal, outcome: Outcome) -> None:
     terminal.facts(facts, width=9)
 
 
-def print_executed(terminal: Terminal, executed: Sequence[Executed], known: int = 0) -> None:
+def print_executed(terminal: Terminal, executed: Sequence[ExecutedCommand], known: int = 0) -> None:
     """Print commands with their outcomes; one up to position `known` is marked as done before."""
     shown = table("id", "command", "about", "outcome")
     shown.columns[0].no_wrap = shown.columns[1].no_wrap = True

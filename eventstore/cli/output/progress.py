@@ -18,10 +18,10 @@ from rich.progress import (
 )
 from rich.text import Text
 
-__all__ = ["Moved", "events_bar"]
+__all__ = ["Advance", "events_bar"]
 
 
-class Moved(Protocol):
+class Advance(Protocol):
     """Takes how many events are done, how many there are, and a new description if it changes."""
 
     def __call__(self, done: int, total: int, what: str | None = None, /) -> None:
@@ -37,7 +37,7 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def events_bar(console: Console, what: str) -> Iterator[Moved]:
+def events_bar(console: Console, what: str) -> Iterator[Advance]:
     """A bar that moves until the end of the block."""
     columns = (
         TextColumn("{task.description}"),
@@ -51,11 +51,11 @@ def events_bar(console: Console, what: str) -> Iterator[Moved]:
 
         current = what
 
-        def moved(done: int, total: int, now: str | None = None, /) -> None:
+        def advance(done: int, total: int, now: str | None = None, /) -> None:
             nonlocal current
             if now is not None and now != current:
                 current = now
                 progress.reset(bar, description=now)
             progress.update(bar, completed=done, total=total)
 
-        yield moved
+        yield advance

@@ -14,13 +14,13 @@ __all__ = ["discard"]
 
 
 def discard(session: ClientSession, sequence: ParkedSequence, yes: Yes = False) -> None:
-    """Delete a parked message for good.
+    """Delete a parked message permanently.
 
     Prints it, and asks for confirmation first.
     """
     if not yes:
         print_parked(Terminal(), run(find_parked(session, sequence)))
-        typer.confirm("discard it for good?", abort=True)
+        typer.confirm("discard it permanently?", abort=True)
     run(_discard(session, sequence))
     say(f"discarded: {sequence}")
 

@@ -17,14 +17,14 @@ async def retry(
     session: ClientSession,
     sequence: Annotated[
         int | None,
-        typer.Argument(metavar="SEQ", min=1, help="The number that list begins with."),
+        typer.Argument(metavar="SEQ", min=1, help="The number that list prints first."),
     ] = None,
     every: Annotated[
-        bool, typer.Option("--all", help="All of them, in order for each aggregate.")
+        bool, typer.Option("--all", help="Retry all, in order for each aggregate.")
     ] = False,
     out_of_order: Annotated[
         bool,
-        typer.Option("--out-of-order", help="Even if an older one of its aggregate is parked."),
+        typer.Option("--out-of-order", help="Retry it before older ones of its aggregate."),
     ] = False,
     timeout: Annotated[
         float,

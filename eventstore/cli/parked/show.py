@@ -17,14 +17,14 @@ from eventstore.parking.messages import ParkedMessage, ParkedMessages, Unreadabl
 __all__ = ["ParkedSequence", "find_parked", "parked_json", "print_parked", "show"]
 
 ParkedSequence = Annotated[
-    int, typer.Argument(metavar="SEQ", min=1, help="The number that list begins with.")
+    int, typer.Argument(metavar="SEQ", min=1, help="The number that list prints first.")
 ]
 
 
 async def show(session: ClientSession, sequence: ParkedSequence, json: Json = False) -> None:
     """Print a parked message in full.
 
-    Why, where and when it was parked, how often it was tried, and the original.
+    That is the reason, the origin, the time, the number of attempts, and the original.
     """
     message = await find_parked(session, sequence)
     if json:

@@ -9,7 +9,7 @@ import typer
 from eventstore.cli.options import DatabaseSession, Yes
 from eventstore.cli.output.terminal import say
 from eventstore.cli.projection.parked import parked_line
-from eventstore.cli.projection.status import ProjectionName, open_read_model, projection_named
+from eventstore.cli.read_models import ProjectionName, open_read_model, projection_named
 from eventstore.cli.session import Session, run
 from eventstore.errors import NotParked
 from eventstore.projections.projection import Projection
@@ -23,19 +23,19 @@ def discard(
     session: DatabaseSession,
     name: ProjectionName,
     position: Annotated[
-        int, typer.Argument(metavar="POSITION", min=1, help="The number that parked begins with.")
+        int, typer.Argument(metavar="POSITION", min=1, help="The number that parked prints first.")
     ],
     yes: Yes = False,
 ) -> None:
-    """Give up a parked event for good.
+    """Give up a parked event permanently.
 
-    It stays in the log, and missing in the rows. Events that wait behind it stay parked until
-    retry.
+    It stays in the log, but is missing in the rows. Events that wait for it stay parked until they
+    are retried.
     """
     projection = projection_named(name)
     if not yes:
         say(parked_line(run(_find(session, projection, position))))
-        typer.confirm(f"give up the event at {position:,} in {name} for good?", abort=True)
+        typer.confirm(f"give up the event at {position:,} in {name} permanently?", abort=True)
     run(_discard(session, projection, position))
     say(f"discarded: {position}")
 

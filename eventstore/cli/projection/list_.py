@@ -59,7 +59,7 @@ def _print(terminal: Terminal, found: Sequence[ProjectionStatus], problem: str |
 def _notes(found: Sequence[ProjectionStatus]) -> list[str]:
     notes = [f"{each.name}: {each.error}" for each in found if each.error is not None]
     notes += [
-        f"{each.name}: its rows were made by version {each.rows_version}"
+        f"{each.name}: rows of version {each.rows_version}"
         for each in found
         if each.rows_version not in {None, each.version}
     ]

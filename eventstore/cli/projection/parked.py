@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from eventstore.cli.options import DatabaseSession, Json
 from eventstore.cli.output.terminal import Terminal, printable, say, say_json
-from eventstore.cli.projection.status import ProjectionName, open_read_model, projection_named
+from eventstore.cli.read_models import ProjectionName, open_read_model, projection_named
 from eventstore.projections.database.parking import ParkedEvent
 from eventstore.projections.worker.parked_events import parked_events
 
@@ -14,8 +14,8 @@ __all__ = ["parked", "parked_line"]
 async def parked(session: DatabaseSession, name: ProjectionName, json: Json = False) -> None:
     """List the events that a projection has parked.
 
-    They are missing in its rows; oldest first, with the reason. An event that could not be applied
-    has an error; later ones of its aggregate wait behind it. With --json each line is an object.
+    They are missing in its rows. One that could not be applied has an error; later ones of its
+    aggregate wait for it. Oldest first; with --json each line is an object.
     """
     projection = projection_named(name)
     async with open_read_model(session) as database:
@@ -31,7 +31,7 @@ async def parked(session: DatabaseSession, name: ProjectionName, json: Json = Fa
 
 def parked_line(event: ParkedEvent) -> str:
     """A parked event on one line."""
-    why = "waits for an older one of its aggregate" if event.error is None else event.error
+    why = "waits for an older event of its aggregate" if event.error is None else event.error
     return printable(
         f"{event.position:>6}  {event.event_type} {event.aggregate} {event.aggregate_id}  "
         f"{event.tries}x  {why}"

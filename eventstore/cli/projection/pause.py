@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 from eventstore.cli.options import ClientSession
 from eventstore.cli.output.terminal import say
-from eventstore.cli.projection.status import PAUSED, ProjectionNames, projections_named
+from eventstore.cli.read_models import ProjectionNames, projections_named
 from eventstore.cli.session import Session
 from eventstore.service.runtime_config import RuntimeConfig, Value
 
-__all__ = ["change_paused", "pause", "say_paused"]
+__all__ = ["PAUSED", "change_paused", "pause", "say_paused"]
+
+PAUSED = "projections.paused"
 
 
 async def pause(session: ClientSession, names: ProjectionNames) -> None:

@@ -11,10 +11,9 @@ import typer
 from msgspec import Struct
 
 from eventstore.cli.options import Json, ReadModelSession
-from eventstore.cli.output.progress import Moved, events_bar
+from eventstore.cli.output.progress import Advance, events_bar
 from eventstore.cli.output.terminal import Terminal, program, say, say_json
-from eventstore.cli.projection.status import open_read_model, projections_named
-from eventstore.cli.read_models import read_models
+from eventstore.cli.read_models import open_read_model, projections_named, read_models
 from eventstore.cli.session import Session
 from eventstore.errors import ProjectionFailed
 from eventstore.projections.projection import Projection
@@ -37,11 +36,11 @@ class RebuildSummary(Struct, frozen=True):
 async def rebuild(
     session: ReadModelSession,
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME", help="As list prints them.")
+        list[str] | None, typer.Argument(metavar="NAME", help="As printed by list.")
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Rebuild all.")] = False,
     restart: Annotated[
-        bool, typer.Option("--restart", help="Start from scratch, not from an interrupted rebuild.")
+        bool, typer.Option("--restart", help="Start from scratch, not from an interrupted one.")
     ] = False,
     discard: Annotated[
         bool, typer.Option("--discard", help="Delete an interrupted rebuild, and build nothing.")
@@ -50,7 +49,7 @@ async def rebuild(
 ) -> None:
     """Rebuild projections from the log, without a gap.
 
-    Until the new rows are complete queries are answered from the old ones, which a running service
+    Until the new rows are complete, queries are answered from the old ones, which a running service
     keeps up to date. After Ctrl-C or a crash the next rebuild continues this one. With --json each
     line is an object, one for each projection.
     """
@@ -65,8 +64,8 @@ async def rebuild(
     terminal = Terminal(stderr=json)
     async with open_read_model(session) as database, session.open_store() as store:
         for each in wanted:
-            with events_bar(terminal, f"{each.name}: building") as moved:
-                progress = _Progress(moved, each.name)
+            with events_bar(terminal, f"{each.name}: building") as advance:
+                progress = _Progress(advance, each.name)
                 running = Rebuild(store, database, each, anew=restart, on_progress=progress.update)
                 rebuilt = await _rebuild(running, progress, terminal)
             if json:
@@ -82,7 +81,7 @@ async def _discard(session: Session, projections: Sequence[Projection]) -> None:
 async def _rebuild(rebuild: Rebuild, progress: _Progress, terminal: Terminal) -> RebuildSummary:
     name = rebuild.projection.name
     began = time.monotonic()
-    kept = (
+    advice = (
         f"what was built is kept: `{program()} projection rebuild {name}` continues it, "
         "--restart starts from scratch, --discard deletes it"
     )
@@ -90,10 +89,10 @@ async def _rebuild(rebuild: Rebuild, progress: _Progress, terminal: Terminal) ->
         position = await rebuild.run()
     except PoisonEvent as poison:
         raise ProjectionFailed(
-            f"{poison}. The old rows of {name} stay; when its code can apply the event: {kept}"
+            f"{poison}. The old rows of {name} stay; when its code can apply the event: {advice}"
         ) from poison
     except asyncio.CancelledError:
-        became = "has its new rows" if rebuild.switched else f"keeps its old rows; {kept}"
+        became = "has its new rows" if rebuild.switched else f"keeps its old rows; {advice}"
         terminal.print_line(f"{name} {became}")
         raise
     seconds = round(time.monotonic() - began, 3)
@@ -103,13 +102,13 @@ async def _rebuild(rebuild: Rebuild, progress: _Progress, terminal: Terminal) ->
 class _Progress:
     """Moves the bar of a rebuild, and counts the events applied."""
 
-    def __init__(self, moved: Moved, name: str) -> None:
+    def __init__(self, advance: Advance, name: str) -> None:
         self.events = 0
-        self._moved = moved
+        self._advance = advance
         self._name = name
 
     def update(self, progress: RebuildProgress) -> None:
         """Move the bar."""
         self.events = progress.events
         total = progress.events + progress.pending
-        self._moved(progress.events, total, f"{self._name}: {progress.phase}")
+        self._advance(progress.events, total, f"{self._name}: {progress.phase}")

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, func, select
 
 from eventstore.cli.options import DatabaseSession, Yes
 from eventstore.cli.output.terminal import say
-from eventstore.cli.projection.status import ProjectionName, open_read_model, projection_named
+from eventstore.cli.read_models import ProjectionName, open_read_model, projection_named
 from eventstore.cli.session import Session, run
 from eventstore.projections.projection import Projection
 from eventstore.projections.rebuild import switch
@@ -20,8 +20,8 @@ _RETRY_TIMEOUT = 30.0
 def reset(session: DatabaseSession, name: ProjectionName, yes: Yes = False) -> None:
     """Delete all rows of a projection.
 
-    A service rebuilds them from the beginning of the log. Until it has, queries find little or
-    nothing: rebuild has no such gap.
+    A service rebuilds them from the beginning of the log. Until then queries find little or
+    nothing; `rebuild` has no such gap.
     """
     projection = projection_named(name)
     if not yes:

@@ -9,8 +9,7 @@ from sqlalchemy import Connection
 from eventstore.cli.options import ReadModelSession
 from eventstore.cli.output.terminal import say
 from eventstore.cli.projection.pause import change_paused, say_paused
-from eventstore.cli.projection.status import ProjectionNames, open_read_model, projections_named
-from eventstore.cli.read_models import is_there
+from eventstore.cli.read_models import ProjectionNames, is_there, open_read_model, projections_named
 from eventstore.cli.session import Session
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.database import Database
@@ -23,12 +22,12 @@ _RETRY_TIMEOUT = 30.0
 async def resume(session: ReadModelSession, names: ProjectionNames) -> None:
     """Resume projections that are paused or have failed.
 
-    Those that have failed try again.
+    Those that have failed are retried.
     """
     wanted = [each.name for each in projections_named(names)]
     paused = await change_paused(session, remove=wanted)
     for name in await _retry(session, wanted):
-        say(f"{name} had failed, and tries again")
+        say(f"{name} had failed, and is retried")
     say_paused(paused)
 
 

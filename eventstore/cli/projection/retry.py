@@ -9,7 +9,7 @@ import typer
 from eventstore.cli.options import ReadModelSession
 from eventstore.cli.output.terminal import say
 from eventstore.cli.projection.parked import parked_line
-from eventstore.cli.projection.status import ProjectionName, open_read_model, projection_named
+from eventstore.cli.read_models import ProjectionName, open_read_model, projection_named
 from eventstore.projections.worker import parked_events
 
 __all__ = ["retry"]
@@ -25,7 +25,7 @@ async def retry(
 ) -> None:
     """Apply parked events with the current code.
 
-    In the order of each aggregate. Ends with status 0, 1 if some stay parked, 2 for an error.
+    In order for each aggregate. Ends with status 0, 1 if some stay parked, 2 for an error.
     """
     projection = projection_named(name)
     async with open_read_model(session) as database, session.open_store() as store:

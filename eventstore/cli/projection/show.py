@@ -10,13 +10,8 @@ from eventstore.cli.options import Json, ReadModelSession
 from eventstore.cli.output.terminal import Terminal, say_json
 from eventstore.cli.projection.list_ import STYLES
 from eventstore.cli.projection.parked import parked_line
-from eventstore.cli.projection.status import (
-    ProjectionDetails,
-    ProjectionName,
-    ProjectionStatus,
-    details,
-    projection_named,
-)
+from eventstore.cli.projection.status import ProjectionDetails, ProjectionStatus, details
+from eventstore.cli.read_models import ProjectionName, projection_named
 from eventstore.messages.envelope import utc_now
 
 __all__ = ["show"]
@@ -69,7 +64,7 @@ def _print(terminal: Terminal, found: ProjectionDetails) -> None:
 def _version(status: ProjectionStatus) -> str:
     if status.rows_version in {None, status.version}:
         return str(status.version)
-    return f"{status.version}, but its rows were made by version {status.rows_version}"
+    return f"{status.version}, but its rows are of version {status.rows_version}"
 
 
 def _position(status: ProjectionStatus) -> str:

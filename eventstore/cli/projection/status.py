@@ -6,21 +6,18 @@ if it cannot be reached.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Annotated
 
-import typer
 from msgspec import Struct
 from sqlalchemy import Connection, func, select
 
-from eventstore.cli.output.terminal import program
-from eventstore.cli.read_models import is_there, read_models
+from eventstore.cli.projection.pause import PAUSED
+from eventstore.cli.read_models import open_read_model, read_models
 from eventstore.cli.session import Session, log_end
-from eventstore.errors import ClientError, ConfigurationError, MigrationError, TopologyError
-from eventstore.messages.envelope import StoredEvent, utc_now
+from eventstore.errors import ClientError, ConfigurationError, TopologyError
+from eventstore.messages.envelope import utc_now
+from eventstore.messages.events import StoredEvent
 from eventstore.projections.database import checkpoint, parking
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.locks import Locks, locks_of
@@ -29,23 +26,7 @@ from eventstore.projections.projection import Projection
 from eventstore.projections.rebuild.shadow import shadow_position
 from eventstore.service.runtime_config import RuntimeConfig
 
-__all__ = [
-    "PAUSED",
-    "ProjectionDetails",
-    "ProjectionName",
-    "ProjectionNames",
-    "ProjectionStatus",
-    "details",
-    "open_read_model",
-    "projection_named",
-    "projections_named",
-    "statuses",
-]
-
-PAUSED = "projections.paused"
-
-ProjectionName = Annotated[str, typer.Argument(metavar="NAME", help="As list prints it.")]
-ProjectionNames = Annotated[list[str], typer.Argument(metavar="NAME", help="As list prints them.")]
+__all__ = ["ProjectionDetails", "ProjectionStatus", "details", "statuses"]
 
 _RECENT = timedelta(seconds=15)
 _FIRST_PARKED = 5
@@ -94,41 +75,6 @@ class ProjectionDetails(Struct, frozen=True, kw_only=True):
     log: str | None
     first_parked: list[ParkedEvent]
     problem: str | None
-
-
-@asynccontextmanager
-async def open_read_model(session: Session) -> AsyncIterator[Database]:
-    """The read model, with the schema this code needs.
-
-    Raises `ConfigurationError` if there is none, and `MigrationError`, saying what to do.
-    """
-    advice = f"`{program()} serve` creates it; or name another with --database"
-    database = Database(session.settings.read_model.database)
-    if not is_there(database):
-        raise ConfigurationError(f"there is no read model {database.name}; {advice}")
-    async with database:
-        try:
-            await database.check_schema()
-        except MigrationError as error:
-            raise MigrationError(f"{error}: `{program()} migrate`") from error
-        yield database
-
-
-def projections_named(names: Sequence[str]) -> list[Projection]:
-    """The projections with these names, each once; raises as `projection_named` does."""
-    return [projection_named(name) for name in dict.fromkeys(names)]
-
-
-def projection_named(name: str) -> Projection:
-    """The projection of a name; raises `ConfigurationError`, which names the known ones."""
-    known = {each.name: each for each in read_models()}
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        advice = f"did you mean {near[0]}? " if near else ""
-        raise ConfigurationError(
-            f"there is no projection {name!r}; {advice}there are {', '.join(known)}"
-        )
-    return known[name]
 
 
 async def statuses(session: Session) -> tuple[list[ProjectionStatus], str | None]:

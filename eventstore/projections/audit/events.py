@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sqlalchemy import insert
 
-from eventstore.messages.envelope import StoredEvent
+from eventstore.messages.events import StoredEvent
 from eventstore.projections.audit.models import audit_event
 from eventstore.projections.projection import BoundStatement, Projection
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from eventstore.audit import CausationTree, Entry, SearchAudit, TraceStory
+from eventstore.audit import AuditEntry, CausationTree, SearchAudit, TraceCorrelation
 from eventstore.errors import ProjectionError
 from eventstore.messages.queries import MOST_ITEMS, Listed
 from eventstore.projections.audit import search, tracing
@@ -24,7 +24,7 @@ __all__ = ["AuditIndex", "NoAuditIndex", "audit_queries"]
 T = TypeVar("T")
 
 audit_queries = QueryHandlers(audit)
-"""The handlers of `TraceStory` and `SearchAudit`; `GetHistory` is answered from the log."""
+"""The handlers of `TraceCorrelation` and `SearchAudit`; `GetHistory` is answered from the log."""
 
 audit_queries.answers(tracing.trace)
 audit_queries.answers(search.search)
@@ -57,11 +57,11 @@ class AuditIndex:
             raise NoAuditIndex("the read models in this database have no audit index yet")
         return int(found[0])
 
-    async def trace(self, query: TraceStory) -> CausationTree:
+    async def trace(self, query: TraceCorrelation) -> CausationTree:
         """The story that a message belongs to; raises `QueryNotFound`."""
         return await self._read(lambda rows: tracing.trace(query, rows))
 
-    async def search(self, query: SearchAudit) -> Listed[Entry]:
+    async def search(self, query: SearchAudit) -> Listed[AuditEntry]:
         """Some of the entries that fit; raises `InvalidPayload` for a bad cursor."""
         return await self._read(lambda rows: search.search(query, rows))
 
@@ -71,7 +71,7 @@ class AuditIndex:
 
     async def read(
         self, query: SearchAudit, *, page: int = MOST_ITEMS
-    ) -> AsyncGenerator[list[Entry], None]:
+    ) -> AsyncGenerator[list[AuditEntry], None]:
         """All entries that fit, oldest first, in pages: those that are there when it begins."""
         part = msgspec.structs.replace(query, order="oldest", limit=page)
         async with self._engine.connect() as connection:

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta, Struct
 from sqlalchemy import ColumnElement, Select, Table, and_, literal, or_, select
 
-from eventstore.audit import Entry, SearchAudit
+from eventstore.audit import AuditEntry, SearchAudit
 from eventstore.audit.entries import Kind, Order
 from eventstore.messages.queries import Listed
 from eventstore.projections.audit.models import audit_command, audit_event
@@ -49,7 +49,7 @@ class _Place(Struct, frozen=True, array_like=True):
             raise ValueError(f"{self.key!r} is no key of this kind of entries")
 
     @classmethod
-    def of(cls, entry: Entry) -> _Place:
+    def of(cls, entry: AuditEntry) -> _Place:
         return cls(entry.time, entry.kind, entry.position if entry.kind == "event" else entry.id)
 
 
@@ -65,10 +65,10 @@ def _without_times(query: SearchAudit) -> SearchAudit:
     return msgspec.structs.replace(query, since=None, until=None)
 
 
-def search(query: SearchAudit, rows: Rows) -> Listed[Entry]:
+def search(query: SearchAudit, rows: Rows) -> Listed[AuditEntry]:
     """The part of the entries that a query asks for; raises `InvalidPayload` for a bad cursor."""
     place = _place(query)
-    found: list[Sequence[Entry]] = []
+    found: list[Sequence[AuditEntry]] = []
     for kind in query.kinds:
         statement = ordered(_fitting(query, kind), kind, query.order, place)
         # One more than is asked for, to know whether there is more.
@@ -86,9 +86,9 @@ def count(query: SearchAudit, rows: Rows) -> int:
     return sum(rows.count(_fitting(query, kind)) for kind in query.kinds)
 
 
-def entries(rows: Rows, kind: Kind, statement: Select[Any]) -> list[Entry]:
+def entries(rows: Rows, kind: Kind, statement: Select[Any]) -> list[AuditEntry]:
     """All that a statement selects from the table of one kind."""
-    return rows.all(statement.add_columns(literal(kind).label("kind")), Entry)
+    return rows.all(statement.add_columns(literal(kind).label("kind")), AuditEntry)
 
 
 def ordered(

@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, func, or_, select
 
-from eventstore.audit import CausationTree, Entry, TraceStory
-from eventstore.audit.causation_tree import tell
+from eventstore.audit import AuditEntry, CausationTree, TraceCorrelation
+from eventstore.audit.causation_tree import causation_entries
 from eventstore.audit.entries import Kind
 from eventstore.errors import QueryNotFound
 from eventstore.projections.audit.models import audit_command, audit_event
@@ -24,7 +24,7 @@ _MOST_CAUSES = 1_000
 _AT_ONCE = 500
 
 
-def trace(query: TraceStory, rows: Rows) -> CausationTree:
+def trace(query: TraceCorrelation, rows: Rows) -> CausationTree:
     """The story that a message belongs to.
 
     Where there are more messages than are asked for, the first ones are told, and the one that was
@@ -52,7 +52,7 @@ def trace(query: TraceStory, rows: Rows) -> CausationTree:
         events=counts["event"],
         commands=max(counts["command"], commands),
         untold=max(0, sum(counts.values()) - len(chosen)),
-        lines=tell(chosen.values(), query.depth),
+        lines=causation_entries(chosen.values(), query.depth),
     )
 
 
@@ -95,12 +95,12 @@ def _completed(rows: Rows, start: str) -> str:
     return found.pop()
 
 
-def _first(rows: Rows, kind: Kind, belongs: ColumnElement[bool], limit: int) -> list[Entry]:
+def _first(rows: Rows, kind: Kind, belongs: ColumnElement[bool], limit: int) -> list[AuditEntry]:
     statement = select(TABLES[kind]).where(belongs)
     return entries(rows, kind, ordered(statement, kind, "oldest").limit(limit))
 
 
-def _add(rows: Rows, ids: Iterable[str], chosen: dict[str, Entry]) -> None:
+def _add(rows: Rows, ids: Iterable[str], chosen: dict[str, AuditEntry]) -> None:
     """Add the events and commands that have these ids, of whatever story."""
     wanted = sorted(ids)
     for start in range(0, len(wanted), _AT_ONCE):
@@ -111,7 +111,7 @@ def _add(rows: Rows, ids: Iterable[str], chosen: dict[str, Entry]) -> None:
                 chosen.setdefault(entry.id, entry)
 
 
-def _add_causes(rows: Rows, chosen: dict[str, Entry]) -> None:
+def _add_causes(rows: Rows, chosen: dict[str, AuditEntry]) -> None:
     """Add what led to the chosen ones, as far back as the index knows."""
     asked: set[str] = set()
     for _ in range(_MOST_CAUSES):

@@ -11,7 +11,7 @@ from datetime import datetime
 from msgspec import Struct
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from eventstore.messages.envelope import LogEvent
+from eventstore.messages.events import LogEvent
 from eventstore.projections.database.tables import parked_event as table
 from eventstore.projections.projection import Projection
 

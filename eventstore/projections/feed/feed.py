@@ -39,7 +39,7 @@ from eventstore.jetstream.publish import Draft, check_sizes, guarded, publish
 from eventstore.jetstream.retry import Retry
 from eventstore.jetstream.vocabulary import CONFLICTS, TRANSIENT, ErrorCode, NatsHeader
 from eventstore.messages.encryption import Keys
-from eventstore.messages.envelope import LogEvent, RecordedEvent, UnreadEvent
+from eventstore.messages.events import LogEvent, RecordedEvent, UnreadEvent
 from eventstore.projections.feed.findings import FeedFindings
 from eventstore.projections.feed.lease import FeedLease
 from eventstore.projections.feed.position import FeedPoint, FeedPosition

@@ -18,7 +18,7 @@ from eventstore.jetstream.api import stream_info
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
 from eventstore.jetstream.key_value import KeyValue
 from eventstore.jetstream.vocabulary import NatsHeader
-from eventstore.messages.envelope import Header, position_of
+from eventstore.messages.headers import Header, position_of
 from eventstore.messages.subjects import Subjects
 from eventstore.store.foreign import LogFindings
 from eventstore.subscribers.publication import PART_OF

@@ -10,7 +10,7 @@ from eventstore.concurrency.backoff import Backoff
 from eventstore.concurrency.supervisor import Supervisor
 from eventstore.errors import EventStoreError
 from eventstore.projections.feed.feed import Feed
-from eventstore.service.checks import look_at_findings
+from eventstore.service.checks import check_findings
 from eventstore.service.health import CheckResult
 from eventstore.text import make_log_records_safe
 
@@ -78,7 +78,7 @@ class FeedSupervisor:
         if self.error is not None:
             return CheckResult(status="unhealthy", problem=str(self.error), facts=facts)
         if (waited := self.feed.waited) < _STALLED_SECONDS:
-            found = look_at_findings(self.feed.findings)
+            found = check_findings(self.feed.findings)
             return CheckResult(
                 status=found.status, problem=found.problem, facts={**facts, **found.facts}
             )

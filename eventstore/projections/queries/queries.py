@@ -35,8 +35,8 @@ from eventstore.errors import (
     QueryNotFound,
     QueryTimeout,
 )
-from eventstore.messages.envelope import POSITION, Header
 from eventstore.messages.functions import annotations_of
+from eventstore.messages.headers import POSITION, Header
 from eventstore.messages.queries import LONGEST_WAIT, WAIT_POSITION, WAIT_TIMEOUT, Query
 from eventstore.messages.subjects import Subjects
 from eventstore.projections.database.database import Database

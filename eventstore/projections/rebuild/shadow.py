@@ -18,7 +18,8 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement, sort_tables
 
-from eventstore.messages.envelope import LogEvent, utc_now
+from eventstore.messages.envelope import utc_now
+from eventstore.messages.events import LogEvent
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.checkpoint import LockedCheckpoint
 from eventstore.projections.database.database import Database

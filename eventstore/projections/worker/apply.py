@@ -9,7 +9,8 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from eventstore.errors import ProjectionFailed
-from eventstore.messages.envelope import LogEvent, utc_now
+from eventstore.messages.envelope import utc_now
+from eventstore.messages.events import LogEvent
 from eventstore.projections.database import checkpoint, parking
 from eventstore.projections.database.backends import cause_of, is_transient
 from eventstore.projections.database.checkpoint import LockedCheckpoint

@@ -14,7 +14,8 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from eventstore.errors import ProjectionError, ProjectionFailed
-from eventstore.messages.envelope import LogEvent, utc_now
+from eventstore.messages.envelope import utc_now
+from eventstore.messages.events import LogEvent
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.backends import cause_of
 from eventstore.projections.database.checkpoint import CheckpointReset

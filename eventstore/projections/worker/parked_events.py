@@ -10,7 +10,7 @@ from msgspec import Struct
 from sqlalchemy import Connection
 
 from eventstore.errors import CorruptLog, NotParked
-from eventstore.messages.envelope import LogEvent, RecordedEvent, UnreadEvent
+from eventstore.messages.events import LogEvent, RecordedEvent, UnreadEvent
 from eventstore.projections.database import checkpoint, parking
 from eventstore.projections.database.checkpoint import VersionChanged
 from eventstore.projections.database.database import Database

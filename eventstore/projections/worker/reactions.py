@@ -7,7 +7,7 @@ import logging
 from contextlib import suppress
 
 from eventstore.concurrency.failures import only_own_cancellation
-from eventstore.messages.envelope import LogEvent, RecordedEvent
+from eventstore.messages.events import LogEvent, RecordedEvent
 from eventstore.projections.projection import Projection, Reaction
 from eventstore.telemetry import Telemetry
 from eventstore.text import make_log_records_safe

@@ -13,7 +13,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from eventstore.concurrency.backoff import Backoff, pause
 from eventstore.errors import ProjectionError, ProjectionFailed, ProjectionFenced
-from eventstore.messages.envelope import LogEvent, utc_now
+from eventstore.messages.envelope import utc_now
+from eventstore.messages.events import LogEvent
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.checkpoint import (
     Checkpoint,

@@ -1,4 +1,4 @@
-"""The bucket of snapshots: one for an aggregate, believed only as far as the log bears it out."""
+"""The snapshot bucket: the last snapshot of each aggregate, verified against the log when read."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["SnapshotBucket"]
 
 
 class SnapshotBucket:
-    """The snapshots of one decider's aggregates; `timeout` is seconds for an answer of the bucket.
+    """The snapshots of one decider's aggregates; `timeout` is seconds per request to the bucket.
 
-    Methods raise `UnusableSnapshot`, and what the store and the bucket raise where they cannot be
-    asked (`ClientError`, `TopologyError`).
+    Methods raise `UnusableSnapshot`, and `ClientError` or `TopologyError` if the store or the
+    bucket cannot be reached.
     """
 
     def __init__(
@@ -34,23 +34,23 @@ class SnapshotBucket:
         self._bucket = KeyValue(client, store.codec.subjects.snapshot_bucket, timeout=timeout)
 
     async def get(self, aggregate_id: str) -> Snapshot | None:
-        """The snapshot of an aggregate, if there is one; it fits the log."""
+        """The snapshot of an aggregate, verified against the log; None if there is none."""
         stored = await self._bucket.get(self._key(aggregate_id))
         if stored is None or not stored.payload:  # a deleted key is an empty message
             return None
-        return await self._believed(aggregate_id, stored)
+        return await self._verified(aggregate_id, stored)
 
     async def put(self, aggregate_id: str, snapshot: Snapshot) -> bool:
-        """Keep a snapshot; False where one stands that is as new, or another was faster.
+        """Store a snapshot; False if there is one as recent, or another writer was faster.
 
-        Raises `EventTooLarge` for one that the server would not take, too.
+        Also raises `EventTooLarge` for a snapshot larger than the server accepts.
         """
         key = self._key(aggregate_id)
         data = self._format.encode(aggregate_id, snapshot)
-        standing = await self._bucket.leader_get(key)
-        if standing is not None and await self._is_as_new(aggregate_id, standing, snapshot):
+        existing = await self._bucket.leader_get(key)
+        if existing is not None and await self._is_as_recent(aggregate_id, existing, snapshot):
             return False
-        revision = 0 if standing is None else standing.sequence
+        revision = 0 if existing is None else existing.sequence
         headers: dict[str, str] = {NatsHeader.EXPECTED_LAST_SUBJECT_SEQUENCE: str(revision)}
         draft = Draft(key, headers, data, f"the snapshot of {aggregate_id}")
         check_sizes([draft], self._client.max_payload)
@@ -59,24 +59,24 @@ class SnapshotBucket:
     def _key(self, aggregate_id: str) -> str:
         return f"{self._aggregate}.{aggregate_id}"
 
-    async def _is_as_new(
-        self, aggregate_id: str, standing: StoredMessage, snapshot: Snapshot
+    async def _is_as_recent(
+        self, aggregate_id: str, existing: StoredMessage, snapshot: Snapshot
     ) -> bool:
         try:
-            believed = await self._believed(aggregate_id, standing)
+            verified = await self._verified(aggregate_id, existing)
         except UnusableSnapshot:
             return False
-        return believed.head.version >= snapshot.head.version
+        return verified.head.version >= snapshot.head.version
 
-    async def _believed(self, aggregate_id: str, stored: StoredMessage) -> Snapshot:
+    async def _verified(self, aggregate_id: str, stored: StoredMessage) -> Snapshot:
         snapshot = self._format.decode(aggregate_id, stored.payload)
         head = snapshot.head
-        # A replica that lags would make a new one look as if it were of another log.
+        # To a replica that lags, a recent snapshot looks like one of another log.
         if not (
             await self._store.holds(self._aggregate, aggregate_id, head)
             or await self._store.holds(self._aggregate, aggregate_id, head, leader=True)
         ):
             raise UnusableSnapshot(
-                f"version {head.version} at position {head.position} is not what the log holds"
+                f"its head, version {head.version} at position {head.position}, is not in the log"
             )
         return snapshot

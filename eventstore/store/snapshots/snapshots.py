@@ -1,8 +1,8 @@
-"""Snapshots: folded states in a key-value bucket, so that a load reads only what came after.
+"""Snapshots: folded states in a key-value bucket, so that a load reads only the events after them.
 
-They are a help and never a truth. What is loaded is believed only if the log holds the very event
-it was taken at; whatever is wrong with it, or with the bucket, the log is read from its beginning
-instead. Writing is done in the background, and a write that is lost costs nothing but time.
+They are an optimisation, never a source of truth. A snapshot is used only if the log contains the
+event it was taken at; if anything is wrong with it or with the bucket, the log is read from its
+beginning instead. Snapshots are written in the background, and a lost write costs only time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from eventstore.text import make_log_records_safe
 
 __all__ = ["Snapshots"]
 
-_MOST_UNDER_WAY = 16
+_MAX_WRITES = 16
 _PAUSE_SECONDS = 10.0
 _CLOSE_SECONDS = 2.0
 
@@ -37,9 +37,9 @@ class Snapshots(Resource):
     """The snapshots of a domain's aggregates; an async context manager.
 
     They are taken of aggregates whose decider has `snapshot_every`, and never of those with
-    personal data in their events, which a snapshot would hold in the clear. `timeout` is how many
-    seconds the bucket may take for an answer; once it failed, loads leave it alone for 10 seconds.
-    Leaving waits 2 seconds for the writes under way, and gives up those that are not done then.
+    personal data in their events, which a snapshot would store unencrypted. `timeout` is seconds
+    per request to the bucket; after a failure, loads do not use it for 10 seconds. Exiting waits 2
+    seconds for the writes in progress, and cancels those that are not done then.
     """
 
     def __init__(
@@ -56,53 +56,53 @@ class Snapshots(Resource):
         self._telemetry = telemetry
         self._buckets: dict[str, SnapshotBucket] = {}
         self._writing: dict[tuple[str, str], asyncio.Task[None]] = {}
-        self._left_alone_until = 0.0
-        self._told: set[tuple[str, str]] = set()
+        self._paused_until = 0.0
+        self._reported: set[tuple[str, str]] = set()
 
     async def _enter(self, stack: AsyncExitStack) -> None:
         stack.push_async_callback(self._close)
 
     async def _close(self) -> None:
         await self.drain(_CLOSE_SECONDS)
-        left = list(self._writing.values())
-        for task in left:
+        unfinished = list(self._writing.values())
+        for task in unfinished:
             task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        await asyncio.gather(*unfinished, return_exceptions=True)
 
     async def drain(self, timeout: float) -> None:
-        """Wait for the writes under way, but no longer than `timeout` seconds."""
+        """Wait for the writes in progress, at most `timeout` seconds."""
         if self._writing:
             await asyncio.wait(self._writing.values(), timeout=timeout)
 
-    def takes(self, decider: Decider[Any]) -> bool:
-        """Whether there are snapshots of this kind of aggregate."""
+    def is_enabled_for(self, decider: Decider[Any]) -> bool:
+        """Whether snapshots are taken of this kind of aggregate."""
         is_personal = self._store.codec.has_personal(decider.aggregate)
         return decider.snapshot_every is not None and not is_personal
 
     def is_due(self, decider: Decider[Any], events: int) -> bool:
-        """Whether so many events since the last snapshot call for another."""
+        """Whether another snapshot is due after so many events since the last one."""
         every = decider.snapshot_every
-        return every is not None and events >= every and self.takes(decider)
+        return every is not None and events >= every and self.is_enabled_for(decider)
 
     async def load(self, decider: Decider[Any], aggregate_id: str) -> Snapshot | None:
-        """The snapshot of an aggregate; None unless it is there in time, and fits the log.
+        """The snapshot of an aggregate; None if it is missing, late or does not match the log.
 
-        Raises `CorruptLog` where the log itself does not read well.
+        Raises `CorruptLog` if the log itself is corrupt.
         """
-        if not self.takes(decider):
+        if not self.is_enabled_for(decider):
             return None
         snapshot, result = await self._load(decider, aggregate_id)
         self._count(decider, result)
         return snapshot
 
     def save_soon(self, decider: Decider[Any], aggregate_id: str, snapshot: Snapshot) -> bool:
-        """Begin to write a snapshot; False where this one is not to be written now.
+        """Begin to write a snapshot; False if it is not written now.
 
-        That is while an earlier one of the same aggregate, or too many of others, are under way.
-        What becomes of it is not told: it may be lost.
+        That is while an earlier one of the same aggregate, or too many others, are being written.
+        That it is stored is not guaranteed.
         """
         key = decider.aggregate, aggregate_id
-        if key in self._writing or len(self._writing) >= _MOST_UNDER_WAY:
+        if key in self._writing or len(self._writing) >= _MAX_WRITES:
             return False
         task = asyncio.create_task(self._save(decider, aggregate_id, snapshot))
         self._writing[key] = task
@@ -113,24 +113,24 @@ class Snapshots(Resource):
         self, decider: Decider[Any], aggregate_id: str
     ) -> tuple[Snapshot | None, _Result]:
         now = asyncio.get_running_loop().time()
-        if now < self._left_alone_until:
+        if now < self._paused_until:
             return None, "unavailable"
         try:
             snapshot = await self._bucket(decider).get(aggregate_id)
         except UnusableSnapshot as error:
-            self._tell(decider, aggregate_id, "ignored", error)
+            self._report(decider, aggregate_id, "ignored", error)
             return None, "ignored"
         except (ClientError, TopologyError) as error:
-            self._left_alone_until = now + _PAUSE_SECONDS
-            self._tell(decider, aggregate_id, "not found out", error)
+            self._paused_until = now + _PAUSE_SECONDS
+            self._report(decider, aggregate_id, "not available", error)
             return None, "unavailable"
         return snapshot, "missing" if snapshot is None else "used"
 
     async def _save(self, decider: Decider[Any], aggregate_id: str, snapshot: Snapshot) -> None:
         try:
             is_written = await self._bucket(decider).put(aggregate_id, snapshot)
-        except Exception as error:  # whatever it is, the commands go on
-            self._tell(decider, aggregate_id, "not written", error)
+        except Exception as error:  # commands must not fail by a snapshot
+            self._report(decider, aggregate_id, "not written", error)
             self._count(decider, "dropped")
         else:
             self._count(decider, "written" if is_written else "outdated")
@@ -145,14 +145,16 @@ class Snapshots(Resource):
     def _count(self, decider: Decider[Any], result: _Result) -> None:
         self._telemetry.count("snapshots", aggregate=decider.aggregate, result=result)
 
-    def _tell(self, decider: Decider[Any], aggregate_id: str, what: str, error: Exception) -> None:
-        """Log a problem: as a warning once for a kind of aggregate, then for debugging."""
+    def _report(
+        self, decider: Decider[Any], aggregate_id: str, state: str, error: Exception
+    ) -> None:
+        """Log a problem: once as a warning for each kind of aggregate, then at debug level."""
         is_expected = isinstance(error, UnusableSnapshot) and error.is_expected
-        is_known = is_expected or (decider.aggregate, what) in self._told
+        is_known = is_expected or (decider.aggregate, state) in self._reported
         if not is_expected:
-            self._told.add((decider.aggregate, what))
+            self._reported.add((decider.aggregate, state))
         _logger.log(
             logging.DEBUG if is_known else logging.WARNING,
-            *("the snapshot of %s %s is %s: %s", decider.aggregate, aggregate_id, what, error),
+            *("the snapshot of %s %s is %s: %s", decider.aggregate, aggregate_id, state, error),
             exc_info=None if isinstance(error, EventStoreError) else error,
         )

@@ -1,4 +1,4 @@
-"""Anchors: what an outsider keeps tells later whether anything older was changed."""
+"""Anchors: a document stored elsewhere shows whether older events were changed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from eventstore.audit import Anchor, Summary
+from eventstore.audit import Anchor, VerifySummary
 from eventstore.client.client import Client
 from eventstore.errors import InvalidAnchor
 from eventstore.messages.codec import Codec
@@ -26,7 +26,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 async def anchored(client: Client, codec: Codec) -> Anchor:
-    summary = Summary()
+    summary = VerifySummary()
     assert await findings(client, codec, summary=summary) == []
     return Anchor.of(codec, summary.fold, NOW)
 
@@ -42,7 +42,7 @@ async def anchor(client: Client, codec: Codec, store: EventStore) -> Anchor:
     return await anchored(client, codec)
 
 
-async def test_it_says_what_it_is_of(anchor: Anchor, client: Client, codec: Codec) -> None:
+async def test_it_describes_its_log(anchor: Anchor, client: Client, codec: Codec) -> None:
     *_, last = await stored(client, codec)
     assert (anchor.domain, anchor.stream) == (codec.domain, codec.subjects.log_stream)
     assert (anchor.events, anchor.aggregates) == (100, 3)
@@ -53,7 +53,7 @@ async def test_it_says_what_it_is_of(anchor: Anchor, client: Client, codec: Code
     assert Anchor.from_json(anchor.to_json()) == anchor
 
 
-async def test_a_log_that_goes_on_is_still_the_one_that_was_anchored(
+async def test_a_log_that_grows_still_matches_its_anchor(
     anchor: Anchor, client: Client, codec: Codec, store: EventStore
 ) -> None:
     assert await findings(client, codec, anchor=anchor) == []
@@ -89,7 +89,7 @@ async def test_the_end_removed_is_found(anchor: Anchor, client: Client, codec: C
     assert (fewer.kind, fewer.position) == ("anchor", 96)
 
 
-async def test_whoever_rewrites_history_with_all_chains_is_found_and_the_place_told(
+async def test_a_rewritten_history_with_valid_chains_is_located(
     anchor: Anchor, client: Client, codec: Codec
 ) -> None:
     log = await stored(client, codec)
@@ -101,9 +101,7 @@ async def test_whoever_rewrites_history_with_all_chains_is_found_and_the_place_t
     assert "the first that differs is one of events 49 to 52" in found.text
 
 
-async def test_aggregates_that_change_places_are_found(
-    anchor: Anchor, client: Client, codec: Codec
-) -> None:
+async def test_swapped_aggregates_are_found(anchor: Anchor, client: Client, codec: Codec) -> None:
     log = await stored(client, codec)
     await replace_log(client, codec, ordered(1, 0, *range(2, 100))(log))
     assert await findings(client, codec) == []

@@ -1,4 +1,4 @@
-"""The collector: one row for each command that has an outcome, the last one, whatever happens."""
+"""The collector: one row for each command with an outcome, the last one, after any failure."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ async def _has_outcome(line: Line, command_id: str) -> bool:
     return await line.outcomes.get(command_id) is not None
 
 
-async def test_what_an_audit_needs_is_kept_beside_the_outcome(
+async def test_outcomes_are_stored_with_the_details_for_audits(
     line: Line, database: Database
 ) -> None:
     cause = Identity.root()
@@ -174,7 +174,7 @@ async def test_an_outcome_of_an_earlier_version_is_read_without_what_it_lacks(
     assert row["time"] == row["finished_at"]
 
 
-async def test_an_error_gives_way_to_what_comes_after_it(line: Line, database: Database) -> None:
+async def test_an_error_is_replaced_by_a_later_outcome(line: Line, database: Database) -> None:
     own = new_id()
     async with collecting(line, database) as collector:
         await line.outcomes.put(Outcome.error(RequestTimeout("slow"), own, "counter", "c1"))
@@ -187,7 +187,7 @@ async def test_an_error_gives_way_to_what_comes_after_it(line: Line, database: D
     assert (row["status"], row["message"]) == ("success", "Added")
 
 
-async def test_rows_outlive_the_bucket_and_one_made_anew_is_read_from_its_beginning(
+async def test_a_recreated_bucket_is_read_from_its_beginning(
     line: Line, database: Database
 ) -> None:
     async with line.working():
@@ -203,7 +203,7 @@ async def test_rows_outlive_the_bucket_and_one_made_anew_is_read_from_its_beginn
     assert set(await rows(database)) == {outcome.command_id for outcome in first + second}
 
 
-async def test_of_two_collectors_one_stands_by_and_takes_over(
+async def test_of_two_collectors_one_is_standby_and_takes_over(
     line: Line, database: Database
 ) -> None:
     async def execute(*numbers: int) -> None:
@@ -231,7 +231,7 @@ async def test_of_two_collectors_one_stands_by_and_takes_over(
     assert count == 30
 
 
-async def test_what_goes_wrong_is_told_until_it_goes_on(line: Line, database: Database) -> None:
+async def test_a_failure_is_reported_until_it_recovers(line: Line, database: Database) -> None:
     stream = f"KV_{line.subjects.outcome_bucket}"
     settings = (await line.client.api(f"STREAM.INFO.{stream}"))["config"]
     async with collecting(line, database) as collector:
@@ -250,7 +250,7 @@ async def test_what_goes_wrong_is_told_until_it_goes_on(line: Line, database: Da
         await until(is_healthy)
 
 
-async def test_what_is_no_outcome_is_passed_over(line: Line, database: Database) -> None:
+async def test_malformed_outcomes_are_skipped(line: Line, database: Database) -> None:
     await line.client.request(f"$KV.{line.subjects.outcome_bucket}.x", b"rubbish")
     async with collecting(line, database) as collector:
         await collector.wait(BOUND)
@@ -300,7 +300,7 @@ async def test_a_row_that_the_database_refuses_is_passed_over_and_logged_once(
 
 
 @pytest.mark.parametrize("left", [0, 1])
-async def test_what_is_gone_before_it_was_collected_is_not_waited_for(
+async def test_expired_outcomes_are_not_waited_for(
     line: Line, database: Database, left: int
 ) -> None:
     for number in range(3):

@@ -1,4 +1,4 @@
-"""An aggregate's history from the log, and what a walk along its chain finds in it."""
+"""An aggregate's history from the log, and the check of its chain."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from eventstore.application import running
-from eventstore.audit import GetHistory, SearchAudit, StopView, TraceStory, aggregate_history
+from eventstore.audit import GetHistory, SearchAudit, StopView, TraceCorrelation, aggregate_history
 from eventstore.audit.chain_check import Witness, check_chain
 from eventstore.audit.history_answer import history_answers
 from eventstore.client.client import Client
@@ -18,7 +18,8 @@ from eventstore.client.responder import Responder
 from eventstore.errors import InvalidPayload, QueryNotFound, QueryRefused, UnknownType
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.messages.chain import chain_value
-from eventstore.messages.envelope import Header, new_id
+from eventstore.messages.envelope import new_id
+from eventstore.messages.headers import Header
 from eventstore.projections.audit import CommandCollector, audit, audit_queries
 from eventstore.projections.database.database import Database
 from eventstore.projections.queries.queries import query_answers
@@ -125,7 +126,7 @@ async def test_an_event_that_cannot_follow_is_named(line: Line) -> None:
     assert (found.version, found.state, found.later) == (1, {"total": 1}, 1)
 
 
-async def test_a_state_ends_before_what_is_unknown_and_that_is_named(line: Line) -> None:
+async def test_the_fold_ends_before_an_unknown_event_and_names_it(line: Line) -> None:
     await add(line, 1, 2)
     first, last = await line.read("c1")
     unknown = dict(last.headers) | {Header.EVENT_TYPE: "Painted", Header.AGGREGATE_VERSION: "3"}
@@ -148,7 +149,7 @@ async def test_a_state_ends_before_what_is_unknown_and_that_is_named(line: Line)
         assert (early.version, early.stopped) == (version, None)
 
 
-async def test_what_has_no_sound_envelope_is_passed_over_and_named(line: Line) -> None:
+async def test_messages_without_a_valid_envelope_are_skipped_and_named(line: Line) -> None:
     await add(line, 1)
     (only,) = await line.read("c1")
     broken = dict(only.headers) | {Header.EVENT_ID: new_id(), Header.TIMESTAMP: "yesterday"}
@@ -160,7 +161,7 @@ async def test_what_has_no_sound_envelope_is_passed_over_and_named(line: Line) -
     assert "'yesterday', not an RFC 3339 time" in str(found.chain.problem)
 
 
-async def test_what_is_remembered_is_compared_with_what_stands(line: Line) -> None:
+async def test_witnesses_are_compared_with_the_log(line: Line) -> None:
     await add(line, 1, 2)
     first, second = await line.read("c1")
     remembered = {
@@ -179,7 +180,7 @@ async def test_what_is_remembered_is_compared_with_what_stands(line: Line) -> No
         report = await check_chain(reader, subject, witnesses=gone)
         assert f"is no longer at position {second.position + 1}" in str(report.problem)
 
-        report = await check_chain(reader, subject, witnesses=gone, most=1)
+        report = await check_chain(reader, subject, witnesses=gone, max_events=1)
         assert (report.complete, report.problem, report.verified) == (False, None, False)
 
 
@@ -199,7 +200,7 @@ async def test_all_is_answered_by_request_and_reply(line: Line, tmp_path: Path) 
             await collector.wait(BOUND)
             queries = QueryClient(line.client, line.subjects)
 
-            story = await queries.ask(TraceStory(id=taken.command_id), wait_for=1)
+            story = await queries.ask(TraceCorrelation(id=taken.command_id), wait_for=1)
             assert (story.position, [each.id for each in story.data.lines]) == (
                 1,
                 [taken.command_id],
@@ -226,7 +227,7 @@ async def test_all_is_answered_by_request_and_reply(line: Line, tmp_path: Path) 
             odd = queries.all(SearchAudit(type="Painted"), wait_for=position)
             (painted,) = [each async for each in odd]
             assert (painted.position, painted.version) == (position, 2)
-            story = await queries.ask(TraceStory(id=painted.id))
+            story = await queries.ask(TraceCorrelation(id=painted.id))
             assert painted in [each.entry for each in story.data.lines]
             past = await queries.ask(GetHistory(aggregate="counter", id="c1"))
             assert past.data.stopped is not None
@@ -235,7 +236,7 @@ async def test_all_is_answered_by_request_and_reply(line: Line, tmp_path: Path) 
             with pytest.raises(QueryNotFound, match="counter c9 has no events"):
                 await queries.ask(GetHistory(aggregate="counter", id="c9"))
             with pytest.raises(QueryNotFound, match="has the id"):
-                await queries.ask(TraceStory(id=new_id()))
+                await queries.ask(TraceCorrelation(id=new_id()))
             with pytest.raises(QueryRefused, match="is not a cursor"):
                 await queries.ask(SearchAudit(after="x"))
             with pytest.raises(InvalidPayload):

@@ -1,4 +1,4 @@
-"""Verification that reads: what stands as it was written, and yet cannot be read any more."""
+"""Verification with decoding: events that are unchanged, but can no longer be read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import msgspec
 import pytest
 
-from eventstore.audit import Summary
+from eventstore.audit import VerifySummary
 from eventstore.client.client import Client, connect
 from eventstore.config import Settings, StreamSettings
 from eventstore.decider.decider import Domain
@@ -88,9 +88,7 @@ async def delete_bucket(client: Client, codec: Codec) -> None:
     await client.api(f"STREAM.DELETE.KV_{codec.subjects.key_bucket}")
 
 
-async def test_what_can_be_read_and_what_was_forgotten_are_no_findings(
-    client: Client, codec: Codec
-) -> None:
+async def test_readable_and_forgotten_events_are_not_findings(client: Client, codec: Codec) -> None:
     assert await findings(client, codec, read=True) == []
     await forget(client, codec)
     assert await findings(client, codec, read=True) == []
@@ -102,7 +100,7 @@ async def test_what_can_be_read_and_what_was_forgotten_are_no_findings(
     [(delete_key, [1, 3]), (garble_key, [1, 3]), (delete_bucket, [1, 2, 3])],
     ids=lambda value: "" if isinstance(value, list) else value.__name__,
 )
-async def test_a_key_that_is_gone_though_nobody_was_forgotten_is_named(
+async def test_a_missing_key_without_a_tombstone_is_reported(
     client: Client,
     codec: Codec,
     lose: Callable[[Client, Codec], Awaitable[None]],
@@ -115,8 +113,8 @@ async def test_a_key_that_is_gone_though_nobody_was_forgotten_is_named(
     assert [finding.position for finding in found] == positions
     assert {finding.kind for finding in found} == {"unreadable"}
     assert found[0].text == (
-        "payload of CustomerRegistered: personal data in email cannot be opened: "
-        f"key {ref_of('ann')} is gone, though nobody forgot it"
+        "payload of CustomerRegistered: personal data in email cannot be decrypted: "
+        f"key {ref_of('ann')} is missing, though not forgotten"
     )
     assert await findings(client, codec, "customer", "ann", read=True) == found[:1]
     assert await findings(client, codec) == [], "bytes and chains are as they were"
@@ -146,7 +144,7 @@ WAYS: dict[str, tuple[Tamper, list[tuple[str, int, int | None]], str]] = {
             changed(1, log[1].payload.replace(b'"data":"', b'"data":"AAAA'))(log)
         ),
         [("unreadable", 2, 1)],
-        "payload of CustomerRegistered: personal data in email do not open with their key",
+        "payload of CustomerRegistered: personal data in email cannot be decrypted with their key",
     ),
     "seals that the header is silent about": (
         changed(1, X_Personal=None),
@@ -167,12 +165,12 @@ WAYS: dict[str, tuple[Tamper, list[tuple[str, int, int | None]], str]] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_what_cannot_be_read_is_named_with_the_reason(
+async def test_unreadable_events_are_reported_with_the_reason(
     client: Client, codec: Codec, way: str
 ) -> None:
     tamper, expected, reason = WAYS[way]
     await replace_log(client, codec, tamper(await stored(client, codec)))
-    summary = Summary()
+    summary = VerifySummary()
 
     found = await findings(client, codec, read=True, summary=summary)
 

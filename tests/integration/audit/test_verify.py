@@ -1,4 +1,4 @@
-"""Verification: a log that was tampered with, in every way there is, and what is then named."""
+"""Verification: every way to tamper with a log, and the findings that report it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from contextlib import aclosing
 import pytest
 from msgspec.structs import replace
 
-from eventstore.audit import Summary
+from eventstore.audit import VerifySummary
 from eventstore.client.client import Client
 from eventstore.errors import InvalidId, StreamMissing, UnknownType
 from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import Header
+from eventstore.messages.headers import Header
 from eventstore.store.log import StoredLog
 from eventstore.store.store import Append, EventStore
 from tests.integration.ledger import Deposited, Noted, Opened
@@ -52,7 +52,7 @@ async def fill(store: EventStore) -> None:
 async def test_a_good_log_has_no_findings_and_is_summed_up(
     client: Client, codec: Codec, good: None
 ) -> None:
-    summary = Summary()
+    summary = VerifySummary()
     assert await findings(client, codec, summary=summary) == []
     assert (summary.events, summary.aggregates, summary.position) == (8, 3, 8)
     assert (summary.total, summary.findings, summary.broken) == (8, 0, 0)
@@ -149,13 +149,11 @@ SEEN_ONLY_IN_THE_LOG = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_what_was_tampered_with_is_named(
-    client: Client, codec: Codec, good: None, way: str
-) -> None:
+async def test_tampering_is_reported(client: Client, codec: Codec, good: None, way: str) -> None:
     tamper, expected = WAYS[way]
     tampered = tamper(await stored(client, codec))
     await replace_log(client, codec, tampered)
-    summary = Summary()
+    summary = VerifySummary()
 
     found = await findings(client, codec, summary=summary)
 
@@ -177,8 +175,8 @@ async def test_what_was_tampered_with_is_named(
 async def test_a_finding_is_a_sentence(client: Client, codec: Codec, good: None) -> None:
     await replace_log(client, codec, WAYS["one twice"][0](await stored(client, codec)))
     repeated, duplicate = await findings(client, codec)
-    assert repeated.text == "version 3 stands after version 5"
-    assert duplicate.text == "its id stands at position 4 already"
+    assert repeated.text == "version 3 comes after version 5"
+    assert duplicate.text == "its id is already used at position 4"
     assert (repeated.first, duplicate.first) == (True, False)
 
 
@@ -242,7 +240,7 @@ async def test_a_raw_reader_ends_with_the_first_whole_batch(
         assert read == list(range(1, expected + 1))
 
 
-async def test_what_cannot_be_verified_is_an_error(client: Client, codec: Codec) -> None:
+async def test_a_failed_verification_is_an_error(client: Client, codec: Codec) -> None:
     with pytest.raises(StreamMissing):
         await findings(client, codec)
     with pytest.raises(StreamMissing):
@@ -294,12 +292,12 @@ def inserted(index: int, message: StoredMessage) -> Tamper:
 
 
 @pytest.mark.parametrize("way", FORGED)
-async def test_what_was_forged_is_accused_and_not_the_innocent_next_one(
+async def test_the_forged_event_is_reported_and_not_the_next_one(
     client: Client, codec: Codec, good: None, way: str
 ) -> None:
     index, tamper = FORGED[way]
     await replace_log(client, codec, tamper(await stored(client, codec)))
-    summary = Summary()
+    summary = VerifySummary()
 
     found = await findings(client, codec, summary=summary)
 
@@ -324,7 +322,7 @@ async def test_every_message_is_accounted_for(
     await store.append("account", "a1", Deposited())
     for position in (1, 3, 4, 5):
         await client.api(f"STREAM.MSG.DELETE.{codec.subjects.log_stream}", {"seq": position})
-    summary = Summary()
+    summary = VerifySummary()
 
     found = await findings(client, codec, summary=summary)
 
@@ -336,10 +334,10 @@ async def test_every_message_is_accounted_for(
     assert summary.proven + summary.foreign + summary.changed == summary.total
 
 
-async def test_a_changed_event_is_told_from_a_forged_one(
+async def test_changed_and_forged_events_are_distinguished(
     client: Client, codec: Codec, good: None
 ) -> None:
     await replace_log(client, codec, changed(3, b"{}")(await stored(client, codec)))
-    summary = Summary()
+    summary = VerifySummary()
     assert named(await findings(client, codec, summary=summary)) == [("changed", 4, 3)]
     assert (summary.proven, summary.foreign, summary.changed) == (7, 0, 1)

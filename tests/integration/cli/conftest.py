@@ -1,4 +1,4 @@
-"""A folder in which a service runs, and one in which none does."""
+"""Folders with and without a running service."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
 
 @pytest.fixture
 def lonely(tmp_path: Path, nats_server: EmbeddedServer, domain_name: str) -> CommandLine:
-    """A folder where no service runs, and a server on which none ever has."""
+    """A folder where no service runs, and a server that no service has used."""
     (tmp_path / "own.toml").write_text(f'[nats]\nsubject_prefix = "{domain_name}"\n')
     return CommandLine(tmp_path, EVENTSTORE_CONFIG="own.toml", NATS_URL=nats_server.url)

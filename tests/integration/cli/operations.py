@@ -1,4 +1,4 @@
-"""A service as its operators see it: messages that it parks, and subcommands that succeed."""
+"""Helpers for tests of operations: parked messages, and subcommands that must succeed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def good(ended: Ended) -> list[str]:
 
 
 def park(service: CommandLine, aggregate_id: str, payload: bytes = b"{") -> str:
-    """Send what nobody can read; its command's id."""
+    """Send a command that cannot be decoded; its id."""
 
     async def send() -> str:
         own = str(uuid.uuid4())

@@ -1,4 +1,4 @@
-"""`eventstore audit`: why is this flake at this url, who did it, what else did that cause?"""
+"""`eventstore audit trace`, `history`, `search` and `export`."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from eventstore.nix import AddFlakeInput, CreateFlake, RemoveFlakeInput, samples
 from tests.integration.command_line import AWAY, BOUND, CommandLine, Ended, without_server
 
 
-class CausationTree(NamedTuple):
-    """What anna did, what a process made of it, and what was refused on the way."""
+class Correlation(NamedTuple):
+    """A command by anna, the commands that a process sent for it, and one that was rejected."""
 
     cli: CommandLine
     imported: str
@@ -37,21 +37,21 @@ class CausationTree(NamedTuple):
 
     @property
     def ids(self) -> list[str]:
-        """All of the story's ids; the first is the correlation id, too."""
+        """All of the correlation's ids; the first is the correlation id, too."""
         own = [self.root, self.followed, self.rejected]
         return [id_ for each in own for id_ in (each.command_id, *each.event_ids)]
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CausationTree]:
+def correlation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Correlation]:
     cli = CommandLine(tmp_path_factory.mktemp("audit"))
     with cli.serving() as running:
         imported = cli.call("nix", "import", samples()[0], "--json").lines
-        story = CausationTree(
+        correlation = Correlation(
             cli, json.loads(imported[0])["aggregate_id"], *asyncio.run(happen(str(cli.server_url)))
         )
-        until_indexed(cli, story.ids)
-        yield story
+        until_indexed(cli, correlation.ids)
+        yield correlation
         assert running.stopped().status == 0
 
 
@@ -78,8 +78,8 @@ def until_indexed(cli: CommandLine, ids: list[str]) -> None:
     deadline = time.monotonic() + BOUND
     while True:
         ended = cli.call("audit", "trace", ids[0], "--json")
-        told = {line["id"] for line in json.loads(ended.out)["lines"]} if ended.out else set()
-        if set(ids) <= told:
+        traced = {line["id"] for line in json.loads(ended.out)["lines"]} if ended.out else set()
+        if set(ids) <= traced:
             return
         assert time.monotonic() < deadline, ended
 
@@ -90,10 +90,10 @@ def object_of(ended: Ended) -> dict[str, Any]:
     return dict(json.loads(line))
 
 
-def test_every_id_of_a_story_tells_the_same_tree(story: CausationTree) -> None:
+def test_every_id_of_a_correlation_prints_the_same_tree(correlation: Correlation) -> None:
     shown = set()
-    for own in story.ids:
-        ended = story.cli.call("audit", "trace", own[:8])
+    for own in correlation.ids:
+        ended = correlation.cli.call("audit", "trace", own[:8])
         assert (ended.status, ended.err) == (0, "")
         (asked,) = [line for line in ended.lines if line.startswith(">")]
         assert own[:8] in asked
@@ -101,49 +101,52 @@ def test_every_id_of_a_story_tells_the_same_tree(story: CausationTree) -> None:
 
     (out,) = shown
     lines = out.splitlines()
-    assert lines[0] == f"correlation {story.root.command_id}"
+    assert lines[0] == f"correlation {correlation.root.command_id}"
     assert lines[1].startswith("3 commands (1 rejected), 2 events, from ")
     assert [re.sub(r"^ *(0|\+\S+ \w+)  ", "", line) for line in lines[3:9]] == [
-        f"{story.ids[0][:8]}  AddFlakeInput flake mine by anna: success",
-        f"{story.ids[1][:8]}  └─ FlakeInputAdded flake mine v2",
-        f"{story.ids[2][:8]}     ├─ AddFlakeInput flake other by the updater: success",
-        f"{story.ids[3][:8]}     │  └─ FlakeInputAdded flake other v2",
-        f"{story.ids[4][:8]}     └─ RemoveFlakeInput flake other by bob: rejected (input_unknown)",
-        f"{'':30}{story.rejected.message}",
+        f"{correlation.ids[0][:8]}  AddFlakeInput flake mine by anna: success",
+        f"{correlation.ids[1][:8]}  └─ FlakeInputAdded flake mine v2",
+        f"{correlation.ids[2][:8]}     ├─ AddFlakeInput flake other by the updater: success",
+        f"{correlation.ids[3][:8]}     │  └─ FlakeInputAdded flake other v2",
+        f"{correlation.ids[4][:8]}     └─ RemoveFlakeInput flake other by bob: rejected"
+        " (input_unknown)",
+        f"{'':30}{correlation.rejected.message}",
     ]
     assert lines[-1] == "chain verified: flake mine, flake other, 4 events"
 
 
-def test_for_programs_a_story_is_one_object(story: CausationTree) -> None:
-    found = object_of(story.cli.call("audit", "trace", story.ids[3], "--json"))
+def test_a_trace_is_one_json_object(correlation: Correlation) -> None:
+    found = object_of(correlation.cli.call("audit", "trace", correlation.ids[3], "--json"))
 
-    assert (found["correlation_id"], found["asked"]) == (story.ids[0], story.ids[3])
+    assert (found["correlation_id"], found["asked"]) == (correlation.ids[0], correlation.ids[3])
     assert (found["events"], found["commands"], found["untold"]) == (2, 3, 0)
     assert [(line["id"], line["depth"]) for line in found["lines"]] == list(
-        zip(story.ids, [0, 1, 2, 3, 2], strict=True)
+        zip(correlation.ids, [0, 1, 2, 3, 2], strict=True)
     )
     assert found["lines"][4]["entry"]["code"] == "input_unknown"
     assert [chain["problem"] for chain in found["chains"]] == [None, None]
     assert found["position"] == found["log_end"]
 
 
-def test_a_story_is_bounded(story: CausationTree) -> None:
-    out = story.cli.call("audit", "trace", story.ids[0], "--depth", 1).out
+def test_a_trace_is_bounded(correlation: Correlation) -> None:
+    out = correlation.cli.call("audit", "trace", correlation.ids[0], "--depth", 1).out
     assert "FlakeInputAdded flake mine v2 [3 more below]" in out
 
-    out = story.cli.call("audit", "trace", story.ids[0], "--limit", 2, "--no-verify").out
+    out = correlation.cli.call(
+        "audit", "trace", correlation.ids[0], "--limit", 2, "--no-verify"
+    ).out
     assert "3 more messages are not shown: give a higher --limit" in out
     assert "verified" not in out
 
 
-def test_an_id_that_nobody_knows_is_one_clear_line(story: CausationTree) -> None:
-    ended = story.cli.call("audit", "trace", "01234567")
+def test_an_unknown_id_is_one_clear_line(correlation: Correlation) -> None:
+    ended = correlation.cli.call("audit", "trace", "01234567")
     assert (ended.status, ended.out) == (2, "")
     assert ended.err == "error: no id in the audit index begins with 01234567\n"
 
 
-def test_a_history_shows_what_each_event_changed(story: CausationTree) -> None:
-    ended = story.cli.call("audit", "history", "flake", "mine")
+def test_a_history_shows_what_each_event_changed(correlation: Correlation) -> None:
+    ended = correlation.cli.call("audit", "history", "flake", "mine")
 
     assert (ended.status, ended.err) == (0, "")
     assert ended.lines[0] == "flake mine, version 2"
@@ -151,86 +154,88 @@ def test_a_history_shows_what_each_event_changed(story: CausationTree) -> None:
         r"v1  [-0-9]+ [:.0-9]+  FlakeCreated, caused by [0-9a-f]{8}", ended.lines[2]
     )
     assert ended.lines[3:5] == ["    exists: false -> true", '    path: "" -> "./mine"']
-    assert f"FlakeInputAdded by anna, caused by {story.ids[0][:8]}" in ended.lines[6]
+    assert f"FlakeInputAdded by anna, caused by {correlation.ids[0][:8]}" in ended.lines[6]
     assert ended.lines[7] == '    inputs.nixpkgs: + "github:NixOS/nixpkgs/good"'
     assert ended.lines[-1] == "chain verified: 2 events"
 
 
-def test_a_history_ends_at_a_version_or_a_time(story: CausationTree) -> None:
-    words = ("audit", "history", "flake", story.imported)
-    at_two = object_of(story.cli.call(*words, "--at", 2, "--json"))
-    whole = object_of(story.cli.call(*words, "--json"))
+def test_a_history_ends_at_a_version_or_a_time(correlation: Correlation) -> None:
+    words = ("audit", "history", "flake", correlation.imported)
+    at_two = object_of(correlation.cli.call(*words, "--at", 2, "--json"))
+    whole = object_of(correlation.cli.call(*words, "--json"))
 
     assert (at_two["version"], len(at_two["state"]["inputs"])) == (2, 1)
     assert at_two["steps"] == whole["steps"][:2]
     assert at_two["later"] == len(whole["steps"]) - 2 > 0
     for step in whole["steps"]:
-        then = object_of(story.cli.call(*words, "--at", step["time"], "--json"))
+        then = object_of(correlation.cli.call(*words, "--at", step["time"], "--json"))
         assert then["version"] == step["version"]
-    before = story.cli.call(*words, "--at", "1h").out
-    assert before.startswith(f"flake {story.imported}, which had no events then\n")
-    nothing = story.cli.call("audit", "history", "flake", "unheard-of")
+    before = correlation.cli.call(*words, "--at", "1h").out
+    assert before.startswith(f"flake {correlation.imported}, without events at that time\n")
+    nothing = correlation.cli.call("audit", "history", "flake", "unheard-of")
     assert (nothing.status, nothing.out) == (0, "flake unheard-of has no events\n")
 
 
-def test_a_search_says_who_did_what(story: CausationTree) -> None:
-    ended = story.cli.call("audit", "search", "--actor", "anna", "--since", "1h", "--oldest")
+def test_a_search_shows_actors_and_outcomes(correlation: Correlation) -> None:
+    ended = correlation.cli.call("audit", "search", "--actor", "anna", "--since", "1h", "--oldest")
     assert (ended.status, ended.err) == (0, "")
     assert max(map(len, ended.lines)) <= 80
     assert [line.split()[2:4] for line in ended.lines[1:]] == [
-        [story.ids[0][:8], "AddFlakeInput"],
-        [story.ids[1][:8], "FlakeInputAdded"],
+        [correlation.ids[0][:8], "AddFlakeInput"],
+        [correlation.ids[1][:8], "FlakeInputAdded"],
     ]
 
-    found = object_of(story.cli.call("audit", "search", "--status", "rejected", "--json"))
+    found = object_of(correlation.cli.call("audit", "search", "--status", "rejected", "--json"))
     rejected = {item["id"]: item["type"] for item in found["items"]}
-    assert story.rejected.command_id in rejected
+    assert correlation.rejected.command_id in rejected
     assert len(rejected) == 2, "and the question of the import where its flake is now"
-    nothing = story.cli.call("audit", "search", "--until", "2000-01-01")
+    nothing = correlation.cli.call("audit", "search", "--until", "2000-01-01")
     assert (nothing.status, nothing.out) == (1, "nothing found\n")
 
 
-def test_a_search_goes_on_at_its_cursor(story: CausationTree) -> None:
+def test_a_search_continues_at_its_cursor(correlation: Correlation) -> None:
     words: list[object] = ["audit", "search", "--aggregate", "flake", "--json"]
-    every = object_of(story.cli.call(*words))["items"]
+    every = object_of(correlation.cli.call(*words))["items"]
     pages: list[Any] = []
     after: list[object] = []
     while True:
-        page = object_of(story.cli.call(*words, "--limit", 5, *after))
+        page = object_of(correlation.cli.call(*words, "--limit", 5, *after))
         pages += page["items"]
         if page["next"] is None:
             break
         after = ["--after", page["next"]]
     assert pages == every
-    bad = story.cli.call(*words, "--after", "x")
+    bad = correlation.cli.call(*words, "--after", "x")
     assert (bad.status, bad.err.count("\n")) == (2, 1)
     assert "'x' is not a cursor" in bad.err
 
 
-def test_an_export_is_everything_in_columns(story: CausationTree) -> None:
-    found = story.cli.call("audit", "search", "--oldest", "--limit", 1000, "--json")
+def test_an_export_has_all_columns(correlation: Correlation) -> None:
+    found = correlation.cli.call("audit", "search", "--oldest", "--limit", 1000, "--json")
     every = object_of(found)["items"]
 
-    lines = story.cli.call("audit", "export").lines
+    lines = correlation.cli.call("audit", "export").lines
     assert [json.loads(line) for line in lines] == every
 
-    ended = story.cli.call("audit", "export", "--output", "all.csv", "--payload")
+    ended = correlation.cli.call("audit", "export", "--output", "all.csv", "--payload")
     assert (ended.status, ended.out) == (
         0,
         f"{len(every)} events and commands written to all.csv\n",
     )
-    with (story.cli.folder / "all.csv").open(newline="", encoding="utf-8") as file:
+    with (correlation.cli.folder / "all.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["id"] for row in rows] == [item["id"] for item in every]
     assert list(rows[0]) == [*every[0], "payload"]
-    added = next(row for row in rows if row["id"] == story.ids[1])
+    added = next(row for row in rows if row["id"] == correlation.ids[1])
     assert json.loads(added["payload"])["url"] == "github:NixOS/nixpkgs/good"
     assert (added["actor"], added["status"], added["version"]) == ("anna", "", "2")
 
-    ended = story.cli.call("audit", "export", "--format", "csv", "--actor", "bob")
+    ended = correlation.cli.call("audit", "export", "--format", "csv", "--actor", "bob")
     (row,) = csv.DictReader(io.StringIO(ended.out))
     assert (row["type"], row["code"]) == ("RemoveFlakeInput", "input_unknown")
-    payloads = story.cli.call("audit", "export", "--payload", "--id", "mine", "--kind", "event")
+    payloads = correlation.cli.call(
+        "audit", "export", "--payload", "--id", "mine", "--kind", "event"
+    )
     assert [json.loads(line)["payload"]["path"] for line in payloads.lines[:1]] == ["./mine"]
 
 
@@ -239,19 +244,19 @@ def test_an_export_is_everything_in_columns(story: CausationTree) -> None:
     [("nowhere/all.csv", "No such file or directory"), (".", "Is a directory")],
     ids=["nowhere", "directory"],
 )
-def test_a_file_that_cannot_be_written_is_one_clear_line_and_none_is_left(
-    story: CausationTree, output: str, problem: str
+def test_a_file_that_cannot_be_written_is_one_clear_line_and_leaves_nothing(
+    correlation: Correlation, output: str, problem: str
 ) -> None:
-    before = story.cli.files()
-    ended = story.cli.call("audit", "export", "--output", output)
+    before = correlation.cli.files()
+    ended = correlation.cli.call("audit", "export", "--output", output)
 
     assert (ended.status, ended.out) == (2, "")
     assert ended.err == f"error: --output {output} cannot be written: {problem}\n"
-    assert story.cli.files() == before
+    assert correlation.cli.files() == before
 
 
 @pytest.mark.parametrize("words", [("trace", "01234567"), ("search",), ("export",)])
-def test_without_an_index_it_says_what_to_do_and_makes_none(
+def test_without_an_index_the_error_says_what_to_do_and_creates_none(
     tmp_path: Path, words: tuple[str, ...]
 ) -> None:
     cli = CommandLine(tmp_path)
@@ -263,15 +268,15 @@ def test_without_an_index_it_says_what_to_do_and_makes_none(
     assert cli.files() == []
 
 
-def test_without_a_server_the_index_answers_and_says_what_it_could_not_look_at(
-    story: CausationTree, tmp_path: Path
+def test_without_a_server_the_index_answers_and_reports_what_is_unverified(
+    correlation: Correlation, tmp_path: Path
 ) -> None:
-    for file in (story.cli.folder / "var").glob("read_model.sqlite*"):
+    for file in (correlation.cli.folder / "var").glob("read_model.sqlite*"):
         if file.is_dir():
-            continue  # of locks
+            continue  # a lock file
         shutil.copy(file, tmp_path / file.name)
     cli = without_server(tmp_path)
-    ended = cli.call("audit", "trace", story.ids[0], "--database", "read_model.sqlite")
+    ended = cli.call("audit", "trace", correlation.ids[0], "--database", "read_model.sqlite")
 
     assert (ended.status, ended.err) == (0, "")
     assert "RemoveFlakeInput flake other by bob" in ended.out
@@ -279,21 +284,23 @@ def test_without_a_server_the_index_answers_and_says_what_it_could_not_look_at(
     assert ended.lines[-1].startswith(f"not verified: no server answered at {AWAY}")
 
 
-def test_a_record_that_was_touched_is_found_by_what_the_index_remembers(
-    story: CausationTree, tmp_path: Path
+def test_a_changed_record_is_detected_by_comparison_with_the_index(
+    correlation: Correlation, tmp_path: Path
 ) -> None:
-    for file in (story.cli.folder / "var").glob("read_model.sqlite*"):
+    for file in (correlation.cli.folder / "var").glob("read_model.sqlite*"):
         if file.is_dir():
-            continue  # of locks
+            continue  # a lock file
         shutil.copy(file, tmp_path / file.name)
     with closing(sqlite3.connect(tmp_path / "read_model.sqlite")) as database:
-        database.execute("UPDATE audit_event SET type = 'Other' WHERE id = ?", (story.ids[1],))
+        database.execute(
+            "UPDATE audit_event SET type = 'Other' WHERE id = ?", (correlation.ids[1],)
+        )
         database.commit()
-    words = ("audit", "trace", story.ids[0], "--database", tmp_path / "read_model.sqlite")
-    ended = story.cli.call(*words)
+    words = ("audit", "trace", correlation.ids[0], "--database", tmp_path / "read_model.sqlite")
+    ended = correlation.cli.call(*words)
 
     assert ended.status == 1
     assert "RECORD BROKEN: flake mine: position " in ended.out
     assert "when it was indexed it was Other" in ended.out
-    chains = object_of(story.cli.call(*words, "--json"))["chains"]
+    chains = object_of(correlation.cli.call(*words, "--json"))["chains"]
     assert [chain["problem"] is None for chain in chains] == [False, True]

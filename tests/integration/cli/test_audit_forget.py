@@ -1,4 +1,4 @@
-"""`eventstore audit forget`: asks, destroys a key, and says what that means."""
+"""`eventstore audit forget`: confirmation, the key, and what is reported."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def cli(tmp_path: Path, nats_server: EmbeddedServer, domain_name: str) -> Comman
 
 @pytest.fixture
 def read(nats_server: EmbeddedServer, domain_name: str) -> Read:
-    """Ann is registered; reads what the log says of her."""
+    """Register ann; the result reads her events."""
     codec = shop.renamed(domain_name).codec
 
     async def use(event: Event | None) -> list[Event]:
@@ -49,15 +49,13 @@ def read(nats_server: EmbeddedServer, domain_name: str) -> Read:
     return lambda: asyncio.run(use(None))
 
 
-def test_nobody_is_forgotten_by_an_empty_name(cli: CommandLine) -> None:
+def test_an_empty_subject_is_refused(cli: CommandLine) -> None:
     ended = cli.call("audit", "forget", "")
     assert (ended.status, ended.out) == (2, "")
     assert "it must not be empty" in ended.err
 
 
-def test_it_forgets_and_says_what_stays_and_what_is_to_be_done(
-    cli: CommandLine, read: Read
-) -> None:
+def test_it_forgets_and_reports_what_remains(cli: CommandLine, read: Read) -> None:
     ended = cli.call("audit", "forget", "ann", "--yes")
 
     assert (ended.status, ended.err) == (0, "")
@@ -70,12 +68,12 @@ def test_it_forgets_and_says_what_stays_and_what_is_to_be_done(
     assert read() == [CustomerRegistered(email="[forgotten]")]
 
 
-def test_done_again_it_says_since_when(cli: CommandLine, read: Read) -> None:
+def test_repeated_it_reports_the_time_of_the_first(cli: CommandLine, read: Read) -> None:
     first = cli.call("audit", "forget", "ann", "--yes")
     assert cli.call("audit", "forget", "ann", "--yes") == first
 
 
-def test_whoever_is_unknown_cannot_be_forgotten(
+def test_an_unknown_subject_cannot_be_forgotten(
     cli: CommandLine, read: Read, domain_name: str
 ) -> None:
     ended = cli.call("audit", "forget", "zo\x1be", "--yes")
@@ -85,7 +83,7 @@ def test_whoever_is_unknown_cannot_be_forgotten(
 
 
 @pytest.mark.parametrize("answer", ["n\n", "\n", ""], ids=["no", "nothing", "no-terminal"])
-def test_it_asks_first_and_without_a_yes_nothing_is_changed(
+def test_without_confirmation_nothing_is_changed(
     cli: CommandLine, read: Read, answer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(answer))
@@ -96,13 +94,15 @@ def test_it_asks_first_and_without_a_yes_nothing_is_changed(
     assert read() == [CustomerRegistered(email="ann@example.org")]
 
 
-def test_a_yes_will_do(cli: CommandLine, read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_confirmation_is_enough(
+    cli: CommandLine, read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
     assert cli.call("audit", "forget", "ann").status == 0
     assert read() == [CustomerRegistered(email="[forgotten]")]
 
 
-def test_where_nothing_was_ever_declared_it_says_what_to_do(cli: CommandLine) -> None:
+def test_without_a_declared_domain_the_error_says_what_to_do(cli: CommandLine) -> None:
     ended = cli.call("audit", "forget", "ann", "--yes")
 
     assert ended.status == 2
@@ -110,7 +110,7 @@ def test_where_nothing_was_ever_declared_it_says_what_to_do(cli: CommandLine) ->
     assert "start a service" in ended.err
 
 
-def test_read_models_that_take_personal_data_are_named(
+def test_read_models_with_personal_data_are_listed(
     cli: CommandLine, read: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     concerned = nix_projections()[0]

@@ -1,4 +1,4 @@
-"""`eventstore audit` about events that this code cannot read, while the service goes on."""
+"""`eventstore audit` with events that this code cannot read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from eventstore.commands import CommandClient
 from eventstore.config import load_settings
 from eventstore.jetstream.publish import publish_acked
 from eventstore.messages.chain import chain_value
-from eventstore.messages.envelope import Header, new_id
+from eventstore.messages.envelope import new_id
+from eventstore.messages.headers import Header
 from eventstore.nix import CreateFlake, CreateModule
 from eventstore.store.store import EventStore
 from tests.integration.command_line import BOUND, CommandLine
@@ -28,7 +29,7 @@ NO_JSON = b'{"content": \xff'
 
 
 class Odd(NamedTuple):
-    """What stands in the log of module m: something good, and two that cannot be read."""
+    """The log of module m: one good event, and two that cannot be read."""
 
     cli: CommandLine
     unknown: int
@@ -67,7 +68,7 @@ async def happen(url: str) -> tuple[int, int]:
 async def put_after(
     client: Client, before: Mapping[str, str], type_name: str, payload: bytes
 ) -> dict[str, str]:
-    """Record the next event of module m as a newer program would; its headers."""
+    """Record the next event of module m as a newer version would; its headers."""
     headers = {name: value for name, value in before.items() if not name.startswith("Nats-")}
     headers[Header.EVENT_ID] = new_id()
     headers[Header.EVENT_TYPE] = type_name
@@ -77,7 +78,7 @@ async def put_after(
     return headers
 
 
-def test_they_are_found_and_told_by_their_type(odd: Odd) -> None:
+def test_unreadable_events_are_found_by_their_type(odd: Odd) -> None:
     found = odd.cli.call("audit", "search", "--aggregate", "module", "--kind", "event", "--oldest")
     assert (found.status, found.err) == (0, "")
     assert [line.split()[3:] for line in found.lines[1:]] == [
@@ -91,13 +92,13 @@ def test_they_are_found_and_told_by_their_type(odd: Odd) -> None:
     assert "ModulePainted module m v2" in told.out
 
 
-def test_a_history_ends_where_the_state_can_be_known_and_says_why(odd: Odd) -> None:
+def test_a_history_ends_at_an_unreadable_event_with_the_reason(odd: Odd) -> None:
     ended = odd.cli.call("audit", "history", "module", "m")
     assert (ended.status, ended.err) == (1, "")
     begin = ended.lines.index(f"v2  ModulePainted at position {odd.unknown}")
     assert ended.lines[begin + 1 : begin + 3] == [
         "    cannot be folded: event type 'ModulePainted' is not registered in nix",
-        "    the state from here on is not known",
+        "    the state from here on is unknown",
     ]
     assert "state at version 1" in ended.lines
     assert ended.lines[-1] == "chain verified: 3 events"
@@ -106,7 +107,7 @@ def test_a_history_ends_where_the_state_can_be_known_and_says_why(odd: Odd) -> N
     assert json.loads(whole.out)["stopped"]["position"] == odd.unknown
 
 
-def test_an_export_has_their_payloads_even_where_they_are_no_json(odd: Odd) -> None:
+def test_an_export_has_payloads_that_are_not_json(odd: Odd) -> None:
     words = ("audit", "export", "--aggregate", "module", "--kind", "event", "--payload")
     lines = odd.cli.call(*words).lines
     assert [json.loads(line)["payload"] for line in lines][1:] == [{}, '{"content": \\xff']

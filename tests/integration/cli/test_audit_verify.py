@@ -1,4 +1,4 @@
-"""`eventstore audit verify` and `audit anchor`: what a person, a program and an outsider see."""
+"""`eventstore audit verify` and `audit anchor`."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_good_log_is_one_line_and_status_0(log: Log) -> None:
     assert "verifying" in whole.err, "progress is for people"
 
 
-def test_findings_are_named_and_status_1(log: Log) -> None:
+def test_findings_are_printed_with_status_1(log: Log) -> None:
     log.tamper(lambda messages: ordered(0, 1, 2, 4)(changed(2, b'{"name":"evil"}')(messages)))
     ended = log.cli.call("audit", "verify")
     first, why, second, _, last = ended.lines
@@ -103,7 +103,7 @@ def test_findings_are_named_and_status_1(log: Log) -> None:
     assert log.cli.call("audit", "verify", "module").status == 0
 
 
-def test_for_programs_a_line_is_a_finding_and_the_last_the_summary(log: Log) -> None:
+def test_json_is_a_finding_a_line_and_then_the_summary(log: Log) -> None:
     log.tamper(changed(0, b"{}"))
     ended = log.cli.call("audit", "verify", "--json")
     finding, summary = map(json.loads, ended.lines)
@@ -132,7 +132,7 @@ def test_for_programs_a_line_is_a_finding_and_the_last_the_summary(log: Log) -> 
     }
 
 
-def test_what_cannot_be_read_is_found_where_that_is_asked_for(log: Log) -> None:
+def test_unreadable_events_are_findings_with_read(log: Log) -> None:
     assert log.cli.call("audit", "verify", "--read").out.endswith(
         " s: nothing was changed, nothing is missing, everything can be read\n"
     )
@@ -179,7 +179,7 @@ def test_an_outsider_sees_that_the_last_event_is_gone(log: Log) -> None:
     assert "is of 5 events, and the log has only 4" in ended.lines[1]
 
 
-def test_a_signed_anchor_counts_with_a_key_known_from_elsewhere(log: Log) -> None:
+def test_a_signed_anchor_is_checked_with_a_known_key(log: Log) -> None:
     (log.folder / "seed").write_text(f"{SEED}\n")
     kept = log.anchor("signed.json", "--sign", "seed")
     alone = log.cli.call("audit", "verify", "--anchor", kept)
@@ -188,7 +188,7 @@ def test_a_signed_anchor_counts_with_a_key_known_from_elsewhere(log: Log) -> Non
 
     assert (alone.status, known.status, other.status) == (0, 0, 2)
     assert alone.lines[0] == (
-        f"the anchor is signed by {KEY}: whether that is whose key it should be, only --key tells"
+        f"the anchor is signed by {KEY}: only --key checks that it is the expected key"
     )
     assert len(known.lines) == 2
     assert other.err.startswith(f"error: the anchor cannot be used: it is signed by {KEY}, and ")
@@ -215,7 +215,7 @@ def test_a_log_with_findings_gets_no_anchor(log: Log) -> None:
     ],
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else "",
 )
-def test_what_cannot_be_done_is_said_and_status_2(
+def test_misuse_is_one_clear_line_with_status_2(
     log: Log, words: tuple[str, ...], problem: str
 ) -> None:
     ended = log.cli.call("audit", "verify", *words)
@@ -223,7 +223,7 @@ def test_what_cannot_be_done_is_said_and_status_2(
     assert problem in ended.err
 
 
-def test_a_seed_that_is_none_is_refused(log: Log) -> None:
+def test_an_invalid_seed_is_refused(log: Log) -> None:
     ended = log.cli.call("audit", "anchor", "--sign", "own.toml")
     assert (ended.status, ended.out) == (2, "")
     assert ended.err.splitlines()[-1].startswith("error: there is no nkey seed to sign with")

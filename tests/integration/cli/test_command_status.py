@@ -36,13 +36,13 @@ def test_the_status_of_a_command_is_the_exit_status(service: CommandLine) -> Non
         assert (found["command_id"], said.partition(":")[0]) == (command, found["status"])
 
 
-def test_what_is_no_id_is_an_error(service: CommandLine) -> None:
+def test_an_invalid_id_is_an_error(service: CommandLine) -> None:
     ended = service.call("command", "status", "seventeen")
     assert (ended.status, ended.out) == (2, "")
     assert "seventeen" in ended.err
 
 
-def test_the_status_can_be_asked_of_the_service(service: CommandLine) -> None:
+def test_the_status_can_be_queried_from_the_service(service: CommandLine) -> None:
     own = str(uuid.uuid4())
     good(service.call(*CREATE, "--id", new_aggregate(), "--command-id", own))
 

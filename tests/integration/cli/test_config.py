@@ -39,7 +39,7 @@ def test_the_configuration_is_set_shown_and_unset(service: CommandLine) -> None:
         (("unset", "colour"), "colour"),
     ],
 )
-def test_what_cannot_be_configured_is_an_error_that_says_why(
+def test_an_invalid_configuration_is_an_error_with_the_reason(
     service: CommandLine, words: tuple[str, ...], named: str
 ) -> None:
     ended = service.call("config", *words)
@@ -47,7 +47,7 @@ def test_what_cannot_be_configured_is_an_error_that_says_why(
     assert named in ended.err
 
 
-def test_a_running_service_takes_up_a_queue_limit(service: CommandLine) -> None:
+def test_a_running_service_applies_a_queue_limit(service: CommandLine) -> None:
     async def limit() -> int:
         async with plain(service) as connection:
             info = await connection.jetstream().stream_info("NIX_CMD")
@@ -83,7 +83,7 @@ def test_a_running_service_pauses_a_projection(service: CommandLine) -> None:
     asyncio.run(state("live"))
 
 
-def test_a_queue_that_is_full_is_an_outcome_with_an_error(
+def test_a_full_queue_is_an_outcome_with_an_error(
     tmp_path: Path, nats_server: EmbeddedServer, domain_name: str
 ) -> None:
     (tmp_path / "own.toml").write_text(

@@ -1,4 +1,4 @@
-"""`eventstore demo`: the whole line once, on real lock files."""
+"""`eventstore demo`: the whole pipeline once, on real lock files."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def lock_file(path: Path, **inputs: str) -> Path:
     return path
 
 
-def test_it_shows_what_happened_and_works_again_on_the_data_of_the_first_time(
+def test_it_prints_each_step_and_can_be_repeated_on_the_same_data(
     cli: CommandLine,
 ) -> None:
     """Into a pipe, so without colours or anything else that commands a terminal."""
@@ -131,7 +131,7 @@ def _read_terminal(descriptor: int) -> str:
 
 
 @pytest.mark.skipif(not REAL, reason=f"no lock files in {SHARED}")
-def test_it_takes_every_real_lock_file(cli: CommandLine) -> None:
+def test_it_accepts_every_real_lock_file(cli: CommandLine) -> None:
     ended = cli.call("demo", *REAL)
 
     assert (ended.status, ended.err) == (0, "")
@@ -163,7 +163,7 @@ def test_a_bad_file_is_an_error_before_anything_is_started(
     assert cli.files() == before
 
 
-def test_a_lock_file_that_changed_is_imported_by_what_differs(cli: CommandLine) -> None:
+def test_of_a_changed_lock_file_the_difference_is_imported(cli: CommandLine) -> None:
     first = cli.call("demo", lock_file(cli.folder / "flake.lock", nixpkgs="a", same="d"))
     second = cli.call("demo", lock_file(cli.folder / "flake.lock", nixpkgs="b", same="d", more="c"))
 
@@ -173,7 +173,7 @@ def test_a_lock_file_that_changed_is_imported_by_what_differs(cli: CommandLine) 
     assert len(rows(second.out, "flake_input")) == 3
 
 
-def test_names_are_shown_as_they_are_and_cannot_command_the_terminal(cli: CommandLine) -> None:
+def test_control_sequences_in_names_are_escaped(cli: CommandLine) -> None:
     file = lock_file(cli.folder / "[red]\x1b[31m:smile:" / "flake.lock", **{"[/b]": "a"})
     ended = cli.call("demo", file)
 
@@ -184,7 +184,7 @@ def test_names_are_shown_as_they_are_and_cannot_command_the_terminal(cli: Comman
     assert "\x1b" not in ended.out
 
 
-def test_beside_a_service_in_the_same_folder_it_says_so_and_lets_it_be(cli: CommandLine) -> None:
+def test_beside_a_service_in_the_same_folder_it_is_refused(cli: CommandLine) -> None:
     with cli.serving() as service:
         ended = cli.call("demo")
         assert (ended.status, ended.err.count("\n")) == (2, 1)
@@ -196,7 +196,7 @@ def test_beside_a_service_in_the_same_folder_it_says_so_and_lets_it_be(cli: Comm
     assert (cli.folder / "other" / "read_model.sqlite").exists()
 
 
-def test_ctrl_c_leaves_things_clean(cli: CommandLine) -> None:
+def test_ctrl_c_leaves_nothing_behind(cli: CommandLine) -> None:
     with cli.start("demo") as running:
         assert running.line().startswith("1. ")
         ended = running.stopped()
@@ -207,7 +207,7 @@ def test_ctrl_c_leaves_things_clean(cli: CommandLine) -> None:
     assert cli.call("demo").status == 0
 
 
-def test_a_reader_that_has_enough_does_not_stop_it(cli: CommandLine) -> None:
+def test_a_closed_pipe_does_not_stop_it(cli: CommandLine) -> None:
     with cli.start("demo") as running:
         assert running.process.stdout is not None
         assert running.line().startswith("1. ")

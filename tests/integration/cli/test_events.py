@@ -1,4 +1,4 @@
-"""`eventstore events`: what is stored, headers included, as lines."""
+"""`eventstore events`: stored events as lines, headers included."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from eventstore.client.client import Client, connect
 from eventstore.config import load_settings
 from eventstore.jetstream.topology import declare, topology
 from eventstore.messages.chain import chain_value
-from eventstore.messages.envelope import Header, new_id
+from eventstore.messages.envelope import new_id
+from eventstore.messages.headers import Header
 from eventstore.messages.types import Event
 from eventstore.nix import FlakeCreated, FlakeInputAdded, ModuleCreated, ModuleDeleted, domain
 from eventstore.server.embedded import EmbeddedServer
@@ -123,7 +124,7 @@ def test_they_are_printed_in_the_order_of_the_log(
     assert [int(line.split()[0]) for line in plain.lines] == expected
 
 
-def test_for_programs_a_line_has_everything_that_is_stored(filled: Log) -> None:
+def test_json_has_everything_that_is_stored(filled: Log) -> None:
     (line,) = filled.cli.call("events", "flake", "a", "--json", "--limit", "1").lines
     found = json.loads(line)
     headers = found.pop("headers")
@@ -145,14 +146,14 @@ def test_for_programs_a_line_has_everything_that_is_stored(filled: Log) -> None:
     assert datetime.fromisoformat(headers[Header.TIMESTAMP]).tzinfo is not None
 
 
-def test_for_people_a_line_says_what_happened_to_what(filled: Log) -> None:
+def test_a_line_shows_the_event_and_its_aggregate(filled: Log) -> None:
     line = filled.cli.call("events", "flake", "a").lines[1]
     assert line.startswith("     4  20")
     assert line.endswith('  FlakeInputAdded flake a v2  {"name":"n","url":"u"}')
 
 
 def _example(cls: type[Event]) -> Event:
-    """An event of the type, made from nothing but its fields' types."""
+    """An event of the type, made from the types of its fields."""
     for text in ("text", "switch"):
         fields = {
             field.name: value
@@ -203,7 +204,7 @@ def test_an_empty_log_prints_nothing(log: Log) -> None:
         (("--after", "6"), "position 6 is beyond the end of the log"),
     ],
 )
-def test_what_cannot_be_there_is_one_clear_line(
+def test_an_invalid_aggregate_is_one_clear_line(
     filled: Log, words: tuple[str, ...], problem: str
 ) -> None:
     ended = filled.cli.call("events", *words)
@@ -242,7 +243,7 @@ def test_a_stored_payload_in_several_lines_is_printed_in_one(log: Log) -> None:
     assert log.cli.call("events").lines[1].endswith(r'{\n  "name": "n",\n  "url": "u"\n}')
 
 
-def test_a_reader_that_has_enough_ends_it(log: Log) -> None:
+def test_a_closed_pipe_ends_it(log: Log) -> None:
     log.append(*(("flake", f"f{n}", CREATED) for n in range(200)))
     with log.cli.start("events", "--json", "--follow") as running:
         assert running.process.stdout is not None
@@ -255,7 +256,7 @@ def test_a_reader_that_has_enough_ends_it(log: Log) -> None:
 
 
 @pytest.mark.parametrize("words", [(), ("flake", "a")])
-def test_followed_it_goes_on_until_ctrl_c(filled: Log, words: tuple[str, ...]) -> None:
+def test_with_follow_it_continues_until_ctrl_c(filled: Log, words: tuple[str, ...]) -> None:
     with filled.cli.start("events", *words, "--follow", "--after", "3", "--json") as running:
         assert positions([running.line()]) == [4]
         if not words:
@@ -269,7 +270,7 @@ def test_followed_it_goes_on_until_ctrl_c(filled: Log, words: tuple[str, ...]) -
     assert ended == (130, "", "")
 
 
-def test_followed_with_a_limit_it_ends_by_itself(filled: Log) -> None:
+def test_with_follow_and_a_limit_it_ends_by_itself(filled: Log) -> None:
     with filled.cli.start("events", "--follow", "--after", "5", "--limit", "1") as running:
         filled.append(("flake", "b", ADDED))
         ended = running.ended()
@@ -277,7 +278,7 @@ def test_followed_with_a_limit_it_ends_by_itself(filled: Log) -> None:
     assert (ended.status, ended.err, len(ended.lines)) == (0, "", 1)
 
 
-def test_what_the_store_did_not_write_is_listed_by_itself(filled: Log) -> None:
+def test_foreign_messages_are_listed_separately(filled: Log) -> None:
     async def work(client: Client, store: EventStore) -> None:
         await client.request(f"{filled.name}.log.flake.a", b'{"x":\n1}', headers={"X-Own": "\x1b"})
         await client.request(f"{filled.name}.log.teapot.x", b"\xff\x1b[2J")

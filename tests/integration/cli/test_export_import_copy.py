@@ -30,7 +30,7 @@ TABLES = ("flake", "flake_input", "package", "module", "overlay", "configuration
 
 @pytest.fixture(scope="module")
 def other_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
-    """A second server, so that the same domain can be there twice."""
+    """A second server, so that the same domain can exist twice."""
     server = EmbeddedServer(tmp_path_factory.mktemp("other"))
     asyncio.run(server.start())
     yield server
@@ -72,7 +72,7 @@ class Side:
         self.work(work)
 
     def until_position(self, position: int) -> int:
-        """Wait until the log has come so far; returns how far it has."""
+        """Wait until the log has reached the position; returns its end."""
 
         async def work(client: Client) -> int:
             async with asyncio.timeout(BOUND):
@@ -90,7 +90,7 @@ class Side:
         try:
             info = await client.api(f"STREAM.INFO.{self.codec.subjects.log_stream}")
         except JetStreamError:
-            return -1  # it is not there yet
+            return -1  # it does not exist yet
         return int(info["state"]["last_seq"])
 
 
@@ -109,7 +109,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "log.gz"
 
 
-def test_a_store_moves_and_its_read_models_are_built_anew_with_the_same_rows(
+def test_a_moved_store_has_the_same_rows_in_rebuilt_read_models(
     here: Side, there: Side, file: Path
 ) -> None:
     assert here.cli.call("demo").status == 0
@@ -147,7 +147,7 @@ def test_an_anchor_holds_after_a_move(here: Side, there: Side, file: Path) -> No
     assert (ended.status, ended.out.count("are those of the anchor")) == (0, 1)
 
 
-def test_an_export_that_is_killed_or_stopped_goes_on(here: Side, file: Path) -> None:
+def test_an_interrupted_export_can_be_continued(here: Side, file: Path) -> None:
     here.fill(8)
     part = file.with_name("log.gz.part")
 
@@ -172,7 +172,7 @@ def test_an_export_that_is_killed_or_stopped_goes_on(here: Side, file: Path) -> 
     assert [event["position"] for event in events(file)] == list(range(1, 8_001))
 
 
-def test_an_import_that_is_killed_or_stopped_goes_on(here: Side, there: Side, file: Path) -> None:
+def test_an_interrupted_import_can_be_continued(here: Side, there: Side, file: Path) -> None:
     here.fill(8)
     assert here.cli.call("export", file).status == 0
     with there.cli.start("import", file) as running:
@@ -203,7 +203,7 @@ def _until(condition: Callable[[], bool]) -> None:
         time.sleep(0.001)
 
 
-def test_a_copy_is_made_with_a_function_of_ones_own(here: Side, there: Side, file: Path) -> None:
+def test_a_copy_is_transformed_by_a_users_function(here: Side, there: Side, file: Path) -> None:
     (here.folder / "own_transform.py").write_text(
         "def tidy(event):\n"
         "    if event.position % 2:\n"
@@ -225,7 +225,9 @@ def test_a_copy_is_made_with_a_function_of_ones_own(here: Side, there: Side, fil
     assert there.cli.call("audit", "verify").status == 0
 
 
-def test_a_module_that_cannot_be_imported_is_named_with_the_reason(here: Side, file: Path) -> None:
+def test_a_module_that_cannot_be_imported_is_reported_with_the_reason(
+    here: Side, file: Path
+) -> None:
     (here.folder / "own_broken.py").write_text("def tidy(event) return event\n")
     ended = here.cli.call("copy", file, "new.gz", "--with", "own_broken:tidy")
     assert (ended.status, ended.out, len(ended.err.splitlines())) == (2, "", 1)
@@ -251,7 +253,7 @@ def test_a_module_that_cannot_be_imported_is_named_with_the_reason(here: Side, f
     ],
     ids=lambda value: "-".join(value).replace("/", "-") if isinstance(value, tuple) else "",
 )
-def test_what_cannot_be_done_is_said_and_status_2(
+def test_misuse_is_one_clear_line_with_status_2(
     here: Side, words: tuple[str, ...], problem: str
 ) -> None:
     if words != ("export", "new.gz"):

@@ -1,4 +1,4 @@
-"""`eventstore health` and `eventstore discover`, as far as they are not options."""
+"""`eventstore health` and `eventstore discover`."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def serving(settings: Settings, directory: Path) -> AsyncIterator[Metrics]
     ):
         await database.migrate()
         worker = ProjectionWorker(app.store, database, nix_projections())
-        health = service_health(app, settings, database, worker, keep=0.0, telemetry=metrics)
+        health = service_health(app, settings, database, worker, cache_ttl=0.0, telemetry=metrics)
         endpoints = service_endpoints(app, settings, health, metrics=metrics)
         async with running(worker, endpoints), asyncio.timeout(BOUND):
             await app.worker.ready.wait()
@@ -67,7 +67,7 @@ def shown(console_width: int = 200) -> tuple[Terminal, io.StringIO]:
     return Terminal(file=text, width=console_width), text
 
 
-async def test_the_health_of_a_service_is_asked_by_its_name_or_its_domain(
+async def test_health_is_requested_by_service_or_domain(
     settings: Settings, tmp_path: Path, domain_name: str
 ) -> None:
     async with serving(settings, tmp_path) as metrics:
@@ -91,7 +91,7 @@ async def test_the_health_of_a_service_is_asked_by_its_name_or_its_domain(
     assert "projections 6 (flakes, " in lines[6]
 
 
-async def test_ill_health_is_shown_with_its_problems(settings: Settings, tmp_path: Path) -> None:
+async def test_an_unhealthy_report_shows_its_problems(settings: Settings, tmp_path: Path) -> None:
     async with serving(settings, tmp_path):
         moved(tmp_path / "read_model.sqlite", tmp_path / "away")
         report = await request_health(Session(lambda: settings), None, BOUND)
@@ -110,18 +110,18 @@ def moved(file: Path, target: Path) -> None:
     file.rename(target)
 
 
-async def test_a_service_that_is_not_there_is_named(settings: Settings) -> None:
+async def test_a_missing_service_is_named_in_the_error(settings: Settings) -> None:
     with pytest.raises(NoResponders, match=r"health\.nobody"):
         await request_health(Session(lambda: settings), "nobody", BOUND)
 
 
-async def test_a_server_that_is_not_there_is_named() -> None:
+async def test_a_missing_server_is_named_in_the_error() -> None:
     with pytest.raises(ConnectFailed, match="127"):
         await request_health(Session(lambda: settings_for("nats://127.0.0.1:1")), None, BOUND)
 
 
 @pytest.mark.parametrize("payload", [b"nonsense", b"{}", b'{"status": "dead"}'])
-async def test_an_answer_that_is_no_report_is_told_of(
+async def test_an_answer_that_is_no_report_is_an_error(
     settings: Settings, client: Client, payload: bytes
 ) -> None:
     async def answer(message: Msg) -> None:
@@ -134,7 +134,7 @@ async def test_an_answer_that_is_no_report_is_told_of(
         await request_health(Session(lambda: settings), "odd", BOUND)
 
 
-async def test_a_services_refusal_is_told(settings: Settings, client: Client) -> None:
+async def test_a_refusal_of_the_service_is_an_error(settings: Settings, client: Client) -> None:
     async def refuse(message: Msg) -> None:
         await client.publish(message.reply, headers={"Nats-Service-Error": "not today"})
 
@@ -145,7 +145,7 @@ async def test_a_services_refusal_is_told(settings: Settings, client: Client) ->
         await request_health(Session(lambda: settings), "shy", BOUND)
 
 
-def test_a_report_of_another_make_is_shown_as_far_as_it_goes() -> None:
+def test_a_partial_report_of_another_implementation_is_shown() -> None:
     report = HealthReport(
         status="degraded",
         service="other",
@@ -163,7 +163,7 @@ def test_a_report_of_another_make_is_shown_as_far_as_it_goes() -> None:
     assert EXIT_STATUS["degraded"] == 1
 
 
-async def test_services_that_are_there_are_found_and_shown(
+async def test_running_services_are_discovered_and_shown(
     settings: Settings, tmp_path: Path, domain_name: str
 ) -> None:
     async with serving(settings, tmp_path), Session(lambda: settings).connect() as client:
@@ -182,7 +182,7 @@ async def test_services_that_are_there_are_found_and_shown(
     )
 
 
-def test_telemetry_is_what_was_wanted() -> None:
+def test_telemetry_combines_metrics_and_tracing() -> None:
     metrics = Metrics()
 
     assert make_telemetry(None, tracing=False) is NO_TELEMETRY

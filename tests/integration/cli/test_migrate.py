@@ -1,4 +1,4 @@
-"""`eventstore migrate`: the schema brought up to date, or looked at, without a server."""
+"""`eventstore migrate`: migrations and checks, without a server."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def revision(location: str) -> str | None:
     return asyncio.run(Database(location).revisions()).found
 
 
-def test_it_brings_the_schema_up_to_date_and_says_from_where(
+def test_it_migrates_the_schema_and_prints_the_revisions(
     cli: CommandLine, new_read_model: str
 ) -> None:
     cli.environ |= {"EVENTSTORE_DATABASE": new_read_model}
@@ -62,7 +62,7 @@ def test_it_brings_the_schema_up_to_date_and_says_from_where(
         assert again.out.endswith(f": is at revision {NEWEST} already\n")
 
 
-def test_for_programs_it_is_an_object(cli: CommandLine, folder: Path) -> None:
+def test_json_is_one_object(cli: CommandLine, folder: Path) -> None:
     said = [cli.call("migrate", *words, "--json") for words in (["--check"], [], [])]
 
     assert [each.status for each in said] == [1, 0, 0]
@@ -88,7 +88,7 @@ def test_for_programs_it_is_an_object(cli: CommandLine, folder: Path) -> None:
     ],
     ids=["newer", "of-another-program", "without-a-revision"],
 )
-def test_a_database_that_is_not_ours_is_refused_and_stays_as_it_is(
+def test_a_foreign_database_is_refused_and_unchanged(
     cli: CommandLine, read_model: str, statements: list[str], problem: str, words: list[str]
 ) -> None:
     for statement in statements:
@@ -114,7 +114,7 @@ def test_a_database_that_is_not_ours_is_refused_and_stays_as_it_is(
         (".", "cannot use . as read model"),
     ],
 )
-def test_one_that_cannot_be_used_is_one_clear_line(
+def test_an_unusable_database_is_one_clear_line(
     cli: CommandLine, folder: Path, location: str, problem: str, words: list[str]
 ) -> None:
     (folder / "text").write_text("no database, but long enough to be read as the head of one " * 9)
@@ -128,7 +128,7 @@ def test_one_that_cannot_be_used_is_one_clear_line(
     assert cli.files() == before
 
 
-def test_one_that_stays_locked_is_told(
+def test_a_locked_database_is_reported(
     cli: CommandLine, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "OPEN_PATIENCE", 0.01)

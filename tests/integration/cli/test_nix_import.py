@@ -1,4 +1,4 @@
-"""`eventstore nix import`: lock files become commands of a running service, once."""
+"""`eventstore nix import`: lock files become commands, once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.integration.command_line import CommandLine, without_server
 SAMPLE = samples()[0]
 
 
-def test_one_create_and_one_input_each_and_again_nothing(service: CommandLine) -> None:
+def test_repeated_imports_send_no_further_commands(service: CommandLine) -> None:
     first = service.call("nix", "import", *samples())
     stored = service.call("events", "--json").lines
     second = service.call("nix", "import", *samples())
@@ -33,7 +33,7 @@ def test_one_create_and_one_input_each_and_again_nothing(service: CommandLine) -
     assert service.call("events", "--json").lines == stored
 
 
-def test_for_programs_the_outcomes_are_lines_of_json(service: CommandLine) -> None:
+def test_json_is_an_outcome_a_line(service: CommandLine) -> None:
     first = service.call("nix", "import", SAMPLE, "--name", "json", "--json")
     second = service.call("nix", "import", SAMPLE, "--name", "json", "--json")
 
@@ -62,7 +62,7 @@ def test_one_name_for_several_files_is_refused(service: CommandLine) -> None:
     assert service.call("events").lines == before
 
 
-def test_a_file_that_is_not_a_lock_file_stops_it_before_anything_is_sent(
+def test_an_invalid_lock_file_stops_it_before_anything_is_sent(
     service: CommandLine,
 ) -> None:
     (service.folder / "bad.lock").write_text("{}")
@@ -76,7 +76,7 @@ def test_a_file_that_is_not_a_lock_file_stops_it_before_anything_is_sent(
 
 
 def lock_file(path: Path, **urls: str) -> Path:
-    """A lock file whose inputs are these revisions' first digits."""
+    """A lock file with an input for each, at a revision that begins with these digits."""
     nodes = {
         name: {"locked": {"type": "github", "owner": "o", "repo": name, "rev": rev * 40}}
         for name, rev in urls.items()
@@ -92,7 +92,7 @@ def flake_events(service: CommandLine, flake_id: str) -> list[tuple[str, str]]:
     return [(event["type"], event["data"].get("name", "")) for event in own]
 
 
-def test_a_changed_lock_file_is_imported_by_what_differs(service: CommandLine) -> None:
+def test_of_a_changed_lock_file_the_difference_is_imported(service: CommandLine) -> None:
     path = service.folder / "changing.lock"
     flake_id = import_commands(lock_file(path, a="1", b="1", c="1"))[0].aggregate_id
     assert service.call("nix", "import", path).status == 0
@@ -114,7 +114,9 @@ def test_a_changed_lock_file_is_imported_by_what_differs(service: CommandLine) -
     assert flake_events(service, flake_id) == after
 
 
-def test_what_was_removed_and_comes_back_is_carried_out_each_time(service: CommandLine) -> None:
+def test_an_input_that_is_removed_and_added_back_is_imported_each_time(
+    service: CommandLine,
+) -> None:
     path = service.folder / "coming.lock"
     flake_id = import_commands(lock_file(path, a="1"))[0].aggregate_id
     for _ in range(2):
@@ -125,7 +127,7 @@ def test_what_was_removed_and_comes_back_is_carried_out_each_time(service: Comma
     assert names == ["FlakeCreated", *["FlakeInputAdded", "FlakeInputRemoved"] * 2]
 
 
-def test_an_import_that_was_interrupted_goes_on(service: CommandLine) -> None:
+def test_an_interrupted_import_can_be_repeated(service: CommandLine) -> None:
     """The first part of an import is an import of fewer inputs: the commands have the same ids."""
     path = service.folder / "broken.lock"
     assert service.call("nix", "import", lock_file(path, a="1")).status == 0
@@ -139,7 +141,9 @@ def test_an_import_that_was_interrupted_goes_on(service: CommandLine) -> None:
     ]
 
 
-def test_a_flake_made_by_other_commands_is_brought_to_its_lock_file(service: CommandLine) -> None:
+def test_a_flake_created_by_other_commands_is_made_equal_to_its_lock_file(
+    service: CommandLine,
+) -> None:
     path = lock_file(service.folder / "other.lock", a="1")
     flake_id = import_commands(path)[0].aggregate_id
     create = json.dumps({"path": "elsewhere", "description": "by hand"})
@@ -153,8 +157,8 @@ def test_a_flake_made_by_other_commands_is_brought_to_its_lock_file(service: Com
     assert ended.lines[-1] == "other: 1 added, 1 removed, 0 changed, 0 unchanged"
 
 
-def test_files_of_one_flake_are_taken_together(service: CommandLine) -> None:
-    """Twice the same file, by two names for it."""
+def test_files_of_one_flake_are_imported_together(service: CommandLine) -> None:
+    """The same file by two names."""
     for folder in ("a", "b"):
         (service.folder / folder / "same").mkdir(parents=True)
         shutil.copy(SAMPLE, service.folder / folder / "same" / "flake.lock")
@@ -165,7 +169,7 @@ def test_files_of_one_flake_are_taken_together(service: CommandLine) -> None:
     assert len(ended.lines) == len(import_commands(SAMPLE))
 
 
-def test_each_is_planned_on_what_stands_and_not_on_a_read_model_behind_it(
+def test_each_is_planned_on_the_current_state_and_not_on_a_lagging_read_model(
     service: CommandLine,
 ) -> None:
     for folder in ("one", "two"):

@@ -15,7 +15,7 @@ def listed(service: CommandLine, *words: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in good(service.call("parked", "list", *words, "--json"))]
 
 
-def test_what_is_parked_is_listed_and_shown(service: CommandLine) -> None:
+def test_parked_messages_are_listed_and_shown(service: CommandLine) -> None:
     own = new_aggregate()
     none = service.call("parked", "list", "flake", own)
     assert none == (0, "", "nothing is parked\n")
@@ -37,7 +37,7 @@ def test_what_is_parked_is_listed_and_shown(service: CommandLine) -> None:
     assert listed(service, "flake", own, "--after", sequence) == []
 
 
-def test_bytes_that_are_no_text_are_shown_all_the_same(service: CommandLine) -> None:
+def test_binary_payloads_are_shown(service: CommandLine) -> None:
     own = new_aggregate()
     park(service, own, b"\xff\x1b[31m")
     (found,) = listed(service, "flake", own)
@@ -70,13 +70,13 @@ def test_all_can_be_retried(service: CommandLine) -> None:
 
 
 @pytest.mark.parametrize("words", [(), ("3", "--all")])
-def test_a_retry_is_of_one_or_of_all(service: CommandLine, words: tuple[str, ...]) -> None:
+def test_a_retry_needs_a_number_or_all(service: CommandLine, words: tuple[str, ...]) -> None:
     ended = service.call("parked", "retry", *words)
     assert ended.status == 2
     assert "--all" in ended.err
 
 
-def test_what_is_discarded_is_gone_and_that_is_asked_first(service: CommandLine) -> None:
+def test_discarding_asks_first_and_deletes_the_message(service: CommandLine) -> None:
     own = new_aggregate()
     park(service, own)
     (found,) = listed(service, "flake", own)
@@ -84,7 +84,7 @@ def test_what_is_discarded_is_gone_and_that_is_asked_first(service: CommandLine)
 
     asked = service.run("parked", "discard", sequence)
     assert asked.status == 1
-    assert "discard it for good?" in asked.out
+    assert "discard it permanently?" in asked.out
     assert listed(service, "flake", own) == [found]
     assert good(service.call("parked", "discard", sequence, "--yes")) == [f"discarded: {sequence}"]
     assert listed(service, "flake", own) == []

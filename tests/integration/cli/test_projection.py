@@ -1,4 +1,4 @@
-"""`eventstore projection`: how read models are, rebuilding them, and what is set from outside."""
+"""`eventstore projection`: status, rebuilds, pausing and parked events."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ NAMES = [each.name for each in read_models()]
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a log and its read model, in which nothing runs."""
-    cli = CommandLine(tmp_path_factory.mktemp("kept"))
+def folder_of_service(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a log and its read model, without a running service."""
+    cli = CommandLine(tmp_path_factory.mktemp("service"))
     assert cli.call("demo", samples()[0]).status == 0
     return cli.folder
 
 
 @pytest.fixture(scope="module")
-def service(kept: Path) -> Iterator[CommandLine]:
-    """The same folder, where a service runs; whoever changes what others see puts it right."""
-    cli = CommandLine(kept)
+def service(folder_of_service: Path) -> Iterator[CommandLine]:
+    """The same folder with a running service; tests restore what others depend on."""
+    cli = CommandLine(folder_of_service)
     with cli.serving() as running:
         yield cli
         assert running.stopped().status == 0
@@ -95,7 +95,7 @@ def test_all_are_listed_in_80_columns(service: CommandLine) -> None:
     assert "process" in found["owner"]
 
 
-def test_one_is_shown_with_all_that_is_known(service: CommandLine) -> None:
+def test_the_details_of_one_projection_are_shown(service: CommandLine) -> None:
     until(lambda: listed(service)["state"] == "live")
     shown = good(service.call("projection", "show", "flakes"))
     facts = dict(line.split(maxsplit=1) for line in shown if line.startswith("  "))
@@ -113,7 +113,7 @@ def test_one_is_shown_with_all_that_is_known(service: CommandLine) -> None:
     assert (found["name"], found["epoch"]) == ("flakes", int(facts["epoch"]))
 
 
-def test_a_rebuild_beside_a_service_which_goes_on(service: CommandLine) -> None:
+def test_a_rebuild_beside_a_running_service(service: CommandLine) -> None:
     before, epoch = rows(service), execute(service, "SELECT epoch FROM projection")[0][0]
 
     ended = service.call("projection", "rebuild", "flakes", "packages", "flakes", "--json")
@@ -129,7 +129,7 @@ def test_a_rebuild_beside_a_service_which_goes_on(service: CommandLine) -> None:
     assert listed(service)["state"] == "live"
 
 
-def test_a_person_sees_how_far_a_rebuild_is(service: CommandLine) -> None:
+def test_a_rebuild_shows_its_progress(service: CommandLine) -> None:
     ended = service.call("projection", "rebuild", "--all")
 
     assert (ended.status, ended.err) == (0, "")
@@ -139,7 +139,7 @@ def test_a_person_sees_how_far_a_rebuild_is(service: CommandLine) -> None:
     assert max(map(len, ended.lines)) <= 80
 
 
-def test_ctrl_c_leaves_the_old_rows_and_keeps_what_was_built(service: CommandLine) -> None:
+def test_an_interrupted_rebuild_keeps_the_old_rows_and_its_progress(service: CommandLine) -> None:
     before, end = rows(service), listed(service)["position"]
     with (
         closing(database(service)) as other,
@@ -160,7 +160,7 @@ def test_ctrl_c_leaves_the_old_rows_and_keeps_what_was_built(service: CommandLin
     assert rows(service) == before
     assert listed(service)["rebuilt_to"] == end
     shown = "\n".join(good(service.call("projection", "show", "flakes")))
-    assert f"left at position {end}, nobody is at it" in shown
+    assert f"interrupted at position {end}" in shown
 
     left = Path(f"{service.folder}/var/read_model.sqlite.rebuild-flakes")
     content = left.read_bytes()
@@ -198,7 +198,7 @@ def test_pausing_and_resuming_change_nothing_else(service: CommandLine) -> None:
     assert listed(service)["state"] == "live"
 
 
-async def test_what_is_paused_is_unknown_where_that_cannot_be_read_and_all_else_is_known(
+async def test_an_unreadable_configuration_leaves_only_the_paused_state_unknown(
     app: Application, settings: Settings, tmp_path: Path
 ) -> None:
     model = ReadModelSettings(database=str(tmp_path / "read_model.sqlite"))
@@ -211,7 +211,7 @@ async def test_what_is_paused_is_unknown_where_that_cannot_be_read_and_all_else_
     assert str(problem).startswith("paused or not is unknown: projections.paused cannot be")
 
 
-def test_a_failed_one_is_told_and_resumed(service: CommandLine) -> None:
+def test_a_failed_projection_is_reported_and_resumed(service: CommandLine) -> None:
     failed = "UPDATE projection SET error = ? WHERE name = 'flakes'"
     execute(service, failed, "projection flakes stopped before FlakeCreated: no")
     epoch = execute(service, "SELECT epoch FROM projection WHERE name = 'flakes'")[0][0]
@@ -220,7 +220,7 @@ def test_a_failed_one_is_told_and_resumed(service: CommandLine) -> None:
     assert lines[1].split()[:3] == ["flakes", "1", "failed"]
     assert lines[-1] == "flakes: projection flakes stopped before FlakeCreated: no"
     assert good(service.call("projection", "resume", "flakes")) == [
-        "flakes had failed, and tries again",
+        "flakes had failed, and is retried",
         "paused: (none)",
     ]
     assert execute(service, "SELECT epoch, error FROM projection WHERE name = 'flakes'") == [
@@ -228,7 +228,7 @@ def test_a_failed_one_is_told_and_resumed(service: CommandLine) -> None:
     ]
 
 
-def test_a_reset_one_is_built_again_by_the_service(service: CommandLine) -> None:
+def test_a_reset_projection_is_rebuilt_by_the_service(service: CommandLine) -> None:
     before = rows(service)
     refused = service.run("projection", "reset", "flakes")
     assert (refused.status, rows(service)) == (1, before)
@@ -240,7 +240,7 @@ def test_a_reset_one_is_built_again_by_the_service(service: CommandLine) -> None
     assert rows(service) == before
 
 
-def test_what_is_parked_is_seen_retried_and_given_up(service: CommandLine) -> None:
+def test_parked_events_are_listed_retried_and_discarded(service: CommandLine) -> None:
     before = rows(service)
     flake, position, name = execute(
         service, "SELECT flake_id, position, name FROM flake_input ORDER BY position DESC"
@@ -276,19 +276,21 @@ def test_what_is_parked_is_seen_retried_and_given_up(service: CommandLine) -> No
     assert service.call("projection", "parked", "flakes", "--json").err == ""
 
 
-def copied(kept: Path, folder: Path) -> CommandLine:
-    """A copy of what the service left, when it did not run; with no server."""
+def copied(folder_of_service: Path, folder: Path) -> CommandLine:
+    """A copy of the folder while no service ran, without a server."""
     (folder / "var").mkdir()
     with (
-        closing(sqlite3.connect(kept / "var" / "read_model.sqlite")) as original,
+        closing(sqlite3.connect(folder_of_service / "var" / "read_model.sqlite")) as original,
         closing(sqlite3.connect(folder / "var" / "read_model.sqlite")) as copy,
     ):
         original.backup(copy)
     return without_server(folder)
 
 
-def test_without_a_server_the_database_tells_what_it_knows(kept: Path, tmp_path: Path) -> None:
-    cli = copied(kept, tmp_path)
+def test_without_a_server_the_status_comes_from_the_database(
+    folder_of_service: Path, tmp_path: Path
+) -> None:
+    cli = copied(folder_of_service, tmp_path)
     execute(cli, "UPDATE projection SET version = 9 WHERE name = 'modules'")
     execute(cli, "DELETE FROM projection WHERE name = 'overlays'")
 
@@ -298,7 +300,7 @@ def test_without_a_server_the_database_tells_what_it_knows(kept: Path, tmp_path:
     told = dict(zip(NAMES, lines[1:], strict=False))
     assert "version changed" in told["modules"]
     assert "never used" in told["overlays"]
-    assert lines[-2] == "modules: its rows were made by version 9"
+    assert lines[-2] == "modules: rows of version 9"
     assert lines[-1].startswith(f"lag unknown: no server answered at {AWAY}")
     assert "lag unknown" in good(cli.call("projection", "show", "modules"))[-1]
     for words in (("rebuild", "flakes"), ("pause", "flakes")):
@@ -307,7 +309,7 @@ def test_without_a_server_the_database_tells_what_it_knows(kept: Path, tmp_path:
         assert f"no server answered at {AWAY}" in ended.err
 
 
-def test_nobody_need_run_for_a_rebuild_and_a_changed_version_is_rebuilt_by_the_service(
+def test_a_rebuild_needs_no_service_and_a_changed_version_is_rebuilt_by_the_service(
     tmp_path: Path,
 ) -> None:
     cli = CommandLine(tmp_path)
@@ -331,7 +333,7 @@ def test_nobody_need_run_for_a_rebuild_and_a_changed_version_is_rebuilt_by_the_s
 
 
 @pytest.mark.parametrize("words", ["list", "show flakes", "rebuild flakes", "reset flakes --yes"])
-def test_where_there_is_no_read_model_none_is_made(
+def test_without_a_read_model_none_is_created(
     tmp_path: Path, nats_server: EmbeddedServer, words: str
 ) -> None:
     cli = CommandLine(tmp_path, NATS_URL=nats_server.url)
@@ -364,5 +366,5 @@ def test_an_unknown_name_is_refused_with_the_known_ones(service: CommandLine, wo
 
 
 @pytest.mark.parametrize("words", ["", "flakes --all", "flakes --restart --discard"])
-def test_what_contradicts_itself_is_refused(service: CommandLine, words: str) -> None:
+def test_contradictory_options_are_refused(service: CommandLine, words: str) -> None:
     assert service.call("projection", "rebuild", *words.split()).status == 2

@@ -1,4 +1,4 @@
-"""`eventstore query`: asked of a running service, as tables and as JSON, with its exit statuses."""
+"""`eventstore query`: tables, JSON and exit statuses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WEB = {"name": "web", "content": "{ ... }:\n{\n  \x1b[31mnginx = true;\n}"}
 
 @pytest.fixture(scope="module")
 def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
-    """A service with the samples and one of everything else; the tests only ask."""
+    """A service with the samples and one of everything else; the tests only read."""
     cli = CommandLine(tmp_path_factory.mktemp("query"))
     with cli.serving():
         assert cli.call("nix", "import", *samples()).status == 0
@@ -44,7 +44,7 @@ def rows(ended: Ended) -> list[dict[str, object]]:
 
 
 def rest(ended: Ended) -> dict[str, object]:
-    """What --json puts on standard error."""
+    """The JSON on standard error."""
     (line,) = ended.err.splitlines()
     found: dict[str, object] = json.loads(line)
     return found
@@ -76,7 +76,7 @@ def test_tables_fit_a_terminal(cli: CommandLine, words: tuple[str, ...]) -> None
     assert max(map(len, ended.lines)) <= 80
 
 
-def test_one_thing_is_shown_whole(cli: CommandLine) -> None:
+def test_one_object_is_shown_in_full(cli: CommandLine) -> None:
     ended = cli.call("query", "module", "get", "web")
 
     assert ended.status == 0
@@ -84,7 +84,7 @@ def test_one_thing_is_shown_whole(cli: CommandLine) -> None:
     assert "content\n  { ... }:\n  {\n    \\x1b[31mnginx = true;\n  }\nposition " in ended.out
 
 
-def test_parts_of_what_is_asked_for_stand_below_it(cli: CommandLine) -> None:
+def test_parts_of_an_object_are_shown_below_it(cli: CommandLine) -> None:
     ended = cli.call("query", "package", "get-status", "hello")
     assert "caches\n  cache_url    https://cache.example.org\n" in ended.out
     assert re.search(r"^status +cached$", ended.out, re.MULTILINE)
@@ -108,7 +108,7 @@ def test_json_is_an_object_a_line(cli: CommandLine) -> None:
     assert isinstance(rest(got)["position"], int)
 
 
-def test_a_cursor_leads_on_and_all_leads_to_the_end(cli: CommandLine) -> None:
+def test_a_cursor_continues_a_list_and_all_prints_it_in_full(cli: CommandLine) -> None:
     whole = rows(cli.call("query", "flake", "list", "--json"))
     assert len(whole) == len(samples())
 
@@ -139,7 +139,7 @@ def test_filters_are_options(cli: CommandLine) -> None:
     assert "nixpkgs" in names
 
 
-def test_what_is_not_there_is_status_1(cli: CommandLine) -> None:
+def test_not_found_is_status_1(cli: CommandLine) -> None:
     for words in (("flake", "get", "none"), ("config", "get-current", "none", "--json")):
         ended = cli.call("query", *words)
         assert (ended.status, ended.out) == (1, "")
@@ -171,7 +171,7 @@ def test_without_a_service_the_error_says_what_to_do(tmp_path: Path) -> None:
     assert "start a service with `" in ended.err
 
 
-def test_a_service_tells_which_queries_it_answers(cli: CommandLine) -> None:
+def test_a_service_lists_the_queries_it_answers(cli: CommandLine) -> None:
     (found,) = rows(cli.call("discover", "--json", "--count", 1))
     endpoints = found["endpoints"]
     assert isinstance(endpoints, list)

@@ -36,7 +36,7 @@ def new_aggregate() -> str:
     return f"f-{uuid.uuid4()}"
 
 
-def test_success_is_status_0_and_says_where_to_find_it(service: CommandLine) -> None:
+def test_success_is_status_0_with_the_position(service: CommandLine) -> None:
     ended = service.run(*CREATE, "--id", (own := new_aggregate()))
 
     assert (ended.status, ended.err) == (0, "")
@@ -64,7 +64,7 @@ def test_an_error_is_status_2(service: CommandLine) -> None:
     )
 
 
-def test_for_programs_the_outcome_is_json_with_all_fields(service: CommandLine) -> None:
+def test_json_has_all_fields_of_the_outcome(service: CommandLine) -> None:
     command_id = str(uuid.uuid4())
     ended = service.call(
         *CREATE, "--json", "--id", (own := new_aggregate()), "--command-id", command_id
@@ -165,7 +165,7 @@ def test_bad_input_is_a_clear_error_and_nothing_is_stored(
     assert service.call(*CREATE).status == 0, "the worker goes on"
 
 
-def test_an_outcome_cannot_command_the_terminal(service: CommandLine) -> None:
+def test_control_sequences_in_an_outcome_are_escaped(service: CommandLine) -> None:
     fields = json.dumps({"name": "\x1b[31m[/b]", "url": "\u009b31m"})
     own = new_aggregate()
     assert service.call(*CREATE, "--id", own).status == 0
@@ -183,7 +183,7 @@ def test_an_outcome_cannot_command_the_terminal(service: CommandLine) -> None:
     assert line.isprintable()
 
 
-def test_a_reader_that_is_gone_does_not_change_the_status(service: CommandLine) -> None:
+def test_a_closed_pipe_does_not_change_the_status(service: CommandLine) -> None:
     with service.start(*CREATE, "--id", (own := new_aggregate())) as running:
         assert running.process.stdout is not None
         running.process.stdout.close()
@@ -206,7 +206,7 @@ def test_without_any_server_it_says_how_to_start_one(tmp_path: Path) -> None:
     assert "--nats-url" in found["message"]
 
 
-def test_where_no_service_has_ever_run_it_says_how_to_start_one(
+def test_on_an_unused_server_it_says_how_to_start_a_service(
     lonely: CommandLine, domain_name: str
 ) -> None:
     ended = lonely.call("send", f"{domain_name}.cmd.flake.create", "--data", FIELDS, "--json")
@@ -216,7 +216,7 @@ def test_where_no_service_has_ever_run_it_says_how_to_start_one(
     assert " serve`" in found["message"]
 
 
-def test_without_a_running_service_it_gives_up_in_time_and_the_command_stays(
+def test_without_a_running_service_it_times_out_and_the_command_stays(
     lonely: CommandLine, domain_name: str
 ) -> None:
     settings = load_settings(
@@ -246,7 +246,7 @@ def test_without_a_running_service_it_gives_up_in_time_and_the_command_stays(
         assert running.stopped().status == 0
 
 
-def test_a_silent_server_is_given_up_in_time(tmp_path: Path) -> None:
+def test_a_silent_server_is_a_timeout(tmp_path: Path) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as silent:
         cli = CommandLine(tmp_path, NATS_URL=f"nats://127.0.0.1:{silent.getsockname()[1]}")
         began = time.monotonic()

@@ -1,4 +1,4 @@
-"""`eventstore serve`: one line when it is ready, up until it is told to stop, and no traces."""
+"""`eventstore serve`: start, ready line, failures, and stop."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def external(cli: CommandLine, nats_server: EmbeddedServer, domain_name: str) ->
 
 @pytest.fixture(scope="module")
 def without_jetstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where a server without JetStream is."""
+    """The URL of a server without JetStream."""
     server = EmbeddedServer(tmp_path_factory.mktemp("plain"), extra_config="jetstream: disabled")
     asyncio.run(server.start())
     yield server.url
@@ -52,7 +52,7 @@ def without_jetstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
 
 
 def assert_ends(pid: int) -> None:
-    """The process ends within the bound, or has ended."""
+    """Wait until the process has ended."""
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -62,7 +62,7 @@ def assert_ends(pid: int) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_says_one_line_and_is_gone_with_its_server_after_a_signal(
+def test_it_prints_one_line_and_stops_with_its_server_after_a_signal(
     cli: CommandLine, number: signal.Signals
 ) -> None:
     with cli.start("serve") as service:
@@ -78,11 +78,11 @@ def test_it_says_one_line_and_is_gone_with_its_server_after_a_signal(
     assert_ends(pid)
 
 
-def test_a_second_ctrl_c_does_not_wait_for_what_is_under_way(cli: CommandLine) -> None:
+def test_a_second_ctrl_c_does_not_wait_for_work_in_progress(cli: CommandLine) -> None:
     with cli.serving() as service:
         assert service.process.stderr is not None
         pid = cli.server_pid()
-        os.kill(pid, signal.SIGSTOP)  # so that an orderly end would take its time
+        os.kill(pid, signal.SIGSTOP)  # so that an orderly shutdown would take long
         service.send(signal.SIGINT)
         assert "stopping" in service.process.stderr.readline()
         ended = service.stopped(signal.SIGINT, seconds=2)
@@ -147,8 +147,8 @@ def test_a_server_that_cannot_be_reached_is_one_clear_line_soon(
     assert ended.err.count("\n") == 1
 
 
-def test_a_read_model_that_is_locked_stops_nothing_else(cli: CommandLine) -> None:
-    """Commands go on, queries answer from what there is, and health says what is waited for."""
+def test_a_locked_read_model_stops_nothing_else(cli: CommandLine) -> None:
+    """Commands continue, queries answer from existing rows, and health reports the lock."""
     with cli.serving() as service:
         assert cli.call(*CREATE).status == 0
         read_model = cli.folder / "var" / "read_model.sqlite"
@@ -186,7 +186,7 @@ def test_it_stops_while_its_read_model_is_locked(cli: CommandLine) -> None:
 
 
 def until_degraded(cli: CommandLine, *checks: str) -> dict[str, str]:
-    """What health finds wrong once these checks find something."""
+    """The problems in the health report, once these checks have some."""
     deadline = time.monotonic() + BOUND
     while not (problems := degraded(cli)).keys() >= set(checks):
         assert time.monotonic() < deadline, problems
@@ -194,7 +194,7 @@ def until_degraded(cli: CommandLine, *checks: str) -> dict[str, str]:
 
 
 def degraded(cli: CommandLine) -> dict[str, str]:
-    """What health finds wrong while it is degraded, by its checks; nothing while it is healthy."""
+    """The problems in the health report by check; empty if it is healthy."""
     report = json.loads(cli.call("health", "--json").out)
     if report["status"] == "healthy":
         return {}
@@ -204,7 +204,7 @@ def degraded(cli: CommandLine) -> dict[str, str]:
 
 
 def waiting(service: Running, url: str) -> None:
-    """Return when a service says that it waits for a server, where, and why."""
+    """Return when a service logs that it waits for a server, with its URL and the reason."""
     assert service.process.stderr is not None
     said = service.process.stderr.readline()
     assert said.startswith("WARNING: waiting for a server, 60 s more at most: ")
@@ -212,7 +212,7 @@ def waiting(service: Running, url: str) -> None:
     assert "refused" in said or "Connect call failed" in said
 
 
-def test_a_server_that_comes_later_is_waited_for(cli: CommandLine, tmp_path: Path) -> None:
+def test_it_waits_for_a_server_that_starts_later(cli: CommandLine, tmp_path: Path) -> None:
     port = free_ports(1)[0]
     url = f"nats://ann:s3cret@127.0.0.1:{port}"
     ann = "authorization { user: ann, password: s3cret }"
@@ -286,7 +286,7 @@ def test_the_databases_directory_is_made(cli: CommandLine) -> None:
         ("nonsense://", "nonsense"),
     ],
 )
-def test_a_database_that_cannot_be_used_is_one_clear_line(
+def test_an_unusable_database_is_one_clear_line(
     cli: CommandLine, location: str, problem: str
 ) -> None:
     (cli.folder / "text").write_text("no database, but long enough to be read as the head of one")
@@ -301,7 +301,7 @@ def test_a_database_that_cannot_be_used_is_one_clear_line(
     assert cli.files() == before, "and no server was started"
 
 
-def test_a_directory_that_cannot_be_used_is_one_clear_line(cli: CommandLine) -> None:
+def test_an_unusable_directory_is_one_clear_line(cli: CommandLine) -> None:
     ended = cli.call("serve", "--dir", "/dev/null", "--database", "rows.sqlite")
 
     assert (ended.status, ended.out) == (2, "")
@@ -328,7 +328,7 @@ def test_a_directory_that_cannot_be_used_is_one_clear_line(cli: CommandLine) -> 
     [("serve",), ("demo",), CREATE, ("events",), ("nix", "import", samples()[0])],
     ids=lambda words: " ".join(map(str, words[:2])),
 )
-def test_settings_that_cannot_be_used_are_one_clear_line_in_every_subcommand(
+def test_unusable_settings_are_one_clear_line_in_every_subcommand(
     cli: CommandLine, words: tuple[object, ...], environ: dict[str, str], problem: str
 ) -> None:
     (cli.folder / "own.toml").write_text('[nats]\nurll = "x"')
@@ -344,7 +344,9 @@ def test_settings_that_cannot_be_used_are_one_clear_line_in_every_subcommand(
     assert cli.files() == before
 
 
-def test_a_second_service_in_the_folder_is_told_so_and_the_first_goes_on(cli: CommandLine) -> None:
+def test_a_second_service_in_the_folder_is_refused_and_the_first_continues(
+    cli: CommandLine,
+) -> None:
     with cli.serving() as first:
         second = cli.call("serve")
         assert second.status == 2
@@ -372,11 +374,11 @@ def test_a_read_model_of_another_log_is_refused(cli: CommandLine) -> None:
     assert "Name another database with --database" in ended.err
 
 
-def test_a_read_model_that_was_deleted_is_built_anew(cli: CommandLine) -> None:
+def test_a_deleted_read_model_is_rebuilt(cli: CommandLine) -> None:
     assert cli.call("demo", samples()[0]).status == 0
     for file in (cli.folder / "var").glob("read_model.sqlite*"):
         if file.is_dir():
-            continue  # of locks
+            continue  # a lock file
         file.unlink()
 
     ended = cli.call("demo", samples()[0])
@@ -384,7 +386,7 @@ def test_a_read_model_that_was_deleted_is_built_anew(cli: CommandLine) -> None:
     assert "\nflake, 1 row\n" in ended.out
 
 
-def test_one_that_was_killed_leaves_nothing_in_the_way_of_the_next(cli: CommandLine) -> None:
+def test_a_service_starts_after_one_that_was_killed(cli: CommandLine) -> None:
     with cli.serving() as service:
         assert cli.call(*CREATE, "--id", "kept").status == 0
         pid = cli.server_pid()
@@ -421,7 +423,7 @@ STRAY: list[tuple[str, bytes, dict[str, str]]] = [
 ]
 
 
-async def test_what_strays_into_the_log_stops_nothing_and_is_named(
+async def test_foreign_messages_in_the_log_are_reported_and_stop_nothing(
     external: CommandLine, client: Client, domain_name: str
 ) -> None:
     with external.serving() as service:
@@ -449,7 +451,7 @@ async def test_what_strays_into_the_log_stops_nothing_and_is_named(
     assert ended.status == 0
     assert "foreign message at position 1" in ended.err
 
-    with external.serving() as service:  # a new process says it, too
+    with external.serving() as service:  # a new process reports it, too
         deadline = time.monotonic() + 10
         health = await asyncio.to_thread(external.call, "health")
         while health.status != 1 and time.monotonic() < deadline:
@@ -458,7 +460,7 @@ async def test_what_strays_into_the_log_stops_nothing_and_is_named(
         await asyncio.to_thread(service.stopped)
 
 
-def test_a_projection_that_fails_is_named_and_the_service_goes_on(cli: CommandLine) -> None:
+def test_a_failed_projection_is_reported_and_the_service_continues(cli: CommandLine) -> None:
     with cli.serving() as service:
         with closing(sqlite3.connect(cli.folder / "var" / "read_model.sqlite")) as database:
             database.execute("ALTER TABLE flake RENAME TO gone")
@@ -473,7 +475,7 @@ def test_a_projection_that_fails_is_named_and_the_service_goes_on(cli: CommandLi
         ended = service.stopped()
 
     assert "projection flakes stopped before FlakeCreated" in ended.err.splitlines()[0]
-    assert ended.status == 2  # it has stopped cleanly, and still says what went wrong
+    assert ended.status == 2  # it stops cleanly, and reports the failure
 
 
 def test_the_read_model_may_be_in_postgresql(
@@ -507,7 +509,7 @@ async def count_flakes(location: str) -> int:
         await connection.close()
 
 
-def test_metrics_are_served_by_http_where_an_address_is_set(cli: CommandLine) -> None:
+def test_metrics_are_served_by_http_if_an_address_is_set(cli: CommandLine) -> None:
     config = cli.folder / "settings.toml"
     config.write_text('[operations]\nmetrics_address = "127.0.0.1:0"\n', encoding="utf-8")
     with cli.serving("--config", config) as service:

@@ -1,4 +1,4 @@
-"""A running service publishes its events for others, who know nothing of this library."""
+"""A running service publishes its events for clients without this library."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def external(tmp_path: Path, nats_server: EmbeddedServer, domain_name: str) -> C
 
 
 async def first(client: Client, wildcard: str, subject: str) -> asyncio.Future[Msg]:
-    """Subscribe to a wildcard; completes with the first message there that has the subject."""
+    """Subscribe to a wildcard; completes with the first message of the subject."""
     arrived: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
 
     async def receive(message: Msg) -> None:

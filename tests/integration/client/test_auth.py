@@ -229,7 +229,7 @@ async def test_tls(
     await is_refused(server, tls=tls, auth=ann("wrong"))
 
 
-async def test_tls_to_another_than_the_certificate_names(
+async def test_tls_to_a_host_that_the_certificate_does_not_name(
     start_server: StartServer, certificates: Certificates
 ) -> None:
     server = await start_server(extra_config=certificates.config())
@@ -238,7 +238,7 @@ async def test_tls_to_another_than_the_certificate_names(
             await Client.open(settings_for(server.url, tls=tls))
 
 
-async def test_each_server_is_tried_where_the_certificate_of_one_is_no_good(
+async def test_each_server_is_tried_if_the_certificate_of_one_is_invalid(
     start_server: StartServer, certificates: Certificates
 ) -> None:
     servers = [await start_server(extra_config=certificates.config()) for _ in range(2)]
@@ -263,7 +263,7 @@ async def test_tls_with_a_certificate_of_the_client(
         await Client.open(settings_for(server.url, tls=TlsSettings(**tls)))  # type: ignore[arg-type]
 
 
-async def test_a_file_that_is_no_certificate_is_named(
+async def test_an_invalid_certificate_file_is_named(
     nats_server: EmbeddedServer, tmp_path: Path
 ) -> None:
     (tmp_path / "ca.pem").write_text("nonsense")

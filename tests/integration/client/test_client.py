@@ -62,7 +62,7 @@ async def echo(client: Client, subject: str) -> None:
     await client.subscribe(subject, answer)
 
 
-async def test_says_where_it_is_connected(client: Client, nats_server: EmbeddedServer) -> None:
+async def test_the_url_of_the_connected_server(client: Client, nats_server: EmbeddedServer) -> None:
     assert client.is_connected
     assert not client.is_closed
     assert client.url == redacted_url(nats_server.url)
@@ -86,15 +86,13 @@ async def test_the_server_shows_its_name(settings: Settings) -> None:
             assert client.nats.options["name"] == shown
 
 
-async def test_asks_and_is_answered(client: Client, domain_name: str) -> None:
+async def test_a_request_is_answered(client: Client, domain_name: str) -> None:
     await echo(client, f"{domain_name}.echo")
     answer = await client.request(f"{domain_name}.echo", b"hello", headers={"A": "1", "B": "ä: x"})
     assert (answer.data, answer.headers) == (b"hello", {"A": "1", "B": "ä: x"})
 
 
-async def test_many_requests_at_once_get_each_its_own_answer(
-    client: Client, domain_name: str
-) -> None:
+async def test_concurrent_requests_get_their_own_answers(client: Client, domain_name: str) -> None:
     await echo(client, f"{domain_name}.echo")
     payloads = [str(number).encode() for number in range(500)]
     answers = await asyncio.gather(
@@ -103,12 +101,12 @@ async def test_many_requests_at_once_get_each_its_own_answer(
     assert [answer.data for answer in answers] == payloads
 
 
-async def test_nobody_listens(client: Client, domain_name: str) -> None:
-    with pytest.raises(NoResponders, match=f"nobody listens on {domain_name}.none"):
+async def test_no_responders(client: Client, domain_name: str) -> None:
+    with pytest.raises(NoResponders, match=f"no responders on {domain_name}.none"):
         await client.request(f"{domain_name}.none")
 
 
-async def test_no_answer_in_time(client: Client, domain_name: str) -> None:
+async def test_a_request_times_out(client: Client, domain_name: str) -> None:
     await deaf(client, f"{domain_name}.deaf")
     with pytest.raises(RequestTimeout, match=f"{domain_name}.deaf: no answer after 0.05 s"):
         await client.request(f"{domain_name}.deaf", timeout=0.05)
@@ -147,7 +145,9 @@ async def test_publishes_with_headers_and_reply(client: Client, domain_name: str
     assert (second.subject, second.data, second.headers) == (f"{domain_name}.b", b"", None)
 
 
-async def test_publishing_very_much_waits_for_the_server(client: Client, domain_name: str) -> None:
+async def test_publishing_waits_for_the_server_at_a_large_backlog(
+    client: Client, domain_name: str
+) -> None:
     received: asyncio.Queue[int] = asyncio.Queue()
 
     async def note(message: Msg) -> None:
@@ -161,7 +161,7 @@ async def test_publishing_very_much_waits_for_the_server(client: Client, domain_
 
 
 @pytest.mark.parametrize("headers", [None, {"A": "1"}])
-async def test_a_message_too_large_is_refused_and_harms_nothing(
+async def test_a_message_over_the_maximum_payload_is_refused(
     client: Client, domain_name: str, headers: dict[str, str] | None
 ) -> None:
     block = len(b"NATS/1.0\r\nA: 1\r\n\r\n") if headers else 0
@@ -174,13 +174,13 @@ async def test_a_message_too_large_is_refused_and_harms_nothing(
     await client.flush()
 
 
-async def test_a_message_that_is_too_large_by_its_headers_says_so(client: Client) -> None:
+async def test_headers_count_for_the_maximum_payload(client: Client) -> None:
     with pytest.raises(InvalidMessage, match=r"^a: the message would have 1,048,594 bytes; the se"):
         await client.publish("a", bytes(1_048_576), headers={"A": "1"})
 
 
 @pytest.mark.parametrize("subject", ["", "a b", "a\r\nPING"])
-async def test_a_subject_that_is_not_one(client: Client, subject: str) -> None:
+async def test_an_invalid_subject_is_refused(client: Client, subject: str) -> None:
     with pytest.raises(InvalidSubject):
         await client.publish(subject)
     with pytest.raises(InvalidSubject):
@@ -272,7 +272,7 @@ async def test_a_listener_that_fails_is_logged_and_the_next_message_follows(
     assert received.empty()
 
 
-async def test_inboxes_are_apart_from_each_other_and_from_answers(client: Client) -> None:
+async def test_inboxes_are_separate_from_each_other_and_from_answers(client: Client) -> None:
     first, second = client.new_inbox(), client.new_inbox()
     assert first != second
     received: asyncio.Queue[Msg] = asyncio.Queue()
@@ -285,7 +285,7 @@ async def test_inboxes_are_apart_from_each_other_and_from_answers(client: Client
     assert received.empty()
 
 
-async def test_asks_jetstream(client: Client, domain_name: str) -> None:
+async def test_a_request_to_jetstream(client: Client, domain_name: str) -> None:
     stream = domain_name.upper()
     body = {"name": stream, "subjects": [f"{domain_name}.>"], "storage": "memory"}
     created = await client.api(f"STREAM.CREATE.{stream}", body)
@@ -306,7 +306,7 @@ async def test_an_answer_that_is_not_jetstreams(own_client: Client) -> None:
         await own_client.api("PARROT", [1])
 
 
-async def test_flush_waits_for_what_is_published(client: Client, domain_name: str) -> None:
+async def test_flush_waits_for_published_messages(client: Client, domain_name: str) -> None:
     received: list[bytes] = []
 
     async def note(message: Msg) -> None:
@@ -319,14 +319,16 @@ async def test_flush_waits_for_what_is_published(client: Client, domain_name: st
     assert len(received) == 100
 
 
-async def test_a_request_under_way_fails_at_once_when_the_connection_breaks(
+async def test_a_pending_request_fails_when_the_connection_breaks(
     server: EmbeddedServer, own_client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     asked = await deaf(own_client, "deaf")
     request = asyncio.create_task(own_client.request("deaf", timeout=3600))
     await asked.wait()
     server.kill()
-    with pytest.raises(ConnectionLost, match="deaf: the connection was lost; whether it was done"):
+    with pytest.raises(
+        ConnectionLost, match="deaf: the connection was lost; whether the request was"
+    ):
         await request
     for call in (own_client.publish("a"), own_client.request("a"), own_client.flush()):
         with pytest.raises(ConnectionLost, match="lost, and not yet back"):
@@ -334,7 +336,7 @@ async def test_a_request_under_way_fails_at_once_when_the_connection_breaks(
     assert f"the connection to {redacted_url(server.url)} was lost" in caplog.text
 
 
-async def test_a_flush_under_way_fails_at_once_when_the_connection_breaks(
+async def test_a_pending_flush_fails_when_the_connection_breaks(
     nats_server: EmbeddedServer,
 ) -> None:
     async with TcpProxy(nats_server) as proxy, connect(settings_for(proxy.url)) as client:
@@ -346,7 +348,7 @@ async def test_a_flush_under_way_fails_at_once_when_the_connection_breaks(
             await flush
 
 
-async def test_reconnects_and_subscriptions_go_on(
+async def test_subscriptions_survive_a_reconnect(
     server: EmbeddedServer, own_client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "eventstore")
@@ -361,7 +363,7 @@ async def test_reconnects_and_subscriptions_go_on(
     assert f"reconnected to {redacted_url(server.url)}" in caplog.text
 
 
-async def test_callbacks_can_be_taken_back_and_may_fail(
+async def test_callbacks_can_be_unregistered_and_may_fail(
     server: EmbeddedServer, own_client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     happened: list[str] = []
@@ -406,7 +408,7 @@ async def test_waiting_for_a_connection_is_bounded(
         await own_client.wait_connected(0.05)
 
 
-async def test_takes_the_next_server_of_the_pool_when_one_is_gone(
+async def test_connects_to_the_next_server_of_the_pool_when_one_is_down(
     start_server: StartServer,
 ) -> None:
     first, second = await start_server(), await start_server()
@@ -422,7 +424,7 @@ async def test_takes_the_next_server_of_the_pool_when_one_is_gone(
 
 
 @pytest.mark.parametrize("reconnects", [0, 1])
-async def test_gives_up_after_as_many_reconnects_as_are_set(
+async def test_closes_after_the_maximum_of_reconnects(
     server: EmbeddedServer, caplog: pytest.LogCaptureFixture, reconnects: int
 ) -> None:
     retry = RetrySettings(max_reconnects=reconnects, reconnect_delay_ms=1, reconnect_jitter_ms=0)
@@ -443,7 +445,7 @@ async def test_gives_up_after_as_many_reconnects_as_are_set(
     assert "closed for good" in caplog.text
 
 
-async def test_connecting_where_nobody_is_fails_at_once() -> None:
+async def test_connecting_without_a_server_fails_immediately() -> None:
     with pytest.raises(ConnectFailed) as caught:
         await Client.open(settings_for("nats://ann:s3cret@127.0.0.1:1"))
     assert str(caught.value).startswith("no server answered at nats://***@127.0.0.1:1: ")
@@ -459,7 +461,7 @@ def patient(seconds: float) -> RetrySettings:
     )
 
 
-async def test_a_first_connect_is_tried_again_until_a_server_is_there(
+async def test_a_first_connect_is_retried_until_a_server_runs(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     port = free_ports(1)[0]
@@ -483,7 +485,7 @@ async def test_a_first_connect_is_tried_again_until_a_server_is_there(
 
 
 @pytest.mark.parametrize("pattern", [b"INFO", b"PONG"])
-async def test_a_first_connect_that_is_cut_off_is_tried_again(
+async def test_an_interrupted_first_connect_is_retried(
     nats_server: EmbeddedServer, pattern: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Also where the server accepts, and goes away before the connection is of use."""
@@ -495,14 +497,14 @@ async def test_a_first_connect_that_is_cut_off_is_tried_again(
     assert "closed for good" not in caplog.text
 
 
-async def test_a_first_connect_is_given_up_at_its_bound() -> None:
+async def test_a_first_connect_times_out() -> None:
     began = time.monotonic()
     with pytest.raises(ConnectFailed, match="no server answered"):
         await Client.open(settings_for(NOBODY, retry=patient(0.2)))
     assert 0.2 <= time.monotonic() - began < 2
 
 
-async def test_a_first_connect_that_cannot_succeed_fails_at_once(
+async def test_a_first_connect_with_a_permanent_error_is_not_retried(
     start_server: StartServer,
 ) -> None:
     server = await start_server(extra_config="authorization { user: ann, password: s3cret }")
@@ -551,7 +553,7 @@ async def test_too_old_a_server_is_refused() -> None:
             await Client.open(settings_for(old.url))
 
 
-async def test_a_url_that_was_never_checked() -> None:
+async def test_an_unchecked_url_is_an_error() -> None:
     settings = Settings(nats=NatsSettings(url=(Address("nats://"),)))
     with pytest.raises(ClientError, match="invalid hostname"):
         await Client.open(settings)
@@ -563,7 +565,7 @@ async def test_websockets_need_aiohttp() -> None:
         await Client.open(settings_for("ws://127.0.0.1:1"))
 
 
-async def test_what_the_server_forbids(
+async def test_denied_permissions(
     start_server: StartServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = await start_server(
@@ -585,7 +587,9 @@ async def test_what_the_server_forbids(
     assert "open-sesame" not in caplog.text
 
 
-async def test_a_user_without_an_inbox_is_told(start_server: StartServer) -> None:
+async def test_a_user_without_permission_for_its_inbox_cannot_connect(
+    start_server: StartServer,
+) -> None:
     server = await start_server(
         extra_config="""authorization { users: [
             {user: ann, password: open-sesame, permissions: {subscribe: {deny: "_INBOX.>"}}}
@@ -596,7 +600,7 @@ async def test_a_user_without_an_inbox_is_told(start_server: StartServer) -> Non
         await Client.open(settings_for(url))
 
 
-async def test_closing_fails_what_is_under_way(settings: Settings, domain_name: str) -> None:
+async def test_closing_fails_pending_requests(settings: Settings, domain_name: str) -> None:
     async with connect(settings) as client:
         asked = await deaf(client, f"{domain_name}.deaf")
         request = asyncio.create_task(client.request(f"{domain_name}.deaf", timeout=3600))
@@ -605,7 +609,7 @@ async def test_closing_fails_what_is_under_way(settings: Settings, domain_name: 
         await request
 
 
-async def test_closing_sends_what_is_published(
+async def test_closing_flushes_published_messages(
     settings: Settings, client: Client, domain_name: str
 ) -> None:
     received: asyncio.Queue[Msg] = asyncio.Queue()
@@ -637,7 +641,7 @@ async def test_closing_does_not_wait_for_a_server_that_hangs(
     server.kill()
 
 
-async def test_a_cancelled_close_closes_all_the_same(nats_server: EmbeddedServer) -> None:
+async def test_a_cancelled_close_still_closes(nats_server: EmbeddedServer) -> None:
     async with TcpProxy(nats_server) as proxy:
         client = await Client.open(settings_for(proxy.url))
         proxy.hold()
@@ -649,7 +653,7 @@ async def test_a_cancelled_close_closes_all_the_same(nats_server: EmbeddedServer
         assert client.is_closed
 
 
-async def test_a_client_never_opened_is_not_connected(settings: Settings) -> None:
+async def test_an_unopened_client_is_not_connected(settings: Settings) -> None:
     client = connect(settings)
     assert not client.is_connected
     assert client.url == redacted_url(settings.nats.servers[0])

@@ -28,7 +28,7 @@ async def test_a_ping_follows_what_was_published_before_it() -> None:
         assert peer.received.endswith(b"PUB a  7\r\npayload\r\nPING\r\n")
 
 
-async def test_the_late_pong_of_a_flush_given_up_harms_nothing(
+async def test_the_late_pong_of_a_cancelled_flush_is_ignored(
     nats_server: EmbeddedServer,
 ) -> None:
     async with TcpProxy(nats_server) as proxy, connect(settings_for(proxy.url)) as client:
@@ -70,7 +70,7 @@ def go_on(server: EmbeddedServer) -> None:
     os.kill(server.pid, signal.SIGCONT)
 
 
-async def test_what_was_not_sent_when_the_connection_broke_is_never_sent(
+async def test_unsent_messages_are_dropped_when_the_connection_breaks(
     server: EmbeddedServer,
 ) -> None:
     received: asyncio.Queue[bytes] = asyncio.Queue()
@@ -91,7 +91,7 @@ async def test_what_was_not_sent_when_the_connection_broke_is_never_sent(
         assert await received.get() == b"after"
 
 
-async def test_a_dead_peer_does_not_hold_up_reconnecting(server: EmbeddedServer) -> None:
+async def test_a_dead_peer_does_not_block_reconnecting(server: EmbeddedServer) -> None:
     async with connect(settings_for(server.url)) as client:
         lost = asyncio.Event()
         client.on_disconnect(lost.set)
@@ -103,7 +103,7 @@ async def test_a_dead_peer_does_not_hold_up_reconnecting(server: EmbeddedServer)
         await client.wait_connected(BOUND)
 
 
-async def test_attempts_that_get_stuck_leave_no_socket_open(nats_server: EmbeddedServer) -> None:
+async def test_stuck_connects_leave_no_socket_open(nats_server: EmbeddedServer) -> None:
     retry = RetrySettings(
         reconnect_delay_ms=1,
         max_reconnect_delay_ms=1,
@@ -125,7 +125,7 @@ async def test_attempts_that_get_stuck_leave_no_socket_open(nats_server: Embedde
         await client.wait_connected(BOUND)
 
 
-async def test_an_end_of_file_is_not_a_welcome() -> None:
+async def test_an_end_of_file_is_no_successful_connect() -> None:
     def hang_up(writer: asyncio.StreamWriter) -> None:
         writer.close()
 
@@ -134,7 +134,7 @@ async def test_an_end_of_file_is_not_a_welcome() -> None:
             await Client.open(settings_for(peer.url))
 
 
-async def test_nothing_is_sent_in_the_clear_where_encryption_is_asked_for() -> None:
+async def test_nothing_is_sent_unencrypted_if_tls_is_required() -> None:
     async with BrokenPeer() as peer:
         url = peer.url.replace("nats://", "tls://ann:s3cret@")
         with pytest.raises(ConnectFailed, match="secure connection not available"):
@@ -166,17 +166,17 @@ async def test_a_stale_connection_is_reconnected() -> None:
         await reconnected.wait()
 
 
-async def test_a_connection_that_breaks_before_it_is_of_use_is_a_failed_connect() -> None:
+async def test_a_connection_closed_during_the_first_ping_is_a_failed_connect() -> None:
     def welcome_and_hang_up(writer: asyncio.StreamWriter) -> None:
         writer.write(b"PONG\r\n")
         writer.close()
 
     async with BrokenPeer(on_connect=welcome_and_hang_up) as peer:
-        with pytest.raises(ConnectFailed, match=f"{peer.url} did not keep the new connection"):
+        with pytest.raises(ConnectFailed, match=f"{peer.url} closed the new connection"):
             await Client.open(settings_for(peer.url))
 
 
-async def test_a_version_that_a_server_does_not_tell() -> None:
+async def test_a_server_without_a_version() -> None:
     async with BrokenPeer(info={**INFO, "version": ""}) as peer:
         connection = Connection()
         await connection.connect(peer.url)

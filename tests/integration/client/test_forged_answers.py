@@ -86,7 +86,9 @@ def reads(client: Client, codec: Codec) -> dict[str, Callable[[], Awaitable[obje
         "raw log pages": log_pages,
         "outcome": lambda: Outcomes(client, subjects).get(command_id),
         "final outcome": lambda: Outcomes(client, subjects).final(command_id),
-        "final outcome again": lambda: Outcomes(client, subjects).final(command_id, again=True),
+        "final outcome again": lambda: Outcomes(client, subjects).final(
+            command_id, redelivered=True
+        ),
         "kept outcomes' state": OutcomeLog(client, subjects).state,
         "kept outcomes' last": OutcomeLog(client, subjects).last,
         "key": lambda: KeyBucket(client, subjects).find("ref"),
@@ -132,7 +134,7 @@ FORGED: list[tuple[bytes, dict[str, str]]] = [
 ]
 
 
-async def test_a_malformed_answer_is_an_error_that_is_ours(
+async def test_a_malformed_answer_is_an_invalid_answer(
     deceived: Client, forger: Client, codec: Codec, domain_name: str
 ) -> None:
     forged: tuple[bytes, dict[str, str]] = (b"", {})
@@ -158,7 +160,7 @@ async def test_a_malformed_answer_is_an_error_that_is_ours(
     assert {name for name, *_ in believed} <= {"api"}
 
 
-async def test_the_error_names_what_was_asked(
+async def test_the_error_names_the_request(
     deceived: Client, forger: Client, codec: Codec, domain_name: str
 ) -> None:
     async def answer(message: Msg) -> None:
@@ -188,7 +190,7 @@ async def test_the_error_names_what_was_asked(
         b"[" * 100_000,
     ],
 )
-async def test_an_acknowledgement_has_the_stream_and_a_position(
+async def test_an_ack_needs_the_stream_and_a_sequence(
     client: Client, forger: Client, domain_name: str, answer: bytes
 ) -> None:
     async def acknowledge(message: Msg) -> None:
@@ -201,7 +203,7 @@ async def test_an_acknowledgement_has_the_stream_and_a_position(
 
 
 @pytest.mark.parametrize("batch", ['"other"', "null", "5"])
-async def test_the_acknowledgement_of_a_batch_is_that_batchs(
+async def test_the_ack_of_a_batch_needs_its_id(
     client: Client, forger: Client, domain_name: str, batch: str
 ) -> None:
     async def acknowledge(message: Msg) -> None:
@@ -216,7 +218,7 @@ async def test_the_acknowledgement_of_a_batch_is_that_batchs(
         await publish(client, messages, BOUND, "KEPT")
 
 
-async def test_an_append_finds_out_what_stands_where_its_acknowledgement_is_forged(
+async def test_an_append_reads_the_log_if_its_ack_is_forged(
     client: Client, store: EventStore, forger: Client
 ) -> None:
     """The forger hears what is appended, and answers together with the stream."""
@@ -240,7 +242,7 @@ async def line(client: Client, domain_name: str) -> AsyncIterator[Line]:
         yield line
 
 
-async def test_an_outcome_is_taken_only_for_its_command(line: Line, forger: Client) -> None:
+async def test_an_outcome_is_accepted_for_its_command_only(line: Line, forger: Client) -> None:
     """The forger hears each command with its address, and answers before any worker is there."""
     heard = asyncio.Event()
     false = {"status": "success", "message": "ok", "code": "", "version": 99, "position": 999}
@@ -289,15 +291,15 @@ async def test_a_pull_takes_only_what_its_consumer_delivers(line: Line, forger: 
                 )
             await forger.flush()
             await line.client.flush()
-            assert pull.leftover() == []
-            assert pull.strange == 2 * len(replies)
+            assert pull.drain() == []
+            assert pull.foreign == 2 * len(replies)
         outcome = await line.commands.execute(Add(), "c1", timeout=BOUND)
     assert outcome.status == "success"
     assert worker.handled == 1
     assert await line.log_size() == 1
 
 
-async def test_statuses_of_a_pull_that_say_no_number_are_survived(
+async def test_statuses_without_a_valid_number_do_not_break_a_pull(
     line: Line, forger: Client
 ) -> None:
     stream = line.subjects.command_stream
@@ -314,7 +316,7 @@ async def test_statuses_of_a_pull_that_say_no_number_are_survived(
             await forger.publish(f"{pull._inbox}.{token}", headers=told)
         await forger.flush()
         await line.client.flush()
-        assert pull._asked >= 0
+        assert pull._requested >= 0
         assert not taking.done()
         taking.cancel()
 
@@ -337,7 +339,7 @@ async def test_nobody_can_guess_a_reply_subject(client: Client, domain_name: str
         assert len({token.rpartition(".")[2][position] for token in tokens}) > 4
 
 
-async def test_an_answer_that_nobody_waits_for_is_dropped(
+async def test_an_answer_without_a_pending_request_is_dropped(
     client: Client, forger: Client, domain_name: str
 ) -> None:
     asked = asyncio.Event()

@@ -103,7 +103,7 @@ def reconnects(client: Client) -> int:
     return int(client.nats.stats["reconnects"])
 
 
-async def test_an_inbox_and_a_subscription_hear_of_it(
+async def test_inboxes_and_subscriptions_get_malformed_headers(
     client: Client, raw: RawPublisher, domain_name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     heard: list[Msg] = []
@@ -167,7 +167,7 @@ async def test_an_unreadable_command_is_parked_and_answered(
     assert reconnects(client) == 0
 
 
-async def test_a_command_with_odd_headers_is_carried_out(
+async def test_a_command_with_unusual_headers_is_executed(
     line: Line, raw: RawPublisher, client: Client
 ) -> None:
     subject = line.subjects.command("counter", "add").encode()
@@ -233,7 +233,9 @@ async def test_health_and_micro_are_still_answered(
     assert reconnects(client) == 0
 
 
-async def test_a_subscriber_goes_on(client: Client, store: EventStore, raw: RawPublisher) -> None:
+async def test_a_subscriber_continues_after_malformed_headers(
+    client: Client, store: EventStore, raw: RawPublisher
+) -> None:
     received = Received()
     await declare_feed(client, store.codec)
     subscriber = EventSubscriber(client, store.codec, "heard", **FAST)
@@ -302,7 +304,7 @@ async def test_a_strangers_batch_ends_no_reader(line: Line, client: Client, comm
     assert [event.position async for event in line.store.read_all()] == [1, own]
 
 
-async def test_what_reads_the_log_goes_on(
+async def test_log_readers_continue_after_malformed_headers(
     client: Client, store: EventStore, raw: RawPublisher
 ) -> None:
     await declare_feed(client, store.codec)

@@ -21,11 +21,11 @@ from eventstore.decider.decider import Domain
 from eventstore.errors import MasterKeyError
 from eventstore.jetstream.publish import publish_acked
 from eventstore.jetstream.topology import declare, topology
-from eventstore.messages.encryption import DataKey, Forgotten
+from eventstore.messages.encryption import DataKey, DestroyedKey
 from eventstore.messages.personal import ref_of
 from eventstore.messages.types import Event
 from eventstore.server.embedded import EmbeddedServer
-from eventstore.store.key_bucket import Entry, KeyBucket
+from eventstore.store.key_bucket import KeyBucket, KeyEntry
 from eventstore.store.store import EventStore
 from tests.conftest import settings_for
 from tests.integration.command_line import CommandLine, Ended
@@ -76,11 +76,11 @@ async def read(store: EventStore, subject: str = "ann") -> list[Event]:
     return [event.data async for event in store.read("customer", subject)]
 
 
-async def entries(stores: Stores) -> list[tuple[str, Entry]]:
+async def entries(stores: Stores) -> list[tuple[str, KeyEntry]]:
     return [each async for each in (await stores.bucket()).refs()]
 
 
-async def put(stores: Stores, subject: str, entry: Entry) -> int:
+async def put(stores: Stores, subject: str, entry: KeyEntry) -> int:
     """Have an entry stand there, as another release or another tool would leave it."""
     prefix = f"$KV.{stores.domain.codec.subjects.key_bucket}."
     payload = msgspec.json.encode(entry)
@@ -137,10 +137,10 @@ async def test_without_a_master_key_nothing_personal_is_recorded(stores: Stores)
     assert await entries(stores) == []
 
 
-async def test_a_wrong_master_key_is_named_and_is_no_forgetting(stores: Stores) -> None:
+async def test_a_wrong_master_key_is_named_and_nobody_counts_as_forgotten(stores: Stores) -> None:
     await (await stores.with_keys(OLD)).append("customer", "ann", ANN)
     for lines, problem in (
-        ((NEW,), "master key old is not known here, only new"),
+        ((NEW,), "master key old is not known, only new"),
         ((new_master_key("old"),), "another key of the same name"),
         ((), "no master key is configured, and old has wrapped keys of the domain"),
     ):
@@ -184,7 +184,7 @@ class Elsewhere:
         return await self._keys.unwrap(WrappedKey(self._keys.current, wrapped.data), context)
 
 
-async def test_a_key_management_service_takes_the_place_of_master_keys(
+async def test_a_key_management_service_replaces_master_keys(
     settings: Settings, domain_name: str
 ) -> None:
     wrapping = Elsewhere()
@@ -209,7 +209,7 @@ async def test_an_application_with_personal_data_does_not_start_without_its_mast
     async with Application(domain, with_keys(settings, OLD)) as app:
         await app.store.append("customer", "ann", ANN)
     for lines, problem in (
-        ((NEW,), "master key old is not known here, only new"),
+        ((NEW,), "master key old is not known, only new"),
         ((), "no master key is configured, and old has wrapped keys of the domain"),
     ):
         with pytest.raises(MasterKeyError, match=problem):
@@ -234,7 +234,7 @@ async def test_with_an_embedded_server_a_master_key_is_there(
 async def clear_key(stores: Stores, subject: str) -> bytes:
     """Have a key stand there in clear; what it looks like in the server's files."""
     secret = os.urandom(32)
-    await put(stores, subject, Entry(key=secret))
+    await put(stores, subject, KeyEntry(key=secret))
     return base64.b64encode(secret)
 
 
@@ -245,7 +245,7 @@ async def test_a_key_of_an_earlier_release_is_read_and_wrapped_when_it_is_used_t
     reader = await stores.bucket()
     assert isinstance(await reader.find(ref_of("ann")), DataKey)
     with pytest.raises(MasterKeyError):
-        await reader.find_or_make(ref_of("ann"))
+        await reader.find_or_create(ref_of("ann"))
     assert in_files(nats_server, clear)
     store = await stores.with_keys(OLD)
     await store.append("customer", "ann", ANN)
@@ -270,7 +270,7 @@ async def test_rewrapping_goes_on_where_it_was_cut_off(
     bucket, ref = await stores.bucket(OLD), ref_of("ann")
     key = await bucket.find(ref)
     assert isinstance(key, DataKey)
-    half = await bucket._wrapped(ref, key, 1)
+    half = await bucket._wrap(ref, key, 1)
     await put(stores, "ann", half)  # and then it died, before the one in clear was overwritten
     assert in_files(nats_server, clear)
     assert await bucket.rewrap(ref) == "unchanged"
@@ -285,9 +285,9 @@ async def test_forgetting_after_a_rewrap_that_was_cut_off_leaves_nothing(
     bucket, ref = await stores.bucket(OLD), ref_of("ann")
     key = await bucket.find(ref)
     assert isinstance(key, DataKey)
-    half = await bucket._wrapped(ref, key, 1)
+    half = await bucket._wrap(ref, key, 1)
     await put(stores, "ann", half)
-    assert isinstance(await bucket.destroy(ref, "2026-01-01T00:00:00.000000Z"), Forgotten)
+    assert isinstance(await bucket.destroy(ref, "2026-01-01T00:00:00.000000Z"), DestroyedKey)
     assert half.wrapped is not None
     assert not in_files(nats_server, clear)
     assert not in_files(nats_server, base64.b64encode(half.wrapped))
@@ -352,21 +352,21 @@ async def test_all_keys_are_rewrapped_and_it_says_so(stores: Stores, cli: Comman
     await clear_key(stores, "cy")
 
     assert (await run(cli, "keys", "status")).lines == [
-        "1 keys are wrapped by master key old",
-        "1 keys are not wrapped: run `keys rewrap`",
-        "1 subjects are forgotten",
+        "master key old wraps 1 key",
+        "not wrapped: 1 key; run `keys rewrap`",
+        "forgotten: 1 subject",
     ]
     (cli.folder / "new").write_text(NEW)
     (cli.folder / "old").write_text(OLD)
     missing = await run(cli, "keys", "rewrap", "--master-key-file", "new")
     assert missing.status == 2
-    assert "master key old is not known here, only new" in missing.err
+    assert "master key old is not known, only new" in missing.err
     words = ("keys", "rewrap", "--master-key-file", "new", "--master-key-file", "old")
     await run(cli, *words)
     again = await run(cli, *words)
     assert (again.status, again.out) == (
         0,
-        "master key new wraps 2 keys, of which 0 were rewrapped; 1 subjects are forgotten\n",
+        "master key new wraps 2 keys, 0 of them rewrapped now; forgotten: 1 subject\n",
     )
     ended = await run(cli, "keys", "status", "--json")
     assert ended.status == 0

@@ -74,7 +74,7 @@ async def application(guest: Settings) -> AsyncIterator[Application]:
         yield application
 
 
-async def test_everything_goes_by_the_prefixes_of_the_settings(application: Application) -> None:
+async def test_all_subjects_use_the_prefixes_of_the_settings(application: Application) -> None:
     client, subjects = application.client, application.domain.codec.subjects
     assert client.inbox_prefix.startswith("_INBOX_g.guest.")
     created = nix.CreateFlake(path=".", description="")
@@ -135,7 +135,7 @@ def settings_of(server: EmbeddedServer, user: str, **nats: Any) -> Settings:
     return settings_for(server.url, auth=AuthSettings(user=user, password=Secret(user)), **nats)
 
 
-async def test_people_of_another_account_are_answered_in_inboxes_of_their_own(
+async def test_users_of_another_account_are_answered_in_their_own_inboxes(
     start_server: StartServer,
 ) -> None:
     server = await start_server(extra_config=PEOPLE)

@@ -58,7 +58,7 @@ async def service(server: EmbeddedServer) -> AsyncIterator[Application]:
     """All that answers: commands, queries, health, discovery, metrics and NATS micro."""
     auth = AuthSettings(user="service", password=Secret("service"))
     named = ServiceSettings(name="svc", version="1.2.3")
-    health = Health(named.name, named.version, {}, keep=0.0)
+    health = Health(named.name, named.version, {}, cache_ttl=0.0)
 
     async def listed(_request: Request) -> Reply:
         return Reply(b'{"items": []}', {"X-Position": "0"})
@@ -125,7 +125,7 @@ ASKED = [
 
 
 @pytest.mark.parametrize("asked", ASKED)
-async def test_no_answer_goes_to_what_is_no_inbox(
+async def test_only_inboxes_are_answered(
     server: EmbeddedServer,
     service: Application,
     asked: str,
@@ -151,7 +151,7 @@ async def test_no_answer_goes_to_what_is_no_inbox(
 
 
 @pytest.mark.parametrize("asked", ASKED)
-async def test_the_headers_of_a_request_are_not_given_back(
+async def test_the_headers_of_a_request_are_not_returned(
     server: EmbeddedServer, service: Application, asked: str
 ) -> None:
     reader = await plain(server, "reader")
@@ -168,7 +168,7 @@ async def test_the_headers_of_a_request_are_not_given_back(
     )
 
 
-async def test_an_outcome_does_not_go_to_what_is_no_inbox(
+async def test_outcomes_are_sent_to_inboxes_only(
     server: EmbeddedServer, service: Application
 ) -> None:
     before = await held(service)

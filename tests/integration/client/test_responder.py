@@ -48,7 +48,7 @@ async def test_a_request_is_answered_until_it_is_stopped(client: Client, domain_
         await client.request(f"{domain_name}.query.a.b", b"x")
 
 
-async def test_where_it_cannot_begin_the_reason_is_raised_by_itself(settings: Settings) -> None:
+async def test_a_failed_subscription_is_raised_without_a_group(settings: Settings) -> None:
     async with connect(settings) as client:
         responder = Responder(client, {"a.b": echo}, queue="q")
     with pytest.raises(ConnectionLost):
@@ -73,7 +73,7 @@ async def test_each_request_goes_to_one_instance(client: Client, domain_name: st
     assert sum(counts) == 20
 
 
-async def test_at_most_so_many_are_answered_at_a_time_and_all_in_the_end(
+async def test_concurrency_is_bounded_and_all_are_answered(
     client: Client, domain_name: str
 ) -> None:
     under_way, most = 0, 0
@@ -100,7 +100,7 @@ async def test_at_most_so_many_are_answered_at_a_time_and_all_in_the_end(
     assert most == 3
 
 
-async def test_what_goes_wrong_is_answered_and_the_next_one_too(
+async def test_an_error_is_answered_and_so_is_the_next_request(
     client: Client, domain_name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def fail(request: Request) -> Reply:
@@ -128,7 +128,7 @@ async def test_what_goes_wrong_is_answered_and_the_next_one_too(
     assert [record for record in caplog.records if record.levelno == logging.ERROR]
 
 
-async def test_an_answer_sees_the_request_and_gives_headers(
+async def test_an_answer_gets_the_request_and_may_set_headers(
     client: Client, domain_name: str
 ) -> None:
     async def reflect(request: Request) -> Reply:
@@ -145,7 +145,7 @@ async def test_an_answer_sees_the_request_and_gives_headers(
     assert headers_of(answer)["X-Mine"] == "given"
 
 
-async def test_what_cannot_be_sent_is_answered_with_why_and_the_next_one_too(
+async def test_an_unsendable_reply_is_answered_with_an_error(
     client: Client, domain_name: str
 ) -> None:
     wrong = {
@@ -172,7 +172,7 @@ async def test_what_cannot_be_sent_is_answered_with_why_and_the_next_one_too(
     assert "with a smaller limit" in large["message"]
 
 
-async def test_the_status_of_a_command_can_be_asked(line: Line) -> None:
+async def test_the_status_of_a_command_can_be_requested(line: Line) -> None:
     subject = line.subjects.query("command", "get_status")
     responder = Responder(
         line.client, status_answers(line.client, line.subjects), queue=line.domain.name
@@ -194,7 +194,7 @@ async def test_the_status_of_a_command_can_be_asked(line: Line) -> None:
         assert json.loads(answer.data)["command_id"] == unknown
 
 
-async def test_a_plain_client_asks_by_what_the_stream_has_answered(line: Line) -> None:
+async def test_a_plain_client_requests_the_status_by_the_ack(line: Line) -> None:
     """As from `nats request nix.cmd.counter.add '{}'`: no library, no id, no inbox."""
     plain = line.client.nats
     responder = Responder(
@@ -250,7 +250,7 @@ async def test_a_plain_client_asks_by_what_the_stream_has_answered(line: Line) -
         (b'{"command_id": "\xff"}', "invalid_payload"),
     ],
 )
-async def test_a_question_that_is_not_understood_is_answered_with_an_error(
+async def test_an_invalid_status_request_is_answered_with_an_error(
     line: Line, question: bytes, code: str
 ) -> None:
     subject = line.subjects.query("command", "get_status")
@@ -283,7 +283,7 @@ class Gated:
             await self._more.wait()
 
 
-async def test_all_that_has_come_is_answered_before_it_stops(
+async def test_received_requests_are_answered_before_it_stops(
     client: Client, settings: Settings, domain_name: str
 ) -> None:
     subject, gate = f"{domain_name}.query.a.b", Gated()
@@ -301,7 +301,7 @@ async def test_all_that_has_come_is_answered_before_it_stops(
             await asker.request(subject)
 
 
-async def test_one_that_is_cancelled_no_longer_listens(client: Client, domain_name: str) -> None:
+async def test_a_cancelled_responder_is_unsubscribed(client: Client, domain_name: str) -> None:
     subject = f"{domain_name}.query.a.b"
     responder = Responder(client, {subject: echo}, queue=domain_name)
     task = asyncio.create_task(responder.run())
@@ -313,9 +313,7 @@ async def test_one_that_is_cancelled_no_longer_listens(client: Client, domain_na
         await client.request(subject)
 
 
-async def test_one_that_loses_its_connection_stops_all_the_same(
-    settings: Settings, domain_name: str
-) -> None:
+async def test_it_stops_also_without_a_connection(settings: Settings, domain_name: str) -> None:
     async with connect(settings) as client:
         responder = Responder(client, {f"{domain_name}.query.a.b": echo}, queue=domain_name)
         async with asyncio.timeout(5), running(responder):
@@ -323,9 +321,7 @@ async def test_one_that_loses_its_connection_stops_all_the_same(
             await client.close()
 
 
-async def test_beyond_its_room_who_asks_is_told_that_it_is_busy(
-    client: Client, domain_name: str
-) -> None:
+async def test_a_full_queue_is_answered_as_busy(client: Client, domain_name: str) -> None:
     subject, gate = f"{domain_name}.query.a.b", Gated()
     responder = Responder(
         client, {subject: gate}, queue=domain_name, max_concurrency=1, max_pending=3
@@ -342,7 +338,9 @@ async def test_beyond_its_room_who_asks_is_told_that_it_is_busy(
         assert (await client.request(subject, b"x")).data == b"x"  # there is room again
 
 
-async def test_what_has_waited_too_long_is_not_worked_off(client: Client, domain_name: str) -> None:
+async def test_a_request_that_waited_too_long_is_not_answered(
+    client: Client, domain_name: str
+) -> None:
     subject, gate = f"{domain_name}.query.a.b", Gated()
     responder = Responder(
         client, {subject: gate}, queue=domain_name, max_concurrency=1, max_wait=0.05
@@ -359,7 +357,7 @@ async def test_what_has_waited_too_long_is_not_worked_off(client: Client, domain
     assert gate.begun == 2
 
 
-async def test_one_asker_s_load_makes_no_other_s_request_wait(
+async def test_one_requesters_load_does_not_delay_others(
     client: Client, settings: Settings, domain_name: str
 ) -> None:
     """Of those who ask, who asks most is refused first, though its requests were there before."""
@@ -392,7 +390,9 @@ async def test_one_asker_s_load_makes_no_other_s_request_wait(
         over.set()
 
 
-async def test_one_that_waits_takes_no_others_turn(client: Client, domain_name: str) -> None:
+async def test_a_waiting_request_does_not_count_for_the_concurrency(
+    client: Client, domain_name: str
+) -> None:
     subject, gate = f"{domain_name}.query.a.b", Gated()
 
     async def wait(request: Request) -> Reply:

@@ -57,7 +57,7 @@ async def test_a_worker_never_holds_more_of_a_backlog_than_its_bound(line: Line)
             for gate in gates:
                 gate.set()
             while await line.queued():
-                most = max(most, await delivered(line), len(worker._settling._held))
+                most = max(most, await delivered(line), len(worker._acks._in_flight))
         assert store.max_concurrency == IN_FLIGHT
         assert len(store.begun) == COMMANDS
     assert 4 * IN_FLIGHT <= most <= BOUND
@@ -75,6 +75,6 @@ async def test_thousands_of_commands_with_the_same_id_are_one(line: Line) -> Non
     assert await line.queued() == SAME + 1
     async with line.working(in_flight=IN_FLIGHT) as worker:
         await line.until_done()
-        assert worker._settling._held == {}
+        assert worker._acks._in_flight == {}
     assert [event.causation_id for event in await line.read("c1")] == [command_id]
     assert [event.causation_id for event in await line.read("c2")] == [other.command_id]

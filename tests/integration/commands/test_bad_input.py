@@ -1,4 +1,4 @@
-"""Bad input: a clear error to the sender, kept whole for a person, nothing in the log."""
+"""Bad input: a clear error to the sender, parked with all headers, nothing in the log."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ async def plain(nats_server: Any) -> AsyncIterator[PlainClient]:
 
 
 @pytest.mark.parametrize("name", BAD)
-async def test_bad_input_is_answered_and_kept_and_changes_nothing(
+async def test_bad_input_is_answered_and_parked_and_changes_nothing(
     line: Line, plain: PlainClient, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     place, headers, payload, code, named = BAD[name]
@@ -230,7 +230,7 @@ async def test_deleting_needs_no_payload(line: Line, plain: PlainClient) -> None
     ]
 
 
-async def test_what_cannot_be_answered_whole_is_answered_in_short(
+async def test_what_cannot_be_answered_in_full_is_answered_in_short(
     line: Line, plain: PlainClient
 ) -> None:
     own = new_id()
@@ -276,7 +276,7 @@ async def test_a_decider_at_fault_is_an_error_outcome_and_the_others_go_on(
     assert base64.b64decode(parked["payload"]) == line.domain.codec.encode(command)
 
 
-async def test_the_same_bad_command_delivered_again_is_answered_alike(
+async def test_the_same_bad_command_redelivered_is_answered_equally(
     line: Line, plain: PlainClient
 ) -> None:
     subject = f"{line.domain.name}.cmd.module.create"

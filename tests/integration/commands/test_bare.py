@@ -135,7 +135,7 @@ async def test_a_command_for_an_existing_aggregate_must_name_it(
 
 
 @pytest.mark.parametrize("headers", [{}, {"Nats-Msg-Id": "order-17"}], ids=["none", "message id"])
-async def test_a_bare_command_keeps_its_identity_when_it_is_delivered_again(
+async def test_a_bare_command_keeps_its_identity_when_it_is_redelivered(
     line: Line, plain: PlainClient, headers: dict[str, str]
 ) -> None:
     subject = line.subjects.command("counter", "add")
@@ -162,7 +162,9 @@ async def test_two_bare_commands_are_two_commands(line: Line, plain: PlainClient
     assert second["version"] == 2
 
 
-async def test_a_story_can_be_given_by_either_of_its_ids(line: Line, plain: PlainClient) -> None:
+async def test_a_correlation_can_be_given_by_either_of_its_ids(
+    line: Line, plain: PlainClient
+) -> None:
     story = new_id()
     async with line.working():
         await execute(plain, line, "add", {}, X_Aggregate_ID="c1", X_Correlation_ID=story)

@@ -1,4 +1,4 @@
-"""Commands that a handler sends: who they are follows from what is handled."""
+"""Commands that a handler sends: their identity is derived from the handled message."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def line(client: Client, domain_name: str) -> AsyncIterator[Line]:
 
 @pytest.fixture
 def cause() -> Identity:
-    """Something in the middle of a story."""
+    """A message in the middle of a correlation."""
     return Identity.caused_by(Identity.caused_by(Identity.root()))
 
 
@@ -50,7 +50,7 @@ async def test_a_command_is_caused_by_what_is_handled(line: Line, cause: Identit
     assert (event.envelope.actor, event.envelope.traceparent) == ("ann", TRACE)
 
 
-async def test_what_is_handled_again_sends_the_same_commands_which_are_carried_out_once(
+async def test_what_is_redelivered_sends_the_same_commands_which_are_carried_out_once(
     line: Line, cause: Identity
 ) -> None:
     async def handled() -> list[str]:
@@ -75,7 +75,7 @@ async def test_what_is_handled_again_sends_the_same_commands_which_are_carried_o
     [(StreamSettings(), True), (FORGETFUL, True), (FORGETFUL, False)],
     ids=["within the window", "after it", "by its events"],
 )
-async def test_what_is_handled_again_with_other_data_is_answered_as_it_was_first(
+async def test_what_is_redelivered_with_other_data_is_answered_as_it_was_first(
     client: Client, domain_name: str, cause: Identity, streams: StreamSettings, has_outcome: bool
 ) -> None:
     async with opened(client, counting(domain_name), streams) as line, line.working():
@@ -110,7 +110,7 @@ async def test_each_command_of_a_handling_is_another(line: Line, cause: Identity
     ]
 
 
-async def test_what_is_said_explicitly_counts(line: Line, cause: Identity) -> None:
+async def test_explicit_arguments_take_precedence(line: Line, cause: Identity) -> None:
     own, other = new_id(), Identity.root()
     with MessageContext(cause, "shop", actor="ann", traceparent=TRACE).begun():
         named = await line.commands.send(Add(), "c1", command_id=own, actor="bob")
@@ -123,7 +123,7 @@ async def test_what_is_said_explicitly_counts(line: Line, cause: Identity) -> No
     assert (second.actor, second.traceparent) == (None, None)
 
 
-async def test_outside_of_a_handling_a_command_begins_a_story(line: Line) -> None:
+async def test_outside_of_a_handling_a_command_begins_a_correlation(line: Line) -> None:
     sent = await line.commands.send(Add(), "c1")
     assert (await sent_envelope(line, sent)).identity == Identity.root(sent.command_id)
 

@@ -1,4 +1,4 @@
-"""Others write to the same aggregates: every command is decided on the state that really was."""
+"""Others write to the same aggregates: every command is decided on the actual state."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from eventstore.commands import Outcome
 from eventstore.config import Settings
 from eventstore.decider.decider import Domain
 from eventstore.errors import DuplicateId, Rejected
-from eventstore.messages.envelope import RecordedEvent, new_id
+from eventstore.messages.envelope import new_id
+from eventstore.messages.events import RecordedEvent
 from eventstore.messages.types import Command, Event
 from eventstore.store.append import Append, PendingAppend
-from eventstore.store.store import Appended, EventStore
+from eventstore.store.store import AppendResult, EventStore
 from tests.integration.commanding import (
     Add,
     AddEach,
@@ -63,7 +64,7 @@ class Meddler(EventStore):
         super().__init__(*arguments, **options)
         self.times = times
 
-    async def append_prepared(self, *writes: PendingAppend) -> list[Appended]:
+    async def append_prepared(self, *writes: PendingAppend) -> list[AppendResult]:
         if self.times:
             self.times -= 1
             ours = writes[0].append
@@ -87,7 +88,7 @@ class Claimed(EventStore):
         super().__init__(*arguments, **options)
         self.claims = 1
 
-    async def append_prepared(self, *writes: PendingAppend) -> list[Appended]:
+    async def append_prepared(self, *writes: PendingAppend) -> list[AppendResult]:
         appended = await super().append_prepared(*writes)
         if self.claims:
             self.claims -= 1
@@ -95,7 +96,7 @@ class Claimed(EventStore):
         return appended
 
 
-async def test_a_command_on_a_stale_kept_state_is_decided_anew(line: Line) -> None:
+async def test_a_command_on_a_stale_cached_state_is_decided_again(line: Line) -> None:
     async with line.working():
         await line.commands.execute(Add(amount=1), "c1")
         await line.store.append("counter", "c1", Added(amount=10))
@@ -105,7 +106,7 @@ async def test_a_command_on_a_stale_kept_state_is_decided_anew(line: Line) -> No
     assert (outcome.version, outcome.event_ids) == (3, (events[-1].id,))
 
 
-async def test_a_rejection_from_a_stale_kept_state_is_not_given(line: Line) -> None:
+async def test_a_rejection_from_a_stale_cached_state_is_not_given(line: Line) -> None:
     async with line.working():
         await line.commands.execute(Add(amount=1), "c1")
         await line.store.append("counter", "c1", Added(amount=10))
@@ -121,7 +122,7 @@ async def test_a_success_that_has_become_a_rejection_is_one(line: Line) -> None:
     assert (outcome.status, outcome.version, outcome.event_ids) == ("rejected", 2, ())
 
 
-async def test_nothing_to_change_on_a_stale_kept_state_is_not_believed(line: Line) -> None:
+async def test_nothing_to_change_on_a_stale_cached_state_is_not_trusted(line: Line) -> None:
     async with line.working():
         await line.commands.execute(Add(amount=10), "c1")
         await line.store.append("counter", "c1", Added(amount=-10))
@@ -129,7 +130,7 @@ async def test_nothing_to_change_on_a_stale_kept_state_is_not_believed(line: Lin
     assert (outcome.status, outcome.message, outcome.version) == ("success", "Added", 3)
 
 
-async def test_a_command_whose_ids_are_taken_is_a_success_where_its_events_are_recorded(
+async def test_a_command_whose_ids_are_taken_is_a_success_if_its_events_are_recorded(
     line: Line,
 ) -> None:
     async with Claimed(line.client, line.domain.codec) as store, line.working(store=store):
@@ -163,7 +164,7 @@ async def test_too_many_conflicts_put_a_command_back_and_do_not_lose_it(
             outcome = await line.commands.execute(RaiseTo(total=1_000), "c1")
     assert outcome.status == "success"
     assert sum(event.data.amount for event in await line.read("c1")) == 1_000  # type: ignore[attr-defined]
-    assert [record.message for record in caplog.records if "goes back" in record.message]
+    assert [record.message for record in caplog.records if "is requeued" in record.message]
     assert await line.parked() == []
     await line.until_done()
 

@@ -1,4 +1,4 @@
-"""Commands sent by the library's own client: what becomes of them, and how the sender learns it."""
+"""Commands sent by the library's own client: their outcomes, and how the sender gets them."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def send_again(line: Line, command: Command, command_id: str) -> None:
     await until(is_taken)
 
 
-async def test_a_success_says_all_of_what_became_of_the_command(line: Line) -> None:
+async def test_a_success_has_all_fields(line: Line) -> None:
     command_id = new_id()
     async with line.working():
         await line.commands.execute(Add(amount=3), "c1")
@@ -150,7 +150,7 @@ async def test_a_command_sent_while_no_worker_runs_is_carried_out_once_one_does(
     assert len(await line.read("c1")) == 1
 
 
-async def test_execute_gives_up_in_time_where_no_worker_runs_and_the_outcome_can_be_asked_for_later(
+async def test_execute_gives_up_in_time_if_no_worker_runs_and_the_outcome_can_be_asked_for_later(
     line: Line,
 ) -> None:
     command_id = new_id()
@@ -166,7 +166,7 @@ async def test_execute_gives_up_in_time_where_no_worker_runs_and_the_outcome_can
     assert outcome.status == "success"
 
 
-async def test_what_no_stream_takes_is_not_said_to_be_accepted(
+async def test_what_no_stream_takes_is_not_reported_as_accepted(
     client: Client, domain_name: str
 ) -> None:
     async with CommandClient(client, counting(domain_name).codec) as commands:
@@ -180,7 +180,7 @@ async def test_what_no_stream_takes_is_not_said_to_be_accepted(
     [Add(amount=2), AddEach(amounts=[1, 1]), Take(amount=5), RaiseTo(total=0)],
     ids=["one event", "two events", "rejected", "no events"],
 )
-async def test_a_command_sent_again_has_the_same_outcome_and_its_events_once(
+async def test_a_command_repeated_has_the_same_outcome_and_its_events_once(
     forgetful: Line, command: Command, again: str
 ) -> None:
     line = forgetful
@@ -217,7 +217,7 @@ async def test_execute_learns_the_outcome_of_what_was_sent_before_without_it(lin
     assert outcome == await line.commands.outcome(sent.command_id)
 
 
-async def test_the_same_command_executed_twice_at_once_has_one_outcome_for_both(
+async def test_the_same_command_executed_twice_concurrently_has_one_outcome_for_both(
     line: Line,
 ) -> None:
     command_id = new_id()
@@ -264,25 +264,25 @@ async def test_an_error_that_was_missed_is_looked_up_as_a_success_is(
     assert outcome == await line.commands.outcome(outcome.command_id)
 
 
-async def test_of_a_command_sent_again_only_an_error_of_this_time_counts(line: Line) -> None:
+async def test_of_a_command_repeated_only_an_error_of_this_time_counts(line: Line) -> None:
     failed = Outcome(status="error", message="", code="handler_failed", command_id=new_id())
-    await line.outcomes.put(failed, place=7)
+    await line.outcomes.put(failed, sequence=7)
     assert await line.outcomes.get(failed.command_id) == failed
-    assert await line.outcomes.get(failed.command_id, sent_at=7) == failed
-    assert await line.outcomes.get(failed.command_id, sent_at=8) is None
+    assert await line.outcomes.get(failed.command_id, since=7) == failed
+    assert await line.outcomes.get(failed.command_id, since=8) is None
 
 
-async def test_of_a_command_sent_again_a_final_outcome_of_any_time_counts(line: Line) -> None:
+async def test_of_a_command_repeated_a_final_outcome_of_any_time_counts(line: Line) -> None:
     done = Outcome(status="rejected", message="", code="no", command_id=new_id())
-    await line.outcomes.put(done, place=7)
-    assert await line.outcomes.get(done.command_id, sent_at=8) == done
+    await line.outcomes.put(done, sequence=7)
+    assert await line.outcomes.get(done.command_id, since=8) == done
 
 
 async def is_queued(line: Line) -> bool:
     return await line.queued() == 1
 
 
-async def test_events_name_the_command_as_their_cause_and_keep_its_story_and_actor(
+async def test_events_name_the_command_as_their_cause_and_have_its_correlation_and_actor(
     line: Line,
 ) -> None:
     story = Identity.caused_by(Identity.root())
@@ -299,7 +299,7 @@ async def test_events_name_the_command_as_their_cause_and_keep_its_story_and_act
         assert event.envelope.actor == "ann"
 
 
-async def test_a_command_without_a_cause_begins_a_story(line: Line) -> None:
+async def test_a_command_without_a_cause_begins_a_correlation(line: Line) -> None:
     async with line.working():
         outcome = await line.commands.execute(Add(), "c1")
     (event,) = await line.read("c1")
@@ -361,7 +361,7 @@ async def test_outcomes_are_readable_with_the_plain_clients_key_value_store(line
     assert json.loads(entry.value or b"") == json.loads(outcome.to_json())
 
 
-async def test_outcomes_are_kept_as_long_as_the_settings_say(
+async def test_outcomes_are_stored_as_long_as_the_settings_say(
     client: Client, domain_name: str
 ) -> None:
     streams = StreamSettings(outcome_max_age_days=3)
@@ -374,7 +374,7 @@ def test_outcomes_outlast_a_sender_who_asks_again_a_week_later() -> None:
     assert StreamSettings().outcome_max_age_days > 7
 
 
-async def test_an_outcome_that_a_person_deleted_is_decided_by_the_events_that_stand(
+async def test_an_outcome_that_a_person_deleted_is_decided_by_the_recorded_events(
     forgetful: Line,
 ) -> None:
     line = forgetful

@@ -19,7 +19,9 @@ from eventstore.commands.status import status_answers
 from eventstore.commands.worker import worker_consumer
 from eventstore.errors import CommandTimeout, InvalidPayload
 from eventstore.jetstream.topology import declare_consumer
-from eventstore.messages.envelope import COMMAND_DIGEST, Identity, NewEvent, new_id
+from eventstore.messages.envelope import Identity, new_id
+from eventstore.messages.events import NewEvent
+from eventstore.messages.headers import COMMAND_DIGEST
 from eventstore.messages.types import Command
 from eventstore.store.publisher import EventPublisher
 from tests.conftest import url_of
@@ -69,7 +71,7 @@ async def publish(line: Line, command: Command, target: str, own: str, **headers
 
 
 async def answered(line: Line, command: Command, target: str, own: str) -> dict[str, Any]:
-    """The outcome that is sent to who sent the command."""
+    """The outcome that is sent to the sender of the command."""
     inbox = line.client.nats.new_inbox()
     answers = await line.client.nats.subscribe(inbox)
     await publish(line, command, target, own, **{"X-Reply-To": inbox})
@@ -112,7 +114,7 @@ async def test_when_the_queue_does_not_know_the_id_any_more(
 
 
 @pytest.mark.parametrize("kept", [True, False], ids=["kept state", "loaded"])
-async def test_when_its_outcome_is_kept_no_more(line: Line, kept: bool) -> None:
+async def test_when_its_outcome_has_expired(line: Line, kept: bool) -> None:
     own = new_id()
     async with line.working():
         await line.commands.execute(Add(amount=100), "c1", command_id=own)
@@ -134,7 +136,7 @@ async def forget_outcome(line: Line, own: str) -> None:
     await bucket.delete(own)
 
 
-async def test_the_digest_stands_on_every_event(line: Line) -> None:
+async def test_the_digest_is_on_every_event(line: Line) -> None:
     async with line.working():
         await line.commands.execute(AddEach(amounts=[1, 2]), "c1")
         await line.commands.execute(AddEach(amounts=[1, 2]), "c1")
@@ -218,9 +220,9 @@ async def test_one_that_other_code_cannot_read_any_more_has_the_outcome_it_had(l
     done = Outcome(status="success", message="", code="ok", command_id=own)
     about = {COMMAND_DIGEST: "0" * 16}
     unreadable = Outcome.error(InvalidPayload("no more"), own)
-    await line.outcomes.put(done, place=7, about=about)
-    assert await line.outcomes.put(unreadable, place=7) == done
-    assert await line.outcomes.put(unreadable, place=8) == unreadable
+    await line.outcomes.put(done, sequence=7, about=about)
+    assert await line.outcomes.put(unreadable, sequence=7) == done
+    assert await line.outcomes.put(unreadable, sequence=8) == unreadable
     assert await line.outcomes.get(own) == done
 
 
@@ -265,7 +267,7 @@ async def test_a_plain_client_that_uses_a_message_id_again(
     assert (bare["status"], bare["event_ids"]) == ("success", first["event_ids"])  # amount is 1
 
 
-async def test_nobody_but_a_worker_says_what_the_digest_is(line: Line) -> None:
+async def test_only_a_worker_sets_the_digest(line: Line) -> None:
     own = new_id()
     async with line.working():
         await publish(line, Add(amount=1), "c1", own, **{COMMAND_DIGEST: "0" * 16})
@@ -276,7 +278,7 @@ async def test_nobody_but_a_worker_says_what_the_digest_is(line: Line) -> None:
     assert await amounts(line) == [1, 1]
 
 
-async def test_a_sender_that_waits_learns_it_while_the_first_is_under_way(line: Line) -> None:
+async def test_a_sender_that_waits_learns_it_while_the_first_is_in_flight(line: Line) -> None:
     own = new_id()
     first, other = (
         asyncio.create_task(line.commands.execute(Add(amount=n), "c1", command_id=own))
@@ -289,13 +291,13 @@ async def test_a_sender_that_waits_learns_it_while_the_first_is_under_way(line: 
 
 
 @pytest.mark.parametrize("digest", ["0" * 16 + "-" + "0" * 32, None], ids=["read", "not read"])
-async def test_a_sender_is_not_told_the_error_of_another_command(
+async def test_a_sender_does_not_get_the_error_of_another_command(
     line: Line, digest: str | None
 ) -> None:
     own = new_id()
     error = Outcome.error(InvalidPayload("another's"), own)
     about = {} if digest is None else {COMMAND_DIGEST: digest}
-    await line.outcomes.put(error, place=99, about=about)
+    await line.outcomes.put(error, sequence=99, about=about)
     executed = asyncio.create_task(line.commands.execute(Add(), "c1", command_id=own))
     await asyncio.wait([executed], timeout=1.5)  # it looks at what is kept after one second
     assert not executed.done()
@@ -304,7 +306,7 @@ async def test_a_sender_is_not_told_the_error_of_another_command(
         assert (await executed).status == "success"
 
 
-async def test_a_command_whose_events_stand_has_its_outcome_whatever_is_kept(
+async def test_a_command_whose_events_are_recorded_has_its_outcome_whatever_outcome_is_stored(
     line: Line, caplog: pytest.LogCaptureFixture
 ) -> None:
     own = new_id()
@@ -318,10 +320,10 @@ async def test_a_command_whose_events_stand_has_its_outcome_whatever_is_kept(
     assert (again["status"], again["event_ids"]) == ("success", first["event_ids"])
     assert third["code"] == "command_id_reused"
     assert await amounts(line) == [1, 2]
-    assert not [each for each in caplog.records if "two truths" in each.message]
+    assert not [each for each in caplog.records if "contradictory outcomes" in each.message]
 
 
-async def test_a_rejection_whose_code_is_the_same_word_is_kept(line: Line) -> None:
+async def test_a_rejection_whose_code_is_the_same_is_stored(line: Line) -> None:
     own = new_id()
     async with line.working():
         await answered(line, Refuse(length=1, code="command_id_reused"), "c1", own)
@@ -370,7 +372,7 @@ async def test_who_has_sent_it_learns_later_that_it_was_refused(line: Line) -> N
     assert (outcome.status, list(outcome.event_ids)) == ("success", first["event_ids"])
 
 
-async def test_an_id_is_not_asked_for_a_command_whose_outcome_was_told(line: Line) -> None:
+async def test_an_id_is_not_asked_for_a_command_whose_outcome_was_returned(line: Line) -> None:
     own = new_id()
     async with line.working():
         first = await line.commands.execute(Add(amount=1), "c1", command_id=own)

@@ -54,7 +54,7 @@ async def test_an_aggregate_that_takes_long_does_not_hold_up_the_others(
     assert amounts(await line.read("slow")) == list(range(20))
 
 
-async def test_many_aggregates_are_worked_on_at_once_and_never_more_than_in_flight(
+async def test_many_aggregates_are_worked_on_concurrently_and_never_more_than_in_flight(
     line: Line, store: GatedStore
 ) -> None:
     gates = [store.close(f"c{number}") for number in range(12)]
@@ -72,7 +72,7 @@ async def test_many_aggregates_are_worked_on_at_once_and_never_more_than_in_flig
     assert worker.handled == 13
 
 
-async def test_what_waits_long_is_not_delivered_again(line: Line, store: GatedStore) -> None:
+async def test_what_is_pending_long_is_not_redelivered(line: Line, store: GatedStore) -> None:
     gate = store.close("slow")
     stream = line.subjects.command_stream
     told = 0
@@ -111,7 +111,7 @@ async def test_a_thousand_commands_on_many_aggregates_each_have_an_outcome(line:
         assert [event.version for event in events] == list(range(1, 26))
 
 
-async def test_a_creating_command_without_an_id_is_in_the_lane_of_the_one_that_names_it(
+async def test_a_creating_command_without_an_id_is_in_the_queue_of_the_one_that_names_it(
     line: Line, store: GatedStore
 ) -> None:
     command_id = new_id()

@@ -56,7 +56,7 @@ async def test_what_fails_a_few_times_is_carried_out_in_the_end(line: Line) -> N
     assert await line.parked() == []
 
 
-async def test_what_fails_is_delivered_again_later_and_later(line: Line) -> None:
+async def test_what_fails_is_redelivered_later_and_later(line: Line) -> None:
     naks: list[bytes] = []
 
     async def note(message: Msg) -> None:
@@ -73,12 +73,12 @@ async def test_what_fails_is_delivered_again_later_and_later(line: Line) -> None
     assert naks == [b'-NAK {"delay": %d}' % (1e6 * after) for after in (250, 500, 1_000)]
 
 
-def test_what_fails_for_long_is_delivered_again_after_half_a_minute_at_the_most() -> None:
+def test_what_fails_for_long_is_redelivered_after_half_a_minute_at_the_most() -> None:
     delays = [_REDELIVERY.delay(count) for count in (8, 17, 18, 1_000_000)]
     assert delays == [30.0] * 4
 
 
-async def test_a_cancellation_that_nobody_meant_for_the_worker_is_a_failure_of_the_command(
+async def test_a_cancellation_that_is_not_the_workers_is_a_failure_of_the_command(
     line: Line,
 ) -> None:
     cancelled: list[Any] = [asyncio.CancelledError()]
@@ -109,7 +109,7 @@ async def test_what_goes_on_failing_is_parked_and_answered(line: Line) -> None:
     assert (parked["aggregate"], parked["aggregate_id"]) == ("counter", "c1")
 
 
-async def test_a_decider_that_raises_is_tried_again_before_its_command_is_parked(
+async def test_a_decider_that_raises_is_retried_before_its_command_is_parked(
     line: Line, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with line.working(max_failures=3):
@@ -124,7 +124,7 @@ async def test_a_decider_that_raises_is_tried_again_before_its_command_is_parked
     assert severe[0].exc_info is not None
 
 
-async def test_a_command_that_ended_in_an_error_is_carried_out_when_it_is_sent_again(
+async def test_a_command_that_ended_in_an_error_is_carried_out_when_it_is_repeated(
     line: Line,
 ) -> None:
     own = new_id()
@@ -140,9 +140,9 @@ async def test_a_command_that_ended_in_an_error_is_carried_out_when_it_is_sent_a
 async def test_the_error_of_an_earlier_time_is_not_the_answer_to_a_later_one(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sending, "_FIRST_LOOK", 0.01)
+    monkeypatch.setattr(sending, "_FIRST_PAUSE", 0.01)
     own = new_id()
-    await line.outcomes.put(Outcome.error(RequestTimeout("too slow"), own), place=0)
+    await line.outcomes.put(Outcome.error(RequestTimeout("too slow"), own), sequence=0)
     looked = asyncio.Event()
     get = line.commands._outcomes.get
 
@@ -160,7 +160,7 @@ async def test_the_error_of_an_earlier_time_is_not_the_answer_to_a_later_one(
     assert (outcome.status, outcome.version) == ("success", 1)
 
 
-async def test_a_command_that_is_delivered_again_has_its_outcome_though_a_follower_lags(
+async def test_a_command_that_is_redelivered_has_its_outcome_though_a_follower_lags(
     line: Line,
 ) -> None:
     own = new_id()
@@ -181,7 +181,7 @@ async def test_a_command_that_is_delivered_again_has_its_outcome_though_a_follow
     assert await line.log_size() == 1
 
 
-async def test_events_that_contradict_the_outcome_kept_before_are_reported(
+async def test_events_that_contradict_the_earlier_outcome_are_reported(
     line: Line, caplog: pytest.LogCaptureFixture
 ) -> None:
     own = new_id()
@@ -195,10 +195,10 @@ async def test_events_that_contradict_the_outcome_kept_before_are_reported(
 
     (record,) = caplog.records
     assert record.levelno == logging.ERROR
-    assert f"command {own} has two truths: its events e1" in record.message
+    assert f"command {own} has contradictory outcomes: its events e1" in record.message
 
 
-async def test_an_outcome_that_is_final_stands_and_an_error_does_not(line: Line) -> None:
+async def test_an_outcome_that_is_final_wins_and_an_error_does_not(line: Line) -> None:
     own = new_id()
     first = Outcome.error(RequestTimeout("too slow"), own)
     second = Outcome.error(AppendUnknown("unknown"), own)
@@ -211,7 +211,7 @@ async def test_an_outcome_that_is_final_stands_and_an_error_does_not(line: Line)
     assert await line.outcomes.get(own) == success
 
 
-async def test_what_comes_again_while_it_is_under_way_is_carried_out_once(line: Line) -> None:
+async def test_what_is_redelivered_while_in_flight_is_carried_out_once(line: Line) -> None:
     async with (
         GatedStore(line.client, line.domain.codec) as store,
         line.working(store=store) as worker,

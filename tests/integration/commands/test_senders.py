@@ -1,4 +1,4 @@
-"""Who sent a command: what the sender claims, and what the server says."""
+"""The sender of a command: as it claims, and according to the server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from eventstore.audit.chain_check import Witness, check_chain
 from eventstore.commands.senders import Senders
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.messages.chain import GENESIS, chain_value
-from eventstore.messages.envelope import AUTHENTICATED_AS, Header, new_id
+from eventstore.messages.envelope import new_id
+from eventstore.messages.headers import AUTHENTICATED_AS, Header
 from eventstore.server.embedded import EmbeddedServer
 from tests.conftest import StartServer, settings_for
 from tests.integration.client.test_malformed_headers import publishing
@@ -80,7 +81,7 @@ async def send(client: PlainClient, target: str, **headers: str) -> None:
 
 
 async def sender_of(app: Application, target: str) -> tuple[str | None, str | None]:
-    """What the only event of an aggregate says of who claims it, and of who sent its command."""
+    """The actor and the sender that the only event of an aggregate names."""
 
     async def is_there() -> bool:
         return (await app.store.head("counter", target)).version > 0
@@ -91,7 +92,7 @@ async def sender_of(app: Application, target: str) -> tuple[str | None, str | No
     return event.envelope.actor, event.envelope.authenticated_as
 
 
-async def test_both_are_recorded_what_is_claimed_and_who_the_server_says(
+async def test_both_are_recorded_what_is_claimed_and_the_sender_according_to_the_server(
     server: EmbeddedServer,
 ) -> None:
     async with service(server) as app, plain(server, "anna") as anna, plain(server, "bob") as bob:
@@ -167,7 +168,7 @@ async def test_of_an_import_that_does_not_share_only_the_account_is_known(
         assert await sender_of(app, "c1") == (None, "OTHERS")
 
 
-async def test_in_one_account_nothing_is_believed_unless_the_settings_say_so(
+async def test_in_one_account_nothing_is_trusted_unless_the_settings_say_so(
     server: EmbeddedServer,
 ) -> None:
     async with (
@@ -195,7 +196,7 @@ async def test_what_no_worker_has_heard_and_what_has_no_id_has_no_known_sender(
             assert await sender_of(app, "c2") == (None, None)
 
 
-async def test_what_two_have_sent_alike_is_nobodys(server: EmbeddedServer) -> None:
+async def test_what_two_have_sent_alike_has_no_sender(server: EmbeddedServer) -> None:
     async def heard(*senders: PlainClient, own: str) -> str | None:
         for sender in senders:
             await send(sender, "c1", X_Event_ID=own)

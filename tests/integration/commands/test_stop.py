@@ -44,7 +44,7 @@ async def started(worker: CommandWorker) -> asyncio.Task[None]:
     return task
 
 
-async def test_an_idle_worker_stops_at_once(line: Line) -> None:
+async def test_an_idle_worker_stops_immediately(line: Line) -> None:
     before = asyncio.all_tasks()
     worker = line.worker()
     task = await started(worker)
@@ -65,7 +65,7 @@ async def test_a_worker_stopped_before_it_runs_takes_nothing(line: Line) -> None
         await asyncio.wait_for(line.until_done(), QUICK)
 
 
-async def test_stopping_finishes_what_is_under_way_and_gives_back_the_rest_at_once(
+async def test_stopping_finishes_what_is_in_flight_and_requeues_the_rest_immediately(
     line: Line, store: GatedStore, settings: Settings
 ) -> None:
     gate = store.close("c1")
@@ -100,7 +100,7 @@ async def has_handled(worker: CommandWorker, count: int) -> bool:
     return worker.handled >= count
 
 
-async def test_what_waits_for_its_turn_among_many_aggregates_is_given_back_too(
+async def test_what_waits_for_its_turn_among_many_aggregates_is_requeued_too(
     line: Line, store: GatedStore
 ) -> None:
     gates = [store.close(f"c{number}") for number in range(30)]
@@ -120,7 +120,7 @@ async def test_what_waits_for_its_turn_among_many_aggregates_is_given_back_too(
     assert await line.log_size() == 30
 
 
-async def test_a_cancelled_worker_leaves_its_commands_to_be_delivered_again(
+async def test_a_cancelled_worker_leaves_its_commands_to_be_redelivered(
     line: Line, store: GatedStore
 ) -> None:
     before = asyncio.all_tasks()
@@ -165,7 +165,7 @@ async def test_a_connection_closed_for_good_ends_the_worker_with_a_plain_error(
             await asyncio.wait_for(task, QUICK)
 
 
-async def test_a_worker_says_that_its_stream_is_missing(
+async def test_a_worker_reports_that_its_stream_is_missing(
     client: Client, line: Line, domain_name: str
 ) -> None:
     await client.api(f"STREAM.DELETE.{line.subjects.command_stream}")
@@ -173,7 +173,7 @@ async def test_a_worker_says_that_its_stream_is_missing(
         await asyncio.wait_for(line.worker().run(), QUICK)
 
 
-async def test_a_worker_says_how_its_consumer_differs(line: Line) -> None:
+async def test_a_worker_reports_how_its_consumer_differs(line: Line) -> None:
     async with line.working(ack_wait=30.0):
         pass
     with pytest.raises(StreamDrift) as raised:
@@ -187,7 +187,7 @@ async def test_workers_with_different_in_flight_share_a_consumer(line: Line) -> 
     assert outcome.status == "success"
 
 
-async def test_a_consumer_that_is_deleted_is_made_again(line: Line) -> None:
+async def test_a_consumer_that_is_deleted_is_recreated(line: Line) -> None:
     async with line.working():
         await line.commands.execute(Add(), "c1")
         await delete_consumer(line)
@@ -195,7 +195,7 @@ async def test_a_consumer_that_is_deleted_is_made_again(line: Line) -> None:
     assert outcome.version == 2
 
 
-async def test_a_consumer_that_is_deleted_with_commands_under_way_leads_to_no_second_outcome(
+async def test_a_consumer_that_is_deleted_with_commands_in_flight_leads_to_no_second_outcome(
     line: Line, store: GatedStore
 ) -> None:
     gate = store.close("c1")
@@ -211,7 +211,7 @@ async def test_a_consumer_that_is_deleted_with_commands_under_way_leads_to_no_se
     assert await line.log_size() == 3
 
 
-async def test_a_consumer_made_again_by_another_hand_ends_the_worker_and_names_the_difference(
+async def test_a_consumer_recreated_by_another_program_ends_the_worker_and_names_the_difference(
     line: Line,
 ) -> None:
     task = await started(line.worker())
@@ -239,7 +239,7 @@ async def is_pulled(line: Line) -> bool:
     return False
 
 
-async def test_a_worker_without_the_right_to_work_says_so(
+async def test_a_worker_without_permissions_reports_that(
     start_server: StartServer, domain_name: str
 ) -> None:
     users = """

@@ -1,4 +1,4 @@
-"""The continuous pull: bounded, never silent without saying so, and alive after a reconnect."""
+"""The continuous pull: bounded, reports silence, and survives reconnects."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from eventstore.jetstream.consumer import (
     PullConsumer,
     PullLost,
     _acknowledgement,
-    may_pass,
+    is_transient,
 )
 from eventstore.server.embedded import EmbeddedServer
 from tests.conftest import settings_for
@@ -67,19 +67,19 @@ async def take(pull: PullConsumer, count: int, most: int = 1_000) -> list[int]:
 
 
 def held(pull: PullConsumer) -> int:
-    """Messages asked for, or delivered and not taken: what may come to lie in memory."""
-    return pull._asked + len(pull._messages)
+    """Messages requested, or delivered and not taken: what may be in memory."""
+    return pull._requested + len(pull._messages)
 
 
 async def until_delivered(client: Client, pull: PullConsumer, count: int) -> None:
-    """Return when so many wait to be taken: the server delivers when it likes."""
+    """Return when so many messages are buffered."""
     async with asyncio.timeout(10):
         while len(pull._messages) < count:
             await client.flush()
 
 
 async def all_delivered(client: Client, stream: str) -> int:
-    """How many messages were delivered in all, once no request is open any more."""
+    """The number of messages delivered in total, when no request is open."""
     async with asyncio.timeout(10):
         while True:
             info = await client.api(f"CONSUMER.INFO.{stream}.{CONSUMER}")
@@ -88,7 +88,7 @@ async def all_delivered(client: Client, stream: str) -> int:
                 return delivered
 
 
-async def test_messages_come_in_order_and_in_no_larger_portions_than_asked_for(
+async def test_messages_are_taken_in_order_and_up_to_the_maximum(
     client: Client, stream: str
 ) -> None:
     await fill(client, stream, 1_000)
@@ -100,7 +100,7 @@ async def test_messages_come_in_order_and_in_no_larger_portions_than_asked_for(
     assert taken == list(range(1, 1_001))
 
 
-async def test_never_more_is_held_than_the_buffer_takes(client: Client, stream: str) -> None:
+async def test_the_buffer_is_bounded(client: Client, stream: str) -> None:
     await fill(client, stream, 2_000)
     most = 0
     async with PullConsumer(client, stream, await consume(client, stream), buffer=100) as pull:
@@ -112,7 +112,7 @@ async def test_never_more_is_held_than_the_buffer_takes(client: Client, stream: 
     assert 50 < most <= 100
 
 
-async def test_requests_that_expire_are_made_again_and_owe_nothing(
+async def test_expired_requests_are_repeated_and_no_longer_counted(
     client: Client, stream: str
 ) -> None:
     name = await consume(client, stream)
@@ -128,7 +128,7 @@ async def test_requests_that_expire_are_made_again_and_owe_nothing(
     assert taken == list(range(1, 16))
 
 
-async def test_of_two_open_requests_one_that_expires_gives_back_only_its_own(
+async def test_an_expired_request_frees_only_its_own_share_of_the_buffer(
     client: Client, stream: str
 ) -> None:
     await fill(client, stream, 60)
@@ -147,9 +147,7 @@ async def test_of_two_open_requests_one_that_expires_gives_back_only_its_own(
         assert await all_delivered(client, stream) <= 60 + 60
 
 
-async def test_a_reader_that_is_slow_holds_no_more_bytes_than_allowed(
-    client: Client, stream: str
-) -> None:
+async def test_the_bytes_in_the_buffer_are_bounded(client: Client, stream: str) -> None:
     await fill(client, stream, 60, b"x" * 500_000)
     name = await consume(client, stream)
     async with PullConsumer(client, stream, name, buffer=1_000, max_bytes=2_000_000) as pull:
@@ -160,9 +158,7 @@ async def test_a_reader_that_is_slow_holds_no_more_bytes_than_allowed(
             assert sum(len(message.data) for message in pull._messages) <= 3 * 2_200_000
 
 
-async def test_a_message_as_large_as_the_server_takes_is_delivered(
-    client: Client, stream: str
-) -> None:
+async def test_a_message_of_the_maximum_size_is_delivered(client: Client, stream: str) -> None:
     await fill(client, stream, 2, b"x" * client.max_payload)
     name = await consume(client, stream)
     async with PullConsumer(client, stream, name, buffer=10, max_bytes=1_000) as pull:
@@ -170,7 +166,7 @@ async def test_a_message_as_large_as_the_server_takes_is_delivered(
             assert await take(pull, 2) == [1, 2]
 
 
-async def test_a_deleted_consumer_is_reported_after_what_it_had_delivered(
+async def test_a_deleted_consumer_is_reported_after_its_deliveries(
     client: Client, stream: str
 ) -> None:
     await fill(client, stream, 5)
@@ -181,13 +177,13 @@ async def test_a_deleted_consumer_is_reported_after_what_it_had_delivered(
         await client.flush()
         assert await take(pull, 4) == [2, 3, 4, 5]
         async with asyncio.timeout(2):
-            with pytest.raises(PullLost, match="gone"):
+            with pytest.raises(PullLost, match="lost"):
                 await pull.take(1)
 
 
-async def test_a_consumer_that_never_was_is_reported(client: Client, stream: str) -> None:
+async def test_a_nonexistent_consumer_is_reported(client: Client, stream: str) -> None:
     async with PullConsumer(client, stream, "nobody", buffer=10) as pull, asyncio.timeout(2):
-        with pytest.raises(PullLost, match="gone: nobody serves it"):
+        with pytest.raises(PullLost, match="lost: no responders"):
             await pull.take(1)
 
 
@@ -205,9 +201,7 @@ async def test_a_silent_consumer_is_reported_after_two_heartbeats(
     await listening.unsubscribe()
 
 
-async def test_a_request_the_server_refuses_is_reported_and_not_repeated_for_ever(
-    client: Client, stream: str
-) -> None:
+async def test_a_refused_request_is_reported_and_not_repeated(client: Client, stream: str) -> None:
     name = await consume(client, stream, max_batch=5)
     async with PullConsumer(client, stream, name, buffer=10) as pull, asyncio.timeout(2):
         with pytest.raises(PullLost, match="Exceeded MaxRequestBatch"):
@@ -215,7 +209,7 @@ async def test_a_request_the_server_refuses_is_reported_and_not_repeated_for_eve
 
 
 class Server:
-    """Stands in for a consumer: notes what is asked for, and answers as a test says."""
+    """A fake consumer: records requests, and answers as a test says."""
 
     def __init__(self, client: Client, stream: str) -> None:
         self.asked: list[tuple[str, int]] = []  # where to answer, and how many are wanted
@@ -255,7 +249,7 @@ class Server:
         ("503", "No Responders", None),
     ],
 )
-async def test_what_is_heard_late_of_a_request_that_is_over_changes_nothing(
+async def test_a_late_status_of_an_ended_request_is_ignored(
     client: Client, stream: str, status: str, text: str, owed: int | None
 ) -> None:
     server = Server(client, stream)
@@ -285,7 +279,7 @@ async def test_heartbeats_keep_an_idle_pull_alive(client: Client, stream: str) -
         assert len(await waiting) == 1
 
 
-async def test_a_closed_client_ends_a_waiting_pull_at_once(
+async def test_a_closed_client_ends_a_waiting_pull(
     client: Client, stream: str, settings: Settings
 ) -> None:
     name = await consume(client, stream)
@@ -342,7 +336,7 @@ async def test_an_acknowledging_pull_goes_on_after_reconnects_within_its_buffer(
     assert taken == set(range(1, 301))
 
 
-async def test_what_was_asked_for_before_a_reconnect_is_not_delivered_besides(
+async def test_requests_from_before_a_reconnect_deliver_nothing(
     client: Client, stream: str, nats_server: EmbeddedServer, domain_name: str
 ) -> None:
     name = await consume(client, stream, ack_policy="explicit")
@@ -363,7 +357,7 @@ async def test_what_was_asked_for_before_a_reconnect_is_not_delivered_besides(
         assert await all_delivered(client, stream) == 50
 
 
-async def test_a_pull_without_acknowledgements_says_what_a_broken_connection_lost(
+async def test_a_pull_without_acks_reports_a_broken_connection(
     client: Client, stream: str, nats_server: EmbeddedServer, domain_name: str
 ) -> None:
     await fill(client, stream, 5)
@@ -380,7 +374,7 @@ async def test_a_pull_without_acknowledgements_says_what_a_broken_connection_los
             await pull.take(1)
 
 
-async def test_what_was_taken_is_handed_out_though_no_more_can_be_asked_for(
+async def test_taken_messages_are_returned_though_no_more_can_be_requested(
     client: Client, stream: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fill(client, stream, 10)
@@ -397,15 +391,15 @@ async def test_what_was_taken_is_handed_out_though_no_more_can_be_asked_for(
     assert taken == [1, 2, 3, 4]
 
 
-async def test_what_was_delivered_and_not_taken_can_be_given_back(
+async def test_delivered_messages_that_were_not_taken_can_be_requeued(
     client: Client, stream: str
 ) -> None:
     await fill(client, stream, 5)
     async with PullConsumer(client, stream, await consume(client, stream), buffer=10) as pull:
         (first,) = await pull.take(1)
         await until_delivered(client, pull, 4)
-        rest = pull.leftover()
-        assert pull.leftover() == []
+        rest = pull.drain()
+        assert pull.drain() == []
     assert [Delivery.of(message).sequence for message in (first, *rest)] == [1, 2, 3, 4, 5]
 
 
@@ -435,7 +429,7 @@ async def test_only_what_the_consumer_delivers_is_taken(client: Client, stream: 
         await fill(client, stream, 3)
         taken = await taking
         async with asyncio.timeout(10):
-            while pull.strange < 3:
+            while pull.foreign < 3:
                 await client.flush()
     assert [message.reply.split(".")[3] for message in taken] == [CONSUMER] * len(taken)
 
@@ -460,7 +454,7 @@ async def test_only_what_the_consumer_delivers_is_taken(client: Client, stream: 
         ("$JS.ACK.hub.Ab12.S.c.1.2.3.1764000000000000000.4.>", False),
     ],
 )
-def test_what_an_acknowledgement_is_sent_to(reply: str, is_delivered: bool) -> None:
+def test_ack_subjects(reply: str, is_delivered: bool) -> None:
     assert (_acknowledgement("S", "c").fullmatch(reply) is not None) is is_delivered
 
 
@@ -471,11 +465,11 @@ def test_what_an_acknowledgement_is_sent_to(reply: str, is_delivered: bool) -> N
         (JetStreamError(0, 500, "internal"), True),
         (JetStreamError(10014, 404, "consumer not found"), False),
         (JetStreamError(10025, 499, "refused"), False),
-        (PullLost("the consumer is gone"), True),
+        (PullLost("the consumer is lost"), True),
         (ConnectionLost("lost"), True),
         (RequestTimeout("no answer"), True),
         (PermissionDenied("not allowed"), False),
     ],
 )
-def test_a_pull_is_tried_again_unless_the_server_refuses_it(error: ClientError, may: bool) -> None:
-    assert may_pass(error) is may
+def test_transient_errors_of_a_pull(error: ClientError, may: bool) -> None:
+    assert is_transient(error) is may

@@ -1,4 +1,4 @@
-"""Key-value buckets: what is written is found, and a writer who is too late is told so."""
+"""Key-value buckets: reads, compare-and-set, deletion and watches."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ async def test_a_consumer_that_is_deleted_is_reported(client: Client, stream: st
         (name,) = await consumers_of(client, stream)
         await client.flush()
         await client.api(f"CONSUMER.DELETE.{stream}.{name}")
-        with pytest.raises(PullLost, match="the consumer is gone"):
+        with pytest.raises(PullLost, match="the consumer is lost"):
             await taking
 
 

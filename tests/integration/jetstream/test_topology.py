@@ -1,4 +1,4 @@
-"""The topology on a real server: created once, checked ever after, never changed."""
+"""The topology on a real server: created once, then checked, never changed."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def streams_of(client: Client, domain: str) -> set[str]:
     return {name for name in names if domain.upper() in name}
 
 
-async def test_all_streams_and_buckets_are_created_with_the_settings_that_matter(
+async def test_all_streams_and_buckets_are_created_with_the_significant_settings(
     client: Client, specs: list[StreamSpec], domain_name: str
 ) -> None:
     upper = domain_name.upper()
@@ -117,7 +117,7 @@ async def test_all_streams_and_buckets_are_created_with_the_settings_that_matter
     assert not (await config_of(client, f"{upper}_LOG")).get("allow_rollup_hdrs")
 
 
-async def test_what_may_be_set_is_set(client: Client, codec: Codec) -> None:
+async def test_configurable_settings_are_applied(client: Client, codec: Codec) -> None:
     specs = specs_of(
         codec,
         compression=True,
@@ -144,7 +144,7 @@ async def test_a_second_declaration_creates_and_changes_nothing(
     await check(client, specs)
 
 
-async def test_ten_declarations_at_once_agree(
+async def test_ten_concurrent_declarations_agree(
     settings: Settings, client: Client, specs: list[StreamSpec], domain_name: str
 ) -> None:
     async def declare_alone() -> None:
@@ -158,7 +158,7 @@ async def test_ten_declarations_at_once_agree(
     await check(client, specs)
 
 
-async def test_declarations_at_once_that_differ_leave_one_and_tell_the_others(
+async def test_of_concurrent_different_declarations_one_succeeds(
     settings: Settings, client: Client, codec: Codec
 ) -> None:
     async def declare_alone(window: int) -> bool:
@@ -222,9 +222,7 @@ async def test_other_subjects_are_drift(client: Client, specs: list[StreamSpec])
     assert drift.value.differences == {"subjects": (log.settings["subjects"], subjects)}
 
 
-async def test_settings_that_do_not_matter_may_differ(
-    client: Client, specs: list[StreamSpec]
-) -> None:
+async def test_insignificant_settings_may_differ(client: Client, specs: list[StreamSpec]) -> None:
     log = specs[0]
     own = {"description": "ours", "metadata": {"owner": "team"}}
     await client.api(f"STREAM.CREATE.{log.name}", {**log.request, **own})
@@ -233,22 +231,20 @@ async def test_settings_that_do_not_matter_may_differ(
     assert (await config_of(client, log.name))["description"] == "ours"
 
 
-async def test_a_subject_that_a_foreign_stream_takes_is_reported(
+async def test_a_subject_of_a_foreign_stream_is_reported(
     client: Client, specs: list[StreamSpec], domain_name: str
 ) -> None:
     foreign = f"{domain_name}_foreign"
     await client.api(
         f"STREAM.CREATE.{foreign}", {"name": foreign, "subjects": [f"{domain_name}.log.>"]}
     )
-    with pytest.raises(TopologyError, match="another stream already takes one of") as refusal:
+    with pytest.raises(TopologyError, match="another stream already has one of") as refusal:
         await declare(client, specs)
     assert specs[0].name in str(refusal.value)
     assert f"{domain_name}.log.*.*" in str(refusal.value)
 
 
-async def test_replicas_that_a_single_server_cannot_hold_are_refused_clearly(
-    client: Client, codec: Codec
-) -> None:
+async def test_too_many_replicas_for_one_server_are_refused(client: Client, codec: Codec) -> None:
     specs = specs_of(codec, replicas=3)
     with pytest.raises(TopologyError, match=f"{specs[0].name}.*replicas > 1"):
         await declare(client, specs)
@@ -264,7 +260,7 @@ async def test_checking_names_the_first_stream_that_is_missing(
         await check(client, specs)
 
 
-async def test_what_stands_is_kept_when_the_topology_is_completed(
+async def test_existing_messages_remain_when_the_topology_is_completed(
     client: Client, codec: Codec, specs: list[StreamSpec]
 ) -> None:
     await declare(client, specs[:1])
@@ -339,7 +335,7 @@ async def test_a_consumer_is_declared_once_and_its_drift_is_reported(
     assert info["config"]["max_ack_pending"] == 100
 
 
-async def test_a_consumer_of_a_missing_stream_says_so(client: Client, codec: Codec) -> None:
+async def test_a_consumer_of_a_missing_stream_is_an_error(client: Client, codec: Codec) -> None:
     spec = ConsumerSpec(codec.subjects.command_stream, "worker", CONSUMER)
     with pytest.raises(StreamMissing, match=codec.subjects.command_stream):
         await declare_consumer(client, spec)

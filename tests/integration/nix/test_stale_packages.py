@@ -23,7 +23,8 @@ from eventstore.client.client import Client, Msg
 from eventstore.commands import CommandClient, SentCommand
 from eventstore.config import ReadModelSettings, Settings, StreamSettings
 from eventstore.errors import RequestTimeout
-from eventstore.messages.envelope import Envelope, Identity, RecordedEvent
+from eventstore.messages.envelope import Envelope, Identity
+from eventstore.messages.events import RecordedEvent
 from eventstore.messages.types import Command
 from eventstore.nix.stale_packages import stale_packages
 from eventstore.projections.feed.feed import Feed

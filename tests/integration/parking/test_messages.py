@@ -1,4 +1,4 @@
-"""Parked messages: found with all that is known of them, put back in order, or thrown away."""
+"""Parked messages: listed with all details, retried in order, or discarded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from eventstore.parking.messages import (
     RetrySummary,
     UnreadableMessage,
 )
-from eventstore.parking.record import ParkedRecord, keep_record
+from eventstore.parking.record import ParkedRecord, store_record
 from tests.integration.commanding import Add, FailingStore, Line, RaiseTo, Take, counting, opened
 
 
@@ -63,7 +63,7 @@ async def totals(line: Line, aggregate_id: str) -> list[int]:
     return [event.data.amount for event in await line.read(aggregate_id)]  # type: ignore[attr-defined]
 
 
-async def test_what_is_parked_is_found_oldest_first_with_all_that_is_known(
+async def test_parked_messages_are_listed_oldest_first_with_all_details(
     line: Line, parked: ParkedMessages
 ) -> None:
     outcomes = await park(line, (Add(amount=1), "c1"), (Add(amount=2), "c2"))
@@ -113,7 +113,7 @@ async def test_a_retried_command_is_carried_out_and_no_longer_parked(
     assert await found(parked) == []
 
 
-async def test_what_is_put_back_is_the_original_with_its_id_pinned(
+async def test_a_requeued_command_is_the_original_with_its_id(
     line: Line, parked: ParkedMessages
 ) -> None:
     headers = {"X-Aggregate-ID": "c1", "X-Mine": "kept", "Nats-Expected-Last-Sequence": "0"}
@@ -159,7 +159,9 @@ async def test_a_bare_command_that_creates_keeps_its_aggregate(
     assert await line.log_size() == 1
 
 
-async def test_what_fails_again_is_parked_again(line: Line, parked: ParkedMessages) -> None:
+async def test_a_retried_command_that_fails_is_parked_again(
+    line: Line, parked: ParkedMessages
+) -> None:
     await line.client.request(line.subjects.command("counter", "add"), b"{")
     async with line.working():
         await line.until_done()
@@ -177,7 +179,7 @@ async def test_a_command_retried_twice_is_carried_out_once(
     (message,) = await found(parked)
     await parked.retry(1)
     # As after a crash between the two steps: it is still parked.
-    await keep_record(
+    await store_record(
         line.client, f"{line.domain.name}.parked.cmd.counter.add", message.record, "k"
     )
     async with line.working():
@@ -221,7 +223,7 @@ async def test_all_are_retried_in_the_order_of_each_aggregate(
     assert await found(parked) == []
 
 
-async def test_what_waits_behind_one_that_fails_again_stays_parked(
+async def test_commands_after_one_that_fails_again_stay_parked(
     line: Line, parked: ParkedMessages
 ) -> None:
     await park(line, (Add(amount=1), "c1"), (Add(amount=2), "c1"), (Add(amount=3), "c2"))
@@ -241,7 +243,7 @@ async def test_what_waits_behind_one_that_fails_again_stays_parked(
     ]
 
 
-async def test_what_waits_behind_one_without_an_outcome_stays_parked(
+async def test_commands_after_one_without_an_outcome_stay_parked(
     line: Line, parked: ParkedMessages
 ) -> None:
     await park(line, (Add(), "c1"), (Add(), "c1"), (Add(), "c2"))
@@ -282,7 +284,9 @@ async def test_a_discarded_one_is_gone(line: Line, parked: ParkedMessages) -> No
             await parked.discard(missing)
 
 
-async def test_two_who_discard_the_same_do_no_harm(line: Line, parked: ParkedMessages) -> None:
+async def test_a_message_can_be_discarded_twice_concurrently(
+    line: Line, parked: ParkedMessages
+) -> None:
     await park(line, (Add(), "c1"))
     message = await parked.get(1)
 
@@ -307,7 +311,7 @@ async def test_a_record_in_several_parts_is_one_message(line: Line, parked: Park
     assert await line._size(line.subjects.parked_stream) == 0
 
 
-async def test_an_event_is_shown_and_discarded_but_not_published_again(
+async def test_an_event_can_be_shown_and_discarded_but_not_requeued(
     line: Line, parked: ParkedMessages
 ) -> None:
     record = ParkedRecord(
@@ -326,7 +330,7 @@ async def test_an_event_is_shown_and_discarded_but_not_published_again(
         delivered=3,
     )
     subject = f"{line.domain.name}.parked.event.mailer.counter.added"
-    await keep_record(line.client, subject, record, "one")
+    await store_record(line.client, subject, record, "one")
 
     (message,) = await found(parked, kind="event", aggregate="counter")
     assert (message.kind, message.record) == ("event", record)
@@ -337,7 +341,7 @@ async def test_an_event_is_shown_and_discarded_but_not_published_again(
     assert await found(parked) == []
 
 
-async def test_what_cannot_be_read_is_listed_and_can_be_thrown_away(
+async def test_unreadable_messages_are_listed_and_can_be_discarded(
     line: Line, parked: ParkedMessages
 ) -> None:
     place = f"{line.domain.name}.parked.cmd.counter.add"
@@ -355,7 +359,7 @@ async def test_what_cannot_be_read_is_listed_and_can_be_thrown_away(
     assert list(problems) == [1, 2, 3, 4]
     assert "it has no X-Part" in problems[1]
     assert "missing required field `subject`" in problems[2]
-    assert "do not stand before it" in problems[3]
+    assert "are not in order" in problems[3]
     assert "are not up to 64 sequences" in problems[4]
     assert await found(parked, aggregate="counter") == []
     assert await parked.retry_all() == RetrySummary(0, problems)
@@ -370,7 +374,7 @@ async def test_what_cannot_be_read_is_listed_and_can_be_thrown_away(
 @pytest.mark.parametrize(
     "named", ["9" * 26, "-5", "0", "\uff11", "", "1,,2", "2,1", "1,1", "9", ",".join(["1"] * 9_000)]
 )
-async def test_part_numbers_nobody_wrote_hide_nothing_else(
+async def test_forged_part_numbers_hide_no_other_record(
     line: Line, parked: ParkedMessages, named: str
 ) -> None:
     await park(line, (Add(amount=1), "c1"), (Add(amount=1), "c2"))
@@ -386,7 +390,7 @@ async def test_part_numbers_nobody_wrote_hide_nothing_else(
     assert await found(parked) == good
 
 
-async def test_a_record_that_names_what_is_anothers_takes_nothing_with_it(
+async def test_discarding_a_record_deletes_no_parts_of_another(
     line: Line, parked: ParkedMessages
 ) -> None:
     good = await park(line, (Add(amount=1), "c1"))
@@ -395,7 +399,7 @@ async def test_a_record_that_names_what_is_anothers_takes_nothing_with_it(
 
     _, stray = [each async for each in parked.read()]
     assert isinstance(stray, UnreadableMessage)
-    assert "parked message 1 is no part of it" in stray.problem
+    assert "parked message 1 is not a part of it" in stray.problem
     await parked.discard(2)
 
     await line.client.request(place, b"{}", headers={"X-Part": "2/2", "X-Earlier-Parts": "2"})
@@ -435,9 +439,7 @@ async def test_another_limit_is_no_drift_and_a_lower_one_loses_nothing(
         assert len(await line.read("c1")) == 5
 
 
-async def test_a_client_that_is_refused_is_told_by_its_outcome(
-    client: Client, domain_name: str
-) -> None:
+async def test_a_refused_client_gets_an_error_outcome(client: Client, domain_name: str) -> None:
     async with opened(client, counting(domain_name), StreamSettings(queue_limit=1)) as line:
         await line.commands.send(Add(), "c1")
         async with CommandClient(client, line.domain.codec) as commands:

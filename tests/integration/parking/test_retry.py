@@ -1,4 +1,4 @@
-"""Parked events that are retried: handled again by who had failed, in their turn, and not lost."""
+"""Retries of parked events: handled by the subscriber that failed, in order, and not lost."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from eventstore.client.client import Client, connect
 from eventstore.config import Settings
 from eventstore.errors import NotParked, RetryFailed, RetryOutOfOrder
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import RecordedEvent
+from eventstore.messages.events import RecordedEvent
 from eventstore.messages.types import Event
 from eventstore.parking.messages import ParkedMessages
-from eventstore.parking.record import ParkedRecord, keep_record
-from eventstore.parking.retry import ask_to_retry
+from eventstore.parking.record import ParkedRecord, store_record
+from eventstore.parking.retry import request_retry
 from eventstore.projections.feed.feed import Feed
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.store.store import EventStore
@@ -103,7 +103,7 @@ async def sequences(parked: ParkedMessages) -> list[int]:
 
 
 @pytest.mark.parametrize("options", [{}, {"ordered": False}, {"acknowledge": "before"}], ids=str)
-async def test_it_is_handled_by_who_had_failed_and_by_nobody_else(
+async def test_only_the_subscriber_that_failed_handles_it(
     client: Client, store: EventStore, parked: ParkedMessages, options: dict[str, Any]
 ) -> None:
     await park(client, store, **options)
@@ -118,7 +118,7 @@ async def test_it_is_handled_by_who_had_failed_and_by_nobody_else(
     assert await sequences(parked) == []
 
 
-async def test_what_fails_again_stays_parked_as_it_was(
+async def test_a_retry_that_fails_leaves_the_record_unchanged(
     client: Client, store: EventStore, parked: ParkedMessages
 ) -> None:
     await park(client, store)
@@ -135,7 +135,7 @@ async def test_what_fails_again_stays_parked_as_it_was(
     assert await sequences(parked) == []
 
 
-async def test_who_does_not_run_is_named(
+async def test_a_subscriber_that_does_not_run_is_named(
     client: Client, store: EventStore, parked: ParkedMessages
 ) -> None:
     await park(client, store)
@@ -144,7 +144,7 @@ async def test_who_does_not_run_is_named(
     assert await sequences(parked) == [1]
 
 
-async def test_it_waits_its_turn_and_is_handled_at_the_same_time_as_nothing_else(
+async def test_a_retry_waits_for_other_deliveries_of_the_aggregate(
     client: Client, store: EventStore, parked: ParkedMessages
 ) -> None:
     await park(client, store)
@@ -162,7 +162,7 @@ async def test_it_waits_its_turn_and_is_handled_at_the_same_time_as_nothing_else
     assert sorted(mailbox.positions) == [1, 2, 3]
 
 
-async def test_the_aggregates_of_one_that_is_not_ordered_do_not_wait_for_each_other(
+async def test_retries_of_an_unordered_subscriber_run_concurrently(
     client: Client, store: EventStore, parked: ParkedMessages
 ) -> None:
     await park(client, store, ordered=False)
@@ -180,7 +180,7 @@ async def test_the_older_of_an_aggregate_goes_first(
     client: Client, store: EventStore, parked: ParkedMessages
 ) -> None:
     await park(client, store, 3)
-    await keep_record(client, *for_somebody_else(store.codec, (await parked.get(1)).record))
+    await store_record(client, *for_somebody_else(store.codec, (await parked.get(1)).record))
     await parked.discard(1)
     mailbox = Mailbox()
     async with running(subscriber := mailer(client, store.codec, mailbox)):
@@ -190,7 +190,7 @@ async def test_the_older_of_an_aggregate_goes_first(
         await parked.retry(3, out_of_order=True)
         await parked.retry(2)
         with pytest.raises(RetryFailed, match="it is parked for another"):
-            await ask_to_retry(client, store.codec.subjects, "mailer", 4, 5)
+            await request_retry(client, store.codec.subjects, "mailer", 4, 5)
     assert mailbox.positions == [3, 2]
     assert await sequences(parked) == [4]
 
@@ -218,7 +218,7 @@ async def test_all_are_retried_in_their_order_and_those_behind_a_failure_wait(
     assert await sequences(parked) == []
 
 
-async def test_retried_twice_at_once_it_is_handled_once(
+async def test_concurrent_retries_are_handled_once(
     client: Client, store: EventStore, parked: ParkedMessages, settings: Settings
 ) -> None:
     await park(client, store)
@@ -242,7 +242,7 @@ async def test_retried_twice_at_once_it_is_handled_once(
     assert mailbox.positions == [1]
 
 
-async def test_one_that_waits_is_refused_where_the_subscriber_is_stopped(
+async def test_a_waiting_retry_is_refused_when_the_subscriber_stops(
     client: Client, store: EventStore, parked: ParkedMessages
 ) -> None:
     await park(client, store)
@@ -262,7 +262,7 @@ async def test_one_that_waits_is_refused_where_the_subscriber_is_stopped(
     assert await sequences(parked) == [1]
 
 
-async def test_one_that_waits_for_its_next_attempt_is_refused_where_the_subscriber_is_stopped(
+async def test_a_retry_between_attempts_is_refused_when_the_subscriber_stops(
     client: Client, store: EventStore, parked: ParkedMessages
 ) -> None:
     await park(client, store)
@@ -325,7 +325,7 @@ async def test_cut_off_before_it_is_deleted_it_stays_parked_and_the_next_retry_r
     assert await sequences(parked) == []
 
 
-async def test_one_in_several_parts_is_handled_whole_and_gone_whole(
+async def test_a_record_of_several_parts_is_handled_and_deleted_completely(
     client: Client, store: EventStore, parked: ParkedMessages
 ) -> None:
     await store.append("account", "a1", Deposited(note="x" * 900_000))
@@ -338,7 +338,7 @@ async def test_one_in_several_parts_is_handled_whole_and_gone_whole(
     assert info["state"]["messages"] == 0
 
 
-async def test_what_is_no_request_is_refused(client: Client, store: EventStore) -> None:
+async def test_a_malformed_request_is_refused(client: Client, store: EventStore) -> None:
     async with running(subscriber := mailer(client, store.codec, Mailbox())):
         await subscriber.ready.wait()
         subject = store.codec.subjects.retry("mailer")
@@ -346,10 +346,10 @@ async def test_what_is_no_request_is_refused(client: Client, store: EventStore) 
             answer = await client.request(subject, payload)
             assert (answer.headers or {})["Nats-Service-Error-Code"] == "invalid_payload"
         with pytest.raises(RetryFailed, match="nothing is parked there"):
-            await ask_to_retry(client, store.codec.subjects, "mailer", 7, 5)
+            await request_retry(client, store.codec.subjects, "mailer", 7, 5)
 
 
-async def test_the_command_line_tells_what_became_of_it(
+async def test_the_command_line_shows_the_result(
     client: Client, store: EventStore, nats_server: EmbeddedServer, tmp_path: Path
 ) -> None:
     await park(client, store)

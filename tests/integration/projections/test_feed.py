@@ -19,14 +19,16 @@ from eventstore.config import Settings
 from eventstore.errors import EventTooLarge, StreamMissing, UnreadableEvent
 from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import POSITION, Header, Identity, NewEvent, new_id, position_of
+from eventstore.messages.envelope import Identity, new_id
+from eventstore.messages.events import NewEvent
+from eventstore.messages.headers import POSITION, Header, position_of
 from eventstore.messages.types import Event
 from eventstore.messages.upcasting import Upcaster
 from eventstore.projections.feed.feed import Feed
 from eventstore.projections.feed.position import FeedLost, FeedPoint, FeedPosition
 from eventstore.projections.feed.supervisor import FeedSupervisor
 from eventstore.server.embedded import EmbeddedServer
-from eventstore.service.checks import look_at_findings
+from eventstore.service.checks import check_findings
 from eventstore.store.store import EventStore
 from eventstore.subscribers.publication import read_publication
 from tests.conftest import StartServer, settings_for
@@ -487,7 +489,7 @@ async def test_what_fits_the_log_fits_the_event_stream(
 ) -> None:
     async with small_messages(start_server, domain_name) as (client, store):
         length = await largest(store)
-        with pytest.raises(EventTooLarge, match="the server takes 2,000"):
+        with pytest.raises(EventTooLarge, match="the maximum is 2,000"):
             await store.append("account", "large", Deposited(note="x" * (length + 1)))
         await feed_until(client, store, 1)
         await assert_fed(client, store)
@@ -507,7 +509,7 @@ async def test_an_event_that_cannot_be_published_is_left_out_and_named(
         found = store.findings.by_position("unpublished")
         assert list(found) == [3]
         assert "Deposited would have" in found[3]
-        assert look_at_findings(store.findings).status == "degraded"
+        assert check_findings(store.findings).status == "degraded"
         async with EventStore(client, store.codec) as restarted:
             await feed_until(client, restarted, await deposit(store, 1))
             assert list(restarted.findings.by_position("unpublished")) == [3]

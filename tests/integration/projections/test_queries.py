@@ -27,7 +27,8 @@ from eventstore.errors import (
     QueryTimeout,
     ServiceBusy,
 )
-from eventstore.messages.envelope import Identity, RecordedEvent, derive_id, new_id
+from eventstore.messages.envelope import Identity, derive_id, new_id
+from eventstore.messages.events import RecordedEvent
 from eventstore.messages.queries import ListQuery, Query
 from eventstore.messages.types import Command
 from eventstore.nix import CacheView, ListFlakes, ListModules, SourceItem
@@ -366,7 +367,7 @@ async def test_an_answer_that_is_too_large_is_refused_and_asked_for_in_smaller_p
     for number in range(5):
         end = await asked.done(f"f{number}", nix.CreateFlake(path="p", description=long))
 
-    with pytest.raises(AnswerTooLarge, match=r"the server takes 1,048,576 .* smaller limit"):
+    with pytest.raises(AnswerTooLarge, match=r"maximum payload is 1,048,576, .* smaller limit"):
         await asked.queries.ask(ListFlakes(), wait_for=end, timeout=BOUND)
     assert await asked.found(ListFlakes()) == [f"f{number}" for number in range(5)]
     assert len((await asked.queries.ask(ListFlakes(limit=2))).data.items) == 2

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 from eventstore import nix
 from eventstore.application import running
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import RecordedEvent
+from eventstore.messages.events import RecordedEvent
 from eventstore.nix import FlakeCreated, FlakeInputAdded
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.database import Database

@@ -18,7 +18,8 @@ from eventstore.concurrency.backoff import Backoff
 from eventstore.errors import ProjectionError, UnknownType
 from eventstore.messages.chain import chain_value
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import Envelope, Header, Identity, format_timestamp, new_id
+from eventstore.messages.envelope import Envelope, Identity, format_timestamp, new_id
+from eventstore.messages.headers import Header
 from eventstore.messages.types import Event
 from eventstore.nix import (
     FlakeCreated,

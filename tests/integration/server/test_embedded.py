@@ -82,7 +82,7 @@ async def test_runs_with_jetstream_on_a_free_port_of_this_machine_only(tmp_path:
     assert (tmp_path / "a" / "b" / "jetstream").is_dir()
 
 
-async def test_listens_on_the_port_asked_for(tmp_path: Path) -> None:
+async def test_listens_on_the_requested_port(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -115,7 +115,7 @@ def modes_for_others(directory: Path) -> dict[Path, str]:
     return {path: oct(mode) for path, mode in modes.items() if mode & 0o077}
 
 
-async def test_without_its_token_nobody_connects(server: EmbeddedServer) -> None:
+async def test_connecting_requires_the_token(server: EmbeddedServer) -> None:
     token = (server.data_directory / "token").read_text()
     for wrong in ("", f"{token[:-1]}x@", "x:y@"):
         with pytest.raises(AuthenticationFailed):
@@ -125,7 +125,7 @@ async def test_without_its_token_nobody_connects(server: EmbeddedServer) -> None
         assert token not in client.url
 
 
-async def test_it_keeps_its_token_and_no_text_of_it_shows_that(server: EmbeddedServer) -> None:
+async def test_the_token_is_reused_and_masked_in_texts(server: EmbeddedServer) -> None:
     token = (server.data_directory / "token").read_text()
     assert len(token) == 32
     first = server.url
@@ -153,7 +153,7 @@ def command_lines() -> Iterator[str]:
             yield os.fsdecode((process / "cmdline").read_bytes())
 
 
-async def test_lines_that_say_who_may_connect_take_the_place_of_the_token(
+async def test_an_authorization_block_replaces_the_token(
     start_server: StartServer, tmp_path: Path
 ) -> None:
     place = tmp_path / "data"
@@ -182,20 +182,18 @@ async def test_its_credentials_are_not_those_of_the_environment(server: Embedded
         "# authorization { token: x }\nmax_subscriptions: 5",
     ],
 )
-async def test_lines_that_say_something_else_leave_the_token(
-    start_server: StartServer, lines: str
-) -> None:
+async def test_other_configuration_leaves_the_token(start_server: StartServer, lines: str) -> None:
     assert "@" in (await start_server(extra_config=lines)).url
 
 
-async def test_accounts_in_one_line_take_the_place_of_the_token_too(
+async def test_accounts_in_one_line_replace_the_token_too(
     start_server: StartServer,
 ) -> None:
     lines = "max_subscriptions: 5; accounts { A { users: [{ user: ann, password: s3cret }] } }"
     assert "@" not in (await start_server(extra_config=lines)).url
 
 
-async def test_takes_limits_and_lines_of_configuration(start_server: StartServer) -> None:
+async def test_limits_and_lines_of_configuration_are_applied(start_server: StartServer) -> None:
     server = await start_server(
         max_payload=4096, extra_config="max_subscriptions: 5", jetstream_config="max_file: 1MB"
     )
@@ -220,7 +218,7 @@ async def test_starting_twice_and_stopping_twice_does_nothing(server: EmbeddedSe
     server.kill()
 
 
-async def test_restarts_on_the_same_port_with_what_it_kept(server: EmbeddedServer) -> None:
+async def test_restarts_on_the_same_port_with_its_data(server: EmbeddedServer) -> None:
     port, pid = server.port, server.pid
     async with connect(settings_for(server.url)) as client:
         await client.api("STREAM.CREATE.KEPT", {"name": "KEPT", "subjects": ["kept"]})
@@ -282,7 +280,7 @@ async def test_belongs_to_no_event_loop(tmp_path: Path) -> None:
     await asyncio.to_thread(run)
 
 
-async def test_what_it_logged_is_in_the_error_when_it_cannot_start(tmp_path: Path) -> None:
+async def test_its_log_is_in_the_error_when_it_cannot_start(tmp_path: Path) -> None:
     server = EmbeddedServer(tmp_path, extra_config="nonsense {")
     with pytest.raises(ServerStartFailed) as caught:
         await server.start()
@@ -291,7 +289,7 @@ async def test_what_it_logged_is_in_the_error_when_it_cannot_start(tmp_path: Pat
     assert server.pid is None
 
 
-async def test_only_what_this_start_logged_is_in_the_error(tmp_path: Path) -> None:
+async def test_only_the_log_of_this_start_is_in_the_error(tmp_path: Path) -> None:
     async with EmbeddedServer(tmp_path):
         pass
     with pytest.raises(ServerStartFailed) as caught:
@@ -304,9 +302,7 @@ async def test_a_port_in_use_is_reported(server: EmbeddedServer, tmp_path: Path)
         await EmbeddedServer(tmp_path / "other", port=server.port).start()
 
 
-async def test_a_start_that_takes_too_long_is_ended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_start_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     idle = tmp_path / "idle"
     idle.write_text("#!/bin/sh\necho waiting\nexec sleep 60\n")
     idle.chmod(0o755)
@@ -367,7 +363,7 @@ async def test_two_processes_on_one_directory_are_refused(tmp_path: Path) -> Non
     assert not is_running(pid)
 
 
-async def test_a_stale_directory_hinders_nobody_and_harms_nobody(tmp_path: Path) -> None:
+async def test_stale_files_in_the_directory_are_ignored(tmp_path: Path) -> None:
     bystander = idler()
     for name in ("owner.lock", "server.lock"):
         (tmp_path / name).write_text(str(bystander.pid))
@@ -380,7 +376,7 @@ async def test_a_stale_directory_hinders_nobody_and_harms_nobody(tmp_path: Path)
     finish(bystander)
 
 
-async def test_a_lock_held_by_another_program_is_not_taken_for_an_orphan(
+async def test_another_program_with_the_lock_is_no_orphan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("eventstore.server.embedded._STOP_SECONDS", 0.02)
@@ -408,7 +404,7 @@ async def test_a_running_server_can_be_found(tmp_path: Path) -> None:
     assert running_server(tmp_path) is None
 
 
-async def test_a_server_that_has_not_said_its_ports_is_not_yet_found(
+async def test_a_server_is_not_found_before_it_reports_its_ports(
     server: EmbeddedServer,
 ) -> None:
     (ports,) = server.data_directory.glob("*.ports")
@@ -425,7 +421,7 @@ async def test_the_server_ends_with_a_process_that_is_killed(tmp_path: Path) -> 
     await asyncio.to_thread(until_ended, pid)
 
 
-async def test_ctrl_c_is_not_for_the_server(server: EmbeddedServer) -> None:
+async def test_ctrl_c_does_not_stop_the_server(server: EmbeddedServer) -> None:
     assert server.pid is not None
     assert os.getpgid(server.pid) != os.getpgid(os.getpid())
     assert os.getsid(server.pid) == server.pid
@@ -470,7 +466,7 @@ async def test_an_orphan_that_cannot_be_stopped_is_named(
         pass
 
 
-async def test_a_start_cancelled_while_an_orphan_is_stopped_lets_go_of_the_directory(
+async def test_a_start_cancelled_while_an_orphan_is_stopped_releases_the_directory(
     tmp_path: Path,
 ) -> None:
     process = owner(tmp_path, death_signal=False)

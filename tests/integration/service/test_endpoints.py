@@ -1,4 +1,4 @@
-"""The service's face, asked by a plain nats-py client that knows nothing of ours."""
+"""The service endpoints, requested by a plain nats-py client."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def patient() -> Patient:
 
 @pytest.fixture
 def health(named: ServiceSettings, patient: Patient) -> Health:
-    return Health(named.name, named.version, {"patient": patient}, keep=0.0)
+    return Health(named.name, named.version, {"patient": patient}, cache_ttl=0.0)
 
 
 @asynccontextmanager
@@ -146,7 +146,7 @@ async def test_ill_health_is_a_report_and_no_error(
     assert "Nats-Service-Error" not in (answer.headers or {})
 
 
-async def test_discovery_tells_what_the_service_does(
+async def test_discovery_lists_commands_queries_and_endpoints(
     plain: PlainClient, face: ServiceEndpoints, named: ServiceSettings, codec: Codec
 ) -> None:
     answer = await ask(plain, f"discovery.{named.name}")
@@ -174,7 +174,7 @@ async def test_discovery_tells_what_the_service_does(
     ]
 
 
-async def test_discovery_by_domain_tells_the_same_with_the_seeds_names(
+async def test_discovery_by_domain_is_the_same_with_the_seeds_names(
     plain: PlainClient, face: ServiceEndpoints, named: ServiceSettings, codec: Codec
 ) -> None:
     told = json.loads((await ask(plain, f"discovery.{codec.domain}")).data)
@@ -196,7 +196,7 @@ async def test_metrics_are_answered_in_prometheus_text(
     assert "# TYPE eventstore_commands_total counter" in text
 
 
-async def test_without_metrics_that_is_what_is_said(
+async def test_without_metrics_the_reply_is_an_error(
     plain: PlainClient, client: Client, codec: Codec, health: Health, named: ServiceSettings
 ) -> None:
     async with running(ServiceEndpoints(client, codec, health, named)):
@@ -204,7 +204,7 @@ async def test_without_metrics_that_is_what_is_said(
 
     assert answer.headers is not None
     assert answer.headers["Nats-Service-Error-Code"] == "501"
-    assert answer.headers["Nats-Service-Error"] == "this service keeps no metrics"
+    assert answer.headers["Nats-Service-Error"] == "this service has no metrics"
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ async def test_an_error_with_several_lines_fits_in_its_header(
     assert answer.headers["Nats-Service-Error-Code"] == "503"
 
 
-async def test_a_request_that_nobody_waits_for_is_harmless(
+async def test_a_request_without_reply_subject_is_harmless(
     plain: PlainClient,
     face: ServiceEndpoints,
     named: ServiceSettings,
@@ -328,7 +328,7 @@ async def test_a_cancelled_service_says_goodbye_too(
     assert (await anext(heard)).status == "offline"
 
 
-async def test_health_is_looked_at_also_when_nobody_asks(
+async def test_health_is_checked_without_requests_too(
     client: Client, codec: Codec, named: ServiceSettings
 ) -> None:
     looked = asyncio.Event()
@@ -355,7 +355,7 @@ class Warned(logging.Handler):
             self.event.set()
 
 
-async def test_it_goes_on_after_the_connection_was_lost(
+async def test_it_continues_after_a_reconnect(
     server: EmbeddedServer, codec: Codec, health: Health, named: ServiceSettings
 ) -> None:
     warned = Warned(f"service {named.name}: ")
@@ -392,7 +392,7 @@ async def test_a_version_that_nats_micro_does_not_take_is_named(
         ServiceEndpoints(client, codec, health, ServiceSettings(name="svc", version=version))
 
 
-async def test_services_are_found_by_asking_and_by_listening(
+async def test_services_are_found_by_request_and_by_announcement(
     plain: PlainClient, client: Client, codec: Codec, face: ServiceEndpoints, named: ServiceSettings
 ) -> None:
     async def stranger(message: Msg) -> None:
@@ -426,7 +426,7 @@ async def test_services_are_found_by_asking_and_by_listening(
     assert every[1].endpoints == own.endpoints
 
 
-async def test_the_subjects_of_commands_and_queries_are_found_by_asking(
+async def test_the_subjects_of_commands_and_queries_are_in_the_info(
     client: Client, face: ServiceEndpoints, named: ServiceSettings, codec: Codec
 ) -> None:
     found = await discover(client, BOUND, count=1)
@@ -437,6 +437,6 @@ async def test_the_subjects_of_commands_and_queries_are_found_by_asking(
     assert kinds[f"health.{named.name}"] == "service"
 
 
-async def test_where_there_is_no_service_none_is_found(server: EmbeddedServer) -> None:
+async def test_without_services_none_is_found(server: EmbeddedServer) -> None:
     async with connect(settings_for(server.url)) as client:
         assert await discover(client, 0.05) == []

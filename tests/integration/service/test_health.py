@@ -1,4 +1,4 @@
-"""Health, from real checks: each of them turns when what it looks at is taken away, and back."""
+"""Health, from real checks: each fails when what it checks is taken away, and recovers."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 async def health(app: Application, settings: Settings, database: Database) -> AsyncIterator[Health]:
     """The health of a service at work, looked at anew each time it is asked."""
     worker = ProjectionWorker(app.store, database, nix_projections())
-    health = service_health(app, settings, database, worker, keep=0.0)
+    health = service_health(app, settings, database, worker, cache_ttl=0.0)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(worker.run())
         await asyncio.wait_for(worker.ready.wait(), BOUND)
@@ -174,7 +174,7 @@ async def test_without_a_connection_it_is_unhealthy_and_degraded_when_it_has_com
         assert (await settled()).status == "healthy"
 
 
-async def test_commands_that_nobody_takes_degrade_it(client: Client, settings: Settings) -> None:
+async def test_an_unprocessed_backlog_degrades_it(client: Client, settings: Settings) -> None:
     codec = nix.domain(settings.nats.subject_prefix).codec
     consumer = worker_consumer(codec)
     metrics = Metrics()
@@ -233,7 +233,7 @@ async def test_a_database_that_was_replaced_is_not_the_one_that_is_written_to(
         await check()
 
 
-async def test_a_database_without_the_schema_is_told_of(new_read_model: str) -> None:
+async def test_a_database_without_the_schema_is_reported(new_read_model: str) -> None:
     async with Database(new_read_model) as database:
         check = DatabaseCheck(database)
         with pytest.raises(MigrationError):
@@ -245,7 +245,7 @@ async def test_a_database_without_the_schema_is_told_of(new_read_model: str) -> 
         assert finding.facts["bytes"] >= 4096
 
 
-async def test_a_file_that_is_no_database_is_told_of(tmp_path: Path) -> None:
+async def test_a_file_that_is_not_a_database_is_reported(tmp_path: Path) -> None:
     async with Database(tmp_path / "read_model.sqlite") as database:
         (tmp_path / "read_model.sqlite").write_bytes(b"no database " * 1_000)
         finding = await DatabaseCheck(database)()

@@ -21,7 +21,7 @@ from eventstore.errors import JetStreamError, PermissionDenied
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.publish import publish_acked
 from eventstore.parking.messages import ParkedMessages
-from eventstore.parking.record import ParkedRecord, keep_record
+from eventstore.parking.record import ParkedRecord, store_record
 from tests.attack.attacks import ROLES, attacks
 from tests.attack.running import Result, attacked_service, run_attacks, until_led
 from tests.integration.commanding import until
@@ -120,7 +120,7 @@ def test_all_but_auditors_query_and_look_at_the_service(shipped: Shipped, role: 
 
 
 @pytest.mark.parametrize("role", ["admin", "developer", "reader", "subscriber"])
-async def test_all_but_auditors_hear_the_events(shipped: Shipped, role: str) -> None:
+async def test_all_but_auditors_receive_events(shipped: Shipped, role: str) -> None:
     heard: asyncio.Queue[Msg] = asyncio.Queue()
     async with shipped.client(role) as client, shipped.client("developer") as developer:
         await client.subscribe("nix.event.flake.*", heard.put)
@@ -147,9 +147,7 @@ async def park_commands(shipped: Shipped, *aggregate_ids: str) -> None:
 
 
 @pytest.mark.parametrize("subject", ["nix.cmd.flake.update", "nix.query.flake.get"])
-async def test_who_sent_it_is_said_by_the_server_and_cannot_be_forged(
-    shipped: Shipped, subject: str
-) -> None:
+async def test_the_sender_is_authenticated_by_the_server(shipped: Shipped, subject: str) -> None:
     heard: asyncio.Queue[Msg] = asyncio.Queue()
     forged = {
         "Nats-Request-Info": '{"acc": "NIX_ADMIN", "user": "admin"}',
@@ -164,7 +162,7 @@ async def test_who_sent_it_is_said_by_the_server_and_cannot_be_forged(
     assert (info["acc"], info["user"]) == ("NIX_DEVELOPER", "developer")
 
 
-def test_admins_handle_what_is_parked(shipped: Shipped) -> None:
+def test_admins_retry_and_discard_parked_messages(shipped: Shipped) -> None:
     asyncio.run(park_commands(shipped, "p1", "p2"))
     cli = shipped.command_line("admin")
 
@@ -228,7 +226,7 @@ def test_auditors_verify_and_explain(shipped: Shipped, tmp_path: Path) -> None:
     assert (compared.status, "are those of the anchor" in compared.out) == (0, True)
 
 
-def test_auditors_ask_the_index_of_the_service(shipped: Shipped, tmp_path: Path) -> None:
+def test_auditors_query_the_index_of_the_service(shipped: Shipped, tmp_path: Path) -> None:
     cli = shipped.command_line("auditor", tmp_path)
 
     found = json.loads(cli.call("audit", "search", "--id", "one", "--json").out)["items"]
@@ -240,7 +238,7 @@ def test_auditors_ask_the_index_of_the_service(shipped: Shipped, tmp_path: Path)
 
 
 @pytest.mark.parametrize("role", ["admin", "developer", "reader", "subscriber"])
-def test_all_others_ask_the_service_what_happened(
+def test_all_others_query_the_history_from_the_service(
     shipped: Shipped, tmp_path: Path, role: str
 ) -> None:
     cli = shipped.command_line(role, tmp_path)
@@ -288,7 +286,7 @@ class Subscribed:
             raise ValueError("not today")
 
 
-async def test_subscribers_keep_a_place_on_the_event_stream(subscriber: Client) -> None:
+async def test_subscribers_have_a_durable_consumer_on_the_event_stream(subscriber: Client) -> None:
     subscribed = Subscribed()
     async with CommandClient(subscriber, nix.domain().codec) as commands:
         await commands.execute(nix.CreateFlake(path=".", description=""), "s1")
@@ -299,7 +297,7 @@ async def test_subscribers_keep_a_place_on_the_event_stream(subscriber: Client) 
             assert await asyncio.wait_for(subscribed.handled.get(), BOUND) == "s2"
 
 
-async def test_what_a_subscriber_cannot_handle_is_parked_and_retried_by_an_admin(
+async def test_a_subscribers_event_is_parked_and_retried_by_an_admin(
     shipped: Shipped, subscriber: Client
 ) -> None:
     subscribed = Subscribed()
@@ -354,10 +352,10 @@ async def test_a_subscriber_parks_nothing_but_events_of_its_own(
 
     forged = msgspec.structs.replace(record, **{field: value})
     with pytest.raises(JetStreamError) as refused:
-        await keep_record(subscriber, subject, forged, f"forged-{field}")
+        await store_record(subscriber, subject, forged, f"forged-{field}")
     assert refused.value.status == 403
     with pytest.raises(JetStreamError, match="not of the event"):
-        await keep_record(subscriber, "nix.parked.event.subscriber.a.b", record, "elsewhere")
+        await store_record(subscriber, "nix.parked.event.subscriber.a.b", record, "elsewhere")
 
 
 async def _record_of_an_event(subscriber: Client) -> ParkedRecord:
@@ -390,7 +388,7 @@ async def test_a_subscriber_sees_nothing_that_others_have_parked(
             await work(sequence)
 
 
-async def test_a_consumer_on_the_log_is_made_for_auditors_only_as_they_need_it(
+async def test_auditors_can_create_only_plain_readers_of_the_log(
     shipped: Shipped,
 ) -> None:
     def asked(name: str, **config: object) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""One command, followed from who sends it to the read model, in spans and in numbers."""
+"""One command, traced from its sender to the read model, in spans and in metrics."""
 
 from __future__ import annotations
 

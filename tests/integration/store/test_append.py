@@ -26,17 +26,19 @@ from eventstore.errors import (
     StreamMissing,
     UnknownType,
 )
-from eventstore.jetstream.direct_get import DirectReader, _Page
+from eventstore.jetstream.direct_get import DirectReader, _BatchReplies
 from eventstore.messages.chain import GENESIS, chain_value
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import Header, Identity, NewEvent, format_timestamp
+from eventstore.messages.envelope import Identity, format_timestamp
+from eventstore.messages.events import NewEvent
+from eventstore.messages.headers import Header
 from eventstore.messages.types import Command, Event
 from eventstore.store.store import (
     ANY,
     NO_STREAM,
     NOTHING,
     Append,
-    Appended,
+    AppendResult,
     EventStore,
     Expected,
     Head,
@@ -63,7 +65,7 @@ def to(aggregate_id: str, *events: Event | NewEvent, expected: Expected = ANY) -
     return Append(aggregate="account", aggregate_id=aggregate_id, events=events, expected=expected)
 
 
-async def test_one_event_becomes_version_1_and_says_where_it_stands(store: EventStore) -> None:
+async def test_one_event_becomes_version_1_and_has_its_position(store: EventStore) -> None:
     appended = await store.append("account", "a1", Opened(), expected=NO_STREAM)
 
     (event,) = await read(store, "a1")
@@ -89,7 +91,7 @@ async def test_several_events_take_versions_and_positions_one_after_another(
     assert appended.head == Head.after(events[-1])
 
 
-async def test_several_aggregates_are_recorded_at_once_each_with_its_own_answer(
+async def test_several_aggregates_are_recorded_together_each_with_its_own_result(
     store: EventStore,
 ) -> None:
     await store.append("account", "a2", Opened())
@@ -235,7 +237,7 @@ async def test_a_head_of_another_log_is_a_conflict_and_not_an_endless_search(
 
 
 @pytest.mark.parametrize("count", [1, 3])
-async def test_of_two_writers_at_once_exactly_one_wins(
+async def test_of_two_concurrent_writers_exactly_one_wins(
     store: EventStore, settings: Settings, codec: Codec, count: int
 ) -> None:
     async with connect(settings) as other_client, EventStore(other_client, codec) as other:
@@ -248,7 +250,7 @@ async def test_of_two_writers_at_once_exactly_one_wins(
                 ),
                 return_exceptions=True,
             )
-            (won,) = [outcome for outcome in outcomes if isinstance(outcome, Appended)]
+            (won,) = [outcome for outcome in outcomes if isinstance(outcome, AppendResult)]
             (lost,) = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
             assert isinstance(lost, Conflict), lost
             head = won.head
@@ -256,7 +258,7 @@ async def test_of_two_writers_at_once_exactly_one_wins(
     assert [event.version for event in events] == list(range(1, ROUNDS * count + 1))
 
 
-async def test_nothing_is_lost_where_eight_writers_append_to_any_version(
+async def test_nothing_is_lost_if_eight_writers_append_to_any_version(
     store: EventStore, settings: Settings, codec: Codec
 ) -> None:
     async def write(writer: int) -> list[str]:
@@ -287,7 +289,7 @@ def _expectation(name: str, plain: Expected, head: Head) -> Expected:
 @pytest.mark.parametrize(("name", "plain"), EXPECTATIONS)
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("window", ["inside", "after"])
-async def test_the_same_append_sent_again_is_recorded_once_and_answered_alike(
+async def test_the_same_append_repeated_is_recorded_once_with_the_same_result(
     client: Client, codec: Codec, name: str, plain: Expected, count: int, window: str
 ) -> None:
     await declare_log(client, codec, FAST if window == "after" else None)
@@ -364,7 +366,7 @@ async def test_a_repeat_with_more_events_than_before_is_refused(
 
 
 @pytest.mark.parametrize("count", [1, 2])
-async def test_a_repeat_is_recognised_where_what_answers_reads_lags_behind(
+async def test_a_repeat_is_recognised_if_what_answers_reads_lags_behind(
     client: Client, codec: Codec, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     await declare_log(client, codec, FAST)
@@ -374,8 +376,8 @@ async def test_a_repeat_is_recognised_where_what_answers_reads_lags_behind(
         await store.append("account", "a1", Deposited())
         await until_forgotten(client, codec)
 
-        async def nothing_yet(reader: DirectReader, subject: str, after: int) -> _Page:
-            return _Page()
+        async def nothing_yet(reader: DirectReader, subject: str, after: int) -> _BatchReplies:
+            return _BatchReplies()
 
         monkeypatch.setattr(DirectReader, "_page", nothing_yet)
         again = await store.append("account", "a1", events)
@@ -498,7 +500,7 @@ async def test_a_thousand_events_are_one_append_and_one_more_is_refused(
 
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("expected", [ANY, NO_STREAM, 3])
-async def test_a_missing_stream_is_named_at_once(
+async def test_a_missing_stream_is_named_immediately(
     client: Client, codec: Codec, count: int, expected: Expected
 ) -> None:
     async with EventStore(client, codec) as store, asyncio.timeout(5):
@@ -546,7 +548,7 @@ STEPS = st.lists(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(steps=STEPS)
-def test_any_sequence_of_appends_leads_to_what_a_plain_model_says(
+def test_any_sequence_of_appends_leads_to_what_a_plain_model_predicts(
     settings: Settings, steps: list[Step]
 ) -> None:
     asyncio.run(_play(settings, steps))
@@ -573,7 +575,7 @@ class Model:
             "stale head": (heads[0], version == 0),
         }[kind]  # type: ignore[return-value]  # of mixed, but fitting types
 
-    def record(self, appended: Appended) -> None:
+    def record(self, appended: AppendResult) -> None:
         key = appended.aggregate_id
         self.ids.setdefault(key, []).extend(appended.event_ids)
         self.heads.setdefault(key, [NOTHING]).append(appended.head)

@@ -22,7 +22,7 @@ from eventstore.errors import (
     RequestTimeout,
 )
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import NewEvent
+from eventstore.messages.events import NewEvent
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.service.metrics import Metrics
 from eventstore.store.store import ANY, NO_STREAM, NOTHING, Append, EventStore, Expected, Head
@@ -88,7 +88,7 @@ async def test_a_lost_acknowledgement_is_found_although_other_events_followed(
 
 @pytest.mark.parametrize("expected", EXPECTATIONS)
 @pytest.mark.parametrize(("count", "pattern"), [(1, b"HPUB"), (3, b"HPUB"), (3, b"Commit")])
-async def test_an_append_that_never_reached_the_server_is_sent_again_and_recorded_once(
+async def test_an_append_that_never_reached_the_server_is_repeated_and_recorded_once(
     store: EventStore,
     proxy: TcpProxy,
     codec: Codec,
@@ -106,7 +106,7 @@ async def test_an_append_that_never_reached_the_server_is_sent_again_and_recorde
     assert tuple(event.position for event in stored) == appended.positions
 
 
-async def test_only_what_is_sent_once_more_is_counted_as_a_retry(
+async def test_only_a_repeated_request_is_counted_as_a_retry(
     proxy: TcpProxy, codec: Codec, store: EventStore
 ) -> None:
     metrics = Metrics()
@@ -122,7 +122,7 @@ async def test_only_what_is_sent_once_more_is_counted_as_a_retry(
     assert len(await read(store, "a1")) == 3
 
 
-async def test_several_aggregates_are_recorded_once_where_the_acknowledgement_is_lost(
+async def test_several_aggregates_are_recorded_once_if_the_acknowledgement_is_lost(
     store: EventStore, proxy: TcpProxy, codec: Codec
 ) -> None:
     async with store_behind(proxy, codec) as broken:
@@ -216,7 +216,7 @@ async def test_an_append_waits_for_the_connection_to_come_back(
         assert (await waiting).version == 1
 
 
-async def test_an_append_on_a_closed_client_fails_at_once(client: Client, codec: Codec) -> None:
+async def test_an_append_on_a_closed_client_fails_immediately(client: Client, codec: Codec) -> None:
     await declare_log(client, codec)
     async with EventStore(client, codec) as store:
         await client.close()
@@ -300,10 +300,10 @@ async def test_an_append_whose_server_died_ends_within_its_bound_and_succeeds_la
 
 
 @pytest.mark.parametrize("lost", [1, 3])
-async def test_a_batch_that_fell_apart_is_sent_again_as_another_batch(
+async def test_a_batch_that_fell_apart_is_repeated_as_another_batch(
     store: EventStore, monkeypatch: pytest.MonkeyPatch, lost: int
 ) -> None:
-    """As where the leader changes in the middle of it: the rest of the batch is refused (10176)."""
+    """As if the leader changes in the middle of it: the rest of the batch is refused (10176)."""
     ids: list[str] = []
     publish = Client.publish
 
@@ -341,7 +341,7 @@ async def test_a_batch_that_always_falls_apart_is_refused_in_the_end(
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("expected", [ANY, NO_STREAM, NOTHING, 0])
 @pytest.mark.parametrize("own_ids", [True, False])
-async def test_a_forbidden_append_is_denied_at_once_and_not_unknown(
+async def test_a_forbidden_append_is_denied_immediately_and_not_unknown(
     start_server: StartServer, codec: Codec, count: int, expected: Expected, own_ids: bool
 ) -> None:
     rights = f'publish: {{ deny: "{codec.domain}.log.>" }}'

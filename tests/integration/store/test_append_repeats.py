@@ -20,9 +20,19 @@ from eventstore.config import Settings
 from eventstore.errors import Conflict, DuplicateId
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import Header, Identity, NewEvent, derive_id
+from eventstore.messages.envelope import Identity, derive_id
+from eventstore.messages.events import NewEvent
+from eventstore.messages.headers import Header
 from eventstore.store.id_index import IdIndex
-from eventstore.store.store import ANY, NO_STREAM, NOTHING, Append, Appended, EventStore, Expected
+from eventstore.store.store import (
+    ANY,
+    NO_STREAM,
+    NOTHING,
+    Append,
+    AppendResult,
+    EventStore,
+    Expected,
+)
 from tests.integration.ledger import (
     FAST,
     Deposited,
@@ -51,7 +61,7 @@ async def store(window: str, client: Client, codec: Codec) -> AsyncIterator[Even
 
 
 Later = Callable[[], Awaitable[None]]
-"""Waits until the server has forgotten the ids, where the window is to be over."""
+"""Waits until the server has forgotten the ids, if the window is to be over."""
 
 
 @pytest.fixture
@@ -67,7 +77,7 @@ def to(aggregate_id: str, *events: NewEvent, expected: Expected = ANY) -> Append
     return Append(aggregate="account", aggregate_id=aggregate_id, events=events, expected=expected)
 
 
-def alike(again: Sequence[Appended], first: Sequence[Appended]) -> bool:
+def alike(again: Sequence[AppendResult], first: Sequence[AppendResult]) -> bool:
     """Whether a repeat was answered as the append was, but for being one."""
     return list(again) == [msgspec.structs.replace(each, duplicate=True) for each in first]
 
@@ -94,7 +104,7 @@ async def somebody_appends(
 
 async def random_appends(
     store: EventStore, dice: random.Random, name: str
-) -> tuple[list[Append], list[Appended]]:
+) -> tuple[list[Append], list[AppendResult]]:
     """An append of mixed parts that is recorded, and its answer."""
     appends = []
     for number in range(dice.randint(1, 3)):
@@ -110,7 +120,7 @@ async def random_appends(
 
 
 def expecting_otherwise(
-    appends: Sequence[Append], first: Sequence[Appended], dice: random.Random
+    appends: Sequence[Append], first: Sequence[AppendResult], dice: random.Random
 ) -> list[Append]:
     """The same events with other expectations: what the append itself has led to, among them."""
     return [
@@ -123,7 +133,7 @@ def expecting_otherwise(
 
 
 @pytest.mark.parametrize("pause", [None, 0.005, 0])
-async def test_any_mix_of_parts_sent_again_is_answered_alike_whoever_appends_meanwhile(
+async def test_any_mix_of_parts_repeated_has_the_same_result_whatever_is_appended_meanwhile(
     store: EventStore,
     later: Later,
     client: Client,
@@ -260,11 +270,11 @@ async def counting_reads(client: Client, codec: Codec) -> AsyncIterator[list[str
     finally:
         await client.flush()
         for each in subscriptions:
-            await each.worked_off()
+            await each.processed()
             await each.unsubscribe()
 
 
-async def reads_of(settings: Settings, codec: Codec, appending: Awaitable[Appended]) -> int:
+async def reads_of(settings: Settings, codec: Codec, appending: Awaitable[AppendResult]) -> int:
     async with connect(settings) as watcher:
         async with counting_reads(watcher, codec) as asked:
             assert not (await appending).duplicate
@@ -298,11 +308,11 @@ async def test_only_ids_that_may_have_been_sent_before_cost_a_look(
 
 async def _append(
     store: EventStore, event: NewEvent | Deposited, expected: Expected, **options: object
-) -> Appended:
+) -> AppendResult:
     return await store.append("account", "a1", event, expected=expected, **options)  # type: ignore[arg-type]
 
 
-async def test_the_ids_kept_in_mind_are_bounded_and_forgotten_ones_are_looked_for(
+async def test_the_remembered_ids_are_bounded_and_forgotten_ones_are_looked_for(
     store: EventStore, later: Later
 ) -> None:
     store._ids = index = IdIndex(store._direct, max_bytes=10 * 1024)
@@ -318,7 +328,7 @@ async def test_the_ids_kept_in_mind_are_bounded_and_forgotten_ones_are_looked_fo
         assert (again.duplicate, again.positions) == (True, first[own_id].positions)
 
 
-async def test_a_log_made_anew_under_a_running_store_is_read_anew(
+async def test_a_log_recreated_under_a_running_store_is_read_from_scratch(
     client: Client, codec: Codec
 ) -> None:
     stream = codec.subjects.log_stream
@@ -338,7 +348,7 @@ async def test_a_log_made_anew_under_a_running_store_is_read_anew(
         assert (again.duplicate, again.positions) == (True, (4,))
 
 
-async def test_the_same_id_from_two_connections_at_once_is_recorded_once_for_both(
+async def test_the_same_id_from_two_connections_concurrently_is_recorded_once_for_both(
     store: EventStore, settings: Settings, codec: Codec
 ) -> None:
     async with connect(settings) as client, EventStore(client, codec) as other:

@@ -1,4 +1,4 @@
-"""Appending to a log of three replicas, where conflicts and repeats are answered in other ways.
+"""Appending to a log of three replicas, whose answers to conflicts and repeats differ.
 
 A conflicting write still in flight gives 10164 in place of 10071, a repeat `duplicate:true` in
 place of a conflict, and reads may be answered by a follower that lags.
@@ -17,7 +17,15 @@ from eventstore.config import StreamSettings
 from eventstore.errors import ClientError, Conflict, TopologyError
 from eventstore.messages.codec import Codec
 from eventstore.server.embedded import EmbeddedServer
-from eventstore.store.store import ANY, NO_STREAM, NOTHING, Append, Appended, EventStore, Expected
+from eventstore.store.store import (
+    ANY,
+    NO_STREAM,
+    NOTHING,
+    Append,
+    AppendResult,
+    EventStore,
+    Expected,
+)
 from tests.conftest import free_ports, settings_for
 from tests.integration.ledger import Deposited, declare_log, fixed, read, read_all
 
@@ -63,7 +71,7 @@ async def clients(cluster: list[EmbeddedServer], codec: Codec) -> AsyncIterator[
 
 
 async def _is_declared(client: Client, codec: Codec) -> bool:
-    """Declare the log, where the servers have found each other."""
+    """Declare the log, once the servers have found each other."""
     with suppress(ClientError, TopologyError):
         await client.api("STREAM.NAMES", timeout=0.2)
         await declare_log(client, codec, StreamSettings(replicas=3))
@@ -78,7 +86,7 @@ async def stores(clients: list[Client], codec: Codec) -> AsyncIterator[list[Even
         yield [await stack.enter_async_context(EventStore(client, codec)) for client in clients]
 
 
-async def test_of_two_writers_at_once_exactly_one_wins(stores: list[EventStore]) -> None:
+async def test_of_two_concurrent_writers_exactly_one_wins(stores: list[EventStore]) -> None:
     head = NOTHING
     count = 0
     for number in range(ROUNDS):
@@ -87,7 +95,7 @@ async def test_of_two_writers_at_once_exactly_one_wins(stores: list[EventStore])
             *(store.append("account", "a1", events, expected=head) for store in stores[:2]),
             return_exceptions=True,
         )
-        (won,) = [outcome for outcome in outcomes if isinstance(outcome, Appended)]
+        (won,) = [outcome for outcome in outcomes if isinstance(outcome, AppendResult)]
         (lost,) = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         assert isinstance(lost, Conflict), lost
         head, count = won.head, count + len(events)
@@ -97,7 +105,7 @@ async def test_of_two_writers_at_once_exactly_one_wins(stores: list[EventStore])
 
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("expected", [ANY, NO_STREAM, 0, NOTHING])
-async def test_the_same_append_from_three_sides_at_once_and_again_is_recorded_once(
+async def test_the_same_append_from_three_sides_concurrently_and_repeated_is_recorded_once(
     stores: list[EventStore], count: int, expected: Expected
 ) -> None:
     for number in range(5):
@@ -115,7 +123,7 @@ async def test_the_same_append_from_three_sides_at_once_and_again_is_recorded_on
     assert len(await read_all(stores[0])) == 5 * count
 
 
-async def test_mixed_parts_from_three_sides_at_once_and_again_are_recorded_once(
+async def test_mixed_parts_from_three_sides_concurrently_and_repeated_are_recorded_once(
     stores: list[EventStore],
 ) -> None:
     def to(aggregate_id: str, expected: Expected) -> Append:

@@ -1,4 +1,4 @@
-"""Forgetting: personal data are encrypted in the log, and nobody reads them once a key is gone."""
+"""Forgetting: personal data are encrypted in the log, and unreadable without their key."""
 
 from __future__ import annotations
 
@@ -36,8 +36,10 @@ from eventstore.jetstream.publish import publish_acked
 from eventstore.jetstream.topology import declare, topology
 from eventstore.messages.chain import GENESIS, chain_value
 from eventstore.messages.codec import Codec
-from eventstore.messages.encryption import PERSONAL, DataKey, Forgotten
-from eventstore.messages.envelope import Header, Identity, NewEvent, RecordedEvent, new_id
+from eventstore.messages.encryption import PERSONAL, DataKey, DestroyedKey
+from eventstore.messages.envelope import Identity, new_id
+from eventstore.messages.events import NewEvent, RecordedEvent
+from eventstore.messages.headers import Header
 from eventstore.messages.personal import Personal, ref_of
 from eventstore.messages.types import Event
 from eventstore.projections.database.database import Database
@@ -45,7 +47,7 @@ from eventstore.projections.feed.feed import Feed
 from eventstore.projections.projection import Projection, Statement
 from eventstore.projections.worker.worker import ProjectionWorker
 from eventstore.server.embedded import EmbeddedServer
-from eventstore.store.key_bucket import Entry, KeyBucket
+from eventstore.store.key_bucket import KeyBucket, KeyEntry
 from eventstore.store.keyring import Keyring
 from eventstore.store.reader import EventReader
 from eventstore.store.snapshots.snapshots import Snapshots
@@ -87,7 +89,7 @@ async def client(settings: Settings, domain: Domain) -> AsyncIterator[Client]:
 
 
 async def declare_some(client: Client, domain: Domain, *names: str) -> None:
-    """Only what is needed: all streams together cost each test time."""
+    """Only the needed streams: declaring all would slow down each test."""
     specs = topology(domain.codec.subjects, StreamSettings())
     await declare(client, [spec for spec in specs if spec.name in names])
 
@@ -100,7 +102,7 @@ async def store(client: Client, domain: Domain) -> AsyncIterator[EventStore]:
 
 @pytest.fixture
 async def other(settings: Settings, client: Client, domain: Domain) -> AsyncIterator[EventStore]:
-    """The store of another process, which has heard and kept nothing."""
+    """The store of another process, which has no keys yet."""
     async with connect(settings) as client, EventStore(client, domain.codec) as store:
         yield store
 
@@ -129,7 +131,7 @@ async def stored(client: Client, stream: str, subject: str) -> list[StoredMessag
 # Sealed in the log, open to readers
 
 
-async def test_what_is_recorded_comes_back(store: EventStore, other: EventStore) -> None:
+async def test_personal_data_round_trip(store: EventStore, other: EventStore) -> None:
     await record(store)
     for reader in (store, other):
         assert await read(reader, "ann") == [ANN, CustomerSeen()]
@@ -142,7 +144,9 @@ async def test_what_is_recorded_comes_back(store: EventStore, other: EventStore)
         ]
 
 
-async def test_the_log_holds_nothing_personal_in_clear(store: EventStore, client: Client) -> None:
+async def test_the_log_contains_no_unencrypted_personal_data(
+    store: EventStore, client: Client
+) -> None:
     await record(store)
     for message in await stored(client, store.codec.subjects.log_stream, ">"):
         whole = message.payload + repr(message.headers).encode()
@@ -164,14 +168,14 @@ async def test_a_value_that_is_its_forgotten_form_needs_no_key(
     assert await KeyBucket(client, store.codec.subjects).find(ref_of("cy")) is None
 
 
-async def test_a_repeat_is_recognised_though_it_is_encrypted_anew(store: EventStore) -> None:
+async def test_a_repeat_is_recognised_though_it_is_re_encrypted(store: EventStore) -> None:
     new = NewEvent(data=ANN, identity=Identity.root())
     first = await store.append("customer", "ann", new)
     again = await store.append("customer", "ann", new)
     assert (again.duplicate, again.head) == (True, first.head)
 
 
-async def test_what_is_refused_makes_no_key(store: EventStore, client: Client) -> None:
+async def test_a_refused_append_creates_no_key(store: EventStore, client: Client) -> None:
     wrong = CustomerRegistered(email=7)  # type: ignore[arg-type]
     with pytest.raises(InvalidPayload):
         await store.append("customer", "cy", [ANN, wrong])
@@ -180,7 +184,7 @@ async def test_what_is_refused_makes_no_key(store: EventStore, client: Client) -
     assert await KeyBucket(client, store.codec.subjects).find(ref_of("cy")) is None
 
 
-async def test_what_looks_sealed_but_is_data_stays_data(store: EventStore) -> None:
+async def test_data_that_looks_encrypted_remains_data(store: EventStore) -> None:
     forged = {"$personal": {"v": 1, "key": ref_of("ann"), "nonce": "", "data": "", "forgotten": 1}}
     event = OrderPlaced(customer_id="ann", address=HOME, note=forged)
     await store.append("order", "o1", event)
@@ -190,7 +194,7 @@ async def test_what_looks_sealed_but_is_data_stays_data(store: EventStore) -> No
 # Forgetting
 
 
-async def test_once_forgotten_it_is_forgotten_everywhere(
+async def test_a_forgotten_subject_is_forgotten_everywhere(
     store: EventStore, other: EventStore
 ) -> None:
     await record(store)
@@ -206,7 +210,7 @@ async def test_once_forgotten_it_is_forgotten_everywhere(
         assert (await read_all(reader))[0].data == NOBODY
 
 
-async def test_a_store_that_is_closed_has_no_key_any_more_and_hears_of_none(
+async def test_a_closed_store_has_no_keys_and_no_subscription(
     client: Client, domain: Domain, other: EventStore
 ) -> None:
     before = set(client.nats._subs)
@@ -214,9 +218,9 @@ async def test_a_store_that_is_closed_has_no_key_any_more_and_hears_of_none(
     async with EventStore(client, domain.codec) as store:
         store.keyring.on_forgotten(lambda: called.append("forgotten"))
         await record(store)
-        assert store.keyring._kept
+        assert store.keyring._cache
         assert set(client.nats._subs) > before
-    assert not store.keyring._kept
+    assert not store.keyring._cache
     assert set(client.nats._subs) == before
     await other.keyring.forget("ann")
     await client.flush()
@@ -237,7 +241,7 @@ async def test_the_events_stay_and_their_chains_hold(store: EventStore, client: 
         assert chain[message.subject] == message.headers[Header.CHAIN]
 
 
-async def test_forgetting_again_changes_nothing_and_a_stranger_is_nobody(store: EventStore) -> None:
+async def test_forgetting_is_idempotent_and_unknown_subjects_have_no_key(store: EventStore) -> None:
     await record(store)
     first = await store.keyring.forget("ann")
     assert await store.keyring.forget("ann") == first
@@ -255,7 +259,7 @@ async def wrapped_key_of(client: Client, subject: str) -> bytes:
     reader = DirectReader(client, f"KV_{bucket}")
     stored = await reader.leader_last(f"$KV.{bucket}.{ref_of(subject)}")
     assert stored is not None
-    wrapped = Entry.read(stored.payload).wrapped
+    wrapped = KeyEntry.read(stored.payload).wrapped
     assert wrapped is not None
     return base64.b64encode(wrapped)
 
@@ -299,7 +303,7 @@ async def test_forgetting_that_was_cut_off_is_brought_to_its_end(
     await publish_acked(client, subject, msgspec.json.encode(tombstone))  # and then it died
     assert await read(store, "ann") == [NOBODY, CustomerSeen()]
     assert base64.b64decode(first["message"]["data"]) in await messages_in(client, bucket)
-    assert await store.keyring.forget("ann") == Forgotten("2026-01-01T00:00:00.000000Z")
+    assert await store.keyring.forget("ann") == DestroyedKey("2026-01-01T00:00:00.000000Z")
     left = await messages_in(client, bucket)
     assert base64.b64decode(first["message"]["data"]) not in left
     assert len(left) == 2  # the tombstone, and ben's key
@@ -318,7 +322,7 @@ async def messages_in(client: Client, stream: str) -> list[bytes]:
     return found
 
 
-async def test_nothing_personal_is_recorded_again_about_who_was_forgotten(
+async def test_no_personal_data_of_a_forgotten_subject_are_recorded(
     store: EventStore, other: EventStore
 ) -> None:
     await record(store)
@@ -334,7 +338,7 @@ async def test_nothing_personal_is_recorded_again_about_who_was_forgotten(
 
 
 @pytest.mark.parametrize("expected", [ANY, NO_STREAM, 1])
-async def test_a_repeat_of_what_was_recorded_before_its_subject_was_forgotten_is_answered_alike(
+async def test_a_repeat_of_an_append_before_forgetting_has_the_same_answer(
     store: EventStore, expected: Expected
 ) -> None:
     own = NewEvent(data=ANN, identity=Identity.root())
@@ -351,7 +355,7 @@ async def test_a_repeat_of_what_was_recorded_before_its_subject_was_forgotten_is
 # Keys
 
 
-async def test_all_who_need_a_key_at_once_have_the_same(
+async def test_concurrent_writers_create_one_key(
     client: Client, domain: Domain, settings: Settings
 ) -> None:
     rings = [Keyring(client, domain.codec.subjects) for _ in range(8)]
@@ -362,21 +366,21 @@ async def test_all_who_need_a_key_at_once_have_the_same(
         await ring.close()
 
 
-async def test_whoever_makes_or_destroys_a_key_at_once_agrees_in_the_end(
-    client: Client, domain: Domain
-) -> None:
+async def test_concurrent_creation_and_destruction_converge(client: Client, domain: Domain) -> None:
     bucket = KeyBucket(client, domain.codec.subjects)
     for number in range(10):
         ref = ref_of(f"s{number}")
-        await bucket.find_or_make(ref)
+        await bucket.find_or_create(ref)
         destroyed = await asyncio.gather(
             *(bucket.destroy(ref, f"2026-01-01T00:00:0{each}.000000Z") for each in range(4))
         )
         assert len(set(map(str, destroyed))) == 1
-        assert await bucket.find(ref) == destroyed[0] == await bucket.find_or_make(ref)
+        assert await bucket.find(ref) == destroyed[0] == await bucket.find_or_create(ref)
 
 
-async def test_another_process_hears_of_it_at_once(store: EventStore, other: EventStore) -> None:
+async def test_another_process_is_notified_immediately(
+    store: EventStore, other: EventStore
+) -> None:
     await record(store)
     await read(other, "ann")
     heard = asyncio.Event()
@@ -384,10 +388,10 @@ async def test_another_process_hears_of_it_at_once(store: EventStore, other: Eve
     await store.keyring.forget("ann")
     async with asyncio.timeout(5):
         await heard.wait()
-    assert isinstance((await other.keyring.to_seal(["ann"]))[ref_of("ann")], Forgotten)
+    assert isinstance((await other.keyring.to_seal(["ann"]))[ref_of("ann")], DestroyedKey)
 
 
-async def test_what_was_not_heard_is_known_when_a_key_is_old(
+async def test_a_missed_tombstone_is_found_when_the_key_expires(
     client: Client, domain: Domain, store: EventStore
 ) -> None:
     await record(store)
@@ -395,7 +399,7 @@ async def test_what_was_not_heard_is_known_when_a_key_is_old(
     assert isinstance((await deaf.to_seal(["ann"]))[ref_of("ann")], DataKey)
     await deaf.close()  # it hears nothing more
     await store.keyring.forget("ann")
-    assert isinstance((await deaf.to_seal(["ann"]))[ref_of("ann")], Forgotten)
+    assert isinstance((await deaf.to_seal(["ann"]))[ref_of("ann")], DestroyedKey)
 
 
 KEY_ASKED_FOR = b"STREAM.MSG.GET.KV_"
@@ -436,7 +440,7 @@ async def test_a_reader_that_is_not_live_waits_for_keys_no_longer_than_its_patie
 async def test_keys_are_bounded(client: Client, domain: Domain) -> None:
     ring = Keyring(client, domain.codec.subjects, limit=3)
     await ring.to_seal([f"s{number}" for number in range(10)])
-    assert len(ring._kept) == 3
+    assert len(ring._cache) == 3
     await ring.close()
 
 
@@ -501,18 +505,21 @@ def future(headers: dict[str, str], data: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (flip, "personal data in email do not open with their key: they were changed after"),
-        (swap, "do not open with their key"),
-        (move, "do not open with their key: .* belong to another event"),
-        (reform, "do not open with their key"),
+        (
+            flip,
+            "personal data in email cannot be decrypted with their key: they were changed after",
+        ),
+        (swap, "cannot be decrypted with their key"),
+        (move, "cannot be decrypted with their key: .* belong to another event"),
+        (reform, "cannot be decrypted with their key"),
         (redirect, "and the header X-Personal name different keys"),
-        (unseal, "are not sealed as they should be"),
+        (unseal, "are not encrypted as they should be"),
         (strip, "Expected `str`, got `object`"),
-        (future, "sealed in version 2 by a newer program"),
+        (future, "encrypted in version 2 by a newer program"),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )
-async def test_what_was_tampered_with_is_unreadable_and_not_forgotten(
+async def test_tampered_data_are_unreadable_and_not_forgotten(
     store: EventStore, client: Client, change: Any, problem: str
 ) -> None:
     position = await record(store)
@@ -534,7 +541,7 @@ async def test_a_key_that_is_lost_is_an_error_and_not_forgetting(
 ) -> None:
     await record(store)
     await client.api(f"STREAM.PURGE.KV_{domain.codec.subjects.key_bucket}")
-    with pytest.raises(UnreadableEvent, match="is gone, though nobody forgot it") as failure:
+    with pytest.raises(UnreadableEvent, match="is missing, though not forgotten") as failure:
         await read(other, "ann")
     assert isinstance(failure.value.cause, KeyMissing)
 
@@ -545,7 +552,7 @@ async def test_a_key_that_another_tool_deleted_is_an_error_for_writers_too(
     await record(store)
     bucket = domain.codec.subjects.key_bucket
     await publish_acked(client, f"$KV.{bucket}.{ref_of('ann')}", b"", {"KV-Operation": "DEL"})
-    with pytest.raises(UnreadableEvent, match="is gone"):
+    with pytest.raises(UnreadableEvent, match="is missing"):
         await read(other, "ann")
     with pytest.raises(KeyMissing, match="deleted by another tool"):
         await other.append("customer", "ann", ANN)
@@ -569,7 +576,7 @@ async def commanding(
         yield commands
 
 
-async def test_no_digest_of_what_may_be_forgotten_is_kept_for_ever(
+async def test_no_digest_of_personal_data_is_stored_permanently(
     client: Client, domain: Domain, store: EventStore
 ) -> None:
     own = new_id()
@@ -582,7 +589,7 @@ async def test_no_digest_of_what_may_be_forgotten_is_kept_for_ever(
     assert event.envelope.command_digest == without_data(full)
 
 
-async def test_a_worker_decides_on_what_is_left_kept_or_loaded(
+async def test_a_worker_decides_on_forgotten_data_cached_or_loaded(
     client: Client, domain: Domain, store: EventStore, other: EventStore
 ) -> None:
     states = StateCache()
@@ -620,7 +627,7 @@ async def test_a_refusal_on_a_stale_state_is_confirmed_first(
     assert outcome.version == (await other.head("customer", "ann")).version == kept.head.version + 1
 
 
-async def test_a_command_about_who_was_forgotten_is_rejected_with_the_reason(
+async def test_a_command_about_a_forgotten_subject_is_rejected_with_the_reason(
     client: Client, domain: Domain, store: EventStore
 ) -> None:
     async with commanding(client, domain, store) as commands:
@@ -631,7 +638,7 @@ async def test_a_command_about_who_was_forgotten_is_rejected_with_the_reason(
     assert outcome.message.startswith("ann was forgotten at ")
 
 
-def test_a_state_that_began_before_the_clearing_is_not_kept() -> None:
+def test_a_state_loaded_before_the_clearing_is_not_cached() -> None:
     states = StateCache()
     kept = CachedState("plain", NOTHING, CommandDeduplication(), states.era)
     states.clear()
@@ -670,7 +677,7 @@ async def projected(store: EventStore, file: Path, position: int) -> list[str]:
             return list(await connection.scalars(select(rows.c.email).order_by(rows.c.position)))
 
 
-async def test_a_read_model_keeps_what_it_was_told_and_one_built_anew_never_knew(
+async def test_a_rebuilt_read_model_has_no_forgotten_data(
     store: EventStore, tmp_path: Path
 ) -> None:
     position = await record(store)
@@ -717,9 +724,7 @@ async def feed(client: Client, store: EventStore, position: int) -> None:
         await until_fed(client, store.codec, position)
 
 
-async def test_the_feed_publishes_what_is_stored_and_who_has_the_keys_reads_it(
-    client: Client, store: EventStore
-) -> None:
+async def test_the_feed_publishes_encrypted_events(client: Client, store: EventStore) -> None:
     await feed(client, store, await record(store))
     messages = await public(client, store.codec)
     log = await stored(client, store.codec.subjects.log_stream, ">")
@@ -734,7 +739,7 @@ async def test_the_feed_publishes_what_is_stored_and_who_has_the_keys_reads_it(
     ]
 
 
-async def test_at_most_once_an_event_is_not_lost_where_its_keys_cannot_be_had_at_once(
+async def test_at_most_once_delivery_waits_for_unavailable_keys(
     client: Client, store: EventStore, nats_server: EmbeddedServer, domain: Domain
 ) -> None:
     await feed(client, store, (await store.append("customer", "ann", ANN)).position)
@@ -777,7 +782,7 @@ LEFT = [
 ]
 
 
-async def test_upcasters_are_handed_what_was_opened_or_forgotten(
+async def test_upcasters_get_decrypted_or_forgotten_data(
     client: Client, domain: Domain, store: EventStore
 ) -> None:
     await record_older(client, domain)
@@ -787,7 +792,7 @@ async def test_upcasters_are_handed_what_was_opened_or_forgotten(
     assert [event.data for event in await read_all(store)] == LEFT
 
 
-async def test_the_feed_encrypts_anew_what_it_publishes_of_older_schemas(
+async def test_the_feed_re_encrypts_events_of_older_schemas(
     client: Client, domain: Domain, store: EventStore
 ) -> None:
     await feed(client, store, await record_older(client, domain))
@@ -804,7 +809,7 @@ async def test_the_feed_encrypts_anew_what_it_publishes_of_older_schemas(
     ]
 
 
-async def test_the_feed_publishes_the_forgotten_form_of_who_is_forgotten(
+async def test_the_feed_publishes_the_forgotten_form(
     client: Client, domain: Domain, store: EventStore
 ) -> None:
     position = await record_older(client, domain)
@@ -828,13 +833,13 @@ async def test_events_of_a_type_that_is_unknown_can_still_be_skipped(
         assert isinstance(failure.value.cause, UnknownType)
 
 
-async def test_no_snapshot_is_taken_of_what_is_personal(client: Client, store: EventStore) -> None:
+async def test_no_snapshot_is_taken_of_personal_data(client: Client, store: EventStore) -> None:
     kinds = [Decider(kind, initial=int, snapshot_every=1) for kind in ("customer", "greeting")]
     async with Snapshots(client, store) as snapshots:
-        assert [snapshots.takes(each) for each in kinds] == [False, True]
+        assert [snapshots.is_enabled_for(each) for each in kinds] == [False, True]
 
 
-async def test_a_log_moves_only_to_where_its_keys_are(
+async def test_a_log_is_imported_only_with_its_keys(
     client: Client, store: EventStore, domain: Domain, tmp_path: Path, start_server: StartServer
 ) -> None:
     await record(store)
@@ -848,7 +853,7 @@ async def test_a_log_moves_only_to_where_its_keys_are(
     assert moved.events == 4
 
 
-async def test_a_copy_does_not_make_what_nobody_could_read(
+async def test_a_copy_does_not_contain_unreadable_events(
     client: Client, store: EventStore, domain: Domain, tmp_path: Path
 ) -> None:
     await record(store)

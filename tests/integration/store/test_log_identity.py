@@ -1,4 +1,4 @@
-"""The log's identity on a real server: it stays for as long as what has been said stays said."""
+"""The log's identity on a real server: it does not change while the log lasts."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_it_outlives_a_restart_of_the_server(server: EmbeddedServer) -> No
         assert await store.identity() == before
 
 
-async def test_a_log_that_was_deleted_and_made_anew_is_another(
+async def test_a_log_that_was_deleted_and_recreated_is_another(
     store: EventStore, client: Client, codec: Codec, tmp_path: Path
 ) -> None:
     appended = await store.append("module", "m", nix.ModuleCreated(name="m", content="0"))

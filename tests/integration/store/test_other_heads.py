@@ -12,7 +12,8 @@ from eventstore.config import AuthSettings, Secret
 from eventstore.errors import Conflict
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import Header, new_id
+from eventstore.messages.envelope import new_id
+from eventstore.messages.headers import Header
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.store.store import ANY, EventStore, Expected, Head
 from tests.conftest import StartServer, settings_for
@@ -67,7 +68,7 @@ async def test_a_head_of_a_log_that_was_replaced_is_a_conflict(
 
 
 @pytest.mark.parametrize("expected", [ANY, 1])
-async def test_any_head_is_found_anew_in_a_log_that_was_replaced(
+async def test_any_head_is_found_again_in_a_log_that_was_replaced(
     store: EventStore, other: EventStore, client: Client, codec: Codec, expected: Expected
 ) -> None:
     await store.append("account", "a", Opened(owner="ann"))
@@ -116,7 +117,7 @@ async def test_a_forged_last_message_with_a_guard_is_no_head(
     assert [event.version for event in await read(store, "a")] == [1, 2]
 
 
-async def test_no_head_is_known_where_the_user_may_not_hear_that_a_log_is_deleted(
+async def test_no_head_is_known_if_the_user_may_not_hear_that_a_log_is_deleted(
     start_server: StartServer, codec: Codec
 ) -> None:
     rights = 'subscribe: { deny: "$JS.EVENT.>" }'

@@ -15,7 +15,9 @@ from eventstore.client.client import Client
 from eventstore.errors import BatchTooLarge, Conflict, DuplicateId, InvalidId, InvalidMessage
 from eventstore.messages.codec import Codec
 from eventstore.messages.context import MessageContext, current
-from eventstore.messages.envelope import Header, Identity, RecordedEvent, derive_id, new_id
+from eventstore.messages.envelope import Identity, derive_id, new_id
+from eventstore.messages.events import RecordedEvent
+from eventstore.messages.headers import Header
 from eventstore.messages.types import Event
 from eventstore.projections.feed.feed import Feed
 from eventstore.store.publisher import EventPublisher
@@ -40,11 +42,11 @@ def publisher(store: EventStore) -> EventPublisher:
 
 
 def handled(by: str = "mailer") -> MessageContext:
-    """What a service is handling: something in the middle of a story."""
+    """The context of a service that handles a message in the middle of a correlation."""
     return MessageContext(Identity.caused_by(Identity.root()), by, actor="ann")
 
 
-async def test_a_fact_is_recorded_with_all_headers_as_the_root_of_a_story(
+async def test_a_fact_is_recorded_with_all_headers_as_the_root_of_a_correlation(
     store: EventStore, publisher: EventPublisher
 ) -> None:
     at = datetime(2026, 1, 2, tzinfo=UTC)
@@ -120,7 +122,7 @@ async def test_nothing_to_publish_is_nothing(publisher: EventPublisher) -> None:
 
 
 async def test_what_is_no_event_is_refused(publisher: EventPublisher) -> None:
-    with pytest.raises(InvalidMessage, match="names no subject"):
+    with pytest.raises(InvalidMessage, match="its class has no subject"):
         await publisher.publish(Event(), "a1")
 
 
@@ -139,7 +141,7 @@ async def test_inside_a_handling_a_fact_is_caused_by_what_is_handled(
     assert current() is None
 
 
-async def test_a_message_handled_again_publishes_nothing_twice(
+async def test_a_message_redelivered_publishes_nothing_twice(
     store: EventStore, publisher: EventPublisher
 ) -> None:
     handling = handled()
@@ -160,7 +162,7 @@ async def test_a_message_handled_again_publishes_nothing_twice(
 
 
 @pytest.mark.parametrize("expected", ["any", "version", "head"])
-async def test_a_handler_that_is_tried_again_after_the_duplicate_window_records_once(
+async def test_a_handler_that_is_retried_after_the_duplicate_window_records_once(
     client: Client, codec: Codec, expected: str
 ) -> None:
     await declare_log(client, codec, FAST)
@@ -247,7 +249,7 @@ async def test_a_subscriber_that_dies_between_its_facts_records_each_once(
     assert {event.correlation_id for event in notes} == set(cause.event_ids)
 
 
-async def test_a_failing_handler_that_is_tried_again_publishes_each_fact_once(
+async def test_a_failing_handler_that_is_retried_publishes_each_fact_once(
     client: Client, store: EventStore, publisher: EventPublisher
 ) -> None:
     await declare_feed(client, store.codec)

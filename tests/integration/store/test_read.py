@@ -1,4 +1,4 @@
-"""Reading: one aggregate in pages, and everything in order; what is read is checked."""
+"""Reading: one aggregate in pages, and everything in order; what is read is verified."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ from eventstore.errors import (
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.messages.chain import chain_value
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import Envelope, Identity, RecordedEvent, UnreadEvent
+from eventstore.messages.envelope import Envelope, Identity
+from eventstore.messages.events import RecordedEvent, UnreadEvent
 from eventstore.messages.types import Event
 from eventstore.store.store import NO_STREAM, NOTHING, EventStore, Head
 from tests.integration.ledger import Deposited, Noted, Opened, fixed, jetstream, read, read_all
@@ -44,7 +45,7 @@ async def forge(
     change: Callable[[Headers], Any] = lambda headers: None,
     after: Head | None = None,
 ) -> int:
-    """Put a message into the log as somebody else's program would; its position.
+    """Put a message into the log as a foreign program would; returns its position.
 
     With `after` its chain value follows on that head, as the store itself would have written it.
     """
@@ -78,7 +79,7 @@ async def _collect(events: AsyncIterator[RecordedEvent], into: list[RecordedEven
         into.append(event)  # noqa: PERF401  # what came before an error is wanted
 
 
-async def test_an_aggregate_longer_than_several_pages_is_read_whole(store: EventStore) -> None:
+async def test_an_aggregate_longer_than_several_pages_is_read_completely(store: EventStore) -> None:
     for _ in range(7):
         await store.append("account", "a1", [Deposited(amount=n) for n in range(100)])
         await store.append("account", "a2", [Deposited()])
@@ -117,7 +118,7 @@ async def test_the_leader_and_a_direct_get_agree_on_the_head(store: EventStore) 
     assert await store.head("account", "a1") == appended.head
 
 
-async def test_a_recorded_event_says_all_that_was_written(store: EventStore) -> None:
+async def test_a_recorded_event_has_all_that_was_written(store: EventStore) -> None:
     cause = Identity.root()
     await store.append("account", "a1", Deposited(amount=7), cause=cause, actor="ann")
     for (event,) in (await read(store, "a1"), await read_all(store)):
@@ -226,7 +227,7 @@ FOREIGN: dict[str, Callable[[Headers], Any]] = {
 
 
 @pytest.mark.parametrize("way", FOREIGN)
-async def test_what_the_store_did_not_write_is_passed_over_and_built_on_by_nobody(
+async def test_what_the_store_did_not_write_is_skipped_and_not_built_upon(
     store: EventStore, client: Client, codec: Codec, way: str
 ) -> None:
     head = (await store.append("account", "a1", Opened())).head
@@ -324,7 +325,7 @@ async def test_a_position_beyond_the_end_is_another_log(store: EventStore, live:
         await read_all(store, after=2, live=live)
 
 
-async def test_reading_a_log_that_is_not_there_says_so(client: Client, codec: Codec) -> None:
+async def test_reading_a_log_that_is_missing_is_an_error(client: Client, codec: Codec) -> None:
     async with EventStore(client, codec) as store:
         with pytest.raises(StreamMissing, match=codec.subjects.log_stream):
             await read_all(store)
@@ -348,7 +349,7 @@ async def test_a_live_reader_gets_what_is_appended_afterwards_in_order(store: Ev
     assert seen == list(range(1, total + 1))
 
 
-async def test_a_live_reader_is_told_when_it_has_caught_up(store: EventStore) -> None:
+async def test_a_live_reader_learns_when_it_has_caught_up(store: EventStore) -> None:
     async with aclosing(store.pages(live=True)) as pages:
         page = await anext(pages)
         assert (page.events, page.position, page.pending) == ([], 0, 0)
@@ -405,7 +406,7 @@ async def test_a_type_that_is_not_registered_is_not_written(store: EventStore) -
     assert await store.head("account", "a1") == NOTHING
 
 
-async def test_a_page_whose_replies_were_lost_is_not_taken_for_whole(
+async def test_a_page_whose_replies_were_lost_is_not_taken_for_complete(
     store: EventStore, client: Client, codec: Codec
 ) -> None:
     await store.append("account", "a1", [Deposited()] * 10)

@@ -1,4 +1,4 @@
-"""The whole log, read through broken connections, lost consumers and dead servers."""
+"""The log, read through broken connections, lost consumers and dead servers."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from eventstore.client.client import Client, connect
 from eventstore.errors import ConnectionLost, CorruptLog, IncompleteBatch, JetStreamError
 from eventstore.jetstream.consumer import PullConsumer
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import RecordedEvent
+from eventstore.messages.events import RecordedEvent
 from eventstore.server.embedded import EmbeddedServer
-from eventstore.store.reader import BatchCheck, EventReader, Page
+from eventstore.store.batches import BatchCheck
+from eventstore.store.reader import EventReader, Page
 from eventstore.store.store import EventStore
 from tests.conftest import StartServer, settings_for
 from tests.integration.ledger import Deposited, Opened, declare_log, read_all
@@ -173,7 +174,7 @@ async def test_a_reader_whose_connection_breaks_while_it_begins_begins_again(
         assert [event.position for event in page.events] == [1, 2, 3]
 
 
-async def test_events_lost_on_their_way_are_asked_for_again(
+async def test_events_lost_on_their_way_are_requested_again(
     store: EventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store.append("account", "a1", [Deposited()] * 10)
@@ -211,7 +212,7 @@ async def _crash(client: Client, codec: Codec, server: EmbeddedServer) -> None:
 
 
 @pytest.mark.parametrize("disturb", [_delete_consumers, _restart, _crash])
-async def test_a_live_reader_goes_on_where_it_was(
+async def test_a_live_reader_goes_on_if_it_was(
     server: EmbeddedServer, codec: Codec, disturb: Disturb
 ) -> None:
     async with connect(settings_for(server.url, codec.domain)) as client:
@@ -355,7 +356,7 @@ async def _damaged_log(client: Client, codec: Codec, store: EventStore, lost: in
     ("lost", "follow", "before"),
     [(2, False, [1]), (3, False, [1, 2]), (4, True, [1, 2, 3]), (4, False, [1, 2, 3])],
 )
-async def test_a_batch_that_is_not_whole_is_found(
+async def test_a_batch_that_is_incomplete_is_found(
     store: EventStore, client: Client, codec: Codec, lost: int, follow: bool, before: list[int]
 ) -> None:
     await _damaged_log(client, codec, store, lost)
@@ -434,7 +435,7 @@ BROKEN: list[list[dict[str, str]]] = [
 
 
 @pytest.mark.parametrize("headers", WHOLE)
-def test_whole_batches_pass(headers: list[dict[str, str]]) -> None:
+def test_complete_batches_pass(headers: list[dict[str, str]]) -> None:
     check = BatchCheck()
     for position, each in enumerate(headers, start=1):
         check.see(each, position)
@@ -442,7 +443,7 @@ def test_whole_batches_pass(headers: list[dict[str, str]]) -> None:
 
 
 @pytest.mark.parametrize("headers", BROKEN)
-def test_a_broken_batch_is_named_at_the_position_where_it_breaks(
+def test_a_broken_batch_is_named_at_the_position_if_it_breaks(
     headers: list[dict[str, str]],
 ) -> None:
     check = BatchCheck()

@@ -32,7 +32,8 @@ from eventstore.jetstream.topology import declare, topology
 from eventstore.messages.chain import GENESIS, chain_value
 from eventstore.messages.codec import Codec
 from eventstore.messages.encryption import PERSONAL
-from eventstore.messages.envelope import POSITION, Header, RecordedEvent, position_of
+from eventstore.messages.events import RecordedEvent
+from eventstore.messages.headers import POSITION, Header, position_of
 from eventstore.messages.types import Event
 from eventstore.messages.upcasting import Upcaster
 from eventstore.projections.audit import audit
@@ -79,7 +80,7 @@ MEANT: list[tuple[str, int, int, int, Event]] = [  # id, position, version, part
 
 @pytest.fixture
 async def client(nats_server: EmbeddedServer) -> AsyncIterator[Client]:
-    """A client; the streams have the name that the kept log was written under, and end with it."""
+    """A client; the streams have the name of the stored log, and are deleted with it."""
     specs = topology(subjects, StreamSettings(duplicate_window_ms=100))
     async with connect(settings_for(nats_server.url, "depot")) as client:
         await declare(client, specs)
@@ -206,7 +207,7 @@ async def test_what_an_upcaster_cannot_take_is_named_with_its_position(client: C
     )
 
 
-async def test_what_a_newer_program_wrote_is_refused_and_what_to_do_is_said(
+async def test_what_a_newer_program_wrote_is_refused_with_advice(
     client: Client, store: EventStore
 ) -> None:
     line = kept_log()[0]
@@ -257,7 +258,7 @@ async def test_an_aggregate_whose_last_event_is_dropped_can_go_on(commands: Comm
 
 
 @pytest.mark.parametrize(("number", "position"), [(5, 6), (2, 3), (8, 11)])
-async def test_a_command_of_version_1_that_comes_again_is_not_decided_again(
+async def test_a_command_of_version_1_that_is_redelivered_is_not_decided_again(
     store: EventStore, commands: CommandClient, number: int, position: int
 ) -> None:
     line = kept_log()[position - 1]
@@ -380,7 +381,7 @@ async def test_an_export_has_what_was_written(client: Client, tmp_path: Path) ->
 
 
 class Received:
-    """A handler that notes what it is called with, publishes facts, and fails when told to."""
+    """A handler that notes what it is called with, publishes facts, and fails on demand."""
 
     def __init__(self, publisher: EventPublisher | None = None) -> None:
         self.events: list[RecordedEvent] = []
@@ -450,9 +451,7 @@ async def pack(client: Client, *sizes: int) -> int:
         return (await store.append("parcel", "p9", events)).position
 
 
-async def test_a_batch_of_the_feed_ends_where_an_event_ends(
-    client: Client, store: EventStore
-) -> None:
+async def test_a_batch_of_the_feed_ends_if_an_event_ends(client: Client, store: EventStore) -> None:
     position = await pack(client, *[3, 1, 0, 5, 2] * 12)
     await feed(client, store, position, batch=40)
     log = [(event.position, event.part) async for event in store.read_all()]
@@ -490,7 +489,7 @@ async def test_a_subscriber_is_handed_what_a_reader_of_the_log_is(
 
 
 async def publish_as_version_1(client: Client) -> None:
-    """Feed the kept log as a program of version 1 did, which is gone."""
+    """Feed the stored log as a program of version 1 did."""
     actions = {"Booked": "booked", "Moved": "moved", "Packed": "packed", "LookedAt": "looked_at"}
     for position, line in enumerate(kept_log(), 1):
         action = actions[line.headers[Header.EVENT_TYPE].removeprefix("Parcel")]
@@ -543,7 +542,7 @@ async def test_parts_without_a_handler_are_passed_over(client: Client, store: Ev
 
 
 @pytest.mark.parametrize("published_by", ["version 1", "version 3"])
-async def test_each_part_is_a_cause_of_its_own_and_the_failed_one_alone_is_tried_again(
+async def test_each_part_is_a_cause_of_its_own_and_the_failed_one_alone_is_retried(
     client: Client, store: EventStore, published_by: str
 ) -> None:
     if published_by == "version 1":

@@ -1,4 +1,4 @@
-"""Snapshots on a real server: they save reading, and where one is wrong, the log is right."""
+"""Snapshots on a real server: they save reading, and a wrong one is ignored."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from eventstore.decider.decider import Decider
 from eventstore.errors import StreamMissing
 from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.jetstream.topology import declare, topology
-from eventstore.messages.envelope import RecordedEvent, new_id
+from eventstore.messages.envelope import new_id
+from eventstore.messages.events import RecordedEvent
 from eventstore.store.command_filter import CommandFilter
 from eventstore.store.snapshots.format import Snapshot, SnapshotFormat
 from eventstore.store.snapshots.snapshots import Snapshots
@@ -72,7 +73,7 @@ class ReadingStore(EventStore):
 
 
 class Bench:
-    """What the tests work with: a line, its snapshots, and fresh loads with what they cost."""
+    """The tests' set-up: a line, its snapshots, and fresh loads with their cost."""
 
     def __init__(self, line: Line, store: ReadingStore, snapshots: Snapshots) -> None:
         self.line = line
@@ -134,7 +135,7 @@ def total(kept: CachedState) -> int:
     return kept.state.total
 
 
-async def test_a_load_reads_only_what_came_after_the_snapshot(bench: Bench) -> None:
+async def test_a_load_reads_only_the_events_after_the_snapshot(bench: Bench) -> None:
     await bench.append(EVERY - 1)
     assert (await bench.load())[1] == 2
     assert bench.counted.taken() == {"missing": 1}
@@ -206,7 +207,7 @@ async def assert_ignored_and_replaced(bench: Bench, result: str = "ignored") -> 
 
 
 async def forged(bench: Bench, head: Head, state: object = None, version: int = 1) -> bytes:
-    """A snapshot that is well formed, and says what is not so."""
+    """A snapshot that is well formed and wrong."""
     decider: Decider[Any] = Decider("counter", initial=Counter, state_version=version)
     wrong = Snapshot(Counter(1_000) if state is None else state, head, CommandFilter.empty())
     return SnapshotFormat(decider).encode("c1", wrong)
@@ -228,7 +229,7 @@ async def real_head(bench: Bench, aggregate_id: str = "c1") -> Head:
     ],
     ids=["ahead", "far ahead", "behind", "other version", "chain", "event"],
 )
-async def test_a_snapshot_that_the_log_does_not_bear_out_is_ignored_and_replaced(
+async def test_a_snapshot_that_does_not_match_the_log_is_ignored_and_replaced(
     bench: Bench, wrong: dict[str, Any]
 ) -> None:
     await bench.append(5)
@@ -275,7 +276,7 @@ async def test_a_snapshot_of_a_state_with_other_fields_is_ignored_and_replaced(
     await assert_ignored_and_replaced(bench)
 
 
-async def test_a_deleted_snapshot_is_made_anew(bench: Bench) -> None:
+async def test_a_deleted_snapshot_is_written_again(bench: Bench) -> None:
     await bench.append(5)
     await bench.load()
     await (await bench.bucket()).delete("counter.c1")
@@ -285,9 +286,7 @@ async def test_a_deleted_snapshot_is_made_anew(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("before", [6, 3], ids=["ahead of the log", "other event there"])
-async def test_a_log_that_was_made_anew_does_not_fit_the_old_snapshots(
-    bench: Bench, before: int
-) -> None:
+async def test_snapshots_of_a_recreated_log_are_ignored(bench: Bench, before: int) -> None:
     await bench.append(2, "c0")
     await bench.append(before)
     await bench.load()
@@ -297,7 +296,7 @@ async def test_a_log_that_was_made_anew_does_not_fit_the_old_snapshots(
     await assert_ignored_and_replaced(bench)
 
 
-async def test_an_older_snapshot_never_takes_the_place_of_a_newer_one(bench: Bench) -> None:
+async def test_an_older_snapshot_never_replaces_a_newer_one(bench: Bench) -> None:
     await bench.append(3)
     old, _ = await bench.load()
     await bench.append(3)
@@ -310,7 +309,7 @@ async def test_an_older_snapshot_never_takes_the_place_of_a_newer_one(bench: Ben
     assert bench.counted.taken() == {"outdated": 1}
 
 
-async def test_of_two_that_write_at_once_one_gives_way(bench: Bench) -> None:
+async def test_of_two_concurrent_writers_one_yields(bench: Bench) -> None:
     await bench.append(3)
     snapshot = Snapshot(Counter(6), await real_head(bench), CommandFilter.empty())
     async with benched(bench.line) as other:
@@ -322,7 +321,7 @@ async def test_of_two_that_write_at_once_one_gives_way(bench: Bench) -> None:
     assert counted == {"written": 1, "outdated": 1}
 
 
-async def test_one_that_is_too_large_is_not_written_and_that_is_said_once(
+async def test_a_snapshot_that_is_too_large_is_logged_once(
     start_server: StartServer, domain_name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = await start_server(max_payload=1_100)  # less than the filter alone
@@ -374,7 +373,7 @@ async def test_a_bucket_that_does_not_answer_delays_one_load_and_then_no_more(
     assert bench.counted.taken()["unavailable"] == 10
 
 
-async def test_what_is_being_written_at_the_end_is_finished(line: Line) -> None:
+async def test_writes_in_progress_are_finished_on_exit(line: Line) -> None:
     async with benched(line) as bench:
         await bench.append(5)
         await Loader(bench.store, bench.snapshots).load(bench.decider, "c1")
@@ -382,7 +381,7 @@ async def test_what_is_being_written_at_the_end_is_finished(line: Line) -> None:
     assert bench.counted.taken() == {"missing": 1, "written": 1}
 
 
-async def test_only_so_many_are_written_at_once(bench: Bench) -> None:
+async def test_concurrent_writes_are_bounded(bench: Bench) -> None:
     await bench.append(1)
     snapshot = Snapshot(Counter(1), await real_head(bench), CommandFilter.empty())
     begun = [bench.snapshots.save_soon(bench.decider, f"c{n}", snapshot) for n in range(20)]
@@ -391,7 +390,7 @@ async def test_only_so_many_are_written_at_once(bench: Bench) -> None:
     assert bench.snapshots.save_soon(bench.decider, "c99", snapshot)
 
 
-async def test_a_state_that_fails_where_it_is_compared_harms_nobody(
+async def test_a_state_that_fails_on_comparison_is_harmless(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Mean(Counter, frozen=True):
@@ -406,7 +405,7 @@ async def test_a_state_that_fails_where_it_is_compared_harms_nobody(
     assert "mean" in caplog.text
 
 
-async def test_the_store_tells_whether_it_holds_a_head(bench: Bench) -> None:
+async def test_the_store_checks_whether_it_contains_a_head(bench: Bench) -> None:
     await bench.append(3)
     await bench.append(3, "c2")
     head = await real_head(bench)

@@ -1,4 +1,4 @@
-"""Events whose class or upcaster raises whatever it likes: they concern only who needs them."""
+"""Events whose class or upcaster raises any error: they concern only readers that need them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 from sqlalchemy import Column, Integer, MetaData, Table, insert, select
 
 from eventstore.application import running
-from eventstore.audit import Summary
+from eventstore.audit import VerifySummary
 from eventstore.client.client import Client
 from eventstore.errors import InvalidPayload, UnreadableEvent
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import RecordedEvent
+from eventstore.messages.events import RecordedEvent
 from eventstore.messages.types import Event
 from eventstore.messages.upcasting import Upcaster
 from eventstore.projections.database.database import Database
@@ -23,7 +23,7 @@ from eventstore.projections.feed.feed import Feed
 from eventstore.projections.projection import Projection, Statement
 from eventstore.projections.rebuild.rebuild import Rebuild
 from eventstore.projections.worker.worker import ProjectionWorker
-from eventstore.service.checks import look_at_findings
+from eventstore.service.checks import check_findings
 from eventstore.service.metrics import Metrics
 from eventstore.store.store import EventStore
 from eventstore.subscribers.subscriber import EventSubscriber
@@ -184,13 +184,13 @@ async def test_an_event_that_its_class_or_upcaster_refuses_concerns_only_who_nee
         assert heard == [2, 3]
         assert len(await public(client, codec)) == 3, "it is published for who can read it"
 
-        found = look_at_findings(store.findings)
+        found = check_findings(store.findings)
         assert found.status == "degraded"
         assert "1 unreadable event, last at position 1" in str(found.problem)
         assert found.facts["unreadable"] == {"count": 1, "positions": [1]}
         assert 'eventstore_log_findings_total{kind="unreadable"} 1.0' in metrics.render().decode()
 
-    summary = Summary()
+    summary = VerifySummary()
     (unreadable,) = await findings(client, codec, read=True, summary=summary)
     assert (unreadable.kind, unreadable.position) == ("unreadable", 1)
     assert (summary.proven, summary.unreadable, summary.foreign) == (3, 1, 0)

@@ -13,7 +13,7 @@ from eventstore.client.client import Client, connect
 from eventstore.config import AuthSettings, Secret
 from eventstore.jetstream.consumer import PullConsumer
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import RecordedEvent
+from eventstore.messages.events import RecordedEvent
 from eventstore.messages.types import Event
 from eventstore.projections.feed.feed import Feed
 from eventstore.store.store import EventStore

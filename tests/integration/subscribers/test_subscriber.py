@@ -24,12 +24,12 @@ from eventstore.errors import (
     StreamDrift,
     StreamMissing,
 )
-from eventstore.jetstream.acks import Acknowledgements, DeliveryTracker
+from eventstore.jetstream.acks import Acknowledgements, DeliveredMessage
 from eventstore.jetstream.consumer import PullConsumer
 from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.messages.codec import Codec
 from eventstore.messages.context import current
-from eventstore.messages.envelope import RecordedEvent
+from eventstore.messages.events import RecordedEvent
 from eventstore.messages.types import Event
 from eventstore.parking.messages import ParkedMessage, ParkedMessages
 from eventstore.projections.feed.feed import Feed
@@ -661,13 +661,13 @@ async def test_a_server_that_restarts_is_waited_for(
 async def test_only_the_last_acknowledged_events_are_remembered(
     client: Client, store: EventStore, received: Received, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eventstore.jetstream.acks._REMEMBERED", 1)
+    monkeypatch.setattr("eventstore.jetstream.acks._MAX_REMEMBERED", 1)
     subscriber = EventSubscriber(client, store.codec, "r").subscribe([], received)
     async with running(subscriber):
         await deposit(store, 3)
         await received.until(3)
         await until_settled(client, store.codec, "r")
-    assert len(subscriber._acks._settled) == 1
+    assert len(subscriber._acks._acked) == 1
 
 
 async def test_an_event_redelivered_while_it_is_tracked_is_not_handled_twice(
@@ -684,11 +684,11 @@ async def test_an_event_redelivered_while_it_is_tracked_is_not_handled_twice(
     settling = Acknowledgements(client)
     async with PullConsumer(client, store.codec.subjects.event_stream, "r", buffer=2) as pull:
         (first,), (second,) = await pull.take(1), await pull.take(1)
-        taken = DeliveryTracker(first)
-        assert await settling.hold(taken)
-        assert not await settling.hold(DeliveryTracker(second))
-        await settling.done(taken)
-        assert not await settling.hold(DeliveryTracker(second))
+        taken = DeliveredMessage(first)
+        assert await settling.track(taken)
+        assert not await settling.track(DeliveredMessage(second))
+        await settling.ack(taken)
+        assert not await settling.track(DeliveredMessage(second))
         await until_settled(client, store.codec, "r")
 
 

@@ -14,7 +14,7 @@ import pytest
 from eventstore.client.client import Client
 from eventstore.errors import TransferError
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import AUTHENTICATED_AS, COMMAND_DIGEST, Header
+from eventstore.messages.headers import AUTHENTICATED_AS, COMMAND_DIGEST, Header
 from eventstore.store.store import EventStore
 from eventstore.transfer import CopiedEvent, CopySummary, check_file, copy
 from eventstore.transfer.copier import TRANSFORMED, Transform

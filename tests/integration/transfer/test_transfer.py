@@ -571,7 +571,7 @@ FORGERIES: dict[str, tuple[Tamper, int, str]] = {
     ),
     "malformed": (changed(3, X_Timestamp="noon"), 4, "X-Timestamp is 'noon'"),
     "removed": (ordered(0, 2, 3, 4, 5), 4, "version 1 was expected"),
-    "twice": (ordered(0, 1, 2, 3, 4, 5, 3), 7, "version 2 stands after version 3"),
+    "twice": (ordered(0, 1, 2, 3, 4, 5, 3), 7, "version 2 comes after version 3"),
     "elsewhere": (moved(3, "a9", 3), 4, "it is an event of a1"),
 }
 

@@ -86,7 +86,7 @@ def test_a_signature_is_by_a_key_that_the_outsider_knows(anchor: Anchor) -> None
         anchor.check_signature(key)
 
 
-def test_what_was_changed_after_it_was_signed_is_refused(anchor: Anchor) -> None:
+def test_an_anchor_changed_after_signing_is_refused(anchor: Anchor) -> None:
     signed = anchor.signed(seed())
     other = public(nkeys.encode_seed(bytes(32), nkeys.PREFIX_BYTE_USER))
     for bad in (

@@ -1,18 +1,18 @@
-"""A story is told as a tree of causes, whatever the messages claim to have been caused by."""
+"""The causation tree, built from messages whatever causes they claim."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventstore.audit.causation_tree import CausationEntry, tell
-from eventstore.audit.entries import Entry
+from eventstore.audit.causation_tree import CausationEntry, causation_entries
+from eventstore.audit.entries import AuditEntry
 from tests.unit.projections.memory import time_of
 
 
-def entry(own: str, cause: str | None, position: int) -> Entry:
+def entry(own: str, cause: str | None, position: int) -> AuditEntry:
     kind = "command" if own.startswith("c") else "event"
-    return Entry(
+    return AuditEntry(
         kind=kind,  # type: ignore[arg-type]
         id=own,
         type="Type",
@@ -29,7 +29,7 @@ def entry(own: str, cause: str | None, position: int) -> Entry:
 
 def told(*pairs: tuple[str, str | None], max_depth: int | None = None) -> list[tuple[str, int]]:
     entries = [entry(own, cause, number) for number, (own, cause) in enumerate(pairs)]
-    return [(line.id, line.depth) for line in tell(entries, max_depth)]
+    return [(line.id, line.depth) for line in causation_entries(entries, max_depth)]
 
 
 def test_a_cause_comes_before_all_it_has_led_to() -> None:
@@ -41,24 +41,24 @@ def test_a_cause_comes_before_all_it_has_led_to() -> None:
 
 
 def test_an_unknown_cause_has_a_line_of_its_own() -> None:
-    lines = tell([entry("e1", "c9", 1), entry("e2", "c9", 2), entry("c2", None, 3)])
+    lines = causation_entries([entry("e1", "c9", 1), entry("e2", "c9", 2), entry("c2", None, 3)])
 
     assert [(line.id, line.depth) for line in lines] == [("c9", 0), ("e1", 1), ("e2", 1), ("c2", 0)]
     assert [line.entry is None for line in lines] == [True, False, False, False]
 
 
-def test_what_goes_round_in_a_circle_is_told_once_and_said_to() -> None:
-    lines = tell([entry("e1", "e2", 1), entry("e2", "e1", 2), entry("e3", "e2", 3)])
+def test_circular_causes_are_listed_once_and_marked() -> None:
+    lines = causation_entries([entry("e1", "e2", 1), entry("e2", "e1", 2), entry("e3", "e2", 3)])
 
     assert [(line.id, line.depth) for line in lines] == [("e1", 0), ("e2", 1), ("e3", 2)]
     assert [line.circular for line in lines] == [True, False, False]
 
 
-def test_what_lies_too_deep_is_counted() -> None:
+def test_messages_deeper_than_the_limit_are_counted() -> None:
     entries = [entry("c1", "c1", 0), entry("e1", "c1", 1), entry("c2", "e1", 2)]
     entries += [entry("e2", "c2", 3), entry("e3", "c1", 4)]
 
-    lines = tell(entries, max_depth=1)
+    lines = causation_entries(entries, max_depth=1)
 
     assert [(line.id, line.depth, line.hidden) for line in lines] == [
         ("c1", 0, 0),
@@ -69,14 +69,14 @@ def test_what_lies_too_deep_is_counted() -> None:
 
 def test_a_very_long_chain_of_causes_is_no_problem() -> None:
     entries = [entry(f"e{number}", f"e{max(0, number - 1)}", number) for number in range(20_000)]
-    assert [line.depth for line in tell(entries)] == list(range(20_000))
+    assert [line.depth for line in causation_entries(entries)] == list(range(20_000))
 
 
 @given(
     st.lists(st.integers(0, 12) | st.none(), max_size=12),
     st.integers(0, 4) | st.none(),
 )
-def test_everything_is_told_or_counted_once_whatever_is_claimed(
+def test_every_message_is_listed_or_counted_once(
     causes: list[int | None], max_depth: int | None
 ) -> None:
     entries = [
@@ -84,7 +84,7 @@ def test_everything_is_told_or_counted_once_whatever_is_claimed(
         for number, cause in enumerate(causes)
     ]
 
-    lines = tell(entries, max_depth)
+    lines = causation_entries(entries, max_depth)
 
     ids = [line.id for line in lines]
     assert len(set(ids)) == len(ids)

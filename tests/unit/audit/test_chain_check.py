@@ -1,4 +1,4 @@
-"""The walk along a chain names the first event that is not as it was recorded."""
+"""The chain check names the first event that is not as it was recorded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 from eventstore.audit.chain_check import ChainWalk
 from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.messages.chain import GENESIS, chain_value
-from eventstore.messages.envelope import Envelope, Header, Identity, derive_id
+from eventstore.messages.envelope import Envelope, Identity, derive_id
+from eventstore.messages.headers import Header
 
 SUBJECT = "t.log.counter.c"
 ROOT = Identity.root("00000000-0000-4000-8000-000000000000")
@@ -38,7 +39,7 @@ def recorded(count: int) -> list[Message]:
 def problem_of(messages: list[Message]) -> str | None:
     walk = ChainWalk()
     for position, (headers, payload) in enumerate(messages, 11):
-        walk.see(StoredMessage(SUBJECT, position, headers, payload))
+        walk.add(StoredMessage(SUBJECT, position, headers, payload))
     return walk.problem
 
 
@@ -73,7 +74,7 @@ def _renumbered(messages: list[Message]) -> None:
         headers[Header.AGGREGATE_VERSION] = str(version)
 
 
-def test_what_nobody_touched_has_no_problem() -> None:
+def test_an_unchanged_chain_has_no_problem() -> None:
     assert problem_of(recorded(5)) is None
     assert problem_of([]) is None
 

@@ -33,7 +33,7 @@ states = st.recursive(
     ],
     ids=["same", "changed", "added", "removed", "inner", "whole"],
 )
-def test_what_differs_is_named(before: object, after: object, expected: object) -> None:
+def test_differences_are_named(before: object, after: object, expected: object) -> None:
     assert changes(before, after) == expected
 
 

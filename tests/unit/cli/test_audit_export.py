@@ -1,4 +1,4 @@
-"""CSV for spreadsheets: no cell is a formula, numbers are numbers; nothing deceives a terminal."""
+"""CSV for spreadsheets: cells are no formulas, numbers stay numbers, output is escaped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from eventstore.audit import Entry
+from eventstore.audit import AuditEntry
 from eventstore.cli.audit.export import _Csv, _JsonLines, _without_formulas
 from eventstore.cli.output.terminal import say
 
@@ -38,7 +38,7 @@ from eventstore.cli.output.terminal import say
         "\xa0=1",
     ],
 )
-def test_what_a_spreadsheet_takes_for_a_formula_is_marked_as_text(text: str) -> None:
+def test_text_that_looks_like_a_formula_is_marked_as_text(text: str) -> None:
     written = io.StringIO(newline="")
     csv.writer(written).writerow(_without_formulas([text]))
 
@@ -46,12 +46,12 @@ def test_what_a_spreadsheet_takes_for_a_formula_is_marked_as_text(text: str) -> 
 
 
 @pytest.mark.parametrize("cell", ["", "a=1", "1-2", "2026-01-01T00:00:00Z", "'x", -1, 2.5, None])
-def test_everything_else_stays_as_it_is(cell: object) -> None:
+def test_other_cells_are_unchanged(cell: object) -> None:
     assert _without_formulas([cell]) == [cell]
 
 
 UNSAFE = "a\x9b31m\u202e\u2066\u2028\u200b\ufeffz"
-ENTRY = Entry(
+ENTRY = AuditEntry(
     kind="event",
     id="e1",
     type="Noted",
@@ -68,7 +68,7 @@ PAYLOAD = msgspec.json.encode({"text": UNSAFE})
 
 
 @pytest.mark.parametrize("payloads", [None, [PAYLOAD]])
-def test_json_lines_hold_what_is_unsafe_as_escapes(payloads: list[bytes] | None) -> None:
+def test_unsafe_characters_are_escaped_in_json_lines(payloads: list[bytes] | None) -> None:
     line = _JsonLines().lines([ENTRY], payloads)
 
     assert line.rstrip("\n").isprintable()
@@ -76,7 +76,9 @@ def test_json_lines_hold_what_is_unsafe_as_escapes(payloads: list[bytes] | None)
     assert payloads is None or json.loads(line)["payload"] == {"text": UNSAFE}
 
 
-def test_csv_is_data_in_a_pipe_and_safe_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_csv_is_unchanged_in_a_pipe_and_escaped_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     text = _Csv(payload=True).lines([ENTRY], [PAYLOAD])
     assert UNSAFE in text
 

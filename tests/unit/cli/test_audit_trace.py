@@ -1,4 +1,4 @@
-"""A story on the terminal: who claims what, and who sent it according to the server."""
+"""A trace on the terminal: claimed actors, and authenticated senders."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from io import StringIO
 
 import msgspec
 
-from eventstore.audit import CausationTree, Entry
-from eventstore.audit.causation_tree import tell
+from eventstore.audit import AuditEntry, CausationTree
+from eventstore.audit.causation_tree import causation_entries
 from eventstore.audit.chain_check import ChainReport
 from eventstore.cli.audit.index import IndexPosition
 from eventstore.cli.audit.trace_output import Trace, print_trace
@@ -15,8 +15,8 @@ from eventstore.cli.output.terminal import Terminal
 from tests.unit.audit.test_causation_tree import entry
 
 
-def printed(entries: list[Entry], authenticated: dict[str, str]) -> list[str]:
-    lines = tell(entries)
+def printed(entries: list[AuditEntry], authenticated: dict[str, str]) -> list[str]:
+    lines = causation_entries(entries)
     tree = CausationTree(
         correlation_id="c1", asked="c1", events=2, commands=1, untold=0, lines=lines
     )
@@ -29,7 +29,7 @@ def printed(entries: list[Entry], authenticated: dict[str, str]) -> list[str]:
     return [line for line in text.getvalue().splitlines() if "Type thing" in line]
 
 
-def test_both_are_told_and_which_is_which() -> None:
+def test_the_claimed_actor_and_the_authenticated_sender_are_both_shown() -> None:
     claimed = [
         msgspec.structs.replace(each, actor="the boss")
         for each in (entry("c1", "c1", 0), entry("e1", "c1", 1), entry("e2", "c1", 2))

@@ -34,21 +34,21 @@ def cli(tmp_path: Path) -> CommandLine:
 
 @cache
 def helped(*words: str) -> str:
-    """The help of a subcommand, in a terminal of 80 columns; processes would take their time."""
+    """The help of a subcommand, in a terminal of 80 columns; in this process, which is faster."""
     ended = CliRunner(env={"COLUMNS": "80"}).invoke(app, [*words, "--help"])
     assert (ended.exit_code, ended.stderr) == (0, "")
     return ended.stdout
 
 
 def options(text: str) -> dict[str, str]:
-    """Each option with its help, spaces made one."""
+    """Each option with its help, without line breaks."""
     _, _, listed = text.partition("Options:\n")
     found = re.findall(r"^  (--[a-z-]+)(?: \S+)?  +((?:.*\n(?: {10,}.*\n?)*))", listed, re.M)
     return {name: " ".join(said.split()) for name, said in found}
 
 
 @pytest.mark.parametrize("words", ["", *GROUPS, *ALL])
-def test_it_fits_80_columns_and_says_what_each_option_is_for(words: str) -> None:
+def test_help_fits_80_columns_and_explains_each_option(words: str) -> None:
     out = helped(*words.split())
 
     assert out.startswith("Usage: ")
@@ -56,7 +56,7 @@ def test_it_fits_80_columns_and_says_what_each_option_is_for(words: str) -> None
     assert all(options(out).values())
 
 
-def test_all_subcommands_are_named_in_one_line_each(cli: CommandLine) -> None:
+def test_each_subcommand_is_listed_on_one_line(cli: CommandLine) -> None:
     out = cli.call("--help").out
 
     for name in (*SUBCOMMANDS, *GROUPS):
@@ -64,7 +64,7 @@ def test_all_subcommands_are_named_in_one_line_each(cli: CommandLine) -> None:
     assert "..." not in out.partition("Commands:")[2]
 
 
-def test_all_queries_are_listed_with_what_they_mean() -> None:
+def test_each_query_is_listed_with_its_help() -> None:
     out = helped("query")
 
     for query in nix.QUERIES:
@@ -90,7 +90,7 @@ def test_the_shared_options_are_the_same_everywhere() -> None:
         assert len({each[name] for each in found}) == 1
 
 
-def test_no_option_stands_for_two_things() -> None:
+def test_no_option_is_declared_twice() -> None:
     for words in ALL:
         names = re.findall(r"^  (--[a-z-]+)", helped(*words.split()), re.MULTILINE)
         assert len(names) == len(set(names)), words

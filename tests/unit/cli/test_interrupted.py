@@ -1,4 +1,4 @@
-"""Ctrl-C while the program is still being put together."""
+"""Ctrl-C while the program is still being imported."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ eventstore.cli.main()
 """
 
 
-def test_it_ends_without_a_word_as_it_would_later() -> None:
+def test_an_interrupt_during_imports_ends_silently_with_status_130() -> None:
     ended = subprocess.run(
         [sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
 
 
-def test_what_has_not_begun_is_not_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_coroutine_that_was_not_started_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted() -> None:
         raise KeyboardInterrupt
 

@@ -28,7 +28,7 @@ def cli(tmp_path: Path) -> CommandLine:
 
 
 def check(configuration: Path, passwords: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """What the server says of a configuration, without starting."""
+    """Have the server check a configuration without starting."""
     environ = {f"NATS_{user.upper()}_PASSWORD": value for user, value in passwords.items()}
     return subprocess.run(
         [find_server(None).path, "-t", "--config", configuration],
@@ -41,7 +41,7 @@ def check(configuration: Path, passwords: Mapping[str, str]) -> subprocess.Compl
 
 
 def make_certificates(folder: Path) -> None:
-    """Those that the options of `TLS` name."""
+    """Create the files that the options of `TLS` name."""
     authority = trustme.CA()
     issued = authority.issue_cert("nats.example")
     issued.cert_chain_pems[0].write_to_path(folder / "server.pem")
@@ -50,7 +50,9 @@ def make_certificates(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("servers", "folder"), [(1, "one-server"), (3, "three-servers")])
-def test_what_ships_is_what_it_writes_for_nix(cli: CommandLine, servers: int, folder: str) -> None:
+def test_the_shipped_files_equal_its_output_for_nix(
+    cli: CommandLine, servers: int, folder: str
+) -> None:
     assert cli.call("ops", "nats", "--servers", servers, "--output", "made").status == 0
 
     made = {path.name: path.read_text() for path in (cli.folder / "made").iterdir()}
@@ -60,7 +62,7 @@ def test_what_ships_is_what_it_writes_for_nix(cli: CommandLine, servers: int, fo
 @pytest.mark.parametrize(
     "configuration", sorted(SHIPPED.glob("*/server*.conf")), ids=lambda path: path.stem
 )
-def test_the_server_accepts_what_ships(configuration: Path) -> None:
+def test_the_server_accepts_the_shipped_files(configuration: Path) -> None:
     checked = check(configuration, {user: f"secret-{user}" for user in USERS})
 
     assert (checked.returncode, "is valid" in checked.stderr) == (0, True), checked.stderr
@@ -92,7 +94,7 @@ def test_the_server_accepts_it_for_any_domain_and_encrypted(cli: CommandLine, se
 
 
 @pytest.mark.parametrize("folder", ["one-server", "three-servers"])
-def test_without_certificates_nothing_listens_to_others(folder: str) -> None:
+def test_without_certificates_servers_listen_on_localhost_only(folder: str) -> None:
     for configuration in (SHIPPED / folder).glob("server*.conf"):
         listening = [
             line.split()[1]
@@ -122,7 +124,7 @@ def test_passwords_are_plain_quoted_or_hashed(password: str) -> None:
     assert checked.returncode == 0, checked.stderr
 
 
-def test_a_service_may_be_called_like_its_domain(cli: CommandLine) -> None:
+def test_a_service_may_have_the_name_of_its_domain(cli: CommandLine) -> None:
     written = cli.call("ops", "nats", "--domain", "shop", "--service", "shop", "--output", "made")
     assert written.status == 0, written
 
@@ -130,7 +132,7 @@ def test_a_service_may_be_called_like_its_domain(cli: CommandLine) -> None:
     assert checked.returncode == 0, checked.stderr
 
 
-def test_it_prints_where_no_directory_is_named(cli: CommandLine) -> None:
+def test_without_a_directory_it_prints_the_files(cli: CommandLine) -> None:
     printed = cli.call("ops", "nats", "--domain", "shop")
 
     assert printed.status == 0
@@ -140,7 +142,7 @@ def test_it_prints_where_no_directory_is_named(cli: CommandLine) -> None:
     assert cli.files() == []
 
 
-def test_files_that_are_there_stay_unless_told(cli: CommandLine) -> None:
+def test_existing_files_are_replaced_only_with_force(cli: CommandLine) -> None:
     assert cli.call("ops", "nats", "--output", "made").status == 0
     file = cli.folder / "made" / "accounts.conf"
     file.write_text("mine")
@@ -160,7 +162,7 @@ def test_files_that_are_there_stay_unless_told(cli: CommandLine) -> None:
         (["--domain", "Nix"], "domain 'Nix'"),
         (["--domain", "a.b"], "domain 'a.b'"),
         (["--domain", 'x" }'], "is not allowed"),
-        (["--domain", "health"], "another meaning"),
+        (["--domain", "health"], "reserved"),
         (["--servers", "2"], "neither 1 nor 3"),
         (["--reader", "a b"], "reader 'a b'"),
         (["--reader", "anna", "--developer", "anna"], "anna"),
@@ -175,7 +177,7 @@ def test_files_that_are_there_stay_unless_told(cli: CommandLine) -> None:
         (["--tls-cert", "a.pem"], "belong together"),
     ],
 )
-def test_what_cannot_be_is_refused(cli: CommandLine, words: list[str], named: str) -> None:
+def test_contradictory_options_are_refused(cli: CommandLine, words: list[str], named: str) -> None:
     refused: Ended = cli.call("ops", "nats", "--output", "made", *words)
 
     assert (refused.status, named in " ".join(refused.err.split())) == (2, True), refused.err

@@ -1,4 +1,4 @@
-"""Output: whoever reads it, in whatever encoding, it does no harm."""
+"""Output is safe for every terminal, pipe and encoding."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def test_no_control_character_gets_through(text: str) -> None:
 
 
 @given(st.text(st.characters(exclude_categories=("Cc", "Cf", "Cn", "Cs", "Mn", "Zl", "Zp"))))
-def test_other_text_is_shown_as_it_is(text: str) -> None:
+def test_other_text_is_unchanged(text: str) -> None:
     assert printable(text) == text
 
 
-def test_what_an_encoding_lacks_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_characters_that_an_encoding_lacks_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
     app.never_fail_to_encode()
@@ -74,7 +74,7 @@ def test_without_uvloop_it_runs_on_the_standard_loop(monkeypatch: pytest.MonkeyP
     assert run(loop()).__module__.startswith("asyncio.")
 
 
-def test_a_terminal_shows_no_text_that_commands_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_sequences_are_escaped_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     Terminal().print("a\x9b31m\u202eb", Text("c\x1b[2J\u200b", style="bold"), Text("ä\n…"))
     assert capsys.readouterr().out == "a\\x9b31m\\u202eb c\\x1b[2J\\u200b ä\n…\n"
 

@@ -24,16 +24,16 @@ NOW = datetime(2026, 5, 4, 12, 30, tzinfo=UTC)
         ("1w", NOW - timedelta(weeks=1)),
     ],
 )
-def test_a_moment_is_written_in_many_ways(text: str, moment: datetime) -> None:
+def test_times_have_several_formats(text: str, moment: datetime) -> None:
     assert parse_time(text, "--since", NOW) == moment
 
 
-def test_no_moment_is_none() -> None:
+def test_no_time_is_none() -> None:
     assert parse_time(None, "--since", NOW) is None
 
 
 @pytest.mark.parametrize("text", ["", "x", "2 years", "-1h", "2026-13-01", "999999w", "h"])
-def test_what_is_no_moment_is_refused_with_the_options_name(text: str) -> None:
+def test_an_invalid_time_is_refused_with_the_options_name(text: str) -> None:
     with pytest.raises(typer.BadParameter, match="is no time: write ") as refused:
         parse_time(text, "--since", NOW)
     assert refused.value.param_hint == "--since"

@@ -1,4 +1,4 @@
-"""Places: turns for those who ask, and room that nobody takes from the others."""
+"""Admission control: requesters are served round-robin, and share the queue."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from eventstore.client.admission import Admission, Slot, asker_of
+from eventstore.client.admission import Admission, Slot, requester_of
 from eventstore.client.protocol import UnreadableHeaders
 from eventstore.errors import ServiceBusy
 
@@ -15,7 +15,7 @@ FROM_ACCOUNT = "_R_.AbCdEf.xyz123"
 
 
 @pytest.mark.parametrize(
-    ("inbox", "headers", "asker"),
+    ("inbox", "headers", "requester"),
     [
         ("_INBOX.token.1", {}, "_INBOX.token"),
         ("_INBOX.ann.token.1", {}, "_INBOX.ann"),
@@ -31,28 +31,28 @@ FROM_ACCOUNT = "_R_.AbCdEf.xyz123"
         ("_INBOX.token.1", {"Nats-Request-Info": '{"acc":"C","user":"ann"}'}, "_INBOX.token"),
     ],
 )
-def test_who_asks(inbox: str, headers: dict[str, str], asker: str) -> None:
-    assert asker_of(inbox, headers) == asker
+def test_the_requester_of_an_inbox(inbox: str, headers: dict[str, str], requester: str) -> None:
+    assert requester_of(inbox, headers) == requester
 
 
-class Asking:
-    """Requests that take a place, note that they have it, and wait until they may leave."""
+class Load:
+    """Requests that take a slot, note that they run, and wait until they may end."""
 
-    def __init__(self, places: Admission) -> None:
+    def __init__(self, admission: Admission) -> None:
         self.served: list[str] = []
         self.go_on = asyncio.Semaphore(0)
-        self._places = places
+        self._admission = admission
 
     def ask(self, name: str, *, pauses: bool = False) -> asyncio.Task[None]:
-        place = self._places.want(name.rstrip("0123456789"))
-        task = asyncio.create_task(self._answer(name, place, pauses=pauses))
-        task.add_done_callback(lambda _: place.leave())
+        slot = self._admission.enqueue(name.rstrip("0123456789"))
+        task = asyncio.create_task(self._answer(name, slot, pauses=pauses))
+        task.add_done_callback(lambda _: slot.leave())
         return task
 
-    async def _answer(self, name: str, place: Slot, *, pauses: bool) -> None:
-        async with place:
+    async def _answer(self, name: str, slot: Slot, *, pauses: bool) -> None:
+        async with slot:
             if pauses:
-                async with place.given_up():
+                async with slot.released():
                     await asyncio.sleep(BOUND)
             self.served.append(name)
             await self.go_on.acquire()
@@ -68,73 +68,73 @@ def results(tasks: list[asyncio.Task[None]]) -> list[bool]:
     return [task.done() and isinstance(task.exception(), ServiceBusy) for task in tasks]
 
 
-async def test_askers_have_turns_however_much_they_ask() -> None:
-    asking = Asking(Admission(1, max_pending=100, max_wait=BOUND))
-    tasks = [asking.ask(f"a{n}") for n in range(5)] + [asking.ask("b0"), asking.ask("c0")]
+async def test_requesters_are_served_round_robin() -> None:
+    load = Load(Admission(1, max_pending=100, max_wait=BOUND))
+    tasks = [load.ask(f"a{n}") for n in range(5)] + [load.ask("b0"), load.ask("c0")]
     await settled()
     for _ in tasks:
-        asking.go_on.release()
+        load.go_on.release()
         await settled()
     await asyncio.gather(*tasks)
 
-    assert asking.served == ["a0", "a1", "b0", "c0", "a2", "a3", "a4"]
+    assert load.served == ["a0", "a1", "b0", "c0", "a2", "a3", "a4"]
 
 
-async def test_one_asker_may_have_all_the_room_and_no_more() -> None:
-    asking = Asking(Admission(1, max_pending=3, max_wait=BOUND))
-    tasks = [asking.ask(f"a{n}") for n in range(3)]
+async def test_one_requester_may_fill_the_queue() -> None:
+    load = Load(Admission(1, max_pending=3, max_wait=BOUND))
+    tasks = [load.ask(f"a{n}") for n in range(3)]
     with pytest.raises(ServiceBusy, match="3 requests are under way or wait"):
-        asking.ask("a3")
+        load.ask("a3")
     for _ in tasks:
-        asking.go_on.release()
+        load.go_on.release()
     await asyncio.gather(*tasks)
 
 
-async def test_room_is_taken_from_the_newest_of_who_has_most() -> None:
-    asking = Asking(Admission(1, max_pending=4, max_wait=BOUND))
-    many = [asking.ask(f"a{n}") for n in range(4)]
+async def test_a_full_queue_refuses_the_newest_of_the_largest_requester() -> None:
+    load = Load(Admission(1, max_pending=4, max_wait=BOUND))
+    many = [load.ask(f"a{n}") for n in range(4)]
     await settled()
-    others = [asking.ask("b0"), asking.ask("c0")]
+    others = [load.ask("b0"), load.ask("c0")]
     await settled()
     assert results(many) == [False, False, True, True]
     with pytest.raises(ServiceBusy):
-        asking.ask("b1")  # nobody has more than it would have
+        load.ask("b1")  # nobody has more than it would have
     for _ in range(4):
-        asking.go_on.release()
+        load.go_on.release()
     await asyncio.gather(*others, *many[:2])
-    assert sorted(asking.served) == ["a0", "a1", "b0", "c0"]
+    assert sorted(load.served) == ["a0", "a1", "b0", "c0"]
 
 
 @pytest.mark.parametrize("begun", [False, True])
-async def test_room_is_taken_from_those_who_wait_for_something_else(begun: bool) -> None:
-    """Also from one that was let in just now."""
-    asking = Asking(Admission(2, max_pending=4, max_wait=BOUND))
-    many = [asking.ask(f"a{n}", pauses=True) for n in range(4)]
+async def test_a_full_queue_refuses_requests_that_wait_for_something_else(begun: bool) -> None:
+    """Also one that was admitted just now."""
+    load = Load(Admission(2, max_pending=4, max_wait=BOUND))
+    many = [load.ask(f"a{n}", pauses=True) for n in range(4)]
     if begun:
         await settled()
-    other = asking.ask("b0")
+    other = load.ask("b0")
     await settled()
     assert results(many) == [False, False, False, True]
-    assert asking.served == ["b0"]
+    assert load.served == ["b0"]
     for task in (*many, other):
         task.cancel()
     await asyncio.gather(*many, other, return_exceptions=True)
 
 
-async def test_what_is_answered_is_not_refused() -> None:
-    asking = Asking(Admission(4, max_pending=4, max_wait=BOUND))
-    many = [asking.ask(f"a{n}") for n in range(4)]
+async def test_a_running_request_is_not_refused() -> None:
+    load = Load(Admission(4, max_pending=4, max_wait=BOUND))
+    many = [load.ask(f"a{n}") for n in range(4)]
     await settled()
     with pytest.raises(ServiceBusy):
-        asking.ask("b0")
+        load.ask("b0")
     for _ in many:
-        asking.go_on.release()
+        load.go_on.release()
     await asyncio.gather(*many)
 
 
-async def test_a_turn_that_comes_too_late_is_passed_on() -> None:
-    places = Admission(1, max_pending=10, max_wait=BOUND)
-    first, second, third = (places.want(name) for name in "abc")
+async def test_a_turn_of_a_cancelled_request_is_passed_on() -> None:
+    admission = Admission(1, max_pending=10, max_wait=BOUND)
+    first, second, third = (admission.enqueue(name) for name in "abc")
     await first.__aenter__()
     waiting = asyncio.create_task(second.__aenter__())
     after = asyncio.create_task(third.__aenter__())
@@ -146,14 +146,14 @@ async def test_a_turn_that_comes_too_late_is_passed_on() -> None:
         await after
 
 
-async def test_patience_ends_and_leaves_nothing_behind() -> None:
-    places = Admission(1, max_pending=10, max_wait=0.01)
-    first = places.want("a")
+async def test_a_timeout_leaves_nothing_behind() -> None:
+    admission = Admission(1, max_pending=10, max_wait=0.01)
+    first = admission.enqueue("a")
     await first.__aenter__()
     for _ in range(3):
         with pytest.raises(ServiceBusy, match="had no turn within"):
-            await places.want("b").__aenter__()
-    assert not places._turns
+            await admission.enqueue("b").__aenter__()
+    assert not admission._turns
     await first.__aexit__()
-    async with places.want("c"):
+    async with admission.enqueue("c"):
         pass

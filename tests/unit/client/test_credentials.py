@@ -111,14 +111,14 @@ def test_an_nkey_seed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", SEED[:-4], b"\xff"])
-def test_what_is_no_nkey_seed_is_refused_and_not_shown(tmp_path: Path, content: bytes) -> None:
+def test_an_invalid_nkey_seed_is_refused_and_not_shown(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "seed"
     file.write_bytes(content)
     settings = NatsSettings(auth=AuthSettings(nkey_seed_file=file))
-    assert refusal(settings) == f"{file} holds no nkey seed"
+    assert refusal(settings) == f"{file} contains no nkey seed"
 
 
-def test_a_credentials_file_is_read_anew_each_time(tmp_path: Path) -> None:
+def test_a_credentials_file_is_read_at_each_connect(tmp_path: Path) -> None:
     file = tmp_path / "user.creds"
     file.write_bytes(CREDENTIALS % SEED)
     options = connect_options(NatsSettings(auth=AuthSettings(credentials_file=file)))
@@ -131,12 +131,15 @@ def test_a_credentials_file_is_read_anew_each_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"", "does not hold both a user JWT and an nkey seed"),
-        ((CREDENTIALS % SEED).split(b"\n\n")[0], "does not hold both a user JWT and an nkey seed"),
-        (CREDENTIALS % b"nonsense", "holds no nkey seed"),
+        (b"", "does not contain both a user JWT and an nkey seed"),
+        (
+            (CREDENTIALS % SEED).split(b"\n\n")[0],
+            "does not contain both a user JWT and an nkey seed",
+        ),
+        (CREDENTIALS % b"nonsense", "contains no nkey seed"),
     ],
 )
-def test_what_is_no_credentials_file_is_refused(
+def test_an_invalid_credentials_file_is_refused(
     tmp_path: Path, content: bytes, problem: str
 ) -> None:
     file = tmp_path / "user.creds"
@@ -145,12 +148,12 @@ def test_what_is_no_credentials_file_is_refused(
     assert refusal(settings) == f"{file} {problem}"
 
 
-def test_a_file_that_went_away(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     settings = NatsSettings(auth=AuthSettings(credentials_file=tmp_path / "none"))
     assert refusal(settings) == f"{tmp_path}/none cannot be read: No such file or directory"
 
 
-def test_what_is_no_certificate_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_certificate_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "ca.pem"
     file.write_text("nonsense")
     message = refusal(NatsSettings(tls=TlsSettings(ca_file=file)))
@@ -168,5 +171,5 @@ def test_what_is_no_certificate_is_refused(tmp_path: Path) -> None:
         (NatsSettings(tls=TlsSettings(handshake_first=True)), True),
     ],
 )
-def test_when_encryption_is_required(settings: NatsSettings, required: bool) -> None:
+def test_when_tls_is_required(settings: NatsSettings, required: bool) -> None:
     assert requires_tls(settings) is required

@@ -22,7 +22,7 @@ def keys(*lines: str) -> MasterKeys:
     return MasterKeys.parse("\n".join(lines), "here")
 
 
-async def test_what_is_wrapped_opens_again_and_shows_nothing() -> None:
+async def test_a_wrapped_key_is_unwrapped_and_not_shown() -> None:
     own = keys(new_master_key())
     wrapped = await own.wrap(KEY, HERE)
     assert wrapped.master == own.current
@@ -32,10 +32,10 @@ async def test_what_is_wrapped_opens_again_and_shows_nothing() -> None:
 
 
 @pytest.mark.parametrize("context", [b"shop\nben", b"depot\nann", b""])
-async def test_in_anothers_place_it_does_not_open(context: bytes) -> None:
+async def test_a_wrapped_key_is_bound_to_its_context(context: bytes) -> None:
     own = keys(new_master_key("a"))
     wrapped = await own.wrap(KEY, HERE)
-    with pytest.raises(MasterKeyError, match=r"master key a does not open"):
+    with pytest.raises(MasterKeyError, match=r"master key a does not unwrap"):
         await own.unwrap(wrapped, context)
 
 
@@ -47,9 +47,9 @@ async def test_the_first_wraps_and_all_unwrap() -> None:
     assert (await both.wrap(KEY, HERE)).master == both.current == "new"
 
 
-async def test_an_unknown_master_key_is_named_and_so_is_another_of_its_name() -> None:
+async def test_an_unknown_master_key_and_another_of_the_same_name_are_errors() -> None:
     wrapped = await keys(new_master_key("old")).wrap(KEY, HERE)
-    with pytest.raises(MasterKeyError, match=r"master key old is not known here, only new"):
+    with pytest.raises(MasterKeyError, match=r"master key old is not known, only new"):
         await keys(new_master_key("new")).unwrap(wrapped, HERE)
     with pytest.raises(MasterKeyError, match=r"another key of the same name"):
         await keys(new_master_key("old")).unwrap(wrapped, HERE)
@@ -68,7 +68,7 @@ GOOD = base64.b64encode(KEY).decode()
 @pytest.mark.parametrize(
     "text", ["", "# nothing", "secret", f"a:{SHORT}", f"a b:{GOOD}", f":{GOOD}", "a:s3cr%t", SHORT]
 )
-def test_what_is_no_master_key_is_refused_and_not_shown(text: str) -> None:
+def test_an_invalid_master_key_is_refused_and_not_shown(text: str) -> None:
     with pytest.raises(ConfigurationError, match="eventstore keys new") as caught:
         keys(text)
     assert str(caught.value).startswith("here")
@@ -80,13 +80,13 @@ def test_two_of_one_name_are_refused() -> None:
         keys(new_master_key("a"), new_master_key("a"))
 
 
-def test_a_key_alone_has_the_name_that_a_new_one_would_get() -> None:
+def test_a_key_without_a_name_gets_a_derived_one() -> None:
     line = new_master_key()
     assert keys(line.partition(":")[2]).current == line.partition(":")[0]
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a:b", "x" * 65])
-def test_a_name_that_is_none_is_refused(name: str) -> None:
+def test_an_invalid_name_is_refused(name: str) -> None:
     with pytest.raises(ConfigurationError, match="master key name"):
         new_master_key(name)
 
@@ -109,7 +109,7 @@ def test_settings_name_them_and_do_not_show_them(tmp_path: Path) -> None:
     assert configured_master_keys(load_settings(environ={}).personal) is None
 
 
-def test_they_are_given_in_one_way_only(tmp_path: Path) -> None:
+def test_master_keys_may_be_given_in_one_way_only(tmp_path: Path) -> None:
     file = tmp_path / "master.keys"
     file.write_text(new_master_key())
     environ = {
@@ -120,14 +120,14 @@ def test_they_are_given_in_one_way_only(tmp_path: Path) -> None:
         load_settings(environ=environ)
 
 
-def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
+def test_an_invalid_file_is_named_in_the_error(tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
     with pytest.raises(ConfigurationError, match="nowhere cannot be read"):
         load_settings(environ={"EVENTSTORE_MASTER_KEY_FILE": str(nowhere)})
     with pytest.raises(ConfigurationError, match="nowhere cannot be read"):
         configured_master_keys(PersonalSettings(master_key_file=nowhere))
     nowhere.write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigurationError, match="nowhere holds no master keys: it is not text"):
+    with pytest.raises(ConfigurationError, match="nowhere contains no master keys: it is not text"):
         configured_master_keys(PersonalSettings(master_key_file=nowhere))
 
 
@@ -137,7 +137,7 @@ def test_several_in_one_variable() -> None:
     assert repr(own) == "MasterKeys(a, b)"
 
 
-def test_a_file_that_others_may_read_is_warned_of(
+def test_a_file_that_others_may_read_is_logged_as_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = tmp_path / "master.keys"

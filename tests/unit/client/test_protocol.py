@@ -1,4 +1,4 @@
-"""The protocol's parser reads what nats-py's reads, however the bytes come in."""
+"""The protocol parser agrees with nats-py's, however the bytes are split."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from eventstore.errors import InvalidHeader
 
 
 class Reader:
-    """Notes what it is told."""
+    """Records what the parser passes on."""
 
     def __init__(self) -> None:
         self.heard: list[tuple[Any, ...]] = []
@@ -69,7 +69,7 @@ async def _heard(kind: type[nats.protocol.parser.Parser], pieces: Sequence[bytes
 
 
 @given(st.lists(lines | messages), st.lists(st.integers(0, 2000)))
-async def test_reads_what_nats_py_reads_wherever_it_is_cut(
+async def test_parses_what_nats_py_parses_at_any_split(
     operations: list[bytes], cuts: list[int]
 ) -> None:
     stream = b"".join(operations)
@@ -88,7 +88,7 @@ async def test_what_no_server_sends_is_refused(line: bytes) -> None:
         await Parser(Reader()).parse(line + b"\r\n")
 
 
-async def test_what_is_not_whole_is_forgotten_with_its_connection() -> None:
+async def test_incomplete_data_is_dropped_with_its_connection() -> None:
     reader = Reader()
     parser = Parser(reader)
     await parser.parse(b"MSG a 1 10\r\nhalf")
@@ -119,7 +119,7 @@ BLOCKS = st.one_of(
 @example(b"NATS/1.0 \xff\xfe\r\n\r\n")
 @example(b"NATS/1.0 503 \xff\r\n\r\n")
 @example(b"")
-def test_headers_of_any_bytes_are_read_and_can_be_kept(block: bytes) -> None:
+def test_headers_of_any_bytes_are_parsed_and_can_be_stored(block: bytes) -> None:
     headers = read_headers(block)
     assert all(isinstance(each, str) for pair in headers.items() for each in pair)
     assert msgspec.json.decode(msgspec.json.encode(dict(headers))) == headers
@@ -154,7 +154,7 @@ def test_well_formed_headers_are_never_called_malformed(
         (b"", {}),
     ],
 )
-def test_malformed_headers_are_told_and_count_under_their_exact_names_only(
+def test_malformed_headers_are_reported_and_names_are_exact(
     lines: bytes, headers: dict[str, str]
 ) -> None:
     read = read_headers(b"NATS/1.0\r\n" + lines)
@@ -162,7 +162,7 @@ def test_malformed_headers_are_told_and_count_under_their_exact_names_only(
     assert dict(read) == headers
 
 
-def test_the_last_of_several_counts_in_its_place() -> None:
+def test_the_last_of_repeated_headers_counts_in_its_own_position() -> None:
     read = read_headers(b"NATS/1.0\r\nA: 1\r\nB: 2\r\nA:3\r\n\r\n")
     check_headers(read)
     assert list(read.items()) == [("B", "2"), ("A", "3")]

@@ -39,7 +39,7 @@ def test_never_waits_longer_than_the_limit_and_the_jitter(jitter: int, attempts:
         assert 0.25 <= delay <= (10_000 + jitter) / 1000
 
 
-def test_a_pool_that_shrinks_is_no_trouble() -> None:
+def test_the_pool_of_servers_may_shrink() -> None:
     rotation = steady()
     for count in (3, 3, 1, 2):
         server, _ = rotation.next_server(SERVERS[:count], {})

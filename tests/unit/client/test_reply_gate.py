@@ -78,12 +78,12 @@ def test_inboxes_are_answered(inbox: str) -> None:
         "*",
     ],
 )
-def test_nothing_else_is(subject: str) -> None:
+def test_other_subjects_are_not_answered(subject: str) -> None:
     assert not GATE.admits(subject)
 
 
 @given(st.text())
-def test_no_text_gets_by_with_a_wildcard_or_a_dollar(text: str) -> None:
+def test_a_wildcard_or_a_dollar_is_never_admitted(text: str) -> None:
     for subject in (text, f"_INBOX.{text}", f"_INBOX_c.{text}"):
         if GATE.admits(subject):
             assert {"*", ">", "$", " ", "\r", "\n"}.isdisjoint(subject)
@@ -94,7 +94,7 @@ def test_a_prefix_is_never_the_domains_own() -> None:
     assert not ReplyGate(["nix"], domain="nix").admits("nix.log.flake.f1")
 
 
-def test_a_refusal_is_logged_once_for_each_subject_asked_on_and_all_are_counted(
+def test_refusals_are_logged_once_per_subject_and_all_counted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     gate = ReplyGate()

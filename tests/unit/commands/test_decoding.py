@@ -60,7 +60,7 @@ def test_every_delivery_has_the_same_id(headers: dict[str, str] | None) -> None:
     assert (first.delivery.delivered, again.delivery.delivered) == (1, 3)
 
 
-def test_what_has_no_id_gets_one_from_its_place() -> None:
+def test_what_has_no_id_gets_one_from_its_sequence() -> None:
     assert received(sequence=1).command_id != received(sequence=2).command_id
 
 
@@ -71,22 +71,22 @@ def test_the_same_message_id_is_the_same_command_wherever_it_is() -> None:
 
 
 @pytest.mark.parametrize("name", ["X-Event-ID", "Nats-Msg-Id"])
-def test_an_id_of_its_own_is_kept(name: str) -> None:
+def test_an_id_of_its_own_is_used(name: str) -> None:
     assert received(headers={name: OWN}).command_id == OWN
 
 
-def test_the_lane_is_the_aggregates_also_where_its_id_is_derived() -> None:
+def test_the_queue_key_is_the_aggregate_even_if_its_id_is_derived() -> None:
     derived = received(headers={"X-Event-ID": OWN})
     named = received(headers={"X-Aggregate-ID": derive_id(OWN, "aggregate")})
-    assert derived.lane == named.lane == ("module", derive_id(OWN, "aggregate"))
+    assert derived.queue_key == named.queue_key == ("module", derive_id(OWN, "aggregate"))
 
 
-def test_what_is_not_understood_waits_for_nothing() -> None:
-    lanes = [received(data=b"{", headers={"X-Aggregate-ID": "m1"}, sequence=n) for n in (1, 2)]
-    assert lanes[0].lane != lanes[1].lane
+def test_undecoded_commands_have_queue_keys_of_their_own() -> None:
+    undecoded = [received(data=b"{", headers={"X-Aggregate-ID": "m1"}, sequence=n) for n in (1, 2)]
+    assert undecoded[0].queue_key != undecoded[1].queue_key
 
 
-def test_what_is_not_understood_still_has_an_id_and_a_reason() -> None:
+def test_what_cannot_be_decoded_still_has_an_id_and_a_reason() -> None:
     bad = received(headers={"X-Aggregate-ID": "one.two", "Nats-Msg-Id": OWN})
     assert isinstance(bad.content, InvalidHeader)
     assert (bad.command_id, bad.aggregate, bad.aggregate_id) == (OWN, "module", None)
@@ -104,7 +104,7 @@ def test_an_error_in_a_command_classs_own_check_is_a_reason_too() -> None:
 
 
 @pytest.mark.parametrize("data", [b"{}", b" { } ", b"", b'{"n":0}'])
-def test_a_default_that_is_made_anew_makes_no_other_command(data: bytes) -> None:
+def test_a_default_that_is_recreated_makes_no_other_command(data: bytes) -> None:
     class Stamp(Command, subject="clock.stamp", creates=True):
         own: str = msgspec.field(default_factory=lambda: uuid.uuid4().hex)
         n: int = 0
@@ -122,13 +122,13 @@ def test_a_default_that_is_made_anew_makes_no_other_command(data: bytes) -> None
 
 
 @pytest.mark.parametrize("header", ["X-Correlation-ID", "X-Causation-ID"])
-def test_half_a_story_is_completed(header: str) -> None:
+def test_half_a_correlation_is_completed(header: str) -> None:
     story = new_id()
     identity = accepted(headers={header: story}).identity
     assert (identity.correlation_id, identity.causation_id) == (story, story)
 
 
-def test_a_whole_envelope_is_taken_as_it_is() -> None:
+def test_a_complete_envelope_is_taken_as_it_is() -> None:
     headers = {
         "X-Event-ID": OWN,
         "X-Event-Type": "CreateModule",
@@ -144,7 +144,7 @@ def test_a_whole_envelope_is_taken_as_it_is() -> None:
     assert envelope.timestamp == "2026-01-01T00:00:00.000000Z"
 
 
-def test_the_address_for_the_outcome_is_what_the_command_says() -> None:
+def test_the_address_for_the_outcome_is_the_commands() -> None:
     assert received(headers={"X-Reply-To": "_INBOX.abc"}).reply_to == "_INBOX.abc"
 
 

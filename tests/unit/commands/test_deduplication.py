@@ -38,7 +38,7 @@ def test_what_only_seems_to_be_known_is_not_once_the_log_was_read() -> None:
 
 
 @pytest.mark.parametrize(("filtering", "size"), [(False, 0), (True, 3 * 1024)])
-def test_a_filter_is_made_early_where_there_are_many_and_it_will_be_asked_for(
+def test_a_filter_is_made_early_if_there_are_many_and_it_will_be_asked_for(
     filtering: bool, size: int
 ) -> None:
     known = CommandDeduplication(filtering=filtering)

@@ -70,7 +70,7 @@ def anew() -> str:
 
 
 class Made(Struct, frozen=True):
-    """A field of it is made anew each time."""
+    """One of its fields has a new default each time."""
 
     own: str = msgspec.field(default_factory=anew)
     n: int = 0
@@ -206,7 +206,7 @@ def test_every_type_that_can_be_read_has_a_digest(
     assert is_other(another, first)
 
 
-def test_a_command_nested_deeper_than_can_be_put_in_order_is_told_by_its_bytes() -> None:
+def test_a_command_nested_deeper_than_can_be_put_in_order_is_identified_by_its_bytes() -> None:
     deep = '{"v":' + "[" * 700 + "]" * 700 + "}"
     assert of(Any, deep) == of(Any, deep)
     assert is_other(of(Any, deep), of(Any, deep.replace("[]", "[1]")))

@@ -66,27 +66,27 @@ def test_a_large_state_has_weight() -> None:
 
 
 @pytest.mark.parametrize("state", [object(), {1, (2, frozenset())}, "\ud800", 2**100], ids=type)
-def test_a_state_that_is_no_json_is_kept_all_the_same(state: object) -> None:
+def test_a_state_that_is_no_json_is_cached_all_the_same(state: object) -> None:
     states = StateCache(limit=100)
     states.put(("a", "1"), kept(state=state))
     assert states.get(("a", "1")) is not None
     assert 0 < states.weight < 100
 
 
-def test_one_that_is_too_heavy_by_itself_is_not_kept() -> None:
+def test_one_that_is_too_heavy_by_itself_is_not_cached() -> None:
     states = StateCache(limit=3)
     states.put(("a", "1"), kept())
     states.put(("a", "2"), kept(commands=3))
     assert (len(states), states.weight) == (0, 0)
 
 
-def test_a_limit_of_0_keeps_nothing() -> None:
+def test_a_limit_of_0_caches_nothing() -> None:
     states = StateCache(limit=0)
     states.put(("a", "1"), kept())
     assert states.get(("a", "1")) is None
 
 
-def test_commands_added_after_a_state_was_kept_do_not_spoil_the_weight() -> None:
+def test_commands_added_after_a_state_was_cached_do_not_spoil_the_weight() -> None:
     states = StateCache(limit=10)
     mine = kept()
     states.put(("a", "1"), mine)
@@ -102,7 +102,7 @@ def test_commands_added_after_a_state_was_kept_do_not_spoil_the_weight() -> None
     st.integers(0, 12),
     st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(-1, 5)), max_size=60),
 )
-def test_the_weight_is_the_sum_of_what_is_kept_and_never_more_than_the_limit(
+def test_the_weight_is_the_sum_of_what_is_cached_and_never_more_than_the_limit(
     limit: int, steps: list[tuple[str, int]]
 ) -> None:
     states = StateCache(limit)

@@ -1,4 +1,4 @@
-"""What an append looks like on the wire: guards, batches, and sizes counted before sending."""
+"""Guards, batches, and sizes of an append on the wire."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def draft(subject: str = "d.log.a.1", payload: bytes = b"{}", **headers: str) ->
     return Draft(subject, headers, payload, "Happened")
 
 
-def test_one_message_is_guarded_and_is_no_batch() -> None:
+def test_one_message_is_guarded_without_a_batch() -> None:
     (message,) = guarded([draft(Own="x")], {"d.log.a.1": 7})
     assert message.headers == {"Own": "x", EXPECTED: "7"}
 
 
-def test_a_batch_is_numbered_committed_last_and_guarded_once_a_subject() -> None:
+def test_a_batch_is_numbered_committed_and_guarded_once_per_subject() -> None:
     drafts = [draft("s.1"), draft("s.1"), draft("s.2"), draft("s.2")]
     messages = guarded(drafts, {"s.1": 0, "s.2": 9})
     headers = [message.headers for message in messages]
@@ -33,7 +33,7 @@ def test_a_batch_is_numbered_committed_last_and_guarded_once_a_subject() -> None
     assert all(not each.headers for each in drafts)
 
 
-def test_every_try_is_a_batch_of_its_own() -> None:
+def test_every_attempt_has_its_own_batch_id() -> None:
     tries = [guarded([draft(), draft()], {}) for _ in range(2)]
     first, second = (messages[0].headers["Nats-Batch-Id"] for messages in tries)
     assert first != second
@@ -48,9 +48,7 @@ HEADERS = st.dictionaries(
 
 
 @given(headers=HEADERS, payload=st.binary(max_size=50))
-def test_exactly_what_goes_over_the_wire_is_counted(
-    headers: dict[str, str], payload: bytes
-) -> None:
+def test_the_size_is_exactly_that_on_the_wire(headers: dict[str, str], payload: bytes) -> None:
     size = len(header_block(headers)) + len(payload)
     message = Draft("s", headers, payload, "Happened")
     check_sizes([message], size)

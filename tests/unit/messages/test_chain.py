@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventstore.messages.chain import GENESIS, chain_value
-from eventstore.messages.envelope import Envelope, Header, Identity, format_timestamp
+from eventstore.messages.envelope import Envelope, Identity, format_timestamp
+from eventstore.messages.headers import Header
 from eventstore.testing import START
 
 SUBJECT = "nix.log.flake.f1"

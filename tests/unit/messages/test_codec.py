@@ -18,7 +18,8 @@ from eventstore.errors import (
     UnsupportedSchema,
 )
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import Envelope, Header, Identity, format_timestamp
+from eventstore.messages.envelope import Envelope, Identity, format_timestamp
+from eventstore.messages.headers import Header
 from eventstore.messages.types import Command, Event
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
@@ -296,7 +297,7 @@ def test_an_event_type_is_registered_or_refused() -> None:
         codec.check_event_type(other())
 
 
-def test_a_schema_version_of_the_future_is_refused_and_what_to_do_is_said() -> None:
+def test_a_schema_version_of_the_future_is_refused_with_advice() -> None:
     with pytest.raises(UnsupportedSchema) as refusal:
         codec.decode_event("ThingMade", 9, b'{"name":"n","size":1}')
     assert str(refusal.value) == (
@@ -352,7 +353,7 @@ def headers(**changes: Any) -> dict[str, str]:
 PAYLOAD = b'{"name":"n","size":1}'
 
 
-def test_a_recorded_event_says_all_that_is_known() -> None:
+def test_a_recorded_event_has_all_metadata() -> None:
     stored = headers()
     (recorded,) = codec.recorded("shop.log.thing.t1", stored, PAYLOAD, 42)
 
@@ -366,7 +367,7 @@ def test_a_recorded_event_says_all_that_is_known() -> None:
     assert recorded.envelope == Envelope.from_headers(stored)
 
 
-def test_a_recorded_event_must_be_whole() -> None:
+def test_a_recorded_event_must_be_complete() -> None:
     with pytest.raises(InvalidHeader, match="X-Aggregate-Version is missing"):
         codec.recorded("shop.log.thing.t1", headers(version=None), PAYLOAD, 1)
     with pytest.raises(InvalidHeader, match="X-Aggregate-ID is not t2, as the subject says"):

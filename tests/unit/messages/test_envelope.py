@@ -11,7 +11,6 @@ from msgspec import structs
 from eventstore.errors import InvalidHeader, InvalidId
 from eventstore.messages.envelope import (
     Envelope,
-    Header,
     Identity,
     check_message_id,
     derive_id,
@@ -19,6 +18,7 @@ from eventstore.messages.envelope import (
     new_id,
     parse_timestamp,
 )
+from eventstore.messages.headers import Header
 
 OWN = "00000000-0000-4000-8000-000000000001"
 STORY = "00000000-0000-4000-8000-000000000002"
@@ -242,7 +242,7 @@ def test_an_illegal_number_or_id_is_not_sent(changes: dict[str, object], name: s
 
 @given(name=st.sampled_from(sorted(BAD)), value=st.text())
 @settings(deadline=None, max_examples=100)
-def test_any_text_is_refused_or_kept_as_it_is(name: str, value: str) -> None:
+def test_any_text_is_refused_or_preserved(name: str, value: str) -> None:
     headers = {**HEADERS, name: value}
     try:
         envelope = Envelope.from_headers(headers)
@@ -277,12 +277,12 @@ def test_a_roots_three_ids_are_equal_and_no_others(own: str, story: str, cause: 
 # Identity
 
 
-def test_a_root_begins_its_own_story() -> None:
+def test_a_root_begins_its_own_correlation() -> None:
     assert Identity.root(OWN) == Identity(OWN, OWN, OWN)
     assert len({Identity.root().id for _ in range(100)}) == 100
 
 
-def test_what_a_message_causes_belongs_to_its_story() -> None:
+def test_what_a_message_causes_has_its_correlation() -> None:
     root = Identity.root(STORY)
     child = Identity.caused_by(root, CAUSE)
     grandchild = Identity.caused_by(child)

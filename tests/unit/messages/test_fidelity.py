@@ -1,4 +1,4 @@
-"""What a reader would not see again as it was is found, and what is merely converted is not."""
+"""Values that would be read as others are found, and those merely converted are not."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_the_same_of_commands() -> None:
         CODEC.encode(Note(part=Derived("a", "b")))
 
 
-def test_a_value_is_not_told() -> None:
+def test_a_value_is_not_shown() -> None:
     with pytest.raises(InvalidPayload) as caught:
         CODEC.encode(Noted(part=Derived("anna", "anna@example.org")))
     assert "anna" not in str(caught.value)
@@ -148,7 +148,7 @@ KEPT: dict[str, Event] = {
 
 
 @pytest.mark.parametrize("event", KEPT.values(), ids=KEPT)
-def test_what_is_kept_is_written(event: Event) -> None:
+def test_what_is_preserved_is_written(event: Event) -> None:
     assert difference(event, CODEC.round_trip(event)[1]) is None
 
 

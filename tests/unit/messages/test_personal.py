@@ -1,4 +1,4 @@
-"""Personal data: what may be marked, how it is sealed, and what opens it."""
+"""Personal data: which fields may be marked, and how they are encrypted and decrypted."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ from eventstore.messages.codec import Codec
 from eventstore.messages.encryption import (
     PERSONAL,
     DataKey,
-    Forgotten,
+    DestroyedKey,
     Keys,
     refs_in,
     seal,
     subjects_in,
 )
-from eventstore.messages.envelope import Envelope, Identity, RecordedEvent, new_id
+from eventstore.messages.envelope import Envelope, Identity, new_id
+from eventstore.messages.events import RecordedEvent
 from eventstore.messages.personal import FORGOTTEN, Personal, personal_fields, ref_of
 from eventstore.messages.types import Command, Event
 
@@ -57,7 +58,7 @@ class Said(Event, subject="talk.said"):
 
 codec = Codec("home", [], [Told, Said])
 KEYS: Keys = {ref_of(name): DataKey(name.encode().ljust(32)) for name in ("ann", "ben", "t1")}
-GONE = Forgotten(TIME)
+GONE = DestroyedKey(TIME)
 
 
 def headers_of(event: Event, own: str = "") -> dict[str, str]:
@@ -178,13 +179,13 @@ def test_nothing_is_sealed_about_the_forgotten() -> None:
 
 def test_a_key_that_is_not_there_is_no_forgotten_one() -> None:
     payload, headers = sealed(Told(who="ann", about_whom="ben", first_name="Ann"))
-    with pytest.raises(KeyMissing, match="personal data in firstName cannot be opened: key"):
+    with pytest.raises(KeyMissing, match="personal data in firstName cannot be decrypted: key"):
         opened(payload, headers, {})
 
 
 def test_another_key_opens_nothing() -> None:
     payload, headers = sealed(Told(who="ann", about_whom="ben", first_name="Ann"))
-    with pytest.raises(InvalidPayload, match="do not open with their key"):
+    with pytest.raises(InvalidPayload, match="cannot be decrypted with their key"):
         opened(payload, headers, {ref_of("ann"): DataKey(bytes(32))})
 
 
@@ -225,7 +226,7 @@ def test_forms_are_of_the_fields_type() -> None:
     assert forms == {"first_name": FORGOTTEN, "shy": None, "mind": Mind(), "size": 0}
 
 
-def test_a_form_is_told_from_what_only_equals_it() -> None:
+def test_a_form_differs_from_a_value_that_only_equals_it() -> None:
     (size,) = [field for field in personal_fields(Told) if field.name == "size"]
     told = Told(who="ann", about_whom="ben", first_name="Ann", size=False)
     assert not size.is_forgotten(told)
@@ -248,21 +249,21 @@ def made(annotations: dict[str, Any], **options: Any) -> Any:
         ({"who": int, "name": Annotated[str, Personal("who")]}, "must name a field of Marked"),
         ({"who": str | None, "name": Annotated[str, Personal("who")]}, "must name a field"),
         ({"name": Annotated[str, Personal("name")]}, "not personal itself"),
-        ({"size": Annotated[int, Personal()]}, "say how it reads once forgotten"),
+        ({"size": Annotated[int, Personal()]}, "declare its value once forgotten"),
         ({"size": Annotated[int, Personal(forgotten="x")]}, "'x' does not fit the field"),
         (
             {"code": Annotated[str, msgspec.Meta(max_length=3), Personal()]},
             "'[forgotten]' does not fit the field",
         ),
-        ({"names": list[Annotated[str, Personal()]]}, "Personal marks a whole field"),
-        ({"name": Annotated[str, Personal()] | None}, "Personal marks a whole field"),
-        ({"inner": Inner}, "Personal marks a whole field"),
-        ({"inner": list[dict[str, Inner]]}, "Personal marks a whole field"),
-        ({"inner": Annotated[Inner, Personal(forgotten=0)]}, "Personal marks a whole field"),
+        ({"names": list[Annotated[str, Personal()]]}, "Personal marks a field of an event"),
+        ({"name": Annotated[str, Personal()] | None}, "Personal marks a field of an event"),
+        ({"inner": Inner}, "Personal marks a field of an event"),
+        ({"inner": list[dict[str, Inner]]}, "Personal marks a field of an event"),
+        ({"inner": Annotated[Inner, Personal(forgotten=0)]}, "Personal marks a field of an event"),
         ({"größe": Annotated[str, Personal()]}, "must be ASCII"),
     ],
 )
-def test_a_mark_that_cannot_work_is_refused_where_it_ismade(
+def test_a_mark_that_cannot_work_is_refused_when_it_is_made(
     annotations: dict[str, Any], problem: str
 ) -> None:
     with pytest.raises(DeciderError) as refusal:
@@ -285,7 +286,7 @@ class NotYet(msgspec.Struct):
 
 
 def test_what_is_defined_below_its_event_is_looked_at_when_it_is_registered() -> None:
-    with pytest.raises(DeciderError, match=r"Later\.inner: Personal marks a whole field"):
+    with pytest.raises(DeciderError, match=r"Later\.inner: Personal marks a field of an event"):
         Codec("home", [], [Later])
 
 
@@ -309,7 +310,7 @@ def test_without_the_library_only_domains_with_personal_data_do_not_start(
         Codec("home", [], [Told])
 
 
-def test_it_is_said_which_aggregates_have_personal_data() -> None:
+def test_it_is_known_which_aggregates_have_personal_data() -> None:
     assert codec.has_personal()
     assert codec.has_personal("talk")
     assert not codec.has_personal("order")

@@ -92,7 +92,7 @@ def test_the_subjects_and_streams_of_a_domain() -> None:
     assert subjects.config_bucket == "NIX_CONFIG"
 
 
-def test_filters_are_narrowed_where_told() -> None:
+def test_filters_are_narrowed_as_given() -> None:
     subjects = Subjects("nix")
 
     assert subjects.filter("cmd") == "nix.cmd.*.*"

@@ -280,7 +280,7 @@ def test_what_was_no_object_is_refused(payload: bytes) -> None:
         codec_with(*CHAIN).decode_event("Made", 1, payload)
 
 
-def test_what_does_not_fit_its_class_in_the_end_is_named_with_the_whole_way() -> None:
+def test_what_does_not_fit_its_class_in_the_end_is_named_with_its_whole_path() -> None:
     codec = codec_with(
         step("Kit", 1, ("Made", 1), lambda data: {"name": "n"}),
         step("Made", 1, function=lambda data: {**data, "size": "large"}),
@@ -311,7 +311,7 @@ def test_a_version_before_the_first_is_refused() -> None:
 
     codec = codec_with(step("Late", 2), events=(Late,))
     assert codec.decode_event("Late", 2, b"{}") == [Late()]
-    with pytest.raises(UnsupportedSchema, match="told that no such event was ever recorded"):
+    with pytest.raises(UnsupportedSchema, match="says that no such event was ever recorded"):
         codec.decode_event("Late", 1, b"{}")
 
 
@@ -346,15 +346,15 @@ def test_a_type_that_never_was_is_unknown() -> None:
         ([*CHAIN, step("Kit", 1, [("Made", 1), ("Lost", 1)])], "leads to Lost version 1"),
         (
             [*CHAIN, step("Kit", 1, ("Set", 1)), step("Set", 1, ("Kit", 1))],
-            "in a circle: Kit version 1 -> Set version 1 -> Kit version 1",
+            "form a cycle: Kit version 1 -> Set version 1 -> Kit version 1",
         ),
         (
             [step("Made", 1), step("Made", 2, ("Made", 1))],
-            "in a circle: Made version 1 -> Made version 2 -> Made version 1",
+            "form a cycle: Made version 1 -> Made version 2 -> Made version 1",
         ),
         (
             [*CHAIN, step("Kit", 1, [("Added", 1), ("Kit", 1)])],
-            "in a circle: Kit version 1 -> Kit version 1",
+            "form a cycle: Kit version 1 -> Kit version 1",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import RecordedEvent
+from eventstore.messages.events import RecordedEvent
 from eventstore.messages.types import Event
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.database import Database

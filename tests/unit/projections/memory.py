@@ -12,15 +12,8 @@ from typing import Any, TypeVar
 
 from eventstore.errors import InvalidMessage
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import (
-    Envelope,
-    Identity,
-    LogEvent,
-    RecordedEvent,
-    UnreadEvent,
-    derive_id,
-    format_timestamp,
-)
+from eventstore.messages.envelope import Envelope, Identity, derive_id, format_timestamp
+from eventstore.messages.events import LogEvent, RecordedEvent, UnreadEvent
 from eventstore.messages.types import Event
 from eventstore.store.reader import Page
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Table, func, insert, select
 
 from eventstore.client.queries import QueryAnswer
 from eventstore.client.responder import Answer, Reply, Request
-from eventstore.messages.envelope import position_of
+from eventstore.messages.headers import position_of
 from eventstore.messages.queries import Query
 from eventstore.messages.subjects import Subjects
 from eventstore.nix import FlakeView, ListFlakes

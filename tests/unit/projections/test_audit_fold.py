@@ -18,7 +18,7 @@ from sqlalchemy import Connection, select
 from eventstore import nix
 from eventstore.errors import UnknownType
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import RecordedEvent
+from eventstore.messages.events import RecordedEvent
 from eventstore.messages.types import Event
 from eventstore.nix import FlakeCreated, FlakeInputAdded, ModuleDeleted
 from eventstore.projections.audit import audit

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, insert
 
-from eventstore.audit import Entry, SearchAudit, TraceStory
+from eventstore.audit import AuditEntry, SearchAudit, TraceCorrelation
 from eventstore.audit.entries import Order
 from eventstore.errors import InvalidPayload, QueryNotFound
 from eventstore.messages.envelope import derive_id, utc_now
@@ -36,7 +36,7 @@ def id_of(name: str) -> str:
     return derive_id(ROOT, name)
 
 
-def event(name: str, cause: str, position: int, *, story: str = "c1", **values: Any) -> Entry:
+def event(name: str, cause: str, position: int, *, story: str = "c1", **values: Any) -> AuditEntry:
     about: dict[str, Any] = {
         "type": "Made",
         "aggregate": "thing",
@@ -45,7 +45,7 @@ def event(name: str, cause: str, position: int, *, story: str = "c1", **values: 
         "time": time_of(position),
         "actor": None,
     }
-    return Entry(
+    return AuditEntry(
         kind="event",
         id=id_of(name),
         position=position,
@@ -57,7 +57,9 @@ def event(name: str, cause: str, position: int, *, story: str = "c1", **values: 
     )
 
 
-def command(name: str, cause: str, at: int, *, story: str | None = "c1", **values: Any) -> Entry:
+def command(
+    name: str, cause: str, at: int, *, story: str | None = "c1", **values: Any
+) -> AuditEntry:
     about: dict[str, Any] = {
         "type": "Make",
         "aggregate": "thing",
@@ -66,7 +68,7 @@ def command(name: str, cause: str, at: int, *, story: str | None = "c1", **value
         "actor": None,
         "status": "success",
     }
-    return Entry(
+    return AuditEntry(
         kind="command",
         id=id_of(name),
         version=0,
@@ -93,13 +95,13 @@ NAMES = ["c1", "e1", "e2", "c2", "e3", "c3"]
 OTHER = [command("d1", "d1", 7, story="d1"), event("f1", "d1", 8, story="d1")]
 
 
-def row(entry: Entry) -> dict[str, Any]:
+def row(entry: AuditEntry) -> dict[str, Any]:
     left_out = _EVENTS_OWN if entry.kind == "command" else _COMMANDS_OWN
     found = msgspec.structs.asdict(entry)
     return {name: value for name, value in found.items() if name not in ("kind", *left_out)}
 
 
-async def fill(database: Database, entries: Iterable[Entry]) -> AuditIndex:
+async def fill(database: Database, entries: Iterable[AuditEntry]) -> AuditIndex:
     every = list(entries)
 
     def put(connection: Connection) -> None:
@@ -120,7 +122,7 @@ async def index(database: Database) -> AuditIndex:
 
 @pytest.mark.parametrize("asked", NAMES)
 async def test_any_id_of_a_story_tells_all_of_it(index: AuditIndex, asked: str) -> None:
-    story = await index.trace(TraceStory(id=id_of(asked)))
+    story = await index.trace(TraceCorrelation(id=id_of(asked)))
 
     assert (story.correlation_id, story.asked) == (id_of("c1"), id_of(asked))
     assert (story.events, story.commands, story.untold) == (3, 3, 0)
@@ -138,7 +140,9 @@ async def test_any_id_of_a_story_tells_all_of_it(index: AuditIndex, asked: str) 
 
 async def test_the_beginning_of_an_id_will_do(index: AuditIndex) -> None:
     for length in (8, 9, 20):
-        assert (await index.trace(TraceStory(id=id_of("e3")[:length].upper()))).asked == id_of("e3")
+        assert (
+            await index.trace(TraceCorrelation(id=id_of("e3")[:length].upper()))
+        ).asked == id_of("e3")
 
 
 async def test_an_id_that_begins_several_is_refused(database: Database) -> None:
@@ -147,13 +151,13 @@ async def test_an_id_that_begins_several_is_refused(database: Database) -> None:
     with pytest.raises(
         QueryNotFound, match=f"several ids begin with {ROOT[:8]}: .*1, .*2; give more"
     ):
-        await index.trace(TraceStory(id=ROOT[:8]))
+        await index.trace(TraceCorrelation(id=ROOT[:8]))
 
 
 @pytest.mark.parametrize("asked", [ROOT, "01234567", "e1", "x" * 36, "", "' OR 1=1"])
 async def test_an_id_that_nobody_knows_is_named(index: AuditIndex, asked: str) -> None:
     with pytest.raises(QueryNotFound, match=asked[:80] or "''"):
-        await index.trace(TraceStory(id=asked))
+        await index.trace(TraceCorrelation(id=asked))
 
 
 async def test_a_cause_from_before_outcomes_told_their_story_belongs_to_it(
@@ -161,7 +165,7 @@ async def test_a_cause_from_before_outcomes_told_their_story_belongs_to_it(
 ) -> None:
     index = await fill(database, [command("c1", "c1", 1, story=None), event("e1", "c1", 2)])
     for asked in ("c1", "e1"):
-        story = await index.trace(TraceStory(id=id_of(asked)))
+        story = await index.trace(TraceCorrelation(id=id_of(asked)))
         assert [(line.id, line.depth) for line in story.lines] == [
             (id_of("c1"), 0),
             (id_of("e1"), 1),
@@ -171,7 +175,7 @@ async def test_a_cause_from_before_outcomes_told_their_story_belongs_to_it(
 
 async def test_a_command_known_by_its_events_only_is_found_by_its_id(database: Database) -> None:
     index = await fill(database, [event("e1", "c1", 1)])
-    story = await index.trace(TraceStory(id=id_of("c1")))
+    story = await index.trace(TraceCorrelation(id=id_of("c1")))
     assert [(line.id, line.depth, line.entry is None) for line in story.lines] == [
         (id_of("c1"), 0, True),
         (id_of("e1"), 1, False),
@@ -180,7 +184,7 @@ async def test_a_command_known_by_its_events_only_is_found_by_its_id(database: D
 
 async def test_a_cause_in_another_story_is_told_as_well(database: Database) -> None:
     index = await fill(database, [*OTHER, event("e1", "f1", 9)])
-    story = await index.trace(TraceStory(id=id_of("e1")))
+    story = await index.trace(TraceCorrelation(id=id_of("e1")))
     assert [(line.id, line.depth) for line in story.lines] == [
         (id_of("d1"), 0),
         (id_of("f1"), 1),
@@ -195,7 +199,7 @@ async def test_of_a_huge_story_the_first_are_told_and_what_was_asked_for_with_it
     many += [event(f"e{n}", f"e{n - 100}" if n > 100 else "c1", n) for n in range(2, 1_000)]
     index = await fill(database, many)
 
-    story = await index.trace(TraceStory(id=id_of("e950"), limit=10))
+    story = await index.trace(TraceCorrelation(id=id_of("e950"), limit=10))
 
     told = {line.id for line in story.lines}
     path = {id_of(f"e{n}") for n in range(50, 951, 100)}
@@ -205,7 +209,7 @@ async def test_of_a_huge_story_the_first_are_told_and_what_was_asked_for_with_it
 
 async def test_a_story_that_goes_in_circles_is_told(database: Database) -> None:
     index = await fill(database, [event("e1", "e2", 1), event("e2", "e1", 2)])
-    story = await index.trace(TraceStory(id=id_of("e1"), limit=1))
+    story = await index.trace(TraceCorrelation(id=id_of("e1"), limit=1))
     assert [line.circular for line in story.lines] == [True, False]
 
 
@@ -226,7 +230,7 @@ async def test_a_story_that_goes_in_circles_is_told(database: Database) -> None:
     ids=lambda value: "" if isinstance(value, list) else "-".join(_given(value)),
 )
 async def test_a_search_finds_what_fits_everything(
-    index: AuditIndex, wanted: SearchAudit, expected: list[Entry]
+    index: AuditIndex, wanted: SearchAudit, expected: list[AuditEntry]
 ) -> None:
     oldest = msgspec.structs.replace(wanted, order="oldest")
     assert (await index.search(oldest)).items == expected
@@ -267,13 +271,13 @@ def test_pages_put_together_are_everything_once_and_in_order(
     ]
     wanted = SearchAudit(actor=actor, order=order, limit=limit)
 
-    async def search_all() -> list[Entry]:
+    async def search_all() -> list[AuditEntry]:
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory) / "read_model.sqlite"
             shutil.copyfile(migrated, path)
             async with Database(path) as database:
                 index = await fill(database, every)
-                found: list[Entry] = []
+                found: list[AuditEntry] = []
                 after = None
                 while True:
                     page = await index.search(msgspec.structs.replace(wanted, after=after))

@@ -31,7 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from eventstore.messages.envelope import RecordedEvent
+from eventstore.messages.events import RecordedEvent
 from eventstore.projections.audit.events import audit
 from eventstore.projections.database.checkpoint import LockedCheckpoint
 from eventstore.projections.database.database import Database

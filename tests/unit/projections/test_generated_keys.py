@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Column, Computed, Identity, Integer, MetaData, Table, insert, select
 from sqlalchemy import Sequence as Numbers
 
-from eventstore.messages.envelope import RecordedEvent
+from eventstore.messages.events import RecordedEvent
 from eventstore.projections.database.database import Database
 from eventstore.projections.projection import Projection, Statement
 from eventstore.projections.rebuild.rebuild import Rebuild, RebuildProgress

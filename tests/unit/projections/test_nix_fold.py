@@ -17,7 +17,7 @@ from sqlalchemy import Connection, delete, select
 from eventstore import nix
 from eventstore.decider.decider import CommandContext
 from eventstore.errors import Rejected
-from eventstore.messages.envelope import RecordedEvent
+from eventstore.messages.events import RecordedEvent
 from eventstore.messages.types import Command
 from eventstore.nix import (
     ActivateConfiguration,

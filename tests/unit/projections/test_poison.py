@@ -11,7 +11,7 @@ from sqlalchemy import BigInteger, Column, Connection, Integer, Table, insert, s
 
 from eventstore.concurrency.backoff import Backoff
 from eventstore.errors import CorruptLog, NotParked, ProjectionError, UnknownType
-from eventstore.messages.envelope import RecordedEvent, StoredEvent
+from eventstore.messages.events import RecordedEvent, StoredEvent
 from eventstore.messages.types import Event
 from eventstore.projections.database import checkpoint, parking
 from eventstore.projections.database.checkpoint import VersionChanged

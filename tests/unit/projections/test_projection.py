@@ -9,7 +9,7 @@ from sqlalchemy import Column, Identity, Integer, MetaData, Table, delete, inser
 
 from eventstore.errors import InvalidMessage, InvalidPayload, ProjectionError
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import LogEvent, RecordedEvent, StoredEvent, UnreadEvent
+from eventstore.messages.events import LogEvent, RecordedEvent, StoredEvent, UnreadEvent
 from eventstore.messages.types import Command, Event
 from eventstore.projections.projection import BoundStatement, Changes, Projection, Statement
 from tests.unit.projections.memory import MemoryLog

@@ -19,7 +19,8 @@ from eventstore.errors import (
     QueryNotFound,
     QueryTimeout,
 )
-from eventstore.messages.envelope import POSITION, RecordedEvent
+from eventstore.messages.events import RecordedEvent
+from eventstore.messages.headers import POSITION
 from eventstore.messages.queries import WAIT_POSITION, WAIT_TIMEOUT, Listed, ListQuery, Query
 from eventstore.projections.database.database import Database, DatabaseUnavailable
 from eventstore.projections.projection import Projection, Statement

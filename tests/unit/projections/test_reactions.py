@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from eventstore.errors import ProjectionError
-from eventstore.messages.envelope import RecordedEvent
+from eventstore.messages.events import RecordedEvent
 from eventstore.projections.database.database import Database
 from eventstore.projections.projection import Projection
 from eventstore.projections.worker import reactions

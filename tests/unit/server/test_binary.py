@@ -57,8 +57,8 @@ def test_versions_that_cannot(version: str) -> None:
 
 
 @pytest.mark.parametrize("version", ["", "2", "2.15", "two", "2.15.1 x"])
-def test_versions_that_cannot_be_understood(version: str) -> None:
-    with pytest.raises(ServerTooOld, match="cannot be understood"):
+def test_versions_that_cannot_be_parsed(version: str) -> None:
+    with pytest.raises(ServerTooOld, match="cannot be parsed"):
         check_server_version(version, "here")
 
 
@@ -120,9 +120,9 @@ def test_one_that_may_not_be_run(tmp_path: Path) -> None:
 
 
 def test_another_program_is_refused(fake_server: FakeServer) -> None:
-    with pytest.raises(ServerNotFound, match="is no nats-server: it says 'hello"):
+    with pytest.raises(ServerNotFound, match="is not a nats-server: it reports 'hello"):
         find_server(fake_server("hello"), {})
-    with pytest.raises(ServerNotFound, match=r"is no nats-server: .* non-zero exit status 3"):
+    with pytest.raises(ServerNotFound, match=r"is not a nats-server: .* non-zero exit status 3"):
         find_server(fake_server("nats-server: v2.15.0", status=3), {})
 
 

@@ -44,7 +44,7 @@ class Counted:
         return CheckResult()
 
 
-async def test_a_report_says_who_and_when_and_what_was_found() -> None:
+async def test_a_report_has_service_time_and_results() -> None:
     health = Health("svc", "1.2.3", {"connection": fine})
 
     report = await health.report()
@@ -57,7 +57,7 @@ async def test_a_report_says_who_and_when_and_what_was_found() -> None:
     assert HealthReport.from_json(report.to_json()) == report
 
 
-async def test_the_worst_finding_is_the_status_of_the_whole() -> None:
+async def test_the_worst_result_is_the_overall_status() -> None:
     async def status_of(**checks: Any) -> str:
         return (await Health("svc", "1.0.0", checks).report()).status
 
@@ -67,7 +67,7 @@ async def test_the_worst_finding_is_the_status_of_the_whole() -> None:
     assert worst() == "healthy"
 
 
-async def test_what_is_wrong_is_said_beside_the_facts() -> None:
+async def test_the_problem_is_reported_with_the_facts() -> None:
     report = await Health("svc", "1.0.0", {"a": fine, "b": slow, "c": gone}).report()
 
     assert report.problems == {"b": "7 events behind", "c": "stream X_LOG does not exist"}
@@ -115,7 +115,7 @@ async def test_checks_run_at_the_same_time() -> None:
 
 async def test_a_flood_of_questions_is_one_look() -> None:
     check = Counted()
-    health = Health("svc", "1.0.0", {"counted": check}, keep=60.0)
+    health = Health("svc", "1.0.0", {"counted": check}, cache_ttl=60.0)
 
     async with asyncio.timeout(BOUND), asyncio.TaskGroup() as group:
         questions = [group.create_task(health.report()) for _ in range(1_000)]
@@ -128,10 +128,10 @@ async def test_a_flood_of_questions_is_one_look() -> None:
     assert check.calls == 1
 
 
-async def test_after_a_while_it_is_looked_at_again() -> None:
+async def test_after_the_cache_ttl_it_is_checked_again() -> None:
     check = Counted()
     check.let_go.set()
-    health = Health("svc", "1.0.0", {"counted": check}, keep=0.0)
+    health = Health("svc", "1.0.0", {"counted": check}, cache_ttl=0.0)
 
     await health.report()
     await health.report()
@@ -139,7 +139,7 @@ async def test_after_a_while_it_is_looked_at_again() -> None:
     assert check.calls == 2
 
 
-async def test_who_gives_up_asking_takes_nobody_with_them() -> None:
+async def test_a_cancelled_request_does_not_cancel_others() -> None:
     check = Counted()
     health = Health("svc", "1.0.0", {"counted": check})
     impatient = asyncio.create_task(health.report())
@@ -162,7 +162,7 @@ async def test_changes_are_logged_once(caplog: pytest.LogCaptureFixture) -> None
     async def changing() -> CheckResult:
         return next(findings)
 
-    health = Health("svc", "1.0.0", {"reader": changing}, keep=0.0)
+    health = Health("svc", "1.0.0", {"reader": changing}, cache_ttl=0.0)
     with caplog.at_level(logging.INFO, logger="eventstore"):
         for _ in range(4):
             await health.report()

@@ -65,7 +65,7 @@ def test_timings_become_histograms_in_seconds() -> None:
     assert value(metrics, f"{name}_bucket", type="CreateFlake", le="+Inf") == 2
 
 
-def test_spans_are_timed_and_hand_their_trace_context_on() -> None:
+def test_spans_are_timed_and_propagate_their_trace_context() -> None:
     metrics = Metrics()
 
     with metrics.span("append", traceparent=INCOMING, aggregate="flake", events=3) as span:

@@ -86,7 +86,7 @@ def test_a_span_without_a_parent_begins_a_trace(
     assert ended(exporter)["command"].parent is None
 
 
-def test_what_is_no_trace_parent_counts_as_not_given(
+def test_a_malformed_trace_parent_is_ignored(
     tracing: Tracing, exporter: InMemorySpanExporter
 ) -> None:
     with tracing.span("command", traceparent="00-zz-1-01"):
@@ -112,9 +112,7 @@ def test_a_page_of_several_stories_is_linked_to_each_of_them(
     assert [link.context.span_id for link in span.links[:3]] == [1, 2, 3]
 
 
-def test_what_becomes_known_later_is_noted(
-    tracing: Tracing, exporter: InMemorySpanExporter
-) -> None:
+def test_attributes_can_be_set_later(tracing: Tracing, exporter: InMemorySpanExporter) -> None:
     with tracing.span("command", type="CreateFlake") as span:
         span.set(outcome="success", version=3)
     assert dict(ended(exporter)["command"].attributes or {}) == {
@@ -164,7 +162,9 @@ def test_being_cancelled_is_no_failure(tracing: Tracing, exporter: InMemorySpanE
     assert ended(exporter)["command"].status.status_code is StatusCode.UNSET
 
 
-async def test_spans_of_tasks_do_not_mix(tracing: Tracing, exporter: InMemorySpanExporter) -> None:
+async def test_spans_of_concurrent_tasks_are_separate(
+    tracing: Tracing, exporter: InMemorySpanExporter
+) -> None:
     met = asyncio.Barrier(2)
 
     async def carry_out(number: int) -> None:
@@ -185,9 +185,7 @@ async def test_spans_of_tasks_do_not_mix(tracing: Tracing, exporter: InMemorySpa
             assert parent_of(span) == id_of(commands[number])
 
 
-def test_with_metrics_beside_it_both_are_told(
-    tracing: Tracing, exporter: InMemorySpanExporter
-) -> None:
+def test_with_metrics_both_are_recorded(tracing: Tracing, exporter: InMemorySpanExporter) -> None:
     metrics = Metrics()
 
     with combined(metrics, tracing).span("append", traceparent=INCOMING, aggregate="flake") as span:
@@ -197,7 +195,7 @@ def test_with_metrics_beside_it_both_are_told(
     assert b'eventstore_append_seconds_count{aggregate="flake"} 1.0' in metrics.render()
 
 
-def test_without_an_sdk_trace_contexts_are_handed_on() -> None:
+def test_without_an_sdk_trace_contexts_are_propagated() -> None:
     tracing = Tracing(trace.NoOpTracerProvider())
 
     with tracing.span("command", traceparent=INCOMING) as span:

@@ -11,7 +11,9 @@ from eventstore.errors import InvalidId, InvalidMessage, UnknownType, Unreadable
 from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.messages.chain import GENESIS, chain_value
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import Header, Identity, NewEvent, derive_id
+from eventstore.messages.envelope import Identity, derive_id
+from eventstore.messages.events import NewEvent
+from eventstore.messages.headers import Header
 from eventstore.messages.types import Event
 from eventstore.store.append import ANY, Append, PendingAppend
 from eventstore.store.head import NOTHING, Head
@@ -123,5 +125,5 @@ def test_a_head_without_version_chain_or_id_is_unreadable(missing: str) -> None:
     assert unreadable.value.position == 7
 
 
-def test_an_append_expects_any_version_unless_told_otherwise() -> None:
+def test_an_append_expects_any_version_by_default() -> None:
     assert Append(aggregate="account", aggregate_id="a1", events=[Opened()]).expected is ANY

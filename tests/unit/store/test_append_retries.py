@@ -28,7 +28,7 @@ def test_a_batch_that_fell_apart_is_tried_three_times_more() -> None:
         retries.delay_after(error(10176))
 
 
-def test_where_nobody_answers_a_new_leader_is_waited_for() -> None:
+def test_without_an_answer_a_new_leader_is_waited_for() -> None:
     retries = AppendRetries()
     assert 5 < sum(retries.delay_after(NoResponders("")) for _ in range(25)) < 15
     with pytest.raises(NoResponders):

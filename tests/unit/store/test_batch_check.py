@@ -1,11 +1,11 @@
-"""Batches that are not whole: trouble where an event of the store is among them."""
+"""Incomplete batches: an error if an event of the store is among them."""
 
 from __future__ import annotations
 
 import pytest
 
 from eventstore.errors import IncompleteBatch
-from eventstore.store.reader import BatchCheck
+from eventstore.store.batches import BatchCheck
 
 FIRST = {"Nats-Batch-Id": "b", "Nats-Batch-Sequence": "1"}
 THIRD = {"Nats-Batch-Id": "b", "Nats-Batch-Sequence": "3"}
@@ -29,7 +29,7 @@ def test_a_batch_with_an_event_of_the_store_may_not(own: int) -> None:
         check.see(THIRD, 2, foreign=own != 1)
 
 
-def test_an_event_among_foreign_messages_that_lack_some_is_told_once() -> None:
+def test_an_event_among_foreign_messages_that_lack_some_is_reported_once() -> None:
     check = BatchCheck(anywhere=False)
     check.see(THIRD, 1, foreign=True)
     with pytest.raises(IncompleteBatch):

@@ -35,7 +35,7 @@ def test_an_id_that_was_added_is_in_it_for_ever(early: set[str], late: set[str],
 @pytest.mark.parametrize(
     ("count", "size"), [(0, 1), (512, 1), (513, 3), (1_536, 3), (1_537, 7), (70_000, 127)]
 )
-def test_it_grows_with_what_it_holds_up_to_a_bound(count: int, size: int) -> None:
+def test_it_grows_up_to_a_limit(count: int, size: int) -> None:
     assert made(count).size == size * 1024
 
 
@@ -47,7 +47,7 @@ def test_few_of_those_that_were_not_added_seem_to_be_in_it(count: int, most: flo
     assert seeming <= most * 10_000
 
 
-def test_an_empty_one_holds_nothing() -> None:
+def test_an_empty_filter_contains_nothing() -> None:
     assert not any(str(uuid.UUID(int=number)) in CommandFilter.empty() for number in range(1_000))
 
 

@@ -1,13 +1,13 @@
-"""Erasing: what the streams hold of a data subject in clear, beside its events.
+"""Erasure of a data subject's unencrypted copies: parked messages, and texts of outcomes.
 
-A parked message is erased that names the subject: as its aggregate, by the key of its personal
-data, or by its id anywhere in the payload. An outcome that is no success has its text replaced,
-where it is of such a command, of the subject as an aggregate, or names the subject in the text;
-the rest of it stays, for a command has one outcome for ever. What cannot be read is listed, for a
-person to look at.
+A parked message is erased if it names the subject: as its aggregate, by the key of its personal
+data, or by its id anywhere in the payload. The text of a failed outcome is replaced if the outcome
+is of such a command, or of the subject as an aggregate, or if the text names the subject; the rest
+of it remains, because a command has exactly one outcome. What cannot be read is reported, for
+manual inspection.
 
-Deleting a message overwrites its bytes in the server's files; to purge it, or to write another
-over it, leaves them there.
+A deletion overwrites a message's bytes in the server's files; a purge or an overwrite leaves them
+there.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from eventstore.client.client import Client
 from eventstore.errors import JetStreamError, StreamMissing
 from eventstore.jetstream.api import stream_info
 from eventstore.jetstream.direct_get import DirectReader, StoredMessage
-from eventstore.jetstream.erase import erase_message
 from eventstore.jetstream.key_value import KeyValue
+from eventstore.jetstream.stored_message import erase_message
 from eventstore.messages.encryption import refs_in
-from eventstore.messages.envelope import Header
+from eventstore.messages.headers import Header
 from eventstore.messages.personal import FORGOTTEN, ref_of
 from eventstore.messages.subjects import Subjects
 from eventstore.parking.record import (
@@ -45,11 +45,12 @@ _SUCCESS = "success"
 class ErasureReport(msgspec.Struct, frozen=True, kw_only=True):
     """What was erased, and what could not be.
 
-    `parked` are the sequences of parked messages, `outcomes` the ids of the commands whose
-    outcome lost its text. Of those in `undeleted` the server still has the old text in its files,
-    because their bucket is of an earlier release and allows no deletion: until it reuses the
-    room, at the latest some time after the outcome would have expired. `unread` says what cannot
-    be read, each with its stream and sequence. `waiting` is how many commands have no outcome yet.
+    `parked` are the sequences of erased messages, `outcomes` the ids of the commands whose
+    outcome's text was replaced. For those in `undeleted` the old text remains in the server's
+    files, because their bucket is of an earlier release and allows no deletion: until the file is
+    compacted, at the latest some time after the outcome would have expired. `unread` describes what
+    cannot be read, each with its stream and sequence. `waiting` is how many commands have no
+    outcome yet.
     """
 
     parked: tuple[int, ...] = ()
@@ -62,108 +63,109 @@ class ErasureReport(msgspec.Struct, frozen=True, kw_only=True):
 async def erase_copies(
     client: Client, subjects: Subjects, subject: str, *, timeout: float = 5.0
 ) -> ErasureReport:
-    """Erase what is parked and told of a data subject; `timeout` is seconds for each answer.
+    """Erase the unencrypted copies of a data subject's data; `timeout` is seconds per request.
 
-    Reads everything that is parked and all outcomes. To do it again, also after it was cut off,
-    finds what is left. Raises `ClientError`; a stream that does not exist holds nothing.
+    Reads all parked messages and all outcomes. Can be repeated, also after an interruption, and
+    then erases what remains. Raises `ClientError`; a stream that does not exist counts as empty.
     """
-    erasing = _Erasing(client, subjects, subject, timeout)
-    for each in (erasing.parked_messages, erasing.texts_of_outcomes, erasing.waiting_commands):
+    eraser = _SubjectEraser(client, subjects, subject, timeout)
+    for each in (eraser.parked_messages, eraser.outcome_texts, eraser.waiting_commands):
         try:
             await each()
         except StreamMissing:
             continue
-    return erasing.erased
+    return eraser.erased
 
 
-class _Erasing:
-    """One subject's."""
+class _SubjectEraser:
+    """Erases one subject's copies."""
 
     def __init__(self, client: Client, subjects: Subjects, subject: str, timeout: float) -> None:
         self._client = client
         self._subjects = subjects
+        self._parked = subjects.parked_stream
         self._subject = subject
         self._ref = ref_of(subject)
-        self._word = re.compile(rf"(?<!\w){re.escape(subject)}(?!\w)")
+        self._pattern = re.compile(rf"(?<!\w){re.escape(subject)}(?!\w)")
         self._timeout = timeout
         self._bucket = KeyValue(client, subjects.outcome_bucket, timeout=timeout)
         self._commands: set[str] = set()
         self.erased = ErasureReport()
 
     async def parked_messages(self) -> None:
-        stream = self._subjects.parked_stream
         first_parts: set[int] = set()
         async with (
-            DirectReader(self._client, stream, timeout=self._timeout) as reader,
+            DirectReader(self._client, self._parked, timeout=self._timeout) as reader,
             aclosing(reader.messages(self._subjects.all_parked)) as messages,
         ):
             async for message in messages:
                 if is_first_part(message.headers):
                     first_parts.add(message.sequence)
                 else:
-                    first_parts -= await self._look_at(reader, message)
+                    first_parts -= await self._erase_if_named(reader, message)
         for sequence in sorted(first_parts):
-            self._cannot_read(stream, sequence, "part of a record that has no last part")
+            self._report_unread(self._parked, sequence, "part of a record that has no last part")
 
-    async def _look_at(self, reader: DirectReader, last: StoredMessage) -> set[int]:
-        """Erase a record that names the subject; the sequences of its parts before the last."""
+    async def _erase_if_named(self, reader: DirectReader, last: StoredMessage) -> set[int]:
+        """Erase a record that names the subject; returns the sequences of its earlier parts."""
         earlier: tuple[int, ...] = ()
         try:
             earlier = earlier_parts(last)
             record = read_record(await _parts(reader, earlier), last)
             is_named = self._is_named_by(record)
         except UNDECODABLE as error:
-            self._cannot_read(self._subjects.parked_stream, last.sequence, str(error))
+            self._report_unread(self._parked, last.sequence, str(error))
             return set(earlier)
         if is_named:
             if record.command_id is not None:
                 self._commands.add(record.command_id)
-            for sequence in (last.sequence, *earlier):  # without the last the others do not count
-                await self._erase(self._subjects.parked_stream, sequence)
-            self._note(parked=(*self.erased.parked, last.sequence))
+            # The last part first: without it the record does not exist.
+            for sequence in (last.sequence, *earlier):
+                await erase_message(self._client, self._parked, sequence, self._timeout)
+            self._add(parked=(*self.erased.parked, last.sequence))
         return set(earlier)
 
     def _is_named_by(self, record: ParkedRecord) -> bool:
-        """Raises `MsgspecError` or `RecursionError` where the payload cannot be read."""
+        """Raises `MsgspecError` or `RecursionError` if the payload cannot be decoded."""
         ids = (record.aggregate_id, record.headers.get(Header.AGGREGATE_ID))
         if self._subject in ids or self._ref in refs_in(record.headers):
             return True
         return self._subject in _texts(msgspec.json.decode(record.payload))
 
-    async def texts_of_outcomes(self) -> None:
+    async def outcome_texts(self) -> None:
         async with aclosing(self._bucket.entries()) as entries:
             async for message in entries:
                 try:
                     outcome = msgspec.json.decode(message.payload, type=dict[str, Any])
                 except UNDECODABLE as error:
-                    if message.payload:  # not one that another tool has deleted
-                        self._cannot_read(self._bucket.stream, message.sequence, str(error))
+                    if message.payload:  # otherwise another tool has deleted it
+                        self._report_unread(self._bucket.stream, message.sequence, str(error))
                     continue
-                if self._is_told_by(outcome):
-                    await self._replace(message, outcome)
+                if self._names_subject(outcome):
+                    await self._replace_text(message, outcome)
 
-    def _is_told_by(self, outcome: dict[str, Any]) -> bool:
+    def _names_subject(self, outcome: dict[str, Any]) -> bool:
         text = str(outcome.get("message", ""))
         if outcome.get("status") == _SUCCESS or text == FORGOTTEN:
             return False
         return (
             outcome.get("aggregate_id") == self._subject
             or outcome.get("command_id") in self._commands
-            or self._word.search(text) is not None
+            or self._pattern.search(text) is not None
         )
 
-    async def _replace(self, old: StoredMessage, outcome: dict[str, Any]) -> None:
+    async def _replace_text(self, old: StoredMessage, outcome: dict[str, Any]) -> None:
         command_id = str(outcome.get("command_id"))
         revision = 0
         try:
             await self._bucket.erase(old.sequence)
         except JetStreamError:
             revision = old.sequence
-            self._note(undeleted=(*self.erased.undeleted, command_id))
+            self._add(undeleted=(*self.erased.undeleted, command_id))
         payload = msgspec.json.encode({**outcome, "message": FORGOTTEN})
-        # Where this is refused, the command has another outcome by now.
+        # A conflict means that the command has another outcome by now.
         await self._bucket.update(self._bucket.key(old.subject), payload, revision, old.headers)
-        self._note(outcomes=(*self.erased.outcomes, command_id))
+        self._add(outcomes=(*self.erased.outcomes, command_id))
 
     async def waiting_commands(self) -> None:
         stream = self._subjects.command_stream
@@ -171,15 +173,12 @@ class _Erasing:
             info = await stream_info(self._client, stream, timeout=self._timeout)
         except JetStreamError:
             return
-        self._note(waiting=info.state.messages)
+        self._add(waiting=info.state.messages)
 
-    async def _erase(self, stream: str, sequence: int) -> None:
-        await erase_message(self._client, stream, sequence, self._timeout)
+    def _report_unread(self, stream: str, sequence: int, problem: str) -> None:
+        self._add(unread=(*self.erased.unread, f"{stream} {sequence}: {problem}"))
 
-    def _cannot_read(self, stream: str, sequence: int, problem: str) -> None:
-        self._note(unread=(*self.erased.unread, f"{stream} {sequence}: {problem}"))
-
-    def _note(self, **changed: Any) -> None:
+    def _add(self, **changed: Any) -> None:
         self.erased = msgspec.structs.replace(self.erased, **changed)
 
 
@@ -191,7 +190,7 @@ async def _parts(reader: DirectReader, sequences: tuple[int, ...]) -> list[Store
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Every text in a value of JSON, names included."""
+    """All strings in a JSON value, names included."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Erasing: what is parked of who is forgotten, and what outcomes say, leaves the files too."""
+"""Erasure: copies of a forgotten subject's data leave the streams and the server's files."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from eventstore.decider.decider import Domain
 from eventstore.jetstream.publish import publish_acked
 from eventstore.jetstream.topology import declare, topology
 from eventstore.messages.encryption import PERSONAL
-from eventstore.messages.envelope import Header, new_id
+from eventstore.messages.envelope import new_id
+from eventstore.messages.headers import Header
 from eventstore.messages.personal import ref_of
-from eventstore.parking.erasing import ErasureReport
+from eventstore.parking.erasure import ErasureReport
 from eventstore.parking.messages import ParkedMessages
-from eventstore.parking.record import ParkedRecord, keep_record
+from eventstore.parking.record import ParkedRecord, store_record
 from eventstore.projections.audit import CommandCollector
 from eventstore.projections.audit.models import audit_command
 from eventstore.projections.database.database import Database
@@ -70,7 +71,7 @@ class Held:
             command_id=command_id,
         )
         subject = f"{self.subjects.domain}.parked.{kind}.order.place"
-        return await keep_record(self.client, subject, record, new_id())
+        return await store_record(self.client, subject, record, new_id())
 
     async def keep(self, text: str, *, status: str = "rejected", **about: str) -> str:
         own = {"command_id": new_id(), "aggregate": "order", "aggregate_id": "o1", **about}
@@ -132,7 +133,7 @@ NAMED = {
 
 
 @pytest.mark.parametrize("named", NAMED)
-async def test_what_is_parked_and_names_the_subject_is_erased(held: Held, named: str) -> None:
+async def test_parked_messages_that_name_the_subject_are_erased(held: Held, named: str) -> None:
     own = await held.park(**NAMED[named])  # type: ignore[arg-type]
     other = await held.park({"customer_id": "anna", "note": "ann and ben"})
     erased = await held.forget()
@@ -166,7 +167,7 @@ async def test_a_record_of_several_parts_is_erased_with_all_of_them(
     assert len(await held.left()) == 1
 
 
-async def test_what_cannot_be_read_is_listed_and_stays(held: Held) -> None:
+async def test_unreadable_messages_are_reported_and_remain(held: Held) -> None:
     subject = f"{held.subjects.domain}.parked.cmd.order.place"
     garbled = (await publish_acked(held.client, subject, b"{", {"X-Part": "1/1"})).seq
     orphan = (await publish_acked(held.client, subject, b"{", {"X-Part": "1/2"})).seq
@@ -185,7 +186,10 @@ async def test_without_anybody_to_report_to_it_is_logged(
 ) -> None:
     sequence = await held.park(b"\xff")
     await Keyring(held.client, held.subjects).forget("ann")
-    assert f"cannot be read: {held.subjects.parked_stream} {sequence}: " in caplog.text
+    assert (
+        f"may remain in an unreadable message: {held.subjects.parked_stream} {sequence}: "
+        in caplog.text
+    )
 
 
 async def test_an_outcome_loses_its_text_and_nothing_else(held: Held) -> None:
@@ -243,7 +247,7 @@ async def test_a_bucket_that_allows_no_deletion_is_named(
     assert await held.told(own) == "rejected no [forgotten]"
 
 
-async def test_a_rejected_command_sent_again_has_its_first_outcome(
+async def test_a_resent_rejected_command_has_its_first_outcome(
     settings: Settings, domain_name: str
 ) -> None:
     domain = shop.renamed(domain_name)
@@ -272,7 +276,7 @@ async def test_discarded_or_retried_nothing_stays_in_the_servers_files(
 # The command line
 
 
-async def test_it_says_what_was_erased_and_what_is_to_be_looked_at(
+async def test_it_lists_what_was_erased_and_what_needs_inspection(
     held: Held, settings: Settings, tmp_path: Path, domain_name: str, nats_server: EmbeddedServer
 ) -> None:
     (tmp_path / "own.toml").write_text(f'[nats]\nsubject_prefix = "{domain_name}"\n')
@@ -286,12 +290,12 @@ async def test_it_says_what_was_erased_and_what_is_to_be_looked_at(
     first = await forget(cli)
     assert (first.status, first.err) == (0, "")
     assert first.lines[:3] == [
-        f"erased: what was parked as {sequence}",
-        "erased: the texts of 1 outcomes",
-        "This cannot be read, and may be of ann: see `python -m eventstore parked show`.",
+        f"erased: the parked messages {sequence}",
+        "erased: the texts of 1 outcome",
+        "These cannot be read, and may name ann: see `python -m eventstore parked show`.",
     ]
     assert first.lines[3].startswith(f"  {held.subjects.parked_stream} {unread}: ")
-    assert first.lines[4].startswith(f"1 commands wait in {held.subjects.command_stream}")
+    assert first.lines[4].startswith(f"pending in {held.subjects.command_stream}: 1 command")
     again = await forget(cli)
     assert again.status == 1
     assert again.lines[0] == f"nothing was changed: {domain_name} has no personal data of ann"

@@ -1,4 +1,4 @@
-"""Answers in JetStream's own forms, so that who asks need not know who answers."""
+"""Answers in JetStream's own format, so that clients need not know that the service answers."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import msgspec
 from eventstore.client.responder import Answer, Reply, Request
 from eventstore.errors import JetStreamError
 
-__all__ = ["Refused", "answered"]
+__all__ = ["RequestRefused", "request_answer"]
 
 _REFUSED = 403
 
 
-class Refused(Exception):
-    """What is asked for is not allowed; the text says why."""
+class RequestRefused(Exception):
+    """A request that is not allowed; the text is the reason."""
 
 
-def answered(work: Callable[[Request], Awaitable[Mapping[str, Any]]]) -> Answer:
-    """An answer of a responder: what `work` returns, and errors as JetStream would tell them."""
+def request_answer(work: Callable[[Request], Awaitable[Mapping[str, Any]]]) -> Answer:
+    """An answer for a `Responder`: what `work` returns, and errors in JetStream's format."""
 
     async def answer(request: Request) -> Reply:
         try:
             return Reply(msgspec.json.encode(await work(request)))
-        except Refused as refusal:
+        except RequestRefused as refusal:
             return _error(_REFUSED, 0, f"{request.subject}: {refusal}")
         except JetStreamError as error:
             return _error(error.status, error.err_code, error.description)

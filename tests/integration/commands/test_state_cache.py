@@ -11,7 +11,8 @@ from eventstore.client.client import Client
 from eventstore.commands import StateCache
 from eventstore.commands.digest import digest_of
 from eventstore.jetstream.direct_get import StoredMessage
-from eventstore.messages.envelope import Identity, RecordedEvent, new_id
+from eventstore.messages.envelope import Identity, new_id
+from eventstore.messages.events import RecordedEvent
 from eventstore.store.store import NOTHING, EventStore, Head
 from tests.integration.commanding import (
     FORGETFUL,
@@ -79,7 +80,7 @@ async def send_again(line: Line, command: Add | AddEach, command_id: str) -> Non
     await until(is_taken)
 
 
-async def test_an_aggregate_is_read_once_as_long_as_its_state_is_kept(
+async def test_an_aggregate_is_read_once_as_long_as_its_state_is_cached(
     line: Line, store: WatchedStore
 ) -> None:
     async with line.working(store=store):
@@ -88,7 +89,7 @@ async def test_an_aggregate_is_read_once_as_long_as_its_state_is_kept(
     assert store.reads == 1
 
 
-async def test_nothing_is_kept_where_nothing_may_be(line: Line, store: WatchedStore) -> None:
+async def test_nothing_is_cached_with_a_limit_of_0(line: Line, store: WatchedStore) -> None:
     async with line.working(store=store, states=StateCache(0)):
         outcomes = [await line.commands.execute(Add(amount=n), "c1") for n in range(5)]
     assert store.reads == 5
@@ -109,7 +110,7 @@ async def test_states_that_had_to_go_are_loaded_again(line: Line, store: Watched
 
 @pytest.mark.parametrize("kept", [0, 1_000], ids=["no states kept", "states kept"])
 @pytest.mark.parametrize("command", [Add(amount=3), AddEach(amounts=[1, 2, 3])])
-async def test_a_repeat_is_recognised_by_the_events_that_stand(
+async def test_a_repeat_is_recognised_by_the_recorded_events(
     line: Line, store: WatchedStore, command: Add | AddEach, kept: int
 ) -> None:
     async with line.working(store=store, states=StateCache(kept)):
@@ -164,7 +165,7 @@ async def test_a_rejection_after_an_append_of_ones_own_costs_no_load(
     assert store.reads == 1
 
 
-async def test_what_was_being_loaded_while_something_was_forgotten_is_not_kept(
+async def test_what_was_being_loaded_while_something_was_forgotten_is_not_cached(
     line: Line, store: WatchedStore
 ) -> None:
     states = StateCache()
@@ -177,7 +178,7 @@ async def test_what_was_being_loaded_while_something_was_forgotten_is_not_kept(
         assert states.get(("counter", "c1")) is not None
 
 
-async def test_events_that_an_earlier_try_recorded_count_and_not_those_decided_anew(
+async def test_events_that_an_earlier_try_recorded_count_and_not_those_decided_again(
     line: Line,
 ) -> None:
     command_id = new_id()
@@ -200,7 +201,7 @@ async def test_events_that_an_earlier_try_recorded_count_and_not_those_decided_a
     ("before", "after", "told"),
     [(60, 10, ("rejected", 1)), (60, 50, ("success", 2)), (1, 50, ("success", 2))],
 )
-async def test_a_state_of_a_log_that_was_replaced_is_not_believed(
+async def test_a_state_of_a_log_that_was_replaced_is_not_trusted(
     line: Line, before: int, after: int, told: tuple[str, int]
 ) -> None:
     async with line.working():

@@ -1,0 +1,108 @@
+"""Events with their envelopes: to be written, recorded, and recorded but not decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from msgspec import Struct
+
+from eventstore.errors import InvalidMessage
+from eventstore.messages.envelope import Envelope, Identity, parse_timestamp
+from eventstore.messages.types import Event
+
+__all__ = ["LogEvent", "NewEvent", "RecordedEvent", "StoredEvent", "UnreadEvent"]
+
+
+class NewEvent(Struct, frozen=True, kw_only=True):
+    """An event to be appended.
+
+    With an `identity` of the caller's own, made once before the first attempt, a repeated append is
+    recognised for ever; without one, each call makes new ids.
+    """
+
+    data: Event
+    identity: Identity | None = None
+    timestamp: datetime | None = None
+    actor: str | None = None
+    traceparent: str | None = None
+
+
+class StoredEvent(Struct, frozen=True, kw_only=True):
+    """An event in the log, whether or not its payload can be decoded.
+
+    `position` is its sequence in the log stream; `envelope`, `headers` and `payload` are as stored,
+    and `envelope.type` is the name of the type it was written as.
+    """
+
+    envelope: Envelope
+    aggregate: str
+    aggregate_id: str
+    version: int
+    position: int
+    headers: Mapping[str, str]
+    payload: bytes
+
+    @property
+    def id(self) -> str:
+        """The event's own id."""
+        return self.envelope.identity.id
+
+    @property
+    def correlation_id(self) -> str:
+        """The id of the root message of the correlation."""
+        return self.envelope.identity.correlation_id
+
+    @property
+    def causation_id(self) -> str:
+        """The id of the message, usually a command, that caused this event."""
+        return self.envelope.identity.causation_id
+
+    @property
+    def time(self) -> datetime:
+        """The time at which it was decided, in UTC."""
+        return parse_timestamp(self.envelope.timestamp)
+
+
+class RecordedEvent(StoredEvent, frozen=True, kw_only=True):
+    """An event in the log that was decoded.
+
+    `data` is of a current class; if the stored event is of an older schema and is converted to
+    several events, these are its parts 0, 1, 2 and so on, equal in all but `data` and `part`.
+    """
+
+    data: Event
+    part: int = 0
+
+    @property
+    def type(self) -> str:
+        """The name of the type it is read as; `envelope.type` is the one it was written as."""
+        return type(self.data).__name__
+
+    @property
+    def is_upcast(self) -> bool:
+        """Whether it was written as another type, or with another schema version."""
+        cls = type(self.data)
+        written = self.envelope.type, self.envelope.schema_version
+        return written != (cls.__name__, cls.__schema_version__)
+
+
+class UnreadEvent(StoredEvent, frozen=True, kw_only=True):
+    """An event in the log without data: it is converted to nothing, or cannot be decoded.
+
+    `error` is the reason; None if nothing is missed: an upcaster drops the event, or its type is
+    unknown and such events are skipped. `types` are those it may be converted to, None if that
+    cannot be known.
+    """
+
+    error: InvalidMessage | None = None
+    types: frozenset[type[Event]] | None = None
+
+    @property
+    def type(self) -> str:
+        """The name of the type it was written as."""
+        return self.envelope.type
+
+
+LogEvent = RecordedEvent | UnreadEvent
+"""An item of the log, with or without data."""

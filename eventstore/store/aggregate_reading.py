@@ -1,0 +1,91 @@
+"""Decodes the stored events of one aggregate, and skips messages that do not follow its chain."""
+
+from __future__ import annotations
+
+from eventstore.errors import (
+    CorruptLog,
+    InvalidMessage,
+    UnknownType,
+    UnreadableEvent,
+    VersionGap,
+)
+from eventstore.jetstream.direct_get import StoredMessage
+from eventstore.messages.codec import Codec
+from eventstore.messages.encryption import Keys
+from eventstore.messages.events import RecordedEvent, UnreadEvent
+from eventstore.messages.headers import Header
+from eventstore.store.chain_links import Link, Links, extends, follow
+from eventstore.store.foreign import LogFindings, damaged
+
+__all__ = ["AggregateReading", "read_stored_event"]
+
+
+def read_stored_event(
+    codec: Codec, message: StoredMessage, keys: Keys, *, skip_unknown: bool = False
+) -> list[RecordedEvent] | UnreadEvent:
+    """Decode one message of the log to its parts, or to an event without data.
+
+    Raises `UnreadableEvent` if not even its envelope can be decoded.
+    """
+    stored = message.subject, message.headers, message.payload, message.sequence
+    error: InvalidMessage | None = None
+    try:
+        if events := codec.recorded(*stored, keys):
+            return events
+    except InvalidMessage as problem:
+        if not (skip_unknown and isinstance(problem, UnknownType)):
+            error = problem
+    try:
+        return codec.unread(*stored, error)
+    except InvalidMessage as problem:
+        raise UnreadableEvent(message.sequence, message.subject, problem) from problem
+
+
+class AggregateReading:
+    """Decodes the messages of one aggregate in order, and skips those that are foreign.
+
+    `after` is the event that the first one follows. An event that was built upon a message which
+    does not follow is the `problem`, until an event comes that follows the last valid one.
+    """
+
+    def __init__(self, codec: Codec, after: Link, findings: LogFindings | None = None) -> None:
+        self.problem: CorruptLog | None = None
+        self._codec = codec
+        self._links = Links(after)
+        self._findings = findings
+
+    def read(self, message: StoredMessage, keys: Keys) -> list[RecordedEvent] | UnreadEvent | None:
+        """The parts of an event, or the event without data; None for a skipped message."""
+        head = self._links.head
+        if not extends(head, message):
+            self._examine(message)
+            return None
+        try:
+            found = read_stored_event(self._codec, message, keys)
+        except UnreadableEvent as error:
+            self._skip(message, str(error.cause))
+            return None
+        link = Link(head.version + 1, message.headers[Header.CHAIN], message.sequence)
+        self._links = self._links.after(link)
+        self.problem = None
+        return found
+
+    def _examine(self, message: StoredMessage) -> None:
+        followed = follow(self._links, message)
+        self._links = followed.links
+        if followed.problem is not None:
+            self._skip(message, followed.problem.text)
+        elif followed.confirmed is not None and self.problem is None:
+            self.problem = self._damage(message, followed.confirmed)
+
+    def _skip(self, message: StoredMessage, reason: str) -> None:
+        if self._findings is not None:
+            self._findings.note("foreign", message.sequence, message.subject, reason)
+
+    def _damage(self, message: StoredMessage, confirmed: Link) -> CorruptLog:
+        head, subject = self._links.head, message.subject
+        if confirmed.version > head.version + 1:
+            return VersionGap(
+                f"{subject} has no version {head.version + 1} before {confirmed.position}"
+            )
+        return UnreadableEvent(message.sequence, subject, damaged(head, confirmed), message.headers)
