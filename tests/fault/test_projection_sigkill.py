@@ -28,7 +28,7 @@ from tests.fault.nix_history import append_history
 from tests.integration.ledger import declare_log
 from tests.unit.projections.test_nix_fold import fold, found
 
-EVENTS, KILLS = (100_000, 100) if LONG else (6_000, 6)
+EVENTS, KILLS = (100_000, 100) if LONG else (4_000, 4)
 PAGES = EVENTS // 200 // KILLS  # between two deaths, so that they are spread over the whole run
 MAX_DELAY = 0.06  # about as long as a transaction takes
 
