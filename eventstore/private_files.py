@@ -9,8 +9,6 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["ensure_private_directory", "ensure_private_file", "open_private"]
-
 
 def open_private(path: str | Path, flags: int) -> int:
     """Open a file, with mode 0600 if it is created; an `opener` for Python's `open`."""

@@ -10,18 +10,6 @@ import logging
 import re
 from typing import TypeVar
 
-__all__ = [
-    "bounded",
-    "decoded",
-    "encodable",
-    "make_log_records_safe",
-    "presentable",
-    "printable",
-    "printable_json",
-    "printable_lines",
-    "storable",
-]
-
 F = TypeVar("F", bound=logging.Filterer)
 
 MAX_LOGGED = 4_000

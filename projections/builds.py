@@ -10,8 +10,6 @@ from eventstore.projections.queries import begins
 from eventstore.projections.worker import WaitTimeout
 from projections.models import flake, package
 
-__all__ = ["builds_of"]
-
 
 async def builds_of(database: Database, flake_id: str, position: int) -> dict[str, int]:
     """The packages last built from a flake, before a position of the log, that are not stale yet.

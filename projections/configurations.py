@@ -17,8 +17,6 @@ from eventstore.projections import BoundStatement, Projection
 from projections.models import configuration, configuration_change, configuration_generation
 from projections.rows import changed, created, last_event
 
-__all__ = ["configurations"]
-
 configurations = Projection(
     "configurations", tables=[configuration, configuration_generation, configuration_change]
 )

@@ -10,8 +10,6 @@ from eventstore.projections import BoundStatement, Projection
 from projections.models import flake, flake_input
 from projections.rows import changed, created, last_event
 
-__all__ = ["flakes"]
-
 flakes = Projection("flakes", tables=[flake, flake_input])
 
 _add = insert(flake_input)

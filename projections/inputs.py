@@ -10,8 +10,6 @@ from eventstore.projections import BoundStatement, Projection
 from projections.models import input_use, input_user
 from projections.rows import last_event
 
-__all__ = ["inputs"]
-
 inputs = Projection("inputs", tables=[input_user, input_use])
 
 

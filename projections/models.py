@@ -24,20 +24,6 @@ from sqlalchemy import (
 
 from eventstore.projections.database import UtcDateTime, metadata
 
-__all__ = [
-    "configuration",
-    "configuration_change",
-    "configuration_generation",
-    "flake",
-    "flake_input",
-    "input_use",
-    "input_user",
-    "module",
-    "overlay",
-    "package",
-    "package_cache",
-]
-
 
 def _id() -> Column[str]:
     return Column("id", String(128), primary_key=True)

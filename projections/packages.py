@@ -10,8 +10,6 @@ from eventstore.projections import BoundStatement, Projection
 from projections.models import package, package_cache
 from projections.rows import changed, created, last_event
 
-__all__ = ["packages"]
-
 packages = Projection("packages", version=2, tables=[package, package_cache])
 
 _count_build = (

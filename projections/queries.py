@@ -53,8 +53,6 @@ from projections.models import (
 from projections.packages import packages
 from projections.sources import modules, overlays
 
-__all__ = ["nix_queries"]
-
 _flakes = QueryHandlers(flakes)
 _inputs = QueryHandlers(inputs)
 _packages = QueryHandlers(packages)

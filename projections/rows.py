@@ -10,8 +10,6 @@ from sqlalchemy import Insert, Table, Update, bindparam, insert, update
 from eventstore import RecordedEvent
 from eventstore.projections import BoundStatement
 
-__all__ = ["changed", "created", "last_event"]
-
 
 def last_event(recorded: RecordedEvent) -> dict[str, int]:
     """The columns that identify the last event that changed a row."""

@@ -15,8 +15,6 @@ from eventstore.projections import BoundStatement, Projection
 from projections.models import module, overlay
 from projections.rows import changed, created
 
-__all__ = ["modules", "overlays"]
-
 modules = Projection("modules", tables=[module])
 overlays = Projection("overlays", tables=[overlay])
 

@@ -18,15 +18,14 @@ from eventstore.audit.queries import HistoryView, StepView, StopView
 from eventstore.client.client import Client
 from eventstore.decider.decider import Decider, Domain
 from eventstore.errors import InvalidMessage, UnreadableEvent
-from eventstore.jetstream.direct_get import DirectReader, StoredMessage
+from eventstore.jetstream.direct_get import DirectReader
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.encryption import Keys
 from eventstore.messages.events import LogEvent, UnreadEvent
 from eventstore.messages.headers import Header, legal_value
 from eventstore.store.aggregate_reading import read_stored_event
 from eventstore.store.chain_links import GENESIS_LINKS, follow
 from eventstore.store.keyring import Keyring
-
-__all__ = ["aggregate_history"]
 
 _MAX_FOREIGN = 100
 

@@ -25,8 +25,6 @@ from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import format_timestamp
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = ["Anchor", "AnchorCheck", "public_key"]
-
 
 class Anchor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The digest of the first `events` events of a log, at a time.

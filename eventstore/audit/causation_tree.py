@@ -13,8 +13,6 @@ from msgspec import Struct
 
 from eventstore.audit.entries import AuditEntry
 
-__all__ = ["CausationEntry", "CausationTree", "causation_entries"]
-
 
 class CausationEntry(Struct, frozen=True, kw_only=True):
     """One message of the tree, in depth-first order: a cause, then all its effects.

@@ -7,12 +7,11 @@ from contextlib import aclosing
 
 from msgspec import Struct
 
-from eventstore.jetstream.direct_get import DirectReader, StoredMessage
+from eventstore.jetstream.direct_get import DirectReader
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.headers import AUTHENTICATED_AS, Header, legal_value
 from eventstore.messages.subjects import parse_log_subject
 from eventstore.store.chain_links import GENESIS_LINKS, follow
-
-__all__ = ["ChainReport", "ChainWalk", "Witness", "check_chain"]
 
 
 class Witness(Struct, frozen=True):

@@ -7,8 +7,6 @@ from typing import Any, Literal
 
 import msgspec
 
-__all__ = ["Change", "changes", "plain"]
-
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """A field that was added, removed or given another value.

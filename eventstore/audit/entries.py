@@ -7,8 +7,6 @@ from typing import Literal
 
 from msgspec import Struct
 
-__all__ = ["COLUMNS", "AuditEntry", "Kind", "Order", "Status"]
-
 Kind = Literal["command", "event"]
 Status = Literal["success", "rejected", "error"]
 Order = Literal["newest", "oldest"]

@@ -8,10 +8,8 @@ from typing import Literal
 import msgspec
 
 from eventstore.audit.log_digest import LogDigest
-from eventstore.jetstream.direct_get import StoredMessage
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.headers import Header
-
-__all__ = ["Finding", "Kind", "VerifySummary"]
 
 _VERSION = re.compile(r"[0-9]{1,18}")
 _MAX_RANGES = 100

@@ -13,8 +13,6 @@ from eventstore.errors import InvalidPayload, QueryNotFound
 from eventstore.messages.headers import POSITION
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = ["history_answers"]
-
 _decode = msgspec.json.Decoder(GetHistory).decode
 
 

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import hashlib
 
-from eventstore.jetstream.direct_get import StoredMessage
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.chain import GENESIS
 from eventstore.messages.headers import Header
-
-__all__ = ["LogDigest"]
 
 _MAX_MARKS = 32
 

@@ -16,8 +16,6 @@ from eventstore.audit.diff import Change
 from eventstore.audit.entries import AuditEntry, Kind, Order, Status
 from eventstore.messages.queries import ListQuery, Query
 
-__all__ = ["GetHistory", "HistoryView", "SearchAudit", "StepView", "StopView", "TraceCorrelation"]
-
 _Text = Annotated[str, Meta(pattern=r"^[^\x00]*\Z")]  # PostgreSQL has no text with a NUL
 _Name = Annotated[str, Meta(pattern=r"^[^\x00]{1,128}\Z")]
 _Instant = Annotated[datetime, Meta(tz=True)]

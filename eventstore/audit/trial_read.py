@@ -11,12 +11,10 @@ from collections.abc import Iterable
 
 from eventstore.client.client import Client
 from eventstore.errors import InvalidMessage, StreamMissing
-from eventstore.jetstream.direct_get import StoredMessage
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.codec import Codec
 from eventstore.messages.encryption import NO_KEYS
 from eventstore.store.keyring import Keyring
-
-__all__ = ["TrialRead"]
 
 
 class TrialRead:

@@ -16,15 +16,14 @@ from eventstore.audit.working_set import AggregateState, WorkingSet
 from eventstore.client.api_answers import StreamInfo
 from eventstore.client.client import Client
 from eventstore.errors import IncompleteBatch, InvalidAnchor, InvalidSubject
-from eventstore.jetstream.direct_get import DirectReader, StoredMessage
+from eventstore.jetstream.direct_get import DirectReader
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.codec import Codec
 from eventstore.messages.headers import Header
 from eventstore.store.batches import BatchCheck
 from eventstore.store.chain_links import Link, follow
 from eventstore.store.log import StoredLog
-
-__all__ = ["Progress", "verify"]
 
 Progress = Callable[[VerifySummary], None]
 """Called after each page."""

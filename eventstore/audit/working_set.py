@@ -12,11 +12,9 @@ from types import TracebackType
 
 import msgspec
 
-from eventstore.jetstream.direct_get import StoredMessage
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.headers import Header
 from eventstore.store.chain_links import GENESIS_LINKS, Link, Links
-
-__all__ = ["AggregateState", "WorkingSet"]
 
 _CACHE_KIB = 32 * 1024
 

@@ -13,8 +13,6 @@ from eventstore.config import ServiceSettings
 from eventstore.errors import EventStoreError
 from eventstore.text import make_log_records_safe, printable_lines
 
-__all__ = ["GROUPS", "SUBCOMMANDS", "app", "main", "never_fail_to_encode"]
-
 SUBCOMMANDS = {
     "demo": "Run everything once on real lock files.",
     "serve": "Run the service until Ctrl-C or SIGTERM.",

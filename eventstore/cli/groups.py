@@ -17,8 +17,6 @@ import typer.main
 from msgspec import Struct
 from typer.core import TyperCommand, TyperGroup
 
-__all__ = ["Group", "LazyGroup", "add_subcommands", "python_name"]
-
 
 class Group(Struct, frozen=True):
     """A group's help, and the one-line help of each of its subcommands."""

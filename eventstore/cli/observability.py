@@ -22,8 +22,6 @@ from eventstore.service.metrics import Metrics, MetricsServer
 from eventstore.telemetry import NO_TELEMETRY, Telemetry, combined
 from eventstore.text import make_log_records_safe
 
-__all__ = ["make_telemetry", "serve_metrics", "service_endpoints", "service_health"]
-
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
 

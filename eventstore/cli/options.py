@@ -19,22 +19,6 @@ from eventstore.cli.session import Session, run, server_directory
 from eventstore.config import ReadModelSettings, Settings, load_settings
 from eventstore.server.embedded import running_server
 
-__all__ = [
-    "AggregateId",
-    "AggregateName",
-    "ClientSession",
-    "DatabaseSession",
-    "DemoSession",
-    "Json",
-    "MadeBy",
-    "ReadModelSession",
-    "ServeSession",
-    "Timeout",
-    "Yes",
-    "as_command",
-    "with_retry",
-]
-
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 Timeout = Annotated[

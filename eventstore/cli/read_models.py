@@ -17,16 +17,6 @@ from eventstore.projections.database.database import Database
 from eventstore.projections.projection import Projection
 from projections import nix_projections
 
-__all__ = [
-    "ProjectionName",
-    "ProjectionNames",
-    "is_there",
-    "open_read_model",
-    "projection_named",
-    "projections_named",
-    "read_models",
-]
-
 ProjectionName = Annotated[str, typer.Argument(metavar="NAME", help="As printed by list.")]
 ProjectionNames = Annotated[list[str], typer.Argument(metavar="NAME", help="As printed by list.")]
 

@@ -31,15 +31,14 @@ from eventstore.projections.feed.supervisor import FeedSupervisor
 from eventstore.projections.queries.queries import query_answers
 from eventstore.projections.queries.waiting import CheckpointPositions
 from eventstore.projections.rebuild.auto_rebuild import auto_rebuild
-from eventstore.projections.worker.worker import ProjectionWorker, WaitTimeout
+from eventstore.projections.worker.progress import WaitTimeout
+from eventstore.projections.worker.worker import ProjectionWorker
 from eventstore.service.config_watcher import ConfigWatcher
 from eventstore.service.metrics import Metrics
 from eventstore.subscribers.subscriber import EventSubscriber
 from eventstore.telemetry import Telemetry
 from projections.builds import builds_of
 from projections.queries import nix_queries
-
-__all__ = ["Service", "open_service"]
 
 _MAX_PENDING_QUERIES = 4_096  # most of them wait for a position, and delay no others
 _READ_MODEL_SECONDS = 15.0  # less than parts may take to stop

@@ -34,8 +34,6 @@ from eventstore.messages.subjects import Subjects
 from eventstore.server.embedded import EmbeddedServer, running_server
 from eventstore.store.store import EventStore
 
-__all__ = ["Session", "log_end", "opened_server", "run", "server_directory"]
-
 _INFO_SECONDS = 2.0
 
 T = TypeVar("T")

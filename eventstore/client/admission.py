@@ -18,8 +18,6 @@ from eventstore.errors import ServiceBusy
 from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = ["Admission", "Slot", "request_info", "requester_of"]
-
 _FROM_ANOTHER_ACCOUNT = "_R_."
 
 

@@ -14,16 +14,6 @@ from msgspec import Meta, Struct
 from eventstore.errors import InvalidAnswer, JetStreamError
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = [
-    "ConsumerInfo",
-    "Done",
-    "MessageAnswer",
-    "StreamInfo",
-    "StreamState",
-    "decimal",
-    "read_answer",
-]
-
 T = TypeVar("T")
 
 Count = Annotated[int, Meta(ge=0)]

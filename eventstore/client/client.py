@@ -17,7 +17,7 @@ from typing import Any, TypeVar, overload
 import msgspec
 import nats.aio.client
 from nats import errors as nats_py
-from nats.aio.msg import Msg
+from nats.aio.msg import Msg as Msg
 from nats.aio.subscription import Subscription as NatsSubscription
 
 from eventstore.client.api_answers import read_answer
@@ -42,8 +42,6 @@ from eventstore.errors import (
 )
 from eventstore.jetstream.vocabulary import API_PREFIX, NO_JETSTREAM
 from eventstore.text import make_log_records_safe
-
-__all__ = ["Client", "Msg", "Subscription", "connect", "nats_errors"]
 
 _CLOSE_SECONDS = 2.0
 _BACKLOG_BYTES = 8 * 1024 * 1024

@@ -32,8 +32,6 @@ from eventstore.errors import (
 )
 from eventstore.text import make_log_records_safe
 
-__all__ = ["Connection", "nats_errors"]
-
 _PING = b"PING\r\n"
 _CREDENTIALS = ("user", "password", "token")
 _REPORT_SECONDS = 60.0

@@ -15,8 +15,6 @@ import nkeys  # type: ignore[import-untyped]  # it has no annotations
 from eventstore.config import AuthSettings, NatsSettings, TlsSettings
 from eventstore.errors import ConfigurationError
 
-__all__ = ["connect_options", "requires_tls", "url_credentials"]
-
 # A dead peer is detected after two unanswered pings.
 _PING_SECONDS = 20
 _MAX_UNANSWERED_PINGS = 2

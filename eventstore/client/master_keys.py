@@ -24,8 +24,6 @@ from eventstore.errors import ConfigurationError, MasterKeyError
 from eventstore.messages.encryption import DataKey, cipher_of
 from eventstore.text import make_log_records_safe
 
-__all__ = ["KeyWrapping", "MasterKeys", "WrappedKey", "configured_master_keys", "new_master_key"]
-
 _BYTES = 32
 _NONCE_BYTES = 12
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")

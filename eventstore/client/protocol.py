@@ -16,8 +16,6 @@ from nats.errors import ProtocolError
 
 from eventstore.errors import InvalidHeader
 
-__all__ = ["Parser", "UnreadableHeaders", "check_headers", "header_block", "read_headers"]
-
 _LINE_END = b"\r\n"
 _VERSION = b"NATS/1.0"
 _BEGIN = _VERSION + _LINE_END

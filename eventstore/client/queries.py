@@ -43,8 +43,6 @@ from eventstore.messages.subjects import Subjects
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = ["QueryAnswer", "QueryClient"]
-
 A = TypeVar("A")
 I = TypeVar("I")  # noqa: E741  # an item of a list
 

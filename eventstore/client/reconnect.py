@@ -13,8 +13,6 @@ from eventstore.config import RetrySettings
 from eventstore.errors import ConnectFailed
 from eventstore.text import make_log_records_safe
 
-__all__ = ["FirstConnect", "ServerRotation"]
-
 _DEFAULT_SECONDS = 10.0
 _QUIET_SECONDS = 3.0
 _REPORT_SECONDS = 10.0

@@ -10,8 +10,6 @@ from typing import Any
 from eventstore.client.connection import nats_errors
 from eventstore.errors import ConnectionLost, PermissionDenied, RequestTimeout
 
-__all__ = ["PendingReplies", "Send", "new_token"]
-
 Send = Callable[[str, "asyncio.Future[Any]"], Awaitable[None]]
 
 _TOKEN_BYTES = 12

@@ -15,8 +15,6 @@ from collections.abc import Iterable
 from eventstore.config import NatsSettings
 from eventstore.text import make_log_records_safe
 
-__all__ = ["ReplyGate"]
-
 _USUAL = ("_INBOX", "_R_")  # the latter is the server's, for replies that cross accounts
 _TOKEN = "[A-Za-z0-9_-]{1,64}"  # noqa: S105  # of a subject
 _REPORT_SECONDS = 60.0

@@ -27,8 +27,6 @@ from eventstore.messages.envelope import check_message_id, derive_id
 from eventstore.messages.headers import Header
 from eventstore.text import make_log_records_safe, presentable
 
-__all__ = ["Answer", "Reply", "Request", "Responder", "error_reply"]
-
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """A request: subject, payload and headers; `slot` is internal to the responder."""

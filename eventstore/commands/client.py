@@ -33,8 +33,6 @@ from eventstore.messages.subjects import check_aggregate_id
 from eventstore.messages.types import Command
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
-__all__ = ["CommandClient", "SentCommand"]
-
 _FIRST_PAUSE = 1.0
 _SHORTEST_PAUSE = 0.05
 _LONGEST_PAUSE = 5.0

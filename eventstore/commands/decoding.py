@@ -39,8 +39,6 @@ from eventstore.messages.headers import (
 from eventstore.messages.subjects import AGGREGATE_ID, Subject
 from eventstore.messages.types import Command
 
-__all__ = ["DecodedCommand", "ReceivedCommand", "id_of_message"]
-
 _NAMESPACE = uuid.UUID("b9a4b0f6-3a3c-5f0e-9d0f-6d1c6f6f3c11")
 _NEEDED = {
     Header.EVENT_ID,

@@ -9,13 +9,12 @@ from eventstore.commands.decoding import DecodedCommand
 from eventstore.commands.digest import is_other
 from eventstore.commands.results import succeeded
 from eventstore.errors import CommandIdReused
-from eventstore.jetstream.direct_get import StoredMessage
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.headers import COMMAND_DIGEST, NO_COMMAND, Header
 from eventstore.messages.outcome import Outcome
 from eventstore.store.command_filter import CommandFilter
-from eventstore.store.store import EventStore, Head
-
-__all__ = ["CommandDeduplication", "first_outcome"]
+from eventstore.store.head import Head
+from eventstore.store.store import EventStore
 
 _MANY_IDS = 512
 

@@ -25,8 +25,6 @@ from msgspec import NODEFAULT, Raw, Struct
 from eventstore.messages.types import Command
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = ["digest_of", "is_other", "without_data"]
-
 _TARGET_DIGITS = 16
 _DATA_DIGITS = 32
 

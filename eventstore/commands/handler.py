@@ -28,11 +28,10 @@ from eventstore.errors import (
 from eventstore.messages.envelope import utc_now
 from eventstore.messages.outcome import Outcome
 from eventstore.messages.types import Event
+from eventstore.store.append import Append
 from eventstore.store.snapshots.snapshots import Snapshots
-from eventstore.store.store import Append, EventStore
+from eventstore.store.store import EventStore
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
-
-__all__ = ["CommandHandler"]
 
 _BACKOFF = Backoff(0.005, 0.25, jitter=1.0)
 

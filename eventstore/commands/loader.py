@@ -9,11 +9,10 @@ from eventstore.commands.deduplication import CommandDeduplication
 from eventstore.commands.state_cache import CachedState
 from eventstore.decider.decider import Decider
 from eventstore.messages.headers import Header
+from eventstore.store.head import NOTHING, Head
 from eventstore.store.snapshots.format import Snapshot
 from eventstore.store.snapshots.snapshots import Snapshots
-from eventstore.store.store import NOTHING, EventStore, Head
-
-__all__ = ["Loader"]
+from eventstore.store.store import EventStore
 
 
 class Loader:

@@ -26,8 +26,6 @@ from eventstore.messages.outcome import Outcome
 from eventstore.messages.subjects import Subject, Subjects
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = ["OutcomeLog", "OutcomePage", "OutcomeRecord", "about"]
-
 _ACCEPTED_AT = "X-Accepted-At"
 _DELIVERIES = "X-Deliveries"
 

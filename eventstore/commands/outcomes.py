@@ -20,8 +20,6 @@ from eventstore.messages.outcome import Outcome
 from eventstore.messages.subjects import Subjects
 from eventstore.text import make_log_records_safe
 
-__all__ = ["Outcomes"]
-
 _MAX_TRIES = 10
 _SEQUENCE = "X-Command-Sequence"
 _COMMAND_ID = "X-Command-ID"

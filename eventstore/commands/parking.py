@@ -8,8 +8,6 @@ from eventstore.messages.outcome import Outcome
 from eventstore.messages.subjects import Subject
 from eventstore.parking.record import ParkedRecord, store_record
 
-__all__ = ["park"]
-
 
 async def park(
     client: Client, domain: str, stream: str, received: ReceivedCommand, why: Outcome

@@ -8,8 +8,6 @@ from eventstore.messages.outcome import Outcome
 from eventstore.store.head import Head
 from eventstore.text import presentable
 
-__all__ = ["rejected", "succeeded"]
-
 
 def succeeded(
     command: DecodedCommand, head: Head, event_ids: tuple[str, ...], message: str

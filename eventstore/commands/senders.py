@@ -26,8 +26,6 @@ from eventstore.messages.headers import AUTHENTICATED_AS, Header, legal_value
 from eventstore.messages.subjects import Subjects
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = ["UNREADABLE", "Senders"]
-
 UNREADABLE = ""
 """The sender of a command whose header of the server cannot be read."""
 

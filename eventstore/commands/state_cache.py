@@ -13,8 +13,6 @@ import msgspec
 from eventstore.commands.deduplication import CommandDeduplication
 from eventstore.store.head import Head
 
-__all__ = ["CachedState", "StateCache"]
-
 Key = tuple[str, str]
 
 _UNIT = 150  # bytes: about the size of an id in a set

@@ -14,8 +14,6 @@ from eventstore.messages.outcome import Outcome
 from eventstore.messages.subjects import Subjects
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = ["UNKNOWN", "status_answers", "status_json"]
-
 UNKNOWN = "no outcome is known: it waits, was never sent, or its outcome has expired"
 """The message for a command without an outcome."""
 

@@ -40,8 +40,6 @@ from eventstore.messages.outcome import Outcome
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 from eventstore.text import make_log_records_safe
 
-__all__ = ["CommandWorker", "worker_consumer"]
-
 _CONSUMER = "worker"
 _OUTCOME = "the outcome of a command"
 _MAX_ACK_PENDING = 10_000

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
-__all__ = ["Backoff", "Retries", "pause"]
-
 _MAX_DOUBLINGS = 60
 
 

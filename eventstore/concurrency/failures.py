@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["only_own_cancellation", "ungrouped"]
-
 
 @contextmanager
 def ungrouped() -> Iterator[None]:

@@ -12,8 +12,6 @@ from weakref import WeakValueDictionary
 from eventstore.concurrency.failures import only_own_cancellation
 from eventstore.concurrency.resource import Resource
 
-__all__ = ["KeyedLocks", "KeyedQueue", "QueueTurn"]
-
 T = TypeVar("T")
 
 

@@ -7,8 +7,6 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
-__all__ = ["Resource"]
-
 
 class Resource(ABC):
     """An async context manager; if entering fails, what was opened so far is closed."""

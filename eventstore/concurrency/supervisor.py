@@ -11,8 +11,6 @@ from typing import TypeVar
 
 from eventstore.concurrency.backoff import Backoff, Retries, pause
 
-__all__ = ["FailureLog", "Supervisor"]
-
 T = TypeVar("T")
 
 _STABLE_SECONDS = 60.0

@@ -37,8 +37,6 @@ from eventstore.messages.subjects import check_name
 from eventstore.messages.types import Command, Event
 from eventstore.messages.upcasting import Schema, Upcaster
 
-__all__ = ["CommandContext", "Decider", "Decision", "Domain"]
-
 S = TypeVar("S")
 C = TypeVar("C", bound=Command)
 E = TypeVar("E", bound=Event)

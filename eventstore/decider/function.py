@@ -11,8 +11,6 @@ from typing import Any
 from eventstore.errors import DeciderError
 from eventstore.messages.functions import annotations_of, called, is_async, leaves, name_of
 
-__all__ = ["DeciderFunction", "check_not_async", "is_awaitable", "is_state", "state_types"]
-
 # Results of a function without a return, or of one that is not awaited or iterated over.
 _SUSPECT = (
     types.NoneType,

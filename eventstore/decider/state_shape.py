@@ -14,8 +14,6 @@ import msgspec
 from msgspec import Struct
 from msgspec.inspect import StructType, Type, type_info
 
-__all__ = ["shape_of"]
-
 
 def shape_of(state: type[Any]) -> str:
     """32 hexadecimal digits, the same in every process that has the same type."""

@@ -17,8 +17,6 @@ from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.subjects import Subjects
 from eventstore.service.runtime_config import KEYS, parse_value
 
-__all__ = ["ConfigurationRequests"]
-
 _OPERATION = NatsHeader.KV_OPERATION
 _EXPECTED = NatsHeader.EXPECTED_LAST_SUBJECT_SEQUENCE
 

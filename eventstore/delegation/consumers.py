@@ -18,8 +18,6 @@ from eventstore.jetstream.vocabulary import Api
 from eventstore.messages.subjects import Subjects
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = ["ConsumerRequests"]
-
 _MAX_INACTIVE = 300 * 1_000_000_000
 
 

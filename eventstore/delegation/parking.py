@@ -23,8 +23,6 @@ from eventstore.messages.subjects import Subjects
 from eventstore.parking.record import PART, ParkedRecord
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = ["ParkingRequests"]
-
 _SINGLE_PART = "1/1"
 
 

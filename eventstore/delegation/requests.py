@@ -10,8 +10,6 @@ import msgspec
 from eventstore.client.responder import Answer, Reply, Request
 from eventstore.errors import JetStreamError
 
-__all__ = ["RequestRefused", "request_answer"]
-
 _REFUSED = 403
 
 

@@ -27,8 +27,6 @@ from eventstore.jetstream.vocabulary import (
 from eventstore.messages.subjects import Subjects, check_name
 from eventstore.service.runtime_config import KEYS
 
-__all__ = ["INBOXES", "ROLES", "Role", "Roles", "User"]
-
 INBOXES = "_INBOX_c"
 """The prefix of all users' inboxes; the user's name follows."""
 

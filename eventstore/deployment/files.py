@@ -15,8 +15,6 @@ from msgspec import Struct
 from eventstore.deployment.accounts import INBOXES, Import, Roles, User
 from eventstore.jetstream.vocabulary import API_PREFIX, Api
 
-__all__ = ["Tls", "deployment_files"]
-
 _LOCAL = "127.0.0.1"
 _CLIENT_PORT, _MONITOR_PORT, _CLUSTER_PORT = 4222, 8222, 6222
 

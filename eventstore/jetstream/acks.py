@@ -11,8 +11,6 @@ from eventstore.client.client import Client, Msg
 from eventstore.errors import ClientError
 from eventstore.jetstream.consumer import Delivery
 
-__all__ = ["Acknowledgements", "DeliveredMessage", "TrackedDelivery"]
-
 _MAX_REMEMBERED = 10_000
 
 _ACK = b"+ACK"

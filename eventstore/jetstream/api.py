@@ -14,17 +14,6 @@ from eventstore.client.client import Client
 from eventstore.errors import JetStreamError, StreamMissing
 from eventstore.jetstream.vocabulary import Api, ErrorCode
 
-__all__ = [
-    "create_consumer",
-    "create_stream",
-    "delete_consumer",
-    "find_consumer",
-    "find_stream",
-    "stream_info",
-    "stream_request",
-    "update_stream",
-]
-
 T = TypeVar("T")
 
 _SECONDS = 5.0

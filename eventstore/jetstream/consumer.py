@@ -23,8 +23,6 @@ from eventstore.errors import ClientError, ConnectionLost, JetStreamError, Permi
 from eventstore.jetstream.vocabulary import ACK_PREFIX, Api, NatsHeader
 from eventstore.text import make_log_records_safe
 
-__all__ = ["Delivery", "PullConsumer", "PullLost", "is_transient"]
-
 _MAX_OPEN_REQUESTS = 16
 _NUMBERS = r"(?:\.[0-9]{1,19}){5}"
 

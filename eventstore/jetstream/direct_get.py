@@ -39,8 +39,6 @@ from eventstore.jetstream.stored_message import (
 )
 from eventstore.jetstream.vocabulary import Api, NatsHeader
 
-__all__ = ["DirectReader", "StoredMessage"]
-
 _PAGE_HEADERS = (NatsHeader.NUM_PENDING, NatsHeader.LAST_SEQUENCE)
 _PAGE_SIZE = 256
 _PAGE_BYTES = 8 * 1024 * 1024

@@ -13,9 +13,9 @@ from eventstore.client.api_answers import StreamInfo
 from eventstore.client.client import Client, Msg
 from eventstore.errors import JetStreamError
 from eventstore.jetstream.api import stream_info
-from eventstore.jetstream.direct_get import DirectReader, StoredMessage
+from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.publish import publish_acked
-from eventstore.jetstream.stored_message import erase_message, read_direct
+from eventstore.jetstream.stored_message import StoredMessage, erase_message, read_direct
 from eventstore.jetstream.vocabulary import (
     CONFLICTS,
     Api,
@@ -23,8 +23,6 @@ from eventstore.jetstream.vocabulary import (
     bucket_stream,
     bucket_subject,
 )
-
-__all__ = ["DELETED", "KeyValue"]
 
 DELETED = "DEL"
 """The value of `NatsHeader.KV_OPERATION` that deletes a key."""

@@ -15,8 +15,6 @@ from eventstore.jetstream.api import create_consumer, delete_consumer
 from eventstore.jetstream.consumer import Delivery, PullConsumer, PullLost
 from eventstore.messages.envelope import new_id
 
-__all__ = ["OrderedConsumer", "ordered_consumer"]
-
 
 @asynccontextmanager
 async def ordered_consumer(

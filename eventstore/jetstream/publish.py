@@ -26,18 +26,6 @@ from eventstore.jetstream.vocabulary import ErrorCode, NatsHeader
 from eventstore.messages.envelope import new_id
 from eventstore.messages.headers import POSITION
 
-__all__ = [
-    "PUBLICATION_HEADERS",
-    "Draft",
-    "PubAck",
-    "check_sizes",
-    "guarded",
-    "publish",
-    "publish_acked",
-    "publish_queued",
-    "read_ack",
-]
-
 MAX_HEADERS = 65_535
 """Bytes of headers that a stream accepts (the server's error 10097)."""
 

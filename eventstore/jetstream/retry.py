@@ -16,8 +16,6 @@ from eventstore.concurrency.supervisor import Supervisor
 from eventstore.errors import ClientError, ConnectionLost
 from eventstore.text import make_log_records_safe
 
-__all__ = ["Retry"]
-
 _BACKOFF = Backoff(0.05, 2.0)
 _CONNECT_SECONDS = 5.0
 

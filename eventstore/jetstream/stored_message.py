@@ -14,18 +14,6 @@ from eventstore.errors import InvalidAnswer, JetStreamError
 from eventstore.jetstream.api import stream_request
 from eventstore.jetstream.vocabulary import Api, ErrorCode, NatsHeader
 
-__all__ = [
-    "StoredMessage",
-    "check_sequence",
-    "check_subject",
-    "erase_message",
-    "leader_get",
-    "number_in",
-    "read_direct",
-    "status_of",
-    "stored_in",
-]
-
 _GET_HEADERS = (NatsHeader.STREAM, NatsHeader.SUBJECT, NatsHeader.SEQUENCE, NatsHeader.TIME_STAMP)
 
 

@@ -27,16 +27,6 @@ from eventstore.jetstream.api import (
 from eventstore.jetstream.vocabulary import ErrorCode, bucket_stream, bucket_subject
 from eventstore.messages.subjects import Subjects
 
-__all__ = [
-    "ConsumerSpec",
-    "StreamSpec",
-    "check",
-    "declare",
-    "declare_consumer",
-    "limit_messages",
-    "topology",
-]
-
 _SECOND = 1_000_000_000
 _MILLISECOND = 1_000_000
 _DAY = 86_400 * _SECOND

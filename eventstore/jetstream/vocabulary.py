@@ -8,23 +8,6 @@ from __future__ import annotations
 from enum import IntEnum, StrEnum
 from typing import Final
 
-__all__ = [
-    "ACK_PREFIX",
-    "API_PREFIX",
-    "BATCH_HEADERS",
-    "CONFLICTS",
-    "EXPECTED_HEADERS",
-    "NO_JETSTREAM",
-    "SERVER_HEADERS",
-    "STREAM_DELETED",
-    "TRANSIENT",
-    "Api",
-    "ErrorCode",
-    "NatsHeader",
-    "bucket_stream",
-    "bucket_subject",
-]
-
 API_PREFIX: Final = "$JS.API"
 """The prefix of the server's API subjects, unless a domain or an account maps it."""
 

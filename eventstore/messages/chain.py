@@ -14,8 +14,6 @@ from collections.abc import Mapping
 
 from eventstore.messages.headers import AUTHENTICATED_AS, Header
 
-__all__ = ["GENESIS", "chain_value"]
-
 GENESIS = "0" * 64
 """The value before an aggregate's first event."""
 

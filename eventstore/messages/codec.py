@@ -30,8 +30,6 @@ from eventstore.messages.types import Command, Event, Message
 from eventstore.messages.upcasting import Upcaster, Upcasting
 from eventstore.undecodable import STOPS, UNDECODABLE, text_of
 
-__all__ = ["Codec"]
-
 M = TypeVar("M", bound=Message)
 
 _encoder = msgspec.json.Encoder()

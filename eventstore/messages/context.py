@@ -15,8 +15,6 @@ from contextvars import ContextVar
 from eventstore.messages.envelope import Identity, derive_id
 from eventstore.messages.events import RecordedEvent
 
-__all__ = ["MessageContext", "current"]
-
 _current: ContextVar[MessageContext | None] = ContextVar("eventstore_handling", default=None)
 
 

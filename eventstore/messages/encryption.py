@@ -32,20 +32,6 @@ from eventstore.messages.personal import PersonalField, ref_of
 from eventstore.messages.types import Event
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = [
-    "NO_KEYS",
-    "PERSONAL",
-    "DataKey",
-    "DestroyedKey",
-    "Keys",
-    "check_available",
-    "cipher_of",
-    "refs_in",
-    "seal",
-    "subjects_in",
-    "unseal",
-]
-
 PERSONAL = "X-Personal"
 """The header that names the encrypted fields, and the reference of each one's key."""
 

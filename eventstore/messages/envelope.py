@@ -23,17 +23,6 @@ from eventstore.messages.headers import (
     check_envelope,
 )
 
-__all__ = [
-    "Envelope",
-    "Identity",
-    "check_message_id",
-    "derive_id",
-    "format_timestamp",
-    "new_id",
-    "parse_timestamp",
-    "utc_now",
-]
-
 _CANONICAL = re.compile(r"[0-9T:-]{19}\.[0-9]{6}Z")
 
 

@@ -11,8 +11,6 @@ from eventstore.errors import InvalidMessage
 from eventstore.messages.envelope import Envelope, Identity, parse_timestamp
 from eventstore.messages.types import Event
 
-__all__ = ["LogEvent", "NewEvent", "RecordedEvent", "StoredEvent", "UnreadEvent"]
-
 
 class NewEvent(Struct, frozen=True, kw_only=True):
     """An event to be appended.

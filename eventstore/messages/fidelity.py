@@ -21,8 +21,6 @@ from msgspec import Raw, Struct
 
 from eventstore.messages.functions import leaves
 
-__all__ = ["Difference", "difference"]
-
 # Equal values of one of these types are interchangeable.
 _PLAIN = frozenset({str, int, bool, type(None), bytes, bytearray, date, timedelta, uuid.UUID})
 _JSON_SCALARS = (str, int, float, bool, type(None))

@@ -10,8 +10,6 @@ from typing import Any
 
 from eventstore.errors import DeciderError, EventStoreError
 
-__all__ = ["annotations_of", "called", "is_async", "leaves", "name_of"]
-
 
 def called(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function that is called in the end, which has the annotations."""

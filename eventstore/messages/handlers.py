@@ -11,8 +11,6 @@ from eventstore.messages.events import RecordedEvent
 from eventstore.messages.functions import annotations_of, called, leaves, name_of
 from eventstore.messages.types import Event
 
-__all__ = ["EventHandler", "EventHandlers"]
-
 EventHandler = Callable[[Any, RecordedEvent], Awaitable[None]]
 """Awaited with the event and with its record: ids, version, position, time."""
 

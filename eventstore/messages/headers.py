@@ -9,22 +9,6 @@ from eventstore.errors import InvalidHeader
 from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.subjects import AGGREGATE_ID, NAME
 
-__all__ = [
-    "AUTHENTICATED_AS",
-    "COMMAND_DIGEST",
-    "ID_DERIVED",
-    "JSON",
-    "NO_COMMAND",
-    "POSITION",
-    "REPLY_TO",
-    "RFC_3339",
-    "UUID",
-    "Header",
-    "check_envelope",
-    "legal_value",
-    "position_of",
-]
-
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 RFC_3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?"

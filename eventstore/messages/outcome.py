@@ -11,8 +11,6 @@ from eventstore.errors import EventStoreError
 from eventstore.text import presentable
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = ["Outcome", "code_of"]
-
 Status = Literal["success", "rejected", "error"]
 
 _Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]  # what any database can hold

@@ -40,8 +40,6 @@ import msgspec
 
 from eventstore.errors import DeciderError, InvalidPayload
 
-__all__ = ["FORGOTTEN", "Personal", "PersonalField", "check_unmarked", "personal_fields", "ref_of"]
-
 FORGOTTEN = "[forgotten]"
 """The forgotten form of text, unless declared otherwise."""
 

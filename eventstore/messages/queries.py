@@ -24,17 +24,6 @@ from msgspec import Meta, Struct
 from eventstore.errors import DeciderError
 from eventstore.messages.types import Message
 
-__all__ = [
-    "DEFAULT_ITEMS",
-    "LONGEST_WAIT",
-    "MOST_ITEMS",
-    "WAIT_POSITION",
-    "WAIT_TIMEOUT",
-    "ListQuery",
-    "Listed",
-    "Query",
-]
-
 DEFAULT_ITEMS = 50
 """The default `limit` of a list."""
 

@@ -15,17 +15,6 @@ from msgspec import Struct
 from eventstore.errors import InvalidId, InvalidSubject
 from eventstore.text import bounded
 
-__all__ = [
-    "AGGREGATE_ID",
-    "NAME",
-    "Kind",
-    "Subject",
-    "Subjects",
-    "check_aggregate_id",
-    "check_name",
-    "parse_log_subject",
-]
-
 Kind = Literal["cmd", "event", "query"]
 
 _KINDS = get_args(Kind)

@@ -18,8 +18,6 @@ from eventstore.errors import DeciderError
 from eventstore.messages.personal import personal_fields
 from eventstore.messages.subjects import check_name
 
-__all__ = ["Command", "Event", "Message", "MessageType"]
-
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
 class MessageType(msgspec.StructMeta):

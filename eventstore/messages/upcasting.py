@@ -60,8 +60,6 @@ from eventstore.messages.functions import is_async, name_of
 from eventstore.messages.types import Event
 from eventstore.undecodable import STOPS, text_of
 
-__all__ = ["Piece", "Schema", "Upcaster", "Upcasting"]
-
 Schema = tuple[str, int]
 """The name of an event type and a version of its schema."""
 

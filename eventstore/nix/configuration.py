@@ -10,20 +10,6 @@ from msgspec import Struct, structs
 from eventstore import Command, Decider, Event, Rejected
 from eventstore.nix.rules import require_existing, require_new, require_text
 
-__all__ = [
-    "ActivateConfiguration",
-    "Activation",
-    "Configuration",
-    "ConfigurationActivated",
-    "ConfigurationCreated",
-    "ConfigurationRolledBack",
-    "ConfigurationUpdated",
-    "CreateConfiguration",
-    "RollbackConfiguration",
-    "UpdateConfiguration",
-    "configuration",
-]
-
 Activation = Literal["switch", "boot", "test"]
 """How a configuration is activated, as `nixos-rebuild` names it."""
 

@@ -7,19 +7,6 @@ from msgspec import Struct, structs
 from eventstore import Command, Decider, Event, Rejected
 from eventstore.nix.rules import require_existing, require_new, require_text
 
-__all__ = [
-    "AddFlakeInput",
-    "CreateFlake",
-    "Flake",
-    "FlakeCreated",
-    "FlakeInputAdded",
-    "FlakeInputRemoved",
-    "FlakeUpdated",
-    "RemoveFlakeInput",
-    "UpdateFlake",
-    "flake",
-]
-
 
 class CreateFlake(Command, subject="flake.create", creates=True):
     """Register a flake, optionally one created from a template."""

@@ -21,17 +21,6 @@ from eventstore.nix.flake import AddFlakeInput, CreateFlake, RemoveFlakeInput
 from eventstore.nix.reference import Attributes, flake_reference
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = [
-    "ImportedCommand",
-    "InvalidLockFile",
-    "LockFile",
-    "LockedInput",
-    "change_commands",
-    "import_commands",
-    "read_lock_file",
-    "samples",
-]
-
 MAX_BYTES = 16 * 1024 * 1024
 VERSIONS = (5, 6, 7)
 MAX_FOLLOWS = 100  # steps from follows to follows; real files have one or two

@@ -7,17 +7,6 @@ from msgspec import structs
 from eventstore import Command, Decider, Event
 from eventstore.nix.rules import Source, require_existing, require_new, require_text
 
-__all__ = [
-    "CreateModule",
-    "DeleteModule",
-    "Module",
-    "ModuleCreated",
-    "ModuleDeleted",
-    "ModuleUpdated",
-    "UpdateModule",
-    "module",
-]
-
 
 class CreateModule(Command, subject="module.create", creates=True):
     """Create a module; its content may be empty, its name may not."""

@@ -7,17 +7,6 @@ from msgspec import structs
 from eventstore import Command, Decider, Event
 from eventstore.nix.rules import Source, require_existing, require_new, require_text
 
-__all__ = [
-    "CreateOverlay",
-    "DeleteOverlay",
-    "Overlay",
-    "OverlayCreated",
-    "OverlayDeleted",
-    "OverlayUpdated",
-    "UpdateOverlay",
-    "overlay",
-]
-
 
 class CreateOverlay(Command, subject="overlay.create", creates=True):
     """Create an overlay; its content may be empty, its name may not."""

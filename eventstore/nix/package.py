@@ -8,18 +8,6 @@ from msgspec import Struct, structs
 from eventstore import Command, Decider, Event, Rejected
 from eventstore.nix.rules import require_text
 
-__all__ = [
-    "DEFAULT_OUTPUT_PATH",
-    "BuildPackage",
-    "CachePackage",
-    "MarkPackageStale",
-    "Package",
-    "PackageBuilt",
-    "PackageCached",
-    "PackageMarkedStale",
-    "package",
-]
-
 DEFAULT_OUTPUT_PATH = "result"
 """The output path of a build whose command names none: the link that `nix build` creates."""
 

@@ -14,36 +14,6 @@ from msgspec import Meta, Struct
 from eventstore import ListQuery, Query
 from eventstore.nix.configuration import Activation
 
-__all__ = [
-    "QUERIES",
-    "CacheView",
-    "ChangeView",
-    "ConfigurationView",
-    "FlakeInputView",
-    "FlakeView",
-    "GenerationView",
-    "GetConfiguration",
-    "GetConfigurationHistory",
-    "GetCurrentConfiguration",
-    "GetFlake",
-    "GetFlakeInputs",
-    "GetModule",
-    "GetOverlay",
-    "GetPackage",
-    "GetPackageStatus",
-    "InputUseView",
-    "ListConfigurations",
-    "ListFlakes",
-    "ListInputs",
-    "ListModules",
-    "ListOverlays",
-    "ListPackages",
-    "PackageStatus",
-    "PackageView",
-    "SourceItem",
-    "SourceView",
-]
-
 _Text = Annotated[str, Meta(pattern=r"^[^\x00]*\Z")]  # PostgreSQL knows no text with a NUL
 _Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,128}\Z")]
 

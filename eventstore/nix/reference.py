@@ -13,8 +13,6 @@ import msgspec
 
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = ["Attributes", "flake_names", "flake_reference", "is_reference"]
-
 Attributes = dict[str, str | int | bool]
 """The attributes of an input in a lock file: its type, its location, and what pins it."""
 

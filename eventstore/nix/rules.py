@@ -9,8 +9,6 @@ from msgspec import Struct
 
 from eventstore import Rejected
 
-__all__ = ["Source", "require_existing", "require_new", "require_text"]
-
 
 class Source(Struct, frozen=True):
     """A named piece of Nix source; when deleted, only its name remains."""

@@ -22,9 +22,9 @@ import msgspec
 from eventstore.client.client import Client
 from eventstore.errors import JetStreamError, StreamMissing
 from eventstore.jetstream.api import stream_info
-from eventstore.jetstream.direct_get import DirectReader, StoredMessage
+from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.key_value import KeyValue
-from eventstore.jetstream.stored_message import erase_message
+from eventstore.jetstream.stored_message import StoredMessage, erase_message
 from eventstore.messages.encryption import refs_in
 from eventstore.messages.headers import Header
 from eventstore.messages.personal import FORGOTTEN, ref_of
@@ -36,8 +36,6 @@ from eventstore.parking.record import (
     read_record,
 )
 from eventstore.undecodable import UNDECODABLE
-
-__all__ = ["ErasureReport", "erase_copies"]
 
 _SUCCESS = "success"
 

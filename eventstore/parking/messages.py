@@ -17,9 +17,9 @@ import msgspec
 from eventstore.client.client import Client, Msg
 from eventstore.concurrency.keyed import KeyedQueue
 from eventstore.errors import EventStoreError, NotParked, RetryOutOfOrder
-from eventstore.jetstream.direct_get import DirectReader, StoredMessage
+from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.publish import publish_queued
-from eventstore.jetstream.stored_message import erase_message
+from eventstore.jetstream.stored_message import StoredMessage, erase_message
 from eventstore.jetstream.vocabulary import SERVER_HEADERS
 from eventstore.messages.headers import REPLY_TO, Header
 from eventstore.messages.outcome import Outcome
@@ -32,15 +32,6 @@ from eventstore.parking.record import (
 )
 from eventstore.parking.retry import request_retry
 from eventstore.undecodable import UNDECODABLE
-
-__all__ = [
-    "RETRY_OF",
-    "ParkedKind",
-    "ParkedMessage",
-    "ParkedMessages",
-    "RetrySummary",
-    "UnreadableMessage",
-]
 
 RETRY_OF = "X-Retry-Of"
 """The header of a requeued command: the sequence at which it was parked."""

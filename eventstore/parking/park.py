@@ -10,8 +10,6 @@ from eventstore.messages.subjects import Subject
 from eventstore.parking.record import ParkedRecord, store_record
 from eventstore.text import presentable
 
-__all__ = ["park_event", "reason_of"]
-
 
 async def park_event(
     client: Client,

@@ -19,16 +19,6 @@ from eventstore.messages.envelope import format_timestamp, utc_now
 from eventstore.messages.headers import Header
 from eventstore.messages.subjects import Subjects
 
-__all__ = [
-    "EARLIER_PARTS",
-    "PART",
-    "ParkedRecord",
-    "earlier_parts",
-    "is_first_part",
-    "read_record",
-    "store_record",
-]
-
 EARLIER_PARTS = "X-Earlier-Parts"
 """The header of a record's last message: the sequences of its earlier ones, if any."""
 

@@ -13,8 +13,6 @@ from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.subjects import Subjects
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = ["request_retry", "retry_answer"]
-
 
 class _RetryRequest(msgspec.Struct):
     """A request to handle a parked event once more."""

@@ -9,8 +9,10 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
-from eventstore.projections.database.database import Database, DatabaseUnavailable, is_transient
-from eventstore.projections.worker.worker import Progress, ProjectionWorker
+from eventstore.projections.database.backends import DatabaseUnavailable, is_transient
+from eventstore.projections.database.database import Database
+from eventstore.projections.worker.progress import Progress
+from eventstore.projections.worker.worker import ProjectionWorker
 from eventstore.service.health import CheckResult, HealthStatus, worst
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 

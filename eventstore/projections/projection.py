@@ -48,8 +48,6 @@ from eventstore.messages.subjects import check_name
 from eventstore.messages.types import Event
 from eventstore.projections.signature import Signature
 
-__all__ = ["BoundStatement", "Change", "Changes", "OnPoison", "Projection", "Reaction", "Statement"]
-
 Statement = Insert | Update | Delete
 """One change of a read model."""
 

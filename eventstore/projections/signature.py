@@ -11,8 +11,6 @@ from eventstore.messages.events import RecordedEvent, StoredEvent
 from eventstore.messages.functions import annotations_of, leaves
 from eventstore.messages.types import Event
 
-__all__ = ["Signature"]
-
 
 class Signature:
     """The name, the events and the parameters of a handler; raises `ProjectionError`.

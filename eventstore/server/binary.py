@@ -13,8 +13,6 @@ from typing import NamedTuple
 from eventstore.client.server_version import INSTALL, check_server_version
 from eventstore.errors import ServerNotFound
 
-__all__ = ["ServerBinary", "find_server"]
-
 _TIMEOUT = 10.0
 
 

@@ -19,21 +19,12 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from eventstore.client.master_keys import new_master_key
-from eventstore.client.server_version import check_server_version
 from eventstore.concurrency.resource import Resource
 from eventstore.config import LocalAddress
 from eventstore.errors import ServerStartFailed
 from eventstore.private_files import ensure_private_directory, open_private
-from eventstore.server.binary import ServerBinary, find_server
+from eventstore.server.binary import find_server
 from eventstore.text import make_log_records_safe
-
-__all__ = [
-    "EmbeddedServer",
-    "ServerBinary",
-    "check_server_version",
-    "find_server",
-    "running_server",
-]
 
 _STOP_SECONDS = 10.0
 _POLL_SECONDS = 0.01

@@ -18,8 +18,6 @@ from eventstore.service.health import CheckResult, HealthStatus, worst
 from eventstore.store.foreign import FINDINGS, LogFindings
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
-__all__ = ["CommandsCheck", "ConnectionCheck", "StreamsCheck", "check_findings"]
-
 _MAX_POSITIONS = 10
 _MAX_TEXT = 300
 

@@ -17,8 +17,6 @@ from eventstore.messages.subjects import Subjects
 from eventstore.service.runtime_config import KEYS, RuntimeConfig, Value
 from eventstore.text import make_log_records_safe
 
-__all__ = ["ConfigWatcher", "Pausable"]
-
 # A change is reported before the bucket has stored it, so it is read once more.
 _RECHECK_SECONDS = 0.25
 

@@ -14,15 +14,6 @@ from eventstore.client.client import Client, Msg
 from eventstore.concurrency.backoff import pause
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = [
-    "ANNOUNCEMENTS",
-    "Announcement",
-    "DiscoveredService",
-    "Endpoint",
-    "EndpointKind",
-    "discover",
-]
-
 ANNOUNCEMENTS = "discovery.announce"
 """The subject on which every service announces that it starts, runs and stops."""
 

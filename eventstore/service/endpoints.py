@@ -34,8 +34,6 @@ from eventstore.undecodable import UNDECODABLE
 if TYPE_CHECKING:
     from eventstore.service.metrics import Metrics  # which loads prometheus_client
 
-__all__ = ["INSTANCE_ID", "ServiceEndpoints"]
-
 INSTANCE_ID = "X-Instance-ID"
 """The header with the id of the replying instance."""
 

@@ -26,16 +26,6 @@ from eventstore.messages.envelope import format_timestamp
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 from eventstore.text import make_log_records_safe
 
-__all__ = [
-    "Check",
-    "CheckResult",
-    "Health",
-    "HealthReport",
-    "HealthStatus",
-    "resident_bytes",
-    "worst",
-]
-
 HealthStatus = Literal["healthy", "degraded", "unhealthy"]
 """Degraded: it works, but lags behind or was interrupted recently; unhealthy: something that is
 needed is missing or fails."""

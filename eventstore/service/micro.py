@@ -22,8 +22,6 @@ from eventstore.errors import ConfigurationError, EventStoreError
 from eventstore.messages.envelope import format_timestamp
 from eventstore.text import make_log_records_safe
 
-__all__ = ["Micro", "MicroError"]
-
 _TYPE = "io.nats.micro.v1.{}_response"
 _NUMBER = r"(?:0|[1-9]\d*)"
 _MARKS = r"(?:{0}(?:\.{0})*)"

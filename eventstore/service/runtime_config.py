@@ -22,8 +22,6 @@ from eventstore.messages.subjects import Subjects
 from eventstore.text import bounded
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = ["KEYS", "ConfigKey", "RuntimeConfig", "Value", "parse_value"]
-
 Value = str | int | list[str]
 
 _MAX_SHOWN = 100

@@ -3,20 +3,13 @@
 The only writer of `{DOMAIN}_LOG`, except for an import, which writes to an empty one.
 """
 
+from eventstore.store.append import ANY, NO_STREAM, Append, AppendResult, Expected
 from eventstore.store.foreign import ForeignMessage
+from eventstore.store.head import NOTHING, Head
 from eventstore.store.keyring import Keyring
 from eventstore.store.publisher import EventPublisher
 from eventstore.store.reader import Page
-from eventstore.store.store import (
-    ANY,
-    NO_STREAM,
-    NOTHING,
-    Append,
-    AppendResult,
-    EventStore,
-    Expected,
-    Head,
-)
+from eventstore.store.store import EventStore
 
 __all__ = [
     "ANY",

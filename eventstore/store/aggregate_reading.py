@@ -9,15 +9,13 @@ from eventstore.errors import (
     UnreadableEvent,
     VersionGap,
 )
-from eventstore.jetstream.direct_get import StoredMessage
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.codec import Codec
 from eventstore.messages.encryption import Keys
 from eventstore.messages.events import RecordedEvent, UnreadEvent
 from eventstore.messages.headers import Header
 from eventstore.store.chain_links import Link, Links, extends, follow
 from eventstore.store.foreign import LogFindings, damaged
-
-__all__ = ["AggregateReading", "read_stored_event"]
 
 
 def read_stored_event(

@@ -20,15 +20,6 @@ from eventstore.messages.personal import PersonalField
 from eventstore.messages.types import Event
 from eventstore.store.head import NOTHING, FoundHead, Head
 
-__all__ = [
-    "ANY",
-    "NO_STREAM",
-    "Append",
-    "AppendResult",
-    "Expected",
-    "PendingAppend",
-]
-
 
 class Expectation(enum.Enum):
     """A named expectation."""

@@ -12,8 +12,6 @@ from eventstore.errors import (
 )
 from eventstore.jetstream.vocabulary import TRANSIENT, ErrorCode
 
-__all__ = ["AppendRetries"]
-
 _BACKOFF = Backoff(0.04, 0.5)
 _MAX_UNANSWERED = 25  # about ten seconds: a new leader takes that long
 _MAX_INCOMPLETE = 3

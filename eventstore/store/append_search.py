@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import aclosing
 
-from eventstore.jetstream.direct_get import DirectReader, StoredMessage
+from eventstore.jetstream.direct_get import DirectReader
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.headers import Header
 from eventstore.store.append import PendingAppend
 from eventstore.store.head import NOTHING, FoundHead, Head, HeadWalk
 from eventstore.store.id_index import IdIndex, stored_between
-
-__all__ = ["AppendSearch"]
 
 
 class AppendSearch:

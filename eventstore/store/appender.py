@@ -50,8 +50,6 @@ from eventstore.store.id_index import IdIndex
 from eventstore.store.known_heads import KnownHeads
 from eventstore.telemetry import Telemetry
 
-__all__ = ["Appender"]
-
 _UNBOUNDED = 86_400.0  # the append as a whole has its own bound
 _MAX_SILENT_CONFLICTS = 6
 _MAX_CLAIMS = 3

@@ -8,8 +8,6 @@ from eventstore.client.protocol import UnreadableHeaders
 from eventstore.errors import IncompleteBatch
 from eventstore.jetstream.vocabulary import NatsHeader
 
-__all__ = ["BatchCheck", "is_followed"]
-
 
 class BatchCheck:
     """Checks that atomic batches are complete, while events pass in the order of the log.

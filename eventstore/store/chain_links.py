@@ -13,13 +13,11 @@ from typing import Literal, NamedTuple
 
 from eventstore.client.protocol import UnreadableHeaders, check_headers
 from eventstore.errors import InvalidHeader
-from eventstore.jetstream.direct_get import StoredMessage
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.chain import GENESIS, chain_value
 from eventstore.messages.envelope import Envelope
 from eventstore.messages.headers import Header
 from eventstore.messages.subjects import parse_log_subject
-
-__all__ = ["GENESIS_LINKS", "Link", "LinkCheck", "Links", "Problem", "extends", "follow"]
 
 _CHAIN = re.compile(r"[0-9a-f]{64}")
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")

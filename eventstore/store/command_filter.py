@@ -11,8 +11,6 @@ import hashlib
 
 from msgspec import Struct
 
-__all__ = ["CommandFilter"]
-
 _FIRST_LAYER = 1024  # bytes
 _MAX_LAYERS = 7
 _PROBES = 8

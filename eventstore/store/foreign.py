@@ -16,22 +16,12 @@ from typing import Literal
 from msgspec import Struct
 
 from eventstore.errors import InvalidHeader
-from eventstore.jetstream.direct_get import DirectReader, StoredMessage
+from eventstore.jetstream.direct_get import DirectReader
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.headers import Header, legal_value
 from eventstore.store.chain_links import GENESIS_LINKS, Link, LinkCheck, Links, extends, follow
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 from eventstore.text import make_log_records_safe
-
-__all__ = [
-    "FINDINGS",
-    "FindingKind",
-    "ForeignMessage",
-    "LogFindings",
-    "Trails",
-    "damaged",
-    "link_of",
-    "trace_links",
-]
 
 _MAX_KNOWN = 50_000
 """Aggregates of which a reader remembers the head: about 15 MB."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 import msgspec
 
 from eventstore.errors import InvalidHeader, UnreadableEvent
-from eventstore.jetstream.direct_get import DirectReader, StoredMessage
+from eventstore.jetstream.direct_get import DirectReader
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.chain import GENESIS
 from eventstore.messages.events import RecordedEvent
 from eventstore.messages.headers import Header
 from eventstore.store.chain_links import Link, Links, follow
-
-__all__ = ["NOTHING", "FoundHead", "Head", "HeadWalk", "find_head"]
 
 
 class Head(msgspec.Struct, frozen=True):

@@ -14,12 +14,11 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 
-from eventstore.jetstream.direct_get import DirectReader, StoredMessage
+from eventstore.jetstream.direct_get import DirectReader
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.headers import Header
 from eventstore.store.command_filter import CommandFilter
 from eventstore.store.head import NOTHING, Head
-
-__all__ = ["IdIndex", "stored_between"]
 
 _MAX_BYTES = 16 * 1024 * 1024
 _START = (NOTHING.position, NOTHING.event_id)

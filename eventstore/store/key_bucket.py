@@ -33,8 +33,6 @@ from eventstore.messages.encryption import DataKey, DestroyedKey
 from eventstore.messages.subjects import Subjects
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = ["KeyBucket", "KeyEntry"]
-
 _MAX_TRIES = 10
 _BACKOFF = Backoff(0.01, 5.0)
 _KEY_BYTES = 32

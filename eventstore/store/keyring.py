@@ -21,8 +21,6 @@ from eventstore.parking.erasure import ErasureReport, erase_copies
 from eventstore.store.key_bucket import KeyBucket, KeyEntry
 from eventstore.text import make_log_records_safe
 
-__all__ = ["Keyring"]
-
 _MAX_CONCURRENCY = 64
 
 _logger = make_log_records_safe(logging.getLogger(__name__))

@@ -15,8 +15,6 @@ from eventstore.concurrency.resource import Resource
 from eventstore.jetstream.vocabulary import API_PREFIX, STREAM_DELETED
 from eventstore.store.head import NOTHING, Head
 
-__all__ = ["KnownHeads"]
-
 _MAX_HEADS = 50_000  # aggregates: about 15 MB
 
 

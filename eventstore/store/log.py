@@ -19,12 +19,11 @@ from eventstore.client.client import Client, Msg
 from eventstore.errors import ClientError, CorruptLog, IncompleteBatch
 from eventstore.jetstream.api import stream_info
 from eventstore.jetstream.consumer import Delivery, PullLost
-from eventstore.jetstream.direct_get import DirectReader, StoredMessage
+from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.ordered_consumer import OrderedConsumer, ordered_consumer
 from eventstore.jetstream.retry import Retry
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.store.batches import is_followed
-
-__all__ = ["StoredLog", "StoredPage"]
 
 _BATCH_SECONDS = 5.0
 _LAG_SECONDS = 1.0

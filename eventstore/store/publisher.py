@@ -14,9 +14,8 @@ from eventstore.messages.context import current
 from eventstore.messages.envelope import Identity, derive_id
 from eventstore.messages.events import NewEvent
 from eventstore.messages.types import Event
-from eventstore.store.store import ANY, Append, AppendResult, EventStore, Expected
-
-__all__ = ["EventPublisher"]
+from eventstore.store.append import ANY, Append, AppendResult, Expected
+from eventstore.store.store import EventStore
 
 
 class EventPublisher:

@@ -14,8 +14,9 @@ from eventstore.errors import (
     CorruptLog,
     UnreadableEvent,
 )
-from eventstore.jetstream.direct_get import DirectReader, StoredMessage
+from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.retry import Retry
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.codec import Codec
 from eventstore.messages.encryption import Keys
 from eventstore.messages.events import LogEvent, RecordedEvent, UnreadEvent
@@ -26,8 +27,6 @@ from eventstore.store.chain_links import Link, extends
 from eventstore.store.foreign import ForeignMessage, LogFindings, Trails, damaged
 from eventstore.store.keyring import Keyring
 from eventstore.store.log import StoredLog, StoredPage
-
-__all__ = ["EventReader", "Page"]
 
 
 class Page(msgspec.Struct, frozen=True):

@@ -16,7 +16,8 @@ from eventstore.errors import (
     UnreadableEvent,
     UnsupportedSchema,
 )
-from eventstore.jetstream.direct_get import DirectReader, StoredMessage
+from eventstore.jetstream.direct_get import DirectReader
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import Identity, utc_now
 from eventstore.messages.events import LogEvent, NewEvent, RecordedEvent, UnreadEvent
@@ -24,7 +25,6 @@ from eventstore.messages.types import Event
 from eventstore.store.aggregate_reading import AggregateReading
 from eventstore.store.append import (
     ANY,
-    NO_STREAM,
     Append,
     AppendResult,
     Expected,
@@ -39,17 +39,6 @@ from eventstore.store.keyring import Keyring
 from eventstore.store.known_heads import KnownHeads
 from eventstore.store.reader import EventReader, Page
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
-
-__all__ = [
-    "ANY",
-    "NOTHING",
-    "NO_STREAM",
-    "Append",
-    "AppendResult",
-    "EventStore",
-    "Expected",
-    "Head",
-]
 
 
 class EventStore(Resource):

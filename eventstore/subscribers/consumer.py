@@ -8,13 +8,12 @@ from typing import Any, Literal
 from eventstore.client.client import Client
 from eventstore.errors import EventStoreError, NoResponders, PermissionDenied, StreamMissing
 from eventstore.jetstream.api import find_consumer, stream_info
-from eventstore.jetstream.direct_get import DirectReader, StoredMessage
+from eventstore.jetstream.direct_get import DirectReader
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.jetstream.topology import ConsumerSpec, declare_consumer
 from eventstore.messages.headers import position_of
 from eventstore.messages.subjects import Subjects
 from eventstore.messages.types import Event
-
-__all__ = ["EventsGone", "Start", "check_consumer", "declare_subscriber", "event_filter"]
 
 Start = Literal["all", "new"] | int
 """Where a new subscriber starts: with all events that the event stream still has, with those that

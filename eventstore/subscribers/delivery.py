@@ -18,8 +18,6 @@ from eventstore.messages.handlers import EventHandler, EventHandlers
 from eventstore.subscribers.publication import read_publication
 from eventstore.text import make_log_records_safe
 
-__all__ = ["DeliveryResult", "DeliveryStopped", "EventDelivery"]
-
 _MAX_DELAY = 30.0
 
 _logger = make_log_records_safe(logging.getLogger(__name__))

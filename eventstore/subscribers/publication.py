@@ -16,15 +16,6 @@ from eventstore.messages.events import RecordedEvent, StoredEvent, UnreadEvent
 from eventstore.messages.headers import POSITION, Header, position_of
 from eventstore.messages.subjects import Subject
 
-__all__ = [
-    "PART",
-    "PART_OF",
-    "data_subjects",
-    "publication",
-    "read_publication",
-    "stored_publication",
-]
-
 PART = "X-Event-Part"
 """The header that numbers the parts of a logged event that is upcast to several, from 1 for the
 second."""

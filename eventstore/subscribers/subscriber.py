@@ -52,8 +52,6 @@ from eventstore.subscribers.consumer import Start, check_consumer, declare_subsc
 from eventstore.subscribers.delivery import DeliveryResult, DeliveryStopped, EventDelivery
 from eventstore.text import make_log_records_safe
 
-__all__ = ["Acknowledge", "EventSubscriber"]
-
 Acknowledge = Literal["after", "before"]
 """When an event is acknowledged: after its handler has returned (at least once), or before it is
 called (at most once)."""

@@ -9,14 +9,12 @@ import msgspec
 from eventstore.audit.working_set import AggregateState, WorkingSet
 from eventstore.client.protocol import header_block, read_headers
 from eventstore.errors import InvalidHeader, InvalidSubject
-from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.jetstream.publish import MAX_HEADERS
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.jetstream.vocabulary import EXPECTED_HEADERS, SERVER_HEADERS, NatsHeader
 from eventstore.messages.subjects import Subjects
 from eventstore.store.chain_links import LinkCheck, Problem, follow
 from eventstore.transfer.file_format import EventLine
-
-__all__ = ["LineChains", "unsendable", "without_headers"]
 
 _EXPECTED_BYTES = 64
 # The headers that the server acts on and the store writes.

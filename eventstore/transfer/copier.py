@@ -43,8 +43,6 @@ from eventstore.transfer.file_writer import FileWriter, partial_file
 from eventstore.transfer.importer import units
 from eventstore.transfer.sender import SendUnit
 
-__all__ = ["TRANSFORMED", "CopiedEvent", "CopySummary", "Transform", "copy"]
-
 TRANSFORMED = "X-Transformed"
 """The header that names the transformation of an event, and the original event."""
 

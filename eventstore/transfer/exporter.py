@@ -27,8 +27,6 @@ from eventstore.transfer.file_format import EventLine, FileSums, FirstLine
 from eventstore.transfer.file_reader import FileReader, FileState, check_file
 from eventstore.transfer.file_writer import FileWriter, part_of, partial_file
 
-__all__ = ["ExportSummary", "Progress", "export_log", "export_to"]
-
 _MAX_FIRST_LINE = 4096  # bytes
 
 Progress = Callable[[int, int], None]

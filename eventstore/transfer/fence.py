@@ -22,8 +22,6 @@ from eventstore.jetstream.topology import StreamSpec, check, topology
 from eventstore.jetstream.vocabulary import ErrorCode
 from eventstore.messages.subjects import Subjects
 
-__all__ = ["Fence"]
-
 _OPEN_SECONDS = 60.0
 
 

@@ -13,19 +13,9 @@ from typing import Literal
 
 import msgspec
 
-from eventstore.jetstream.direct_get import StoredMessage
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.headers import Header
 from eventstore.undecodable import UNDECODABLE
-
-__all__ = [
-    "EventLine",
-    "FileCheckpoint",
-    "FileEnd",
-    "FileSums",
-    "FirstLine",
-    "Line",
-    "Transformation",
-]
 
 _SHORT = 16
 _SUM = b',"sum":"'

@@ -13,8 +13,6 @@ import msgspec
 from eventstore.errors import DamagedFile, TransferError
 from eventstore.transfer.file_format import EventLine, FileEnd, FileSums, FirstLine, Line
 
-__all__ = ["FileReader", "FileState", "check_file", "open_export"]
-
 _CHUNK = 64 * 1024
 _MAX_LINE = 32 * 1024 * 1024
 _MAX_LINES = 10_000  # of one member; the writer puts about 1,000 events into it

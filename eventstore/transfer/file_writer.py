@@ -19,8 +19,6 @@ from eventstore.private_files import open_private
 from eventstore.transfer.file_format import EventLine, FileCheckpoint, FileEnd, FirstLine
 from eventstore.transfer.file_reader import FileState
 
-__all__ = ["FileWriter", "part_of", "partial_file"]
-
 _MAX_EVENTS = 1_000
 _MAX_BYTES = 8 * 1024 * 1024
 _LEVEL = 5

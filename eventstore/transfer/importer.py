@@ -22,8 +22,8 @@ from eventstore.audit.working_set import WorkingSet
 from eventstore.client.client import Client
 from eventstore.config import StreamSettings
 from eventstore.errors import DamagedFile, ImportRefused, IncompleteBatch, StreamMissing
-from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.jetstream.publish import MAX_BATCH
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.jetstream.vocabulary import EXPECTED_HEADERS
 from eventstore.messages.encryption import refs_in
 from eventstore.messages.subjects import Subjects
@@ -35,8 +35,6 @@ from eventstore.transfer.fence import Fence
 from eventstore.transfer.file_format import EventLine
 from eventstore.transfer.file_reader import FileReader, open_export
 from eventstore.transfer.sender import Sender, SendUnit, check_unit
-
-__all__ = ["ImportSummary", "Progress", "import_log", "units"]
 
 _REPORT_EVENTS = 500
 

@@ -38,8 +38,6 @@ from eventstore.jetstream.vocabulary import (
 from eventstore.transfer.fence import Fence
 from eventstore.transfer.file_format import EventLine
 
-__all__ = ["SendUnit", "Sender", "check_unit"]
-
 _MAX_IN_FLIGHT = 1_000
 _MAX_BYTES = 8 * 1024 * 1024
 _ANSWER_SECONDS = 10.0

@@ -3,7 +3,7 @@
 import platform
 from importlib.metadata import version
 
-from eventstore.server.embedded import find_server
+from eventstore.server.binary import find_server
 from tests.bench import (
     backlog,
     commands,

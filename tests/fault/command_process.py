@@ -15,8 +15,8 @@ from eventstore.client.client import connect
 from eventstore.commands import CommandWorker, Outcome, Outcomes
 from eventstore.config import StreamSettings
 from eventstore.jetstream.acks import Acknowledgements, TrackedDelivery
-from eventstore.store.append import PendingAppend
-from eventstore.store.store import AppendResult, EventStore
+from eventstore.store.append import AppendResult, PendingAppend
+from eventstore.store.store import EventStore
 from tests.connection import settings_for
 from tests.integration.commanding import counting, opened
 

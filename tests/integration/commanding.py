@@ -21,9 +21,9 @@ from eventstore.errors import EventStoreError, Rejected
 from eventstore.jetstream.topology import declare, topology
 from eventstore.messages.events import RecordedEvent
 from eventstore.messages.types import Command, Event
-from eventstore.store.append import PendingAppend
+from eventstore.store.append import AppendResult, PendingAppend
 from eventstore.store.snapshots.snapshots import Snapshots
-from eventstore.store.store import AppendResult, EventStore
+from eventstore.store.store import EventStore
 
 FORGETFUL = StreamSettings(duplicate_window_ms=100)
 """Streams that take a command with the same id again after a tenth of a second."""

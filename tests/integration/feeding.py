@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from eventstore.client.client import Client, Msg
 from eventstore.config import StreamSettings
-from eventstore.jetstream.direct_get import DirectReader, StoredMessage
+from eventstore.jetstream.direct_get import DirectReader
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.jetstream.topology import declare, topology
 from eventstore.messages.codec import Codec
 from eventstore.messages.events import RecordedEvent

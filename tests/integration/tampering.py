@@ -11,8 +11,8 @@ from eventstore.audit.anchor import Anchor
 from eventstore.audit.finding import VerifySummary
 from eventstore.audit.verify import verify
 from eventstore.client.client import Client
-from eventstore.jetstream.direct_get import StoredMessage
 from eventstore.jetstream.publish import publish_acked
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.chain import chain_value
 from eventstore.messages.codec import Codec
 from eventstore.messages.headers import Header

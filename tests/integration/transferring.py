@@ -9,9 +9,10 @@ from typing import Any
 
 from eventstore.client.client import Client
 from eventstore.config import StreamSettings
-from eventstore.jetstream.direct_get import StoredMessage
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.codec import Codec
-from eventstore.store.store import Append, EventStore
+from eventstore.store.append import Append
+from eventstore.store.store import EventStore
 from eventstore.transfer import ExportSummary, ImportSummary, export_log, import_log
 from eventstore.transfer.file_format import EventLine, FileSums, FirstLine
 from eventstore.transfer.file_reader import FileState

@@ -187,3 +187,12 @@ for name in sys.argv[1:]:
 """
     command = [sys.executable, "-c", code, *lists()]
     assert subprocess.run(command, capture_output=True, text=True).stderr == ""
+
+
+def test_nothing_else_lists_names() -> None:
+    listing = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for path in (ROOT / "eventstore").rglob("*.py")
+        if "__all__" in path.read_text(encoding="utf-8")
+    }
+    assert listing == {*lists(), "eventstore.projections.database.backends"}

@@ -14,8 +14,6 @@ from eventstore.cli.options import ClientSession
 from eventstore.cli.output.terminal import Terminal, say
 from eventstore.messages.envelope import utc_now
 
-__all__ = ["anchor"]
-
 
 async def anchor(
     session: ClientSession,

@@ -32,8 +32,6 @@ from eventstore.jetstream.direct_get import DirectReader
 from eventstore.messages.headers import Header
 from eventstore.text import decoded, printable_json
 
-__all__ = ["export"]
-
 _MAX_CONCURRENCY = 64
 
 _Write = Callable[[str], bool]

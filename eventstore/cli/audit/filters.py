@@ -12,8 +12,6 @@ from eventstore.cli.audit.times import parse_time
 from eventstore.cli.options import MadeBy
 from eventstore.messages.envelope import utc_now
 
-__all__ = ["Matching"]
-
 
 class Kinds(Enum):
     """The kinds of entries."""

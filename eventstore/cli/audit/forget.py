@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from eventstore.cli.options import ClientSession, Yes
-from eventstore.cli.output.terminal import counted, printable, program, say
+from eventstore.cli.output.terminal import counted, program, say
 from eventstore.cli.read_models import read_models
 from eventstore.cli.session import Session, run
 from eventstore.jetstream.vocabulary import bucket_stream
@@ -17,8 +17,7 @@ from eventstore.messages.encryption import DestroyedKey
 from eventstore.messages.subjects import Subjects
 from eventstore.parking.erasure import ErasureReport
 from eventstore.store.keyring import Keyring
-
-__all__ = ["forget"]
+from eventstore.text import printable
 
 
 def forget(

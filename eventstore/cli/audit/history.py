@@ -15,8 +15,6 @@ from eventstore.client.queries import QueryClient
 from eventstore.errors import PermissionDenied
 from eventstore.messages.envelope import utc_now
 
-__all__ = ["history"]
-
 _MAX_VALUE = 60
 
 

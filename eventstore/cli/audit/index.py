@@ -17,8 +17,6 @@ from eventstore.messages.queries import Listed
 from eventstore.projections.audit import AuditIndex, NoAuditIndex
 from eventstore.projections.database.database import Database
 
-__all__ = ["IndexPosition", "index_of", "index_position", "opened_index"]
-
 
 class IndexPosition(Struct, frozen=True):
     """The `position` up to which the index reflects the log, whose `end` may be unknown (None)."""

@@ -14,17 +14,9 @@ from eventstore.audit import AuditEntry
 from eventstore.cli.audit.filters import Matching
 from eventstore.cli.audit.index import IndexPosition, index_of, index_position
 from eventstore.cli.options import Json, ReadModelSession
-from eventstore.cli.output.terminal import (
-    STATUS_STYLES,
-    Terminal,
-    brief,
-    printable,
-    say_json,
-    table,
-)
+from eventstore.cli.output.terminal import STATUS_STYLES, Terminal, brief, say_json, table
 from eventstore.messages.queries import MOST_ITEMS, Listed
-
-__all__ = ["search"]
+from eventstore.text import printable
 
 
 class SearchResult(Struct, frozen=True):

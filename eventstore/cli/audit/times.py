@@ -7,8 +7,6 @@ from datetime import UTC, datetime, timedelta
 
 import typer
 
-__all__ = ["parse_at", "parse_time"]
-
 _AGO = re.compile(r"([0-9]{1,6})\s*([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _VERSION = re.compile(r"[0-9]{1,18}")

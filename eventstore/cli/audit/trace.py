@@ -18,8 +18,6 @@ from eventstore.errors import ClientError, StreamMissing
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.messages.subjects import Subjects
 
-__all__ = ["trace"]
-
 MAX_VERIFIED = 10_000
 """How many events are read at most to verify a trace, so that it takes about a second."""
 

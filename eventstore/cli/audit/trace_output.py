@@ -13,10 +13,9 @@ from rich.text import Text
 from eventstore.audit import AuditEntry, CausationEntry, CausationTree
 from eventstore.audit.chain_check import ChainReport
 from eventstore.cli.audit.index import IndexPosition
-from eventstore.cli.output.terminal import STATUS_STYLES, Terminal, brief, counted, printable
+from eventstore.cli.output.terminal import STATUS_STYLES, Terminal, brief, counted
 from eventstore.cli.output.tree import guides
-
-__all__ = ["Trace", "print_trace"]
+from eventstore.text import printable
 
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 

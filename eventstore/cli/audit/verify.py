@@ -18,8 +18,6 @@ from eventstore.cli.output.terminal import Terminal, counted, say_json
 from eventstore.cli.session import Session
 from eventstore.errors import ConfigurationError
 
-__all__ = ["print_verification", "read_file", "verify", "verify_log"]
-
 _UNKNOWN_KEY = "the anchor is signed by {key}: only --key checks that it is the expected key"
 _MAX_RANGES = 10
 

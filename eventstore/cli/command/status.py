@@ -13,8 +13,6 @@ from eventstore.commands import Outcomes
 from eventstore.commands.status import UNKNOWN, status_json
 from eventstore.messages.envelope import check_message_id
 
-__all__ = ["status"]
-
 _UNKNOWN_STATUS = 3
 
 

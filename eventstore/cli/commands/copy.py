@@ -17,8 +17,6 @@ from eventstore.errors import ConfigurationError
 from eventstore.transfer import CopiedEvent, CopySummary
 from eventstore.transfer.copier import Transform
 
-__all__ = ["copy"]
-
 
 async def copy(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that export or copy wrote.")],

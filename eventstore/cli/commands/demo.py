@@ -14,13 +14,12 @@ from eventstore import nix
 from eventstore.cli.nix.lock_files import LockFileImport, read_files
 from eventstore.cli.options import DemoSession
 from eventstore.cli.output.outcomes import ExecutedCommand, print_executed
-from eventstore.cli.output.terminal import Terminal, brief, counted, printable, program, table
+from eventstore.cli.output.terminal import Terminal, brief, counted, program, table
 from eventstore.cli.service import Service, open_service
 from eventstore.cli.session import log_end
 from eventstore.messages.events import RecordedEvent
+from eventstore.text import printable
 from projections.models import flake, flake_input
-
-__all__ = ["demo"]
 
 _CATCH_UP_SECONDS = 60.0
 

@@ -9,11 +9,10 @@ from typing import Annotated
 import typer
 
 from eventstore.cli.options import ClientSession, Json
-from eventstore.cli.output.terminal import Terminal, printable, say_json, table
+from eventstore.cli.output.terminal import Terminal, say_json, table
 from eventstore.service import discovery
 from eventstore.service.discovery import DiscoveredService
-
-__all__ = ["discover", "print_services"]
+from eventstore.text import printable
 
 
 async def discover(

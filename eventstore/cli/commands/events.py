@@ -17,8 +17,6 @@ from eventstore.messages.subjects import check_aggregate_id
 from eventstore.store.foreign import ForeignMessage
 from eventstore.store.store import EventStore
 
-__all__ = ["events"]
-
 T = TypeVar("T")
 
 

@@ -17,8 +17,6 @@ from eventstore.cli.session import Session
 from eventstore.transfer import ExportSummary, export_log, export_to
 from eventstore.transfer.file_writer import part_of
 
-__all__ = ["Continue", "export", "print_interrupted"]
-
 Continue = Annotated[bool, typer.Option("--continue", help="Continue an interrupted run.")]
 
 

@@ -9,14 +9,13 @@ import typer
 from rich.text import Text
 
 from eventstore.cli.options import ClientSession, Json, Timeout
-from eventstore.cli.output.terminal import Terminal, printable, say, table
+from eventstore.cli.output.terminal import Terminal, say, table
 from eventstore.cli.session import Session
 from eventstore.errors import ClientError
 from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.service.health import HealthReport
+from eventstore.text import printable
 from eventstore.undecodable import UNDECODABLE
-
-__all__ = ["EXIT_STATUS", "health", "print_health", "request_health"]
 
 EXIT_STATUS = {"healthy": 0, "degraded": 1, "unhealthy": 2}
 

@@ -16,8 +16,6 @@ from eventstore.cli.output.terminal import Terminal
 from eventstore.cli.session import Session
 from eventstore.transfer import ImportSummary, import_log
 
-__all__ = ["import_"]
-
 
 async def import_(
     session: ClientSession,

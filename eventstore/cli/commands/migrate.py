@@ -12,8 +12,6 @@ from eventstore.errors import MigrationError
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.schema import Revisions
 
-__all__ = ["migrate"]
-
 
 async def migrate(
     session: DatabaseSession,

@@ -27,8 +27,6 @@ from eventstore.messages.subjects import check_aggregate_id
 from eventstore.text import printable
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = ["query"]
-
 _NOT_FOUND = 1
 
 _Every = Annotated[

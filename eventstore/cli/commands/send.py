@@ -19,8 +19,6 @@ from eventstore.messages.envelope import check_message_id, new_id
 from eventstore.messages.subjects import Subject
 from eventstore.text import encodable
 
-__all__ = ["send"]
-
 
 async def send(
     session: ClientSession,

@@ -13,8 +13,6 @@ from eventstore.cli.options import ServeSession
 from eventstore.cli.output.terminal import say
 from eventstore.cli.service import open_service
 
-__all__ = ["serve"]
-
 
 async def serve(session: ServeSession) -> None:
     """Run the service until Ctrl-C or SIGTERM.

@@ -7,10 +7,9 @@ from typing import Annotated
 import typer
 
 from eventstore.cli.options import ClientSession, Json
-from eventstore.cli.output.terminal import printable, say, say_json
+from eventstore.cli.output.terminal import say, say_json
 from eventstore.service.runtime_config import KEYS, RuntimeConfig, Value
-
-__all__ = ["get", "value_text"]
+from eventstore.text import printable
 
 
 async def get(

@@ -8,10 +8,9 @@ import typer
 
 from eventstore.cli.config.get import value_text
 from eventstore.cli.options import ClientSession
-from eventstore.cli.output.terminal import printable, say
+from eventstore.cli.output.terminal import say
 from eventstore.service.runtime_config import KEYS, RuntimeConfig
-
-__all__ = ["Key", "set_"]
+from eventstore.text import printable
 
 Key = Annotated[str, typer.Argument(metavar="KEY", help=f"One of {', '.join(KEYS)}.")]
 

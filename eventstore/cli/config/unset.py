@@ -7,8 +7,6 @@ from eventstore.cli.options import ClientSession
 from eventstore.cli.output.terminal import say
 from eventstore.service.runtime_config import RuntimeConfig
 
-__all__ = ["unset"]
-
 
 async def unset(session: ClientSession, key: Key) -> None:
     """Unset a key.

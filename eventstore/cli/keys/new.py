@@ -12,8 +12,6 @@ from eventstore.client.master_keys import new_master_key
 from eventstore.errors import ConfigurationError
 from eventstore.private_files import open_private
 
-__all__ = ["new"]
-
 
 def new(
     name: Annotated[

@@ -16,8 +16,6 @@ from eventstore.client.master_keys import KeyWrapping, MasterKeys
 from eventstore.errors import ConfigurationError
 from eventstore.store.key_bucket import KeyBucket
 
-__all__ = ["rewrap"]
-
 _MAX_CONCURRENCY = 64
 
 MasterKeyFiles = Annotated[

@@ -12,8 +12,6 @@ from eventstore.cli.output.terminal import counted, say, say_json
 from eventstore.config import PersonalSettings
 from eventstore.store.key_bucket import KeyBucket
 
-__all__ = ["status"]
-
 
 async def status(session: ClientSession, json: Json = False) -> None:
     """Count the keys of data subjects by master key.

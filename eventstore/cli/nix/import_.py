@@ -15,8 +15,6 @@ from eventstore.cli.session import Session, log_end
 from eventstore.commands import CommandClient
 from eventstore.errors import ClientError, StreamMissing
 
-__all__ = ["import_"]
-
 
 async def import_(
     session: ClientSession,

@@ -29,8 +29,6 @@ from eventstore.nix import (
     import_commands,
 )
 
-__all__ = ["FlakeImport", "LockFileImport", "read_files"]
-
 Flake = Sequence[ImportedCommand]
 """The commands for the flake of a lock file: its creation, and then its inputs."""
 

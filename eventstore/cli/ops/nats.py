@@ -14,8 +14,6 @@ from eventstore.cli.output.terminal import say
 from eventstore.deployment import Roles, Tls, deployment_files
 from eventstore.errors import ConfigurationError
 
-__all__ = ["nats"]
-
 _DOMAIN = "nix"
 _ADMINS_ONLY = ("config.activate", "config.rollback")
 """Commands of the domain that ships which developers may not send."""

@@ -4,19 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from eventstore.cli.output.terminal import printable
 from eventstore.messages.events import LogEvent, UnreadEvent
 from eventstore.store.foreign import ForeignMessage
-from eventstore.text import decoded, encodable
+from eventstore.text import decoded, encodable, printable
 from eventstore.undecodable import UNDECODABLE
-
-__all__ = [
-    "event_json",
-    "event_line",
-    "foreign_json",
-    "foreign_line",
-    "payload_data",
-]
 
 
 def event_line(event: LogEvent) -> str:

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from rich.text import Text
 
-from eventstore.cli.output.terminal import STATUS_STYLES, Terminal, brief, printable, table
+from eventstore.cli.output.terminal import STATUS_STYLES, Terminal, brief, table
 from eventstore.commands import Outcome
 from eventstore.messages.types import Command
 from eventstore.nix import AddFlakeInput, CreateFlake, ImportedCommand, RemoveFlakeInput
-
-__all__ = ["EXIT_STATUS", "ExecutedCommand", "print_executed", "print_outcome"]
+from eventstore.text import printable
 
 EXIT_STATUS = {"success": 0, "rejected": 1, "error": 2}
 

@@ -18,8 +18,6 @@ from rich.progress import (
 )
 from rich.text import Text
 
-__all__ = ["Advance", "events_bar"]
-
 
 class Advance(Protocol):
     """Takes how many events are done, how many there are, and a new description if it changes."""

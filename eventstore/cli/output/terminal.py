@@ -18,18 +18,6 @@ from rich.text import Text
 
 from eventstore.text import printable, printable_json, printable_lines
 
-__all__ = [
-    "STATUS_STYLES",
-    "Terminal",
-    "brief",
-    "counted",
-    "printable",
-    "program",
-    "say",
-    "say_json",
-    "table",
-]
-
 STATUS_STYLES = {"success": "green", "rejected": "yellow", "error": "red"}
 """How the status of a command's outcome is coloured."""
 

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-__all__ = ["Guide", "guides"]
-
 _MAX_DRAWN = 12
 
 

@@ -10,8 +10,6 @@ from eventstore.cli.parked.show import ParkedSequence, find_parked, print_parked
 from eventstore.cli.session import Session, run
 from eventstore.parking.messages import ParkedMessages
 
-__all__ = ["discard"]
-
 
 def discard(session: ClientSession, sequence: ParkedSequence, yes: Yes = False) -> None:
     """Delete a parked message permanently.

@@ -8,11 +8,10 @@ from typing import Annotated
 import typer
 
 from eventstore.cli.options import AggregateId, AggregateName, ClientSession, Json
-from eventstore.cli.output.terminal import Terminal, printable, say
+from eventstore.cli.output.terminal import Terminal, say
 from eventstore.cli.parked.show import parked_json
 from eventstore.parking.messages import ParkedMessage, ParkedMessages, UnreadableMessage
-
-__all__ = ["list_"]
+from eventstore.text import printable
 
 
 async def list_(

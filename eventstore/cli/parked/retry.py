@@ -10,8 +10,6 @@ from eventstore.cli.options import ClientSession
 from eventstore.cli.output.terminal import Terminal
 from eventstore.parking.messages import ParkedMessage, ParkedMessages, RetrySummary
 
-__all__ = ["retry"]
-
 
 async def retry(
     session: ClientSession,

@@ -14,8 +14,6 @@ from eventstore.cli.output.terminal import Terminal, say
 from eventstore.cli.session import Session
 from eventstore.parking.messages import ParkedMessage, ParkedMessages, UnreadableMessage
 
-__all__ = ["ParkedSequence", "find_parked", "parked_json", "print_parked", "show"]
-
 ParkedSequence = Annotated[
     int, typer.Argument(metavar="SEQ", min=1, help="The number that list prints first.")
 ]

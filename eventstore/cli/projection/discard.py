@@ -12,11 +12,9 @@ from eventstore.cli.projection.parked import parked_line
 from eventstore.cli.read_models import ProjectionName, open_read_model, projection_named
 from eventstore.cli.session import Session, run
 from eventstore.errors import NotParked
+from eventstore.projections.database.parking import ParkedEvent
 from eventstore.projections.projection import Projection
 from eventstore.projections.worker import parked_events
-from eventstore.projections.worker.parked_events import ParkedEvent
-
-__all__ = ["discard"]
 
 
 def discard(

@@ -11,8 +11,6 @@ from eventstore.cli.options import Json, ReadModelSession
 from eventstore.cli.output.terminal import Terminal, say_json
 from eventstore.cli.projection.status import ProjectionStatus, statuses
 
-__all__ = ["STYLES", "list_"]
-
 STYLES = {"live": "green", "failed": "red", "paused": "yellow", "version changed": "yellow"}
 """How a projection's state is coloured."""
 

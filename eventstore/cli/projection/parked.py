@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from eventstore.cli.options import DatabaseSession, Json
-from eventstore.cli.output.terminal import Terminal, printable, say, say_json
+from eventstore.cli.output.terminal import Terminal, say, say_json
 from eventstore.cli.read_models import ProjectionName, open_read_model, projection_named
 from eventstore.projections.database.parking import ParkedEvent
 from eventstore.projections.worker.parked_events import parked_events
-
-__all__ = ["parked", "parked_line"]
+from eventstore.text import printable
 
 
 async def parked(session: DatabaseSession, name: ProjectionName, json: Json = False) -> None:

@@ -10,8 +10,6 @@ from eventstore.cli.read_models import ProjectionNames, projections_named
 from eventstore.cli.session import Session
 from eventstore.service.runtime_config import RuntimeConfig, Value
 
-__all__ = ["PAUSED", "change_paused", "pause", "say_paused"]
-
 PAUSED = "projections.paused"
 
 

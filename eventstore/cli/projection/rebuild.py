@@ -20,8 +20,6 @@ from eventstore.projections.projection import Projection
 from eventstore.projections.rebuild.rebuild import Rebuild, RebuildProgress, drop_shadow
 from eventstore.projections.worker.apply import PoisonEvent
 
-__all__ = ["rebuild"]
-
 
 class RebuildSummary(Struct, frozen=True):
     """A projection that was rebuilt: `events` were applied, after the position `after`."""

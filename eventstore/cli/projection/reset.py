@@ -12,8 +12,6 @@ from eventstore.cli.session import Session, run
 from eventstore.projections.projection import Projection
 from eventstore.projections.rebuild import switch
 
-__all__ = ["reset"]
-
 _RETRY_TIMEOUT = 30.0
 
 

@@ -14,8 +14,6 @@ from eventstore.cli.session import Session
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.database import Database
 
-__all__ = ["resume"]
-
 _RETRY_TIMEOUT = 30.0
 
 

@@ -12,8 +12,6 @@ from eventstore.cli.projection.parked import parked_line
 from eventstore.cli.read_models import ProjectionName, open_read_model, projection_named
 from eventstore.projections.worker import parked_events
 
-__all__ = ["retry"]
-
 
 async def retry(
     session: ReadModelSession,

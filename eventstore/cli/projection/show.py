@@ -14,8 +14,6 @@ from eventstore.cli.projection.status import ProjectionDetails, ProjectionStatus
 from eventstore.cli.read_models import ProjectionName, projection_named
 from eventstore.messages.envelope import utc_now
 
-__all__ = ["show"]
-
 
 async def show(session: ReadModelSession, name: ProjectionName, json: Json = False) -> None:
     """Print the details of one projection.

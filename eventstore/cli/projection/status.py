@@ -26,8 +26,6 @@ from eventstore.projections.projection import Projection
 from eventstore.projections.rebuild.shadow import shadow_position
 from eventstore.service.runtime_config import RuntimeConfig
 
-__all__ = ["ProjectionDetails", "ProjectionStatus", "details", "statuses"]
-
 _RECENT = timedelta(seconds=15)
 _FIRST_PARKED = 5
 

@@ -13,8 +13,6 @@ from msgspec.inspect import BoolType, Field, IntType, LiteralType, Metadata, Non
 
 from eventstore.messages.queries import Query
 
-__all__ = ["field_parameters", "field_values"]
-
 _LIST_FIELDS = ("limit", "after")
 
 

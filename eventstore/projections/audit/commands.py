@@ -30,11 +30,9 @@ from eventstore.projections.audit.models import audit_command, audit_outcomes
 from eventstore.projections.database.backends.base import cause_of
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.locks import Locks, locks_of
-from eventstore.projections.worker.worker import WaitTimeout
+from eventstore.projections.worker.progress import WaitTimeout
 from eventstore.service.health import CheckResult
 from eventstore.text import make_log_records_safe, storable
-
-__all__ = ["CommandCollector"]
 
 _move = (
     update(audit_outcomes)

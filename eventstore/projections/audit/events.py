@@ -11,8 +11,6 @@ from eventstore.messages.events import StoredEvent
 from eventstore.projections.audit.models import audit_event
 from eventstore.projections.projection import BoundStatement, Projection
 
-__all__ = ["audit"]
-
 audit = Projection("audit", version=2, tables=[audit_event])
 """The projection that has a row for every event of the log."""
 

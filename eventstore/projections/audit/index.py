@@ -19,8 +19,6 @@ from eventstore.projections.database.tables import checkpoints
 from eventstore.projections.queries.queries import QueryHandlers
 from eventstore.projections.queries.rows import Rows
 
-__all__ = ["AuditIndex", "NoAuditIndex", "audit_queries"]
-
 T = TypeVar("T")
 
 audit_queries = QueryHandlers(audit)

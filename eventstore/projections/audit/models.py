@@ -10,8 +10,6 @@ from sqlalchemy import BigInteger, Column, Index, Integer, String, Table, Text
 
 from eventstore.projections.database.tables import UtcDateTime, metadata
 
-__all__ = ["audit_command", "audit_event", "audit_outcomes"]
-
 # As INTEGER it is SQLite's rowid, and needs no second B-tree.
 _POSITION = BigInteger().with_variant(Integer(), "sqlite")
 

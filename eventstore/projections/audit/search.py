@@ -19,8 +19,6 @@ from eventstore.projections.queries import cursor
 from eventstore.projections.queries.filters import equals
 from eventstore.projections.queries.rows import Rows
 
-__all__ = ["TABLES", "count", "entries", "ordered", "search"]
-
 TABLES: Mapping[Kind, Table] = {"command": audit_command, "event": audit_event}
 
 _EXACT = (

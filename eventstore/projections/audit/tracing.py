@@ -17,8 +17,6 @@ from eventstore.projections.audit.models import audit_command, audit_event
 from eventstore.projections.audit.search import TABLES, entries, ordered
 from eventstore.projections.queries.rows import Rows
 
-__all__ = ["trace"]
-
 _ID = re.compile(r"[0-9a-f-]{8,36}")
 _MAX_CAUSES = 1_000
 _BATCH = 500

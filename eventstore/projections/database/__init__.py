@@ -3,8 +3,9 @@
 The only package that opens a database, or writes the library's own tables in it.
 """
 
+from eventstore.projections.database.backends import DatabaseUnavailable
 from eventstore.projections.database.checkpoint import Checkpoint, read_checkpoints
-from eventstore.projections.database.database import Database, DatabaseUnavailable
+from eventstore.projections.database.database import Database
 from eventstore.projections.database.schema import Revisions
 from eventstore.projections.database.tables import UtcDateTime, metadata
 

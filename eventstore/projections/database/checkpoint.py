@@ -32,23 +32,6 @@ from eventstore.projections.database.tables import checkpoints as table
 from eventstore.projections.projection import Projection
 from eventstore.text import storable
 
-__all__ = [
-    "Checkpoint",
-    "CheckpointReset",
-    "ExpectedCheckpoint",
-    "OtherLog",
-    "VersionChanged",
-    "are_at",
-    "claim",
-    "fail",
-    "lock",
-    "move_all",
-    "read",
-    "read_checkpoints",
-    "restart",
-    "retry",
-]
-
 
 class Checkpoint(Struct, frozen=True):
     """The log position of a projection's rows.

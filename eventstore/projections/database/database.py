@@ -31,8 +31,6 @@ from eventstore.projections.database.backends import (
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 from eventstore.text import make_log_records_safe
 
-__all__ = ["Database", "DatabaseUnavailable", "is_transient"]
-
 T = TypeVar("T")
 
 OPEN_TIMEOUT = 10.0

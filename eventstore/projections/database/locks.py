@@ -33,9 +33,6 @@ from eventstore.projections.database.backends.postgresql import KEEPALIVE
 from eventstore.projections.database.database import Database
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = ["AdvisoryLocks", "FileLocks", "Locks", "OwnedElsewhere", "locked", "locks_of"]
-
-
 _LOOKS = 20
 _LOOK = Backoff(0.005, 0.005, jitter=1.0)
 """How often, and after which delays, a file is retried that others lock only to read its holder."""

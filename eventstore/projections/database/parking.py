@@ -15,18 +15,6 @@ from eventstore.messages.events import LogEvent
 from eventstore.projections.database.tables import parked_event as table
 from eventstore.projections.projection import Projection
 
-__all__ = [
-    "AggregateKey",
-    "ParkedEvent",
-    "blocked",
-    "count",
-    "forget",
-    "forget_after",
-    "list_parked",
-    "park",
-    "record_retry",
-]
-
 AggregateKey = tuple[str, str]
 """An aggregate: its kind and its id."""
 

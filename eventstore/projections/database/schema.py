@@ -22,18 +22,6 @@ from eventstore.errors import MigrationError
 from eventstore.projections.database.backends import cause_of, is_transient
 from eventstore.projections.database.tables import checkpoints
 
-__all__ = [
-    "Revisions",
-    "SchemaBusy",
-    "check",
-    "config",
-    "downgrade",
-    "migrations",
-    "newest",
-    "revisions",
-    "upgrade",
-]
-
 # Alembic hands its context to the scripts through module globals.
 _one_at_a_time = threading.Lock()
 

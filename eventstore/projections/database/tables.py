@@ -19,8 +19,6 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-__all__ = ["UtcDateTime", "checkpoints", "metadata", "parked_event"]
-
 metadata = MetaData(
     # Constraints without a name cannot be altered by a later migration.
     naming_convention={

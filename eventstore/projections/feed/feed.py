@@ -48,8 +48,6 @@ from eventstore.store.store import EventStore
 from eventstore.subscribers.publication import data_subjects, publication, stored_publication
 from eventstore.text import make_log_records_safe
 
-__all__ = ["Feed"]
-
 # A batch costs the server as much as thirty single messages; fewer are faster one by one.
 _MIN_BATCH = 32
 

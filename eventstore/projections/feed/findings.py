@@ -17,8 +17,6 @@ from eventstore.messages.subjects import Subjects
 from eventstore.store.foreign import FindingKind, LogFindings
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = ["FeedFindings"]
-
 KEY = "feed.foreign"
 """The key in the configuration bucket."""
 

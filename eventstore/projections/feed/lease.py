@@ -21,8 +21,6 @@ from eventstore.messages.envelope import new_id
 from eventstore.messages.subjects import Subjects
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = ["FeedLease"]
-
 KEY = "feed.lease"
 """The key in the configuration bucket: `{"holder": ..., "seconds": ...}`."""
 

@@ -15,16 +15,15 @@ from msgspec import Meta
 from eventstore.client.client import Client
 from eventstore.errors import ProjectionError
 from eventstore.jetstream.api import stream_info
-from eventstore.jetstream.direct_get import DirectReader, StoredMessage
+from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.key_value import KeyValue
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.headers import Header, position_of
 from eventstore.messages.subjects import Subjects
 from eventstore.store.foreign import LogFindings
 from eventstore.subscribers.publication import PART_OF
 from eventstore.undecodable import UNDECODABLE
-
-__all__ = ["FeedLost", "FeedPoint", "FeedPosition"]
 
 KEY = "feed.position"
 """The key in the configuration bucket: `{"sequence": ..., "position": ...}`."""

@@ -14,8 +14,6 @@ from eventstore.service.checks import check_findings
 from eventstore.service.health import CheckResult
 from eventstore.text import make_log_records_safe
 
-__all__ = ["FeedSupervisor"]
-
 _STALLED_SECONDS = 10.0
 
 _logger = make_log_records_safe(logging.getLogger(__name__))

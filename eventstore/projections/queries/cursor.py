@@ -18,8 +18,6 @@ from eventstore.errors import InvalidPayload
 from eventstore.messages.queries import ListQuery
 from eventstore.undecodable import UNDECODABLE
 
-__all__ = ["decode", "encode", "types"]
-
 _DIGEST_BYTES = 8
 
 T = TypeVar("T")

@@ -13,8 +13,6 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-__all__ = ["begins", "equals", "given", "has_element"]
-
 _SURROGATES = range(0xD800, 0xE000)  # not characters
 
 

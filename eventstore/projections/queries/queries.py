@@ -44,11 +44,9 @@ from eventstore.projections.database.tables import checkpoints
 from eventstore.projections.projection import Projection
 from eventstore.projections.queries.rows import Rows
 from eventstore.projections.queries.waiting import Positions
-from eventstore.projections.worker.worker import WaitTimeout
+from eventstore.projections.worker.progress import WaitTimeout
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 from eventstore.undecodable import UNDECODABLE
-
-__all__ = ["QueryHandlers", "query_answers"]
 
 _MAX_CONCURRENT_READS = 3
 _PAUSE = 0.02

@@ -13,8 +13,6 @@ from eventstore.errors import QueryNotFound
 from eventstore.messages.queries import Listed, ListQuery, Query
 from eventstore.projections.queries import cursor
 
-__all__ = ["Rows"]
-
 A = TypeVar("A")
 I = TypeVar("I")  # noqa: E741  # an item of a list
 T = TypeVar("T")

@@ -12,9 +12,8 @@ from sqlalchemy import select
 from eventstore.errors import ProjectionFenced
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.tables import checkpoints as table
-from eventstore.projections.worker.worker import ProjectionWorker, WaitTimeout
-
-__all__ = ["CheckpointPositions", "Positions"]
+from eventstore.projections.worker.progress import WaitTimeout
+from eventstore.projections.worker.worker import ProjectionWorker
 
 
 class Positions(Protocol):

@@ -18,8 +18,6 @@ from eventstore.store.store import EventStore
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 from eventstore.text import make_log_records_safe
 
-__all__ = ["auto_rebuild"]
-
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
 

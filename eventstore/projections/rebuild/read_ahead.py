@@ -9,8 +9,6 @@ from contextlib import AsyncExitStack, aclosing
 from eventstore.concurrency.resource import Resource
 from eventstore.store.reader import Page
 
-__all__ = ["ReadAhead"]
-
 
 class ReadAhead(Resource):
     """Buffers the pages of a live reader; an async context manager.

@@ -25,9 +25,6 @@ from eventstore.store.reader import Page
 from eventstore.store.store import EventStore
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
-__all__ = ["Rebuild", "RebuildProgress", "drop_shadow"]
-
-
 NEAR = 200
 """How many events may be left to be applied in the switch itself, while other writers wait."""
 

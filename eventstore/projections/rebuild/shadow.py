@@ -28,8 +28,6 @@ from eventstore.projections.projection import Projection
 from eventstore.projections.worker.apply import PoisonEvent, apply, park
 from eventstore.text import make_log_records_safe
 
-__all__ = ["Shadow", "opened_shadow", "shadow_position", "tables_of"]
-
 RETRY_TIMEOUT = 30.0
 """For how many seconds a database that is full or unreachable is retried."""
 

@@ -17,8 +17,6 @@ from eventstore.projections.rebuild.shadow import tables_of
 from eventstore.projections.worker.apply import apply
 from eventstore.store.reader import Page
 
-__all__ = ["SwitchBehind", "reset", "switch"]
-
 
 class SwitchBehind(Struct, frozen=True):
     """Nothing was switched: the live rows are at a `position` after all that was read."""

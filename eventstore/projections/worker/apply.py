@@ -19,8 +19,6 @@ from eventstore.projections.projection import BoundStatement, Change, Projection
 from eventstore.projections.worker.batches import arranged
 from eventstore.text import storable
 
-__all__ = ["AppliedBatch", "PoisonEvent", "apply", "execute", "park"]
-
 _MAX_EVENTS = 500
 """How many events are batched together at most; the event loop may have to wait for that."""
 

@@ -19,8 +19,6 @@ from sqlalchemy.sql.visitors import iterate
 from eventstore.projections.projection import BoundStatement, Change, Statement
 from eventstore.projections.worker.commutativity import scope_of
 
-__all__ = ["Batch", "arranged"]
-
 
 class Batch:
     """A statement, and the values of each of its executions."""

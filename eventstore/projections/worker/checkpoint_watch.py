@@ -16,8 +16,6 @@ from eventstore.projections.database.checkpoint import Checkpoint
 from eventstore.projections.database.database import Database
 from eventstore.text import make_log_records_safe
 
-__all__ = ["CheckpointWatch"]
-
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
 

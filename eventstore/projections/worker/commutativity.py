@@ -46,8 +46,6 @@ from sqlalchemy.types import TypeEngine
 
 from eventstore.projections.projection import BoundStatement, Statement
 
-__all__ = ["scope_of"]
-
 _DIALECTS: tuple[Dialect, ...] = (sqlite.dialect(), postgresql.dialect())  # type: ignore[no-untyped-call]
 
 # Two values of these that differ in Python differ in every database.

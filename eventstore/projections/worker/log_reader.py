@@ -17,15 +17,12 @@ from eventstore.errors import ProjectionError, ProjectionFailed
 from eventstore.messages.envelope import utc_now
 from eventstore.messages.events import LogEvent
 from eventstore.projections.database import checkpoint
-from eventstore.projections.database.backends import cause_of
+from eventstore.projections.database.backends import DatabaseUnavailable, cause_of
 from eventstore.projections.database.checkpoint import CheckpointReset
-from eventstore.projections.database.database import DatabaseUnavailable
 from eventstore.projections.worker.apply import AppliedBatch, PoisonEvent, apply
 from eventstore.projections.worker.progress import Rate
 from eventstore.projections.worker.runner import ProjectionRunner, WorkerContext
 from eventstore.store.reader import Page
-
-__all__ = ["LogReader", "LogReaders"]
 
 _NEAR_LIVE = 100
 """How many events a reader may lag behind a live one for that one to wait for it."""

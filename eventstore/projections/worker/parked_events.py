@@ -19,8 +19,6 @@ from eventstore.projections.projection import Projection
 from eventstore.projections.worker.apply import PoisonEvent, execute
 from eventstore.store.store import EventStore
 
-__all__ = ["ParkedEvent", "RetryResult", "discard", "parked_events", "retry"]
-
 RETRY_TIMEOUT = 30.0
 MAX_EVENTS = 500
 

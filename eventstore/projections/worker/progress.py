@@ -11,8 +11,6 @@ from typing import Literal
 from eventstore.errors import ProjectionError
 from eventstore.projections.projection import Projection
 
-__all__ = ["Progress", "ProgressBoard", "Rate", "State", "WaitTimeout"]
-
 State = Literal["standby", "rebuilding", "catching_up", "live", "retrying", "paused", "failed"]
 """The state of a projection.
 

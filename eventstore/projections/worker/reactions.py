@@ -12,8 +12,6 @@ from eventstore.projections.projection import Projection, Reaction
 from eventstore.telemetry import Telemetry
 from eventstore.text import make_log_records_safe
 
-__all__ = ["Reactions"]
-
 MAX_QUEUED = 10_000
 """How many events may be queued; further ones are dropped, so that commits never wait."""
 

@@ -16,13 +16,14 @@ from eventstore.errors import ProjectionError, ProjectionFailed, ProjectionFence
 from eventstore.messages.envelope import utc_now
 from eventstore.messages.events import LogEvent
 from eventstore.projections.database import checkpoint
+from eventstore.projections.database.backends import DatabaseUnavailable
 from eventstore.projections.database.checkpoint import (
     Checkpoint,
     CheckpointReset,
     ExpectedCheckpoint,
     VersionChanged,
 )
-from eventstore.projections.database.database import Database, DatabaseUnavailable
+from eventstore.projections.database.database import Database
 from eventstore.projections.projection import Projection
 from eventstore.projections.worker.apply import AppliedBatch, PoisonEvent, park
 from eventstore.projections.worker.progress import Progress
@@ -30,8 +31,6 @@ from eventstore.projections.worker.reactions import Reactions
 from eventstore.store.store import EventStore
 from eventstore.telemetry import Telemetry
 from eventstore.text import make_log_records_safe
-
-__all__ = ["EventSource", "ProjectionRunner", "Rebuild", "WorkerContext"]
 
 T = TypeVar("T")
 

@@ -41,20 +41,19 @@ from eventstore.concurrency.failures import ungrouped
 from eventstore.concurrency.supervisor import FailureLog
 from eventstore.errors import ConfigurationError, ProjectionError
 from eventstore.projections.database import parking
+from eventstore.projections.database.backends import DatabaseUnavailable
 from eventstore.projections.database.checkpoint import Checkpoint, VersionChanged
-from eventstore.projections.database.database import Database, DatabaseUnavailable
+from eventstore.projections.database.database import Database
 from eventstore.projections.database.locks import Locks, OwnedElsewhere, locks_of
 from eventstore.projections.projection import Projection
 from eventstore.projections.worker.checkpoint_watch import CheckpointWatch
 from eventstore.projections.worker.log_reader import LogReaders
-from eventstore.projections.worker.progress import Progress, ProgressBoard, State, WaitTimeout
+from eventstore.projections.worker.progress import Progress, ProgressBoard
 from eventstore.projections.worker.reactions import Reactions
 from eventstore.projections.worker.runner import ProjectionRunner, Rebuild, WorkerContext
 from eventstore.store.store import EventStore
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 from eventstore.text import make_log_records_safe
-
-__all__ = ["IfTaken", "Progress", "ProjectionWorker", "State", "WaitTimeout"]
 
 IfTaken = Literal["wait", "refuse"]
 """What a worker does if another one owns a projection: stand by, or refuse to start."""

@@ -14,8 +14,6 @@ from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.store.snapshots.format import Snapshot, SnapshotFormat
 from eventstore.store.store import EventStore
 
-__all__ = ["SnapshotBucket"]
-
 
 class SnapshotBucket:
     """The snapshots of one decider's aggregates; `timeout` is seconds per request to the bucket.

@@ -18,8 +18,6 @@ from eventstore.messages.fidelity import difference
 from eventstore.store.command_filter import CommandFilter
 from eventstore.store.head import Head
 
-__all__ = ["Snapshot", "SnapshotFormat"]
-
 _NAME = b"eventstore snapshot "
 _FORMAT = b"1"
 _CHECKSUM = hashlib.sha256().digest_size

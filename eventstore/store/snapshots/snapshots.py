@@ -22,8 +22,6 @@ from eventstore.store.store import EventStore
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 from eventstore.text import make_log_records_safe
 
-__all__ = ["Snapshots"]
-
 _MAX_WRITES = 16
 _PAUSE_SECONDS = 10.0
 _CLOSE_SECONDS = 2.0

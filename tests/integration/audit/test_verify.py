@@ -10,11 +10,12 @@ from msgspec.structs import replace
 from eventstore.audit import VerifySummary
 from eventstore.client.client import Client
 from eventstore.errors import InvalidId, StreamMissing, UnknownType
-from eventstore.jetstream.direct_get import StoredMessage
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.codec import Codec
 from eventstore.messages.headers import Header
+from eventstore.store.append import Append
 from eventstore.store.log import StoredLog
-from eventstore.store.store import Append, EventStore
+from eventstore.store.store import EventStore
 from tests.integration.ledger import Deposited, Noted, Opened
 from tests.integration.tampering import (
     Tamper,

@@ -10,10 +10,11 @@ import pytest
 from eventstore.client.client import Client
 from eventstore.commands import StateCache
 from eventstore.commands.digest import digest_of
-from eventstore.jetstream.direct_get import StoredMessage
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.envelope import Identity, new_id
 from eventstore.messages.events import RecordedEvent
-from eventstore.store.store import NOTHING, EventStore, Head
+from eventstore.store.head import NOTHING, Head
+from eventstore.store.store import EventStore
 from tests.integration.commanding import (
     FORGETFUL,
     Add,

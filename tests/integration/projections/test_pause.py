@@ -12,7 +12,8 @@ from eventstore import nix
 from eventstore.messages.codec import Codec
 from eventstore.nix import FlakeCreated, FlakeInputAdded, ModuleCreated
 from eventstore.projections.database.database import Database
-from eventstore.projections.worker.worker import ProjectionWorker, WaitTimeout
+from eventstore.projections.worker.progress import WaitTimeout
+from eventstore.projections.worker.worker import ProjectionWorker
 from eventstore.store.store import EventStore
 from projections import nix_projections
 from tests.integration.projections.test_worker import append, contents, following, inputs

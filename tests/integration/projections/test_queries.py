@@ -36,7 +36,7 @@ from eventstore.projections.database.database import Database
 from eventstore.projections.queries.queries import query_answers
 from eventstore.projections.queries.waiting import CheckpointPositions
 from eventstore.projections.worker.worker import ProjectionWorker
-from eventstore.store.store import NO_STREAM
+from eventstore.store.append import NO_STREAM
 from projections import nix_projections
 from projections.queries import nix_queries
 

@@ -20,7 +20,8 @@ import pytest
 from eventstore.client.client import Client, connect
 from eventstore.config import load_settings
 from eventstore.errors import AuthenticationFailed, ServerStartFailed, ServerTooOld
-from eventstore.server.embedded import EmbeddedServer, ServerBinary, running_server
+from eventstore.server.binary import ServerBinary
+from eventstore.server.embedded import EmbeddedServer, running_server
 from tests.conftest import StartServer, settings_for
 from tests.processes import BOUND, freeze, is_running, until_ended
 

@@ -23,7 +23,8 @@ from eventstore.errors import (
 )
 from eventstore.jetstream.topology import declare, declare_consumer, topology
 from eventstore.messages.codec import Codec
-from eventstore.projections.database.database import Database, DatabaseUnavailable
+from eventstore.projections.database.backends import DatabaseUnavailable
+from eventstore.projections.database.database import Database
 from eventstore.projections.health import DatabaseCheck, ProjectionsCheck
 from eventstore.projections.worker.worker import ProjectionWorker
 from eventstore.server.embedded import EmbeddedServer

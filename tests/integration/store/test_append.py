@@ -33,16 +33,9 @@ from eventstore.messages.envelope import Identity, format_timestamp
 from eventstore.messages.events import NewEvent
 from eventstore.messages.headers import Header
 from eventstore.messages.types import Command, Event
-from eventstore.store.store import (
-    ANY,
-    NO_STREAM,
-    NOTHING,
-    Append,
-    AppendResult,
-    EventStore,
-    Expected,
-    Head,
-)
+from eventstore.store.append import ANY, NO_STREAM, Append, AppendResult, Expected
+from eventstore.store.head import NOTHING, Head
+from eventstore.store.store import EventStore
 from tests.conftest import StartServer, settings_for
 from tests.connection import SOON
 from tests.integration.ledger import (

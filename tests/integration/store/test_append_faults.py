@@ -25,7 +25,9 @@ from eventstore.messages.codec import Codec
 from eventstore.messages.events import NewEvent
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.service.metrics import Metrics
-from eventstore.store.store import ANY, NO_STREAM, NOTHING, Append, EventStore, Expected, Head
+from eventstore.store.append import ANY, NO_STREAM, Append, Expected
+from eventstore.store.head import NOTHING, Head
+from eventstore.store.store import EventStore
 from tests.conftest import StartServer, settings_for
 from tests.connection import SOON
 from tests.integration.ledger import Deposited, Opened, declare_log, fixed, last_position, read

@@ -23,16 +23,10 @@ from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import Identity, derive_id
 from eventstore.messages.events import NewEvent
 from eventstore.messages.headers import Header
+from eventstore.store.append import ANY, NO_STREAM, Append, AppendResult, Expected
+from eventstore.store.head import NOTHING
 from eventstore.store.id_index import IdIndex
-from eventstore.store.store import (
-    ANY,
-    NO_STREAM,
-    NOTHING,
-    Append,
-    AppendResult,
-    EventStore,
-    Expected,
-)
+from eventstore.store.store import EventStore
 from tests.integration.ledger import (
     FAST,
     Deposited,

@@ -17,15 +17,9 @@ from eventstore.config import StreamSettings
 from eventstore.errors import ClientError, Conflict, TopologyError
 from eventstore.messages.codec import Codec
 from eventstore.server.embedded import EmbeddedServer
-from eventstore.store.store import (
-    ANY,
-    NO_STREAM,
-    NOTHING,
-    Append,
-    AppendResult,
-    EventStore,
-    Expected,
-)
+from eventstore.store.append import ANY, NO_STREAM, Append, AppendResult, Expected
+from eventstore.store.head import NOTHING
+from eventstore.store.store import EventStore
 from tests.conftest import free_ports, settings_for
 from tests.integration.ledger import Deposited, declare_log, fixed, read, read_all
 

@@ -31,8 +31,9 @@ from eventstore.errors import (
     UnknownType,
     UnreadableEvent,
 )
-from eventstore.jetstream.direct_get import DirectReader, StoredMessage
+from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.publish import publish_acked
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.jetstream.topology import declare, topology
 from eventstore.messages.chain import GENESIS, chain_value
 from eventstore.messages.codec import Codec
@@ -47,11 +48,13 @@ from eventstore.projections.feed.feed import Feed
 from eventstore.projections.projection import Projection, Statement
 from eventstore.projections.worker.worker import ProjectionWorker
 from eventstore.server.embedded import EmbeddedServer
+from eventstore.store.append import ANY, NO_STREAM, Expected
+from eventstore.store.head import NOTHING
 from eventstore.store.key_bucket import KeyBucket, KeyEntry
 from eventstore.store.keyring import Keyring
 from eventstore.store.reader import EventReader
 from eventstore.store.snapshots.snapshots import Snapshots
-from eventstore.store.store import ANY, NO_STREAM, NOTHING, EventStore, Expected
+from eventstore.store.store import EventStore
 from eventstore.subscribers.subscriber import EventSubscriber
 from eventstore.transfer import CopiedEvent, copy, export_log, import_log
 from tests.conftest import StartServer, settings_for

@@ -15,7 +15,9 @@ from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import new_id
 from eventstore.messages.headers import Header
 from eventstore.server.embedded import EmbeddedServer
-from eventstore.store.store import ANY, EventStore, Expected, Head
+from eventstore.store.append import ANY, Expected
+from eventstore.store.head import Head
+from eventstore.store.store import EventStore
 from tests.conftest import StartServer, settings_for
 from tests.integration.ledger import Deposited, Opened, declare_log, jetstream, read
 from tests.proxy import TcpProxy

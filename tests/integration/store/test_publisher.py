@@ -20,8 +20,9 @@ from eventstore.messages.events import RecordedEvent
 from eventstore.messages.headers import Header
 from eventstore.messages.types import Event
 from eventstore.projections.feed.feed import Feed
+from eventstore.store.append import ANY, NO_STREAM, Expected
 from eventstore.store.publisher import EventPublisher
-from eventstore.store.store import ANY, NO_STREAM, EventStore, Expected
+from eventstore.store.store import EventStore
 from eventstore.subscribers.subscriber import EventSubscriber
 from tests.integration.feeding import declare_feed
 from tests.integration.ledger import (

@@ -28,7 +28,9 @@ from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import Envelope, Identity
 from eventstore.messages.events import RecordedEvent, UnreadEvent
 from eventstore.messages.types import Event
-from eventstore.store.store import NO_STREAM, NOTHING, EventStore, Head
+from eventstore.store.append import NO_STREAM
+from eventstore.store.head import NOTHING, Head
+from eventstore.store.store import EventStore
 from tests.integration.ledger import Deposited, Noted, Opened, fixed, jetstream, read, read_all
 from tests.integration.tampering import changed, plain_stream, replace_log, stored
 

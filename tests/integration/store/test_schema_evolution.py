@@ -43,8 +43,9 @@ from eventstore.projections.feed.feed import Feed
 from eventstore.projections.projection import Projection, Statement
 from eventstore.projections.worker.worker import ProjectionWorker
 from eventstore.server.embedded import EmbeddedServer
+from eventstore.store.head import Head
 from eventstore.store.publisher import EventPublisher
-from eventstore.store.store import EventStore, Head
+from eventstore.store.store import EventStore
 from eventstore.subscribers.publication import PART, PART_OF, read_publication
 from eventstore.subscribers.subscriber import EventSubscriber
 from eventstore.transfer import export_log

@@ -20,14 +20,15 @@ from eventstore.commands.state_cache import CachedState
 from eventstore.config import StreamSettings
 from eventstore.decider.decider import Decider
 from eventstore.errors import StreamMissing
-from eventstore.jetstream.direct_get import StoredMessage
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.jetstream.topology import declare, topology
 from eventstore.messages.envelope import new_id
 from eventstore.messages.events import RecordedEvent
 from eventstore.store.command_filter import CommandFilter
+from eventstore.store.head import NOTHING, Head
 from eventstore.store.snapshots.format import Snapshot, SnapshotFormat
 from eventstore.store.snapshots.snapshots import Snapshots
-from eventstore.store.store import NOTHING, EventStore, Head
+from eventstore.store.store import EventStore
 from eventstore.telemetry import CounterName, Telemetry
 from tests.conftest import StartServer, settings_for
 from tests.integration.commanding import Add, AddEach, Added, Counter, Line, counting, opened

@@ -26,7 +26,7 @@ from eventstore.errors import (
 )
 from eventstore.jetstream.acks import Acknowledgements, DeliveredMessage
 from eventstore.jetstream.consumer import PullConsumer
-from eventstore.jetstream.direct_get import StoredMessage
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.codec import Codec
 from eventstore.messages.context import current
 from eventstore.messages.events import RecordedEvent

@@ -27,7 +27,7 @@ from eventstore.errors import (
     StreamMissing,
     TransferError,
 )
-from eventstore.jetstream.direct_get import StoredMessage
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.jetstream.topology import check, topology
 from eventstore.messages.codec import Codec
 from eventstore.server.embedded import EmbeddedServer

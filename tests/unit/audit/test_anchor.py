@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from eventstore.audit import Anchor
 from eventstore.audit.log_digest import LogDigest
 from eventstore.errors import ConfigurationError, InvalidAnchor
-from eventstore.jetstream.direct_get import StoredMessage
+from eventstore.jetstream.stored_message import StoredMessage
 from tests.integration.ledger import ledger
 
 

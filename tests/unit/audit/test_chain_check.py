@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from eventstore.audit.chain_check import ChainWalk
-from eventstore.jetstream.direct_get import StoredMessage
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.chain import GENESIS, chain_value
 from eventstore.messages.envelope import Envelope, Identity, derive_id
 from eventstore.messages.headers import Header

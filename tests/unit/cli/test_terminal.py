@@ -15,13 +15,9 @@ from hypothesis import strategies as st
 from rich.text import Text
 
 from eventstore.cli import app
-from eventstore.cli.output.terminal import (
-    Terminal,
-    printable,
-    program,
-    say,
-)
+from eventstore.cli.output.terminal import Terminal, program, say
 from eventstore.cli.session import run
+from eventstore.text import printable
 
 
 @given(st.text())

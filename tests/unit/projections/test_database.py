@@ -13,8 +13,8 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from eventstore.errors import ConfigurationError
 from eventstore.projections.database import database as module
-from eventstore.projections.database.backends import sqlite
-from eventstore.projections.database.database import Database, DatabaseUnavailable, is_transient
+from eventstore.projections.database.backends import DatabaseUnavailable, is_transient, sqlite
+from eventstore.projections.database.database import Database
 from eventstore.service.metrics import Metrics
 
 

@@ -28,7 +28,7 @@ from eventstore.nix import (
 )
 from eventstore.projections.database.database import Database
 from eventstore.projections.worker.apply import PoisonEvent, apply
-from eventstore.projections.worker.worker import WaitTimeout
+from eventstore.projections.worker.progress import WaitTimeout
 from projections import models, nix_projections
 from projections.builds import builds_of
 from tests.unit.projections.counters import claimed

@@ -20,8 +20,8 @@ from eventstore.messages.envelope import utc_now
 from eventstore.projections.audit import commands
 from eventstore.projections.audit.models import audit_command
 from eventstore.projections.database import checkpoint
-from eventstore.projections.database.backends import postgresql
-from eventstore.projections.database.database import Database, DatabaseUnavailable, is_transient
+from eventstore.projections.database.backends import DatabaseUnavailable, is_transient, postgresql
+from eventstore.projections.database.database import Database
 from eventstore.projections.worker.worker import ProjectionWorker
 from tests.postgresql_server import PostgresqlServer
 from tests.proxy import Direction, TcpProxy

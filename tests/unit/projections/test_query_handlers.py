@@ -22,7 +22,8 @@ from eventstore.errors import (
 from eventstore.messages.events import RecordedEvent
 from eventstore.messages.headers import POSITION
 from eventstore.messages.queries import WAIT_POSITION, WAIT_TIMEOUT, Listed, ListQuery, Query
-from eventstore.projections.database.database import Database, DatabaseUnavailable
+from eventstore.projections.database.backends import DatabaseUnavailable
+from eventstore.projections.database.database import Database
 from eventstore.projections.projection import Projection, Statement
 from eventstore.projections.queries.queries import QueryHandlers, query_answers
 from eventstore.projections.queries.rows import Rows

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from eventstore.errors import InvalidId, InvalidMessage, UnknownType, UnreadableEvent
-from eventstore.jetstream.direct_get import StoredMessage
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.chain import GENESIS, chain_value
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import Identity, derive_id

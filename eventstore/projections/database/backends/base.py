@@ -15,8 +15,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from eventstore.errors import ProjectionError
 
-__all__ = ["Backend", "DatabaseUnavailable", "cause_of", "run_to_end", "without_password"]
-
 T = TypeVar("T")
 
 

@@ -43,8 +43,6 @@ from eventstore.projections.database.backends.base import (
 if TYPE_CHECKING:
     import asyncpg
 
-__all__ = ["DRIVERS", "KEEPALIVE", "Postgresql", "advance_keys", "is_transient"]
-
 T = TypeVar("T")
 
 DRIVERS = {"postgres", "postgresql", "postgresql+asyncpg"}

@@ -31,8 +31,6 @@ from eventstore.projections.database.backends.base import (
     without_password,
 )
 
-__all__ = ["DRIVERS", "Sqlite", "is_transient"]
-
 T = TypeVar("T")
 
 DRIVERS = {"sqlite", "sqlite+aiosqlite", "sqlite+pysqlite"}
