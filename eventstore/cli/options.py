@@ -37,6 +37,42 @@ _NatsUrl = Annotated[
         show_default=False,
     ),
 ]
+_Context = Annotated[
+    str | None,
+    typer.Option(
+        "--context",
+        metavar="NAME",
+        help="A context of the nats command line, or @selected; NATS_CONTEXT does the same.",
+        show_default=False,
+    ),
+]
+_InboxPrefix = Annotated[
+    str | None,
+    typer.Option(
+        "--inbox-prefix",
+        metavar="PREFIX",
+        help="The prefix of inboxes; NATS_INBOX_PREFIX does the same.",
+        show_default=False,
+    ),
+]
+_JetStreamDomain = Annotated[
+    str | None,
+    typer.Option(
+        "--js-domain",
+        metavar="DOMAIN",
+        help="The JetStream domain; EVENTSTORE_NATS_JETSTREAM_DOMAIN does the same.",
+        show_default=False,
+    ),
+]
+_ApiPrefix = Annotated[
+    str | None,
+    typer.Option(
+        "--js-api-prefix",
+        metavar="PREFIX",
+        help="The prefix of JetStream's API; NATS_API_PREFIX does the same.",
+        show_default=False,
+    ),
+]
 _ConfigFile = Annotated[
     Path | None,
     typer.Option(
@@ -97,6 +133,10 @@ class MadeBy(Struct, frozen=True):
 
 def _session(
     nats_url: _NatsUrl = None,
+    context: _Context = None,
+    inbox_prefix: _InboxPrefix = None,
+    js_domain: _JetStreamDomain = None,
+    js_api_prefix: _ApiPrefix = None,
     config: _ConfigFile = None,
     database: _Database = None,
     directory: _Directory = Path("var"),
@@ -110,7 +150,15 @@ def _session(
     """
 
     def load() -> Settings:
-        settings = load_settings(config, nats_url=nats_url, database=database)
+        settings = load_settings(
+            config,
+            nats_url=nats_url,
+            database=database,
+            context=context,
+            inbox_prefix=inbox_prefix,
+            jetstream_domain=js_domain,
+            api_prefix=js_api_prefix,
+        )
         if settings.nats.retry.first_connect_ms is None:
             settings = with_retry(settings, first_connect_ms=first_connect_ms)
         if settings.read_model == ReadModelSettings():
@@ -130,7 +178,11 @@ ClientSession = Annotated[Session, MadeBy(_session, {"database": None})]
 ReadModelSession = Annotated[Session, MadeBy(_session)]
 """For a subcommand that uses a service's read model, and the server if that runs."""
 
-DatabaseSession = Annotated[Session, MadeBy(_session, {"nats_url": None, "find_server": False})]
+_NO_SERVER = ("nats_url", "context", "inbox_prefix", "js_domain", "js_api_prefix")
+
+DatabaseSession = Annotated[
+    Session, MadeBy(_session, {**dict.fromkeys(_NO_SERVER), "find_server": False})
+]
 """For a subcommand that uses a read model only."""
 
 DemoSession = Annotated[Session, MadeBy(_session, {"find_server": False})]

@@ -26,7 +26,7 @@ PACKAGES = {"eventstore"} | {
     and not found.name.startswith(("eventstore.cli.", "eventstore.projections.database.backends"))
 }
 MODULES_OF_THEIR_OWN = {
-    *("eventstore.application", "eventstore.config", "eventstore.errors", "eventstore.telemetry"),
+    *("eventstore.application", "eventstore.errors", "eventstore.telemetry"),
     *("eventstore.testing", "eventstore.undecodable", "eventstore.projections.health"),
     *("eventstore.projections.testing", "eventstore.service.metrics", "eventstore.service.tracing"),
     "eventstore.nix.stale_packages",

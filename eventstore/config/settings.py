@@ -1,0 +1,253 @@
+"""The settings as values: one class a table, each checked when it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, TypeGuard
+
+import msgspec
+from msgspec import Meta, Struct
+
+from eventstore.config.checks import converted
+from eventstore.config.values import Address, LocalAddress, Secret, redacted_database
+from eventstore.errors import ConfigurationError
+from eventstore.jetstream.vocabulary import API_PREFIX, domain_api_prefix
+
+DEFAULT_URL = "nats://127.0.0.1:4222"
+"""The server if the settings name none."""
+
+_DAY_MS = 86_400_000
+
+Days = Annotated[int, Meta(ge=1, le=36_500)]
+QueueLimit = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+Milliseconds = Annotated[int, Meta(ge=1, le=_DAY_MS)]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+
+
+class Table(Struct, frozen=True, kw_only=True):
+    """A table of settings; a value that is out of range raises `ConfigurationError`."""
+
+    path: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        for name, kind in _kinds(type(self)).items():
+            key = f"{self.path}.{name}"
+            value = converted(key, kind, getattr(self, name), key)
+            msgspec.structs.force_setattr(self, name, value)
+
+
+@cache
+def _kinds(table: type[Struct]) -> Mapping[str, Any]:
+    """The types of a table's own settings."""
+    fields = msgspec.structs.fields(table)
+    return {each.name: each.type for each in fields if not is_table(each.type)}
+
+
+def is_table(kind: object) -> TypeGuard[type[Table]]:
+    """Whether the type of a field is a table."""
+    return isinstance(kind, type) and issubclass(kind, Table)
+
+
+class AuthSettings(Table, frozen=True, kw_only=True):
+    """Credentials: at most one of the four kinds, and that one completely."""
+
+    path: ClassVar[str] = "nats.auth"
+    user: Annotated[str, Meta(min_length=1)] | None = None
+    password: Secret | None = None
+    token: Secret | None = None
+    credentials_file: Path | None = None
+    nkey_seed_file: Path | None = None
+
+
+class TlsSettings(Table, frozen=True, kw_only=True):
+    """TLS settings; if any is given, the connection must be encrypted.
+
+    `server_name` is the expected name in the server's certificate, instead of the URL's host.
+    """
+
+    path: ClassVar[str] = "nats.tls"
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    server_name: Annotated[str, Meta(min_length=1)] | None = None
+    handshake_first: bool = False
+
+
+class RetrySettings(Table, frozen=True, kw_only=True):
+    """Reconnects; -1 attempts are unlimited, 0 are none.
+
+    `first_connect_ms` is how long a first connect is retried, after which a last attempt may still
+    run; 0 is one attempt. The default is one minute for `eventstore serve`, three seconds for other
+    subcommands, and ten for programs.
+    """
+
+    path: ClassVar[str] = "nats.retry"
+    max_reconnects: Annotated[int, Meta(ge=-1)] = -1
+    reconnect_delay_ms: Milliseconds = 250
+    max_reconnect_delay_ms: Milliseconds = 10_000
+    reconnect_jitter_ms: Annotated[int, Meta(ge=0, le=_DAY_MS)] = 100
+    connect_timeout_ms: Milliseconds = 5_000
+    first_connect_ms: Annotated[int, Meta(ge=0, le=_DAY_MS)] | None = None
+
+
+def _project_version() -> str:
+    try:
+        return metadata.version("jetstream-eventstore")
+    except metadata.PackageNotFoundError:  # run from a source tree
+        return "0.0.0"
+
+
+class ServiceSettings(Table, frozen=True, kw_only=True):
+    """The service's identity in NATS and in discovery."""
+
+    path: ClassVar[str] = "nats.service"
+    name: Name = "cim-domain-nix"
+    version: Annotated[str, Meta(pattern=r"^\d+\.\d+\.\d+([-+].+)?$")] = _project_version()
+    description: str = "Nix domain service for CIM"
+
+
+class NatsSettings(Table, frozen=True, kw_only=True):
+    """The connection to NATS; `url` is empty if no server is configured.
+
+    Our inboxes begin with `inbox_prefix`. Replies are sent to inboxes that begin with it, with
+    `_INBOX`, or with one of `reply_prefixes`. `jetstream_domain` is the domain of the JetStream
+    that is used, if it is not the server's own; or `api_prefix` is the prefix of its API, if
+    another account exports that.
+
+    `commands_cross_accounts` asserts that only this service has users in its account, so that the
+    server's information on the sender of a command (`Nats-Request-Info`) can be trusted. Each
+    worker then receives every command a second time.
+    """
+
+    path: ClassVar[str] = "nats"
+    url: tuple[Address, ...] = ()
+    subject_prefix: str = "nix"
+    inbox_prefix: str = "_INBOX"
+    jetstream_domain: Name | None = None
+    api_prefix: str = API_PREFIX
+    reply_prefixes: tuple[str, ...] = ()
+    commands_cross_accounts: bool = False
+    auth: AuthSettings = AuthSettings()
+    tls: TlsSettings = TlsSettings()
+    retry: RetrySettings = RetrySettings()
+    service: ServiceSettings = ServiceSettings()
+
+    def __post_init__(self) -> None:
+        Table.__post_init__(self)
+        if self.jetstream_domain is not None and self.api_prefix != API_PREFIX:
+            raise ConfigurationError("nats.jetstream_domain and nats.api_prefix exclude each other")
+
+    @property
+    def jetstream_api(self) -> str:
+        """The prefix of JetStream's API, in the domain if one is set."""
+        if self.jetstream_domain is None:
+            return self.api_prefix
+        return domain_api_prefix(self.jetstream_domain)
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """The configured servers, or the default one."""
+        return self.url or (DEFAULT_URL,)
+
+
+class StreamSettings(Table, frozen=True, kw_only=True):
+    """Settings of the streams of one installation.
+
+    `queue_limit` is the maximum number of waiting commands; while services run, it is overridden by
+    `commands.queue_limit` of the domain's runtime configuration, if that is set.
+    """
+
+    path: ClassVar[str] = "streams"
+    replicas: int = 1
+    compression: bool = False
+    duplicate_window_ms: Annotated[int, Meta(ge=100, le=_DAY_MS)] = 120_000
+    event_max_age_days: Days = 7
+    outcome_max_age_days: Days = 30
+    queue_limit: QueueLimit = 1_000_000
+
+
+class ReadModelSettings(Table, frozen=True, kw_only=True):
+    """The database of the read models."""
+
+    path: ClassVar[str] = "read_model"
+    database: Annotated[str, Meta(min_length=1)] = "./var/read_model.sqlite"
+
+    def __repr__(self) -> str:
+        return f"ReadModelSettings(database={redacted_database(self.database)!r})"
+
+
+class PersonalSettings(Table, frozen=True, kw_only=True):
+    """The master keys for the keys of personal data, in a file or as text.
+
+    Both have one key per line, as `eventstore keys new` prints it. The first wraps; all unwrap.
+    """
+
+    path: ClassVar[str] = "personal"
+    master_key: Secret | None = None
+    master_key_file: Path | None = None
+
+
+class OperationsSettings(Table, frozen=True, kw_only=True):
+    """Discovery, metrics and tracing of a service, and its limits for the status "degraded".
+
+    `metrics_address` (`host:port`) serves Prometheus metrics by HTTP at `/metrics`; `tracing`
+    sends spans to OpenTelemetry, which needs the extra `otel`. `query_wait_ms` is the default for
+    how long a query waits for a position of the log.
+    """
+
+    path: ClassVar[str] = "operations"
+    announce_interval_ms: Milliseconds = 30_000
+    sample_interval_ms: Milliseconds = 5_000
+    max_pending_commands: Annotated[int, Meta(ge=1)] = 1_000
+    max_command_age_ms: Milliseconds = 30_000
+    max_projection_lag: Annotated[int, Meta(ge=1)] = 1_000
+    max_projection_stall_ms: Milliseconds = 30_000
+    metrics_address: Annotated[str, Meta(pattern=r"^(|.+:[0-9]{1,5})$")] = ""
+    tracing: bool = False
+    query_wait_ms: Annotated[int, Meta(ge=1, le=30_000)] = 5_000
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """All settings; safe to print, because their `repr` masks secrets."""
+
+    nats: NatsSettings = NatsSettings()
+    streams: StreamSettings = StreamSettings()
+    read_model: ReadModelSettings = ReadModelSettings()
+    operations: OperationsSettings = OperationsSettings()
+    personal: PersonalSettings = PersonalSettings()
+
+    def with_url(self, url: str) -> Settings:
+        """The same settings for the server, or servers, at `url`; raises `ConfigurationError`.
+
+        The URL of an embedded server contains its credentials, which replace the settings' own, as
+        do its lack of TLS and of another JetStream; its master keys are used if the settings have
+        none.
+        """
+        nats = msgspec.structs.replace(self.nats, url=url)
+        if not isinstance(url, LocalAddress):
+            return msgspec.structs.replace(self, nats=nats)
+        personal = self.personal
+        if "@" in url:
+            own: dict[str, Any] = {"jetstream_domain": None, "api_prefix": API_PREFIX}
+            nats = msgspec.structs.replace(nats, auth=AuthSettings(), tls=TlsSettings(), **own)
+        if personal == PersonalSettings():
+            personal = PersonalSettings(master_key_file=url.master_key_file)
+        return msgspec.structs.replace(self, nats=nats, personal=personal)
+
+
+def _leaves(table: type[Struct], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for field in msgspec.structs.fields(table):
+        key = f"{prefix}{field.name}"
+        yield key, field.type
+        if is_table(field.type):
+            yield from _leaves(field.type, f"{key}.")
+
+
+KINDS: Mapping[str, Any] = {key: kind for key, kind in _leaves(Settings) if not is_table(kind)}
+"""The type of each setting, by its path, such as `streams.replicas`."""
+
+TABLES: Mapping[str, type[Table]] = {key: kind for key, kind in _leaves(Settings) if is_table(kind)}
+"""The tables, by their paths."""
