@@ -63,7 +63,8 @@ def load_settings(
     own environment unless given; an empty variable counts as unset. `context` names a context of
     the NATS command line (`@selected` the selected one), as `NATS_CONTEXT` and the key
     `nats.context` of the file do. What it has is overridden by the environment, and it overrides
-    the file, unless that names it.
+    the file, unless that names it. With the URL of an embedded server only a `context` given here
+    is read, because others are for another server.
 
     Raises `ConfigurationError`, with source and key, for settings that are unknown, malformed, out
     of range, incomplete or contradictory. Whether a server can be reached, or accepts the
@@ -78,8 +79,12 @@ def load_settings(
         "--js-domain": ("nats.jetstream_domain", jetstream_domain),
         "--js-api-prefix": ("nats.api_prefix", api_prefix),
     }
+    outside = [*from_environment(environ, READ), *_from_options(options)]
+    file = [*_from_file(config_file, environ)]
+    if isinstance(nats_url, LocalAddress) and context is None:
+        file, outside = [*_without_context(file)], [*_without_context(outside)]
     given: dict[str, _Given] = {}
-    for key, value, source in _entries(config_file, environ, options):
+    for key, value, source in _with_contexts(file, outside, environ):
         given[key] = _Given(converted(key, READ[key], value, source), source)
         if key in _FILES:
             check_file(given[key].value, source)
@@ -90,14 +95,10 @@ def load_settings(
     return settings.with_url(nats_url) if isinstance(nats_url, LocalAddress) else settings
 
 
-def _entries(
-    config_file: Path | None,
-    environ: Mapping[str, str],
-    options: Mapping[str, tuple[str, str | None]],
+def _with_contexts(
+    file: list[_Entry], outside: list[_Entry], environ: Mapping[str, str]
 ) -> Iterator[_Entry]:
-    """What each source has, later sources last."""
-    file = [*_from_file(config_file, environ)]
-    outside = [*from_environment(environ, READ), *_from_options(options)]
+    """What the file has and what is outside of it, with the context below what names it."""
     if (named := _context_in(file)) and not _context_in(outside):
         yield from from_context(*named, environ)
     yield from _without_context(file)

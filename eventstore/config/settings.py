@@ -222,17 +222,15 @@ class Settings(Struct, frozen=True, kw_only=True):
     def with_url(self, url: str) -> Settings:
         """The same settings for the server, or servers, at `url`; raises `ConfigurationError`.
 
-        The URL of an embedded server contains its credentials, which replace the settings' own, as
-        do its lack of TLS and of another JetStream; its master keys are used if the settings have
-        none.
+        The URL of an embedded server contains its credentials, which replace the settings' own; and
+        its master keys are used if the settings have none.
         """
         nats = msgspec.structs.replace(self.nats, url=url)
         if not isinstance(url, LocalAddress):
             return msgspec.structs.replace(self, nats=nats)
         personal = self.personal
         if "@" in url:
-            own: dict[str, Any] = {"jetstream_domain": None, "api_prefix": API_PREFIX}
-            nats = msgspec.structs.replace(nats, auth=AuthSettings(), tls=TlsSettings(), **own)
+            nats = msgspec.structs.replace(nats, auth=AuthSettings())
         if personal == PersonalSettings():
             personal = PersonalSettings(master_key_file=url.master_key_file)
         return msgspec.structs.replace(self, nats=nats, personal=personal)

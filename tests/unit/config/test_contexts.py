@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from eventstore.config import AuthSettings, Secret, Settings, TlsSettings, load_settings
+from eventstore.config import (
+    AuthSettings,
+    LocalAddress,
+    Secret,
+    Settings,
+    TlsSettings,
+    load_settings,
+)
 from eventstore.errors import ConfigurationError
 
 
@@ -252,3 +259,18 @@ def test_a_domain_is_not_combined_with_a_prefix_of_another_source(contexts: Cont
     contexts.save("prod", jetstream_domain="hub")
     message = contexts.refusal(NATS_CONTEXT="prod", NATS_API_PREFIX="js.prod")
     assert "prod.json: jetstream_domain, NATS_API_PREFIX; keep one" in message
+
+
+def test_an_embedded_server_is_not_reached_through_a_context_for_another(
+    contexts: Contexts,
+) -> None:
+    contexts.save("prod", url="tls://prod", token="t", jetstream_domain="hub")  # noqa: S106
+    environ = {"HOME": str(contexts.home), "NATS_CONTEXT": "prod"}
+    keys = contexts.home / "master.keys"
+    keys.touch()
+    url = LocalAddress.of("nats://own@127.0.0.1:1", keys)
+    file = contexts.toml('[nats]\ncontext = "prod"')
+    for settings in (load_settings(None, environ, nats_url=url), load_settings(file, nats_url=url)):
+        assert settings == load_settings(None, {}, nats_url=url)
+    given = load_settings(None, environ, nats_url=url, context="prod")
+    assert (given.nats.url, given.nats.jetstream_domain) == ((url,), "hub")

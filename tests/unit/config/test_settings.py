@@ -11,7 +11,6 @@ import pytest
 from eventstore.config import (
     Address,
     AuthSettings,
-    LocalAddress,
     NatsSettings,
     OperationsSettings,
     PersonalSettings,
@@ -20,7 +19,6 @@ from eventstore.config import (
     Secret,
     Settings,
     StreamSettings,
-    TlsSettings,
 )
 from eventstore.errors import ConfigurationError
 
@@ -115,20 +113,4 @@ def test_no_repr_shows_a_secret(location: str) -> None:
 def test_a_path_is_shown_as_it_is() -> None:
     assert repr(ReadModelSettings(database="a@b.sqlite")) == (
         "ReadModelSettings(database='a@b.sqlite')"
-    )
-
-
-def test_an_embedded_server_needs_nothing_of_another_one(tmp_path: Path) -> None:
-    settings = Settings(
-        nats=NatsSettings(
-            auth=AuthSettings(token=Secret("t")),
-            tls=TlsSettings(server_name="h"),
-            jetstream_domain="hub",
-            inbox_prefix="_INBOX_ann",
-        )
-    )
-    url = LocalAddress.of("nats://token@127.0.0.1:1", tmp_path / "master.keys")
-    assert settings.with_url(url) == Settings(
-        nats=NatsSettings(url=(Address(url),), inbox_prefix="_INBOX_ann"),
-        personal=PersonalSettings(master_key_file=tmp_path / "master.keys"),
     )
