@@ -86,21 +86,10 @@ async def test_they_are_set_by_the_environment(cli: CommandLine, server: Embedde
     assert "FlakeCreated" in cli.run("events").out
 
 
-@pytest.mark.parametrize("way", ["option", "environment", "file"])
-async def test_a_context_has_all_that_is_needed(
-    cli: CommandLine, server: EmbeddedServer, way: str
-) -> None:
+async def test_a_context_has_all_that_is_needed(cli: CommandLine, server: EmbeddedServer) -> None:
     login = {"user": "ann", "password": "s3cret"}
     save_context(cli.folder, "hub", url=server.url, **login, **OWN)
-    words = ["events"]
-    if way == "option":
-        words += ["--context", "hub"]
-    elif way == "environment":
-        cli.environ |= {"NATS_CONTEXT": "hub"}
-    else:
-        (cli.folder / "own.toml").write_text('[nats]\ncontext = "hub"')
-        words += ["--config", "own.toml"]
-    ended = cli.run(*words)
+    ended = cli.run("events", "--context", "hub")
     assert (ended.status, ended.err) == (0, "")
     assert "FlakeCreated" in ended.out
 
