@@ -90,7 +90,6 @@ def load_settings(
             check_file(given[key].value, source)
     _check_given(given)
     settings = Settings(**_tables(Settings, given))
-    _check_delays(settings.nats.retry, given)
     _check_inboxes(settings.nats, given)
     return settings.with_url(nats_url) if isinstance(nats_url, LocalAddress) else settings
 
@@ -145,6 +144,7 @@ def _check_given(given: Mapping[str, _Given]) -> None:
     """Refuse what is incomplete, or given in more than one way."""
     if "nats.url" in given and not given["nats.url"].value:
         raise ConfigurationError(f"{given['nats.url'].source}: names no server")
+    _check_delays(given)
     _check_pair("nats.auth.user", "nats.auth.password", given)
     _check_pair("nats.tls.cert_file", "nats.tls.key_file", given)
     credentials = ("user", "token", "credentials_file", "nkey_seed_file")
@@ -177,13 +177,17 @@ def _check_pair(one: str, other: str, given: Mapping[str, _Given]) -> None:
             )
 
 
-def _check_delays(retry: RetrySettings, given: Mapping[str, _Given]) -> None:
-    if retry.reconnect_delay_ms > retry.max_reconnect_delay_ms:
-        keys = ["nats.retry.reconnect_delay_ms", "nats.retry.max_reconnect_delay_ms"]
+def _check_delays(given: Mapping[str, _Given]) -> None:
+    keys = ["nats.retry.reconnect_delay_ms", "nats.retry.max_reconnect_delay_ms"]
+    defaults = (RetrySettings().reconnect_delay_ms, RetrySettings().max_reconnect_delay_ms)
+    first, longest = (
+        given[key].value if key in given else default
+        for key, default in zip(keys, defaults, strict=True)
+    )
+    if first > longest:
         raise ConfigurationError(
-            f"{' and '.join(_sources(keys, given))}: the first delay, "
-            f"{retry.reconnect_delay_ms} ms, is longer than the longest, "
-            f"{retry.max_reconnect_delay_ms} ms"
+            f"{' and '.join(_sources(keys, given))}: the first delay, {first} ms, is longer than "
+            f"the longest, {longest} ms"
         )
 
 

@@ -38,6 +38,17 @@ class Table(Struct, frozen=True, kw_only=True):
             value = converted(key, kind, getattr(self, name), key)
             msgspec.structs.force_setattr(self, name, value)
 
+    def _check_one(self, *names: str) -> None:
+        given = [f"{self.path}.{name}" for name in names if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ConfigurationError(f"{' and '.join(given)} exclude each other; keep one")
+
+    def _check_both(self, one: str, other: str) -> None:
+        for present, missing in ((one, other), (other, one)):
+            if getattr(self, present) is not None and getattr(self, missing) is None:
+                given = f"{self.path}.{present}"
+                raise ConfigurationError(f"{given} is given without {self.path}.{missing}")
+
 
 @cache
 def _kinds(table: type[Struct]) -> Mapping[str, Any]:
@@ -61,6 +72,11 @@ class AuthSettings(Table, frozen=True, kw_only=True):
     credentials_file: Path | None = None
     nkey_seed_file: Path | None = None
 
+    def __post_init__(self) -> None:
+        Table.__post_init__(self)
+        self._check_both("user", "password")
+        self._check_one("user", "token", "credentials_file", "nkey_seed_file")
+
 
 class TlsSettings(Table, frozen=True, kw_only=True):
     """TLS settings; if any is given, the connection must be encrypted.
@@ -74,6 +90,10 @@ class TlsSettings(Table, frozen=True, kw_only=True):
     key_file: Path | None = None
     server_name: Annotated[str, Meta(min_length=1)] | None = None
     handshake_first: bool = False
+
+    def __post_init__(self) -> None:
+        Table.__post_init__(self)
+        self._check_both("cert_file", "key_file")
 
 
 class RetrySettings(Table, frozen=True, kw_only=True):
@@ -91,6 +111,14 @@ class RetrySettings(Table, frozen=True, kw_only=True):
     reconnect_jitter_ms: Annotated[int, Meta(ge=0, le=_DAY_MS)] = 100
     connect_timeout_ms: Milliseconds = 5_000
     first_connect_ms: Annotated[int, Meta(ge=0, le=_DAY_MS)] | None = None
+
+    def __post_init__(self) -> None:
+        Table.__post_init__(self)
+        if self.reconnect_delay_ms > self.max_reconnect_delay_ms:
+            raise ConfigurationError(
+                f"nats.retry.reconnect_delay_ms: the first delay, {self.reconnect_delay_ms} ms, is "
+                f"longer than the longest, {self.max_reconnect_delay_ms} ms"
+            )
 
 
 def _project_version() -> str:
@@ -188,6 +216,10 @@ class PersonalSettings(Table, frozen=True, kw_only=True):
     path: ClassVar[str] = "personal"
     master_key: Secret | None = None
     master_key_file: Path | None = None
+
+    def __post_init__(self) -> None:
+        Table.__post_init__(self)
+        self._check_one("master_key", "master_key_file")
 
 
 class OperationsSettings(Table, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ from eventstore.config import (
     Secret,
     Settings,
     StreamSettings,
+    TlsSettings,
 )
 from eventstore.errors import ConfigurationError
 
@@ -46,6 +47,25 @@ from eventstore.errors import ConfigurationError
             "nats.retry.first_connect_ms: Expected `int` >= 0; -1 is not in the allowed range, "
             "0 to 86400000",
         ),
+        (AuthSettings, {"user": "ann"}, "nats.auth.user is given without nats.auth.password"),
+        (AuthSettings, {"password": "pw"}, "nats.auth.password is given without nats.auth.user"),
+        (
+            AuthSettings,
+            {"token": "t", "nkey_seed_file": Path("x")},
+            "nats.auth.token and nats.auth.nkey_seed_file exclude each other; keep one",
+        ),
+        (TlsSettings, {"cert_file": Path("x")}, "nats.tls.cert_file is given without nats.tls.key"),
+        (
+            RetrySettings,
+            {"reconnect_delay_ms": 20_000},
+            "nats.retry.reconnect_delay_ms: the first delay, 20000 ms, is longer than the longest",
+        ),
+        (
+            PersonalSettings,
+            {"master_key": "x", "master_key_file": Path("x")},
+            "personal.master_key and personal.master_key_file exclude each other",
+        ),
+        (NatsSettings, {"url": ("nats://",)}, "nats.url: 'nats://' names no host"),
         (NatsSettings, {"url": "h:1"}, "nats.url: 'h:1' must start with one of"),
         (NatsSettings, {"subject_prefix": "a b"}, "nats.subject_prefix: subject prefix 'a b' is n"),
         (NatsSettings, {"jetstream_domain": "a", "api_prefix": "b"}, "exclude each other"),
