@@ -29,10 +29,8 @@ _NAMESPACE = "0f5c3a52-6c0e-5d3b-9f2e-6f1d3a6f7c41"  # never changes: imported i
 _FILE_NAME = re.compile(r"(.+)[_-]flake\.lock", re.DOTALL)
 
 
-class InvalidLockFile(InvalidMessage):
+class InvalidLockFile(InvalidMessage, code="invalid_lock_file"):
     """A file is not a lock file that can be imported; `path` names it, `problem` says why."""
-
-    code = "invalid_lock_file"
 
     def __init__(self, path: Path, problem: str) -> None:
         super().__init__(f"lock file {str(path)!r}: {problem}")
