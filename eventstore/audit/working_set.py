@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from types import TracebackType
 
 import msgspec
 
@@ -48,12 +47,7 @@ class WorkingSet:
     def __enter__(self) -> WorkingSet:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._database.close()
 
     def aggregates(self, subjects: Iterable[str]) -> dict[str, AggregateState]:
