@@ -91,11 +91,8 @@ class FileCheckpoint(msgspec.Struct, frozen=True, kw_only=True, tag_field="line"
     position: int
 
 
-class FileEnd(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", tag="end"):
-    """The end of a complete file: the number of events, and the position of the last."""
-
-    events: int
-    position: int
+class FileEnd(FileCheckpoint, frozen=True, kw_only=True, tag_field="line", tag="end"):
+    """The end of a complete file."""
 
 
 Line = FirstLine | EventLine | FileCheckpoint | FileEnd
