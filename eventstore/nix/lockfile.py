@@ -75,7 +75,8 @@ def import_commands(path: str | Path, *, name: str | None = None) -> list[Import
     lock = read_lock_file(path, name=name)
     aggregate_id = derive_id(_NAMESPACE, lock.flake_path)
     created = CreateFlake(path=lock.flake_path, description="Imported from a lock file")
-    commands: list[Command] = [created, *map(_adding, lock.inputs)]
+    adding = (AddFlakeInput(name=each.name, url=each.url) for each in lock.inputs)
+    commands: list[Command] = [created, *adding]
     return [_imported(aggregate_id, command) for command in commands]
 
 
@@ -116,10 +117,6 @@ def read_lock_file(path: str | Path, *, name: str | None = None) -> LockFile:
     file = Path(path)
     graph = _Graph(file, _parse(file, _read(file)))
     return LockFile(_flake_path(file, name), graph.inputs())
-
-
-def _adding(locked: LockedInput) -> Command:
-    return AddFlakeInput(name=locked.name, url=locked.url)
 
 
 def _imported(aggregate_id: str, command: Command, version: int = 1) -> ImportedCommand:

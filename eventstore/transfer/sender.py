@@ -35,6 +35,7 @@ from eventstore.jetstream.vocabulary import (
     ErrorCode,
     NatsHeader,
 )
+from eventstore.messages.headers import Header
 from eventstore.transfer.fence import Fence
 from eventstore.transfer.file_format import EventLine
 
@@ -203,6 +204,7 @@ def _drafts(unit: SendUnit) -> list[Draft]:
     drafts = []
     for event in unit.events:
         own = {k: v for k, v in event.headers.items() if not k.startswith(EXPECTED_HEADERS)}
-        drafts.append(Draft(event.subject, own, event.payload, event.event_type))
+        event_type = own.get(Header.EVENT_TYPE, "?")
+        drafts.append(Draft(event.subject, own, event.payload, event_type))
     drafts[0].headers[NatsHeader.EXPECTED_LAST_SEQUENCE] = str(unit.first - 1)
     return drafts
