@@ -50,8 +50,9 @@ def check_file(path: Path, source: str) -> None:
     """Raise `ConfigurationError` if the file cannot be read."""
     try:
         path.open("rb").close()
-    except OSError as error:
-        raise ConfigurationError(f"{source}: {path} cannot be read: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # the latter for a null character
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigurationError(f"{source}: {path} cannot be read: {reason}") from None
 
 
 def value_type(kind: object) -> inspect.Type:

@@ -80,13 +80,14 @@ def _path(name: str, source: str, environ: Mapping[str, str]) -> Path:
         name, source = _selected(folder / "context.txt", source), f"{folder / 'context.txt'}"
     if not name or ".." in name or any(each in name for each in "/\\\0"):
         raise ConfigurationError(f"{source}: {name!r} is not the name of a context")
-    path = folder / "context" / f"{name}.json"
-    if not path.exists():
-        known = sorted(each.stem for each in path.parent.glob("*.json"))
-        near = difflib.get_close_matches(name, known, n=1)
-        question = f"; did you mean {near[0]}?" if near else ""
-        raise ConfigurationError(f"{source}: there is no context {name!r} ({path}){question}")
-    return path
+    return folder / "context" / f"{name}.json"
+
+
+def _missing(path: Path, source: str) -> ConfigurationError:
+    known = sorted(each.stem for each in path.parent.glob("*.json"))
+    near = difflib.get_close_matches(path.stem, known, n=1)
+    question = f"; did you mean {near[0]}?" if near else ""
+    return ConfigurationError(f"{source}: there is no context {path.stem!r} ({path}){question}")
 
 
 def _selected(file: Path, source: str) -> str:
@@ -102,6 +103,8 @@ def _read(path: Path, source: str) -> dict[str, object]:
     """The fields that have a value."""
     try:
         fields = msgspec.json.decode(path.read_bytes(), type=dict[str, object])
+    except FileNotFoundError:
+        raise _missing(path, source) from None
     except OSError as error:
         raise ConfigurationError(
             f"{path} (named by {source}) cannot be read: {error.strerror}"

@@ -200,6 +200,8 @@ def test_it_is_below_the_file_that_names_it_and_above_another(contexts: Contexts
         ({"inbox_prefix": "a.>"}, "inbox_prefix: 'a.>' is not a prefix for inboxes"),
         ({"jetstream_domain": "a.b"}, "jetstream_domain: Expected `str` matching regex"),
         ({"creds": "/no/such/file"}, "creds: /no/such/file cannot be read: No such file"),
+        ({"creds": "a\0b"}, "cannot be read: embedded null byte"),
+        ({"ca": 3}, "ca: Expected `str`, got `int`"),
         ({"creds": "op://vault/item"}, "creds is a reference to another store"),
         ({"user": "a", "password": "env://PW"}, "password is a reference to another store"),
         ({"user": "ann"}, "user is given without nats.auth.password"),
@@ -237,6 +239,10 @@ def test_what_is_no_context_is_refused_without_showing_it(
     path.write_bytes(content)
     message = contexts.refusal(NATS_CONTEXT="prod")
     assert message == f"{path} (named by NATS_CONTEXT) is not a JSON object"
+
+
+def test_a_name_may_be_too_long_for_a_file(contexts: Contexts) -> None:
+    assert "cannot be read: File name too long" in contexts.refusal(NATS_CONTEXT="a" * 300)
 
 
 def test_an_unreadable_context_is_named(contexts: Contexts) -> None:
