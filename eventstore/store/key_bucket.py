@@ -77,15 +77,14 @@ _decode = msgspec.json.Decoder(KeyEntry).decode
 class KeyBucket:
     """The keys of one domain's data subjects, by their references (`personal.ref_of`).
 
-    The client's master keys wrap them. `timeout` is seconds per request. All methods raise
-    `StreamMissing` and `ClientError`; those that return a key raise `MasterKeyError` if its master
-    key is not configured.
+    The client's master keys wrap them. All methods raise `StreamMissing` and `ClientError`; those
+    that return a key raise `MasterKeyError` if its master key is not configured.
     """
 
-    def __init__(self, client: Client, subjects: Subjects, *, timeout: float = 5.0) -> None:
+    def __init__(self, client: Client, subjects: Subjects) -> None:
         self._client = client
         self._domain = subjects.domain
-        self._bucket = KeyValue(client, subjects.key_bucket, timeout=timeout)
+        self._bucket = KeyValue(client, subjects.key_bucket)
 
     def wrapping(self) -> KeyWrapping:
         """The client's master keys; raises `MasterKeyError` if it has none."""
@@ -239,5 +238,4 @@ class KeyBucket:
 
 
 def _delays() -> Iterator[float]:
-    for number in range(_MAX_TRIES):
-        yield _BACKOFF.delay(number + 1)
+    return map(_BACKOFF.delay, range(1, _MAX_TRIES + 1))

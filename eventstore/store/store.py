@@ -45,9 +45,9 @@ class EventStore(Resource):
     """The log of one domain; an async context manager.
 
     `append_timeout` bounds a whole append with all its retries, `request_timeout` each single
-    answer; both are seconds. `clock` gives the time of events that have none. `keyring` has the
-    keys that encrypt and decrypt personal data. `findings` are the foreign messages and unreadable
-    events that its readers have found.
+    answer of the log; both are seconds. `clock` gives the time of events that have none. `keyring`
+    has the keys that encrypt and decrypt personal data. `findings` are the foreign messages and
+    unreadable events that its readers have found.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class EventStore(Resource):
         self._direct = DirectReader(client, codec.subjects.log_stream, timeout=request_timeout)
         self._ids = IdIndex(self._direct)
         self._heads = KnownHeads(client, codec.subjects.log_stream)
-        self.keyring = Keyring(client, codec.subjects, timeout=request_timeout)
+        self.keyring = Keyring(client, codec.subjects)
         self.findings = LogFindings(telemetry)
         self._reader = EventReader(client, codec, keyring=self.keyring, findings=self.findings)
 
@@ -92,12 +92,11 @@ class EventStore(Resource):
         command_digest: str | None = None,
     ) -> AppendResult:
         """Append events to one aggregate, all or none; see `Append` and `append_all`."""
-        several = events if isinstance(events, Sequence) else [events]
         (appended,) = await self.append_all(
             Append(
                 aggregate=aggregate,
                 aggregate_id=aggregate_id,
-                events=several,
+                events=events if isinstance(events, Sequence) else [events],
                 expected=expected,
                 cause=cause,
                 actor=actor,
