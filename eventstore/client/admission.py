@@ -171,10 +171,15 @@ class Slot:
         self._refused: ServiceBusy | None = None
 
     async def __aenter__(self) -> None:
-        await self._acquire()
+        if self._refused is not None:
+            raise self._refused
+        await self._admission.acquire(self)
+        self._is_running = True
 
     async def __aexit__(self, *_: object) -> None:
-        self._release()
+        if self._is_running:
+            self._is_running = False
+            self._admission.release()
 
     @asynccontextmanager
     async def released(self) -> AsyncIterator[None]:
@@ -182,7 +187,7 @@ class Slot:
 
         Raises `ServiceBusy` if the request is refused meanwhile.
         """
-        self._release()
+        await self.__aexit__()
         try:
             async with asyncio.timeout(None) as self._pause:
                 yield
@@ -192,7 +197,7 @@ class Slot:
             raise
         finally:
             self._pause = None
-        await self._acquire()
+        await self.__aenter__()
 
     def refuse(self, why: ServiceBusy) -> bool:
         """End the request with an error; False if it is being answered."""
@@ -208,14 +213,3 @@ class Slot:
     def leave(self) -> None:
         """Free the slot for another request."""
         self._admission.remove(self)
-
-    async def _acquire(self) -> None:
-        if self._refused is not None:
-            raise self._refused
-        await self._admission.acquire(self)
-        self._is_running = True
-
-    def _release(self) -> None:
-        if self._is_running:
-            self._is_running = False
-            self._admission.release()

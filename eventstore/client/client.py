@@ -86,11 +86,6 @@ class Subscription:
         """The subject subscribed to."""
         return self._subscription.subject
 
-    @property
-    def number(self) -> int:
-        """Its id (sid) on this connection."""
-        return self._subscription._id
-
     async def processed(self) -> None:
         """Return when the callback has processed all received messages; never after its end."""
         await self._subscription._pending_queue.join()
@@ -119,11 +114,11 @@ class Client(Resource):
         self.key_wrapping = key_wrapping or configured_master_keys(settings.personal)
         self._settings = settings.nats
         self._name = name or settings.nats.service.name
-        self._nats = self._new_connection()
+        self._nats = Connection(require_tls=requires_tls(settings.nats))
         self._rotation = ServerRotation(settings.nats.retry)
         self._inbox_prefix = f"{settings.nats.inbox_prefix}.{new_token()}"
         self._answers = PendingReplies()
-        self._gate = ReplyGate.of(settings.nats)
+        self._gate = ReplyGate(settings.nats)
         self._refusals: list[Exception] | None = None  # a list during the first connect
         self._is_permanent = False
         self._up = False
@@ -134,9 +129,9 @@ class Client(Resource):
         self._denied_callbacks: dict[object, Callable[[str], None]] = {}
 
     @classmethod
-    async def open(cls, settings: Settings, *, name: str | None = None) -> Client:
+    async def open(cls, settings: Settings) -> Client:
         """An open client, to be closed with `close`; raises what `connect` raises."""
-        return await cls(settings, name=name).__aenter__()
+        return await cls(settings).__aenter__()
 
     async def _enter(self, stack: AsyncExitStack) -> None:
         stack.push_async_callback(self.close)
@@ -331,7 +326,7 @@ class Client(Resource):
         """
         for subscription in subscriptions:
             with nats_errors(f"end {subscription.subject}"):
-                await self._nats.send_unsubscribe(subscription.number)
+                await self._nats.send_unsubscribe(subscription._subscription)
         await self.flush()
 
     async def flush(self, timeout: float = 5.0) -> None:
@@ -382,9 +377,6 @@ class Client(Resource):
             await self._disconnected()
             await self._closed()
 
-    def _new_connection(self) -> Connection:
-        return Connection(require_tls=requires_tls(self._settings))
-
     async def _connect_with_retries(self) -> None:
         """Connect, with retries while no server answers; raises permanent errors immediately."""
         first_connect = FirstConnect(self._settings.retry)
@@ -409,7 +401,7 @@ class Client(Resource):
         await self._nats.close()
         self._closing = False
         self._settled.clear()
-        self._nats = self._new_connection()
+        self._nats = Connection(require_tls=requires_tls(self._settings))
 
     async def _connect(self) -> None:
         options = connect_options(self._settings)

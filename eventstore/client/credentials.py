@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import re
 import ssl
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import ParseResult, SplitResult, unquote, urlsplit
@@ -30,10 +29,10 @@ def connect_options(settings: NatsSettings) -> dict[str, Any]:
     """The options of nats-py's `connect`, except name and callbacks.
 
     The credentials of the first URL that has some are used for all servers without, including
-    discovered ones.
-
-    Raises `ConfigurationError` if a certificate, key, seed or credentials file cannot be used.
+    discovered ones. Raises `ConfigurationError` if a certificate, key, seed or credentials file
+    cannot be used.
     """
+    in_urls = map(url_credentials, map(urlsplit, settings.servers))
     return {
         "servers": list(settings.servers),
         "connect_timeout": settings.retry.connect_timeout_ms / 1000,
@@ -45,7 +44,7 @@ def connect_options(settings: NatsSettings) -> dict[str, Any]:
         "inbox_prefix": settings.inbox_prefix,
         "pending_size": -1,  # nothing is buffered while disconnected
         **_tls_options(settings.tls),
-        **(_auth_options(settings.auth) or _first_credentials(settings.servers)),
+        **(_auth_options(settings.auth) or next(filter(None, in_urls), {})),
     }
 
 
@@ -130,9 +129,3 @@ def url_credentials(url: SplitResult | ParseResult) -> dict[str, str | None]:
     if url.password is None:
         return {"user": None, "password": None, "token": user}
     return {"user": user, "password": unquote(url.password), "token": None}
-
-
-def _first_credentials(servers: Sequence[str]) -> dict[str, Any]:
-    """The credentials of the first URL that has some; used for all servers without."""
-    found = (url_credentials(urlsplit(url)) for url in servers)
-    return next(filter(None, found), {})
