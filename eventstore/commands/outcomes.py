@@ -108,14 +108,14 @@ class Outcomes:
         headers = {_COMMAND_ID: command_id}
         if refusal is not None:  # in a header: the outcome under this id is the other command's
             headers[_REFUSAL] = refusal.to_json().decode()
-        await self._bucket.put(_sequence_key(sequence), None, headers)
+        await self._bucket.put(f"at.{sequence}", None, headers)
 
     async def command_at(self, sequence: int) -> tuple[str | None, Outcome | None]:
         """The id of the command at a sequence, if it is known, and its outcome if it was refused.
 
         It was refused if its id is another command's, whose outcome is stored under the id.
         """
-        noted = await self._bucket.get(_sequence_key(sequence))
+        noted = await self._bucket.get(f"at.{sequence}")
         headers = _NOTHING if noted is None else noted.headers
         command_id = headers.get(_COMMAND_ID)
         if command_id is None or _REFUSAL not in headers:
@@ -136,10 +136,6 @@ class Outcomes:
     async def _from_leader(self, command_id: str) -> _StoredOutcome | None:
         """The outcome of a command that the bucket's leader has."""
         return _StoredOutcome.read(command_id, await self._bucket.leader_get(command_id))
-
-
-def _sequence_key(sequence: int) -> str:
-    return f"at.{sequence}"
 
 
 class _StoredOutcome(msgspec.Struct, frozen=True):

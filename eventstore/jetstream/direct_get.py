@@ -95,15 +95,13 @@ class _BatchReplies:
         self._last = message.sequence
 
     def _finish(self, status: int, headers: dict[str, str]) -> None:
+        if status == 503:
+            raise NoResponders("no responders for direct gets of this stream")
+        if status not in (204, 404):
+            raise JetStreamError(0, status, headers.get("Description", "direct get refused"))
         if status == 204:
             self.pending = number_in(self._subject, headers, NatsHeader.NUM_PENDING)
-            self.done.set_result(None)
-        elif status == 404:
-            self.done.set_result(None)
-        elif status == 503:
-            raise NoResponders("no responders for direct gets of this stream")
-        else:
-            raise JetStreamError(0, status, headers.get("Description", "direct get refused"))
+        self.done.set_result(None)
 
     def fail(self, error: Exception) -> None:
         if not self.done.done():
@@ -162,7 +160,14 @@ class DirectReader(Resource):
         `leader`, where the leader's ends. Never yields an empty page.
         """
         while True:
-            page = await self._page(subject, after)
+            page = await self._ask_page(
+                _BatchReplies(self.stream, subject, after),
+                subject,
+                seq=after + 1,
+                next_by_subj=subject,
+                batch=_PAGE_SIZE,
+                max_bytes=_PAGE_BYTES,
+            )
             if page.messages:
                 yield page.messages
                 after = page.messages[-1].sequence
@@ -192,16 +197,6 @@ class DirectReader(Resource):
             )
             found += page.messages
         return found
-
-    async def _page(self, subject: str, after: int) -> _BatchReplies:
-        return await self._ask_page(
-            _BatchReplies(self.stream, subject, after),
-            subject,
-            seq=after + 1,
-            next_by_subj=subject,
-            batch=_PAGE_SIZE,
-            max_bytes=_PAGE_BYTES,
-        )
 
     async def _ask_page(self, page: _BatchReplies, what: str, **request: object) -> _BatchReplies:
         token = new_token()
