@@ -303,9 +303,9 @@ class _PageVerifier:
         version = message.headers.get(Header.SCHEMA_VERSION, "1")
         if name is None:
             return None
-        if not self._codec.knows_event(name):
+        if not self._codec.upcasting.knows(name):
             return f"no event type {name[:80]!r} is known here"
-        if not self._codec.reads_event(name, _number(version)):
+        if not self._codec.upcasting.reads(name, _number(version)):
             return f"schema version {version[:20]} of {name} cannot be read here"
         return None
 

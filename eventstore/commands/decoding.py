@@ -33,6 +33,7 @@ from eventstore.messages.headers import (
     ID_DERIVED,
     JSON,
     REPLY_TO,
+    REQUIRED,
     Header,
     legal_value,
 )
@@ -40,15 +41,6 @@ from eventstore.messages.subjects import AGGREGATE_ID, Subject
 from eventstore.messages.types import Command
 
 _NAMESPACE = uuid.UUID("b9a4b0f6-3a3c-5f0e-9d0f-6d1c6f6f3c11")
-_NEEDED = {
-    Header.EVENT_ID,
-    Header.EVENT_TYPE,
-    Header.CORRELATION_ID,
-    Header.CAUSATION_ID,
-    Header.TIMESTAMP,
-    Header.DOMAIN,
-}
-
 _JSON_IN_UTF8 = re.compile(
     r"application/json *(?:; *charset *= *(?:utf-?8|us-ascii|\"(?:utf-?8|us-ascii)\") *)?;?",
     re.IGNORECASE,
@@ -175,11 +167,9 @@ def _decode(codec: Codec, message: Msg, delivery: Delivery, command_id: str) -> 
     subject = Subject.split(message.subject)
     cls = codec.command_type(subject.aggregate, subject.action)
     headers = _as_sent(message.headers or {})
-    envelope = Envelope.from_headers(
-        headers
-        if headers.keys() >= _NEEDED
-        else _filled_in(headers, cls, codec.domain, delivery, command_id)
-    )
+    if not headers.keys() >= {*REQUIRED}:
+        headers = _filled_in(headers, cls, codec.domain, delivery, command_id)
+    envelope = Envelope.from_headers(headers)
     _check_type(headers, envelope, cls, message.subject)
     command = codec.decode_command(subject.aggregate, subject.action, message.data)
     aggregate_id = envelope.aggregate_id or _new_aggregate_id(cls, command_id)

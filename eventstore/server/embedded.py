@@ -13,9 +13,8 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, closing, suppress
 from pathlib import Path
-from typing import Self
 from urllib.parse import urlsplit
 
 from eventstore.client.master_keys import new_master_key
@@ -183,7 +182,7 @@ class EmbeddedServer(Resource):
             self._process.wait()
             self._process = None
         if self._owner_lock is not None:
-            self._owner_lock.release()
+            self._owner_lock.close()
             self._owner_lock = None
 
     def _launch(self, binary: Path, server_lock: _DirectoryLock) -> int:
@@ -193,7 +192,7 @@ class EmbeddedServer(Resource):
             _write_private(self.master_key_file, f"{new_master_key()}\n")
         config = self._write_config()
         launcher = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid())]
-        with open(self.log_file, "ab", opener=open_private) as log, server_lock:
+        with open(self.log_file, "ab", opener=open_private) as log, closing(server_lock):
             log_start = log.tell()
             self._process = subprocess.Popen(  # noqa: S603  # no argument is untrusted
                 [*launcher, str(server_lock.descriptor), str(binary), "--config", str(config)],
@@ -333,15 +332,9 @@ class _DirectoryLock:
         """The pid of the holder; None before it is written."""
         return int(os.pread(self.descriptor, 20, 0) or 0) or None
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Release it, unless a child process has the same descriptor."""
         os.close(self.descriptor)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
 
 
 def _lock_directory(directory: Path) -> _DirectoryLock:
@@ -353,7 +346,7 @@ def _lock_directory(directory: Path) -> _DirectoryLock:
 
 
 def _in_use(directory: Path, lock: _DirectoryLock) -> ServerStartFailed:
-    with lock:
+    with closing(lock):
         return ServerStartFailed(
             f"{directory} is in use by process {lock.holder()}; "
             "two servers on one directory would corrupt it"
@@ -368,7 +361,7 @@ async def _stop_orphan(directory: Path) -> _DirectoryLock:
             if await _acquired_after(lock, directory, number):
                 return lock
     except BaseException:
-        lock.release()
+        lock.close()
         raise
     raise _in_use(directory, lock)
 

@@ -253,17 +253,13 @@ class EventStore(Resource):
         start = Link(after.version, after.chain, after.position)
         reading = AggregateReading(self.codec, start, self.findings)
         era, last = self._heads.era, None
-        async with aclosing(self._direct.pages(subject, after.position, leader=leader)) as pages:
-            async for page in pages:
-                keys = await self.keyring.to_open(message.headers for message in page)
-                for message in page:
-                    found = reading.read(message, keys)
-                    if isinstance(found, UnreadEvent) and found.error is not None:
-                        position, headers = message.sequence, message.headers
-                        raise UnreadableEvent(position, subject, found.error, headers)
-                    if found is not None:
-                        last = message
-                        yield message, found if isinstance(found, list) else []
+        decoded = self._decoded(reading, subject, after.position, leader)
+        async with aclosing(decoded) as messages:
+            async for message, found in messages:
+                if isinstance(found, UnreadEvent) and found.error is not None:
+                    raise UnreadableEvent(message.sequence, subject, found.error, message.headers)
+                last = message
+                yield message, found if isinstance(found, list) else []
         if reading.problem is not None:
             raise reading.problem
         if last is not None:
@@ -280,13 +276,21 @@ class EventStore(Resource):
         self.codec.check_aggregate(aggregate)
         subject = self.codec.subjects.log(aggregate, aggregate_id)
         reading = AggregateReading(self.codec, GENESIS_LINKS.head, self.findings)
-        async with aclosing(self._direct.pages(subject, leader=leader)) as pages:
+        async with aclosing(self._decoded(reading, subject, 0, leader)) as messages:
+            async for _, found in messages:
+                yield found
+
+    async def _decoded(
+        self, reading: AggregateReading, subject: str, after: int, leader: bool
+    ) -> AsyncGenerator[tuple[StoredMessage, list[RecordedEvent] | UnreadEvent], None]:
+        """The aggregate's messages that are events, with what they are decoded to."""
+        async with aclosing(self._direct.pages(subject, after, leader=leader)) as pages:
             async for page in pages:
                 keys = await self.keyring.to_open(message.headers for message in page)
                 for message in page:
                     found = reading.read(message, keys)
                     if found is not None:
-                        yield found
+                        yield message, found
 
     async def read_all(
         self, *, after: int = 0, live: bool = False, skip_unknown: bool = False
