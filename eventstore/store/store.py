@@ -37,7 +37,7 @@ from eventstore.store.head import NOTHING, Head, find_head
 from eventstore.store.id_index import IdIndex
 from eventstore.store.keyring import Keyring
 from eventstore.store.known_heads import KnownHeads
-from eventstore.store.reader import EventReader, Page
+from eventstore.store.reader import EventReader
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
 
@@ -47,7 +47,8 @@ class EventStore(Resource):
     `append_timeout` bounds a whole append with all its retries, `request_timeout` each single
     answer of the log; both are seconds. `clock` gives the time of events that have none. `keyring`
     has the keys that encrypt and decrypt personal data. `findings` are the foreign messages and
-    unreadable events that its readers have found.
+    unreadable events that its readers have found. `pages` reads all of the log, in pages of events:
+    see `EventReader.pages`.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class EventStore(Resource):
         self.keyring = Keyring(client, codec.subjects)
         self.findings = LogFindings(telemetry)
         self._reader = EventReader(client, codec, keyring=self.keyring, findings=self.findings)
+        self.pages = self._reader.pages
 
     async def _enter(self, stack: AsyncExitStack) -> None:
         await stack.enter_async_context(self._direct)
@@ -87,9 +89,6 @@ class EventStore(Resource):
         expected: Expected = ANY,
         cause: Identity | None = None,
         actor: str | None = None,
-        known_new: bool = False,
-        authenticated_as: str | None = None,
-        command_digest: str | None = None,
     ) -> AppendResult:
         """Append events to one aggregate, all or none; see `Append` and `append_all`."""
         (appended,) = await self.append_all(
@@ -100,9 +99,6 @@ class EventStore(Resource):
                 expected=expected,
                 cause=cause,
                 actor=actor,
-                known_new=known_new,
-                authenticated_as=authenticated_as,
-                command_digest=command_digest,
             )
         )
         return appended
@@ -327,26 +323,3 @@ class EventStore(Resource):
                 for message in page.foreign:
                     if message.position > after:
                         yield message
-
-    def pages(
-        self,
-        *,
-        after: int = 0,
-        live: bool = False,
-        max_events: int = 1000,
-        skip_unknown: bool = False,
-        unread: bool = False,
-        log: str | None = None,
-    ) -> AsyncGenerator[Page, None]:
-        """All events in the order of the log, in pages; see `EventReader.pages`.
-
-        `log` is the `identity` of the log that `after` is a position of, if that is known.
-        """
-        return self._reader.pages(
-            after=after,
-            live=live,
-            max_events=max_events,
-            skip_unknown=skip_unknown,
-            unread=unread,
-            log=log,
-        )
