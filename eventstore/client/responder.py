@@ -136,7 +136,6 @@ class Responder:
                 await subscription.unsubscribe()
 
     async def _drain(self, subscriptions: Sequence[Subscription]) -> None:
-        """Stop deliveries, and process the messages that were on their way."""
         with suppress(ClientError, TimeoutError):  # without a connection nothing is on its way
             async with asyncio.timeout(_DRAIN_SECONDS):
                 await self._client.stop_deliveries(*subscriptions)

@@ -215,7 +215,6 @@ class Decider(Generic[S]):
         return evolved
 
     def _known_state_types(self) -> tuple[type, ...]:
-        """The types a state may have: that of the initial state and those of the annotations."""
         self._state_types = state_types(self._states, type(self.initial()))
         return self._state_types
 

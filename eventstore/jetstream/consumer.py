@@ -174,9 +174,14 @@ class PullConsumer(Resource):
         }
         self._requested += wanted
         self._requests += 1
-        reply = f"{self._inbox}.{self._new_token()}"
+        token = new_token()
+        self._open[token] = self._requests
+        if len(self._open) > _MAX_OPEN_REQUESTS:
+            del self._open[next(iter(self._open))]
         try:
-            await self._client.publish(self._subject, _encode(request), reply=reply)
+            await self._client.publish(
+                self._subject, _encode(request), reply=f"{self._inbox}.{token}"
+            )
         except ConnectionLost:
             self._reconnected = True  # requested again after the reconnect
 
@@ -194,13 +199,6 @@ class PullConsumer(Resource):
         except TimeoutError:
             if self._client.is_connected:
                 raise PullLost("the consumer has been silent for two heartbeats") from None
-
-    def _new_token(self) -> str:
-        token = new_token()
-        self._open[token] = self._requests
-        if len(self._open) > _MAX_OPEN_REQUESTS:
-            del self._open[next(iter(self._open))]
-        return token
 
     def _receive(self, message: Msg) -> None:
         # A delivery has the subject it is stored under; only a status has the inbox's.

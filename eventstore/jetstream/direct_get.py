@@ -53,7 +53,7 @@ class _BatchReplies:
     All must be messages of one stream and subject, in ascending sequence.
     """
 
-    def __init__(self, stream: str = "", subject: str = ">", after: int = 0) -> None:
+    def __init__(self, stream: str, subject: str = ">", after: int = 0) -> None:
         self.messages: list[StoredMessage] = []
         self.pending = 0
         self._stream = stream

@@ -200,7 +200,6 @@ class ParkedMessages:
         return found
 
     async def _assemble(self, last: StoredMessage) -> ParkedMessage | UnreadableMessage:
-        """Assemble a record from its last message and its earlier parts."""
         if is_first_part(last.headers):
             raise NotParked(last.sequence, "this is not the last part of a record")
         kind: ParkedKind = (

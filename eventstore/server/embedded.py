@@ -320,7 +320,6 @@ class _DirectoryLock:
         self.descriptor = open_private(path, os.O_RDWR | os.O_CREAT)
 
     def acquire(self) -> bool:
-        """Acquire the lock, if it is free."""
         try:
             fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -202,18 +202,15 @@ class KeyBucket:
             return entry.tombstone
         secret = entry.key
         if entry.wrapped is not None:
-            secret = await self._unwrap(ref, WrappedKey(entry.master or "", entry.wrapped))
+            wrapping, master = self._client.key_wrapping, entry.master or ""
+            if wrapping is None:
+                raise MasterKeyError(
+                    f"no master key is configured, and {master} has wrapped keys of the domain "
+                    f"{self._domain}: name its file as personal.master_key_file or "
+                    "EVENTSTORE_MASTER_KEY_FILE"
+                )
+            secret = await wrapping.unwrap(WrappedKey(master, entry.wrapped), self._context(ref))
         return None if secret is None or len(secret) != _KEY_BYTES else DataKey(secret)
-
-    async def _unwrap(self, ref: str, wrapped: WrappedKey) -> bytes:
-        wrapping = self._client.key_wrapping
-        if wrapping is None:
-            raise MasterKeyError(
-                f"no master key is configured, and {wrapped.master} has wrapped keys of the domain "
-                f"{self._domain}: name its file as personal.master_key_file or "
-                "EVENTSTORE_MASTER_KEY_FILE"
-            )
-        return await wrapping.unwrap(wrapped, self._context(ref))
 
     async def _wrap(self, ref: str, key: DataKey, sequence: int | None) -> KeyEntry:
         wrapped = await self.wrapping().wrap(key.secret, self._context(ref))

@@ -179,12 +179,10 @@ class _Reading:
             )
 
     def begin(self, pending: int, end: int) -> None:
-        """Go on with a new consumer to the leader's `end`."""
         self._pending = pending
         self._end = end
 
     def end_here(self) -> None:
-        """End at the current position: the leader has nothing more."""
         self._end = self.position
 
     @property
