@@ -172,7 +172,12 @@ def _decode(codec: Codec, message: Msg, delivery: Delivery, command_id: str) -> 
     envelope = Envelope.from_headers(headers)
     _check_type(headers, envelope, cls, message.subject)
     command = codec.decode_command(subject.aggregate, subject.action, message.data)
-    aggregate_id = envelope.aggregate_id or _new_aggregate_id(cls, command_id)
+    if envelope.aggregate_id is None and not cls.__creates__:
+        raise InvalidHeader(
+            Header.AGGREGATE_ID,
+            f"is missing: {cls.__name__} needs the id of the {cls.__aggregate__} it is for",
+        )
+    aggregate_id = envelope.aggregate_id or derive_id(command_id, "aggregate")
     digest = digest_of(command, aggregate_id, command_id, message.data)
     if ID_DERIVED in headers:
         digest = without_data(digest)
@@ -226,12 +231,3 @@ def _check_type(
             f"{cls.__name__} was sent with schema version {envelope.schema_version}; "
             f"this code reads version {cls.__schema_version__}"
         )
-
-
-def _new_aggregate_id(cls: type[Command], command_id: str) -> str:
-    if not cls.__creates__:
-        raise InvalidHeader(
-            Header.AGGREGATE_ID,
-            f"is missing: {cls.__name__} needs the id of the {cls.__aggregate__} it is for",
-        )
-    return derive_id(command_id, "aggregate")

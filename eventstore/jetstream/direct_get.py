@@ -29,7 +29,6 @@ from eventstore.errors import (
 from eventstore.jetstream.api import stream_info
 from eventstore.jetstream.stored_message import (
     StoredMessage,
-    check_sequence,
     check_subject,
     leader_get,
     number_in,
@@ -135,9 +134,12 @@ class DirectReader(Resource):
 
     async def at(self, sequence: int, *, leader: bool = False) -> StoredMessage | None:
         """The message at a sequence; may lag on a replicated stream, unless `leader`."""
-        if leader:
-            return check_sequence(sequence, await self._leader_get({"seq": sequence}))
-        return check_sequence(sequence, await self._direct_get(request={"seq": sequence}))
+        request = {"seq": sequence}
+        get = self._leader_get(request) if leader else self._direct_get(request=request)
+        found = await get
+        if found is not None and found.sequence != sequence:
+            raise InvalidAnswer(f"sequence {sequence} was requested, and {found.sequence} answered")
+        return found
 
     async def leader_last(self, subject: str) -> StoredMessage | None:
         """The last message on a subject, from the stream's leader."""

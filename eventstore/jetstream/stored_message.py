@@ -144,10 +144,3 @@ def _matches(subject: list[str], pattern: list[str]) -> bool:
     return len(subject) == len(pattern) and all(
         wanted in ("*", token) for token, wanted in zip(subject, pattern, strict=True)
     )
-
-
-def check_sequence(sequence: int, found: StoredMessage | None) -> StoredMessage | None:
-    """Return the message; raises `InvalidAnswer` if it is at another sequence."""
-    if found is not None and found.sequence != sequence:
-        raise InvalidAnswer(f"sequence {sequence} was requested, and {found.sequence} answered")
-    return found
