@@ -100,8 +100,9 @@ class Client(Resource):
     """One connection to NATS that reconnects automatically; made by `connect`.
 
     Its methods raise `ConnectionLost` while it is disconnected, and `InvalidMessage` or a subclass
-    for a message that may not be sent. `key_wrapping` has the master keys for the keys of personal
-    data that are sent and received over this connection; None if there are none.
+    for a message that may not be sent. All its inboxes begin with `inbox_prefix`. `key_wrapping`
+    has the master keys for the keys of personal data that are sent and received over this
+    connection; None if there are none.
     """
 
     def __init__(
@@ -116,7 +117,7 @@ class Client(Resource):
         self._name = name or settings.nats.service.name
         self._nats = Connection(require_tls=requires_tls(settings.nats))
         self._rotation = ServerRotation(settings.nats.retry)
-        self._inbox_prefix = f"{settings.nats.inbox_prefix}.{new_token()}"
+        self.inbox_prefix = f"{settings.nats.inbox_prefix}.{new_token()}"
         self._answers = PendingReplies()
         self._gate = ReplyGate(settings.nats)
         self._refusals: list[Exception] | None = None  # a list during the first connect
@@ -185,14 +186,9 @@ class Client(Resource):
     def _has_reconnected(self) -> bool:
         return bool(self._nats.stats["reconnects"])
 
-    @property
-    def inbox_prefix(self) -> str:
-        """The prefix of all inboxes of this client."""
-        return self._inbox_prefix
-
     def new_inbox(self) -> str:
         """A unique subject that nobody can guess; subjects below it may be used, too."""
-        return f"{self._inbox_prefix}.s.{new_token()}"
+        return f"{self.inbox_prefix}.s.{new_token()}"
 
     def api_subject(self, suffix: str) -> str:
         """The subject of a request to JetStream's API, under the prefix of the settings."""
@@ -215,7 +211,7 @@ class Client(Resource):
         self._check_connected(subject)
 
         def send(token: str, _: object) -> Awaitable[None]:
-            reply = f"{self._inbox_prefix}.{token}"
+            reply = f"{self.inbox_prefix}.{token}"
             return self._nats.publish(subject, payload, reply, headers)
 
         answer: Msg = await self._answers.awaited(subject, timeout, send)
@@ -426,7 +422,7 @@ class Client(Resource):
         self._settled.set()
 
     async def _listen(self) -> None:
-        inbox = f"{self._inbox_prefix}.*"
+        inbox = f"{self.inbox_prefix}.*"
         with nats_errors("listen on the inbox"):
             await self._nats.listen(inbox, self._receive)
         timeout = self._settings.retry.connect_timeout_ms / 1000
@@ -451,7 +447,7 @@ class Client(Resource):
         return self._nats.ping(pong)
 
     def _receive(self, message: Msg) -> None:
-        self._answers.deliver(message.subject[len(self._inbox_prefix) + 1 :], message)
+        self._answers.deliver(message.subject[len(self.inbox_prefix) + 1 :], message)
 
     def _check_connected(self, what: str) -> None:
         if not self._nats.is_connected:

@@ -137,7 +137,11 @@ class CommandWorker:
         with ungrouped():
             async with self._senders or nullcontext(), asyncio.TaskGroup() as tasks:
                 extending = tasks.create_task(self._acks.extend_ack_waits(self._ack_wait))
-                async with self._queue() as queue:
+                async with KeyedQueue(
+                    self._process,
+                    max_concurrency=self._in_flight,
+                    max_pending=_PENDING_FACTOR * self._in_flight,
+                ) as queue:
                     intake = tasks.create_task(self._intake(queue))
                     try:
                         await self._stopping.wait()
@@ -146,10 +150,6 @@ class CommandWorker:
                         await asyncio.wait([intake])
                     await self._requeue(queue.clear())
                 extending.cancel()
-
-    def _queue(self) -> KeyedQueue[ReceivedCommand]:
-        max_pending = _PENDING_FACTOR * self._in_flight
-        return KeyedQueue(self._process, max_concurrency=self._in_flight, max_pending=max_pending)
 
     async def _intake(self, queue: KeyedQueue[ReceivedCommand]) -> None:
         retry = Retry(self._client, "commands", passes=is_transient)

@@ -283,7 +283,8 @@ class EventSubscriber:
         """Handle one event, or park it, and acknowledge it."""
         if self._stopping.is_set():
             return  # it stays tracked, and is requeued with the others
-        if self._is_before_start(tracked):
+        position = position_of(tracked.message.headers or {})
+        if position is not None and position <= self._after:
             await self._acks.ack(tracked)
             return
         try:
@@ -307,10 +308,6 @@ class EventSubscriber:
             await self._acks.nak(tracked, _RETRY_SECONDS)
         else:
             await self._acks.ack(tracked)
-
-    def _is_before_start(self, tracked: DeliveredMessage) -> bool:
-        position = position_of(tracked.message.headers or {})
-        return position is not None and position <= self._after
 
     async def _handle(self, tracked: DeliveredMessage, keys: Keys) -> DeliveryResult:
         message, delivered = tracked.message, tracked.delivery.delivered
