@@ -304,7 +304,7 @@ def load_settings(
     given: dict[str, _Given] = {}
     for key, value, source in (
         *_from_file(config_file, environ),
-        *_from_environment(environ),
+        *((key, environ.get(name) or None, name) for name, key in _ENVIRONMENT.items()),
         ("nats.url", nats_url, "--nats-url"),
         ("read_model.database", database, "--database"),
     ):
@@ -367,12 +367,6 @@ def _unknown(key: str) -> str:
         return f"is not supported: {_REFUSED[key]}"
     near = difflib.get_close_matches(key, [*_KEYS, *_SECTIONS], n=1)
     return f"is not known; did you mean {near[0]}?" if near else "is not known"
-
-
-def _from_environment(environ: Mapping[str, str]) -> Iterator[_Entry]:
-    for variable, key in _ENVIRONMENT.items():
-        if environ.get(variable):
-            yield key, environ[variable], variable
 
 
 def _is_section(kind: object) -> TypeGuard[type[Struct]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import ssl
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import ParseResult, SplitResult, unquote, urlsplit
@@ -88,13 +89,11 @@ def _auth_options(auth: AuthSettings) -> dict[str, Any]:
 def _credentials_options(path: Path) -> dict[str, Any]:
     # Read at each connect, because expired credentials are replaced in place. nats-py's own reader
     # never returns from a file without a JWT.
-    def jwt() -> bytes:
-        return _part(path, _JWT)
-
     def signature(nonce: str) -> bytes:
         signed: bytes = nkeys.from_seed(bytearray(_part(path, _SEED))).sign(nonce.encode())
         return base64.b64encode(signed)
 
+    jwt = partial(_part, path, _JWT)
     jwt()
     _check_seed(path, _part(path, _SEED))
     return {"user_jwt_cb": jwt, "signature_cb": signature}

@@ -162,7 +162,11 @@ class PullConsumer(Resource):
         if not self._client.is_connected:
             return
         if self._reconnected:
-            await self._resubscribe()
+            # The server may still have the old requests open; without their inbox they end.
+            self._reconnected = False
+            await self._subscription.unsubscribe()
+            await self._listen()
+            self._end_all()
         wanted = self._buffer - self._requested - len(self._messages)
         if self._lost or wanted * 2 < self._buffer or self._bytes >= self._max_bytes:
             return
@@ -184,13 +188,6 @@ class PullConsumer(Resource):
             )
         except ConnectionLost:
             self._reconnected = True  # requested again after the reconnect
-
-    async def _resubscribe(self) -> None:
-        # The server may still have the old requests open; without their inbox they end.
-        self._reconnected = False
-        await self._subscription.unsubscribe()
-        await self._listen()
-        self._end_all()
 
     async def _wait(self) -> None:
         try:

@@ -97,7 +97,9 @@ class EmbeddedServer(Resource):
         start_timeout: float = 10.0,
     ) -> None:
         self.data_directory = data_directory.absolute()
-        self._port = port
+        self.master_key_file = self.data_directory / _MASTER_KEYS  # made at the first start
+        self.log_file = self.data_directory / "nats-server.log"  # of all runs
+        self.port = port
         self._explicit_binary = binary
         self._max_payload = max_payload
         self._extra_config = extra_config
@@ -107,32 +109,17 @@ class EmbeddedServer(Resource):
         self._owner_lock: _DirectoryLock | None = None
 
     @property
-    def port(self) -> int:
-        """The port it listens on; 0 before the first start if none was given."""
-        return self._port
-
-    @property
     def url(self) -> str:
         """The URL for clients, which contains the token: do not print it.
 
         Settings that get it also find the master keys in the data directory.
         """
-        return _address(self.data_directory, self._port)
-
-    @property
-    def master_key_file(self) -> Path:
-        """The master keys for the keys of personal data, generated at the first start."""
-        return self.data_directory / _MASTER_KEYS
+        return _address(self.data_directory, self.port)
 
     @property
     def pid(self) -> int | None:
         """Its process id; None unless it runs."""
         return self._process.pid if self._process else None
-
-    @property
-    def log_file(self) -> Path:
-        """Its log, of all runs."""
-        return self.data_directory / "nats-server.log"
 
     async def _enter(self, stack: AsyncExitStack) -> None:
         await self.start()
@@ -207,7 +194,7 @@ class EmbeddedServer(Resource):
     def _write_config(self) -> Path:
         directory = _quoted(self.data_directory)
         lines = [
-            f'listen: "127.0.0.1:{self._port or -1}"',
+            f'listen: "127.0.0.1:{self.port or -1}"',
             f"ports_file_dir: {directory}",
             f"jetstream {{\nstore_dir: {directory}\n{self._jetstream_config}\n}}",
         ]
@@ -242,7 +229,7 @@ class EmbeddedServer(Resource):
             if time.monotonic() > deadline:
                 self._fail(f"was not ready after {self._start_timeout:g} s", log_start)
             await asyncio.sleep(_POLL_SECONDS)
-        self._port = urlsplit(urls[0]).port or 0
+        self.port = urlsplit(urls[0]).port or 0
 
     def _fail(self, problem: str, log_start: int) -> None:
         with self.log_file.open("rb") as log:
