@@ -89,7 +89,16 @@ class QueryClient:
         payload = _encode(query)
         subject = self._subjects.query(cls.__aggregate__, cls.__action__)
         with self._telemetry.span("ask", type=cls.__name__) as span:
-            headers = self._headers(cls, cause, actor, span.traceparent)
+            headers = Envelope(
+                identity=Identity.root() if cause is None else Identity.caused_by(cause),
+                type=cls.__name__,
+                domain=self._subjects.domain,
+                timestamp=format_timestamp(utc_now()),
+                schema_version=cls.__schema_version__,
+                actor=actor,
+                traceparent=span.traceparent,
+            ).to_headers()
+            del headers[Header.MESSAGE_ID]  # no stream stores it
             if wait_for is not None:
                 headers |= _waiting(wait_for, timeout)
             answer = await self._client.request(subject, payload, headers=headers, timeout=timeout)
@@ -139,26 +148,6 @@ class QueryClient:
             if answer.data.next is None:
                 return
             query = msgspec.structs.replace(query, after=answer.data.next)
-
-    def _headers(
-        self,
-        cls: type[Query[Any]],
-        cause: Identity | None,
-        actor: str | None,
-        traceparent: str | None,
-    ) -> dict[str, str]:
-        identity = Identity.root() if cause is None else Identity.caused_by(cause)
-        headers = Envelope(
-            identity=identity,
-            type=cls.__name__,
-            domain=self._subjects.domain,
-            timestamp=format_timestamp(utc_now()),
-            schema_version=cls.__schema_version__,
-            actor=actor,
-            traceparent=traceparent,
-        ).to_headers()
-        del headers[Header.MESSAGE_ID]  # no stream stores it
-        return headers
 
 
 class _Refusal(msgspec.Struct, frozen=True):

@@ -174,7 +174,7 @@ async def publish_queued(
     subject: str,
     payload: bytes,
     headers: dict[str, str],
-    timeout: float,
+    timeout: float = 5.0,
     stream: str | None = None,
 ) -> PubAck:
     """Publish a command; raises `QueueFull` at the queue's limit, and as `publish` does."""
@@ -200,5 +200,4 @@ def _batch_headers(count: int) -> list[dict[str, str]]:
 
 def _header_size(headers: Mapping[str, str]) -> int:
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-    size = len(lines) if lines.isascii() else len(lines.encode())
-    return size + len("NATS/1.0\r\n\r\n")
+    return len(f"NATS/1.0\r\n{lines}\r\n".encode())

@@ -132,20 +132,17 @@ class Envelope(Struct, frozen=True, kw_only=True):
             Header.CONTENT_TYPE: JSON,
             Header.MESSAGE_ID: identity.id,
         }
-        if self.aggregate_id is not None:
-            headers[Header.AGGREGATE_ID] = self.aggregate_id
-        if self.version is not None:
-            headers[Header.AGGREGATE_VERSION] = str(self.version)
-        if self.chain is not None:
-            headers[Header.CHAIN] = self.chain
-        if self.actor is not None:
-            headers[Header.ACTOR] = self.actor
-        if self.authenticated_as is not None:
-            headers[AUTHENTICATED_AS] = self.authenticated_as
-        if self.command_digest is not None:
-            headers[COMMAND_DIGEST] = self.command_digest
-        if self.traceparent is not None:
-            headers[Header.TRACEPARENT] = self.traceparent
+        for name, value in (
+            (Header.AGGREGATE_ID, self.aggregate_id),
+            (Header.AGGREGATE_VERSION, self.version),
+            (Header.CHAIN, self.chain),
+            (Header.ACTOR, self.actor),
+            (AUTHENTICATED_AS, self.authenticated_as),
+            (COMMAND_DIGEST, self.command_digest),
+            (Header.TRACEPARENT, self.traceparent),
+        ):
+            if value is not None:
+                headers[name] = str(value)
         check_envelope(headers)
         _canonical_time(self.timestamp)
         return headers
