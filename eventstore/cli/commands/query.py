@@ -149,18 +149,13 @@ async def _ask(
         if not every or not isinstance(query, ListQuery):
             output.show(await queries.ask(query, wait_for=wait_for, timeout=timeout))
             return
-        parts = queries.parts(_in_large_parts(query), wait_for=wait_for, timeout=timeout)
+        limit = MOST_ITEMS if query.limit == DEFAULT_ITEMS else query.limit
+        large = msgspec.structs.replace(query, limit=limit)
+        parts = queries.parts(large, wait_for=wait_for, timeout=timeout)
         async with aclosing(parts):
             async for part in parts:
                 if not output.show(part, is_last=part.data.next is None):
                     return
-
-
-def _in_large_parts(query: ListQuery[Any]) -> ListQuery[Any]:
-    """With the largest limit, unless one was given."""
-    if query.limit != DEFAULT_ITEMS:
-        return query
-    return msgspec.structs.replace(query, limit=MOST_ITEMS)
 
 
 def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:

@@ -43,9 +43,11 @@ def auto_rebuild(
         supervisor = Supervisor(what, _logger, Backoff(pause, pause), passes=_passes)
 
         async def work() -> None:
-            others = isinstance(supervisor.error, OwnedElsewhere)
-            if others and await _is_done(database, projection):
-                return
+            if isinstance(supervisor.error, OwnedElsewhere):
+                async with database.engine.connect() as connection:
+                    known = await connection.run_sync(checkpoint.read, projection.name)
+                if known is not None and known.version == projection.version:
+                    return
             await Rebuild(
                 store,
                 database,
@@ -63,12 +65,6 @@ def auto_rebuild(
 
 def _passes(error: Exception) -> bool:
     return getattr(error, "retryable", False) or is_transient(error)
-
-
-async def _is_done(database: Database, projection: Projection) -> bool:
-    async with database.engine.connect() as connection:
-        known = await connection.run_sync(checkpoint.read, projection.name)
-    return known is not None and known.version == projection.version
 
 
 class _ProgressLog:
