@@ -58,7 +58,6 @@ def trace(query: TraceCorrelation, rows: Rows) -> CausationTree:
 
 
 def _resolved(rows: Rows, requested: str) -> tuple[str, str]:
-    """The complete id, and its correlation."""
     text = requested.strip().lower()
     if not _ID.fullmatch(text):
         raise QueryNotFound(
