@@ -89,14 +89,19 @@ async def open_service(settings: Settings, directory: Path) -> AsyncIterator[Ser
             named,
             database,
             service.projections,
-            audit=service.commands,
-            feed=feed,
+            others={"audit": service.commands, "feed": feed},
             telemetry=telemetry,
         )
         endpoints = service_endpoints(app, named, health, queries=queries.subjects, metrics=metrics)
         process = _process(service)
         delegation = _delegation(service, own.name)
-        async with running(control := _control(service, named)):
+        control = ConfigWatcher(
+            app.client,
+            app.domain.codec.subjects,
+            queue_limit=named.streams.queue_limit,
+            pausable=projections,
+        )
+        async with running(control):
             await control.ready.wait()  # before a projection runs that is to be paused
             answering = (service.projections, queries, endpoints, process, delegation)
             async with running(service.commands, feed, *answering):
@@ -106,7 +111,6 @@ async def open_service(settings: Settings, directory: Path) -> AsyncIterator[Ser
 
 
 def _answers(service: Service, settings: Settings, telemetry: Telemetry) -> dict[str, Answer]:
-    """The answers to every query of the domain, by subject."""
     app, database = service.app, service.database
     subjects = app.domain.codec.subjects
     answered = query_answers(
@@ -154,13 +158,3 @@ def _process(service: Service) -> EventSubscriber:
 
     app = service.app
     return stale_packages(app.client, app.domain.codec, app.commands, builds)
-
-
-def _control(service: Service, settings: Settings) -> ConfigWatcher:
-    app = service.app
-    return ConfigWatcher(
-        app.client,
-        app.domain.codec.subjects,
-        queue_limit=settings.streams.queue_limit,
-        pausable=service.projections,
-    )

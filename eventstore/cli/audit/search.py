@@ -50,7 +50,6 @@ async def search(
 
 
 def _print(terminal: Terminal, found: Listed[AuditEntry], position: IndexPosition) -> None:
-    """Print a line for each entry, and how to continue."""
     if found.items:
         terminal.print(_table(found))
     else:

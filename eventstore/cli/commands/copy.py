@@ -85,11 +85,7 @@ def _print_copied(terminal: Terminal, done: CopySummary, target: Path) -> None:
     terminal.print_line(f"{done.before:,} events became {done.after:,} in {target}")
     if done.foreign:
         terminal.print_line(f"  left out, not the store's: {done.foreign:,}")
-    for what, counts in (
-        ("renamed", done.renamed),
-        ("split", done.split),
-        ("dropped", done.dropped),
-        ("masked", done.masked),
-    ):
-        if listed := [f"{count:,} {name}" for name, count in sorted((+counts).items())]:
+    for what in ("renamed", "split", "dropped", "masked"):
+        counts = sorted((+getattr(done, what)).items())
+        if listed := [f"{count:,} {name}" for name, count in counts]:
             terminal.print_line(f"  {what}: {', '.join(listed)}")
