@@ -51,22 +51,8 @@ class FlakeImport(msgspec.Struct, frozen=True):
         """All of them."""
         return [self.created, *self.unchanged, *self.changes]
 
-    @property
-    def added(self) -> int:
-        """How many inputs are new."""
-        return len(self._names(AddFlakeInput) - self._names(RemoveFlakeInput))
-
-    @property
-    def removed(self) -> int:
-        """How many inputs are gone."""
-        return len(self._names(RemoveFlakeInput) - self._names(AddFlakeInput))
-
-    @property
-    def changed(self) -> int:
-        """How many inputs have another url."""
-        return len(self._names(RemoveFlakeInput) & self._names(AddFlakeInput))
-
-    def _names(self, kind: type[AddFlakeInput | RemoveFlakeInput]) -> set[str]:
+    def names(self, kind: type[AddFlakeInput | RemoveFlakeInput]) -> set[str]:
+        """The inputs that were added or removed; both if their url changed."""
         return {
             imported.command.name
             for imported, outcome in self.changes

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import TypeVar
 
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import select
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -72,7 +72,7 @@ class AuditIndex:
         part = msgspec.structs.replace(query, order="oldest", limit=page)
         async with self._engine.connect() as connection:
             while True:
-                found = await connection.run_sync(_reading(lambda rows: search.search(part, rows)))  # noqa: B023
+                found = await connection.run_sync(lambda c: search.search(part, Rows(c)))  # noqa: B023
                 if found.items:
                     yield found.items
                 if found.next is None:
@@ -81,8 +81,4 @@ class AuditIndex:
 
     async def _read(self, work: Callable[[Rows], T]) -> T:
         async with self._engine.connect() as connection:
-            return await connection.run_sync(_reading(work))
-
-
-def _reading(work: Callable[[Rows], T]) -> Callable[[Connection], T]:
-    return lambda connection: work(Rows(connection))
+            return await connection.run_sync(lambda connection: work(Rows(connection)))

@@ -99,7 +99,13 @@ class Postgresql(Backend):
     errors: tuple[type[Exception], ...] = (DBAPIError,)
 
     def __init__(self, url: URL, schema: str = "", live: Postgresql | None = None) -> None:
-        _check_driver()
+        try:
+            import asyncpg  # noqa: F401
+        except ImportError as error:
+            raise ConfigurationError(
+                "read models in PostgreSQL need asyncpg: "
+                "pip install 'jetstream-eventstore[postgres]'"
+            ) from error
         self.url = url.set(drivername="postgresql")
         self.name = without_password(self.url) + (f", schema {schema}" if schema else "")
         self.schema_name = schema
@@ -242,15 +248,6 @@ def _sequence(column: Column[Any]) -> Sequence | None:
 def _sqlstate(error: BaseException) -> str:
     # Of the driver's error, for SQLAlchemy's has none before 2.1.
     return str(getattr(cause_of(error), "sqlstate", None) or "")
-
-
-def _check_driver() -> None:
-    try:
-        import asyncpg  # noqa: F401
-    except ImportError as error:
-        raise ConfigurationError(
-            "read models in PostgreSQL need asyncpg: pip install 'jetstream-eventstore[postgres]'"
-        ) from error
 
 
 async def _connect(location: str, setup: str) -> asyncpg.Connection:
