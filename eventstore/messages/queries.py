@@ -53,6 +53,9 @@ class Query(Message, Generic[A], forbid_unknown_fields=True):
     __answer__: ClassVar[Any] = None
     """The type of the answer."""
 
+    __label__: ClassVar[str] = ""
+    """The query's type in metrics and traces, if it is not the class's name."""
+
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         for base in cls.__dict__.get("__orig_bases__", ()):

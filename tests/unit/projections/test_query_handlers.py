@@ -11,6 +11,7 @@ import pytest
 from msgspec import Struct
 from sqlalchemy import Connection, select
 
+from eventstore.audit import TraceCorrelation
 from eventstore.client.responder import Answer, Request
 from eventstore.errors import (
     InvalidHeader,
@@ -39,6 +40,11 @@ BOUND = 10.0
 class CountView(Struct, frozen=True):
     position: int
     by: int
+
+
+class GetTotal(Query[CountView], subject="counter.get_total"):
+    __label__ = "GetSum"
+    at: int
 
 
 class GetCount(Query[CountView], subject="counter.get"):
@@ -217,6 +223,19 @@ async def test_every_query_is_counted_by_its_outcome(tables: Database) -> None:
         {"name": "queries", "type": "GetCount", "outcome": "not_found"},
         {"name": "queries", "type": "ListCounts", "outcome": "invalid_payload"},
     ]
+
+
+async def test_a_renamed_query_keeps_its_type_in_metrics(tables: Database) -> None:
+    told, handlers = Told(), QueryHandlers(counting)
+
+    @handlers.answers
+    def get_total(query: GetTotal, rows: Rows) -> CountView:
+        return CountView(position=query.at, by=0)
+
+    answers = answers_of(tables, handlers, telemetry=told)
+    await ask(answers, GetTotal(at=1))
+    assert told.counts == [{"name": "queries", "type": "GetSum", "outcome": "success"}]
+    assert TraceCorrelation.__label__ == "TraceStory"
 
 
 async def test_a_database_that_cannot_be_read_now_is_reported(sqlite_database: Database) -> None:
