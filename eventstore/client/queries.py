@@ -32,7 +32,7 @@ from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.envelope import Envelope, Identity, format_timestamp, utc_now
 from eventstore.messages.headers import POSITION, Header, position_of
 from eventstore.messages.queries import (
-    LONGEST_WAIT,
+    MAX_WAIT,
     WAIT_POSITION,
     WAIT_TIMEOUT,
     Listed,
@@ -186,7 +186,7 @@ def _encode(query: Query[Any]) -> bytes:
 
 def _waiting(position: int, timeout: float) -> dict[str, str]:
     """Headers that make the service wait, and time out before the request does."""
-    seconds = min(timeout * _ANSWER_SHARE, LONGEST_WAIT)
+    seconds = min(timeout * _ANSWER_SHARE, MAX_WAIT)
     return {WAIT_POSITION: str(position), WAIT_TIMEOUT: str(max(1, int(seconds * 1000)))}
 
 

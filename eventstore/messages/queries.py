@@ -27,10 +27,10 @@ from eventstore.messages.types import Message
 DEFAULT_ITEMS = 50
 """The default `limit` of a list."""
 
-MOST_ITEMS = 1_000
+MAX_ITEMS = 1_000
 """The largest `limit` of a list."""
 
-LONGEST_WAIT = 30.0
+MAX_WAIT = 30.0
 """The longest time that a query waits for a position, in seconds."""
 
 WAIT_POSITION = "X-Wait-Position"
@@ -83,6 +83,6 @@ class ListQuery(Query[Listed[I]], Generic[I]):
     """
 
     limit: Annotated[
-        int, Meta(ge=1, le=MOST_ITEMS, description="At most so many items in one answer.")
+        int, Meta(ge=1, le=MAX_ITEMS, description="At most so many items in one answer.")
     ] = DEFAULT_ITEMS
     after: Annotated[str | None, Meta(description="Go on behind this cursor.")] = None

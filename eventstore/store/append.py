@@ -192,7 +192,7 @@ def _headers(
 
 
 def _no_command(identity: Identity) -> str | None:
-    """The mark of a fact that has a cause, which tells it from a command's event."""
+    """The mark of a fact that has a cause, which distinguishes it from a command's event."""
     return NO_COMMAND if identity.causation_id != identity.id else None
 
 

@@ -22,7 +22,7 @@ from eventstore.cli.query.fields import field_parameters, field_values
 from eventstore.cli.session import Session
 from eventstore.client.queries import QueryClient
 from eventstore.errors import InvalidPayload, QueryNotFound
-from eventstore.messages.queries import DEFAULT_ITEMS, MOST_ITEMS, ListQuery, Query
+from eventstore.messages.queries import DEFAULT_ITEMS, MAX_ITEMS, ListQuery, Query
 from eventstore.messages.subjects import check_aggregate_id
 from eventstore.text import printable
 from eventstore.undecodable import UNDECODABLE
@@ -160,7 +160,7 @@ def _in_large_parts(query: ListQuery[Any]) -> ListQuery[Any]:
     """With the largest limit, unless one was given."""
     if query.limit != DEFAULT_ITEMS:
         return query
-    return msgspec.structs.replace(query, limit=MOST_ITEMS)
+    return msgspec.structs.replace(query, limit=MAX_ITEMS)
 
 
 def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:

@@ -37,7 +37,7 @@ from eventstore.errors import (
 )
 from eventstore.messages.functions import annotations_of
 from eventstore.messages.headers import POSITION, Header
-from eventstore.messages.queries import LONGEST_WAIT, WAIT_POSITION, WAIT_TIMEOUT, Query
+from eventstore.messages.queries import MAX_WAIT, WAIT_POSITION, WAIT_TIMEOUT, Query
 from eventstore.messages.subjects import Subjects
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.tables import checkpoints
@@ -239,7 +239,7 @@ class _QueryAnswer:
 def _wait_of(headers: Mapping[str, str], seconds: float) -> _Wait:
     if WAIT_POSITION not in headers:
         return _Wait()
-    longest = int(LONGEST_WAIT * 1000)
+    longest = int(MAX_WAIT * 1000)
     return _Wait(
         _number(headers, WAIT_POSITION, "a position of the log", 2**63 - 1),
         _number(headers, WAIT_TIMEOUT, f"milliseconds, {longest:,} at most", longest) / 1000

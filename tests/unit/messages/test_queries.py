@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from eventstore import nix
 from eventstore.errors import DeciderError, InvalidSubject
-from eventstore.messages.queries import MOST_ITEMS, Listed, ListQuery, Query
+from eventstore.messages.queries import MAX_ITEMS, Listed, ListQuery, Query
 
 T = TypeVar("T")
 
@@ -96,4 +96,4 @@ def test_every_field_and_every_view_says_what_it_is(query: type[Query[Any]]) -> 
     assert query.__doc__
     described = msgspec.json.schema(query)["$defs"][query.__name__]["properties"]
     assert [name for name, schema in described.items() if not schema.get("description")] == []
-    assert described.get("limit", {}).get("maximum") in (None, MOST_ITEMS)
+    assert described.get("limit", {}).get("maximum") in (None, MAX_ITEMS)
