@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from eventstore import nix
 from eventstore.application import Application, running
-from eventstore.audit.history_answer import history_answers
+from eventstore.audit.aggregate_history import history_answers
 from eventstore.cli.observability import (
     make_telemetry,
     serve_metrics,
