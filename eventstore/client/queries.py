@@ -88,7 +88,7 @@ class QueryClient:
         cls = type(query)
         payload = _encode(query)
         subject = self._subjects.query(cls.__aggregate__, cls.__action__)
-        with self._telemetry.span("ask", type=cls.__name__) as span:
+        with self._telemetry.span("ask", type=cls.__label__) as span:
             headers = self._headers(cls, cause, actor, span.traceparent)
             if wait_for is not None:
                 headers |= _waiting(wait_for, timeout)
@@ -150,7 +150,7 @@ class QueryClient:
         identity = Identity.root() if cause is None else Identity.caused_by(cause)
         headers = Envelope(
             identity=identity,
-            type=cls.__name__,
+            type=cls.__label__,
             domain=self._subjects.domain,
             timestamp=format_timestamp(utc_now()),
             schema_version=cls.__schema_version__,

@@ -53,11 +53,12 @@ class Query(Message, Generic[A], forbid_unknown_fields=True):
     __answer__: ClassVar[Any] = None
     """The type of the answer."""
 
-    __label__: ClassVar[str] = ""
-    """The query's type in metrics and traces, if it is not the class's name."""
+    __label__: ClassVar[str]
+    """The query's type in headers, metrics and traces: the class's name, unless it is declared."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        cls.__label__ = cls.__dict__.get("__label__", cls.__name__)
         for base in cls.__dict__.get("__orig_bases__", ()):
             origin = typing.get_origin(base)
             if isinstance(origin, type) and issubclass(origin, Query):

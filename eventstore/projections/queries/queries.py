@@ -193,7 +193,7 @@ class _QueryAnswer:
         wait_seconds: float,
         telemetry: Telemetry,
     ) -> None:
-        self._name = query.__label__ or query.__name__
+        self._name = query.__label__
         self._decoder: msgspec.json.Decoder[Query[Any]] = msgspec.json.Decoder(query)
         self._handler = handler
         self._reader = reader

@@ -7,6 +7,7 @@ import pytest
 from msgspec import Struct
 
 from eventstore import nix
+from eventstore.audit import TraceCorrelation
 from eventstore.errors import DeciderError, InvalidSubject
 from eventstore.messages.queries import MAX_ITEMS, Listed, ListQuery, Query
 
@@ -28,6 +29,11 @@ class ListThings(ListQuery[View], subject="thing.list"):
 def test_a_query_knows_its_subject_and_its_answer() -> None:
     assert (GetThing.__aggregate__, GetThing.__action__) == ("thing", "get")
     assert GetThing.__answer__ is View
+
+
+def test_a_renamed_query_keeps_its_type_on_the_wire() -> None:
+    assert (GetThing.__label__, TraceCorrelation.__label__) == ("GetThing", "TraceStory")
+    assert {each.__label__ for each in nix.QUERIES} == {each.__name__ for each in nix.QUERIES}
 
 
 def test_a_list_is_answered_in_parts_of_its_items() -> None:

@@ -11,7 +11,6 @@ import pytest
 from msgspec import Struct
 from sqlalchemy import Connection, select
 
-from eventstore.audit import TraceCorrelation
 from eventstore.client.responder import Answer, Request
 from eventstore.errors import (
     InvalidHeader,
@@ -235,7 +234,6 @@ async def test_a_renamed_query_keeps_its_type_in_metrics(tables: Database) -> No
     answers = answers_of(tables, handlers, telemetry=told)
     await ask(answers, GetTotal(at=1))
     assert told.counts == [{"name": "queries", "type": "GetSum", "outcome": "success"}]
-    assert TraceCorrelation.__label__ == "TraceStory"
 
 
 async def test_a_database_that_cannot_be_read_now_is_reported(sqlite_database: Database) -> None:
