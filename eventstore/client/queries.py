@@ -32,7 +32,7 @@ from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.envelope import Envelope, Identity, format_timestamp, utc_now
 from eventstore.messages.headers import POSITION, Header, position_of
 from eventstore.messages.queries import (
-    LONGEST_WAIT,
+    MAX_WAIT,
     WAIT_POSITION,
     WAIT_TIMEOUT,
     Listed,
@@ -88,10 +88,10 @@ class QueryClient:
         cls = type(query)
         payload = _encode(query)
         subject = self._subjects.query(cls.__aggregate__, cls.__action__)
-        with self._telemetry.span("ask", type=cls.__name__) as span:
+        with self._telemetry.span("ask", type=cls.__label__) as span:
             headers = Envelope(
                 identity=Identity.root() if cause is None else Identity.caused_by(cause),
-                type=cls.__name__,
+                type=cls.__label__,
                 domain=self._subjects.domain,
                 timestamp=format_timestamp(utc_now()),
                 schema_version=cls.__schema_version__,
@@ -175,7 +175,7 @@ def _encode(query: Query[Any]) -> bytes:
 
 def _waiting(position: int, timeout: float) -> dict[str, str]:
     """Headers that make the service wait, and time out before the request does."""
-    seconds = min(timeout * _ANSWER_SHARE, LONGEST_WAIT)
+    seconds = min(timeout * _ANSWER_SHARE, MAX_WAIT)
     return {WAIT_POSITION: str(position), WAIT_TIMEOUT: str(max(1, int(seconds * 1000)))}
 
 

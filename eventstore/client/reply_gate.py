@@ -17,7 +17,7 @@ from eventstore.text import make_log_records_safe
 _USUAL = ("_INBOX", "_R_")  # the latter is the server's, for replies that cross accounts
 _TOKEN = "[A-Za-z0-9_-]{1,64}"  # noqa: S105  # of a subject
 _REPORT_SECONDS = 60.0
-_LONGEST_SHOWN = 100
+_MAX_SHOWN = 100
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
@@ -54,6 +54,6 @@ class ReplyGate:
             _logger.warning(
                 "%s: not answered, because the reply subject %r is no inbox; if it should be one, "
                 "add its prefix to nats.reply_prefixes (%d refused so far)",
-                *(what, reply[:_LONGEST_SHOWN], self.refused),
+                *(what, reply[:_MAX_SHOWN], self.refused),
             )
         return False

@@ -49,7 +49,7 @@ _WORKERS_OWN = {AUTHENTICATED_AS, COMMAND_DIGEST}
 
 
 class DecodedCommand(msgspec.Struct, frozen=True):
-    """A command, its envelope and its aggregate; `digest` tells it from another of the same id."""
+    """A command, its envelope and aggregate; `digest` distinguishes it from others with its id."""
 
     command: Command
     aggregate: str

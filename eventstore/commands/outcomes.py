@@ -12,7 +12,7 @@ import msgspec
 from eventstore.client.api_answers import decimal
 from eventstore.client.client import Client
 from eventstore.commands.digest import is_other
-from eventstore.errors import CommandIdReused, RequestTimeout
+from eventstore.errors import CommandIdReused, NoResponders, RequestTimeout
 from eventstore.jetstream.key_value import KeyValue
 from eventstore.messages.headers import COMMAND_DIGEST
 from eventstore.messages.outcome import Outcome
@@ -109,9 +109,14 @@ class Outcomes:
     async def command_at(self, sequence: int) -> tuple[str | None, Outcome | None]:
         """The id of the command at a sequence, if it is known, and its outcome if it was refused.
 
-        It was refused if its id is another command's, whose outcome is stored under the id.
+        It was refused if its id is another command's, whose outcome is stored under the id. Raises
+        `StreamMissing` and `ClientError`.
         """
-        noted = await self._bucket.get(f"at.{sequence}")
+        try:
+            noted = await self._bucket.get(f"at.{sequence}")
+        except NoResponders:
+            await self._bucket.info()  # raises StreamMissing if that is why
+            raise
         headers = _NOTHING if noted is None else noted.headers
         command_id = headers.get(_COMMAND_ID)
         if command_id is None or _REFUSAL not in headers:

@@ -45,7 +45,7 @@ class Senders(Resource):
     def sender_of(self, message: Msg) -> str | None:
         """The `{account}/{user}` that sent a command; None if it is not known for certain.
 
-        `UNREADABLE` if the server's header cannot be told from one of the sender.
+        `UNREADABLE` if the server's header cannot be distinguished from the sender's own.
         """
         return self._known.get(_key(message))
 

@@ -105,7 +105,7 @@ async def publish(
     """Send the result of `guarded`, and wait for the stream's ack; all are recorded or none.
 
     `asking` also waits for an answer to the first message of each subject, a round trip each, which
-    tells a forbidden subject from an incomplete batch.
+    distinguishes a forbidden subject from an incomplete batch.
 
     Raises `JetStreamError` with the server's error code, or another `ClientError` if there was no
     answer (or not `stream`'s); the messages may have been recorded all the same.

@@ -100,9 +100,9 @@ class Envelope(Struct, frozen=True, kw_only=True):
     """The metadata of a message.
 
     `timestamp` is RFC 3339 text in UTC with microseconds. Only recorded events have `version`,
-    `chain` and `command_digest`, which tells their command from another of the same id. `actor` is
-    whom the sender claims to act for; `authenticated_as` is the sender of the command according to
-    the server, if it is known.
+    `chain` and `command_digest`, which distinguishes their command from another with the same id.
+    `actor` is whom the sender claims to act for; `authenticated_as` is the sender of the command
+    according to the server, if it is known.
     """
 
     identity: Identity
@@ -176,7 +176,7 @@ class Envelope(Struct, frozen=True, kw_only=True):
 
 
 def _canonical_time(value: str) -> str:
-    """An RFC 3339 time in UTC with microseconds; raises `InvalidHeader` for no such day or hour."""
+    """An RFC 3339 time in UTC with microseconds; raises `InvalidHeader` for others."""
     try:
         if not _CANONICAL.fullmatch(value):
             return format_timestamp(parse_timestamp(value))

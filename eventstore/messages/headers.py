@@ -51,7 +51,7 @@ ID_DERIVED = "X-ID-Derived"
 """The header of commands sent by a handler, which may have other data under the same id."""
 
 COMMAND_DIGEST = "X-Command-Digest"
-"""The header of events and outcomes that tells their command from another of the same id."""
+"""The header of events and outcomes that distinguishes commands with the same id."""
 
 NO_COMMAND = "none"
 """The digest of a fact that has a cause: it was not decided by a command."""

@@ -14,7 +14,7 @@ from eventstore.cli.audit.filters import Matching
 from eventstore.cli.audit.index import IndexPosition, index_of, index_position
 from eventstore.cli.options import Json, ReadModelSession
 from eventstore.cli.output.terminal import STATUS_STYLES, Terminal, brief, say_json, table
-from eventstore.messages.queries import MOST_ITEMS, Listed
+from eventstore.messages.queries import MAX_ITEMS, Listed
 from eventstore.text import printable
 
 
@@ -23,7 +23,7 @@ async def search(
     wanted: Matching,
     oldest: Annotated[bool, typer.Option("--oldest", help="Oldest first.")] = False,
     limit: Annotated[
-        int, typer.Option(metavar="N", min=1, max=MOST_ITEMS, help="At most this many.")
+        int, typer.Option(metavar="N", min=1, max=MAX_ITEMS, help="At most this many.")
     ] = 50,
     after: Annotated[
         str | None, typer.Option(metavar="CURSOR", help="Continue where the last answer ended.")

@@ -22,7 +22,7 @@ from eventstore.cli.query.fields import field_parameters, field_values, paramete
 from eventstore.cli.session import Session
 from eventstore.client.queries import QueryClient
 from eventstore.errors import InvalidPayload, QueryNotFound
-from eventstore.messages.queries import DEFAULT_ITEMS, MOST_ITEMS, ListQuery, Query
+from eventstore.messages.queries import DEFAULT_ITEMS, MAX_ITEMS, ListQuery, Query
 from eventstore.messages.subjects import check_aggregate_id
 from eventstore.text import printable
 from eventstore.undecodable import UNDECODABLE
@@ -148,7 +148,7 @@ async def _ask(
         if not every or not isinstance(query, ListQuery):
             output.show(await queries.ask(query, wait_for=wait_for, timeout=timeout))
             return
-        limit = MOST_ITEMS if query.limit == DEFAULT_ITEMS else query.limit
+        limit = MAX_ITEMS if query.limit == DEFAULT_ITEMS else query.limit
         large = msgspec.structs.replace(query, limit=limit)
         parts = queries.parts(large, wait_for=wait_for, timeout=timeout)
         async with aclosing(parts):

@@ -18,7 +18,7 @@ from eventstore.concurrency.failures import ungrouped
 from eventstore.errors import ClientError
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import new_id
-from eventstore.messages.queries import MOST_ITEMS
+from eventstore.messages.queries import MAX_ITEMS
 from eventstore.nix import (
     AddFlakeInput,
     GetFlake,
@@ -144,7 +144,7 @@ class LockFileImport:
         view = await self._queries.ask(
             GetFlake(id=flake_id), wait_for=position, timeout=_READ_SECONDS
         )
-        query = GetFlakeInputs(id=flake_id, limit=MOST_ITEMS)
+        query = GetFlakeInputs(id=flake_id, limit=MAX_ITEMS)
         inputs = self._queries.all(query, wait_for=position, timeout=_READ_SECONDS)
         known = {each.name: each.url async for each in inputs}
         unchanged = [

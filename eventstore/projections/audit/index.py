@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from eventstore.audit import AuditEntry, CausationTree, SearchAudit, TraceCorrelation
 from eventstore.errors import ProjectionError
-from eventstore.messages.queries import MOST_ITEMS, Listed
+from eventstore.messages.queries import MAX_ITEMS, Listed
 from eventstore.projections.audit import search, tracing
 from eventstore.projections.audit.events import audit
 from eventstore.projections.database.tables import checkpoints
@@ -66,7 +66,7 @@ class AuditIndex:
         return await self._read(lambda rows: search.count(query, rows))
 
     async def read(
-        self, query: SearchAudit, *, page: int = MOST_ITEMS
+        self, query: SearchAudit, *, page: int = MAX_ITEMS
     ) -> AsyncGenerator[list[AuditEntry], None]:
         """All matching entries, oldest first, in pages, as of when the iteration starts."""
         part = msgspec.structs.replace(query, order="oldest", limit=page)

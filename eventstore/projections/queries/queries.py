@@ -37,7 +37,7 @@ from eventstore.errors import (
 )
 from eventstore.messages.functions import annotations_of
 from eventstore.messages.headers import POSITION, Header
-from eventstore.messages.queries import LONGEST_WAIT, WAIT_POSITION, WAIT_TIMEOUT, Query
+from eventstore.messages.queries import MAX_WAIT, WAIT_POSITION, WAIT_TIMEOUT, Query
 from eventstore.messages.subjects import Subjects
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.tables import checkpoints
@@ -187,7 +187,7 @@ class _QueryAnswer:
         wait_seconds: float,
         telemetry: Telemetry,
     ) -> None:
-        self._name = query.__name__
+        self._name = query.__label__
         self._decoder: msgspec.json.Decoder[Query[Any]] = msgspec.json.Decoder(query)
         self._handler = handler
         self._reader = reader
@@ -233,7 +233,7 @@ def _wait_of(headers: Mapping[str, str], seconds: float) -> tuple[int, float]:
     position = _number(headers, WAIT_POSITION, "a position of the log", 2**63 - 1)
     if WAIT_TIMEOUT not in headers:
         return position, seconds
-    longest = int(LONGEST_WAIT * 1000)
+    longest = int(MAX_WAIT * 1000)
     meaning = f"milliseconds, {longest:,} at most"
     return position, _number(headers, WAIT_TIMEOUT, meaning, longest) / 1000
 

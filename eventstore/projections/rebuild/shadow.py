@@ -71,7 +71,7 @@ class Shadow:
                     await self._commit(events, poison.position - 1)
                 if self._projection.on_poison != "park":
                     raise
-                _logger.warning("%s; it is parked, and the rebuild goes on", poison)
+                _logger.warning("%s; it is parked, and the rebuild continues", poison)
                 await self._move(partial(park, poison=poison, tries=1), poison.position)
 
     async def _commit(self, events: Sequence[LogEvent], until: int) -> None:

@@ -83,7 +83,7 @@ _sequences = TableClause(
     "pg_sequence", *map(ColumnClause, ("seqrelid", "seqincrement", "seqmin", "seqmax"))
 )
 
-_LONGEST_NAME = 63
+_MAX_NAME = 63
 """The maximal length of an identifier; PostgreSQL silently truncates a longer one."""
 
 
@@ -159,9 +159,9 @@ class Postgresql(Backend):
     def shadow(self, name: str) -> Self:
         """A schema in the same database."""
         schema = f"rebuild_{name}"
-        if len(schema) > _LONGEST_NAME:
+        if len(schema) > _MAX_NAME:
             digest = sha256(name.encode()).hexdigest()[:12]
-            schema = f"{schema[: _LONGEST_NAME - 13]}_{digest}"
+            schema = f"{schema[: _MAX_NAME - 13]}_{digest}"
         return type(self)(self.url, schema, self)
 
     async def exists(self) -> bool:
