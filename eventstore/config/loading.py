@@ -71,15 +71,18 @@ def load_settings(
     credentials, is not checked here.
     """
     environ = os.environ if environ is None else environ
-    options = {
-        "--nats-url": ("nats.url", None if isinstance(nats_url, LocalAddress) else nats_url),
-        "--database": ("read_model.database", database),
-        "--context": (CONTEXT, context),
-        "--inbox-prefix": ("nats.inbox_prefix", inbox_prefix),
-        "--js-domain": ("nats.jetstream_domain", jetstream_domain),
-        "--js-api-prefix": ("nats.api_prefix", api_prefix),
-    }
-    outside = [*from_environment(environ, READ), *_from_options(options)]
+    options = (
+        ("nats.url", None if isinstance(nats_url, LocalAddress) else nats_url, "--nats-url"),
+        ("read_model.database", database, "--database"),
+        (CONTEXT, context, "--context"),
+        ("nats.inbox_prefix", inbox_prefix, "--inbox-prefix"),
+        ("nats.jetstream_domain", jetstream_domain, "--js-domain"),
+        ("nats.api_prefix", api_prefix, "--js-api-prefix"),
+    )
+    outside = [
+        *from_environment(environ, READ),
+        *(option for option in options if option[1] is not None),
+    ]
     file = [*_from_file(config_file, environ)]
     if isinstance(nats_url, LocalAddress) and context is None:
         file, outside = [*_without_context(file)], [*_without_context(outside)]
@@ -111,12 +114,6 @@ def _from_file(path: Path | None, environ: Mapping[str, str]) -> Iterator[_Entry
         yield from from_file(path, "", READ)
     elif environ.get(CONFIG):
         yield from from_file(Path(environ[CONFIG]), f" (named by {CONFIG})", READ)
-
-
-def _from_options(options: Mapping[str, tuple[str, str | None]]) -> Iterator[_Entry]:
-    for option, (key, value) in options.items():
-        if value is not None:
-            yield key, value, option
 
 
 def _context_in(entries: list[_Entry]) -> tuple[str, str] | None:
@@ -192,11 +189,13 @@ def _check_delays(given: Mapping[str, _Given]) -> None:
 
 
 def _check_inboxes(nats: NatsSettings, given: Mapping[str, _Given]) -> None:
-    for key in ("nats.inbox_prefix", "nats.reply_prefixes"):
-        if key not in given:
-            continue
-        prefixes = nats.reply_prefixes if key == "nats.reply_prefixes" else (nats.inbox_prefix,)
-        if any(prefix.partition(".")[0] == nats.subject_prefix for prefix in prefixes):
+    for key, prefixes in (
+        ("nats.inbox_prefix", (nats.inbox_prefix,)),
+        ("nats.reply_prefixes", nats.reply_prefixes),
+    ):
+        if key in given and any(
+            prefix.partition(".")[0] == nats.subject_prefix for prefix in prefixes
+        ):
             raise ConfigurationError(
                 f"{given[key].source}: inboxes may not be below {nats.subject_prefix}, which is "
                 "the domain's subject prefix"

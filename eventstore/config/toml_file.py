@@ -41,19 +41,15 @@ def from_file(
         raise ConfigurationError(f"{path}{origin} is not TOML: {error}") from error
     written: dict[str, str] = {}
     for name, value in _flattened(tables):
+        if name == "nats.tls.insecure_skip_verify" and value is False:
+            continue  # which is the only supported behaviour
         key = _ALIASES.get(name, name)
-        if key not in kinds and not _is_redundant(name, value):
+        if key not in kinds:
             raise ConfigurationError(f"{path}: {name} {_unknown(name, kinds)}")
         if key in written:
             raise ConfigurationError(f"{path}: {name} and {written[key]} are the same; keep one")
-        if key in kinds:
-            written[key] = name
-            yield key, value, f"{path}: {name}"
-
-
-def _is_redundant(name: str, value: object) -> bool:
-    """Whether an unknown key requests the only supported behaviour."""
-    return name == "nats.tls.insecure_skip_verify" and value is False
+        written[key] = name
+        yield key, value, f"{path}: {name}"
 
 
 def _flattened(table: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
