@@ -55,6 +55,23 @@ def check_file(path: Path, source: str) -> None:
         raise ConfigurationError(f"{source}: {path} cannot be read: {reason}") from None
 
 
+def check_delays(source: str, first: int, longest: int) -> None:
+    """Raise `ConfigurationError` if the first delay of a reconnect exceeds the longest."""
+    if first > longest:
+        raise ConfigurationError(
+            f"{source}: the first delay, {first} ms, is longer than the longest, {longest} ms"
+        )
+
+
+def check_inboxes(source: str, prefixes: str | tuple[str, ...], domain: str | None) -> None:
+    """Raise `ConfigurationError` if inboxes would be below the domain's subject prefix."""
+    prefixes = (prefixes,) if isinstance(prefixes, str) else prefixes
+    if any(prefix.partition(".")[0] == domain for prefix in prefixes):
+        raise ConfigurationError(
+            f"{source}: inboxes may not be below {domain}, which is the domain's subject prefix"
+        )
+
+
 def value_type(kind: object) -> inspect.Type:
     """The type of a setting's value, without None."""
     info = inspect.type_info(kind)

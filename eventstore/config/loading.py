@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from eventstore.config.checks import check_file, converted
+from eventstore.config.checks import check_delays, check_file, check_inboxes, converted
 from eventstore.config.contexts import from_context
 from eventstore.config.environment import CONFIG, from_environment, variables
 from eventstore.config.settings import KINDS, NatsSettings, RetrySettings, Settings, is_table
@@ -93,7 +93,6 @@ def load_settings(
             check_file(given[key].value, source)
     _check_given(given)
     settings = Settings(**_tables(Settings, given))
-    _check_inboxes(settings.nats, given)
     return settings.with_url(nats_url) if isinstance(nats_url, LocalAddress) else settings
 
 
@@ -142,6 +141,7 @@ def _check_given(given: Mapping[str, _Given]) -> None:
     if "nats.url" in given and not given["nats.url"].value:
         raise ConfigurationError(f"{given['nats.url'].source}: names no server")
     _check_delays(given)
+    _check_inboxes(given)
     _check_pair("nats.auth.user", "nats.auth.password", given)
     _check_pair("nats.tls.cert_file", "nats.tls.key_file", given)
     credentials = ("user", "token", "credentials_file", "nkey_seed_file")
@@ -176,27 +176,18 @@ def _check_pair(one: str, other: str, given: Mapping[str, _Given]) -> None:
 
 def _check_delays(given: Mapping[str, _Given]) -> None:
     keys = ["nats.retry.reconnect_delay_ms", "nats.retry.max_reconnect_delay_ms"]
-    defaults = (RetrySettings().reconnect_delay_ms, RetrySettings().max_reconnect_delay_ms)
-    first, longest = (
-        given[key].value if key in given else default
-        for key, default in zip(keys, defaults, strict=True)
-    )
-    if first > longest:
-        raise ConfigurationError(
-            f"{' and '.join(_sources(keys, given))}: the first delay, {first} ms, is longer than "
-            f"the longest, {longest} ms"
-        )
+    default = RetrySettings()
+    first = _value(given, keys[0], default.reconnect_delay_ms)
+    longest = _value(given, keys[1], default.max_reconnect_delay_ms)
+    check_delays(" and ".join(_sources(keys, given)), first, longest)
 
 
-def _check_inboxes(nats: NatsSettings, given: Mapping[str, _Given]) -> None:
-    for key, prefixes in (
-        ("nats.inbox_prefix", (nats.inbox_prefix,)),
-        ("nats.reply_prefixes", nats.reply_prefixes),
-    ):
-        if key in given and any(
-            prefix.partition(".")[0] == nats.subject_prefix for prefix in prefixes
-        ):
-            raise ConfigurationError(
-                f"{given[key].source}: inboxes may not be below {nats.subject_prefix}, which is "
-                "the domain's subject prefix"
-            )
+def _check_inboxes(given: Mapping[str, _Given]) -> None:
+    domain = _value(given, "nats.subject_prefix", NatsSettings().subject_prefix)
+    for key in ("nats.inbox_prefix", "nats.reply_prefixes"):
+        if key in given:
+            check_inboxes(given[key].source, given[key].value, domain)
+
+
+def _value(given: Mapping[str, _Given], key: str, default: Any) -> Any:
+    return given[key].value if key in given else default

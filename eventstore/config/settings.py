@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, TypeGuard
 import msgspec
 from msgspec import Meta, Struct
 
-from eventstore.config.checks import converted
+from eventstore.config.checks import check_delays, converted
 from eventstore.config.values import Address, LocalAddress, Secret, redacted_database
 from eventstore.errors import ConfigurationError
 from eventstore.jetstream.vocabulary import API_PREFIX, domain_api_prefix
@@ -114,11 +114,8 @@ class RetrySettings(Table, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         Table.__post_init__(self)
-        if self.reconnect_delay_ms > self.max_reconnect_delay_ms:
-            raise ConfigurationError(
-                f"nats.retry.reconnect_delay_ms: the first delay, {self.reconnect_delay_ms} ms, is "
-                f"longer than the longest, {self.max_reconnect_delay_ms} ms"
-            )
+        first, longest = self.reconnect_delay_ms, self.max_reconnect_delay_ms
+        check_delays("nats.retry.reconnect_delay_ms", first, longest)
 
 
 def _project_version() -> str:
