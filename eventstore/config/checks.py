@@ -27,6 +27,14 @@ _RESERVED = ("health", "discovery", "metrics", "_R_")  # first tokens that inbox
 _INBOX_PREFIX = re.compile(r"[A-Za-z0-9_-]{1,64}(\.[A-Za-z0-9_-]{1,64}){0,3}")
 _API_PREFIX = re.compile(r"[A-Za-z0-9$_-]{1,64}(\.[A-Za-z0-9$_-]{1,64}){0,5}")
 _MAX_PORT = 65_535
+_WORDS = {
+    "streams.replicas": ", ".join(map(str, _REPLICAS)),
+    "nats.url": f"URLs of {', '.join(_SCHEMES)}",
+    "nats.jetstream_domain": "up to 64 letters, digits, _ and -",
+    "nats.service.name": "up to 64 letters, digits, _ and -",
+    "nats.service.version": "a semantic version",
+    "operations.metrics_address": f"host:port, with a port of 0 to {_MAX_PORT}",
+}
 
 
 def converted(key: str, kind: object, value: object, source: str) -> Any:
@@ -82,8 +90,8 @@ def value_type(kind: object) -> inspect.Type:
 
 def allowed(key: str, kind: object) -> str:
     """The values that a setting may have, in words."""
-    if key == "streams.replicas":
-        return ", ".join(map(str, _REPLICAS))
+    if key in _WORDS:
+        return _WORDS[key]
     match value_type(kind):
         case inspect.IntType(ge=low, le=high):
             return f"{low} or more" if high is None else f"{low} to {high}"
@@ -92,7 +100,7 @@ def allowed(key: str, kind: object) -> str:
         case inspect.CustomType(cls=cls) if issubclass(cls, Path):
             return "a file"
         case inspect.VarTupleType():
-            return "a list, or text with commas"
+            return "a list of text"
         case _:
             return "text"
 

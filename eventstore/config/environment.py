@@ -72,9 +72,17 @@ def _check_known(given: set[str], kinds: Mapping[str, object], environ: Mapping[
         is_kubernetes = "KUBERNETES_SERVICE_HOST" in environ and _KUBERNETES.search(name)
         if not name.startswith(PREFIX) or is_kubernetes:
             continue
-        near = difflib.get_close_matches(name, sorted(known), n=1)
-        question = f"; did you mean {near[0]}?" if near else ""
+        near = _nearest(name.removeprefix(PREFIX), known)
+        question = f"; did you mean {near}?" if near else ""
         raise ConfigurationError(f"the environment variable {name} is not known{question}")
+
+
+def _nearest(name: str, known: set[str]) -> str | None:
+    """The variable that has all words of the name, or else is spelled most like it."""
+    names = sorted(each.removeprefix(PREFIX) for each in known if each.startswith(PREFIX))
+    complete = [each for each in names if {*name.split("_")} <= {*each.split("_")}]
+    near = difflib.get_close_matches(name, complete or names, n=1, cutoff=0 if complete else 0.6)
+    return f"{PREFIX}{near[0]}" if near else None
 
 
 def _parsed(key: str, kind: object, text: str, source: str) -> object:

@@ -151,6 +151,21 @@ def test_what_is_unknown_or_cannot_be_is_refused_by_name(
     assert problem in refusal(environ)
 
 
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("URL", "; did you mean EVENTSTORE_NATS_URL?"),
+        ("NATS_USER", "; did you mean EVENTSTORE_NATS_AUTH_USER?"),
+        ("REPLICAS", "; did you mean EVENTSTORE_STREAMS_REPLICAS?"),
+        ("CONFG", "; did you mean EVENTSTORE_CONFIG?"),
+        ("XYZ", ""),
+    ],
+)
+def test_the_nearest_name_is_suggested(name: str, near: str) -> None:
+    problem = f"the environment variable EVENTSTORE_{name} is not known{near}"
+    assert refusal({f"EVENTSTORE_{name}": "x"}) == problem
+
+
 def test_two_names_may_say_the_same() -> None:
     environ = {"NATS_URL": "nats://a", "EVENTSTORE_NATS_URL": "nats://a"}
     assert load_settings(environ=environ).nats.url == ("nats://a",)
