@@ -15,7 +15,7 @@ import msgspec
 import typer
 from typer.core import TyperGroup
 
-from eventstore import nix
+from eventstore.cli.applications import find_application, named_application
 from eventstore.cli.options import ClientSession, Json, Timeout, as_command
 from eventstore.cli.query.answers import Output
 from eventstore.cli.query.fields import field_parameters, field_values
@@ -81,6 +81,7 @@ def _made(queries: Iterable[type[Query[Any]]]) -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
+    app.callback()(_nothing)  # a group, even if the application answers no queries
     groups: dict[str, typer.Typer] = {}
     for query in queries:
         aggregate = query.__aggregate__
@@ -90,6 +91,10 @@ def _made(queries: Iterable[type[Query[Any]]]) -> typer.Typer:
             app.add_typer(groups[aggregate], name=aggregate)
         _add(groups[aggregate], query)
     return app
+
+
+def _nothing() -> None:
+    pass
 
 
 def _add(app: typer.Typer, query: type[Query[Any]]) -> None:
@@ -168,4 +173,7 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
     return inspect.Parameter(name, keyword, annotation=annotation, default=default)
 
 
-query = _made(nix.QUERIES)
+def query() -> typer.Typer:
+    """The subcommand, for the application that is named."""
+    app = find_application(named_application(), None)
+    return _made(app.query_types)

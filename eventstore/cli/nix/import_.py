@@ -11,9 +11,10 @@ from eventstore.cli.nix.lock_files import FlakeImport, LockFileImport, read_file
 from eventstore.cli.options import ClientSession, Json
 from eventstore.cli.output.outcomes import EXIT_STATUS, print_executed
 from eventstore.cli.output.terminal import Terminal, say
-from eventstore.cli.session import Session, log_end
+from eventstore.cli.session import Session
 from eventstore.commands import CommandClient
 from eventstore.errors import ClientError, StreamMissing
+from eventstore.jetstream.api import log_end
 
 
 async def import_(
@@ -61,7 +62,7 @@ async def _import_files(
     codec = session.codec
     async with session.connect() as client, CommandClient(client, codec) as commands:
         try:
-            known = await log_end(client, codec)
+            known = await log_end(client, codec.subjects)
         except (ClientError, StreamMissing):
             known = 0  # a user who may send commands need not be allowed to ask this
         return await LockFileImport(client, codec, commands).run(flakes, terminal), known

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from eventstore.cli.observability import make_telemetry, service_endpoints, service_health
 from nats.aio.msg import Msg
 
 from eventstore import Application, nix
 from eventstore.application import running
 from eventstore.cli.commands.discover import print_services
 from eventstore.cli.commands.health import EXIT_STATUS, print_health, request_health
-from eventstore.cli.observability import make_telemetry, service_endpoints, service_health
 from eventstore.cli.output.terminal import Terminal
 from eventstore.cli.session import Session
 from eventstore.client.client import Client

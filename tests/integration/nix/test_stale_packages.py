@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from eventstore.cli.service import open_service
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -18,7 +19,6 @@ from sqlalchemy import select
 
 from eventstore import nix
 from eventstore.application import Application, running
-from eventstore.cli.service import open_service
 from eventstore.client.client import Client, Msg
 from eventstore.commands import CommandClient, SentCommand
 from eventstore.config import ReadModelSettings, Settings, StreamSettings

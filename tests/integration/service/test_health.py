@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from eventstore.cli.observability import service_health
 
 from eventstore import Application, nix
-from eventstore.cli.observability import service_health
 from eventstore.client.client import Client, connect
 from eventstore.commands import CommandClient
 from eventstore.commands.worker import worker_consumer
