@@ -57,7 +57,7 @@ async def serving(
                 say(f"ready: {own.name} {own.version} on {service.client.url}{read_model}")
                 await stopped.wait()
                 _note("stopping: finishing the work in progress")
-            if service.worker is not None:
+            if parts.worker:
                 _note(f"stopped: {service.worker.returned} commands went back to the queue")
         except asyncio.CancelledError:
             if not stopped.is_set():

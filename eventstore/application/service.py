@@ -18,10 +18,9 @@ from eventstore.application.observability import (
 from eventstore.application.parts import Parts
 from eventstore.application.server import opened_server
 from eventstore.application.write_side import WriteSide
-from eventstore.audit.history_answer import history_answers
+from eventstore.audit.aggregate_history import history_answers
 from eventstore.client.queries import QueryClient
 from eventstore.client.responder import Answer, Responder
-from eventstore.commands import CommandWorker
 from eventstore.commands.status import status_answers
 from eventstore.config import ServiceIdentity, Settings
 from eventstore.delegation import ConfigurationRequests, ConsumerRequests, ParkingRequests
@@ -50,7 +49,7 @@ _MAX_PENDING_QUERIES = 4_096  # most of them wait for a position, and delay no o
 class RunningApplication(Requests):
     """A running application: its connection, its database and the components that it runs.
 
-    `worker`, `database` and `projections` are None if the process does not run that part.
+    `database` and `projections` are None if the process does not run parts that need them.
     """
 
     def __init__(
@@ -68,7 +67,7 @@ class RunningApplication(Requests):
         self.client = write_side.client
         self.store = write_side.store
         self.commands = write_side.commands
-        self.worker: CommandWorker | None = write_side.worker
+        self.worker = write_side.worker
         self.queries = QueryClient(self.client, self.domain.codec.subjects)
         self.database = database
         self.projections: ProjectionWorker | None = None
@@ -162,9 +161,8 @@ async def _components(
     async with running(control := _control(service)):
         await control.ready.wait()  # before a projection runs that is to be paused
         async with running(*background, *answering):
-            for part in (service.worker, *answering):
-                if part is not None:
-                    await part.ready.wait()
+            for part in (*([service.worker] if parts.worker else ()), *answering):
+                await part.ready.wait()
             yield
 
 

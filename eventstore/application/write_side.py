@@ -34,7 +34,7 @@ class WriteSide(Resource):
     client: Client
     store: EventStore
     commands: CommandClient
-    worker: CommandWorker | None = None
+    worker: CommandWorker
 
     def __init__(
         self,
@@ -67,8 +67,8 @@ class WriteSide(Resource):
         self.commands = await stack.enter_async_context(
             CommandClient(self.client, codec, outcomes=outcomes, telemetry=self._telemetry)
         )
+        self.worker = await self._new_worker(outcomes, stack)
         if self._has_worker:
-            self.worker = await self._new_worker(outcomes, stack)
             await stack.enter_async_context(running(self.worker))
 
     async def _new_worker(self, outcomes: Outcomes, stack: AsyncExitStack) -> CommandWorker:

@@ -23,24 +23,19 @@ _named: ContextVar[str | None] = ContextVar("application", default=None)
 _PROJECT = Path("pyproject.toml")
 
 
-def named_application() -> str | None:
-    """What `--app` names."""
-    return _named.get()
-
-
 def name_application(target: str | None) -> str | None:
     """Note what `--app` names: the callback of that option, before any subcommand is looked up."""
     _named.set(target)
     return target
 
 
-def find_application(named: str | None, config_file: Path | None) -> Application:
+def find_application(config_file: Path | None = None) -> Application:
     """Import the application that is named first.
 
     By `--app`, the variable `EVENTSTORE_APP`, `app` in the configuration file, or `app` in
     `[tool.eventstore]` of the working directory's pyproject.toml. Raises `ConfigurationError`.
     """
-    for source, target in _targets(named, config_file):
+    for source, target in _targets(config_file):
         return load_application(target, source)
     return load_application(SHIPPED, "the application that ships")
 
@@ -80,8 +75,8 @@ def _failed(source: str, target: str, error: Exception) -> ConfigurationError:
     return ConfigurationError(f"{source}: importing {target} failed: {about}")
 
 
-def _targets(named: str | None, config_file: Path | None) -> Iterator[tuple[str, str]]:
-    if named is not None:
+def _targets(config_file: Path | None) -> Iterator[tuple[str, str]]:
+    if (named := _named.get()) is not None:
         yield "--app", named
     if os.environ.get(VARIABLE):
         yield VARIABLE, os.environ[VARIABLE]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from eventstore.application import Application
 from eventstore.application.server import opened_server
+from eventstore.cli.applications import find_application
 from eventstore.cli.output.terminal import program
 from eventstore.client.client import Client, connect
 from eventstore.client.master_keys import KeyWrapping
@@ -49,7 +50,7 @@ class Session:
         load: Callable[[], Settings],
         directory: Path = Path("var"),
         *,
-        find: Callable[[], Application],
+        find: Callable[[], Application] = find_application,
     ) -> None:
         self._load = load
         self._find = find

@@ -30,11 +30,8 @@ _encode = msgspec.json.Encoder().encode
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
 
-class PullLost(ClientError):
+class PullLost(ClientError, code="pull_lost", retryable=True):
     """The consumer was deleted, missed two heartbeats, or cannot be resumed without a gap."""
-
-    code = "pull_lost"
-    retryable = True
 
 
 class Delivery(msgspec.Struct, frozen=True):

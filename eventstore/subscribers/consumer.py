@@ -26,13 +26,11 @@ before and are published later. If the user may not read that position, as from 
 _START_AFTER = "start-after"  # stored with the consumer, for all processes and restarts
 
 
-class EventsGone(EventStoreError):
+class EventsGone(EventStoreError, code="events_gone"):
     """The event stream no longer has all events after the position to start at.
 
     `position` was requested, `first` is the position of the first event that is left.
     """
-
-    code = "events_gone"
 
     def __init__(self, stream: str, position: int, first: int) -> None:
         super().__init__(

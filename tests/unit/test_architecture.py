@@ -57,7 +57,7 @@ NOT_PURE = {"asyncio", "nats", "random", "socket", "sqlalchemy", "subprocess", "
 FOR_A_DOMAIN = {"decider", "errors", "messages", "nix", "undecodable"}
 """The packages that the write side of the shipped domain uses."""
 
-COMPONENTS = {"Application", "CommandHandler", "CommandWorker", "ConfigWatcher", "EmbeddedServer"}
+COMPONENTS = {"WriteSide", "CommandHandler", "CommandWorker", "ConfigWatcher", "EmbeddedServer"}
 COMPONENTS |= {"EventStore", "Feed", "FeedSupervisor", "Health", "Metrics", "MetricsServer"}
 COMPONENTS |= {"ProjectionWorker", "ServiceEndpoints", "Snapshots", "Tracing"}
 """The classes that a process is composed of."""

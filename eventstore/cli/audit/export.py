@@ -19,7 +19,6 @@ import msgspec
 import typer
 
 from eventstore.audit import AuditEntry, SearchAudit
-from eventstore.audit.entries import COLUMNS
 from eventstore.cli.audit.filters import Matching
 from eventstore.cli.audit.index import opened_index
 from eventstore.cli.options import ReadModelSession
@@ -170,7 +169,7 @@ class _Csv:
     """
 
     def __init__(self, *, payload: bool) -> None:
-        self._names = (*COLUMNS, "payload") if payload else COLUMNS
+        self._names = AuditEntry.__struct_fields__ + (("payload",) if payload else ())
 
     def begin(self) -> str:
         return self._rows([self._names])

@@ -15,7 +15,7 @@ import msgspec
 import typer
 from typer.core import TyperGroup
 
-from eventstore.cli.applications import find_application, named_application
+from eventstore.cli.applications import find_application
 from eventstore.cli.options import ClientSession, Json, Timeout, as_command
 from eventstore.cli.query.answers import Output
 from eventstore.cli.query.fields import field_parameters, field_values
@@ -68,7 +68,10 @@ class _Aggregates(TyperGroup):
             for action, command in group.commands.items()
         ]
         with formatter.section("Commands"):
-            formatter.write_dl(queries)
+            if queries:
+                formatter.write_dl(queries)
+            else:
+                formatter.write_text("none: the application answers no queries")
 
 
 def _made(queries: Iterable[type[Query[Any]]]) -> typer.Typer:
@@ -175,5 +178,4 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 def query() -> typer.Typer:
     """The subcommand, for the application that is named."""
-    app = find_application(named_application(), None)
-    return _made(app.query_types)
+    return _made(find_application().query_types)

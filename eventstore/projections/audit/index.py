@@ -28,10 +28,8 @@ audit_queries.answers(tracing.trace)
 audit_queries.answers(search.search)
 
 
-class NoAuditIndex(ProjectionError):
+class NoAuditIndex(ProjectionError, code="no_audit_index"):
     """The database has no audit index, or one that was never built."""
-
-    code = "no_audit_index"
 
 
 class AuditIndex:

@@ -60,16 +60,12 @@ class ExpectedCheckpoint(NamedTuple):
     epoch: int | None = None
 
 
-class CheckpointReset(ProjectionFenced):
+class CheckpointReset(ProjectionFenced, code="checkpoint_reset"):
     """Somebody else replaced the rows or set the checkpoint: restart from there."""
 
-    code = "checkpoint_reset"
 
-
-class VersionChanged(ProjectionError):
+class VersionChanged(ProjectionError, code="version_changed"):
     """The rows were made by another version of the projection; `known` is their checkpoint."""
-
-    code = "version_changed"
 
     def __init__(self, projection: Projection, known: Checkpoint) -> None:
         super().__init__(
@@ -80,10 +76,8 @@ class VersionChanged(ProjectionError):
         self.known = known
 
 
-class OtherLog(ProjectionError):
+class OtherLog(ProjectionError, code="other_log"):
     """The rows were built from another log than this one; `known` is their checkpoint."""
-
-    code = "other_log"
 
     def __init__(self, known: Checkpoint, log: str) -> None:
         super().__init__(

@@ -38,11 +38,8 @@ _LOOK = Backoff(0.005, 0.005, jitter=1.0)
 """How often, and after which delays, a file is retried that others lock only to read its holder."""
 
 
-class OwnedElsewhere(ProjectionFenced):
+class OwnedElsewhere(ProjectionFenced, code="owned_elsewhere", retryable=True):
     """Somebody else has the lock; `holder` says who."""
-
-    code = "owned_elsewhere"
-    retryable = True
 
     def __init__(self, name: str, holder: str) -> None:
         super().__init__(f"{name} is owned by {holder}")

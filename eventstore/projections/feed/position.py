@@ -36,13 +36,11 @@ class FeedPoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     position: Annotated[int, Meta(ge=0)] = 0
 
 
-class FeedLost(ProjectionError):
+class FeedLost(ProjectionError, code="feed_lost"):
     """The feed's position is lost, so that events could be published twice.
 
     The text says what to put under the key in the configuration bucket for the feed to continue.
     """
-
-    code = "feed_lost"
 
 
 class FeedPosition:
