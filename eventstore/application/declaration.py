@@ -1,31 +1,11 @@
-"""The application: one declaration of a team's service, made at module level without a connection.
-
-    app = Application(
-        "shop",
-        deciders=[order, stock],
-        projections=[orders],
-        queries=[order_queries],
-        subscribers=[reservation],
-        tables=[metadata],
-        version="1.4.0",
-    )
-
-Everything else takes it: `eventstore --app shop.app:app serve`, another asyncio program, a client.
-
-    async with app.running() as shop:
-        outcome = await shop.execute(PlaceOrder(...), "o-1")
-        view = await shop.ask(GetOrder(id="o-1"), wait_for=outcome.position)
-"""
+"""What an application declares: its deciders, and what is built on their events."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable, Iterable
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eventstore.application.parts import ALL_PARTS, Parts
 from eventstore.config import ServiceIdentity, Settings, load_settings
 from eventstore.decider.decider import Decider, Domain
 from eventstore.errors import ConfigurationError
@@ -35,29 +15,17 @@ from eventstore.messages.queries import Query
 if TYPE_CHECKING:  # a program that only sends needs no SQLAlchemy
     from sqlalchemy import MetaData
 
-    from eventstore.application.client import ApplicationClient
-    from eventstore.application.service import RunningApplication
     from eventstore.projections.projection import Projection
     from eventstore.projections.queries.queries import QueryHandlers
     from eventstore.subscribers.subscriber import EventSubscriber
 
-    NewSubscriber = Callable[[RunningApplication], EventSubscriber]
+    NewSubscriber = Callable[[Any], EventSubscriber]
 
 _MADE_ONCE = "{0} {1} is given twice to application {2}"
 
 
-class Application:
-    """A named set of deciders and what is built on their events.
-
-    `name` is the domain's name: the first token of every subject, unless the setting
-    `nats.subject_prefix` overrules it. `service` is the name of the service in health and
-    discovery, by default the same. `tables` are created at the start if they are missing; leave out
-    those of your own migrations. `subscribers` are functions that make an `EventSubscriber` of a
-    running application. `clock` says when a command is decided.
-
-    Raises `DeciderError` for deciders that do not fit, and `ConfigurationError` for projections or
-    queries that do not.
-    """
+class Declaration:
+    """What `Application` is told, checked; its parameters are described there."""
 
     def __init__(
         self,
@@ -99,45 +67,6 @@ class Application:
         Raises `ConfigurationError`.
         """
         return (load_settings() if settings is None else settings).for_domain(self.name)
-
-    @asynccontextmanager
-    async def running(
-        self,
-        settings: Settings | None = None,
-        *,
-        directory: Path = Path("var"),
-        parts: Parts = ALL_PARTS,
-        **wanted: bool,
-    ) -> AsyncIterator[RunningApplication]:
-        """Run the service until the end of the block, or some of its parts.
-
-        If no server is configured, an embedded one runs meanwhile with its data in `directory`.
-        The parts (`Parts`) can be named: `running(worker=True, projections=False)`. The failure of
-        a part, or of all projections, ends the block and is raised; a single projection that fails
-        is logged, and health reports it. Raises `ConfigurationError` for an unknown part.
-        """
-        from eventstore.application.service import run_application
-
-        chosen = parts.but(wanted)
-        async with run_application(self, self.settings(settings), directory, chosen) as service:
-            yield service
-
-    def client(
-        self, settings: Settings | None = None
-    ) -> AbstractAsyncContextManager[ApplicationClient]:
-        """Connect as a client, which sends commands, asks queries and reads events."""
-        from eventstore.application.client import ApplicationClient
-
-        return ApplicationClient(self.domain, self.settings(settings), clock=self.clock)
-
-    def serve(self, settings: Settings | None = None, *, directory: Path = Path("var")) -> None:
-        """Run the service as this process until Ctrl-C or SIGTERM; prints one line when ready.
-
-        Runs on uvloop if that is installed. A second Ctrl-C ends the process immediately.
-        """
-        from eventstore.application.process import serve
-
-        serve(self, self.settings(settings), directory)
 
     def _check_projections(self) -> None:
         tables = [table.key for each in self.projections for table in each.tables]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
 
+from eventstore.application.service import RunningApplication
 from eventstore.commands.worker import worker_consumer
 from eventstore.errors import ConfigurationError
 from eventstore.jetstream.api import log_end
@@ -18,9 +18,6 @@ from eventstore.service.health import Check, Health
 from eventstore.service.metrics import Metrics, MetricsServer
 from eventstore.telemetry import NO_TELEMETRY, Telemetry, combined
 from eventstore.text import make_log_records_safe
-
-if TYPE_CHECKING:
-    from eventstore.application.service import RunningApplication
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
 

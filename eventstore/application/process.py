@@ -8,24 +8,21 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from eventstore.application.declaration import Declaration
 from eventstore.application.parts import ALL_PARTS, Parts
-from eventstore.application.service import run_application
+from eventstore.application.runner import run_application
 from eventstore.concurrency.event_loop import run
 from eventstore.config import Settings
 
-if TYPE_CHECKING:
-    from eventstore.application.declaration import Application
 
-
-def serve(app: Application, settings: Settings, directory: Path) -> None:
+def serve(app: Declaration, settings: Settings, directory: Path) -> None:
     """Run the whole service until Ctrl-C or SIGTERM; see `Application.serve`."""
     run(serving(app, settings, directory))
 
 
 async def serving(
-    app: Application,
+    app: Declaration,
     settings: Settings,
     directory: Path,
     *,

@@ -20,6 +20,8 @@ VARIABLE = "EVENTSTORE_APP"
 
 _named: ContextVar[str | None] = ContextVar("application", default=None)
 
+_own: ContextVar[Application | None] = ContextVar("own", default=None)
+
 _PROJECT = Path("pyproject.toml")
 
 
@@ -29,12 +31,20 @@ def name_application(target: str | None) -> str | None:
     return target
 
 
+def use_application(app: object) -> None:
+    """Work for this application, whatever else is named: the command line is its own."""
+    assert isinstance(app, Application)  # noqa: S101  # it calls this itself
+    _own.set(app)
+
+
 def find_application(config_file: Path | None = None) -> Application:
     """Import the application that is named first.
 
     By `--app`, the variable `EVENTSTORE_APP`, `app` in the configuration file, or `app` in
     `[tool.eventstore]` of the working directory's pyproject.toml. Raises `ConfigurationError`.
     """
+    if (own := _own.get()) is not None:
+        return own
     for source, target in _targets(config_file):
         return load_application(target, source)
     return load_application(SHIPPED, "the application that ships")
