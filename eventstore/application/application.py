@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 from eventstore.application.declaration import Declaration
 from eventstore.application.parts import Parts
+from eventstore.concurrency.event_loop import run
 from eventstore.config import Settings
 
 if TYPE_CHECKING:  # a program that only sends needs no SQLAlchemy
@@ -92,11 +93,14 @@ class Application(Declaration):
         """Run the command line for this application, as a program of its own."""
         import_module("eventstore.cli").main(self)
 
-    def serve(self, settings: Settings | None = None, *, directory: Path = Path("var")) -> None:
+    def serve(
+        self, settings: Settings | None = None, *, directory: Path = Path("var"), **parts: bool
+    ) -> None:
         """Run the service as this process until Ctrl-C or SIGTERM; prints one line when ready.
 
-        Runs on uvloop if that is installed. A second Ctrl-C ends the process immediately.
+        `parts` as in `running`. Runs on uvloop if that is installed. A second Ctrl-C ends the
+        process immediately.
         """
-        from eventstore.application.process import serve
+        from eventstore.application.process import serving
 
-        serve(self, self.settings(settings), directory)
+        run(serving(self, self.settings(settings), directory, parts=Parts(**parts)))

@@ -12,13 +12,7 @@ from pathlib import Path
 from eventstore.application.declaration import Declaration
 from eventstore.application.parts import ALL_PARTS, Parts
 from eventstore.application.runner import run_application
-from eventstore.concurrency.event_loop import run
 from eventstore.config import Settings
-
-
-def serve(app: Declaration, settings: Settings, directory: Path) -> None:
-    """Run the whole service until Ctrl-C or SIGTERM; see `Application.serve`."""
-    run(serving(app, settings, directory))
 
 
 async def serving(

@@ -101,7 +101,13 @@ async def _components(
     background = [each for each in (service.collector, feed) if each is not None]
     if service.projections is not None:
         answering.append(service.projections)
-    async with running(control := _control(service)):
+    control = ConfigWatcher(
+        service.client,
+        service.domain.codec.subjects,
+        queue_limit=service.settings.streams.queue_limit,
+        pausable=service.projections,
+    )
+    async with running(control):
         await control.ready.wait()  # before a projection runs that is to be paused
         async with running(*background, *answering):
             for part in (*([service.worker] if parts.worker else ()), *answering):
@@ -144,12 +150,3 @@ def _delegation(service: RunningApplication) -> Responder:
     for kind in (ConsumerRequests, ConfigurationRequests, ParkingRequests):
         answers |= kind(service.client, service.domain.codec.subjects).answers()
     return Responder(service.client, answers, queue=service.identity.name)
-
-
-def _control(service: RunningApplication) -> ConfigWatcher:
-    return ConfigWatcher(
-        service.client,
-        service.domain.codec.subjects,
-        queue_limit=service.settings.streams.queue_limit,
-        pausable=service.projections,
-    )

@@ -109,7 +109,9 @@ class Session:
             except NoJetStream:
                 raise
             except (NoResponders, StreamMissing) as error:
-                await _check_jetstream(client)
+                # A user who may not ask for it cannot know whether JetStream is missing.
+                with suppress(JetStreamError, RequestTimeout, ConnectionLost, PermissionDenied):
+                    await client.api(Api.ACCOUNT_INFO, timeout=_INFO_SECONDS)
                 raise type(error)(f"{client.url}: {error}; {advice}") from error
 
     @asynccontextmanager
