@@ -57,6 +57,7 @@ _ENVIRONMENT = {
     "NATS_INBOX_PREFIX": "nats.inbox_prefix",
     "NATS_API_PREFIX": "nats.api_prefix",
     "NATS_REPLY_PREFIXES": "nats.reply_prefixes",
+    "EVENTSTORE_APP": "app",
     "EVENTSTORE_DATABASE": "read_model.database",
     "EVENTSTORE_MASTER_KEY": "personal.master_key",
     "EVENTSTORE_MASTER_KEY_FILE": "personal.master_key_file",
@@ -272,8 +273,12 @@ class OperationsSettings(Struct, frozen=True, kw_only=True):
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """All settings; safe to print, because their `repr` masks secrets."""
+    """All settings; safe to print, because their `repr` masks secrets.
 
+    `app` is the application that the command line works for, `module:object`.
+    """
+
+    app: str | None = None
     nats: NatsSettings = NatsSettings()
     streams: StreamSettings = StreamSettings()
     read_model: ReadModelSettings = ReadModelSettings()
