@@ -1,4 +1,4 @@
-"""An application that is declared once: run whole and in parts, as a client, on the command line."""
+"""An application that is declared once: run whole or in parts, as a client, by command line."""
 
 from __future__ import annotations
 
