@@ -34,8 +34,8 @@ it and its source.
 `EVENTSTORE_STREAMS_REPLICAS`. Some have a shorter name, or that of the `nats` command line, too;
 two names of one setting must not differ. An empty variable counts as unset. Lists are separated by
 commas; `true`, `1`, `yes` and `on` are true. Other variables that begin with `EVENTSTORE_` are
-refused, except `EVENTSTORE_CONFIG`, `EVENTSTORE_APP`, and in Kubernetes those that it sets for a
-service named `eventstore`.
+refused, except `EVENTSTORE_CONFIG`, and in Kubernetes those that it sets for a service
+ named `eventstore`.
 
 **Contexts** are the files `~/.config/nats/context/NAME.json` that `nats context` writes (below
 `$XDG_CONFIG_HOME`, if that is set). They are read only if one is named: by `--context`,
@@ -55,12 +55,13 @@ none. Both check the values. The names of the TOML tables are those of the field
 
 def rendered() -> str:
     """The whole document."""
-    return "".join((HEAD, *map(_section, TABLES)))
+    own = _section("Outside of any table", inspect.getdoc(Settings), "")
+    tables = (_section(f"[{path}]", inspect.getdoc(table), path) for path, table in TABLES.items())
+    return "".join((HEAD, own, *tables))
 
 
-def _section(table: str) -> str:
-    words = inspect.getdoc(TABLES[table])
-    return f"\n## [{table}]\n\n{words}\n\n" + "".join(f"{row}\n" for row in _rows(table))
+def _section(title: str, words: str | None, table: str) -> str:
+    return f"\n## {title}\n\n{words}\n\n" + "".join(f"{row}\n" for row in _rows(table))
 
 
 def _rows(table: str) -> Iterator[str]:
@@ -82,8 +83,6 @@ def _default(key: str) -> str:
     value: Any = Settings()
     for name in key.split("."):
         value = getattr(value, name)
-    if key == "nats.service.version":
-        return "the package's"
     if value in (None, "", ()):
         return ""
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"

@@ -17,9 +17,8 @@ from eventstore.errors import ConfigurationError
 
 PREFIX = "EVENTSTORE_"
 CONFIG = "EVENTSTORE_CONFIG"
-"""Names the TOML file."""
+"""Names the TOML file; it is the only variable that is known and no setting."""
 
-_OTHERS = (CONFIG, "EVENTSTORE_APP")  # known, and no settings
 _SHORT: Mapping[str, tuple[str, ...]] = {
     "nats.context": ("NATS_CONTEXT",),
     "nats.url": ("NATS_URL",),
@@ -67,7 +66,7 @@ def from_environment(
 
 
 def _check_known(given: set[str], kinds: Mapping[str, object], environ: Mapping[str, str]) -> None:
-    known = {name for key in kinds for name in variables(key)} | set(_OTHERS)
+    known = {name for key in kinds for name in variables(key)} | {CONFIG}
     for name in sorted(given - known):
         is_kubernetes = "KUBERNETES_SERVICE_HOST" in environ and _KUBERNETES.search(name)
         if not name.startswith(PREFIX) or is_kubernetes:

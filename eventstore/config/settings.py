@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeGuard
 
 import msgspec
 from msgspec import Meta, Struct
 
-from eventstore.config.checks import check_delays, converted
+from eventstore.config.checks import check_delays, check_inboxes, converted
 from eventstore.config.values import Address, LocalAddress, Secret, redacted_database
 from eventstore.errors import ConfigurationError
 from eventstore.jetstream.vocabulary import API_PREFIX, domain_api_prefix
@@ -34,7 +33,7 @@ class Table(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         for name, kind in _kinds(type(self)).items():
-            key = f"{self.path}.{name}"
+            key = f"{self.path}.{name}" if self.path else name
             value = converted(key, kind, getattr(self, name), key)
             msgspec.structs.force_setattr(self, name, value)
 
@@ -118,29 +117,39 @@ class RetrySettings(Table, frozen=True, kw_only=True):
         check_delays("nats.retry.reconnect_delay_ms", first, longest)
 
 
-def _project_version() -> str:
-    try:
-        return metadata.version("jetstream-eventstore")
-    except metadata.PackageNotFoundError:  # run from a source tree
-        return "0.0.0"
+class ServiceIdentity(Struct, frozen=True):
+    """What a service is called in NATS and in discovery; `version` is a semantic version."""
+
+    name: str
+    version: str
+    description: str = ""
 
 
 class ServiceSettings(Table, frozen=True, kw_only=True):
-    """The service's identity in NATS and in discovery."""
+    """The service's identity in NATS and in discovery; None is what the application says."""
 
     path: ClassVar[str] = "nats.service"
-    name: Name = "cim-domain-nix"
-    version: Annotated[str, Meta(pattern=r"^\d+\.\d+\.\d+([-+].+)?$")] = _project_version()
-    description: str = "Nix domain service for CIM"
+    name: Name | None = None
+    version: Annotated[str, Meta(pattern=r"^\d+\.\d+\.\d+([-+].+)?$")] | None = None
+    description: str | None = None
+
+    def identity(self, own: ServiceIdentity) -> ServiceIdentity:
+        """The application's `own` identity, overruled by what is set here."""
+        return ServiceIdentity(
+            self.name or own.name,
+            self.version or own.version,
+            own.description if self.description is None else self.description,
+        )
 
 
 class NatsSettings(Table, frozen=True, kw_only=True):
     """The connection to NATS; `url` is empty if no server is configured.
 
-    Our inboxes begin with `inbox_prefix`. Replies are sent to inboxes that begin with it, with
-    `_INBOX`, or with one of `reply_prefixes`. `jetstream_domain` is the domain of the JetStream
-    that is used, if it is not the server's own; or `api_prefix` is the prefix of its API, if
-    another account exports that.
+    `subject_prefix` overrules the domain's name as the first token of every subject. Our inboxes
+    begin with `inbox_prefix`. Replies are sent to inboxes that begin with it, with `_INBOX`, or
+    with one of `reply_prefixes`. `jetstream_domain` is the domain of the JetStream that is used, if
+    it is not the server's own; or `api_prefix` is the prefix of its API, if another account exports
+    that.
 
     `commands_cross_accounts` asserts that only this service has users in its account, so that the
     server's information on the sender of a command (`Nats-Request-Info`) can be trusted. Each
@@ -149,7 +158,7 @@ class NatsSettings(Table, frozen=True, kw_only=True):
 
     path: ClassVar[str] = "nats"
     url: tuple[Address, ...] = ()
-    subject_prefix: str = "nix"
+    subject_prefix: str | None = None
     inbox_prefix: str = "_INBOX"
     jetstream_domain: Name | None = None
     api_prefix: str = API_PREFIX
@@ -239,9 +248,13 @@ class OperationsSettings(Table, frozen=True, kw_only=True):
     query_wait_ms: Annotated[int, Meta(ge=1, le=30_000)] = 5_000
 
 
-class Settings(Struct, frozen=True, kw_only=True):
-    """All settings; safe to print, because their `repr` masks secrets."""
+class Settings(Table, frozen=True, kw_only=True):
+    """All settings; safe to print, because their `repr` masks secrets.
 
+    `app` is the application that the command line works for, `module:object`.
+    """
+
+    app: str | None = None
     nats: NatsSettings = NatsSettings()
     streams: StreamSettings = StreamSettings()
     read_model: ReadModelSettings = ReadModelSettings()
@@ -263,6 +276,25 @@ class Settings(Struct, frozen=True, kw_only=True):
         if personal == PersonalSettings():
             personal = PersonalSettings(master_key_file=url.master_key_file)
         return msgspec.structs.replace(self, nats=nats, personal=personal)
+
+    def for_domain(self, name: str) -> Settings:
+        """With the domain's name as subject prefix, unless that is set.
+
+        Raises `ConfigurationError` if inboxes would be below it.
+        """
+        if self.nats.subject_prefix is not None:
+            return self
+        check_inboxes("nats.inbox_prefix", self.nats.inbox_prefix, name)
+        check_inboxes("nats.reply_prefixes", self.nats.reply_prefixes, name)
+        nats = msgspec.structs.replace(self.nats, subject_prefix=name)
+        return msgspec.structs.replace(self, nats=nats)
+
+    def in_directory(self, directory: Path) -> Settings:
+        """With the read model in this directory, unless another place is set."""
+        if self.read_model != ReadModelSettings():
+            return self
+        read_model = ReadModelSettings(database=str(directory / "read_model.sqlite"))
+        return msgspec.structs.replace(self, read_model=read_model)
 
 
 def _leaves(table: type[Struct], prefix: str = "") -> Iterator[tuple[str, Any]]:

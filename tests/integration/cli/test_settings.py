@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from eventstore import Application, load_settings, nix
+from eventstore import load_settings, nix
+from eventstore.application import WriteSide
 from eventstore.client.client import connect
 from eventstore.config import AuthSettings, Secret, Settings
 from eventstore.errors import NoResponders
@@ -46,7 +47,7 @@ def save_context(home: Path, name: str, **fields: str) -> None:
 
 @pytest.fixture
 async def cli(tmp_path: Path, server: EmbeddedServer) -> CommandLine:
-    async with Application(nix.domain(), settings_of_ann(server)) as app:
+    async with WriteSide(nix.domain(), settings_of_ann(server)) as app:
         created = nix.FlakeCreated(path=".", description="")
         await app.store.append("flake", "mine", created)
     return CommandLine(tmp_path, HOME=str(tmp_path))
@@ -97,7 +98,7 @@ async def test_a_context_has_all_that_is_needed(cli: CommandLine, server: Embedd
 async def test_code_uses_a_context(cli: CommandLine, server: EmbeddedServer) -> None:
     save_context(cli.folder, "hub", url=server.url, user="ann", password="s3cret", **OWN)  # noqa: S106
     settings = load_settings(environ={"HOME": str(cli.folder)}, context="hub")
-    async with Application(nix.domain(), settings) as app:
+    async with WriteSide(nix.domain(), settings) as app:
         assert [each.type async for each in app.store.read("flake", "mine")] == ["FlakeCreated"]
 
 
