@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,7 +91,8 @@ class Application(Declaration):
 
     def cli(self) -> None:
         """Run the command line for this application, as a program of its own."""
-        import_module("eventstore.cli").main(self)
+        (program,) = entry_points(group="console_scripts", name="eventstore")
+        program.load()(self)
 
     def serve(
         self, settings: Settings | None = None, *, directory: Path = Path("var"), **parts: bool
