@@ -85,6 +85,12 @@ _COUNTERS: dict[CounterName, _MetricSpec] = {
     "retries": _MetricSpec("retries", "Retried operations.", ("operation",)),
     "events_appended": _MetricSpec("events_appended", "Events recorded.", ("aggregate",)),
     "events_projected": _MetricSpec("events_projected", "Events applied.", ("projection",)),
+    "events_published": _MetricSpec(
+        "events_published", "Events published by the feed.", ("stream",)
+    ),
+    "events_handled": _MetricSpec(
+        "events_handled", "Events handled by subscribers.", ("subscriber",)
+    ),
     "reactions": _MetricSpec(
         "reactions", "Effects of events outside of the database.", ("projection", "outcome")
     ),
@@ -121,6 +127,13 @@ _GAUGES: dict[GaugeName, _MetricSpec] = {
     "projection_parked": _MetricSpec(
         "projection_parked_events", "Events not applied because they are parked.", ("projection",)
     ),
+    "subscriber_lag": _MetricSpec(
+        "subscriber_lag_events", "Events that a subscriber has not handled.", ("subscriber",)
+    ),
+    "subscriber_parked": _MetricSpec(
+        "subscriber_parked_events", "Events that a subscriber has parked.", ("subscriber",)
+    ),
+    "feed_lag": _MetricSpec("feed_lag_events", "Events of the log not yet published."),
     "stream_messages": _MetricSpec("stream_messages", "Messages in a stream.", ("stream",)),
     "health": _MetricSpec("health", "0 healthy, 1 degraded, 2 unhealthy.", ("check",)),
 }
