@@ -49,6 +49,7 @@ def service_health(
     *,
     audit: Check | None = None,
     feed: Check | None = None,
+    subscribers: Check | None = None,
     cache_ttl: float = 0.25,
     telemetry: Telemetry = NO_TELEMETRY,
 ) -> Health:
@@ -83,6 +84,7 @@ def service_health(
             ),
             **({} if audit is None else {"audit": audit}),
             **({} if feed is None else {"feed": feed}),
+            **({} if subscribers is None else {"subscribers": subscribers}),
         },
         cache_ttl=cache_ttl,
         telemetry=telemetry,

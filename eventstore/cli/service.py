@@ -23,7 +23,7 @@ from eventstore.client.responder import Answer, Responder
 from eventstore.commands.status import status_answers
 from eventstore.config import Settings
 from eventstore.delegation import ConfigurationRequests, ConsumerRequests, ParkingRequests
-from eventstore.nix.stale_packages import stale_packages
+from eventstore.nix.stale_packages import subscriber
 from eventstore.projections.audit import CommandCollector, audit_queries
 from eventstore.projections.database.database import Database
 from eventstore.projections.feed.feed import Feed
@@ -35,6 +35,7 @@ from eventstore.projections.worker.progress import WaitTimeout
 from eventstore.projections.worker.worker import ProjectionWorker
 from eventstore.service.config_watcher import ConfigWatcher
 from eventstore.service.metrics import Metrics
+from eventstore.subscribers.health import SubscribersCheck
 from eventstore.subscribers.subscriber import EventSubscriber
 from eventstore.telemetry import Telemetry
 from projections.builds import builds_of
@@ -80,7 +81,9 @@ async def open_service(settings: Settings, directory: Path) -> AsyncIterator[Ser
         )
         answers = _answers(service, named, telemetry)
         queries = Responder(app.client, answers, queue=own.name, max_pending=_MAX_PENDING_QUERIES)
-        feed = FeedSupervisor(lambda: Feed(app.client, app.store))
+        feed = FeedSupervisor(lambda: Feed(app.client, app.store, telemetry=telemetry))
+        process = _process(service, telemetry)
+        subjects = app.domain.codec.subjects
         health = service_health(
             app,
             named,
@@ -88,10 +91,10 @@ async def open_service(settings: Settings, directory: Path) -> AsyncIterator[Ser
             service.projections,
             audit=service.commands,
             feed=feed,
+            subscribers=SubscribersCheck(app.client, subjects, [process], telemetry=telemetry),
             telemetry=telemetry,
         )
         endpoints = service_endpoints(app, named, health, queries=queries.subjects, metrics=metrics)
-        process = _process(service)
         delegation = _delegation(service, own.name)
         async with running(control := _control(service, named)):
             await control.ready.wait()  # before a projection runs that is to be paused
@@ -138,7 +141,7 @@ def _delegation(service: Service, queue: str) -> Responder:
     return Responder(client, answers, queue=queue)
 
 
-def _process(service: Service) -> EventSubscriber:
+def _process(service: Service, telemetry: Telemetry) -> EventSubscriber:
     """The process that marks packages stale, by the read model as of the event or later."""
 
     async def known(position: int, projection: str) -> None:
@@ -161,7 +164,13 @@ def _process(service: Service) -> EventSubscriber:
         return await builds_of(service.database, flake_id, position)
 
     app = service.app
-    return stale_packages(app.client, app.domain.codec, app.commands, builds)
+    return EventSubscriber(
+        app.client,
+        app.domain.codec,
+        subscriber,
+        resources={"commands": app.commands, "builds_of": builds},
+        telemetry=telemetry,
+    )
 
 
 def _control(service: Service, settings: Settings) -> ConfigWatcher:

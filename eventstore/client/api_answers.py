@@ -48,13 +48,17 @@ class Done(Struct, frozen=True):
 
 
 class StreamState(Struct, frozen=True):
-    """A stream's state; `first_ts` is when its first message was stored."""
+    """A stream's state; `first_ts` is when its first message was stored.
+
+    `subjects` are the numbers of messages by subject, if they were asked for.
+    """
 
     messages: Count
     bytes: Count
     first_seq: Count
     last_seq: Count
     first_ts: str
+    subjects: dict[str, Count] | None = None
 
 
 class _StreamConfig(Struct, frozen=True):
@@ -102,6 +106,7 @@ class ConsumerInfo(Struct, frozen=True):
     num_ack_pending: Count
     num_redelivered: Count
     ts: Annotated[str, Meta(min_length=1)]
+    created: str = ""
     num_waiting: Count = 0
     ack_floor: _Floor = _Floor()
 

@@ -24,6 +24,16 @@ async def stream_info(client: Client, stream: str, *, timeout: float = _SECONDS)
     return await stream_request(client, Api.STREAM_INFO, stream, answer=StreamInfo, timeout=timeout)
 
 
+async def count_messages(client: Client, stream: str, subject: str) -> int:
+    """How many messages a stream has of a subject, which may be a wildcard.
+
+    Exact up to 100,000 subjects.
+    """
+    body = {"subjects_filter": subject}
+    info = await stream_request(client, Api.STREAM_INFO, stream, body=body, answer=StreamInfo)
+    return sum((info.state.subjects or {}).values())
+
+
 async def find_stream(client: Client, stream: str) -> StreamInfo | None:
     """A stream's configuration and state; None if it does not exist."""
     try:

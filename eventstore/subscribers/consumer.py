@@ -132,7 +132,7 @@ async def _with_subjects(
         end = await PositionSearch(client, subjects).last()
     changed = current.changed(wanted, end)
     updated = await update_consumer(
-        client, subjects.event_stream, info.name, _settings_of(info, changed)
+        client, subjects.event_stream, info.name, settings_of(info, changed)
     )
     _logger.info(
         "subscriber %s: gained %s; lost %s",
@@ -159,7 +159,7 @@ async def _take_over(
         )
     if subscription.continued_by is None:
         fenced = msgspec.structs.replace(subscription, continued_by=name)
-        await update_consumer(client, stream, old, _settings_of(found, fenced))
+        await update_consumer(client, stream, old, settings_of(found, fenced))
     done = await _settled(client, stream, old)
     end = await log_end(client, subjects)
     if end is None:
@@ -196,7 +196,7 @@ async def _refuse_second_position(client: Client, subjects: Subjects, name: str,
         )
 
 
-def _settings_of(info: ConsumerInfo, subscription: Subscription) -> dict[str, Any]:
+def settings_of(info: ConsumerInfo, subscription: Subscription) -> dict[str, Any]:
     """An existing consumer's settings, with another subscription."""
     kept = {
         name: value

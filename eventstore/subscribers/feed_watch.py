@@ -13,7 +13,9 @@ from eventstore.messages.subjects import Subjects
 from eventstore.subscribers.positions import PositionSearch, log_end
 from eventstore.text import make_log_records_safe
 
-_STALLED_SECONDS = 10.0
+STALLED_SECONDS = 10.0
+"""For how long events may wait for a feed."""
+
 _MAX_FOREIGN = 100
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
@@ -26,7 +28,7 @@ class FeedWatch:
     """
 
     def __init__(
-        self, client: Client, subjects: Subjects, *, stalled: float = _STALLED_SECONDS
+        self, client: Client, subjects: Subjects, *, stalled: float = STALLED_SECONDS
     ) -> None:
         self.problem: str | None = None
         self._client = client

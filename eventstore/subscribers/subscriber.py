@@ -53,7 +53,7 @@ from eventstore.store.keyring import Keyring
 from eventstore.subscribers.consumer import check_consumer, declare_subscriber
 from eventstore.subscribers.declaration import H, Subscriber, SubscriberOptions
 from eventstore.subscribers.delivery import DeliveryResult, DeliveryStopped, EventDelivery
-from eventstore.subscribers.feed_watch import FeedWatch
+from eventstore.subscribers.feed_watch import STALLED_SECONDS, FeedWatch
 from eventstore.subscribers.subscription import Subscription, filter_of, subjects_of
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 from eventstore.text import make_log_records_safe
@@ -156,7 +156,7 @@ class EventSubscriber:
         self._backoff = Backoff(subscriber.backoff, 5 * subscriber.backoff, jitter=0)
         self._subscription = Subscription(frozenset())
         self._delivery = self._new_delivery()
-        self.feed = FeedWatch(client, codec.subjects)
+        self.feed = FeedWatch(client, codec.subjects, stalled=STALLED_SECONDS)
 
     @property
     def retries(self) -> int:
@@ -219,7 +219,9 @@ class EventSubscriber:
             telemetry=self._telemetry,
         )
 
-    def _wanted(self) -> frozenset[str]:
+    @property
+    def wanted(self) -> frozenset[str]:
+        """The public subjects of the events that have handlers, or the wildcard of all."""
         return subjects_of(self._codec.subjects, self.declared.event_types)
 
     async def _run_tasks(self, tasks: asyncio.TaskGroup) -> None:
@@ -255,7 +257,7 @@ class EventSubscriber:
             "ack_wait": int(self._ack_wait * 1e9),
             "max_deliver": -1,
             "max_ack_pending": declared.max_concurrency,
-            **filter_of(self._wanted()),
+            **filter_of(self.wanted),
         }
 
     def _queue(self) -> KeyedQueue[DeliveredMessage | QueueTurn]:
@@ -277,9 +279,7 @@ class EventSubscriber:
         async def work() -> None:
             if retry.error is not None:
                 with suppress(ClientError):
-                    self._subscription = await check_consumer(
-                        self._client, self._codec.subjects, self.name
-                    )
+                    await self._read_subscription()
             async with PullConsumer(
                 self._client, self._stream, self.name, buffer=_PREFETCH
             ) as pull:
@@ -287,6 +287,12 @@ class EventSubscriber:
                 await self._enqueue(pull, queue, retry)
 
         await retry.run(work)
+
+    async def _read_subscription(self) -> None:
+        before = self._subscription
+        self._subscription = await check_consumer(self._client, self._codec.subjects, self.name)
+        if self._subscription.created != before.created:
+            self._acks.forget()
 
     async def _enqueue(
         self,
@@ -354,7 +360,7 @@ class EventSubscriber:
 
     def _handles(self, tracked: DeliveredMessage) -> bool:
         types = self.declared.event_types
-        return types is None or tracked.message.subject in self._wanted()
+        return types is None or tracked.message.subject in self.wanted
 
     async def _passes(self, tracked: DeliveredMessage) -> bool:
         """Leave an event that this process does not handle to others; False if nobody takes it.
@@ -362,8 +368,7 @@ class EventSubscriber:
         One that the name has lost meanwhile is for nobody.
         """
         subject, delivered = tracked.message.subject, tracked.delivery.delivered
-        subjects = self._codec.subjects
-        self._subscription = await check_consumer(self._client, subjects, self.name)
+        await self._read_subscription()
         if not self._subscription.delivers(subject):
             await self._acks.ack(tracked)
             return True

@@ -40,7 +40,8 @@ class Subscription(Struct, frozen=True):
     Events at positions up to `start` are not for the subscriber, although the feed may publish them
     later, nor those of a subject up to its position in `gained`, if it was added later. `former`
     are digests of earlier sets of subjects, oldest first; `continues` is the name whose position
-    this one has taken over, `continued_by` the one that has taken this one's.
+    this one has taken over, `continued_by` the one that has taken this one's. `created` is when the
+    consumer was, which a reset changes.
     """
 
     subjects: frozenset[str]
@@ -49,6 +50,7 @@ class Subscription(Struct, frozen=True):
     former: tuple[str, ...] = ()
     continues: str | None = None
     continued_by: str | None = None
+    created: str = ""
 
     @classmethod
     def of(cls, info: ConsumerInfo) -> Subscription:
@@ -63,6 +65,7 @@ class Subscription(Struct, frozen=True):
             tuple(metadata.get(_FORMER, "").split()),
             metadata.get(_CONTINUES),
             metadata.get(_CONTINUED_BY),
+            info.created,
         )
 
     def starts_after(self, subject: str) -> int:
