@@ -27,6 +27,7 @@ from eventstore.nix.stale_packages import subscriber
 from eventstore.projections.audit import CommandCollector, audit_queries
 from eventstore.projections.database.database import Database
 from eventstore.projections.feed.feed import Feed
+from eventstore.projections.feed.subscribers_check import SubscribersCheck
 from eventstore.projections.feed.supervisor import FeedSupervisor
 from eventstore.projections.queries.queries import query_answers
 from eventstore.projections.queries.waiting import CheckpointPositions
@@ -35,7 +36,6 @@ from eventstore.projections.worker.progress import WaitTimeout
 from eventstore.projections.worker.worker import ProjectionWorker
 from eventstore.service.config_watcher import ConfigWatcher
 from eventstore.service.metrics import Metrics
-from eventstore.subscribers.health import SubscribersCheck
 from eventstore.subscribers.subscriber import EventSubscriber
 from eventstore.telemetry import Telemetry
 from projections.builds import builds_of

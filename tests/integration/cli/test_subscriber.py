@@ -23,7 +23,7 @@ def update_flake(service: CommandLine, own: str) -> None:
     create = '{"path": "./x", "description": "x"}'
     add = '{"name": "nixpkgs", "url": "github:NixOS/nixpkgs"}'
     good(service.call("send", "nix.cmd.flake.create", "--id", own, "--data", create))
-    good(service.call("send", "nix.cmd.flake.add-input", "--id", own, "--data", add))
+    good(service.call("send", "nix.cmd.flake.add_input", "--id", own, "--data", add))
 
 
 async def _until_handled(service: CommandLine) -> None:
@@ -53,7 +53,7 @@ def test_subscribers_are_listed_shown_and_reset(service: CommandLine) -> None:
     assert table[1].split() == [NAME, "running", "2", "0", "-"]
     lines = good(service.call("subscriber", "show", NAME))
     assert lines[0] == f"{NAME}: running"
-    assert "  nix.event.flake.input-added" in lines
+    assert "  nix.event.flake.input_added" in lines
 
     asked = service.run("subscriber", "reset", NAME)
     assert asked.status == 1

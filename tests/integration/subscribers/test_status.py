@@ -15,11 +15,11 @@ from eventstore.messages.events import RecordedEvent
 from eventstore.messages.types import Event
 from eventstore.parking.messages import ParkedMessages
 from eventstore.projections.feed.feed import Feed
+from eventstore.projections.feed.subscribers_check import SubscribersCheck
 from eventstore.service.health import CheckResult
 from eventstore.service.metrics import Metrics
 from eventstore.store.store import EventStore
 from eventstore.subscribers.feed_watch import FeedWatch
-from eventstore.subscribers.health import SubscribersCheck
 from eventstore.subscribers.status import Subscribers, UnknownSubscriber
 from eventstore.subscribers.subscriber import EventSubscriber
 from eventstore.telemetry import NO_TELEMETRY

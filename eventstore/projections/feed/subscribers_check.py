@@ -1,4 +1,4 @@
-"""The health check of the subscribers that a process runs."""
+"""The health check of the subscribers that a process runs beside a feed, or without one."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from eventstore.service.health import CheckResult, HealthStatus, worst
 from eventstore.subscribers.status import Subscribers, SubscriberStatus, UnknownSubscriber
 from eventstore.subscribers.subscriber import EventSubscriber
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
-
-__all__ = ["SubscribersCheck"]
 
 
 class SubscribersCheck:
