@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from eventstore.errors import DeciderError
-from eventstore.messages.functions import annotations_of, called, leaves, name_of
+from eventstore.messages.functions import annotations_of, called, is_message, leaves, name_of
 from eventstore.messages.types import Event
 
 EventHandler = Callable[..., Awaitable[None]]
@@ -67,12 +67,13 @@ class EventHandlers:
         _check_async(where, handler)
         _check_parameters(where, handler)
         for event in types:
-            if not _is_concrete(event):
-                raise DeciderError(f"{self._where(handler)}: {event!r} is no event")
-            self._claim(event, handler)
+            if not is_message(event, Event):
+                raise DeciderError(f"{where}: {event!r} is no event")
+            if self._by_type.setdefault(event, handler) is not handler:
+                raise DeciderError(f"{where}: {event.__name__} already has a handler")
         if not types:
             if self._for_all is not None:
-                raise DeciderError(f"{self._where(handler)}: a second handler of all events")
+                raise DeciderError(f"{where}: a second handler of all events")
             self._for_all = handler
 
     def add_annotated(self, function: EventHandler) -> None:
@@ -82,13 +83,9 @@ class EventHandlers:
         _check_parameters(where, function)
         parameters, _ = annotations_of(function, where)
         events = list(leaves(parameters[0])) if parameters else []
-        if not events or not all(map(_is_concrete, events)):
+        if not events or not all(is_message(each, Event) for each in events):
             raise DeciderError(f"{where}: annotate the first parameter with the event it is for")
         self.add(events, function)
-
-    def _claim(self, event: type[Event], handler: EventHandler) -> None:
-        if self._by_type.setdefault(event, handler) is not handler:
-            raise DeciderError(f"{self._where(handler)}: {event.__name__} already has a handler")
 
     def _where(self, handler: EventHandler) -> str:
         return f"subscriber {self._subscriber}, handler {name_of(handler)}"
@@ -119,7 +116,3 @@ def _resources_of(handler: EventHandler) -> set[str]:
         for name, each in inspect.signature(handler).parameters.items()
         if each.kind is each.KEYWORD_ONLY and each.default is each.empty
     }
-
-
-def _is_concrete(leaf: Any) -> bool:
-    return isinstance(leaf, type) and issubclass(leaf, Event) and hasattr(leaf, "__aggregate__")

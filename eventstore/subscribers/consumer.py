@@ -37,10 +37,8 @@ _RESET_SECONDS = 1.0
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
 
-class SubscriberContinued(EventStoreError):
+class SubscriberContinued(EventStoreError, code="subscriber_continued"):
     """Another name has taken over this subscriber's position, or cannot take over the other's."""
-
-    code = "subscriber_continued"
 
 
 async def declare_subscriber(

@@ -52,7 +52,7 @@ class Subscriber:
     seconds; what a process was handling when it died is redelivered after `ack_wait` seconds.
 
     Raises `InvalidSubject` for a name that no subject can contain, `DeciderError` for one that
-    continues itself.
+    continues itself, and for options out of range.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class Subscriber:
         self.name = check_name("subscriber", name)
         if continues is not None and check_name("subscriber", continues) == name:
             raise DeciderError(f"subscriber {name} cannot continue itself")
+        _check(name, start, acknowledge, max_concurrency, max_attempts)
         self.start = start
         self.continues = continues
         self.acknowledges_first = acknowledge == "before"
@@ -106,3 +107,21 @@ class Subscriber:
         """
         self.handlers.add(events, handler)
         return self
+
+
+def _check(
+    name: str, start: object, acknowledge: object, max_concurrency: int, max_attempts: int
+) -> None:
+    """Raise `DeciderError` for the first option that cannot be meant."""
+    is_position = isinstance(start, int) and not isinstance(start, bool) and start >= 0
+    if not is_position and start not in ("all", "new"):
+        raise DeciderError(
+            f"subscriber {name}: start is {start!r}, which is neither 'all', 'new' nor a position"
+        )
+    if acknowledge not in ("after", "before"):
+        raise DeciderError(
+            f"subscriber {name}: acknowledge is {acknowledge!r}, neither 'after' nor 'before'"
+        )
+    for option, value in (("max_concurrency", max_concurrency), ("max_attempts", max_attempts)):
+        if value < 1:
+            raise DeciderError(f"subscriber {name}: {option} is {value}; at least 1 is needed")

@@ -21,13 +21,11 @@ before and are published later. If the user may not read that position, as from 
 "new" is what the feed publishes from now on."""
 
 
-class EventsGone(EventStoreError):
+class EventsGone(EventStoreError, code="events_gone"):
     """The event stream no longer has all events after the position to start at.
 
     `position` was requested, `first` is the position of the first event that is left.
     """
-
-    code = "events_gone"
 
     def __init__(self, stream: str, position: int, first: int) -> None:
         super().__init__(

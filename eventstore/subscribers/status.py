@@ -31,10 +31,8 @@ SubscriberState = Literal["running", "stopped", "continued"]
 _DELIVERY = ("deliver_policy", "opt_start_seq", "opt_start_time")
 
 
-class UnknownSubscriber(EventStoreError):
+class UnknownSubscriber(EventStoreError, code="unknown_subscriber"):
     """No subscriber of this name has ever run."""
-
-    code = "unknown_subscriber"
 
 
 class SubscriberStatus(Struct, frozen=True):

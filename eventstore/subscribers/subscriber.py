@@ -46,7 +46,7 @@ from eventstore.messages.outcome import code_of
 from eventstore.messages.subjects import Subject
 from eventstore.messages.types import Event
 from eventstore.parking.messages import ParkedMessages
-from eventstore.parking.park import park_event, reason_of
+from eventstore.parking.park import park
 from eventstore.parking.record import ParkedRecord
 from eventstore.parking.retry import retry_answer
 from eventstore.store.keyring import Keyring
@@ -56,7 +56,7 @@ from eventstore.subscribers.delivery import DeliveryResult, DeliveryStopped, Eve
 from eventstore.subscribers.feed_watch import STALLED_SECONDS, FeedWatch
 from eventstore.subscribers.subscription import Subscription, filter_of, subjects_of
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
-from eventstore.text import make_log_records_safe
+from eventstore.text import make_log_records_safe, presentable
 
 _PREFETCH = 64
 _MAX_DELIVERIES = 20  # of an event that every process which handled it has died of
@@ -326,7 +326,9 @@ class EventSubscriber:
         """Handle one event, or park it, and acknowledge it."""
         if self._stopping.is_set():
             return  # it stays tracked, and is requeued with the others
-        if self._is_before_start(tracked):
+        position = position_of(tracked.message.headers or {})
+        after = self._subscription.starts_after(tracked.message.subject)
+        if position is not None and position <= after:
             await self._acks.ack(tracked)
             return
         try:
@@ -352,11 +354,6 @@ class EventSubscriber:
             await self._acks.nak(tracked, _RETRY_SECONDS)
         else:
             await self._acks.ack(tracked)
-
-    def _is_before_start(self, tracked: DeliveredMessage) -> bool:
-        position = position_of(tracked.message.headers or {})
-        after = self._subscription.starts_after(tracked.message.subject)
-        return position is not None and position <= after
 
     def _handles(self, tracked: DeliveredMessage) -> bool:
         types = self.declared.event_types
@@ -417,9 +414,21 @@ class EventSubscriber:
         except DeliveryStopped:
             raise ParkedError(_STOPPING) from None
         if result.error is not None:
-            raise ParkedError(reason_of(result.error)) from result.error
+            raise ParkedError(_reason_of(result.error)) from result.error
 
     async def _park(self, tracked: DeliveredMessage, error: Exception, attempts: int) -> None:
-        await park_event(self._client, self.name, self._stream, tracked, error, attempts)
+        await park(
+            *(self._client, self._stream, tracked),
+            code=code_of(error),
+            reason=_reason_of(error),
+            aggregate_id=(tracked.message.headers or {}).get(Header.AGGREGATE_ID),
+            subscriber=self.name,
+            attempts=attempts,
+        )
         self.parked += 1
         self._telemetry.count("parked", code=code_of(error))
+
+
+def _reason_of(error: Exception) -> str:
+    """The text of a handler's error, or its type if it has none."""
+    return presentable(error) or type(error).__name__

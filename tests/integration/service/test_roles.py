@@ -297,6 +297,27 @@ async def test_subscribers_have_a_durable_consumer_on_the_event_stream(subscribe
             assert await asyncio.wait_for(subscribed.handled.get(), BOUND) == "s2"
 
 
+async def test_subscribers_may_change_what_they_subscribe_to(subscriber: Client) -> None:
+    subscribed, codec = Subscribed(), nix.domain().codec
+    async with CommandClient(subscriber, codec) as commands:
+        changed = subscribed.on(subscriber).subscribe([nix.FlakeUpdated], subscribed._handle)
+        async with running(changed):
+            await changed.ready.wait()
+            await commands.execute(nix.CreateFlake(path=".", description=""), "g1")
+            await subscribed.until("g1")
+            await commands.execute(
+                nix.AddFlakeInput(name="nixpkgs", url="github:NixOS/nixpkgs"), "g1"
+            )
+            await commands.execute(nix.UpdateFlake(), "g1")
+            assert await asyncio.wait_for(subscribed.handled.get(), BOUND) == "g1"
+        back = subscribed.on(subscriber)
+        async with running(back):
+            await back.ready.wait()
+            await commands.execute(nix.UpdateFlake(), "g1")
+            await commands.execute(nix.CreateFlake(path=".", description=""), "g2")
+            assert await asyncio.wait_for(subscribed.handled.get(), BOUND) == "g2"
+
+
 async def test_a_subscribers_event_is_parked_and_retried_by_an_admin(
     shipped: Shipped, subscriber: Client
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from eventstore.application import running
 from eventstore.client.client import Client
-from eventstore.errors import DeciderError, JetStreamError
+from eventstore.errors import JetStreamError
 from eventstore.messages.codec import Codec
 from eventstore.messages.types import Event
 from eventstore.parking.messages import ParkedMessages
@@ -18,7 +18,6 @@ from eventstore.projections.feed.feed import Feed
 from eventstore.store.store import EventStore
 from eventstore.subscribers import consumer
 from eventstore.subscribers.consumer import SubscriberContinued
-from eventstore.subscribers.declaration import Subscriber
 from eventstore.subscribers.subscriber import EventSubscriber
 from tests.integration.feeding import declare_feed, deposit, until_fed
 from tests.integration.ledger import Deposited, Opened
@@ -179,8 +178,3 @@ async def test_parked_events_of_the_old_name_are_retried_by_the_new_one(
         (message,) = [each async for each in parked.read()]
         await parked.retry(message.sequence)
     assert handed.positions == [2, 1]
-
-
-def test_a_name_cannot_continue_itself() -> None:
-    with pytest.raises(DeciderError, match="cannot continue itself"):
-        Subscriber("new", continues="new")

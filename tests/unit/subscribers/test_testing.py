@@ -150,3 +150,20 @@ def test_what_cannot_be_called_is_refused_when_it_is_declared(
 def test_a_name_that_no_subject_can_contain_is_refused() -> None:
     with pytest.raises(InvalidSubject, match=r"subscriber 'a\.b' is not allowed"):
         Subscriber("a.b")
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"start": "latest"}, "start is 'latest', which is neither"),
+        ({"start": -1}, "start is -1"),
+        ({"start": True}, "start is True"),
+        ({"acknowledge": "never"}, "acknowledge is 'never'"),
+        ({"max_concurrency": 0}, "max_concurrency is 0"),
+        ({"max_attempts": 0}, "max_attempts is 0"),
+        ({"continues": "s"}, "cannot continue itself"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(options: dict[str, Any], problem: str) -> None:
+    with pytest.raises(DeciderError, match=problem):
+        Subscriber("s", **options)
