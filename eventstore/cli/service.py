@@ -93,13 +93,7 @@ async def open_service(settings: Settings, directory: Path) -> AsyncIterator[Ser
             named,
             database,
             service.projections,
-            others={
-                "audit": service.commands,
-                "feed": feed,
-                "subscribers": SubscribersCheck(
-                    app.client, subjects, [process], telemetry=telemetry
-                ),
-            },
+            others={"audit": service.commands, "feed": feed, "subscribers": subscribers},
             telemetry=telemetry,
         )
         endpoints = service_endpoints(app, named, health, queries=queries.subjects, metrics=metrics)
