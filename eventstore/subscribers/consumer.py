@@ -118,7 +118,7 @@ async def _with_subjects(
     current = Subscription.of(info)
     if current.subjects == wanted:
         return current
-    if current.is_older(wanted) and info.num_waiting:
+    if current.is_older(wanted) and (info.num_waiting or info.num_ack_pending):
         _logger.warning(
             "subscriber %s: newer processes run, and what it subscribes to stays as they have set "
             "it; events that this process has no handler for are left to them",

@@ -41,34 +41,37 @@ class FeedWatch:
 
     async def run(self, who: str) -> None:
         """Look regularly until it is cancelled; logs for `who` when a problem begins."""
-        while True:
+        may_read = True
+        while may_read:
             before = self.problem
             try:
-                await self.look()
+                may_read = await self.look()
             except EventStoreError:
                 self._since = None  # whatever it is, others report it
             if self.problem is not None and before is None:
                 _logger.warning("%s: %s", who, self.problem)
             await asyncio.sleep(self._stalled / 2)
 
-    async def look(self) -> None:
-        """Compare once; raises `StreamMissing` and `ClientError`."""
+    async def look(self) -> bool:
+        """Compare once; False if this user may not. Raises `StreamMissing` and `ClientError`."""
+        end = await log_end(self._client, self._subjects)
+        if end is None:
+            return False
         now = asyncio.get_running_loop().time()
         position = await self._search.last()
-        if not await self._is_pending(position):
+        if not await self._is_pending(position, end):
             self._since = self.problem = None
-            return
-        if self._since is None or position != self._position:
+        elif self._since is None or position != self._position:
             self._since, self._position, self.problem = now, position, None
         elif now - self._since >= self._stalled:
             self.problem = (
                 f"no feed publishes: the events after position {position} of the log have been "
                 f"waiting for {now - self._since:.0f} s; run a feed beside the subscribers"
             )
+        return True
 
-    async def _is_pending(self, position: int) -> bool:
+    async def _is_pending(self, position: int, end: int) -> bool:
         """Whether the log has an event after a position; foreign messages are none."""
-        end = await log_end(self._client, self._subjects) or 0
         for _ in range(_MAX_FOREIGN):
             if position >= end:
                 return False

@@ -248,6 +248,12 @@ def test_all_others_query_the_history_from_the_service(
     assert "FlakeCreated" in cli.call("audit", "search", "--id", "one").out
 
 
+def test_admins_see_how_far_subscribers_are(shipped: Shipped) -> None:
+    ended = shipped.command_line("admin").call("subscriber", "show", "stale-packages", "--json")
+
+    assert (ended.status, '"state":"running"' in ended.out) == (0, True), ended
+
+
 @pytest.mark.parametrize(
     "words",
     [
