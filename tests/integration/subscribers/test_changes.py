@@ -138,6 +138,43 @@ async def test_an_older_process_leaves_gained_events_to_newer_ones(
     assert newer.parked == older.parked == 0
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_nothing_is_lost_or_handled_twice_while_releases_take_turns(
+    client: Client, store: EventStore, ordered: bool
+) -> None:
+    opened, gained = Handed(), Handed()
+
+    def release(types: Types) -> EventSubscriber:
+        made = EventSubscriber(client, store.codec, "r", backoff=0.001, ordered=ordered)
+        made.subscribe([Opened], opened)
+        return made.subscribe([Deposited], gained) if Deposited in types else made
+
+    async def appended(first: int) -> int:
+        for number in range(first, first + 30):
+            last = await append(store, Opened(), Deposited(), to=f"a{number}")
+        return last
+
+    async with running(Feed(client, store)):
+        async with running(older := release([Opened])):
+            await older.ready.wait()
+            appending = asyncio.create_task(appended(0))
+            await opened.until_count(5)
+            async with running(newer := release([Opened, Deposited])):
+                await newer.ready.wait()
+                older.stop()
+                since = await appending
+                last = await appended(100)
+                await opened.until_count(60)
+                await gained.until(last)
+        async with running(lesser := release([Opened])):
+            await lesser.ready.wait()
+            await opened.until((await appended(200)) - 1)
+    assert sorted(opened.positions) == list(range(1, 180, 2))
+    assert sorted(set(gained.positions)) == sorted(gained.positions)
+    assert set(range(since + 2, last + 1, 2)) <= set(gained.positions)
+    assert max(gained.positions) == last
+
+
 async def test_an_older_process_that_is_restarted_takes_nothing_from_newer_ones(
     client: Client, store: EventStore, caplog: pytest.LogCaptureFixture
 ) -> None:
