@@ -82,12 +82,12 @@ class EventSubscriber:
     however often the name is started, even with another `start`.
 
     A name may gain and lose events; its position stays. Of an event that it gains, what is
-    acknowledged from the start of that process on is handled, and nothing that passed before, even
-    if the name had not got there yet (`eventstore subscriber reset` redelivers). Of an event that
-    it loses, nothing more is handled. While processes of two releases run, the newer one decides,
-    which is the one whose set of events was wanted last for the first time. An older process passes
-    on events that it has no handler for; if nobody takes one in about 20 attempts, it is parked. An
-    older release decides again if it is started while no other process runs.
+    acknowledged once that process is `ready` is handled, and nothing that passed before it was
+    started, even if the name had not got there yet (`eventstore subscriber reset` redelivers). Of
+    an event that it loses, nothing more is handled. While processes of two releases run, the newer
+    one decides, which is the one whose set of events was wanted last for the first time. An older
+    process passes on events that it has no handler for; one that nobody takes in about 20 attempts
+    is parked. An older release decides again if it is started while no other process runs.
 
     A new name that `continues` an old one takes over its position, once: nothing is delivered to
     the old name any more, a process of it that runs may end what it handles, and one that is
@@ -156,6 +156,7 @@ class EventSubscriber:
         self._backoff = Backoff(subscriber.backoff, 5 * subscriber.backoff, jitter=0)
         self._subscription = Subscription(frozenset())
         self._delivery = self._new_delivery()
+        self._own = frozenset[str]()
         self.feed = FeedWatch(client, codec.subjects, stalled=STALLED_SECONDS)
 
     @property
@@ -168,10 +169,7 @@ class EventSubscriber:
         return self.declared.handles(function)
 
     def subscribe(self, events: Iterable[type[Event]], handler: EventHandler) -> Self:
-        """As `Subscriber.subscribe`.
-
-        async with running(subscriber.subscribe([FlakeCreated, PackageBuilt], handler)): ...
-        """
+        """As `Subscriber.subscribe`; returns itself, to be run."""
         self.declared.subscribe(events, handler)
         return self
 
@@ -190,15 +188,22 @@ class EventSubscriber:
         `EventsGone`, `StreamMissing`, and `ClientError` if the server refuses or the connection was
         closed for good.
         """
-        declared, subjects = self.declared, self._codec.subjects
+        declared = self.declared
+        if declared.event_types == []:
+            raise DeciderError(f"subscriber {self.name} has no handler")
         self._delivery = self._new_delivery()
+        self._own = self.wanted
         self._subscription = await declare_subscriber(
-            self._client,
-            subjects,
-            self.name,
-            self._settings(),
-            declared.start,
-            declared.continues,
+            *(self._client, self._codec.subjects, self.name),
+            {
+                "durable_name": self.name,
+                "ack_policy": "explicit",
+                "ack_wait": int(self._ack_wait * 1e9),
+                "max_deliver": -1,
+                "max_ack_pending": declared.max_concurrency,
+                **filter_of(self._own),
+            },
+            *(declared.start, declared.continues),
         )
         try:
             with ungrouped():
@@ -246,19 +251,6 @@ class EventSubscriber:
         await self._acks.nak_all()
         keep_alive.cancel()
         watch.cancel()
-
-    def _settings(self) -> dict[str, object]:
-        declared = self.declared
-        if declared.event_types == []:
-            raise DeciderError(f"subscriber {self.name} has no handler")
-        return {
-            "durable_name": self.name,
-            "ack_policy": "explicit",
-            "ack_wait": int(self._ack_wait * 1e9),
-            "max_deliver": -1,
-            "max_ack_pending": declared.max_concurrency,
-            **filter_of(self.wanted),
-        }
 
     def _queue(self) -> KeyedQueue[DeliveredMessage | QueueTurn]:
         # Nothing waits to enter the queue: neither a delivery, even if it is acknowledged before it
@@ -356,8 +348,7 @@ class EventSubscriber:
             await self._acks.ack(tracked)
 
     def _handles(self, tracked: DeliveredMessage) -> bool:
-        types = self.declared.event_types
-        return types is None or tracked.message.subject in self.wanted
+        return self.declared.event_types is None or tracked.message.subject in self._own
 
     async def _passes(self, tracked: DeliveredMessage) -> bool:
         """Leave an event that this process does not handle to others; False if nobody takes it.
