@@ -6,17 +6,25 @@ import asyncio
 import logging
 
 from eventstore.client.client import Client
-from eventstore.errors import EventStoreError
+from eventstore.errors import (
+    EventStoreError,
+    InvalidHeader,
+    InvalidMessage,
+    InvalidSubject,
+    UnknownType,
+    UnsupportedSchema,
+)
 from eventstore.jetstream.direct_get import DirectReader
-from eventstore.messages.headers import Header
-from eventstore.messages.subjects import Subjects
+from eventstore.jetstream.stored_message import StoredMessage
+from eventstore.messages.codec import Codec
 from eventstore.subscribers.positions import PositionSearch, log_end
+from eventstore.subscribers.publication import stored_publication
 from eventstore.text import make_log_records_safe
 
 STALLED_SECONDS = 10.0
 """For how long events may wait for a feed."""
 
-_MAX_FOREIGN = 100
+_MAX_PASSED = 100
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
@@ -27,14 +35,13 @@ class FeedWatch:
     A user who may not read the log cannot know, and has no problem.
     """
 
-    def __init__(
-        self, client: Client, subjects: Subjects, *, stalled: float = STALLED_SECONDS
-    ) -> None:
+    def __init__(self, client: Client, codec: Codec, *, stalled: float = STALLED_SECONDS) -> None:
         self.problem: str | None = None
         self._client = client
-        self._subjects = subjects
-        self._search = PositionSearch(client, subjects)
-        self._log = DirectReader(client, subjects.log_stream)
+        self._codec = codec
+        self._search = PositionSearch(client, codec.subjects)
+        self._log = DirectReader(client, codec.subjects.log_stream)
+        self._passed = 0
         self._stalled = stalled
         self._position = 0
         self._since: float | None = None
@@ -54,7 +61,7 @@ class FeedWatch:
 
     async def look(self) -> bool:
         """Compare once; False if this user may not. Raises `StreamMissing` and `ClientError`."""
-        end = await log_end(self._client, self._subjects)
+        end = await log_end(self._client, self._codec.subjects)
         if end is None:
             return False
         now = asyncio.get_running_loop().time()
@@ -71,12 +78,25 @@ class FeedWatch:
         return True
 
     async def _is_pending(self, position: int, end: int) -> bool:
-        """Whether the log has an event after a position; foreign messages are none."""
-        for _ in range(_MAX_FOREIGN):
-            if position >= end:
+        """Whether a feed has something to publish after a position of the log."""
+        self._passed = max(self._passed, position)
+        for _ in range(_MAX_PASSED):
+            if self._passed >= end:
                 return False
-            message = await self._log.leader_next(self._subjects.all_log, position)
-            if message is None or Header.EVENT_TYPE in message.headers:
+            message = await self._log.leader_next(self._codec.subjects.all_log, self._passed)
+            if message is None or self._is_published(message):
                 return message is not None
-            position = message.sequence
+            self._passed = message.sequence
         return False
+
+    def _is_published(self, message: StoredMessage) -> bool:
+        """Whether a feed publishes it, now or in newer code: no foreign ones, and none dropped."""
+        read = message.subject, message.headers, message.payload, message.sequence
+        try:
+            return bool(self._codec.recorded(*read))
+        except (InvalidSubject, InvalidHeader):
+            return False
+        except (UnknownType, UnsupportedSchema):
+            return True
+        except InvalidMessage as error:
+            return stored_publication(self._codec.unread(*read, error), self._codec) is not None

@@ -157,7 +157,7 @@ class EventSubscriber:
         self._subscription = Subscription(frozenset())
         self._delivery = self._new_delivery()
         self._own = frozenset[str]()
-        self.feed = FeedWatch(client, codec.subjects, stalled=STALLED_SECONDS)
+        self.feed = FeedWatch(client, codec, stalled=STALLED_SECONDS)
 
     @property
     def retries(self) -> int:

@@ -13,6 +13,7 @@ from eventstore.client.client import Client
 from eventstore.messages.codec import Codec
 from eventstore.messages.events import RecordedEvent
 from eventstore.messages.types import Event
+from eventstore.messages.upcasting import Upcaster
 from eventstore.parking.messages import ParkedMessages
 from eventstore.projections.feed.feed import Feed
 from eventstore.projections.feed.subscribers_check import SubscribersCheck
@@ -252,7 +253,7 @@ async def test_foreign_messages_in_the_log_are_not_waited_for(
     subjects = store.codec.subjects
     async with running(Feed(client, store)):
         await until_fed(client, store.codec, await deposit(store, 1))
-    watch = FeedWatch(client, subjects, stalled=0.0)
+    watch = FeedWatch(client, store.codec, stalled=0.0)
     for _ in range(2):
         await client.nats.jetstream().publish(subjects.log("account", "a9"), b"foreign")
         await watch.look()
@@ -261,3 +262,18 @@ async def test_foreign_messages_in_the_log_are_not_waited_for(
     await watch.look()
     await watch.look()
     assert watch.problem is not None
+
+
+async def test_events_that_an_upcaster_drops_are_not_waited_for(
+    client: Client, store: EventStore
+) -> None:
+    def drop(_data: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+        return []
+
+    await deposit(store, 1)
+    upcaster = Upcaster.of(("Deposited", 1), [], drop)
+    dropping = Codec(store.codec.domain, (), (Opened,), [upcaster])
+    watch = FeedWatch(client, dropping, stalled=0.0)
+    for _ in range(2):
+        await watch.look()
+    assert watch.problem is None
