@@ -10,6 +10,7 @@ import pytest
 
 from eventstore.application import running
 from eventstore.client.client import Client
+from eventstore.errors import DeciderError
 from eventstore.messages.codec import Codec
 from eventstore.messages.events import RecordedEvent
 from eventstore.messages.types import Event
@@ -20,6 +21,7 @@ from eventstore.projections.feed.subscribers_check import SubscribersCheck
 from eventstore.service.health import CheckResult
 from eventstore.service.metrics import Metrics
 from eventstore.store.store import EventStore
+from eventstore.subscribers.declaration import Subscriber
 from eventstore.subscribers.feed_watch import FeedWatch
 from eventstore.subscribers.status import Subscribers, UnknownSubscriber
 from eventstore.subscribers.subscriber import EventSubscriber
@@ -277,3 +279,59 @@ async def test_events_that_an_upcaster_drops_are_not_waited_for(
     for _ in range(2):
         await watch.look()
     assert watch.problem is None
+
+
+async def test_events_that_only_newer_code_knows_are_waited_for(
+    client: Client, store: EventStore
+) -> None:
+    await deposit(store, 1)
+    watch = FeedWatch(client, Codec(store.codec.domain, (), (Opened,)), stalled=0.0)
+    for _ in range(2):
+        await watch.look()
+    assert "after position 0" in (watch.problem or "")
+
+
+async def test_what_another_release_has_left_out_is_named(
+    client: Client, store: EventStore
+) -> None:
+    one = EventSubscriber(client, store.codec, "r").subscribe([Opened, Deposited], Handed())
+    other = EventSubscriber(client, store.codec, "r").subscribe([Opened], Handed())
+    async with running(one):
+        await one.ready.wait()
+        async with running(other):
+            await other.ready.wait()
+            found = await check(client, one)
+    left_out = store.codec.subjects.event("account", "deposited")
+    assert (found.status, found.problem) == (
+        "degraded",
+        f"r: other processes have left out {left_out}",
+    )
+
+
+async def test_options_belong_into_the_declaration(client: Client, codec: Codec) -> None:
+    with pytest.raises(DeciderError, match="ordered belong into its declaration"):
+        EventSubscriber(client, codec, Subscriber("r"), ordered=False)
+
+
+async def test_one_declaration_runs_in_several_processes_with_resources_of_each(
+    client: Client, store: EventStore
+) -> None:
+    declared = Subscriber("r", ordered=False)
+    lists: tuple[list[str], list[str]] = ([], [])
+
+    @declared.handles
+    async def opened(_event: Opened, recorded: RecordedEvent, *, seen: list[str]) -> None:
+        seen.append(recorded.aggregate_id)
+
+    several = [
+        EventSubscriber(client, store.codec, declared, resources={"seen": each}) for each in lists
+    ]
+    async with running(Feed(client, store), *several):
+        for number in range(10):
+            await store.append("account", f"a{number}", [Opened()])
+
+        async def are_handled() -> bool:
+            return sum(map(len, lists)) == 10
+
+        await until(are_handled)
+    assert sorted(lists[0] + lists[1]) == [f"a{number}" for number in range(10)]
