@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from eventstore import Client, CommandClient, EventSubscriber, RecordedEvent, Subscriber
 from eventstore.messages import Codec
 from eventstore.nix import FlakeInputAdded, FlakeInputRemoved, FlakeUpdated, MarkPackageStale
+from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
 __all__ = ["BuildsOf", "stale_packages", "subscriber"]
 
@@ -47,12 +48,16 @@ async def inputs_changed(
 
 
 def stale_packages(
-    client: Client, codec: Codec, commands: CommandClient, builds_of: BuildsOf
+    client: Client,
+    codec: Codec,
+    commands: CommandClient,
+    builds_of: BuildsOf,
+    *,
+    telemetry: Telemetry = NO_TELEMETRY,
 ) -> EventSubscriber:
     """The subscriber, bound to a client and to what its handler needs."""
-    return EventSubscriber(
-        client, codec, subscriber, resources={"commands": commands, "builds_of": builds_of}
-    )
+    resources = {"commands": commands, "builds_of": builds_of}
+    return EventSubscriber(client, codec, subscriber, resources=resources, telemetry=telemetry)
 
 
 def _change(event: FlakeInputAdded | FlakeInputRemoved | FlakeUpdated) -> tuple[list[str], str]:
