@@ -11,11 +11,13 @@ import typer
 
 from eventstore.cli.output.terminal import program
 from eventstore.cli.session import Session
+from eventstore.config import Settings
 from eventstore.errors import ConfigurationError, MigrationError
 from eventstore.projections.audit import audit
 from eventstore.projections.database.database import Database
 from eventstore.projections.projection import Projection
-from projections import nix_projections
+from eventstore.telemetry import NO_TELEMETRY, Telemetry
+from projections import nix_migrations, nix_projections
 
 ProjectionName = Annotated[str, typer.Argument(metavar="NAME", help="As printed by list.")]
 ProjectionNames = Annotated[list[str], typer.Argument(metavar="NAME", help="As printed by list.")]
@@ -26,6 +28,12 @@ def read_models() -> tuple[Projection, ...]:
     return (*nix_projections(), audit)
 
 
+def read_model(settings: Settings, *, telemetry: Telemetry = NO_TELEMETRY) -> Database:
+    """The database that the settings name, not opened, with the migrations of the Nix domain."""
+    location = settings.read_model.database
+    return Database(location, migrations=nix_migrations(), telemetry=telemetry)
+
+
 @asynccontextmanager
 async def open_read_model(session: Session) -> AsyncIterator[Database]:
     """The read model, with the schema this code needs.
@@ -33,7 +41,7 @@ async def open_read_model(session: Session) -> AsyncIterator[Database]:
     Raises `ConfigurationError` if there is none, and `MigrationError`, saying what to do.
     """
     advice = f"`{program()} serve` creates it; or name another with --database"
-    database = Database(session.settings.read_model.database)
+    database = read_model(session.settings)
     if not is_there(database):
         raise ConfigurationError(f"there is no read model {database.name}; {advice}")
     async with database:

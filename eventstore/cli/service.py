@@ -17,7 +17,7 @@ from eventstore.cli.observability import (
     service_endpoints,
     service_health,
 )
-from eventstore.cli.read_models import read_models
+from eventstore.cli.read_models import read_model, read_models
 from eventstore.cli.session import opened_server
 from eventstore.client.responder import Answer, Responder
 from eventstore.commands.status import status_answers
@@ -66,7 +66,7 @@ async def open_service(settings: Settings, directory: Path) -> AsyncIterator[Ser
     metrics = Metrics(service=own.name, version=own.version)
     telemetry = make_telemetry(metrics, tracing=settings.operations.tracing)
     async with (
-        Database(settings.read_model.database, telemetry=telemetry) as database,
+        read_model(settings, telemetry=telemetry) as database,
         opened_server(settings, directory) as named,
         Application(nix.domain(), named, telemetry=telemetry) as app,
         serve_metrics(metrics, settings.operations.metrics_address),

@@ -63,7 +63,7 @@ def look(database: str, pipe: Connection) -> None:
     """The reader process, until it is stopped."""
     seen: Seen = []
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:
-        query = "SELECT min(position) FROM projection"
+        query = "SELECT min(position) FROM eventstore_projection"
         last = connection.execute(query).fetchone()[0]
         pipe.send(None)
         stopping = False
@@ -138,7 +138,7 @@ async def _ended(process: Connection) -> Any:
 
 def _until_at(location: str, position: int) -> None:
     with closing(sqlite3.connect(location, isolation_level=None)) as connection:
-        query = "SELECT min(position) FROM projection"
+        query = "SELECT min(position) FROM eventstore_projection"
         while connection.execute(query).fetchone()[0] < position:
             time.sleep(0.01)
 

@@ -56,9 +56,9 @@ from eventstore.nix import (
     UpdateOverlay,
 )
 from eventstore.projections.database.database import Database
-from eventstore.projections.database.tables import metadata
 from eventstore.projections.worker.worker import ProjectionWorker
 from projections import nix_projections
+from projections.models import metadata
 from tests.conftest import run_beside
 from tests.fault import LONG
 from tests.postgresql_server import PostgresqlServer
@@ -129,7 +129,7 @@ def history(asked: list[tuple[str, Command]]) -> MemoryLog:
 
 def fold(events: list[RecordedEvent]) -> Tables:
     """The expected tables, computed in dictionaries."""
-    tables: Tables = {name: {} for name in metadata.tables if name != "projection"}
+    tables: Tables = {name: {} for name in metadata.tables}
     for recorded in events:
         _follow(tables, recorded)
     return tables
@@ -254,7 +254,6 @@ async def found(database: Database) -> Tables:
                 for row in connection.execute(select(table)).all()
             }
             for name, table in metadata.tables.items()
-            if name != "projection"
         }
 
     async with database.engine.connect() as connection:
