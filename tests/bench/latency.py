@@ -23,7 +23,7 @@ from eventstore import EventStore, connect, declare, load_settings, nix, running
 from eventstore.projections.database.database import Database
 from eventstore.projections.worker.worker import ProjectionWorker
 from eventstore.server.embedded import EmbeddedServer
-from projections import nix_projections
+from projections import nix_migrations, nix_projections
 from tests.bench.backlog import peak_memory
 from tests.bench.loop import run
 
@@ -47,7 +47,7 @@ async def _work(url: str, location: str, pipe: Connection) -> None:
     async with (
         connect(settings) as client,
         EventStore(client, codec) as store,
-        Database(location) as database,
+        Database(location, migrations=nix_migrations()) as database,
     ):
         await database.migrate()
         worker = ProjectionWorker(store, database, nix_projections())

@@ -40,7 +40,7 @@ def serve(url: str, path: Path, ready: Event, stop: Event) -> None:
 
 
 async def _serve(url: str, path: Path, ready: Event, stop: Event) -> None:
-    async with _client(url) as client, Database(path) as database:
+    async with _client(url) as client, Database(path, migrations=nix_migrations()) as database:
         await database.migrate()
         await database.transact(_fill)
         positions = CheckpointPositions(database)

@@ -56,6 +56,7 @@ from eventstore.nix import (
     UpdateOverlay,
 )
 from eventstore.projections.database.database import Database
+from eventstore.projections.table_names import library_metadata
 from eventstore.projections.worker.worker import ProjectionWorker
 from projections import nix_projections
 from projections.models import metadata
@@ -312,7 +313,7 @@ def emptied(postgresql_server: PostgresqlServer, migrated_postgresql: str) -> st
 
 async def empty(location: str) -> None:
     def delete_all(connection: Connection) -> None:
-        for table in reversed(metadata.sorted_tables):
+        for table in (*reversed(metadata.sorted_tables), *library_metadata.sorted_tables):
             connection.execute(delete(table))
 
     async with Database(location) as database:
