@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta, Struct
 
@@ -27,6 +27,8 @@ class TraceCorrelation(Query[CausationTree], subject="audit.trace"):
     `id` is the id of a command or an event, a correlation id, or at least the first eight
     characters of one. At most `limit` messages are listed, none more than `depth` causes deep.
     """
+
+    __label__: ClassVar[str] = "TraceStory"  # its published name
 
     id: _Text
     limit: Annotated[int, Meta(ge=1, le=100_000)] = 200

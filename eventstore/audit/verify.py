@@ -292,10 +292,10 @@ class _PageVerifier:
         version = message.headers.get(Header.SCHEMA_VERSION, "1")
         if name is None:
             return None
-        if not self._codec.knows_event(name):
+        if not self._codec.upcasting.knows(name):
             return f"no event type {name[:80]!r} is known here"
         number = int(version) if version.isdecimal() and len(version) < 9 else 0
-        if not self._codec.reads_event(name, number):
+        if not self._codec.upcasting.reads(name, number):
             return f"schema version {version[:20]} of {name} cannot be read here"
         return None
 

@@ -43,7 +43,8 @@ class Import(Struct, frozen=True):
     """An import of an account from another one, under the `local` subject.
 
     A `service` receives requests, a `stream` sends messages. `subject` is the one in the exporting
-    account. `shared`: the service is told who sends a request. `many`: a request has many replies.
+    account. `shared`: the service gets the identity of the requester. `many`: a request has many
+    replies.
     """
 
     kind: Literal["service", "stream"]

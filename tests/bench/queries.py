@@ -25,6 +25,7 @@ from eventstore.projections.database.tables import checkpoints
 from eventstore.projections.queries.queries import query_answers
 from eventstore.projections.queries.waiting import CheckpointPositions
 from eventstore.server.embedded import EmbeddedServer
+from projections import nix_migrations
 from projections.models import flake
 from projections.queries import nix_queries
 from tests.bench.loop import run

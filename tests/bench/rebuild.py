@@ -24,7 +24,7 @@ from eventstore.projections.database.database import Database
 from eventstore.projections.rebuild.rebuild import Rebuild, RebuildProgress
 from eventstore.projections.worker.worker import ProjectionWorker
 from eventstore.server.embedded import EmbeddedServer
-from projections import flakes
+from projections import flakes, nix_migrations
 from projections.models import flake, flake_input
 from tests.bench.loop import run
 from tests.bench.store import event

@@ -190,7 +190,6 @@ def print_verification(
 
 
 def _account(summary: VerifySummary, *, read: bool) -> str:
-    """How many messages were proven, changed, foreign and so on."""
     tried = "" if read else " (--read reads all)"
     messages = counted(summary.total or summary.events, "message")
     text = (

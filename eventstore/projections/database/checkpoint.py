@@ -34,12 +34,9 @@ from eventstore.text import storable
 
 
 class Checkpoint(Struct, frozen=True):
-    """The log position of a projection's rows.
+    """The log position of a projection's rows: a row of the table `checkpoints`.
 
-    `epoch` is incremented whenever someone other than the worker that moves it sets it: a worker
-    that finds another epoch than it knows restarts from `position`. `rate` is events a second when
-    it moved last; `error` is why the projection stopped, if it did; `log` identifies the log that
-    the rows were built from.
+    A worker that finds another epoch than it knows restarts from `position`.
     """
 
     name: str

@@ -97,7 +97,11 @@ class Database(Resource):
         or a step fails; the database is then unchanged.
         """
         if not await self._is_migrated():
-            await self._retry(self._upgrade, MIGRATION_TIMEOUT, _migrates_later)
+            await self._retry(
+                lambda: self._backend.write(self._upgrade),
+                MIGRATION_TIMEOUT,
+                lambda error: isinstance(error, SchemaBusy) or is_transient(error),
+            )
 
     async def check_schema(self) -> None:
         """Raise `MigrationError` unless all that `migrate` upgrades is at the newest revision.
@@ -113,10 +117,13 @@ class Database(Resource):
         The database need not be open, and is not changed. Raises `MigrationError` for a schema
         that this code does not know, `ConfigurationError` for a database that cannot be read.
         """
-        try:
-            library, *others = await self._revisions()
-        except self._backend.errors as error:
-            raise self._unusable(error) from error
+        if self.path is not None and not self.path.exists():
+            library, *others = [Revisions(None, each.newest()) for each in self._migrations]
+        else:
+            try:
+                library, *others = await self._backend.peek(self._revisions)
+            except self._backend.errors as error:
+                raise self._unusable(error) from error
         return library, others[0] if others else None
 
     async def size(self) -> int:
@@ -262,19 +269,12 @@ class Database(Resource):
         for migrations in self._migrations:
             migrations.check(connection)
 
-    async def _revisions(self) -> list[Revisions]:
-        if self.path is not None and not self.path.exists():
-            return [Revisions(None, each.newest()) for each in self._migrations]
-        return await self._backend.peek(
-            lambda connection: [each.revisions(connection) for each in self._migrations]
-        )
+    def _upgrade(self, connection: Connection) -> None:
+        for migrations in self._migrations:
+            migrations.upgrade(connection)
 
-    async def _upgrade(self) -> None:
-        def upgrade(connection: Connection) -> None:
-            for migrations in self._migrations:
-                migrations.upgrade(connection)
-
-        await self._backend.write(upgrade)
+    def _revisions(self, connection: Connection) -> list[Revisions]:
+        return [migrations.revisions(connection) for migrations in self._migrations]
 
     async def _write(
         self,
@@ -284,10 +284,12 @@ class Database(Resource):
         shadow: Backend | None,
         on_wait: OnWait | None = None,
     ) -> T:
-        async def once() -> T:
-            return await self._backend.write(work, committed, shadow=shadow)
-
-        return await self._retry(once, retry_timeout, is_transient, on_wait)
+        return await self._retry(
+            lambda: self._backend.write(work, committed, shadow=shadow),
+            retry_timeout,
+            is_transient,
+            on_wait,
+        )
 
     async def _retry(
         self,
@@ -309,7 +311,9 @@ class Database(Resource):
                 if retries.waited >= REPORT_SECONDS:
                     self._report(self._out_of_time(error, round(retries.waited)), on_wait)
             else:
-                self._report_end()
+                if self.trouble is not None:
+                    _logger.warning("read model %s can be written again", self.name)
+                self.trouble = None
                 return done
             await asyncio.sleep(delay)
             self._telemetry.count("retries", operation="database")
@@ -324,11 +328,6 @@ class Database(Resource):
         if on_wait is not None:
             on_wait(trouble)
 
-    def _report_end(self) -> None:
-        if self.trouble is not None:
-            _logger.warning("read model %s can be written again", self.name)
-        self.trouble = None
-
     def _unusable(self, error: Exception) -> ConfigurationError:
         return ConfigurationError(f"cannot use {self.name} as read model: {cause_of(error)}")
 
@@ -336,10 +335,6 @@ class Database(Resource):
         if self._live is None:
             raise ProjectionError(f"{self.name} is not a shadow")
         return self._backend
-
-
-def _migrates_later(error: BaseException) -> bool:
-    return isinstance(error, SchemaBusy) or is_transient(error)
 
 
 def _unless_committed(

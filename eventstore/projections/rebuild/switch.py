@@ -63,7 +63,6 @@ def reset(connection: Connection, projection: Projection) -> None:
 
 
 def _clear(connection: Connection, projection: Projection) -> None:
-    """Delete all rows of a projection, and its parked events."""
     for table in reversed(tables_of(projection)):
         connection.execute(delete(table))
     parking.forget_after(connection, projection.name, 0)

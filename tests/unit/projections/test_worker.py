@@ -41,8 +41,8 @@ TOO_LATE = {
     "postgresql": [
         "CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS "
         "$$BEGIN RAISE 'too late'; END$$",
-        "CREATE CONSTRAINT TRIGGER late AFTER UPDATE ON eventstore_projection DEFERRABLE INITIALLY DEFERRED "
-        "FOR EACH ROW EXECUTE FUNCTION late()",
+        "CREATE CONSTRAINT TRIGGER late AFTER UPDATE ON eventstore_projection "
+        "DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION late()",
     ],
 }
 """Triggers that refuse to move a checkpoint."""

@@ -83,7 +83,7 @@ _sequences = TableClause(
     "pg_sequence", *map(ColumnClause, ("seqrelid", "seqincrement", "seqmin", "seqmax"))
 )
 
-_LONGEST_NAME = 63
+_MAX_NAME = 63
 """The maximal length of an identifier; PostgreSQL silently truncates a longer one."""
 
 
@@ -99,7 +99,13 @@ class Postgresql(Backend):
     errors: tuple[type[Exception], ...] = (DBAPIError,)
 
     def __init__(self, url: URL, schema: str = "", live: Postgresql | None = None) -> None:
-        _check_driver()
+        try:
+            import asyncpg  # noqa: F401
+        except ImportError as error:
+            raise ConfigurationError(
+                "read models in PostgreSQL need asyncpg: "
+                "pip install 'jetstream-eventstore[postgres]'"
+            ) from error
         self.url = url.set(drivername="postgresql")
         self.name = without_password(self.url) + (f", schema {schema}" if schema else "")
         self.schema_name = schema
@@ -153,9 +159,9 @@ class Postgresql(Backend):
     def shadow(self, name: str) -> Self:
         """A schema in the same database."""
         schema = f"rebuild_{name}"
-        if len(schema) > _LONGEST_NAME:
+        if len(schema) > _MAX_NAME:
             digest = sha256(name.encode()).hexdigest()[:12]
-            schema = f"{schema[: _LONGEST_NAME - 13]}_{digest}"
+            schema = f"{schema[: _MAX_NAME - 13]}_{digest}"
         return type(self)(self.url, schema, self)
 
     async def exists(self) -> bool:
@@ -242,15 +248,6 @@ def _sequence(column: Column[Any]) -> Sequence | None:
 def _sqlstate(error: BaseException) -> str:
     # Of the driver's error, for SQLAlchemy's has none before 2.1.
     return str(getattr(cause_of(error), "sqlstate", None) or "")
-
-
-def _check_driver() -> None:
-    try:
-        import asyncpg  # noqa: F401
-    except ImportError as error:
-        raise ConfigurationError(
-            "read models in PostgreSQL need asyncpg: pip install 'jetstream-eventstore[postgres]'"
-        ) from error
 
 
 async def _connect(location: str, setup: str) -> asyncpg.Connection:
