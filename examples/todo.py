@@ -9,7 +9,7 @@ import asyncio
 from pathlib import Path
 
 from msgspec import Struct
-from sqlalchemy import Boolean, Column, String, Table, Text, insert, select, update
+from sqlalchemy import Boolean, Column, MetaData, String, Table, Text, insert, select, update
 
 from eventstore import (
     Application,
@@ -29,7 +29,7 @@ from eventstore import (
 )
 from eventstore.client import Responder
 from eventstore.projections import Projection, Statement
-from eventstore.projections.database import Database, metadata
+from eventstore.projections.database import Database
 from eventstore.projections.feed import Feed
 from eventstore.projections.queries import QueryHandlers, Rows, equals, query_answers
 from eventstore.projections.worker import ProjectionWorker
@@ -100,7 +100,7 @@ def completed(todo: Todo, _event: TodoCompleted) -> Todo:
 
 table = Table(
     "todo",
-    metadata,
+    MetaData(),
     Column("id", String(128), primary_key=True),
     Column("title", Text, nullable=False),
     Column("done", Boolean, nullable=False),

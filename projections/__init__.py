@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
-
 from eventstore.projections import Projection
-from eventstore.projections.database import Migrations
 from projections import configurations, flakes, inputs, packages, sources
+from projections.revisions import nix_migrations
 
 __all__ = ["nix_migrations", "nix_projections"]
 
@@ -22,11 +19,3 @@ def nix_projections() -> tuple[Projection, ...]:
         sources.overlays,
         configurations.configurations,
     )
-
-
-@cache
-def nix_migrations() -> Migrations:
-    """The migrations of their tables, which in a wheel are inside of this package."""
-    package = Path(__file__).resolve().parent
-    inside = package / "migrations"
-    return Migrations(inside if inside.is_dir() else package.parent / "migrations")

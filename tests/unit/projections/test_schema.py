@@ -11,7 +11,6 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, MetaData, insert, inspect, text
 
-import projections
 from eventstore.errors import MigrationError
 from eventstore.projections.audit import audit
 from eventstore.projections.database import Migrations
@@ -19,7 +18,7 @@ from eventstore.projections.database.database import Database
 from eventstore.projections.database.library import LIBRARY
 from eventstore.projections.database.tables import checkpoints
 from eventstore.projections.table_names import library_metadata
-from projections import nix_migrations, nix_projections
+from projections import nix_migrations, nix_projections, revisions
 from projections.models import metadata
 from tests.unit.projections.memory import START
 
@@ -125,7 +124,7 @@ def test_the_scripts_of_the_shipped_domain_are_found_in_a_wheel_and_in_a_checkou
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = tmp_path / "projections"
-    monkeypatch.setattr(projections, "__file__", str(package / "__init__.py"))
+    monkeypatch.setattr(revisions, "__file__", str(package / "revisions.py"))
     with pytest.raises(MigrationError, match=r"no migration scripts in .*/migrations: there is no"):
         nix_migrations.__wrapped__()
 
