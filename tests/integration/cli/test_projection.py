@@ -21,6 +21,7 @@ from eventstore.config import ReadModelSettings, Settings
 from eventstore.nix import samples
 from eventstore.projections.database.database import Database
 from eventstore.server.embedded import EmbeddedServer
+from projections import nix_migrations
 from tests.integration.cli.operations import good
 from tests.integration.command_line import AWAY, BOUND, CommandLine, without_server
 
@@ -205,7 +206,7 @@ async def test_an_unreadable_configuration_leaves_only_the_paused_state_unknown(
     app: Application, settings: Settings, tmp_path: Path
 ) -> None:
     model = ReadModelSettings(database=str(tmp_path / "read_model.sqlite"))
-    async with Database(model.database) as made:
+    async with Database(model.database, migrations=nix_migrations()) as made:
         await made.migrate()
     bucket = app.domain.codec.subjects.config_bucket
     await app.client.request(f"$KV.{bucket}.projections.paused", b'{"all": 1}')

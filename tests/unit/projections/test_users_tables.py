@@ -20,7 +20,7 @@ from sqlalchemy import (
 from eventstore.errors import ProjectionError
 from eventstore.projections import Projection
 from eventstore.projections.audit import audit
-from eventstore.projections.database import Database, Migrations
+from eventstore.projections.database import Database, Migrations, include_name
 from eventstore.projections.table_names import check_table_names, library_metadata
 
 ENV = """
@@ -124,3 +124,26 @@ def test_a_table_that_is_named_like_the_library_s_is_refused(name: str) -> None:
     with pytest.raises(ProjectionError, match=f"^application shop: .*; rename {name}$"):
         check_table_names("application shop", [table])
     check_table_names("the library", [*audit.tables, *library_metadata.tables.values()])
+
+
+async def test_a_rebuild_does_not_touch_a_user_s_schema(postgresql_read_model: str) -> None:
+    def make(connection: Connection) -> None:
+        connection.execute(text("CREATE SCHEMA rebuild_orders"))
+        connection.execute(text("CREATE TABLE rebuild_orders.mine AS SELECT 1 AS n"))
+
+    async with Database(postgresql_read_model) as database:
+        await database.transact(make)
+        async with database.shadow("orders") as shadow:
+            assert await shadow.exists()
+        await database.shadow("orders").drop()
+
+        mine = text("SELECT n FROM rebuild_orders.mine")
+        assert await database.transact(lambda c: c.scalar(mine)) == 1
+
+
+def test_autogenerate_sees_all_but_the_library_s_tables_and_schemas() -> None:
+    for name, kind in (("projection", "table"), ("rebuild_orders", "schema"), (None, "schema")):
+        assert include_name(name, kind, {})
+    assert include_name("eventstore_column", "column", {}), "of a user's own table"
+    assert not include_name("eventstore_projection", "table", {})
+    assert not include_name("eventstore_rebuild_orders", "schema", {})
