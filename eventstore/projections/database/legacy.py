@@ -1,8 +1,8 @@
 """The library's tables under the names that they had until revision 0005.
 
 Those names had no prefix, and `alembic_version` held one revision for them and the tables of the
-shipped domain together. A user may have tables of these names, too: only those with exactly our
-columns are ours.
+shipped domain together. A user may have tables of these names, too: only those with our columns are
+ours, whatever columns were added to them.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def revision(connection: Connection) -> str | None:
     """
     inspector = inspect(connection)
     columns = _columns(inspector, _CHECKPOINTS)
-    if columns not in (_FIRST_COLUMNS, _COLUMNS[_CHECKPOINTS]):
+    if columns != _FIRST_COLUMNS and not columns >= _COLUMNS[_CHECKPOINTS]:
         return None
     recorded = _recorded(connection)
     if columns == _FIRST_COLUMNS:
@@ -77,7 +77,7 @@ def tables(connection: Connection) -> frozenset[str]:
     later = {
         name
         for name, since in _SINCE.items()
-        if since <= at and _columns(inspector, name) == _COLUMNS[name]
+        if since <= at and _columns(inspector, name) >= _COLUMNS[name]
     }
     return frozenset({_CHECKPOINTS, *later})
 

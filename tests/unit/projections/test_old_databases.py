@@ -22,6 +22,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import JSON, Connection, MetaData, insert, inspect, select, text
 from sqlalchemy.types import TypeEngine
 
+import eventstore.projections.audit  # noqa: F401  # its tables register as the library's
 from eventstore.errors import MigrationError
 from eventstore.projections.database import Database, Migrations, Revisions, include_name
 from eventstore.projections.database.library import LIBRARY
@@ -76,6 +77,10 @@ def _value(kind: TypeEngine[Any]) -> object:
 async def old_database(location: str, revision: str) -> Rows:
     async with Database(location) as database:
         return await database.transact(lambda connection: upgrade(connection, revision))
+
+
+async def execute(database: Database, statement: str) -> None:
+    await database.transact(lambda connection: connection.execute(text(statement)))
 
 
 def names(connection: Connection) -> set[str | None]:
@@ -153,6 +158,37 @@ async def test_without_migrations_of_its_own_an_application_gets_only_the_librar
     assert after["alembic_version"] == [("0003",)]
 
 
+async def test_a_column_that_somebody_added_comes_over_too(new_read_model: str) -> None:
+    before = await old_database(new_read_model, "0005")
+    async with Database(new_read_model) as database:
+        for table in ("projection", "audit_event"):
+            await execute(database, f"ALTER TABLE {table} ADD COLUMN mine INTEGER DEFAULT 7")
+        await database.migrate()
+        after = await database.transact(rows)
+
+    kept(after, before)
+    assert [after[f"{PREFIX}{name}"][0][-1] for name in ("projection", "audit_event")] == [7, 7]
+
+
+async def test_a_user_s_table_with_the_columns_of_the_first_revision_is_left_alone(
+    new_read_model: str,
+) -> None:
+    make = (
+        "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)",
+        "INSERT INTO alembic_version VALUES ('0001')",
+        "CREATE TABLE projection (name TEXT, version INT, position INT, updated_at TEXT)",
+        "INSERT INTO projection VALUES ('mine', 1, 2, 'now')",
+    )
+    async with Database(new_read_model) as database:
+        for statement in make:
+            await execute(database, statement)
+        await database.migrate()
+        after = await database.transact(rows)
+
+    assert after["projection"] == [("mine", 1, 2, "now")]
+    assert after["eventstore_projection"] == []
+
+
 async def test_several_may_come_over_concurrently(new_read_model: str) -> None:
     before = await old_database(new_read_model, "0005")
     program = "-m", "eventstore", "migrate", "--database", new_read_model
@@ -217,7 +253,7 @@ async def test_one_of_an_unknown_revision_is_refused_unchanged(
 ) -> None:
     await old_database(new_read_model, "0005")
     async with Database(new_read_model) as database:
-        await database.transact(lambda c: c.execute(text(statement)))
+        await execute(database, statement)
         before = await database.transact(rows)
 
         for step in (database.migrate(), database.check_schema(), database.revisions()):
