@@ -25,7 +25,7 @@ async def migrate(
     Ends with status 0 if the schema is at the newest revision, 1 if it is behind and was only
     checked, 2 for an error; nothing is changed then. `serve` migrates when it starts.
     """
-    database = read_model(session.settings)
+    database = read_model(session)
     library, application = await database.revisions()
     is_newest = library.is_newest and (application is None or application.is_newest)
     migrated = not is_newest and not check
