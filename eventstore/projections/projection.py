@@ -47,6 +47,7 @@ from eventstore.messages.events import LogEvent, RecordedEvent, StoredEvent, Unr
 from eventstore.messages.subjects import check_name
 from eventstore.messages.types import Event
 from eventstore.projections.signature import Signature
+from eventstore.projections.table_names import check_table_names
 
 Statement = Insert | Update | Delete
 """One change of a read model."""
@@ -116,6 +117,7 @@ class Projection:
             raise ProjectionError(f"projection {name}: version must be 1 or more")
         if not self.tables:
             raise ProjectionError(f"projection {name}: name the tables that it writes")
+        check_table_names(f"projection {name}", self.tables)
         if on_poison not in {"stop", "park"}:
             raise ProjectionError(
                 f"projection {name}: on_poison is 'stop' or 'park', not {on_poison!r}"

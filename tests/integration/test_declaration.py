@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from eventstore.application import ApplicationClient
 from eventstore.application.service import RunningApplication
 from eventstore.cli.applications import find_application, load_application
 from eventstore.config import ReadModelSettings, Settings
-from eventstore.errors import ConfigurationError, NoResponders
+from eventstore.errors import ConfigurationError, NoResponders, ProjectionError
 from eventstore.projections import Projection
 from eventstore.projections.queries import QueryHandlers
 from eventstore.service.health import HealthReport
@@ -135,6 +137,9 @@ def test_what_does_not_fit_is_refused_when_it_is_declared() -> None:
         Application("shop", [bank.account], projections=[one, shared])
     with pytest.raises(ConfigurationError, match="projection one is given twice"):
         Application("shop", [bank.account], projections=[one, one])
+    ours = table("eventstore_rows").metadata
+    with pytest.raises(ProjectionError, match=r"^application shop: .*; rename eventstore_rows$"):
+        Application("shop", [bank.account], tables=[ours])
     with pytest.raises(ConfigurationError, match="queries read the projection one, which it does"):
         Application("shop", [bank.account], queries=[QueryHandlers(one)])
 
@@ -231,6 +236,10 @@ def test_a_database_of_another_application_has_no_rows_of_the_nix_domain(
 ) -> None:
     listed = bank_service.run("projection", "list", "--json")
     assert "flakes" not in listed.out
+    with closing(sqlite3.connect(bank_service.folder / "var" / "read_model.sqlite")) as rows:
+        names = {name for (name,) in rows.execute("SELECT name FROM sqlite_master")}
+    tables = {name for name in names if not name.startswith(("eventstore_", "ix_", "sqlite_"))}
+    assert tables == {"account"}
 
 
 def test_an_application_has_a_program_of_its_own(bank_service: CommandLine) -> None:

@@ -158,7 +158,7 @@ class Postgresql(Backend):
 
     def shadow(self, name: str) -> Self:
         """A schema in the same database."""
-        schema = f"rebuild_{name}"
+        schema = f"eventstore_rebuild_{name}"
         if len(schema) > _MAX_NAME:
             digest = sha256(name.encode()).hexdigest()[:12]
             schema = f"{schema[: _MAX_NAME - 13]}_{digest}"
