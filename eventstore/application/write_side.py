@@ -26,9 +26,9 @@ class WriteSide(Resource):
     `domain` is renamed if the settings say so (`nats.subject_prefix`). Entering connects, declares
     the topology, and raises what these raise; leaving stops the worker, which finishes current
     commands, and the writing of snapshots within 2 seconds more. Without `worker`, commands are
-    sent and not carried out; the server shows the connection as `name`. A domain with personal data needs a master key, in the settings or as
-    `key_wrapping`: entering raises `MasterKeyError` without one, or with another than that of the
-    newest key of a data subject.
+    sent and not carried out. The server shows the connection as `name`. A domain with personal data
+    needs a master key, in the settings or as `key_wrapping`: entering raises `MasterKeyError`
+    without one, or with another than that of the newest key of a data subject.
     """
 
     client: Client
