@@ -61,6 +61,7 @@ class _StreamConfig(Struct, frozen=True):
     name: str
     num_replicas: Sequence
     subjects: list[str] = []
+    metadata: dict[str, str] = {}
 
 
 class StreamInfo(Struct, frozen=True):
@@ -82,6 +83,16 @@ class StreamInfo(Struct, frozen=True):
     def subjects(self) -> list[str]:
         """The stream's subjects."""
         return msgspec.convert(self.config, _StreamConfig).subjects
+
+    @property
+    def name(self) -> str:
+        """The stream's name."""
+        return msgspec.convert(self.config, _StreamConfig).name
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The stream's metadata."""
+        return msgspec.convert(self.config, _StreamConfig).metadata
 
 
 class ConsumerInfo(Struct, frozen=True):
