@@ -59,7 +59,8 @@ class WriteSide(Resource):
         codec = self.domain.codec
         connecting = connect(self._settings, name=self._name, key_wrapping=self._key_wrapping)
         self.client = await stack.enter_async_context(connecting)
-        await declare(self.client, topology(codec.subjects, self._settings.streams))
+        specs = topology(codec.subjects, self._settings.streams, self.domain)
+        await declare(self.client, specs)
         self.store = await stack.enter_async_context(
             EventStore(self.client, codec, clock=self._clock, telemetry=self._telemetry)
         )

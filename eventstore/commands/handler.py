@@ -58,7 +58,7 @@ class CommandHandler:
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self._store = store
-        self._domain = domain
+        self.domain = domain
         self.outcomes = outcomes
         self._states = StateCache() if states is None else states
         self._loader = Loader(store, snapshots)
@@ -90,7 +90,7 @@ class CommandHandler:
         self, command: DecodedCommand, traceparent: str | None, redelivered: bool
     ) -> Outcome:
         """The command pipeline: steps 1 and 7; the attempts are steps 2 to 6."""
-        decider = self._domain.decider(command.aggregate)
+        decider = self.domain.decider(command.aggregate)
         # 1. Is its outcome known?
         known = await self._known_outcome(command, decider, redelivered)
         if known is not None:
@@ -233,7 +233,7 @@ class CommandHandler:
 
     def _recorded_digest(self, command: DecodedCommand) -> str | None:
         """The digest that is recorded for ever: without data that may have to be forgotten."""
-        if command.digest is None or not self._domain.codec.has_personal(command.aggregate):
+        if command.digest is None or not self.domain.codec.has_personal(command.aggregate):
             return command.digest
         return without_data(command.digest)
 

@@ -21,6 +21,7 @@ from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import Identity, utc_now
 from eventstore.messages.events import LogEvent, NewEvent, RecordedEvent, UnreadEvent
+from eventstore.messages.subjects import check_name
 from eventstore.messages.types import Event
 from eventstore.store.aggregate_reading import AggregateReading
 from eventstore.store.append import (
@@ -267,11 +268,11 @@ class EventStore(Resource):
     ) -> AsyncGenerator[list[RecordedEvent] | UnreadEvent, None]:
         """One aggregate's events as stored, oldest first, each as its parts or without data.
 
-        For callers that must go on after an unreadable event. `leader` is as in `read`. Foreign
-        messages are skipped, and so are events that were built upon a changed one.
+        For callers that must go on after an unreadable event; those of an unknown aggregate all
+        are. `leader` is as in `read`. Foreign messages are skipped, and so are events that were
+        built upon a changed one.
         """
-        self.codec.check_aggregate(aggregate)
-        subject = self.codec.subjects.log(aggregate, aggregate_id)
+        subject = self.codec.subjects.log(check_name("aggregate", aggregate), aggregate_id)
         reading = AggregateReading(self.codec, GENESIS_LINKS.head, self.findings)
         async with aclosing(self._decoded(reading, subject, 0, leader)) as messages:
             async for _, found in messages:
