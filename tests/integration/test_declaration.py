@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from eventstore.application import ApplicationClient
 from eventstore.application.service import RunningApplication
 from eventstore.cli.applications import find_application, load_application
 from eventstore.config import ReadModelSettings, Settings
-from eventstore.errors import ConfigurationError, NoResponders
+from eventstore.errors import ConfigurationError, NoResponders, UnknownType
 from eventstore.projections import Projection
 from eventstore.projections.queries import QueryHandlers
 from examples import bank
@@ -211,3 +213,43 @@ def test_an_application_has_a_program_of_its_own(bank_service: CommandLine) -> N
         timeout=BOUND,
     )
     assert "AccountOpened account a v1" in ended.stdout, ended.stderr
+
+
+async def test_the_state_of_an_aggregate_is_loaded_by_its_decider(own: Settings) -> None:
+    account = uuid.uuid4()
+    async with (
+        asyncio.timeout(BOUND),
+        bank.app.running(own, projections=False, queries=False, feed=False) as service,
+        bank.app.client(own) as client,
+    ):
+        await service.execute(bank.OpenAccount(owner="ann"), account)
+        await client.execute(bank.Deposit(amount=7), account, expected=1)
+        for each in (service, client):
+            loaded = await each.load("account", account, leader=True)
+            assert loaded == await each.load("account", str(account))
+            assert loaded == bank.Account(owner="ann", balance=7)
+            assert await each.load("account", "nobody") == bank.account.initial()
+        with pytest.raises(UnknownType, match="unknown aggregate 'acount'; known are account"):
+            await client.load("acount", account)
+
+
+async def test_the_clock_of_an_application_gives_all_times(own: Settings) -> None:
+    noon = datetime(2001, 1, 1, 12, tzinfo=UTC)
+    app = Application("bank", [bank.account], clock=lambda: noon)
+    async with (
+        asyncio.timeout(BOUND),
+        app.running(own, projections=False, queries=False, feed=False) as service,
+    ):
+        await service.execute(bank.OpenAccount(owner="ann"), "a")
+        await service.store.append("account", "b", bank.AccountOpened(owner="bob"))
+        times = [event.envelope.timestamp async for event in service.store.read_all()]
+    async with (
+        asyncio.timeout(BOUND),
+        app.running(own, worker=False, projections=False, queries=False, feed=False) as service,
+    ):
+        command = await service.send(bank.Deposit(amount=1), "a")
+        stream = service.domain.codec.subjects.command_stream
+        sent = await service.client.nats.jetstream().get_msg(stream, command.sequence)
+    assert times == ["2001-01-01T12:00:00.000000Z"] * 2
+    assert sent.headers is not None
+    assert sent.headers["X-Timestamp"].startswith("2001-01-01T12:00")

@@ -600,3 +600,14 @@ def test_to_evolve_is_not_to_reject() -> None:
 def test_other_errors_are_raised_as_they_are() -> None:
     with pytest.raises(LookupError):
         raising(LookupError()).decide(Door(), Close(), CONTEXT)
+
+
+def test_snapshots_of_states_that_are_never_of_the_initial_type_are_refused() -> None:
+    decider = Decider[Any]("door", initial=lambda: None, snapshot_every=1)
+
+    @decider.evolves
+    def opened(door: Door | None, event: Opened) -> Door:
+        return Door()
+
+    with pytest.raises(DeciderError, match=r"initial\(\) is a NoneType, and no function"):
+        Domain("house", [decider])
