@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import subprocess
 import sys
 import uuid
@@ -253,3 +254,18 @@ async def test_the_clock_of_an_application_gives_all_times(own: Settings) -> Non
     assert times == ["2001-01-01T12:00:00.000000Z"] * 2
     assert sent.headers is not None
     assert sent.headers["X-Timestamp"].startswith("2001-01-01T12:00")
+
+
+async def test_a_health_check_leaves_no_line_in_the_log(
+    own: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with asyncio.timeout(BOUND), bank.app.running(own) as service:
+        await service.execute(bank.OpenAccount(owner="ann"), "a")
+        with caplog.at_level(logging.INFO):
+            caplog.clear()
+            for _ in range(3):
+                answer = await service.client.request("health.bank", timeout=BOUND)
+                assert b'"database":{"status":"healthy"' in answer.data
+                await asyncio.sleep(0.3)  # a report is cached for less
+            lines = [each.getMessage() for each in caplog.records if "feed" not in each.name]
+    assert lines == []

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from alembic import command
 from alembic.config import Config
-from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, func, inspect, select
@@ -20,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from eventstore.errors import MigrationError
 from eventstore.projections.database.backends import cause_of, is_transient
+from eventstore.projections.database.recorded import recorded_revisions
 from eventstore.projections.database.tables import checkpoints
 
 # Alembic hands its context to the scripts through module globals.
@@ -111,7 +111,7 @@ def revisions(connection: Connection) -> Revisions:
     Raises `MigrationError` if the revision is none of the scripts'.
     """
     scripts = ScriptDirectory.from_config(config(connection))
-    found = MigrationContext.configure(connection).get_current_revision()
+    found = ", ".join(recorded_revisions(connection, _OWN)) or None
     if found is not None and found not in {script.revision for script in scripts.walk_revisions()}:
         raise MigrationError(
             f"the read-model database is at revision {found}, which this code does not know: "
