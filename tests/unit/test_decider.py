@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from collections.abc import Set as AbstractSet
-from functools import partial
+from functools import cache, partial, wraps
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -403,10 +403,18 @@ def opens_much_later(door: Door, command: Open) -> Coroutine[Any, Any, Opened] |
     return opens(door, command)
 
 
+@wraps(opens)
+def opens_decorated(*arguments: Any) -> Any:
+    return opens(*arguments)
+
+
 @pytest.mark.parametrize(
     "function",
     [
         opens,
+        opens_decorated,
+        partial(opens_decorated),
+        cache(opens),
         opens_in_parts,
         opens_later,
         opens_much_later,
