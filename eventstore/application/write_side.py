@@ -68,7 +68,13 @@ class WriteSide(Resource):
             await self.store.keyring.check()
         outcomes = Outcomes(self.client, codec.subjects)
         self.commands = await stack.enter_async_context(
-            CommandClient(self.client, codec, outcomes=outcomes, telemetry=self._telemetry)
+            CommandClient(
+                self.client,
+                codec,
+                outcomes=outcomes,
+                clock=self._clock,
+                telemetry=self._telemetry,
+            )
         )
         self.worker = await self._new_worker(outcomes, stack)
         if self._has_worker:
@@ -78,6 +84,8 @@ class WriteSide(Resource):
         snapshots = await stack.enter_async_context(
             Snapshots(self.client, self.store, telemetry=self._telemetry)
         )
+        if self._has_worker:
+            snapshots.report_disabled(self.domain.deciders.values())
         handler = CommandHandler(
             self.store,
             self.domain,

@@ -221,8 +221,10 @@ class CommandWorker:
                 await self._client.respond(received.reply_to, outcome.to_json(), what=_OUTCOME)
         except Exception as error:  # the command is not lost, and others go on
             _logger.warning(
-                "command %s is requeued: %s",
-                received.command_id,
+                "%s failed at attempt %d, and is requeued: %s: %s",
+                _described(received),
+                received.delivery.delivered,
+                type(error).__name__,
                 error,
                 exc_info=None if isinstance(error, EventStoreError) else error,
             )
@@ -260,8 +262,12 @@ class CommandWorker:
             if received.delivery.delivered < self._max_deliveries_of(error):
                 raise
             if not isinstance(error, EventStoreError) or isinstance(error, HandlerFailed):
-                command = f"command {received.command_id} on {received.message.subject}"
-                _logger.exception("%s failed, and is parked", command)
+                _logger.exception(
+                    "%s failed at attempt %d, and is parked: %s",
+                    _described(received),
+                    received.delivery.delivered,
+                    type(error).__name__,
+                )
             outcome = await self._park(received, error)
             if (
                 isinstance(error, CommandIdReused) and error.by_fact
@@ -300,6 +306,12 @@ def _type_of(received: ReceivedCommand) -> str:
     """The command's type; one that could not be decoded has none that can be trusted."""
     content = received.content
     return content.envelope.type if isinstance(content, DecodedCommand) else "unknown"
+
+
+def _described(received: ReceivedCommand) -> str:
+    """A command for a line of the log: its type, id and aggregate."""
+    aggregate = f"{received.aggregate} {received.aggregate_id or '-'}"
+    return f"command {_type_of(received)} {received.command_id} on {aggregate}"
 
 
 def _is_permanent(error: EventStoreError) -> bool:

@@ -27,6 +27,7 @@ from eventstore.decider.function import (
     check_not_async,
     is_awaitable,
     is_state,
+    may_be,
     state_types,
 )
 from eventstore.decider.state_shape import shape_of
@@ -257,6 +258,12 @@ class Decider(Generic[S]):
         if every < 1 or self.state_version < 1:
             raise DeciderError(f"{self.aggregate}: snapshot_every and state_version begin at 1")
         state = type(self.initial())
+        if not may_be(self._states[1::2], state):
+            raise DeciderError(
+                f"{self.aggregate}: no snapshot can be made, because initial() is a "
+                f"{state.__name__}, and no function that evolves returns one; begin with a state "
+                "of the same type, or leave out snapshot_every"
+            )
         try:
             msgspec.json.schema(state)
             msgspec.msgpack.Decoder(state)

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from alembic import command
 from alembic.config import Config
-from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, func, select
@@ -20,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from eventstore.errors import MigrationError
 from eventstore.projections.database.backends import cause_of, is_transient
+from eventstore.projections.database.recorded import recorded_revisions
 from eventstore.projections.table_names import is_reserved
 
 # Alembic hands its context to the scripts through module globals.
@@ -121,8 +121,7 @@ class Migrations:
 
     def found(self, connection: Connection) -> tuple[str, ...]:
         """The revisions that the database records: one, or one for each branch of the scripts."""
-        options = {"version_table": self.version_table}
-        return MigrationContext.configure(connection, opts=options).get_current_heads()
+        return recorded_revisions(connection, self.version_table)
 
     def unknown(self, revision: str) -> MigrationError:
         """The error for a revision that is none of the scripts'."""

@@ -375,3 +375,16 @@ def test_an_unknown_name_is_refused_with_the_known_ones(service: CommandLine, wo
 @pytest.mark.parametrize("words", ["", "flakes --all", "flakes --restart --discard"])
 def test_contradictory_options_are_refused(service: CommandLine, words: str) -> None:
     assert service.call("projection", "rebuild", *words.split()).status == 2
+
+
+def test_changes_are_printed_as_json(service: CommandLine) -> None:
+    def changed(words: str) -> object:
+        ended = service.call("projection", *words.split(), "--json")
+        assert (ended.status, ended.err) == (0, ""), ended
+        return json.loads(ended.out)
+
+    assert changed("pause modules") == {"paused": ["modules"]}
+    assert changed("resume modules") == {"paused": [], "retried": []}
+    assert changed("rebuild modules --discard") == {"discarded": []}
+    assert changed("retry modules") == {"projection": "modules", "retried": [], "left": []}
+    assert changed("reset modules --yes") == {"reset": "modules", "rows_deleted": 0}
