@@ -195,10 +195,11 @@ class ServiceSettings(Struct, frozen=True, kw_only=True):
 class NatsSettings(Struct, frozen=True, kw_only=True):
     """The connection to NATS; `url` is empty if no server is configured.
 
-    `subject_prefix` overrules the domain's name as the first token of every subject. Our inboxes
-    begin with `inbox_prefix`. Replies are sent to inboxes that begin with it, with
-    `_INBOX`, or with one of `reply_prefixes`. `api_prefix` is the prefix of JetStream's API: in the
-    domain `hub` it is `$JS.hub.API`, in another account the subject of the import.
+    `subject_prefix` overrules the domain's name as the first token of every subject: an application
+    sees to that, and parts that are put together by hand take `Domain.renamed`. Our inboxes begin
+    with `inbox_prefix`. Replies are sent to inboxes that begin with it, with `_INBOX`, or with one
+    of `reply_prefixes`. `api_prefix` is the prefix of JetStream's API: in the domain `hub` it is
+    `$JS.hub.API`, in another account the subject of the import.
 
     `commands_cross_accounts` asserts that only this service has users in its account, so that the
     server's information on the sender of a command (`Nats-Request-Info`) can be trusted. Each
