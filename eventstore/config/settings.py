@@ -145,8 +145,9 @@ class ServiceSettings(Table, frozen=True, kw_only=True):
 class NatsSettings(Table, frozen=True, kw_only=True):
     """The connection to NATS; `url` is empty if no server is configured.
 
-    `subject_prefix` overrules the domain's name as the first token of every subject. Our inboxes
-    begin with `inbox_prefix`. Replies are sent to inboxes that begin with it, with `_INBOX`, or
+    `subject_prefix` overrules the domain's name as the first token of every subject: an application
+    sees to that, and parts that are put together by hand take `Domain.renamed`. Our inboxes begin
+    with `inbox_prefix`. Replies are sent to inboxes that begin with it, with `_INBOX`, or
     with one of `reply_prefixes`. `jetstream_domain` is the domain of the JetStream that is used, if
     it is not the server's own; or `api_prefix` is the prefix of its API, if another account exports
     that.

@@ -16,9 +16,10 @@ from eventstore.errors import ForeignStream
 from eventstore.jetstream.ownership import known_aggregates
 from eventstore.jetstream.topology import StreamSpec, check, declare, limit_messages, topology
 from eventstore.messages.subjects import Subjects
+from eventstore.store.store import EventStore
 from tests.conftest import StartServer, settings_for
 from tests.integration.command_line import CommandLine
-from tests.integration.commanding import counter
+from tests.integration.commanding import Add, Added, counter
 
 OTHER: Decider[Any] = Decider("stock", initial=dict)
 
@@ -53,6 +54,23 @@ async def test_new_streams_name_the_application_and_its_aggregates(
     expected = {"eventstore.domain": "shop", "eventstore.aggregates": "counter,stock"}
     for config in (await configs(client, subjects)).values():
         assert noted(config) == expected
+
+
+async def test_a_domain_is_named_once(start_server: StartServer) -> None:
+    shop = Domain("shop", [counter])
+    server = await start_server()
+    settings = Settings().with_url(server.url)
+    async with connect(settings) as client, EventStore(client, shop.codec) as store:
+        await declare(client, topology(shop.codec.subjects, settings.streams, shop))
+        appended = await store.append("counter", "c", Added(amount=1))
+        names = (await client.api("STREAM.NAMES"))["streams"]
+        assert len(names) == 8
+        assert all(name.removeprefix("KV_").startswith("SHOP_") for name in names)
+        message = await client.nats.jetstream().get_msg("SHOP_LOG", appended.position)
+        assert message.subject == "shop.log.counter.c"
+        async with WriteSide(shop, settings) as service:  # which finds them as its own
+            outcome = await service.commands.execute(Add(amount=2), "c", timeout=45.0)
+        assert outcome.position == 2
 
 
 async def test_streams_of_an_earlier_release_get_the_note_and_keep_all_else(
