@@ -18,6 +18,7 @@ from eventstore.decider.decider import CommandContext, Decider
 from eventstore.errors import InvalidPayload, Rejected
 from eventstore.messages.envelope import new_id
 from eventstore.messages.fidelity import difference
+from eventstore.messages.subjects import AggregateId, check_aggregate_id
 from eventstore.messages.types import Command, Event
 
 __all__ = ["Scenario", "ScenarioOutcome", "scenario"]
@@ -48,21 +49,22 @@ class Scenario(Generic[S]):
         self,
         command: Command,
         *,
-        aggregate_id: str = "a1",
+        aggregate_id: AggregateId = "a1",
         time: datetime = START,
         actor: str | None = None,
         authenticated_as: str | None = None,
     ) -> ScenarioOutcome[S]:
         """Decide a command in the state that the history folds to.
 
-        `actor` and `authenticated_as` are those of the command's context.
+        `actor` and `authenticated_as` are those of the command's context. Raises `InvalidId` for an
+        illegal aggregate id.
         """
         state = self._decider.fold(self._history)
         command_id = new_id()
         context = CommandContext(
             command_id=command_id,
             correlation_id=command_id,
-            aggregate_id=aggregate_id,
+            aggregate_id=check_aggregate_id(aggregate_id),
             time=time,
             actor=actor,
             authenticated_as=authenticated_as,

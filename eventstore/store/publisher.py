@@ -13,6 +13,7 @@ from eventstore.errors import InvalidMessage
 from eventstore.messages.context import current
 from eventstore.messages.envelope import Identity, derive_id
 from eventstore.messages.events import NewEvent
+from eventstore.messages.subjects import AggregateId, check_aggregate_id
 from eventstore.messages.types import Event
 from eventstore.store.append import ANY, Append, AppendResult, Expected
 from eventstore.store.store import EventStore
@@ -38,7 +39,7 @@ class EventPublisher:
     async def publish(
         self,
         event: Event,
-        aggregate_id: str | None = None,
+        aggregate_id: AggregateId | None = None,
         *,
         expected: Expected = ANY,
         event_id: str | None = None,
@@ -54,15 +55,13 @@ class EventPublisher:
 
         Raises what `EventStore.append_all` raises.
         """
-        new, aggregate_id = _new(event, aggregate_id, event_id, actor, time)
-        return await self._store.append(
-            type(event).__aggregate__, aggregate_id, new, expected=expected
-        )
+        new, own_id = _new(event, aggregate_id, event_id, actor, time)
+        return await self._store.append(type(event).__aggregate__, own_id, new, expected=expected)
 
     async def publish_many(
         self,
-        events: Iterable[Event | tuple[Event, str]],
-        aggregate_id: str | None = None,
+        events: Iterable[Event | tuple[Event, AggregateId]],
+        aggregate_id: AggregateId | None = None,
     ) -> list[AppendResult]:
         """Append several events, all or none, to aggregates at any version.
 
@@ -73,8 +72,8 @@ class EventPublisher:
         groups: dict[tuple[str, str], list[NewEvent]] = {}
         for each in events:
             event, own_id = each if isinstance(each, tuple) else (each, aggregate_id)
-            new, own_id = _new(event, own_id)
-            groups.setdefault((type(event).__aggregate__, own_id), []).append(new)
+            new, checked_id = _new(event, own_id)
+            groups.setdefault((type(event).__aggregate__, checked_id), []).append(new)
         if not groups:
             return []
         return await self._store.append_all(
@@ -87,7 +86,7 @@ class EventPublisher:
 
 def _new(
     event: Event,
-    aggregate_id: str | None,
+    aggregate_id: AggregateId | None,
     event_id: str | None = None,
     actor: str | None = None,
     time: datetime | None = None,
@@ -113,4 +112,4 @@ def _new(
         actor=actor or (handling.actor if handling else None),
         traceparent=handling.traceparent if handling else None,
     )
-    return new, aggregate_id
+    return new, check_aggregate_id(aggregate_id)

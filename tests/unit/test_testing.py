@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import uuid
 from datetime import UTC, datetime
 
 import pytest
 from msgspec import Struct
 
 from eventstore.decider.decider import CommandContext, Decider
-from eventstore.errors import Rejected, UnknownType
+from eventstore.errors import InvalidId, Rejected, UnknownType
 from eventstore.messages.types import Command, Event
 from eventstore.testing import START, scenario
 
@@ -124,3 +125,9 @@ def test_a_command_has_an_actor_if_one_is_given() -> None:
     decided = scenario(counter).when(Claim(), authenticated_as="SHOP/web")
     assert decided.rejection is not None
     assert decided.rejection.message == "SHOP/web"
+
+
+def test_an_aggregate_has_a_legal_id() -> None:
+    scenario(counter).when(Count(by=0), aggregate_id=uuid.uuid4()).then_nothing()
+    with pytest.raises(InvalidId, match=r"'a\.1' is not allowed: .* or a UUID"):
+        scenario(counter).when(Count(by=0), aggregate_id="a.1")

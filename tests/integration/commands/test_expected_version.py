@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 
+from eventstore import EventPublisher
 from eventstore.client.client import Client
 from eventstore.errors import InvalidHeader
 from eventstore.messages.envelope import new_id
@@ -93,8 +94,11 @@ async def test_a_uuid_is_taken_as_an_id_everywhere(line: Line) -> None:
     async with asyncio.timeout(45), line.working():
         outcome = await line.commands.execute(Add(), own)
         appended = await line.store.append("counter", own, Added(amount=2), expected=1)
+        await EventPublisher(line.store).publish_many(
+            [(Added(amount=3), own), (Added(amount=4), str(own))]
+        )
         events = [event async for event in line.store.read("counter", own)]
         head = await line.store.head("counter", own)
     assert (outcome.aggregate_id, appended.aggregate_id) == (str(own), str(own))
-    assert [event.aggregate_id for event in events] == [str(own)] * 2
-    assert head == appended.head
+    assert [event.aggregate_id for event in events] == [str(own)] * 4
+    assert (appended.version, head.version) == (2, 4)
