@@ -10,15 +10,16 @@ from collections.abc import Callable
 from typing import Literal
 
 from msgspec import Struct
-from sqlalchemy import Connection, FromClause, Table
+from sqlalchemy import Connection, Table
 
 from eventstore.errors import ProjectionError
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.locks import locked
 from eventstore.projections.projection import Projection
+from eventstore.projections.rebuild.plan import CannotReplace, plan
 from eventstore.projections.rebuild.read_ahead import ReadAhead
-from eventstore.projections.rebuild.shadow import Shadow, opened_shadow
+from eventstore.projections.rebuild.shadow import Shadow, opened_shadow, shadow_of
 from eventstore.projections.rebuild.switch import SwitchBehind, switch
 from eventstore.projections.worker.apply import PoisonEvent
 from eventstore.store.reader import Page
@@ -97,7 +98,8 @@ class Rebuild:
         Until then the old rows stay unchanged, whatever happens. If it is cancelled or killed, or
         fails, the next one continues its shadow.
 
-        Raises `OwnedElsewhere` if the projection is being rebuilt already, `PoisonEvent` for an
+        Raises `OwnedElsewhere` if the projection is being rebuilt already, `CannotReplace`, before
+        anything is built, if that would touch what is not the projection's, `PoisonEvent` for an
         event that it cannot take, `DatabaseUnavailable`, `ProjectionError` if the live rows are
         made of events that the log does not have, and what the store raises for a log that cannot
         be read.
@@ -115,10 +117,16 @@ class Rebuild:
         ):
             self.started_at = shadow.position
             try:
+                changes = await self._check(shadow)
                 position = await self._build(shadow)
+            except CannotReplace:
+                await shadow.database.drop()
+                raise
             finally:
                 if self.switched:
                     await shadow.database.drop()
+            if changes:
+                await self._database.forget_definitions()
         self._report("done", position, 0)
         return position
 
@@ -127,6 +135,16 @@ class Rebuild:
         async with self._database.engine.connect() as connection:
             live = await connection.run_sync(checkpoint.read, self.projection.name)
         return 0 if live is None else live.epoch
+
+    async def _check(self, shadow: Shadow) -> bool:
+        """Whether the switch is going to change definitions; raises if it is impossible."""
+
+        def work(connection: Connection, shadow_of: Callable[[Table], Table]) -> bool:
+            return plan(connection, shadow_of, self.projection).changes_definitions
+
+        return await self._database.take_over(
+            shadow.database, work, retry_timeout=self._retry_timeout
+        )
 
     async def _build(self, shadow: Shadow) -> int:
         pages = self._store.pages(
@@ -170,9 +188,7 @@ class Rebuild:
         self._report("switching", shadow.position, 0)
         await shadow.announce_switch(await self._epoch() + 1)
 
-        def work(
-            connection: Connection, shadow_of: Callable[[Table], FromClause]
-        ) -> int | SwitchBehind:
+        def work(connection: Connection, shadow_of: Callable[[Table], Table]) -> int | SwitchBehind:
             return switch(
                 connection, shadow_of, self.projection, shadow.position, ahead.buffered, self._log
             )
@@ -198,7 +214,7 @@ async def drop_shadow(database: Database, projection: Projection) -> bool:
     Raises `OwnedElsewhere` while another process is rebuilding the projection.
     """
     async with locked(database, f"rebuild-{projection.name}"):
-        shadow = database.shadow(projection.name)
+        shadow = shadow_of(database, projection)
         was_there = await shadow.exists()
         await shadow.drop()
         return was_there

@@ -1,0 +1,126 @@
+"""The interface of a catalog, and the definition of a table as the database itself tells it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import Column, Connection, ForeignKeyConstraint, Select, Table, select
+from sqlalchemy.exc import NoReferenceError
+
+
+class TableDefinition(NamedTuple):
+    """A table, in a form that is equal for equal tables, wherever each is.
+
+    The order of the columns does not count. `constraints` are its keys, checks and foreign keys;
+    those to tables that are not read with it are in `outgoing`. `indexes` are all others, by name.
+    """
+
+    columns: Mapping[str, object]
+    constraints: frozenset[object]
+    outgoing: frozenset[object]
+    indexes: Mapping[str, str]
+
+    def is_like(self, other: TableDefinition) -> bool:
+        """Whether both are the same, apart from their indexes."""
+        return self[:3] == other[:3]
+
+
+class Reference(NamedTuple):
+    """A foreign key of somebody else's table to one of those that were asked for."""
+
+    table: str
+    to: str
+
+
+class Catalog(ABC):
+    """Reads the catalog inside the caller's transaction, and changes tables in it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._preparer = connection.dialect.identifier_preparer
+
+    @abstractmethod
+    def definitions(
+        self, tables: Sequence[Table], outgoing: Iterable[ForeignKeyConstraint] = ()
+    ) -> list[TableDefinition | None]:
+        """The definitions of tables; None for one that does not exist.
+
+        `outgoing` are declared foreign keys of these tables that count as if they were there.
+        """
+
+    @abstractmethod
+    def references(self, tables: Sequence[Table]) -> list[Reference]:
+        """The foreign keys of other tables to these."""
+
+    @abstractmethod
+    def reacting(self, tables: Sequence[Table]) -> list[str]:
+        """What does something else when rows of these tables change: triggers and rules."""
+
+    @abstractmethod
+    def dependents(self, tables: Sequence[Table], shadows: Sequence[Table]) -> list[str]:
+        """What would break if these tables were replaced by others that are like `shadows`."""
+
+    @abstractmethod
+    def belongings(self, table: Table, declared: Iterable[str]) -> list[str]:
+        """The statements that give a new table what others added to this one.
+
+        That is indexes, except the `declared` ones, and privileges.
+        """
+
+    @abstractmethod
+    def drop(self, tables: Sequence[Table], shadows: Sequence[Table]) -> None:
+        """Drop tables, and their types that differ from those of `shadows`, which are made anew."""
+
+    @abstractmethod
+    def empty(self, tables: Sequence[Table], *, circular: bool) -> None:
+        """Delete all rows of tables; those that refer to others come last.
+
+        `circular` is whether their foreign keys form a circle.
+        """
+
+    @abstractmethod
+    def fill(self, tables: Mapping[Table, Table], *, circular: bool) -> None:
+        """Copy all rows of the second of each pair into the first, which is empty."""
+
+    def drop_index(self, table: Table, name: str) -> None:
+        """Drop an index of a table."""
+        schema = f"{self._preparer.quote_schema(table.schema)}." if table.schema else ""
+        self.execute(f"DROP INDEX {schema}{self._preparer.quote(name)}")
+
+    def execute(self, statement: str) -> None:
+        """Execute a statement that has no parameters, whatever characters it has."""
+        self.connection.exec_driver_sql(statement)
+
+    def name(self, table: Table) -> str:
+        """The name of a table, quoted where it needs to be."""
+        return self._preparer.format_table(table)
+
+
+def create(connection: Connection, tables: Sequence[Table]) -> None:
+    """Create the tables that are missing, with their indexes and types."""
+    for metadata in {table.metadata for table in tables}:
+        own = [table for table in tables if table.metadata is metadata]
+        metadata.create_all(connection, tables=own)
+
+
+def stored(table: Table) -> list[Column[Any]]:
+    """The columns that have values of their own, and are not computed from others."""
+    return [column for column in table.columns if column.computed is None]
+
+
+def target_of(constraint: ForeignKeyConstraint) -> tuple[list[str], list[str]]:
+    """The table that a foreign key refers to, as its schema, if any, and name; and the columns."""
+    try:
+        table = constraint.referred_table
+        columns = [element.column.name for element in constraint.elements]
+    except NoReferenceError:  # a table that is not declared, and is there all the same
+        targets = [element.target_fullname.split(".") for element in constraint.elements]
+        return targets[0][:-1], [target[-1] for target in targets]
+    return [each for each in (table.schema, table.name) if each is not None], columns
+
+
+def copied(table: Table) -> Select[Any]:
+    """The values of all rows of a table."""
+    return select(*stored(table))
