@@ -116,6 +116,9 @@ class Projection:
             raise ProjectionError(f"projection {name}: version must be 1 or more")
         if not self.tables:
             raise ProjectionError(f"projection {name}: name the tables that it writes")
+        twice = {table.fullname for table in self.tables if self._tables_named(table) > 1}
+        if twice:
+            raise ProjectionError(f"projection {name}: table {', '.join(sorted(twice))} twice")
         if on_poison not in {"stop", "park"}:
             raise ProjectionError(
                 f"projection {name}: on_poison is 'stop' or 'park', not {on_poison!r}"
@@ -128,6 +131,9 @@ class Projection:
                     f"projection {name}: column {column} is Identity(always=True), so that a "
                     "rebuild could not copy its rows; use Identity()"
                 )
+
+    def _tables_named(self, table: Table) -> int:
+        return sum(each.fullname == table.fullname for each in self.tables)
 
     @overload
     def handles(

@@ -204,12 +204,12 @@ class Database(Resource):
             lambda connection: create(connection, wanted), retry_timeout=MIGRATION_TIMEOUT
         )
 
-    async def forget_definitions(self) -> None:
-        """Connect again, for tables have been created anew; to be called outside of a transaction.
+    def forget_definitions(self) -> None:
+        """Connect again for each later transaction, for tables have been created anew.
 
-        Connections of others are not affected: PostgreSQL may refuse one statement of each.
+        Connections of other processes are not affected: PostgreSQL may refuse a statement of each.
         """
-        await self._backend.forget_definitions()
+        self._backend.forget_definitions()
 
     async def take_over(
         self,

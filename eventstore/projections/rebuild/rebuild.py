@@ -126,7 +126,7 @@ class Rebuild:
                 if self.switched:
                     await shadow.database.drop()
             if changes:
-                await self._database.forget_definitions()
+                self._database.forget_definitions()
         self._report("done", position, 0)
         return position
 

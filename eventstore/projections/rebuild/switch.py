@@ -108,10 +108,10 @@ def _replace(
     ]
     catalog.empty(kept, circular=to_do.is_circular)
     if to_do.recreated:
-        catalog.drop(to_do.recreated, [shadow_of(table) for table in to_do.recreated])
+        catalog.recreate(to_do.recreated, [shadow_of(table) for table in to_do.recreated])
     for table, name in to_do.obsolete:
         catalog.drop_index(table, name)
-    create(connection, [*to_do.recreated, *to_do.missing])
+    create(connection, to_do.missing)
     for index in to_do.indexes:
         index.create(connection)
     for table, statement in belongings:

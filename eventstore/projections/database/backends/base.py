@@ -84,7 +84,7 @@ class Backend(ABC):
     async def drop(self) -> None:
         """Delete this shadow, with everything in it."""
 
-    async def forget_definitions(self) -> None:  # noqa: B027  # SQLite's connections notice
+    def forget_definitions(self) -> None:  # noqa: B027  # SQLite's connections notice
         """Connect again, for tables have been created anew."""
 
     @abstractmethod

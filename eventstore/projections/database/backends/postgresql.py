@@ -29,7 +29,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import REGCLASS
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from eventstore.errors import ConfigurationError
@@ -94,6 +94,9 @@ _OWN_SCHEMAS = text(
 )
 
 
+_KNOWN = "definitions"
+
+
 class Postgresql(Backend):
     """A read-model database on a PostgreSQL server; see `Backend`.
 
@@ -119,6 +122,7 @@ class Postgresql(Backend):
         self.name = without_password(self.url) + (f", schema {schema}" if schema else "")
         self._schema = schema
         self._live = live or self
+        self._definitions = 0
         self._schemas: dict[str | None, str] = {}
         if schema:
             self._schemas = {None: schema} | {each: _part(schema, each) for each in schemas}
@@ -195,11 +199,9 @@ class Postgresql(Backend):
 
         await self._live.write(drop)
 
-    async def forget_definitions(self) -> None:
+    def forget_definitions(self) -> None:
         """Connect again: the old connections have statements prepared for what is gone."""
-        async with self._one_at_a_time:
-            await self._writer.dispose()
-        await self.engine.dispose()
+        self._definitions += 1
 
     def may_open_later(self, error: BaseException) -> bool:
         """A server that is starting up, or has too many clients at the moment."""
@@ -230,7 +232,17 @@ class Postgresql(Backend):
             **options,
         )
         event.listen(engine.sync_engine, "handle_error", _on_error)
+        event.listen(engine.sync_engine, "connect", self._connected)
+        event.listen(engine.sync_engine, "checkout", self._check_out)
         return engine
+
+    def _connected(self, _connection: Any, record: Any) -> None:
+        record.info[_KNOWN] = self._definitions
+
+    def _check_out(self, _connection: Any, record: Any, _proxy: Any) -> None:
+        """Have a connection from before the last change of definitions replaced by a new one."""
+        if record.info[_KNOWN] != self._definitions:
+            raise DisconnectionError("tables were created anew")
 
 
 def _digest(name: str) -> str:

@@ -70,8 +70,11 @@ class Catalog(ABC):
         """
 
     @abstractmethod
-    def drop(self, tables: Sequence[Table], shadows: Sequence[Table]) -> None:
-        """Drop tables, and their types that differ from those of `shadows`, which are made anew."""
+    def recreate(self, tables: Sequence[Table], shadows: Sequence[Table]) -> None:
+        """Drop tables and create them as they are declared, empty.
+
+        So it does with their types that differ from those of `shadows`.
+        """
 
     @abstractmethod
     def empty(self, tables: Sequence[Table], *, circular: bool) -> None:

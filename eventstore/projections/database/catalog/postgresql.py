@@ -10,7 +10,9 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    Delete,
     ForeignKeyConstraint,
+    Insert,
     Table,
     delete,
     insert,
@@ -24,6 +26,7 @@ from eventstore.projections.database.catalog.base import (
     Catalog,
     Reference,
     TableDefinition,
+    create,
     stored,
     target_of,
 )
@@ -182,7 +185,7 @@ class PostgresqlCatalog(Catalog):
             ]
         return indexes + [self._grant(table, row) for row in self._rows(_GRANTS, id=id_)]
 
-    def drop(self, tables: Sequence[Table], shadows: Sequence[Table]) -> None:
+    def recreate(self, tables: Sequence[Table], shadows: Sequence[Table]) -> None:
         """Drop them together, for they may refer to each other; then the types."""
         changed = self._changed_enums(tables, shadows)
         self.execute(f"DROP TABLE {', '.join(map(self.name, tables))}")
@@ -190,17 +193,11 @@ class PostgresqlCatalog(Catalog):
             literals = ", ".join(_literal(label) for label in labels)
             self.execute(f"DROP TYPE {name}")
             self.execute(f"CREATE TYPE {name} AS ENUM ({literals})")
+        create(self.connection, tables)
 
     def empty(self, tables: Sequence[Table], *, circular: bool) -> None:
         """Delete rows; in a circle in one statement, at whose end foreign keys are checked."""
-        statements = [delete(table) for table in reversed(tables)]
-        if circular:
-            *others, last = statements
-            for number, each in enumerate(others):
-                last = last.add_cte(each.cte(f"other_{number}"))
-            statements = [last]
-        for statement in statements:
-            self.connection.execute(statement)
+        self._execute([delete(table) for table in reversed(tables)], together=circular)
 
     def fill(self, tables: Mapping[Table, Table], *, circular: bool) -> None:
         """Insert rows, as `empty` deletes them; then advance the sequences of generated keys."""
@@ -208,15 +205,18 @@ class PostgresqlCatalog(Catalog):
             insert(table).from_select(stored(table), select(*self._values(table, source)))
             for table, source in tables.items()
         ]
-        if circular:
+        self._execute(statements, together=circular)
+        for table in tables:
+            advance_keys(self.connection, table)
+
+    def _execute(self, statements: Sequence[Delete | Insert], *, together: bool) -> None:
+        if together and statements:
             *others, last = statements
             for number, each in enumerate(others):
                 last = last.add_cte(each.cte(f"other_{number}"))
             statements = [last]
         for statement in statements:
             self.connection.execute(statement)
-        for table in tables:
-            advance_keys(self.connection, table)
 
     def _values(self, table: Table, source: Table) -> Iterator[ColumnElement[Any]]:
         """The columns of a source; an enumeration of its schema becomes that of the table's."""

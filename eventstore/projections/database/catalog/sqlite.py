@@ -10,12 +10,14 @@ from contextlib import closing, suppress
 from typing import Any
 
 from sqlalchemy import ForeignKeyConstraint, Table, delete, insert, inspect, null, update
+from sqlalchemy.exc import IntegrityError
 
 from eventstore.projections.database.catalog.base import (
     Catalog,
     Reference,
     TableDefinition,
     copied,
+    create,
     stored,
     target_of,
 )
@@ -76,11 +78,13 @@ class SqliteCatalog(Catalog):
         names = set(declared)
         return [sql for name, sql in self._schema_rows("main", "index", table) if name not in names]
 
-    def drop(self, tables: Sequence[Table], shadows: Sequence[Table]) -> None:
-        """Drop them, once they are all empty; there are no types."""
+    def recreate(self, tables: Sequence[Table], shadows: Sequence[Table]) -> None:
+        """Replace one after the other, once all are empty; there are no types."""
         self.empty(tables, circular=True)
         for table in tables:
             self.execute(f"DROP TABLE {self.name(table)}")
+            # Before the next is dropped: cascades need what their tables refer to.
+            create(self.connection, [table])
 
     def empty(self, tables: Sequence[Table], *, circular: bool) -> None:
         """Delete rows, with what their own foreign keys forbid taken back before."""
@@ -99,8 +103,17 @@ class SqliteCatalog(Catalog):
         for table, source in tables.items():
             columns = stored(table)
             self.connection.execute(insert(table).from_select(columns, copied(source)))
-        # Events that are applied in the same transaction find them checked at once, as ever.
+        for table in tables:
+            self._check_foreign_keys(table)
+        # Events that are applied in the same transaction find them checked at once, as ever. This
+        # forgets what was violated until now.
         self.execute("PRAGMA defer_foreign_keys = OFF")
+
+    def _check_foreign_keys(self, table: Table) -> None:
+        lost = self._pragma(table.schema or "main", "foreign_key_check", table.name)
+        if lost:
+            words = f"{len(lost)} rows of {lost[0].table} refer to missing rows of {lost[0].parent}"
+            raise IntegrityError(None, None, sqlite3.IntegrityError(words))
 
     def _definition(
         self, table: Table, own: set[str], outgoing: set[object]
