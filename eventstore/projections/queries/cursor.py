@@ -46,9 +46,12 @@ def decode(query: ListQuery[Any], by: Sequence[object], kind: type[T]) -> T:
         raise _refused(query) from error
 
 
-def types(by: Sequence[ColumnElement[Any]]) -> type[tuple[Any, ...]]:
-    """The type of the sort keys of a list that is sorted by columns."""
-    kinds = tuple(map(_python_type, by))
+def types(by: Sequence[ColumnElement[Any]], nullable: Sequence[bool]) -> type[tuple[Any, ...]]:
+    """The type of the sort keys of a list that is sorted by columns, some of which may be null."""
+    kinds = tuple(
+        _python_type(each) | None if null else _python_type(each)
+        for each, null in zip(by, nullable, strict=True)
+    )
     return tuple[kinds]  # type: ignore[valid-type]
 
 

@@ -11,9 +11,11 @@ from typing import Literal
 
 from msgspec import Struct
 from sqlalchemy import Connection, Table
+from sqlalchemy.exc import IntegrityError
 
 from eventstore.errors import ProjectionError
 from eventstore.projections.database import checkpoint
+from eventstore.projections.database.backends import cause_of
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.locks import locked
 from eventstore.projections.projection import Projection
@@ -116,12 +118,9 @@ class Rebuild:
             ) as shadow,
         ):
             self.started_at = shadow.position
+            changes = await self._check(shadow)
             try:
-                changes = await self._check(shadow)
                 position = await self._build(shadow)
-            except CannotReplace:
-                await shadow.database.drop()
-                raise
             finally:
                 if self.switched:
                     await shadow.database.drop()
@@ -142,9 +141,14 @@ class Rebuild:
         def work(connection: Connection, shadow_of: Callable[[Table], Table]) -> bool:
             return plan(connection, shadow_of, self.projection).changes_definitions
 
-        return await self._database.take_over(
-            shadow.database, work, retry_timeout=self._retry_timeout
-        )
+        try:
+            return await self._database.take_over(
+                shadow.database, work, retry_timeout=self._retry_timeout
+            )
+        except CannotReplace:
+            if shadow.position == 0:
+                await shadow.database.drop()
+            raise
 
     async def _build(self, shadow: Shadow) -> int:
         pages = self._store.pages(
@@ -200,6 +204,11 @@ class Rebuild:
         except PoisonEvent as poison:
             # The shadow reaches it next, and stops or parks it.
             return SwitchBehind(poison.position)
+        except IntegrityError as error:
+            raise CannotReplace(
+                f"projection {self.projection.name}: the new rows do not fit into its tables: "
+                f"{cause_of(error)}. Nothing was changed"
+            ) from error
 
     def _committed(self, result: int | SwitchBehind) -> None:
         self.switched = isinstance(result, int)

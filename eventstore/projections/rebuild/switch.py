@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable, Sequence
 
 from msgspec import Struct
-from sqlalchemy import Connection, Table, and_, delete, insert, null, select, update
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy import Connection, Table, and_, delete, null, select, update
+from sqlalchemy.exc import DBAPIError
 
 from eventstore.messages.envelope import utc_now
 from eventstore.projections.database import checkpoint, parking
@@ -18,7 +18,6 @@ from eventstore.projections.database.tables import parked_event
 from eventstore.projections.projection import Projection
 from eventstore.projections.rebuild.declaration import Declaration
 from eventstore.projections.rebuild.plan import (
-    CannotReplace,
     Plan,
     check_rows,
     index_names,
@@ -50,25 +49,15 @@ def switch(
     `buffered` returns the following pages of the log that have been read. It is called when the
     live rows are locked, and its pages are applied on top, so that a query that has waited for a
     position never sees rows from before it. Returns the position of the rows that are live now.
-    Raises `PoisonEvent`.
+    Raises `PoisonEvent`, `CannotReplace`, and SQLAlchemy's `IntegrityError` for rows that do not fit.
     """
     live = checkpoint.lock(connection, projection.name)
     ahead = buffered()
     until = ahead[-1].position if ahead else position
     if live is not None and live.position > until and live.log in {None, log}:
         return SwitchBehind(live.position)
-    to_do = plan(connection, shadow_of, projection)
-    try:
-        _replace(connection, shadow_of, projection, to_do)
-    except IntegrityError as error:
-        raise CannotReplace(
-            f"projection {projection.name}: the new rows do not fit into its tables: "
-            f"{cause_of(error)}. Nothing was changed"
-        ) from error
-    parking.forget_after(connection, projection.name, 0)
-    connection.execute(
-        insert(parked_event).from_select(list(parked_event.c), select(shadow_of(parked_event)))
-    )
+    _replace(connection, shadow_of, projection, plan(connection, shadow_of, projection))
+    parking.replace(connection, projection.name, shadow_of(parked_event))
     checkpoint.restart(connection, projection, position, utc_now(), log)
     if until > position:
         events = [event for page in ahead for event in page.log_events]
