@@ -276,9 +276,13 @@ class Settings(Struct, frozen=True, kw_only=True):
         The URL of an embedded server contains its credentials, which replace the settings' own.
         """
         nats = msgspec.structs.replace(self.nats, url=_convert("nats.url", url, "url"))
-        if isinstance(url, LocalAddress) and "@" in url:
-            nats = msgspec.structs.replace(nats, auth=AuthSettings())
-        return _with_own_master_keys(msgspec.structs.replace(self, nats=nats), url)
+        personal = self.personal
+        if isinstance(url, LocalAddress):
+            if "@" in url:
+                nats = msgspec.structs.replace(nats, auth=AuthSettings())
+            if personal == PersonalSettings():
+                personal = PersonalSettings(master_key_file=url.master_key_file)
+        return msgspec.structs.replace(self, nats=nats, personal=personal)
 
 
 def load_settings(
@@ -300,24 +304,18 @@ def load_settings(
     given: dict[str, _Given] = {}
     for key, value, source in (
         *_from_file(config_file, environ),
-        *_from_environment(environ),
-        *_from_command_line(nats_url, database),
+        *((key, environ.get(name) or None, name) for name, key in _ENVIRONMENT.items()),
+        ("nats.url", nats_url, "--nats-url"),
+        ("read_model.database", database, "--database"),
     ):
-        given[key] = _Given(_convert(key, value, source), source)
+        if value is not None:
+            given[key] = _Given(_convert(key, value, source), source)
     settings = Settings(**_sections(Settings, given))
     _check_credentials(settings.nats, given)
     _check_delays(settings.nats.retry, given)
     _check_inboxes(settings.nats, given)
     _check_master_keys(given)
     return settings
-
-
-def _with_own_master_keys(settings: Settings, url: str | None) -> Settings:
-    """Use the master keys of an embedded server if no others are given."""
-    if not isinstance(url, LocalAddress) or settings.personal != PersonalSettings():
-        return settings
-    personal = PersonalSettings(master_key_file=url.master_key_file)
-    return msgspec.structs.replace(settings, personal=personal)
 
 
 class _Given(NamedTuple):
@@ -342,19 +340,15 @@ def _from_file(path: Path | None, environ: Mapping[str, str]) -> Iterator[_Entry
         raise ConfigurationError(f"{path}{origin} is not TOML: {error}") from error
     written: dict[str, str] = {}
     for name, value in _flattened(tables):
+        if name == "nats.tls.insecure_skip_verify" and value is False:
+            continue  # which is the only supported behaviour
         key = _ALIASES.get(name, name)
-        if key not in _KEYS and not _is_redundant(name, value):
+        if key not in _KEYS:
             raise ConfigurationError(f"{path}: {name} {_unknown(name)}")
         if key in written:
             raise ConfigurationError(f"{path}: {name} and {written[key]} are the same; keep one")
-        if key in _KEYS:
-            written[key] = name
-            yield key, value, f"{path}: {name}"
-
-
-def _is_redundant(name: str, value: object) -> bool:
-    """Whether an unknown key requests the only supported behaviour."""
-    return name == "nats.tls.insecure_skip_verify" and value is False
+        written[key] = name
+        yield key, value, f"{path}: {name}"
 
 
 def _flattened(table: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
@@ -373,19 +367,6 @@ def _unknown(key: str) -> str:
         return f"is not supported: {_REFUSED[key]}"
     near = difflib.get_close_matches(key, [*_KEYS, *_SECTIONS], n=1)
     return f"is not known; did you mean {near[0]}?" if near else "is not known"
-
-
-def _from_environment(environ: Mapping[str, str]) -> Iterator[_Entry]:
-    for variable, key in _ENVIRONMENT.items():
-        if environ.get(variable):
-            yield key, environ[variable], variable
-
-
-def _from_command_line(nats_url: str | None, database: str | None) -> Iterator[_Entry]:
-    if nats_url is not None:
-        yield "nats.url", nats_url, "--nats-url"
-    if database is not None:
-        yield "read_model.database", database, "--database"
 
 
 def _is_section(kind: object) -> TypeGuard[type[Struct]]:
@@ -518,22 +499,12 @@ _CHECKS: Mapping[str, Callable[[Any], object]] = {
 def _check_credentials(nats: NatsSettings, given: Mapping[str, _Given]) -> None:
     _check_pair("nats.auth.user", "nats.auth.password", given)
     _check_pair("nats.tls.cert_file", "nats.tls.key_file", given)
-    sources = [
-        given[key].source
-        for key in (
-            "nats.auth.user",
-            "nats.auth.token",
-            "nats.auth.credentials_file",
-            "nats.auth.nkey_seed_file",
-        )
-        if key in given
-    ]
+    kinds = ("user", "token", "credentials_file", "nkey_seed_file")
+    keys = (f"nats.auth.{kind}" for kind in kinds)
+    sources = [given[key].source for key in keys if key in given]
     if any("@" in url for url in nats.url):
         sources.append(given["nats.url"].source)
-    if len(sources) > 1:
-        raise ConfigurationError(
-            f"credentials are given in more than one way: {', '.join(sources)}; keep one"
-        )
+    _check_single("credentials", sources, "keep one")
 
 
 def _check_pair(one: str, other: str, given: Mapping[str, _Given]) -> None:
@@ -546,15 +517,15 @@ def _check_pair(one: str, other: str, given: Mapping[str, _Given]) -> None:
 
 
 def _check_master_keys(given: Mapping[str, _Given]) -> None:
-    sources = [
-        given[key].source
-        for key in ("personal.master_key", "personal.master_key_file")
-        if key in given
-    ]
+    keys = ("personal.master_key", "personal.master_key_file")
+    sources = [given[key].source for key in keys if key in given]
+    _check_single("master keys", sources, "keep one, which may hold several keys")
+
+
+def _check_single(what: str, sources: list[str], advice: str) -> None:
     if len(sources) > 1:
         raise ConfigurationError(
-            f"master keys are given in more than one way: {', '.join(sources)}; keep one, "
-            "which may hold several keys"
+            f"{what} are given in more than one way: {', '.join(sources)}; {advice}"
         )
 
 
@@ -569,11 +540,13 @@ def _check_delays(retry: RetrySettings, given: Mapping[str, _Given]) -> None:
 
 
 def _check_inboxes(nats: NatsSettings, given: Mapping[str, _Given]) -> None:
-    for key in ("nats.inbox_prefix", "nats.reply_prefixes"):
-        if key not in given:
-            continue
-        prefixes = nats.reply_prefixes if key == "nats.reply_prefixes" else (nats.inbox_prefix,)
-        if any(prefix.partition(".")[0] == nats.subject_prefix for prefix in prefixes):
+    for key, prefixes in (
+        ("nats.inbox_prefix", (nats.inbox_prefix,)),
+        ("nats.reply_prefixes", nats.reply_prefixes),
+    ):
+        if key in given and any(
+            prefix.partition(".")[0] == nats.subject_prefix for prefix in prefixes
+        ):
             raise ConfigurationError(
                 f"{given[key].source}: inboxes may not be below {nats.subject_prefix}, which is "
                 "the domain's subject prefix"

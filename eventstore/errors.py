@@ -149,86 +149,65 @@ class EventStoreError(Exception):
     code: ClassVar[str] = "error"
     retryable: ClassVar[bool] = False
 
+    def __init_subclass__(cls, *, code: str = "", retryable: bool | None = None) -> None:
+        """Set both from the class statement; what is left out is inherited."""
+        super().__init_subclass__()
+        cls.code = code or cls.code
+        cls.retryable = cls.retryable if retryable is None else retryable
 
-class ConfigurationError(EventStoreError):
+
+class ConfigurationError(EventStoreError, code="configuration"):
     """A setting is missing, unknown, malformed or incomplete; the text names it and its source."""
 
-    code = "configuration"
 
-
-class MasterKeyError(ConfigurationError):
+class MasterKeyError(ConfigurationError, code="master_key"):
     """No master key is configured, or not the one that wrapped a key of personal data.
 
     Nobody was forgotten: everything is readable with the right master key.
     """
 
-    code = "master_key"
 
-
-class ClientError(EventStoreError):
+class ClientError(EventStoreError, code="client"):
     """The connection to NATS, or a request over it, failed."""
 
-    code = "client"
 
-
-class ConnectFailed(ClientError):
+class ConnectFailed(ClientError, code="connect_failed", retryable=True):
     """No server answered at the first connect."""
 
-    code = "connect_failed"
-    retryable = True
 
-
-class AuthenticationFailed(ClientError):
+class AuthenticationFailed(ClientError, code="authentication_failed"):
     """The server refused the credentials."""
 
-    code = "authentication_failed"
 
-
-class ConnectionLost(ClientError):
+class ConnectionLost(ClientError, code="connection_lost", retryable=True):
     """The connection broke, or was closed, while an answer was awaited."""
 
-    code = "connection_lost"
-    retryable = True
 
-
-class RequestTimeout(ClientError):
+class RequestTimeout(ClientError, code="request_timeout", retryable=True):
     """There was no answer in time; the request may have been processed all the same."""
 
-    code = "request_timeout"
-    retryable = True
 
-
-class InvalidAnswer(RequestTimeout):
+class InvalidAnswer(RequestTimeout, code="invalid_answer"):
     """The answer is malformed, or does not match the request; it counts as no answer.
 
     No server answers so: somebody else who may publish to the inbox has, or the server is too old
     or too new. The request may have been processed.
     """
 
-    code = "invalid_answer"
 
-
-class NoResponders(ClientError):
+class NoResponders(ClientError, code="no_responders", retryable=True):
     """Nobody is subscribed to the subject: JetStream is disabled, or no service runs."""
 
-    code = "no_responders"
-    retryable = True
 
-
-class NoJetStream(NoResponders):
+class NoJetStream(NoResponders, code="no_jetstream", retryable=False):
     """JetStream is not enabled on the server, or not for this user's account."""
 
-    code = "no_jetstream"
-    retryable = False
 
-
-class PermissionDenied(ClientError):
+class PermissionDenied(ClientError, code="permission_denied"):
     """The user has no permission to publish or subscribe to the subject."""
 
-    code = "permission_denied"
 
-
-class JetStreamError(ClientError):
+class JetStreamError(ClientError, code="jetstream"):
     """JetStream answered with an error.
 
     `err_code` is the server's error code, such as 10071, `status` its HTTP-like status. It is
@@ -236,7 +215,6 @@ class JetStreamError(ClientError):
     have no leader at the moment.
     """
 
-    code = "jetstream"
     retryable: bool  # type: ignore[misc]  # of the instance here, of the class elsewhere
 
     def __init__(self, err_code: int, status: int, description: str) -> None:
@@ -247,14 +225,11 @@ class JetStreamError(ClientError):
         self.retryable = status >= 500
 
 
-class QueueFull(ClientError):
+class QueueFull(ClientError, code="queue_full", retryable=True):
     """The command queue is at its limit; the command was refused, and is not stored.
 
     `subject` is the command's.
     """
-
-    code = "queue_full"
-    retryable = True
 
     def __init__(self, subject: str) -> None:
         super().__init__(
@@ -264,43 +239,31 @@ class QueueFull(ClientError):
         self.subject = subject
 
 
-class ServerError(EventStoreError):
+class ServerError(EventStoreError, code="server"):
     """The nats-server binary or process."""
 
-    code = "server"
 
-
-class ServerNotFound(ServerError):
+class ServerNotFound(ServerError, code="server_not_found"):
     """No nats-server binary was found in any of the searched locations."""
 
-    code = "server_not_found"
 
-
-class ServerTooOld(ServerError):
+class ServerTooOld(ServerError, code="server_too_old"):
     """The server is older than the store supports."""
 
-    code = "server_too_old"
 
-
-class ServerStartFailed(ServerError):
+class ServerStartFailed(ServerError, code="server_start_failed"):
     """The server did not become ready; the text ends with its log."""
 
-    code = "server_start_failed"
 
-
-class TopologyError(EventStoreError):
+class TopologyError(EventStoreError, code="topology"):
     """Streams and buckets are not as declared."""
 
-    code = "topology"
 
-
-class StreamDrift(TopologyError):
+class StreamDrift(TopologyError, code="stream_drift"):
     """A stream's settings differ from the declared ones.
 
     `differences` maps each setting's name to the pair (declared, found).
     """
-
-    code = "stream_drift"
 
     def __init__(self, stream: str, differences: Mapping[str, tuple[object, object]]) -> None:
         listed = "; ".join(
@@ -315,66 +278,48 @@ class StreamDrift(TopologyError):
         self.differences = dict(differences)
 
 
-class StreamMissing(TopologyError):
+class StreamMissing(TopologyError, code="stream_missing"):
     """A required stream or bucket does not exist."""
 
-    code = "stream_missing"
 
-
-class InvalidMessage(EventStoreError):
+class InvalidMessage(EventStoreError, code="invalid_message"):
     """A message that may not be sent, or that cannot be decoded."""
 
-    code = "invalid_message"
 
-
-class InvalidSubject(InvalidMessage):
+class InvalidSubject(InvalidMessage, code="invalid_subject"):
     """A subject, or a token of one, breaks the rules of naming."""
 
-    code = "invalid_subject"
 
-
-class InvalidId(InvalidMessage):
+class InvalidId(InvalidMessage, code="invalid_id"):
     """An aggregate id or a message id breaks the rules of naming."""
 
-    code = "invalid_id"
 
-
-class InvalidHeader(InvalidMessage):
+class InvalidHeader(InvalidMessage, code="invalid_header"):
     """A header is missing, malformed or contradicts another; `header` names it."""
-
-    code = "invalid_header"
 
     def __init__(self, header: str, problem: str) -> None:
         super().__init__(f"header {header} {problem}")
         self.header = header
 
 
-class UnknownType(InvalidMessage):
+class UnknownType(InvalidMessage, code="unknown_type"):
     """No such command, event or aggregate is registered."""
 
-    code = "unknown_type"
 
-
-class InvalidPayload(InvalidMessage):
+class InvalidPayload(InvalidMessage, code="invalid_payload"):
     """The payload is not JSON, or does not fit its type; the text names the field."""
 
-    code = "invalid_payload"
 
-
-class UnsupportedSchema(InvalidMessage):
+class UnsupportedSchema(InvalidMessage, code="unsupported_schema"):
     """The payload has a schema version that the running code cannot read."""
 
-    code = "unsupported_schema"
 
-
-class CommandIdReused(InvalidMessage):
+class CommandIdReused(InvalidMessage, code="command_id_reused"):
     """The command's id was used before, for a different command; it is not executed.
 
     A command with another type, aggregate or payload is a different one, and needs an id of its
     own. Ids of its aggregate's facts, and of their causes, are used, too (`by_fact`).
     """
-
-    code = "command_id_reused"
 
     def __init__(self, command_id: str, *, by_fact: bool = False) -> None:
         super().__init__(
@@ -385,28 +330,22 @@ class CommandIdReused(InvalidMessage):
         self.by_fact = by_fact
 
 
-class KeyMissing(InvalidMessage):
+class KeyMissing(InvalidMessage, code="key_missing"):
     """A key of personal data is missing in its bucket, though its subject was not forgotten.
 
     Restore the bucket from a backup. Subjects forgotten since that backup must be forgotten again.
     """
 
-    code = "key_missing"
 
-
-class DeciderError(EventStoreError):
+class DeciderError(EventStoreError, code="decider"):
     """A decider is defined incorrectly; a bug, found at program start."""
 
-    code = "decider"
 
-
-class HandlerFailed(EventStoreError):
+class HandlerFailed(EventStoreError, code="handler_failed"):
     """A decider's function raised an error of this library other than `Rejected`.
 
     It is a failure of that function, as any other exception, and not one of the store.
     """
-
-    code = "handler_failed"
 
 
 class Rejected(EventStoreError):
@@ -423,21 +362,16 @@ class Rejected(EventStoreError):
         self.message = message
 
 
-class AppendError(EventStoreError):
+class AppendError(EventStoreError, code="append"):
     """Events could not be recorded."""
 
-    code = "append"
 
-
-class Conflict(AppendError):
+class Conflict(AppendError, code="conflict", retryable=True):
     """The aggregate is not at the expected version; nothing was recorded.
 
     `expected` is the version the caller expected, `actual` the aggregate's (None if the server did
     not report it).
     """
-
-    code = "conflict"
-    retryable = True
 
     def __init__(
         self, aggregate: str, aggregate_id: str, expected: int, actual: int | None
@@ -453,29 +387,22 @@ class Conflict(AppendError):
         self.actual = actual
 
 
-class AppendUnknown(AppendError):
+class AppendUnknown(AppendError, code="append_unknown", retryable=True):
     """Whether the events were recorded could not be determined in time.
 
     The same append, with the same event ids, can be retried at any later time: it is recorded once.
     """
 
-    code = "append_unknown"
-    retryable = True
 
-
-class DuplicateId(AppendError):
+class DuplicateId(AppendError, code="duplicate_id"):
     """An event id is already used by another event of the log; nothing was recorded."""
 
-    code = "duplicate_id"
 
-
-class EventTooLarge(AppendError):
+class EventTooLarge(AppendError, code="event_too_large"):
     """Headers, or headers and payload, exceed the server's maximum; nothing was sent.
 
     `size` and `limit` are bytes, `part` is "headers" or "headers and payload".
     """
-
-    code = "event_too_large"
 
     def __init__(self, event_type: str, part: str, size: int, limit: int) -> None:
         super().__init__(
@@ -487,10 +414,8 @@ class EventTooLarge(AppendError):
         self.limit = limit
 
 
-class BatchTooLarge(AppendError):
+class BatchTooLarge(AppendError, code="batch_too_large"):
     """More events than fit one atomic batch; nothing was sent."""
-
-    code = "batch_too_large"
 
     def __init__(self, count: int, limit: int) -> None:
         super().__init__(f"{count:,} events in one append; at most {limit:,} are atomic")
@@ -498,13 +423,11 @@ class BatchTooLarge(AppendError):
         self.limit = limit
 
 
-class SubjectForgotten(AppendError):
+class SubjectForgotten(AppendError, code="subject_forgotten"):
     """An event holds personal data about a subject who was forgotten; nothing was recorded.
 
     `subject` is its id, `time` (RFC 3339) when it was forgotten.
     """
-
-    code = "subject_forgotten"
 
     def __init__(self, subject: str, time: str, event_type: str, field: str) -> None:
         super().__init__(
@@ -515,31 +438,23 @@ class SubjectForgotten(AppendError):
         self.time = time
 
 
-class CorruptLog(EventStoreError):
+class CorruptLog(EventStoreError, code="corrupt_log"):
     """The log violates an invariant."""
 
-    code = "corrupt_log"
 
-
-class VersionGap(CorruptLog):
+class VersionGap(CorruptLog, code="version_gap"):
     """An aggregate's versions are not consecutive."""
 
-    code = "version_gap"
 
-
-class IncompleteBatch(CorruptLog):
+class IncompleteBatch(CorruptLog, code="incomplete_batch"):
     """The log contains only a part of an atomic batch."""
 
-    code = "incomplete_batch"
 
-
-class UnreadableEvent(CorruptLog):
+class UnreadableEvent(CorruptLog, code="unreadable_event"):
     """An event of the log cannot be decoded; `position` is its position, `cause` the reason.
 
     The text includes the event's type and id, if its `headers` have them.
     """
-
-    code = "unreadable_event"
 
     def __init__(
         self,
@@ -558,38 +473,30 @@ class UnreadableEvent(CorruptLog):
         self.cause = cause
 
 
-class InvalidAnchor(EventStoreError):
+class InvalidAnchor(EventStoreError, code="invalid_anchor"):
     """An anchor is malformed, wrongly signed, not by the expected key, or of another log."""
-
-    code = "invalid_anchor"
 
     def __init__(self, problem: str) -> None:
         super().__init__(f"the anchor cannot be used: {problem}")
 
 
-class UnusableSnapshot(EventStoreError):
+class UnusableSnapshot(EventStoreError, code="unusable_snapshot"):
     """A snapshot cannot be used, or cannot be made; the log is read instead.
 
     `is_expected` says that other code made it, as happens at any deployment.
     """
-
-    code = "unusable_snapshot"
 
     def __init__(self, problem: str, *, is_expected: bool = False) -> None:
         super().__init__(problem)
         self.is_expected = is_expected
 
 
-class TransferError(EventStoreError):
+class TransferError(EventStoreError, code="transfer"):
     """An export, import or copy failed."""
 
-    code = "transfer"
 
-
-class DamagedFile(TransferError):
+class DamagedFile(TransferError, code="damaged_file"):
     """An export file is incomplete, or was changed; `line` is the first bad one, from 1."""
-
-    code = "damaged_file"
 
     def __init__(self, path: str, line: int, problem: str) -> None:
         super().__init__(f"{path}, line {line}: {problem}")
@@ -597,20 +504,15 @@ class DamagedFile(TransferError):
         self.line = line
 
 
-class ImportRefused(TransferError):
+class ImportRefused(TransferError, code="import_refused"):
     """The file may not, or no longer, be imported into this log."""
 
-    code = "import_refused"
 
-
-class CommandTimeout(EventStoreError):
+class CommandTimeout(EventStoreError, code="timeout", retryable=True):
     """There was no outcome in time. The command was accepted, and may still be executed.
 
     Sending it again with the same id is safe: it is executed once.
     """
-
-    code = "timeout"
-    retryable = True
 
     def __init__(self, command_id: str, seconds: float) -> None:
         super().__init__(
@@ -621,29 +523,20 @@ class CommandTimeout(EventStoreError):
         self.seconds = seconds
 
 
-class QueryError(EventStoreError):
+class QueryError(EventStoreError, code="query"):
     """A query was answered with an error instead of data; the text is the answer's."""
 
-    code = "query"
 
-
-class QueryNotFound(QueryError):
+class QueryNotFound(QueryError, code="not_found"):
     """The queried item does not exist at the position that the answer reflects."""
 
-    code = "not_found"
 
-
-class QueryTimeout(QueryError):
+class QueryTimeout(QueryError, code="timeout", retryable=True):
     """The read model did not reach the awaited position in time."""
 
-    code = "timeout"
-    retryable = True
 
-
-class QueryRefused(QueryError):
+class QueryRefused(QueryError, code="refused"):
     """The service answered with an error of its own, with its `code` and `message`."""
-
-    code = "refused"
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{message} ({code})")
@@ -651,39 +544,28 @@ class QueryRefused(QueryError):
         self.message = message
 
 
-class AnswerTooLarge(QueryError):
+class AnswerTooLarge(QueryError, code="answer_too_large"):
     """The answer does not fit into one message: request less, with a smaller limit for example."""
 
-    code = "answer_too_large"
 
-
-class ServiceBusy(QueryError):
+class ServiceBusy(QueryError, code="busy", retryable=True):
     """The service has too many requests, and refused this one."""
 
-    code = "busy"
-    retryable = True
 
-
-class ParkedError(EventStoreError):
+class ParkedError(EventStoreError, code="parked"):
     """Handling a parked message failed."""
 
-    code = "parked"
 
-
-class NotParked(ParkedError):
+class NotParked(ParkedError, code="not_parked"):
     """No message is parked at this sequence, or some of its parts are missing."""
-
-    code = "not_parked"
 
     def __init__(self, sequence: int, problem: str = "nothing is parked there") -> None:
         super().__init__(f"parked message {sequence}: {problem}")
         self.sequence = sequence
 
 
-class RetryOutOfOrder(ParkedError):
+class RetryOutOfOrder(ParkedError, code="retry_out_of_order"):
     """An older message of the same aggregate is parked; `older` is its sequence."""
-
-    code = "retry_out_of_order"
 
     def __init__(self, sequence: int, older: int) -> None:
         super().__init__(
@@ -694,35 +576,25 @@ class RetryOutOfOrder(ParkedError):
         self.older = older
 
 
-class RetryFailed(ParkedError):
+class RetryFailed(ParkedError, code="retry_failed"):
     """The retry of a parked event did not succeed, as far as is known; it is still parked."""
-
-    code = "retry_failed"
 
     def __init__(self, sequence: int, why: str) -> None:
         super().__init__(f"parked message {sequence} is still parked: {why}")
         self.sequence = sequence
 
 
-class ProjectionError(EventStoreError):
+class ProjectionError(EventStoreError, code="projection"):
     """The read side failed."""
 
-    code = "projection"
 
-
-class ProjectionFailed(ProjectionError):
+class ProjectionFailed(ProjectionError, code="projection_failed"):
     """A handler, or the statements it returned, failed on an event; the text names both."""
 
-    code = "projection_failed"
 
-
-class ProjectionFenced(ProjectionError):
+class ProjectionFenced(ProjectionError, code="projection_fenced"):
     """Another worker moved this projection's checkpoint; this one must stop."""
 
-    code = "projection_fenced"
 
-
-class MigrationError(ProjectionError):
+class MigrationError(ProjectionError, code="migration"):
     """The read-model database does not have the required schema."""
-
-    code = "migration"

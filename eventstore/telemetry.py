@@ -8,8 +8,7 @@ both or nothing, is decided where the components are put together.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 __all__ = [
     "NO_TELEMETRY",
@@ -99,12 +98,7 @@ class Span:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         pass
 
 
@@ -214,11 +208,6 @@ class _CombinedSpan(Span):
                 self.traceparent = outgoing  # from the one that traces; others pass it on
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         for span in reversed(self._spans):
             span.__exit__(kind, error, trace)

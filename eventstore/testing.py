@@ -56,10 +56,10 @@ class Scenario(Generic[S]):
             time=time,
         )
         try:
-            events = self._decider.decide(state, command, context)
+            events = tuple(map(_round_trip, self._decider.decide(state, command, context)))
         except Rejected as rejection:
-            return ScenarioOutcome(self._decider, state, command, (), rejection)
-        return ScenarioOutcome(self._decider, state, command, tuple(map(_round_trip, events)), None)
+            return ScenarioOutcome(state, command, (), rejection)
+        return ScenarioOutcome(self._decider.fold(events, state), command, events)
 
     @property
     def state(self) -> S:
@@ -72,13 +72,12 @@ class ScenarioOutcome(Generic[S]):
 
     def __init__(
         self,
-        decider: Decider[S],
         state: S,
         command: Command,
         events: tuple[Event, ...],
-        rejection: Rejected | None,
+        rejection: Rejected | None = None,
     ) -> None:
-        self.state = decider.fold(events, state)
+        self.state = state
         self.events = events
         self.rejection = rejection
         self._command = command

@@ -6,13 +6,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, insert, select
 
-from eventstore import RecordedEvent
-from eventstore.nix import (
-    ConfigurationActivated,
-    ConfigurationCreated,
-    ConfigurationRolledBack,
-    ConfigurationUpdated,
-)
+from eventstore import RecordedEvent, nix
 from eventstore.projections import BoundStatement, Projection
 from projections.models import configuration, configuration_change, configuration_generation
 from projections.rows import changed, created, last_event
@@ -38,7 +32,7 @@ _activate = insert(configuration_generation).from_select(
 
 @configurations.handles
 def configuration_created(
-    event: ConfigurationCreated, recorded: RecordedEvent
+    event: nix.ConfigurationCreated, recorded: RecordedEvent
 ) -> list[BoundStatement]:
     """A new configuration, never activated."""
     row = created(
@@ -55,7 +49,7 @@ def configuration_created(
 
 @configurations.handles
 def configuration_updated(
-    event: ConfigurationUpdated, recorded: RecordedEvent
+    event: nix.ConfigurationUpdated, recorded: RecordedEvent
 ) -> list[BoundStatement]:
     """New modules and overlays; generations are unchanged."""
     row = changed(configuration, recorded, modules=event.modules, overlays=event.overlays)
@@ -64,7 +58,7 @@ def configuration_updated(
 
 @configurations.handles
 def configuration_activated(
-    event: ConfigurationActivated, recorded: RecordedEvent
+    event: nix.ConfigurationActivated, recorded: RecordedEvent
 ) -> list[BoundStatement]:
     """A new generation with the configuration's current modules and overlays."""
     row = changed(
@@ -74,13 +68,21 @@ def configuration_activated(
         last_generation=event.generation,
         activated_at=recorded.time,
     )
+    values = {
+        "generation": event.generation,
+        "activation": event.activation,
+        "activated_at": recorded.time,
+        **last_event(recorded),
+    }
+    new = {f"new_{name}": value for name, value in values.items()}
+    generation = BoundStatement(_activate, {"aggregate_id": recorded.aggregate_id} | new)
     change = _change(recorded, generation=event.generation, activation=event.activation)
-    return [row, _generation(event, recorded), change]
+    return [row, generation, change]
 
 
 @configurations.handles
 def configuration_rolled_back(
-    event: ConfigurationRolledBack, recorded: RecordedEvent
+    event: nix.ConfigurationRolledBack, recorded: RecordedEvent
 ) -> list[BoundStatement]:
     """An earlier generation is the current one; the later ones still exist."""
     row = changed(
@@ -93,17 +95,6 @@ def configuration_rolled_back(
         recorded, generation=event.to_generation, from_generation=event.from_generation
     )
     return [row, change]
-
-
-def _generation(event: ConfigurationActivated, recorded: RecordedEvent) -> BoundStatement:
-    values = {
-        "generation": event.generation,
-        "activation": event.activation,
-        "activated_at": recorded.time,
-        **last_event(recorded),
-    }
-    named = {f"new_{name}": value for name, value in values.items()}
-    return BoundStatement(_activate, {"aggregate_id": recorded.aggregate_id} | named)
 
 
 def _change(recorded: RecordedEvent, **values: Any) -> BoundStatement:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BindParameter, bindparam, delete, insert, select
+from sqlalchemy import bindparam, delete, insert, select
 
 from eventstore import RecordedEvent
 from eventstore.nix import FlakeCreated, FlakeInputAdded, FlakeInputRemoved
@@ -13,24 +13,20 @@ from projections.rows import last_event
 inputs = Projection("inputs", tables=[input_user, input_use])
 
 
-def _new(name: str) -> BindParameter[object]:
-    return bindparam(f"new_{name}", type_=input_use.c[name].type)
-
-
-_same_use = (
-    input_use.c.flake_id == bindparam("flake"),
-    input_use.c.name == bindparam("input"),
-)
 _columns = ("name", "url", "version", "position", "created_at")
 
 _begin = insert(input_user)
 _use = insert(input_use).from_select(
     ["flake_id", "path", *_columns],
-    select(input_user.c.flake_id, input_user.c.path, *map(_new, _columns)).where(
-        input_user.c.flake_id == bindparam("flake")
-    ),
+    select(
+        input_user.c.flake_id,
+        input_user.c.path,
+        *(bindparam(f"new_{name}", type_=input_use.c[name].type) for name in _columns),
+    ).where(input_user.c.flake_id == bindparam("flake")),
 )
-_end_use = delete(input_use).where(*_same_use)
+_end_use = delete(input_use).where(
+    input_use.c.flake_id == bindparam("flake"), input_use.c.name == bindparam("input")
+)
 
 
 @inputs.handles

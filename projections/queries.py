@@ -4,36 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import ColumnElement, Select, Table, exists, select, true
 
-from eventstore import Listed
+from eventstore import Listed, nix
 from eventstore.errors import QueryNotFound
-from eventstore.nix import (
-    CacheView,
-    ChangeView,
-    ConfigurationView,
-    FlakeInputView,
-    FlakeView,
-    GenerationView,
-    GetConfiguration,
-    GetConfigurationHistory,
-    GetCurrentConfiguration,
-    GetFlake,
-    GetFlakeInputs,
-    GetModule,
-    GetOverlay,
-    GetPackage,
-    GetPackageStatus,
-    InputUseView,
-    ListConfigurations,
-    ListFlakes,
-    ListInputs,
-    ListModules,
-    ListOverlays,
-    ListPackages,
-    PackageStatus,
-    PackageView,
-    SourceItem,
-    SourceView,
-)
 from eventstore.projections.queries import QueryHandlers, Rows, begins, equals, given, has_element
 from projections.configurations import configurations
 from projections.flakes import flakes
@@ -67,13 +39,13 @@ def nix_queries() -> tuple[QueryHandlers, ...]:
 
 
 @_flakes.answers
-def get_flake(query: GetFlake, rows: Rows) -> FlakeView:
+def get_flake(query: nix.GetFlake, rows: Rows) -> nix.FlakeView:
     """One flake."""
     return rows.one(query, _with_id(flake, query.id), f"flake {query.id}")
 
 
 @_flakes.answers
-def list_flakes(query: ListFlakes, rows: Rows) -> Listed[FlakeView]:
+def list_flakes(query: nix.ListFlakes, rows: Rows) -> Listed[nix.FlakeView]:
     """Flakes by path."""
     statement = select(flake).where(
         equals(flake.c.path, query.path),
@@ -84,7 +56,7 @@ def list_flakes(query: ListFlakes, rows: Rows) -> Listed[FlakeView]:
 
 
 @_flakes.answers
-def get_inputs(query: GetFlakeInputs, rows: Rows) -> Listed[FlakeInputView]:
+def get_inputs(query: nix.GetFlakeInputs, rows: Rows) -> Listed[nix.FlakeInputView]:
     """The inputs of one flake, by name."""
     _require(rows, flake, query.id, "flake")
     statement = select(flake_input).where(flake_input.c.flake_id == query.id)
@@ -92,7 +64,7 @@ def get_inputs(query: GetFlakeInputs, rows: Rows) -> Listed[FlakeInputView]:
 
 
 @_inputs.answers
-def list_inputs(query: ListInputs, rows: Rows) -> Listed[InputUseView]:
+def list_inputs(query: nix.ListInputs, rows: Rows) -> Listed[nix.InputUseView]:
     """The uses of inputs, by name and url."""
     statement = select(input_use).where(
         equals(input_use.c.name, query.name),
@@ -103,13 +75,13 @@ def list_inputs(query: ListInputs, rows: Rows) -> Listed[InputUseView]:
 
 
 @_packages.answers
-def get_package(query: GetPackage, rows: Rows) -> PackageView:
+def get_package(query: nix.GetPackage, rows: Rows) -> nix.PackageView:
     """One package."""
     return rows.one(query, _with_id(package, query.id), f"package {query.id}")
 
 
 @_packages.answers
-def list_packages(query: ListPackages, rows: Rows) -> Listed[PackageView]:
+def list_packages(query: nix.ListPackages, rows: Rows) -> Listed[nix.PackageView]:
     """Packages by flake and attribute."""
     of_attribute = (
         true()
@@ -128,16 +100,16 @@ def list_packages(query: ListPackages, rows: Rows) -> Listed[PackageView]:
 
 
 @_packages.answers
-def get_package_status(query: GetPackageStatus, rows: Rows) -> PackageStatus:
+def get_package_status(query: nix.GetPackageStatus, rows: Rows) -> nix.PackageStatus:
     """The last build of a package, and the builds that caches have."""
-    last = rows.one(GetPackage(id=query.id), _with_id(package, query.id), f"package {query.id}")
+    last = rows.one(nix.GetPackage(id=query.id), _with_id(package, query.id), f"package {query.id}")
     is_current = (package_cache.c.output_path == last.output_path).label("is_current")
     caches = (
         select(package_cache, is_current)
         .where(package_cache.c.package_id == query.id)
         .order_by(package_cache.c.cache_url)
     )
-    return PackageStatus(
+    return nix.PackageStatus(
         id=last.id,
         status="built" if last.cache_url is None else "cached",
         output_path=last.output_path,
@@ -145,44 +117,44 @@ def get_package_status(query: GetPackageStatus, rows: Rows) -> PackageStatus:
         build_time_ms=last.build_time_ms,
         built_at=last.built_at,
         stale=last.stale,
-        caches=rows.all(caches, CacheView),
+        caches=rows.all(caches, nix.CacheView),
         version=last.version,
         position=last.position,
     )
 
 
 @_modules.answers
-def get_module(query: GetModule, rows: Rows) -> SourceView:
+def get_module(query: nix.GetModule, rows: Rows) -> nix.SourceView:
     """One module, with its content."""
     return rows.one(query, _with_id(module, query.id), f"module {query.id}")
 
 
 @_modules.answers
-def list_modules(query: ListModules, rows: Rows) -> Listed[SourceItem]:
+def list_modules(query: nix.ListModules, rows: Rows) -> Listed[nix.SourceItem]:
     """Modules by name."""
     return rows.page(query, _sources(module, query), by=(module.c.name, module.c.id))
 
 
 @_overlays.answers
-def get_overlay(query: GetOverlay, rows: Rows) -> SourceView:
+def get_overlay(query: nix.GetOverlay, rows: Rows) -> nix.SourceView:
     """One overlay, with its content."""
     return rows.one(query, _with_id(overlay, query.id), f"overlay {query.id}")
 
 
 @_overlays.answers
-def list_overlays(query: ListOverlays, rows: Rows) -> Listed[SourceItem]:
+def list_overlays(query: nix.ListOverlays, rows: Rows) -> Listed[nix.SourceItem]:
     """Overlays by name."""
     return rows.page(query, _sources(overlay, query), by=(overlay.c.name, overlay.c.id))
 
 
 @_configurations.answers
-def get_configuration(query: GetConfiguration, rows: Rows) -> ConfigurationView:
+def get_configuration(query: nix.GetConfiguration, rows: Rows) -> nix.ConfigurationView:
     """One configuration."""
     return rows.one(query, _with_id(configuration, query.id), f"config {query.id}")
 
 
 @_configurations.answers
-def list_configurations(query: ListConfigurations, rows: Rows) -> Listed[ConfigurationView]:
+def list_configurations(query: nix.ListConfigurations, rows: Rows) -> Listed[nix.ConfigurationView]:
     """Configurations by name."""
     statement = select(configuration).where(
         equals(configuration.c.name, query.name),
@@ -195,7 +167,7 @@ def list_configurations(query: ListConfigurations, rows: Rows) -> Listed[Configu
 
 
 @_configurations.answers
-def get_current(query: GetCurrentConfiguration, rows: Rows) -> GenerationView:
+def get_current(query: nix.GetCurrentConfiguration, rows: Rows) -> nix.GenerationView:
     """The current generation."""
     _require(rows, configuration, query.id, "config")
     since = configuration.c.activated_at.label("current_since")
@@ -211,7 +183,7 @@ def get_current(query: GetCurrentConfiguration, rows: Rows) -> GenerationView:
 
 
 @_configurations.answers
-def get_history(query: GetConfigurationHistory, rows: Rows) -> Listed[ChangeView]:
+def get_history(query: nix.GetConfigurationHistory, rows: Rows) -> Listed[nix.ChangeView]:
     """Every event of one configuration."""
     _require(rows, configuration, query.id, "config")
     changes = configuration_change
@@ -228,7 +200,7 @@ def _require(rows: Rows, table: Table, id_: str, kind: str) -> None:
         raise QueryNotFound(f"there is no {kind} {id_}")
 
 
-def _sources(table: Table, query: ListModules | ListOverlays) -> Select[tuple[object, ...]]:
+def _sources(table: Table, query: nix.ListModules | nix.ListOverlays) -> Select[tuple[object, ...]]:
     contentless = [column for column in table.c if column is not table.c.content]
     return select(*contentless).where(
         equals(table.c.name, query.name),

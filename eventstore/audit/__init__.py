@@ -3,13 +3,12 @@
 It only reads. The index of all events and commands is `eventstore.projections.audit`.
 """
 
-from eventstore.audit.aggregate_history import aggregate_history
+from eventstore.audit.aggregate_history import aggregate_history, history_answers
 from eventstore.audit.anchor import Anchor
 from eventstore.audit.causation_tree import CausationEntry, CausationTree
 from eventstore.audit.diff import Change
 from eventstore.audit.entries import AuditEntry
 from eventstore.audit.finding import Finding, VerifySummary
-from eventstore.audit.history_answer import history_answers
 from eventstore.audit.queries import (
     GetHistory,
     HistoryView,

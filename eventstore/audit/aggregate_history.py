@@ -12,22 +12,27 @@ from contextlib import AsyncExitStack, aclosing
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from eventstore.audit.chain_check import ChainReport, ChainWalk
 from eventstore.audit.diff import Change, changes, plain
-from eventstore.audit.queries import HistoryView, StepView, StopView
+from eventstore.audit.queries import GetHistory, HistoryView, StepView, StopView
 from eventstore.client.client import Client
+from eventstore.client.responder import Answer, Reply, Request
 from eventstore.decider.decider import Decider, Domain
-from eventstore.errors import InvalidMessage, UnreadableEvent
+from eventstore.errors import InvalidMessage, InvalidPayload, QueryNotFound, UnreadableEvent
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.encryption import Keys
 from eventstore.messages.events import LogEvent, UnreadEvent
-from eventstore.messages.headers import Header, legal_value
+from eventstore.messages.headers import POSITION, Header, legal_value
 from eventstore.store.aggregate_reading import read_stored_event
 from eventstore.store.chain_links import GENESIS_LINKS, follow
 from eventstore.store.keyring import Keyring
+from eventstore.undecodable import UNDECODABLE
 
 _MAX_FOREIGN = 100
+_decode = msgspec.json.Decoder(GetHistory).decode
 
 
 async def aggregate_history(
@@ -80,6 +85,28 @@ async def aggregate_history(
         ),
         foreign=tuple(sorted(foreign)[:_MAX_FOREIGN]),
     )
+
+
+def history_answers(client: Client, domain: Domain) -> dict[str, Answer]:
+    """The endpoint of `GetHistory`, for a `Responder`.
+
+    The position in `X-Position` is that of the aggregate's last event.
+    """
+
+    async def answer(request: Request) -> Reply:
+        try:
+            query = _decode(request.payload)
+        except UNDECODABLE as error:
+            raise InvalidPayload(f"query GetHistory: {error}") from error
+        history = await aggregate_history(
+            client, domain, query.aggregate, query.id, at=query.at, limit=query.limit
+        )
+        if not history.chain.events:
+            raise QueryNotFound(f"{query.aggregate} {query.id} has no events")
+        return Reply(msgspec.json.encode(history), {POSITION: str(history.chain.position)})
+
+    subject = domain.codec.subjects.query(GetHistory.__aggregate__, GetHistory.__action__)
+    return {subject: answer}
 
 
 async def _foreign(reader: DirectReader, subject: str) -> set[int]:

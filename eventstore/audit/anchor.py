@@ -9,7 +9,6 @@ to be known from another source.
 from __future__ import annotations
 
 import base64
-import binascii
 from datetime import datetime
 from typing import Any, Literal
 
@@ -127,28 +126,23 @@ class AnchorCheck:
         found = []
         if self._mismatch is not None:
             number, at_position = self._mismatch
-            found.append(self._finding(self._difference(number), at_position))
+            text = (
+                f"the first {number:,} events are not those of the anchor of {self._anchor.time}: "
+                f"{self._matching_text()} to be the same, so the first that differs is one of "
+                f"events {self._matching + 1:,} to {number:,}"
+            )
+            found.append(Finding(kind="anchor", text=text, position=at_position))
         if digest.events < self._anchor.events:
             text = (
                 f"the anchor of {self._anchor.time} is of {self._anchor.events:,} events, and the "
                 f"log has only {digest.events:,}, of which {self._matching_text()} to be the same: "
                 "events were removed, or it is another log"
             )
-            found.append(self._finding(text, position))
+            found.append(Finding(kind="anchor", text=text, position=position))
         return found
-
-    def _difference(self, number: int) -> str:
-        return (
-            f"the first {number:,} events are not those of the anchor of {self._anchor.time}: "
-            f"{self._matching_text()} to be the same, so the first that differs is one of events "
-            f"{self._matching + 1:,} to {number:,}"
-        )
 
     def _matching_text(self) -> str:
         return f"the first {self._matching:,} are known" if self._matching else "none is known"
-
-    def _finding(self, text: str, position: int) -> Finding:
-        return Finding(kind="anchor", text=text, position=position)
 
 
 def public_key(seed: bytes) -> str:
@@ -170,19 +164,11 @@ def _pair(seed: bytes) -> Any:
 
 def _is_signature(key: str, signed: bytes, signature: str) -> bool:
     try:
-        VerifyKey(_raw_key(key)).verify(signed, base64.b64decode(signature, validate=True))
+        raw = base64.b32decode(key)
+        checksum: Any = nkeys.crc16_checksum(raw[:-2])
+        if len(raw) != 35 or raw[-2:] != checksum or not nkeys.valid_public_prefix_byte(raw[0]):
+            return False
+        VerifyKey(raw[1:-2]).verify(signed, base64.b64decode(signature, validate=True))
     except (CryptoError, ValueError, TypeError):
         return False
     return True
-
-
-def _raw_key(key: str) -> bytes:
-    """The 32 bytes of an nkey's public key; raises `ValueError` for an invalid one."""
-    try:
-        raw = base64.b32decode(key)
-    except binascii.Error as error:
-        raise ValueError(str(error)) from error
-    checksum: Any = nkeys.crc16_checksum(raw[:-2])
-    if len(raw) != 35 or raw[-2:] != checksum or not nkeys.valid_public_prefix_byte(raw[0]):
-        raise ValueError(f"{key[:80]!r} is no public nkey")
-    return raw[1:-2]

@@ -7,9 +7,10 @@ in forged data causes may be circular.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from eventstore.audit.entries import AuditEntry
 
@@ -62,7 +63,7 @@ def causation_entries(
             children[cause].append(entry.id)
             if cause not in by_id and len(children[cause]) == 1:
                 roots.append(cause)
-    listed: dict[str, None] = {}
+    listed: set[str] = set()
     lines = [line for root in roots for line in _below(root, by_id, children, listed, max_depth)]
     for unlisted in by_id:  # what no root leads to is circular
         if unlisted not in listed:
@@ -74,7 +75,7 @@ def _below(
     root: str,
     by_id: dict[str, AuditEntry],
     children: dict[str, list[str]],
-    listed: dict[str, None],
+    listed: set[str],
     max_depth: int | None,
     *,
     circular: bool = False,
@@ -86,32 +87,17 @@ def _below(
         own, depth = waiting.pop()
         if own in listed:
             continue
-        listed[own] = None
-        hidden = 0
-        if max_depth is not None and depth >= max_depth:
-            hidden = _hide(children[own], children, listed)
-        else:
-            waiting.extend((child, depth + 1) for child in reversed(children[own]))
-        lines.append(
-            CausationEntry(
-                id=own,
-                depth=depth,
-                entry=by_id.get(own),
-                hidden=hidden,
-                circular=circular and depth == 0,
+        listed.add(own)
+        waiting.extend((child, depth + 1) for child in reversed(children[own]))
+        if max_depth is None or depth <= max_depth:
+            lines.append(
+                CausationEntry(
+                    id=own,
+                    depth=depth,
+                    entry=by_id.get(own),
+                    circular=circular and depth == 0,
+                )
             )
-        )
+        else:  # below the last entry, which has the maximum depth
+            lines[-1] = replace(lines[-1], hidden=lines[-1].hidden + 1)
     return lines
-
-
-def _hide(first: Sequence[str], children: dict[str, list[str]], listed: dict[str, None]) -> int:
-    """Count messages and all their effects, and mark them as listed."""
-    waiting = list(first)
-    count = 0
-    while waiting:
-        own = waiting.pop()
-        if own not in listed:
-            listed[own] = None
-            count += 1
-            waiting.extend(children[own])
-    return count

@@ -48,7 +48,3 @@ class AuditEntry(Struct, frozen=True, kw_only=True):
         """
         is_event = self.kind == "event"
         return self.time, is_event, self.position if is_event else 0, self.id
-
-
-COLUMNS = AuditEntry.__struct_fields__
-"""The names of an entry's fields."""

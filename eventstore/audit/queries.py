@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta, Struct
 
@@ -21,20 +21,14 @@ _Name = Annotated[str, Meta(pattern=r"^[^\x00]{1,128}\Z")]
 _Instant = Annotated[datetime, Meta(tz=True)]
 
 
-def _check_instant(name: str, time: datetime | None) -> None:
-    try:
-        if time is not None:
-            time.astimezone(UTC)
-    except OverflowError as error:
-        raise ValueError(f"{name}: {time} lies outside of the years 1 to 9999 in UTC") from error
-
-
 class TraceCorrelation(Query[CausationTree], subject="audit.trace"):
     """Get all messages that are correlated with one, as a causation tree.
 
     `id` is the id of a command or an event, a correlation id, or at least the first eight
     characters of one. At most `limit` messages are listed, none more than `depth` causes deep.
     """
+
+    __label__: ClassVar[str] = "TraceStory"  # its published name
 
     id: _Text
     limit: Annotated[int, Meta(ge=1, le=100_000)] = 200
@@ -61,8 +55,13 @@ class SearchAudit(ListQuery[AuditEntry], subject="audit.search"):
     order: Order = "newest"
 
     def __post_init__(self) -> None:
-        for name in ("since", "until"):
-            _check_instant(name, getattr(self, name))
+        for name, time in (("since", self.since), ("until", self.until)):
+            try:
+                if time is not None:
+                    time.astimezone(UTC)
+            except OverflowError as error:
+                text = f"{name}: {time} lies outside of the years 1 to 9999 in UTC"
+                raise ValueError(text) from error
 
     @property
     def kinds(self) -> tuple[Kind, ...]:

@@ -1,6 +1,6 @@
 """Trial reads: whether the current code can still read an event, and if not, why.
 
-An event is read as by any reader: decrypted, upcast to the current schema and decoded. DestroyedKey
+An event is read as by any reader: decrypted, upcast to the current schema and decoded. Forgotten
 personal data are read in their forgotten form; a key that is missing without a tombstone is a
 problem. The result is discarded.
 """

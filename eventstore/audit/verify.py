@@ -15,14 +15,14 @@ from eventstore.audit.trial_read import TrialRead
 from eventstore.audit.working_set import AggregateState, WorkingSet
 from eventstore.client.api_answers import StreamInfo
 from eventstore.client.client import Client
-from eventstore.errors import IncompleteBatch, InvalidAnchor, InvalidSubject
+from eventstore.errors import IncompleteBatch, InvalidAnchor
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.codec import Codec
 from eventstore.messages.headers import Header
 from eventstore.store.batches import BatchCheck
-from eventstore.store.chain_links import Link, follow
+from eventstore.store.chain_links import Link
 from eventstore.store.log import StoredLog
 
 Progress = Callable[[VerifySummary], None]
@@ -95,7 +95,7 @@ async def _aggregate_findings(
 ) -> AsyncGenerator[list[Finding], None]:
     async with direct, aclosing(direct.messages(subject)) as messages:
         async for message in messages:
-            yield await verifier.in_aggregate([message])
+            yield await verifier.in_aggregate(message)
 
 
 async def _log_findings(
@@ -146,20 +146,14 @@ class _PageVerifier:
         self._is_imported = any(each.startswith(self._subjects.importing) for each in info.subjects)
         self._anchor = anchor
 
-    async def in_aggregate(self, messages: Sequence[StoredMessage]) -> list[Finding]:
-        """The findings in the next messages of one aggregate."""
-        await self._load_keys(messages)
-        self._load_aggregates(messages)
-        repeats = self._working_set.repeats(messages)
-        for message in messages:
-            self._check(message, repeats)
+    async def in_aggregate(self, message: StoredMessage) -> list[Finding]:
+        """The findings in the next message of one aggregate."""
+        self._check(message, await self._load([message]))
         return self._take_findings()
 
     async def in_log(self, messages: Sequence[StoredMessage], end: int) -> list[Finding]:
         """The findings in the next messages of the log, and in their positions."""
-        await self._load_keys(messages)
-        self._load_aggregates(messages)
-        repeats = self._working_set.repeats(messages)
+        repeats = await self._load(messages)
         for message in messages:
             self._check_sequence(message)
             if message.subject.startswith(self._prefix):
@@ -195,14 +189,16 @@ class _PageVerifier:
             self._findings.extend(self._anchor.findings(self._summary.fold, end))
         return self._take_findings()
 
-    async def _load_keys(self, messages: Sequence[StoredMessage]) -> None:
+    async def _load(self, messages: Sequence[StoredMessage]) -> dict[int, int]:
+        """Load the keys and states for the messages; returns the positions that repeat an id."""
         if self._trial is not None:
             await self._trial.prepare(
                 message for message in messages if message.subject.startswith(self._prefix)
             )
+        self._load_aggregates(messages)
+        return self._working_set.repeats(messages)
 
     def _load_aggregates(self, messages: Sequence[StoredMessage]) -> None:
-        self._findings = []
         self._aggregates = self._working_set.aggregates({message.subject for message in messages})
 
     def _take_findings(self) -> list[Finding]:
@@ -265,14 +261,7 @@ class _PageVerifier:
             self._report(message, "duplicate_id", text)
 
     def _check_chain(self, message: StoredMessage, aggregate: AggregateState) -> Kind | None:
-        try:
-            self._subjects.parse_log(message.subject)
-        except InvalidSubject as error:
-            self._summary.foreign += 1
-            self._report(message, "foreign", str(error))
-            return "foreign"
-        result = follow(aggregate.links, message)
-        aggregate.links = result.links
+        result = aggregate.follow(message, self._subjects)
         if result.problem is not None:
             self._summary.foreign += 1
             self._report(message, result.problem.kind, result.problem.text)
@@ -303,9 +292,10 @@ class _PageVerifier:
         version = message.headers.get(Header.SCHEMA_VERSION, "1")
         if name is None:
             return None
-        if not self._codec.knows_event(name):
+        if not self._codec.upcasting.knows(name):
             return f"no event type {name[:80]!r} is known here"
-        if not self._codec.reads_event(name, _number(version)):
+        number = int(version) if version.isdecimal() and len(version) < 9 else 0
+        if not self._codec.upcasting.reads(name, number):
             return f"schema version {version[:20]} of {name} cannot be read here"
         return None
 
@@ -314,10 +304,6 @@ class _PageVerifier:
         finding = Finding.about(message, kind, text, first=not aggregate.broken)
         aggregate.broken = True
         self._findings.append(finding)
-
-
-def _number(text: str) -> int:
-    return int(text) if text.isdecimal() and len(text) < 9 else 0
 
 
 def _same_batch(one: StoredMessage, other: StoredMessage) -> bool:

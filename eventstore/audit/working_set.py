@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from types import TracebackType
 
 import msgspec
 
+from eventstore.errors import InvalidSubject
 from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.headers import Header
-from eventstore.store.chain_links import GENESIS_LINKS, Link, Links
+from eventstore.messages.subjects import Subjects
+from eventstore.store.chain_links import GENESIS_LINKS, LinkCheck, Links, Problem, follow
 
 _CACHE_KIB = 32 * 1024
+_decode_links = msgspec.json.Decoder(Links).decode
 
 
 class AggregateState(msgspec.Struct):
@@ -25,6 +27,16 @@ class AggregateState(msgspec.Struct):
     links: Links = GENESIS_LINKS
     broken: bool = False
     is_new: bool = True
+
+    def follow(self, message: StoredMessage, subjects: Subjects) -> LinkCheck:
+        """Check the next message against the chain; any other subject than the log's is foreign."""
+        try:
+            subjects.parse_log(message.subject)
+        except InvalidSubject as error:
+            return LinkCheck(self.links, Problem("foreign", str(error)))
+        result = follow(self.links, message)
+        self.links = result.links
+        return result
 
 
 class WorkingSet:
@@ -38,7 +50,7 @@ class WorkingSet:
             PRAGMA journal_mode = OFF;
             PRAGMA synchronous = OFF;
             PRAGMA temp_store = FILE;
-            CREATE TABLE aggregate (subject TEXT PRIMARY KEY, links TEXT, broken INTEGER)
+            CREATE TABLE aggregate (subject TEXT PRIMARY KEY, links BLOB, broken INTEGER)
                 WITHOUT ROWID;
             CREATE TABLE event_id (id BLOB PRIMARY KEY, position INTEGER) WITHOUT ROWID;
             BEGIN;
@@ -48,12 +60,7 @@ class WorkingSet:
     def __enter__(self) -> WorkingSet:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._database.close()
 
     def aggregates(self, subjects: Iterable[str]) -> dict[str, AggregateState]:
@@ -65,7 +72,7 @@ class WorkingSet:
             list(states),
         )
         for subject, links, broken in rows:
-            states[subject] = AggregateState(_links(links), bool(broken), is_new=False)
+            states[subject] = AggregateState(_decode_links(links), bool(broken), is_new=False)
         return states
 
     def store(self, aggregates: Mapping[str, AggregateState]) -> None:
@@ -73,7 +80,7 @@ class WorkingSet:
         self._database.executemany(
             "INSERT OR REPLACE INTO aggregate VALUES (?, ?, ?)",
             [
-                (subject, _text(aggregate.links), aggregate.broken)
+                (subject, msgspec.json.encode(aggregate.links), aggregate.broken)
                 for subject, aggregate in aggregates.items()
             ],
         )
@@ -108,14 +115,3 @@ def _key(event_id: str) -> bytes:
     except ValueError:
         return event_id.encode()
     return key if len(key) == 16 else event_id.encode()
-
-
-def _text(links: Links) -> str:
-    every = (links.head, *links.guesses)
-    return " ".join([f"{link.version}:{link.chain}:{link.position}" for link in every])
-
-
-def _links(text: str) -> Links:
-    fields = (link.split(":") for link in text.split(" "))
-    head, *guesses = (Link(int(version), chain, int(at)) for version, chain, at in fields)
-    return Links(head, tuple(guesses))

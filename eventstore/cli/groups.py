@@ -31,7 +31,7 @@ class LazyGroup(TyperGroup):
     modules: Mapping[str, str] = {}
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Put the real subcommand in its place before it is looked up."""
+        """Replace the placeholder by the real subcommand before it is looked up."""
         if args[0] in self.modules:
             self.commands[args[0]] = _loaded(self.modules[args[0]], args[0])
         return super().resolve_command(ctx, args)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from eventstore.application import Application
@@ -47,12 +47,11 @@ def service_health(
     database: Database,
     projections: ProjectionWorker,
     *,
-    audit: Check | None = None,
-    feed: Check | None = None,
+    others: Mapping[str, Check] = {},
     cache_ttl: float = 0.25,
     telemetry: Telemetry = NO_TELEMETRY,
 ) -> Health:
-    """The health of a service, with every check there is; `cache_ttl` is `Health`'s."""
+    """The health of a service, with the `others` after its own; `cache_ttl` is `Health`'s."""
     client, codec, bounds = app.client, app.domain.codec, settings.operations
     streams = topology(codec.subjects, settings.streams)
     return Health(
@@ -81,8 +80,7 @@ def service_health(
                 max_stall=bounds.max_projection_stall_ms / 1000,
                 telemetry=telemetry,
             ),
-            **({} if audit is None else {"audit": audit}),
-            **({} if feed is None else {"feed": feed}),
+            **others,
         },
         cache_ttl=cache_ttl,
         telemetry=telemetry,

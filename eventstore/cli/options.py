@@ -28,39 +28,6 @@ Timeout = Annotated[
 AggregateName = Annotated[str | None, typer.Argument(metavar="AGGREGATE", help="For example flake")]
 AggregateId = Annotated[str | None, typer.Argument(metavar="ID", help="Only this aggregate's.")]
 
-_NatsUrl = Annotated[
-    str | None,
-    typer.Option(
-        "--nats-url",
-        metavar="URL",
-        help="The NATS server; NATS_URL does the same, and hides credentials from process lists.",
-        show_default=False,
-    ),
-]
-_ConfigFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        metavar="FILE",
-        help="A TOML file of settings; EVENTSTORE_CONFIG does the same.",
-        show_default=False,
-    ),
-]
-_Database = Annotated[
-    str | None,
-    typer.Option(
-        "--database",
-        metavar="PATH|URL",
-        help="The read-model database; EVENTSTORE_DATABASE does the same, and hides a password "
-        "from process lists.  [default: read_model.sqlite in --dir]",
-        show_default=False,
-    ),
-]
-_Directory = Annotated[
-    Path,
-    typer.Option("--dir", metavar="DIR", help="The directory of the embedded server's data."),
-]
-
 
 def with_retry(settings: Settings, **changes: int) -> Settings:
     """The settings with changes of `nats.retry`."""
@@ -96,10 +63,36 @@ class MadeBy(Struct, frozen=True):
 
 
 def _session(
-    nats_url: _NatsUrl = None,
-    config: _ConfigFile = None,
-    database: _Database = None,
-    directory: _Directory = Path("var"),
+    nats_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="The NATS server; NATS_URL does the same, and hides credentials from process "
+            "lists.",
+            show_default=False,
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A TOML file of settings; EVENTSTORE_CONFIG does the same.",
+            show_default=False,
+        ),
+    ] = None,
+    database: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH|URL",
+            help="The read-model database; EVENTSTORE_DATABASE does the same, and hides a password "
+            "from process lists.  [default: read_model.sqlite in --dir]",
+            show_default=False,
+        ),
+    ] = None,
+    directory: Annotated[
+        Path,
+        typer.Option("--dir", metavar="DIR", help="The directory of the embedded server's data."),
+    ] = Path("var"),
     find_server: bool = True,
     first_connect_ms: int = 3_000,
 ) -> Session:

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from eventstore import nix
 from eventstore.application import Application, running
-from eventstore.audit.history_answer import history_answers
+from eventstore.audit.aggregate_history import history_answers
 from eventstore.cli.observability import (
     make_telemetry,
     serve_metrics,
@@ -72,12 +72,15 @@ async def open_service(settings: Settings, directory: Path) -> AsyncIterator[Ser
         serve_metrics(metrics, settings.operations.metrics_address),
     ):
         await database.migrate()
-        service = Service(
-            app,
+        projections = ProjectionWorker(
+            app.store,
             database,
-            _projections(app, database, telemetry),
-            CommandCollector(app.client, app.domain.codec.subjects, database),
+            read_models(),
+            rebuild=auto_rebuild(app.store, database, telemetry=telemetry),
+            telemetry=telemetry,
         )
+        commands = CommandCollector(app.client, app.domain.codec.subjects, database)
+        service = Service(app, database, projections, commands)
         answers = _answers(service, named, telemetry)
         queries = Responder(app.client, answers, queue=own.name, max_pending=_MAX_PENDING_QUERIES)
         feed = FeedSupervisor(lambda: Feed(app.client, app.store))
@@ -86,14 +89,19 @@ async def open_service(settings: Settings, directory: Path) -> AsyncIterator[Ser
             named,
             database,
             service.projections,
-            audit=service.commands,
-            feed=feed,
+            others={"audit": service.commands, "feed": feed},
             telemetry=telemetry,
         )
         endpoints = service_endpoints(app, named, health, queries=queries.subjects, metrics=metrics)
         process = _process(service)
         delegation = _delegation(service, own.name)
-        async with running(control := _control(service, named)):
+        control = ConfigWatcher(
+            app.client,
+            app.domain.codec.subjects,
+            queue_limit=named.streams.queue_limit,
+            pausable=projections,
+        )
+        async with running(control):
             await control.ready.wait()  # before a projection runs that is to be paused
             answering = (service.projections, queries, endpoints, process, delegation)
             async with running(service.commands, feed, *answering):
@@ -102,18 +110,7 @@ async def open_service(settings: Settings, directory: Path) -> AsyncIterator[Ser
                 yield service
 
 
-def _projections(app: Application, database: Database, telemetry: Telemetry) -> ProjectionWorker:
-    return ProjectionWorker(
-        app.store,
-        database,
-        read_models(),
-        rebuild=auto_rebuild(app.store, database, telemetry=telemetry),
-        telemetry=telemetry,
-    )
-
-
 def _answers(service: Service, settings: Settings, telemetry: Telemetry) -> dict[str, Answer]:
-    """The answers to every query of the domain, by subject."""
     app, database = service.app, service.database
     subjects = app.domain.codec.subjects
     answered = query_answers(
@@ -131,9 +128,8 @@ def _answers(service: Service, settings: Settings, telemetry: Telemetry) -> dict
 def _delegation(service: Service, queue: str) -> Responder:
     """The responder for users of other accounts, who may not use JetStream themselves."""
     client, subjects = service.app.client, service.app.domain.codec.subjects
-    kinds = (ConsumerRequests, ConfigurationRequests, ParkingRequests)
     answers: dict[str, Answer] = {}
-    for kind in kinds:
+    for kind in (ConsumerRequests, ConfigurationRequests, ParkingRequests):
         answers |= kind(client, subjects).answers()
     return Responder(client, answers, queue=queue)
 
@@ -162,13 +158,3 @@ def _process(service: Service) -> EventSubscriber:
 
     app = service.app
     return stale_packages(app.client, app.domain.codec, app.commands, builds)
-
-
-def _control(service: Service, settings: Settings) -> ConfigWatcher:
-    app = service.app
-    return ConfigWatcher(
-        app.client,
-        app.domain.codec.subjects,
-        queue_limit=settings.streams.queue_limit,
-        pausable=service.projections,
-    )

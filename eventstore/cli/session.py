@@ -90,7 +90,9 @@ class Session:
             except NoJetStream:
                 raise
             except (NoResponders, StreamMissing) as error:
-                await _check_jetstream(client)
+                # A user who may not ask for it cannot know whether JetStream is missing.
+                with suppress(JetStreamError, RequestTimeout, ConnectionLost, PermissionDenied):
+                    await client.api(Api.ACCOUNT_INFO, timeout=_INFO_SECONDS)
                 raise type(error)(f"{client.url}: {error}; {advice}") from error
 
     @asynccontextmanager
@@ -126,12 +128,6 @@ async def log_end(client: Client, codec: Codec) -> int:
     return (await stream_info(client, codec.subjects.log_stream)).state.last_seq
 
 
-async def _check_jetstream(client: Client) -> None:
-    """Raise `NoJetStream` if that is why nobody answers; a user who may not ask cannot know."""
-    with suppress(JetStreamError, RequestTimeout, ConnectionLost, PermissionDenied):
-        await client.api(Api.ACCOUNT_INFO, timeout=_INFO_SECONDS)
-
-
 def server_directory(directory: Path) -> Path:
     """The embedded server's own part of a directory."""
     return directory / "nats"
@@ -149,18 +145,14 @@ async def opened_server(settings: Settings, directory: Path) -> AsyncIterator[Se
     except OSError as error:
         raise ConfigurationError(f"--dir {directory} cannot be used: {error}") from error
     except ServerStartFailed as error:
-        raise _explained(error, directory) from error
+        if (other := running_server(server_directory(directory))) is None:
+            raise
+        raise ServerStartFailed(
+            f"a service runs in {directory} already, on {redacted_url(other)}: talk to it with "
+            "send, events or nix import; or stop it; or choose another directory for this one "
+            "with --dir"
+        ) from error
     try:
         yield settings.with_url(server.url)
     finally:
         await server.stop()
-
-
-def _explained(error: ServerStartFailed, directory: Path) -> ServerStartFailed:
-    other = running_server(server_directory(directory))
-    if other is None:
-        return error
-    return ServerStartFailed(
-        f"a service runs in {directory} already, on {redacted_url(other)}: talk to it with send, "
-        "events or nix import; or stop it; or choose another directory for this one with --dir"
-    )

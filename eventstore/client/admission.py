@@ -21,28 +21,27 @@ from eventstore.undecodable import UNDECODABLE
 _FROM_ANOTHER_ACCOUNT = "_R_."
 
 
-class _Requester(msgspec.Struct):
-    """The sender of a request from another account, in the server's format."""
+class Requester(msgspec.Struct):
+    """The sender of a message: the fields of the server's header that it cannot choose itself."""
 
-    acc: str = ""
+    acc: str
     user: str = ""
 
 
-_decode_requester = msgspec.json.Decoder(_Requester).decode
+_decode_requester = msgspec.json.Decoder(Requester).decode
 
 
-def request_info(headers: dict[str, str]) -> bytes:
-    """The server's information on who sent a message; empty if the sender could have forged it.
+def requester_in(headers: dict[str, str]) -> Requester | None:
+    """The sender of a message according to the server; None if it could be forged, or not read.
 
     The server's header is the last one. One elsewhere is the sender's own, and in malformed headers
     the end of the sender's cannot be determined.
     """
-    if (
-        isinstance(headers, UnreadableHeaders)
-        or next(reversed(headers), "") != NatsHeader.REQUEST_INFO
-    ):
-        return b""
-    return headers[NatsHeader.REQUEST_INFO].encode(errors="replace")
+    is_last = next(reversed(headers), "") == NatsHeader.REQUEST_INFO
+    if is_last and not isinstance(headers, UnreadableHeaders):
+        with suppress(*UNDECODABLE):
+            return _decode_requester(headers[NatsHeader.REQUEST_INFO].encode(errors="replace"))
+    return None
 
 
 def requester_of(inbox: str, headers: dict[str, str]) -> str:
@@ -52,10 +51,8 @@ def requester_of(inbox: str, headers: dict[str, str]) -> str:
     connection's. A request from another account has an inbox of the server, but may name its sender
     in a header that the server writes; within the account anybody could write it.
     """
-    if inbox.startswith(_FROM_ANOTHER_ACCOUNT) and (info := request_info(headers)):
-        with suppress(*UNDECODABLE):
-            requester = _decode_requester(info)
-            return f"{requester.acc} {requester.user}"
+    if inbox.startswith(_FROM_ANOTHER_ACCOUNT) and (requester := requester_in(headers)):
+        return f"{requester.acc} {requester.user}"
     return ".".join(inbox.split(".", 2)[:2]) if inbox.count(".") > 1 else inbox.partition(".")[0]
 
 
@@ -171,10 +168,15 @@ class Slot:
         self._refused: ServiceBusy | None = None
 
     async def __aenter__(self) -> None:
-        await self._acquire()
+        if self._refused is not None:
+            raise self._refused
+        await self._admission.acquire(self)
+        self._is_running = True
 
     async def __aexit__(self, *_: object) -> None:
-        self._release()
+        if self._is_running:
+            self._is_running = False
+            self._admission.release()
 
     @asynccontextmanager
     async def released(self) -> AsyncIterator[None]:
@@ -182,7 +184,7 @@ class Slot:
 
         Raises `ServiceBusy` if the request is refused meanwhile.
         """
-        self._release()
+        await self.__aexit__()
         try:
             async with asyncio.timeout(None) as self._pause:
                 yield
@@ -192,7 +194,7 @@ class Slot:
             raise
         finally:
             self._pause = None
-        await self._acquire()
+        await self.__aenter__()
 
     def refuse(self, why: ServiceBusy) -> bool:
         """End the request with an error; False if it is being answered."""
@@ -208,14 +210,3 @@ class Slot:
     def leave(self) -> None:
         """Free the slot for another request."""
         self._admission.remove(self)
-
-    async def _acquire(self) -> None:
-        if self._refused is not None:
-            raise self._refused
-        await self._admission.acquire(self)
-        self._is_running = True
-
-    def _release(self) -> None:
-        if self._is_running:
-            self._is_running = False
-            self._admission.release()

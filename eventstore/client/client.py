@@ -86,11 +86,6 @@ class Subscription:
         """The subject subscribed to."""
         return self._subscription.subject
 
-    @property
-    def number(self) -> int:
-        """Its id (sid) on this connection."""
-        return self._subscription._id
-
     async def processed(self) -> None:
         """Return when the callback has processed all received messages; never after its end."""
         await self._subscription._pending_queue.join()
@@ -105,8 +100,9 @@ class Client(Resource):
     """One connection to NATS that reconnects automatically; made by `connect`.
 
     Its methods raise `ConnectionLost` while it is disconnected, and `InvalidMessage` or a subclass
-    for a message that may not be sent. `key_wrapping` has the master keys for the keys of personal
-    data that are sent and received over this connection; None if there are none.
+    for a message that may not be sent. All its inboxes begin with `inbox_prefix`. `key_wrapping`
+    has the master keys for the keys of personal data that are sent and received over this
+    connection; None if there are none.
     """
 
     def __init__(
@@ -119,11 +115,11 @@ class Client(Resource):
         self.key_wrapping = key_wrapping or configured_master_keys(settings.personal)
         self._settings = settings.nats
         self._name = name or settings.nats.service.name
-        self._nats = self._new_connection()
+        self._nats = Connection(require_tls=requires_tls(settings.nats))
         self._rotation = ServerRotation(settings.nats.retry)
-        self._inbox_prefix = f"{settings.nats.inbox_prefix}.{new_token()}"
+        self.inbox_prefix = f"{settings.nats.inbox_prefix}.{new_token()}"
         self._answers = PendingReplies()
-        self._gate = ReplyGate.of(settings.nats)
+        self._gate = ReplyGate(settings.nats)
         self._refusals: list[Exception] | None = None  # a list during the first connect
         self._is_permanent = False
         self._up = False
@@ -134,9 +130,9 @@ class Client(Resource):
         self._denied_callbacks: dict[object, Callable[[str], None]] = {}
 
     @classmethod
-    async def open(cls, settings: Settings, *, name: str | None = None) -> Client:
+    async def open(cls, settings: Settings) -> Client:
         """An open client, to be closed with `close`; raises what `connect` raises."""
-        return await cls(settings, name=name).__aenter__()
+        return await cls(settings).__aenter__()
 
     async def _enter(self, stack: AsyncExitStack) -> None:
         stack.push_async_callback(self.close)
@@ -190,14 +186,9 @@ class Client(Resource):
     def _has_reconnected(self) -> bool:
         return bool(self._nats.stats["reconnects"])
 
-    @property
-    def inbox_prefix(self) -> str:
-        """The prefix of all inboxes of this client."""
-        return self._inbox_prefix
-
     def new_inbox(self) -> str:
         """A unique subject that nobody can guess; subjects below it may be used, too."""
-        return f"{self._inbox_prefix}.s.{new_token()}"
+        return f"{self.inbox_prefix}.s.{new_token()}"
 
     def api_subject(self, suffix: str) -> str:
         """The subject of a request to JetStream's API, under the prefix of the settings."""
@@ -220,7 +211,7 @@ class Client(Resource):
         self._check_connected(subject)
 
         def send(token: str, _: object) -> Awaitable[None]:
-            reply = f"{self._inbox_prefix}.{token}"
+            reply = f"{self.inbox_prefix}.{token}"
             return self._nats.publish(subject, payload, reply, headers)
 
         answer: Msg = await self._answers.awaited(subject, timeout, send)
@@ -331,7 +322,7 @@ class Client(Resource):
         """
         for subscription in subscriptions:
             with nats_errors(f"end {subscription.subject}"):
-                await self._nats.send_unsubscribe(subscription.number)
+                await self._nats.send_unsubscribe(subscription._subscription)
         await self.flush()
 
     async def flush(self, timeout: float = 5.0) -> None:
@@ -382,9 +373,6 @@ class Client(Resource):
             await self._disconnected()
             await self._closed()
 
-    def _new_connection(self) -> Connection:
-        return Connection(require_tls=requires_tls(self._settings))
-
     async def _connect_with_retries(self) -> None:
         """Connect, with retries while no server answers; raises permanent errors immediately."""
         first_connect = FirstConnect(self._settings.retry)
@@ -409,7 +397,7 @@ class Client(Resource):
         await self._nats.close()
         self._closing = False
         self._settled.clear()
-        self._nats = self._new_connection()
+        self._nats = Connection(require_tls=requires_tls(self._settings))
 
     async def _connect(self) -> None:
         options = connect_options(self._settings)
@@ -434,7 +422,7 @@ class Client(Resource):
         self._settled.set()
 
     async def _listen(self) -> None:
-        inbox = f"{self._inbox_prefix}.*"
+        inbox = f"{self.inbox_prefix}.*"
         with nats_errors("listen on the inbox"):
             await self._nats.listen(inbox, self._receive)
         timeout = self._settings.retry.connect_timeout_ms / 1000
@@ -459,7 +447,7 @@ class Client(Resource):
         return self._nats.ping(pong)
 
     def _receive(self, message: Msg) -> None:
-        self._answers.deliver(message.subject[len(self._inbox_prefix) + 1 :], message)
+        self._answers.deliver(message.subject[len(self.inbox_prefix) + 1 :], message)
 
     def _check_connected(self, what: str) -> None:
         if not self._nats.is_connected:

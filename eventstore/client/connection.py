@@ -80,9 +80,9 @@ class Connection(nats.aio.client.Client):
         self._listeners[subscription._id] = callback
         return subscription
 
-    async def send_unsubscribe(self, number: int) -> None:
+    async def send_unsubscribe(self, subscription: Subscription) -> None:
         """Unsubscribe at the server only, and go on processing what it has sent."""
-        await self._send_unsubscribe(number)
+        await self._send_unsubscribe(subscription._id)
 
     def abort(self) -> None:
         """Drop the socket and the unsent data, without waiting for the peer."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import ssl
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import ParseResult, SplitResult, unquote, urlsplit
@@ -30,10 +30,10 @@ def connect_options(settings: NatsSettings) -> dict[str, Any]:
     """The options of nats-py's `connect`, except name and callbacks.
 
     The credentials of the first URL that has some are used for all servers without, including
-    discovered ones.
-
-    Raises `ConfigurationError` if a certificate, key, seed or credentials file cannot be used.
+    discovered ones. Raises `ConfigurationError` if a certificate, key, seed or credentials file
+    cannot be used.
     """
+    in_urls = map(url_credentials, map(urlsplit, settings.servers))
     return {
         "servers": list(settings.servers),
         "connect_timeout": settings.retry.connect_timeout_ms / 1000,
@@ -45,7 +45,7 @@ def connect_options(settings: NatsSettings) -> dict[str, Any]:
         "inbox_prefix": settings.inbox_prefix,
         "pending_size": -1,  # nothing is buffered while disconnected
         **_tls_options(settings.tls),
-        **(_auth_options(settings.auth) or _first_credentials(settings.servers)),
+        **(_auth_options(settings.auth) or next(filter(None, in_urls), {})),
     }
 
 
@@ -89,13 +89,11 @@ def _auth_options(auth: AuthSettings) -> dict[str, Any]:
 def _credentials_options(path: Path) -> dict[str, Any]:
     # Read at each connect, because expired credentials are replaced in place. nats-py's own reader
     # never returns from a file without a JWT.
-    def jwt() -> bytes:
-        return _part(path, _JWT)
-
     def signature(nonce: str) -> bytes:
         signed: bytes = nkeys.from_seed(bytearray(_part(path, _SEED))).sign(nonce.encode())
         return base64.b64encode(signed)
 
+    jwt = partial(_part, path, _JWT)
     jwt()
     _check_seed(path, _part(path, _SEED))
     return {"user_jwt_cb": jwt, "signature_cb": signature}
@@ -130,9 +128,3 @@ def url_credentials(url: SplitResult | ParseResult) -> dict[str, str | None]:
     if url.password is None:
         return {"user": None, "password": None, "token": user}
     return {"user": user, "password": unquote(url.password), "token": None}
-
-
-def _first_credentials(servers: Sequence[str]) -> dict[str, Any]:
-    """The credentials of the first URL that has some; used for all servers without."""
-    found = (url_credentials(urlsplit(url)) for url in servers)
-    return next(filter(None, found), {})

@@ -22,7 +22,7 @@ _BEGIN = _VERSION + _LINE_END
 _HEADER_LINES = re.compile(r"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [^\r\n]*\r\n)*")
 _NAMES = re.compile(r"[!-9;-~]*")
 _WHITESPACE = " \t\n\r\x0b\x0c"
-_LONGEST_SHOWN = 60
+_MAX_SHOWN = 60
 _WITH_HEADERS = b"HMSG"
 _MESSAGES = (b"MSG", _WITH_HEADERS)
 
@@ -166,7 +166,7 @@ def _read_one_by_one(raw: bytes) -> dict[str, str]:
 
 
 def _shown(line: bytes) -> str:
-    return repr(line[:_LONGEST_SHOWN])[1:]
+    return repr(line[:_MAX_SHOWN])[1:]
 
 
 def header_block(headers: Mapping[str, str]) -> bytes:

@@ -32,7 +32,7 @@ from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.envelope import Envelope, Identity, format_timestamp, utc_now
 from eventstore.messages.headers import POSITION, Header, position_of
 from eventstore.messages.queries import (
-    LONGEST_WAIT,
+    MAX_WAIT,
     WAIT_POSITION,
     WAIT_TIMEOUT,
     Listed,
@@ -88,8 +88,17 @@ class QueryClient:
         cls = type(query)
         payload = _encode(query)
         subject = self._subjects.query(cls.__aggregate__, cls.__action__)
-        with self._telemetry.span("ask", type=cls.__name__) as span:
-            headers = self._headers(cls, cause, actor, span.traceparent)
+        with self._telemetry.span("ask", type=cls.__label__) as span:
+            headers = Envelope(
+                identity=Identity.root() if cause is None else Identity.caused_by(cause),
+                type=cls.__label__,
+                domain=self._subjects.domain,
+                timestamp=format_timestamp(utc_now()),
+                schema_version=cls.__schema_version__,
+                actor=actor,
+                traceparent=span.traceparent,
+            ).to_headers()
+            del headers[Header.MESSAGE_ID]  # no stream stores it
             if wait_for is not None:
                 headers |= _waiting(wait_for, timeout)
             answer = await self._client.request(subject, payload, headers=headers, timeout=timeout)
@@ -140,26 +149,6 @@ class QueryClient:
                 return
             query = msgspec.structs.replace(query, after=answer.data.next)
 
-    def _headers(
-        self,
-        cls: type[Query[Any]],
-        cause: Identity | None,
-        actor: str | None,
-        traceparent: str | None,
-    ) -> dict[str, str]:
-        identity = Identity.root() if cause is None else Identity.caused_by(cause)
-        headers = Envelope(
-            identity=identity,
-            type=cls.__name__,
-            domain=self._subjects.domain,
-            timestamp=format_timestamp(utc_now()),
-            schema_version=cls.__schema_version__,
-            actor=actor,
-            traceparent=traceparent,
-        ).to_headers()
-        del headers[Header.MESSAGE_ID]  # no stream stores it
-        return headers
-
 
 class _Refusal(msgspec.Struct, frozen=True):
     code: str = "unknown"
@@ -186,7 +175,7 @@ def _encode(query: Query[Any]) -> bytes:
 
 def _waiting(position: int, timeout: float) -> dict[str, str]:
     """Headers that make the service wait, and time out before the request does."""
-    seconds = min(timeout * _ANSWER_SHARE, LONGEST_WAIT)
+    seconds = min(timeout * _ANSWER_SHARE, MAX_WAIT)
     return {WAIT_POSITION: str(position), WAIT_TIMEOUT: str(max(1, int(seconds * 1000)))}
 
 

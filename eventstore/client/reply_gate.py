@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterable
 
 from eventstore.config import NatsSettings
 from eventstore.text import make_log_records_safe
@@ -18,32 +17,27 @@ from eventstore.text import make_log_records_safe
 _USUAL = ("_INBOX", "_R_")  # the latter is the server's, for replies that cross accounts
 _TOKEN = "[A-Za-z0-9_-]{1,64}"  # noqa: S105  # of a subject
 _REPORT_SECONDS = 60.0
-_LONGEST_SHOWN = 100
+_MAX_SHOWN = 100
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
 
 class ReplyGate:
-    """Admits reply subjects below `_INBOX`, `_R_`, or one of the given prefixes.
+    """Admits reply subjects below `_INBOX`, `_R_`, or one of the settings' prefixes.
 
-    Never one below `domain`, nor a wildcard, nor one with a character that inboxes do not have.
+    Never one below the domain, nor a wildcard, nor one with a character that inboxes do not have.
     """
 
-    def __init__(self, prefixes: Iterable[str] = (), *, domain: str = "") -> None:
+    def __init__(self, settings: NatsSettings) -> None:
+        prefixes = {settings.inbox_prefix, *settings.reply_prefixes}
         usual = rf"(?:{'|'.join(_USUAL)})(?:\.{_TOKEN}){{1,4}}"
-        named = "|".join(re.escape(prefix) for prefix in sorted({*prefixes} - {*_USUAL}))
+        named = "|".join(re.escape(prefix) for prefix in sorted(prefixes - {*_USUAL}))
         # One prefix may be that of many users, each with some tokens of its own.
         others = rf"|(?:{named})(?:\.{_TOKEN}){{1,8}}" if named else ""
-        outside = rf"(?!{re.escape(domain)}\.)" if domain else ""
+        outside = rf"(?!{re.escape(settings.subject_prefix)}\.)"
         self._admitted = re.compile(f"{outside}(?:{usual}{others})")
         self._reported: dict[str, float] = {}
         self.refused = 0
-
-    @classmethod
-    def of(cls, settings: NatsSettings) -> ReplyGate:
-        """The gate of these settings."""
-        prefixes = (settings.inbox_prefix, *settings.reply_prefixes)
-        return cls(prefixes, domain=settings.subject_prefix)
 
     def admits(self, reply: str) -> bool:
         """Whether this is an inbox that may be answered."""
@@ -60,6 +54,6 @@ class ReplyGate:
             _logger.warning(
                 "%s: not answered, because the reply subject %r is no inbox; if it should be one, "
                 "add its prefix to nats.reply_prefixes (%d refused so far)",
-                *(what, reply[:_LONGEST_SHOWN], self.refused),
+                *(what, reply[:_MAX_SHOWN], self.refused),
             )
         return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 
 import msgspec
 
@@ -42,10 +42,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
         Raises `ServiceBusy` at its end if no slot is free in time.
         """
-        if self.slot is None:
-            yield
-            return
-        async with self.slot.released():
+        async with nullcontext() if self.slot is None else self.slot.released():
             yield
 
 
@@ -139,7 +136,6 @@ class Responder:
                 await subscription.unsubscribe()
 
     async def _drain(self, subscriptions: Sequence[Subscription]) -> None:
-        """Stop deliveries, and process the messages that were on their way."""
         with suppress(ClientError, TimeoutError):  # without a connection nothing is on its way
             async with asyncio.timeout(_DRAIN_SECONDS):
                 await self._client.stop_deliveries(*subscriptions)
@@ -163,12 +159,8 @@ class Responder:
         return receive
 
     async def _respond(self, message: Msg, answer: Answer, slot: Slot | None = None) -> None:
-        request = Request(
-            subject=message.subject,
-            payload=message.data,
-            headers=message.headers or {},
-            slot=slot,
-        )
+        headers = message.headers or {}
+        request = Request(subject=message.subject, payload=message.data, headers=headers, slot=slot)
         envelope = dict(_JSON)
         try:
             check_headers(message.headers)

@@ -35,7 +35,7 @@ from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
 _FIRST_PAUSE = 1.0
 _SHORTEST_PAUSE = 0.05
-_LONGEST_PAUSE = 5.0
+_MAX_PAUSE = 5.0
 _MAX_REMEMBERED = 1_000
 
 
@@ -44,7 +44,7 @@ class SentCommand(msgspec.Struct, frozen=True, kw_only=True):
 
     `sequence` is its sequence in the command stream. `duplicate`: the same id had been accepted
     before, within the stream's duplicate window, and this was not stored; only its outcome shows
-    whether it was the same command. `digest` tells it from another of the same id.
+    whether it was the same command. `digest` distinguishes it from another with the same id.
     """
 
     command_id: str
@@ -158,8 +158,9 @@ class CommandClient(Resource):
         """The outcome of a command sent earlier; None if there is none yet, or if it has expired.
 
         An error is the last one: the command may have been repeated or retried since. The last
-        thousand commands that were sent by `send`, or timed out, are told from others of the same
-        id: if the stored outcome is another's, it is an error with the code `command_id_reused`.
+        thousand commands that were sent by `send`, or timed out, are distinguished from others with
+        the same id: if the stored outcome is another's, it is an error with the code
+        `command_id_reused`.
         """
         sent = self._sent.get(command_id)
         if sent is None:
@@ -188,7 +189,7 @@ class CommandClient(Resource):
                 known = None
             if known is not None:
                 return known
-            pause = min(max(2 * pause, _SHORTEST_PAUSE), _LONGEST_PAUSE)
+            pause = min(max(2 * pause, _SHORTEST_PAUSE), _MAX_PAUSE)
         return await answered
 
     def _envelope(

@@ -33,6 +33,7 @@ from eventstore.messages.headers import (
     ID_DERIVED,
     JSON,
     REPLY_TO,
+    REQUIRED,
     Header,
     legal_value,
 )
@@ -40,15 +41,6 @@ from eventstore.messages.subjects import AGGREGATE_ID, Subject
 from eventstore.messages.types import Command
 
 _NAMESPACE = uuid.UUID("b9a4b0f6-3a3c-5f0e-9d0f-6d1c6f6f3c11")
-_NEEDED = {
-    Header.EVENT_ID,
-    Header.EVENT_TYPE,
-    Header.CORRELATION_ID,
-    Header.CAUSATION_ID,
-    Header.TIMESTAMP,
-    Header.DOMAIN,
-}
-
 _JSON_IN_UTF8 = re.compile(
     r"application/json *(?:; *charset *= *(?:utf-?8|us-ascii|\"(?:utf-?8|us-ascii)\") *)?;?",
     re.IGNORECASE,
@@ -57,7 +49,7 @@ _WORKERS_OWN = {AUTHENTICATED_AS, COMMAND_DIGEST}
 
 
 class DecodedCommand(msgspec.Struct, frozen=True):
-    """A command, its envelope and its aggregate; `digest` tells it from another of the same id."""
+    """A command, its envelope and aggregate; `digest` distinguishes it from others with its id."""
 
     command: Command
     aggregate: str
@@ -175,14 +167,17 @@ def _decode(codec: Codec, message: Msg, delivery: Delivery, command_id: str) -> 
     subject = Subject.split(message.subject)
     cls = codec.command_type(subject.aggregate, subject.action)
     headers = _as_sent(message.headers or {})
-    envelope = Envelope.from_headers(
-        headers
-        if headers.keys() >= _NEEDED
-        else _filled_in(headers, cls, codec.domain, delivery, command_id)
-    )
+    if not headers.keys() >= {*REQUIRED}:
+        headers = _filled_in(headers, cls, codec.domain, delivery, command_id)
+    envelope = Envelope.from_headers(headers)
     _check_type(headers, envelope, cls, message.subject)
     command = codec.decode_command(subject.aggregate, subject.action, message.data)
-    aggregate_id = envelope.aggregate_id or _new_aggregate_id(cls, command_id)
+    if envelope.aggregate_id is None and not cls.__creates__:
+        raise InvalidHeader(
+            Header.AGGREGATE_ID,
+            f"is missing: {cls.__name__} needs the id of the {cls.__aggregate__} it is for",
+        )
+    aggregate_id = envelope.aggregate_id or derive_id(command_id, "aggregate")
     digest = digest_of(command, aggregate_id, command_id, message.data)
     if ID_DERIVED in headers:
         digest = without_data(digest)
@@ -236,12 +231,3 @@ def _check_type(
             f"{cls.__name__} was sent with schema version {envelope.schema_version}; "
             f"this code reads version {cls.__schema_version__}"
         )
-
-
-def _new_aggregate_id(cls: type[Command], command_id: str) -> str:
-    if not cls.__creates__:
-        raise InvalidHeader(
-            Header.AGGREGATE_ID,
-            f"is missing: {cls.__name__} needs the id of the {cls.__aggregate__} it is for",
-        )
-    return derive_id(command_id, "aggregate")

@@ -66,7 +66,6 @@ def _hash(data: bytes) -> str:
 
 
 def _canonical(command: Command, payload: bytes | None) -> bytes:
-    """The data in a canonical form, which is the same for equivalent payloads."""
     try:
         return _encode(_plain(command, None if payload is None else _json(payload or b"{}")))
     except _UNENCODABLE:  # nested too deeply, say: then the same bytes are the same command

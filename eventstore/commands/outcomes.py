@@ -12,9 +12,8 @@ import msgspec
 from eventstore.client.api_answers import decimal
 from eventstore.client.client import Client
 from eventstore.commands.digest import is_other
-from eventstore.errors import CommandIdReused, RequestTimeout
+from eventstore.errors import CommandIdReused, NoResponders, RequestTimeout
 from eventstore.jetstream.key_value import KeyValue
-from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.headers import COMMAND_DIGEST
 from eventstore.messages.outcome import Outcome
 from eventstore.messages.subjects import Subjects
@@ -66,10 +65,7 @@ class Outcomes:
         within a minute. Raises `CommandIdReused` if it is known to be that of another command than
         the one with this `digest`.
         """
-        if redelivered or await self._may_lag():
-            stored = await self._from_leader(command_id)
-        else:
-            stored = await self._stored(command_id)
+        stored = await self._stored(command_id, leader=redelivered or await self._may_lag())
         return stored.of(digest) if stored is not None and stored.is_final else None
 
     async def put(
@@ -91,7 +87,7 @@ class Outcomes:
         for _ in range(_MAX_TRIES):
             if await self._bucket.update(outcome.command_id, data, revision, headers):
                 return outcome
-            stored = await self._from_leader(outcome.command_id)
+            stored = await self._stored(outcome.command_id, leader=True)
             revision = 0 if stored is None else stored.revision
             if stored is not None and stored.is_final:
                 return stored.instead_of(outcome, about.get(COMMAND_DIGEST), sequence)
@@ -108,14 +104,19 @@ class Outcomes:
         headers = {_COMMAND_ID: command_id}
         if refusal is not None:  # in a header: the outcome under this id is the other command's
             headers[_REFUSAL] = refusal.to_json().decode()
-        await self._bucket.put(_sequence_key(sequence), None, headers)
+        await self._bucket.put(f"at.{sequence}", None, headers)
 
     async def command_at(self, sequence: int) -> tuple[str | None, Outcome | None]:
         """The id of the command at a sequence, if it is known, and its outcome if it was refused.
 
-        It was refused if its id is another command's, whose outcome is stored under the id.
+        It was refused if its id is another command's, whose outcome is stored under the id. Raises
+        `StreamMissing` and `ClientError`.
         """
-        noted = await self._bucket.get(_sequence_key(sequence))
+        try:
+            noted = await self._bucket.get(f"at.{sequence}")
+        except NoResponders:
+            await self._bucket.info()  # raises StreamMissing if that is why
+            raise
         headers = _NOTHING if noted is None else noted.headers
         command_id = headers.get(_COMMAND_ID)
         if command_id is None or _REFUSAL not in headers:
@@ -130,16 +131,12 @@ class Outcomes:
             self._has_followers = (await self._bucket.info()).replicas > 1
         return self._has_followers
 
-    async def _stored(self, command_id: str) -> _StoredOutcome | None:
-        return _StoredOutcome.read(command_id, await self._bucket.get(command_id))
-
-    async def _from_leader(self, command_id: str) -> _StoredOutcome | None:
-        """The outcome of a command that the bucket's leader has."""
-        return _StoredOutcome.read(command_id, await self._bucket.leader_get(command_id))
-
-
-def _sequence_key(sequence: int) -> str:
-    return f"at.{sequence}"
+    async def _stored(self, command_id: str, *, leader: bool = False) -> _StoredOutcome | None:
+        get = self._bucket.leader_get if leader else self._bucket.get
+        found = await get(command_id)
+        if found is None:
+            return None
+        return _StoredOutcome(Outcome.of(command_id, found.payload), found.sequence, found.headers)
 
 
 class _StoredOutcome(msgspec.Struct, frozen=True):
@@ -148,13 +145,6 @@ class _StoredOutcome(msgspec.Struct, frozen=True):
     outcome: Outcome | None
     revision: int
     headers: Mapping[str, str]
-
-    @classmethod
-    def read(cls, command_id: str, message: StoredMessage | None) -> _StoredOutcome | None:
-        if message is None:
-            return None
-        outcome = Outcome.of(command_id, message.payload)
-        return cls(outcome, message.sequence, message.headers)
 
     @property
     def command_sequence(self) -> int | None:
@@ -169,7 +159,6 @@ class _StoredOutcome(msgspec.Struct, frozen=True):
         return self.headers.get(COMMAND_DIGEST)
 
     def of(self, digest: str | None, sequence: int = 0) -> Outcome | None:
-        """The outcome of the command with this digest and sequence."""
         if self.outcome is None:
             return None
         if self.is_final and is_other(digest, self._digest):

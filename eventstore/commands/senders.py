@@ -16,30 +16,17 @@ import hashlib
 from collections import OrderedDict
 from contextlib import AsyncExitStack
 
-import msgspec
-
-from eventstore.client.admission import request_info
+from eventstore.client.admission import requester_in
 from eventstore.client.client import Client, Msg
 from eventstore.concurrency.resource import Resource
 from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.headers import AUTHENTICATED_AS, Header, legal_value
 from eventstore.messages.subjects import Subjects
-from eventstore.undecodable import UNDECODABLE
 
 UNREADABLE = ""
 """The sender of a command whose header of the server cannot be read."""
 
 _MAX_REMEMBERED = 20_000
-
-
-class _Info(msgspec.Struct, frozen=True):
-    """The fields of the server's header that a sender cannot choose, unlike `name`."""
-
-    acc: str
-    user: str = ""
-
-
-_decode = msgspec.json.Decoder(_Info).decode
 
 
 class Senders(Resource):
@@ -58,7 +45,7 @@ class Senders(Resource):
     def sender_of(self, message: Msg) -> str | None:
         """The `{account}/{user}` that sent a command; None if it is not known for certain.
 
-        `UNREADABLE` if the server's header cannot be told from one of the sender.
+        `UNREADABLE` if the server's header cannot be distinguished from the sender's own.
         """
         return self._known.get(_key(message))
 
@@ -79,11 +66,10 @@ def _sender(headers: dict[str, str]) -> str | None:
     # After a malformed header, the server's becomes part of that one.
     if not any(NatsHeader.REQUEST_INFO in text for line in headers.items() for text in line):
         return None
-    try:
-        info = _decode(request_info(headers))
-    except UNDECODABLE:
+    requester = requester_in(headers)
+    if requester is None:
         return UNREADABLE
-    name = f"{info.acc}/{info.user}" if info.user else info.acc
+    name = f"{requester.acc}/{requester.user}" if requester.user else requester.acc
     return legal_value({AUTHENTICATED_AS: name}, AUTHENTICATED_AS) or UNREADABLE
 
 

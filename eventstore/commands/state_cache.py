@@ -42,14 +42,9 @@ class StateCache:
 
     def __init__(self, limit: int = 200_000) -> None:
         self._limit = limit
-        self._weight = 0
+        self.weight = 0
         self.era = 0
         self._states: OrderedDict[Key, tuple[CachedState, int]] = OrderedDict()
-
-    @property
-    def weight(self) -> int:
-        """The weight of all states; never more than the limit."""
-        return self._weight
 
     def get(self, key: Key) -> CachedState | None:
         """The state of an aggregate, if it is cached."""
@@ -64,32 +59,28 @@ class StateCache:
         self.drop(key)
         if state.era != self.era:
             return
-        weight = _weight_of(state)
+        commands = len(state.commands) + state.commands.filter_size // _UNIT
+        weight = 1 + commands + _size(state.state)
         self._states[key] = state, weight
-        self._weight += weight
-        while self._weight > self._limit:
+        self.weight += weight
+        while self.weight > self._limit:
             _, (_, oldest) = self._states.popitem(last=False)
-            self._weight -= oldest
+            self.weight -= oldest
 
     def drop(self, key: Key) -> None:
         """Drop the state of an aggregate."""
         entry = self._states.pop(key, None)
         if entry is not None:
-            self._weight -= entry[1]
+            self.weight -= entry[1]
 
     def clear(self) -> None:
         """Drop all, and begin a new era: states being folded now may hold forgotten data."""
         self._states.clear()
-        self._weight = 0
+        self.weight = 0
         self.era += 1
 
     def __len__(self) -> int:
         return len(self._states)
-
-
-def _weight_of(state: CachedState) -> int:
-    commands = len(state.commands) + state.commands.filter_size // _UNIT
-    return 1 + commands + _size(state.state)
 
 
 def _size(state: object) -> int:

@@ -18,7 +18,6 @@ from eventstore.client.client import Client, Msg
 from eventstore.commands.decoding import DecodedCommand, ReceivedCommand
 from eventstore.commands.handler import CommandHandler
 from eventstore.commands.outcome_log import about
-from eventstore.commands.parking import park
 from eventstore.commands.senders import Senders
 from eventstore.concurrency.backoff import Backoff
 from eventstore.concurrency.failures import only_own_cancellation, ungrouped
@@ -37,6 +36,7 @@ from eventstore.jetstream.retry import Retry
 from eventstore.jetstream.topology import ConsumerSpec, declare_consumer
 from eventstore.messages.codec import Codec
 from eventstore.messages.outcome import Outcome
+from eventstore.parking.park import park
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 from eventstore.text import make_log_records_safe
 
@@ -137,7 +137,11 @@ class CommandWorker:
         with ungrouped():
             async with self._senders or nullcontext(), asyncio.TaskGroup() as tasks:
                 extending = tasks.create_task(self._acks.extend_ack_waits(self._ack_wait))
-                async with self._queue() as queue:
+                async with KeyedQueue(
+                    self._process,
+                    max_concurrency=self._in_flight,
+                    max_pending=_PENDING_FACTOR * self._in_flight,
+                ) as queue:
                     intake = tasks.create_task(self._intake(queue))
                     try:
                         await self._stopping.wait()
@@ -146,10 +150,6 @@ class CommandWorker:
                         await asyncio.wait([intake])
                     await self._requeue(queue.clear())
                 extending.cancel()
-
-    def _queue(self) -> KeyedQueue[ReceivedCommand]:
-        max_pending = _PENDING_FACTOR * self._in_flight
-        return KeyedQueue(self._process, max_concurrency=self._in_flight, max_pending=max_pending)
 
     async def _intake(self, queue: KeyedQueue[ReceivedCommand]) -> None:
         retry = Retry(self._client, "commands", passes=is_transient)
@@ -193,7 +193,10 @@ class CommandWorker:
 
     async def _process(self, received: ReceivedCommand) -> None:
         """Carry one command out; acknowledge it last, or requeue it if it failed."""
-        self._report_begun(received)
+        if received.delivery.delivered > 1:
+            self._telemetry.count("retries", operation="command")
+        waited = max(0.0, time.time() - received.delivery.time / 1e9)
+        self._telemetry.observe("command_wait", waited, type=_type_of(received))
         try:
             async with self._ids.held(received.command_id):
                 outcome = await self._stored_outcome(received)
@@ -229,12 +232,6 @@ class CommandWorker:
         sequence, headers = received.delivery.sequence, about(self._codec, received)
         return await self._outcomes.put(outcome, sequence=sequence, about=headers)
 
-    def _report_begun(self, received: ReceivedCommand) -> None:
-        if received.delivery.delivered > 1:
-            self._telemetry.count("retries", operation="command")
-        waited = max(0.0, time.time() - received.delivery.time / 1e9)
-        self._telemetry.observe("command_wait", waited, type=_type_of(received))
-
     async def _outcome_of(self, received: ReceivedCommand) -> Outcome:
         if isinstance(received.content, Exception):
             return await self._park(received, received.content)
@@ -265,7 +262,13 @@ class CommandWorker:
         outcome = Outcome.error(
             error, received.command_id, received.aggregate, received.aggregate_id
         )
-        await park(self._client, self._codec.domain, self._stream, received, outcome)
+        await park(
+            *(self._client, self._stream, received),
+            code=outcome.code,
+            reason=outcome.message,
+            aggregate_id=received.aggregate_id,
+            command_id=received.command_id,
+        )
         self._telemetry.count("parked", code=outcome.code)
         return outcome
 

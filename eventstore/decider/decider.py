@@ -210,14 +210,11 @@ class Decider(Generic[S]):
             evolved = function(state, event)
         except EventStoreError as error:
             raise _failed(function, type(event).__name__, error) from error
-        if not is_state(evolved, self._state_types or self._known_state_types()):
+        if not self._state_types:
+            self._state_types = state_types(self._states, type(self.initial()))
+        if not is_state(evolved, self._state_types):
             raise _returned(evolved, function, type(event).__name__, "the state after the event")
         return evolved
-
-    def _known_state_types(self) -> tuple[type, ...]:
-        """The types a state may have: that of the initial state and those of the annotations."""
-        self._state_types = state_types(self._states, type(self.initial()))
-        return self._state_types
 
     def fold(self, events: Iterable[Event], state: S | None = None) -> S:
         """The state after all of `events`, from `state` or from the initial one."""

@@ -9,7 +9,14 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from typing import Any
 
 from eventstore.errors import DeciderError
-from eventstore.messages.functions import annotations_of, called, is_async, leaves, name_of
+from eventstore.messages.functions import (
+    annotations_of,
+    called,
+    is_async,
+    is_message,
+    leaves,
+    name_of,
+)
 
 # Results of a function without a return, or of one that is not awaited or iterated over.
 _SUSPECT = (
@@ -111,8 +118,4 @@ def _classes_of(annotation: Any) -> tuple[type, ...]:
 
 
 def _concrete(annotation: Any, base: type[Any]) -> list[Any]:
-    return [leaf for leaf in leaves(annotation) if _is_concrete(leaf, base)]
-
-
-def _is_concrete(leaf: Any, base: type[Any]) -> bool:
-    return isinstance(leaf, type) and issubclass(leaf, base) and hasattr(leaf, "__aggregate__")
+    return [leaf for leaf in leaves(annotation) if is_message(leaf, base)]

@@ -40,9 +40,12 @@ class ConfigurationRequests:
     async def _set(self, request: Request) -> Mapping[str, Any]:
         key = request.subject.removeprefix(self.subject(self._subjects.domain, ""))
         headers = _forwarded(request.headers)
-        if headers.get(_OPERATION) is None:
-            _check_value(key, request.payload)
         payload = b"" if _OPERATION in headers else request.payload
+        if _OPERATION not in headers:
+            try:
+                parse_value(key, payload.decode(errors="replace"))
+            except ConfigurationError as error:
+                raise RequestRefused(str(error)) from error
         return {"stream": self._bucket.stream, "seq": await self._bucket.put(key, payload, headers)}
 
 
@@ -55,10 +58,3 @@ def _forwarded(headers: Mapping[str, str]) -> dict[str, str]:
         raise RequestRefused(f"{_EXPECTED} is not a number")
     forwarded = {_OPERATION: operation, _EXPECTED: expected}
     return {name: value for name, value in forwarded.items() if value is not None}
-
-
-def _check_value(key: str, payload: bytes) -> None:
-    try:
-        parse_value(key, payload.decode(errors="replace"))
-    except ConfigurationError as error:
-        raise RequestRefused(str(error)) from error

@@ -6,7 +6,6 @@ itself: otherwise an administrator who retries it would execute whatever the rec
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from typing import Any
 
@@ -96,8 +95,8 @@ class ParkingRequests:
             "message": {
                 "subject": message.subject,
                 "seq": message.sequence,
-                "hdrs": _text(f"NATS/1.0\r\n{lines}\r\n".encode()),
-                "data": _text(message.payload),
+                "hdrs": f"NATS/1.0\r\n{lines}\r\n".encode(),  # in JSON, bytes are Base64
+                "data": message.payload,
             }
         }
 
@@ -120,7 +119,3 @@ class ParkingRequests:
 
     def _prefix(self, subscriber: str) -> str:
         return f"{self._subjects.domain}.parked.event.{subscriber}."
-
-
-def _text(data: bytes) -> str:
-    return base64.b64encode(data).decode()

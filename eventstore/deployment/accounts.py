@@ -43,7 +43,8 @@ class Import(Struct, frozen=True):
     """An import of an account from another one, under the `local` subject.
 
     A `service` receives requests, a `stream` sends messages. `subject` is the one in the exporting
-    account. `shared`: the service is told who sends a request. `many`: a request has many replies.
+    account. `shared`: the service gets the identity of the requester. `many`: a request has many
+    replies.
     """
 
     kind: Literal["service", "stream"]
@@ -144,9 +145,14 @@ class Roles:
         return f"{self.domain.upper()}_{name.upper()}"
 
     def _reader(self) -> Iterator[Import]:
-        yield from self._events()
+        yield _stream(f"{self.domain}.event.>")
+        yield _stream("discovery.announce")
         yield _service(f"{self.domain}.query.>", shared=True)
-        yield from self._endpoints()
+        for name in {self.domain: None, self.service: None}:
+            yield _service(f"health.{name}", many=True)
+            yield _service(f"discovery.{name}", many=True)
+        yield _service(f"metrics.{self.domain}", many=True)
+        yield _service("$SRV.>", many=True)
 
     def _developer(self, name: str) -> Iterator[Import]:
         yield from self._reader()
@@ -166,7 +172,9 @@ class Roles:
             subject = ConfigurationRequests.subject(self.domain, key)
             yield Import("service", subject, bucket_subject(config, key))
         yield _service(f"{self.domain}.retry.*")  # of the service's own subscribers
-        yield from (self._retry_of(name) for name in self._subscribers)
+        for subscriber in self._subscribers:
+            subject = self.subjects.retry(subscriber)
+            yield Import("service", subject, subject, account=self._account(subscriber))
 
     def _auditor(self) -> Iterator[Import]:
         log = self.subjects.log_stream
@@ -187,18 +195,13 @@ class Roles:
         yield self._consumer(events, name)
         yield self._api(Api.CONSUMER_NEXT.of(events, name), many=True)
         yield _service(f"{ACK_PREFIX}.{events}.{name}.>")
-        yield from self._parking(name)
-
-    def _events(self) -> Iterator[Import]:
-        yield _stream(f"{self.domain}.event.>")
-        yield _stream("discovery.announce")
-
-    def _endpoints(self) -> Iterator[Import]:
-        for name in {self.domain: None, self.service: None}:
-            yield _service(f"health.{name}", many=True)
-            yield _service(f"discovery.{name}", many=True)
-        yield _service(f"metrics.{self.domain}", many=True)
-        yield _service("$SRV.>", many=True)
+        parked = self.subjects.parked_stream
+        for verb, local in (
+            ("PUT", f"{self.domain}.parked.event.{name}.*.*"),
+            ("GET", f"{self.api_prefix}.{Api.MESSAGE_GET.of(parked)}"),
+            ("DELETE", f"{self.api_prefix}.{Api.MESSAGE_DELETE.of(parked)}"),
+        ):
+            yield Import("service", ParkingRequests.subject(self.domain, verb, name), local)
 
     def _commands(self, user: str, subjects: Sequence[str]) -> Iterator[Import]:
         """The commands, and their outcomes: by reply, or from the bucket."""
@@ -214,20 +217,6 @@ class Roles:
     def _consumer(self, stream: str, name: str) -> Import:
         """The creation of consumers; see `ConsumerRequests`."""
         return _service(ConsumerRequests.subject(self.domain, stream, name))
-
-    def _parking(self, name: str) -> Iterator[Import]:
-        """A subscriber's access to its own parked events; see `ParkingRequests`."""
-        parked = self.subjects.parked_stream
-        for verb, local in (
-            ("PUT", f"{self.domain}.parked.event.{name}.*.*"),
-            ("GET", f"{self.api_prefix}.{Api.MESSAGE_GET.of(parked)}"),
-            ("DELETE", f"{self.api_prefix}.{Api.MESSAGE_DELETE.of(parked)}"),
-        ):
-            yield Import("service", ParkingRequests.subject(self.domain, verb, name), local)
-
-    def _retry_of(self, name: str) -> Import:
-        subject = self.subjects.retry(name)
-        return Import("service", subject, subject, account=self._account(name))
 
 
 def _command(domain: str, pattern: str) -> str:

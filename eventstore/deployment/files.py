@@ -69,7 +69,8 @@ def _server(
         "# it in double quotes, or the server reads one of digits as a number and stops at a",
         "# space: NATS_READER_PASSWORD='\"123\"'.",
         "#",
-        *(f"#   {variable}" for variable in _variables(roles)),
+        "#   NATS_SERVICE_PASSWORD",
+        *(f"#   {user.variable}" for user in roles.users),
         "#",
         "# Set GOMEMLIMIT there too, to about three quarters of the memory that the server may use",
         "# (GOMEMLIMIT=3GiB of 4): without it, Go's heap may grow to twice what is in use.",
@@ -125,10 +126,6 @@ def _cluster(roles: Roles, offset: int, tls: Tls | None, hosts: Sequence[str]) -
 def _quoted(path: Path) -> str:
     """A path as a string of nats-server's configuration and of TOML."""
     return json.dumps(str(path), ensure_ascii=False)
-
-
-def _variables(roles: Roles) -> list[str]:
-    return ["NATS_SERVICE_PASSWORD", *(user.variable for user in roles.users)]
 
 
 def _accounts(roles: Roles) -> str:

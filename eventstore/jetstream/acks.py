@@ -43,8 +43,8 @@ class DeliveredMessage:
 class Acknowledgements:
     """Tracks the messages of one consumer that are in flight in this process.
 
-    A message that is redelivered while it is in flight must not be handled a second time. Where an
-    ack gets lost, its message is redelivered too: with `once`, it is then acked without being
+    A message that is redelivered while it is in flight must not be handled a second time. If an
+    ack is lost, its message is redelivered too: with `once`, it is then acked without being
     handled, if it is among the last 10,000 that this process acked.
     """
 

@@ -30,11 +30,8 @@ _encode = msgspec.json.Encoder().encode
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
 
-class PullLost(ClientError):
+class PullLost(ClientError, code="pull_lost", retryable=True):
     """The consumer was deleted, missed two heartbeats, or cannot be resumed without a gap."""
-
-    code = "pull_lost"
-    retryable = True
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -162,7 +159,11 @@ class PullConsumer(Resource):
         if not self._client.is_connected:
             return
         if self._reconnected:
-            await self._resubscribe()
+            # The server may still have the old requests open; without their inbox they end.
+            self._reconnected = False
+            await self._subscription.unsubscribe()
+            await self._listen()
+            self._end_all()
         wanted = self._buffer - self._requested - len(self._messages)
         if self._lost or wanted * 2 < self._buffer or self._bytes >= self._max_bytes:
             return
@@ -174,18 +175,16 @@ class PullConsumer(Resource):
         }
         self._requested += wanted
         self._requests += 1
-        reply = f"{self._inbox}.{self._new_token()}"
+        token = new_token()
+        self._open[token] = self._requests
+        if len(self._open) > _MAX_OPEN_REQUESTS:
+            del self._open[next(iter(self._open))]
         try:
-            await self._client.publish(self._subject, _encode(request), reply=reply)
+            await self._client.publish(
+                self._subject, _encode(request), reply=f"{self._inbox}.{token}"
+            )
         except ConnectionLost:
             self._reconnected = True  # requested again after the reconnect
-
-    async def _resubscribe(self) -> None:
-        # The server may still have the old requests open; without their inbox they end.
-        self._reconnected = False
-        await self._subscription.unsubscribe()
-        await self._listen()
-        self._end_all()
 
     async def _wait(self) -> None:
         try:
@@ -194,13 +193,6 @@ class PullConsumer(Resource):
         except TimeoutError:
             if self._client.is_connected:
                 raise PullLost("the consumer has been silent for two heartbeats") from None
-
-    def _new_token(self) -> str:
-        token = new_token()
-        self._open[token] = self._requests
-        if len(self._open) > _MAX_OPEN_REQUESTS:
-            del self._open[next(iter(self._open))]
-        return token
 
     def _receive(self, message: Msg) -> None:
         # A delivery has the subject it is stored under; only a status has the inbox's.

@@ -29,7 +29,6 @@ from eventstore.errors import (
 from eventstore.jetstream.api import stream_info
 from eventstore.jetstream.stored_message import (
     StoredMessage,
-    check_sequence,
     check_subject,
     leader_get,
     number_in,
@@ -53,7 +52,7 @@ class _BatchReplies:
     All must be messages of one stream and subject, in ascending sequence.
     """
 
-    def __init__(self, stream: str = "", subject: str = ">", after: int = 0) -> None:
+    def __init__(self, stream: str, subject: str = ">", after: int = 0) -> None:
         self.messages: list[StoredMessage] = []
         self.pending = 0
         self._stream = stream
@@ -95,15 +94,13 @@ class _BatchReplies:
         self._last = message.sequence
 
     def _finish(self, status: int, headers: dict[str, str]) -> None:
+        if status == 503:
+            raise NoResponders("no responders for direct gets of this stream")
+        if status not in (204, 404):
+            raise JetStreamError(0, status, headers.get("Description", "direct get refused"))
         if status == 204:
             self.pending = number_in(self._subject, headers, NatsHeader.NUM_PENDING)
-            self.done.set_result(None)
-        elif status == 404:
-            self.done.set_result(None)
-        elif status == 503:
-            raise NoResponders("no responders for direct gets of this stream")
-        else:
-            raise JetStreamError(0, status, headers.get("Description", "direct get refused"))
+        self.done.set_result(None)
 
     def fail(self, error: Exception) -> None:
         if not self.done.done():
@@ -137,9 +134,12 @@ class DirectReader(Resource):
 
     async def at(self, sequence: int, *, leader: bool = False) -> StoredMessage | None:
         """The message at a sequence; may lag on a replicated stream, unless `leader`."""
-        if leader:
-            return check_sequence(sequence, await self._leader_get({"seq": sequence}))
-        return check_sequence(sequence, await self._direct_get(request={"seq": sequence}))
+        request = {"seq": sequence}
+        get = self._leader_get(request) if leader else self._direct_get(request=request)
+        found = await get
+        if found is not None and found.sequence != sequence:
+            raise InvalidAnswer(f"sequence {sequence} was requested, and {found.sequence} answered")
+        return found
 
     async def leader_last(self, subject: str) -> StoredMessage | None:
         """The last message on a subject, from the stream's leader."""
@@ -162,7 +162,14 @@ class DirectReader(Resource):
         `leader`, where the leader's ends. Never yields an empty page.
         """
         while True:
-            page = await self._page(subject, after)
+            page = await self._ask_page(
+                _BatchReplies(self.stream, subject, after),
+                subject,
+                seq=after + 1,
+                next_by_subj=subject,
+                batch=_PAGE_SIZE,
+                max_bytes=_PAGE_BYTES,
+            )
             if page.messages:
                 yield page.messages
                 after = page.messages[-1].sequence
@@ -192,16 +199,6 @@ class DirectReader(Resource):
             )
             found += page.messages
         return found
-
-    async def _page(self, subject: str, after: int) -> _BatchReplies:
-        return await self._ask_page(
-            _BatchReplies(self.stream, subject, after),
-            subject,
-            seq=after + 1,
-            next_by_subj=subject,
-            batch=_PAGE_SIZE,
-            max_bytes=_PAGE_BYTES,
-        )
 
     async def _ask_page(self, page: _BatchReplies, what: str, **request: object) -> _BatchReplies:
         token = new_token()

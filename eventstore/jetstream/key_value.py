@@ -88,11 +88,10 @@ class KeyValue:
         self, key: str, value: bytes | None, headers: dict[str, str] | None = None
     ) -> int:
         """Set a key, or delete it (None), whatever it is; returns the revision."""
-        payload = b"" if value is None else value
         if value is None:
             headers = {**(headers or {}), NatsHeader.KV_OPERATION: DELETED}
         ack = await publish_acked(
-            *(self._client, self.subject(key), payload, headers, self._timeout), self.stream
+            *(self._client, self.subject(key), value or b"", headers, self._timeout), self.stream
         )
         return ack.seq
 

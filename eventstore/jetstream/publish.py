@@ -105,7 +105,7 @@ async def publish(
     """Send the result of `guarded`, and wait for the stream's ack; all are recorded or none.
 
     `asking` also waits for an answer to the first message of each subject, a round trip each, which
-    tells a forbidden subject from an incomplete batch.
+    distinguishes a forbidden subject from an incomplete batch.
 
     Raises `JetStreamError` with the server's error code, or another `ClientError` if there was no
     answer (or not `stream`'s); the messages may have been recorded all the same.
@@ -174,7 +174,7 @@ async def publish_queued(
     subject: str,
     payload: bytes,
     headers: dict[str, str],
-    timeout: float,
+    timeout: float = 5.0,
     stream: str | None = None,
 ) -> PubAck:
     """Publish a command; raises `QueueFull` at the queue's limit, and as `publish` does."""
@@ -200,5 +200,4 @@ def _batch_headers(count: int) -> list[dict[str, str]]:
 
 def _header_size(headers: Mapping[str, str]) -> int:
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-    size = len(lines) if lines.isascii() else len(lines.encode())
-    return size + len("NATS/1.0\r\n\r\n")
+    return len(f"NATS/1.0\r\n{lines}\r\n".encode())

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import math
 from collections.abc import Callable
+from operator import attrgetter
 
 from eventstore.client.client import Client
 from eventstore.concurrency.backoff import Backoff
@@ -20,10 +21,6 @@ _BACKOFF = Backoff(0.05, 2.0)
 _CONNECT_SECONDS = 5.0
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
-
-
-def _is_retryable(error: ClientError) -> bool:
-    return error.retryable
 
 
 class Retry(Supervisor):
@@ -38,7 +35,7 @@ class Retry(Supervisor):
         what: str,
         timeout: float = math.inf,
         *,
-        passes: Callable[[ClientError], bool] = _is_retryable,
+        passes: Callable[[ClientError], bool] = attrgetter("retryable"),
     ) -> None:
         def may_pass(error: Exception) -> bool:
             return isinstance(error, ClientError) and not client.is_closed and passes(error)

@@ -61,12 +61,8 @@ async def erase_message(client: Client, stream: str, sequence: int, timeout: flo
             client, Api.MESSAGE_DELETE, stream, body=request, answer=Done, timeout=timeout
         )
     except JetStreamError:  # the server has one error code for all causes
-        if await _exists(client, stream, sequence, timeout):
+        if await leader_get(client, stream, {"seq": sequence}, timeout=timeout) is not None:
             raise
-
-
-async def _exists(client: Client, stream: str, sequence: int, timeout: float) -> bool:
-    return await leader_get(client, stream, {"seq": sequence}, timeout=timeout) is not None
 
 
 def read_direct(answer: Msg, stream: str, subject: str | None = None) -> StoredMessage | None:
@@ -148,10 +144,3 @@ def _matches(subject: list[str], pattern: list[str]) -> bool:
     return len(subject) == len(pattern) and all(
         wanted in ("*", token) for token, wanted in zip(subject, pattern, strict=True)
     )
-
-
-def check_sequence(sequence: int, found: StoredMessage | None) -> StoredMessage | None:
-    """Return the message; raises `InvalidAnswer` if it is at another sequence."""
-    if found is not None and found.sequence != sequence:
-        raise InvalidAnswer(f"sequence {sequence} was requested, and {found.sequence} answered")
-    return found

@@ -33,10 +33,7 @@ _DAY = 86_400 * _SECOND
 
 
 class ConsumerSpec(Struct, frozen=True):
-    """A declared durable consumer: its stream, its name and its significant settings.
-
-    `initial` are settings for its creation only; a later difference is no drift.
-    """
+    """A declared durable consumer; `settings` and `initial` are as in `StreamSpec`."""
 
     stream: str
     name: str
@@ -149,15 +146,10 @@ async def _create(client: Client, spec: StreamSpec) -> StreamInfo:
             found = await find_stream(client, spec.name)
             if found is not None:
                 return found
-        raise TopologyError(_refusal(spec, error)) from error
-
-
-def _refusal(spec: StreamSpec, error: JetStreamError) -> str:
-    text = f"the server refuses stream {spec.name}: {error.description}"
-    if error.err_code == ErrorCode.SUBJECT_OVERLAP:
-        listed = ", ".join(spec.settings["subjects"])
-        text += f"; another stream already has one of {listed}"
-    return text
+        text = f"the server refuses stream {spec.name}: {error.description}"
+        if error.err_code == ErrorCode.SUBJECT_OVERLAP:
+            text += f"; another stream already has one of {', '.join(spec.settings['subjects'])}"
+        raise TopologyError(text) from error
 
 
 def _check_drift(name: str, declared: Mapping[str, Any], found: Mapping[str, Any]) -> None:
@@ -175,6 +167,9 @@ def _common(settings: StreamSettings) -> dict[str, Any]:
         "storage": "file",
         "num_replicas": settings.replicas,
         "compression": "s2" if settings.compression else "none",
+        "retention": "limits",
+        "discard": "new",
+        "max_age": 0,
     }
 
 
@@ -184,9 +179,6 @@ def _log(subjects: Subjects, settings: StreamSettings) -> StreamSpec:
         {
             **_common(settings),
             "subjects": [subjects.all_log],
-            "retention": "limits",
-            "discard": "new",
-            "max_age": 0,
             "max_bytes": -1,
             "max_msgs": -1,
             "max_msgs_per_subject": -1,
@@ -210,8 +202,6 @@ def _commands(subjects: Subjects, settings: StreamSettings) -> StreamSpec:
             **_common(settings),
             "subjects": [subjects.filter("cmd")],
             "retention": "workqueue",
-            "discard": "new",
-            "max_age": 0,
             "duplicate_window": settings.duplicate_window_ms * _MILLISECOND,
         },
         {"max_msgs": settings.queue_limit},
@@ -224,7 +214,6 @@ def _feed(subjects: Subjects, settings: StreamSettings) -> StreamSpec:
         {
             **_common(settings),
             "subjects": [subjects.filter("event")],
-            "retention": "limits",
             "discard": "old",
             "max_age": settings.event_max_age_days * _DAY,
             "allow_direct": True,
@@ -240,9 +229,6 @@ def _parked(subjects: Subjects, settings: StreamSettings) -> StreamSpec:
         {
             **_common(settings),
             "subjects": [subjects.all_parked],
-            "retention": "limits",
-            "discard": "new",
-            "max_age": 0,
             "allow_direct": True,
         },
     )
@@ -254,8 +240,6 @@ def _bucket(name: str, settings: StreamSettings, *, max_age: int = 0) -> StreamS
         {
             **_common(settings),
             "subjects": [bucket_subject(name, ">")],
-            "retention": "limits",
-            "discard": "new",
             "max_age": max_age,
             "max_msgs_per_subject": 1,
             "deny_delete": True,
@@ -281,13 +265,9 @@ def _keys(subjects: Subjects, settings: StreamSettings) -> StreamSpec:
     return StreamSpec(
         bucket_stream(subjects.key_bucket),
         {
-            "storage": "file",
-            "num_replicas": settings.replicas,
+            **_common(settings),
             "compression": "none",
             "subjects": [bucket_subject(subjects.key_bucket, ">")],
-            "retention": "limits",
-            "discard": "new",
-            "max_age": 0,
             "max_msgs_per_subject": 2,
             "deny_delete": False,
             "deny_purge": False,

@@ -124,7 +124,7 @@ class NatsHeader:
     SERVICE_ERROR = "Nats-Service-Error"
     SERVICE_ERROR_CODE = "Nats-Service-Error-Code"
     KV_OPERATION = "KV-Operation"
-    """Tells a marker, as that of a deleted key, from a value."""
+    """Marks a message that is no value, such as that of a deleted key."""
 
 
 def bucket_stream(bucket: str) -> str:

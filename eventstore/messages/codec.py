@@ -82,12 +82,14 @@ class Codec:
             self._add_command(command)
         for event in events:
             self._add_event(event)
-        self._personal = _personal_of(self.event_types)
+        self._personal = {
+            cls: fields for cls in self.event_types if (fields := personal_fields(cls))
+        }
         for command in self.command_types:
             check_unmarked(command)
         if self._personal:
             check_available()
-        self._upcasting = Upcasting(self.event_types, upcasters)
+        self.upcasting = Upcasting(self.event_types, upcasters)
         self._aggregates = {cls.__aggregate__ for cls in (*self.command_types, *self.event_types)}
 
     def _add_command(self, cls: type[Command]) -> None:
@@ -177,14 +179,6 @@ class Codec:
         if known is None or known.cls is not cls:
             raise UnknownType(f"event type {cls.__name__} is not registered in {self.domain}")
 
-    def knows_event(self, name: str) -> bool:
-        """Whether this names an event type that can be read: a current or an older one."""
-        return self._upcasting.knows(name)
-
-    def reads_event(self, name: str, schema_version: int) -> bool:
-        """Whether an event of this type and schema version can be read."""
-        return self._upcasting.reads(name, schema_version)
-
     def decode_event(self, name: str, schema_version: int, payload: bytes) -> list[Event]:
         """Decode an event: one event, or, if it is of an older schema, one, several or none.
 
@@ -193,11 +187,11 @@ class Codec:
         entry = self._events.get(name)
         if entry is not None and entry.schema_version == schema_version:
             return [entry.decode(payload)]
-        if not self._upcasting.knows(name):
+        if not self.upcasting.knows(name):
             raise UnknownType(f"event type {name!r} is not registered in {self.domain}")
         return [
             self._events[piece.type].decode(piece.payload, piece.origin)
-            for piece in self._upcasting.upcast(name, schema_version, payload)
+            for piece in self.upcasting.upcast(name, schema_version, payload)
         ]
 
     def recorded(
@@ -213,21 +207,13 @@ class Codec:
         `keys` decrypt the personal data in it. Raises `InvalidSubject`, `InvalidHeader`,
         `UnknownType`, `UnsupportedSchema`, `InvalidPayload` or `KeyMissing`.
         """
-        aggregate, aggregate_id, version, envelope = self._envelope(subject, headers)
+        stored = self._stored(subject, headers, payload, position)
+        envelope: Envelope = stored["envelope"]
         clear = unseal(payload, headers, keys) if PERSONAL in headers else payload
         parts = self.decode_event(envelope.type, envelope.schema_version, clear)
         if not parts:
             return []
-        first = RecordedEvent(
-            data=parts[0],
-            envelope=envelope,
-            aggregate=aggregate,
-            aggregate_id=aggregate_id,
-            version=version,
-            position=position,
-            headers=headers,
-            payload=payload,
-        )
+        first = RecordedEvent(data=parts[0], **stored)
         if len(parts) == 1:
             return [first]
         return [replace(first, data=data, part=part) for part, data in enumerate(parts)]
@@ -244,34 +230,32 @@ class Codec:
 
         Raises `InvalidSubject` or `InvalidHeader` if not even its envelope can be read.
         """
-        aggregate, aggregate_id, version, envelope = self._envelope(subject, headers)
-        return UnreadEvent(
-            envelope=envelope,
-            aggregate=aggregate,
-            aggregate_id=aggregate_id,
-            version=version,
-            position=position,
-            headers=headers,
-            payload=payload,
-            error=error,
-            types=self._types(envelope.type, envelope.schema_version),
-        )
+        stored = self._stored(subject, headers, payload, position)
+        schema = stored["envelope"].type, stored["envelope"].schema_version
+        types = None
+        if self.upcasting.reads(*schema):
+            types = frozenset(self._events[each].cls for each in self.upcasting.types(*schema))
+        return UnreadEvent(error=error, types=types, **stored)
 
-    def _types(self, name: str, schema_version: int) -> frozenset[type[Event]] | None:
-        if not self._upcasting.reads(name, schema_version):
-            return None
-        names = self._upcasting.types(name, schema_version)
-        return frozenset(self._events[each].cls for each in names)
-
-    def _envelope(self, subject: str, headers: Mapping[str, str]) -> tuple[str, str, int, Envelope]:
-        """The aggregate, its id and version, and the envelope, of an event in the log."""
+    def _stored(
+        self, subject: str, headers: Mapping[str, str], payload: bytes, position: int
+    ) -> dict[str, Any]:
+        """The fields of a `StoredEvent`."""
         aggregate, aggregate_id = self.subjects.parse_log(subject)
         envelope = Envelope.from_headers(headers)
         if envelope.version is None:
             raise InvalidHeader(Header.AGGREGATE_VERSION, "is missing")
         if envelope.aggregate_id != aggregate_id:
             raise InvalidHeader(Header.AGGREGATE_ID, f"is not {aggregate_id}, as the subject says")
-        return aggregate, aggregate_id, envelope.version, envelope
+        return {
+            "envelope": envelope,
+            "aggregate": aggregate,
+            "aggregate_id": aggregate_id,
+            "version": envelope.version,
+            "position": position,
+            "headers": headers,
+            "payload": payload,
+        }
 
     def _command(self, aggregate: str, action: str) -> _Entry[Command]:
         entry = self._commands.get((aggregate, action))
@@ -280,12 +264,6 @@ class Codec:
         self.check_aggregate(aggregate)
         actions = ", ".join(sorted(known for of, known in self._commands if of == aggregate))
         raise UnknownType(f"{aggregate} has no command {action!r}; it has {actions}")
-
-
-def _personal_of(
-    events: Iterable[type[Event]],
-) -> dict[type[Event], tuple[PersonalField, ...]]:
-    return {cls: fields for cls in events if (fields := personal_fields(cls))}
 
 
 def _unwritable(message: Message) -> str:

@@ -100,9 +100,9 @@ class Envelope(Struct, frozen=True, kw_only=True):
     """The metadata of a message.
 
     `timestamp` is RFC 3339 text in UTC with microseconds. Only recorded events have `version`,
-    `chain` and `command_digest`, which tells their command from another of the same id. `actor` is
-    whom the sender claims to act for; `authenticated_as` is the sender of the command according to
-    the server, if it is known.
+    `chain` and `command_digest`, which distinguishes their command from another with the same id.
+    `actor` is whom the sender claims to act for; `authenticated_as` is the sender of the command
+    according to the server, if it is known.
     """
 
     identity: Identity
@@ -132,20 +132,17 @@ class Envelope(Struct, frozen=True, kw_only=True):
             Header.CONTENT_TYPE: JSON,
             Header.MESSAGE_ID: identity.id,
         }
-        if self.aggregate_id is not None:
-            headers[Header.AGGREGATE_ID] = self.aggregate_id
-        if self.version is not None:
-            headers[Header.AGGREGATE_VERSION] = str(self.version)
-        if self.chain is not None:
-            headers[Header.CHAIN] = self.chain
-        if self.actor is not None:
-            headers[Header.ACTOR] = self.actor
-        if self.authenticated_as is not None:
-            headers[AUTHENTICATED_AS] = self.authenticated_as
-        if self.command_digest is not None:
-            headers[COMMAND_DIGEST] = self.command_digest
-        if self.traceparent is not None:
-            headers[Header.TRACEPARENT] = self.traceparent
+        for name, value in (
+            (Header.AGGREGATE_ID, self.aggregate_id),
+            (Header.AGGREGATE_VERSION, self.version),
+            (Header.CHAIN, self.chain),
+            (Header.ACTOR, self.actor),
+            (AUTHENTICATED_AS, self.authenticated_as),
+            (COMMAND_DIGEST, self.command_digest),
+            (Header.TRACEPARENT, self.traceparent),
+        ):
+            if value is not None:
+                headers[name] = str(value)
         check_envelope(headers)
         _canonical_time(self.timestamp)
         return headers
@@ -179,7 +176,7 @@ class Envelope(Struct, frozen=True, kw_only=True):
 
 
 def _canonical_time(value: str) -> str:
-    """An RFC 3339 time in UTC with microseconds; raises `InvalidHeader` for no such day or hour."""
+    """An RFC 3339 time in UTC with microseconds; raises `InvalidHeader` for others."""
     try:
         if not _CANONICAL.fullmatch(value):
             return format_timestamp(parse_timestamp(value))

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import math
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from itertools import chain
@@ -67,27 +67,28 @@ def _difference(written: Any, read: Any, mode: _Mode) -> Difference | None:
     if kind in _PLAIN:
         return None if written == read else _other_value()
     if isinstance(written, Struct):
-        return _of_struct(written, read, mode)
-    for base, compare in _COMPARISONS:
+        undeclared = _undeclared_in(type(written)) if mode == _DECLARED else frozenset()
+        return _of_fields(written.__struct_fields__, written, read, mode, undeclared)
+    for base, key in _KEYS:
         if issubclass(kind, base):
+            return None if key(written) == key(read) else _other_value()
+    for bases, compare in _COMPARISONS:
+        if issubclass(kind, bases):
             return compare(written, read, mode)
     if dataclasses.is_dataclass(kind):
-        names = tuple(field.name for field in dataclasses.fields(kind))
+        names = (field.name for field in dataclasses.fields(kind))
         return _of_fields(names, written, read, mode)
     return None if written == read else _other_value()
 
 
-def _of_fields(names: tuple[str, ...], written: Any, read: Any, mode: _Mode) -> Difference | None:
+def _of_fields(
+    names: Iterable[str],
+    written: Any,
+    read: Any,
+    mode: _Mode,
+    undeclared: frozenset[str] = frozenset(),
+) -> Difference | None:
     for name in names:
-        found = _difference(getattr(written, name), getattr(read, name), mode)
-        if found:
-            return found.within(f".{name}")
-    return None
-
-
-def _of_struct(written: Struct, read: Struct, mode: _Mode) -> Difference | None:
-    undeclared = _undeclared_in(type(written)) if mode == _DECLARED else frozenset()
-    for name in written.__struct_fields__:
         own = _UNDECLARED if name in undeclared else mode
         if found := _difference(getattr(written, name), getattr(read, name), own):
             return found.within(f".{name}")
@@ -144,20 +145,6 @@ def _of_mappings(written: Any, read: Any, mode: _Mode) -> Difference | None:
     return None
 
 
-def _of_floats(written: float, read: float, _: _Mode) -> Difference | None:
-    same = written == read and math.copysign(1, written) == math.copysign(1, read)
-    return None if same else _other_value()
-
-
-def _of_raws(written: Raw, read: Raw, _: _Mode) -> Difference | None:
-    same = bytes(written).strip() == bytes(read).strip()  # surrounding space is dropped
-    return None if same else _other_value()
-
-
-def _of_decimals(written: Decimal, read: Decimal, _: _Mode) -> Difference | None:
-    return None if written.as_tuple() == read.as_tuple() else _other_value()
-
-
 def _of_times(written: Any, read: Any, mode: _Mode) -> Difference | None:
     offset, read_offset = written.utcoffset(), read.utcoffset()
     if offset != read_offset:
@@ -170,14 +157,17 @@ def _of_times(written: Any, read: Any, mode: _Mode) -> Difference | None:
     return None
 
 
+# What tells values of a type apart, where `==` does not.
+_KEYS: tuple[tuple[type, Callable[[Any], object]], ...] = (
+    (float, lambda value: (value, math.copysign(1, value))),
+    (Decimal, Decimal.as_tuple),
+    (Raw, lambda value: bytes(value).strip()),  # surrounding space is dropped
+)
 _COMPARISONS = (
-    (float, _of_floats),
     ((list, tuple), _of_sequences),
     (dict, _of_mappings),
     ((set, frozenset), _of_sets),
     ((datetime, time), _of_times),
-    (Decimal, _of_decimals),
-    (Raw, _of_raws),
 )
 
 
@@ -187,9 +177,9 @@ def _of_types(written: Any, read: Any, mode: _Mode) -> Difference | None:
         match written, read:
             case int(), float() if type(written) is int:
                 return None if written == read else _other_value()
-            case (list(), tuple()) | (tuple(), list()) if _is_exact_sequence(written):
+            case (list(), tuple()) | (tuple(), list()) if type(written) in (list, tuple):
                 return _of_sequences(written, read, mode)
-            case (set() | frozenset(), set() | frozenset()) if _is_exact_set(written):
+            case (set() | frozenset(), set() | frozenset()) if type(written) in (set, frozenset):
                 return _of_sets(written, read, mode)
             case dict(), Struct() if type(written) is dict:
                 return _of_object(written, read, mode)
@@ -208,14 +198,6 @@ def _of_object(written: dict[Any, Any], read: Struct, mode: _Mode) -> Difference
         if found := _difference(value, getattr(read, names[key]), mode):
             return found.within(f".{key}")
     return None
-
-
-def _is_exact_sequence(value: Any) -> bool:
-    return type(value) in (list, tuple)
-
-
-def _is_exact_set(value: Any) -> bool:
-    return type(value) in (set, frozenset)
 
 
 def _is_parsed(written: Any, read: Any) -> bool:

@@ -53,6 +53,11 @@ def annotations_of(
     return [hints.get(name) for name in inspect.signature(function).parameters], hints.get("return")
 
 
+def is_message(leaf: Any, base: type[Any]) -> bool:
+    """Whether this is a class of messages derived from `base`, with a subject."""
+    return isinstance(leaf, type) and issubclass(leaf, base) and hasattr(leaf, "__aggregate__")
+
+
 def leaves(annotation: Any) -> Iterator[Any]:
     """The innermost types of an annotation: the members of a union, the items of a list."""
     inner = typing.get_args(annotation)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from eventstore.errors import DeciderError
 from eventstore.messages.events import RecordedEvent
-from eventstore.messages.functions import annotations_of, called, leaves, name_of
+from eventstore.messages.functions import annotations_of, called, is_message, leaves, name_of
 from eventstore.messages.types import Event
 
 EventHandler = Callable[[Any, RecordedEvent], Awaitable[None]]
@@ -36,15 +36,19 @@ class EventHandlers:
 
     def add(self, events: Iterable[type[Event]], handler: EventHandler) -> None:
         """Call `handler` for these types; if none are given, for all without an own handler."""
-        types = list(events)
-        _check_async(self._where(handler), handler)
+        types, where = list(events), self._where(handler)
+        if not inspect.iscoroutinefunction(called(handler)):
+            raise DeciderError(f"{where}: must be async")
         for event in types:
-            if not _is_concrete(event):
-                raise DeciderError(f"{self._where(handler)}: {event!r} is no event")
-            self._claim(event, handler)
+            if not is_message(event, Event):
+                raise DeciderError(f"{where}: {event!r} is no event")
+            if self._by_type.setdefault(event, handler) is not handler:
+                raise DeciderError(
+                    f"{self._where(handler)}: {event.__name__} already has a handler"
+                )
         if not types:
             if self._for_all is not None:
-                raise DeciderError(f"{self._where(handler)}: a second handler of all events")
+                raise DeciderError(f"{where}: a second handler of all events")
             self._for_all = handler
 
     def add_annotated(self, function: Callable[[E, RecordedEvent], Awaitable[None]]) -> None:
@@ -54,22 +58,9 @@ class EventHandlers:
         if len(parameters) != 2:
             raise DeciderError(f"{where}: takes an event and its record")
         events = list(leaves(parameters[0]))
-        if not all(map(_is_concrete, events)):
+        if not all(is_message(each, Event) for each in events):
             raise DeciderError(f"{where}: annotate the first parameter with the event it is for")
         self.add(events, function)
 
-    def _claim(self, event: type[Event], handler: EventHandler) -> None:
-        if self._by_type.setdefault(event, handler) is not handler:
-            raise DeciderError(f"{self._where(handler)}: {event.__name__} already has a handler")
-
     def _where(self, handler: EventHandler) -> str:
         return f"subscriber {self._subscriber}, handler {name_of(handler)}"
-
-
-def _check_async(where: str, handler: EventHandler) -> None:
-    if not inspect.iscoroutinefunction(called(handler)):
-        raise DeciderError(f"{where}: must be async")
-
-
-def _is_concrete(leaf: Any) -> bool:
-    return isinstance(leaf, type) and issubclass(leaf, Event) and hasattr(leaf, "__aggregate__")

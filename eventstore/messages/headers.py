@@ -51,12 +51,12 @@ ID_DERIVED = "X-ID-Derived"
 """The header of commands sent by a handler, which may have other data under the same id."""
 
 COMMAND_DIGEST = "X-Command-Digest"
-"""The header of events and outcomes that tells their command from another of the same id."""
+"""The header of events and outcomes that distinguishes commands with the same id."""
 
 NO_COMMAND = "none"
 """The digest of a fact that has a cause: it was not decided by a command."""
 
-_REQUIRED = (
+REQUIRED = (
     Header.EVENT_ID,
     Header.EVENT_TYPE,
     Header.CORRELATION_ID,
@@ -64,6 +64,8 @@ _REQUIRED = (
     Header.TIMESTAMP,
     Header.DOMAIN,
 )
+"""The headers that every envelope has."""
+
 _UNPRINTABLE = r"\x00-\x1f\x7f-\x9f\ud800-\udfff"  # control characters and lone surrogates
 _EDGE = rf"[^\s{_UNPRINTABLE}]"
 _RULES: dict[str, tuple[re.Pattern[str], str]] = {
@@ -105,7 +107,7 @@ def legal_value(headers: Mapping[str, str], name: str) -> str | None:
 # legal, takes one match. No legal value holds a line break.
 _ALL_LEGAL = re.compile(
     "\n".join(
-        f"={pattern.pattern}" if name in _REQUIRED else f"(?:={pattern.pattern})?"
+        f"={pattern.pattern}" if name in REQUIRED else f"(?:={pattern.pattern})?"
         for name, (pattern, _) in _RULES.items()
     )
 )
@@ -121,7 +123,7 @@ def check_envelope(headers: Mapping[str, str]) -> None:
 
 def _refuse(headers: Mapping[str, str]) -> None:
     """Raise `InvalidHeader` for the first header that is not legal."""
-    for name in _REQUIRED:
+    for name in REQUIRED:
         if name not in headers:
             raise InvalidHeader(name, "is missing")
     for name, (pattern, meaning) in _RULES.items():

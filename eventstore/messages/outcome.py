@@ -42,7 +42,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_final(self) -> bool:
-        """Whether the command is never carried out again, though it be sent again or retried."""
+        """Whether the command is never executed again, even if it is resent or retried."""
         return self.status != "error"
 
     @classmethod

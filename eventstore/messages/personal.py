@@ -165,10 +165,8 @@ def _form(where: str, field: msgspec.structs.FieldInfo, mark: Personal) -> Any:
 
 
 def _mark(annotation: Any) -> Personal | None:
-    for each in getattr(annotation, "__metadata__", ()):
-        if isinstance(each, Personal):
-            return each
-    return None
+    marks = getattr(annotation, "__metadata__", ())
+    return next((each for each in marks if isinstance(each, Personal)), None)
 
 
 def _unannotated(annotation: Any) -> Any:
@@ -182,11 +180,8 @@ def _marks_within(annotation: Any, seen: set[Any]) -> Iterator[Personal]:
         yield mark
     for inner in typing.get_args(annotation):
         yield from _marks_within(inner, seen)
-    if isinstance(annotation, type) and annotation not in seen and _has_fields(annotation):
+    is_class = isinstance(annotation, type) and annotation.__module__ != "builtins"
+    if is_class and annotation not in seen and getattr(annotation, "__annotations__", None):
         seen.add(annotation)
         for hint in typing.get_type_hints(annotation, include_extras=True).values():
             yield from _marks_within(hint, seen)
-
-
-def _has_fields(cls: type) -> bool:
-    return cls.__module__ != "builtins" and bool(getattr(cls, "__annotations__", None))

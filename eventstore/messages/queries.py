@@ -27,10 +27,10 @@ from eventstore.messages.types import Message
 DEFAULT_ITEMS = 50
 """The default `limit` of a list."""
 
-MOST_ITEMS = 1_000
+MAX_ITEMS = 1_000
 """The largest `limit` of a list."""
 
-LONGEST_WAIT = 30.0
+MAX_WAIT = 30.0
 """The longest time that a query waits for a position, in seconds."""
 
 WAIT_POSITION = "X-Wait-Position"
@@ -53,8 +53,12 @@ class Query(Message, Generic[A], forbid_unknown_fields=True):
     __answer__: ClassVar[Any] = None
     """The type of the answer."""
 
+    __label__: ClassVar[str]
+    """The query's type in headers, metrics and traces: the class's name, unless it is declared."""
+
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        cls.__label__ = cls.__dict__.get("__label__", cls.__name__)
         for base in cls.__dict__.get("__orig_bases__", ()):
             origin = typing.get_origin(base)
             if isinstance(origin, type) and issubclass(origin, Query):
@@ -80,6 +84,6 @@ class ListQuery(Query[Listed[I]], Generic[I]):
     """
 
     limit: Annotated[
-        int, Meta(ge=1, le=MOST_ITEMS, description="At most so many items in one answer.")
+        int, Meta(ge=1, le=MAX_ITEMS, description="At most so many items in one answer.")
     ] = DEFAULT_ITEMS
     after: Annotated[str | None, Meta(description="Go on behind this cursor.")] = None

@@ -238,16 +238,13 @@ class Upcasting:
         cls = self._classes.get(name)
         known = target in self._steps or (cls is not None and cls.__schema_version__ == version)
         if not known:
+            there = "neither such an event class nor an upcaster that begins there"
+            if cls is not None:
+                own = f"the class {name} at version {cls.__schema_version__}"
+                there = f"{own} and no upcaster that begins there"
             raise DeciderError(
-                f"upcaster {upcaster.name} leads to {_shown(target)}, but there is {self._of(name)}"
+                f"upcaster {upcaster.name} leads to {_shown(target)}, but there is {there}"
             )
-
-    def _of(self, name: str) -> str:
-        cls = self._classes.get(name)
-        if cls is not None:
-            version = cls.__schema_version__
-            return f"the class {name} at version {version} and no upcaster that begins there"
-        return "neither such an event class nor an upcaster that begins there"
 
     def _check_gaps(self) -> None:
         for name, latest in self._latest.items():

@@ -29,10 +29,8 @@ _NAMESPACE = "0f5c3a52-6c0e-5d3b-9f2e-6f1d3a6f7c41"  # never changes: imported i
 _FILE_NAME = re.compile(r"(.+)[_-]flake\.lock", re.DOTALL)
 
 
-class InvalidLockFile(InvalidMessage):
+class InvalidLockFile(InvalidMessage, code="invalid_lock_file"):
     """A file is not a lock file that can be imported; `path` names it, `problem` says why."""
-
-    code = "invalid_lock_file"
 
     def __init__(self, path: Path, problem: str) -> None:
         super().__init__(f"lock file {str(path)!r}: {problem}")
@@ -77,7 +75,8 @@ def import_commands(path: str | Path, *, name: str | None = None) -> list[Import
     lock = read_lock_file(path, name=name)
     aggregate_id = derive_id(_NAMESPACE, lock.flake_path)
     created = CreateFlake(path=lock.flake_path, description="Imported from a lock file")
-    commands: list[Command] = [created, *map(_adding, lock.inputs)]
+    adding = (AddFlakeInput(name=each.name, url=each.url) for each in lock.inputs)
+    commands: list[Command] = [created, *adding]
     return [_imported(aggregate_id, command) for command in commands]
 
 
@@ -118,10 +117,6 @@ def read_lock_file(path: str | Path, *, name: str | None = None) -> LockFile:
     file = Path(path)
     graph = _Graph(file, _parse(file, _read(file)))
     return LockFile(_flake_path(file, name), graph.inputs())
-
-
-def _adding(locked: LockedInput) -> Command:
-    return AddFlakeInput(name=locked.name, url=locked.url)
 
 
 def _imported(aggregate_id: str, command: Command, version: int = 1) -> ImportedCommand:

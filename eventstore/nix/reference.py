@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlencode
 
 import msgspec
 
@@ -42,7 +42,8 @@ def flake_reference(locked: Attributes) -> str:
             values[name] = value
     if kind == "git":
         values |= _key_parameters(_public_keys(locked))
-    return f"{url}?{_query(values)}" if values else url
+    query = urlencode(sorted(values.items()), quote_via=quote, safe=_SAFE_IN_QUERY)
+    return f"{url}?{query}" if query else url
 
 
 def flake_names(flake_id: str, path: str) -> frozenset[str]:
@@ -158,14 +159,6 @@ def _in_path(text: str) -> str:
 def _parse_query(query: str) -> dict[str, str]:
     pairs = (part.partition("=") for part in query.split("&"))
     return {unquote(name): unquote(value) for name, equals, value in pairs if equals}
-
-
-def _query(values: dict[str, str]) -> str:
-    return "&".join(f"{_in_query(name)}={_in_query(values[name])}" for name in sorted(values))
-
-
-def _in_query(text: str) -> str:
-    return quote(text, safe=_SAFE_IN_QUERY)
 
 
 def _parameter(locked: Attributes, name: str) -> str:

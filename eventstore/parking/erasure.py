@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 import msgspec
@@ -29,15 +29,8 @@ from eventstore.messages.encryption import refs_in
 from eventstore.messages.headers import Header
 from eventstore.messages.personal import FORGOTTEN, ref_of
 from eventstore.messages.subjects import Subjects
-from eventstore.parking.record import (
-    ParkedRecord,
-    earlier_parts,
-    is_first_part,
-    read_record,
-)
+from eventstore.parking.record import ParkedRecord, earlier_parts, is_first_part, read_record
 from eventstore.undecodable import UNDECODABLE
-
-_SUCCESS = "success"
 
 
 class ErasureReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,42 +51,37 @@ class ErasureReport(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int = 0
 
 
-async def erase_copies(
-    client: Client, subjects: Subjects, subject: str, *, timeout: float = 5.0
-) -> ErasureReport:
-    """Erase the unencrypted copies of a data subject's data; `timeout` is seconds per request.
+async def erase_copies(client: Client, subjects: Subjects, subject: str) -> ErasureReport:
+    """Erase the unencrypted copies of a data subject's data.
 
     Reads all parked messages and all outcomes. Can be repeated, also after an interruption, and
     then erases what remains. Raises `ClientError`; a stream that does not exist counts as empty.
     """
-    eraser = _SubjectEraser(client, subjects, subject, timeout)
+    eraser = _SubjectEraser(client, subjects, subject)
     for each in (eraser.parked_messages, eraser.outcome_texts, eraser.waiting_commands):
-        try:
+        with suppress(StreamMissing):
             await each()
-        except StreamMissing:
-            continue
     return eraser.erased
 
 
 class _SubjectEraser:
     """Erases one subject's copies."""
 
-    def __init__(self, client: Client, subjects: Subjects, subject: str, timeout: float) -> None:
+    def __init__(self, client: Client, subjects: Subjects, subject: str) -> None:
         self._client = client
         self._subjects = subjects
         self._parked = subjects.parked_stream
         self._subject = subject
         self._ref = ref_of(subject)
         self._pattern = re.compile(rf"(?<!\w){re.escape(subject)}(?!\w)")
-        self._timeout = timeout
-        self._bucket = KeyValue(client, subjects.outcome_bucket, timeout=timeout)
+        self._bucket = KeyValue(client, subjects.outcome_bucket)
         self._commands: set[str] = set()
         self.erased = ErasureReport()
 
     async def parked_messages(self) -> None:
         first_parts: set[int] = set()
         async with (
-            DirectReader(self._client, self._parked, timeout=self._timeout) as reader,
+            DirectReader(self._client, self._parked) as reader,
             aclosing(reader.messages(self._subjects.all_parked)) as messages,
         ):
             async for message in messages:
@@ -119,7 +107,7 @@ class _SubjectEraser:
                 self._commands.add(record.command_id)
             # The last part first: without it the record does not exist.
             for sequence in (last.sequence, *earlier):
-                await erase_message(self._client, self._parked, sequence, self._timeout)
+                await erase_message(self._client, self._parked, sequence)
             self._add(parked=(*self.erased.parked, last.sequence))
         return set(earlier)
 
@@ -144,7 +132,7 @@ class _SubjectEraser:
 
     def _names_subject(self, outcome: dict[str, Any]) -> bool:
         text = str(outcome.get("message", ""))
-        if outcome.get("status") == _SUCCESS or text == FORGOTTEN:
+        if outcome.get("status") == "success" or text == FORGOTTEN:
             return False
         return (
             outcome.get("aggregate_id") == self._subject
@@ -166,12 +154,9 @@ class _SubjectEraser:
         self._add(outcomes=(*self.erased.outcomes, command_id))
 
     async def waiting_commands(self) -> None:
-        stream = self._subjects.command_stream
-        try:
-            info = await stream_info(self._client, stream, timeout=self._timeout)
-        except JetStreamError:
-            return
-        self._add(waiting=info.state.messages)
+        with suppress(JetStreamError):
+            info = await stream_info(self._client, self._subjects.command_stream)
+            self._add(waiting=info.state.messages)
 
     def _report_unread(self, stream: str, sequence: int, problem: str) -> None:
         self._add(unread=(*self.erased.unread, f"{stream} {sequence}: {problem}"))
@@ -182,9 +167,10 @@ class _SubjectEraser:
 
 async def _parts(reader: DirectReader, sequences: tuple[int, ...]) -> list[StoredMessage]:
     parts = [await reader.at(sequence, leader=True) for sequence in sequences]
-    if any(part is None for part in parts):
+    found = [part for part in parts if part is not None]
+    if len(found) < len(parts):
         raise ValueError("a part of the record is missing")
-    return [part for part in parts if part is not None]
+    return found
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -24,12 +24,7 @@ from eventstore.jetstream.vocabulary import SERVER_HEADERS
 from eventstore.messages.headers import REPLY_TO, Header
 from eventstore.messages.outcome import Outcome
 from eventstore.messages.subjects import NAME, Subjects
-from eventstore.parking.record import (
-    ParkedRecord,
-    earlier_parts,
-    is_first_part,
-    read_record,
-)
+from eventstore.parking.record import ParkedRecord, earlier_parts, is_first_part, read_record
 from eventstore.parking.retry import request_retry
 from eventstore.undecodable import UNDECODABLE
 
@@ -88,17 +83,13 @@ class RetrySummary(msgspec.Struct, frozen=True):
 
 
 class ParkedMessages:
-    """The parked messages of a domain; `timeout` is seconds per request.
+    """The parked messages of a domain; all methods also raise `StreamMissing` and `ClientError`."""
 
-    All methods also raise `StreamMissing` and `ClientError`.
-    """
-
-    def __init__(self, client: Client, subjects: Subjects, *, timeout: float = 5.0) -> None:
+    def __init__(self, client: Client, subjects: Subjects) -> None:
         self._client = client
         self._subjects = subjects
         self._stream = subjects.parked_stream
-        self._timeout = timeout
-        self._leader = DirectReader(client, self._stream, timeout=timeout)
+        self._leader = DirectReader(client, self._stream)
 
     async def read(
         self,
@@ -115,7 +106,7 @@ class ParkedMessages:
         """
         subject = self._filter(kind, aggregate)
         async with (
-            DirectReader(self._client, self._stream, timeout=self._timeout) as reader,
+            DirectReader(self._client, self._stream) as reader,
             aclosing(reader.messages(subject, after)) as stored,
         ):
             async for message in stored:
@@ -209,7 +200,6 @@ class ParkedMessages:
         return found
 
     async def _assemble(self, last: StoredMessage) -> ParkedMessage | UnreadableMessage:
-        """Assemble a record from its last message and its earlier parts."""
         if is_first_part(last.headers):
             raise NotParked(last.sequence, "this is not the last part of a record")
         kind: ParkedKind = (
@@ -297,16 +287,18 @@ class ParkedMessages:
         record = message.record
         if record.command_id is None:
             raise NotParked(message.sequence, "the record names neither command nor subscriber")
+        # The original's headers without those that the server would evaluate.
+        own = {k: v for k, v in record.headers.items() if not k.startswith(SERVER_HEADERS)}
         headers = {
-            **_own_headers(record),
+            **own,
             # A command without an id had one from its sequence, which a requeued one does not have.
             Header.EVENT_ID: record.command_id,
             RETRY_OF: str(message.sequence),
             **(extra or {}),
         }
         await publish_queued(
-            *(self._client, record.subject, record.payload, headers, self._timeout),
-            self._subjects.command_stream,
+            *(self._client, record.subject, record.payload, headers),
+            stream=self._subjects.command_stream,
         )
         await self._remove(message)
 
@@ -314,7 +306,7 @@ class ParkedMessages:
         # The last part first: without it the record does not exist.
         for sequence in (message.sequence, *message.earlier):
             # Its bytes too: personal data in it could not be found later to be forgotten.
-            await erase_message(self._client, self._stream, sequence, self._timeout)
+            await erase_message(self._client, self._stream, sequence)
 
 
 def _matches(
@@ -324,10 +316,3 @@ def _matches(
         return aggregate is None and aggregate_id is None
     record = parked.record
     return aggregate in (None, record.aggregate) and aggregate_id in (None, record.aggregate_id)
-
-
-def _own_headers(record: ParkedRecord) -> dict[str, str]:
-    """The original's headers without those that the server would evaluate."""
-    return {
-        name: value for name, value in record.headers.items() if not name.startswith(SERVER_HEADERS)
-    }

@@ -41,7 +41,11 @@ class DatabaseCheck:
         try:
             async with asyncio.timeout(_READ_SECONDS):
                 facts["bytes"] = await self._database.size()
-                trouble = trouble or await self._unreadable()
+                if trouble is None:
+                    try:
+                        await self._database.check_schema()
+                    except DatabaseUnavailable as error:  # for now, although it exists
+                        trouble = error
         except TimeoutError:
             trouble = trouble or DatabaseUnavailable(
                 f"read model {self._database.name}: no answer after {_READ_SECONDS:g} s"
@@ -54,14 +58,6 @@ class DatabaseCheck:
             return CheckResult(facts=facts)
         status: HealthStatus = "unhealthy" if trouble.is_damage else "degraded"
         return CheckResult(status=status, problem=str(trouble), facts=facts)
-
-    async def _unreadable(self) -> DatabaseUnavailable | None:
-        """Why it temporarily cannot be read, although it exists."""
-        try:
-            await self._database.check_schema()
-        except DatabaseUnavailable as error:
-            return error
-        return None
 
 
 class ProjectionsCheck:

@@ -193,7 +193,7 @@ class Projection:
         signature: Signature,
         function: Callable[..., Any],
     ) -> None:
-        handler = function if signature.takes_record else _without_recorded(function)
+        handler = function if signature.takes_record else lambda event, _recorded: function(event)
         for event in signature.events:
             if event in registered:
                 raise ProjectionError(
@@ -277,7 +277,3 @@ class Projection:
                 f"projection {self.name}: the handler of {recorded.type} writes "
                 f"{statement.table}, which is not among its tables"
             )
-
-
-def _without_recorded(function: Callable[[Any], Any]) -> Callable[[Any, RecordedEvent], Any]:
-    return lambda event, _recorded: function(event)

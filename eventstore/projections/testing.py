@@ -64,7 +64,11 @@ class Scenario:
         """Append events of one aggregate to the log."""
         log = self._log
         for data in events:
-            log += (_recorded(log, aggregate_id, data, actor, time),)
+            cls, payload = type(data), msgspec.json.encode(data)
+            kind, schema_version = cls.__aggregate__, cls.__schema_version__
+            about = _about(log, kind, aggregate_id, cls.__name__, schema_version, actor, time)
+            read = msgspec.json.decode(payload, type=cls)
+            log += (RecordedEvent(**about, data=read, payload=payload),)
         return Scenario(self._projection, log)
 
     def given_unread(
@@ -100,7 +104,9 @@ class Scenario:
         Raises `AssertionError`, and `ProjectionFailed` as `rows` does.
         """
         for row in expected:
-            _check_columns(table, row)
+            if unknown := [name for name in row if name not in table.c]:
+                known = ", ".join(table.c.keys())
+                raise AssertionError(f"{table} has no column {', '.join(unknown)}; it has {known}")
         found = self.rows(table)
         if not _match(found, list(expected)):
             raise AssertionError(
@@ -122,7 +128,6 @@ class Scenario:
 
 @contextmanager
 def _applied(projection: Projection, log: tuple[LogEvent, ...]) -> Iterator[Connection]:
-    """A database to which the projection has applied the log."""
     engine = create_engine("sqlite://", poolclass=StaticPool)
     event.listen(engine, "connect", lambda raw, _: raw.execute("PRAGMA foreign_keys=ON"))
     try:
@@ -135,21 +140,6 @@ def _applied(projection: Projection, log: tuple[LogEvent, ...]) -> Iterator[Conn
             yield connection
     finally:
         engine.dispose()
-
-
-def _recorded(
-    log: tuple[LogEvent, ...],
-    aggregate_id: str,
-    data: Event,
-    actor: str | None,
-    time: datetime | None,
-) -> RecordedEvent:
-    """The event as it would be recorded at the end of the log."""
-    cls = type(data)
-    schema = cls.__schema_version__
-    about = _about(log, cls.__aggregate__, aggregate_id, cls.__name__, schema, actor, time)
-    payload = msgspec.json.encode(data)
-    return RecordedEvent(**about, data=msgspec.json.decode(payload, type=cls), payload=payload)
 
 
 def _about(
@@ -183,13 +173,6 @@ def _about(
         "position": position,
         "headers": envelope.to_headers(),
     }
-
-
-def _check_columns(table: Table, row: Row) -> None:
-    unknown = [name for name in row if name not in table.c]
-    if unknown:
-        known = ", ".join(table.c.keys())
-        raise AssertionError(f"{table} has no column {', '.join(unknown)}; it has {known}")
 
 
 def _match(found: list[dict[str, Any]], expected: list[Row]) -> bool:

@@ -13,9 +13,8 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, closing, suppress
 from pathlib import Path
-from typing import Self
 from urllib.parse import urlsplit
 
 from eventstore.client.master_keys import new_master_key
@@ -98,7 +97,9 @@ class EmbeddedServer(Resource):
         start_timeout: float = 10.0,
     ) -> None:
         self.data_directory = data_directory.absolute()
-        self._port = port
+        self.master_key_file = self.data_directory / _MASTER_KEYS  # made at the first start
+        self.log_file = self.data_directory / "nats-server.log"  # of all runs
+        self.port = port
         self._explicit_binary = binary
         self._max_payload = max_payload
         self._extra_config = extra_config
@@ -108,32 +109,17 @@ class EmbeddedServer(Resource):
         self._owner_lock: _DirectoryLock | None = None
 
     @property
-    def port(self) -> int:
-        """The port it listens on; 0 before the first start if none was given."""
-        return self._port
-
-    @property
     def url(self) -> str:
         """The URL for clients, which contains the token: do not print it.
 
         Settings that get it also find the master keys in the data directory.
         """
-        return _address(self.data_directory, self._port)
-
-    @property
-    def master_key_file(self) -> Path:
-        """The master keys for the keys of personal data, generated at the first start."""
-        return self.data_directory / _MASTER_KEYS
+        return _address(self.data_directory, self.port)
 
     @property
     def pid(self) -> int | None:
         """Its process id; None unless it runs."""
         return self._process.pid if self._process else None
-
-    @property
-    def log_file(self) -> Path:
-        """Its log, of all runs."""
-        return self.data_directory / "nats-server.log"
 
     async def _enter(self, stack: AsyncExitStack) -> None:
         await self.start()
@@ -183,7 +169,7 @@ class EmbeddedServer(Resource):
             self._process.wait()
             self._process = None
         if self._owner_lock is not None:
-            self._owner_lock.release()
+            self._owner_lock.close()
             self._owner_lock = None
 
     def _launch(self, binary: Path, server_lock: _DirectoryLock) -> int:
@@ -193,7 +179,7 @@ class EmbeddedServer(Resource):
             _write_private(self.master_key_file, f"{new_master_key()}\n")
         config = self._write_config()
         launcher = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid())]
-        with open(self.log_file, "ab", opener=open_private) as log, server_lock:
+        with open(self.log_file, "ab", opener=open_private) as log, closing(server_lock):
             log_start = log.tell()
             self._process = subprocess.Popen(  # noqa: S603  # no argument is untrusted
                 [*launcher, str(server_lock.descriptor), str(binary), "--config", str(config)],
@@ -208,7 +194,7 @@ class EmbeddedServer(Resource):
     def _write_config(self) -> Path:
         directory = _quoted(self.data_directory)
         lines = [
-            f'listen: "127.0.0.1:{self._port or -1}"',
+            f'listen: "127.0.0.1:{self.port or -1}"',
             f"ports_file_dir: {directory}",
             f"jetstream {{\nstore_dir: {directory}\n{self._jetstream_config}\n}}",
         ]
@@ -243,7 +229,7 @@ class EmbeddedServer(Resource):
             if time.monotonic() > deadline:
                 self._fail(f"was not ready after {self._start_timeout:g} s", log_start)
             await asyncio.sleep(_POLL_SECONDS)
-        self._port = urlsplit(urls[0]).port or 0
+        self.port = urlsplit(urls[0]).port or 0
 
     def _fail(self, problem: str, log_start: int) -> None:
         with self.log_file.open("rb") as log:
@@ -321,7 +307,6 @@ class _DirectoryLock:
         self.descriptor = open_private(path, os.O_RDWR | os.O_CREAT)
 
     def acquire(self) -> bool:
-        """Acquire the lock, if it is free."""
         try:
             fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -333,15 +318,9 @@ class _DirectoryLock:
         """The pid of the holder; None before it is written."""
         return int(os.pread(self.descriptor, 20, 0) or 0) or None
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Release it, unless a child process has the same descriptor."""
         os.close(self.descriptor)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
 
 
 def _lock_directory(directory: Path) -> _DirectoryLock:
@@ -353,7 +332,7 @@ def _lock_directory(directory: Path) -> _DirectoryLock:
 
 
 def _in_use(directory: Path, lock: _DirectoryLock) -> ServerStartFailed:
-    with lock:
+    with closing(lock):
         return ServerStartFailed(
             f"{directory} is in use by process {lock.holder()}; "
             "two servers on one directory would corrupt it"
@@ -368,7 +347,7 @@ async def _stop_orphan(directory: Path) -> _DirectoryLock:
             if await _acquired_after(lock, directory, number):
                 return lock
     except BaseException:
-        lock.release()
+        lock.close()
         raise
     raise _in_use(directory, lock)
 

@@ -28,7 +28,7 @@ class ConnectionCheck:
     def __init__(self, client: Client, *, unsettled: float = 30.0) -> None:
         self._client = client
         self._unsettled = unsettled
-        self._reconnects = self._count()
+        self._reconnects = client.nats.stats["reconnects"]
         self._reconnected_at = -math.inf
 
     async def __call__(self) -> CheckResult:
@@ -36,8 +36,9 @@ class ConnectionCheck:
         began = time.perf_counter()
         await self._client.flush()
         rtt = time.perf_counter() - began
-        if self._count() != self._reconnects:
-            self._reconnects, self._reconnected_at = self._count(), time.monotonic()
+        reconnects = self._client.nats.stats["reconnects"]
+        if reconnects != self._reconnects:
+            self._reconnects, self._reconnected_at = reconnects, time.monotonic()
         facts = {
             "url": self._client.url,
             "server_version": self._client.server_version,
@@ -50,9 +51,6 @@ class ConnectionCheck:
             problem = f"the connection was lost within the last {self._unsettled:g} s"
             return CheckResult(status="degraded", problem=problem, facts=facts)
         return CheckResult(facts=facts)
-
-    def _count(self) -> int:
-        return self._client.nats.stats["reconnects"]
 
 
 class StreamsCheck:
@@ -141,7 +139,9 @@ class CommandsCheck:
             "redelivered": info.num_redelivered,
             "oldest_seconds": oldest,
         }
-        self._report(facts)
+        for each in ("pending", "unacknowledged"):
+            self._telemetry.gauge("command_backlog", facts[each], state=each)
+        self._telemetry.gauge("command_oldest_seconds", oldest)
         problems = self._problems(facts)
         status: HealthStatus = "degraded" if problems else "healthy"
         return CheckResult(status=status, problem="; ".join(problems) or None, facts=facts)
@@ -153,11 +153,6 @@ class CommandsCheck:
         if facts["oldest_seconds"] > self._max_age:
             problems.append(f"a command has waited for {facts['oldest_seconds']:,.0f} s")
         return problems
-
-    def _report(self, facts: dict[str, Any]) -> None:
-        for state in ("pending", "unacknowledged"):
-            self._telemetry.gauge("command_backlog", facts[state], state=state)
-        self._telemetry.gauge("command_oldest_seconds", facts["oldest_seconds"])
 
 
 def check_findings(findings: LogFindings) -> CheckResult:

@@ -107,7 +107,12 @@ class ConfigWatcher:
             seconds = _RECHECK_SECONDS if changed else self._interval
 
     async def _apply_all(self) -> None:
-        for key, apply in self._appliers().items():
+        appliers: dict[str, Callable[[Value | None], Awaitable[None]]] = {
+            "log_level": self._set_level,
+            "commands.queue_limit": self._limit_queue,
+            "projections.paused": self._pause,
+        }
+        for key, apply in appliers.items():
             try:
                 value = await self._configuration.get(key)
             except ConfigurationError as error:
@@ -120,13 +125,6 @@ class ConfigWatcher:
             if key not in self._applied or self._applied[key] != value:
                 await apply(value)
                 self._applied[key] = value
-
-    def _appliers(self) -> dict[str, Callable[[Value | None], Awaitable[None]]]:
-        return {
-            "log_level": self._set_level,
-            "commands.queue_limit": self._limit_queue,
-            "projections.paused": self._pause,
-        }
 
     async def _set_level(self, level: Value | None) -> None:
         _library.setLevel(self._initial_level if level is None else str(level).upper())

@@ -65,13 +65,7 @@ class DiscoveredService(Struct, frozen=True, kw_only=True):
     @classmethod
     def announced(cls, announcement: Announcement) -> Self:
         """The service of an announcement."""
-        return cls(
-            service=announcement.service,
-            version=announcement.version,
-            instance_id=announcement.instance_id,
-            description=announcement.description,
-            endpoints=announcement.endpoints,
-        )
+        return msgspec.convert(announcement, cls, from_attributes=True)
 
 
 class _MicroEndpoint(Struct, frozen=True):

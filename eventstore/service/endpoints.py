@@ -78,7 +78,12 @@ class ServiceEndpoints:
         self._handlers = self._subjects()
         self._commands = _commands(codec)
         self._queries = [Endpoint(subject=subject, kind="query") for subject in queries]
-        self._micro = Micro(settings, self._metadata())
+        metadata = {
+            "domain": self._domain,
+            "commands": ",".join(each.subject for each in self._commands),
+            "queries": ",".join(each.subject for each in self._queries),
+        }
+        self._micro = Micro(settings, metadata)
         self._responder = self._new_responder()
         self._stopping = asyncio.Event()
         self.ready = asyncio.Event()
@@ -103,7 +108,7 @@ class ServiceEndpoints:
                 group.create_task(self._responder.run())
                 try:
                     await self._responder.ready.wait()
-                    await self._announce_online()
+                    await self._announce()
                     self.ready.set()
                     await self._announce_until_stopped()
                 finally:
@@ -134,17 +139,14 @@ class ServiceEndpoints:
     async def _announce_until_stopped(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._repeat(self._sample_interval, self._health.report))
-            group.create_task(self._repeat(self._announce_interval, self._announce_online))
-
-    async def _announce_online(self) -> None:
-        await self._announce("online")
+            group.create_task(self._repeat(self._announce_interval, self._announce))
 
     async def _announce_offline(self) -> None:
         with suppress(ClientError, TimeoutError):  # not possible without a connection
             async with asyncio.timeout(_STOP_SECONDS):
                 await self._announce("offline")
 
-    async def _announce(self, status: Literal["online", "offline"]) -> None:
+    async def _announce(self, status: Literal["online", "offline"] = "online") -> None:
         payload = msgspec.json.encode(self.announcement(status))
         await self._client.publish(ANNOUNCEMENTS, payload, headers={"Content-Type": _JSON})
         await self._client.flush()
@@ -209,13 +211,6 @@ class ServiceEndpoints:
             return Reply(payload, {"Content-Type": content_type, INSTANCE_ID: self.instance_id})
 
         return answer
-
-    def _metadata(self) -> dict[str, str]:
-        return {
-            "domain": self._domain,
-            "commands": ",".join(each.subject for each in self._commands),
-            "queries": ",".join(each.subject for each in self._queries),
-        }
 
 
 def _commands(codec: Codec) -> list[Endpoint]:

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
-from types import TracebackType
+from functools import partial
 from typing import Any, Final, NamedTuple, Self
 
 from prometheus_client import (
@@ -66,75 +66,55 @@ _BUCKETS = (
     30.0,
 )
 
-_Children = dict[tuple[str, ...], Any]
-
 
 class _MetricSpec(NamedTuple):
-    """A metric family: its name in Prometheus (without namespace), its help text, its labels."""
+    """A metric family: its help text, its labels, and a suffix of its name in Prometheus."""
 
-    name: str
     help: str
     labels: tuple[str, ...] = ()
+    suffix: str = ""
 
 
 _COUNTERS: dict[CounterName, _MetricSpec] = {
-    "commands": _MetricSpec("commands", "Commands by type and outcome.", ("type", "outcome")),
-    "conflicts": _MetricSpec(
-        "conflicts", "Appends refused by a conflict, decided again.", ("aggregate",)
-    ),
-    "retries": _MetricSpec("retries", "Retried operations.", ("operation",)),
-    "events_appended": _MetricSpec("events_appended", "Events recorded.", ("aggregate",)),
-    "events_projected": _MetricSpec("events_projected", "Events applied.", ("projection",)),
+    "commands": _MetricSpec("Commands by type and outcome.", ("type", "outcome")),
+    "conflicts": _MetricSpec("Appends refused by a conflict, decided again.", ("aggregate",)),
+    "retries": _MetricSpec("Retried operations.", ("operation",)),
+    "events_appended": _MetricSpec("Events recorded.", ("aggregate",)),
+    "events_projected": _MetricSpec("Events applied.", ("projection",)),
     "reactions": _MetricSpec(
-        "reactions", "Effects of events outside of the database.", ("projection", "outcome")
+        "Effects of events outside of the database.", ("projection", "outcome")
     ),
-    "parked": _MetricSpec("parked", "Messages parked, by the code of the error.", ("code",)),
-    "queries": _MetricSpec("queries", "Queries by type and outcome.", ("type", "outcome")),
-    "snapshots": _MetricSpec(
-        "snapshots", "Snapshots loaded and written, by result.", ("aggregate", "result")
-    ),
-    "log_findings": _MetricSpec(
-        "log_findings", "Messages of the log that readers skipped.", ("kind",)
-    ),
+    "parked": _MetricSpec("Messages parked, by the code of the error.", ("code",)),
+    "queries": _MetricSpec("Queries by type and outcome.", ("type", "outcome")),
+    "snapshots": _MetricSpec("Snapshots loaded and written, by result.", ("aggregate", "result")),
+    "log_findings": _MetricSpec("Messages of the log that readers skipped.", ("kind",)),
 }
 _TIMINGS: dict[TimingName, _MetricSpec] = {
     "command_wait": _MetricSpec(
-        "command_wait_seconds",
-        "From a command's acceptance until its processing starts.",
-        ("type",),
+        "From a command's acceptance until its processing starts.", ("type",)
     ),
 }
 _GAUGES: dict[GaugeName, _MetricSpec] = {
-    "command_backlog": _MetricSpec("command_backlog", "Commands without an outcome.", ("state",)),
-    "command_oldest_seconds": _MetricSpec(
-        "command_oldest_seconds", "Age of the oldest command without an outcome."
-    ),
-    "projection_lag": _MetricSpec(
-        "projection_lag_events", "Events of the log not yet applied.", ("projection",)
-    ),
-    "projection_position": _MetricSpec(
-        "projection_position", "The log position applied last.", ("projection",)
-    ),
-    "projection_rate": _MetricSpec(
-        "projection_rate", "Events of the log processed per second.", ("projection",)
-    ),
+    "command_backlog": _MetricSpec("Commands without an outcome.", ("state",)),
+    "command_oldest_seconds": _MetricSpec("Age of the oldest command without an outcome."),
+    "projection_lag": _MetricSpec("Events of the log not yet applied.", ("projection",), "_events"),
+    "projection_position": _MetricSpec("The log position applied last.", ("projection",)),
+    "projection_rate": _MetricSpec("Events of the log processed per second.", ("projection",)),
     "projection_parked": _MetricSpec(
-        "projection_parked_events", "Events not applied because they are parked.", ("projection",)
+        "Events not applied because they are parked.", ("projection",), "_events"
     ),
-    "stream_messages": _MetricSpec("stream_messages", "Messages in a stream.", ("stream",)),
-    "health": _MetricSpec("health", "0 healthy, 1 degraded, 2 unhealthy.", ("check",)),
+    "stream_messages": _MetricSpec("Messages in a stream.", ("stream",)),
+    "health": _MetricSpec("0 healthy, 1 degraded, 2 unhealthy.", ("check",)),
 }
 _SPANS: dict[SpanName, _MetricSpec] = {
-    "send": _MetricSpec(
-        "send_seconds", "Publishing a command, until the server has stored it.", ("type",)
-    ),
-    "command": _MetricSpec("command_seconds", "Handling a command.", ("type",)),
-    "load": _MetricSpec("load_seconds", "Reading and folding an aggregate.", ("aggregate",)),
-    "decide": _MetricSpec("decide_seconds", "Deciding.", ("aggregate",)),
-    "append": _MetricSpec("append_seconds", "Appending events, retries included.", ("aggregate",)),
-    "project": _MetricSpec("project_seconds", "Applying a page of events."),
-    "ask": _MetricSpec("ask_seconds", "From sending a query to its answer.", ("type",)),
-    "query": _MetricSpec("query_seconds", "Answering a query, waiting included.", ("type",)),
+    "send": _MetricSpec("Publishing a command, until the server has stored it.", ("type",)),
+    "command": _MetricSpec("Handling a command.", ("type",)),
+    "load": _MetricSpec("Reading and folding an aggregate.", ("aggregate",)),
+    "decide": _MetricSpec("Deciding.", ("aggregate",)),
+    "append": _MetricSpec("Appending events, retries included.", ("aggregate",)),
+    "project": _MetricSpec("Applying a page of events."),
+    "ask": _MetricSpec("From sending a query to its answer.", ("type",)),
+    "query": _MetricSpec("Answering a query, waiting included.", ("type",)),
 }
 
 
@@ -149,7 +129,7 @@ class _Family:
     def __init__(self, metric: Any, labels: tuple[str, ...]) -> None:
         self._metric = metric
         self._labels = labels
-        self._children: _Children = {} if labels else {(): metric}
+        self._children: dict[tuple[str, ...], Any] = {} if labels else {(): metric}
 
     def child(self, labels: dict[str, Any]) -> Any:
         """The series of these labels; labels that the family does not have are ignored."""
@@ -179,10 +159,11 @@ class Metrics(Telemetry):
 
     def __init__(self, *, service: str = "", version: str = "") -> None:
         self.registry = CollectorRegistry(auto_describe=True)
-        self._counters = {n: self._family(Counter, each) for n, each in _COUNTERS.items()}
-        self._gauges = {n: self._family(Gauge, each) for n, each in _GAUGES.items()}
-        self._timings = {n: self._histogram(each) for n, each in _TIMINGS.items()}
-        self._spans = {n: self._histogram(each) for n, each in _SPANS.items()}
+        timed = partial(Histogram, buckets=_BUCKETS)
+        self._counters = self._families(Counter, _COUNTERS)
+        self._gauges = self._families(Gauge, _GAUGES)
+        self._timings = self._families(timed, _TIMINGS, "_seconds")
+        self._spans = self._families(timed, _SPANS, "_seconds")
         ProcessCollector(registry=self.registry)
         if service:
             info = Info("service", "Which service.", namespace=_NAMESPACE, registry=self.registry)
@@ -215,17 +196,15 @@ class Metrics(Telemetry):
         """All metrics in Prometheus' text format (`content_type`)."""
         return generate_latest(self.registry)
 
-    def _family(self, kind: type[Counter | Gauge], spec: _MetricSpec) -> _Family:
-        name, text, labels = spec
-        metric = kind(name, text, labels, namespace=_NAMESPACE, registry=self.registry)
-        return _Family(metric, labels)
-
-    def _histogram(self, spec: _MetricSpec) -> _Family:
-        name, text, labels = spec
-        metric = Histogram(
-            name, text, labels, namespace=_NAMESPACE, registry=self.registry, buckets=_BUCKETS
-        )
-        return _Family(metric, labels)
+    def _families(
+        self, kind: Callable[..., Any], specs: Mapping[Any, _MetricSpec], suffix: str = ""
+    ) -> dict[str, _Family]:
+        families = {}
+        for name, (text, labels, own) in specs.items():
+            full = f"{name}{own}{suffix}"
+            metric = kind(full, text, labels, namespace=_NAMESPACE, registry=self.registry)
+            families[name] = _Family(metric, labels)
+        return families
 
 
 class _Timer(Span):
@@ -239,12 +218,7 @@ class _Timer(Span):
         self._started = time.perf_counter()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._histogram.observe(time.perf_counter() - self._started)
 
 

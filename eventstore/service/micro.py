@@ -10,7 +10,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import msgspec
@@ -124,21 +124,16 @@ class Micro:
 
     async def _info(self, _request: Request) -> Reply:
         endpoints = [
-            {**_fields(each, ("name", "subject", "queue_group")), "metadata": {}}
+            {"name": each.name, "subject": each.subject, "queue_group": self.id, "metadata": {}}
             for each in self._endpoints
         ]
         return self._reply("info", description=self._settings.description, endpoints=endpoints)
 
     async def _stats(self, _request: Request) -> Reply:
-        endpoints = [_fields(each, each.__struct_fields__) for each in self._endpoints]
         started = format_timestamp(self._started)
-        return self._reply("stats", started=started, endpoints=endpoints)
+        return self._reply("stats", started=started, endpoints=self._endpoints)
 
     def _reply(self, kind: str, **more: object) -> Reply:
         own = {"name": self._settings.name, "id": self.id, "version": self._settings.version}
         fields = {"type": _TYPE.format(kind), **own, "metadata": self._metadata, **more}
         return Reply(msgspec.json.encode(fields), _JSON)
-
-
-def _fields(endpoint: _EndpointCounters, names: Sequence[str]) -> dict[str, object]:
-    return {name: getattr(endpoint, name) for name in names}

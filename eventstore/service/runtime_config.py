@@ -59,10 +59,16 @@ def parse_value(key: str, text: str) -> Value:
     Raises `ConfigurationError` for an unknown key or an illegal value.
     """
     known = _known(key)
+    value: Value
     try:
-        value: Value = msgspec.json.decode(text.encode(errors="replace"), type=known.type)
+        value = msgspec.json.decode(text.encode(errors="replace"), type=known.type)
     except UNDECODABLE:
-        value = _from_plain(key, text)
+        plain = [name.strip() for name in text.split(",")] if known.type is _Names else text
+        try:
+            value = msgspec.convert(plain, known.type)
+        except UNDECODABLE:
+            shown = bounded(text, _MAX_SHOWN)
+            raise ConfigurationError(f"{key} cannot be {shown!r}; it is {known.expected}") from None
     return value
 
 
@@ -134,16 +140,3 @@ def _known(key: str) -> ConfigKey:
         advice = f"did you mean {near[0]}?" if near else f"known are {', '.join(KEYS)}"
         raise ConfigurationError(f"configuration key {key!r} is not known; {advice}")
     return KEYS[key]
-
-
-def _from_plain(key: str, text: str) -> Value:
-    known = KEYS[key]
-    plain: object = text
-    if known.type is _Names:
-        plain = [name.strip() for name in text.split(",")]
-    try:
-        value: Value = msgspec.convert(plain, known.type)
-    except UNDECODABLE:
-        shown = bounded(text, _MAX_SHOWN)
-        raise ConfigurationError(f"{key} cannot be {shown!r}; it is {known.expected}") from None
-    return value

@@ -7,8 +7,8 @@ OpenTelemetry: with its API alone nothing is exported, and trace contexts are pr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
-from types import TracebackType
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Self
 
 from opentelemetry import context, trace
@@ -59,38 +59,30 @@ class Tracing(Telemetry):
         Of several `links` the first 128 become links. A malformed W3C trace parent is ignored.
         """
         parent, linked = _origin(traceparent, links)
-        return _TraceSpan(self._tracer, name, parent, linked, _named(attributes))
+        start = partial(
+            self._tracer.start_span,
+            name,
+            parent,
+            _KINDS.get(name, SpanKind.INTERNAL),
+            attributes=_named(attributes),
+            links=linked,
+        )
+        return _TraceSpan(start, parent)
 
 
 class _TraceSpan(Span):
-    __slots__ = ("_attributes", "_links", "_name", "_parent", "_span", "_token", "_tracer")
+    __slots__ = ("_parent", "_span", "_start", "_token")
 
-    def __init__(
-        self,
-        tracer: trace.Tracer,
-        name: SpanName,
-        parent: Context | None,
-        links: list[Link],
-        attributes: dict[str, Attribute],
-    ) -> None:
+    def __init__(self, start: Callable[[], trace.Span], parent: Context | None) -> None:
         super().__init__()
-        self._tracer = tracer
-        self._name = name
+        self._start = start
         self._parent = parent
-        self._links = links
-        self._attributes = attributes
 
     def set(self, **attributes: Attribute) -> None:
         self._span.set_attributes(_named(attributes))
 
     def __enter__(self) -> Self:
-        self._span = self._tracer.start_span(
-            self._name,
-            self._parent,
-            _KINDS.get(self._name, SpanKind.INTERNAL),
-            attributes=self._attributes,
-            links=self._links,
-        )
+        self._span = self._start()
         here = trace.set_span_in_context(self._span, self._parent)
         self._token = context.attach(here)
         carrier: dict[str, str] = {}
@@ -98,12 +90,7 @@ class _TraceSpan(Span):
         self.traceparent = carrier.get("traceparent")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         context.detach(self._token)
         if isinstance(error, Rejected | QueryNotFound):
             self.set(rejected=error.code)

@@ -74,16 +74,14 @@ class AggregateReading:
         if followed.problem is not None:
             self._skip(message, followed.problem.text)
         elif followed.confirmed is not None and self.problem is None:
-            self.problem = self._damage(message, followed.confirmed)
+            head, confirmed, subject = self._links.head, followed.confirmed, message.subject
+            if confirmed.version > head.version + 1:
+                text = f"{subject} has no version {head.version + 1} before {confirmed.position}"
+                self.problem = VersionGap(text)
+            else:
+                cause = damaged(head, confirmed)
+                self.problem = UnreadableEvent(message.sequence, subject, cause, message.headers)
 
     def _skip(self, message: StoredMessage, reason: str) -> None:
         if self._findings is not None:
             self._findings.note("foreign", message.sequence, message.subject, reason)
-
-    def _damage(self, message: StoredMessage, confirmed: Link) -> CorruptLog:
-        head, subject = self._links.head, message.subject
-        if confirmed.version > head.version + 1:
-            return VersionGap(
-                f"{subject} has no version {head.version + 1} before {confirmed.position}"
-            )
-        return UnreadableEvent(message.sequence, subject, damaged(head, confirmed), message.headers)

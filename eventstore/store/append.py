@@ -177,6 +177,8 @@ def _headers(
     if cls.__aggregate__ != append.aggregate:
         raise InvalidMessage(f"{cls.__name__} is no event of {append.aggregate}")
     identity = new.identity or _identity(append, index)
+    # The mark of a fact that has a cause, which tells it from a command's event.
+    no_command = NO_COMMAND if identity.causation_id != identity.id else None
     return Envelope(
         identity=identity,
         type=cls.__name__,
@@ -186,14 +188,9 @@ def _headers(
         schema_version=cls.__schema_version__,
         actor=new.actor or append.actor,
         authenticated_as=append.authenticated_as,
-        command_digest=append.command_digest or _no_command(identity),
+        command_digest=append.command_digest or no_command,
         traceparent=new.traceparent or append.traceparent,
     ).to_headers()
-
-
-def _no_command(identity: Identity) -> str | None:
-    """The mark of a fact that has a cause, which tells it from a command's event."""
-    return NO_COMMAND if identity.causation_id != identity.id else None
 
 
 def _identity(append: Append, index: int) -> Identity:

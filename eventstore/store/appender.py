@@ -1,8 +1,8 @@
 """The appender: the write protocol, from the expectations to one of four results.
 
 Recorded; already recorded (a repeat, which is success); a conflict; or unknown, if the timeout ends
-before it is clear. The event ids, fixed before the first attempt, tell our events from others', for
-ever and not only within the server's duplicate window:
+before it is clear. The event ids, fixed before the first attempt, distinguish our events from
+others', for ever and not only within the server's duplicate window:
 
 1. Find each aggregate's base, the head to append to. A head that the caller names must be known, or
    verified in the log: the server's guard compares positions only, and those of another log, or of

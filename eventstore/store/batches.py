@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from eventstore.client.api_answers import decimal
 from eventstore.client.protocol import UnreadableHeaders
 from eventstore.errors import IncompleteBatch
 from eventstore.jetstream.vocabulary import NatsHeader
@@ -37,7 +38,7 @@ class BatchCheck:
             self._lenient = False
             return
         before, count = self._open, self._sequence
-        sequence = _number(headers.get(NatsHeader.BATCH_SEQUENCE, ""))
+        sequence = decimal(headers.get(NatsHeader.BATCH_SEQUENCE)) or 0
         expected = count + 1 if batch == before else 1
         lenient, self._lenient = self._lenient, False
         committed = NatsHeader.BATCH_COMMIT in headers
@@ -64,7 +65,3 @@ def _batch_of(headers: Mapping[str, str]) -> str | None:
     return (
         None if isinstance(headers, UnreadableHeaders) else headers.get(NatsHeader.BATCH_ID) or None
     )
-
-
-def _number(text: str) -> int:
-    return int(text) if text.isdecimal() and len(text) < 9 else 0

@@ -143,20 +143,17 @@ def _explain(links: Links, own: Link, computed: str) -> LinkCheck:
         return LinkCheck(links, Problem("out_of_order", text))
     after = links.guessing(*_either(own, computed))
     if version == last + 1:
-        return LinkCheck(after, Problem("changed", _changed(version, own.chain, computed)))
+        before = "the chain's beginning" if version == 1 else f"version {last}"
+        text = (
+            f"from {before} and this event follows the chain value {computed[:16]}…, "
+            f"but {own.chain[:16]}… is stored: it was changed, or does not belong here"
+        )
+        return LinkCheck(after, Problem("changed", text))
     expected = f"version {last + 1} was expected, version {version} is here"
     if own.chain == computed:
         return LinkCheck(after, Problem("version_gap", f"{expected}, yet the chain goes on"))
     text = f"{expected}: events between are missing, or come later"
     return LinkCheck(after, Problem("missing", text))
-
-
-def _changed(version: int, stored: str, computed: str) -> str:
-    before = "the chain's beginning" if version == 1 else f"version {version - 1}"
-    return (
-        f"from {before} and this event follows the chain value {computed[:16]}…, "
-        f"but {stored[:16]}… is stored: it was changed, or does not belong here"
-    )
 
 
 def _after_bad_header(links: Links, message: StoredMessage) -> Links:

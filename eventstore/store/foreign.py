@@ -145,7 +145,7 @@ class Trails:
             if head is not None and extends(head, message):
                 self._known[subject] = Links(head)
             else:
-                self._known[subject] = await trace_links(self._reader, subject, until=before)
+                self._known[subject] = await _trace_links(self._reader, subject, before)
 
     def follow(self, message: StoredMessage) -> LinkCheck:
         """What the next message follows, if anything."""
@@ -167,14 +167,11 @@ class Trails:
         self._known.move_to_end(subject)
 
 
-async def trace_links(reader: DirectReader, subject: str, *, until: int | None = None) -> Links:
-    """The links of an aggregate, from its first event on, up to a position if given.
-
-    Raises a `ClientError`.
-    """
+async def _trace_links(reader: DirectReader, subject: str, until: int) -> Links:
+    """The links of an aggregate, from its first event on, up to a position."""
     links = GENESIS_LINKS
     async for message in reader.messages(subject):
-        if until is not None and message.sequence > until:
+        if message.sequence > until:
             break
         links = follow(links, message).links
     return links

@@ -112,7 +112,6 @@ class _AggregateIds:
 
     @property
     def size(self) -> int:
-        """The filters' size in bytes."""
         return self._filter.size + self._of_reversed.size
 
     def may_hold(self, ids: Iterable[str]) -> bool:

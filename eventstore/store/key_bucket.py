@@ -77,15 +77,14 @@ _decode = msgspec.json.Decoder(KeyEntry).decode
 class KeyBucket:
     """The keys of one domain's data subjects, by their references (`personal.ref_of`).
 
-    The client's master keys wrap them. `timeout` is seconds per request. All methods raise
-    `StreamMissing` and `ClientError`; those that return a key raise `MasterKeyError` if its master
-    key is not configured.
+    The client's master keys wrap them. All methods raise `StreamMissing` and `ClientError`; those
+    that return a key raise `MasterKeyError` if its master key is not configured.
     """
 
-    def __init__(self, client: Client, subjects: Subjects, *, timeout: float = 5.0) -> None:
+    def __init__(self, client: Client, subjects: Subjects) -> None:
         self._client = client
         self._domain = subjects.domain
-        self._bucket = KeyValue(client, subjects.key_bucket, timeout=timeout)
+        self._bucket = KeyValue(client, subjects.key_bucket)
 
     def wrapping(self) -> KeyWrapping:
         """The client's master keys; raises `MasterKeyError` if it has none."""
@@ -203,18 +202,15 @@ class KeyBucket:
             return entry.tombstone
         secret = entry.key
         if entry.wrapped is not None:
-            secret = await self._unwrap(ref, WrappedKey(entry.master or "", entry.wrapped))
+            wrapping, master = self._client.key_wrapping, entry.master or ""
+            if wrapping is None:
+                raise MasterKeyError(
+                    f"no master key is configured, and {master} has wrapped keys of the domain "
+                    f"{self._domain}: name its file as personal.master_key_file or "
+                    "EVENTSTORE_MASTER_KEY_FILE"
+                )
+            secret = await wrapping.unwrap(WrappedKey(master, entry.wrapped), self._context(ref))
         return None if secret is None or len(secret) != _KEY_BYTES else DataKey(secret)
-
-    async def _unwrap(self, ref: str, wrapped: WrappedKey) -> bytes:
-        wrapping = self._client.key_wrapping
-        if wrapping is None:
-            raise MasterKeyError(
-                f"no master key is configured, and {wrapped.master} has wrapped keys of the domain "
-                f"{self._domain}: name its file as personal.master_key_file or "
-                "EVENTSTORE_MASTER_KEY_FILE"
-            )
-        return await wrapping.unwrap(wrapped, self._context(ref))
 
     async def _wrap(self, ref: str, key: DataKey, sequence: int | None) -> KeyEntry:
         wrapped = await self.wrapping().wrap(key.secret, self._context(ref))
@@ -239,5 +235,4 @@ class KeyBucket:
 
 
 def _delays() -> Iterator[float]:
-    for number in range(_MAX_TRIES):
-        yield _BACKOFF.delay(number + 1)
+    return map(_BACKOFF.delay, range(1, _MAX_TRIES + 1))

@@ -31,10 +31,9 @@ _Get = Callable[[str], Awaitable[DataKey | DestroyedKey | None]]
 class Keyring:
     """The keys of one domain; to be closed with `close`.
 
-    `lifetime` is how many seconds a key is cached, `limit` how many are, `timeout` seconds per
-    request. All methods raise `StreamMissing` and `ClientError`, and `MasterKeyError` if the client
-    does not have the master key that a key was wrapped by. It subscribes to nothing until the first
-    key is needed.
+    `lifetime` is how many seconds a key is cached, `limit` how many are. All methods raise
+    `StreamMissing` and `ClientError`, and `MasterKeyError` if the client does not have the master
+    key that a key was wrapped by. It subscribes to nothing until the first key is needed.
     """
 
     def __init__(
@@ -44,12 +43,10 @@ class Keyring:
         *,
         lifetime: float = 30.0,
         limit: int = 10_000,
-        timeout: float = 5.0,
     ) -> None:
         self._client = client
         self._subjects = subjects
-        self._timeout = timeout
-        self._bucket = KeyBucket(client, subjects, timeout=timeout)
+        self._bucket = KeyBucket(client, subjects)
         self._lifetime = lifetime
         self._limit = limit
         self._cache: OrderedDict[str, tuple[DataKey | DestroyedKey, float]] = OrderedDict()
@@ -75,10 +72,8 @@ class Keyring:
 
     async def to_open(self, messages: Iterable[Mapping[str, str] | None]) -> Keys:
         """The keys that messages with these headers are encrypted by, without missing ones."""
-        refs: set[str] = set()
-        for headers in messages:
-            if headers and PERSONAL in headers:
-                refs |= refs_in(headers)
+        named = (headers for headers in messages if headers and PERSONAL in headers)
+        refs = {ref for headers in named for ref in refs_in(headers)}
         return await self._all(refs, self._bucket.find) if refs else NO_KEYS
 
     async def to_seal(self, subjects: Iterable[str]) -> Keys:
@@ -100,20 +95,18 @@ class Keyring:
         time of the first call, when the server has overwritten the key. Can be repeated, which also
         erases what was parked since.
         """
-        forgotten = await self._destroy(subject)
-        erased = await erase_copies(self._client, self._subjects, subject, timeout=self._timeout)
-        (report or _log_unread)(erased)
-        return forgotten
-
-    async def _destroy(self, subject: str) -> DestroyedKey | None:
         ref = ref_of(subject)
         forgotten = await self._bucket.destroy(ref, format_timestamp(utc_now()))
         if forgotten is not None:
             self._apply(ref, forgotten)
+        erased = await erase_copies(self._client, self._subjects, subject)
+        (report or _log_unread)(erased)
         return forgotten
 
     async def _all(self, refs: Iterable[str], get: _Get) -> Keys:
-        await self._ensure_watch()
+        async with self._watch_lock:
+            if self._stop_watch is None:
+                self._stop_watch = await self._bucket.watch(self._on_change, self._on_reconnect)
         keys = {ref: self._cached(ref) for ref in refs}
         missing = [ref for ref, key in keys.items() if key is None]
         if missing:
@@ -128,11 +121,6 @@ class Keyring:
         if key is not None and generation == self._generation:  # no tombstone since the request
             self._cache_key(ref, key)
         return key
-
-    async def _ensure_watch(self) -> None:
-        async with self._watch_lock:
-            if self._stop_watch is None:
-                self._stop_watch = await self._bucket.watch(self._on_change, self._on_reconnect)
 
     def _on_change(self, ref: str, entry: KeyEntry) -> None:
         if not entry.is_key:  # a new or rewrapped key invalidates nothing

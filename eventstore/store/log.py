@@ -92,7 +92,8 @@ class StoredLog:
                     if reading.left == 0:
                         yield StoredPage([], reading.position, 0)
                     while live or reading.wants_more:
-                        if reading.lags and not await self._is_more(reading.position):
+                        at = reading.position  # the last message may have been removed
+                        if reading.lags and await self._leader.leader_next(">", at) is None:
                             reading.end_here()
                             yield StoredPage([], reading.position, 0)
                             continue
@@ -115,10 +116,6 @@ class StoredLog:
 
     def _identity(self, info: StreamInfo) -> str:
         return f"{info.created} {self._stream}"[:128]
-
-    async def _is_more(self, after: int) -> bool:
-        """Whether the leader has a message after a position; the last may have been removed."""
-        return await self._leader.leader_next(">", after) is not None
 
     async def _take(
         self, consumer: OrderedConsumer, max_messages: int, reading: _Reading, *, live: bool
@@ -179,12 +176,10 @@ class _Reading:
             )
 
     def begin(self, pending: int, end: int) -> None:
-        """Go on with a new consumer to the leader's `end`."""
         self._pending = pending
         self._end = end
 
     def end_here(self) -> None:
-        """End at the current position: the leader has nothing more."""
         self._end = self.position
 
     @property

@@ -63,8 +63,6 @@ class EventPublisher:
         self,
         events: Iterable[Event | tuple[Event, str]],
         aggregate_id: str | None = None,
-        *,
-        actor: str | None = None,
     ) -> list[AppendResult]:
         """Append several events, all or none, to aggregates at any version.
 
@@ -75,7 +73,7 @@ class EventPublisher:
         groups: dict[tuple[str, str], list[NewEvent]] = {}
         for each in events:
             event, own_id = each if isinstance(each, tuple) else (each, aggregate_id)
-            new, own_id = _new(event, own_id, None, actor, None)
+            new, own_id = _new(event, own_id)
             groups.setdefault((type(event).__aggregate__, own_id), []).append(new)
         if not groups:
             return []
@@ -90,9 +88,9 @@ class EventPublisher:
 def _new(
     event: Event,
     aggregate_id: str | None,
-    event_id: str | None,
-    actor: str | None,
-    time: datetime | None,
+    event_id: str | None = None,
+    actor: str | None = None,
+    time: datetime | None = None,
 ) -> tuple[NewEvent, str]:
     """The event with its ids, and the aggregate's id."""
     if not hasattr(type(event), "__aggregate__"):

@@ -37,7 +37,7 @@ from eventstore.store.head import NOTHING, Head, find_head
 from eventstore.store.id_index import IdIndex
 from eventstore.store.keyring import Keyring
 from eventstore.store.known_heads import KnownHeads
-from eventstore.store.reader import EventReader, Page
+from eventstore.store.reader import EventReader
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
 
@@ -45,9 +45,10 @@ class EventStore(Resource):
     """The log of one domain; an async context manager.
 
     `append_timeout` bounds a whole append with all its retries, `request_timeout` each single
-    answer; both are seconds. `clock` gives the time of events that have none. `keyring` has the
-    keys that encrypt and decrypt personal data. `findings` are the foreign messages and unreadable
-    events that its readers have found.
+    answer of the log; both are seconds. `clock` gives the time of events that have none. `keyring`
+    has the keys that encrypt and decrypt personal data. `findings` are the foreign messages and
+    unreadable events that its readers have found. `pages` reads all of the log, in pages of events:
+    see `EventReader.pages`.
     """
 
     def __init__(
@@ -69,9 +70,10 @@ class EventStore(Resource):
         self._direct = DirectReader(client, codec.subjects.log_stream, timeout=request_timeout)
         self._ids = IdIndex(self._direct)
         self._heads = KnownHeads(client, codec.subjects.log_stream)
-        self.keyring = Keyring(client, codec.subjects, timeout=request_timeout)
+        self.keyring = Keyring(client, codec.subjects)
         self.findings = LogFindings(telemetry)
         self._reader = EventReader(client, codec, keyring=self.keyring, findings=self.findings)
+        self.pages = self._reader.pages
 
     async def _enter(self, stack: AsyncExitStack) -> None:
         await stack.enter_async_context(self._direct)
@@ -87,23 +89,16 @@ class EventStore(Resource):
         expected: Expected = ANY,
         cause: Identity | None = None,
         actor: str | None = None,
-        known_new: bool = False,
-        authenticated_as: str | None = None,
-        command_digest: str | None = None,
     ) -> AppendResult:
         """Append events to one aggregate, all or none; see `Append` and `append_all`."""
-        several = events if isinstance(events, Sequence) else [events]
         (appended,) = await self.append_all(
             Append(
                 aggregate=aggregate,
                 aggregate_id=aggregate_id,
-                events=several,
+                events=events if isinstance(events, Sequence) else [events],
                 expected=expected,
                 cause=cause,
                 actor=actor,
-                known_new=known_new,
-                authenticated_as=authenticated_as,
-                command_digest=command_digest,
             )
         )
         return appended
@@ -254,17 +249,13 @@ class EventStore(Resource):
         start = Link(after.version, after.chain, after.position)
         reading = AggregateReading(self.codec, start, self.findings)
         era, last = self._heads.era, None
-        async with aclosing(self._direct.pages(subject, after.position, leader=leader)) as pages:
-            async for page in pages:
-                keys = await self.keyring.to_open(message.headers for message in page)
-                for message in page:
-                    found = reading.read(message, keys)
-                    if isinstance(found, UnreadEvent) and found.error is not None:
-                        position, headers = message.sequence, message.headers
-                        raise UnreadableEvent(position, subject, found.error, headers)
-                    if found is not None:
-                        last = message
-                        yield message, found if isinstance(found, list) else []
+        decoded = self._decoded(reading, subject, after.position, leader)
+        async with aclosing(decoded) as messages:
+            async for message, found in messages:
+                if isinstance(found, UnreadEvent) and found.error is not None:
+                    raise UnreadableEvent(message.sequence, subject, found.error, message.headers)
+                last = message
+                yield message, found if isinstance(found, list) else []
         if reading.problem is not None:
             raise reading.problem
         if last is not None:
@@ -281,13 +272,21 @@ class EventStore(Resource):
         self.codec.check_aggregate(aggregate)
         subject = self.codec.subjects.log(aggregate, aggregate_id)
         reading = AggregateReading(self.codec, GENESIS_LINKS.head, self.findings)
-        async with aclosing(self._direct.pages(subject, leader=leader)) as pages:
+        async with aclosing(self._decoded(reading, subject, 0, leader)) as messages:
+            async for _, found in messages:
+                yield found
+
+    async def _decoded(
+        self, reading: AggregateReading, subject: str, after: int, leader: bool
+    ) -> AsyncGenerator[tuple[StoredMessage, list[RecordedEvent] | UnreadEvent], None]:
+        """The aggregate's messages that are events, with what they are decoded to."""
+        async with aclosing(self._direct.pages(subject, after, leader=leader)) as pages:
             async for page in pages:
                 keys = await self.keyring.to_open(message.headers for message in page)
                 for message in page:
                     found = reading.read(message, keys)
                     if found is not None:
-                        yield found
+                        yield message, found
 
     async def read_all(
         self, *, after: int = 0, live: bool = False, skip_unknown: bool = False
@@ -324,26 +323,3 @@ class EventStore(Resource):
                 for message in page.foreign:
                     if message.position > after:
                         yield message
-
-    def pages(
-        self,
-        *,
-        after: int = 0,
-        live: bool = False,
-        max_events: int = 1000,
-        skip_unknown: bool = False,
-        unread: bool = False,
-        log: str | None = None,
-    ) -> AsyncGenerator[Page, None]:
-        """All events in the order of the log, in pages; see `EventReader.pages`.
-
-        `log` is the `identity` of the log that `after` is a position of, if that is known.
-        """
-        return self._reader.pages(
-            after=after,
-            live=live,
-            max_events=max_events,
-            skip_unknown=skip_unknown,
-            unread=unread,
-            log=log,
-        )

@@ -9,7 +9,6 @@ from eventstore.client.client import Client
 from eventstore.errors import EventStoreError, NoResponders, PermissionDenied, StreamMissing
 from eventstore.jetstream.api import find_consumer, stream_info
 from eventstore.jetstream.direct_get import DirectReader
-from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.jetstream.topology import ConsumerSpec, declare_consumer
 from eventstore.messages.headers import position_of
 from eventstore.messages.subjects import Subjects
@@ -26,13 +25,11 @@ before and are published later. If the user may not read that position, as from 
 _START_AFTER = "start-after"  # stored with the consumer, for all processes and restarts
 
 
-class EventsGone(EventStoreError):
+class EventsGone(EventStoreError, code="events_gone"):
     """The event stream no longer has all events after the position to start at.
 
     `position` was requested, `first` is the position of the first event that is left.
     """
-
-    code = "events_gone"
 
     def __init__(self, stream: str, position: int, first: int) -> None:
         super().__init__(
@@ -82,7 +79,7 @@ async def _start(client: Client, subjects: Subjects, start: Start) -> dict[str, 
     after = await _end_of_log(client, subjects) if start == "new" else start
     if not isinstance(after, int):
         return {"deliver_policy": after}
-    sequence = await _PositionSearch(client, subjects).first_after(after)
+    sequence = await _first_after(client, subjects, after)
     return {
         "deliver_policy": "by_start_sequence",
         "opt_start_seq": sequence,
@@ -98,42 +95,34 @@ async def _end_of_log(client: Client, subjects: Subjects) -> Start:
         return "new"
 
 
-class _PositionSearch:
-    """Finds a position of the log in the event stream."""
+async def _first_after(client: Client, subjects: Subjects, position: int) -> int:
+    """The event stream's sequence of the first event after a position of the log.
 
-    def __init__(self, client: Client, subjects: Subjects) -> None:
-        self._client = client
-        self._stream = subjects.event_stream
-        self._filter = subjects.filter("event")
-        self._reader = DirectReader(client, self._stream)
+    Raises `EventsGone` and `StreamMissing`.
+    """
+    stream = subjects.event_stream
+    reader = DirectReader(client, stream)
 
-    async def first_after(self, position: int) -> int:
-        """The sequence of the first event after it; raises `EventsGone`, `StreamMissing`."""
-        info = await stream_info(self._client, self._stream)
-        low = max(info.state.first_seq, 1)
-        high = info.state.last_seq + 1
-        first = await self._event_from(low)
-        if first is not None and (left := _position(first)) > position + 1:
-            raise EventsGone(self._stream, position, left)
-        while low < high:
-            middle = (low + high) // 2
-            event = await self._event_from(middle)
-            if event is None or _position(event) > position:
-                high = middle
-            else:
-                low = event.sequence + 1
-        return low
+    async def event_from(sequence: int) -> tuple[int, int] | None:
+        """Sequence and position of the first event from the log at a sequence or after it."""
+        while (
+            found := await reader.leader_next(subjects.filter("event"), sequence - 1)
+        ) is not None:
+            sequence = found.sequence + 1
+            if (at := position_of(found.headers)) is not None:
+                return found.sequence, at
+        return None
 
-    async def _event_from(self, sequence: int) -> StoredMessage | None:
-        """The first event from the log at a sequence or after it."""
-        while True:
-            message = await self._reader.leader_next(self._filter, sequence - 1)
-            if message is None or position_of(message.headers) is not None:
-                return message
-            sequence = message.sequence + 1
-
-
-def _position(message: StoredMessage) -> int:
-    position = position_of(message.headers)
-    assert position is not None  # noqa: S101  # others are skipped
-    return position
+    state = (await stream_info(client, stream)).state
+    low, high = max(state.first_seq, 1), state.last_seq + 1
+    first = await event_from(low)
+    if first is not None and first[1] > position + 1:
+        raise EventsGone(stream, position, first[1])
+    while low < high:
+        middle = (low + high) // 2
+        event = await event_from(middle)
+        if event is None or event[1] > position:
+            high = middle
+        else:
+            low = event[0] + 1
+    return low

@@ -104,7 +104,12 @@ def read_publication(
     # First checked and decrypted: encryption is bound to the id under which it was published.
     Envelope.from_headers(headers)
     clear = unseal(payload, headers, keys) if PERSONAL in headers else payload
-    events = codec.recorded(history, _logged_headers(headers), clear, position)
+    if not (headers[PART].isdecimal() and len(headers[PART]) < 10):
+        raise InvalidHeader(PART, f"is {headers[PART][:80]!r}, not a number")
+    own = headers.get(PART_OF, "")
+    logged = {name: value for name, value in headers.items() if name != PERSONAL}
+    logged |= {Header.EVENT_ID: own, Header.MESSAGE_ID: own}
+    events = codec.recorded(history, logged, clear, position)
     first = int(headers[PART])
     return [
         msgspec.structs.replace(event, part=first + event.part, payload=payload) for event in events
@@ -120,11 +125,3 @@ def data_subjects(events: Iterable[RecordedEvent], codec: Codec) -> set[str]:
                 fields = codec.personal_fields(type(event.data))
                 subjects |= subjects_in(event.data, fields, event.aggregate_id)
     return subjects
-
-
-def _logged_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    own = headers.get(PART_OF, "")
-    if not (headers[PART].isdecimal() and len(headers[PART]) < 10):
-        raise InvalidHeader(PART, f"is {headers[PART][:80]!r}, not a number")
-    clear = {name: value for name, value in headers.items() if name != PERSONAL}
-    return clear | {Header.EVENT_ID: own, Header.MESSAGE_ID: own}

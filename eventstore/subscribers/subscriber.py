@@ -41,16 +41,17 @@ from eventstore.messages.encryption import Keys
 from eventstore.messages.events import RecordedEvent
 from eventstore.messages.handlers import EventHandler, EventHandlers
 from eventstore.messages.headers import Header, position_of
+from eventstore.messages.outcome import code_of
 from eventstore.messages.subjects import Subject, check_name
 from eventstore.messages.types import Event
 from eventstore.parking.messages import ParkedMessages
-from eventstore.parking.park import park_event, reason_of
+from eventstore.parking.park import park
 from eventstore.parking.record import ParkedRecord
 from eventstore.parking.retry import retry_answer
 from eventstore.store.keyring import Keyring
 from eventstore.subscribers.consumer import Start, check_consumer, declare_subscriber, event_filter
 from eventstore.subscribers.delivery import DeliveryResult, DeliveryStopped, EventDelivery
-from eventstore.text import make_log_records_safe
+from eventstore.text import make_log_records_safe, presentable
 
 Acknowledge = Literal["after", "before"]
 """When an event is acknowledged: after its handler has returned (at least once), or before it is
@@ -282,7 +283,8 @@ class EventSubscriber:
         """Handle one event, or park it, and acknowledge it."""
         if self._stopping.is_set():
             return  # it stays tracked, and is requeued with the others
-        if self._is_before_start(tracked):
+        position = position_of(tracked.message.headers or {})
+        if position is not None and position <= self._after:
             await self._acks.ack(tracked)
             return
         try:
@@ -306,10 +308,6 @@ class EventSubscriber:
             await self._acks.nak(tracked, _RETRY_SECONDS)
         else:
             await self._acks.ack(tracked)
-
-    def _is_before_start(self, tracked: DeliveredMessage) -> bool:
-        position = position_of(tracked.message.headers or {})
-        return position is not None and position <= self._after
 
     async def _handle(self, tracked: DeliveredMessage, keys: Keys) -> DeliveryResult:
         message, delivered = tracked.message, tracked.delivery.delivered
@@ -344,8 +342,20 @@ class EventSubscriber:
         except DeliveryStopped:
             raise ParkedError(_STOPPING) from None
         if result.error is not None:
-            raise ParkedError(reason_of(result.error)) from result.error
+            raise ParkedError(_reason_of(result.error)) from result.error
 
     async def _park(self, tracked: DeliveredMessage, error: Exception, attempts: int) -> None:
-        await park_event(self._client, self.name, self._stream, tracked, error, attempts)
+        await park(
+            *(self._client, self._stream, tracked),
+            code=code_of(error),
+            reason=_reason_of(error),
+            aggregate_id=(tracked.message.headers or {}).get(Header.AGGREGATE_ID),
+            subscriber=self.name,
+            attempts=attempts,
+        )
         self.parked += 1
+
+
+def _reason_of(error: Exception) -> str:
+    """The text of a handler's error, or its type if it has none."""
+    return presentable(error) or type(error).__name__

@@ -8,12 +8,12 @@ import msgspec
 
 from eventstore.audit.working_set import AggregateState, WorkingSet
 from eventstore.client.protocol import header_block, read_headers
-from eventstore.errors import InvalidHeader, InvalidSubject
+from eventstore.errors import InvalidHeader
 from eventstore.jetstream.publish import MAX_HEADERS
 from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.jetstream.vocabulary import EXPECTED_HEADERS, SERVER_HEADERS, NatsHeader
 from eventstore.messages.subjects import Subjects
-from eventstore.store.chain_links import LinkCheck, Problem, follow
+from eventstore.store.chain_links import LinkCheck
 from eventstore.transfer.file_format import EventLine
 
 _EXPECTED_BYTES = 64
@@ -38,15 +38,8 @@ class LineChains:
 
     def follow(self, event: EventLine) -> LinkCheck:
         """Check the next line against its aggregate's chain."""
-        aggregate = self._aggregate(event.subject)
-        try:
-            self._subjects.parse_log(event.subject)
-        except InvalidSubject as error:
-            return LinkCheck(aggregate.links, Problem("foreign", str(error)))
         message = StoredMessage(event.subject, event.position, event.headers, event.payload)
-        followed = follow(aggregate.links, message)
-        aggregate.links = followed.links
-        return followed
+        return self._aggregate(event.subject).follow(message, self._subjects)
 
     def _aggregate(self, subject: str) -> AggregateState:
         if subject not in self._known:

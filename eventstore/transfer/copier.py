@@ -29,6 +29,7 @@ import msgspec
 from eventstore.audit.working_set import AggregateState, WorkingSet
 from eventstore.errors import EventStoreError, TransferError
 from eventstore.jetstream.publish import MAX_BATCH
+from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.jetstream.vocabulary import BATCH_HEADERS, EXPECTED_HEADERS, NatsHeader
 from eventstore.messages.chain import chain_value
 from eventstore.messages.encryption import PERSONAL
@@ -290,7 +291,7 @@ class _Copier:
         _check(part, headers)
         _check_sealed(part)
         self._position += 1
-        return EventLine.from_parts(self._position, subject, headers, payload)
+        return EventLine.of(StoredMessage(subject, self._position, headers, payload))
 
     def _headers(self, part: _Part, version: int) -> dict[str, str]:
         event = part.event

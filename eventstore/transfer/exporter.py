@@ -67,10 +67,10 @@ async def export_log(
             return ExportSummary(writer.events, writer.position, state.sums.value)
         file.seek(state.offset)
         file.truncate()
-        first = _first_line(subjects, end) if found is None else found
         if found is None:
-            await writer.begin(first)
-        await _write(log, writer, first, state.last, progress)
+            found = _first_line(subjects, end)
+            await writer.begin(found)
+        await _write(log, writer, found, state.last, progress)
         return ExportSummary(writer.events, writer.position, await writer.end())
 
 

@@ -9,16 +9,12 @@ from __future__ import annotations
 
 import secrets
 
-from eventstore.client.api_answers import StreamInfo
 from eventstore.client.client import Client
 from eventstore.config import StreamSettings
-from eventstore.errors import (
-    ImportRefused,
-    JetStreamError,
-)
+from eventstore.errors import ImportRefused, JetStreamError
 from eventstore.jetstream.api import create_stream, find_stream, update_stream
 from eventstore.jetstream.retry import Retry
-from eventstore.jetstream.topology import StreamSpec, check, topology
+from eventstore.jetstream.topology import check, topology
 from eventstore.jetstream.vocabulary import ErrorCode
 from eventstore.messages.subjects import Subjects
 
@@ -30,7 +26,7 @@ class Fence:
 
     def __init__(self, client: Client, subjects: Subjects, settings: StreamSettings) -> None:
         self._client = client
-        self._spec: StreamSpec = topology(subjects, settings)[0]
+        self._spec = topology(subjects, settings)[0]
         self.stream = self._spec.name
         self._log_prefix = f"{subjects.domain}.log."
         self._import_prefix = subjects.importing
@@ -45,7 +41,7 @@ class Fence:
         info = await find_stream(self._client, self._spec.name)
         if info is None:
             return 0, False
-        fenced = self._is_fenced(info)
+        fenced = any(subject.startswith(self._import_prefix) for subject in info.subjects)
         if not fenced:
             await check(self._client, [self._spec])
         last = info.state.last_seq
@@ -104,6 +100,3 @@ class Fence:
     def subject(self, subject: str) -> str:
         """The subject to publish on for a message that goes to a subject of the log."""
         return self._own_prefix + subject.removeprefix(self._log_prefix)
-
-    def _is_fenced(self, info: StreamInfo) -> bool:
-        return any(subject.startswith(self._import_prefix) for subject in info.subjects)

@@ -14,7 +14,6 @@ from typing import Literal
 import msgspec
 
 from eventstore.jetstream.stored_message import StoredMessage
-from eventstore.messages.headers import Header
 from eventstore.undecodable import UNDECODABLE
 
 _SHORT = 16
@@ -60,28 +59,23 @@ class EventLine(
     @classmethod
     def of(cls, message: StoredMessage) -> EventLine:
         """The line for a message."""
-        return cls.from_parts(message.sequence, message.subject, message.headers, message.payload)
-
-    @classmethod
-    def from_parts(
-        cls, position: int, subject: str, headers: dict[str, str], payload: bytes
-    ) -> EventLine:
-        """The line for a position, a subject, headers and a payload."""
+        text, binary = None, None
         try:
-            text = payload.decode()
+            text = message.payload.decode()
         except UnicodeDecodeError:
-            return cls(position=position, subject=subject, headers=headers, binary=payload)
-        return cls(position=position, subject=subject, headers=headers, text=text)
+            binary = message.payload
+        return cls(
+            position=message.sequence,
+            subject=message.subject,
+            headers=message.headers,
+            text=text,
+            binary=binary,
+        )
 
     @property
     def payload(self) -> bytes:
         """The payload's bytes."""
         return (self.text or "").encode() if self.binary is None else self.binary
-
-    @property
-    def event_type(self) -> str:
-        """The type's name, or "?"."""
-        return self.headers.get(Header.EVENT_TYPE, "?")
 
 
 class FileCheckpoint(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", tag="checkpoint"):
@@ -91,11 +85,8 @@ class FileCheckpoint(msgspec.Struct, frozen=True, kw_only=True, tag_field="line"
     position: int
 
 
-class FileEnd(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", tag="end"):
-    """The end of a complete file: the number of events, and the position of the last."""
-
-    events: int
-    position: int
+class FileEnd(FileCheckpoint, frozen=True, kw_only=True, tag_field="line", tag="end"):
+    """The end of a complete file."""
 
 
 Line = FirstLine | EventLine | FileCheckpoint | FileEnd

@@ -142,6 +142,10 @@ class FileReader:
                 "the file is truncated here: finish it with `export --continue`, or export again"
             )
 
+    def refused(self, problem: str) -> DamagedFile:
+        """The error for the event that was yielded last."""
+        return DamagedFile(str(self._path), self.line, problem)
+
     def _read_first(self) -> FirstLine:
         member = next(self._members, None)
         lines = [] if member is None else list(member)

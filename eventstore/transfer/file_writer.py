@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from eventstore.errors import TransferError
 from eventstore.private_files import open_private
-from eventstore.transfer.file_format import EventLine, FileCheckpoint, FileEnd, FirstLine
+from eventstore.transfer.file_format import EventLine, FileCheckpoint, FileEnd, FirstLine, Line
 from eventstore.transfer.file_reader import FileState
 
 _MAX_EVENTS = 1_000
@@ -38,8 +38,7 @@ class FileWriter:
 
     async def begin(self, first: FirstLine) -> None:
         """Write the first line."""
-        self._lines.append(self._sums.seal(first))
-        await self._write()
+        await self._write(first)
 
     async def add(self, event: EventLine) -> None:
         """Add an event; it is written with its member."""
@@ -50,19 +49,15 @@ class FileWriter:
         self._since += 1
         self._bytes += len(line)
         if self._since == _MAX_EVENTS or self._bytes >= _MAX_BYTES:
-            self._lines.append(
-                self._sums.seal(FileCheckpoint(events=self.events, position=self.position))
-            )
-            await self._write()
+            await self._write(FileCheckpoint(events=self.events, position=self.position))
 
     async def end(self) -> str:
         """Write the last line; returns the checksum of the file."""
-        self._lines.append(self._sums.seal(FileEnd(events=self.events, position=self.position)))
-        await self._write()
+        await self._write(FileEnd(events=self.events, position=self.position))
         return self._sums.value
 
-    async def _write(self) -> None:
-        lines = b"".join(self._lines)
+    async def _write(self, last: Line) -> None:
+        lines = b"".join([*self._lines, self._sums.seal(last)])
         self._lines, self._bytes, self._since = [], 0, 0
         await asyncio.to_thread(self._write_member, lines)
 

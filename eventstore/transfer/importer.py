@@ -21,7 +21,7 @@ import msgspec
 from eventstore.audit.working_set import WorkingSet
 from eventstore.client.client import Client
 from eventstore.config import StreamSettings
-from eventstore.errors import DamagedFile, ImportRefused, IncompleteBatch, StreamMissing
+from eventstore.errors import ImportRefused, IncompleteBatch, StreamMissing
 from eventstore.jetstream.publish import MAX_BATCH
 from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.jetstream.vocabulary import EXPECTED_HEADERS
@@ -91,7 +91,7 @@ async def import_log(
     or is not the file's, or keys are missing) before anything is imported; later `ImportRefused` if
     another import takes over, `TransferError` for an id that occurs twice, or a `ClientError`.
     """
-    report = progress or _silent
+    report = progress or (lambda *_: None)
     with WorkingSet() as seen:
         chains = None if foreign else LineChains(subjects, seen)
         checked = await _check(path, subjects, client.max_payload, report, chains)
@@ -168,14 +168,14 @@ async def _check(
                 "`copy --as` makes a file for another domain"
             )
         try:
-            for unit in units(_of_domain(reader, path, subjects, chains, checked)):
+            for unit in units(_of_domain(reader, subjects, chains, checked)):
                 check_unit(unit, max_payload)
                 checked.keys.update(*(refs_in(event.headers) for event in unit.events))
                 if unit.last % _REPORT_EVENTS < len(unit.events):
                     report("checking", unit.last, reader.first.last)
                     await asyncio.sleep(0)  # let other tasks and Ctrl-C run
         except IncompleteBatch as error:
-            raise DamagedFile(str(path), reader.line, str(error)) from error
+            raise reader.refused(str(error)) from error
         checked.events = reader.state.events
         return checked
 
@@ -196,7 +196,6 @@ async def _check_keys(client: Client, subjects: Subjects, keys: set[str]) -> Non
 
 def _of_domain(
     reader: FileReader,
-    path: Path,
     subjects: Subjects,
     chains: LineChains | None,
     checked: _FileCheck,
@@ -204,25 +203,19 @@ def _of_domain(
     prefix = f"{subjects.domain}.log."
     for event in reader.events():
         if not event.subject.startswith(prefix) or event.subject.count(".") != 3:
-            raise DamagedFile(
-                str(path), reader.line, f"{event.subject} is not a subject of the log"
-            )
+            raise reader.refused(f"{event.subject} is not a subject of the log")
         problem = None if chains is None else chains.follow(event).problem
         if problem is not None:
-            raise DamagedFile(
-                str(path),
-                reader.line,
+            raise reader.refused(
                 f"position {event.position} ({event.subject}) is not an event of this store: "
                 f"{problem.text}; `copy --without-foreign` leaves such messages out, and "
-                "`import --foreign` takes the file as it is",
+                "`import --foreign` takes the file as it is"
             )
         names = unsendable(event.headers)
         if names and chains is not None:
-            raise DamagedFile(
-                str(path),
-                reader.line,
+            raise reader.refused(
                 f"position {event.position} ({event.subject}) has headers that cannot be sent "
-                f"unchanged, {_listed(names)}; `import --foreign` leaves such headers out",
+                f"unchanged, {_listed(names)}; `import --foreign` leaves such headers out"
             )
         checked.stripped += bool(names)
         yield without_headers(event, names) if names else event
@@ -242,7 +235,8 @@ async def _compare(
             for message in page.messages:
                 position += 1
                 event = next(events, None)
-                if event is None or not _is_same(message, position, event):
+                is_next = message.sequence == position
+                if event is None or not is_next or _comparable(message) != _comparable(event):
                     raise ImportRefused(
                         f"position {message.sequence} of {subjects.log_stream} differs from the "
                         "file: it is another log, or has other events after that"
@@ -251,22 +245,10 @@ async def _compare(
     return position
 
 
-def _is_same(message: StoredMessage, position: int, event: EventLine) -> bool:
-    return (
-        message.sequence == position
-        and message.subject == event.subject
-        and message.payload == event.payload
-        and _comparable(message.headers) == _comparable(event.headers)
-    )
-
-
-def _comparable(headers: dict[str, str]) -> list[tuple[str, str]]:
-    return [item for item in headers.items() if not item[0].startswith(EXPECTED_HEADERS)]
+def _comparable(event: StoredMessage | EventLine) -> tuple[object, ...]:
+    headers = [item for item in event.headers.items() if not item[0].startswith(EXPECTED_HEADERS)]
+    return event.subject, event.payload, headers
 
 
 def _listed(names: list[str]) -> str:
     return ", ".join(repr(name[:60]) for name in names[:3]) + (", …" if len(names) > 3 else "")
-
-
-def _silent(what: str, done: int, total: int) -> None:
-    pass

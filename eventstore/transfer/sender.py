@@ -35,6 +35,7 @@ from eventstore.jetstream.vocabulary import (
     ErrorCode,
     NatsHeader,
 )
+from eventstore.messages.headers import Header
 from eventstore.transfer.fence import Fence
 from eventstore.transfer.file_format import EventLine
 
@@ -90,10 +91,10 @@ class Sender(Resource):
         """
         self._units.append(unit)
         self._bytes += unit.size
-        await self._try(unit)
-        while unit.last - self.position > _MAX_IN_FLIGHT or self._bytes > _MAX_BYTES:
-            if not self._units:
-                break
+        await self._publish(unit)
+        while self._units and (
+            unit.last - self.position > _MAX_IN_FLIGHT or self._bytes > _MAX_BYTES
+        ):
             await self._wait()
 
     async def finish(self) -> None:
@@ -101,27 +102,20 @@ class Sender(Resource):
         while self._units:
             await self._wait()
 
-    async def _try(self, unit: SendUnit) -> None:
-        try:
-            await self._publish(unit)
-        except ConnectionLost as error:
-            self._failure = error
-
     async def _publish(self, unit: SendUnit) -> None:
-        drafts = _drafts(unit)
-        for draft in drafts[:-1]:
-            await self._client.publish(
-                self._fence.subject(draft.subject), draft.payload, headers=draft.headers
-            )
-        draft = drafts[-1]
         token = new_token()
         self._expected[token] = unit.last
-        await self._client.publish(
-            self._fence.subject(draft.subject),
-            draft.payload,
-            headers=draft.headers,
-            reply=f"{self._inbox}.{token}",
-        )
+        drafts = _drafts(unit)
+        try:
+            for draft in drafts:
+                await self._client.publish(
+                    self._fence.subject(draft.subject),
+                    draft.payload,
+                    headers=draft.headers,
+                    reply=f"{self._inbox}.{token}" if draft is drafts[-1] else "",
+                )
+        except ConnectionLost as error:
+            self._failure = error
 
     async def _receive(self, message: Msg) -> None:
         position = self._expected.pop(message.subject.rpartition(".")[2], None)
@@ -179,7 +173,7 @@ class Sender(Resource):
             self._check_passing(error)
         self._failure = None
         for unit in list(self._units):
-            await self._try(unit)
+            await self._publish(unit)
 
     def _check_passing(self, error: JetStreamError) -> None:
         """Raise unless a refused unit may be accepted when it is sent again."""
@@ -207,15 +201,10 @@ def check_unit(unit: SendUnit, max_payload: int) -> None:
 
 
 def _drafts(unit: SendUnit) -> list[Draft]:
-    drafts = [_draft(event) for event in unit.events]
+    drafts = []
+    for event in unit.events:
+        own = {k: v for k, v in event.headers.items() if not k.startswith(EXPECTED_HEADERS)}
+        event_type = own.get(Header.EVENT_TYPE, "?")
+        drafts.append(Draft(event.subject, own, event.payload, event_type))
     drafts[0].headers[NatsHeader.EXPECTED_LAST_SEQUENCE] = str(unit.first - 1)
     return drafts
-
-
-def _draft(event: EventLine) -> Draft:
-    headers = {
-        name: value
-        for name, value in event.headers.items()
-        if not name.startswith(EXPECTED_HEADERS)
-    }
-    return Draft(event.subject, headers, event.payload, event.event_type)

@@ -461,8 +461,9 @@ def test_projections_is_the_only_room_that_needs_sqlalchemy() -> None:
     assert needing == {"eventstore.projections", "projections", "eventstore.cli"}
 
 
-def test_components_are_put_together_in_one_place() -> None:
-    assert rooms_constructing(*COMPONENTS) == {"eventstore.application", "eventstore.cli"}
+def test_components_are_put_together_in_the_application_and_in_what_is_run() -> None:
+    composing = {"eventstore.application", "eventstore.cli", "projections"}
+    assert rooms_constructing(*COMPONENTS) == composing
 
 
 def test_cli_is_the_only_room_that_prints() -> None:

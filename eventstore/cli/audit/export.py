@@ -11,15 +11,13 @@ import re
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
-from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import typer
 
 from eventstore.audit import AuditEntry, SearchAudit
-from eventstore.audit.entries import COLUMNS
 from eventstore.cli.audit.filters import Matching
 from eventstore.cli.audit.index import opened_index
 from eventstore.cli.options import ReadModelSession
@@ -38,13 +36,6 @@ _Write = Callable[[str], bool]
 """Writes some lines, with their ends; False if nobody reads any more."""
 
 
-class Formats(Enum):
-    """The formats of an export."""
-
-    jsonl = "jsonl"
-    csv = "csv"
-
-
 async def export(
     session: ReadModelSession,
     wanted: Matching,
@@ -55,7 +46,7 @@ async def export(
         ),
     ] = None,
     form: Annotated[
-        Formats | None,
+        Literal["jsonl", "csv"] | None,
         typer.Option("--format", help="[default: by the file's name, or jsonl]"),
     ] = None,
     payload: Annotated[
@@ -70,7 +61,7 @@ async def export(
     Answered from the read model that `eventstore serve` maintains. Ends with status 0, or 2 for an
     error.
     """
-    is_csv = form is Formats.csv if form else output is not None and output.suffix == ".csv"
+    is_csv = form == "csv" if form else output is not None and output.suffix == ".csv"
     count = await _export(session, wanted, output, is_csv=is_csv, payload=payload)
     if output is not None:
         say(f"{count:,} events and commands written to {output}")
@@ -87,7 +78,7 @@ async def _export(
     async with AsyncExitStack() as stack:
         index = await stack.enter_async_context(opened_index(session))
         await index.position()  # raises what is missing, before anything is written
-        payloads = await stack.enter_async_context(_payloads(session)) if payload else None
+        reader = await stack.enter_async_context(_log_reader(session)) if payload else None
         write = stack.enter_context(_written(output))
         total = await index.count(wanted)
         advance = stack.enter_context(events_bar(Terminal(stderr=True), "exporting"))
@@ -98,7 +89,7 @@ async def _export(
         count = 0
         async with aclosing(index.read(wanted)) as pages:
             async for page in pages:
-                found = None if payloads is None else await payloads.of(page)
+                found = None if reader is None else await _payloads(reader, page)
                 if not write(form.lines(page, found)):
                     break
                 count += len(page)
@@ -106,37 +97,31 @@ async def _export(
     return count
 
 
-class _Payloads:
-    """The payloads of events, from the log."""
-
-    def __init__(self, reader: DirectReader) -> None:
-        self._reader = reader
-
-    async def of(self, entries: Sequence[AuditEntry]) -> list[bytes | None]:
-        """A payload for each event, None for each command."""
-        found: list[bytes | None] = []
-        for start in range(0, len(entries), _MAX_CONCURRENCY):
-            found.extend(
-                await asyncio.gather(*map(self._one, entries[start : start + _MAX_CONCURRENCY]))
-            )
-        return found
-
-    async def _one(self, entry: AuditEntry) -> bytes | None:
-        if entry.kind != "event":
-            return None
-        message = await self._reader.at(entry.position)
-        if message is None:  # a replica may lag
-            message = await self._reader.at(entry.position, leader=True)
-        if message is None or message.headers.get(Header.EVENT_ID) != entry.id:
-            raise CorruptLog(f"{entry.type} {entry.id} is no longer at position {entry.position}")
-        return message.payload or b"{}"
-
-
 @asynccontextmanager
-async def _payloads(session: Session) -> AsyncIterator[_Payloads]:
+async def _log_reader(session: Session) -> AsyncIterator[DirectReader]:
     stream = session.subjects.log_stream
     async with session.connect() as client, DirectReader(client, stream) as reader:
-        yield _Payloads(reader)
+        yield reader
+
+
+async def _payloads(reader: DirectReader, entries: Sequence[AuditEntry]) -> list[bytes | None]:
+    """A payload for each event, None for each command."""
+    found: list[bytes | None] = []
+    for start in range(0, len(entries), _MAX_CONCURRENCY):
+        some = entries[start : start + _MAX_CONCURRENCY]
+        found += await asyncio.gather(*(_payload(reader, entry) for entry in some))
+    return found
+
+
+async def _payload(reader: DirectReader, entry: AuditEntry) -> bytes | None:
+    if entry.kind != "event":
+        return None
+    message = await reader.at(entry.position)
+    if message is None:  # a replica may lag
+        message = await reader.at(entry.position, leader=True)
+    if message is None or message.headers.get(Header.EVENT_ID) != entry.id:
+        raise CorruptLog(f"{entry.type} {entry.id} is no longer at position {entry.position}")
+    return message.payload or b"{}"
 
 
 _FORMULA = re.compile(r"[\t\r\n]|[\s\x00\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20]")
@@ -150,16 +135,10 @@ class _JsonLines:
         return ""
 
     def lines(self, entries: Sequence[AuditEntry], payloads: Sequence[bytes | None] | None) -> str:
-        if payloads is None:
-            return "".join(map(self._line, entries))
-        return "".join(map(self._with_payload, entries, payloads))
-
-    def _with_payload(self, entry: AuditEntry, payload: bytes | None) -> str:
-        data = None if payload is None else payload_data(payload)
-        return self._line({**msgspec.structs.asdict(entry), "payload": data})
-
-    def _line(self, row: AuditEntry | dict[str, Any]) -> str:
-        return f"{printable_json(msgspec.json.encode(row).decode())}\n"
+        rows = [msgspec.structs.asdict(entry) for entry in entries]
+        for row, payload in zip(rows, payloads or (), strict=payloads is not None):
+            row["payload"] = None if payload is None else payload_data(payload)
+        return "".join(f"{printable_json(msgspec.json.encode(row).decode())}\n" for row in rows)
 
 
 class _Csv:
@@ -170,7 +149,7 @@ class _Csv:
     """
 
     def __init__(self, *, payload: bool) -> None:
-        self._names = (*COLUMNS, "payload") if payload else COLUMNS
+        self._names = AuditEntry.__struct_fields__ + (("payload",) if payload else ())
 
     def begin(self) -> str:
         return self._rows([self._names])

@@ -47,7 +47,8 @@ def forget(
     forgotten, erased = run(_forget(session, subject))
     is_found = forgotten is not None or bool(erased.parked or erased.outcomes)
     if forgotten is not None:
-        _say_all(_about_key(shown, forgotten))
+        say(f"forgotten: {shown}, at {forgotten.time}; the key is destroyed")
+        say("The events stay, and their chains verify; personal fields in them read as forgotten.")
     elif not is_found:
         say(f"nothing was changed: {domain} has no personal data of {shown}")
     _say_all(_about_copies(shown, erased, session.subjects))
@@ -66,11 +67,6 @@ async def _forget(session: Session, subject: str) -> tuple[DestroyedKey | None, 
     async with session.connect() as client:
         forgotten = await Keyring(client, session.subjects).forget(subject, reported.append)
     return forgotten, reported[0]
-
-
-def _about_key(subject: str, forgotten: DestroyedKey) -> Iterable[str]:
-    yield f"forgotten: {subject}, at {forgotten.time}; the key is destroyed"
-    yield "The events stay, and their chains verify; personal fields in them read as forgotten."
 
 
 def _about_copies(subject: str, erased: ErasureReport, subjects: Subjects) -> Iterable[str]:

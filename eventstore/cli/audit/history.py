@@ -56,7 +56,6 @@ async def history(
 
 
 def _print(terminal: Terminal, found: HistoryView) -> None:
-    """Print the events one after another, and the state they lead to."""
     name = f"{found.aggregate} {found.aggregate_id}"
     if not found.chain.events:
         terminal.print_line(f"{name} has no events")

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
-from msgspec import Struct
 from rich.table import Table
 from rich.text import Text
 
@@ -15,24 +14,8 @@ from eventstore.cli.audit.filters import Matching
 from eventstore.cli.audit.index import IndexPosition, index_of, index_position
 from eventstore.cli.options import Json, ReadModelSession
 from eventstore.cli.output.terminal import STATUS_STYLES, Terminal, brief, say_json, table
-from eventstore.messages.queries import MOST_ITEMS, Listed
+from eventstore.messages.queries import MAX_ITEMS, Listed
 from eventstore.text import printable
-
-
-class SearchResult(Struct, frozen=True):
-    """The entries found, and the position of the index."""
-
-    found: Listed[AuditEntry]
-    index: IndexPosition
-
-    def to_dict(self) -> dict[str, Any]:
-        """The result as a JSON object."""
-        return {
-            "position": self.index.position,
-            "log_end": self.index.end,
-            "items": self.found.items,
-            "next": self.found.next,
-        }
 
 
 async def search(
@@ -40,7 +23,7 @@ async def search(
     wanted: Matching,
     oldest: Annotated[bool, typer.Option("--oldest", help="Oldest first.")] = False,
     limit: Annotated[
-        int, typer.Option(metavar="N", min=1, max=MOST_ITEMS, help="At most this many.")
+        int, typer.Option(metavar="N", min=1, max=MAX_ITEMS, help="At most this many.")
     ] = 50,
     after: Annotated[
         str | None, typer.Option(metavar="CURSOR", help="Continue where the last answer ended.")
@@ -57,25 +40,24 @@ async def search(
     query = msgspec.structs.replace(wanted, order=order, limit=limit, after=after)
     async with index_of(session) as index:
         position = await index_position(index, session)
-        result = SearchResult(await index.search(query), position)
+        found = await index.search(query)
     if json:
-        say_json(result.to_dict())
+        facts = {"position": position.position, "log_end": position.end}
+        say_json({**facts, "items": found.items, "next": found.next})
     else:
-        _print(Terminal(), result)
-    raise typer.Exit(0 if result.found.items else 1)
+        _print(Terminal(), found, position)
+    raise typer.Exit(0 if found.items else 1)
 
 
-def _print(terminal: Terminal, result: SearchResult) -> None:
-    """Print a line for each entry, and how to continue."""
-    found = result.found
+def _print(terminal: Terminal, found: Listed[AuditEntry], position: IndexPosition) -> None:
     if found.items:
         terminal.print(_table(found))
     else:
         terminal.print_line("nothing found")
     if found.next is not None:
         terminal.print_line(f"there is more: --after {found.next}")
-    if result.index.about is not None:
-        terminal.print_line(result.index.about)
+    if position.about is not None:
+        terminal.print_line(position.about)
 
 
 def _table(found: Listed[AuditEntry]) -> Table:

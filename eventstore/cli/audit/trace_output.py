@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -14,10 +14,10 @@ from eventstore.audit import AuditEntry, CausationEntry, CausationTree
 from eventstore.audit.chain_check import ChainReport
 from eventstore.cli.audit.index import IndexPosition
 from eventstore.cli.output.terminal import STATUS_STYLES, Terminal, brief, counted
-from eventstore.cli.output.tree import guides
 from eventstore.text import printable
 
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+_MAX_DRAWN = 12
 
 
 class Trace(Struct, frozen=True, kw_only=True):
@@ -57,18 +57,20 @@ def print_trace(terminal: Terminal, trace: Trace) -> None:
     begin = min((entry.time for entry in known), default=None)
     by_id = {entry.id: entry for entry in known}
     senders = _senders(trace, known)
-    for line, guide in zip(tree.lines, guides([line.depth for line in tree.lines]), strict=True):
+    drawn = guides([line.depth for line in tree.lines])
+    for line, (own, below) in zip(tree.lines, drawn, strict=True):
         entry = line.entry
-        offset = "" if entry is None or begin is None else _offset(entry.time - begin)
+        passed = None if entry is None or begin is None else entry.time - begin
+        offset = "" if passed is None else f"+{_span(passed)}" if passed else "0"
         mark = ">" if line.id == tree.asked else " "
-        text = Text(f"{mark}{offset:>8}  {line.id[:8]}  {guide.own}")
+        text = Text(f"{mark}{offset:>8}  {line.id[:8]}  {own}")
         text.append(_what(line, by_id, tree), _style(line))
         text.append(printable(_sender(line, by_id, senders)))
         text.append(_marks(line))
         terminal.print(text, soft_wrap=True)
         if entry is not None and entry.status in ("rejected", "error"):
-            below = f"{'':21}{guide.below}{entry.message or ''}"
-            terminal.print_line(below, STATUS_STYLES[entry.status])
+            message = f"{'':21}{below}{entry.message or ''}"
+            terminal.print_line(message, STATUS_STYLES[entry.status])
     terminal.print()
     for said, style in _footer(trace):
         terminal.print_line(said, style)
@@ -167,10 +169,6 @@ def _named(chains: list[ChainReport]) -> str:
     return ", ".join(names) if len(names) <= 3 else f"{len(names)} aggregates"
 
 
-def _offset(passed: timedelta) -> str:
-    return "0" if not passed else f"+{_span(passed)}"
-
-
 def _span(passed: timedelta) -> str:
     """A span in its largest unit, in at most seven characters."""
     seconds = passed.total_seconds()
@@ -179,3 +177,29 @@ def _span(passed: timedelta) -> str:
             value = seconds / size
             return f"{value:.0f} {unit}" if value >= 10 else f"{value:.1f} {unit}"
     return f"{seconds * 1000:.0f} ms"
+
+
+def guides(depths: Sequence[int]) -> list[tuple[str, str]]:
+    """The lines before each entry of a tree: on its first line, and on further lines of its text.
+
+    For an entry deeper than twelve, its depth is printed and only the innermost lines are drawn.
+    """
+    found: list[tuple[str, str]] = []
+    open_at: set[int] = set()  # depths at which an entry further down has a line to come from
+    for index in range(len(depths) - 1, -1, -1):
+        depth = depths[index]
+        outer = ["│  " if level in open_at else "   " for level in range(1, depth)]
+        own = "" if depth == 0 else "├─ " if depth in open_at else "└─ "
+        under = "" if depth == 0 else "│  " if depth in open_at else "   "
+        has_children = index + 1 < len(depths) and depths[index + 1] > depth
+        further = "│  " if has_children else "   "
+        found.append((_narrow(outer, own, depth), _narrow(outer, under, depth) + further))
+        open_at = {level for level in open_at if level <= depth} | ({depth} if depth else set())
+    found.reverse()
+    return found
+
+
+def _narrow(outer: list[str], last: str, depth: int) -> str:
+    if depth <= _MAX_DRAWN:
+        return "".join(outer) + last
+    return f"{depth:<3}" + "".join(outer[-_MAX_DRAWN + 2 :]) + last

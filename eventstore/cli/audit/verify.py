@@ -61,7 +61,7 @@ async def verify(
     anchor's signature proves nothing unless you know the key from elsewhere: --key.
 
     With --read every event is also read as services do it: decrypted, upcast and decoded. What
-    cannot be read is a finding with the reason. DestroyedKey data are no finding; a key that is
+    cannot be read is a finding with the reason. Forgotten data are no finding; a key that is
     missing, though nobody was forgotten, is one.
 
     A chain covers payloads and the envelope's headers. It does not cover X-Transformed, X-Personal,
@@ -190,7 +190,6 @@ def print_verification(
 
 
 def _account(summary: VerifySummary, *, read: bool) -> str:
-    """How many messages were proven, changed, foreign and so on."""
     tried = "" if read else " (--read reads all)"
     messages = counted(summary.total or summary.events, "message")
     text = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +13,7 @@ from eventstore import transfer
 from eventstore.cli.output.progress import events_bar
 from eventstore.cli.output.terminal import Terminal
 from eventstore.errors import ConfigurationError
-from eventstore.transfer import CopiedEvent, CopySummary
+from eventstore.transfer import CopySummary
 from eventstore.transfer.copier import Transform
 
 
@@ -46,7 +45,7 @@ async def copy(
     """
     if function is None and domain is None and not without_foreign:
         raise typer.BadParameter("name a function, or another domain", param_hint="--with")
-    transform = _unchanged if function is None else _load(function)
+    transform: Transform = (lambda event: event) if function is None else _load(function)
     with events_bar(Terminal(stderr=True), "copying") as advance:
         done = await transfer.copy(
             file,
@@ -58,10 +57,6 @@ async def copy(
             progress=advance,
         )
     _print_copied(Terminal(), done, target)
-
-
-def _unchanged(event: CopiedEvent) -> CopiedEvent:
-    return event
 
 
 def _load(name: str) -> Transform:
@@ -90,15 +85,7 @@ def _print_copied(terminal: Terminal, done: CopySummary, target: Path) -> None:
     terminal.print_line(f"{done.before:,} events became {done.after:,} in {target}")
     if done.foreign:
         terminal.print_line(f"  left out, not the store's: {done.foreign:,}")
-    for what, counts in (
-        ("renamed", done.renamed),
-        ("split", done.split),
-        ("dropped", done.dropped),
-        ("masked", done.masked),
-    ):
-        if listed := _listed(counts):
-            terminal.print_line(f"  {what}: {listed}")
-
-
-def _listed(counts: Counter[str]) -> str:
-    return ", ".join(f"{count:,} {name}" for name, count in sorted((+counts).items()))
+    for what in ("renamed", "split", "dropped", "masked"):
+        counts = sorted((+getattr(done, what)).items())
+        if listed := [f"{count:,} {name}" for name, count in counts]:
+            terminal.print_line(f"  {what}: {', '.join(listed)}")

@@ -72,22 +72,15 @@ async def _show(
     terminal.print("\n2. The commands and their outcomes", style="bold")
     print_executed(terminal, executed, known)
     terminal.print("\n3. The events in JetStream, each caused by a command", style="bold")
-    _print_events(terminal, await _events(service, executed))
+    ids = list(dict.fromkeys(imported.aggregate_id for imported, _ in executed))
+    events = [event for each in ids async for event in service.app.store.read("flake", each)]
+    _print_events(terminal, sorted(events, key=lambda event: event.position))
     terminal.print(f"\n4. The read model in {service.database.name}", style="bold", soft_wrap=True)
-    await _show_rows(terminal, service, executed)
+    await _show_rows(terminal, service, ids)
     terminal.print(_NEXT_STEPS.format(eventstore=program()), soft_wrap=True)
 
 
-async def _events(service: Service, executed: Sequence[ExecutedCommand]) -> list[RecordedEvent]:
-    aggregates = dict.fromkeys(imported.aggregate_id for imported, _ in executed)
-    events = [event for each in aggregates async for event in service.app.store.read("flake", each)]
-    return sorted(events, key=lambda event: event.position)
-
-
-async def _show_rows(
-    terminal: Terminal, service: Service, executed: Sequence[ExecutedCommand]
-) -> None:
-    ids = {imported.aggregate_id for imported, _ in executed}
+async def _show_rows(terminal: Terminal, service: Service, ids: Sequence[str]) -> None:
     flakes = select(*flake.c["id", "path", "version", "updated_at"])
     inputs = select(*flake_input.c["flake_id", "name", "url"])
     async with service.database.engine.connect() as connection:
@@ -100,7 +93,6 @@ async def _show_rows(
 
 
 def _print_events(terminal: Terminal, events: Iterable[RecordedEvent]) -> None:
-    """Print events in the order of the log."""
     shown = table("position", "time (UTC)", "event", "aggregate", "version", "caused by")
     for event in events:
         shown.add_row(
@@ -115,7 +107,6 @@ def _print_events(terminal: Terminal, events: Iterable[RecordedEvent]) -> None:
 
 
 def _print_rows(terminal: Terminal, title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print the rows of a table, all with the same columns."""
     terminal.print_line(f"{title}, {counted(len(rows), 'row')}", "italic")
     if rows:
         shown = table(*rows[0])

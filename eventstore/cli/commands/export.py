@@ -12,7 +12,7 @@ import typer
 
 from eventstore.cli.options import ClientSession
 from eventstore.cli.output.progress import events_bar
-from eventstore.cli.output.terminal import Terminal, program
+from eventstore.cli.output.terminal import Terminal, counted, program
 from eventstore.cli.session import Session
 from eventstore.transfer import ExportSummary, export_log, export_to
 from eventstore.transfer.file_writer import part_of
@@ -41,7 +41,7 @@ async def export(
     began = time.monotonic()
     done = await _export(session, None if to_stdout else file, resume=resume)
     seconds = time.monotonic() - began
-    terminal.print_line(f"{done.events:,} events written to {file} in {seconds:.1f} s")
+    terminal.print_line(f"{counted(done.events, 'event')} written to {file} in {seconds:.1f} s")
     terminal.print_line(f"  up to position {done.position}, sum {done.sum}")
 
 

@@ -12,7 +12,7 @@ import typer
 from eventstore.cli.commands.export import Continue, print_interrupted
 from eventstore.cli.options import ClientSession
 from eventstore.cli.output.progress import events_bar
-from eventstore.cli.output.terminal import Terminal
+from eventstore.cli.output.terminal import Terminal, counted
 from eventstore.cli.session import Session
 from eventstore.transfer import ImportSummary, import_log
 
@@ -44,7 +44,7 @@ async def import_(
     seconds = time.monotonic() - began
     terminal = Terminal()
     terminal.print_line(
-        f"{done.events - done.before:,} events imported from {file} in {seconds:.1f} s"
+        f"{counted(done.events - done.before, 'event')} imported from {file} in {seconds:.1f} s"
     )
     if done.before:
         terminal.print_line(f"  {done.before:,} were in the log before")

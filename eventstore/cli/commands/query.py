@@ -18,11 +18,11 @@ from typer.core import TyperGroup
 from eventstore import nix
 from eventstore.cli.options import ClientSession, Json, Timeout, as_command
 from eventstore.cli.query.answers import Output
-from eventstore.cli.query.fields import field_parameters, field_values
+from eventstore.cli.query.fields import field_parameters, field_values, parameter
 from eventstore.cli.session import Session
 from eventstore.client.queries import QueryClient
 from eventstore.errors import InvalidPayload, QueryNotFound
-from eventstore.messages.queries import DEFAULT_ITEMS, MOST_ITEMS, ListQuery, Query
+from eventstore.messages.queries import DEFAULT_ITEMS, MAX_ITEMS, ListQuery, Query
 from eventstore.messages.subjects import check_aggregate_id
 from eventstore.text import printable
 from eventstore.undecodable import UNDECODABLE
@@ -72,7 +72,6 @@ class _Aggregates(TyperGroup):
 
 
 def _made(queries: Iterable[type[Query[Any]]]) -> typer.Typer:
-    """The subcommand `query`, with a group for each aggregate."""
     app = typer.Typer(
         cls=_Aggregates,
         help="Query a read model of a running service.",
@@ -113,12 +112,12 @@ def _add(app: typer.Typer, query: type[Query[Any]]) -> None:
             raise typer.Exit(_NOT_FOUND) from None
 
     parameters = [
-        _parameter("session", ClientSession, inspect.Parameter.empty),
+        parameter("session", ClientSession, inspect.Parameter.empty),
         *field_parameters(query),
-        *([_parameter("every", _Every, False)] if is_list else []),
-        _parameter("wait_for", _WaitFor, None),
-        _parameter("timeout", Timeout, 5.0),
-        _parameter("json", Json, False),
+        *([parameter("every", _Every, False)] if is_list else []),
+        parameter("wait_for", _WaitFor, None),
+        parameter("timeout", Timeout, 5.0),
+        parameter("json", Json, False),
     ]
     ask.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command(as_command(ask))
@@ -149,23 +148,13 @@ async def _ask(
         if not every or not isinstance(query, ListQuery):
             output.show(await queries.ask(query, wait_for=wait_for, timeout=timeout))
             return
-        parts = queries.parts(_in_large_parts(query), wait_for=wait_for, timeout=timeout)
+        limit = MAX_ITEMS if query.limit == DEFAULT_ITEMS else query.limit
+        large = msgspec.structs.replace(query, limit=limit)
+        parts = queries.parts(large, wait_for=wait_for, timeout=timeout)
         async with aclosing(parts):
             async for part in parts:
                 if not output.show(part, is_last=part.data.next is None):
                     return
-
-
-def _in_large_parts(query: ListQuery[Any]) -> ListQuery[Any]:
-    """With the largest limit, unless one was given."""
-    if query.limit != DEFAULT_ITEMS:
-        return query
-    return msgspec.structs.replace(query, limit=MOST_ITEMS)
-
-
-def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    return inspect.Parameter(name, keyword, annotation=annotation, default=default)
 
 
 query = _made(nix.QUERIES)

@@ -18,20 +18,20 @@ from eventstore.store.key_bucket import KeyBucket
 
 _MAX_CONCURRENCY = 64
 
-MasterKeyFiles = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--master-key-file",
-        metavar="FILE",
-        help="Master keys; can be given several times, and the first key of the first file wraps. "
-        "EVENTSTORE_MASTER_KEY_FILE or EVENTSTORE_MASTER_KEY, which holds the keys themselves, "
-        "does the same.",
-        show_default=False,
-    ),
-]
 
-
-async def rewrap(session: ClientSession, master_key_file: MasterKeyFiles = None) -> None:
+async def rewrap(
+    session: ClientSession,
+    master_key_file: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Master keys; can be given several times, and the first key of the first file "
+            "wraps. EVENTSTORE_MASTER_KEY_FILE or EVENTSTORE_MASTER_KEY, which holds the keys "
+            "themselves, does the same.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
     """Wrap all keys with the first master key.
 
     These are the keys of all data subjects, wrapped or not. All master keys that wrap any of them

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from eventstore.cli.nix.lock_files import FlakeImport, LockFileImport, read_files
+from eventstore.cli.nix.lock_files import LockFileImport, read_files
 from eventstore.cli.options import ClientSession, Json
 from eventstore.cli.output.outcomes import EXIT_STATUS, print_executed
 from eventstore.cli.output.terminal import Terminal, say
-from eventstore.cli.session import Session, log_end
+from eventstore.cli.session import log_end
 from eventstore.commands import CommandClient
 from eventstore.errors import ClientError, StreamMissing
+from eventstore.nix import AddFlakeInput, RemoveFlakeInput
 
 
 async def import_(
@@ -36,7 +37,14 @@ async def import_(
     if name is not None and len(files) > 1:
         raise typer.BadParameter(f"{len(files)} files cannot have one name", param_hint="--name")
     terminal = Terminal(stderr=json)
-    imported, known = await _import_files(session, files, name, terminal)
+    flakes = read_files(files, name)
+    codec = session.codec
+    async with session.connect() as client, CommandClient(client, codec) as commands:
+        try:
+            known = await log_end(client, codec)
+        except (ClientError, StreamMissing):
+            known = 0  # a user who may send commands need not be allowed to ask this
+        imported = await LockFileImport(client, codec, commands).run(flakes, terminal)
     executed = [pair for each in imported for pair in each.executed]
     outcomes = [outcome for _, outcome in executed if outcome is not None]
     if json:
@@ -45,23 +53,10 @@ async def import_(
     else:
         print_executed(terminal, executed, known)
     for each in imported:
+        added, removed = each.names(AddFlakeInput), each.names(RemoveFlakeInput)
         terminal.print_line(
-            f"{each.flake}: {each.added} added, {each.removed} removed, {each.changed} changed, "
-            f"{len(each.unchanged)} unchanged"
+            f"{each.flake}: {len(added - removed)} added, {len(removed - added)} removed, "
+            f"{len(added & removed)} changed, {len(each.unchanged)} unchanged"
         )
     statuses = [EXIT_STATUS[outcome.status] for outcome in outcomes]
     raise typer.Exit(max(statuses, default=0))
-
-
-async def _import_files(
-    session: Session, files: list[Path], name: str | None, terminal: Terminal
-) -> tuple[list[FlakeImport], int]:
-    """Import lock files; also returns where the log ended before."""
-    flakes = read_files(files, name)
-    codec = session.codec
-    async with session.connect() as client, CommandClient(client, codec) as commands:
-        try:
-            known = await log_end(client, codec)
-        except (ClientError, StreamMissing):
-            known = 0  # a user who may send commands need not be allowed to ask this
-        return await LockFileImport(client, codec, commands).run(flakes, terminal), known

@@ -18,7 +18,7 @@ from eventstore.concurrency.failures import ungrouped
 from eventstore.errors import ClientError
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import new_id
-from eventstore.messages.queries import MOST_ITEMS
+from eventstore.messages.queries import MAX_ITEMS
 from eventstore.nix import (
     AddFlakeInput,
     GetFlake,
@@ -51,22 +51,8 @@ class FlakeImport(msgspec.Struct, frozen=True):
         """All of them."""
         return [self.created, *self.unchanged, *self.changes]
 
-    @property
-    def added(self) -> int:
-        """How many inputs are new."""
-        return len(self._names(AddFlakeInput) - self._names(RemoveFlakeInput))
-
-    @property
-    def removed(self) -> int:
-        """How many inputs are gone."""
-        return len(self._names(RemoveFlakeInput) - self._names(AddFlakeInput))
-
-    @property
-    def changed(self) -> int:
-        """How many inputs have another url."""
-        return len(self._names(RemoveFlakeInput) & self._names(AddFlakeInput))
-
-    def _names(self, kind: type[AddFlakeInput | RemoveFlakeInput]) -> set[str]:
+    def names(self, kind: type[AddFlakeInput | RemoveFlakeInput]) -> set[str]:
+        """The inputs that were added or removed; both if their url changed."""
         return {
             imported.command.name
             for imported, outcome in self.changes
@@ -158,7 +144,7 @@ class LockFileImport:
         view = await self._queries.ask(
             GetFlake(id=flake_id), wait_for=position, timeout=_READ_SECONDS
         )
-        query = GetFlakeInputs(id=flake_id, limit=MOST_ITEMS)
+        query = GetFlakeInputs(id=flake_id, limit=MAX_ITEMS)
         inputs = self._queries.all(query, wait_for=position, timeout=_READ_SECONDS)
         known = {each.name: each.url async for each in inputs}
         unchanged = [

@@ -43,10 +43,12 @@ def print_executed(terminal: Terminal, executed: Sequence[ExecutedCommand], know
     shown = table("id", "command", "about", "outcome")
     shown.columns[0].no_wrap = shown.columns[1].no_wrap = True
     for imported, outcome in executed:
+        names = _SHOWN_FIELDS[type(imported.command)]
+        about = " ".join(str(getattr(imported.command, name)) for name in names)
         shown.add_row(
             brief(imported.command_id),
             type(imported.command).__name__,
-            Text(_about(imported.command), no_wrap=True, overflow="ellipsis"),
+            Text(printable(brief(about)), no_wrap=True, overflow="ellipsis"),
             _short(outcome, known),
         )
     terminal.print(shown)
@@ -54,11 +56,6 @@ def print_executed(terminal: Terminal, executed: Sequence[ExecutedCommand], know
         if outcome is not None and outcome.status != "success":
             text = f"{brief(imported.command_id)} {outcome.status}: {outcome.message}"
             terminal.print_line(text, STATUS_STYLES[outcome.status])
-
-
-def _about(command: Command) -> str:
-    names = _SHOWN_FIELDS[type(command)]
-    return printable(brief(" ".join(str(getattr(command, name)) for name in names)))
 
 
 def _short(outcome: Outcome | None, known: int) -> Text:

@@ -8,7 +8,7 @@ import typer
 
 from eventstore.cli.options import ClientSession
 from eventstore.cli.output.terminal import Terminal
-from eventstore.parking.messages import ParkedMessage, ParkedMessages, RetrySummary
+from eventstore.parking.messages import ParkedMessage, ParkedMessages
 
 
 async def retry(
@@ -49,7 +49,9 @@ async def retry(
             terminal.print_line(_line(message))
             return
         result = await parked.retry_all(timeout=timeout)
-    _print_summary(terminal, result)
+    terminal.print_line(f"{result.retried} put back or handled, {len(result.left)} left")
+    for left, reason in result.left.items():
+        terminal.print_line(f"  {left}: {reason}")
     raise typer.Exit(1 if result.left else 0)
 
 
@@ -58,9 +60,3 @@ def _line(message: ParkedMessage) -> str:
     if record.subscriber is not None:
         return f"handled by {record.subscriber}: {record.subject} {record.aggregate_id or '-'}"
     return f"put back: {record.command_id} on {record.subject}"
-
-
-def _print_summary(terminal: Terminal, result: RetrySummary) -> None:
-    terminal.print_line(f"{result.retried} put back or handled, {len(result.left)} left")
-    for sequence, reason in result.left.items():
-        terminal.print_line(f"  {sequence}: {reason}")

@@ -61,6 +61,7 @@ def print_parked(terminal: Terminal, message: ParkedMessage | UnreadableMessage)
         _print_original(terminal, message.headers, message.payload)
         return
     record = message.record
+    stored_at = datetime.fromtimestamp(record.stored_at_ns / 1e9, UTC)
     terminal.print_line(f"{record.code}: {record.reason}")
     terminal.facts(
         {
@@ -69,7 +70,8 @@ def print_parked(terminal: Terminal, message: ParkedMessage | UnreadableMessage)
             "command": record.command_id,
             "subscriber": record.subscriber,
             record.aggregate or "aggregate": record.aggregate_id,
-            "sequence": f"{record.stream} {record.sequence}, {_time(record.stored_at_ns)}",
+            "sequence": f"{record.stream} {record.sequence}, "
+            f"{stored_at.isoformat(timespec='milliseconds')}",
             "delivered": record.delivered,
             "attempts": record.attempts,
         },
@@ -83,10 +85,6 @@ def _print_original(terminal: Terminal, headers: Mapping[str, str], payload: byt
     text = _text(payload)
     terminal.print_line(f"payload, {len(payload):,} bytes")
     terminal.print_line(f"  {payload!r}" if text is None else f"  {text}")
-
-
-def _time(nanoseconds: int) -> str:
-    return datetime.fromtimestamp(nanoseconds / 1e9, UTC).isoformat(timespec="milliseconds")
 
 
 def _text(payload: bytes) -> str | None:

@@ -30,7 +30,6 @@ async def list_(session: ReadModelSession, json: Json = False) -> None:
 
 
 def _print(terminal: Terminal, found: Sequence[ProjectionStatus], problem: str | None) -> None:
-    """Print a line for each, and errors below."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("projection", overflow="fold")
     table.add_column("version", justify="right")
@@ -48,17 +47,11 @@ def _print(terminal: Terminal, found: Sequence[ProjectionStatus], problem: str |
             f"{each.parked:,}" if each.parked else "-",
         )
     terminal.print(table)
-    for note in _notes(found):
-        terminal.print_line(note)
+    for each in found:
+        if each.error is not None:
+            terminal.print_line(f"{each.name}: {each.error}")
+    for each in found:
+        if each.rows_version not in {None, each.version}:
+            terminal.print_line(f"{each.name}: rows of version {each.rows_version}")
     if problem is not None:
         terminal.print_line(problem)
-
-
-def _notes(found: Sequence[ProjectionStatus]) -> list[str]:
-    notes = [f"{each.name}: {each.error}" for each in found if each.error is not None]
-    notes += [
-        f"{each.name}: rows of version {each.rows_version}"
-        for each in found
-        if each.rows_version not in {None, each.version}
-    ]
-    return notes

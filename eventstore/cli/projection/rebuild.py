@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -63,11 +64,14 @@ async def rebuild(
     async with open_read_model(session) as database, session.open_store() as store:
         for each in wanted:
             with events_bar(terminal, f"{each.name}: building") as advance:
-                progress = _Progress(advance, each.name)
                 running = Rebuild(
-                    store, database, each, from_scratch=restart, on_progress=progress.update
+                    store,
+                    database,
+                    each,
+                    from_scratch=restart,
+                    on_progress=partial(_advance, advance, each.name),
                 )
-                rebuilt = await _rebuild(running, progress, terminal)
+                rebuilt = await _rebuild(running, terminal)
             if json:
                 say_json(rebuilt)
 
@@ -78,7 +82,7 @@ async def _discard(session: Session, projections: Sequence[Projection]) -> None:
     say(f"discarded: {', '.join(dropped) or 'nothing was left'}")
 
 
-async def _rebuild(rebuild: Rebuild, progress: _Progress, terminal: Terminal) -> RebuildSummary:
+async def _rebuild(rebuild: Rebuild, terminal: Terminal) -> RebuildSummary:
     name = rebuild.projection.name
     began = time.monotonic()
     advice = (
@@ -96,19 +100,9 @@ async def _rebuild(rebuild: Rebuild, progress: _Progress, terminal: Terminal) ->
         terminal.print_line(f"{name} {became}")
         raise
     seconds = round(time.monotonic() - began, 3)
-    return RebuildSummary(name, position, progress.events, rebuild.started_at, seconds)
+    return RebuildSummary(name, position, rebuild.events, rebuild.started_at, seconds)
 
 
-class _Progress:
-    """Moves the bar of a rebuild, and counts the events applied."""
-
-    def __init__(self, advance: Advance, name: str) -> None:
-        self.events = 0
-        self._advance = advance
-        self._name = name
-
-    def update(self, progress: RebuildProgress) -> None:
-        """Move the bar."""
-        self.events = progress.events
-        total = progress.events + progress.pending
-        self._advance(progress.events, total, f"{self._name}: {progress.phase}")
+def _advance(advance: Advance, name: str, progress: RebuildProgress) -> None:
+    total = progress.events + progress.pending
+    advance(progress.events, total, f"{name}: {progress.phase}")

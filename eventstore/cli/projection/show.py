@@ -7,7 +7,7 @@ from datetime import datetime
 import msgspec
 
 from eventstore.cli.options import Json, ReadModelSession
-from eventstore.cli.output.terminal import Terminal, say_json
+from eventstore.cli.output.terminal import Terminal, counted, say_json
 from eventstore.cli.projection.list_ import STYLES
 from eventstore.cli.projection.parked import parked_line
 from eventstore.cli.projection.status import ProjectionDetails, ProjectionStatus, details
@@ -47,10 +47,10 @@ def _print(terminal: Terminal, found: ProjectionDetails) -> None:
         width=9,
     )
     terminal.print_line("tables")
-    tables = {name: f"{rows:,} rows" for name, rows in found.tables.items()}
+    tables = {name: counted(rows, "row") for name, rows in found.tables.items()}
     terminal.facts(tables, width=1 + max(8, *map(len, tables)))
     if status.parked:
-        terminal.print_line(f"parked, {status.parked:,} events")
+        terminal.print_line(f"parked, {counted(status.parked, 'event')}")
         for each in found.first_parked:
             terminal.print_line(f"  {parked_line(each)}")
         if status.parked > len(found.first_parked):

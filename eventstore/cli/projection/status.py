@@ -184,7 +184,6 @@ def _details(
 
 
 def _types(projection: Projection) -> list[str]:
-    """The types that its handlers are annotated with."""
     if projection.takes_stored:
         return [StoredEvent.__name__]
     return [event.__name__ for event in projection.event_types]

@@ -35,19 +35,16 @@ class Output:
         data = answer.data
         items = data.items if isinstance(data, Listed) else [data]
         self._count += len(items)
-        if not self._json:
-            self._print(data)
-        elif not all(map(say_json, items)):
-            return False
+        if self._json:
+            if not all(map(say_json, items)):
+                return False
+        elif not isinstance(data, Listed):
+            _print_one(self._terminal, data)
+        elif items:
+            self._terminal.print(_table(items, self._terminal.width))
         if is_last:
             self._end(answer)
         return True
-
-    def _print(self, data: Any) -> None:
-        if not isinstance(data, Listed):
-            _print_one(self._terminal, data)
-        elif data.items:
-            self._terminal.print(_table(data.items, self._terminal.width))
 
     def _end(self, answer: QueryAnswer[Any]) -> None:
         """Print the position, and for a list the number of items and how to continue."""
@@ -86,26 +83,16 @@ def _print_one(terminal: Terminal, data: Any, indent: str = "") -> None:
     values = {name: getattr(data, name) for name in data.__struct_fields__}
     width = max(map(len, values))
     for name, value in values.items():
-        if _is_block(value):
+        if isinstance(value, str) and "\n" in value:
             terminal.print_line(f"{indent}{name}")
-            _print_block(terminal, value, f"{indent}  ")
+            for line in value.splitlines():
+                terminal.print_line(f"{indent}  {line}")
+        elif isinstance(value, list) and any(isinstance(part, msgspec.Struct) for part in value):
+            terminal.print_line(f"{indent}{name}")
+            for part in value:
+                _print_one(terminal, part, f"{indent}  ")
         elif cell := _cell(value):
             terminal.print_line(f"{indent}{name:{width}}  {cell}")
-
-
-def _is_block(value: Any) -> bool:
-    if isinstance(value, str):
-        return "\n" in value
-    return isinstance(value, list) and any(isinstance(part, msgspec.Struct) for part in value)
-
-
-def _print_block(terminal: Terminal, value: Any, indent: str) -> None:
-    if isinstance(value, str):
-        for line in value.splitlines():
-            terminal.print_line(f"{indent}{line}")
-        return
-    for part in value:
-        _print_one(terminal, part, indent)
 
 
 def _cell(value: Any) -> str:

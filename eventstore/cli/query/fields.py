@@ -48,6 +48,12 @@ def field_values(given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    """A parameter of a subcommand."""
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, keyword, annotation=annotation, default=default)
+
+
 def _parameter(field: Field) -> inspect.Parameter:
     about, kinds = _description(field.type), _kinds(field.type)
     metavar = field.name.upper()
@@ -65,23 +71,15 @@ def _parameter(field: Field) -> inspect.Parameter:
     else:
         if (literal := _of(kinds, LiteralType)) is not None:
             metavar = "|".join(map(str, literal.values))
-        info = typer.Option(_flag(field), metavar=_short(metavar), help=about)
+        # `--path-prefix PREFIX` says as much as `--path-prefix PATH_PREFIX`.
+        metavar = "CURSOR" if metavar == "AFTER" else metavar.rpartition("_")[2]
+        info = typer.Option(_flag(field), metavar=metavar, help=about)
         annotation = str | None
-    return inspect.Parameter(
-        field.name,
-        inspect.Parameter.KEYWORD_ONLY,
-        annotation=Annotated[annotation, info],
-        default=default,
-    )
+    return parameter(field.name, Annotated[annotation, info], default)
 
 
 def _flag(field: Field) -> str:
     return f"--{field.name.replace('_', '-')}"
-
-
-def _short(name: str) -> str:
-    """`--path-prefix PREFIX` says as much as `--path-prefix PATH_PREFIX`."""
-    return "CURSOR" if name == "AFTER" else name.rpartition("_")[2]
 
 
 def _description(kind: Any) -> str:

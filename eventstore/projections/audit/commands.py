@@ -12,7 +12,6 @@ import logging
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing, suppress
-from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -78,7 +77,10 @@ class CommandCollector:
         self._database = database
         self._pause = pause
         self._supervisor = Supervisor(
-            "collecting outcomes", _logger, Backoff(pause, pause), passes=_passes
+            "collecting outcomes",
+            _logger,
+            Backoff(pause, pause),
+            passes=lambda error: isinstance(error, EventStoreError | SQLAlchemyError),
         )
         self._stopping = asyncio.Event()
         self._moved = asyncio.Event()
@@ -131,9 +133,10 @@ class CommandCollector:
 
     async def _follow(self, locks: Locks) -> None:
         """Collect for as long as that goes well; returns where another one does."""
-        self.holder = await _acquire(locks)
-        if self.holder is not None:
-            return
+        if _LOCK not in await locks.acquired():
+            self.holder = await locks.acquire(_LOCK)
+            if self.holder is not None:
+                return
         made, end = await self._outcomes.state()
         bucket = _Bucket(self._outcomes.bucket, made)
         self._advance(await self._database.transact(partial(_begin, bucket=bucket, end=end)))
@@ -149,15 +152,6 @@ class CommandCollector:
         self.position = position
         self._moved.set()
         self._moved = asyncio.Event()
-
-
-def _passes(error: Exception) -> bool:
-    return isinstance(error, EventStoreError | SQLAlchemyError)
-
-
-async def _acquire(locks: Locks) -> str | None:
-    """The other holder of the lock; None if this collector has it."""
-    return None if _LOCK in await locks.acquired() else await locks.acquire(_LOCK)
 
 
 def _begin(connection: Connection, bucket: _Bucket, end: int) -> int:
@@ -178,14 +172,17 @@ def _store_page(connection: Connection, bucket: _Bucket, start: int, page: Outco
     values = {"own": bucket.name, "made_then": bucket.made, "start": start, "end": page.position}
     if connection.execute(_move, values).rowcount != 1:
         raise ProjectionFenced(f"another service has collected the outcomes after {start}")
-    if rows := _rows(page.outcomes):
-        _replace_rows(connection, rows)
+    last = {record.outcome.command_id: _row(record) for record in page.outcomes}
+    if last:
+        _replace_rows(connection, list(last.values()))
 
 
 def _replace_rows(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Replace older rows by these; one that the database refuses is skipped."""
     try:
-        _replace(connection, rows)
+        with connection.begin_nested():
+            connection.execute(_remove, [{"command_id": row["id"]} for row in rows])
+            connection.execute(_add, rows)
     except Exception as error:
         if not _is_refusal(error):
             raise
@@ -203,17 +200,6 @@ def _is_refusal(error: Exception) -> bool:
     return isinstance(cause, _REFUSED) or state[:2] in ("22", "23")  # PostgreSQL's classes
 
 
-def _replace(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    with connection.begin_nested():
-        connection.execute(_remove, [{"command_id": row["id"]} for row in rows])
-        connection.execute(_add, rows)
-
-
-def _rows(outcomes: Sequence[OutcomeRecord]) -> list[Mapping[str, Any]]:
-    """A row for each command, from the last of its outcomes."""
-    return list({record.outcome.command_id: _row(record) for record in outcomes}.values())
-
-
 def _row(record: OutcomeRecord) -> dict[str, Any]:
     outcome = record.outcome
     return {
@@ -223,7 +209,7 @@ def _row(record: OutcomeRecord) -> dict[str, Any]:
         "aggregate_id": outcome.aggregate_id,
         "version": outcome.version,
         "position": outcome.position,
-        "time": _earlier(record.accepted_at, record.finished_at),
+        "time": record.accepted_at or record.finished_at,
         "finished_at": record.finished_at,
         "actor": record.actor,
         "correlation_id": record.correlation_id,
@@ -233,7 +219,3 @@ def _row(record: OutcomeRecord) -> dict[str, Any]:
         "message": storable(outcome.message),
         "deliveries": record.deliveries,
     }
-
-
-def _earlier(accepted_at: datetime | None, finished_at: datetime) -> datetime:
-    return finished_at if accepted_at is None else accepted_at

@@ -6,13 +6,13 @@ from collections.abc import AsyncGenerator, Callable
 from typing import TypeVar
 
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import select
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from eventstore.audit import AuditEntry, CausationTree, SearchAudit, TraceCorrelation
 from eventstore.errors import ProjectionError
-from eventstore.messages.queries import MOST_ITEMS, Listed
+from eventstore.messages.queries import MAX_ITEMS, Listed
 from eventstore.projections.audit import search, tracing
 from eventstore.projections.audit.events import audit
 from eventstore.projections.database.tables import checkpoints
@@ -28,10 +28,8 @@ audit_queries.answers(tracing.trace)
 audit_queries.answers(search.search)
 
 
-class NoAuditIndex(ProjectionError):
+class NoAuditIndex(ProjectionError, code="no_audit_index"):
     """The database has no audit index, or one that was never built."""
-
-    code = "no_audit_index"
 
 
 class AuditIndex:
@@ -68,13 +66,13 @@ class AuditIndex:
         return await self._read(lambda rows: search.count(query, rows))
 
     async def read(
-        self, query: SearchAudit, *, page: int = MOST_ITEMS
+        self, query: SearchAudit, *, page: int = MAX_ITEMS
     ) -> AsyncGenerator[list[AuditEntry], None]:
         """All matching entries, oldest first, in pages, as of when the iteration starts."""
         part = msgspec.structs.replace(query, order="oldest", limit=page)
         async with self._engine.connect() as connection:
             while True:
-                found = await connection.run_sync(_reading(lambda rows: search.search(part, rows)))  # noqa: B023
+                found = await connection.run_sync(lambda c: search.search(part, Rows(c)))  # noqa: B023
                 if found.items:
                     yield found.items
                 if found.next is None:
@@ -83,8 +81,4 @@ class AuditIndex:
 
     async def _read(self, work: Callable[[Rows], T]) -> T:
         async with self._engine.connect() as connection:
-            return await connection.run_sync(_reading(work))
-
-
-def _reading(work: Callable[[Rows], T]) -> Callable[[Connection], T]:
-    return lambda connection: work(Rows(connection))
+            return await connection.run_sync(lambda connection: work(Rows(connection)))

@@ -31,7 +31,6 @@ _EXACT = (
     "status",
 )
 
-
 _ORDERED_BY = ("time",)
 
 
@@ -46,26 +45,12 @@ class _SortKey(Struct, frozen=True, array_like=True):
         if isinstance(self.key, int) != (self.kind == "event"):
             raise ValueError(f"{self.key!r} is no key of this kind of entries")
 
-    @classmethod
-    def of(cls, entry: AuditEntry) -> _SortKey:
-        return cls(entry.time, entry.kind, entry.position if entry.kind == "event" else entry.id)
-
-
-def _start(query: SearchAudit) -> _SortKey | None:
-    """The sort key after which the page begins; raises `InvalidPayload` for a bad cursor."""
-    if query.after is None:
-        return None
-    return cursor.decode(_without_times(query), _ORDERED_BY, _SortKey)
-
-
-def _without_times(query: SearchAudit) -> SearchAudit:
-    """What a cursor is bound to: "an hour ago" is another time when the next page is requested."""
-    return msgspec.structs.replace(query, since=None, until=None)
-
 
 def search(query: SearchAudit, rows: Rows) -> Listed[AuditEntry]:
     """A page of the matching entries; raises `InvalidPayload` for a bad cursor."""
-    start = _start(query)
+    # A cursor is bound to no times: "an hour ago" is another time when the next page is requested.
+    timeless = msgspec.structs.replace(query, since=None, until=None)
+    start = None if query.after is None else cursor.decode(timeless, _ORDERED_BY, _SortKey)
     found: list[Sequence[AuditEntry]] = []
     for kind in query.kinds:
         statement = ordered(_matching(query, kind), kind, query.order, start)
@@ -75,8 +60,9 @@ def search(query: SearchAudit, rows: Rows) -> Listed[AuditEntry]:
     items = [entry for entry, _ in zip(merged, range(query.limit + 1), strict=False)]
     if len(items) <= query.limit:
         return Listed(items=items)
-    end = cursor.encode(_without_times(query), _ORDERED_BY, _SortKey.of(items[-2]))
-    return Listed(items=items[:-1], next=end)
+    last = items[-2]
+    end = _SortKey(last.time, last.kind, last.position if last.kind == "event" else last.id)
+    return Listed(items=items[:-1], next=cursor.encode(timeless, _ORDERED_BY, end))
 
 
 def count(query: SearchAudit, rows: Rows) -> int:

@@ -7,11 +7,10 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy import func, or_, select
 
 from eventstore.audit import AuditEntry, CausationTree, TraceCorrelation
 from eventstore.audit.causation_tree import causation_entries
-from eventstore.audit.entries import Kind
 from eventstore.errors import QueryNotFound
 from eventstore.projections.audit.models import audit_command, audit_event
 from eventstore.projections.audit.search import TABLES, entries, ordered
@@ -36,8 +35,13 @@ def trace(query: TraceCorrelation, rows: Rows) -> CausationTree:
             audit_command.c.correlation_id == correlation, audit_command.c.id == correlation
         ),
     }
-    every = [entry for kind in TABLES for entry in _first(rows, kind, belongs[kind], query.limit)]
-    counts = {kind: rows.count(select(TABLES[kind]).where(belongs[kind])) for kind in TABLES}
+    matching = {kind: select(table).where(belongs[kind]) for kind, table in TABLES.items()}
+    every = [
+        entry
+        for kind, statement in matching.items()
+        for entry in entries(rows, kind, ordered(statement, kind, "oldest").limit(query.limit))
+    ]
+    counts = {kind: rows.count(statement) for kind, statement in matching.items()}
     first = heapq.nsmallest(query.limit, every, key=lambda entry: entry.order)
     chosen = {entry.id: entry for entry in first}
     _add(rows, {own} - chosen.keys(), chosen)
@@ -54,7 +58,6 @@ def trace(query: TraceCorrelation, rows: Rows) -> CausationTree:
 
 
 def _resolved(rows: Rows, requested: str) -> tuple[str, str]:
-    """The complete id, and its correlation."""
     text = requested.strip().lower()
     if not _ID.fullmatch(text):
         raise QueryNotFound(
@@ -90,11 +93,6 @@ def _completed(rows: Rows, start: str) -> str:
         listed = ", ".join(sorted(found)[:3])
         raise QueryNotFound(f"several ids begin with {start}: {listed}; give more characters")
     return found.pop()
-
-
-def _first(rows: Rows, kind: Kind, belongs: ColumnElement[bool], limit: int) -> list[AuditEntry]:
-    statement = select(TABLES[kind]).where(belongs)
-    return entries(rows, kind, ordered(statement, kind, "oldest").limit(limit))
 
 
 def _add(rows: Rows, ids: Iterable[str], chosen: dict[str, AuditEntry]) -> None:

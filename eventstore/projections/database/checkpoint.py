@@ -34,12 +34,9 @@ from eventstore.text import storable
 
 
 class Checkpoint(Struct, frozen=True):
-    """The log position of a projection's rows.
+    """The log position of a projection's rows: a row of the table `checkpoints`.
 
-    `epoch` is incremented whenever someone other than the worker that moves it sets it: a worker
-    that finds another epoch than it knows restarts from `position`. `rate` is events a second when
-    it moved last; `error` is why the projection stopped, if it did; `log` identifies the log that
-    the rows were built from.
+    A worker that finds another epoch than it knows restarts from `position`.
     """
 
     name: str
@@ -60,16 +57,12 @@ class ExpectedCheckpoint(NamedTuple):
     epoch: int | None = None
 
 
-class CheckpointReset(ProjectionFenced):
+class CheckpointReset(ProjectionFenced, code="checkpoint_reset"):
     """Somebody else replaced the rows or set the checkpoint: restart from there."""
 
-    code = "checkpoint_reset"
 
-
-class VersionChanged(ProjectionError):
+class VersionChanged(ProjectionError, code="version_changed"):
     """The rows were made by another version of the projection; `known` is their checkpoint."""
-
-    code = "version_changed"
 
     def __init__(self, projection: Projection, known: Checkpoint) -> None:
         super().__init__(
@@ -80,10 +73,8 @@ class VersionChanged(ProjectionError):
         self.known = known
 
 
-class OtherLog(ProjectionError):
+class OtherLog(ProjectionError, code="other_log"):
     """The rows were built from another log than this one; `known` is their checkpoint."""
-
-    code = "other_log"
 
     def __init__(self, known: Checkpoint, log: str) -> None:
         super().__init__(

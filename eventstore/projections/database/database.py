@@ -88,7 +88,11 @@ class Database(Resource):
         newer than this code or a step fails; the database is then unchanged.
         """
         if not await self._is_migrated():
-            await self._retry(self._upgrade, MIGRATION_TIMEOUT, _migrates_later)
+            await self._retry(
+                lambda: self._backend.write(schema.upgrade),
+                MIGRATION_TIMEOUT,
+                lambda error: isinstance(error, schema.SchemaBusy) or is_transient(error),
+            )
 
     async def check_schema(self) -> None:
         """Raise `MigrationError` unless the schema is at the newest revision.
@@ -254,9 +258,6 @@ class Database(Resource):
             return False
         return True
 
-    async def _upgrade(self) -> None:
-        await self._backend.write(schema.upgrade)
-
     async def _write(
         self,
         work: Callable[[Connection], T],
@@ -265,10 +266,12 @@ class Database(Resource):
         shadow: Backend | None,
         on_wait: OnWait | None = None,
     ) -> T:
-        async def once() -> T:
-            return await self._backend.write(work, committed, shadow=shadow)
-
-        return await self._retry(once, retry_timeout, is_transient, on_wait)
+        return await self._retry(
+            lambda: self._backend.write(work, committed, shadow=shadow),
+            retry_timeout,
+            is_transient,
+            on_wait,
+        )
 
     async def _retry(
         self,
@@ -290,7 +293,9 @@ class Database(Resource):
                 if retries.waited >= REPORT_SECONDS:
                     self._report(self._out_of_time(error, round(retries.waited)), on_wait)
             else:
-                self._report_end()
+                if self.trouble is not None:
+                    _logger.warning("read model %s can be written again", self.name)
+                self.trouble = None
                 return done
             await asyncio.sleep(delay)
             self._telemetry.count("retries", operation="database")
@@ -305,11 +310,6 @@ class Database(Resource):
         if on_wait is not None:
             on_wait(trouble)
 
-    def _report_end(self) -> None:
-        if self.trouble is not None:
-            _logger.warning("read model %s can be written again", self.name)
-        self.trouble = None
-
     def _unusable(self, error: Exception) -> ConfigurationError:
         return ConfigurationError(f"cannot use {self.name} as read model: {cause_of(error)}")
 
@@ -317,10 +317,6 @@ class Database(Resource):
         if self._live is None:
             raise ProjectionError(f"{self.name} is not a shadow")
         return self._backend
-
-
-def _migrates_later(error: BaseException) -> bool:
-    return isinstance(error, schema.SchemaBusy) or is_transient(error)
 
 
 def _unless_committed(

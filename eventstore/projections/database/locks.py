@@ -17,10 +17,9 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import msgspec
-from sqlalchemy import Row, text
+from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -38,11 +37,8 @@ _LOOK = Backoff(0.005, 0.005, jitter=1.0)
 """How often, and after which delays, a file is retried that others lock only to read its holder."""
 
 
-class OwnedElsewhere(ProjectionFenced):
+class OwnedElsewhere(ProjectionFenced, code="owned_elsewhere", retryable=True):
     """Somebody else has the lock; `holder` says who."""
-
-    code = "owned_elsewhere"
-    retryable = True
 
     def __init__(self, name: str, holder: str) -> None:
         super().__init__(f"{name} is owned by {holder}")
@@ -216,28 +212,27 @@ class AdvisoryLocks(Locks):
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._connection: AsyncConnection | None = None
-        self._stack = AsyncExitStack()
         self._names: set[str] = set()
 
     async def acquire(self, name: str) -> str | None:
         """Acquire it; a database that does not answer counts as an unknown holder."""
-        key = _key(name)
         try:
             connection = self._connection or await self._connect()
-            if await connection.scalar(_TAKE, {"key": key}):
+            if await connection.scalar(_TAKE, {"key": _key(name)}):
                 self._names.add(name)
                 return None
-            found = (await connection.execute(_HOLDER, {"key": key})).first()
+            return await self.holder(name) or "another process"
         except (SQLAlchemyError, OSError) as error:
             await self.close()
             return f"an unknown holder: {error}"
-        return "another process" if found is None else _shown(found)
 
     async def holder(self, name: str) -> str | None:
         """Its holder; raises SQLAlchemy's errors."""
         connection = self._connection or await self._connect()
         found = (await connection.execute(_HOLDER, {"key": _key(name)})).first()
-        return None if found is None else _shown(found)
+        if found is None:
+            return None
+        return f"{found.application_name}, since {found.backend_start:%Y-%m-%d %H:%M:%S} UTC"
 
     async def acquired(self) -> frozenset[str]:
         """All of them, or none if the connection was lost."""
@@ -269,10 +264,6 @@ class AdvisoryLocks(Locks):
             text("SELECT set_config('application_name', :name, false)"), {"name": name}
         )
         return connection
-
-
-def _shown(found: Row[Any]) -> str:
-    return f"{found.application_name}, since {found.backend_start:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _key(name: str) -> int:

@@ -34,11 +34,8 @@ _OWN = "alembic_version"
 _Step = Callable[[Config, str], None]
 
 
-class SchemaBusy(MigrationError):
+class SchemaBusy(MigrationError, code="schema_busy", retryable=True):
     """Another database is being migrated in this process; retry a moment later."""
-
-    code = "schema_busy"
-    retryable = True
 
 
 class Revisions(NamedTuple):

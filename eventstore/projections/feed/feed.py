@@ -38,7 +38,7 @@ from eventstore.jetstream.publish import Draft, check_sizes, guarded, publish
 from eventstore.jetstream.retry import Retry
 from eventstore.jetstream.vocabulary import CONFLICTS, TRANSIENT, ErrorCode, NatsHeader
 from eventstore.messages.encryption import Keys
-from eventstore.messages.events import LogEvent, RecordedEvent, UnreadEvent
+from eventstore.messages.events import LogEvent, RecordedEvent
 from eventstore.projections.feed.findings import FeedFindings
 from eventstore.projections.feed.lease import FeedLease
 from eventstore.projections.feed.position import FeedPoint, FeedPosition
@@ -52,6 +52,8 @@ from eventstore.text import make_log_records_safe
 _MIN_BATCH = 32
 
 _OVERTAKEN = CONFLICTS | {ErrorCode.DUPLICATE_IN_BATCH}
+
+_NEWER = (UnknownType, UnsupportedSchema)
 
 _SAVE_INTERVAL = 1.0
 
@@ -180,7 +182,7 @@ class Feed:
             await self._findings.save(self._log)
         if not page.unread:
             return await self._publish_all(page.events)
-        newer = next((each for each in page.unread if _is_newer(each)), None)
+        newer = next((each for each in page.unread if isinstance(each.error, _NEWER)), None)
         await self._publish_all(
             [
                 each
@@ -338,11 +340,6 @@ def _complete(events: Sequence[LogEvent], maximum: int) -> Sequence[LogEvent]:
 
 def _part(event: LogEvent) -> int:
     return event.part if isinstance(event, RecordedEvent) else 0
-
-
-def _is_newer(event: UnreadEvent) -> bool:
-    """Whether it is of a type or schema version that this code does not know."""
-    return isinstance(event.error, UnknownType | UnsupportedSchema)
 
 
 def _code(error: ClientError) -> int:

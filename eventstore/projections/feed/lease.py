@@ -90,7 +90,11 @@ class FeedLease:
     async def _read(self) -> None:
         message = await self._bucket.leader_get(KEY)
         self._sequence = 0 if message is None else message.sequence
-        self._record = _Record() if message is None else _decoded(message.payload)
+        try:
+            payload = b"{}" if message is None else message.payload
+            self._record = msgspec.json.decode(payload, type=_Record)
+        except UNDECODABLE:  # such as a deleted key: nobody holds the lease
+            self._record = _Record()
 
     async def _write(self, record: _Record) -> bool:
         """Write, unless somebody else has written since the last read; returns whether it did."""
@@ -99,11 +103,3 @@ class FeedLease:
             return False
         self._sequence, self._record = revision, record
         return True
-
-
-def _decoded(payload: bytes) -> _Record:
-    """A record; an invalid one, such as a deleted key, means that nobody holds the lease."""
-    try:
-        return msgspec.json.decode(payload, type=_Record)
-    except UNDECODABLE:
-        return _Record()

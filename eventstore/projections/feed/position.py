@@ -36,13 +36,11 @@ class FeedPoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     position: Annotated[int, Meta(ge=0)] = 0
 
 
-class FeedLost(ProjectionError):
+class FeedLost(ProjectionError, code="feed_lost"):
     """The feed's position is lost, so that events could be published twice.
 
     The text says what to put under the key in the configuration bucket for the feed to continue.
     """
-
-    code = "feed_lost"
 
 
 class FeedPosition:
@@ -84,7 +82,8 @@ class FeedPosition:
             if saved is not None:
                 facts = {saved.sequence: saved.position} | facts
             facts = facts or {0: 0}  # a stream that never had an event
-        last = sequence = await self._last_sequence()
+        info = await stream_info(self._client, self._stream, timeout=self._timeout)
+        last = sequence = info.state.last_seq
         while True:
             message = await self._at(sequence)
             position = None if message is None else await self._fed_position(message)
@@ -127,10 +126,6 @@ class FeedPosition:
         except UNDECODABLE as error:
             name = self._bucket.bucket
             raise FeedLost(f"key {KEY} of bucket {name} is invalid: {error}") from error
-
-    async def _last_sequence(self) -> int:
-        info = await stream_info(self._client, self._stream, timeout=self._timeout)
-        return info.state.last_seq
 
     async def _at(self, sequence: int) -> StoredMessage | None:
         if sequence == 0:

@@ -48,10 +48,9 @@ def decode(query: ListQuery[Any], by: Sequence[object], kind: type[T]) -> T:
 
 def types(by: Sequence[ColumnElement[Any]], nullable: Sequence[bool]) -> type[tuple[Any, ...]]:
     """The type of the sort keys of a list that is sorted by columns, some of which may be null."""
-    kinds = tuple(
-        _python_type(each) | None if null else _python_type(each)
-        for each, null in zip(by, nullable, strict=True)
-    )
+    # A decorated type does not know its Python type.
+    kinds = tuple(getattr(each.type, "impl_instance", each.type).python_type for each in by)
+    kinds = tuple(kind | None if null else kind for kind, null in zip(kinds, nullable, strict=True))
     return tuple[kinds]  # type: ignore[valid-type]
 
 
@@ -60,11 +59,6 @@ def _refused(query: ListQuery[Any]) -> InvalidPayload:
         f"after: {(query.after or '')[:40]!r} is not a cursor of this list with these filters; "
         'take "next" of the answer before, or leave it out to start from the beginning'
     )
-
-
-def _python_type(column: ColumnElement[Any]) -> type[Any]:
-    # A decorated type does not know its Python type.
-    return getattr(column.type, "impl_instance", column.type).python_type
 
 
 def _digest(query: ListQuery[Any], by: Sequence[object], content: bytes) -> bytes:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, func, select
@@ -37,7 +37,7 @@ from eventstore.errors import (
 )
 from eventstore.messages.functions import annotations_of
 from eventstore.messages.headers import POSITION, Header
-from eventstore.messages.queries import LONGEST_WAIT, WAIT_POSITION, WAIT_TIMEOUT, Query
+from eventstore.messages.queries import MAX_WAIT, WAIT_POSITION, WAIT_TIMEOUT, Query
 from eventstore.messages.subjects import Subjects
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.tables import checkpoints
@@ -109,13 +109,6 @@ def query_answers(
     return answers
 
 
-class _Wait(NamedTuple):
-    """The position that a request needs, and how long it waits for that."""
-
-    position: int = 0
-    seconds: float = 0.0
-
-
 class _Reader:
     """Reads in transactions whose log position is known."""
 
@@ -135,25 +128,26 @@ class _Reader:
         )
 
     async def read_at(
-        self, request: Request, wait: _Wait, work: Callable[[Rows], bytes]
+        self, request: Request, wait_seconds: float, work: Callable[[Rows], bytes]
     ) -> tuple[bytes, int]:
-        """The result of `work`, and the position of the rows, at min_position that of `wait`.
+        """The result of `work`, and the position of the rows, at least the one requested.
 
         The position is read in the same transaction, for a replica may be behind its checkpoints.
         """
+        wanted, seconds = _wait_of(request.headers, wait_seconds)
         loop = asyncio.get_running_loop()
-        end = loop.time() + wait.seconds
+        end = loop.time() + seconds
         was_reached = False
         while True:
-            made, position = await self._read(wait.position, work)
+            made, position = await self._read(wanted, work)
             if made is not None:
                 return made, position
             if loop.time() >= end:
-                raise WaitTimeout(wait.position, position, wait.seconds)
+                raise WaitTimeout(wanted, position, seconds)
             async with request.waiting():
                 if was_reached:
                     await asyncio.sleep(_PAUSE)
-                was_reached = await self._is_reached(wait.position, end)
+                was_reached = await self._is_reached(wanted, end)
 
     async def _is_reached(self, position: int, end: float) -> bool:
         """Whether all projections reach the position before the end, by their checkpoints."""
@@ -193,7 +187,7 @@ class _QueryAnswer:
         wait_seconds: float,
         telemetry: Telemetry,
     ) -> None:
-        self._name = query.__name__
+        self._name = query.__label__
         self._decoder: msgspec.json.Decoder[Query[Any]] = msgspec.json.Decoder(query)
         self._handler = handler
         self._reader = reader
@@ -220,32 +214,28 @@ class _QueryAnswer:
                 self._telemetry.count("queries", type=self._name, outcome=outcome)
 
     async def _answer(self, request: Request) -> Reply:
-        query = self._query(request.payload)
+        try:
+            query = self._decoder.decode(request.payload or b"{}")
+        except UNDECODABLE as error:
+            raise InvalidPayload(f"query {self._name}: {error}") from error
 
         def work(rows: Rows) -> bytes:
             return msgspec.json.encode(self._handler(query, rows))
 
-        wait = _wait_of(request.headers, self._wait_seconds)
-        payload, position = await self._reader.read_at(request, wait, work)
+        payload, position = await self._reader.read_at(request, self._wait_seconds, work)
         return Reply(payload, {POSITION: str(position)})
 
-    def _query(self, payload: bytes) -> Query[Any]:
-        try:
-            return self._decoder.decode(payload or b"{}")
-        except UNDECODABLE as error:
-            raise InvalidPayload(f"query {self._name}: {error}") from error
 
-
-def _wait_of(headers: Mapping[str, str], seconds: float) -> _Wait:
+def _wait_of(headers: Mapping[str, str], seconds: float) -> tuple[int, float]:
+    """The position that a request needs, and for how many seconds it waits for that."""
     if WAIT_POSITION not in headers:
-        return _Wait()
-    longest = int(LONGEST_WAIT * 1000)
-    return _Wait(
-        _number(headers, WAIT_POSITION, "a position of the log", 2**63 - 1),
-        _number(headers, WAIT_TIMEOUT, f"milliseconds, {longest:,} at most", longest) / 1000
-        if WAIT_TIMEOUT in headers
-        else seconds,
-    )
+        return 0, 0.0
+    position = _number(headers, WAIT_POSITION, "a position of the log", 2**63 - 1)
+    if WAIT_TIMEOUT not in headers:
+        return position, seconds
+    longest = int(MAX_WAIT * 1000)
+    meaning = f"milliseconds, {longest:,} at most"
+    return position, _number(headers, WAIT_TIMEOUT, meaning, longest) / 1000
 
 
 def _number(headers: Mapping[str, str], name: str, meaning: str, maximum: int) -> int:

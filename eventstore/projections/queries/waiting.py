@@ -46,19 +46,15 @@ class CheckpointPositions:
         self._positions: Mapping[str, int] = {}
 
     async def wait(self, position: int, timeout: float = 5.0, *, projection: str) -> None:
-        """Return once a projection has committed everything up to `position`.
-
-        Raises `WaitTimeout` after `timeout` seconds, and immediately the failure of one of the
-        own worker's projections that will not get there, or `DatabaseUnavailable`.
-        """
+        """Wait as `Positions.wait` does; raises `DatabaseUnavailable`, too."""
         try:
             async with asyncio.timeout(timeout):
                 while not await self._is_reached_by_worker(position, projection):
                     await self._read_once()
-                    if self._position_of(projection) >= position:
+                    if self._positions.get(projection, 0) >= position:
                         return
         except TimeoutError as error:
-            raise WaitTimeout(position, self._position_of(projection), timeout) from error
+            raise WaitTimeout(position, self._positions.get(projection, 0), timeout) from error
 
     async def _is_reached_by_worker(self, position: int, projection: str) -> bool:
         """Whether the own worker has reached it, within the time between two reads."""
@@ -69,10 +65,6 @@ class CheckpointPositions:
             await self._worker.wait(position, self._interval, projection=projection)
             return True
         return False
-
-    def _position_of(self, projection: str) -> int:
-        """The position of a projection at the last read."""
-        return self._positions.get(projection, 0)
 
     async def _read_once(self) -> None:
         known = self._reads

@@ -38,21 +38,23 @@ def auto_rebuild(
     """
 
     async def rebuild(projection: Projection) -> None:
-        progress_log = _ProgressLog(projection, interval)
+        on_progress = _progress_log(projection, interval)
         what = f"projection {projection.name}"
         supervisor = Supervisor(what, _logger, Backoff(pause, pause), passes=_passes)
 
         async def work() -> None:
-            others = isinstance(supervisor.error, OwnedElsewhere)
-            if others and await _is_done(database, projection):
-                return
+            if isinstance(supervisor.error, OwnedElsewhere):
+                async with database.engine.connect() as connection:
+                    known = await connection.run_sync(checkpoint.read, projection.name)
+                if known is not None and known.version == projection.version:
+                    return
             await Rebuild(
                 store,
                 database,
                 projection,
                 batch=batch,
                 skip_unknown=skip_unknown,
-                on_progress=progress_log.update,
+                on_progress=on_progress,
                 telemetry=telemetry,
             ).run()
 
@@ -65,41 +67,28 @@ def _passes(error: Exception) -> bool:
     return getattr(error, "retryable", False) or is_transient(error)
 
 
-async def _is_done(database: Database, projection: Projection) -> bool:
-    async with database.engine.connect() as connection:
-        known = await connection.run_sync(checkpoint.read, projection.name)
-    return known is not None and known.version == projection.version
-
-
-class _ProgressLog:
+def _progress_log(projection: Projection, interval: float) -> Callable[[RebuildProgress], None]:
     """Logs the start, the end and, at an interval, the progress of a rebuild."""
+    name, version = f"projection {projection.name}", projection.version
+    due = 0.0
 
-    def __init__(self, projection: Projection, interval: float) -> None:
-        self._name = f"projection {projection.name}"
-        self._version = projection.version
-        self._interval = interval
-        self._next = 0.0
-
-    def update(self, progress: RebuildProgress) -> None:
-        """Log it, if it is time to."""
-        now = time.monotonic()
-        total = progress.position + progress.pending
+    def update(progress: RebuildProgress) -> None:
+        nonlocal due
+        now, position = time.monotonic(), progress.position
+        total = position + progress.pending
         if progress.phase == "done":
-            _logger.warning(
-                "%s: rebuilt for version %d, at position %d",
-                self._name,
-                self._version,
-                progress.position,
-            )
-        elif self._next == 0:
+            _logger.warning("%s: rebuilt for version %d, at position %d", name, version, position)
+        elif due == 0:
             _logger.warning(
                 "%s: rebuilding %d events for version %d; queries see the old rows until then",
-                self._name,
+                name,
                 total,
-                self._version,
+                version,
             )
-            self._next = now + self._interval
-        elif now >= self._next:
-            share = 100 * progress.position // max(total, 1)
-            _logger.info("%s: rebuilding, %d %% of %d events", self._name, share, total)
-            self._next = now + self._interval
+            due = now + interval
+        elif now >= due:
+            share = 100 * position // max(total, 1)
+            _logger.info("%s: rebuilding, %d %% of %d events", name, share, total)
+            due = now + interval
+
+    return update

@@ -61,8 +61,8 @@ class Rebuild:
     continued if it fits: the same version of the projection, the same tables, the same log.
     `on_progress` is called in the event loop after each step.
 
-    `started_at` is the position that it continued from, `switched` whether the new rows are live,
-    which they may be even if `run` was cancelled.
+    `started_at` is the position that it continued from, `events` how many events it has processed,
+    `switched` whether the new rows are live, which they may be even if `run` was cancelled.
 
     Two rebuilds of a projection exclude each other, in all processes.
     """
@@ -82,6 +82,7 @@ class Rebuild:
     ) -> None:
         self.projection = projection
         self.started_at = 0
+        self.events = 0
         self.switched = False
         self._store = store
         self._database = database
@@ -92,7 +93,6 @@ class Rebuild:
         self._skip_unknown = skip_unknown
         self._on_progress = on_progress
         self._telemetry = telemetry
-        self._events = 0
 
     async def run(self) -> int:
         """Rebuild and switch; returns the log position of the rows that are live now.
@@ -165,7 +165,7 @@ class Rebuild:
                 page = await self._next(ahead, live_position)
                 events = page.log_events
                 await shadow.apply(events, page.position)
-                self._events += len(events)
+                self.events += len(events)
                 self._telemetry.count(
                     "events_projected", len(events), projection=self.projection.name
                 )
@@ -214,7 +214,7 @@ class Rebuild:
         self.switched = isinstance(result, int)
 
     def _report(self, phase: Phase, position: int, pending: int) -> None:
-        self._on_progress(RebuildProgress(phase, position, self._events, pending))
+        self._on_progress(RebuildProgress(phase, position, self.events, pending))
 
 
 async def drop_shadow(database: Database, projection: Projection) -> bool:

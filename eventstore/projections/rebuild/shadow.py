@@ -68,7 +68,7 @@ class Shadow:
                     await self._commit(events, poison.position - 1)
                 if self._projection.on_poison != "park":
                     raise
-                _logger.warning("%s; it is parked, and the rebuild goes on", poison)
+                _logger.warning("%s; it is parked, and the rebuild continues", poison)
                 await self._move(partial(park, poison=poison, tries=1), poison.position)
 
     async def _commit(self, events: Sequence[LogEvent], until: int) -> None:
@@ -139,24 +139,18 @@ async def _usable(live: Database, projection: Projection, log: str, epoch: int) 
     if not await shadow.exists():
         return None
     async with shadow:
-        known = await _checkpoint(shadow, projection)
+        try:
+            async with shadow.reading() as connection:
+                known = await connection.run_sync(checkpoint.read, projection.name)
+                own = (await connection.execute(select(_own))).one_or_none()
+        except DBAPIError:  # its creation was interrupted
+            return None
         if known is None or known.version != projection.version:
             return None
-        async with shadow.engine.connect() as connection:
-            own = (await connection.execute(select(_own))).one_or_none()
         if own is None or own.shape != _shape(projection, shadow.engine.dialect) or own.log != log:
             return None
         is_obsolete = own.switched_at_epoch is not None and own.switched_at_epoch <= epoch
         return None if is_obsolete else known.position
-
-
-async def _checkpoint(shadow: Database, projection: Projection) -> checkpoint.Checkpoint | None:
-    """The shadow's checkpoint; None if its creation was interrupted."""
-    try:
-        async with shadow.reading() as connection:
-            return await connection.run_sync(checkpoint.read, projection.name)
-    except DBAPIError:
-        return None
 
 
 async def _create(shadow: Database, projection: Projection, log: str) -> None:

@@ -49,7 +49,7 @@ def switch(
     `buffered` returns the following pages of the log that have been read. It is called when the
     live rows are locked, and its pages are applied on top, so that a query that has waited for a
     position never sees rows from before it. Returns the position of the rows that are live now.
-    Raises `PoisonEvent`, `CannotReplace`, and SQLAlchemy's `IntegrityError` for rows that do not fit.
+    Raises `PoisonEvent`, `CannotReplace`, and `IntegrityError` for rows that do not fit.
     """
     live = checkpoint.lock(connection, projection.name)
     ahead = buffered()
@@ -73,15 +73,10 @@ def reset(connection: Connection, projection: Projection) -> None:
     """
     checkpoint.lock(connection, projection.name)
     check_rows(connection, projection)
-    _clear(connection, projection)
-    checkpoint.restart(connection, projection, 0, utc_now())
-
-
-def _clear(connection: Connection, projection: Projection) -> None:
-    """Delete all rows of a projection, and its parked events."""
     declaration = Declaration(projection)
     catalog_of(connection).empty(declaration.tables, circular=declaration.is_circular)
     parking.forget_after(connection, projection.name, 0)
+    checkpoint.restart(connection, projection, 0, utc_now())
 
 
 def _replace(

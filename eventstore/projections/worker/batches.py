@@ -76,7 +76,6 @@ class _Arrangement:
 
 
 def _shape(change: Change) -> Hashable:
-    """What the changes of one batch have in common."""
     if isinstance(change, BoundStatement) and change.values and _is_repeatable(change.statement):
         return change.statement, *change.values
     return object()

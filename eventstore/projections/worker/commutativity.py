@@ -227,15 +227,12 @@ def _kind(values: TypeEngine[Any]) -> type | None:
 def _is_constant(column: Column[Any]) -> bool:
     """Whether its default value, if any, is constant."""
     by_server = column.server_default
+    literal = by_server.arg if isinstance(by_server, DefaultClause) else by_server
     return (
         all(each is None or each.is_scalar for each in (column.default, column.onupdate))
         and column.server_onupdate is None
-        and (by_server is None or _is_literal(by_server))
+        and isinstance(literal, str | True_ | False_ | None)
     )
-
-
-def _is_literal(default: object) -> bool:
-    return isinstance(default, DefaultClause) and isinstance(default.arg, str | True_ | False_)
 
 
 def _cascades(table: Table) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import aclosing
-from typing import NamedTuple
+from functools import partial
 
 from msgspec import Struct
 from sqlalchemy import Connection
@@ -82,24 +82,18 @@ async def discard(database: Database, projection: str, position: int) -> None:
         raise NotParked(position, f"projection {projection} has parked nothing there")
 
 
-class _Step(NamedTuple):
-    applied: list[ParkedEvent]
-    has_failed: bool
-
-
 async def _retry_aggregate(
     store: EventStore, database: Database, projection: Projection, key: AggregateKey
 ) -> list[ParkedEvent]:
     """Retry until no event is left, for more may be parked meanwhile; or until one fails."""
     applied: list[ParkedEvent] = []
     while events := await _events(store, database, projection, key):
-
-        def work(connection: Connection, events: Sequence[_Parts] = events) -> _Step:
-            return _apply_in_order(connection, projection, key, events)
-
-        step = await database.transact(work, retry_timeout=RETRY_TIMEOUT)
-        applied += step.applied
-        if step.has_failed:
+        some, has_failed = await database.transact(
+            partial(_apply_in_order, projection=projection, key=key, events=events),
+            retry_timeout=RETRY_TIMEOUT,
+        )
+        applied += some
+        if has_failed:
             break
     return applied
 
@@ -128,7 +122,8 @@ async def _events(
 
 def _apply_in_order(
     connection: Connection, projection: Projection, key: AggregateKey, events: Sequence[_Parts]
-) -> _Step:
+) -> tuple[list[ParkedEvent], bool]:
+    """The events that are applied, and whether one after them has failed."""
     # From here on, its worker cannot park or apply anything.
     known = checkpoint.lock(connection, projection.name)
     if known is not None and known.version != projection.version:
@@ -145,7 +140,7 @@ def _apply_in_order(
                     execute(connection, projection, part)
         except PoisonEvent as poison:
             parking.record_retry(connection, projection.name, position, poison.reason)
-            return _Step(applied, has_failed=True)
+            return applied, True
         parking.forget(connection, projection.name, position)
         applied.append(parked[position])
-    return _Step(applied, has_failed=False)
+    return applied, False

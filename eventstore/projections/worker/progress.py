@@ -26,14 +26,11 @@ _WINDOW = 5.0
 _SHORTEST = 0.1
 
 
-class WaitTimeout(ProjectionError, TimeoutError):
+class WaitTimeout(ProjectionError, TimeoutError, code="wait_timeout", retryable=True):
     """The read model has not reached a position in time; it may do so later.
 
     `position` was waited for, `reached` is the last position of all projections in question.
     """
-
-    code = "wait_timeout"
-    retryable = True
 
     def __init__(self, position: int, reached: int, seconds: float) -> None:
         super().__init__(

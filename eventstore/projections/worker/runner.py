@@ -289,7 +289,7 @@ class ProjectionRunner:
 
     async def _pause_before_retry(self, trouble: ProjectionError) -> None:
         if self._tries == 0:
-            _logger.warning("%s; trying again", trouble)
+            _logger.warning("%s; retrying", trouble)
         self.progress.state = "retrying"
         self._tries += 1
         if await pause(BACKOFF.delay(self._tries), self._changed):
@@ -308,7 +308,7 @@ class ProjectionRunner:
             self._context.telemetry.count("parked", code=poison.code)
             self._context.changed()
 
-        _logger.warning("%s; it is parked, and the projection goes on", poison)
+        _logger.warning("%s; it is parked, and the projection continues", poison)
         try:
             await self._context.database.transact(
                 lambda connection: park(connection, expected, poison, tries),

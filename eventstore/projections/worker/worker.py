@@ -224,16 +224,15 @@ class ProjectionWorker:
             _logger.warning("standing by for %s, which owns %s", holder, ", ".join(names))
         owned = [each for each in self._runners if each.is_owner]
 
-        def claim_all(connection: Connection) -> list[Checkpoint | None]:
-            return [self._claim(each, connection) for each in owned]
-
         def waiting(trouble: DatabaseUnavailable) -> None:
             for each in owned:
                 each.wait_for_database(trouble)
             self.ready.set()
 
         found = await self._database.transact(
-            claim_all, retry_timeout=self._retry_timeout, on_wait=waiting
+            lambda connection: [self._claim(each, connection) for each in owned],
+            retry_timeout=self._retry_timeout,
+            on_wait=waiting,
         )
         for each, known in zip(owned, found, strict=True):
             if known is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from eventstore.client.client import Client
@@ -46,8 +47,11 @@ class SnapshotBucket:
         key = self._key(aggregate_id)
         data = self._format.encode(aggregate_id, snapshot)
         existing = await self._bucket.leader_get(key)
-        if existing is not None and await self._is_as_recent(aggregate_id, existing, snapshot):
-            return False
+        if existing is not None:
+            with suppress(UnusableSnapshot):
+                known = await self._verified(aggregate_id, existing)
+                if known.head.version >= snapshot.head.version:
+                    return False
         revision = 0 if existing is None else existing.sequence
         headers: dict[str, str] = {NatsHeader.EXPECTED_LAST_SUBJECT_SEQUENCE: str(revision)}
         draft = Draft(key, headers, data, f"the snapshot of {aggregate_id}")
@@ -56,15 +60,6 @@ class SnapshotBucket:
 
     def _key(self, aggregate_id: str) -> str:
         return f"{self._aggregate}.{aggregate_id}"
-
-    async def _is_as_recent(
-        self, aggregate_id: str, existing: StoredMessage, snapshot: Snapshot
-    ) -> bool:
-        try:
-            verified = await self._verified(aggregate_id, existing)
-        except UnusableSnapshot:
-            return False
-        return verified.head.version >= snapshot.head.version
 
     async def _verified(self, aggregate_id: str, stored: StoredMessage) -> Snapshot:
         snapshot = self._format.decode(aggregate_id, stored.payload)

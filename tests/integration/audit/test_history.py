@@ -10,8 +10,8 @@ import pytest
 
 from eventstore.application import running
 from eventstore.audit import GetHistory, SearchAudit, StopView, TraceCorrelation, aggregate_history
+from eventstore.audit.aggregate_history import history_answers
 from eventstore.audit.chain_check import Witness, check_chain
-from eventstore.audit.history_answer import history_answers
 from eventstore.client.client import Client
 from eventstore.client.queries import QueryClient
 from eventstore.client.responder import Responder

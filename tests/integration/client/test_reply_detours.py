@@ -18,7 +18,7 @@ from nats.aio.client import Client as PlainClient
 
 from eventstore import Application, nix
 from eventstore.application import running
-from eventstore.audit.history_answer import history_answers
+from eventstore.audit.aggregate_history import history_answers
 from eventstore.client.responder import Reply, Request, Responder
 from eventstore.config import AuthSettings, Secret, ServiceSettings
 from eventstore.messages.envelope import new_id

@@ -14,10 +14,10 @@ from nats.aio.client import Client as PlainClient
 from eventstore.application import running
 from eventstore.client.client import Client
 from eventstore.client.responder import Responder
-from eventstore.commands import CommandClient, Outcome
+from eventstore.commands import CommandClient, Outcome, Outcomes
 from eventstore.commands.status import status_answers
 from eventstore.commands.worker import worker_consumer
-from eventstore.errors import CommandTimeout, InvalidPayload
+from eventstore.errors import CommandTimeout, InvalidPayload, StreamMissing
 from eventstore.jetstream.topology import declare_consumer
 from eventstore.messages.envelope import Identity, new_id
 from eventstore.messages.events import NewEvent
@@ -354,6 +354,12 @@ async def test_a_refused_command_is_known_by_its_place(
         told = json.loads((await plain.request(asked, question, timeout=10)).data)
     assert (told["status"], told["code"]) == ("error", "command_id_reused")
     assert (told["command_id"], told["aggregate_id"]) == (own, "c1")
+
+
+async def test_without_the_bucket_a_command_at_a_sequence_is_a_missing_stream(line: Line) -> None:
+    await line.jetstream.delete_stream(f"KV_{line.subjects.outcome_bucket}")
+    with pytest.raises(StreamMissing, match=line.subjects.outcome_bucket):
+        await Outcomes(line.client, line.subjects).command_at(1)
 
 
 async def test_who_has_sent_it_learns_later_that_it_was_refused(line: Line) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -58,6 +59,8 @@ async def service(server: EmbeddedServer, **options: Any) -> AsyncIterator[Appli
     options = {"commands_cross_accounts": True, **options}
     settings = settings_for(url_of(server, "service"), **options)
     async with Application(counting("nix"), settings) as app:
+        # Of a command that is sent before the worker listens, nobody knows the sender.
+        await asyncio.wait_for(app.worker.ready.wait(), 45.0)
         yield app
 
 

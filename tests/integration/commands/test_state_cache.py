@@ -13,6 +13,7 @@ from eventstore.commands.digest import digest_of
 from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.envelope import Identity, new_id
 from eventstore.messages.events import RecordedEvent
+from eventstore.store.append import Append
 from eventstore.store.head import NOTHING, Head
 from eventstore.store.store import EventStore
 from tests.integration.commanding import (
@@ -186,11 +187,14 @@ async def test_events_that_an_earlier_try_recorded_count_and_not_those_decided_a
     async with line.working():
         await line.commands.execute(Add(amount=1), "c1")
         # As a worker does that has decided otherwise, by other code, and ended before it told.
-        await line.store.append(
-            *("counter", "c1", Added(amount=10)),
+        append = Append(
+            aggregate="counter",
+            aggregate_id="c1",
+            events=[Added(amount=10)],
             cause=Identity.root(command_id),
             command_digest=digest_of(Add(amount=2), "c1", command_id),
         )
+        await line.store.append_all(append)
         outcome = await line.commands.execute(Add(amount=2), "c1", command_id=command_id)
         await line.commands.execute(RaiseTo(total=20), "c1")
     events = await line.read("c1")

@@ -370,10 +370,10 @@ async def test_a_repeat_is_recognised_if_what_answers_reads_lags_behind(
         await store.append("account", "a1", Deposited())
         await until_forgotten(client, codec)
 
-        async def nothing_yet(reader: DirectReader, subject: str, after: int) -> _BatchReplies:
-            return _BatchReplies()
+        async def nothing_yet(_: DirectReader, page: _BatchReplies, *__: str, **___: object) -> Any:
+            return page
 
-        monkeypatch.setattr(DirectReader, "_page", nothing_yet)
+        monkeypatch.setattr(DirectReader, "_ask_page", nothing_yet)
         again = await store.append("account", "a1", events)
     assert again.duplicate
     assert again.head == first.head

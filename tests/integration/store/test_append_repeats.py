@@ -303,7 +303,14 @@ async def test_only_ids_that_may_have_been_sent_before_cost_a_look(
 async def _append(
     store: EventStore, event: NewEvent | Deposited, expected: Expected, **options: object
 ) -> AppendResult:
-    return await store.append("account", "a1", event, expected=expected, **options)  # type: ignore[arg-type]
+    append = Append(
+        aggregate="account",
+        aggregate_id="a1",
+        events=[event],
+        expected=expected,
+        **options,  # type: ignore[arg-type]
+    )
+    return (await store.append_all(append))[0]
 
 
 async def test_the_remembered_ids_are_bounded_and_forgotten_ones_are_looked_for(

@@ -15,6 +15,7 @@ from eventstore.client.client import Client
 from eventstore.errors import TransferError
 from eventstore.messages.codec import Codec
 from eventstore.messages.headers import AUTHENTICATED_AS, COMMAND_DIGEST, Header
+from eventstore.store.append import Append
 from eventstore.store.store import EventStore
 from eventstore.transfer import CopiedEvent, CopySummary, check_file, copy
 from eventstore.transfer.copier import TRANSFORMED, Transform
@@ -102,12 +103,15 @@ async def test_other_headers_do_not_reveal_what_a_copy_has_dropped(
 ) -> None:
     sender, digest = "CLIENTS/ann", f"{'a' * 16}-{'b' * 32}"
     for owner in ("ann", "bob", "eve"):
-        await store.append(
-            *("account", owner, Opened(owner=owner)),
+        append = Append(
+            aggregate="account",
+            aggregate_id=owner,
+            events=[Opened(owner=owner)],
             actor=owner,
             authenticated_as=sender,
             command_digest=digest,
         )
+        await store.append_all(append)
     await exported(client, codec, tmp_path / "log.gz")
 
     def mask(event: CopiedEvent) -> CopiedEvent:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from eventstore.cli.output.tree import guides
+from eventstore.cli.audit.trace_output import guides
 
 
 @pytest.mark.parametrize(
@@ -18,15 +18,15 @@ from eventstore.cli.output.tree import guides
     ],
 )
 def test_a_tree_is_drawn_from_its_depths(depths: list[int], lines: list[str]) -> None:
-    assert [f"{guide.own}x" for guide in guides(depths)] == lines
+    assert [f"{own}x" for own, _ in guides(depths)] == lines
 
 
 def test_further_lines_of_a_text_are_indented_within_the_tree() -> None:
-    below = [guide.below for guide in guides([0, 1, 2, 1])]
-    assert below == ["│  ", "│  │  ", "│        ", "      "]
+    further = [below for _, below in guides([0, 1, 2, 1])]
+    assert further == ["│  ", "│  │  ", "│        ", "      "]
 
 
 def test_a_very_deep_tree_stays_narrow() -> None:
-    drawn = guides(list(range(5_000)))
-    assert max(len(guide.own) for guide in drawn) <= 40
-    assert drawn[4_321].own.startswith("4321")
+    drawn = [own for own, _ in guides(list(range(5_000)))]
+    assert max(map(len, drawn)) <= 40
+    assert drawn[4_321].startswith("4321")

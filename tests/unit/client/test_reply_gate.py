@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from eventstore.client.reply_gate import ReplyGate
 from eventstore.config import NatsSettings
 
-GATE = ReplyGate.of(
+GATE = ReplyGate(
     NatsSettings(
         subject_prefix="nix",
         inbox_prefix="_INBOX_s.service",
@@ -91,13 +91,13 @@ def test_a_wildcard_or_a_dollar_is_never_admitted(text: str) -> None:
 
 
 def test_a_prefix_is_never_the_domains_own() -> None:
-    assert not ReplyGate(["nix"], domain="nix").admits("nix.log.flake.f1")
+    assert not ReplyGate(NatsSettings(inbox_prefix="nix")).admits("nix.log.flake.f1")
 
 
 def test_refusals_are_logged_once_per_subject_and_all_counted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    gate = ReplyGate()
+    gate = ReplyGate(NatsSettings())
     with caplog.at_level(logging.WARNING, logger="eventstore"):
         for number in range(5):
             assert not gate.passes(f"nix.log.flake.f{number}", "health.nix")

@@ -7,8 +7,9 @@ import pytest
 from msgspec import Struct
 
 from eventstore import nix
+from eventstore.audit import TraceCorrelation
 from eventstore.errors import DeciderError, InvalidSubject
-from eventstore.messages.queries import MOST_ITEMS, Listed, ListQuery, Query
+from eventstore.messages.queries import MAX_ITEMS, Listed, ListQuery, Query
 
 T = TypeVar("T")
 
@@ -28,6 +29,11 @@ class ListThings(ListQuery[View], subject="thing.list"):
 def test_a_query_knows_its_subject_and_its_answer() -> None:
     assert (GetThing.__aggregate__, GetThing.__action__) == ("thing", "get")
     assert GetThing.__answer__ is View
+
+
+def test_a_renamed_query_keeps_its_type_on_the_wire() -> None:
+    assert (GetThing.__label__, TraceCorrelation.__label__) == ("GetThing", "TraceStory")
+    assert {each.__label__ for each in nix.QUERIES} == {each.__name__ for each in nix.QUERIES}
 
 
 def test_a_list_is_answered_in_parts_of_its_items() -> None:
@@ -96,4 +102,4 @@ def test_every_field_and_every_view_says_what_it_is(query: type[Query[Any]]) -> 
     assert query.__doc__
     described = msgspec.json.schema(query)["$defs"][query.__name__]["properties"]
     assert [name for name, schema in described.items() if not schema.get("description")] == []
-    assert described.get("limit", {}).get("maximum") in (None, MOST_ITEMS)
+    assert described.get("limit", {}).get("maximum") in (None, MAX_ITEMS)

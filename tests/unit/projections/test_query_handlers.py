@@ -41,6 +41,11 @@ class CountView(Struct, frozen=True):
     by: int
 
 
+class GetTotal(Query[CountView], subject="counter.get_total"):
+    __label__ = "GetSum"
+    at: int
+
+
 class GetCount(Query[CountView], subject="counter.get"):
     at: int
 
@@ -217,6 +222,18 @@ async def test_every_query_is_counted_by_its_outcome(tables: Database) -> None:
         {"name": "queries", "type": "GetCount", "outcome": "not_found"},
         {"name": "queries", "type": "ListCounts", "outcome": "invalid_payload"},
     ]
+
+
+async def test_a_renamed_query_keeps_its_type_in_metrics(tables: Database) -> None:
+    told, handlers = Told(), QueryHandlers(counting)
+
+    @handlers.answers
+    def get_total(query: GetTotal, rows: Rows) -> CountView:
+        return CountView(position=query.at, by=0)
+
+    answers = answers_of(tables, handlers, telemetry=told)
+    await ask(answers, GetTotal(at=1))
+    assert told.counts == [{"name": "queries", "type": "GetSum", "outcome": "success"}]
 
 
 async def test_a_database_that_cannot_be_read_now_is_reported(sqlite_database: Database) -> None:

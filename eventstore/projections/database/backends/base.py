@@ -18,11 +18,9 @@ from eventstore.errors import ProjectionError
 T = TypeVar("T")
 
 
-class DatabaseUnavailable(ProjectionError):
+class DatabaseUnavailable(ProjectionError, code="database_unavailable", retryable=True):
     """The read-model database stayed locked, full, damaged or unreachable until the timeout."""
 
-    code = "database_unavailable"
-    retryable = True
     is_damage = False
 
 

@@ -83,7 +83,7 @@ _sequences = TableClause(
     "pg_sequence", *map(ColumnClause, ("seqrelid", "seqincrement", "seqmin", "seqmax"))
 )
 
-_LONGEST_NAME = 63
+_MAX_NAME = 63
 """The maximal length of an identifier; PostgreSQL silently truncates a longer one."""
 
 
@@ -117,7 +117,13 @@ class Postgresql(Backend):
         live: Postgresql | None = None,
         schemas: Iterable[str] = (),
     ) -> None:
-        _check_driver()
+        try:
+            import asyncpg  # noqa: F401
+        except ImportError as error:
+            raise ConfigurationError(
+                "read models in PostgreSQL need asyncpg: "
+                "pip install 'jetstream-eventstore[postgres]'"
+            ) from error
         self.url = url.set(drivername="postgresql")
         self.name = without_password(self.url) + (f", schema {schema}" if schema else "")
         self._schema = schema
@@ -175,8 +181,8 @@ class Postgresql(Backend):
     def shadow(self, name: str, schemas: Iterable[str] = ()) -> Self:
         """Schemas in the same database."""
         schema = f"rebuild_{name}"
-        if len(schema) > _LONGEST_NAME:
-            schema = f"{schema[: _LONGEST_NAME - 13]}_{_digest(name)}"
+        if len(schema) > _MAX_NAME:
+            schema = f"{schema[: _MAX_NAME - 13]}_{_digest(name)}"
         return type(self)(self.url, schema, self, schemas)
 
     def schema_of(self, schema: str | None) -> str:
@@ -300,15 +306,6 @@ def _sequence(column: Column[Any]) -> Sequence | None:
 def _sqlstate(error: BaseException) -> str:
     # Of the driver's error, for SQLAlchemy's has none before 2.1.
     return str(getattr(cause_of(error), "sqlstate", None) or "")
-
-
-def _check_driver() -> None:
-    try:
-        import asyncpg  # noqa: F401
-    except ImportError as error:
-        raise ConfigurationError(
-            "read models in PostgreSQL need asyncpg: pip install 'jetstream-eventstore[postgres]'"
-        ) from error
 
 
 async def _connect(location: str, setup: str) -> asyncpg.Connection:

@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -105,8 +104,12 @@ class Sqlite(Backend):
         """Run `work` in one transaction in the database's thread."""
 
         def transaction() -> T:
-            with self._connection(shadow) as connection, connection.begin():
-                return work(connection)
+            with self._writer.connect() as connection:
+                if shadow is not None:
+                    connection.detach()  # from the pool, so that it is closed and not reused
+                    _attach(connection, shadow)
+                with connection.begin():
+                    return work(connection)
 
         return await self._in_thread(transaction, committed)
 
@@ -169,15 +172,6 @@ class Sqlite(Backend):
     async def _in_thread(self, work: Callable[[], T], done: Callable[[T], None] | None = None) -> T:
         submitted = self._thread.submit(work)
         return await run_to_end(asyncio.wrap_future(submitted), submitted.cancel, done)
-
-    @contextmanager
-    def _connection(self, shadow: Sqlite | None) -> Iterator[Connection]:
-        """The writer's connection; with a shadow attached, one that is closed after the block."""
-        with self._writer.connect() as connection:
-            if shadow is not None:
-                connection.detach()  # from the pool, so that it is closed and not reused
-                _attach(connection, shadow)
-            yield connection
 
     def _peek(self, work: Callable[[Connection], T]) -> T:
         read_only = f"{self.path.absolute().as_uri()}?mode=ro"
