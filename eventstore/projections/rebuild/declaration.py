@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import ForeignKeyConstraint, MetaData, Table
+from sqlalchemy import Enum, ForeignKeyConstraint, MetaData, Table
 from sqlalchemy.dialects.postgresql.named_types import NamedType
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import NoReferenceError
 from sqlalchemy.schema import sort_tables_and_constraints
-from sqlalchemy.types import SchemaType, TypeEngine
+from sqlalchemy.types import TypeEngine
 
 from eventstore.projections.projection import Projection
 
@@ -64,7 +64,7 @@ class Declaration:
                 if _columns(constraint) not in kept:
                     _remove(copy, constraint)
             for column, original in zip(copy.columns, table.columns, strict=True):
-                if isinstance(column.type, SchemaType) and isinstance(original.type, SchemaType):
+                if isinstance(column.type, Enum) and isinstance(original.type, Enum):
                     column.type.schema = original.type.schema  # and not that of the table
         return metadata
 

@@ -14,7 +14,12 @@ from sqlalchemy import Connection, Index, Table
 from sqlalchemy.exc import NoReferenceError
 
 from eventstore.errors import ProjectionError
-from eventstore.projections.database.catalog import Catalog, TableDefinition, catalog_of
+from eventstore.projections.database.catalog import (
+    Catalog,
+    Reference,
+    TableDefinition,
+    catalog_of,
+)
 from eventstore.projections.projection import Projection
 from eventstore.projections.rebuild.declaration import Declaration
 
@@ -30,7 +35,7 @@ class Plan(NamedTuple):
 
     The rows of all `tables` are replaced. `recreated` are dropped before and, with those that are
     `missing`, created as they are declared. `obsolete` indexes of the others are dropped, and
-    `indexes` created.
+    `indexes` created. `references` are foreign keys of others, whose rows keep what they refer to.
     """
 
     tables: Sequence[Table]
@@ -39,6 +44,7 @@ class Plan(NamedTuple):
     missing: Sequence[Table] = ()
     obsolete: Sequence[tuple[Table, str]] = ()
     indexes: Sequence[Index] = ()
+    references: Sequence[Reference] = ()
 
     @property
     def changes_definitions(self) -> bool:
@@ -63,7 +69,20 @@ def plan(
     there = [table for table in tables if found[table][0] is not None]
     changed = {table for table in there if not _is_like(*found[table])}
     recreated = [table for table in there if table in _with_referring(changed, tables)]
-    _refuse(projection, catalog, there, recreated, in_shadow)
+    references = catalog.references(there)
+    reasons = [
+        f"table {catalog.reference_name(each)} refers to {catalog.name(each.to)}, {reason}"
+        for each in references
+        if (reason := _unkeepable(each, recreated, declaration))
+    ]
+    reasons += _obstacles(catalog, there)
+    if recreated:
+        names = ", ".join(map(catalog.name, recreated))
+        reasons += [
+            f"{each} depends on the old definition of {names}"
+            for each in catalog.dependents(recreated, [in_shadow(table) for table in recreated])
+        ]
+    _refuse(projection, reasons)
     obsolete, indexes = [], []
     for table in there:
         if table not in recreated:
@@ -73,12 +92,17 @@ def plan(
                     obsolete += [(table, name)] * (name in live.indexes)
                     indexes.append(index)
     missing = [table for table in tables if table not in there]
-    return Plan(tables, declaration.is_circular, recreated, missing, obsolete, indexes)
+    return Plan(tables, declaration.is_circular, recreated, missing, obsolete, indexes, references)
 
 
 def check_rows(connection: Connection, projection: Projection) -> None:
     """Raise `CannotReplace` if rows cannot be deleted without changing what is not theirs."""
-    _refuse(projection, catalog_of(connection), Declaration(projection).tables, [])
+    catalog, tables = catalog_of(connection), Declaration(projection).tables
+    reasons = [
+        f"table {catalog.reference_name(each)} refers to {catalog.name(each.to)}"
+        for each in catalog.references(tables)
+    ]
+    _refuse(projection, reasons + _obstacles(catalog, tables))
 
 
 def index_names(connection: Connection, table: Table) -> list[str]:
@@ -112,27 +136,29 @@ def _indexes(connection: Connection, table: Table) -> Iterator[tuple[str, Index]
         yield preparer.unformat_identifiers(preparer.format_index(index))[0], index
 
 
-def _refuse(
-    projection: Projection,
-    catalog: Catalog,
-    tables: Sequence[Table],
-    recreated: Sequence[Table],
-    in_shadow: Callable[[Table], Table] | None = None,
-) -> None:
-    reasons = [
-        f"table {each.table} refers to {each.to}, and its rows could be deleted, changed, or left "
-        "without what they refer to"
-        for each in catalog.references(tables)
-    ]
-    reasons += [f"{each} would run for every row" for each in catalog.reacting(tables)]
-    if recreated and in_shadow is not None:
-        names = ", ".join(map(catalog.name, recreated))
-        reasons += [
-            f"{each} depends on the old definition of {names}"
-            for each in catalog.dependents(recreated, [in_shadow(table) for table in recreated])
-        ]
+def _unkeepable(
+    reference: Reference, recreated: Sequence[Table], declaration: Declaration
+) -> str | None:
+    """Why the rows that it refers to cannot stay, and be updated."""
+    table = reference.to
+    if table in recreated:
+        return "whose definition has changed"
+    if declaration.is_circular:
+        return "which is in a circle of foreign keys"
+    if not table.primary_key.columns:
+        return "which has no primary key"
+    if table.autoincrement_column is not None:
+        return "whose keys are generated, and are others after a rebuild"
+    return None
+
+
+def _obstacles(catalog: Catalog, tables: Sequence[Table]) -> list[str]:
+    return [f"{each} would run for every row" for each in catalog.reacting(tables)]
+
+
+def _refuse(projection: Projection, reasons: Sequence[str]) -> None:
     if reasons:
         raise CannotReplace(
-            f"projection {projection.name} cannot be rebuilt: {'; '.join(reasons)}. Drop what is "
-            "named, and create it again afterwards. Nothing was changed"
+            f"the rows of projection {projection.name} cannot be replaced: {'; '.join(reasons)}. "
+            "Drop what is named, and create it again afterwards. Nothing was changed"
         )

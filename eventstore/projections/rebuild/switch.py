@@ -17,6 +17,7 @@ from eventstore.projections.database.checkpoint import ExpectedCheckpoint
 from eventstore.projections.database.tables import parked_event
 from eventstore.projections.projection import Projection
 from eventstore.projections.rebuild.declaration import Declaration
+from eventstore.projections.rebuild.kept_rows import KeptRows
 from eventstore.projections.rebuild.plan import (
     Plan,
     check_rows,
@@ -84,13 +85,16 @@ def _replace(
 ) -> None:
     """Replace the rows of all tables, and the tables that are not as they are declared."""
     catalog = catalog_of(connection)
-    kept = [table for table in to_do.tables if table not in {*to_do.recreated, *to_do.missing}]
+    kept = KeptRows(projection, to_do.tables, to_do.references)
+    others = {*kept.tables, *to_do.recreated, *to_do.missing}
     belongings = [
         (table, statement)
         for table in to_do.recreated
         for statement in catalog.belongings(table, index_names(connection, table))
     ]
-    catalog.empty(kept, circular=to_do.is_circular)
+    emptied = [table for table in to_do.tables if table not in others]
+    catalog.empty(emptied, circular=to_do.is_circular)
+    kept.delete_others(connection, catalog)
     if to_do.recreated:
         catalog.recreate(to_do.recreated, [shadow_of(table) for table in to_do.recreated])
     for table, name in to_do.obsolete:
@@ -101,8 +105,11 @@ def _replace(
     for table, statement in belongings:
         _restore(connection, table, statement)
     _settle(connection, shadow_of, projection)
-    pairs = {table: shadow_of(table) for table in to_do.tables}
+    for table in kept.tables:
+        kept.replace(connection, catalog, table, shadow_of(table))
+    pairs = {table: shadow_of(table) for table in to_do.tables if table not in kept.tables}
     catalog.fill(pairs, circular=to_do.is_circular)
+    catalog.check_foreign_keys(to_do.tables)
 
 
 def _restore(connection: Connection, table: Table, statement: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    Select,
     String,
     Table,
     UniqueConstraint,
@@ -35,10 +37,12 @@ from eventstore.messages.types import Event
 from eventstore.projections.database import Database
 from eventstore.projections.projection import Projection, Statement
 from eventstore.projections.rebuild import Rebuild, auto_rebuild
-from eventstore.projections.rebuild.plan import CannotReplace
-from eventstore.projections.rebuild.shadow import shadow_position
+from eventstore.projections.rebuild.plan import CannotReplace, plan
+from eventstore.projections.rebuild.shadow import opened_shadow, shadow_position
+from eventstore.projections.rebuild.switch import reset
 from eventstore.projections.worker import ProjectionWorker
 from eventstore.store.store import EventStore
+from projections import nix_projections
 
 BOUND = 45.0
 Handler = Callable[[Any, RecordedEvent], Statement | Sequence[Statement]]
@@ -134,9 +138,11 @@ async def execute(database: Database, *statements: str) -> None:
     await database.transact(work)
 
 
-async def rows_of(database: Database, what: Table | str) -> list[tuple[Any, ...]]:
+async def rows_of(database: Database, what: Table | Select[Any] | str) -> list[tuple[Any, ...]]:
     """All rows, sorted, or what a statement reads."""
-    statement = text(what) if isinstance(what, str) else select(what)
+    statement = text(what) if isinstance(what, str) else what
+    if isinstance(statement, Table):
+        statement = select(statement)
     async with database.engine.connect() as connection:
         return sorted(tuple(row) for row in await connection.execute(statement))
 
@@ -146,40 +152,101 @@ async def read(database: Database, work: Callable[[Connection], Any]) -> Any:
         return await connection.run_sync(work)
 
 
-OTHERS = {
-    "cascade": [
-        "CREATE TABLE note (id INTEGER PRIMARY KEY, "
-        "order_id VARCHAR(64) REFERENCES shop_order (id) ON DELETE CASCADE)",
-        "INSERT INTO note VALUES (1, 'o1')",
-    ],
-    "restrict": [
-        "CREATE TABLE note (id INTEGER PRIMARY KEY, "
-        "order_id VARCHAR(64) REFERENCES shop_order (id) ON DELETE RESTRICT)",
-        "INSERT INTO note VALUES (1, 'o1')",
-    ],
-    "set null": [
-        "CREATE TABLE note (id INTEGER PRIMARY KEY, "
-        "order_id VARCHAR(64) REFERENCES shop_order (id) ON DELETE SET NULL)",
-        "INSERT INTO note VALUES (1, 'o1')",
-    ],
-}
+ACTIONS = ["CASCADE", "RESTRICT", "SET NULL", "NO ACTION"]
 
 
-@pytest.mark.parametrize("kind", OTHERS)
+async def with_note(
+    store: EventStore, database: Database, projection: Projection, action: str = "CASCADE"
+) -> None:
+    """The projection's rows, and a note of somebody else's on the first order."""
+    await database.create_tables(projection.tables)
+    await follow(store, database, projection)
+    await execute(
+        database,
+        "CREATE TABLE note (id INTEGER PRIMARY KEY, "
+        f"order_id VARCHAR(64) REFERENCES shop_order (id) ON DELETE {action})",
+        "INSERT INTO note VALUES (1, 'o1')",
+    )
+
+
+@pytest.mark.parametrize("action", ACTIONS)
 async def test_rows_of_others_that_refer_to_the_projections_stay(
-    placed: EventStore, database: Database, kind: str
+    placed: EventStore, database: Database, action: str
+) -> None:
+    rows = table_of(Column("total", Integer), Column("note", String(9)))
+    await with_note(placed, database, orders(rows, total=total), action)
+    await placed.append("order", "o4", Placed(total=40))
+
+    def negative(event: Placed) -> int:
+        return -event.total
+
+    await rebuild(placed, database, orders(rows, 2, total=negative, note=lambda _: "new"))
+
+    assert await rows_of(database, "SELECT * FROM note") == [(1, "o1")]
+    assert await rows_of(database, rows) == [
+        (f"o{number}", -10 * number, "new") for number in (1, 2, 3, 4)
+    ]
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+async def test_a_row_that_others_refer_to_is_not_lost(
+    placed: EventStore, database: Database, action: str
 ) -> None:
     rows = table_of(Column("total", Integer))
-    await database.create_tables([rows])
-    await follow(placed, database, orders(rows, total=total))
-    await execute(database, *OTHERS[kind])
+    await with_note(placed, database, orders(rows, total=total), action)
 
-    with pytest.raises(CannotReplace, match="table note refers to shop_order"):
-        await rebuild(placed, database, orders(rows, total=total))
+    def but_one(event: Placed, recorded: RecordedEvent) -> Sequence[Statement]:
+        return [insert(rows).values(id=recorded.aggregate_id)] * (event.total != 10)
+
+    with pytest.raises(CannotReplace, match="rows of table note refer to rows of shop_order"):
+        await rebuild(placed, database, projecting(but_one, rows, version=2))
 
     assert await rows_of(database, "SELECT * FROM note") == [(1, "o1")]
     assert await rows_of(database, rows) == [("o1", 10), ("o2", 20), ("o3", 30)]
-    assert await shadow_position(database, orders(rows)) is None
+    await execute(database, "DELETE FROM note")
+    await rebuild(placed, database, projecting(but_one, rows, version=2))
+    assert await rows_of(database, rows) == [("o2", None), ("o3", None)]
+
+
+async def test_a_table_that_others_refer_to_does_not_change(
+    placed: EventStore, database: Database
+) -> None:
+    await with_note(placed, database, projection_of(with_total(), 1))
+    changed = projection_of(with_total(Column("customer", String(9))), 2)
+
+    with pytest.raises(CannotReplace, match="note refers to shop_order, whose definition has"):
+        await rebuild(placed, database, changed)
+
+    assert await rows_of(database, "SELECT * FROM note") == [(1, "o1")]
+    assert await rows_of(database, with_total()) == [("o1", 10), ("o2", 20), ("o3", 30)]
+    assert await shadow_position(database, changed) is None
+
+
+async def test_generated_keys_that_others_refer_to_are_named(
+    placed: EventStore, database: Database
+) -> None:
+    rows = Table("numbered", MetaData(), Column("id", Integer, primary_key=True))
+    projection = Projection("orders", tables=[rows])
+
+    @projection.handles
+    def placed_(_event: Placed) -> Statement:
+        return insert(rows)
+
+    await database.create_tables([rows])
+    await follow(placed, database, projection)
+    await execute(database, "CREATE TABLE note (id INTEGER REFERENCES numbered (id))")
+
+    with pytest.raises(CannotReplace, match="note refers to numbered, whose keys are generated"):
+        await rebuild(placed, database, projection)
+
+
+async def test_a_reset_deletes_nothing_of_others(placed: EventStore, database: Database) -> None:
+    await with_note(placed, database, projection_of(with_total(), 1))
+
+    with pytest.raises(CannotReplace, match="table note refers to shop_order"):
+        await database.transact(lambda c: reset(c, projection_of(with_total(), 1)))
+
+    assert await rows_of(database, "SELECT * FROM note") == [(1, "o1")]
 
 
 TRIGGERS = {
@@ -461,13 +528,14 @@ async def customers_and_orders(
     return both
 
 
-@pytest.mark.parametrize("action", ["CASCADE", "RESTRICT", "SET NULL", "NO ACTION"])
+@pytest.mark.parametrize("action", ACTIONS)
 async def test_a_table_that_refers_to_that_of_another_projection(
     store: EventStore, database: Database, action: str
 ) -> None:
     customers, orders = await customers_and_orders(store, database, action)
 
     await rebuild(store, database, orders)
+    await rebuild(store, database, customers)
 
     assert await rows_of(database, orders.tables[0]) == [("o1", 10, "ann")]
     assert await rows_of(database, customers.tables[0]) == [("ann", "Ann")]
@@ -540,3 +608,49 @@ async def test_types_and_schemas_of_postgresql(placed: EventStore, postgresql: D
     assert before[0][0] == ("o1", None, 10, "ann", "ann", "ann", ["ann"], "ann")
     schemas = "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'rebuild%'"
     assert await rows_of(postgresql, schemas) == []
+
+
+async def test_what_rows_that_stay_refer_to_stays(placed: EventStore, database: Database) -> None:
+    """Others refer to lines, and lines to orders, from which they would be deleted."""
+    metadata = MetaData()
+    order = with_total(metadata=metadata)
+    line = table_of(
+        Column("order_id", ForeignKey("shop_order.id", ondelete="CASCADE")),
+        Column("total", Integer),
+        name="line",
+        metadata=metadata,
+    )
+
+    def by(factor: int, version: int) -> Projection:
+        def placed(event: Placed, recorded: RecordedEvent) -> Sequence[Statement]:
+            own, amount = recorded.aggregate_id, factor * event.total
+            return [
+                insert(order).values(id=own, total=amount),
+                insert(line).values(id=f"{own}-1", order_id=own, total=amount),
+            ]
+
+        return projecting(placed, line, order, version=version)
+
+    await database.create_tables([order, line])
+    await follow(placed, database, by(1, 1))
+    await execute(
+        database,
+        "CREATE TABLE note (id VARCHAR(64) REFERENCES line (id) ON DELETE CASCADE)",
+        "INSERT INTO note VALUES ('o2-1')",
+    )
+
+    await rebuild(placed, database, by(5, 2))
+
+    assert await rows_of(database, "SELECT * FROM note") == [("o2-1",)]
+    assert await rows_of(database, order) == [("o1", 50), ("o2", 100), ("o3", 150)]
+    assert await rows_of(database, select(line.c.id, line.c.total)) == [
+        *(("o1-1", 50), ("o2-1", 100), ("o3-1", 150))
+    ]
+
+
+async def test_the_tables_of_the_migrations_are_as_they_are_declared(database: Database) -> None:
+    """So no rebuild of what ships creates them anew."""
+    for each in nix_projections():
+        async with opened_shadow(database, each, log="log", epoch=0, from_scratch=True) as shadow:
+            to_do = await database.take_over(shadow.database, partial(plan, projection=each))
+        assert not to_do.changes_definitions, each.name

@@ -4,11 +4,28 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from eventstore.projections.database.catalog.base import Catalog, Reference, TableDefinition, create
+from eventstore.projections.database.catalog.base import (
+    Catalog,
+    Reference,
+    TableDefinition,
+    clause_of,
+    create,
+    stored,
+    target_of,
+)
 from eventstore.projections.database.catalog.postgresql import PostgresqlCatalog
 from eventstore.projections.database.catalog.sqlite import SqliteCatalog
 
-__all__ = ["Catalog", "Reference", "TableDefinition", "catalog_of", "create"]
+__all__ = [
+    "Catalog",
+    "Reference",
+    "TableDefinition",
+    "catalog_of",
+    "clause_of",
+    "create",
+    "stored",
+    "target_of",
+]
 
 
 def catalog_of(connection: Connection) -> Catalog:

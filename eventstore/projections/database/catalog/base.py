@@ -6,7 +6,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Column, Connection, ForeignKeyConstraint, Select, Table, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    ForeignKeyConstraint,
+    Table,
+    TableClause,
+)
+from sqlalchemy import column as column_clause
+from sqlalchemy import table as table_clause
 from sqlalchemy.exc import NoReferenceError
 
 
@@ -28,10 +37,14 @@ class TableDefinition(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """A foreign key of somebody else's table to one of those that were asked for."""
+    """A foreign key to one of the tables that were asked for.
 
-    table: str
-    to: str
+    `pairs` are the names of its columns, and of those that they refer to.
+    """
+
+    child: TableClause
+    to: Table
+    pairs: tuple[tuple[str, str], ...]
 
 
 class Catalog(ABC):
@@ -87,6 +100,20 @@ class Catalog(ABC):
     def fill(self, tables: Mapping[Table, Table], *, circular: bool) -> None:
         """Copy all rows of the second of each pair into the first, which is empty."""
 
+    @abstractmethod
+    def values(self, table: Table, source: Table) -> Iterable[ColumnElement[Any]]:
+        """The columns of a source, as values of the `stored` columns of a table."""
+
+    def check_foreign_keys(self, tables: Sequence[Table]) -> None:  # noqa: B027
+        """Raise `IntegrityError` for what is not checked by each statement; from now on it is."""
+
+    def lock(self, table: Table) -> None:  # noqa: B027  # SQLite has one writer
+        """Keep others from referring to rows of a table until the end of the transaction."""
+
+    def reference_name(self, reference: Reference) -> str:
+        """The name of the table that refers to another."""
+        return self._preparer.format_table(reference.child)
+
     def drop_index(self, table: Table, name: str) -> None:
         """Drop an index of a table."""
         schema = f"{self._preparer.quote_schema(table.schema)}." if table.schema else ""
@@ -108,6 +135,11 @@ def create(connection: Connection, tables: Sequence[Table]) -> None:
         metadata.create_all(connection, tables=own)
 
 
+def clause_of(schema: str | None, name: str, columns: Iterable[str]) -> TableClause:
+    """A table that is not declared, with some of its columns."""
+    return table_clause(name, *map(column_clause, columns), schema=schema)
+
+
 def stored(table: Table) -> list[Column[Any]]:
     """The columns that have values of their own, and are not computed from others."""
     return [column for column in table.columns if column.computed is None]
@@ -122,8 +154,3 @@ def target_of(constraint: ForeignKeyConstraint) -> tuple[list[str], list[str]]:
         targets = [element.target_fullname.split(".") for element in constraint.elements]
         return targets[0][:-1], [target[-1] for target in targets]
     return [each for each in (table.schema, table.name) if each is not None], columns
-
-
-def copied(table: Table) -> Select[Any]:
-    """The values of all rows of a table."""
-    return select(*stored(table))

@@ -26,6 +26,7 @@ from eventstore.projections.database.catalog.base import (
     Catalog,
     Reference,
     TableDefinition,
+    clause_of,
     create,
     stored,
     target_of,
@@ -70,8 +71,15 @@ ORDER BY c.relname
 """
 
 _REFERENCES = """
-SELECT DISTINCT CAST(CAST(conrelid AS regclass) AS text), CAST(CAST(confrelid AS regclass) AS text)
-FROM pg_constraint
+SELECT CASE WHEN NOT pg_table_is_visible(c.oid) THEN n.nspname END AS schema, c.relname AS name,
+    confrelid,
+    (SELECT array_agg(CAST(a.attname AS text) ORDER BY k.n)
+     FROM unnest(conkey) WITH ORDINALITY AS k(number, n)
+     JOIN pg_attribute a ON a.attrelid = conrelid AND a.attnum = k.number) AS columns,
+    (SELECT array_agg(CAST(a.attname AS text) ORDER BY k.n)
+     FROM unnest(confkey) WITH ORDINALITY AS k(number, n)
+     JOIN pg_attribute a ON a.attrelid = confrelid AND a.attnum = k.number) AS targets
+FROM pg_constraint JOIN pg_class c ON c.oid = conrelid JOIN pg_namespace n ON n.oid = relnamespace
 WHERE contype = 'f' AND confrelid = ANY(:own) AND conrelid <> ALL(:own) AND conparentid = 0
 ORDER BY 1, 2
 """
@@ -162,8 +170,15 @@ class PostgresqlCatalog(Catalog):
 
     def references(self, tables: Sequence[Table]) -> list[Reference]:
         """Read the constraints of all other tables."""
-        found = self._rows(_REFERENCES, own=self._existing(tables))
-        return [Reference(table, to) for table, to in found]
+        by_id = dict(zip(self._ids(tables), tables, strict=True))
+        return [
+            Reference(
+                clause_of(row.schema, row.name, row.columns),
+                by_id[row.confrelid],
+                tuple(zip(row.columns, row.targets, strict=True)),
+            )
+            for row in self._rows(_REFERENCES, own=self._existing(tables))
+        ]
 
     def reacting(self, tables: Sequence[Table]) -> list[str]:
         """Triggers and rules, those that are disabled, too."""
@@ -202,7 +217,7 @@ class PostgresqlCatalog(Catalog):
     def fill(self, tables: Mapping[Table, Table], *, circular: bool) -> None:
         """Insert rows, as `empty` deletes them; then advance the sequences of generated keys."""
         statements = [
-            insert(table).from_select(stored(table), select(*self._values(table, source)))
+            insert(table).from_select(stored(table), select(*self.values(table, source)))
             for table, source in tables.items()
         ]
         self._execute(statements, together=circular)
@@ -218,8 +233,12 @@ class PostgresqlCatalog(Catalog):
         for statement in statements:
             self.connection.execute(statement)
 
-    def _values(self, table: Table, source: Table) -> Iterator[ColumnElement[Any]]:
-        """The columns of a source; an enumeration of its schema becomes that of the table's."""
+    def lock(self, table: Table) -> None:
+        """Lock it against all but readers."""
+        self.execute(f"LOCK TABLE {self.name(table)} IN EXCLUSIVE MODE")
+
+    def values(self, table: Table, source: Table) -> Iterator[ColumnElement[Any]]:
+        """The columns; an enumeration of the source's schema becomes that of the table's."""
         live, other = (
             {row.name: row for row in self._rows(_COLUMNS, id=id_)}
             for id_ in self._ids([table, source])

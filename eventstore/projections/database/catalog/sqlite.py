@@ -9,14 +9,24 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from typing import Any
 
-from sqlalchemy import ForeignKeyConstraint, Table, delete, insert, inspect, null, update
+from sqlalchemy import (
+    ColumnElement,
+    ForeignKeyConstraint,
+    Table,
+    delete,
+    insert,
+    inspect,
+    null,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from eventstore.projections.database.catalog.base import (
     Catalog,
     Reference,
     TableDefinition,
-    copied,
+    clause_of,
     create,
     stored,
     target_of,
@@ -41,14 +51,18 @@ class SqliteCatalog(Catalog):
 
     def references(self, tables: Sequence[Table]) -> list[Reference]:
         """Read the foreign keys of all other tables."""
-        own = {table.name.lower(): self.name(table) for table in tables}
-        return [
-            Reference(name, own[str(target).lower()])
-            for name, _ in self._schema_rows("main", "table")
-            if name.lower() not in own
-            for target in {row.table for row in self._pragma("main", "foreign_key_list", name)}
-            if str(target).lower() in own
-        ]
+        own = {table.name.lower(): table for table in tables}
+        found = []
+        for name, _ in self._schema_rows("main", "table"):
+            if name.lower() not in own:
+                for rows in self._keys_of("main", name):
+                    to = own.get(rows[0].table.lower())
+                    if to is not None:
+                        key = [column.name for column in to.primary_key.columns]
+                        pairs = tuple((row[3], row[4] or key[row.seq]) for row in rows)
+                        child = clause_of(None, name, (own_name for own_name, _ in pairs))
+                        found.append(Reference(child, to, pairs))
+        return found
 
     def reacting(self, tables: Sequence[Table]) -> list[str]:
         """The triggers of these tables."""
@@ -101,15 +115,20 @@ class SqliteCatalog(Catalog):
         """Insert rows, with foreign keys checked after all; keys are generated after these."""
         self.execute("PRAGMA defer_foreign_keys = ON")
         for table, source in tables.items():
-            columns = stored(table)
-            self.connection.execute(insert(table).from_select(columns, copied(source)))
-        for table in tables:
-            self._check_foreign_keys(table)
-        # Events that are applied in the same transaction find them checked at once, as ever. This
-        # forgets what was violated until now.
-        self.execute("PRAGMA defer_foreign_keys = OFF")
+            rows = select(*self.values(table, source))
+            self.connection.execute(insert(table).from_select(stored(table), rows))
 
-    def _check_foreign_keys(self, table: Table) -> None:
+    def values(self, table: Table, source: Table) -> Iterable[ColumnElement[Any]]:
+        """The columns as they are."""
+        return stored(source)
+
+    def check_foreign_keys(self, tables: Sequence[Table]) -> None:
+        """Check all rows; events that are applied next find their own checked at once, as ever."""
+        for each in tables:
+            self._check_rows(each)
+        self.execute("PRAGMA defer_foreign_keys = OFF")  # which forgets what was violated
+
+    def _check_rows(self, table: Table) -> None:
         lost = self._pragma(table.schema or "main", "foreign_key_check", table.name)
         if lost:
             words = f"{len(lost)} rows of {lost[0].table} refer to missing rows of {lost[0].parent}"
@@ -141,12 +160,16 @@ class SqliteCatalog(Catalog):
         )
 
     def _foreign_keys(self, schema: str, name: str) -> Iterator[tuple[object, ...]]:
+        for rows in self._keys_of(schema, name):
+            pairs = tuple(sorted((row[3], row[4]) for row in rows))
+            yield rows[0].table.lower(), pairs, rows[0].on_update, rows[0].on_delete
+
+    def _keys_of(self, schema: str, name: str) -> Iterable[list[Any]]:
+        """The rows of each foreign key, in the order of its columns."""
         by_id: dict[int, list[Any]] = defaultdict(list)
         for row in self._pragma(schema, "foreign_key_list", name):
             by_id[row.id].append(row)
-        for rows in by_id.values():
-            pairs = tuple(sorted((row[3], row[4]) for row in rows))
-            yield rows[0].table.lower(), pairs, rows[0].on_update, rows[0].on_delete
+        return by_id.values()
 
     def _unique(self, schema: str, name: str) -> Iterator[object]:
         for index in self._pragma(schema, "index_list", name):
