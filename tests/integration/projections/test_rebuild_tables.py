@@ -173,7 +173,7 @@ async def with_note(
 async def test_rows_of_others_that_refer_to_the_projections_stay(
     placed: EventStore, database: Database, action: str
 ) -> None:
-    rows = table_of(Column("total", Integer), Column("note", String(9)))
+    rows = table_of(Column("total", Integer), Column("note", Enum("old", "new", name="noted")))
     await with_note(placed, database, orders(rows, total=total), action)
     await placed.append("order", "o4", Placed(total=40))
 
