@@ -11,7 +11,6 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeGuard
 from urllib.parse import urlsplit
@@ -35,6 +34,7 @@ __all__ = [
     "ReadModelSettings",
     "RetrySettings",
     "Secret",
+    "ServiceIdentity",
     "ServiceSettings",
     "Settings",
     "StreamSettings",
@@ -57,6 +57,7 @@ _ENVIRONMENT = {
     "NATS_INBOX_PREFIX": "nats.inbox_prefix",
     "NATS_API_PREFIX": "nats.api_prefix",
     "NATS_REPLY_PREFIXES": "nats.reply_prefixes",
+    "EVENTSTORE_APP": "app",
     "EVENTSTORE_DATABASE": "read_model.database",
     "EVENTSTORE_MASTER_KEY": "personal.master_key",
     "EVENTSTORE_MASTER_KEY_FILE": "personal.master_key_file",
@@ -167,25 +168,35 @@ class RetrySettings(Struct, frozen=True, kw_only=True):
     first_connect_ms: Annotated[int, Meta(ge=0, le=_DAY_MS)] | None = None
 
 
-def _project_version() -> str:
-    try:
-        return metadata.version("jetstream-eventstore")
-    except metadata.PackageNotFoundError:  # run from a source tree
-        return "0.0.0"
+class ServiceIdentity(Struct, frozen=True):
+    """What a service is called in NATS and in discovery; `version` is a semantic version."""
+
+    name: str
+    version: str
+    description: str = ""
 
 
 class ServiceSettings(Struct, frozen=True, kw_only=True):
-    """The service's identity in NATS and in discovery."""
+    """The service's identity in NATS and in discovery; None is what the application says."""
 
-    name: Name = "cim-domain-nix"
-    version: Annotated[str, Meta(pattern=r"^\d+\.\d+\.\d+([-+].+)?$")] = _project_version()
-    description: str = "Nix domain service for CIM"
+    name: Name | None = None
+    version: Annotated[str, Meta(pattern=r"^\d+\.\d+\.\d+([-+].+)?$")] | None = None
+    description: str | None = None
+
+    def identity(self, own: ServiceIdentity) -> ServiceIdentity:
+        """The application's `own` identity, overruled by what is set here."""
+        return ServiceIdentity(
+            self.name or own.name,
+            self.version or own.version,
+            own.description if self.description is None else self.description,
+        )
 
 
 class NatsSettings(Struct, frozen=True, kw_only=True):
     """The connection to NATS; `url` is empty if no server is configured.
 
-    Our inboxes begin with `inbox_prefix`. Replies are sent to inboxes that begin with it, with
+    `subject_prefix` overrules the domain's name as the first token of every subject. Our inboxes
+    begin with `inbox_prefix`. Replies are sent to inboxes that begin with it, with
     `_INBOX`, or with one of `reply_prefixes`. `api_prefix` is the prefix of JetStream's API: in the
     domain `hub` it is `$JS.hub.API`, in another account the subject of the import.
 
@@ -195,7 +206,7 @@ class NatsSettings(Struct, frozen=True, kw_only=True):
     """
 
     url: tuple[Address, ...] = ()
-    subject_prefix: str = "nix"
+    subject_prefix: str | None = None
     inbox_prefix: str = "_INBOX"
     api_prefix: str = API_PREFIX
     reply_prefixes: tuple[str, ...] = ()
@@ -262,8 +273,12 @@ class OperationsSettings(Struct, frozen=True, kw_only=True):
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """All settings; safe to print, because their `repr` masks secrets."""
+    """All settings; safe to print, because their `repr` masks secrets.
 
+    `app` is the application that the command line works for, `module:object`.
+    """
+
+    app: str | None = None
     nats: NatsSettings = NatsSettings()
     streams: StreamSettings = StreamSettings()
     read_model: ReadModelSettings = ReadModelSettings()
@@ -283,6 +298,25 @@ class Settings(Struct, frozen=True, kw_only=True):
             if personal == PersonalSettings():
                 personal = PersonalSettings(master_key_file=url.master_key_file)
         return msgspec.structs.replace(self, nats=nats, personal=personal)
+
+    def for_domain(self, name: str) -> Settings:
+        """With the domain's name as subject prefix, unless that is set.
+
+        Raises `ConfigurationError` if inboxes would be below it.
+        """
+        if self.nats.subject_prefix is not None:
+            return self
+        nats = msgspec.structs.replace(self.nats, subject_prefix=name)
+        for key, prefixes in _inbox_prefixes(nats).items():
+            _check_outside(key, prefixes, name)
+        return msgspec.structs.replace(self, nats=nats)
+
+    def in_directory(self, directory: Path) -> Settings:
+        """With the read model in this directory, unless another place is set."""
+        if self.read_model != ReadModelSettings():
+            return self
+        read_model = ReadModelSettings(database=str(directory / "read_model.sqlite"))
+        return msgspec.structs.replace(self, read_model=read_model)
 
 
 def load_settings(
@@ -540,14 +574,17 @@ def _check_delays(retry: RetrySettings, given: Mapping[str, _Given]) -> None:
 
 
 def _check_inboxes(nats: NatsSettings, given: Mapping[str, _Given]) -> None:
-    for key, prefixes in (
-        ("nats.inbox_prefix", (nats.inbox_prefix,)),
-        ("nats.reply_prefixes", nats.reply_prefixes),
-    ):
-        if key in given and any(
-            prefix.partition(".")[0] == nats.subject_prefix for prefix in prefixes
-        ):
-            raise ConfigurationError(
-                f"{given[key].source}: inboxes may not be below {nats.subject_prefix}, which is "
-                "the domain's subject prefix"
-            )
+    for key, prefixes in _inbox_prefixes(nats).items():
+        if key in given and nats.subject_prefix is not None:
+            _check_outside(given[key].source, prefixes, nats.subject_prefix)
+
+
+def _inbox_prefixes(nats: NatsSettings) -> Mapping[str, tuple[str, ...]]:
+    return {"nats.inbox_prefix": (nats.inbox_prefix,), "nats.reply_prefixes": nats.reply_prefixes}
+
+
+def _check_outside(source: str, prefixes: tuple[str, ...], domain: str) -> None:
+    if any(prefix.partition(".")[0] == domain for prefix in prefixes):
+        raise ConfigurationError(
+            f"{source}: inboxes may not be below {domain}, which is the domain's subject prefix"
+        )

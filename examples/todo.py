@@ -9,30 +9,22 @@ import asyncio
 from pathlib import Path
 
 from msgspec import Struct
-from sqlalchemy import Boolean, Column, String, Table, Text, insert, select, update
+from sqlalchemy import Boolean, Column, MetaData, String, Table, Text, insert, select, update
 
 from eventstore import (
     Application,
     Command,
     Decider,
-    Domain,
-    EmbeddedServer,
     Event,
     EventSubscriber,
     Listed,
     ListQuery,
-    QueryClient,
     RecordedEvent,
     Rejected,
-    load_settings,
-    running,
 )
-from eventstore.client import Responder
+from eventstore.application.service import RunningApplication
 from eventstore.projections import Projection, Statement
-from eventstore.projections.database import Database, metadata
-from eventstore.projections.feed import Feed
-from eventstore.projections.queries import QueryHandlers, Rows, equals, query_answers
-from eventstore.projections.worker import ProjectionWorker
+from eventstore.projections.queries import QueryHandlers, Rows, equals
 
 # The write side: what may happen.
 
@@ -98,9 +90,10 @@ def completed(todo: Todo, _event: TodoCompleted) -> Todo:
 # The read side: a table, how events change it, and a query that reads it.
 
 
+tables = MetaData()
 table = Table(
     "todo",
-    metadata,
+    tables,
     Column("id", String(128), primary_key=True),
     Column("title", Text, nullable=False),
     Column("done", Boolean, nullable=False),
@@ -144,37 +137,37 @@ def list_todos(query: ListTodos, rows: Rows) -> Listed[TodoView]:
     return rows.page(query, statement, by=(table.c.title, table.c.id))
 
 
+async def notify(event: TodoCompleted, recorded: RecordedEvent) -> None:
+    """Handle an event that is published."""
+    print(f"notified: {recorded.aggregate_id} is done")
+
+
+def notifier(service: RunningApplication) -> EventSubscriber:
+    """A subscriber of the running service."""
+    subscriber = EventSubscriber(service.client, service.domain.codec, "notifier")
+    subscriber.handles(notify)
+    return subscriber
+
+
+app = Application(
+    "todo",
+    [todo],
+    projections=[todos],
+    queries=[handlers],
+    subscribers=[notifier],
+    tables=[tables],
+    version="1.0.0",
+)
+
+
 async def main(directory: Path = Path("var/todo")) -> None:
     """Run the service, add two to-dos, complete one, and list them."""
-    async with (
-        EmbeddedServer(directory) as server,
-        Database(directory / "todo.sqlite") as database,
-        Application(Domain("todo", [todo]), load_settings(nats_url=server.url)) as app,
-    ):
-        await database.migrate()  # the tables of the library
-        await database.create_tables([table])
-        codec = app.domain.codec
-        worker = ProjectionWorker(app.store, database, [todos])
-        answers = query_answers(database, worker, [handlers], codec.subjects)
-        responder = Responder(app.client, answers, queue="todos")
-        notifier = EventSubscriber(app.client, codec, "notifier")
-        notified = asyncio.Event()
-
-        @notifier.handles
-        async def notify(_event: TodoCompleted, recorded: RecordedEvent) -> None:
-            print(f"notified: {recorded.aggregate_id} is done")
-            notified.set()
-
-        async with running(worker, responder, notifier, Feed(app.client, app.store)):
-            await responder.ready.wait()
-            await app.commands.execute(AddTodo(title="buy milk"), "milk")
-            await app.commands.execute(AddTodo(title="buy tea"), "tea")
-            outcome = await app.commands.execute(CompleteTodo(), "milk")
-            await notified.wait()
-            queries = QueryClient(app.client, codec.subjects)
-            answer = await queries.ask(ListTodos(), wait_for=outcome.position)
-            for each in answer.data.items:
-                print(f"{each.title}: {'done' if each.done else 'to do'}")
+    async with app.running(directory=directory) as service:
+        await service.execute(AddTodo(title="buy milk"), "milk")
+        await service.execute(AddTodo(title="buy tea"), "tea")
+        outcome = await service.execute(CompleteTodo(), "milk")
+        for each in (await service.ask(ListTodos(), wait_for=outcome.position)).items:
+            print(f"{each.title}: {'done' if each.done else 'to do'}")
 
 
 if __name__ == "__main__":

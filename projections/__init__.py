@@ -1,20 +1,16 @@
-"""The read models of the Nix domain: one for each kind of aggregate, and one across all flakes."""
+"""The read models of the Nix domain: one for each kind of aggregate, and one across all flakes.
+
+`app` is its application: the one that `eventstore` works for if no other is named.
+"""
 
 from __future__ import annotations
 
 from eventstore.projections import Projection
-from projections import configurations, flakes, inputs, packages, sources
+from projections.application import app
 
-__all__ = ["nix_projections"]
+__all__ = ["app", "nix_projections"]
 
 
 def nix_projections() -> tuple[Projection, ...]:
     """All read models of the Nix domain."""
-    return (
-        flakes.flakes,
-        inputs.inputs,
-        packages.packages,
-        sources.modules,
-        sources.overlays,
-        configurations.configurations,
-    )
+    return app.projections

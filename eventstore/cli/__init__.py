@@ -7,11 +7,13 @@ __all__ = ["main"]
 _INTERRUPTED = 130
 
 
-def main() -> None:
+def main(application: object = None) -> None:
     """The console script; Ctrl-C ends it without a word, also while it is still being imported."""
     try:
-        from eventstore.cli import app
+        from eventstore.cli import app, applications
 
+        if application is not None:
+            applications.use_application(application)
         app.main()
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
+from importlib import metadata
 from typing import Annotated, Any
 
 import typer
 
+from eventstore.cli.applications import name_application
 from eventstore.cli.groups import Group, LazyGroup, add_subcommands
-from eventstore.config import ServiceSettings
 from eventstore.errors import EventStoreError
 from eventstore.text import make_log_records_safe, printable_lines
 
@@ -140,12 +141,24 @@ def never_fail_to_encode() -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"eventstore {ServiceSettings().version}")
+        typer.echo(f"eventstore {metadata.version('jetstream-eventstore')}")
         raise typer.Exit
 
 
 @app.callback()
 def common(
+    app: Annotated[
+        str | None,
+        typer.Option(
+            "--app",
+            metavar="MODULE:OBJECT",
+            callback=name_application,
+            is_eager=True,
+            help="The application; EVENTSTORE_APP does the same, or app in the configuration file, "
+            "or in [tool.eventstore] of pyproject.toml.  [default: the Nix domain]",
+            show_default=False,
+        ),
+    ] = None,
     version: Annotated[
         bool,
         typer.Option(

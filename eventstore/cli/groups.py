@@ -54,8 +54,8 @@ def _loaded(module: str, name: str) -> Any:
     from eventstore.cli.options import as_command
 
     found = getattr(import_module(module), python_name(name))
-    if isinstance(found, typer.Typer):
-        return typer.main.get_command(found)
+    if found.__annotations__["return"] == "typer.Typer":  # a function that makes a group
+        return typer.main.get_command(found())
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command(name)(as_command(found))
     return typer.main.get_command(app)

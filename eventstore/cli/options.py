@@ -15,8 +15,11 @@ import msgspec
 import typer
 from msgspec import Struct
 
-from eventstore.cli.session import Session, run, server_directory
-from eventstore.config import ReadModelSettings, Settings, load_settings
+from eventstore.application.server import server_directory
+from eventstore.cli.applications import find_application
+from eventstore.cli.session import Session
+from eventstore.concurrency.event_loop import run
+from eventstore.config import Settings, load_settings
 from eventstore.server.embedded import running_server
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -106,15 +109,13 @@ def _session(
         settings = load_settings(config, nats_url=nats_url, database=database)
         if settings.nats.retry.first_connect_ms is None:
             settings = with_retry(settings, first_connect_ms=first_connect_ms)
-        if settings.read_model == ReadModelSettings():
-            read_model = ReadModelSettings(database=str(directory / "read_model.sqlite"))
-            settings = msgspec.structs.replace(settings, read_model=read_model)
+        settings = settings.in_directory(directory)
         if not find_server or settings.nats.url:
             return settings
         running = running_server(server_directory(directory))
         return settings if running is None else settings.with_url(running)
 
-    return Session(load, directory)
+    return Session(load, directory, find=lambda: find_application(config))
 
 
 ClientSession = Annotated[Session, MadeBy(_session, {"database": None})]

@@ -1,4 +1,4 @@
-"""The read models of the service: the Nix domain's projections, and the audit index."""
+"""The read models of the service: how subcommands find a projection, and open the database."""
 
 from __future__ import annotations
 
@@ -12,18 +12,11 @@ import typer
 from eventstore.cli.output.terminal import program
 from eventstore.cli.session import Session
 from eventstore.errors import ConfigurationError, MigrationError
-from eventstore.projections.audit import audit
 from eventstore.projections.database.database import Database
 from eventstore.projections.projection import Projection
-from projections import nix_projections
 
 ProjectionName = Annotated[str, typer.Argument(metavar="NAME", help="As printed by list.")]
 ProjectionNames = Annotated[list[str], typer.Argument(metavar="NAME", help="As printed by list.")]
-
-
-def read_models() -> tuple[Projection, ...]:
-    """All projections that `eventstore serve` keeps up to date."""
-    return (*nix_projections(), audit)
 
 
 @asynccontextmanager
@@ -44,14 +37,14 @@ async def open_read_model(session: Session) -> AsyncIterator[Database]:
         yield database
 
 
-def projections_named(names: Sequence[str]) -> list[Projection]:
+def projections_named(session: Session, names: Sequence[str]) -> list[Projection]:
     """The projections with these names, each once; raises as `projection_named` does."""
-    return [projection_named(name) for name in dict.fromkeys(names)]
+    return [projection_named(session, name) for name in dict.fromkeys(names)]
 
 
-def projection_named(name: str) -> Projection:
+def projection_named(session: Session, name: str) -> Projection:
     """The projection of a name; raises `ConfigurationError`, which names the known ones."""
-    known = {each.name: each for each in read_models()}
+    known = {each.name: each for each in session.projections}
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         advice = f"did you mean {near[0]}? " if near else ""

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from eventstore import nix
+from eventstore.application import Application
+from eventstore.application.server import opened_server
+from eventstore.cli.applications import find_application
 from eventstore.cli.output.terminal import program
 from eventstore.client.client import Client, connect
 from eventstore.client.master_keys import KeyWrapping
-from eventstore.config import Settings, redacted_url
+from eventstore.config import Settings
 from eventstore.decider.decider import Domain
 from eventstore.errors import (
-    ConfigurationError,
     ConnectFailed,
     ConnectionLost,
     JetStreamError,
@@ -24,15 +24,15 @@ from eventstore.errors import (
     NoResponders,
     PermissionDenied,
     RequestTimeout,
-    ServerStartFailed,
     StreamMissing,
 )
-from eventstore.jetstream.api import stream_info
 from eventstore.jetstream.vocabulary import Api
 from eventstore.messages.codec import Codec
 from eventstore.messages.subjects import Subjects
-from eventstore.server.embedded import EmbeddedServer, running_server
 from eventstore.store.store import EventStore
+
+if TYPE_CHECKING:  # subcommands that need no database load no SQLAlchemy
+    from eventstore.projections.projection import Projection
 
 _INFO_SECONDS = 2.0
 
@@ -45,19 +45,38 @@ class Session:
     `directory` is for the data of an embedded server.
     """
 
-    def __init__(self, load: Callable[[], Settings], directory: Path = Path("var")) -> None:
+    def __init__(
+        self,
+        load: Callable[[], Settings],
+        directory: Path = Path("var"),
+        *,
+        find: Callable[[], Application] = find_application,
+    ) -> None:
         self._load = load
+        self._find = find
         self.directory = directory
 
     @cached_property
+    def app(self) -> Application:
+        """The application; raises `ConfigurationError`."""
+        return self._find()
+
+    @cached_property
     def settings(self) -> Settings:
-        """The settings; raises `ConfigurationError`."""
-        return self._load()
+        """The settings for the application; raises `ConfigurationError`."""
+        return self.app.settings(self._load())
 
     @cached_property
     def domain(self) -> Domain:
-        """The Nix domain with the settings' subject prefix."""
-        return nix.domain(self.settings.nats.subject_prefix)
+        """The application's domain, under its own name or that of the settings."""
+        return self.app.domain.renamed(self.settings.nats.subject_prefix or self.app.name)
+
+    @property
+    def projections(self) -> tuple[Projection, ...]:
+        """The application's projections, and the audit index."""
+        from eventstore.projections.audit import audit
+
+        return (*self.app.projections, audit)
 
     @property
     def codec(self) -> Codec:
@@ -106,53 +125,7 @@ class Session:
             yield store
 
 
-def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run to the end, on uvloop if that is installed; Ctrl-C cancels and cleans up."""
-    try:
-        with asyncio.Runner(loop_factory=_loop_factory) as runner:
-            return runner.run(main)
-    finally:
-        main.close()  # Ctrl-C may have come before it began
-
-
-def _loop_factory() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
-
-
-async def log_end(client: Client, codec: Codec) -> int:
-    """The position of the last event in the log; raises `StreamMissing`, `ClientError`."""
-    return (await stream_info(client, codec.subjects.log_stream)).state.last_seq
-
-
-def server_directory(directory: Path) -> Path:
-    """The embedded server's own part of a directory."""
-    return directory / "nats"
-
-
-@asynccontextmanager
-async def opened_server(settings: Settings, directory: Path) -> AsyncIterator[Settings]:
-    """Settings for the server that is named, or for an embedded one that runs meanwhile."""
-    if settings.nats.url:
-        yield settings
-        return
-    server = EmbeddedServer(server_directory(directory))
-    try:
-        await server.start()
-    except OSError as error:
-        raise ConfigurationError(f"--dir {directory} cannot be used: {error}") from error
-    except ServerStartFailed as error:
-        if (other := running_server(server_directory(directory))) is None:
-            raise
-        raise ServerStartFailed(
-            f"a service runs in {directory} already, on {redacted_url(other)}: talk to it with "
-            "send, events or nix import; or stop it; or choose another directory for this one "
-            "with --dir"
-        ) from error
-    try:
-        yield settings.with_url(server.url)
-    finally:
-        await server.stop()
+async def _check_jetstream(client: Client) -> None:
+    """Raise `NoJetStream` if that is why nobody answers; a user who may not ask cannot know."""
+    with suppress(JetStreamError, RequestTimeout, ConnectionLost, PermissionDenied):
+        await client.api(Api.ACCOUNT_INFO, timeout=_INFO_SECONDS)

@@ -114,7 +114,7 @@ class Client(Resource):
     ) -> None:
         self.key_wrapping = key_wrapping or configured_master_keys(settings.personal)
         self._settings = settings.nats
-        self._name = name or settings.nats.service.name
+        self._name = name or settings.nats.service.name or "eventstore"
         self._nats = Connection(require_tls=requires_tls(settings.nats))
         self._rotation = ServerRotation(settings.nats.retry)
         self.inbox_prefix = f"{settings.nats.inbox_prefix}.{new_token()}"
@@ -171,6 +171,10 @@ class Client(Resource):
     def is_closed(self) -> bool:
         """Whether it is closed for good, by `close` or after the last reconnect attempt."""
         return self._nats.is_closed
+
+    def protect(self, domain: str) -> None:
+        """Never answer to a subject of this domain, whatever the settings call an inbox."""
+        self._gate.protect(domain)
 
     @property
     def refused_answers(self) -> int:

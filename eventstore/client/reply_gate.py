@@ -25,7 +25,8 @@ _logger = make_log_records_safe(logging.getLogger(__name__))
 class ReplyGate:
     """Admits reply subjects below `_INBOX`, `_R_`, or one of the settings' prefixes.
 
-    Never one below the domain, nor a wildcard, nor one with a character that inboxes do not have.
+    Never one below a protected domain, nor a wildcard, nor one with a character that inboxes do not
+    have.
     """
 
     def __init__(self, settings: NatsSettings) -> None:
@@ -34,14 +35,20 @@ class ReplyGate:
         named = "|".join(re.escape(prefix) for prefix in sorted(prefixes - {*_USUAL}))
         # One prefix may be that of many users, each with some tokens of its own.
         others = rf"|(?:{named})(?:\.{_TOKEN}){{1,8}}" if named else ""
-        outside = rf"(?!{re.escape(settings.subject_prefix)}\.)"
-        self._admitted = re.compile(f"{outside}(?:{usual}{others})")
+        self._admitted = re.compile(f"{usual}{others}")
+        self._domains = {settings.subject_prefix}
         self._reported: dict[str, float] = {}
         self.refused = 0
 
+    def protect(self, domain: str) -> None:
+        """Never admit a subject of this domain, whatever the prefixes."""
+        self._domains.add(domain)
+
     def admits(self, reply: str) -> bool:
         """Whether this is an inbox that may be answered."""
-        return self._admitted.fullmatch(reply) is not None
+        if self._admitted.fullmatch(reply) is None:
+            return False
+        return reply.partition(".")[0] not in self._domains
 
     def passes(self, reply: str, what: str) -> bool:
         """The same; refusals are counted, and logged once a minute for each `what`."""

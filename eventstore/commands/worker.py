@@ -101,6 +101,7 @@ class CommandWorker:
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self._client = client
+        client.protect(codec.domain)
         self._codec = codec
         self._handler = handler
         self._in_flight = in_flight

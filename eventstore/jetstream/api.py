@@ -13,6 +13,7 @@ from eventstore.client.api_answers import ConsumerInfo, Done, StreamInfo
 from eventstore.client.client import Client
 from eventstore.errors import JetStreamError, StreamMissing
 from eventstore.jetstream.vocabulary import Api, ErrorCode
+from eventstore.messages.subjects import Subjects
 
 T = TypeVar("T")
 
@@ -88,3 +89,8 @@ async def stream_request(
                 f"stream {stream} does not exist; declare the topology first"
             ) from error
         raise
+
+
+async def log_end(client: Client, subjects: Subjects) -> int:
+    """The position of the last event in the log; raises `StreamMissing`, `ClientError`."""
+    return (await stream_info(client, subjects.log_stream)).state.last_seq

@@ -112,6 +112,7 @@ from eventstore.nix.queries import (
 from eventstore.nix.reference import flake_names, is_reference
 
 __all__ = [
+    "DECIDERS",
     "QUERIES",
     "ActivateConfiguration",
     "Activation",
@@ -193,15 +194,16 @@ __all__ = [
 ]
 
 
+DECIDERS = (
+    flake.flake,
+    package.package,
+    module.module,
+    overlay.overlay,
+    configuration.configuration,
+)
+"""What happens to each kind of aggregate of the Nix domain."""
+
+
 def domain(name: str = "nix") -> Domain:
     """The Nix domain, under its own name or another; raises `InvalidSubject` for an illegal one."""
-    return Domain(
-        name,
-        [
-            flake.flake,
-            package.package,
-            module.module,
-            overlay.overlay,
-            configuration.configuration,
-        ],
-    )
+    return Domain(name, DECIDERS)

@@ -20,7 +20,7 @@ import msgspec
 from eventstore.client.client import Client
 from eventstore.client.responder import Answer, Reply, Request, Responder
 from eventstore.concurrency.failures import ungrouped
-from eventstore.config import ServiceSettings
+from eventstore.config import ServiceIdentity
 from eventstore.errors import ClientError
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import format_timestamp
@@ -61,7 +61,7 @@ class ServiceEndpoints:
         client: Client,
         codec: Codec,
         health: Health,
-        settings: ServiceSettings,
+        identity: ServiceIdentity,
         *,
         queries: Sequence[str] = (),
         metrics: Metrics | None = None,
@@ -69,8 +69,9 @@ class ServiceEndpoints:
         sample_interval: float = 5.0,
     ) -> None:
         self._client = client
+        client.protect(codec.domain)
         self._health = health
-        self._settings = settings
+        self._identity = identity
         self._metrics = metrics
         self._announce_interval = announce_interval
         self._sample_interval = sample_interval
@@ -83,7 +84,7 @@ class ServiceEndpoints:
             "commands": ",".join(each.subject for each in self._commands),
             "queries": ",".join(each.subject for each in self._queries),
         }
-        self._micro = Micro(settings, metadata)
+        self._micro = Micro(identity, metadata)
         self._responder = self._new_responder()
         self._stopping = asyncio.Event()
         self.ready = asyncio.Event()
@@ -120,11 +121,11 @@ class ServiceEndpoints:
         served = [Endpoint(subject=subject, kind="service") for subject in self._handlers]
         queries = [Subject.split(each.subject) for each in self._queries]
         return Announcement(
-            service=self._settings.name,
-            name=self._settings.name,
-            version=self._settings.version,
+            service=self._identity.name,
+            name=self._identity.name,
+            version=self._identity.version,
             instance_id=self.instance_id,
-            description=self._settings.description,
+            description=self._identity.description,
             domain=self._domain,
             status=status,
             timestamp=format_timestamp(datetime.now(UTC)),
@@ -165,10 +166,10 @@ class ServiceEndpoints:
         except ClientError as error:
             if self._client.is_closed:
                 raise
-            _logger.warning("service %s: %s", self._settings.name, error)
+            _logger.warning("service %s: %s", self._identity.name, error)
 
     def _subjects(self) -> dict[str, _Handler]:
-        name = self._settings.name
+        name = self._identity.name
         return {
             f"health.{name}": self._health_answer,
             f"health.{self._domain}": self._health_answer,

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from eventstore.client.responder import Answer, Reply, Request, error_reply
-from eventstore.config import ServiceSettings
+from eventstore.config import ServiceIdentity
 from eventstore.errors import ConfigurationError, EventStoreError
 from eventstore.messages.envelope import format_timestamp
 from eventstore.text import make_log_records_safe
@@ -72,14 +72,14 @@ class Micro:
     Its answers are to be served by a `Responder`.
     """
 
-    def __init__(self, settings: ServiceSettings, metadata: Mapping[str, str]) -> None:
-        if not _VERSION.fullmatch(settings.version):
+    def __init__(self, identity: ServiceIdentity, metadata: Mapping[str, str]) -> None:
+        if not _VERSION.fullmatch(identity.version):
             raise ConfigurationError(
-                f"service {settings.name} {settings.version}: the version is not a semantic one, "
+                f"service {identity.name} {identity.version}: the version is not a semantic one, "
                 "such as 1.2.3 or 1.2.3-rc.1"
             )
         self.id = secrets.token_hex(11)
-        self._settings = settings
+        self._identity = identity
         self._metadata = dict(metadata)
         self._started = datetime.now(UTC)
         self._endpoints: list[_EndpointCounters] = []
@@ -90,7 +90,7 @@ class Micro:
         return {
             f"$SRV.{verb}{suffix}": answer
             for verb, answer in verbs.items()
-            for suffix in ("", f".{self._settings.name}", f".{self._settings.name}.{self.id}")
+            for suffix in ("", f".{self._identity.name}", f".{self._identity.name}.{self.id}")
         }
 
     def endpoint(self, subject: str, answer: Answer) -> Answer:
@@ -127,13 +127,13 @@ class Micro:
             {"name": each.name, "subject": each.subject, "queue_group": self.id, "metadata": {}}
             for each in self._endpoints
         ]
-        return self._reply("info", description=self._settings.description, endpoints=endpoints)
+        return self._reply("info", description=self._identity.description, endpoints=endpoints)
 
     async def _stats(self, _request: Request) -> Reply:
         started = format_timestamp(self._started)
         return self._reply("stats", started=started, endpoints=self._endpoints)
 
     def _reply(self, kind: str, **more: object) -> Reply:
-        own = {"name": self._settings.name, "id": self.id, "version": self._settings.version}
+        own = {"name": self._identity.name, "id": self.id, "version": self._identity.version}
         fields = {"type": _TYPE.format(kind), **own, "metadata": self._metadata, **more}
         return Reply(msgspec.json.encode(fields), _JSON)

@@ -65,6 +65,7 @@ class EventStore(Resource):
         self._client = client
         self._clock = clock
         self._append_timeout = append_timeout
+        client.protect(codec.domain)
         self._request_timeout = request_timeout
         self._telemetry = telemetry
         self._direct = DirectReader(client, codec.subjects.log_stream, timeout=request_timeout)

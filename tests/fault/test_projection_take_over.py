@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 
 from eventstore import EventStore, nix
-from eventstore.cli.read_models import read_models
+from eventstore.application.runner import projections_of
 from eventstore.client.client import Client
 from eventstore.server.embedded import EmbeddedServer
+from projections import app
 from tests.integration.command_line import BOUND, CommandLine, Running
 from tests.processes import closings, freeze
 
-NAMES = [each.name for each in read_models()]
+NAMES = [each.name for each in projections_of(app)]
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from eventstore import nix
-from eventstore.application import Application, running
+from eventstore.application import WriteSide, running
 from eventstore.client.client import Client
 from eventstore.config import Settings
 from eventstore.errors import ConnectFailed, StreamDrift, StreamMissing
@@ -112,7 +112,7 @@ async def test_the_block_can_be_cancelled() -> None:
 
 
 async def test_commands_are_carried_out_inside_of_it(settings: Settings, domain_name: str) -> None:
-    async with Application(nix.domain(), settings) as app:
+    async with WriteSide(nix.domain(), settings) as app:
         assert app.domain.name == domain_name
         outcome = await app.commands.execute(CREATE, "mine")
         rejected = await app.commands.execute(CREATE, "mine")
@@ -125,13 +125,13 @@ async def test_commands_are_carried_out_inside_of_it(settings: Settings, domain_
 
 
 async def test_what_was_accepted_before_its_end_is_carried_out_once(settings: Settings) -> None:
-    async with Application(nix.domain(), settings) as app:
+    async with WriteSide(nix.domain(), settings) as app:
         await app.commands.execute(CREATE, "mine")
         sent = [
             await app.commands.send(AddFlakeInput(name=f"n{n}", url="u"), "mine") for n in range(50)
         ]
 
-    async with Application(nix.domain(), settings) as app:
+    async with WriteSide(nix.domain(), settings) as app:
         last = await app.commands.execute(AddFlakeInput(name="last", url="u"), "mine")
         events = [event async for event in app.store.read("flake", "mine")]
 
@@ -143,19 +143,19 @@ async def test_what_was_accepted_before_its_end_is_carried_out_once(settings: Se
 
 async def test_without_a_server_it_does_not_begin(settings: Settings) -> None:
     with pytest.raises(ConnectFailed):
-        async with Application(nix.domain(), settings.with_url("nats://127.0.0.1:1")):
+        async with WriteSide(nix.domain(), settings.with_url("nats://127.0.0.1:1")):
             pytest.fail("it began")
 
 
 async def test_on_streams_that_differ_it_does_not_begin_and_leaves_nothing_open(
     settings: Settings, client: Client
 ) -> None:
-    async with Application(nix.domain(), settings):
+    async with WriteSide(nix.domain(), settings):
         pass
     other = msgspec.structs.replace(
         settings, streams=msgspec.structs.replace(settings.streams, compression=True)
     )
-    app = Application(nix.domain(), other)
+    app = WriteSide(nix.domain(), other)
     with pytest.raises(StreamDrift):
         async with app:
             pytest.fail("it began")
@@ -167,7 +167,7 @@ async def test_a_worker_that_fails_ends_the_block(
     settings: Settings, client: Client, domain_name: str
 ) -> None:
     async def block() -> None:
-        async with asyncio.timeout(BOUND), Application(nix.domain(), settings):
+        async with asyncio.timeout(BOUND), WriteSide(nix.domain(), settings):
             await client.api(f"STREAM.DELETE.{domain_name.upper()}_CMD")
             await asyncio.Event().wait()
 

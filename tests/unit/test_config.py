@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -46,7 +47,7 @@ def test_the_defaults() -> None:
     assert settings == Settings()
     assert settings.nats.url == ()
     assert settings.nats.servers == (DEFAULT_URL,)
-    assert settings.nats.subject_prefix == "nix"
+    assert settings.nats.subject_prefix is None
     assert settings.nats.retry == RetrySettings(
         max_reconnects=-1,
         reconnect_delay_ms=250,
@@ -54,8 +55,7 @@ def test_the_defaults() -> None:
         reconnect_jitter_ms=100,
         connect_timeout_ms=5_000,
     )
-    assert settings.nats.service.name == "cim-domain-nix"
-    assert settings.nats.service.description == "Nix domain service for CIM"
+    assert settings.nats.service == ServiceSettings()
     assert (settings.streams.replicas, settings.streams.compression) == (1, False)
     assert settings.streams.duplicate_window_ms == 120_000
     assert settings.streams.event_max_age_days == 7
@@ -238,8 +238,14 @@ def test_a_file_that_is_not_text(tmp_path: Path) -> None:
         ),
         ('[nats]\ninbox_prefix = "$JS"', "nats.inbox_prefix: '$JS' is not a prefix for inboxes"),
         ('[nats]\ninbox_prefix = "health.x"', "'health.x' is not a prefix for inboxes: health is"),
-        ('[nats]\ninbox_prefix = "nix.x"', "nats.inbox_prefix: inboxes may not be below nix, whic"),
-        ('[nats]\nreply_prefixes = ["a", "nix"]', "nats.reply_prefixes: inboxes may not be below"),
+        (
+            '[nats]\nsubject_prefix = "nix"\ninbox_prefix = "nix.x"',
+            "nats.inbox_prefix: inboxes may not be below nix, whic",
+        ),
+        (
+            '[nats]\nsubject_prefix = "nix"\nreply_prefixes = ["a", "nix"]',
+            "nats.reply_prefixes: inboxes may not be below",
+        ),
         ('[nats]\nreply_prefixes = ["*"]', "nats.reply_prefixes: '*' is not a prefix for inboxes"),
         (
             '[nats]\napi_prefix = "$JS.API."',
@@ -467,3 +473,15 @@ def test_what_the_seed_has_and_we_do_not_take_is_named(
     toml: WriteToml, text: str, problem: str
 ) -> None:
     assert problem in refusal(toml(text))
+
+
+def test_the_name_of_a_domain_is_its_subject_prefix_unless_one_is_set() -> None:
+    assert Settings().for_domain("shop").nats.subject_prefix == "shop"
+    other = Settings(nats=NatsSettings(subject_prefix="other"))
+    assert other.for_domain("shop") is other
+
+
+@pytest.mark.parametrize("nats", [{"inbox_prefix": "shop.x"}, {"reply_prefixes": ("a", "shop")}])
+def test_inboxes_may_not_be_below_the_name_of_the_domain(nats: Mapping[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=r"inboxes may not be below shop"):
+        Settings(nats=NatsSettings(**nats)).for_domain("shop")

@@ -15,7 +15,13 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
+from sqlalchemy import MetaData
+
 import eventstore
+from eventstore.application import ApplicationClient
+from eventstore.application.service import RunningApplication
+from eventstore.projections import Projection
+from eventstore.projections.queries import QueryHandlers
 from eventstore.service.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
@@ -26,14 +32,28 @@ PACKAGES = {"eventstore"} | {
     and not found.name.startswith(("eventstore.cli.", "eventstore.projections.database.backends"))
 }
 MODULES_OF_THEIR_OWN = {
-    *("eventstore.application", "eventstore.config", "eventstore.errors", "eventstore.telemetry"),
+    *(
+        "eventstore.application.service",
+        "eventstore.config",
+        "eventstore.errors",
+        "eventstore.telemetry",
+    ),
     *("eventstore.testing", "eventstore.undecodable", "eventstore.projections.health"),
     *("eventstore.projections.testing", "eventstore.service.metrics", "eventstore.service.tracing"),
     "eventstore.nix.stale_packages",
 }
 """Modules whose `__all__` is public; otherwise only that of a package is."""
 
-OF_THE_LIBRARY = {"Backend", "CachedState", "ConsumerSpec", "DataKey"}
+LOADED_LATE = {
+    each.__name__: each
+    for each in (
+        *(ApplicationClient, MetaData, Metrics),
+        *(Projection, QueryHandlers, RunningApplication),
+    )
+}
+"""What is imported only where it is needed, and so not by the modules that name it."""
+
+OF_THE_LIBRARY = {"Backend", "CachedState", "ConsumerSpec", "DataKey", "Declaration"}
 OF_THE_LIBRARY |= {
     "DecodedCommand",
     "Expectation",
@@ -160,7 +180,7 @@ def test_no_public_signature_needs_a_private_type() -> None:
         kind.__name__
         for function in itertools.chain.from_iterable(map(annotated, public))
         if inspect.isfunction(function)
-        for annotation in typing.get_type_hints(function, None, {"Metrics": Metrics}).values()
+        for annotation in typing.get_type_hints(function, None, LOADED_LATE).values()
         for kind in types_of(annotation)
         if kind not in public
     }

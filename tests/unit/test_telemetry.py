@@ -147,7 +147,7 @@ def test_a_telemetry_that_drops_reports_is_not_combined() -> None:
 def test_nothing_of_opentelemetry_is_imported_unless_wanted() -> None:
     program = (
         "import sys, eventstore, eventstore.service.endpoints, eventstore.cli.app\n"
-        "import eventstore.cli.observability\n"
+        "import eventstore.application.observability\n"
         "sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False, timeout=30).returncode == 0

@@ -9,10 +9,9 @@ import typer
 
 from eventstore.cli.options import ClientSession, Yes
 from eventstore.cli.output.terminal import counted, program, say
-from eventstore.cli.read_models import read_models
-from eventstore.cli.session import Session, run
+from eventstore.cli.session import Session
+from eventstore.concurrency.event_loop import run
 from eventstore.jetstream.vocabulary import bucket_stream
-from eventstore.messages.codec import Codec
 from eventstore.messages.encryption import DestroyedKey
 from eventstore.messages.subjects import Subjects
 from eventstore.parking.erasure import ErasureReport
@@ -54,7 +53,7 @@ def forget(
     _say_all(_about_copies(shown, erased, session.subjects))
     if not is_found:
         raise typer.Exit(1)
-    _say_all(_about_read_models(session.codec))
+    _say_all(_about_read_models(session))
 
 
 def _say_all(lines: Iterable[str]) -> None:
@@ -88,10 +87,9 @@ def _about_copies(subject: str, erased: ErasureReport, subjects: Subjects) -> It
         yield "outcomes, because some of them may be parked."
 
 
-def _about_read_models(codec: Codec) -> Iterable[str]:
-    names = [
-        each.name for each in read_models() if any(map(codec.personal_fields, each.event_types))
-    ]
+def _about_read_models(session: Session) -> Iterable[str]:
+    personal = session.codec.personal_fields
+    names = [each.name for each in session.projections if any(map(personal, each.event_types))]
     if not names:
         yield "No read model of this program has personal data."
         return

@@ -10,9 +10,10 @@ from msgspec import Struct
 from eventstore.audit import AuditEntry, CausationTree, SearchAudit, TraceCorrelation
 from eventstore.cli.output.terminal import program
 from eventstore.cli.read_models import is_there
-from eventstore.cli.session import Session, log_end
+from eventstore.cli.session import Session
 from eventstore.client.queries import QueryClient
 from eventstore.errors import ClientError, StreamMissing
+from eventstore.jetstream.api import log_end
 from eventstore.messages.queries import Listed
 from eventstore.projections.audit import AuditIndex, NoAuditIndex
 from eventstore.projections.database.database import Database
@@ -98,6 +99,6 @@ async def index_position(index: AuditIndex | ServiceIndex, session: Session) -> 
     position = await index.position()
     try:
         async with session.connect() as client:
-            return IndexPosition(position, await log_end(client, session.codec))
+            return IndexPosition(position, await log_end(client, session.subjects))
     except (ClientError, StreamMissing):  # the index answers without the log, too
         return IndexPosition(position, None)

@@ -13,8 +13,9 @@ from eventstore.cli.audit.index import IndexPosition, index_of
 from eventstore.cli.audit.trace_output import Trace, print_trace
 from eventstore.cli.options import Json, ReadModelSession
 from eventstore.cli.output.terminal import Terminal, say_json
-from eventstore.cli.session import Session, log_end
+from eventstore.cli.session import Session
 from eventstore.errors import ClientError, StreamMissing
+from eventstore.jetstream.api import log_end
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.messages.subjects import Subjects
 
@@ -69,7 +70,7 @@ async def _trace(session: Session, query: TraceCorrelation, *, verify: bool) -> 
     chains: tuple[ChainReport, ...] = ()
     try:
         async with session.connect() as client:
-            end = await log_end(client, session.codec)
+            end = await log_end(client, session.subjects)
             if verify:
                 async with DirectReader(client, session.subjects.log_stream) as reader:
                     chains = await _verify(reader, session.subjects, tree)

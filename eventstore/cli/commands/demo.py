@@ -11,14 +11,15 @@ import typer
 from sqlalchemy import select
 
 from eventstore import nix
+from eventstore.application.service import RunningApplication
 from eventstore.cli.nix.lock_files import LockFileImport, read_files
 from eventstore.cli.options import DemoSession
 from eventstore.cli.output.outcomes import ExecutedCommand, print_executed
 from eventstore.cli.output.terminal import Terminal, brief, counted, program, table
-from eventstore.cli.service import Service, open_service
-from eventstore.cli.session import log_end
+from eventstore.jetstream.api import log_end
 from eventstore.messages.events import RecordedEvent
 from eventstore.text import printable
+from projections import app
 from projections.models import flake, flake_input
 
 _CATCH_UP_SECONDS = 60.0
@@ -49,41 +50,43 @@ async def demo(
     terminal, settings, directory = Terminal(), session.settings, session.directory
     flakes = read_files(files or nix.samples())
     terminal.print_line("1. A server and the service", "bold")
-    async with open_service(settings, directory) as service:
-        client = service.app.client
+    async with app.running(settings, directory=directory) as service:
+        client = service.client
         data = "" if settings.nats.url else f", its data in {directory / 'nats'}"
         terminal.print_line(f"nats-server {client.server_version} on {client.url}{data}")
-        codec = service.app.domain.codec
-        known = await log_end(client, codec)
-        lock_file_import = LockFileImport(client, codec, service.app.commands)
+        codec = service.domain.codec
+        known = await log_end(client, codec.subjects)
+        lock_file_import = LockFileImport(client, codec, service.commands)
         imported = await lock_file_import.run(flakes, terminal)
         executed = [pair for each in imported for pair in each.executed]
         outcomes = [outcome for _, outcome in executed if outcome is not None]
         position = max([known, *(outcome.position for outcome in outcomes)])
-        await service.projections.wait(position, _CATCH_UP_SECONDS)
+        for each in app.projections:
+            await service.wait(position, each.name, _CATCH_UP_SECONDS)
         await _show(terminal, service, executed, known)
     succeeded = all(outcome.status == "success" for outcome in outcomes)
     raise typer.Exit(0 if succeeded else 1)
 
 
 async def _show(
-    terminal: Terminal, service: Service, executed: Sequence[ExecutedCommand], known: int
+    terminal: Terminal, service: RunningApplication, executed: Sequence[ExecutedCommand], known: int
 ) -> None:
     terminal.print("\n2. The commands and their outcomes", style="bold")
     print_executed(terminal, executed, known)
     terminal.print("\n3. The events in JetStream, each caused by a command", style="bold")
     ids = list(dict.fromkeys(imported.aggregate_id for imported, _ in executed))
-    events = [event for each in ids async for event in service.app.store.read("flake", each)]
+    events = [event for each in ids async for event in service.store.read("flake", each)]
     _print_events(terminal, sorted(events, key=lambda event: event.position))
-    terminal.print(f"\n4. The read model in {service.database.name}", style="bold", soft_wrap=True)
+    title = f"\n4. The read model in {service.read_model.name}"
+    terminal.print(title, style="bold", soft_wrap=True)
     await _show_rows(terminal, service, ids)
     terminal.print(_NEXT_STEPS.format(eventstore=program()), soft_wrap=True)
 
 
-async def _show_rows(terminal: Terminal, service: Service, ids: Sequence[str]) -> None:
+async def _show_rows(terminal: Terminal, service: RunningApplication, ids: Sequence[str]) -> None:
     flakes = select(*flake.c["id", "path", "version", "updated_at"])
     inputs = select(*flake_input.c["flake_id", "name", "url"])
-    async with service.database.engine.connect() as connection:
+    async with service.read_model.engine.connect() as connection:
         for name, query in (
             ("flake", flakes.where(flake.c.id.in_(ids)).order_by(flake.c.path)),
             ("flake_input", inputs.where(flake_input.c.flake_id.in_(ids)).order_by("flake_id")),

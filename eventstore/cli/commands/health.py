@@ -51,7 +51,7 @@ async def request_health(session: Session, name: str | None, timeout: float) -> 
 
     `timeout` is seconds. Raises `ClientError` if none answers, or not with a report.
     """
-    subject = f"health.{name or session.settings.nats.service.name}"
+    subject = f"health.{name or session.app.identity(session.settings).name}"
     async with session.connect() as client:
         answer = await client.request(subject, timeout=timeout)
     refusal = (answer.headers or {}).get(NatsHeader.SERVICE_ERROR)

@@ -15,7 +15,7 @@ import msgspec
 import typer
 from typer.core import TyperGroup
 
-from eventstore import nix
+from eventstore.cli.applications import find_application
 from eventstore.cli.options import ClientSession, Json, Timeout, as_command
 from eventstore.cli.query.answers import Output
 from eventstore.cli.query.fields import field_parameters, field_values, parameter
@@ -68,7 +68,10 @@ class _Aggregates(TyperGroup):
             for action, command in group.commands.items()
         ]
         with formatter.section("Commands"):
-            formatter.write_dl(queries)
+            if queries:
+                formatter.write_dl(queries)
+            else:
+                formatter.write_text("none: the application answers no queries")
 
 
 def _made(queries: Iterable[type[Query[Any]]]) -> typer.Typer:
@@ -80,6 +83,7 @@ def _made(queries: Iterable[type[Query[Any]]]) -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
+    app.callback()(_nothing)  # a group, even if the application answers no queries
     groups: dict[str, typer.Typer] = {}
     for query in queries:
         aggregate = query.__aggregate__
@@ -89,6 +93,10 @@ def _made(queries: Iterable[type[Query[Any]]]) -> typer.Typer:
             app.add_typer(groups[aggregate], name=aggregate)
         _add(groups[aggregate], query)
     return app
+
+
+def _nothing() -> None:
+    pass
 
 
 def _add(app: typer.Typer, query: type[Query[Any]]) -> None:
@@ -157,4 +165,6 @@ async def _ask(
                     return
 
 
-query = _made(nix.QUERIES)
+def query() -> typer.Typer:
+    """The subcommand, for the application that is named."""
+    return _made(find_application().query_types)

@@ -11,9 +11,9 @@ from eventstore.cli.nix.lock_files import LockFileImport, read_files
 from eventstore.cli.options import ClientSession, Json
 from eventstore.cli.output.outcomes import EXIT_STATUS, print_executed
 from eventstore.cli.output.terminal import Terminal, say
-from eventstore.cli.session import log_end
 from eventstore.commands import CommandClient
 from eventstore.errors import ClientError, StreamMissing
+from eventstore.jetstream.api import log_end
 from eventstore.nix import AddFlakeInput, RemoveFlakeInput
 
 
@@ -41,7 +41,7 @@ async def import_(
     codec = session.codec
     async with session.connect() as client, CommandClient(client, codec) as commands:
         try:
-            known = await log_end(client, codec)
+            known = await log_end(client, codec.subjects)
         except (ClientError, StreamMissing):
             known = 0  # a user who may send commands need not be allowed to ask this
         imported = await LockFileImport(client, codec, commands).run(flakes, terminal)

@@ -7,7 +7,8 @@ import typer
 from eventstore.cli.options import ClientSession, Yes
 from eventstore.cli.output.terminal import Terminal, say
 from eventstore.cli.parked.show import ParkedSequence, find_parked, print_parked
-from eventstore.cli.session import Session, run
+from eventstore.cli.session import Session
+from eventstore.concurrency.event_loop import run
 from eventstore.parking.messages import ParkedMessages
 
 

@@ -10,7 +10,8 @@ from eventstore.cli.options import DatabaseSession, Yes
 from eventstore.cli.output.terminal import say
 from eventstore.cli.projection.parked import parked_line
 from eventstore.cli.read_models import ProjectionName, open_read_model, projection_named
-from eventstore.cli.session import Session, run
+from eventstore.cli.session import Session
+from eventstore.concurrency.event_loop import run
 from eventstore.errors import NotParked
 from eventstore.projections.database.parking import ParkedEvent
 from eventstore.projections.projection import Projection
@@ -30,7 +31,7 @@ def discard(
     It stays in the log, but is missing in the rows. Events that wait for it stay parked until they
     are retried.
     """
-    projection = projection_named(name)
+    projection = projection_named(session, name)
     if not yes:
         say(parked_line(run(_find(session, projection, position))))
         typer.confirm(f"give up the event at {position:,} in {name} permanently?", abort=True)

@@ -16,7 +16,7 @@ async def parked(session: DatabaseSession, name: ProjectionName, json: Json = Fa
     They are missing in its rows. One that could not be applied has an error; later ones of its
     aggregate wait for it. Oldest first; with --json each line is an object.
     """
-    projection = projection_named(name)
+    projection = projection_named(session, name)
     async with open_read_model(session) as database:
         found = await parked_events(database, projection.name)
     for each in found:

@@ -18,7 +18,7 @@ async def pause(session: ClientSession, names: ProjectionNames) -> None:
 
     They stay paused until they are resumed.
     """
-    wanted = [each.name for each in projections_named(names)]
+    wanted = [each.name for each in projections_named(session, names)]
     say_paused(await change_paused(session, add=wanted))
 
 

@@ -14,7 +14,7 @@ from msgspec import Struct
 from eventstore.cli.options import Json, ReadModelSession
 from eventstore.cli.output.progress import Advance, events_bar
 from eventstore.cli.output.terminal import Terminal, program, say, say_json
-from eventstore.cli.read_models import open_read_model, projections_named, read_models
+from eventstore.cli.read_models import open_read_model, projections_named
 from eventstore.cli.session import Session
 from eventstore.errors import ProjectionFailed
 from eventstore.projections.projection import Projection
@@ -56,7 +56,7 @@ async def rebuild(
         raise typer.BadParameter("name projections, or give --all", param_hint="NAME")
     if restart and discard:
         raise typer.BadParameter("--restart and --discard exclude each other", param_hint="")
-    wanted = projections_named(names) if names else [*read_models()]
+    wanted = projections_named(session, names) if names else [*session.projections]
     if discard:
         await _discard(session, wanted)
         return

@@ -8,7 +8,8 @@ from sqlalchemy import Connection, func, select
 from eventstore.cli.options import DatabaseSession, Yes
 from eventstore.cli.output.terminal import say
 from eventstore.cli.read_models import ProjectionName, open_read_model, projection_named
-from eventstore.cli.session import Session, run
+from eventstore.cli.session import Session
+from eventstore.concurrency.event_loop import run
 from eventstore.projections.projection import Projection
 from eventstore.projections.rebuild import switch
 
@@ -21,7 +22,7 @@ def reset(session: DatabaseSession, name: ProjectionName, yes: Yes = False) -> N
     A service rebuilds them from the beginning of the log. Until then queries find little or
     nothing; `rebuild` has no such gap.
     """
-    projection = projection_named(name)
+    projection = projection_named(session, name)
     if not yes:
         count = run(_count_rows(session, projection))
         typer.confirm(f"delete all {count:,} rows of {name}?", abort=True)

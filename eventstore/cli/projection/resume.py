@@ -22,7 +22,7 @@ async def resume(session: ReadModelSession, names: ProjectionNames) -> None:
 
     Those that have failed are retried.
     """
-    wanted = [each.name for each in projections_named(names)]
+    wanted = [each.name for each in projections_named(session, names)]
     paused = await change_paused(session, remove=wanted)
     for name in await _retry(session, wanted):
         say(f"{name} had failed, and is retried")

@@ -25,7 +25,7 @@ async def retry(
 
     In order for each aggregate. Ends with status 0, 1 if some stay parked, 2 for an error.
     """
-    projection = projection_named(name)
+    projection = projection_named(session, name)
     async with open_read_model(session) as database, session.open_store() as store:
         result = await parked_events.retry(store, database, projection, position)
     say(f"{len(result.retried)} applied, {len(result.left)} left")

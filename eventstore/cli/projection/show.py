@@ -20,7 +20,7 @@ async def show(session: ReadModelSession, name: ProjectionName, json: Json = Fal
 
     Its tables, its checkpoint, its events, and what is parked.
     """
-    found = await details(session, projection_named(name))
+    found = await details(session, projection_named(session, name))
     if json:
         facts = msgspec.to_builtins(found)
         say_json({**facts.pop("status"), **facts})

@@ -13,9 +13,10 @@ from msgspec import Struct
 from sqlalchemy import Connection, func, select
 
 from eventstore.cli.projection.pause import PAUSED
-from eventstore.cli.read_models import open_read_model, read_models
-from eventstore.cli.session import Session, log_end
+from eventstore.cli.read_models import open_read_model
+from eventstore.cli.session import Session
 from eventstore.errors import ClientError, ConfigurationError, TopologyError
+from eventstore.jetstream.api import log_end
 from eventstore.messages.envelope import utc_now
 from eventstore.messages.events import StoredEvent
 from eventstore.projections.database import checkpoint, parking
@@ -83,7 +84,7 @@ async def statuses(session: Session) -> tuple[list[ProjectionStatus], str | None
     async with open_read_model(session) as database:
         facts = await _server_facts(session)
         async with locks_of(database) as locks:
-            found = [await _status(database, locks, facts, each) for each in read_models()]
+            found = [await _status(database, locks, facts, each) for each in session.projections]
     return found, facts.problem
 
 
@@ -192,7 +193,7 @@ def _types(projection: Projection) -> list[str]:
 async def _server_facts(session: Session) -> ServerFacts:
     try:
         async with session.connect() as client:
-            end = await log_end(client, session.codec)
+            end = await log_end(client, session.subjects)
             try:
                 paused = await RuntimeConfig(client, session.subjects).get(PAUSED)
             except ConfigurationError as error:

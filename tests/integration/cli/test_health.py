@@ -14,11 +14,12 @@ import msgspec
 import pytest
 from nats.aio.msg import Msg
 
-from eventstore import Application, nix
-from eventstore.application import running
+from eventstore import nix
+from eventstore.application import WriteSide, running
+from eventstore.application.observability import make_telemetry, service_endpoints, service_health
+from eventstore.application.service import RunningApplication
 from eventstore.cli.commands.discover import print_services
 from eventstore.cli.commands.health import EXIT_STATUS, print_health, request_health
-from eventstore.cli.observability import make_telemetry, service_endpoints, service_health
 from eventstore.cli.output.terminal import Terminal
 from eventstore.cli.session import Session
 from eventstore.client.client import Client
@@ -31,6 +32,7 @@ from eventstore.service.health import HealthReport
 from eventstore.service.metrics import Metrics
 from eventstore.service.tracing import Tracing
 from eventstore.telemetry import NO_TELEMETRY
+from projections import app as shipped
 from projections import nix_projections
 from tests.conftest import settings_for
 
@@ -49,12 +51,15 @@ async def serving(settings: Settings, directory: Path) -> AsyncIterator[Metrics]
     metrics = Metrics()
     async with (
         Database(directory / "read_model.sqlite") as database,
-        Application(nix.domain(), settings) as app,
+        WriteSide(nix.domain(), settings) as app,
     ):
         await database.migrate()
         worker = ProjectionWorker(app.store, database, nix_projections())
-        health = service_health(app, settings, database, worker, cache_ttl=0.0, telemetry=metrics)
-        endpoints = service_endpoints(app, settings, health, metrics=metrics)
+        identity = shipped.identity(settings)
+        service = RunningApplication(shipped, settings, identity, app, database)
+        service.projections = worker
+        health = service_health(service, cache_ttl=0.0, telemetry=metrics)
+        endpoints = service_endpoints(service, health, metrics=metrics)
         async with running(worker, endpoints), asyncio.timeout(BOUND):
             await app.worker.ready.wait()
             await worker.ready.wait()

@@ -13,18 +13,20 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from eventstore import Application, nix
+from eventstore import nix
+from eventstore.application import WriteSide
+from eventstore.application.runner import projections_of
 from eventstore.cli.projection.status import statuses
-from eventstore.cli.read_models import read_models
 from eventstore.cli.session import Session
 from eventstore.config import ReadModelSettings, Settings
 from eventstore.nix import samples
 from eventstore.projections.database.database import Database
 from eventstore.server.embedded import EmbeddedServer
+from projections import app as shipped
 from tests.integration.cli.operations import good
 from tests.integration.command_line import AWAY, BOUND, CommandLine, without_server
 
-NAMES = [each.name for each in read_models()]
+NAMES = [each.name for each in projections_of(shipped)]
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +47,8 @@ def service(folder_of_service: Path) -> Iterator[CommandLine]:
 
 
 @pytest.fixture
-async def app(settings: Settings) -> AsyncIterator[Application]:
-    async with Application(nix.domain(settings.nats.subject_prefix), settings) as app:
+async def app(settings: Settings) -> AsyncIterator[WriteSide]:
+    async with WriteSide(nix.domain(settings.nats.subject_prefix or ""), settings) as app:
         yield app
 
 
@@ -86,7 +88,7 @@ def test_all_are_listed_in_80_columns(service: CommandLine) -> None:
 
     assert head.split() == ["projection", "version", "state", "position", "lag", "rate/s", "parked"]
     assert [line.split()[:3] for line in lines] == [
-        [each.name, str(each.version), "live"] for each in read_models()
+        [each.name, str(each.version), "live"] for each in projections_of(shipped)
     ]
     assert max(map(len, [head, *lines])) <= 80
     found = listed(service)
@@ -200,7 +202,7 @@ def test_pausing_and_resuming_change_nothing_else(service: CommandLine) -> None:
 
 
 async def test_an_unreadable_configuration_leaves_only_the_paused_state_unknown(
-    app: Application, settings: Settings, tmp_path: Path
+    app: WriteSide, settings: Settings, tmp_path: Path
 ) -> None:
     model = ReadModelSettings(database=str(tmp_path / "read_model.sqlite"))
     async with Database(model.database) as made:

@@ -16,7 +16,7 @@ from eventstore.application import running
 from eventstore.client.client import Client, Msg
 from eventstore.client.protocol import UnreadableHeaders
 from eventstore.client.responder import Reply, Request, Responder
-from eventstore.config import ServiceSettings
+from eventstore.config import ServiceIdentity
 from eventstore.projections.feed.feed import Feed
 from eventstore.service.checks import ConnectionCheck
 from eventstore.service.endpoints import ServiceEndpoints
@@ -218,7 +218,7 @@ async def test_an_unreadable_query_is_answered_with_an_error(
 async def test_health_and_micro_are_still_answered(
     client: Client, raw: RawPublisher, domain_name: str
 ) -> None:
-    named = ServiceSettings(name=f"svc-{domain_name}", version="1.2.3")
+    named = ServiceIdentity(name=f"svc-{domain_name}", version="1.2.3")
     codec = nix.domain(domain_name).codec
     face = ServiceEndpoints(client, codec, Health(named.name, "1.2.3", {}), named)
     async with running(face):

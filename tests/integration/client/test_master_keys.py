@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from eventstore.application import Application
+from eventstore.application import WriteSide
 from eventstore.client.client import Client, Msg, connect
 from eventstore.client.master_keys import MasterKeys, WrappedKey, new_master_key
 from eventstore.config import PersonalSettings, Secret, Settings
@@ -189,7 +189,7 @@ async def test_a_key_management_service_replaces_master_keys(
 ) -> None:
     wrapping = Elsewhere()
     for count in (1, 2):
-        async with Application(
+        async with WriteSide(
             shop.renamed(domain_name), with_keys(settings), key_wrapping=wrapping
         ) as app:
             await app.store.append("customer", "ann", ANN)
@@ -204,16 +204,16 @@ async def test_an_application_with_personal_data_does_not_start_without_its_mast
 ) -> None:
     domain = shop.renamed(domain_name)
     with pytest.raises(MasterKeyError, match="eventstore keys new"):
-        async with Application(domain, with_keys(settings)):
+        async with WriteSide(domain, with_keys(settings)):
             pass
-    async with Application(domain, with_keys(settings, OLD)) as app:
+    async with WriteSide(domain, with_keys(settings, OLD)) as app:
         await app.store.append("customer", "ann", ANN)
     for lines, problem in (
         ((NEW,), "master key old is not known, only new"),
         ((), "no master key is configured, and old has wrapped keys of the domain"),
     ):
         with pytest.raises(MasterKeyError, match=problem):
-            async with Application(domain, with_keys(settings, *lines)):
+            async with WriteSide(domain, with_keys(settings, *lines)):
                 pass
 
 
@@ -223,7 +223,7 @@ async def test_with_an_embedded_server_a_master_key_is_there(
     assert stat.S_IMODE(nats_server.master_key_file.stat().st_mode) == 0o600
     for again in (settings, settings_for(nats_server.url, domain_name)):
         assert again.personal.master_key_file == nats_server.master_key_file
-        async with Application(shop.renamed(domain_name), again) as app:
+        async with WriteSide(shop.renamed(domain_name), again) as app:
             await app.store.append("customer", "ann", ANN)
             assert (await read(app.store))[0] == ANN
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from eventstore import Application, nix
-from eventstore.application import running
+from eventstore import nix
+from eventstore.application import WriteSide, running
 from eventstore.client.api_answers import StreamInfo
 from eventstore.client.client import connect
 from eventstore.client.responder import Reply, Request, Responder
 from eventstore.commands import CommandClient
-from eventstore.config import AuthSettings, Secret, ServiceSettings, Settings
+from eventstore.config import AuthSettings, Secret, ServiceIdentity, Settings
 from eventstore.errors import PermissionDenied
 from eventstore.parking.messages import ParkedMessages
 from eventstore.server.embedded import EmbeddedServer
@@ -69,12 +69,12 @@ async def guest(server: EmbeddedServer) -> Settings:
 
 
 @pytest.fixture
-async def application(guest: Settings) -> AsyncIterator[Application]:
-    async with Application(nix.domain(), guest) as application:
+async def application(guest: Settings) -> AsyncIterator[WriteSide]:
+    async with WriteSide(nix.domain(), guest) as application:
         yield application
 
 
-async def test_all_subjects_use_the_prefixes_of_the_settings(application: Application) -> None:
+async def test_all_subjects_use_the_prefixes_of_the_settings(application: WriteSide) -> None:
     client, subjects = application.client, application.domain.codec.subjects
     assert client.inbox_prefix.startswith("_INBOX_g.guest.")
     created = nix.CreateFlake(path=".", description="")
@@ -147,8 +147,8 @@ async def test_users_of_another_account_are_answered_in_their_own_inboxes(
     ann, bob = (
         settings_of(server, user, inbox_prefix=f"_INBOX_c.{user}") for user in ("ann", "bob")
     )
-    async with asyncio.timeout(40), Application(nix.domain(), service) as app:
-        codec, named = app.domain.codec, ServiceSettings(name="svc", version="1.2.3")
+    async with asyncio.timeout(40), WriteSide(nix.domain(), service) as app:
+        codec, named = app.domain.codec, ServiceIdentity(name="svc", version="1.2.3")
         queries = Responder(app.client, {"nix.query.flake.list": listed}, queue="svc")
         face = ServiceEndpoints(app.client, codec, Health("svc", "1.2.3", {}), named)
         async with running(queries, face), connect(ann) as client, connect(bob) as other:

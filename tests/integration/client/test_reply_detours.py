@@ -16,11 +16,11 @@ import nats
 import pytest
 from nats.aio.client import Client as PlainClient
 
-from eventstore import Application, nix
-from eventstore.application import running
+from eventstore import nix
+from eventstore.application import WriteSide, running
 from eventstore.audit.aggregate_history import history_answers
 from eventstore.client.responder import Reply, Request, Responder
-from eventstore.config import AuthSettings, Secret, ServiceSettings
+from eventstore.config import AuthSettings, Secret, ServiceIdentity
 from eventstore.messages.envelope import new_id
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.service.checks import ConnectionCheck
@@ -54,16 +54,16 @@ async def server(start_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
-async def service(server: EmbeddedServer) -> AsyncIterator[Application]:
+async def service(server: EmbeddedServer) -> AsyncIterator[WriteSide]:
     """All that answers: commands, queries, health, discovery, metrics and NATS micro."""
     auth = AuthSettings(user="service", password=Secret("service"))
-    named = ServiceSettings(name="svc", version="1.2.3")
+    named = ServiceIdentity(name="svc", version="1.2.3")
     health = Health(named.name, named.version, {}, cache_ttl=0.0)
 
     async def listed(_request: Request) -> Reply:
         return Reply(b'{"items": []}', {"X-Position": "0"})
 
-    async with Application(nix.domain(), settings_for(server.url, auth=auth)) as app:
+    async with WriteSide(nix.domain(), settings_for(server.url, auth=auth)) as app:
         answers = {"nix.query.flake.list": listed, **history_answers(app.client, app.domain)}
         queries = Responder(app.client, answers, queue="svc")
         metrics = Metrics(service=named.name, version=named.version)
@@ -81,7 +81,7 @@ async def plain(server: EmbeddedServer, user: str) -> PlainClient:
     return await nats.connect(server.url, user=user, password=user)
 
 
-async def held(app: Application) -> dict[str, Any]:
+async def held(app: WriteSide) -> dict[str, Any]:
     """What the streams hold, and that they are still the same ones."""
     infos = {name: await app.client.api(f"STREAM.INFO.{name}") for name in STREAMS}
     return {
@@ -127,7 +127,7 @@ ASKED = [
 @pytest.mark.parametrize("asked", ASKED)
 async def test_only_inboxes_are_answered(
     server: EmbeddedServer,
-    service: Application,
+    service: WriteSide,
     asked: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -152,7 +152,7 @@ async def test_only_inboxes_are_answered(
 
 @pytest.mark.parametrize("asked", ASKED)
 async def test_the_headers_of_a_request_are_not_returned(
-    server: EmbeddedServer, service: Application, asked: str
+    server: EmbeddedServer, service: WriteSide, asked: str
 ) -> None:
     reader = await plain(server, "reader")
     sent = {**forged(), "X-Whatever": "x"}
@@ -169,7 +169,7 @@ async def test_the_headers_of_a_request_are_not_returned(
 
 
 async def test_outcomes_are_sent_to_inboxes_only(
-    server: EmbeddedServer, service: Application
+    server: EmbeddedServer, service: WriteSide
 ) -> None:
     before = await held(service)
     developer = await plain(server, "developer")
@@ -192,7 +192,7 @@ async def test_outcomes_are_sent_to_inboxes_only(
     assert after["NIX_CMD"][2] == before["NIX_CMD"][2] + len(DETOURS) + 1
 
 
-async def test_a_refusal_is_never_empty(server: EmbeddedServer, service: Application) -> None:
+async def test_a_refusal_is_never_empty(server: EmbeddedServer, service: WriteSide) -> None:
     reader = await plain(server, "reader")
     for asked in ("health.nix", "metrics.nix", "nix.query.audit.history"):
         answer = await reader.request(asked, b"nonsense", timeout=BOUND)

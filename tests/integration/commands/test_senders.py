@@ -13,7 +13,7 @@ import pytest
 from nats.aio.client import Client as PlainClient
 from nats.aio.msg import Msg
 
-from eventstore.application import Application
+from eventstore.application import WriteSide
 from eventstore.audit.chain_check import Witness, check_chain
 from eventstore.commands.senders import Senders
 from eventstore.jetstream.direct_get import DirectReader
@@ -55,10 +55,10 @@ def url_of(server: EmbeddedServer, user: str) -> str:
 
 
 @asynccontextmanager
-async def service(server: EmbeddedServer, **options: Any) -> AsyncIterator[Application]:
+async def service(server: EmbeddedServer, **options: Any) -> AsyncIterator[WriteSide]:
     options = {"commands_cross_accounts": True, **options}
     settings = settings_for(url_of(server, "service"), **options)
-    async with Application(counting("nix"), settings) as app:
+    async with WriteSide(counting("nix"), settings) as app:
         # Of a command that is sent before the worker listens, nobody knows the sender.
         await asyncio.wait_for(app.worker.ready.wait(), 45.0)
         yield app
@@ -83,7 +83,7 @@ async def send(client: PlainClient, target: str, **headers: str) -> None:
     )
 
 
-async def sender_of(app: Application, target: str) -> tuple[str | None, str | None]:
+async def sender_of(app: WriteSide, target: str) -> tuple[str | None, str | None]:
     """The actor and the sender that the only event of an aggregate names."""
 
     async def is_there() -> bool:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from eventstore import Application, EmbeddedServer, Settings, nix
+from eventstore import EmbeddedServer, Settings, nix
+from eventstore.application import WriteSide
 from eventstore.projections.database.database import Database
 from eventstore.projections.queries.waiting import CheckpointPositions
 from tests.integration.command_line import AWAY, BOUND
@@ -36,7 +37,7 @@ async def test_it_keeps_the_read_models_up_to_date_until_a_signal(
     (tmp_path / "own.toml").write_text(f'[nats]\nsubject_prefix = "{domain_name}"\n')
     own = {"NATS_URL": nats_server.url, "EVENTSTORE_CONFIG": "own.toml"}
     database = Database(tmp_path / "rows.sqlite")
-    async with Application(nix.domain(), settings) as app, database as rows:
+    async with WriteSide(nix.domain(), settings) as app, database as rows:
         await rows.migrate()
         process = await start(tmp_path, EVENTSTORE_DATABASE="rows.sqlite", **own)
         outcome = await app.commands.execute(nix.CreateFlake(path="./x", description="x"), "f1")

@@ -17,8 +17,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from sqlalchemy import select
 
 from eventstore import nix
-from eventstore.application import Application, running
-from eventstore.cli.service import open_service
+from eventstore.application import WriteSide, running
+from eventstore.application.service import RunningApplication
 from eventstore.client.client import Client, Msg
 from eventstore.commands import CommandClient, SentCommand
 from eventstore.config import ReadModelSettings, Settings, StreamSettings
@@ -31,6 +31,7 @@ from eventstore.projections.feed.feed import Feed
 from eventstore.service.tracing import Tracing
 from eventstore.store.store import EventStore
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
+from projections import app as shipped
 from projections.models import package
 from tests.integration.commanding import until
 
@@ -112,7 +113,9 @@ def identities(
     return {e.identity.id: (f"{e.type} {e.aggregate_id}", e.identity) for e in envelopes}
 
 
-async def prepared(app: Application, packages: Mapping[str, str] = PACKAGES) -> None:
+async def prepared(
+    app: WriteSide | RunningApplication, packages: Mapping[str, str] = PACKAGES
+) -> None:
     """A flake, and packages built from it and from another."""
     await app.commands.execute(nix.CreateFlake(path="./mine", description=""), "f1")
     for package_id, reference in packages.items():
@@ -125,16 +128,15 @@ async def test_one_command_has_effects_on_three_aggregates_with_one_correlation(
 ) -> None:
     read_model = ReadModelSettings(database=str(tmp_path / "read_model.sqlite"))
     named = msgspec.structs.replace(settings, read_model=read_model)
-    async with open_service(named, tmp_path) as service:
-        app = service.app
+    async with shipped.running(named, directory=tmp_path) as app:
         await prepared(app)
         add = nix.AddFlakeInput(name="nixpkgs", url="github:NixOS/nixpkgs")
         outcome = await app.commands.execute(add, "f1", actor="ann")
         events = await until_stale(app.store, 2)
         await commands.until(7)
-        await service.projections.wait(events[-1].position, BOUND)
+        await app.wait(events[-1].position, "packages", BOUND)
         query = select(package.c.id, package.c.stale_reason).where(package.c.stale)
-        async with service.database.engine.connect() as connection:
+        async with app.read_model.engine.connect() as connection:
             rows = (await connection.execute(query.order_by("id"))).all()
 
         assert tree_of(outcome.command_id, identities(commands.seen, events)) == {
@@ -167,10 +169,10 @@ async def test_one_command_has_effects_on_three_aggregates_with_one_correlation(
 @asynccontextmanager
 async def opened(
     settings: Settings, telemetry: Telemetry = NO_TELEMETRY
-) -> AsyncIterator[Application]:
+) -> AsyncIterator[WriteSide]:
     """A service without read models; the test runs the process."""
     async with (
-        Application(nix.domain(), settings, telemetry=telemetry) as app,
+        WriteSide(nix.domain(), settings, telemetry=telemetry) as app,
         running(Feed(app.client, app.store)),
     ):
         yield app
@@ -240,7 +242,7 @@ async def test_a_redelivered_event_sends_no_second_command(
     assert {event.causation_id for event in own[1:]} == commands.caused()
 
 
-async def is_worked_off(app: Application) -> bool:
+async def is_worked_off(app: WriteSide) -> bool:
     stream = app.domain.codec.subjects.command_stream
     state = (await app.client.api(f"STREAM.INFO.{stream}"))["state"]
     return bool(state["messages"] == 0)

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from sqlalchemy import select
 
-from eventstore.application import Application, running
+from eventstore.application import WriteSide, running
 from eventstore.client.client import Client, connect
 from eventstore.commands import CommandClient, Outcome, Outcomes
 from eventstore.config import Settings
@@ -252,7 +252,7 @@ async def test_a_resent_rejected_command_has_its_first_outcome(
 ) -> None:
     domain = shop.renamed(domain_name)
     async with AsyncExitStack() as stack:
-        app = await stack.enter_async_context(Application(domain, settings))
+        app = await stack.enter_async_context(WriteSide(domain, settings))
         command_id = new_id()
         await app.store.append("customer", "ann", CustomerRegistered(email=EMAIL))
         await app.store.keyring.forget("ann")

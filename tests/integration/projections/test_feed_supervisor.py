@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from eventstore import Application, nix
-from eventstore.application import running
+from eventstore import nix
+from eventstore.application import WriteSide, running
 from eventstore.config import Settings
 from eventstore.jetstream.topology import declare, topology
 from eventstore.projections.feed.feed import Feed
@@ -20,8 +20,8 @@ PAUSE = 0.05
 
 
 @pytest.fixture
-async def app(settings: Settings) -> AsyncIterator[Application]:
-    async with Application(nix.domain(), settings) as app:
+async def app(settings: Settings) -> AsyncIterator[WriteSide]:
+    async with WriteSide(nix.domain(), settings) as app:
         yield app
 
 
@@ -34,7 +34,7 @@ async def is_status(feeding: FeedSupervisor, status: HealthStatus) -> bool:
 
 
 async def test_a_deleted_event_stream_makes_it_unhealthy_until_it_is_recreated(
-    app: Application, settings: Settings, caplog: pytest.LogCaptureFixture
+    app: WriteSide, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     subjects = app.domain.codec.subjects
     feeding = FeedSupervisor(lambda: Feed(app.client, app.store), pause=PAUSE)
@@ -60,7 +60,7 @@ async def has_fed(feeding: FeedSupervisor, position: int) -> bool:
 
 
 async def test_a_feed_that_waits_with_events_pending_is_degraded(
-    app: Application, monkeypatch: pytest.MonkeyPatch
+    app: WriteSide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("eventstore.projections.feed.supervisor._STALLED_SECONDS", 0.1)
     key = f"$KV.{app.domain.codec.subjects.config_bucket}.feed.lease"
@@ -74,7 +74,7 @@ async def test_a_feed_that_waits_with_events_pending_is_degraded(
         await until(lambda: is_status(feeding, "healthy"))
 
 
-async def test_it_stops_while_it_waits_for_the_next_try(app: Application) -> None:
+async def test_it_stops_while_it_waits_for_the_next_try(app: WriteSide) -> None:
     subjects = app.domain.codec.subjects
     await app.client.api(f"STREAM.DELETE.{subjects.event_stream}")
     feeding = FeedSupervisor(lambda: Feed(app.client, app.store), pause=60)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from eventstore import Application, EventStore, nix
-from eventstore.application import running
+from eventstore import EventStore, nix
+from eventstore.application import WriteSide, running
 from eventstore.client.client import Client
 from eventstore.client.queries import QueryClient
 from eventstore.client.responder import Reply, Request, Responder
@@ -48,7 +48,7 @@ CACHE = "https://cache.example.org"
 class Asked:
     """A running service, and a client that queries it."""
 
-    def __init__(self, app: Application, database: Database, worker: ProjectionWorker) -> None:
+    def __init__(self, app: WriteSide, database: Database, worker: ProjectionWorker) -> None:
         self.client: Client = app.client
         self.store: EventStore = app.store
         self.commands = app.commands
@@ -82,7 +82,7 @@ async def asking(
 ) -> AsyncIterator[Asked]:
     async with (
         Database(folder / "read_model.sqlite") as database,
-        Application(nix.domain(), settings) as app,
+        WriteSide(nix.domain(), settings) as app,
     ):
         await database.migrate()
         worker = ProjectionWorker(app.store, database, nix_projections())

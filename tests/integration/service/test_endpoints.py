@@ -19,7 +19,7 @@ from nats.micro.service import ServiceInfo, ServicePing, ServiceStats
 
 from eventstore import nix
 from eventstore.client.client import Client, connect
-from eventstore.config import ServiceSettings
+from eventstore.config import ServiceIdentity
 from eventstore.errors import ConfigurationError, ConnectionLost, EventStoreError
 from eventstore.messages.codec import Codec
 from eventstore.server.embedded import EmbeddedServer
@@ -39,9 +39,9 @@ def codec(domain_name: str) -> Codec:
 
 
 @pytest.fixture
-def named(domain_name: str) -> ServiceSettings:
+def named(domain_name: str) -> ServiceIdentity:
     """A service of the test's own, on the shared server."""
-    return ServiceSettings(name=f"svc-{domain_name}", version="1.2.3", description="for a test")
+    return ServiceIdentity(name=f"svc-{domain_name}", version="1.2.3", description="for a test")
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def patient() -> Patient:
 
 
 @pytest.fixture
-def health(named: ServiceSettings, patient: Patient) -> Health:
+def health(named: ServiceIdentity, patient: Patient) -> Health:
     return Health(named.name, named.version, {"patient": patient}, cache_ttl=0.0)
 
 
@@ -84,7 +84,7 @@ async def running(face: ServiceEndpoints) -> AsyncIterator[ServiceEndpoints]:
 
 @pytest.fixture
 async def face(
-    client: Client, codec: Codec, health: Health, named: ServiceSettings
+    client: Client, codec: Codec, health: Health, named: ServiceIdentity
 ) -> AsyncIterator[ServiceEndpoints]:
     queries = [codec.subjects.query("flake", "get"), codec.subjects.query("flake", "list")]
     metrics = Metrics(service=named.name, version=named.version)
@@ -120,7 +120,7 @@ async def announcements(plain: PlainClient, service: str) -> AsyncIterator[Annou
 
 
 async def test_health_is_answered_by_service_and_by_domain(
-    plain: PlainClient, face: ServiceEndpoints, named: ServiceSettings, domain_name: str
+    plain: PlainClient, face: ServiceEndpoints, named: ServiceIdentity, domain_name: str
 ) -> None:
     for subject in (f"health.{named.name}", f"health.{domain_name}"):
         answer = await ask(plain, subject)
@@ -135,7 +135,7 @@ async def test_health_is_answered_by_service_and_by_domain(
 
 
 async def test_ill_health_is_a_report_and_no_error(
-    plain: PlainClient, face: ServiceEndpoints, named: ServiceSettings, patient: Patient
+    plain: PlainClient, face: ServiceEndpoints, named: ServiceIdentity, patient: Patient
 ) -> None:
     patient.finding = CheckResult(status="unhealthy", problem="it hurts")
 
@@ -147,7 +147,7 @@ async def test_ill_health_is_a_report_and_no_error(
 
 
 async def test_discovery_lists_commands_queries_and_endpoints(
-    plain: PlainClient, face: ServiceEndpoints, named: ServiceSettings, codec: Codec
+    plain: PlainClient, face: ServiceEndpoints, named: ServiceIdentity, codec: Codec
 ) -> None:
     answer = await ask(plain, f"discovery.{named.name}")
 
@@ -175,7 +175,7 @@ async def test_discovery_lists_commands_queries_and_endpoints(
 
 
 async def test_discovery_by_domain_is_the_same_with_the_seeds_names(
-    plain: PlainClient, face: ServiceEndpoints, named: ServiceSettings, codec: Codec
+    plain: PlainClient, face: ServiceEndpoints, named: ServiceIdentity, codec: Codec
 ) -> None:
     told = json.loads((await ask(plain, f"discovery.{codec.domain}")).data)
 
@@ -185,7 +185,7 @@ async def test_discovery_by_domain_is_the_same_with_the_seeds_names(
 
 
 async def test_metrics_are_answered_in_prometheus_text(
-    plain: PlainClient, face: ServiceEndpoints, named: ServiceSettings, domain_name: str
+    plain: PlainClient, face: ServiceEndpoints, named: ServiceIdentity, domain_name: str
 ) -> None:
     answer = await ask(plain, f"metrics.{domain_name}")
 
@@ -197,7 +197,7 @@ async def test_metrics_are_answered_in_prometheus_text(
 
 
 async def test_without_metrics_the_reply_is_an_error(
-    plain: PlainClient, client: Client, codec: Codec, health: Health, named: ServiceSettings
+    plain: PlainClient, client: Client, codec: Codec, health: Health, named: ServiceIdentity
 ) -> None:
     async with running(ServiceEndpoints(client, codec, health, named)):
         answer = await ask(plain, f"metrics.{codec.domain}")
@@ -211,7 +211,7 @@ async def test_without_metrics_the_reply_is_an_error(
     "payload", [b"nonsense", b"[]", b'"x"', b"\xff\xfe", b"{", b"[" * 100_000, DEEP]
 )
 async def test_a_bad_request_is_answered_with_an_error_and_counted(
-    plain: PlainClient, face: ServiceEndpoints, named: ServiceSettings, payload: bytes
+    plain: PlainClient, face: ServiceEndpoints, named: ServiceIdentity, payload: bytes
 ) -> None:
     for subject in (f"health.{named.name}", f"discovery.{named.name}"):
         answer = await ask(plain, subject, payload)
@@ -228,7 +228,7 @@ async def test_an_error_with_several_lines_fits_in_its_header(
     plain: PlainClient,
     client: Client,
     codec: Codec,
-    named: ServiceSettings,
+    named: ServiceIdentity,
 ) -> None:
     class Broken(Health):
         async def report(self) -> HealthReport:
@@ -245,7 +245,7 @@ async def test_an_error_with_several_lines_fits_in_its_header(
 async def test_a_request_without_reply_subject_is_harmless(
     plain: PlainClient,
     face: ServiceEndpoints,
-    named: ServiceSettings,
+    named: ServiceIdentity,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     for payload in (b"", b"nonsense"):
@@ -255,7 +255,7 @@ async def test_a_request_without_reply_subject_is_harmless(
 
 
 async def test_the_service_speaks_nats_micro(
-    plain: PlainClient, face: ServiceEndpoints, named: ServiceSettings, codec: Codec
+    plain: PlainClient, face: ServiceEndpoints, named: ServiceIdentity, codec: Codec
 ) -> None:
     for name in (named.name, f"{named.name}.{face.instance_id}"):
         ping = ServicePing.from_dict(json.loads((await ask(plain, f"$SRV.PING.{name}")).data))
@@ -285,7 +285,7 @@ async def test_every_instance_answers_for_itself(
     client: Client,
     codec: Codec,
     health: Health,
-    named: ServiceSettings,
+    named: ServiceIdentity,
     face: ServiceEndpoints,
 ) -> None:
     async with running(ServiceEndpoints(client, codec, health, named)) as second:
@@ -296,7 +296,7 @@ async def test_every_instance_answers_for_itself(
 
 
 async def test_it_announces_itself_at_start_at_an_interval_and_says_goodbye(
-    plain: PlainClient, client: Client, codec: Codec, health: Health, named: ServiceSettings
+    plain: PlainClient, client: Client, codec: Codec, health: Health, named: ServiceIdentity
 ) -> None:
     heard = await announcements(plain, named.name)
     face = ServiceEndpoints(client, codec, health, named, announce_interval=0.01)
@@ -315,7 +315,7 @@ async def test_it_announces_itself_at_start_at_an_interval_and_says_goodbye(
 
 
 async def test_a_cancelled_service_says_goodbye_too(
-    plain: PlainClient, client: Client, codec: Codec, health: Health, named: ServiceSettings
+    plain: PlainClient, client: Client, codec: Codec, health: Health, named: ServiceIdentity
 ) -> None:
     heard = await announcements(plain, named.name)
     task = asyncio.create_task(ServiceEndpoints(client, codec, health, named).run())
@@ -329,7 +329,7 @@ async def test_a_cancelled_service_says_goodbye_too(
 
 
 async def test_health_is_checked_without_requests_too(
-    client: Client, codec: Codec, named: ServiceSettings
+    client: Client, codec: Codec, named: ServiceIdentity
 ) -> None:
     looked = asyncio.Event()
 
@@ -356,7 +356,7 @@ class Warned(logging.Handler):
 
 
 async def test_it_continues_after_a_reconnect(
-    server: EmbeddedServer, codec: Codec, health: Health, named: ServiceSettings
+    server: EmbeddedServer, codec: Codec, health: Health, named: ServiceIdentity
 ) -> None:
     warned = Warned(f"service {named.name}: ")
     logging.getLogger("eventstore").addHandler(warned)
@@ -374,7 +374,7 @@ async def test_it_continues_after_a_reconnect(
 
 
 async def test_it_ends_with_the_connection(
-    server: EmbeddedServer, codec: Codec, health: Health, named: ServiceSettings
+    server: EmbeddedServer, codec: Codec, health: Health, named: ServiceIdentity
 ) -> None:
     async with connect(settings_for(server.url)) as client:
         face = ServiceEndpoints(client, codec, health, named, announce_interval=0.01)
@@ -389,11 +389,11 @@ async def test_a_version_that_nats_micro_does_not_take_is_named(
     client: Client, codec: Codec, health: Health, version: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=f"svc {version}"):
-        ServiceEndpoints(client, codec, health, ServiceSettings(name="svc", version=version))
+        ServiceEndpoints(client, codec, health, ServiceIdentity(name="svc", version=version))
 
 
 async def test_services_are_found_by_request_and_by_announcement(
-    plain: PlainClient, client: Client, codec: Codec, face: ServiceEndpoints, named: ServiceSettings
+    plain: PlainClient, client: Client, codec: Codec, face: ServiceEndpoints, named: ServiceIdentity
 ) -> None:
     async def stranger(message: Msg) -> None:
         await message.respond(b'{"name": "stranger", "id": "1", "version": "0.1.0"}')
@@ -427,7 +427,7 @@ async def test_services_are_found_by_request_and_by_announcement(
 
 
 async def test_the_subjects_of_commands_and_queries_are_in_the_info(
-    client: Client, face: ServiceEndpoints, named: ServiceSettings, codec: Codec
+    client: Client, face: ServiceEndpoints, named: ServiceIdentity, codec: Codec
 ) -> None:
     found = await discover(client, BOUND, count=1)
 

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from eventstore import Application, nix
-from eventstore.cli.observability import service_health
+from eventstore import nix
+from eventstore.application import WriteSide
+from eventstore.application.observability import service_health
+from eventstore.application.service import RunningApplication
 from eventstore.client.client import Client, connect
 from eventstore.commands import CommandClient
 from eventstore.commands.worker import worker_consumer
@@ -32,6 +34,7 @@ from eventstore.service.checks import CommandsCheck, ConnectionCheck, StreamsChe
 from eventstore.service.health import Health, HealthReport
 from eventstore.service.metrics import Metrics
 from eventstore.store.store import EventStore
+from projections import app as shipped
 from projections import nix_projections
 from tests.conftest import settings_for
 from tests.integration.ledger import declare_log
@@ -42,8 +45,8 @@ CREATE = nix.CreateModule(name="m", content="0")
 
 
 @pytest.fixture
-async def app(settings: Settings) -> AsyncIterator[Application]:
-    async with Application(nix.domain(), settings) as app:
+async def app(settings: Settings) -> AsyncIterator[WriteSide]:
+    async with WriteSide(nix.domain(), settings) as app:
         await asyncio.wait_for(app.worker.ready.wait(), BOUND)
         yield app
 
@@ -56,10 +59,13 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def health(app: Application, settings: Settings, database: Database) -> AsyncIterator[Health]:
+async def health(app: WriteSide, settings: Settings, database: Database) -> AsyncIterator[Health]:
     """The health of a service at work, looked at anew each time it is asked."""
     worker = ProjectionWorker(app.store, database, nix_projections())
-    health = service_health(app, settings, database, worker, cache_ttl=0.0)
+    identity = shipped.identity(settings)
+    service = RunningApplication(shipped, settings, identity, app, database)
+    service.projections = worker
+    health = service_health(service, cache_ttl=0.0)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(worker.run())
         await asyncio.wait_for(worker.ready.wait(), BOUND)
@@ -91,7 +97,7 @@ def copied(file: Path) -> Path:
     return Path(shutil.copy(file, file.with_suffix(".copy")))
 
 
-async def test_a_service_at_work_is_healthy(health: Health, app: Application) -> None:
+async def test_a_service_at_work_is_healthy(health: Health, app: WriteSide) -> None:
     await app.commands.execute(CREATE, "m", timeout=BOUND)
 
     report = await health.report()
@@ -133,7 +139,7 @@ async def test_without_its_database_it_is_unhealthy_until_it_is_back(
 
 @pytest.mark.parametrize("kind", ["event_stream", "parked_stream"])
 async def test_without_a_stream_it_is_unhealthy_until_it_is_back(
-    health: Health, app: Application, settings: Settings, kind: str
+    health: Health, app: WriteSide, settings: Settings, kind: str
 ) -> None:
     subjects = app.domain.codec.subjects
     stream = getattr(subjects, kind)
@@ -149,7 +155,7 @@ async def test_without_a_stream_it_is_unhealthy_until_it_is_back(
 
 
 async def test_a_stream_that_was_changed_is_unhealthy_until_it_is_as_declared(
-    health: Health, app: Application
+    health: Health, app: WriteSide
 ) -> None:
     stream = app.domain.codec.subjects.event_stream
     answer = await app.client.api(f"STREAM.INFO.{stream}")
@@ -186,7 +192,7 @@ async def test_without_a_connection_it_is_unhealthy_and_degraded_when_it_has_com
 
 
 async def test_an_unprocessed_backlog_degrades_it(client: Client, settings: Settings) -> None:
-    codec = nix.domain(settings.nats.subject_prefix).codec
+    codec = nix.domain(settings.nats.subject_prefix or "").codec
     consumer = worker_consumer(codec)
     metrics = Metrics()
     with pytest.raises(StreamMissing, match="declare the topology first"):
@@ -220,7 +226,7 @@ async def test_an_unprocessed_backlog_degrades_it(client: Client, settings: Sett
 async def test_how_many_messages_are_in_each_stream_becomes_a_gauge(
     client: Client, settings: Settings
 ) -> None:
-    subjects = nix.domain(settings.nats.subject_prefix).codec.subjects
+    subjects = nix.domain(settings.nats.subject_prefix or "").codec.subjects
     specs = topology(subjects, StreamSettings())
     metrics = Metrics()
     await declare(client, specs)
@@ -264,9 +270,7 @@ async def test_a_file_that_is_not_a_database_is_reported(tmp_path: Path) -> None
     assert "file is not a database" in str(finding.problem)
 
 
-async def test_projections_that_lag_or_stall_degrade_it(
-    app: Application, database: Database
-) -> None:
+async def test_projections_that_lag_or_stall_degrade_it(app: WriteSide, database: Database) -> None:
     worker = ProjectionWorker(app.store, database, nix_projections())
     end = 5
     metrics = Metrics()

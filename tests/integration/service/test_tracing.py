@@ -10,7 +10,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from eventstore import Application, nix
+from eventstore import nix
+from eventstore.application import WriteSide
 from eventstore.config import Settings
 from eventstore.projections.database.database import Database
 from eventstore.projections.worker.worker import ProjectionWorker
@@ -32,7 +33,7 @@ async def test_a_command_is_one_trace_from_its_sender_to_the_rows(
     telemetry = combined(metrics, Tracing(provider))
     async with (
         Database(tmp_path / "read_model.sqlite") as database,
-        Application(nix.domain(), settings, telemetry=telemetry) as app,
+        WriteSide(nix.domain(), settings, telemetry=telemetry) as app,
     ):
         await database.migrate()
         worker = ProjectionWorker(app.store, database, nix_projections(), telemetry=telemetry)

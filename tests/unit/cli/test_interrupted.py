@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from eventstore.cli import session
+from eventstore.concurrency import event_loop
 
 INTERRUPTED = """
 import sys
@@ -40,8 +40,8 @@ def test_a_coroutine_that_was_not_started_is_closed(monkeypatch: pytest.MonkeyPa
     async def work() -> None:
         pytest.fail("it has begun")
 
-    monkeypatch.setattr(session, "_loop_factory", interrupted)
+    monkeypatch.setattr(event_loop, "_loop_factory", interrupted)
     main = work()
     with pytest.raises(KeyboardInterrupt):
-        session.run(main)
+        event_loop.run(main)
     assert inspect.getcoroutinestate(main) == inspect.CORO_CLOSED

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from eventstore.cli import app
 from eventstore.cli.output.terminal import Terminal, program, say
-from eventstore.cli.session import run
+from eventstore.concurrency.event_loop import run
 from eventstore.text import printable
 
 

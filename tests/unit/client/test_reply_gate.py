@@ -91,7 +91,14 @@ def test_a_wildcard_or_a_dollar_is_never_admitted(text: str) -> None:
 
 
 def test_a_prefix_is_never_the_domains_own() -> None:
-    assert not ReplyGate(NatsSettings(inbox_prefix="nix")).admits("nix.log.flake.f1")
+    named = NatsSettings(subject_prefix="nix", inbox_prefix="nix")
+    assert not ReplyGate(named).admits("nix.log.flake.f1")
+
+
+def test_a_domain_whose_log_is_opened_is_protected_whatever_the_settings_say() -> None:
+    gate = ReplyGate(NatsSettings(reply_prefixes=("nix",)))
+    gate.protect("nix")
+    assert not gate.admits("nix.log.flake.f1")
 
 
 def test_refusals_are_logged_once_per_subject_and_all_counted(

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from eventstore.application import Application
-from eventstore.cli.session import log_end
+from eventstore.application.service import RunningApplication
 from eventstore.commands.worker import worker_consumer
-from eventstore.config import Settings
 from eventstore.errors import ConfigurationError
+from eventstore.jetstream.api import log_end
 from eventstore.jetstream.topology import topology
-from eventstore.projections.database.database import Database
 from eventstore.projections.health import DatabaseCheck, ProjectionsCheck
-from eventstore.projections.worker.worker import ProjectionWorker
 from eventstore.service.checks import CommandsCheck, ConnectionCheck, StreamsCheck
 from eventstore.service.endpoints import ServiceEndpoints
 from eventstore.service.health import Check, Health
@@ -42,69 +39,67 @@ def make_telemetry(metrics: Metrics | None, *, tracing: bool) -> Telemetry:
 
 
 def service_health(
-    app: Application,
-    settings: Settings,
-    database: Database,
-    projections: ProjectionWorker,
+    service: RunningApplication,
     *,
-    others: Mapping[str, Check] = {},
+    feed: Check | None = None,
     cache_ttl: float = 0.25,
     telemetry: Telemetry = NO_TELEMETRY,
 ) -> Health:
-    """The health of a service, with the `others` after its own; `cache_ttl` is `Health`'s."""
-    client, codec, bounds = app.client, app.domain.codec, settings.operations
-    streams = topology(codec.subjects, settings.streams)
-    return Health(
-        settings.nats.service.name,
-        settings.nats.service.version,
-        {
-            "connection": ConnectionCheck(client),
-            "streams": StreamsCheck(
-                client,
-                streams,
-                findings={codec.subjects.log_stream: app.store.findings},
-                telemetry=telemetry,
-            ),
-            "commands": CommandsCheck(
-                client,
-                worker_consumer(codec),
-                max_pending=bounds.max_pending_commands,
-                max_age=bounds.max_command_age_ms / 1000,
-                telemetry=telemetry,
-            ),
-            "database": DatabaseCheck(database),
-            "projections": ProjectionsCheck(
-                projections,
-                lambda: log_end(client, codec),
-                max_lag=bounds.max_projection_lag,
-                max_stall=bounds.max_projection_stall_ms / 1000,
-                telemetry=telemetry,
-            ),
-            **others,
-        },
-        cache_ttl=cache_ttl,
-        telemetry=telemetry,
-    )
+    """The health of a service, with a check for each of its parts; `cache_ttl` is `Health`'s."""
+    client, codec, settings = service.client, service.domain.codec, service.settings
+    bounds = settings.operations
+    checks: dict[str, Check] = {
+        "connection": ConnectionCheck(client),
+        "streams": StreamsCheck(
+            client,
+            topology(codec.subjects, settings.streams),
+            findings={codec.subjects.log_stream: service.store.findings},
+            telemetry=telemetry,
+        ),
+        "commands": CommandsCheck(
+            client,
+            worker_consumer(codec),
+            max_pending=bounds.max_pending_commands,
+            max_age=bounds.max_command_age_ms / 1000,
+            telemetry=telemetry,
+        ),
+    }
+    if service.database is not None:
+        checks["database"] = DatabaseCheck(service.database)
+    if service.projections is not None:
+        checks["projections"] = ProjectionsCheck(
+            service.projections,
+            lambda: log_end(client, codec.subjects),
+            max_lag=bounds.max_projection_lag,
+            max_stall=bounds.max_projection_stall_ms / 1000,
+            telemetry=telemetry,
+        )
+    if service.collector is not None:
+        checks["audit"] = service.collector
+    if feed is not None:
+        checks["feed"] = feed
+    own = service.identity
+    return Health(own.name, own.version, checks, cache_ttl=cache_ttl, telemetry=telemetry)
 
 
 def service_endpoints(
-    app: Application,
-    settings: Settings,
+    service: RunningApplication,
     health: Health,
     *,
     queries: Sequence[str] = (),
     metrics: Metrics | None = None,
 ) -> ServiceEndpoints:
     """The service endpoints, such as health and info, to be run beside its other parts."""
+    operations = service.settings.operations
     return ServiceEndpoints(
-        app.client,
-        app.domain.codec,
+        service.client,
+        service.domain.codec,
         health,
-        settings.nats.service,
+        service.identity,
         queries=queries,
         metrics=metrics,
-        announce_interval=settings.operations.announce_interval_ms / 1000,
-        sample_interval=settings.operations.sample_interval_ms / 1000,
+        announce_interval=operations.announce_interval_ms / 1000,
+        sample_interval=operations.sample_interval_ms / 1000,
     )
 
 

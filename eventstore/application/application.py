@@ -1,0 +1,106 @@
+"""The application: one declaration of a team's service, made at module level without a connection.
+
+    app = Application(
+        "shop",
+        deciders=[order, stock],
+        projections=[orders],
+        queries=[order_queries],
+        subscribers=[reservation],
+        tables=[metadata],
+        version="1.4.0",
+    )
+
+Everything else takes it: `eventstore --app shop.app:app serve`, another asyncio program, a client.
+
+    async with app.running() as shop:
+        outcome = await shop.execute(PlaceOrder(...), "o-1")
+        view = await shop.ask(GetOrder(id="o-1"), wait_for=outcome.position)
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eventstore.application.declaration import Declaration
+from eventstore.application.parts import Parts
+from eventstore.concurrency.event_loop import run
+from eventstore.config import Settings
+
+if TYPE_CHECKING:  # a program that only sends needs no SQLAlchemy
+    from eventstore.application.client import ApplicationClient
+    from eventstore.application.service import RunningApplication
+
+
+class Application(Declaration):
+    """A service of one domain, declared: its deciders, and what is built on their events.
+
+    `name` is the domain's name: the first token of every subject, unless the setting
+    `nats.subject_prefix` overrules it. `service` is the name of the service in health and
+    discovery, by default the same; `version` is a semantic version. `tables` are created at the
+    start if they are missing; leave out those of your own migrations. `subscribers` are functions
+    that make an `EventSubscriber` of a running application. `clock` says when a command is decided.
+
+    Raises `DeciderError` for deciders that do not fit, and `ConfigurationError` for projections or
+    queries that do not.
+    """
+
+    @asynccontextmanager
+    async def running(
+        self,
+        settings: Settings | None = None,
+        *,
+        directory: Path = Path("var"),
+        worker: bool = True,
+        projections: bool = True,
+        queries: bool = True,
+        feed: bool = True,
+        subscribers: bool = True,
+    ) -> AsyncIterator[RunningApplication]:
+        """Run the service until the end of the block, or some of its parts.
+
+        If no server is configured, an embedded one runs meanwhile with its data in `directory`.
+        Parts can be left to other processes: `worker` carries out commands; `projections` keeps the
+        read models and the audit index up to date; `queries` answers from them; `feed` publishes
+        the events; `subscribers` handles them. Health, discovery and metrics are always there. The
+        failure of a part, or of all projections, ends the block and is raised; a single projection
+        that fails is logged, and health reports it.
+        """
+        from eventstore.application.runner import run_application
+
+        parts = Parts(
+            worker=worker,
+            projections=projections,
+            queries=queries,
+            feed=feed,
+            subscribers=subscribers,
+        )
+        async with run_application(self, self.settings(settings), directory, parts) as service:
+            yield service
+
+    def client(
+        self, settings: Settings | None = None
+    ) -> AbstractAsyncContextManager[ApplicationClient]:
+        """Connect as a client, which sends commands, asks queries and reads events."""
+        from eventstore.application.client import ApplicationClient
+
+        return ApplicationClient(self.domain, self.settings(settings), clock=self.clock)
+
+    def cli(self) -> None:
+        """Run the command line for this application, as a program of its own."""
+        import_module("eventstore.cli").main(self)
+
+    def serve(
+        self, settings: Settings | None = None, *, directory: Path = Path("var"), **parts: bool
+    ) -> None:
+        """Run the service as this process until Ctrl-C or SIGTERM; prints one line when ready.
+
+        `parts` as in `running`. Runs on uvloop if that is installed. A second Ctrl-C ends the
+        process immediately.
+        """
+        from eventstore.application.process import serving
+
+        run(serving(self, self.settings(settings), directory, parts=Parts(**parts)))

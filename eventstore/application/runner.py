@@ -1,0 +1,152 @@
+"""Run an application: wires the write side and the read side; no other module knows both."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from eventstore.application.components import ReadyComponent, running
+from eventstore.application.declaration import Declaration
+from eventstore.application.observability import (
+    make_telemetry,
+    serve_metrics,
+    service_endpoints,
+    service_health,
+)
+from eventstore.application.parts import Parts
+from eventstore.application.server import opened_server
+from eventstore.application.service import RunningApplication
+from eventstore.application.write_side import WriteSide
+from eventstore.audit.aggregate_history import history_answers
+from eventstore.client.responder import Answer, Responder
+from eventstore.commands.status import status_answers
+from eventstore.config import Settings
+from eventstore.delegation import ConfigurationRequests, ConsumerRequests, ParkingRequests
+from eventstore.projections.audit import CommandCollector, audit, audit_queries
+from eventstore.projections.database.database import Database
+from eventstore.projections.feed.feed import Feed
+from eventstore.projections.feed.supervisor import FeedSupervisor
+from eventstore.projections.projection import Projection
+from eventstore.projections.queries.queries import query_answers
+from eventstore.projections.rebuild.auto_rebuild import auto_rebuild
+from eventstore.projections.worker.worker import ProjectionWorker
+from eventstore.service.config_watcher import ConfigWatcher
+from eventstore.service.metrics import Metrics
+from eventstore.telemetry import Telemetry
+
+_MAX_PENDING_QUERIES = 4_096  # most of them wait for a position, and delay no others
+
+
+def projections_of(app: Declaration) -> tuple[Projection, ...]:
+    """The projections of an application, and the audit index."""
+    return (*app.projections, audit)
+
+
+@asynccontextmanager
+async def run_application(
+    app: Declaration, settings: Settings, directory: Path, parts: Parts
+) -> AsyncIterator[RunningApplication]:
+    """Run some parts of an application until the end of the block; see `Application.running`."""
+    identity, settings = app.identity(settings), settings.in_directory(directory)
+    metrics = Metrics(service=identity.name, version=identity.version)
+    telemetry = make_telemetry(metrics, tracing=settings.operations.tracing)
+    async with AsyncExitStack() as stack:
+        database = None
+        if parts.read_database:
+            location = settings.read_model.database
+            database = await stack.enter_async_context(Database(location, telemetry=telemetry))
+        named = await stack.enter_async_context(opened_server(settings, directory))
+        write_side = await stack.enter_async_context(
+            WriteSide(app.domain, named, worker=parts.worker, clock=app.clock, telemetry=telemetry)
+        )
+        address = settings.operations.metrics_address
+        await stack.enter_async_context(serve_metrics(metrics, address))
+        service = RunningApplication(app, named, identity, write_side, database)
+        if database is not None:
+            await _prepare(database, app)
+        async with _components(service, parts, metrics, telemetry):
+            yield service
+
+
+async def _prepare(database: Database, app: Declaration) -> None:
+    """Bring the tables up to date, as far as they are not the team's own."""
+    await database.migrate()
+    await database.create_tables(
+        table for metadata in app.tables for table in metadata.sorted_tables
+    )
+
+
+@asynccontextmanager
+async def _components(
+    service: RunningApplication, parts: Parts, metrics: Metrics, telemetry: Telemetry
+) -> AsyncIterator[None]:
+    database = service.database
+    if parts.projections and database is not None:
+        service.projections = _projections(service, database, telemetry)
+        service.collector = CommandCollector(
+            service.client, service.domain.codec.subjects, database
+        )
+    feed = FeedSupervisor(lambda: Feed(service.client, service.store)) if parts.feed else None
+    answering: list[ReadyComponent] = [_delegation(service)]
+    subjects: tuple[str, ...] = ()
+    if parts.queries and database is not None:
+        queries = _queries(service, database, telemetry)
+        answering.append(queries)
+        subjects = tuple(queries.subjects)
+    health = service_health(service, feed=feed, telemetry=telemetry)
+    answering.append(service_endpoints(service, health, queries=subjects, metrics=metrics))
+    if parts.subscribers:
+        answering += [make(service) for make in service.app.subscribers]
+    background = [each for each in (service.collector, feed) if each is not None]
+    if service.projections is not None:
+        answering.append(service.projections)
+    control = ConfigWatcher(
+        service.client,
+        service.domain.codec.subjects,
+        queue_limit=service.settings.streams.queue_limit,
+        pausable=service.projections,
+    )
+    async with running(control):
+        await control.ready.wait()  # before a projection runs that is to be paused
+        async with running(*background, *answering):
+            for part in (*([service.worker] if parts.worker else ()), *answering):
+                await part.ready.wait()
+            yield
+
+
+def _projections(
+    service: RunningApplication, database: Database, telemetry: Telemetry
+) -> ProjectionWorker:
+    return ProjectionWorker(
+        service.store,
+        database,
+        projections_of(service.app),
+        rebuild=auto_rebuild(service.store, database, telemetry=telemetry),
+        telemetry=telemetry,
+    )
+
+
+def _queries(service: RunningApplication, database: Database, telemetry: Telemetry) -> Responder:
+    """The responder for every query of the domain."""
+    subjects = service.domain.codec.subjects
+    answered = query_answers(
+        database,
+        service.positions,
+        [*service.app.queries, audit_queries],
+        subjects,
+        wait_seconds=service.settings.operations.query_wait_ms / 1000,
+        telemetry=telemetry,
+    )
+    status = status_answers(service.client, subjects)
+    answers = status | history_answers(service.client, service.domain) | answered
+    name = service.identity.name
+    return Responder(service.client, answers, queue=name, max_pending=_MAX_PENDING_QUERIES)
+
+
+def _delegation(service: RunningApplication) -> Responder:
+    """The responder for users of other accounts, who may not use JetStream themselves."""
+    answers: dict[str, Answer] = {}
+    for kind in (ConsumerRequests, ConfigurationRequests, ParkingRequests):
+        answers |= kind(service.client, service.domain.codec.subjects).answers()
+    return Responder(service.client, answers, queue=service.identity.name)

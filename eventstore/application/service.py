@@ -1,0 +1,65 @@
+"""A running application, as those see it who work with it."""
+
+from __future__ import annotations
+
+from eventstore.application.client import Requests
+from eventstore.application.declaration import Declaration
+from eventstore.application.write_side import WriteSide
+from eventstore.client.queries import QueryClient
+from eventstore.config import ServiceIdentity, Settings
+from eventstore.errors import ConfigurationError
+from eventstore.projections.audit import CommandCollector
+from eventstore.projections.database.database import Database
+from eventstore.projections.queries.waiting import CheckpointPositions
+from eventstore.projections.worker.worker import ProjectionWorker
+
+__all__ = ["RunningApplication"]
+
+
+class RunningApplication(Requests):
+    """A running application: its connection, its database and the components that it runs.
+
+    `database` and `projections` are None if the process does not run parts that need them.
+    """
+
+    def __init__(
+        self,
+        app: Declaration,
+        settings: Settings,
+        identity: ServiceIdentity,
+        write_side: WriteSide,
+        database: Database | None,
+    ) -> None:
+        self.app = app
+        self.settings = settings
+        self.identity = identity
+        self.domain = write_side.domain
+        self.client = write_side.client
+        self.store = write_side.store
+        self.commands = write_side.commands
+        self.worker = write_side.worker
+        self.queries = QueryClient(self.client, self.domain.codec.subjects)
+        self.database = database
+        self.projections: ProjectionWorker | None = None
+        self.collector: CommandCollector | None = None
+
+    @property
+    def read_model(self) -> Database:
+        """The database; raises `ConfigurationError` if no part of this process uses it."""
+        if self.database is None:
+            raise ConfigurationError(
+                "this process has no read model: it runs neither projections nor queries"
+            )
+        return self.database
+
+    @property
+    def positions(self) -> CheckpointPositions:
+        """Waits for the read model's positions; raises what `read_model` raises."""
+        return CheckpointPositions(self.read_model, self.projections)
+
+    async def wait(self, position: int, projection: str, timeout: float = 5.0) -> None:
+        """Return once a projection has committed everything up to a position of the log.
+
+        Raises `WaitTimeout` after `timeout` seconds, and what `CheckpointPositions.wait` raises.
+        """
+        await self.positions.wait(position, timeout, projection=projection)

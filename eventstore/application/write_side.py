@@ -1,0 +1,92 @@
+"""The write side of a running application: client, store, command client and command worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from datetime import datetime
+
+from eventstore.application.components import running
+from eventstore.client.client import Client, connect
+from eventstore.client.master_keys import KeyWrapping
+from eventstore.commands import CommandClient, CommandHandler, CommandWorker, Outcomes
+from eventstore.concurrency.resource import Resource
+from eventstore.config import Settings
+from eventstore.decider.decider import Domain
+from eventstore.jetstream.topology import declare, topology
+from eventstore.messages.envelope import utc_now
+from eventstore.store.snapshots.snapshots import Snapshots
+from eventstore.store.store import EventStore
+from eventstore.telemetry import NO_TELEMETRY, Telemetry
+
+
+class WriteSide(Resource):
+    """One domain's write side; an async context manager that runs the command worker.
+
+    `domain` is renamed if the settings say so (`nats.subject_prefix`). Entering connects, declares
+    the topology, and raises what these raise; leaving stops the worker, which finishes current
+    commands, and the writing of snapshots within 2 seconds more. Without `worker`, commands are
+    sent and not carried out. A domain with personal data needs a master key, in the settings or as
+    `key_wrapping`: entering raises `MasterKeyError` without one, or with another than that of the
+    newest key of a data subject.
+    """
+
+    client: Client
+    store: EventStore
+    commands: CommandClient
+    worker: CommandWorker
+
+    def __init__(
+        self,
+        domain: Domain,
+        settings: Settings,
+        *,
+        worker: bool = True,
+        clock: Callable[[], datetime] = utc_now,
+        telemetry: Telemetry = NO_TELEMETRY,
+        key_wrapping: KeyWrapping | None = None,
+    ) -> None:
+        self.domain = domain.renamed(settings.nats.subject_prefix or domain.name)
+        self._settings = settings
+        self._has_worker = worker
+        self._clock = clock
+        self._telemetry = telemetry
+        self._key_wrapping = key_wrapping
+
+    async def _enter(self, stack: AsyncExitStack) -> None:
+        codec = self.domain.codec
+        connecting = connect(self._settings, key_wrapping=self._key_wrapping)
+        self.client = await stack.enter_async_context(connecting)
+        await declare(self.client, topology(codec.subjects, self._settings.streams))
+        self.store = await stack.enter_async_context(
+            EventStore(self.client, codec, clock=self._clock, telemetry=self._telemetry)
+        )
+        if codec.has_personal():
+            await self.store.keyring.check()
+        outcomes = Outcomes(self.client, codec.subjects)
+        self.commands = await stack.enter_async_context(
+            CommandClient(self.client, codec, outcomes=outcomes, telemetry=self._telemetry)
+        )
+        self.worker = await self._new_worker(outcomes, stack)
+        if self._has_worker:
+            await stack.enter_async_context(running(self.worker))
+
+    async def _new_worker(self, outcomes: Outcomes, stack: AsyncExitStack) -> CommandWorker:
+        snapshots = await stack.enter_async_context(
+            Snapshots(self.client, self.store, telemetry=self._telemetry)
+        )
+        handler = CommandHandler(
+            self.store,
+            self.domain,
+            outcomes,
+            snapshots=snapshots,
+            clock=self._clock,
+            telemetry=self._telemetry,
+        )
+        return CommandWorker(
+            self.client,
+            self.domain.codec,
+            handler,
+            identify_senders=self._settings.nats.commands_cross_accounts,
+            telemetry=self._telemetry,
+        )

@@ -1,0 +1,213 @@
+"""An application that is declared once: run whole or in parts, as a client, by command line."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Column, MetaData, String, Table
+
+from eventstore import Application
+from eventstore.application import ApplicationClient
+from eventstore.application.service import RunningApplication
+from eventstore.cli.applications import find_application, load_application
+from eventstore.config import ReadModelSettings, Settings
+from eventstore.errors import ConfigurationError, NoResponders
+from eventstore.projections import Projection
+from eventstore.projections.queries import QueryHandlers
+from examples import bank
+from tests.connection import settings_for
+from tests.integration.command_line import BOUND, ROOT, CommandLine
+
+
+@pytest.fixture
+def own(settings: Settings, tmp_path: Path) -> Settings:
+    """Settings of the shared server, under a prefix and with a read model of the test's own."""
+    assert settings.nats.subject_prefix is not None
+    made = settings_for(settings.nats.url[0], settings.nats.subject_prefix)
+    return made.in_directory(tmp_path)
+
+
+async def opened(service: RunningApplication | ApplicationClient) -> int:
+    await service.execute(bank.OpenAccount(owner="ann"), "a")
+    outcome = await service.execute(bank.Deposit(amount=7), "a")
+    assert outcome.status == "success", outcome
+    return outcome.position
+
+
+async def test_a_whole_service_runs_inside_a_program(own: Settings) -> None:
+    async with asyncio.timeout(BOUND), bank.app.running(own) as service:
+        position = await opened(service)
+        view = await service.ask(bank.GetAccount(id="a"), wait_for=position)
+        health = await service.client.request("health.bank", timeout=BOUND)
+    assert (view.owner, view.balance) == ("ann", 7)
+    assert b'"service":"bank"' in health.data
+
+
+async def test_processes_of_a_fleet_run_its_parts_apart(own: Settings) -> None:
+    async with (
+        asyncio.timeout(BOUND),
+        bank.app.running(own, projections=False, queries=False, feed=False) as worker,
+        bank.app.client(own) as client,
+    ):
+        position = await opened(client)
+        assert worker.projections is None
+        with pytest.raises(ConfigurationError, match="no read model"):
+            _ = worker.read_model
+        with pytest.raises(NoResponders):
+            await client.ask(bank.GetAccount(id="a"))
+        async with bank.app.running(own, worker=False) as reader:
+            await reader.wait(position, "accounts", BOUND)
+            view = await client.ask(bank.GetAccount(id="a"), wait_for=position)
+    assert view.balance == 7
+
+
+async def test_two_applications_with_default_settings_never_touch_each_other(
+    own: Settings, tmp_path: Path
+) -> None:
+    url = own.nats.url[0]
+    names = [f"{own.nats.subject_prefix}{each}" for each in "xy"]
+    apps = [Application(name, [bank.account]) for name in names]
+    rows = [ReadModelSettings(database=str(tmp_path / f"{name}.sqlite")) for name in names]
+    each = [settings_for(url, name) for name in names]
+    plain = [Settings(nats=s.nats, read_model=r) for s, r in zip(each, rows, strict=True)]
+    async with (
+        asyncio.timeout(BOUND),
+        apps[0].running(plain[0]) as one,
+        apps[1].running(plain[1]) as other,
+    ):
+        await one.execute(bank.OpenAccount(owner="ann"), "a")
+        await other.execute(bank.OpenAccount(owner="bob"), "a")
+        owners = [
+            event.data.owner
+            for service in (one, other)
+            async for event in service.store.read("account", "a")
+            if isinstance(event.data, bank.AccountOpened)
+        ]
+    assert owners == ["ann", "bob"]
+
+
+def table(name: str) -> Table:
+    return Table(name, MetaData(), Column("id", String(8), primary_key=True))
+
+
+def test_what_does_not_fit_is_refused_when_it_is_declared() -> None:
+    one = Projection("one", tables=[table("t")])
+    shared = Projection("two", tables=[table("t")])
+    with pytest.raises(ConfigurationError, match="table t is given twice to application shop"):
+        Application("shop", [bank.account], projections=[one, shared])
+    with pytest.raises(ConfigurationError, match="projection one is given twice"):
+        Application("shop", [bank.account], projections=[one, one])
+    with pytest.raises(ConfigurationError, match="queries read the projection one, which it does"):
+        Application("shop", [bank.account], queries=[QueryHandlers(one)])
+
+
+# The command line
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the bank, and modules that are no application."""
+    (tmp_path / "ledger.py").write_text((ROOT / "examples" / "bank.py").read_text())
+    (tmp_path / "broken.py").write_text("import nothing_of_that_name\n")
+    (tmp_path / "raising.py").write_text("raise RuntimeError('not today')\n")
+    monkeypatch.chdir(tmp_path)
+    for name in ("EVENTSTORE_APP", "EVENTSTORE_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("target", "problem"),
+    [
+        ("ledger", "'ledger' is not of the form module:object"),
+        ("nobody:app", "there is no module 'nobody'"),
+        ("ledger:nope", "ledger has no nope"),
+        ("ledger:Account", "ledger:Account is not an Application, but a StructMeta"),
+        ("broken:app", "importing broken:app failed: ModuleNotFoundError: No module named 'nothin"),
+        ("raising:app", "importing raising:app failed: RuntimeError: not today"),
+    ],
+)
+def test_a_wrong_application_is_named(folder: Path, target: str, problem: str) -> None:
+    with pytest.raises(ConfigurationError) as failure:
+        load_application(target, "--app")
+    assert str(failure.value).startswith(f"--app: {problem}")
+
+
+def test_an_application_is_found_by_variable_configuration_file_and_project(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert find_application().name == "nix"
+    (folder / "pyproject.toml").write_text('[tool.eventstore]\napp = "ledger:app"\n')
+    assert find_application().name == "bank"
+    (folder / "own.toml").write_text('app = "nobody:app"\n')
+    with pytest.raises(ConfigurationError, match=r"own.toml: app: there is no module"):
+        find_application(Path("own.toml"))
+    monkeypatch.setenv("EVENTSTORE_APP", "ledger:nope")
+    with pytest.raises(ConfigurationError, match="EVENTSTORE_APP: ledger has no nope"):
+        find_application(Path("own.toml"))
+
+
+@pytest.fixture(scope="module")
+def bank_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
+    """A folder with the bank alone, where its service runs and an account has been opened."""
+    folder = tmp_path_factory.mktemp("bank")
+    (folder / "bank.py").write_text((ROOT / "examples" / "bank.py").read_text())
+    cli = CommandLine(folder, EVENTSTORE_APP="bank:app")
+    with cli.serving() as running:
+        opened = cli.run("send", "bank.cmd.account.open", "--id", "a", "--data", '{"owner": "ann"}')
+        assert opened.status == 0, opened
+        yield cli
+        assert running.stopped().status == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("events", "AccountOpened account a v1"),
+        ("query account get a --wait 1", "owner    ann"),
+        ("query --help", "account get  Show an account."),
+        ("audit history account a", '"owner": "ann"'),
+        ("audit verify", "nothing is missing"),
+        ("audit search", "OpenAccount"),
+        ("audit anchor", '"domain": "bank"'),
+        ("projection list", "accounts"),
+        ("projection rebuild accounts", "accounts: done"),
+        ("health", "healthy bank 1.0.0"),
+        ("discover", "bank"),
+        ("config get", ""),
+        ("parked list", "nothing is parked"),
+        ("export log.gz", ""),
+    ],
+)
+def test_every_subcommand_works_for_any_application(
+    bank_service: CommandLine, words: str, shown: str
+) -> None:
+    ended = bank_service.run(*words.split())
+    assert ended.status == 0, ended
+    assert shown in ended.out + ended.err
+
+
+def test_a_database_of_another_application_has_no_rows_of_the_nix_domain(
+    bank_service: CommandLine,
+) -> None:
+    listed = bank_service.run("projection", "list", "--json")
+    assert "flakes" not in listed.out
+
+
+def test_an_application_has_a_program_of_its_own(bank_service: CommandLine) -> None:
+    program = "from bank import app; app.cli()"
+    ended = subprocess.run(
+        [sys.executable, "-c", program, "events"],
+        cwd=bank_service.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=BOUND,
+    )
+    assert "AccountOpened account a v1" in ended.stdout, ended.stderr
