@@ -82,8 +82,9 @@ class Projection:
     """How events become the rows of some tables.
 
     `name` identifies its checkpoint; `version` must be incremented with every change of a handler
-    that leads to other rows; `tables` are all tables that it writes, and no other projection may
-    write them; there is at least one: for side effects alone, use an `EventSubscriber`.
+    that leads to other rows, or of a table's definition; `tables` are all tables that it writes,
+    and no other projection may write them; there is at least one: for side effects alone, use an
+    `EventSubscriber`.
 
     An event that cannot be read, or that its handler or the database refuses, is retried `retries`
     times. Then the projection stops before it, or, with `on_poison="park"`, goes on without that
