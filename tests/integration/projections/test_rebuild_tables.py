@@ -23,6 +23,7 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
+    func,
     insert,
     inspect,
     select,
@@ -37,7 +38,7 @@ from eventstore.messages.types import Event
 from eventstore.projections.database import Database
 from eventstore.projections.projection import Projection, Statement
 from eventstore.projections.rebuild import Rebuild, auto_rebuild
-from eventstore.projections.rebuild.plan import CannotReplace, plan
+from eventstore.projections.rebuild.plan import CannotReplace, Plan, plan
 from eventstore.projections.rebuild.shadow import opened_shadow, shadow_position
 from eventstore.projections.rebuild.switch import reset
 from eventstore.projections.worker import ProjectionWorker
@@ -654,3 +655,97 @@ async def test_the_tables_of_the_migrations_are_as_they_are_declared(database: D
         async with opened_shadow(database, each, log="log", epoch=0, from_scratch=True) as shadow:
             to_do = await database.take_over(shadow.database, partial(plan, projection=each))
         assert not to_do.changes_definitions, each.name
+
+
+async def test_keys_go_on_after_a_table_was_created_anew(
+    placed: EventStore, database: Database
+) -> None:
+    def numbered(version: int, *more: Column[Any]) -> tuple[Table, Projection]:
+        rows = Table(
+            "numbered",
+            MetaData(),
+            Column("id", Integer, primary_key=True),
+            Column("total", Integer),
+            *more,
+            sqlite_autoincrement=True,
+        )
+
+        def placed(event: Placed, _recorded: RecordedEvent) -> Statement:
+            return insert(rows).values(total=event.total)
+
+        return rows, projecting(placed, rows, version=version)
+
+    before, first = numbered(1)
+    after, second = numbered(2, Column("new", Integer))
+    await database.create_tables([before])
+    await follow(placed, database, first)
+    await follow(placed, database, second)
+    await placed.append("order", "o4", Placed(total=40))
+    await follow(placed, database, second)
+
+    assert await rows_of(database, after) == [(n, 10 * n, None) for n in (1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize("where", ["total > 15", "total > 5"])
+async def test_indexes_of_any_kind(placed: EventStore, database: Database, where: str) -> None:
+    def indexed(condition: str) -> Table:
+        rows = with_total(metadata=MetaData(schema="public" if database.path is None else "main"))
+        Index("some", rows.c.total.desc(), func.lower(rows.c.id), unique=True)
+        options: dict[str, Any] = dict.fromkeys(
+            ("sqlite_where", "postgresql_where"), text(condition)
+        )
+        Index("a_very_long_name_of_an_index_" + "x" * 30, rows.c.total, **options)
+        return rows
+
+    before, after = indexed("total > 15"), indexed(where)
+    await database.create_tables([before])
+    await follow(placed, database, orders(before, total=total))
+    await execute(database, "CREATE VIEW totals AS SELECT total FROM shop_order")
+
+    def look(connection: Connection, of: Callable[[Table], Table]) -> Plan:
+        return plan(connection, of, projection=orders(after, 2))
+
+    async with opened_shadow(
+        database, orders(after, 2), log="log", epoch=0, from_scratch=True
+    ) as at:
+        to_do = await database.take_over(at.database, look)
+    assert len(to_do.indexes) == (where != "total > 15")
+    await rebuild(placed, database, orders(after, 2, total=total))
+
+    assert await rows_of(database, "SELECT total FROM totals") == [(10,), (20,), (30,)]
+
+
+async def test_an_enumeration_that_others_use_is_not_changed(
+    placed: EventStore, postgresql: Database
+) -> None:
+    before = with_total(Column("customer", Enum("ann", name="who")))
+    after = with_total(Column("customer", Enum("ann", "bob", name="who")))
+    await postgresql.create_tables([before])
+    await follow(placed, postgresql, projection_of(before, 1))
+    await execute(postgresql, "CREATE TABLE note (whose who[])")
+
+    with pytest.raises(CannotReplace, match="column whose of table note depends"):
+        await rebuild(placed, postgresql, projection_of(after, 2))
+
+    await execute(postgresql, "DROP TABLE note")
+    await rebuild(placed, postgresql, projection_of(after, 2))
+
+
+async def test_other_processes_go_on_after_a_table_was_created_anew(
+    placed: EventStore, postgresql_read_model: str
+) -> None:
+    before = with_total(Column("customer", Enum("ann", name="who")))
+    after = with_total(Column("customer", Enum("bob", "ann", name="who")))
+    async with Database(postgresql_read_model) as here, Database(postgresql_read_model) as there:
+        await here.create_tables([before])
+        for database in (here, there):
+            await follow(placed, database, projection_of(before, 1))
+            await placed.append("order", f"{database is here}", Placed(total=1))
+            await follow(placed, database, projection_of(before, 1))
+
+        await rebuild(placed, here, projection_of(after, 2))
+
+        for number, database in enumerate((there, here)):
+            await placed.append("order", f"later{number}", Placed(total=1))
+            await follow(placed, database, projection_of(after, 2))
+        assert len(await rows_of(here, after)) == 7
