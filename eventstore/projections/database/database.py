@@ -209,7 +209,7 @@ class Database(Resource):
         )
 
     def forget_definitions(self) -> None:
-        """Connect again for each later transaction, for tables have been created anew.
+        """Use new connections from now on, for tables may have been created anew.
 
         Connections of other processes are not affected: PostgreSQL may refuse a statement of each.
         """

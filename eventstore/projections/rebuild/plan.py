@@ -46,11 +46,6 @@ class Plan(NamedTuple):
     indexes: Sequence[Index] = ()
     references: Sequence[Reference] = ()
 
-    @property
-    def changes_definitions(self) -> bool:
-        """Whether tables or indexes are created or dropped."""
-        return bool(self.recreated or self.missing or self.obsolete or self.indexes)
-
 
 def plan(
     connection: Connection, in_shadow: Callable[[Table], Table], projection: Projection
@@ -63,7 +58,8 @@ def plan(
     catalog, declaration = catalog_of(connection), Declaration(projection)
     tables = declaration.tables
     shadows = [in_shadow(table) for table in tables]
-    wanted = catalog.definitions(shadows, declaration.outgoing)
+    outgoing = [[each for each in declaration.outgoing if each.table is t] for t in tables]
+    wanted = catalog.definitions(shadows, outgoing)
     pairs = list(zip(catalog.definitions(tables), wanted, strict=True))
     found = dict(zip(tables, pairs, strict=True))
     there = [table for table in tables if found[table][0] is not None]

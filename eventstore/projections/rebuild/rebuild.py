@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 from msgspec import Struct
@@ -118,14 +119,12 @@ class Rebuild:
             ) as shadow,
         ):
             self.started_at = shadow.position
-            changes = await self._check(shadow)
+            await self._check(shadow)
             try:
                 position = await self._build(shadow)
             finally:
                 if self.switched:
                     await shadow.database.drop()
-            if changes:
-                self._database.forget_definitions()
         self._report("done", position, 0)
         return position
 
@@ -135,15 +134,13 @@ class Rebuild:
             live = await connection.run_sync(checkpoint.read, self.projection.name)
         return 0 if live is None else live.epoch
 
-    async def _check(self, shadow: Shadow) -> bool:
-        """Whether the switch is going to change definitions; raises if it is impossible."""
-
-        def work(connection: Connection, shadow_of: Callable[[Table], Table]) -> bool:
-            return plan(connection, shadow_of, self.projection).changes_definitions
-
+    async def _check(self, shadow: Shadow) -> None:
+        """Raise `CannotReplace` if the switch would be impossible."""
         try:
-            return await self._database.take_over(
-                shadow.database, work, retry_timeout=self._retry_timeout
+            await self._database.take_over(
+                shadow.database,
+                partial(plan, projection=self.projection),
+                retry_timeout=self._retry_timeout,
             )
         except CannotReplace:
             if shadow.position == 0:
@@ -212,6 +209,8 @@ class Rebuild:
 
     def _committed(self, result: int | SwitchBehind) -> None:
         self.switched = isinstance(result, int)
+        if self.switched:
+            self._database.forget_definitions()
 
     def _report(self, phase: Phase, position: int, pending: int) -> None:
         self._on_progress(RebuildProgress(phase, position, self.events, pending))

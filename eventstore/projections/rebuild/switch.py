@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from eventstore.messages.envelope import utc_now
 from eventstore.projections.database import checkpoint, parking
 from eventstore.projections.database.backends import cause_of, is_transient
-from eventstore.projections.database.catalog import catalog_of, create
+from eventstore.projections.database.catalog import catalog_of, clause_of, create, target_of
 from eventstore.projections.database.checkpoint import ExpectedCheckpoint
 from eventstore.projections.database.tables import parked_event
 from eventstore.projections.projection import Projection
@@ -94,7 +94,6 @@ def _replace(
     ]
     emptied = [table for table in to_do.tables if table not in others]
     catalog.empty(emptied, circular=to_do.is_circular)
-    kept.delete_others(connection, catalog)
     if to_do.recreated:
         catalog.recreate(to_do.recreated, [shadow_of(table) for table in to_do.recreated])
     for table, name in to_do.obsolete:
@@ -105,6 +104,7 @@ def _replace(
     for table, statement in belongings:
         _restore(connection, table, statement)
     _settle(connection, shadow_of, projection)
+    kept.delete_others(connection, catalog)
     for table in kept.tables:
         kept.replace(connection, catalog, table, shadow_of(table))
     pairs = {table: shadow_of(table) for table in to_do.tables if table not in kept.tables}
@@ -135,9 +135,10 @@ def _settle(
             continue
         rows = shadow_of(constraint.table)
         columns = [rows.c[element.parent.key] for element in constraint.elements]
-        referred = constraint.referred_table.alias()
-        pairs = zip(constraint.elements, columns, strict=True)
-        targets = [referred.c[element.column.key] == column for element, column in pairs]
+        (*schema, name), names = target_of(constraint)
+        referred = clause_of(next(iter(schema), None), name, names).alias()
+        pairs = zip(names, columns, strict=True)
+        targets = [referred.c[name] == column for name, column in pairs]
         lost = and_(*(column.is_not(None) for column in columns))
         lost &= ~select(1).select_from(referred).where(*targets).exists()
         if action == "CASCADE":

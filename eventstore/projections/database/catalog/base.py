@@ -56,11 +56,11 @@ class Catalog(ABC):
 
     @abstractmethod
     def definitions(
-        self, tables: Sequence[Table], outgoing: Iterable[ForeignKeyConstraint] = ()
+        self, tables: Sequence[Table], outgoing: Sequence[Sequence[ForeignKeyConstraint]] = ()
     ) -> list[TableDefinition | None]:
         """The definitions of tables; None for one that does not exist.
 
-        `outgoing` are declared foreign keys of these tables that count as if they were there.
+        `outgoing` are, for each table, declared foreign keys that count as if they were there.
         """
 
     @abstractmethod

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -153,19 +152,17 @@ class PostgresqlCatalog(Catalog):
     """See `Catalog`."""
 
     def definitions(
-        self, tables: Sequence[Table], outgoing: Iterable[ForeignKeyConstraint] = ()
+        self, tables: Sequence[Table], outgoing: Sequence[Sequence[ForeignKeyConstraint]] = ()
     ) -> list[TableDefinition | None]:
         """Read the catalog with the tables' own schemas before all others in the search path."""
         ids = self._ids(tables)
-        declared: dict[str, set[object]] = defaultdict(set)
-        for constraint in outgoing:
-            declared[str(constraint.table.name)].add(self._declared(constraint))
+        declared = [{self._declared(each) for each in constraints} for constraints in outgoing]
         schemas = [table.schema for table in tables if table.schema]
         found = []
-        for table, id_ in zip(tables, ids, strict=True):
+        for table, id_, more in zip(tables, ids, declared or [set()] * len(ids), strict=True):
             with self._path(table.schema, *schemas):
                 own = [each for each in ids if each]
-                found.append(id_ and self._definition(id_, own, declared[table.name]))
+                found.append(id_ and self._definition(id_, own, more))
         return [each or None for each in found]
 
     def references(self, tables: Sequence[Table]) -> list[Reference]:
@@ -194,10 +191,7 @@ class PostgresqlCatalog(Catalog):
         """Its other indexes, and the privileges of all roles but the owner."""
         (id_,) = self._ids([table])
         names = set(declared)
-        with self._path(table.schema):
-            indexes = [
-                row.definition for row in self._rows(_INDEXES, id=id_) if row.name not in names
-            ]
+        indexes = [row.definition for row in self._rows(_INDEXES, id=id_) if row.name not in names]
         return indexes + [self._grant(table, row) for row in self._rows(_GRANTS, id=id_)]
 
     def recreate(self, tables: Sequence[Table], shadows: Sequence[Table]) -> None:
@@ -251,7 +245,9 @@ class PostgresqlCatalog(Catalog):
                 quoted = self._preparer.quote(name)
                 yield literal_column(f"CAST(CAST({quoted} AS text) AS {live[name].type})")
 
-    def _definition(self, id_: int, own: list[int], outgoing: set[object]) -> TableDefinition:
+    def _definition(
+        self, id_: int, own: list[int], outgoing: set[tuple[object, ...]]
+    ) -> TableDefinition:
         columns = {
             row.name: (
                 *(row.type, row.attnotnull, row.identity, row.computed, row.collation),

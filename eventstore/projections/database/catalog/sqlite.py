@@ -40,14 +40,13 @@ class SqliteCatalog(Catalog):
     """See `Catalog`."""
 
     def definitions(
-        self, tables: Sequence[Table], outgoing: Iterable[ForeignKeyConstraint] = ()
+        self, tables: Sequence[Table], outgoing: Sequence[Sequence[ForeignKeyConstraint]] = ()
     ) -> list[TableDefinition | None]:
         """Read pragmas, and the text of what has none."""
         own = {table.name.lower() for table in tables}
-        declared: dict[str, set[object]] = defaultdict(set)
-        for constraint in outgoing:
-            declared[str(constraint.table.name)].add(_declared(constraint))
-        return [self._definition(each, own, declared[each.name]) for each in tables]
+        declared = [set(map(_declared, constraints)) for constraints in outgoing]
+        pairs = zip(tables, declared or [set()] * len(tables), strict=True)
+        return [self._definition(each, own, more) for each, more in pairs]
 
     def references(self, tables: Sequence[Table]) -> list[Reference]:
         """Read the foreign keys of all other tables."""
@@ -135,7 +134,7 @@ class SqliteCatalog(Catalog):
             raise IntegrityError(None, None, sqlite3.IntegrityError(words))
 
     def _definition(
-        self, table: Table, own: set[str], outgoing: set[object]
+        self, table: Table, own: set[str], outgoing: set[tuple[object, ...]]
     ) -> TableDefinition | None:
         schema = table.schema or "main"
         found = list(self._schema_rows(schema, "table", table))
