@@ -234,6 +234,32 @@ class Database(Resource):
         Readers see all of it or nothing. All else is as in `transact`. Raises `ProjectionError`
         for a shadow that does not exist or is not this database's.
         """
+        in_shadow = await self._in_shadow(shadow)
+        return await self._write(
+            lambda connection: work(connection, in_shadow),
+            retry_timeout,
+            committed,
+            shadow._backend,
+        )
+
+    async def compare(
+        self,
+        shadow: Database,
+        work: Callable[[Connection, Callable[[Table], Table]], T],
+        *,
+        retry_timeout: float = 0.0,
+    ) -> T:
+        """Run `work`, which only reads, as `take_over` does, and without waiting for writers."""
+        in_shadow = await self._in_shadow(shadow)
+
+        async def once() -> T:
+            return await self._backend.read_beside(
+                lambda connection: work(connection, in_shadow), shadow._backend
+            )
+
+        return await self._retry(once, retry_timeout, is_transient)
+
+    async def _in_shadow(self, shadow: Database) -> Callable[[Table], Table]:
         if shadow._live is not self:
             raise ProjectionError(f"{shadow.name} is not a shadow of {self.name}")
         if not await shadow.exists():
@@ -243,12 +269,7 @@ class Database(Resource):
             schema_name = shadow._backend.schema_of(table.schema)
             return table.to_metadata(MetaData(), schema=schema_name)
 
-        return await self._write(
-            lambda connection: work(connection, in_shadow),
-            retry_timeout,
-            committed,
-            shadow._backend,
-        )
+        return in_shadow
 
     async def _is_migrated(self) -> bool:
         """Whether there is nothing to do, as far as can be seen without a lock."""

@@ -137,7 +137,7 @@ class Rebuild:
     async def _check(self, shadow: Shadow) -> None:
         """Raise `CannotReplace` if the switch would be impossible."""
         try:
-            await self._database.take_over(
+            await self._database.compare(
                 shadow.database,
                 partial(plan, projection=self.projection),
                 retry_timeout=self._retry_timeout,

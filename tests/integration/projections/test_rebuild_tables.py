@@ -653,7 +653,7 @@ async def test_the_tables_of_the_migrations_are_as_they_are_declared(database: D
     """So no rebuild of what ships creates them anew."""
     for each in nix_projections():
         async with opened_shadow(database, each, log="log", epoch=0, from_scratch=True) as shadow:
-            to_do = await database.take_over(shadow.database, partial(plan, projection=each))
+            to_do = await database.compare(shadow.database, partial(plan, projection=each))
         assert not any(to_do[2:]), each.name
 
 
@@ -708,7 +708,7 @@ async def test_indexes_of_any_kind(placed: EventStore, database: Database, where
     async with opened_shadow(
         database, orders(after, 2), log="log", epoch=0, from_scratch=True
     ) as at:
-        to_do = await database.take_over(at.database, look)
+        to_do = await database.compare(at.database, look)
     assert len(to_do.indexes) == (where != "total > 15")
     await rebuild(placed, database, orders(after, 2, total=total))
 

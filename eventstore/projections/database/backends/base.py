@@ -59,6 +59,10 @@ class Backend(ABC):
         """Read from a database that need not be open, without creating or changing anything."""
 
     @abstractmethod
+    async def read_beside(self, work: Callable[[Connection], T], shadow: Self) -> T:
+        """Read what is there, and the tables of a shadow; both are open."""
+
+    @abstractmethod
     async def close(self) -> None:
         """Close all connections, once a transaction that is under way has ended."""
 

@@ -163,6 +163,11 @@ class Postgresql(Backend):
         finally:
             await self.engine.dispose()
 
+    async def read_beside(self, work: Callable[[Connection], T], shadow: Self) -> T:
+        """Read by any connection: it sees the schemas of a shadow, too."""
+        async with self.engine.connect() as connection:
+            return await connection.run_sync(work)
+
     async def close(self) -> None:
         """Close all connections, after a transaction that is under way."""
         try:

@@ -117,6 +117,15 @@ class Sqlite(Backend):
         """Read by a connection that creates no file and changes none."""
         return await asyncio.to_thread(self._peek, work)
 
+    async def read_beside(self, work: Callable[[Connection], T], shadow: Self) -> T:
+        """Read as `peek` does, without waiting for a writer."""
+
+        def read(connection: Connection) -> T:
+            _attach(connection, shadow)
+            return work(connection)
+
+        return await asyncio.to_thread(self._peek, read)
+
     async def close(self) -> None:
         """Close all connections, the writer's in its thread; a second time does nothing."""
         closing = self._thread.submit(self._writer.dispose)
