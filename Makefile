@@ -22,7 +22,7 @@ coverage: $(TESTS)
 
 ## fault: long fault injection with random crashes: some minutes
 fault: $(TESTS)
-	EVENTSTORE_FAULT=long $(BIN)/pytest tests/fault tests/unit/projections/test_nix_fold.py --no-cov
+	FAULT=long $(BIN)/pytest tests/fault tests/unit/projections/test_nix_fold.py --no-cov
 
 ## attack: attempts of each role to exceed its permissions, with the shipped configuration
 attack: $(TESTS)

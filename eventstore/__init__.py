@@ -54,7 +54,7 @@ from eventstore.store import (
     Page,
 )
 from eventstore.store.snapshots import Snapshots
-from eventstore.subscribers import EventSubscriber
+from eventstore.subscribers import EventSubscriber, Subscriber
 
 __all__ = [
     "ANY",
@@ -101,6 +101,7 @@ __all__ = [
     "Snapshots",
     "StateCache",
     "StoredEvent",
+    "Subscriber",
     "WrappedKey",
     "connect",
     "declare",

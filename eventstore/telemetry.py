@@ -27,6 +27,8 @@ CounterName = Literal[
     "retries",
     "events_appended",
     "events_projected",
+    "events_published",
+    "events_handled",
     "reactions",
     "parked",
     "queries",
@@ -37,9 +39,11 @@ CounterName = Literal[
 
 - commands: `type`, `outcome` (success, rejected, error)
 - conflicts: `aggregate`
-- retries: `operation` (append, command, project, database)
+- retries: `operation` (append, command, project, database, subscriber)
 - events_appended: `aggregate`
 - events_projected: `projection`
+- events_published: `stream`; by the feed
+- events_handled: `subscriber`
 - reactions: `projection`, `outcome` (done, failed, dropped)
 - parked: `code` (of the error)
 - queries: `type`, `outcome` (success, or the code of the error)
@@ -59,6 +63,9 @@ GaugeName = Literal[
     "projection_position",
     "projection_rate",
     "projection_parked",
+    "subscriber_lag",
+    "subscriber_parked",
+    "feed_lag",
     "stream_messages",
     "health",
 ]
@@ -68,6 +75,8 @@ GaugeName = Literal[
 - command_oldest_seconds: no label
 - projection_lag, projection_position, projection_parked: `projection`; events
 - projection_rate: `projection`; events a second
+- subscriber_lag, subscriber_parked: `subscriber`; events
+- feed_lag: no label; events of the log that are not published yet
 - stream_messages: `stream`
 - health: `check`; 0 healthy, 1 degraded, 2 unhealthy
 """

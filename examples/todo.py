@@ -16,13 +16,12 @@ from eventstore import (
     Command,
     Decider,
     Event,
-    EventSubscriber,
     Listed,
     ListQuery,
     RecordedEvent,
     Rejected,
+    Subscriber,
 )
-from eventstore.application.service import RunningApplication
 from eventstore.projections import Projection, Statement
 from eventstore.projections.queries import QueryHandlers, Rows, equals
 
@@ -137,16 +136,13 @@ def list_todos(query: ListTodos, rows: Rows) -> Listed[TodoView]:
     return rows.page(query, statement, by=(table.c.title, table.c.id))
 
 
-async def notify(event: TodoCompleted, recorded: RecordedEvent) -> None:
+notifier = Subscriber("notifier")
+
+
+@notifier.handles
+async def notify(_event: TodoCompleted, recorded: RecordedEvent) -> None:
     """Handle an event that is published."""
     print(f"notified: {recorded.aggregate_id} is done")
-
-
-def notifier(service: RunningApplication) -> EventSubscriber:
-    """A subscriber of the running service."""
-    subscriber = EventSubscriber(service.client, service.domain.codec, "notifier")
-    subscriber.handles(notify)
-    return subscriber
 
 
 app = Application(

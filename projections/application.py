@@ -41,7 +41,10 @@ def mark_stale_packages(service: RunningApplication) -> EventSubscriber:
             await known(position, name)
         return await builds_of(service.read_model, flake_id, position)
 
-    return stale_packages(service.client, service.domain.codec, service.commands, builds)
+    return stale_packages(
+        *(service.client, service.domain.codec, service.commands, builds),
+        telemetry=service.telemetry,
+    )
 
 
 app = Application(

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,11 +41,13 @@ class Application(Declaration):
     `name` is the domain's name: the first token of every subject, unless the setting
     `nats.subject_prefix` overrules it. `service` is the name of the service in health and
     discovery, by default the same; `version` is a semantic version. `tables` are created at the
-    start if they are missing; leave out those of your own migrations. `subscribers` are functions
-    that make an `EventSubscriber` of a running application. `clock` says when a command is decided.
+    start if they are missing; leave out those of your own migrations. `subscribers` are declared as
+    `Subscriber`, whose handlers may take as keyword-only parameters `commands`, `queries`, `store`,
+    `client` and `service` (the `RunningApplication`), or are functions that make an
+    `EventSubscriber` of a running application. `clock` says when a command is decided.
 
-    Raises `DeciderError` for deciders that do not fit, and `ConfigurationError` for projections or
-    queries that do not.
+    Raises `DeciderError` for deciders that do not fit, and `ConfigurationError` for projections,
+    queries or subscribers that do not.
     """
 
     @asynccontextmanager
@@ -91,7 +93,8 @@ class Application(Declaration):
 
     def cli(self) -> None:
         """Run the command line for this application, as a program of its own."""
-        import_module("eventstore.cli").main(self)
+        (program,) = entry_points(group="console_scripts", name="eventstore")
+        program.load()(self)
 
     def serve(
         self, settings: Settings | None = None, *, directory: Path = Path("var"), **parts: bool

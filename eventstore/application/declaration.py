@@ -17,9 +17,9 @@ if TYPE_CHECKING:  # a program that only sends needs no SQLAlchemy
 
     from eventstore.projections.projection import Projection
     from eventstore.projections.queries.queries import QueryHandlers
-    from eventstore.subscribers.subscriber import EventSubscriber
+    from eventstore.subscribers import EventSubscriber, Subscriber
 
-    NewSubscriber = Callable[[Any], EventSubscriber]
+    NewSubscriber = Subscriber | Callable[[Any], EventSubscriber]
 
 _MADE_ONCE = "{0} {1} is given twice to application {2}"
 
@@ -71,7 +71,9 @@ class Declaration:
     def _check_projections(self) -> None:
         tables = [table.key for each in self.projections for table in each.tables]
         names = [each.name for each in self.projections]
-        for what, values in (("projection", names), ("table", tables)):
+        subscribers = [each.name for each in self.subscribers if hasattr(each, "name")]
+        several = (("projection", names), ("table", tables), ("subscriber", subscribers))
+        for what, values in several:
             for value in values:
                 if values.count(value) > 1:
                     raise ConfigurationError(_MADE_ONCE.format(what, value, self.name))

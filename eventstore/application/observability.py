@@ -11,11 +11,13 @@ from eventstore.commands.worker import worker_consumer
 from eventstore.errors import ConfigurationError
 from eventstore.jetstream.api import log_end
 from eventstore.jetstream.topology import topology
+from eventstore.projections.feed.subscribers_check import SubscribersCheck
 from eventstore.projections.health import DatabaseCheck, ProjectionsCheck
 from eventstore.service.checks import CommandsCheck, ConnectionCheck, StreamsCheck
 from eventstore.service.endpoints import ServiceEndpoints
 from eventstore.service.health import Check, Health
 from eventstore.service.metrics import Metrics, MetricsServer
+from eventstore.subscribers import EventSubscriber
 from eventstore.telemetry import NO_TELEMETRY, Telemetry, combined
 from eventstore.text import make_log_records_safe
 
@@ -42,6 +44,7 @@ def service_health(
     service: RunningApplication,
     *,
     feed: Check | None = None,
+    subscribers: Sequence[EventSubscriber] = (),
     cache_ttl: float = 0.25,
     telemetry: Telemetry = NO_TELEMETRY,
 ) -> Health:
@@ -78,6 +81,10 @@ def service_health(
         checks["audit"] = service.collector
     if feed is not None:
         checks["feed"] = feed
+    if subscribers:
+        checks["subscribers"] = SubscribersCheck(
+            client, codec.subjects, subscribers, telemetry=telemetry
+        )
     own = service.identity
     return Health(own.name, own.version, checks, cache_ttl=cache_ttl, telemetry=telemetry)
 

@@ -33,6 +33,7 @@ from eventstore.projections.rebuild.auto_rebuild import auto_rebuild
 from eventstore.projections.worker.worker import ProjectionWorker
 from eventstore.service.config_watcher import ConfigWatcher
 from eventstore.service.metrics import Metrics
+from eventstore.subscribers import EventSubscriber, Subscriber
 from eventstore.telemetry import Telemetry
 
 _MAX_PENDING_QUERIES = 4_096  # most of them wait for a position, and delay no others
@@ -63,6 +64,7 @@ async def run_application(
         address = settings.operations.metrics_address
         await stack.enter_async_context(serve_metrics(metrics, address))
         service = RunningApplication(app, named, identity, write_side, database)
+        service.telemetry = telemetry
         if database is not None:
             await _prepare(database, app)
         async with _components(service, parts, metrics, telemetry):
@@ -87,17 +89,19 @@ async def _components(
         service.collector = CommandCollector(
             service.client, service.domain.codec.subjects, database
         )
-    feed = FeedSupervisor(lambda: Feed(service.client, service.store)) if parts.feed else None
+    feed = None
+    if parts.feed:
+        feed = FeedSupervisor(lambda: Feed(service.client, service.store, telemetry=telemetry))
+    subscribers = _subscribers(service) if parts.subscribers else []
     answering: list[ReadyComponent] = [_delegation(service)]
     subjects: tuple[str, ...] = ()
     if parts.queries and database is not None:
         queries = _queries(service, database, telemetry)
         answering.append(queries)
         subjects = tuple(queries.subjects)
-    health = service_health(service, feed=feed, telemetry=telemetry)
+    health = service_health(service, feed=feed, subscribers=subscribers, telemetry=telemetry)
     answering.append(service_endpoints(service, health, queries=subjects, metrics=metrics))
-    if parts.subscribers:
-        answering += [make(service) for make in service.app.subscribers]
+    answering += subscribers
     background = [each for each in (service.collector, feed) if each is not None]
     if service.projections is not None:
         answering.append(service.projections)
@@ -142,6 +146,27 @@ def _queries(service: RunningApplication, database: Database, telemetry: Telemet
     answers = status | history_answers(service.client, service.domain) | answered
     name = service.identity.name
     return Responder(service.client, answers, queue=name, max_pending=_MAX_PENDING_QUERIES)
+
+
+def _subscribers(service: RunningApplication) -> list[EventSubscriber]:
+    """The subscribers, with what their handlers may need."""
+    resources = {
+        "service": service,
+        "client": service.client,
+        "store": service.store,
+        "commands": service.commands,
+        "queries": service.queries,
+    }
+    return [
+        EventSubscriber(
+            *(service.client, service.domain.codec, each),
+            resources=resources,
+            telemetry=service.telemetry,
+        )
+        if isinstance(each, Subscriber)
+        else each(service)
+        for each in service.app.subscribers
+    ]
 
 
 def _delegation(service: RunningApplication) -> Responder:

@@ -12,6 +12,7 @@ from eventstore.projections.audit import CommandCollector
 from eventstore.projections.database.database import Database
 from eventstore.projections.queries.waiting import CheckpointPositions
 from eventstore.projections.worker.worker import ProjectionWorker
+from eventstore.telemetry import NO_TELEMETRY
 
 __all__ = ["RunningApplication"]
 
@@ -42,6 +43,7 @@ class RunningApplication(Requests):
         self.database = database
         self.projections: ProjectionWorker | None = None
         self.collector: CommandCollector | None = None
+        self.telemetry = NO_TELEMETRY
 
     @property
     def read_model(self) -> Database:

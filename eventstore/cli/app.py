@@ -87,6 +87,14 @@ GROUPS = {
             "discard": "Give up a parked event permanently.",
         },
     ),
+    "subscriber": Group(
+        "Inspect and reset subscribers.",
+        {
+            "list": "Print the status of every subscriber.",
+            "show": "Print the details of one subscriber.",
+            "reset": "Set a subscriber back, or forward.",
+        },
+    ),
     "ops": Group(
         "Set up a domain.",
         {"nats": "Write the configuration of NATS servers and users."},

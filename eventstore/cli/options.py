@@ -75,6 +75,38 @@ def _session(
             show_default=False,
         ),
     ] = None,
+    context: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="A context of the nats command line, or @selected; NATS_CONTEXT does the same.",
+            show_default=False,
+        ),
+    ] = None,
+    inbox_prefix: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PREFIX",
+            help="The prefix of inboxes; NATS_INBOX_PREFIX does the same.",
+            show_default=False,
+        ),
+    ] = None,
+    js_domain: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DOMAIN",
+            help="The JetStream domain; EVENTSTORE_NATS_JETSTREAM_DOMAIN does the same.",
+            show_default=False,
+        ),
+    ] = None,
+    js_api_prefix: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PREFIX",
+            help="The prefix of JetStream's API; NATS_API_PREFIX does the same.",
+            show_default=False,
+        ),
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option(
@@ -106,7 +138,15 @@ def _session(
     """
 
     def load() -> Settings:
-        settings = load_settings(config, nats_url=nats_url, database=database)
+        settings = load_settings(
+            config,
+            nats_url=nats_url,
+            database=database,
+            context=context,
+            inbox_prefix=inbox_prefix,
+            jetstream_domain=js_domain,
+            api_prefix=js_api_prefix,
+        )
         if settings.nats.retry.first_connect_ms is None:
             settings = with_retry(settings, first_connect_ms=first_connect_ms)
         settings = settings.in_directory(directory)
@@ -124,7 +164,11 @@ ClientSession = Annotated[Session, MadeBy(_session, {"database": None})]
 ReadModelSession = Annotated[Session, MadeBy(_session)]
 """For a subcommand that uses a service's read model, and the server if that runs."""
 
-DatabaseSession = Annotated[Session, MadeBy(_session, {"nats_url": None, "find_server": False})]
+_NO_SERVER = ("nats_url", "context", "inbox_prefix", "js_domain", "js_api_prefix")
+
+DatabaseSession = Annotated[
+    Session, MadeBy(_session, {**dict.fromkeys(_NO_SERVER), "find_server": False})
+]
 """For a subcommand that uses a read model only."""
 
 DemoSession = Annotated[Session, MadeBy(_session, {"find_server": False})]

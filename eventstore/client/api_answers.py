@@ -48,13 +48,17 @@ class Done(Struct, frozen=True):
 
 
 class StreamState(Struct, frozen=True):
-    """A stream's state; `first_ts` is when its first message was stored."""
+    """A stream's state; `first_ts` is when its first message was stored.
+
+    `subjects` are the numbers of messages by subject, if they were asked for.
+    """
 
     messages: Count
     bytes: Count
     first_seq: Count
     last_seq: Count
     first_ts: str
+    subjects: dict[str, Count] | None = None
 
 
 class _StreamConfig(Struct, frozen=True):
@@ -84,8 +88,17 @@ class StreamInfo(Struct, frozen=True):
         return msgspec.convert(self.config, _StreamConfig).subjects
 
 
+class _Floor(Struct, frozen=True):
+    """Up to which sequence of the stream something was done."""
+
+    stream_seq: Count = 0
+
+
 class ConsumerInfo(Struct, frozen=True):
-    """The answer to `CONSUMER.INFO`, and to a creation; `ts` is the server's time."""
+    """The answer to `CONSUMER.INFO`, and to a creation or update; `ts` is the server's time.
+
+    Everything up to `ack_floor` is acknowledged; `num_waiting` requests wait for messages.
+    """
 
     name: str
     config: dict[str, Any]
@@ -93,6 +106,16 @@ class ConsumerInfo(Struct, frozen=True):
     num_ack_pending: Count
     num_redelivered: Count
     ts: Annotated[str, Meta(min_length=1)]
+    created: str = ""
+    num_waiting: Count = 0
+    ack_floor: _Floor = _Floor()
+
+
+class ConsumerList(Struct, frozen=True):
+    """One page of the answer to `CONSUMER.LIST`; `total` counts all consumers."""
+
+    total: Count
+    consumers: list[ConsumerInfo] | None = None
 
 
 class _Error(Struct, frozen=True):

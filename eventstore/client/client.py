@@ -196,7 +196,7 @@ class Client(Resource):
 
     def api_subject(self, suffix: str) -> str:
         """The subject of a request to JetStream's API, under the prefix of the settings."""
-        return f"{self._settings.api_prefix}.{suffix}"
+        return f"{self._settings.jetstream_api}.{suffix}"
 
     async def request(
         self,
@@ -269,7 +269,7 @@ class Client(Resource):
     async def api(
         self, suffix: str, body: object = None, *, timeout: float = 5.0, answer: Any = dict
     ) -> Any:
-        """Send a request to JetStream on `{nats.api_prefix}.{suffix}`; returns an `answer`.
+        """Send a request to JetStream on `{prefix of its API}.{suffix}`; returns an `answer`.
 
         Raises `JetStreamError` for an error, `InvalidAnswer` for an answer of another type, and
         what `request` raises.
@@ -280,7 +280,7 @@ class Client(Resource):
             message = await self.request(subject, payload, timeout=timeout)
             return read_answer(subject, message.data, answer)
         except NoResponders:
-            if self._settings.api_prefix != API_PREFIX or self._has_reconnected:
+            if self._settings.jetstream_api != API_PREFIX or self._has_reconnected:
                 raise  # another account serves it, or JetStream may be back soon
             raise NoJetStream(
                 f"JetStream is not enabled on {self.url}: start nats-server with -js, or with "

@@ -1,4 +1,4 @@
-"""Consumer requests: create pull consumers on the log and on the event stream, and no others.
+"""Consumer requests: create and change pull consumers on the log and the event stream, no others.
 
 Whoever may create a consumer by JetStream's API may create one that pushes, by which the server
 publishes a stream's messages on an arbitrary subject.
@@ -53,7 +53,8 @@ class ConsumerRequests:
     """Creates consumers, on `{domain}.api.CONSUMER.CREATE.{stream}.{consumer}`.
 
     On the log they are readers: not durable, without acknowledgements, deleted when inactive. An
-    existing consumer is never changed.
+    existing consumer is changed only by a request to update one of the event stream, as that of a
+    subscriber which gains or loses events.
     """
 
     def __init__(self, client: Client, subjects: Subjects) -> None:
@@ -88,11 +89,14 @@ class ConsumerRequests:
         config = request.config
         if request.stream_name != stream or {config.name, config.durable_name} - {name, None}:
             raise RequestRefused("the request names another stream or consumer than its subject")
+        action = "create"
         if stream == self._subjects.log_stream:
             _check_reader(config)
+        elif request.action == "update":
+            action = "update"
         settings = msgspec.to_builtins(config)
         settings |= {"name": name, "ack_policy": config.ack_policy}
-        return {"stream_name": stream, "config": settings, "action": "create"}
+        return {"stream_name": stream, "config": settings, "action": action}
 
 
 def _check_reader(config: _ConsumerConfig) -> None:

@@ -166,6 +166,11 @@ class Roles:
         yield self._api(Api.MESSAGE_GET.of(parked))
         yield self._api(Api.MESSAGE_DELETE.of(parked))
         yield self._api(Api.DIRECT_GET.of(parked), many=True)
+        events = self.subjects.event_stream
+        yield self._api(Api.STREAM_INFO.of(events))
+        yield self._api(Api.MESSAGE_GET.of(events))
+        yield self._api(Api.CONSUMER_LIST.of(events))
+        yield self._api(Api.CONSUMER_INFO.of(events, "*"))
         yield self._api(Api.STREAM_INFO.of(bucket_stream(config)))
         yield self._api(Api.MESSAGE_GET.of(bucket_stream(config)))
         for key in KEYS:

@@ -99,6 +99,10 @@ class Acknowledgements:
         for reply in replies:
             await self._send(reply, _NAK)
 
+    def forget(self) -> None:
+        """Forget what was acked, so that it is handled again: the consumer was set back."""
+        self._acked.clear()
+
     def _remember(self, each: TrackedDelivery) -> None:
         if self._once:
             self._acked[_key(each)] = None

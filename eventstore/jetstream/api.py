@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from eventstore.client.api_answers import ConsumerInfo, Done, StreamInfo
+from eventstore.client.api_answers import ConsumerInfo, ConsumerList, Done, StreamInfo
 from eventstore.client.client import Client
 from eventstore.errors import JetStreamError, StreamMissing
 from eventstore.jetstream.vocabulary import Api, ErrorCode
@@ -23,6 +23,16 @@ _SECONDS = 5.0
 async def stream_info(client: Client, stream: str, *, timeout: float = _SECONDS) -> StreamInfo:
     """A stream's configuration and state."""
     return await stream_request(client, Api.STREAM_INFO, stream, answer=StreamInfo, timeout=timeout)
+
+
+async def count_messages(client: Client, stream: str, subject: str) -> int:
+    """How many messages a stream has of a subject, which may be a wildcard.
+
+    Exact up to 100,000 subjects.
+    """
+    body = {"subjects_filter": subject}
+    info = await stream_request(client, Api.STREAM_INFO, stream, body=body, answer=StreamInfo)
+    return sum((info.state.subjects or {}).values())
 
 
 async def find_stream(client: Client, stream: str) -> StreamInfo | None:
@@ -47,11 +57,38 @@ async def create_consumer(
     client: Client, stream: str, name: str, config: Mapping[str, Any]
 ) -> ConsumerInfo:
     """Create a consumer; raises `JetStreamError` if it exists with another configuration."""
-    config = {"name": name, **config}
-    body = {"stream_name": stream, "config": config, "action": "create"}
+    return await _put_consumer(client, stream, name, config, "create")
+
+
+async def update_consumer(
+    client: Client, stream: str, name: str, config: Mapping[str, Any]
+) -> ConsumerInfo:
+    """Replace a consumer's configuration; raises `JetStreamError` if it does not exist.
+
+    Its position stays. The deliver policy and the start cannot be changed.
+    """
+    return await _put_consumer(client, stream, name, config, "update")
+
+
+async def _put_consumer(
+    client: Client, stream: str, name: str, config: Mapping[str, Any], action: str
+) -> ConsumerInfo:
+    body = {"stream_name": stream, "config": {"name": name, **config}, "action": action}
     return await stream_request(
         client, Api.CONSUMER_CREATE, stream, name, body=body, answer=ConsumerInfo
     )
+
+
+async def list_consumers(client: Client, stream: str) -> list[ConsumerInfo]:
+    """The configurations and states of all consumers of a stream."""
+    found: list[ConsumerInfo] = []
+    while True:
+        page = await stream_request(
+            client, Api.CONSUMER_LIST, stream, body={"offset": len(found)}, answer=ConsumerList
+        )
+        found += page.consumers or []
+        if not page.consumers or len(found) >= page.total:
+            return found
 
 
 async def find_consumer(client: Client, stream: str, name: str) -> ConsumerInfo | None:

@@ -24,6 +24,11 @@ EXPECTED_HEADERS: Final = "Nats-Expected-"
 BATCH_HEADERS: Final = "Nats-Batch-"
 
 
+def domain_api_prefix(domain: str) -> str:
+    """The prefix of the API of the JetStream in a domain."""
+    return f"$JS.{domain}.API"
+
+
 class Api(StrEnum):
     """The requests of the server's API, as the subject after the prefix, without the names."""
 
@@ -38,6 +43,7 @@ class Api(StrEnum):
     DIRECT_GET = "DIRECT.GET"
     CONSUMER_CREATE = "CONSUMER.CREATE"
     CONSUMER_INFO = "CONSUMER.INFO"
+    CONSUMER_LIST = "CONSUMER.LIST"
     CONSUMER_DELETE = "CONSUMER.DELETE"
     CONSUMER_NEXT = "CONSUMER.MSG.NEXT"
 

@@ -1,20 +1,25 @@
-"""Event handlers by event type, taken from a function's annotations or given explicitly."""
+"""Event handlers by event type, taken from a function's annotations or given explicitly.
+
+What a handler needs besides the event and its record are its keyword-only parameters: they get the
+resources of these names when the handlers are bound.
+"""
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
 
 from eventstore.errors import DeciderError
-from eventstore.messages.events import RecordedEvent
 from eventstore.messages.functions import annotations_of, called, is_message, leaves, name_of
 from eventstore.messages.types import Event
 
-EventHandler = Callable[[Any, RecordedEvent], Awaitable[None]]
-"""Awaited with the event and with its record: ids, version, position, time."""
+EventHandler = Callable[..., Awaitable[None]]
+"""Awaited with the event and with its record: ids, version, position, time.
 
-E = TypeVar("E", bound=Event)
+Resources, such as a command client, are passed to its keyword-only parameters.
+"""
 
 
 class EventHandlers:
@@ -34,33 +39,80 @@ class EventHandlers:
         """The handler of this type of event."""
         return self._by_type.get(event, self._for_all)
 
+    def bound(self, resources: Mapping[str, Any]) -> EventHandlers:
+        """The handlers with the resources that they need, by name; others are not passed."""
+        made = EventHandlers(self._subscriber)
+        made._by_type = {
+            event: self._with_resources(handler, resources)
+            for event, handler in self._by_type.items()
+        }
+        if self._for_all is not None:
+            made._for_all = self._with_resources(self._for_all, resources)
+        return made
+
+    def _with_resources(self, handler: EventHandler, resources: Mapping[str, Any]) -> EventHandler:
+        needed = _resources_of(handler)
+        if missing := sorted(needed - resources.keys()):
+            raise DeciderError(
+                f"{self._where(handler)}: needs {', '.join(missing)}, which is not given; there is "
+                f"{', '.join(sorted(resources)) or 'no resource'}"
+            )
+        given = {name: resources[name] for name in needed}
+        return functools.partial(handler, **given) if given else handler
+
     def add(self, events: Iterable[type[Event]], handler: EventHandler) -> None:
         """Call `handler` for these types; if none are given, for all without an own handler."""
-        types, where = list(events), self._where(handler)
-        if not inspect.iscoroutinefunction(called(handler)):
-            raise DeciderError(f"{where}: must be async")
+        types = list(events)
+        where = self._where(handler)
+        _check_async(where, handler)
+        _check_parameters(where, handler)
         for event in types:
             if not is_message(event, Event):
                 raise DeciderError(f"{where}: {event!r} is no event")
             if self._by_type.setdefault(event, handler) is not handler:
-                raise DeciderError(
-                    f"{self._where(handler)}: {event.__name__} already has a handler"
-                )
+                raise DeciderError(f"{where}: {event.__name__} already has a handler")
         if not types:
             if self._for_all is not None:
                 raise DeciderError(f"{where}: a second handler of all events")
             self._for_all = handler
 
-    def add_annotated(self, function: Callable[[E, RecordedEvent], Awaitable[None]]) -> None:
+    def add_annotated(self, function: EventHandler) -> None:
         """Call it for the event, or union of events, that its first parameter is annotated with."""
         where = self._where(function)
+        _check_async(where, function)
+        _check_parameters(where, function)
         parameters, _ = annotations_of(function, where)
-        if len(parameters) != 2:
-            raise DeciderError(f"{where}: takes an event and its record")
-        events = list(leaves(parameters[0]))
-        if not all(is_message(each, Event) for each in events):
+        events = list(leaves(parameters[0])) if parameters else []
+        if not events or not all(is_message(each, Event) for each in events):
             raise DeciderError(f"{where}: annotate the first parameter with the event it is for")
         self.add(events, function)
 
     def _where(self, handler: EventHandler) -> str:
         return f"subscriber {self._subscriber}, handler {name_of(handler)}"
+
+
+def _check_async(where: str, handler: EventHandler) -> None:
+    if not callable(handler):
+        raise DeciderError(f"{where}: is no function")
+    if not inspect.iscoroutinefunction(called(handler)):
+        raise DeciderError(f"{where}: must be async")
+
+
+def _check_parameters(where: str, handler: EventHandler) -> None:
+    """Check that it can be called with an event, its record, and resources by keyword."""
+    try:
+        resources = dict.fromkeys(_resources_of(handler))
+        inspect.signature(handler).bind(None, None, **resources)
+    except (TypeError, ValueError) as error:  # ValueError: a partial with too many arguments
+        raise DeciderError(
+            f"{where}: takes an event and its record, and resources by keyword: {error}"
+        ) from error
+
+
+def _resources_of(handler: EventHandler) -> set[str]:
+    """The names of its keyword-only parameters that have no default."""
+    return {
+        name
+        for name, each in inspect.signature(handler).parameters.items()
+        if each.kind is each.KEYWORD_ONLY and each.default is each.empty
+    }

@@ -125,6 +125,10 @@ class Subjects:
         """The subject of requests to a subscriber to retry a parked event."""
         return f"{self.domain}.retry.{check_name('subscriber', subscriber)}"
 
+    def parked_events(self, subscriber: str) -> str:
+        """The wildcard subject of the events that a subscriber has parked."""
+        return f"{self.domain}.parked.event.{check_name('subscriber', subscriber)}.>"
+
     def log(self, aggregate: str, aggregate_id: str) -> str:
         """The subject that holds one aggregate's history; raises `InvalidId`."""
         return f"{self._log_prefix}{aggregate}.{check_aggregate_id(aggregate_id)}"

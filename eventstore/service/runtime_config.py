@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from eventstore.client.client import Client
-from eventstore.config import QueueLimit
+from eventstore.config.settings import QueueLimit
 from eventstore.errors import ConfigurationError, JetStreamError
 from eventstore.jetstream.key_value import KeyValue
 from eventstore.jetstream.vocabulary import ErrorCode

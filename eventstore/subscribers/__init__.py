@@ -3,6 +3,7 @@
 It publishes nothing itself: handlers do, by `EventPublisher` and `CommandClient`.
 """
 
+from eventstore.subscribers.declaration import Subscriber, SubscriberOptions
 from eventstore.subscribers.subscriber import EventSubscriber
 
-__all__ = ["EventSubscriber"]
+__all__ = ["EventSubscriber", "Subscriber", "SubscriberOptions"]

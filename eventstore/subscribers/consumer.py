@@ -1,128 +1,204 @@
-"""A subscriber's durable consumer on the event stream, and the position at which it starts."""
+"""A subscriber's durable consumer on the event stream: created, changed, or taken over.
+
+A name may gain and lose events. The set that was wanted last is the consumer's filter; sets that it
+replaced are remembered, so that a process of an older release, which is started again beside newer
+ones, is told from a newer one, and does not take their events from them. Without any process that
+runs, the one that is started decides, which is how a release is taken back.
+
+A new name may continue an old one: first the old consumer's filter is replaced by one that matches
+nothing, then the new consumer starts after what the old one has acknowledged. A crash in between
+loses nothing: the next start of the new name does the rest.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Literal
+import asyncio
+import logging
+from typing import Any
 
+import msgspec
+
+from eventstore.client.api_answers import ConsumerInfo
 from eventstore.client.client import Client
-from eventstore.errors import EventStoreError, NoResponders, PermissionDenied, StreamMissing
-from eventstore.jetstream.api import find_consumer, stream_info
-from eventstore.jetstream.direct_get import DirectReader
+from eventstore.errors import EventStoreError, StreamMissing
+from eventstore.jetstream.api import find_consumer, update_consumer
 from eventstore.jetstream.topology import ConsumerSpec, declare_consumer
-from eventstore.messages.headers import position_of
 from eventstore.messages.subjects import Subjects
-from eventstore.messages.types import Event
+from eventstore.subscribers.positions import PositionSearch, Start, log_end
+from eventstore.subscribers.subscription import FILTER, Subscription, filtered
+from eventstore.text import make_log_records_safe
 
-Start = Literal["all", "new"] | int
-"""Where a new subscriber starts: with all events that the event stream still has, with those that
-are acknowledged from now on, or after a position of the log.
+_REPLACED = (*FILTER, "metadata", "name")
+_DEFAULTS = {"max_waiting": 512, "num_replicas": 0, "replay_policy": "instant"}  # the server's
+_SETTLE_SECONDS = 5.0
+_SETTLE_PAUSE = 0.1
+_RESET_SECONDS = 1.0
 
-"new" is after the log's last position at the time, which excludes events that were acknowledged
-before and are published later. If the user may not read that position, as from another account,
-"new" is what the feed publishes from now on."""
-
-_START_AFTER = "start-after"  # stored with the consumer, for all processes and restarts
-
-
-class EventsGone(EventStoreError, code="events_gone"):
-    """The event stream no longer has all events after the position to start at.
-
-    `position` was requested, `first` is the position of the first event that is left.
-    """
-
-    def __init__(self, stream: str, position: int, first: int) -> None:
-        super().__init__(
-            f"stream {stream} begins at position {first} of the log; the events from position "
-            f"{position + 1} on are only in the log itself"
-        )
-        self.position = position
-        self.first = first
+_logger = make_log_records_safe(logging.getLogger(__name__))
 
 
-def event_filter(subjects: Subjects, types: Iterable[type[Event]] | None) -> dict[str, Any]:
-    """The consumer's filter for these event types, or for all."""
-    if types is None:
-        return {"filter_subject": subjects.filter("event")}
-    filters = sorted({subjects.event(each.__aggregate__, each.__action__) for each in types})
-    return {"filter_subject": filters[0]} if len(filters) == 1 else {"filter_subjects": filters}
+class SubscriberContinued(EventStoreError, code="subscriber_continued"):
+    """Another name has taken over this subscriber's position, or cannot take over the other's."""
 
 
 async def declare_subscriber(
-    client: Client, subjects: Subjects, name: str, settings: dict[str, Any], start: Start
-) -> int:
-    """Create the durable consumer `name`, or check the existing one, which keeps its position.
+    client: Client,
+    subjects: Subjects,
+    name: str,
+    settings: dict[str, Any],
+    start: Start,
+    continues: str | None = None,
+) -> Subscription:
+    """Create the durable consumer `name`, or have the existing one deliver other subjects.
 
-    Returns the position of the log after which the subscriber started when it was new: events up to
-    there are not for it, although the feed may publish them after the consumer was created.
+    `settings` have its filter, which may change; the existing one keeps its position. A new one
+    takes over the position of `continues`, if there is such a name, and otherwise begins at
+    `start`. Returns what the consumer delivers, which are other subjects if this process is of an
+    older release than others that run.
 
-    Raises `EventsGone` (a new one only), `StreamDrift`, `StreamMissing` and `ClientError`.
+    Raises `EventsGone` (a new one only), `SubscriberContinued`, `StreamDrift`, `StreamMissing` and
+    `ClientError`.
     """
     stream = subjects.event_stream
-    is_new = await find_consumer(client, stream, name) is None
-    initial = await _start(client, subjects, start) if is_new else {}
-    declared = await declare_consumer(client, ConsumerSpec(stream, name, settings, initial))
-    return int(declared.config.get("metadata", {}).get(_START_AFTER, 0))
+    wanted = filtered(settings)
+    settings = {key: value for key, value in settings.items() if key not in FILTER}
+    found = await find_consumer(client, stream, name)
+    first: dict[str, Any] = {}
+    if found is None:
+        new = Subscription(wanted, continues=continues)
+        first = await first_settings(client, subjects, new, start)
+        if continues is not None:
+            first = await _take_over(client, subjects, continues, name, wanted) or first
+    declared = await declare_consumer(client, ConsumerSpec(stream, name, settings, first))
+    subscription = Subscription.of(declared)
+    if subscription.continued_by is not None:
+        raise SubscriberContinued(
+            f"subscriber {name} was renamed: {subscription.continued_by} has taken over its "
+            "position; this is a process of an older release, or use the new name"
+        )
+    if found is not None and continues != subscription.continues and continues is not None:
+        await _refuse_second_position(client, subjects, name, continues)
+    return await _with_subjects(client, subjects, declared, wanted)
 
 
-async def check_consumer(client: Client, subjects: Subjects, name: str) -> None:
-    """Raise `StreamMissing` if the subscriber's consumer does not exist; raises `ClientError`."""
+async def check_consumer(client: Client, subjects: Subjects, name: str) -> Subscription:
+    """What the subscriber's consumer delivers now, if it exists.
+
+    Raises `StreamMissing` if it does not exist, also a second later, as it does again after a
+    reset; raises `ClientError`.
+    """
     stream = subjects.event_stream
-    if await find_consumer(client, stream, name) is None:
+    found = await find_consumer(client, stream, name)
+    if found is None:
+        await asyncio.sleep(_RESET_SECONDS)
+        found = await find_consumer(client, stream, name)
+    if found is None:
         raise StreamMissing(
             f"consumer {name} of stream {stream} was deleted, and with it this subscriber's "
             "position; the next start begins from scratch"
         )
+    return Subscription.of(found)
 
 
-async def _start(client: Client, subjects: Subjects, start: Start) -> dict[str, Any]:
-    after = await _end_of_log(client, subjects) if start == "new" else start
+async def first_settings(
+    client: Client, subjects: Subjects, new: Subscription, start: Start
+) -> dict[str, Any]:
+    """The settings with which a new consumer begins at `start`; raises `EventsGone`."""
+    after = await log_end(client, subjects) if start == "new" else start
     if not isinstance(after, int):
-        return {"deliver_policy": after}
-    sequence = await _first_after(client, subjects, after)
-    return {
-        "deliver_policy": "by_start_sequence",
-        "opt_start_seq": sequence,
-        "metadata": {_START_AFTER: str(after)},
-    }
+        return {"deliver_policy": after or "new", **new.settings()}
+    sequence = await PositionSearch(client, subjects).first_after(after)
+    new = msgspec.structs.replace(new, start=after)
+    return {"deliver_policy": "by_start_sequence", "opt_start_seq": sequence, **new.settings()}
 
 
-async def _end_of_log(client: Client, subjects: Subjects) -> Start:
-    """The log's last position; "new" if this user cannot read it."""
-    try:
-        return (await stream_info(client, subjects.log_stream)).state.last_seq
-    except (PermissionDenied, NoResponders, StreamMissing):  # its account has the events only
-        return "new"
+async def _with_subjects(
+    client: Client, subjects: Subjects, info: ConsumerInfo, wanted: frozenset[str]
+) -> Subscription:
+    current = Subscription.of(info)
+    if current.subjects == wanted:
+        return current
+    if current.is_older(wanted) and (info.num_waiting or info.num_ack_pending):
+        _logger.warning(
+            "subscriber %s: newer processes run, and what it subscribes to stays as they have set "
+            "it; events that this process has no handler for are left to them",
+            info.name,
+        )
+        return current
+    end = await log_end(client, subjects)
+    if end is None:
+        end = await PositionSearch(client, subjects).last()
+    changed = current.changed(wanted, end)
+    updated = await update_consumer(
+        client, subjects.event_stream, info.name, settings_of(info, changed)
+    )
+    _logger.info(
+        "subscriber %s: gained %s; lost %s",
+        info.name,
+        ", ".join(sorted(wanted - current.subjects)) or "nothing",
+        ", ".join(sorted(current.subjects - wanted)) or "nothing",
+    )
+    return Subscription.of(updated)
 
 
-async def _first_after(client: Client, subjects: Subjects, position: int) -> int:
-    """The event stream's sequence of the first event after a position of the log.
-
-    Raises `EventsGone` and `StreamMissing`.
-    """
+async def _take_over(
+    client: Client, subjects: Subjects, old: str, name: str, wanted: frozenset[str]
+) -> dict[str, Any] | None:
+    """The first settings of the consumer `name`, at the old one's position; None without one."""
     stream = subjects.event_stream
-    reader = DirectReader(client, stream)
-
-    async def event_from(sequence: int) -> tuple[int, int] | None:
-        """Sequence and position of the first event from the log at a sequence or after it."""
-        while (
-            found := await reader.leader_next(subjects.filter("event"), sequence - 1)
-        ) is not None:
-            sequence = found.sequence + 1
-            if (at := position_of(found.headers)) is not None:
-                return found.sequence, at
+    found = await find_consumer(client, stream, old)
+    if found is None:
         return None
+    subscription = Subscription.of(found)
+    if subscription.continued_by not in (None, name):
+        raise SubscriberContinued(
+            f"subscriber {name} cannot continue {old}: {subscription.continued_by} has taken over "
+            "its position"
+        )
+    if subscription.continued_by is None:
+        fenced = msgspec.structs.replace(subscription, continued_by=name)
+        await update_consumer(client, stream, old, settings_of(found, fenced))
+    done = await _settled(client, stream, old)
+    end = await log_end(client, subjects)
+    if end is None:
+        end = await PositionSearch(client, subjects).last()
+    own = subscription.changed(wanted, end)
+    own = msgspec.structs.replace(own, continues=old, continued_by=None, former=())
+    _logger.info("subscriber %s: continues %s after sequence %d of %s", name, old, done, stream)
+    first = {"deliver_policy": "by_start_sequence", "opt_start_seq": done + 1}
+    return {**first, **own.settings()}
 
-    state = (await stream_info(client, stream)).state
-    low, high = max(state.first_seq, 1), state.last_seq + 1
-    first = await event_from(low)
-    if first is not None and first[1] > position + 1:
-        raise EventsGone(stream, position, first[1])
-    while low < high:
-        middle = (low + high) // 2
-        event = await event_from(middle)
-        if event is None or event[1] > position:
-            high = middle
-        else:
-            low = event[0] + 1
-    return low
+
+async def _settled(client: Client, stream: str, name: str) -> int:
+    """The sequence up to which a consumer is done, when what it has delivered is acknowledged.
+
+    After some seconds it is what is done by then: the rest was interrupted, or takes longer.
+    """
+    deadline = asyncio.get_running_loop().time() + _SETTLE_SECONDS
+    while True:
+        found = await find_consumer(client, stream, name)
+        if found is None:
+            raise StreamMissing(f"consumer {name} of stream {stream} was deleted meanwhile")
+        if not found.num_ack_pending or asyncio.get_running_loop().time() > deadline:
+            return found.ack_floor.stream_seq
+        await asyncio.sleep(_SETTLE_PAUSE)
+
+
+async def _refuse_second_position(client: Client, subjects: Subjects, name: str, old: str) -> None:
+    found = await find_consumer(client, subjects.event_stream, old)
+    if found is not None and Subscription.of(found).continued_by != name:
+        raise SubscriberContinued(
+            f"subscriber {name} cannot continue {old}: it has a position of its own already; "
+            f"delete one of the two consumers of stream {subjects.event_stream}, or do not "
+            "continue"
+        )
+
+
+def settings_of(info: ConsumerInfo, subscription: Subscription) -> dict[str, Any]:
+    """An existing consumer's settings, with another subscription."""
+    kept = {
+        name: value
+        for name, value in info.config.items()
+        if name not in _REPLACED and _DEFAULTS.get(name) != value
+    }
+    return {**kept, **subscription.settings(info.config.get("metadata"))}

@@ -16,6 +16,7 @@ from eventstore.messages.encryption import Keys
 from eventstore.messages.events import RecordedEvent
 from eventstore.messages.handlers import EventHandler, EventHandlers
 from eventstore.subscribers.publication import read_publication
+from eventstore.telemetry import NO_TELEMETRY, Telemetry
 from eventstore.text import make_log_records_safe
 
 _MAX_DELAY = 30.0
@@ -49,7 +50,10 @@ class EventDelivery:
         max_attempts: int,
         backoff: float,
         stopping: asyncio.Event,
+        telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
+        self.retries = 0
+        self._telemetry = telemetry
         self._codec = codec
         self._handlers = handlers
         self._subscriber = subscriber
@@ -103,6 +107,9 @@ class EventDelivery:
                 if attempts >= self._max_attempts:
                     return DeliveryResult(attempts, error)
             else:
+                self._telemetry.count("events_handled", subscriber=self._subscriber)
                 return DeliveryResult(attempts, None)
             if await pause(self._backoff.delay(attempts), self._stopping):
                 raise DeliveryStopped
+            self.retries += 1
+            self._telemetry.count("retries", operation="subscriber")

@@ -16,13 +16,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Literal, Self, TypeVar
+from types import MappingProxyType
+from typing import Any, Self, Unpack
 
 from eventstore.client.client import Client
 from eventstore.client.responder import Responder
+from eventstore.concurrency.backoff import Backoff
 from eventstore.concurrency.failures import ungrouped
 from eventstore.concurrency.keyed import KeyedQueue, QueueTurn
 from eventstore.errors import (
@@ -38,45 +40,61 @@ from eventstore.jetstream.consumer import PullConsumer, is_transient
 from eventstore.jetstream.retry import Retry
 from eventstore.messages.codec import Codec
 from eventstore.messages.encryption import Keys
-from eventstore.messages.events import RecordedEvent
-from eventstore.messages.handlers import EventHandler, EventHandlers
+from eventstore.messages.handlers import EventHandler
 from eventstore.messages.headers import Header, position_of
 from eventstore.messages.outcome import code_of
-from eventstore.messages.subjects import Subject, check_name
+from eventstore.messages.subjects import Subject
 from eventstore.messages.types import Event
 from eventstore.parking.messages import ParkedMessages
 from eventstore.parking.park import park
 from eventstore.parking.record import ParkedRecord
 from eventstore.parking.retry import retry_answer
 from eventstore.store.keyring import Keyring
-from eventstore.subscribers.consumer import Start, check_consumer, declare_subscriber, event_filter
+from eventstore.subscribers.consumer import check_consumer, declare_subscriber
+from eventstore.subscribers.declaration import H, Subscriber, SubscriberOptions
 from eventstore.subscribers.delivery import DeliveryResult, DeliveryStopped, EventDelivery
+from eventstore.subscribers.feed_watch import STALLED_SECONDS, FeedWatch
+from eventstore.subscribers.subscription import Subscription, filter_of, subjects_of
+from eventstore.telemetry import NO_TELEMETRY, Telemetry
 from eventstore.text import make_log_records_safe, presentable
-
-Acknowledge = Literal["after", "before"]
-"""When an event is acknowledged: after its handler has returned (at least once), or before it is
-called (at most once)."""
 
 _PREFETCH = 64
 _MAX_DELIVERIES = 20  # of an event that every process which handled it has died of
 _MAX_RETRIES = 64  # of parked events at a time
 _RETRY_SECONDS = 1.0
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 _STOPPING = "the subscriber is being stopped"
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
-
-E = TypeVar("E", bound=Event)
 
 
 class EventSubscriber:
     """Handles events one after another, or concurrently, until it is stopped; runs once.
 
-    `name` is the subscriber's durable position in the event stream, shared by all processes that
+    `subscriber` is its declaration, or a name for one with `options` (`Subscriber`), whose handlers
+    are added to this object. `resources` are what handlers need besides the event and its record,
+    by the names of their keyword-only parameters: an extra one is not passed.
+
+    The name is the subscriber's durable position in the event stream, shared by all processes that
     use it: each event goes to one of them. `start` is where a new name begins: with "all" events
     that the stream still has, with "new" ones, acknowledged from then on, or after a position of
     the log. Nothing at or before that position is handled, however late the feed publishes it and
-    however often the name is started, even with another `start`. What a name subscribes to cannot
-    change: other handlers need another name, or an edit of the consumer.
+    however often the name is started, even with another `start`.
+
+    A name may gain and lose events; its position stays. Of an event that it gains, what is
+    acknowledged once that process is `ready` is handled, and nothing that passed before it was
+    started, even if the name had not got there yet (`eventstore subscriber reset` redelivers). Of
+    an event that it loses, nothing more is handled. While processes of two releases run, the newer
+    one decides, which is the one whose set of events was wanted last for the first time. An older
+    process passes on events that it has no handler for; one that nobody takes in about 20 attempts
+    is parked. An older release decides again if it is started while no other process runs.
+
+    A new name that `continues` an old one takes over its position, once: nothing is delivered to
+    the old name any more, a process of it that runs may end what it handles, and one that is
+    started is refused. What it does not end in 5 seconds is handled again; so may be, unless
+    `ordered`, what it handled beside that. Parked events of the old name are retried by the new
+    one. If there is no old name, `start` counts; if the new name has a position already, it is
+    refused.
 
     `acknowledge="after"`: each event is handled at least once, and redelivered after a crash.
     "before": at most once, and never retried. `ordered`: strictly in the order of the log, across
@@ -107,61 +125,52 @@ class EventSubscriber:
         self,
         client: Client,
         codec: Codec,
-        name: str,
+        subscriber: Subscriber | str,
         *,
-        start: Start = "all",
-        acknowledge: Acknowledge = "after",
-        ordered: bool = True,
-        max_concurrency: int = 64,
-        max_attempts: int = 5,
-        backoff: float = 0.2,
-        ack_wait: float = 30.0,
+        resources: Mapping[str, Any] = _NOTHING,
+        telemetry: Telemetry = NO_TELEMETRY,
+        **options: Unpack[SubscriberOptions],
     ) -> None:
-        self.name = check_name("subscriber", name)
+        if isinstance(subscriber, str):
+            subscriber = Subscriber(subscriber, **options)
+        elif options:
+            raise DeciderError(
+                f"subscriber {subscriber.name}: {', '.join(options)} belong into its declaration"
+            )
+        self.name = subscriber.name
+        self.declared = subscriber
         self.ready = asyncio.Event()
         self.handled = 0
         self.parked = 0
+        self.passed_on = 0
         self._client = client
         self._codec = codec
         self._stream = codec.subjects.event_stream
-        self._start = start
-        self._after = 0
-        self._acknowledge_first = acknowledge == "before"
-        self._ordered = ordered
-        self._max_concurrency = 1 if ordered else max_concurrency
-        self._ack_wait = ack_wait
-        self._handlers = EventHandlers(name)
+        self._ack_wait = subscriber.ack_wait
+        self._resources = dict(resources)
+        self._telemetry = telemetry
         self._acks = Acknowledgements(client)
         self._keyring = Keyring(client, codec.subjects)
         self._parked = ParkedMessages(client, codec.subjects)
         self._stopping = asyncio.Event()
-        self._delivery = EventDelivery(
-            codec,
-            self._handlers,
-            name,
-            max_attempts=1 if self._acknowledge_first else max_attempts,
-            backoff=backoff,
-            stopping=self._stopping,
-        )
+        self._backoff = Backoff(subscriber.backoff, 5 * subscriber.backoff, jitter=0)
+        self._subscription = Subscription(frozenset())
+        self._delivery = self._new_delivery()
+        self._own = frozenset[str]()
+        self.feed = FeedWatch(client, codec, stalled=STALLED_SECONDS)
 
-    def handles(
-        self, function: Callable[[E, RecordedEvent], Awaitable[None]]
-    ) -> Callable[[E, RecordedEvent], Awaitable[None]]:
-        """Register a handler for the event, or union of events, that its first parameter names.
+    @property
+    def retries(self) -> int:
+        """How often a handler was called again after a failure."""
+        return self._delivery.retries
 
-        Raises `DeciderError` for a handler that cannot work.
-        """
-        self._handlers.add_annotated(function)
-        return function
+    def handles(self, function: H) -> H:
+        """As `Subscriber.handles`."""
+        return self.declared.handles(function)
 
     def subscribe(self, events: Iterable[type[Event]], handler: EventHandler) -> Self:
-        """Register a handler of these events, or of all if none are named; returns itself.
-
-            async with running(subscriber.subscribe([FlakeCreated, PackageBuilt], handler)): ...
-
-        Raises `DeciderError` for a handler that cannot work.
-        """
-        self._handlers.add(events, handler)
+        """As `Subscriber.subscribe`; returns itself, to be run."""
+        self.declared.subscribe(events, handler)
         return self
 
     def stop(self) -> None:
@@ -174,13 +183,27 @@ class EventSubscriber:
     async def run(self) -> None:
         """Handle events until `stop`; if cancelled, events in progress will be redelivered.
 
-        Lost connections are waited out. Raises `DeciderError` without a handler, `StreamDrift` if
-        the name subscribes to something else, `EventsGone`, `StreamMissing`, and `ClientError` if
-        the server refuses or the connection was closed for good.
+        Lost connections are waited out. Raises `DeciderError` without a handler or a resource that
+        one needs, `SubscriberContinued`, `StreamDrift` if the consumer has other settings,
+        `EventsGone`, `StreamMissing`, and `ClientError` if the server refuses or the connection was
+        closed for good.
         """
-        settings = self._settings()
-        self._after = await declare_subscriber(
-            self._client, self._codec.subjects, self.name, settings, self._start
+        declared = self.declared
+        if declared.event_types == []:
+            raise DeciderError(f"subscriber {self.name} has no handler")
+        self._delivery = self._new_delivery()
+        self._own = self.wanted
+        self._subscription = await declare_subscriber(
+            *(self._client, self._codec.subjects, self.name),
+            {
+                "durable_name": self.name,
+                "ack_policy": "explicit",
+                "ack_wait": int(self._ack_wait * 1e9),
+                "max_deliver": -1,
+                "max_ack_pending": declared.max_concurrency,
+                **filter_of(self._own),
+            },
+            *(declared.start, declared.continues),
         )
         try:
             with ungrouped():
@@ -189,17 +212,37 @@ class EventSubscriber:
         finally:
             await self._keyring.close()
 
+    def _new_delivery(self) -> EventDelivery:
+        declared = self.declared
+        return EventDelivery(
+            self._codec,
+            declared.handlers.bound(self._resources),
+            self.name,
+            max_attempts=declared.max_attempts,
+            backoff=declared.backoff,
+            stopping=self._stopping,
+            telemetry=self._telemetry,
+        )
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """The public subjects of the events that have handlers, or the wildcard of all."""
+        return subjects_of(self._codec.subjects, self.declared.event_types)
+
     async def _run_tasks(self, tasks: asyncio.TaskGroup) -> None:
         keep_alive = tasks.create_task(self._acks.extend_ack_waits(self._ack_wait))
+        watch = tasks.create_task(self.feed.run(f"subscriber {self.name}"))
         async with self._queue() as queue:
-            retries = self._retries(queue)
-            tasks.create_task(retries.run())
-            await retries.ready.wait()
+            retries = [self._retries(queue, name) for name in self.declared.names]
+            for each in retries:
+                tasks.create_task(each.run())
+                await each.ready.wait()
             consumption = tasks.create_task(self._consume(queue))
             try:
                 await self._stopping.wait()
             finally:  # before the queue closes
-                retries.stop()
+                for each in retries:
+                    each.stop()
                 consumption.cancel()
                 await asyncio.wait([consumption])
             for item in queue.clear():
@@ -207,34 +250,20 @@ class EventSubscriber:
                     item.refuse()
         await self._acks.nak_all()
         keep_alive.cancel()
-
-    def _settings(self) -> dict[str, object]:
-        types = self._handlers.event_types
-        if types is not None and not types:
-            raise DeciderError(f"subscriber {self.name} has no handler")
-        return {
-            "durable_name": self.name,
-            "ack_policy": "explicit",
-            "ack_wait": int(self._ack_wait * 1e9),
-            "max_deliver": -1,
-            "max_ack_pending": self._max_concurrency,
-            **event_filter(self._codec.subjects, types),
-        }
+        watch.cancel()
 
     def _queue(self) -> KeyedQueue[DeliveredMessage | QueueTurn]:
         # Nothing waits to enter the queue: neither a delivery, even if it is acknowledged before it
         # is handled, nor a retry, which a stop could not reach then.
-        max_pending = 2 * self._max_concurrency + _MAX_RETRIES
+        max_pending = 2 * self.declared.max_concurrency + _MAX_RETRIES
         return KeyedQueue(
-            self._work, max_concurrency=self._max_concurrency, max_pending=max_pending
+            self._work, max_concurrency=self.declared.max_concurrency, max_pending=max_pending
         )
 
-    def _retries(self, queue: KeyedQueue[DeliveredMessage | QueueTurn]) -> Responder:
+    def _retries(self, queue: KeyedQueue[DeliveredMessage | QueueTurn], name: str) -> Responder:
         answer = retry_answer(partial(self._retry, queue))
-        subject = self._codec.subjects.retry(self.name)
-        return Responder(
-            self._client, {subject: answer}, queue=self.name, max_concurrency=_MAX_RETRIES
-        )
+        subject = self._codec.subjects.retry(name)
+        return Responder(self._client, {subject: answer}, queue=name, max_concurrency=_MAX_RETRIES)
 
     async def _consume(self, queue: KeyedQueue[DeliveredMessage | QueueTurn]) -> None:
         retry = Retry(self._client, f"subscriber {self.name}", passes=is_transient)
@@ -242,7 +271,7 @@ class EventSubscriber:
         async def work() -> None:
             if retry.error is not None:
                 with suppress(ClientError):
-                    await check_consumer(self._client, self._codec.subjects, self.name)
+                    await self._read_subscription()
             async with PullConsumer(
                 self._client, self._stream, self.name, buffer=_PREFETCH
             ) as pull:
@@ -250,6 +279,12 @@ class EventSubscriber:
                 await self._enqueue(pull, queue, retry)
 
         await retry.run(work)
+
+    async def _read_subscription(self) -> None:
+        before = self._subscription
+        self._subscription = await check_consumer(self._client, self._codec.subjects, self.name)
+        if self._subscription.created != before.created:
+            self._acks.forget()
 
     async def _enqueue(
         self,
@@ -269,7 +304,7 @@ class EventSubscriber:
                 await self._acks.track(DeliveredMessage(message))
 
     def _key_of(self, subject: str, headers: Mapping[str, str]) -> Hashable:
-        if self._ordered:
+        if self.declared.ordered:
             return None
         return Subject.split(subject).aggregate, headers.get(Header.AGGREGATE_ID)
 
@@ -284,13 +319,16 @@ class EventSubscriber:
         if self._stopping.is_set():
             return  # it stays tracked, and is requeued with the others
         position = position_of(tracked.message.headers or {})
-        if position is not None and position <= self._after:
+        after = self._subscription.starts_after(tracked.message.subject)
+        if position is not None and position <= after:
             await self._acks.ack(tracked)
             return
         try:
+            if not self._handles(tracked) and await self._passes(tracked):
+                return
             # First: if the keys cannot be read, an acknowledged event would not be redelivered.
             keys = await self._keyring.to_open([tracked.message.headers])
-            if self._acknowledge_first:
+            if self.declared.acknowledges_first:
                 await self._acks.confirm(tracked)
             attempts, error = await self._handle(tracked, keys)
             if error is None:
@@ -309,9 +347,34 @@ class EventSubscriber:
         else:
             await self._acks.ack(tracked)
 
+    def _handles(self, tracked: DeliveredMessage) -> bool:
+        return self.declared.event_types is None or tracked.message.subject in self._own
+
+    async def _passes(self, tracked: DeliveredMessage) -> bool:
+        """Leave an event that this process does not handle to others; False if nobody takes it.
+
+        One that the name has lost meanwhile is for nobody.
+        """
+        subject, delivered = tracked.message.subject, tracked.delivery.delivered
+        await self._read_subscription()
+        if not self._subscription.delivers(subject):
+            await self._acks.ack(tracked)
+            return True
+        if delivered > _MAX_DELIVERIES:
+            return False
+        if not self.passed_on:
+            _logger.warning(
+                "subscriber %s: has no handler of %s, to which newer processes of it subscribe; "
+                "such events are left to them",
+                *(self.name, subject),
+            )
+        self.passed_on += 1
+        await self._acks.nak(tracked, self._backoff.delay(delivered))
+        return True
+
     async def _handle(self, tracked: DeliveredMessage, keys: Keys) -> DeliveryResult:
         message, delivered = tracked.message, tracked.delivery.delivered
-        if delivered > _MAX_DELIVERIES:
+        if delivered > _MAX_DELIVERIES and self._handles(tracked):
             problem = f"delivered {delivered} times, and no process survived handling it"
             return DeliveryResult(0, InvalidMessage(problem))
         headers = message.headers or {}
@@ -320,7 +383,7 @@ class EventSubscriber:
     async def _retry(self, queue: KeyedQueue[DeliveredMessage | QueueTurn], sequence: int) -> None:
         """Retry a parked event in its turn; it stays parked until that succeeds."""
         record = (await self._parked.get(sequence)).record
-        if record.subscriber != self.name:
+        if record.subscriber not in self.declared.names:
             raise ParkedError(f"it is parked for {record.subscriber or 'no subscriber'}")
         turn = QueueTurn()
         if self._stopping.is_set():
@@ -354,6 +417,7 @@ class EventSubscriber:
             attempts=attempts,
         )
         self.parked += 1
+        self._telemetry.count("parked", code=code_of(error))
 
 
 def _reason_of(error: Exception) -> str:

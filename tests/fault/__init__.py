@@ -5,5 +5,5 @@ Those that take chances run in a short form with the suite, and in a long one wi
 
 import os
 
-LONG = os.environ.get("EVENTSTORE_FAULT") == "long"
+LONG = os.environ.get("FAULT") == "long"
 """Whether this is the long form."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Column, MetaData, String, Table
 
-from eventstore import Application
+from eventstore import Application, CommandClient, RecordedEvent, Subscriber
 from eventstore.application import ApplicationClient
 from eventstore.application.service import RunningApplication
 from eventstore.cli.applications import find_application, load_application
@@ -19,6 +19,7 @@ from eventstore.config import ReadModelSettings, Settings
 from eventstore.errors import ConfigurationError, NoResponders
 from eventstore.projections import Projection
 from eventstore.projections.queries import QueryHandlers
+from eventstore.service.health import HealthReport
 from examples import bank
 from tests.connection import settings_for
 from tests.integration.command_line import BOUND, ROOT, CommandLine
@@ -46,6 +47,38 @@ async def test_a_whole_service_runs_inside_a_program(own: Settings) -> None:
         health = await service.client.request("health.bank", timeout=BOUND)
     assert (view.owner, view.balance) == ("ann", 7)
     assert b'"service":"bank"' in health.data
+
+
+async def test_a_declared_subscriber_is_bound_to_the_running_application(own: Settings) -> None:
+    """Whoever opens an account gets one for savings, with a first deposit."""
+    gift, given = Subscriber("gift", backoff=0.001), asyncio.Event()
+
+    @gift.handles
+    async def opened(
+        event: bank.AccountOpened,
+        recorded: RecordedEvent,
+        *,
+        commands: CommandClient,
+        service: RunningApplication,
+    ) -> None:
+        assert service.app is app
+        if not recorded.aggregate_id.endswith("-savings"):
+            savings = f"{recorded.aggregate_id}-savings"
+            await commands.execute(bank.OpenAccount(owner=event.owner), savings)
+            outcome = await commands.execute(bank.Deposit(amount=1), savings)
+            assert outcome.version == 2
+            given.set()
+
+    app = Application("bank", [bank.account], subscribers=[gift])
+    async with asyncio.timeout(BOUND), app.running(own, projections=False) as service:
+        await service.execute(bank.OpenAccount(owner="ann"), "a")
+        await given.wait()
+        health = await service.client.request("health.bank", timeout=BOUND)
+    report = HealthReport.from_json(health.data)
+    assert report.checks["subscribers"]["status"] == "healthy"
+    assert list(report.checks["subscribers"]["subscribers"]) == ["gift"]
+    with pytest.raises(ConfigurationError, match="subscriber gift is given twice to application"):
+        Application("bank", [bank.account], subscribers=[gift, gift])
 
 
 async def test_processes_of_a_fleet_run_its_parts_apart(own: Settings) -> None:

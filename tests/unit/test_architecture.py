@@ -290,7 +290,7 @@ def test_the_prefix_of_inboxes_comes_from_the_settings() -> None:
         if any(isinstance(each, str) and each.startswith("_INBOX") for each in constants(module))
     }
     writing = {module for module in sources() if room(module) == "eventstore.deployment"}
-    assert knowing <= {"eventstore.config", "eventstore.client.reply_gate", *writing}
+    assert knowing <= {"eventstore.config.settings", "eventstore.client.reply_gate", *writing}
 
 
 def is_vocabulary(constant: object) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import settings_table
 from tests.unit.cli.test_help import ALL, helped
 from tests.unit.test_architecture import ROOMS
 
@@ -46,6 +47,12 @@ def test_every_module_that_the_readme_names_exists() -> None:
     assert len(modules) > 10
     for module in modules:
         importlib.import_module(module)
+
+
+def test_the_table_of_settings_is_that_of_the_code() -> None:
+    assert settings_table.FILE.read_text() == settings_table.rendered(), (
+        "run: python -m tests.settings_table"
+    )
 
 
 def test_every_command_in_the_documents_exists_with_its_options() -> None:

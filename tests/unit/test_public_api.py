@@ -37,15 +37,10 @@ PACKAGES = {"eventstore"} | {
     if found.ispkg and not found.name.startswith(("eventstore.cli.", *PRIVATE))
 }
 MODULES_OF_THEIR_OWN = {
-    *(
-        "eventstore.application.service",
-        "eventstore.config",
-        "eventstore.errors",
-        "eventstore.telemetry",
-    ),
+    *("eventstore.application.service", "eventstore.errors", "eventstore.telemetry"),
     *("eventstore.testing", "eventstore.undecodable", "eventstore.projections.health"),
     *("eventstore.projections.testing", "eventstore.service.metrics", "eventstore.service.tracing"),
-    "eventstore.nix.stale_packages",
+    *("eventstore.subscribers.testing", "eventstore.nix.stale_packages"),
 }
 """Modules whose `__all__` is public; otherwise only that of a package is."""
 

@@ -4,6 +4,7 @@ The only package of the read side that publishes.
 """
 
 from eventstore.projections.feed.feed import Feed
+from eventstore.projections.feed.subscribers_check import SubscribersCheck
 from eventstore.projections.feed.supervisor import FeedSupervisor
 
-__all__ = ["Feed", "FeedSupervisor"]
+__all__ = ["Feed", "FeedSupervisor", "SubscribersCheck"]

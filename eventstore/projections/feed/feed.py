@@ -46,6 +46,7 @@ from eventstore.store.foreign import LogFindings
 from eventstore.store.reader import Page
 from eventstore.store.store import EventStore
 from eventstore.subscribers.publication import data_subjects, publication, stored_publication
+from eventstore.telemetry import NO_TELEMETRY, Telemetry
 from eventstore.text import make_log_records_safe
 
 # A batch costs the server as much as thirty single messages; fewer are faster one by one.
@@ -91,7 +92,9 @@ class Feed:
         standby: float = 1.0,
         skip_unknown: bool = False,
         timeout: float = 5.0,
+        telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
+        self._telemetry = telemetry
         self.ready = asyncio.Event()
         self.published = 0
         self.pending: int | None = None
@@ -174,6 +177,7 @@ class Feed:
                 await self._publish_page(page)
                 self._retry.recovered()
                 self.pending = page.pending
+                self._telemetry.gauge("feed_lag", page.pending)
                 self.on_page()
 
     async def _publish_page(self, page: Page) -> None:
@@ -237,6 +241,7 @@ class Feed:
             return
         self._move(FeedPoint(ack.seq, sent[-1].position))
         self.published += len(messages)
+        self._telemetry.count("events_published", len(messages), stream=self._stream)
         self._max_batch = min(2 * self._max_batch, self._batch)
         self._retry.recovered()
 

@@ -72,7 +72,8 @@ class FeedSupervisor:
         Degraded while events wait and the feed makes no progress, and if it has found messages in
         the event stream that are not its own.
         """
-        facts = {"position": self.feed.position, "published": self.feed.published}
+        feed = self.feed
+        facts = {"position": feed.position, "published": feed.published, "pending": feed.pending}
         if self.error is not None:
             return CheckResult(status="unhealthy", problem=str(self.error), facts=facts)
         if (waited := self.feed.waited) < _STALLED_SECONDS:

@@ -11,7 +11,7 @@ import nats.aio.client
 import pytest
 
 from eventstore.client.client import Client, Msg, connect
-from eventstore.config import Address, NatsSettings, RetrySettings, Settings, redacted_url
+from eventstore.config import RetrySettings, Settings, redacted_url
 from eventstore.errors import (
     AuthenticationFailed,
     ClientError,
@@ -551,12 +551,6 @@ async def test_too_old_a_server_is_refused() -> None:
     async with BrokenPeer(info={**INFO, "version": "2.10.22"}) as old:
         with pytest.raises(ServerTooOld, match=f"{old.url} is nats-server 2.10.22"):
             await Client.open(settings_for(old.url))
-
-
-async def test_an_unchecked_url_is_an_error() -> None:
-    settings = Settings(nats=NatsSettings(url=(Address("nats://"),)))
-    with pytest.raises(ClientError, match="invalid hostname"):
-        await Client.open(settings)
 
 
 @pytest.mark.skipif(find_spec("aiohttp") is not None, reason="aiohttp is installed")

@@ -248,6 +248,12 @@ def test_all_others_query_the_history_from_the_service(
     assert "FlakeCreated" in cli.call("audit", "search", "--id", "one").out
 
 
+def test_admins_see_how_far_subscribers_are(shipped: Shipped) -> None:
+    ended = shipped.command_line("admin").call("subscriber", "show", "stale-packages", "--json")
+
+    assert (ended.status, '"state":"running"' in ended.out) == (0, True), ended
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -295,6 +301,27 @@ async def test_subscribers_have_a_durable_consumer_on_the_event_stream(subscribe
         await commands.execute(nix.CreateFlake(path=".", description=""), "s2")
         async with running(subscribed.on(subscriber)):
             assert await asyncio.wait_for(subscribed.handled.get(), BOUND) == "s2"
+
+
+async def test_subscribers_may_change_what_they_subscribe_to(subscriber: Client) -> None:
+    subscribed, codec = Subscribed(), nix.domain().codec
+    async with CommandClient(subscriber, codec) as commands:
+        changed = subscribed.on(subscriber).subscribe([nix.FlakeUpdated], subscribed._handle)
+        async with running(changed):
+            await changed.ready.wait()
+            await commands.execute(nix.CreateFlake(path=".", description=""), "g1")
+            await subscribed.until("g1")
+            await commands.execute(
+                nix.AddFlakeInput(name="nixpkgs", url="github:NixOS/nixpkgs"), "g1"
+            )
+            await commands.execute(nix.UpdateFlake(), "g1")
+            assert await asyncio.wait_for(subscribed.handled.get(), BOUND) == "g1"
+        back = subscribed.on(subscriber)
+        async with running(back):
+            await back.ready.wait()
+            await commands.execute(nix.UpdateFlake(), "g1")
+            await commands.execute(nix.CreateFlake(path=".", description=""), "g2")
+            assert await asyncio.wait_for(subscribed.handled.get(), BOUND) == "g2"
 
 
 async def test_a_subscribers_event_is_parked_and_retried_by_an_admin(

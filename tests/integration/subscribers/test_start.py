@@ -13,8 +13,6 @@ from eventstore.client.client import Client, connect
 from eventstore.config import AuthSettings, Secret
 from eventstore.jetstream.consumer import PullConsumer
 from eventstore.messages.codec import Codec
-from eventstore.messages.events import RecordedEvent
-from eventstore.messages.types import Event
 from eventstore.projections.feed.feed import Feed
 from eventstore.store.store import EventStore
 from eventstore.subscribers.consumer import declare_subscriber
@@ -22,6 +20,7 @@ from eventstore.subscribers.subscriber import EventSubscriber
 from tests.conftest import StartServer, settings_for
 from tests.integration.feeding import declare_feed, deposit, until_fed
 from tests.integration.ledger import Deposited, Opened, ledger
+from tests.integration.subscribers.handed import Handed
 
 
 @pytest.fixture(autouse=True)
@@ -29,24 +28,6 @@ async def bound(client: Client, codec: Codec) -> AsyncIterator[None]:
     await declare_feed(client, codec)
     async with asyncio.timeout(30):
         yield
-
-
-class Handed:
-    """Records the positions that it handles, up to a last one."""
-
-    def __init__(self) -> None:
-        self.positions: list[int] = []
-        self._more = asyncio.Event()
-
-    async def __call__(self, _event: Event, recorded: RecordedEvent) -> None:
-        self.positions.append(recorded.position)
-        self._more.set()
-
-    async def until(self, position: int) -> list[int]:
-        while position not in self.positions:
-            self._more.clear()
-            await self._more.wait()
-        return self.positions
 
 
 async def registered(client: Client, codec: Codec, name: str, **options: Any) -> None:
@@ -123,7 +104,7 @@ async def test_a_redelivered_event_before_the_start_is_left_out_again(
         "max_ack_pending": 1,
         "filter_subject": subjects.filter("event"),
     }
-    assert await declare_subscriber(client, subjects, "r", settings, 3) == 3
+    assert (await declare_subscriber(client, subjects, "r", settings, 3)).start == 3
     async with running(Feed(client, store)):
         await until_fed(client, store.codec, await deposit(store, 1))
     async with PullConsumer(client, subjects.event_stream, "r", buffer=1) as pull:

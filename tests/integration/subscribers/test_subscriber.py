@@ -21,7 +21,6 @@ from eventstore.errors import (
     ConnectionLost,
     DeciderError,
     InvalidSubject,
-    StreamDrift,
     StreamMissing,
 )
 from eventstore.jetstream.acks import Acknowledgements, DeliveredMessage
@@ -35,7 +34,8 @@ from eventstore.parking.messages import ParkedMessage, ParkedMessages
 from eventstore.projections.feed.feed import Feed
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.store.store import EventStore
-from eventstore.subscribers.consumer import EventsGone, declare_subscriber
+from eventstore.subscribers.consumer import declare_subscriber
+from eventstore.subscribers.positions import EventsGone
 from eventstore.subscribers.subscriber import EventSubscriber
 from tests.conftest import StartServer, settings_for
 from tests.integration.feeding import declare_feed, deposit, public, purge, until_fed
@@ -714,16 +714,6 @@ async def test_handlers_have_the_context_of_their_event(client: Client, store: E
     ((identity, by, own),) = known
     assert (identity, by) == (own, "r")
     assert current() is None
-
-
-async def test_a_name_that_subscribes_to_something_else_is_refused(
-    client: Client, store: EventStore, received: Received
-) -> None:
-    subscriber = EventSubscriber(client, store.codec, "r").subscribe([Opened], received)
-    async with running(subscriber):
-        await subscriber.ready.wait()
-    with pytest.raises(StreamDrift, match="filter_subject"):
-        await EventSubscriber(client, store.codec, "r").subscribe([Noted], received).run()
 
 
 async def test_a_consumer_deleted_under_a_subscriber_ends_it(

@@ -328,7 +328,7 @@ def test_half_given_or_contradictory_credentials_are_refused(
 def test_a_certificate_and_its_key_go_together(toml: WriteToml, tmp_path: Path, key: str) -> None:
     (tmp_path / "pem").touch()
     path = toml(f'[nats.tls]\n{key} = "{tmp_path}/pem"')
-    other = {"cert_file": "key_file", "key_file": "cert_file"}[key]
+    other = {"cert_file": "key_file or NATS_KEY", "key_file": "cert_file or NATS_CERT"}[key]
     assert refusal(path) == f"{path}: nats.tls.{key} is given without nats.tls.{other}"
 
 

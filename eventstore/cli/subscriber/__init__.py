@@ -1,0 +1,1 @@
+"""`eventstore subscriber`: inspect and reset subscribers."""

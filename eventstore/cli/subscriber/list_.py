@@ -1,0 +1,50 @@
+"""`eventstore subscriber list`: the status of every subscriber."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from eventstore.cli.options import ClientSession, Json
+from eventstore.cli.output.terminal import Terminal, say_json
+from eventstore.subscribers.status import Subscribers, SubscriberStatus
+
+STYLES = {"running": "green", "stopped": "yellow"}
+"""How a subscriber's state is coloured."""
+
+
+async def list_(session: ClientSession, json: Json = False) -> None:
+    """Print the status of every subscriber.
+
+    Those whose processes are stopped, or that another name continues, are among them. Position is
+    where all events of the log up to it are handled or parked; lag is how many published events are
+    not. With --json each line is an object.
+    """
+    async with session.connect() as client:
+        found = await Subscribers(client, session.subjects).list()
+    if json:
+        for each in found:
+            say_json(each)
+    elif found:
+        _print(Terminal(), found)
+    else:
+        Terminal(stderr=True).print_line("no subscriber has run")
+
+
+def _print(terminal: Terminal, found: Sequence[SubscriberStatus]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("subscriber", overflow="fold")
+    table.add_column("state", no_wrap=True)
+    for name in ("position", "lag", "parked"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for each in found:
+        table.add_row(
+            each.name,
+            Text(each.state, style=STYLES.get(each.state, "")),
+            f"{each.position:,}",
+            f"{each.lag:,}",
+            "?" if each.parked is None else f"{each.parked:,}" if each.parked else "-",
+        )
+    terminal.print(table)

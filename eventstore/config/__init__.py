@@ -1,0 +1,38 @@
+"""Settings: defaults, a TOML file, the environment, contexts of NATS, and the command line."""
+
+from eventstore.config.loading import load_settings
+from eventstore.config.settings import (
+    DEFAULT_URL,
+    AuthSettings,
+    NatsSettings,
+    OperationsSettings,
+    PersonalSettings,
+    ReadModelSettings,
+    RetrySettings,
+    ServiceIdentity,
+    ServiceSettings,
+    Settings,
+    StreamSettings,
+    TlsSettings,
+)
+from eventstore.config.values import Address, LocalAddress, Secret, redacted_url
+
+__all__ = [
+    "DEFAULT_URL",
+    "Address",
+    "AuthSettings",
+    "LocalAddress",
+    "NatsSettings",
+    "OperationsSettings",
+    "PersonalSettings",
+    "ReadModelSettings",
+    "RetrySettings",
+    "Secret",
+    "ServiceIdentity",
+    "ServiceSettings",
+    "Settings",
+    "StreamSettings",
+    "TlsSettings",
+    "load_settings",
+    "redacted_url",
+]

@@ -1,0 +1,239 @@
+"""Given, when, then: test a subscriber with events and the commands it sends, without a server.
+
+    (
+        scenario(reservation)
+        .given("o-1", OrderPlaced(article="a-1"))
+        .when("o-1", OrderPaid())
+        .then(("a-1", ShipStock(order="o-1")))
+    )
+
+Events and commands are encoded and decoded, so that one that could not be sent fails here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+import msgspec
+
+from eventstore.commands import SentCommand
+from eventstore.errors import InvalidPayload, UnknownType
+from eventstore.messages.context import MessageContext
+from eventstore.messages.envelope import Envelope, Identity, derive_id, format_timestamp
+from eventstore.messages.events import RecordedEvent
+from eventstore.messages.fidelity import difference
+from eventstore.messages.handlers import EventHandlers
+from eventstore.messages.outcome import Outcome
+from eventstore.messages.types import Command, Event
+from eventstore.subscribers.declaration import Subscriber
+
+__all__ = ["START", "Commands", "Scenario", "ScenarioOutcome", "scenario"]
+
+Sent = tuple[str, Command]
+"""The id of the aggregate that a command was sent to, and the command."""
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+"""The default time of the event at position 1; each further one is a second later."""
+
+_CORRELATION = "00000000-0000-4000-8000-000000000001"
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+M = TypeVar("M", Event, Command)
+
+
+class Commands:
+    """Takes commands as a `CommandClient` does, and records them; each is a success."""
+
+    def __init__(self) -> None:
+        self.sent: list[Sent] = []
+
+    async def send(
+        self, command: Command, aggregate_id: str | None = None, **_options: Any
+    ) -> SentCommand:
+        """Record a command."""
+        own = derive_id(_CORRELATION, f"command.{len(self.sent)}")
+        self.sent.append((aggregate_id or own, _round_trip(command)))
+        return SentCommand(
+            command_id=own,
+            correlation_id=_CORRELATION,
+            aggregate_id=aggregate_id or own,
+            sequence=len(self.sent),
+            duplicate=False,
+        )
+
+    async def execute(
+        self, command: Command, aggregate_id: str | None = None, **_options: Any
+    ) -> Outcome:
+        """Record a command; its outcome is a success."""
+        sent = await self.send(command, aggregate_id)
+        return Outcome(
+            status="success",
+            message="",
+            code="ok",
+            command_id=sent.command_id,
+            aggregate=type(command).__aggregate__,
+            aggregate_id=sent.aggregate_id,
+        )
+
+
+def scenario(subscriber: Subscriber, **resources: Any) -> Scenario:
+    """A scenario for a subscriber, without events.
+
+    `resources` are what its handlers need, by name; `commands` is a `Commands` unless given.
+    """
+    return Scenario(subscriber, resources, ())
+
+
+class Scenario:
+    """A subscriber and the events that it was given; every step returns a new scenario."""
+
+    def __init__(
+        self, subscriber: Subscriber, resources: Mapping[str, Any], log: tuple[RecordedEvent, ...]
+    ) -> None:
+        self._subscriber = subscriber
+        self._resources = resources
+        self._log = log
+
+    def given(
+        self,
+        aggregate_id: str,
+        *events: Event,
+        actor: str | None = None,
+        time: datetime | None = None,
+    ) -> Scenario:
+        """Have events of one aggregate handled before; what they lead to does not count."""
+        log = self._log
+        for data in events:
+            log += (_recorded(log, aggregate_id, data, actor, time),)
+        return Scenario(self._subscriber, self._resources, log)
+
+    def when(
+        self,
+        aggregate_id: str,
+        *events: Event,
+        actor: str | None = None,
+        time: datetime | None = None,
+    ) -> ScenarioOutcome:
+        """Have events of one aggregate handled, once each and in order.
+
+        Raises `DeciderError` if a resource is missing, `UnknownType` for an event that has no
+        handler, and what a handler raises for an event that was given.
+        """
+        commands = Commands()
+        handlers = self._subscriber.handlers.bound({"commands": commands, **self._resources})
+        later = self.given(aggregate_id, *events, actor=actor, time=time)._log
+        _run(_handle(handlers, self._subscriber.name, self._log))
+        commands.sent.clear()
+        error: Exception | None = None
+        try:
+            _run(_handle(handlers, self._subscriber.name, later[len(self._log) :]))
+        except UnknownType:
+            raise
+        except Exception as raised:
+            error = raised
+        return ScenarioOutcome(tuple(commands.sent), error)
+
+
+class ScenarioOutcome:
+    """What the events led to; each assertion raises `AssertionError`.
+
+    `commands` are those that were sent, with the ids of their aggregates, and `error` is what the
+    handler has raised after them, if it has.
+    """
+
+    def __init__(self, commands: tuple[Sent, ...], error: Exception | None) -> None:
+        self.commands = commands
+        self.error = error
+
+    def then(self, *expected: Sent) -> None:
+        """Assert that exactly these commands were sent, in this order, and nothing was raised."""
+        if self.error is not None:
+            raise AssertionError(
+                f"expected {_listed(expected)}\n  but the handler raised {self.error!r}"
+            ) from self.error
+        if self.commands != expected:
+            raise AssertionError(
+                f"expected {_listed(expected)}\n  but got  {_listed(self.commands)}"
+            )
+
+    def then_nothing(self) -> None:
+        """Assert that no command was sent, and nothing was raised."""
+        self.then()
+
+    def then_fails(self, kind: type[Exception] = Exception) -> Exception:
+        """Assert that the handler raised an error of this kind, and return it."""
+        if self.error is not None and isinstance(self.error, kind):
+            return self.error
+        raise AssertionError(f"expected {kind.__name__}\n  but got  {self.error!r}")
+
+
+async def _handle(
+    handlers: EventHandlers, subscriber: str, events: tuple[RecordedEvent, ...]
+) -> None:
+    for recorded in events:
+        handler = handlers.find(type(recorded.data))
+        if handler is None:
+            raise UnknownType(f"subscriber {subscriber} has no handler of {recorded.type}")
+        with MessageContext.of(recorded, subscriber).begun():
+            await handler(recorded.data, recorded)
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    """Run to the end, whether or not the test runs in an event loop."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, work).result()
+
+
+def _recorded(
+    log: tuple[RecordedEvent, ...],
+    aggregate_id: str,
+    data: Event,
+    actor: str | None,
+    time: datetime | None,
+) -> RecordedEvent:
+    """The event as it would be recorded at the end of the log."""
+    cls = type(data)
+    position = len(log) + 1
+    version = (
+        1
+        + Counter((each.aggregate, each.aggregate_id) for each in log)[
+            cls.__aggregate__, aggregate_id
+        ]
+    )
+    envelope = Envelope(
+        identity=Identity(derive_id(_CORRELATION, str(position)), _CORRELATION, _CORRELATION),
+        type=cls.__name__,
+        domain="test",
+        timestamp=format_timestamp(time or START + timedelta(seconds=position - 1)),
+        aggregate_id=aggregate_id,
+        schema_version=cls.__schema_version__,
+        version=version,
+        actor=actor,
+    )
+    return RecordedEvent(
+        envelope=envelope,
+        aggregate=cls.__aggregate__,
+        aggregate_id=aggregate_id,
+        version=version,
+        position=position,
+        headers=envelope.to_headers(),
+        data=_round_trip(data),
+        payload=msgspec.json.encode(data),
+    )
+
+
+def _round_trip(message: M) -> M:
+    decoded = msgspec.json.decode(msgspec.json.encode(message), type=type(message))
+    if lost := difference(message, decoded):
+        raise InvalidPayload(f"payload of {type(message).__name__}: {lost}")
+    return decoded
+
+
+def _listed(commands: tuple[Sent, ...]) -> str:
+    return ", ".join(f"{command} to {own}" for own, command in commands) or "no commands"

@@ -1,0 +1,169 @@
+"""The scenario kit of subscribers, and declarations without a connection."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from eventstore.errors import DeciderError, InvalidSubject, UnknownType
+from eventstore.messages.events import RecordedEvent
+from eventstore.nix import FlakeInputAdded, MarkPackageStale, PackageBuilt
+from eventstore.nix.stale_packages import subscriber as stale_packages
+from eventstore.subscribers.declaration import Subscriber
+from eventstore.subscribers.testing import START, Commands, scenario
+
+ADDED = FlakeInputAdded(name="nixpkgs", url="github:NixOS/nixpkgs")
+REASON = "flake f1: nixpkgs added"
+
+
+async def two_builds(_flake_id: str, _position: int) -> dict[str, int]:
+    return {"p2": 3, "p1": 1}
+
+
+def mark(build: int) -> MarkPackageStale:
+    return MarkPackageStale(reason=REASON, inputs=["nixpkgs"], build=build)
+
+
+def test_the_commands_are_those_that_the_events_lead_to() -> None:
+    outcome = scenario(stale_packages, builds_of=two_builds).when("f1", ADDED)
+    outcome.then(("p1", mark(1)), ("p2", mark(3)))
+    with pytest.raises(AssertionError, match="but got  MarkPackageStale"):
+        outcome.then_nothing()
+
+
+async def test_it_works_inside_an_event_loop() -> None:
+    scenario(stale_packages, builds_of=two_builds).when("f1", ADDED).then(
+        ("p1", mark(1)), ("p2", mark(3))
+    )
+
+
+def test_what_given_events_lead_to_does_not_count() -> None:
+    seen: list[RecordedEvent] = []
+
+    async def none_built(_flake_id: str, position: int) -> dict[str, int]:
+        return {"p1": position} if position < 3 else {}
+
+    watcher = Subscriber("watcher").subscribe([FlakeInputAdded], recording(seen))
+    made = scenario(watcher).given("f1", ADDED).given("f2", ADDED, actor="ann")
+    made.when("f1", ADDED, time=datetime(2027, 1, 1, tzinfo=UTC)).then_nothing()
+    assert [(each.aggregate_id, each.version, each.position) for each in seen] == [
+        ("f1", 1, 1),
+        ("f2", 1, 2),
+        ("f1", 2, 3),
+    ]
+    assert seen[0].envelope.timestamp.startswith(START.date().isoformat())
+    assert seen[1].envelope.actor == "ann"
+    given = scenario(stale_packages, builds_of=none_built).given("f1", ADDED, ADDED)
+    given.when("f1", ADDED).then_nothing()
+
+
+def recording(seen: list[RecordedEvent]) -> Callable[..., Any]:
+    async def record(_event: FlakeInputAdded, recorded: RecordedEvent) -> None:
+        seen.append(recorded)
+
+    return record
+
+
+def test_a_handler_that_raises_fails_the_scenario() -> None:
+    async def unknown(_flake_id: str, _position: int) -> dict[str, int]:
+        raise LookupError("no flake")
+
+    outcome = scenario(stale_packages, builds_of=unknown).when("f1", ADDED)
+    assert str(outcome.then_fails(LookupError)) == "no flake"
+    with pytest.raises(AssertionError, match="the handler raised LookupError"):
+        outcome.then_nothing()
+    with pytest.raises(AssertionError, match="expected ValueError"):
+        outcome.then_fails(ValueError)
+
+
+def test_an_event_without_a_handler_is_refused() -> None:
+    built = PackageBuilt(flake_ref="f1", attribute="hello", output_path="/x")
+    with pytest.raises(UnknownType, match="stale-packages has no handler of PackageBuilt"):
+        scenario(stale_packages, builds_of=two_builds).when("p1", built)
+
+
+def test_a_missing_resource_is_named() -> None:
+    with pytest.raises(DeciderError, match="needs builds_of, which is not given; there is comm"):
+        scenario(stale_packages).when("f1", ADDED)
+
+
+async def test_recorded_commands_have_outcomes() -> None:
+    commands = Commands()
+    sent = await commands.send(mark(1), "p1")
+    outcome = await commands.execute(mark(1), "p1")
+    assert (sent.aggregate_id, outcome.status) == ("p1", "success")
+    assert commands.sent == [("p1", mark(1))] * 2
+
+
+class Called:
+    async def __call__(self, event: FlakeInputAdded, recorded: RecordedEvent) -> None: ...
+
+
+async def with_prefix(prefix: str, event: FlakeInputAdded, recorded: RecordedEvent) -> None: ...
+async def with_option(event: FlakeInputAdded, recorded: RecordedEvent, *, to: str) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        Called(),
+        Called().__call__,
+        functools.partial(with_prefix, "x"),
+        functools.partial(with_option, to="x"),
+        functools.partial(Called()),
+    ],
+)
+def test_partials_and_callable_objects_are_handlers(handler: Any) -> None:
+    for declared in (
+        Subscriber("s").subscribe([FlakeInputAdded], handler),
+        annotated := Subscriber("s"),
+    ):
+        if declared is annotated:
+            declared.handles(handler)
+        scenario(declared).when("f1", ADDED).then_nothing()
+
+
+@pytest.mark.parametrize(
+    ("handler", "problem"),
+    [
+        (None, "is no function"),
+        (3, "is no function"),
+        (Called, "must be async"),
+        (functools.partial[Any](with_prefix, *"abcd"), "takes an event and its record"),
+        (functools.partial(with_prefix, prefix="x"), "takes an event and its record"),
+        (with_prefix, "takes an event and its record"),
+    ],
+)
+@pytest.mark.parametrize("annotated", [True, False])
+def test_what_cannot_be_called_is_refused_when_it_is_declared(
+    handler: Any, problem: str, annotated: bool
+) -> None:
+    declared = Subscriber("s")
+    with pytest.raises(DeciderError, match=f"subscriber s, handler .*{problem}"):
+        declared.handles(handler) if annotated else declared.subscribe([FlakeInputAdded], handler)
+
+
+def test_a_name_that_no_subject_can_contain_is_refused() -> None:
+    with pytest.raises(InvalidSubject, match=r"subscriber 'a\.b' is not allowed"):
+        Subscriber("a.b")
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"start": "latest"}, "start is 'latest', which is neither"),
+        ({"start": -1}, "start is -1"),
+        ({"start": True}, "start is True"),
+        ({"acknowledge": "never"}, "acknowledge is 'never'"),
+        ({"max_concurrency": 0}, "max_concurrency is 0"),
+        ({"max_attempts": 0}, "max_attempts is 0"),
+        ({"continues": "s"}, "cannot continue itself"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(options: dict[str, Any], problem: str) -> None:
+    with pytest.raises(DeciderError, match=problem):
+        Subscriber("s", **options)
