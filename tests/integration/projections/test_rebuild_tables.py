@@ -189,7 +189,7 @@ async def test_rows_of_others_that_refer_to_the_projections_stay(
     ]
 
 
-@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("action", ["CASCADE", "SET NULL"])
 async def test_a_row_that_others_refer_to_is_not_lost(
     placed: EventStore, database: Database, action: str
 ) -> None:
@@ -529,7 +529,7 @@ async def customers_and_orders(
     return both
 
 
-@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("action", ["CASCADE", "RESTRICT"])
 async def test_a_table_that_refers_to_that_of_another_projection(
     store: EventStore, database: Database, action: str
 ) -> None:
