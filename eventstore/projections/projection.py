@@ -117,9 +117,10 @@ class Projection:
             raise ProjectionError(f"projection {name}: version must be 1 or more")
         if not self.tables:
             raise ProjectionError(f"projection {name}: name the tables that it writes")
-        twice = {table.fullname for table in self.tables if self._tables_named(table) > 1}
+        names = [table.fullname for table in self.tables]
+        twice = sorted({each for each in names if names.count(each) > 1})
         if twice:
-            raise ProjectionError(f"projection {name}: table {', '.join(sorted(twice))} twice")
+            raise ProjectionError(f"projection {name}: names table {', '.join(twice)} twice")
         if on_poison not in {"stop", "park"}:
             raise ProjectionError(
                 f"projection {name}: on_poison is 'stop' or 'park', not {on_poison!r}"
@@ -132,9 +133,6 @@ class Projection:
                     f"projection {name}: column {column} is Identity(always=True), so that a "
                     "rebuild could not copy its rows; use Identity()"
                 )
-
-    def _tables_named(self, table: Table) -> int:
-        return sum(each.fullname == table.fullname for each in self.tables)
 
     @overload
     def handles(
