@@ -20,6 +20,7 @@ EventStoreError
 │   └── ServerStartFailed           it did not become ready
 ├── TopologyError                   streams and buckets
 │   ├── StreamDrift                 a stream's settings differ from the declared ones
+│   ├── ForeignStream               a stream belongs to another application
 │   └── StreamMissing               a stream does not exist
 ├── InvalidMessage                  a message that may not be sent, or cannot be decoded
 │   ├── InvalidSubject              a subject or a token of one
@@ -90,6 +91,7 @@ __all__ = [
     "DuplicateId",
     "EventStoreError",
     "EventTooLarge",
+    "ForeignStream",
     "HandlerFailed",
     "ImportRefused",
     "IncompleteBatch",
@@ -276,6 +278,23 @@ class StreamDrift(TopologyError, code="stream_drift"):
         )
         self.stream = stream
         self.differences = dict(differences)
+
+
+class ForeignStream(TopologyError, code="foreign_stream"):
+    """A stream belongs to another application.
+
+    `owner` is that one's name, `application` the name of the one that met it.
+    """
+
+    def __init__(self, stream: str, *, owner: str, application: str) -> None:
+        super().__init__(
+            f"stream {stream} belongs to the application {owner}, not to {application}: give "
+            f"{application} a subject prefix of its own (nats.subject_prefix), or another server. "
+            "Nothing was changed."
+        )
+        self.stream = stream
+        self.owner = owner
+        self.application = application
 
 
 class StreamMissing(TopologyError, code="stream_missing"):

@@ -2,6 +2,7 @@
 
     scenario(flake).given(created).when(AddFlakeInput(...)).then(FlakeInputAdded(...))
     scenario(flake).when(AddFlakeInput(...)).then_rejected("not_found")
+    scenario(flake).given(created).when(RemoveFlake(), actor="ann").then_rejected("not_yours")
 
 Every event is encoded and decoded, so that one that could not be stored fails here.
 """
@@ -44,9 +45,18 @@ class Scenario(Generic[S]):
         return Scenario(self._decider, self._history + tuple(map(_round_trip, events)))
 
     def when(
-        self, command: Command, *, aggregate_id: str = "a1", time: datetime = START
+        self,
+        command: Command,
+        *,
+        aggregate_id: str = "a1",
+        time: datetime = START,
+        actor: str | None = None,
+        authenticated_as: str | None = None,
     ) -> ScenarioOutcome[S]:
-        """Decide a command in the state that the history folds to."""
+        """Decide a command in the state that the history folds to.
+
+        `actor` and `authenticated_as` are those of the command's context.
+        """
         state = self._decider.fold(self._history)
         command_id = new_id()
         context = CommandContext(
@@ -54,6 +64,8 @@ class Scenario(Generic[S]):
             correlation_id=command_id,
             aggregate_id=aggregate_id,
             time=time,
+            actor=actor,
+            authenticated_as=authenticated_as,
         )
         try:
             events = tuple(map(_round_trip, self._decider.decide(state, command, context)))

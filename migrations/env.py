@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
-
 from alembic import context
 
-import eventstore.projections.audit  # noqa: F401  # its tables register in `metadata`
-import projections  # noqa: F401  # its tables register in `metadata`
-from eventstore.projections.database import UtcDateTime, metadata
-
-
-def render_item(kind: str, item: Any, _context: Any) -> str | Literal[False]:
-    """Write a migration without our own types, which may have changed when it runs."""
-    if kind == "type" and isinstance(item, UtcDateTime):
-        return "sa.DateTime(timezone=True)"
-    return False
-
+from eventstore.projections.database import include_name, render_item
+from projections.models import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=metadata,
+    include_name=include_name,
     render_item=render_item,
     # All steps run in the caller's transaction, which SQLite supports after an explicit BEGIN.
     transactional_ddl=True,

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from eventstore.projections import Projection
 from projections.application import app
+from projections.revisions import nix_migrations
 
-__all__ = ["app", "nix_projections"]
+__all__ = ["app", "nix_migrations", "nix_projections"]
 
 
 def nix_projections() -> tuple[Projection, ...]:

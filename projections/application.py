@@ -12,6 +12,7 @@ from eventstore.projections.worker import WaitTimeout
 from projections import configurations, flakes, inputs, packages, sources
 from projections.builds import builds_of
 from projections.queries import nix_queries
+from projections.revisions import nix_migrations
 
 if TYPE_CHECKING:
     from eventstore.application.service import RunningApplication
@@ -60,6 +61,7 @@ app = Application(
     ],
     queries=nix_queries(),
     subscribers=[mark_stale_packages],
+    migrations=nix_migrations(),
     version=metadata.version("jetstream-eventstore"),
     description="Nix domain service for CIM",
     service="cim-domain-nix",

@@ -16,13 +16,17 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    MetaData,
     String,
     Table,
     Text,
     false,
 )
 
-from eventstore.projections.database import UtcDateTime, metadata
+from eventstore.projections.database import NAMING_CONVENTION, UtcDateTime
+
+metadata = MetaData(naming_convention=NAMING_CONVENTION)
+"""The tables of the Nix domain; `migrations/` creates exactly these."""
 
 
 def _id() -> Column[str]:

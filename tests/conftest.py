@@ -24,6 +24,7 @@ from eventstore.client.client import Client, connect
 from eventstore.config import Settings
 from eventstore.projections.database.database import Database
 from eventstore.server.embedded import EmbeddedServer
+from projections import nix_migrations
 from tests import postgresql_server as postgresql
 from tests.connection import settings_for as settings_for
 from tests.connection import url_of as url_of
@@ -118,7 +119,7 @@ def run_beside(main: Coroutine[Any, Any, str]) -> str:
 
 
 async def migrate(location: str | Path) -> str:
-    async with Database(location) as database:
+    async with Database(location, migrations=nix_migrations()) as database:
         await database.migrate()
     return str(location)
 

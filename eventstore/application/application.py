@@ -41,13 +41,15 @@ class Application(Declaration):
     `name` is the domain's name: the first token of every subject, unless the setting
     `nats.subject_prefix` overrules it. `service` is the name of the service in health and
     discovery, by default the same; `version` is a semantic version. `tables` are created at the
-    start if they are missing; leave out those of your own migrations. `subscribers` are declared as
-    `Subscriber`, whose handlers may take as keyword-only parameters `commands`, `queries`, `store`,
-    `client` and `service` (the `RunningApplication`), or are functions that make an
-    `EventSubscriber` of a running application. `clock` says when a command is decided.
+    start if they are missing; leave out those of your own migrations. `migrations` are those, if
+    they are to run at the start and with `eventstore migrate`, after the library's. `subscribers`
+    are declared as `Subscriber`, whose handlers may take as keyword-only parameters `commands`,
+    `queries`, `store`, `client` and `service` (the `RunningApplication`), or are functions that
+    make an `EventSubscriber` of a running application. `clock` says when a command is decided.
 
-    Raises `DeciderError` for deciders that do not fit, and `ConfigurationError` for projections,
-    queries or subscribers that do not.
+    Raises `DeciderError` for deciders that do not fit, `ConfigurationError` for projections,
+    queries or subscribers that do not, and `ProjectionError` for tables that are named as the
+    library's.
     """
 
     @asynccontextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from eventstore.config import Settings
 from eventstore.decider.decider import Domain
 from eventstore.messages.envelope import utc_now
 from eventstore.messages.queries import Query
+from eventstore.messages.subjects import AggregateId
 from eventstore.messages.types import Command
 from eventstore.store.store import EventStore
 
@@ -31,16 +32,31 @@ class Requests:
     queries: QueryClient
 
     async def execute(
-        self, command: Command, aggregate_id: str | None = None, **options: Any
+        self, command: Command, aggregate_id: AggregateId | None = None, **options: Any
     ) -> Outcome:
         """Send a command and return its outcome; options and errors as `CommandClient.execute`."""
         return await self.commands.execute(command, aggregate_id, **options)
 
     async def send(
-        self, command: Command, aggregate_id: str | None = None, **options: Any
+        self, command: Command, aggregate_id: AggregateId | None = None, **options: Any
     ) -> SentCommand:
         """Send a command, which is then durable; options and errors as `CommandClient.send`."""
         return await self.commands.send(command, aggregate_id, **options)
+
+    async def load(self, aggregate: str, aggregate_id: AggregateId, *, leader: bool = False) -> Any:
+        """The state of an aggregate, folded by its decider; the initial one if it has no events.
+
+        Without `leader`, which costs another request, it may miss the newest events on a replicated
+        stream. Reads all events of the aggregate. Raises `UnknownType` for an unknown kind of
+        aggregate, `InvalidId`, and what `EventStore.read` and the decider raise.
+        """
+        decider = self.domain.decider(aggregate)
+        state = decider.initial()
+        read = self.store.read(aggregate, aggregate_id, leader=leader)
+        async with aclosing(read) as events:
+            async for event in events:
+                state = decider.evolve(state, event.data)
+        return state
 
     async def ask(self, query: Query[A], **options: Any) -> A:
         """The answer to a query; options and errors as `QueryClient.ask`, such as `wait_for`."""

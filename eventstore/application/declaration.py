@@ -15,6 +15,7 @@ from eventstore.messages.queries import Query
 if TYPE_CHECKING:  # a program that only sends needs no SQLAlchemy
     from sqlalchemy import MetaData
 
+    from eventstore.projections.database.schema import Migrations
     from eventstore.projections.projection import Projection
     from eventstore.projections.queries.queries import QueryHandlers
     from eventstore.subscribers import EventSubscriber, Subscriber
@@ -36,6 +37,7 @@ class Declaration:
         queries: Iterable[QueryHandlers] = (),
         subscribers: Iterable[NewSubscriber] = (),
         tables: Iterable[MetaData] = (),
+        migrations: Migrations | None = None,
         version: str = "0.0.0",
         description: str = "",
         service: str | None = None,
@@ -47,8 +49,10 @@ class Declaration:
         self.queries = tuple(queries)
         self.subscribers = tuple(subscribers)
         self.tables = tuple(tables)
+        self.migrations = migrations
         self.clock = clock
         self._identity = ServiceIdentity(service or name, version, description)
+        self._check_tables()
         self._check_projections()
         self._check_queries()
 
@@ -67,6 +71,13 @@ class Declaration:
         Raises `ConfigurationError`.
         """
         return (load_settings() if settings is None else settings).for_domain(self.name)
+
+    def _check_tables(self) -> None:
+        if self.tables:
+            from eventstore.projections.table_names import check_table_names
+
+            own = [table for each in self.tables for table in each.sorted_tables]
+            check_table_names(f"application {self.name}", own)
 
     def _check_projections(self) -> None:
         tables = [table.key for each in self.projections for table in each.tables]

@@ -55,13 +55,14 @@ def service_health(
         "connection": ConnectionCheck(client),
         "streams": StreamsCheck(
             client,
-            topology(codec.subjects, settings.streams),
+            topology(codec.subjects, settings.streams, service.domain),
             findings={codec.subjects.log_stream: service.store.findings},
             telemetry=telemetry,
         ),
         "commands": CommandsCheck(
             client,
             worker_consumer(codec),
+            left=service.worker.left,
             max_pending=bounds.max_pending_commands,
             max_age=bounds.max_command_age_ms / 1000,
             telemetry=telemetry,

@@ -56,10 +56,18 @@ async def run_application(
         database = None
         if parts.read_database:
             location = settings.read_model.database
-            database = await stack.enter_async_context(Database(location, telemetry=telemetry))
+            database = Database(location, migrations=app.migrations, telemetry=telemetry)
+            await stack.enter_async_context(database)
         named = await stack.enter_async_context(opened_server(settings, directory))
         write_side = await stack.enter_async_context(
-            WriteSide(app.domain, named, worker=parts.worker, clock=app.clock, telemetry=telemetry)
+            WriteSide(
+                app.domain,
+                named,
+                name=identity.name,
+                worker=parts.worker,
+                clock=app.clock,
+                telemetry=telemetry,
+            )
         )
         address = settings.operations.metrics_address
         await stack.enter_async_context(serve_metrics(metrics, address))

@@ -26,9 +26,9 @@ class WriteSide(Resource):
     `domain` is renamed if the settings say so (`nats.subject_prefix`). Entering connects, declares
     the topology, and raises what these raise; leaving stops the worker, which finishes current
     commands, and the writing of snapshots within 2 seconds more. Without `worker`, commands are
-    sent and not carried out. A domain with personal data needs a master key, in the settings or as
-    `key_wrapping`: entering raises `MasterKeyError` without one, or with another than that of the
-    newest key of a data subject.
+    sent and not carried out. The server shows the connection as `name`. A domain with personal data
+    needs a master key, in the settings or as `key_wrapping`: entering raises `MasterKeyError`
+    without one, or with another than that of the newest key of a data subject.
     """
 
     client: Client
@@ -41,6 +41,7 @@ class WriteSide(Resource):
         domain: Domain,
         settings: Settings,
         *,
+        name: str | None = None,
         worker: bool = True,
         clock: Callable[[], datetime] = utc_now,
         telemetry: Telemetry = NO_TELEMETRY,
@@ -48,6 +49,7 @@ class WriteSide(Resource):
     ) -> None:
         self.domain = domain.renamed(settings.nats.subject_prefix or domain.name)
         self._settings = settings
+        self._name = name
         self._has_worker = worker
         self._clock = clock
         self._telemetry = telemetry
@@ -55,9 +57,10 @@ class WriteSide(Resource):
 
     async def _enter(self, stack: AsyncExitStack) -> None:
         codec = self.domain.codec
-        connecting = connect(self._settings, key_wrapping=self._key_wrapping)
+        connecting = connect(self._settings, name=self._name, key_wrapping=self._key_wrapping)
         self.client = await stack.enter_async_context(connecting)
-        await declare(self.client, topology(codec.subjects, self._settings.streams))
+        specs = topology(codec.subjects, self._settings.streams, self.domain)
+        await declare(self.client, specs)
         self.store = await stack.enter_async_context(
             EventStore(self.client, codec, clock=self._clock, telemetry=self._telemetry)
         )
@@ -65,7 +68,13 @@ class WriteSide(Resource):
             await self.store.keyring.check()
         outcomes = Outcomes(self.client, codec.subjects)
         self.commands = await stack.enter_async_context(
-            CommandClient(self.client, codec, outcomes=outcomes, telemetry=self._telemetry)
+            CommandClient(
+                self.client,
+                codec,
+                outcomes=outcomes,
+                clock=self._clock,
+                telemetry=self._telemetry,
+            )
         )
         self.worker = await self._new_worker(outcomes, stack)
         if self._has_worker:
@@ -75,6 +84,8 @@ class WriteSide(Resource):
         snapshots = await stack.enter_async_context(
             Snapshots(self.client, self.store, telemetry=self._telemetry)
         )
+        if self._has_worker:
+            snapshots.report_disabled(self.domain.deciders.values())
         handler = CommandHandler(
             self.store,
             self.domain,

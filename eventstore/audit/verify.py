@@ -37,6 +37,7 @@ async def verify(
     *,
     anchor: Anchor | None = None,
     read: bool = False,
+    types: bool = True,
     summary: VerifySummary | None = None,
     progress: Progress | None = None,
     retry_timeout: float = 30.0,
@@ -52,6 +53,9 @@ async def verify(
     and older schemas are upcast to the current ones. An event that cannot be decoded is
     `unreadable`; one whose personal data were forgotten is read in its forgotten form.
 
+    Without `types`, which is for a codec that need not be the log's own, types and aggregates that
+    it does not know are no findings, and are not decoded.
+
     No chain can show that the last events of an aggregate, or all of them, were removed; an anchor
     can. A chain covers payloads and the envelope's headers. It does not cover the server's own
     `Nats-*`, `X-Transformed`, `X-Personal` (which must match the payload if that is read), and
@@ -61,7 +65,7 @@ async def verify(
     Raises `InvalidAnchor` for an anchor of another log, `UnknownType`, `InvalidId`,
     `StreamMissing`, `ClientError`, and `ConfigurationError` if encryption is not installed.
     """
-    if aggregate is not None:
+    if aggregate is not None and types:
         codec.check_aggregate(aggregate)
     if anchor is not None:
         if aggregate is not None:
@@ -74,7 +78,7 @@ async def verify(
         trial = TrialRead(client, codec) if read else None
         if trial is not None:
             stack.push_async_callback(trial.close)
-        verifier = _PageVerifier(codec, working_set, summary, aggregate, trial)
+        verifier = _PageVerifier(codec, working_set, summary, aggregate, trial, types=types)
         if aggregate is not None and aggregate_id is not None:
             subject = codec.subjects.log(aggregate, aggregate_id)
             pages = _aggregate_findings(DirectReader(client, stream), subject, verifier)
@@ -123,6 +127,8 @@ class _PageVerifier:
         summary: VerifySummary,
         aggregate: str | None,
         trial: TrialRead | None,
+        *,
+        types: bool,
     ) -> None:
         self._subjects = codec.subjects
         self._codec = codec
@@ -130,6 +136,7 @@ class _PageVerifier:
         self._summary = summary
         self._aggregate = aggregate
         self._trial = trial
+        self._types = types
         self._prefix = f"{codec.domain}.log." + ("" if aggregate is None else f"{aggregate}.")
         self._batches = BatchCheck(anywhere=False)
         self._anchor: AnchorCheck | None = None
@@ -279,8 +286,10 @@ class _PageVerifier:
             self._summary.changed += 1
 
     def _check_readable(self, message: StoredMessage) -> None:
-        problem = None if self._trial is None else self._trial.problem(message)
         unknown = self._unknown_type(message)
+        if unknown is not None and not self._types:
+            return
+        problem = None if self._trial is None else self._trial.problem(message)
         self._summary.unreadable += problem is not None or unknown is not None
         if unknown is not None:
             self._report(message, "unknown_type", unknown)

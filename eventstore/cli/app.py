@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from importlib import metadata
 from typing import Annotated, Any
@@ -119,7 +120,7 @@ app = typer.Typer(
     cls=_Root,
     help="An event store on NATS JetStream, with the Nix domain.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},  # of all subcommands, too
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -136,7 +137,8 @@ def main() -> None:
     except EventStoreError as error:
         # Further lines are indented, so that nobody takes them for other errors.
         lines = "\n  ".join(printable_lines(f"error: {error}").split("\n"))
-        typer.secho(lines, err=True, fg="red")
+        color = False if os.environ.get("NO_COLOR") else None  # None: if it is a terminal
+        typer.secho(lines, err=True, fg="red", color=color)
         sys.exit(2)
 
 

@@ -50,6 +50,11 @@ def find_application(config_file: Path | None = None) -> Application:
     return load_application(SHIPPED, "the application that ships")
 
 
+def is_named(config_file: Path | None = None) -> bool:
+    """Whether an application is named; the one that ships need not be that of the log."""
+    return _own.get() is not None or next(_targets(config_file), None) is not None
+
+
 def load_application(target: str, source: str) -> Application:
     """Import an application, `module:object`; modules of the working directory are found, too.
 

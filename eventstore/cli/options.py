@@ -16,7 +16,7 @@ import typer
 from msgspec import Struct
 
 from eventstore.application.server import server_directory
-from eventstore.cli.applications import find_application
+from eventstore.cli.applications import find_application, is_named
 from eventstore.cli.session import Session
 from eventstore.concurrency.event_loop import run
 from eventstore.config import Settings, load_settings
@@ -155,7 +155,12 @@ def _session(
         running = running_server(server_directory(directory))
         return settings if running is None else settings.with_url(running)
 
-    return Session(load, directory, find=lambda: find_application(config))
+    return Session(
+        load,
+        directory,
+        find=lambda: find_application(config),
+        named=lambda: is_named(config),
+    )
 
 
 ClientSession = Annotated[Session, MadeBy(_session, {"database": None})]

@@ -19,6 +19,12 @@ ProjectionName = Annotated[str, typer.Argument(metavar="NAME", help="As printed 
 ProjectionNames = Annotated[list[str], typer.Argument(metavar="NAME", help="As printed by list.")]
 
 
+def read_model(session: Session) -> Database:
+    """The database of the settings, not opened, with the migrations of the application."""
+    location = session.settings.read_model.database
+    return Database(location, migrations=session.app.migrations)
+
+
 @asynccontextmanager
 async def open_read_model(session: Session) -> AsyncIterator[Database]:
     """The read model, with the schema this code needs.
@@ -26,7 +32,7 @@ async def open_read_model(session: Session) -> AsyncIterator[Database]:
     Raises `ConfigurationError` if there is none, and `MigrationError`, saying what to do.
     """
     advice = f"`{program()} serve` creates it; or name another with --database"
-    database = Database(session.settings.read_model.database)
+    database = read_model(session)
     if not is_there(database):
         raise ConfigurationError(f"there is no read model {database.name}; {advice}")
     async with database:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from eventstore.application import Application
 from eventstore.application.server import opened_server
-from eventstore.cli.applications import find_application
+from eventstore.cli.applications import find_application, is_named
 from eventstore.cli.output.terminal import program
 from eventstore.client.client import Client, connect
 from eventstore.client.master_keys import KeyWrapping
@@ -25,7 +25,9 @@ from eventstore.errors import (
     PermissionDenied,
     RequestTimeout,
     StreamMissing,
+    UnknownType,
 )
+from eventstore.jetstream.ownership import known_aggregates
 from eventstore.jetstream.vocabulary import Api
 from eventstore.messages.codec import Codec
 from eventstore.messages.subjects import Subjects
@@ -51,15 +53,22 @@ class Session:
         directory: Path = Path("var"),
         *,
         find: Callable[[], Application] = find_application,
+        named: Callable[[], bool] = is_named,
     ) -> None:
         self._load = load
         self._find = find
+        self._named = named
         self.directory = directory
 
     @cached_property
     def app(self) -> Application:
         """The application; raises `ConfigurationError`."""
         return self._find()
+
+    @cached_property
+    def knows_types(self) -> bool:
+        """Whether the application is named, so that the log's types have to be among its own."""
+        return self._named()
 
     @cached_property
     def settings(self) -> Settings:
@@ -113,6 +122,19 @@ class Session:
                 with suppress(JetStreamError, RequestTimeout, ConnectionLost, PermissionDenied):
                     await client.api(Api.ACCOUNT_INFO, timeout=_INFO_SECONDS)
                 raise type(error)(f"{client.url}: {error}; {advice}") from error
+
+    async def check_aggregate(self, client: Client, aggregate: str) -> None:
+        """Raise `UnknownType` unless the application knows this kind of aggregate.
+
+        If none is named, it suffices that the log's metadata list it.
+        """
+        try:
+            self.codec.check_aggregate(aggregate)
+        except UnknownType:
+            if self.knows_types:
+                raise
+            if aggregate not in await known_aggregates(client, self.subjects.log_stream):
+                raise
 
     @asynccontextmanager
     async def open_store(self) -> AsyncIterator[EventStore]:

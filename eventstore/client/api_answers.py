@@ -65,6 +65,7 @@ class _StreamConfig(Struct, frozen=True):
     name: str
     num_replicas: Sequence
     subjects: list[str] = []
+    metadata: dict[str, str] = {}
 
 
 class StreamInfo(Struct, frozen=True):
@@ -86,6 +87,16 @@ class StreamInfo(Struct, frozen=True):
     def subjects(self) -> list[str]:
         """The stream's subjects."""
         return msgspec.convert(self.config, _StreamConfig).subjects
+
+    @property
+    def name(self) -> str:
+        """The stream's name."""
+        return msgspec.convert(self.config, _StreamConfig).name
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The stream's metadata."""
+        return msgspec.convert(self.config, _StreamConfig).metadata
 
 
 class _Floor(Struct, frozen=True):

@@ -27,9 +27,15 @@ from eventstore.jetstream.publish import Draft, check_sizes, publish_queued
 from eventstore.messages.codec import Codec
 from eventstore.messages.context import current
 from eventstore.messages.envelope import Envelope, Identity, derive_id, format_timestamp, utc_now
-from eventstore.messages.headers import ID_DERIVED, REPLY_TO, Header
+from eventstore.messages.headers import (
+    EXPECTED_VERSION,
+    ID_DERIVED,
+    REPLY_TO,
+    Header,
+    expected_version_of,
+)
 from eventstore.messages.outcome import Outcome
-from eventstore.messages.subjects import check_aggregate_id
+from eventstore.messages.subjects import AggregateId, check_aggregate_id
 from eventstore.messages.types import Command
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
@@ -96,36 +102,44 @@ class CommandClient(Resource):
     async def send(
         self,
         command: Command,
-        aggregate_id: str | None = None,
+        aggregate_id: AggregateId | None = None,
         *,
         command_id: str | None = None,
         cause: Identity | None = None,
         actor: str | None = None,
+        expected: int | None = None,
         timeout: float = 5.0,
     ) -> SentCommand:
         """Send a command to the server; when this returns, the command is durable.
+
+        `expected` is the version that the aggregate must have when the command is decided, 0 if it
+        must not exist: with another it is rejected with the code `conflict`, and not decided again.
+        A command sent again with another expectation is another command, and needs a new id.
 
         Raises `InvalidMessage` for a command that may not be sent, `EventTooLarge`, `QueueFull`,
         and another `ClientError` if the server did not accept it, or if that is not known (repeat
         it with the same id).
         """
         envelope = self._envelope(command, aggregate_id, command_id, cause, actor)
-        sent = await self._send(command, envelope, _id_header(command_id, cause), timeout)
+        extra = _id_header(command_id, cause) | _expectation(expected)
+        sent = await self._send(command, envelope, extra, timeout)
         self._remember(sent)
         return sent
 
     async def execute(
         self,
         command: Command,
-        aggregate_id: str | None = None,
+        aggregate_id: AggregateId | None = None,
         *,
         command_id: str | None = None,
         cause: Identity | None = None,
         actor: str | None = None,
+        expected: int | None = None,
         timeout: float = 10.0,
     ) -> Outcome:
         """Send a command and wait for its outcome; a rejection is an outcome, not an exception.
 
+        `expected` is as in `send`.
         An id that was used before for another command leads to an error with the code
         `command_id_reused`. Raises what `send` raises, and `CommandTimeout` `timeout` seconds
         after it was called: the command stays accepted and may still be carried out; `outcome`
@@ -139,8 +153,8 @@ class CommandClient(Resource):
         self._waiting[token] = envelope.identity.id, answered
         sent = None
         try:
-            id_header = _id_header(command_id, cause)
-            extra = {REPLY_TO: f"{self._inbox}.{token}", **id_header}
+            extra = {REPLY_TO: f"{self._inbox}.{token}", **_id_header(command_id, cause)}
+            extra |= _expectation(expected)
             sent = await self._send(command, envelope, extra, timeout)
             async with asyncio.timeout(began + timeout - loop.time()):
                 return await self._awaited(sent, answered)
@@ -195,7 +209,7 @@ class CommandClient(Resource):
     def _envelope(
         self,
         command: Command,
-        aggregate_id: str | None,
+        aggregate_id: AggregateId | None,
         command_id: str | None,
         cause: Identity | None,
         actor: str | None,
@@ -240,7 +254,7 @@ class CommandClient(Resource):
             stream = self._codec.subjects.command_stream
             ack = await publish_queued(self._client, subject, payload, headers, timeout, stream)
         own, aggregate_id = envelope.identity.id, str(envelope.aggregate_id)
-        digest = digest_of(as_read, aggregate_id, own, payload)
+        digest = digest_of(as_read, aggregate_id, own, payload, expected_version_of(extra))
         return SentCommand(
             command_id=own,
             correlation_id=envelope.identity.correlation_id,
@@ -270,3 +284,12 @@ def _id_header(command_id: str | None, cause: Identity | None) -> dict[str, str]
     """The header that marks an id as derived from the handled message, if it is."""
     is_derived = command_id is None and cause is None and current() is not None
     return {ID_DERIVED: "1"} if is_derived else {}
+
+
+def _expectation(version: int | None) -> dict[str, str]:
+    """The header of an expected version; raises `InvalidHeader` for an illegal one."""
+    if version is None:
+        return {}
+    headers = {EXPECTED_VERSION: str(version)}
+    expected_version_of(headers)
+    return headers

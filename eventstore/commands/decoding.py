@@ -35,6 +35,7 @@ from eventstore.messages.headers import (
     REPLY_TO,
     REQUIRED,
     Header,
+    expected_version_of,
     legal_value,
 )
 from eventstore.messages.subjects import AGGREGATE_ID, Subject
@@ -49,13 +50,17 @@ _WORKERS_OWN = {AUTHENTICATED_AS, COMMAND_DIGEST}
 
 
 class DecodedCommand(msgspec.Struct, frozen=True):
-    """A command, its envelope and aggregate; `digest` distinguishes it from others with its id."""
+    """A command, its envelope and aggregate; `digest` distinguishes it from others with its id.
+
+    `expected` is the version that the aggregate must have, None for any.
+    """
 
     command: Command
     aggregate: str
     aggregate_id: str
     envelope: Envelope
     digest: str | None = None
+    expected: int | None = None
 
     @property
     def identity(self) -> Identity:
@@ -178,10 +183,11 @@ def _decode(codec: Codec, message: Msg, delivery: Delivery, command_id: str) -> 
             f"is missing: {cls.__name__} needs the id of the {cls.__aggregate__} it is for",
         )
     aggregate_id = envelope.aggregate_id or derive_id(command_id, "aggregate")
-    digest = digest_of(command, aggregate_id, command_id, message.data)
+    expected = expected_version_of(headers)
+    digest = digest_of(command, aggregate_id, command_id, message.data, expected)
     if ID_DERIVED in headers:
         digest = without_data(digest)
-    return DecodedCommand(command, subject.aggregate, aggregate_id, envelope, digest)
+    return DecodedCommand(command, subject.aggregate, aggregate_id, envelope, digest, expected)
 
 
 def _as_sent(headers: Mapping[str, str]) -> Mapping[str, str]:

@@ -6,6 +6,9 @@ and whether a default is written out or left out make no difference. A field tha
 not count, because its default may differ each time. Both depend on the command's id, so that equal
 commands do not have equal digests.
 
+The version that a command expects of its aggregate counts as data, so that a command sent once more
+with another expectation is another command, and needs an id of its own.
+
 If the aggregate's events have personal data, the events have the first part only: a digest of
 forgotten data would still confirm a right guess. The outcome, which expires soon, has both.
 """
@@ -36,7 +39,11 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 def digest_of(
-    command: Command, aggregate_id: str, command_id: str, payload: bytes | None = None
+    command: Command,
+    aggregate_id: str,
+    command_id: str,
+    payload: bytes | None = None,
+    expected: int | None = None,
 ) -> str:
     """The digest of a decoded command: two parts with a dash between.
 
@@ -45,6 +52,8 @@ def digest_of(
     cls = type(command)
     target = f"{command_id}\n{cls.__aggregate__}\n{cls.__action__}\n{aggregate_id}\n".encode()
     data = _canonical(command, payload)
+    if expected is not None:
+        data = f"expected {expected}\n".encode() + data
     return f"{_hash(target)[:_TARGET_DIGITS]}-{_hash(target + data)[:_DATA_DIGITS]}"
 
 

@@ -39,6 +39,9 @@ _BACKOFF = Backoff(0.005, 0.25, jitter=1.0)
 class CommandHandler:
     """Carries out commands: sequentially for each aggregate, concurrently for different ones.
 
+    A command that expects a version of its aggregate is rejected with the code `conflict`, and not
+    decided, if the aggregate has another.
+
     The caller must not handle two commands on one aggregate concurrently; other processes may,
     which costs a conflict and another load. `max_conflicts` bounds how often one command is decided
     again. `clock` says when a command is decided, which is also its events' time. `snapshots` are
@@ -58,7 +61,7 @@ class CommandHandler:
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self._store = store
-        self._domain = domain
+        self.domain = domain
         self.outcomes = outcomes
         self._states = StateCache() if states is None else states
         self._loader = Loader(store, snapshots)
@@ -90,7 +93,7 @@ class CommandHandler:
         self, command: DecodedCommand, traceparent: str | None, redelivered: bool
     ) -> Outcome:
         """The command pipeline: steps 1 and 7; the attempts are steps 2 to 6."""
-        decider = self._domain.decider(command.aggregate)
+        decider = self.domain.decider(command.aggregate)
         # 1. Is its outcome known?
         known = await self._known_outcome(command, decider, redelivered)
         if known is not None:
@@ -119,6 +122,7 @@ class CommandHandler:
             return first
         now = self._clock()
         try:
+            _check_expected(command, cached.head.version)
             # 4. Decide.
             events = self._decide(command, decider, cached.state, now)
             if events:
@@ -233,9 +237,16 @@ class CommandHandler:
 
     def _recorded_digest(self, command: DecodedCommand) -> str | None:
         """The digest that is recorded for ever: without data that may have to be forgotten."""
-        if command.digest is None or not self._domain.codec.has_personal(command.aggregate):
+        if command.digest is None or not self.domain.codec.has_personal(command.aggregate):
             return command.digest
         return without_data(command.digest)
+
+
+def _check_expected(command: DecodedCommand, version: int) -> None:
+    """Reject a command whose sender expected another version of the aggregate."""
+    expected = command.expected
+    if expected is not None and expected != version:
+        raise Rejected(Conflict.code, str(Conflict(*command.key, expected, version)))
 
 
 def _names(events: Sequence[Event]) -> str:

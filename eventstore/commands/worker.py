@@ -11,13 +11,14 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 
 from eventstore.client.client import Client, Msg
 from eventstore.commands.decoding import DecodedCommand, ReceivedCommand
 from eventstore.commands.handler import CommandHandler
 from eventstore.commands.outcome_log import about
+from eventstore.commands.releases import OtherReleases
 from eventstore.commands.senders import Senders
 from eventstore.concurrency.backoff import Backoff
 from eventstore.concurrency.failures import only_own_cancellation, ungrouped
@@ -32,6 +33,7 @@ from eventstore.errors import (
 )
 from eventstore.jetstream.acks import Acknowledgements
 from eventstore.jetstream.consumer import PullConsumer, is_transient
+from eventstore.jetstream.ownership import Owner
 from eventstore.jetstream.retry import Retry
 from eventstore.jetstream.topology import ConsumerSpec, declare_consumer
 from eventstore.messages.codec import Codec
@@ -79,6 +81,10 @@ class CommandWorker:
     is parked (20: after six and a half minutes), and at number `max_failures` if it fails with an
     unexpected error, as of a decider. Deliveries that ended with the worker count as well.
 
+    A command of an aggregate that this release does not know, but another one does according to the
+    stream's metadata, is left in the queue with those same delays, however often it is delivered.
+    While more than 10,000 are left, and no other release runs, the queue takes no others.
+
     `identify_senders` is for domains whose commands all come from other accounts: see
     `eventstore.commands.senders`.
 
@@ -112,6 +118,7 @@ class CommandWorker:
         self._stream = codec.subjects.command_stream
         self._consumer = worker_consumer(codec, ack_wait=ack_wait)
         self._outcomes = handler.outcomes
+        self._others = OtherReleases(client, self._stream, Owner.of(handler.domain))
         # A command redelivered after its ack is answered again: the first answer may be lost.
         self._acks = Acknowledgements(client, once=False)
         self._senders = Senders(client, codec.subjects) if identify_senders else None
@@ -120,6 +127,11 @@ class CommandWorker:
         self.ready = asyncio.Event()
         self.handled = 0
         self.returned = 0
+
+    @property
+    def left(self) -> Mapping[str, int]:
+        """How often commands were left to other releases, by aggregate."""
+        return self._others.left
 
     def stop(self) -> None:
         """Take no more commands; `run` then returns when those in flight have ended.
@@ -131,9 +143,9 @@ class CommandWorker:
     async def run(self) -> None:
         """Work until `stop`; if cancelled, the commands in flight will be redelivered.
 
-        Waits while the connection or the consumer is lost. Raises `StreamDrift` or `StreamMissing`
-        if the topology is not as declared, `PermissionDenied`, and `ClientError` if the connection
-        was closed for good.
+        Waits while the connection or the consumer is lost. Raises `ForeignStream` for the queue of
+        another application, `StreamDrift` or `StreamMissing` if the topology is not as declared,
+        `PermissionDenied`, and `ClientError` if the connection was closed for good.
         """
         with ungrouped():
             async with self._senders or nullcontext(), asyncio.TaskGroup() as tasks:
@@ -158,6 +170,7 @@ class CommandWorker:
         async def work() -> None:
             taken: deque[ReceivedCommand] = deque()
             try:
+                await self._others.claim()
                 await declare_consumer(self._client, self._consumer)
                 await self._take(taken, queue, retry)
             finally:
@@ -199,14 +212,19 @@ class CommandWorker:
         waited = max(0.0, time.time() - received.delivery.time / 1e9)
         self._telemetry.observe("command_wait", waited, type=_type_of(received))
         try:
+            if await self._others.take(received):
+                await self._acks.nak(received, _REDELIVERY.delay(received.delivery.delivered))
+                return
             async with self._ids.held(received.command_id):
                 outcome = await self._stored_outcome(received)
             if received.reply_to:
                 await self._client.respond(received.reply_to, outcome.to_json(), what=_OUTCOME)
         except Exception as error:  # the command is not lost, and others go on
             _logger.warning(
-                "command %s is requeued: %s",
-                received.command_id,
+                "%s failed at attempt %d, and is requeued: %s: %s",
+                _described(received),
+                received.delivery.delivered,
+                type(error).__name__,
                 error,
                 exc_info=None if isinstance(error, EventStoreError) else error,
             )
@@ -244,8 +262,12 @@ class CommandWorker:
             if received.delivery.delivered < self._max_deliveries_of(error):
                 raise
             if not isinstance(error, EventStoreError) or isinstance(error, HandlerFailed):
-                command = f"command {received.command_id} on {received.message.subject}"
-                _logger.exception("%s failed, and is parked", command)
+                _logger.exception(
+                    "%s failed at attempt %d, and is parked: %s",
+                    _described(received),
+                    received.delivery.delivered,
+                    type(error).__name__,
+                )
             outcome = await self._park(received, error)
             if (
                 isinstance(error, CommandIdReused) and error.by_fact
@@ -284,6 +306,12 @@ def _type_of(received: ReceivedCommand) -> str:
     """The command's type; one that could not be decoded has none that can be trusted."""
     content = received.content
     return content.envelope.type if isinstance(content, DecodedCommand) else "unknown"
+
+
+def _described(received: ReceivedCommand) -> str:
+    """A command for a line of the log: its type, id and aggregate."""
+    aggregate = f"{received.aggregate} {received.aggregate_id or '-'}"
+    return f"command {_type_of(received)} {received.command_id} on {aggregate}"
 
 
 def _is_permanent(error: EventStoreError) -> bool:

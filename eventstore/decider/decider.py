@@ -27,6 +27,7 @@ from eventstore.decider.function import (
     check_not_async,
     is_awaitable,
     is_state,
+    may_be,
     state_types,
 )
 from eventstore.decider.state_shape import shape_of
@@ -257,6 +258,12 @@ class Decider(Generic[S]):
         if every < 1 or self.state_version < 1:
             raise DeciderError(f"{self.aggregate}: snapshot_every and state_version begin at 1")
         state = type(self.initial())
+        if not may_be(self._states[1::2], state):
+            raise DeciderError(
+                f"{self.aggregate}: no snapshot can be made, because initial() is a "
+                f"{state.__name__}, and no function that evolves returns one; begin with a state "
+                "of the same type, or leave out snapshot_every"
+            )
         try:
             msgspec.json.schema(state)
             msgspec.msgpack.Decoder(state)
@@ -273,12 +280,13 @@ class Decider(Generic[S]):
 class Domain:
     """A named set of deciders: all that the store and the workers need to know of a domain.
 
-    `name` is the first token of every subject. Raises `DeciderError` if two deciders share an
-    aggregate or a message, if one is not complete, or if upcasters are missing.
+    `name` is the first token of every subject; `declared_name` is whom its streams belong to, and
+    the same unless the domain was renamed. Raises `DeciderError` if two deciders share an aggregate
+    or a message, if one is not complete, or if upcasters are missing.
     """
 
     def __init__(self, name: str, deciders: Iterable[Decider[Any]]) -> None:
-        self.name = check_name("domain", name)
+        self.name = self.declared_name = check_name("domain", name)
         self.deciders: dict[str, Decider[Any]] = {}
         for decider in deciders:
             decider.check()
@@ -294,7 +302,9 @@ class Domain:
 
     def renamed(self, name: str) -> Domain:
         """The same deciders under another name: other subjects, other streams."""
-        return Domain(name, self.deciders.values())
+        renamed = Domain(name, self.deciders.values())
+        renamed.declared_name = self.declared_name
+        return renamed
 
     def decider(self, aggregate: str) -> Decider[Any]:
         """The decider of a kind of aggregate; raises `UnknownType`."""

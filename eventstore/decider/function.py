@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from eventstore.errors import DeciderError
@@ -89,6 +89,16 @@ def is_state(value: object, known: tuple[type, ...]) -> bool:
     kind = type(value)
     is_suspect = kind in _SUSPECT or is_awaitable(value)
     return isinstance(value, known) and (not is_suspect or kind in known)
+
+
+def may_be(annotations: Sequence[Any], kind: type) -> bool:
+    """Whether a value of one of these annotations may be of this type; True if there is none."""
+    declared = [_classes_of(annotation) for annotation in annotations]
+    if not all(declared):
+        return True
+    return not declared or any(
+        issubclass(cls, kind) or issubclass(kind, cls) for classes in declared for cls in classes
+    )
 
 
 def is_awaitable(value: object) -> bool:

@@ -1,6 +1,7 @@
 """The topology: the streams and buckets of a domain, declared once, created if missing.
 
-A stream that exists with other settings is reported (`StreamDrift`), never changed or deleted.
+A stream that exists with other settings is reported (`StreamDrift`), never changed or deleted; one
+of another application, too (`ForeignStream`). Only the note of its owner is brought up to date.
 Key-value buckets follow the conventions of ADR-8, so that any NATS client can open them.
 """
 
@@ -11,10 +12,12 @@ from types import MappingProxyType
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from eventstore.client.api_answers import ConsumerInfo, StreamInfo
 from eventstore.client.client import Client
 from eventstore.config import StreamSettings
+from eventstore.decider.decider import Domain
 from eventstore.errors import JetStreamError, StreamDrift, TopologyError
 from eventstore.jetstream.api import (
     create_consumer,
@@ -24,6 +27,7 @@ from eventstore.jetstream.api import (
     stream_info,
     update_stream,
 )
+from eventstore.jetstream.ownership import Owner, claim
 from eventstore.jetstream.vocabulary import ErrorCode, bucket_stream, bucket_subject
 from eventstore.messages.subjects import Subjects
 
@@ -44,17 +48,20 @@ class ConsumerSpec(Struct, frozen=True):
 class StreamSpec(Struct, frozen=True):
     """A declared stream: its name and its significant settings, as in the server's JSON.
 
-    `initial` are settings for its creation only; a later difference is no drift.
+    `initial` are settings for its creation only; a later difference is no drift. `owner` is the
+    application that it belongs to, if that is known.
     """
 
     name: str
     settings: Mapping[str, Any]
     initial: Mapping[str, Any] = MappingProxyType({})
+    owner: Owner | None = None
 
     @property
     def request(self) -> dict[str, Any]:
         """The body of the request that creates it."""
-        return {"name": self.name, **self.settings, **self.initial}
+        noted = {} if self.owner is None else {"metadata": self.owner.noted_in({})}
+        return {"name": self.name, **self.settings, **self.initial, **noted}
 
 
 # The server omits settings with a zero value from its answers.
@@ -70,9 +77,15 @@ _ABSENT: dict[str, object] = {
 }
 
 
-def topology(subjects: Subjects, settings: StreamSettings) -> list[StreamSpec]:
-    """All streams and buckets of a domain."""
-    return [
+def topology(
+    subjects: Subjects, settings: StreamSettings, domain: Domain | None = None
+) -> list[StreamSpec]:
+    """All streams and buckets of a domain.
+
+    With `domain`, they belong to it alone, by its declared name: other applications are refused.
+    """
+    owner = None if domain is None else Owner.of(domain)
+    specs = [
         _log(subjects, settings),
         _commands(subjects, settings),
         _feed(subjects, settings),
@@ -82,28 +95,41 @@ def topology(subjects: Subjects, settings: StreamSettings) -> list[StreamSpec]:
         _bucket(subjects.config_bucket, settings),
         _keys(subjects, settings),
     ]
+    return [replace(spec, owner=owner) for spec in specs]
 
 
 async def declare(client: Client, specs: Iterable[StreamSpec]) -> list[str]:
     """Create missing streams, and check existing ones; returns the names of the created ones.
 
-    Safe to call from several processes concurrently. Raises `StreamDrift` for the first stream
-    that differs, `TopologyError` if the server refuses one. Streams created before that remain.
+    Safe to call from several processes concurrently. Raises `ForeignStream`, before anything is
+    created, if any stream belongs to another application; `StreamDrift` for the first one that
+    differs, and `TopologyError` if the server refuses one: streams created before that remain.
+    Owners are noted last, in the metadata of streams that lack them (see `ownership.claim`).
     """
+    declared = tuple(specs)
+    found = {spec.name: await find_stream(client, spec.name) for spec in declared}
+    for spec in declared:
+        _check_owner(spec, found[spec.name])
     created = []
-    for spec in specs:
-        found = await find_stream(client, spec.name)
-        if found is None:
-            found = await _create(client, spec)
+    for spec in declared:
+        info = found[spec.name]
+        if info is None:
+            info = found[spec.name] = await _create(client, spec)
             created.append(spec.name)
-        _check_drift(spec.name, spec.settings, found.config)
+            _check_owner(spec, info)  # another process may have been faster
+        _check_drift(spec.name, spec.settings, info.config)
+    for spec in declared:
+        info = found[spec.name]
+        if spec.owner is not None and info is not None:
+            await claim(client, spec.owner, info)
     return created
 
 
 async def check(client: Client, specs: Iterable[StreamSpec]) -> None:
-    """Raise `StreamMissing` or `StreamDrift` unless every stream is as declared."""
+    """Raise `StreamMissing`, `ForeignStream` or `StreamDrift` unless all are as declared."""
     for spec in specs:
         found = await stream_info(client, spec.name)
+        _check_owner(spec, found)
         _check_drift(spec.name, spec.settings, found.config)
 
 
@@ -136,6 +162,11 @@ async def limit_messages(client: Client, stream: str, limit: int) -> bool:
         return False
     await update_stream(client, stream, {**config, "max_msgs": limit})
     return True
+
+
+def _check_owner(spec: StreamSpec, found: StreamInfo | None) -> None:
+    if spec.owner is not None and found is not None:
+        spec.owner.check(found)
 
 
 async def _create(client: Client, spec: StreamSpec) -> StreamInfo:

@@ -13,8 +13,7 @@ from eventstore.errors import DeciderError, EventStoreError
 
 def called(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function that is called in the end, which has the annotations."""
-    while isinstance(function, functools.partial):
-        function = function.func
+    function = _without_partial(function)
     if inspect.isroutine(function):
         return function
     call: Callable[..., Any] = type(function).__call__
@@ -22,16 +21,24 @@ def called(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Whether the result of a call must be awaited, or iterated over by `async for`."""
-    run = called(function)
-    return inspect.iscoroutinefunction(run) or inspect.isasyncgenfunction(run)
+    """Whether the result of a call must be awaited, or iterated over by `async for`.
+
+    A decorated function is if the function that it wraps is.
+    """
+    runs = called(function), called(inspect.unwrap(_without_partial(function)))
+    return any(inspect.iscoroutinefunction(run) or inspect.isasyncgenfunction(run) for run in runs)
 
 
 def name_of(function: Callable[..., Any]) -> str:
     """The name of a function for the text of an error."""
+    function = _without_partial(function)
+    return getattr(function, "__name__", type(function).__qualname__)
+
+
+def _without_partial(function: Callable[..., Any]) -> Callable[..., Any]:
     while isinstance(function, functools.partial):
         function = function.func
-    return getattr(function, "__name__", type(function).__qualname__)
+    return function
 
 
 def annotations_of(

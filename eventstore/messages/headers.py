@@ -47,6 +47,9 @@ POSITION = "X-Position"
 REPLY_TO = "X-Reply-To"
 """The header that names the inbox to which the outcome of a command is to be sent."""
 
+EXPECTED_VERSION = "X-Expected-Version"
+"""The header of commands that are rejected unless their aggregate has this version."""
+
 ID_DERIVED = "X-ID-Derived"
 """The header of commands sent by a handler, which may have other data under the same id."""
 
@@ -66,6 +69,7 @@ REQUIRED = (
 )
 """The headers that every envelope has."""
 
+_VERSION = re.compile(r"0|[1-9][0-9]{0,17}")
 _UNPRINTABLE = r"\x00-\x1f\x7f-\x9f\ud800-\udfff"  # control characters and lone surrogates
 _EDGE = rf"[^\s{_UNPRINTABLE}]"
 _RULES: dict[str, tuple[re.Pattern[str], str]] = {
@@ -143,6 +147,16 @@ def _check_identity(headers: Mapping[str, str]) -> None:
             Header.CAUSATION_ID,
             f"and {Header.CORRELATION_ID} disagree: a root's three ids are equal, no other's are",
         )
+
+
+def expected_version_of(headers: Mapping[str, str]) -> int | None:
+    """The version a command expects; None if it expects none, and `InvalidHeader` if illegal."""
+    text = headers.get(EXPECTED_VERSION)
+    if text is None:
+        return None
+    if not _VERSION.fullmatch(text):
+        raise InvalidHeader(EXPECTED_VERSION, f"is {text[:80]!r}, not a whole number from 0")
+    return int(text)
 
 
 def position_of(headers: Mapping[str, str]) -> int | None:

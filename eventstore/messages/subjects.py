@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from typing import Literal, get_args
+from uuid import UUID
 
 from msgspec import Struct
 
@@ -21,6 +22,9 @@ _KINDS = get_args(Kind)
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _LOG = re.compile(r"[^.]+\.log\.([^.]+)\.([^.]+)")
 AGGREGATE_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+
+AggregateId = str | UUID
+"""The id of an aggregate: a text of 1 to 128 of A-Z, a-z, 0-9, '_' and '-', or a UUID."""
 
 
 def check_name(what: str, value: str) -> str:
@@ -35,17 +39,19 @@ def check_name(what: str, value: str) -> str:
     return value
 
 
-def check_aggregate_id(value: str) -> str:
-    """Return `value` if it can be an aggregate's id.
+def check_aggregate_id(value: AggregateId) -> str:
+    """Return `value` as text if it can be an aggregate's id; a UUID can, in canonical form.
 
     Raises `InvalidId` otherwise, naming the value.
     """
-    if not AGGREGATE_ID.fullmatch(value):
+    text = str(value) if isinstance(value, UUID) else value
+    if not (isinstance(text, str) and AGGREGATE_ID.fullmatch(text)):
+        shown = bounded(text, 140) if isinstance(text, str) else text
         raise InvalidId(
-            f"aggregate id {bounded(value, 140)!r} is not allowed: "
-            "1 to 128 of A-Z, a-z, 0-9, '_' and '-'"
+            f"aggregate id {shown!r} is not allowed: 1 to 128 of A-Z, a-z, 0-9, '_' and '-', "
+            "or a UUID"
         )
-    return value
+    return text
 
 
 class Subject(Struct, frozen=True):
@@ -129,7 +135,7 @@ class Subjects:
         """The wildcard subject of the events that a subscriber has parked."""
         return f"{self.domain}.parked.event.{check_name('subscriber', subscriber)}.>"
 
-    def log(self, aggregate: str, aggregate_id: str) -> str:
+    def log(self, aggregate: str, aggregate_id: AggregateId) -> str:
         """The subject that holds one aggregate's history; raises `InvalidId`."""
         return f"{self._log_prefix}{aggregate}.{check_aggregate_id(aggregate_id)}"
 

@@ -206,4 +206,4 @@ DECIDERS = (
 
 def domain(name: str = "nix") -> Domain:
     """The Nix domain, under its own name or another; raises `InvalidSubject` for an illegal one."""
-    return Domain(name, DECIDERS)
+    return Domain("nix", DECIDERS).renamed(name)

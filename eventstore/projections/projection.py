@@ -47,6 +47,7 @@ from eventstore.messages.events import LogEvent, RecordedEvent, StoredEvent, Unr
 from eventstore.messages.subjects import check_name
 from eventstore.messages.types import Event
 from eventstore.projections.signature import Signature
+from eventstore.projections.table_names import check_table_names
 
 Statement = Insert | Update | Delete
 """One change of a read model."""
@@ -121,6 +122,7 @@ class Projection:
         twice = sorted({each for each in names if names.count(each) > 1})
         if twice:
             raise ProjectionError(f"projection {name}: names table {', '.join(twice)} twice")
+        check_table_names(f"projection {name}", self.tables)
         if on_poison not in {"stop", "park"}:
             raise ProjectionError(
                 f"projection {name}: on_poison is 'stop' or 'park', not {on_poison!r}"

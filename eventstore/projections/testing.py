@@ -29,6 +29,7 @@ from eventstore.messages.types import Event
 from eventstore.projections.database import tables
 from eventstore.projections.database.checkpoint import ExpectedCheckpoint, claim
 from eventstore.projections.projection import Projection
+from eventstore.projections.table_names import library_metadata
 from eventstore.projections.worker.apply import apply
 
 __all__ = ["START", "Row", "Scenario", "scenario"]
@@ -133,7 +134,7 @@ def _applied(projection: Projection, log: tuple[LogEvent, ...]) -> Iterator[Conn
     try:
         with engine.connect() as connection:
             wanted = [tables.checkpoints, tables.parked_event, *projection.tables]
-            tables.metadata.create_all(connection, wanted)
+            library_metadata.create_all(connection, wanted)
             claim(connection, projection, START)
             if log:
                 apply(connection, [ExpectedCheckpoint(projection, 0)], log, len(log), START)

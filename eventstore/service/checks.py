@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from eventstore.client.api_answers import StreamState
@@ -20,6 +21,7 @@ from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
 _MAX_POSITIONS = 10
 _MAX_TEXT = 300
+_NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 class ConnectionCheck:
@@ -105,7 +107,8 @@ class StreamsCheck:
 class CommandsCheck:
     """Degraded if more than `max_pending` commands wait, or one longer than `max_age` seconds.
 
-    `consumer` is the one that the command workers share.
+    `consumer` is the one that the command workers share. `left` are the aggregates whose commands
+    this process leaves to other releases, with the number of deliveries.
     """
 
     def __init__(
@@ -115,12 +118,14 @@ class CommandsCheck:
         *,
         max_pending: int = 1000,
         max_age: float = 30.0,
+        left: Mapping[str, int] = _NOTHING,
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self._client = client
         self._consumer = consumer
         self._max_pending = max_pending
         self._max_age = max_age
+        self._left = left
         self._telemetry = telemetry
 
     async def __call__(self) -> CheckResult:
@@ -133,12 +138,14 @@ class CommandsCheck:
             )
         state = (await stream_info(self._client, stream)).state
         oldest = _age(state, info.ts)
-        facts = {
+        facts: dict[str, Any] = {
             "pending": info.num_pending,
             "unacknowledged": info.num_ack_pending,
             "redelivered": info.num_redelivered,
             "oldest_seconds": oldest,
         }
+        if self._left:
+            facts["left_to_other_releases"] = dict(self._left)
         for each in ("pending", "unacknowledged"):
             self._telemetry.gauge("command_backlog", facts[each], state=each)
         self._telemetry.gauge("command_oldest_seconds", oldest)
@@ -151,7 +158,9 @@ class CommandsCheck:
         if facts["pending"] > self._max_pending:
             problems.append(f"{facts['pending']:,} commands wait")
         if facts["oldest_seconds"] > self._max_age:
-            problems.append(f"a command has waited for {facts['oldest_seconds']:,.0f} s")
+            left = ", ".join(sorted(self._left))
+            note = f" (those of {left} are left to other releases)" if left else ""
+            problems.append(f"a command has waited for {facts['oldest_seconds']:,.0f} s{note}")
         return problems
 
 

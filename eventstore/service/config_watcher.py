@@ -14,7 +14,7 @@ from eventstore.errors import ConfigurationError, EventStoreError
 from eventstore.jetstream.key_value import KeyValue
 from eventstore.jetstream.topology import limit_messages
 from eventstore.messages.subjects import Subjects
-from eventstore.service.runtime_config import KEYS, RuntimeConfig, Value
+from eventstore.service.runtime_config import KEYS, PAUSED, RuntimeConfig, Value
 from eventstore.text import make_log_records_safe
 
 # A change is reported before the bucket has stored it, so it is read once more.
@@ -27,8 +27,8 @@ _library = logging.root.getChild("eventstore")  # the parent of all the modules'
 class Pausable(Protocol):
     """A component with projections that can be paused."""
 
-    def pause(self, names: Collection[str]) -> None:
-        """Pause these projections, and resume all others."""
+    def pause(self, names: Collection[str]) -> Collection[str]:
+        """Pause these projections, and resume all others; returns the names it does not know."""
 
 
 class ConfigWatcher:
@@ -36,7 +36,8 @@ class ConfigWatcher:
 
     `queue_limit` is the default of `commands.queue_limit`; `pausable` has the projections that
     `projections.paused` names. A change takes effect when it is received, at the latest after
-    `interval` seconds; an illegal value is logged, and the previous one stays in effect.
+    `interval` seconds; an illegal value is logged, and the previous one stays in effect. Names of
+    projections that the service does not have are logged, and not applied.
 
     `ready` is set when the configuration has been applied for the first time.
     """
@@ -110,7 +111,7 @@ class ConfigWatcher:
         appliers: dict[str, Callable[[Value | None], Awaitable[None]]] = {
             "log_level": self._set_level,
             "commands.queue_limit": self._limit_queue,
-            "projections.paused": self._pause,
+            PAUSED: self._pause,
         }
         for key, apply in appliers.items():
             try:
@@ -136,4 +137,10 @@ class ConfigWatcher:
 
     async def _pause(self, names: Value | None) -> None:
         if self._pausable is not None:
-            self._pausable.pause(names if isinstance(names, list) else ())
+            unknown = self._pausable.pause(names if isinstance(names, list) else ())
+            if unknown:
+                _logger.warning(
+                    "configuration: %s names %s, which this service does not have: not applied",
+                    PAUSED,
+                    ", ".join(unknown),
+                )

@@ -24,6 +24,9 @@ from eventstore.undecodable import UNDECODABLE
 
 Value = str | int | list[str]
 
+PAUSED = "projections.paused"
+"""The key with the names of the projections that are paused."""
+
 _MAX_SHOWN = 100
 """Characters of a value that an error text contains."""
 
@@ -43,7 +46,7 @@ KEYS: Mapping[str, ConfigKey] = {
     "log_level": ConfigKey(
         _LogLevel, "one of debug, info, warning and error", "how much the services log"
     ),
-    "projections.paused": ConfigKey(
+    PAUSED: ConfigKey(
         _Names, "names of projections, with commas between", "which read models are paused"
     ),
     "commands.queue_limit": ConfigKey(

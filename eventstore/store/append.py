@@ -17,6 +17,7 @@ from eventstore.messages.envelope import Envelope, Identity, derive_id, format_t
 from eventstore.messages.events import NewEvent
 from eventstore.messages.headers import NO_COMMAND, Header
 from eventstore.messages.personal import PersonalField
+from eventstore.messages.subjects import AggregateId, check_aggregate_id
 from eventstore.messages.types import Event
 from eventstore.store.head import NOTHING, FoundHead, Head
 
@@ -50,7 +51,7 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     aggregate: str
-    aggregate_id: str
+    aggregate_id: AggregateId
     events: Sequence[Event | NewEvent]
     expected: Expected = ANY
     cause: Identity | None = None
@@ -95,14 +96,15 @@ class PendingAppend:
     def __init__(self, append: Append, codec: Codec, now: datetime) -> None:
         codec.check_aggregate(append.aggregate)
         self.append = append
-        self.subject = codec.subjects.log(append.aggregate, append.aggregate_id)
+        self.aggregate_id = check_aggregate_id(append.aggregate_id)
+        self.subject = codec.subjects.log(append.aggregate, self.aggregate_id)
         self.events: list[Event] = []
         """The events as they will be read."""
         self._fixed: list[tuple[dict[str, str], bytes]] = []  # without version and chain value
         self._personal: dict[int, tuple[Event, tuple[PersonalField, ...]]] = {}  # by index
         for index, event in enumerate(append.events):
             new = event if isinstance(event, NewEvent) else NewEvent(data=event)
-            headers = _headers(append, new, index, codec, now)
+            headers = self._headers(new, index, codec, now)
             payload, as_read = codec.round_trip(new.data)
             self._fixed.append((headers, payload))
             self.events.append(as_read)
@@ -113,9 +115,9 @@ class PendingAppend:
         self.end = 0  # the last message on the subject: foreign ones may follow the base
         self.result: AppendResult | None = None
         if not self.event_ids:
-            raise InvalidMessage(f"append to {append.aggregate} {append.aggregate_id}: no events")
+            raise InvalidMessage(f"append to {append.aggregate} {self.aggregate_id}: no events")
         if len(set(self.event_ids)) < len(self.event_ids):
-            raise InvalidId(f"append to {append.aggregate} {append.aggregate_id}: an id repeats")
+            raise InvalidId(f"append to {append.aggregate} {self.aggregate_id}: an id repeats")
 
     @property
     def may_be_repeat(self) -> bool:
@@ -134,7 +136,7 @@ class PendingAppend:
         """The subjects of the events' personal data; raises `InvalidPayload`."""
         subjects: set[str] = set()
         for event, fields in self._personal.values():
-            subjects |= subjects_in(event, fields, self.append.aggregate_id)
+            subjects |= subjects_in(event, fields, self.aggregate_id)
         return subjects
 
     def seal(self, keys: Keys) -> None:
@@ -160,7 +162,7 @@ class PendingAppend:
         """Set the result: the events are recorded."""
         self.result = AppendResult(
             aggregate=self.append.aggregate,
-            aggregate_id=self.append.aggregate_id,
+            aggregate_id=self.aggregate_id,
             head=head,
             event_ids=self.event_ids,
             positions=tuple(positions),
@@ -168,33 +170,30 @@ class PendingAppend:
         )
         return self.result
 
+    def _headers(self, new: NewEvent, index: int, codec: Codec, now: datetime) -> dict[str, str]:
+        cls, append = type(new.data), self.append
+        codec.check_event_type(cls)
+        if cls.__aggregate__ != append.aggregate:
+            raise InvalidMessage(f"{cls.__name__} is no event of {append.aggregate}")
+        identity = new.identity or self._identity(index)
+        # The mark of a fact that has a cause, which tells it from a command's event.
+        no_command = NO_COMMAND if identity.causation_id != identity.id else None
+        return Envelope(
+            identity=identity,
+            type=cls.__name__,
+            domain=codec.domain,
+            timestamp=format_timestamp(new.timestamp or now),
+            aggregate_id=self.aggregate_id,
+            schema_version=cls.__schema_version__,
+            actor=new.actor or append.actor,
+            authenticated_as=append.authenticated_as,
+            command_digest=append.command_digest or no_command,
+            traceparent=new.traceparent or append.traceparent,
+        ).to_headers()
 
-def _headers(
-    append: Append, new: NewEvent, index: int, codec: Codec, now: datetime
-) -> dict[str, str]:
-    cls = type(new.data)
-    codec.check_event_type(cls)
-    if cls.__aggregate__ != append.aggregate:
-        raise InvalidMessage(f"{cls.__name__} is no event of {append.aggregate}")
-    identity = new.identity or _identity(append, index)
-    # The mark of a fact that has a cause, which tells it from a command's event.
-    no_command = NO_COMMAND if identity.causation_id != identity.id else None
-    return Envelope(
-        identity=identity,
-        type=cls.__name__,
-        domain=codec.domain,
-        timestamp=format_timestamp(new.timestamp or now),
-        aggregate_id=append.aggregate_id,
-        schema_version=cls.__schema_version__,
-        actor=new.actor or append.actor,
-        authenticated_as=append.authenticated_as,
-        command_digest=append.command_digest or no_command,
-        traceparent=new.traceparent or append.traceparent,
-    ).to_headers()
-
-
-def _identity(append: Append, index: int) -> Identity:
-    if append.cause is None:
-        return Identity.root()
-    name = f"{append.aggregate}.{append.aggregate_id}.{index}"
-    return Identity.caused_by(append.cause, derive_id(append.cause.id, name))
+    def _identity(self, index: int) -> Identity:
+        cause = self.append.cause
+        if cause is None:
+            return Identity.root()
+        name = f"{self.append.aggregate}.{self.aggregate_id}.{index}"
+        return Identity.caused_by(cause, derive_id(cause.id, name))

@@ -304,4 +304,4 @@ def _conflict(write: PendingAppend, found: Head | None) -> Conflict:
     base = expected if isinstance(expected, Head) else write.base
     version = expected if isinstance(expected, int) else base.version
     actual = None if found is None else found.version
-    return Conflict(append.aggregate, append.aggregate_id, version, actual)
+    return Conflict(append.aggregate, write.aggregate_id, version, actual)

@@ -21,6 +21,7 @@ from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import Identity, utc_now
 from eventstore.messages.events import LogEvent, NewEvent, RecordedEvent, UnreadEvent
+from eventstore.messages.subjects import AggregateId, check_name
 from eventstore.messages.types import Event
 from eventstore.store.aggregate_reading import AggregateReading
 from eventstore.store.append import (
@@ -84,7 +85,7 @@ class EventStore(Resource):
     async def append(
         self,
         aggregate: str,
-        aggregate_id: str,
+        aggregate_id: AggregateId,
         events: Event | NewEvent | Sequence[Event | NewEvent],
         *,
         expected: Expected = ANY,
@@ -181,7 +182,7 @@ class EventStore(Resource):
     async def head(
         self,
         aggregate: str,
-        aggregate_id: str,
+        aggregate_id: AggregateId,
         *,
         leader: bool = False,
         known: Head | None = None,
@@ -199,7 +200,7 @@ class EventStore(Resource):
         return found.head
 
     async def holds(
-        self, aggregate: str, aggregate_id: str, head: Head, *, leader: bool = False
+        self, aggregate: str, aggregate_id: AggregateId, head: Head, *, leader: bool = False
     ) -> bool:
         """Whether this is, or once was, the aggregate's head: this event, after the same events.
 
@@ -213,7 +214,7 @@ class EventStore(Resource):
     async def read(
         self,
         aggregate: str,
-        aggregate_id: str,
+        aggregate_id: AggregateId,
         *,
         after: int | Head = 0,
         leader: bool = False,
@@ -238,7 +239,12 @@ class EventStore(Resource):
                         yield event
 
     async def read_stored(
-        self, aggregate: str, aggregate_id: str, *, after: Head = NOTHING, leader: bool = False
+        self,
+        aggregate: str,
+        aggregate_id: AggregateId,
+        *,
+        after: Head = NOTHING,
+        leader: bool = False,
     ) -> AsyncGenerator[tuple[StoredMessage, list[RecordedEvent]], None]:
         """One aggregate's events as stored, oldest first, each with its decoded parts.
 
@@ -263,15 +269,15 @@ class EventStore(Resource):
             self._heads.note(subject, Head.of(last), era)
 
     async def read_whole(
-        self, aggregate: str, aggregate_id: str, *, leader: bool = False
+        self, aggregate: str, aggregate_id: AggregateId, *, leader: bool = False
     ) -> AsyncGenerator[list[RecordedEvent] | UnreadEvent, None]:
         """One aggregate's events as stored, oldest first, each as its parts or without data.
 
-        For callers that must go on after an unreadable event. `leader` is as in `read`. Foreign
-        messages are skipped, and so are events that were built upon a changed one.
+        For callers that must go on after an unreadable event; those of an unknown aggregate all
+        are. `leader` is as in `read`. Foreign messages are skipped, and so are events that were
+        built upon a changed one.
         """
-        self.codec.check_aggregate(aggregate)
-        subject = self.codec.subjects.log(aggregate, aggregate_id)
+        subject = self.codec.subjects.log(check_name("aggregate", aggregate), aggregate_id)
         reading = AggregateReading(self.codec, GENESIS_LINKS.head, self.findings)
         async with aclosing(self._decoded(reading, subject, 0, leader)) as messages:
             async for _, found in messages:

@@ -1,4 +1,4 @@
-"""Checkpoints, and the read models of the five aggregates of the Nix domain."""
+"""The read models of the five aggregates of the Nix domain."""
 
 from __future__ import annotations
 
@@ -93,14 +93,6 @@ def upgrade() -> None:
     )
 
     op.create_table(
-        "projection",
-        sa.Column("name", sa.String(length=64), nullable=False),
-        sa.Column("version", sa.Integer(), nullable=False),
-        sa.Column("position", sa.BigInteger(), nullable=False),
-        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
-        sa.PrimaryKeyConstraint("name", name=op.f("pk_projection")),
-    )
-    op.create_table(
         "configuration_change",
         sa.Column("configuration_id", sa.String(length=128), nullable=False),
         sa.Column("version", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -174,7 +166,6 @@ def downgrade() -> None:
     op.drop_table("flake_input")
     op.drop_table("configuration_generation")
     op.drop_table("configuration_change")
-    op.drop_table("projection")
     op.drop_table("package")
     op.drop_table("overlay")
     op.drop_table("module")

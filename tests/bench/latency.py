@@ -23,7 +23,7 @@ from eventstore import EventStore, connect, declare, load_settings, nix, running
 from eventstore.projections.database.database import Database
 from eventstore.projections.worker.worker import ProjectionWorker
 from eventstore.server.embedded import EmbeddedServer
-from projections import nix_projections
+from projections import nix_migrations, nix_projections
 from tests.bench.backlog import peak_memory
 from tests.bench.loop import run
 
@@ -47,7 +47,7 @@ async def _work(url: str, location: str, pipe: Connection) -> None:
     async with (
         connect(settings) as client,
         EventStore(client, codec) as store,
-        Database(location) as database,
+        Database(location, migrations=nix_migrations()) as database,
     ):
         await database.migrate()
         worker = ProjectionWorker(store, database, nix_projections())
@@ -63,7 +63,7 @@ def look(database: str, pipe: Connection) -> None:
     """The reader process, until it is stopped."""
     seen: Seen = []
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:
-        query = "SELECT min(position) FROM projection"
+        query = "SELECT min(position) FROM eventstore_projection"
         last = connection.execute(query).fetchone()[0]
         pipe.send(None)
         stopping = False
@@ -138,7 +138,7 @@ async def _ended(process: Connection) -> Any:
 
 def _until_at(location: str, position: int) -> None:
     with closing(sqlite3.connect(location, isolation_level=None)) as connection:
-        query = "SELECT min(position) FROM projection"
+        query = "SELECT min(position) FROM eventstore_projection"
         while connection.execute(query).fetchone()[0] < position:
             time.sleep(0.01)
 

@@ -23,7 +23,7 @@ from eventstore.projections.database.database import Database
 from eventstore.projections.projection import Projection
 from eventstore.projections.worker.worker import ProjectionWorker
 from eventstore.server.embedded import EmbeddedServer
-from projections import nix_projections
+from projections import nix_migrations, nix_projections
 from tests import postgresql_server as postgresql
 from tests.bench.loop import run
 from tests.bench.store import event
@@ -59,7 +59,7 @@ async def measure() -> None:
 
 async def _catch_up(store: EventStore, location: str, projections: Sequence[Projection]) -> float:
     """Events a second, until the rows of a new database reflect the log."""
-    async with Database(location) as database:
+    async with Database(location, migrations=nix_migrations()) as database:
         await database.migrate()
         worker = ProjectionWorker(store, database, projections)
         began = time.perf_counter()

@@ -25,6 +25,7 @@ from eventstore.projections.database.tables import checkpoints
 from eventstore.projections.queries.queries import query_answers
 from eventstore.projections.queries.waiting import CheckpointPositions
 from eventstore.server.embedded import EmbeddedServer
+from projections import nix_migrations
 from projections.models import flake
 from projections.queries import nix_queries
 from tests.bench.loop import run
@@ -40,7 +41,7 @@ def serve(url: str, path: Path, ready: Event, stop: Event) -> None:
 
 
 async def _serve(url: str, path: Path, ready: Event, stop: Event) -> None:
-    async with _client(url) as client, Database(path) as database:
+    async with _client(url) as client, Database(path, migrations=nix_migrations()) as database:
         await database.migrate()
         await database.transact(_fill)
         positions = CheckpointPositions(database)

@@ -24,7 +24,7 @@ from eventstore.projections.database.database import Database
 from eventstore.projections.rebuild.rebuild import Rebuild, RebuildProgress
 from eventstore.projections.worker.worker import ProjectionWorker
 from eventstore.server.embedded import EmbeddedServer
-from projections import flakes
+from projections import flakes, nix_migrations
 from projections.models import flake, flake_input
 from tests.bench.loop import run
 from tests.bench.store import event
@@ -64,7 +64,9 @@ async def measure() -> None:
                     await store.append("flake", f"f{number}", events, expected=NO_STREAM)
                 await _rates(store, Path(directory))
                 for rows in SWITCHED:
-                    async with Database(Path(directory) / f"{rows}.sqlite") as database:
+                    async with Database(
+                        Path(directory) / f"{rows}.sqlite", migrations=nix_migrations()
+                    ) as database:
                         await database.migrate()
                         await _switch(store, database, rows)
 
@@ -74,7 +76,9 @@ async def _rates(store: EventStore, directory: Path) -> None:
     switches: list[float] = []
 
     async def catch_up(number: int, name: str = "new") -> float:
-        async with Database(directory / f"{name}{number}.sqlite") as database:
+        async with Database(
+            directory / f"{name}{number}.sqlite", migrations=nix_migrations()
+        ) as database:
             await database.migrate()
             worker = ProjectionWorker(store, database, [flakes.flakes])
             began = time.perf_counter()

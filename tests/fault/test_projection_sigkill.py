@@ -21,7 +21,7 @@ from eventstore.client.client import Client
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.tables import checkpoints
 from eventstore.store.store import EventStore
-from projections import nix_projections
+from projections import nix_migrations, nix_projections
 from tests.conftest import url_of
 from tests.fault import LONG
 from tests.fault.nix_history import append_history
@@ -90,7 +90,10 @@ async def test_the_rows_equal_the_fold_however_often_the_worker_is_killed(
     domain = nix.domain(domain_name)
     path = tmp_path / "read_model.sqlite"
     await declare_log(client, domain.codec)
-    async with EventStore(client, domain.codec) as store, Database(path) as database:
+    async with (
+        EventStore(client, domain.codec) as store,
+        Database(path, migrations=nix_migrations()) as database,
+    ):
         await append_history(store, domain, EVENTS, chance)
         await database.migrate()
 

@@ -330,7 +330,7 @@ class GatedStore(EventStore):
             await self._moved.wait_for(lambda: len(self.begun) >= count)
 
     async def append_prepared(self, *writes: PendingAppend) -> list[AppendResult]:
-        aggregate_id = writes[0].append.aggregate_id
+        aggregate_id = writes[0].aggregate_id
         async with self._moved:
             self.begun.append(aggregate_id)
             self._under_way += 1

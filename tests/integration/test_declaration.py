@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import sqlite3
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,7 +21,7 @@ from eventstore.application import ApplicationClient
 from eventstore.application.service import RunningApplication
 from eventstore.cli.applications import find_application, load_application
 from eventstore.config import ReadModelSettings, Settings
-from eventstore.errors import ConfigurationError, NoResponders
+from eventstore.errors import ConfigurationError, NoResponders, ProjectionError, UnknownType
 from eventstore.projections import Projection
 from eventstore.projections.queries import QueryHandlers
 from eventstore.service.health import HealthReport
@@ -135,6 +140,9 @@ def test_what_does_not_fit_is_refused_when_it_is_declared() -> None:
         Application("shop", [bank.account], projections=[one, shared])
     with pytest.raises(ConfigurationError, match="projection one is given twice"):
         Application("shop", [bank.account], projections=[one, one])
+    ours = table("eventstore_rows").metadata
+    with pytest.raises(ProjectionError, match=r"^application shop: .*; rename eventstore_rows$"):
+        Application("shop", [bank.account], tables=[ours])
     with pytest.raises(ConfigurationError, match="queries read the projection one, which it does"):
         Application("shop", [bank.account], queries=[QueryHandlers(one)])
 
@@ -231,6 +239,10 @@ def test_a_database_of_another_application_has_no_rows_of_the_nix_domain(
 ) -> None:
     listed = bank_service.run("projection", "list", "--json")
     assert "flakes" not in listed.out
+    with closing(sqlite3.connect(bank_service.folder / "var" / "read_model.sqlite")) as rows:
+        names = {name for (name,) in rows.execute("SELECT name FROM sqlite_master")}
+    tables = {name for name in names if not name.startswith(("eventstore_", "ix_", "sqlite_"))}
+    assert tables == {"account"}
 
 
 def test_an_application_has_a_program_of_its_own(bank_service: CommandLine) -> None:
@@ -244,3 +256,58 @@ def test_an_application_has_a_program_of_its_own(bank_service: CommandLine) -> N
         timeout=BOUND,
     )
     assert "AccountOpened account a v1" in ended.stdout, ended.stderr
+
+
+async def test_the_state_of_an_aggregate_is_loaded_by_its_decider(own: Settings) -> None:
+    account = uuid.uuid4()
+    async with (
+        asyncio.timeout(BOUND),
+        bank.app.running(own, projections=False, queries=False, feed=False) as service,
+        bank.app.client(own) as client,
+    ):
+        await service.execute(bank.OpenAccount(owner="ann"), account)
+        await client.execute(bank.Deposit(amount=7), account, expected=1)
+        for each in (service, client):
+            loaded = await each.load("account", account, leader=True)
+            assert loaded == await each.load("account", str(account))
+            assert loaded == bank.Account(owner="ann", balance=7)
+            assert await each.load("account", "nobody") == bank.account.initial()
+        with pytest.raises(UnknownType, match="unknown aggregate 'acount'; known are account"):
+            await client.load("acount", account)
+
+
+async def test_the_clock_of_an_application_gives_all_times(own: Settings) -> None:
+    noon = datetime(2001, 1, 1, 12, tzinfo=UTC)
+    app = Application("bank", [bank.account], clock=lambda: noon)
+    async with (
+        asyncio.timeout(BOUND),
+        app.running(own, projections=False, queries=False, feed=False) as service,
+    ):
+        await service.execute(bank.OpenAccount(owner="ann"), "a")
+        await service.store.append("account", "b", bank.AccountOpened(owner="bob"))
+        times = [event.envelope.timestamp async for event in service.store.read_all()]
+    async with (
+        asyncio.timeout(BOUND),
+        app.running(own, worker=False, projections=False, queries=False, feed=False) as service,
+    ):
+        command = await service.send(bank.Deposit(amount=1), "a")
+        stream = service.domain.codec.subjects.command_stream
+        sent = await service.client.nats.jetstream().get_msg(stream, command.sequence)
+    assert times == ["2001-01-01T12:00:00.000000Z"] * 2
+    assert sent.headers is not None
+    assert sent.headers["X-Timestamp"].startswith("2001-01-01T12:00")
+
+
+async def test_a_health_check_leaves_no_line_in_the_log(
+    own: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with asyncio.timeout(BOUND), bank.app.running(own) as service:
+        await service.execute(bank.OpenAccount(owner="ann"), "a")
+        with caplog.at_level(logging.INFO):
+            caplog.clear()
+            for _ in range(3):
+                answer = await service.client.request("health.bank", timeout=BOUND)
+                assert b'"database":{"status":"healthy"' in answer.data
+                await asyncio.sleep(0.3)  # a report is cached for less
+            lines = [each.getMessage() for each in caplog.records if "feed" not in each.name]
+    assert lines == []

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from collections.abc import Set as AbstractSet
-from functools import partial
+from functools import cache, partial, wraps
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -403,10 +403,18 @@ def opens_much_later(door: Door, command: Open) -> Coroutine[Any, Any, Opened] |
     return opens(door, command)
 
 
+@wraps(opens)
+def opens_decorated(*arguments: Any) -> Any:
+    return opens(*arguments)
+
+
 @pytest.mark.parametrize(
     "function",
     [
         opens,
+        opens_decorated,
+        partial(opens_decorated),
+        cache(opens),
         opens_in_parts,
         opens_later,
         opens_much_later,
@@ -600,3 +608,14 @@ def test_to_evolve_is_not_to_reject() -> None:
 def test_other_errors_are_raised_as_they_are() -> None:
     with pytest.raises(LookupError):
         raising(LookupError()).decide(Door(), Close(), CONTEXT)
+
+
+def test_snapshots_of_states_that_are_never_of_the_initial_type_are_refused() -> None:
+    decider = Decider[Any]("door", initial=lambda: None, snapshot_every=1)
+
+    @decider.evolves
+    def opened(door: Door | None, event: Opened) -> Door:
+        return Door()
+
+    with pytest.raises(DeciderError, match=r"initial\(\) is a NoneType, and no function"):
+        Domain("house", [decider])

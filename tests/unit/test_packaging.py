@@ -23,18 +23,20 @@ MIGRATE = """
 import asyncio, sqlite3, sys
 import eventstore, projections
 from eventstore.projections.database.database import Database
-from eventstore.projections.database.schema import migrations
+from eventstore.projections.database.library import LIBRARY
 
 async def main():
-    async with Database("rows.sqlite") as database:
+    of = projections.nix_migrations()
+    async with Database("rows.sqlite", migrations=of) as database:
         await database.migrate()
         await database.check_schema()
 
 asyncio.run(main())
-for thing in (eventstore.__file__, projections.__file__, migrations()):
+scripts = (LIBRARY.scripts, projections.nix_migrations().scripts)
+for thing in (eventstore.__file__, projections.__file__, *scripts):
     assert str(thing).startswith(sys.argv[1]), thing
 tables = sqlite3.connect("rows.sqlite").execute("SELECT name FROM sqlite_master")
-print(sorted(name for name, in tables if name in ("flake", "projection")))
+print(sorted(name for name, in tables if name in ("flake", "eventstore_projection")))
 """
 
 
@@ -118,7 +120,7 @@ def test_the_wheel_has_the_command_the_licence_and_what_it_depends_on(unpacked: 
 def test_the_wheel_alone_can_migrate_a_new_database(unpacked: Path, tmp_path: Path) -> None:
     ended = alone(unpacked, tmp_path, "-c", MIGRATE, unpacked)
 
-    assert (ended.stderr, ended.stdout) == ("", "['flake', 'projection']\n")
+    assert (ended.stderr, ended.stdout) == ("", "['eventstore_projection', 'flake']\n")
 
 
 def test_the_version_is_that_of_the_package(unpacked: Path, tmp_path: Path, wheel: Path) -> None:

@@ -107,3 +107,20 @@ def test_a_command_unknown_to_the_decider_is_an_error_not_a_rejection() -> None:
 def test_events_are_encoded_and_decoded() -> None:
     with pytest.raises(ValueError, match="by"):
         scenario(counter).given(Counted(by="one", at=START))  # type: ignore[arg-type]
+
+
+class Claim(Command, subject="counter.claim"):
+    pass
+
+
+@counter.decides
+def claim(counter: Counter, command: Claim, context: CommandContext) -> None:
+    raise Rejected(str(context.actor), str(context.authenticated_as))
+
+
+def test_a_command_has_an_actor_if_one_is_given() -> None:
+    scenario(counter).when(Claim(), actor="ann").then_rejected("ann")
+    scenario(counter).when(Claim()).then_rejected("None")
+    decided = scenario(counter).when(Claim(), authenticated_as="SHOP/web")
+    assert decided.rejection is not None
+    assert decided.rejection.message == "SHOP/web"

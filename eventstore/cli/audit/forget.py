@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated
 
+import msgspec
 import typer
 
-from eventstore.cli.options import ClientSession, Yes
-from eventstore.cli.output.terminal import counted, program, say
+from eventstore.cli.options import ClientSession, Json, Yes
+from eventstore.cli.output.terminal import counted, program, say, say_json
 from eventstore.cli.session import Session
 from eventstore.concurrency.event_loop import run
 from eventstore.jetstream.vocabulary import bucket_stream
@@ -25,6 +26,7 @@ def forget(
         str, typer.Argument(metavar="SUBJECT", help="The id of the person whose data they are.")
     ],
     yes: Yes = False,
+    json: Json = False,
 ) -> None:
     """Make the personal data of a subject permanently unreadable.
 
@@ -32,8 +34,10 @@ def forget(
     Parked messages that name the subject are erased, and so are the texts of its commands'
     rejections and errors; what cannot be read is listed. Read models keep what they have until they
     are rebuilt. Ends with status 0, 1 if nothing of the subject is found or the answer was no, 2
-    for an error.
+    for an error. As JSON, which needs --yes, it is one object: forgotten is the time, or null.
     """
+    if json and not yes:
+        raise typer.BadParameter("give --yes, too: nothing is asked then", param_hint="--json")
     if not subject:
         raise typer.BadParameter("it must not be empty", param_hint="SUBJECT")
     domain, shown = session.codec.domain, printable(subject)
@@ -45,6 +49,10 @@ def forget(
             raise typer.Exit(1)
     forgotten, erased = run(_forget(session, subject))
     is_found = forgotten is not None or bool(erased.parked or erased.outcomes)
+    if json:
+        time = None if forgotten is None else forgotten.time
+        say_json({"subject": subject, "forgotten": time, **msgspec.to_builtins(erased)})
+        raise typer.Exit(0 if is_found else 1)
     if forgotten is not None:
         say(f"forgotten: {shown}, at {forgotten.time}; the key is destroyed")
         say("The events stay, and their chains verify; personal fields in them read as forgotten.")

@@ -56,9 +56,10 @@ async def verify(
     """Check that no event was changed or removed.
 
     Every event's bytes are checked against the chain of hashes, and the log as a whole. Findings
-    are events that were changed, are missing or out of order, incomplete batches, unknown types and
-    ids used twice. Events removed from an aggregate's end can only be found with an anchor. An
-    anchor's signature proves nothing unless you know the key from elsewhere: --key.
+    are events that were changed, are missing or out of order, incomplete batches, ids used twice,
+    and unknown types if an application is named, as with --app. Events removed from an aggregate's
+    end can only be found with an anchor. An anchor's signature proves nothing unless you know the
+    key from elsewhere: --key.
 
     With --read every event is also read as services do it: decrypted, upcast and decoded. What
     cannot be read is a finding with the reason. Forgotten data are no finding; a key that is
@@ -109,6 +110,8 @@ async def verify_log(
     began = time.monotonic()
     with events_bar(Terminal(stderr=True), "verifying") as advance:
         async with session.connect() as client:
+            if aggregate is not None:
+                await session.check_aggregate(client, aggregate)
             findings = audit.verify(
                 client,
                 session.codec,
@@ -116,6 +119,7 @@ async def verify_log(
                 aggregate_id,
                 anchor=expected,
                 read=read,
+                types=session.knows_types,
                 summary=summary,
                 progress=lambda now: advance(
                     max(now.position, now.events), now.total or now.events

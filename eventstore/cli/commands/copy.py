@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from eventstore import transfer
+from eventstore.cli.options import Json
 from eventstore.cli.output.progress import events_bar
-from eventstore.cli.output.terminal import Terminal
+from eventstore.cli.output.terminal import Terminal, say_json
 from eventstore.errors import ConfigurationError
 from eventstore.transfer import CopySummary
 from eventstore.transfer.copier import Transform
@@ -35,6 +37,7 @@ async def copy(
         bool,
         typer.Option("--without-foreign", help="Leave out messages the store did not write."),
     ] = False,
+    json: Json = False,
 ) -> None:
     """Write a transformed copy of an export.
 
@@ -56,7 +59,10 @@ async def copy(
             without_foreign=without_foreign,
             progress=advance,
         )
-    _print_copied(Terminal(), done, target)
+    if json:
+        say_json({"file": str(target), **msgspec.to_builtins(done)})
+    else:
+        _print_copied(Terminal(), done, target)
 
 
 def _load(name: str) -> Transform:

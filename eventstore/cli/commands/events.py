@@ -62,11 +62,11 @@ async def _stored_events(
 
     With `live` it continues with new events until it is closed.
     """
-    if aggregate is not None:
-        session.codec.check_aggregate(aggregate)
     if aggregate_id is not None:
         check_aggregate_id(aggregate_id)
     async with session.connect() as client, EventStore(client, session.codec) as store:
+        if aggregate is not None:
+            await session.check_aggregate(client, aggregate)
         if aggregate and aggregate_id and not live:
             found = _events_of(store, aggregate, aggregate_id)
         else:

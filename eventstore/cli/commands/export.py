@@ -8,11 +8,12 @@ import time
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
-from eventstore.cli.options import ClientSession
+from eventstore.cli.options import ClientSession, Json
 from eventstore.cli.output.progress import events_bar
-from eventstore.cli.output.terminal import Terminal, counted, program
+from eventstore.cli.output.terminal import Terminal, counted, program, say_json
 from eventstore.cli.session import Session
 from eventstore.transfer import ExportSummary, export_log, export_to
 from eventstore.transfer.file_writer import part_of
@@ -26,6 +27,7 @@ async def export(
         Path, typer.Argument(metavar="FILE", help="The file to create, or - for stdout.")
     ],
     resume: Continue = False,
+    json: Json = False,
 ) -> None:
     """Write all events of the log to a file.
 
@@ -37,10 +39,15 @@ async def export(
     to_stdout = str(file) == "-"
     if to_stdout and resume:
         raise typer.BadParameter("a pipe cannot be continued", param_hint="--continue")
+    if to_stdout and json:
+        raise typer.BadParameter("stdout has the events already", param_hint="--json")
     terminal = Terminal(stderr=to_stdout)
     began = time.monotonic()
     done = await _export(session, None if to_stdout else file, resume=resume)
     seconds = time.monotonic() - began
+    if json:
+        say_json({"file": str(file), **msgspec.to_builtins(done)})
+        return
     terminal.print_line(f"{counted(done.events, 'event')} written to {file} in {seconds:.1f} s")
     terminal.print_line(f"  up to position {done.position}, sum {done.sum}")
 

@@ -7,12 +7,13 @@ import time
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from eventstore.cli.commands.export import Continue, print_interrupted
-from eventstore.cli.options import ClientSession
+from eventstore.cli.options import ClientSession, Json
 from eventstore.cli.output.progress import events_bar
-from eventstore.cli.output.terminal import Terminal, counted
+from eventstore.cli.output.terminal import Terminal, counted, say_json
 from eventstore.cli.session import Session
 from eventstore.transfer import ImportSummary, import_log
 
@@ -29,6 +30,7 @@ async def import_(
         bool,
         typer.Option("--foreign", help="Also import messages that the store did not write."),
     ] = False,
+    json: Json = False,
 ) -> None:
     """Record all events of a file in an empty log.
 
@@ -41,6 +43,9 @@ async def import_(
     """
     began = time.monotonic()
     done = await _import(session, file, resume=resume, without_keys=without_keys, foreign=foreign)
+    if json:
+        say_json({"file": str(file), **msgspec.to_builtins(done)})
+        return
     seconds = time.monotonic() - began
     terminal = Terminal()
     terminal.print_line(

@@ -8,8 +8,7 @@ import typer
 
 from eventstore.cli.options import DatabaseSession, Json
 from eventstore.cli.output.terminal import say, say_json
-from eventstore.errors import MigrationError
-from eventstore.projections.database.database import Database
+from eventstore.cli.read_models import read_model
 from eventstore.projections.database.schema import Revisions
 
 
@@ -22,32 +21,37 @@ async def migrate(
 ) -> None:
     """Migrate the read model's schema to the newest revision.
 
-    No server is needed. Ends with status 0 if the schema is at the newest revision, 1 if it is
-    behind and was only checked, 2 for an error; nothing is changed then. `serve` migrates when it
-    starts.
+    That is the library's tables, and the application's, if it has migrations. No server is needed.
+    Ends with status 0 if the schema is at the newest revision, 1 if it is behind and was only
+    checked, 2 for an error; nothing is changed then. `serve` migrates when it starts.
     """
-    database = Database(session.settings.read_model.database)
-    before = await database.revisions()
-    if before.is_foreign:
-        raise MigrationError(
-            f"{database.name} has tables already, and none of a read model: name another database"
-        )
-    migrated = not before.is_newest and not check
+    database = read_model(session)
+    library, application = await database.revisions()
+    is_newest = library.is_newest and (application is None or application.is_newest)
+    migrated = not is_newest and not check
     if migrated:
         async with database:
             await database.migrate()
     if json:
-        fields = {"database": database.name, "from": before.found, "to": before.newest}
-        say_json({**fields, "migrated": migrated})
+        say_json({"database": database.name, **_fields(library, application), "migrated": migrated})
     else:
-        say(f"read model {database.name}: {_revision(before, migrated)}")
-    raise typer.Exit(0 if before.is_newest or migrated else 1)
+        say(f"read model {database.name}: {_revision(library, check)}")
+        if application is not None:
+            say(f"tables of the application: {_revision(application, check)}")
+    raise typer.Exit(0 if is_newest or migrated else 1)
 
 
-def _revision(before: Revisions, migrated: bool) -> str:
+def _fields(library: Revisions, application: Revisions | None) -> dict[str, object]:
+    own: dict[str, object] = {"from": library.found, "to": library.newest}
+    if application is None:
+        return own
+    return {**own, "application": {"from": application.found, "to": application.newest}}
+
+
+def _revision(before: Revisions, check: bool) -> str:
     found, newest = before.found or "none", before.newest
-    if migrated:
-        return f"migrated from revision {found} to {newest}"
     if before.is_newest:
         return f"is at revision {found} already"
-    return f"is at revision {found}, this code needs {newest}"
+    if check:
+        return f"is at revision {found}, this code needs {newest}"
+    return f"migrated from revision {found} to {newest}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -37,6 +37,12 @@ async def send(
     actor: Annotated[
         str | None, typer.Option(metavar="NAME", help="On whose behalf it is sent.")
     ] = None,
+    expected: Annotated[
+        int | None,
+        typer.Option(
+            metavar="VERSION", min=0, help="Reject it unless the aggregate has this version."
+        ),
+    ] = None,
     timeout: Timeout = 10.0,
     json: Json = False,
 ) -> None:
@@ -47,7 +53,9 @@ async def send(
     """
     own = command_id or new_id()
     try:
-        outcome = await _execute(session, subject, aggregate_id, payload, own, actor, timeout)
+        outcome = await _execute(
+            session, subject, aggregate_id, payload, own, timeout, actor=actor, expected=expected
+        )
     except EventStoreError as error:
         outcome = Outcome(
             status="error",
@@ -69,8 +77,8 @@ async def _execute(
     aggregate_id: str | None,
     data: str,
     command_id: str,
-    actor: str | None,
     timeout: float,
+    **options: Any,
 ) -> Outcome:
     """Execute one command within `timeout` seconds.
 
@@ -91,7 +99,7 @@ async def _execute(
     ):
         left = max(deadline - loop.time(), 0.001)
         return await commands.execute(
-            command, aggregate_id, command_id=command_id, actor=actor, timeout=left
+            command, aggregate_id, command_id=command_id, timeout=left, **options
         )
 
 

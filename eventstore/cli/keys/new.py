@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from eventstore.cli.output.terminal import say
+from eventstore.cli.options import Json
+from eventstore.cli.output.terminal import say, say_json
 from eventstore.client.master_keys import new_master_key
 from eventstore.errors import ConfigurationError
 from eventstore.private_files import open_private
@@ -21,6 +22,7 @@ def new(
         Path | None,
         typer.Option(metavar="FILE", help="A new file that only you can read.  [default: stdout]"),
     ] = None,
+    json: Json = False,
 ) -> None:
     """Create a master key.
 
@@ -30,8 +32,12 @@ def new(
     unwrap. Ends with status 0, or 2 for an error.
     """
     line = new_master_key(name)
+    own, _, key = line.partition(":")
     if output is None:
-        say(line)
+        if json:
+            say_json({"name": own, "key": key})
+        else:
+            say(line)
         return
     try:
         with open(output, "x", encoding="utf-8", opener=open_private) as file:
@@ -40,4 +46,7 @@ def new(
         raise ConfigurationError(
             f"--output {output} cannot be created: {error.strerror}"
         ) from error
-    say(f"master key {line.partition(':')[0]} is in {output}")
+    if json:
+        say_json({"name": own, "file": str(output)})
+    else:
+        say(f"master key {own} is in {output}")

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from eventstore.cli.options import ClientSession
+from eventstore.cli.options import ClientSession, Json
 from eventstore.cli.output.progress import Advance, events_bar
-from eventstore.cli.output.terminal import Terminal, counted, say
+from eventstore.cli.output.terminal import Terminal, counted, say, say_json
 from eventstore.client.master_keys import KeyWrapping, MasterKeys
 from eventstore.errors import ConfigurationError
 from eventstore.store.key_bucket import KeyBucket
@@ -31,6 +31,7 @@ async def rewrap(
             show_default=False,
         ),
     ] = None,
+    json: Json = False,
 ) -> None:
     """Wrap all keys with the first master key.
 
@@ -44,6 +45,10 @@ async def rewrap(
         with events_bar(Terminal(stderr=True), "rewrapping") as advance:
             counts = await _rewrap_all(bucket, advance)
         current = bucket.wrapping().current
+    if json:
+        names = ("rewrapped", "unchanged", "forgotten")
+        say_json({"master_key": current, **{name: counts[name] for name in names}})
+        return
     keys = counted(counts["rewrapped"] + counts["unchanged"], "key")
     subjects = counted(counts["forgotten"], "subject")
     rewrapped = f"{counts['rewrapped']:,} of them rewrapped now"

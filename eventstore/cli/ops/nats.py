@@ -10,11 +10,12 @@ from typing import Annotated, Literal, cast
 import typer
 
 from eventstore import nix
+from eventstore.cli.applications import find_application
 from eventstore.cli.output.terminal import say
+from eventstore.config import Settings
 from eventstore.deployment import Roles, Tls, deployment_files
 from eventstore.errors import ConfigurationError
 
-_DOMAIN = "nix"
 _ADMINS_ONLY = ("config.activate", "config.rollback")
 """Commands of the domain that ships which developers may not send."""
 
@@ -32,8 +33,13 @@ _Users = Annotated[
 
 def nats(
     domain: Annotated[
-        str, typer.Option(metavar="NAME", help="The domain: the first token of its subjects.")
-    ] = _DOMAIN,
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The first token of all subjects.  [default: the application's name]",
+            show_default=False,
+        ),
+    ] = None,
     servers: Annotated[
         int, typer.Option(metavar="1|3", help="One server, or a cluster of three.")
     ] = 1,
@@ -44,7 +50,12 @@ def nats(
     force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
     service: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="The service's name.  [default: cim-domain-{domain}]"),
+        typer.Option(
+            metavar="NAME",
+            help="The service's name.  [default: the application's; for another --domain "
+            "cim-domain-{domain}]",
+            show_default=False,
+        ),
     ] = None,
     admin: _Users = None,
     developer: _Users = None,
@@ -56,7 +67,7 @@ def nats(
         typer.Option(
             metavar="COMMAND",
             help="Developers may send only these, such as flake.create or flake.*; can be given "
-            "again.  [default: all; in the domain nix all except those for admins only]",
+            "again.  [default: all; in the domain that ships all except those for admins only]",
         ),
     ] = None,
     store: Annotated[
@@ -100,9 +111,12 @@ def nats(
         raise typer.BadParameter("a host is a name or an address", param_hint="--host")
     if host and len(host) != servers:
         raise typer.BadParameter(f"name {servers}, one for each server", param_hint="--host")
+    app = find_application()
+    name = domain or app.name
+    own_service = app.identity(Settings()).name if name == app.name else f"cim-domain-{name}"
     roles = Roles(
-        domain,
-        service=service or f"cim-domain-{domain}",
+        name,
+        service=service or own_service,
         users={
             "admin": admin or (),
             "developer": developer or (),
@@ -110,7 +124,7 @@ def nats(
             "auditor": auditor or (),
             "subscriber": subscriber or (),
         },
-        developer_commands=developer_command or _developer_commands(domain),
+        developer_commands=developer_command or _developer_commands(app.name, name),
     )
     count = cast("Literal[1, 3]", servers)
     files = deployment_files(roles, servers=count, tls=tls, hosts=host or (), store=store)
@@ -128,13 +142,14 @@ def _tls(certificate: Path | None, key: Path | None, ca: Path | None) -> Tls | N
     return Tls(certificate.absolute(), key.absolute(), ca.absolute())
 
 
-def _developer_commands(domain: str) -> Sequence[str]:
+def _developer_commands(app: str, domain: str) -> Sequence[str]:
     """All, or in the domain that ships those that are not for admins only, as few patterns."""
-    if domain != _DOMAIN:
+    shipped = nix.domain()
+    if {app, domain} != {shipped.name}:
         return ["*.*"]
     restricted = {command.partition(".")[0] for command in _ADMINS_ONLY}
     allowed: dict[str, None] = {}
-    for command in nix.domain().codec.command_types:
+    for command in shipped.codec.command_types:
         aggregate, action = command.__aggregate__, command.__action__
         if aggregate not in restricted:
             allowed[f"{aggregate}.*"] = None

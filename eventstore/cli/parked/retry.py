@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from eventstore.cli.options import ClientSession
-from eventstore.cli.output.terminal import Terminal
+from eventstore.cli.options import ClientSession, Json
+from eventstore.cli.output.terminal import Terminal, say_json
 from eventstore.parking.messages import ParkedMessage, ParkedMessages
 
 
@@ -30,6 +30,7 @@ async def retry(
             metavar="SECONDS", min=0.001, help="How long to wait for an event's subscriber."
         ),
     ] = 30.0,
+    json: Json = False,
 ) -> None:
     """Retry parked messages.
 
@@ -37,7 +38,8 @@ async def retry(
     had failed, which must be running, and to no other; it stays parked unless that succeeds, within
     the time or later.
 
-    Ends with status 0, 1 if some of --all stay parked, 2 for an error.
+    Ends with status 0, 1 if some of --all stay parked, 2 for an error. As JSON it is one object:
+    retried is a number, and left has the reasons by sequence.
     """
     if (sequence is None) != every:
         raise typer.BadParameter("name one message, or give --all", param_hint="SEQ")
@@ -46,12 +48,18 @@ async def retry(
         parked = ParkedMessages(client, session.subjects)
         if sequence is not None:
             message = await parked.retry(sequence, out_of_order=out_of_order, timeout=timeout)
-            terminal.print_line(_line(message))
+            if json:
+                say_json({"retried": 1, "left": {}})
+            else:
+                terminal.print_line(_line(message))
             return
         result = await parked.retry_all(timeout=timeout)
-    terminal.print_line(f"{result.retried} put back or handled, {len(result.left)} left")
-    for left, reason in result.left.items():
-        terminal.print_line(f"  {left}: {reason}")
+    if json:
+        say_json({"retried": result.retried, "left": result.left})
+    else:
+        terminal.print_line(f"{result.retried} put back or handled, {len(result.left)} left")
+        for left, reason in result.left.items():
+            terminal.print_line(f"  {left}: {reason}")
     raise typer.Exit(1 if result.left else 0)
 
 

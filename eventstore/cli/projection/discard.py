@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from eventstore.cli.options import DatabaseSession, Yes
-from eventstore.cli.output.terminal import say
+from eventstore.cli.options import DatabaseSession, Json, Yes
+from eventstore.cli.output.terminal import Terminal, say, say_json
 from eventstore.cli.projection.parked import parked_line
 from eventstore.cli.read_models import ProjectionName, open_read_model, projection_named
 from eventstore.cli.session import Session
@@ -25,6 +25,7 @@ def discard(
         int, typer.Argument(metavar="POSITION", min=1, help="The number that parked prints first.")
     ],
     yes: Yes = False,
+    json: Json = False,
 ) -> None:
     """Give up a parked event permanently.
 
@@ -33,10 +34,14 @@ def discard(
     """
     projection = projection_named(session, name)
     if not yes:
-        say(parked_line(run(_find(session, projection, position))))
-        typer.confirm(f"give up the event at {position:,} in {name} permanently?", abort=True)
+        Terminal(stderr=json).print_line(parked_line(run(_find(session, projection, position))))
+        question = f"give up the event at {position:,} in {name} permanently?"
+        typer.confirm(question, abort=True, err=json)
     run(_discard(session, projection, position))
-    say(f"discarded: {position}")
+    if json:
+        say_json({"projection": name, "discarded": position})
+    else:
+        say(f"discarded: {position}")
 
 
 async def _find(session: Session, projection: Projection, position: int) -> ParkedEvent:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eventstore.cli.options import ClientSession
-from eventstore.cli.output.terminal import say
+from eventstore.cli.options import ClientSession, Json
+from eventstore.cli.output.terminal import say, say_json
 from eventstore.cli.read_models import ProjectionNames, projections_named
 from eventstore.cli.session import Session
-from eventstore.service.runtime_config import RuntimeConfig, Value
-
-PAUSED = "projections.paused"
+from eventstore.service.runtime_config import PAUSED, RuntimeConfig, Value
 
 
-async def pause(session: ClientSession, names: ProjectionNames) -> None:
+async def pause(session: ClientSession, names: ProjectionNames, json: Json = False) -> None:
     """Pause projections in all services.
 
     They stay paused until they are resumed.
     """
     wanted = [each.name for each in projections_named(session, names)]
-    say_paused(await change_paused(session, add=wanted))
+    paused = await change_paused(session, add=wanted)
+    if json:
+        say_json({"paused": paused})
+    else:
+        say_paused(paused)
 
 
 async def change_paused(

@@ -58,7 +58,11 @@ async def rebuild(
         raise typer.BadParameter("--restart and --discard exclude each other", param_hint="")
     wanted = projections_named(session, names) if names else [*session.projections]
     if discard:
-        await _discard(session, wanted)
+        dropped = await _discard(session, wanted)
+        if json:
+            say_json({"discarded": dropped})
+        else:
+            say(f"discarded: {', '.join(dropped) or 'nothing was left'}")
         return
     terminal = Terminal(stderr=json)
     async with open_read_model(session) as database, session.open_store() as store:
@@ -76,10 +80,10 @@ async def rebuild(
                 say_json(rebuilt)
 
 
-async def _discard(session: Session, projections: Sequence[Projection]) -> None:
+async def _discard(session: Session, projections: Sequence[Projection]) -> list[str]:
+    """Delete interrupted rebuilds; the names of those that had one."""
     async with open_read_model(session) as database:
-        dropped = [each.name for each in projections if await drop_shadow(database, each)]
-    say(f"discarded: {', '.join(dropped) or 'nothing was left'}")
+        return [each.name for each in projections if await drop_shadow(database, each)]
 
 
 async def _rebuild(rebuild: Rebuild, terminal: Terminal) -> RebuildSummary:

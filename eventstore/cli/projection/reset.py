@@ -5,8 +5,8 @@ from __future__ import annotations
 import typer
 from sqlalchemy import Connection, func, select
 
-from eventstore.cli.options import DatabaseSession, Yes
-from eventstore.cli.output.terminal import say
+from eventstore.cli.options import DatabaseSession, Json, Yes
+from eventstore.cli.output.terminal import say, say_json
 from eventstore.cli.read_models import ProjectionName, open_read_model, projection_named
 from eventstore.cli.session import Session
 from eventstore.concurrency.event_loop import run
@@ -16,7 +16,9 @@ from eventstore.projections.rebuild import switch
 _RETRY_TIMEOUT = 30.0
 
 
-def reset(session: DatabaseSession, name: ProjectionName, yes: Yes = False) -> None:
+def reset(
+    session: DatabaseSession, name: ProjectionName, yes: Yes = False, json: Json = False
+) -> None:
     """Delete all rows of a projection.
 
     A service rebuilds them from the beginning of the log. Until then queries find little or
@@ -25,9 +27,12 @@ def reset(session: DatabaseSession, name: ProjectionName, yes: Yes = False) -> N
     projection = projection_named(session, name)
     if not yes:
         count = run(_count_rows(session, projection))
-        typer.confirm(f"delete all {count:,} rows of {name}?", abort=True)
+        typer.confirm(f"delete all {count:,} rows of {name}?", abort=True, err=json)
     deleted = run(_reset(session, projection))
-    say(f"reset: {name}, {deleted:,} rows deleted")
+    if json:
+        say_json({"reset": name, "rows_deleted": deleted})
+    else:
+        say(f"reset: {name}, {deleted:,} rows deleted")
 
 
 async def _count_rows(session: Session, projection: Projection) -> int:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
-from eventstore.cli.options import ReadModelSession
-from eventstore.cli.output.terminal import say
+from eventstore.cli.options import Json, ReadModelSession
+from eventstore.cli.output.terminal import say, say_json
 from eventstore.cli.projection.pause import change_paused, say_paused
 from eventstore.cli.read_models import ProjectionNames, is_there, open_read_model, projections_named
 from eventstore.cli.session import Session
@@ -17,14 +17,18 @@ from eventstore.projections.database.database import Database
 _RETRY_TIMEOUT = 30.0
 
 
-async def resume(session: ReadModelSession, names: ProjectionNames) -> None:
+async def resume(session: ReadModelSession, names: ProjectionNames, json: Json = False) -> None:
     """Resume projections that are paused or have failed.
 
     Those that have failed are retried.
     """
     wanted = [each.name for each in projections_named(session, names)]
     paused = await change_paused(session, remove=wanted)
-    for name in await _retry(session, wanted):
+    retried = await _retry(session, wanted)
+    if json:
+        say_json({"paused": paused, "retried": retried})
+        return
+    for name in retried:
         say(f"{name} had failed, and is retried")
     say_paused(paused)
 

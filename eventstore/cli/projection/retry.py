@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from eventstore.cli.options import ReadModelSession
-from eventstore.cli.output.terminal import say
+from eventstore.cli.options import Json, ReadModelSession
+from eventstore.cli.output.terminal import say, say_json
 from eventstore.cli.projection.parked import parked_line
 from eventstore.cli.read_models import ProjectionName, open_read_model, projection_named
 from eventstore.projections.worker import parked_events
@@ -20,6 +20,7 @@ async def retry(
         int | None,
         typer.Argument(metavar="POSITION", min=1, help="Only this event's aggregate."),
     ] = None,
+    json: Json = False,
 ) -> None:
     """Apply parked events with the current code.
 
@@ -28,7 +29,11 @@ async def retry(
     projection = projection_named(session, name)
     async with open_read_model(session) as database, session.open_store() as store:
         result = await parked_events.retry(store, database, projection, position)
-    say(f"{len(result.retried)} applied, {len(result.left)} left")
-    for each in result.left:
-        say(parked_line(each))
+    if json:
+        retried, left = ([each.position for each in some] for some in (result.retried, result.left))
+        say_json({"projection": name, "retried": retried, "left": left})
+    else:
+        say(f"{len(result.retried)} applied, {len(result.left)} left")
+        for each in result.left:
+            say(parked_line(each))
     raise typer.Exit(1 if result.left else 0)

@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 from msgspec import Struct
 from sqlalchemy import Connection, func, select
 
-from eventstore.cli.projection.pause import PAUSED
 from eventstore.cli.read_models import open_read_model
 from eventstore.cli.session import Session
 from eventstore.errors import ClientError, ConfigurationError, TopologyError
@@ -25,7 +24,7 @@ from eventstore.projections.database.locks import Locks, locks_of
 from eventstore.projections.database.parking import ParkedEvent
 from eventstore.projections.projection import Projection
 from eventstore.projections.rebuild.shadow import shadow_position
-from eventstore.service.runtime_config import RuntimeConfig
+from eventstore.service.runtime_config import PAUSED, RuntimeConfig
 
 _RECENT = timedelta(seconds=15)
 _FIRST_PARKED = 5

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Index, Integer, String, Table, Text
 
-from eventstore.projections.database.tables import UtcDateTime, metadata
+from eventstore.projections.database.tables import UtcDateTime
+from eventstore.projections.table_names import library_metadata
 
 # As INTEGER it is SQLite's rowid, and needs no second B-tree.
 _POSITION = BigInteger().with_variant(Integer(), "sqlite")
 
 audit_event = Table(
-    "audit_event",
-    metadata,
+    "eventstore_audit_event",
+    library_metadata,
     Column("position", _POSITION, primary_key=True, autoincrement=False),
     Column("id", String(36), nullable=False),
     Column("type", String(128), nullable=False),
@@ -39,8 +40,8 @@ audit_event = Table(
 """One row an event: what its headers contain, without its payload."""
 
 audit_command = Table(
-    "audit_command",
-    metadata,
+    "eventstore_audit_command",
+    library_metadata,
     Column("id", String(36), primary_key=True),
     Column("type", String(128)),
     Column("aggregate", String(64)),
@@ -69,8 +70,8 @@ audit_command = Table(
 rows outlive the bucket they are read from."""
 
 audit_outcomes = Table(
-    "audit_outcomes",
-    metadata,
+    "eventstore_audit_outcomes",
+    library_metadata,
     Column("bucket", String(128), primary_key=True),
     Column("made", String(64), nullable=False),
     Column("sequence", BigInteger, nullable=False),

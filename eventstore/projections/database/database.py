@@ -20,7 +20,6 @@ from eventstore.concurrency.backoff import Backoff, Retries
 from eventstore.concurrency.resource import Resource
 from eventstore.errors import ConfigurationError, MigrationError, ProjectionError
 from eventstore.messages.subjects import check_name
-from eventstore.projections.database import schema
 from eventstore.projections.database.backends import (
     Backend,
     DatabaseUnavailable,
@@ -29,6 +28,8 @@ from eventstore.projections.database.backends import (
     is_transient,
 )
 from eventstore.projections.database.catalog import create
+from eventstore.projections.database.library import LIBRARY
+from eventstore.projections.database.schema import Migrations, Revisions, SchemaBusy
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 from eventstore.text import make_log_records_safe
 
@@ -56,14 +57,22 @@ class Database(Resource):
     snapshot. `name` is for messages, without its password; `path` is its file, or None.
     `trouble` is why a transaction has been retried for more than a second now, or None.
 
+    `migrations` are those of the application's own tables, if it has any; without them, its tables
+    are left alone.
+
     Raises `ConfigurationError`, naming the location without its password, for one that is not
     supported or cannot be opened; `DatabaseUnavailable` for one that stays locked.
     """
 
     def __init__(
-        self, location: str | Path | Backend, *, telemetry: Telemetry = NO_TELEMETRY
+        self,
+        location: str | Path | Backend,
+        *,
+        migrations: Migrations | None = None,
+        telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self._backend = location if isinstance(location, Backend) else backend_at(location)
+        self._migrations = (LIBRARY,) if migrations is None else (LIBRARY, migrations)
         self._telemetry = telemetry
         self._live: Database | None = None
         self.url: URL = self._backend.url
@@ -81,39 +90,42 @@ class Database(Resource):
             raise self._unusable(error) from error
 
     async def migrate(self) -> None:
-        """Upgrade the schema to the newest revision, in one transaction, unless it is there.
+        """Upgrade the library's tables to the newest revision, unless they are there.
 
-        If others lock the database, that is retried for half a minute. Several processes may do
-        this concurrently. Raises `DatabaseUnavailable`, and `MigrationError` if the database is
-        newer than this code or a step fails; the database is then unchanged.
+        The application's follow, if it has migrations, in the same transaction. If others lock the
+        database, that is retried for half a minute. Several processes may do this concurrently.
+        Raises `DatabaseUnavailable`, and `MigrationError` if the database is newer than this code
+        or a step fails; the database is then unchanged.
         """
         if not await self._is_migrated():
             await self._retry(
-                lambda: self._backend.write(schema.upgrade),
+                lambda: self._backend.write(self._upgrade),
                 MIGRATION_TIMEOUT,
-                lambda error: isinstance(error, schema.SchemaBusy) or is_transient(error),
+                lambda error: isinstance(error, SchemaBusy) or is_transient(error),
             )
 
     async def check_schema(self) -> None:
-        """Raise `MigrationError` unless the schema is at the newest revision.
+        """Raise `MigrationError` unless all that `migrate` upgrades is at the newest revision.
 
         Raises `DatabaseUnavailable`, too.
         """
         async with self.reading() as connection:
-            await connection.run_sync(schema.check)
+            await connection.run_sync(self._check)
 
-    async def revisions(self) -> schema.Revisions:
-        """The revision of the schema, and the newest; need not be open, and changes nothing.
+    async def revisions(self) -> tuple[Revisions, Revisions | None]:
+        """The revisions of the library's tables, and of the application's, if it has migrations.
 
-        Raises `MigrationError` for a schema that this code does not know, `ConfigurationError`
-        for a database that cannot be read.
+        The database need not be open, and is not changed. Raises `MigrationError` for a schema
+        that this code does not know, `ConfigurationError` for a database that cannot be read.
         """
         if self.path is not None and not self.path.exists():
-            return schema.Revisions(None, schema.newest())
-        try:
-            return await self._backend.peek(schema.revisions)
-        except self._backend.errors as error:
-            raise self._unusable(error) from error
+            library, *others = [Revisions(None, each.newest()) for each in self._migrations]
+        else:
+            try:
+                library, *others = await self._backend.peek(self._revisions)
+            except self._backend.errors as error:
+                raise self._unusable(error) from error
+        return library, others[0] if others else None
 
     async def size(self) -> int:
         """The size of the database, in bytes.
@@ -278,6 +290,17 @@ class Database(Resource):
         except (DatabaseUnavailable, MigrationError, SQLAlchemyError, OSError):
             return False
         return True
+
+    def _check(self, connection: Connection) -> None:
+        for migrations in self._migrations:
+            migrations.check(connection)
+
+    def _upgrade(self, connection: Connection) -> None:
+        for migrations in self._migrations:
+            migrations.upgrade(connection)
+
+    def _revisions(self, connection: Connection) -> list[Revisions]:
+        return [migrations.revisions(connection) for migrations in self._migrations]
 
     async def _write(
         self,

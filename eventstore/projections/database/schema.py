@@ -1,35 +1,32 @@
-"""The schema of the read-model database: upgraded to the newest revision, or checked.
+"""Migrations: tables of a read-model database are upgraded to the newest revision, or checked.
 
-Alembic does the work, without an ini file; its scripts are in `migrations/`.
+Alembic does the work, without an ini file, in the transaction of the caller.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from alembic import command
 from alembic.config import Config
-from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, func, inspect, select
+from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from eventstore.errors import MigrationError
 from eventstore.projections.database.backends import cause_of, is_transient
-from eventstore.projections.database.tables import checkpoints
+from eventstore.projections.database.recorded import recorded_revisions
+from eventstore.projections.table_names import is_reserved
 
 # Alembic hands its context to the scripts through module globals.
 _one_at_a_time = threading.Lock()
 
 _LOCK = 0x6576_656E_7473  # arbitrary, but must never change
 """PostgreSQL's advisory lock that excludes concurrent migrations of the same database."""
-
-_OWN = "alembic_version"
-"""Alembic's own table, with the revision."""
 
 _Step = Callable[[Config, str], None]
 
@@ -39,14 +36,10 @@ class SchemaBusy(MigrationError, code="schema_busy", retryable=True):
 
 
 class Revisions(NamedTuple):
-    """The revision of a schema, None before the first, and the newest that this code knows.
-
-    `is_foreign` if there are tables, but none of them came from a migration.
-    """
+    """The revision of some tables, None before the first, and the newest that this code knows."""
 
     found: str | None
     newest: str
-    is_foreign: bool = False
 
     @property
     def is_newest(self) -> bool:
@@ -54,92 +47,113 @@ class Revisions(NamedTuple):
         return self.found == self.newest
 
 
-def migrations() -> Path:
-    """The directory of the migration scripts, in a wheel or in a checkout.
+class Migrations:
+    """The migrations of an application's own tables: an Alembic environment.
 
-    Raises `MigrationError` if neither has it.
+        Database("rows.sqlite", migrations=Migrations("shop/migrations"))
+
+    `scripts` is the directory with Alembic's `env.py`, which must run the migrations on the
+    connection `context.config.attributes["connection"]`, in whose transaction it is called, and
+    leave it open; `version_table` is where it records the revision. Raises `MigrationError` if
+    there is no `env.py`, or the table is one of the library's.
     """
-    beside = Path(__file__).resolve().parents[3]
-    for directory in (beside / "projections" / "migrations", beside / "migrations"):
-        if (directory / "env.py").is_file():
-            return directory
-    raise MigrationError(f"no migration scripts in {beside}; is the installation complete?")
 
+    subject = "the application's schema in the read-model database"
+    """What is migrated, for messages."""
 
-def newest() -> str:
-    """The newest revision that this code knows."""
-    return str(ScriptDirectory.from_config(config()).get_current_head())
+    def __init__(self, scripts: str | Path, *, version_table: str = "alembic_version") -> None:
+        self.scripts = Path(scripts).absolute()
+        self.version_table = version_table
+        if not (self.scripts / "env.py").is_file():
+            raise MigrationError(f"no migration scripts in {self.scripts}: there is no env.py")
+        if is_reserved(version_table):
+            raise MigrationError(
+                f"migrations in {self.scripts}: the version table is named {version_table}, as if "
+                "it were one of the library's; rename it"
+            )
 
+    def newest(self) -> str:
+        """The newest revision that the scripts know."""
+        return _joined(ScriptDirectory.from_config(self.config()).get_heads()) or "none"
 
-def config(connection: Connection | None = None) -> Config:
-    """Alembic's configuration, with the connection to migrate, if any."""
-    made = Config()
-    # The value is subject to interpolation, and a path may hold a per cent sign.
-    made.set_main_option("script_location", str(migrations()).replace("%", "%%"))
-    made.attributes["connection"] = connection
-    return made
+    def config(self, connection: Connection | None = None) -> Config:
+        """Alembic's configuration, with the connection to migrate, if any."""
+        made = Config()
+        # The value is subject to interpolation, and a path may hold a per cent sign.
+        made.set_main_option("script_location", str(self.scripts).replace("%", "%%"))
+        made.attributes["connection"] = connection
+        return made
 
+    def upgrade(self, connection: Connection) -> None:
+        """Upgrade the tables to the newest revision, if they are older.
 
-def upgrade(connection: Connection) -> None:
-    """Upgrade the schema to the newest revision, if it is older.
+        All steps are in the transaction of the caller. Raises `MigrationError` for a database newer
+        than this code, or for a step that failed, `SchemaBusy`, and transient errors of the
+        database as they are.
+        """
+        self._run(connection, "heads", command.upgrade)
 
-    All steps are in the transaction of the caller. Raises `MigrationError` for a database newer
-    than this code, or for a step that failed, `SchemaBusy`, and transient errors of the database
-    as they are.
-    """
-    _run(connection, "head", command.upgrade)
+    def downgrade(self, connection: Connection, revision: str = "base") -> None:
+        """Downgrade to a revision, dropping what came after it; raises as `upgrade`."""
+        self._run(connection, revision, command.downgrade)
 
+    def check(self, connection: Connection) -> None:
+        """Raise `MigrationError` unless the tables are at the newest revision."""
+        at = self.revisions(connection)
+        if not at.is_newest:
+            raise MigrationError(
+                f"{self.subject} is at revision {at.found or 'none'}, this code needs "
+                f"{at.newest}; migrate it first"
+            )
 
-def downgrade(connection: Connection, revision: str = "base") -> None:
-    """Downgrade the schema to a revision, dropping what came after it; raises as `upgrade`."""
-    _run(connection, revision, command.downgrade)
+    def revisions(self, connection: Connection) -> Revisions:
+        """The revision of the tables, and the newest.
 
+        Raises `MigrationError` if the revision is none of the scripts'.
+        """
+        scripts = ScriptDirectory.from_config(self.config(connection))
+        found = self.found(connection)
+        known = {script.revision for script in scripts.walk_revisions()}
+        for revision in found:
+            if revision not in known:
+                raise self.unknown(revision)
+        return Revisions(_joined(found), _joined(scripts.get_heads()) or "none")
 
-def check(connection: Connection) -> None:
-    """Raise `MigrationError` unless the schema is at the newest revision."""
-    at = revisions(connection)
-    if not at.is_newest:
-        raise MigrationError(
-            f"the read-model database is at revision {at.found or 'none'}, this code needs "
-            f"{at.newest}; migrate it first"
+    def found(self, connection: Connection) -> tuple[str, ...]:
+        """The revisions that the database records: one, or one for each branch of the scripts."""
+        return recorded_revisions(connection, self.version_table)
+
+    def unknown(self, revision: str) -> MigrationError:
+        """The error for a revision that is none of the scripts'."""
+        return MigrationError(
+            f"{self.subject} is at revision {revision}, which this code does not know: it was "
+            f"made by a newer version, or {self.version_table} belongs to another program; "
+            "install that version, or use another version table, or another database"
         )
 
-
-def revisions(connection: Connection) -> Revisions:
-    """The revision of the schema, and the newest.
-
-    Raises `MigrationError` if the revision is none of the scripts'.
-    """
-    scripts = ScriptDirectory.from_config(config(connection))
-    found = MigrationContext.configure(connection).get_current_revision()
-    if found is not None and found not in {script.revision for script in scripts.walk_revisions()}:
-        raise MigrationError(
-            f"the read-model database is at revision {found}, which this code does not know: "
-            + _unknown(connection)
-        )
-    tables = set(inspect(connection).get_table_names())
-    is_foreign = bool(tables) and _OWN not in tables
-    return Revisions(found, str(scripts.get_current_head()), is_foreign)
-
-
-def _unknown(connection: Connection) -> str:
-    if inspect(connection).has_table(checkpoints.name):
-        return "it was made by a newer version; install that one, or use another database"
-    return "it belongs to another program; use another database"
-
-
-def _run(connection: Connection, revision: str, step: _Step) -> None:
-    if connection.dialect.name == "postgresql":
-        connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
-    revisions(connection)
-    # Waiting here could block the event loop that the holder of the lock needs.
-    if not _one_at_a_time.acquire(blocking=False):
-        raise SchemaBusy("another read-model database is being migrated in this process")
-    try:
-        step(config(connection), revision)
-    except (CommandError, SQLAlchemyError) as error:
-        if is_transient(error):
+    def _run(self, connection: Connection, revision: str, step: _Step) -> None:
+        if connection.dialect.name == "postgresql":
+            connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+        self.revisions(connection)
+        # Waiting here could block the event loop that the holder of the lock needs.
+        if not _one_at_a_time.acquire(blocking=False):
+            raise SchemaBusy("another read-model database is being migrated in this process")
+        try:
+            step(self.config(connection), revision)
+        except MigrationError:
             raise
-        raise MigrationError(f"migrating to {revision} failed: {cause_of(error)}") from error
-    finally:
-        _one_at_a_time.release()
+        except Exception as error:  # the scripts are anybody's
+            if is_transient(error):
+                raise
+            raise MigrationError(f"migrating to {revision} failed: {_cause(error)}") from error
+        finally:
+            _one_at_a_time.release()
+
+
+def _cause(error: Exception) -> str:
+    is_named = isinstance(error, CommandError | SQLAlchemyError)
+    return str(cause_of(error)) if is_named else repr(error)
+
+
+def _joined(revisions: Iterable[str]) -> str | None:
+    return ", ".join(sorted(revisions)) or None

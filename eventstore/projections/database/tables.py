@@ -1,4 +1,4 @@
-"""The metadata and types of all tables of the read side, and the library's own two tables."""
+"""Types and metadata for tables of the read side, and two of the library's own tables."""
 
 from __future__ import annotations
 
@@ -19,17 +19,10 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-metadata = MetaData(
-    # Constraints without a name cannot be altered by a later migration.
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
-"""All tables of the read side; `migrations/` creates exactly these."""
+from eventstore.projections.table_names import NAMING_CONVENTION, library_metadata
+
+metadata = MetaData(naming_convention=NAMING_CONVENTION)
+"""For tables of a user's own, with names for their constraints; another `MetaData` does as well."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -57,8 +50,8 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 checkpoints = Table(
-    "projection",
-    metadata,
+    "eventstore_projection",
+    library_metadata,
     Column("name", String(64), primary_key=True),
     Column("version", Integer, nullable=False),
     Column("position", BigInteger, nullable=False),
@@ -76,8 +69,8 @@ that moves it; `rate` is events a second when it moved last; `error` is why it s
 """
 
 parked_event = Table(
-    "parked_event",
-    metadata,
+    "eventstore_parked_event",
+    library_metadata,
     Column("projection", String(64), primary_key=True),
     Column("position", BigInteger, primary_key=True, autoincrement=False),
     Column("aggregate", String(64), nullable=False),
@@ -87,7 +80,14 @@ parked_event = Table(
     Column("error", Text),
     Column("tries", Integer, nullable=False),
     Column("parked_at", UtcDateTime, nullable=False),
-    Index(None, "projection", "aggregate", "aggregate_id", "position"),
+    Index(
+        # Named here, for the convention's name is longer than PostgreSQL's 63 characters.
+        "ix_eventstore_parked_event_aggregate",
+        "projection",
+        "aggregate",
+        "aggregate_id",
+        "position",
+    ),
 )
 """Events that a projection could not apply and skipped, and later ones of the same aggregate, which
 are parked behind one, and whose `error` is null. The events themselves are in the log."""

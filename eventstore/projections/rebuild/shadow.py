@@ -36,7 +36,7 @@ RETRY_TIMEOUT = 30.0
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
 _own = Table(
-    "rebuild",
+    "eventstore_rebuild",
     MetaData(),
     Column("shape", String(64), primary_key=True),
     Column("log", String(128)),

@@ -153,14 +153,16 @@ class ProjectionWorker:
         """Have `run` end after the current transaction; may be called before `run`."""
         self._stopping.set()
 
-    def pause(self, names: Collection[str]) -> None:
+    def pause(self, names: Collection[str]) -> list[str]:
         """Pause these projections after the current transaction, and resume all others.
 
-        One that is resumed catches up with what it missed. Unknown names are ignored. May be
-        called before `run`; lasts as long as this worker.
+        One that is resumed catches up with what it missed. Returns the unknown names, which have
+        no effect. May be called before `run`; lasts as long as this worker.
         """
         for each in self._runners:
             each.pause(each.name in names)
+        known = {each.name for each in self._runners}
+        return [name for name in names if name not in known]
 
     async def run(self) -> None:
         """Follow the log until `stop` is called, or until every projection has failed.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from typing import Any, Literal
 
@@ -71,6 +72,16 @@ class Snapshots(Resource):
         """Wait for the writes in progress, at most `timeout` seconds."""
         if self._writing:
             await asyncio.wait(self._writing.values(), timeout=timeout)
+
+    def report_disabled(self, deciders: Iterable[Decider[Any]]) -> None:
+        """Log the deciders that ask for snapshots in vain, and why."""
+        for decider in deciders:
+            if decider.snapshot_every is not None and not self.is_enabled_for(decider):
+                _logger.warning(
+                    "snapshot_every of %s has no effect: its events have personal data, "
+                    "which a snapshot would keep when it is forgotten",
+                    decider.aggregate,
+                )
 
     def is_enabled_for(self, decider: Decider[Any]) -> bool:
         """Whether snapshots are taken of this kind of aggregate."""

@@ -293,7 +293,7 @@ def test_a_changed_record_is_detected_by_comparison_with_the_index(
         shutil.copy(file, tmp_path / file.name)
     with closing(sqlite3.connect(tmp_path / "read_model.sqlite")) as database:
         database.execute(
-            "UPDATE audit_event SET type = 'Other' WHERE id = ?", (correlation.ids[1],)
+            "UPDATE eventstore_audit_event SET type = 'Other' WHERE id = ?", (correlation.ids[1],)
         )
         database.commit()
     words = ("audit", "trace", correlation.ids[0], "--database", tmp_path / "read_model.sqlite")

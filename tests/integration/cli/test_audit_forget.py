@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,6 +66,17 @@ def test_it_forgets_and_reports_what_remains(cli: CommandLine, read: Read) -> No
     assert "chains verify" in second
     assert third == "No read model of this program has personal data."
     assert max(map(len, ended.lines)) <= 100
+    assert read() == [CustomerRegistered(email="[forgotten]")]
+
+
+def test_it_is_one_object_as_json(cli: CommandLine, read: Read) -> None:
+    refused = cli.call("audit", "forget", "ann", "--json")
+    assert (refused.status, refused.out) == (2, "")
+    assert "--yes" in refused.err
+    made = json.loads(cli.call("audit", "forget", "ann", "--yes", "--json").out)
+    assert made["subject"] == "ann"
+    assert made["forgotten"].startswith("20")
+    assert (made["parked"], made["outcomes"]) == ([], [])
     assert read() == [CustomerRegistered(email="[forgotten]")]
 
 

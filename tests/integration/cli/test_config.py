@@ -37,6 +37,8 @@ def test_the_configuration_is_set_shown_and_unset(service: CommandLine) -> None:
         (("set", "log_level", "loud"), "one of debug"),
         (("set", "commands.queue_limit", "0"), "from 1"),
         (("unset", "colour"), "colour"),
+        (("set", "projections.paused", "flaks"), "did you mean flakes? there are flakes"),
+        (("set", "projections.paused", '["flakes", "nope"]'), "there is no projection 'nope'"),
     ],
 )
 def test_an_invalid_configuration_is_an_error_with_the_reason(
@@ -118,3 +120,10 @@ def test_without_a_service_the_error_says_what_to_do(
     assert (ended.status, ended.out) == (2, "")
     assert len(ended.err.splitlines()) == 1
     assert "serve" in ended.err
+
+
+def test_what_is_set_and_unset_is_printed_as_json(service: CommandLine) -> None:
+    ended = service.call("config", "set", "projections.paused", "modules, audit", "--json")
+    assert json.loads(ended.out) == {"projections.paused": ["modules", "audit"]}
+    ended = service.call("config", "unset", "projections.paused", "--json")
+    assert json.loads(ended.out) == {"projections.paused": None}

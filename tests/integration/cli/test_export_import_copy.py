@@ -265,6 +265,19 @@ def test_misuse_is_one_clear_line_with_status_2(
     assert here.cli.files() == before
 
 
+def test_the_results_are_printed_as_json(here: Side, there: Side, file: Path) -> None:
+    here.fill(1)
+    exported = json.loads(here.cli.call("export", file, "--json").out)
+    assert (exported["file"], exported["events"]) == (str(file), 1_000)
+    copied = json.loads(here.cli.call("copy", file, "new.gz", "--without-foreign", "--json").out)
+    assert (copied["file"], copied["before"], copied["after"]) == ("new.gz", 1_000, 1_000)
+    new = here.folder / "new.gz"
+    imported = json.loads(there.cli.call("import", new, "--json").out)
+    assert imported == {"file": str(new), "events": 1_000, "before": 0, "stripped": 0}
+    refused = here.cli.call("export", "-", "--json")
+    assert (refused.status, refused.out) == (2, "")
+
+
 def test_into_a_pipe(here: Side, file: Path) -> None:
     here.fill(1)
     with file.open("wb") as pipe, here.cli.start("export", "-", stdout=pipe) as running:

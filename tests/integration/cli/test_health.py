@@ -33,7 +33,7 @@ from eventstore.service.metrics import Metrics
 from eventstore.service.tracing import Tracing
 from eventstore.telemetry import NO_TELEMETRY
 from projections import app as shipped
-from projections import nix_projections
+from projections import nix_migrations, nix_projections
 from tests.conftest import settings_for
 
 BOUND = 45.0
@@ -50,7 +50,7 @@ def settings(settings: Settings, domain_name: str) -> Settings:
 async def serving(settings: Settings, directory: Path) -> AsyncIterator[Metrics]:
     metrics = Metrics()
     async with (
-        Database(directory / "read_model.sqlite") as database,
+        Database(directory / "read_model.sqlite", migrations=nix_migrations()) as database,
         WriteSide(nix.domain(), settings) as app,
     ):
         await database.migrate()

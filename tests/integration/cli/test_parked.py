@@ -110,3 +110,15 @@ def test_without_a_service_the_error_says_what_to_do(
     assert (ended.status, ended.out) == (2, "")
     assert len(ended.err.splitlines()) == 1
     assert "serve" in ended.err
+
+
+def test_changes_are_printed_as_json(service: CommandLine) -> None:
+    own = new_aggregate()
+    park(service, own)
+    park(service, own)
+    first, second = (str(each["parked"]) for each in listed(service, "flake", own))
+
+    discarded = service.call("parked", "discard", first, "--yes", "--json")
+    assert json.loads(discarded.out) == {"discarded": int(first)}
+    retried = service.call("parked", "retry", second, "--json")
+    assert json.loads(retried.out) == {"retried": 1, "left": {}}

@@ -23,6 +23,7 @@ from eventstore.nix import samples
 from eventstore.projections.database.database import Database
 from eventstore.server.embedded import EmbeddedServer
 from projections import app as shipped
+from projections import nix_migrations
 from tests.integration.cli.operations import good
 from tests.integration.command_line import AWAY, BOUND, CommandLine, without_server
 
@@ -117,14 +118,16 @@ def test_the_details_of_one_projection_are_shown(service: CommandLine) -> None:
 
 
 def test_a_rebuild_beside_a_running_service(service: CommandLine) -> None:
-    before, epoch = rows(service), execute(service, "SELECT epoch FROM projection")[0][0]
+    before, epoch = rows(service), execute(service, "SELECT epoch FROM eventstore_projection")[0][0]
 
     ended = service.call("projection", "rebuild", "flakes", "packages", "flakes", "--json")
     first, second = map(json.loads, ended.lines)
     assert (first["projection"], second["projection"]) == ("flakes", "packages")
     assert first["position"] == first["events"] == listed(service)["position"]
     assert rows(service) == before
-    assert execute(service, "SELECT epoch FROM projection WHERE name = 'flakes'") == [(epoch + 1,)]
+    assert execute(service, "SELECT epoch FROM eventstore_projection WHERE name = 'flakes'") == [
+        (epoch + 1,)
+    ]
 
     create = ("send", "nix.cmd.flake.create", "--data", '{"path": "./x", "description": "x"}')
     good(service.call(*create, "--id", "later"))
@@ -205,7 +208,7 @@ async def test_an_unreadable_configuration_leaves_only_the_paused_state_unknown(
     app: WriteSide, settings: Settings, tmp_path: Path
 ) -> None:
     model = ReadModelSettings(database=str(tmp_path / "read_model.sqlite"))
-    async with Database(model.database) as made:
+    async with Database(model.database, migrations=nix_migrations()) as made:
         await made.migrate()
     bucket = app.domain.codec.subjects.config_bucket
     await app.client.request(f"$KV.{bucket}.projections.paused", b'{"all": 1}')
@@ -215,9 +218,9 @@ async def test_an_unreadable_configuration_leaves_only_the_paused_state_unknown(
 
 
 def test_a_failed_projection_is_reported_and_resumed(service: CommandLine) -> None:
-    failed = "UPDATE projection SET error = ? WHERE name = 'flakes'"
+    failed = "UPDATE eventstore_projection SET error = ? WHERE name = 'flakes'"
     execute(service, failed, "projection flakes stopped before FlakeCreated: no")
-    epoch = execute(service, "SELECT epoch FROM projection WHERE name = 'flakes'")[0][0]
+    epoch = execute(service, "SELECT epoch FROM eventstore_projection WHERE name = 'flakes'")[0][0]
 
     lines = good(service.call("projection", "list"))
     assert lines[1].split()[:3] == ["flakes", "1", "failed"]
@@ -226,9 +229,9 @@ def test_a_failed_projection_is_reported_and_resumed(service: CommandLine) -> No
         "flakes had failed, and is retried",
         "paused: (none)",
     ]
-    assert execute(service, "SELECT epoch, error FROM projection WHERE name = 'flakes'") == [
-        (epoch + 1, None)
-    ]
+    assert execute(
+        service, "SELECT epoch, error FROM eventstore_projection WHERE name = 'flakes'"
+    ) == [(epoch + 1, None)]
 
 
 def test_a_reset_projection_is_rebuilt_by_the_service(service: CommandLine) -> None:
@@ -250,8 +253,9 @@ def test_parked_events_are_listed_retried_and_discarded(service: CommandLine) ->
     )[0]
     take = "DELETE FROM flake_input WHERE flake_id = ? AND name = ?"
     park = (
-        "INSERT INTO parked_event VALUES ('flakes', ?, 'flake', ?, 'e', 'FlakeInputAdded',"
-        " 'ValueError: no', 6, '2026-01-01 00:00:00.000000')"
+        "INSERT INTO eventstore_parked_event VALUES"
+        " ('flakes', ?, 'flake', ?, 'e', 'FlakeInputAdded', 'ValueError: no', 6,"
+        " '2026-01-01 00:00:00.000000')"
     )
     execute(service, take, flake, name)
     execute(service, park, position, flake)
@@ -294,8 +298,8 @@ def test_without_a_server_the_status_comes_from_the_database(
     folder_of_service: Path, tmp_path: Path
 ) -> None:
     cli = copied(folder_of_service, tmp_path)
-    execute(cli, "UPDATE projection SET version = 9 WHERE name = 'modules'")
-    execute(cli, "DELETE FROM projection WHERE name = 'overlays'")
+    execute(cli, "UPDATE eventstore_projection SET version = 9 WHERE name = 'modules'")
+    execute(cli, "DELETE FROM eventstore_projection WHERE name = 'overlays'")
 
     lines = good(cli.call("projection", "list"))
     assert lines[1].split()[:3] == ["flakes", "1", "stopped"]
@@ -325,7 +329,7 @@ def test_a_rebuild_needs_no_service_and_a_changed_version_is_rebuilt_by_the_serv
     assert rows(cli) == before
     assert cli.server_url is None
 
-    execute(cli, "UPDATE projection SET version = 9 WHERE name = 'flakes'")
+    execute(cli, "UPDATE eventstore_projection SET version = 9 WHERE name = 'flakes'")
     execute(cli, "UPDATE flake SET description = 'of version 9'")
     with cli.serving() as running:
         until(lambda: listed(cli)["state"] == "live")
@@ -371,3 +375,16 @@ def test_an_unknown_name_is_refused_with_the_known_ones(service: CommandLine, wo
 @pytest.mark.parametrize("words", ["", "flakes --all", "flakes --restart --discard"])
 def test_contradictory_options_are_refused(service: CommandLine, words: str) -> None:
     assert service.call("projection", "rebuild", *words.split()).status == 2
+
+
+def test_changes_are_printed_as_json(service: CommandLine) -> None:
+    def changed(words: str) -> object:
+        ended = service.call("projection", *words.split(), "--json")
+        assert (ended.status, ended.err) == (0, ""), ended
+        return json.loads(ended.out)
+
+    assert changed("pause modules") == {"paused": ["modules"]}
+    assert changed("resume modules") == {"paused": [], "retried": []}
+    assert changed("rebuild modules --discard") == {"discarded": []}
+    assert changed("retry modules") == {"projection": "modules", "retried": [], "left": []}
+    assert changed("reset modules --yes") == {"reset": "modules", "rows_deleted": 0}

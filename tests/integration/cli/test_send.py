@@ -55,6 +55,16 @@ def test_a_rejection_is_status_1(service: CommandLine) -> None:
     assert ended.lines[0].endswith("(not_found)")
 
 
+def test_a_version_that_is_not_met_is_a_rejection(service: CommandLine) -> None:
+    new = (*CREATE, "--id", new_aggregate(), "--expected", "0")
+    assert service.call(*new).status == 0
+    ended = service.call(*new)
+
+    assert (ended.status, ended.err) == (1, "")
+    assert "was expected at version 0, but is at 1" in ended.lines[0]
+    assert ended.lines[0].endswith("(conflict)")
+
+
 def test_an_error_is_status_2(service: CommandLine) -> None:
     ended = service.call("send", "nix.cmd.flake.create")
 

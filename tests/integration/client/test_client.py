@@ -81,7 +81,7 @@ async def test_opens_and_closes_without_a_block(settings: Settings) -> None:
 
 
 async def test_the_server_shows_its_name(settings: Settings) -> None:
-    for name, shown in ((None, "cim-domain-nix"), ("worker", "worker")):
+    for name, shown in ((None, "eventstore"), ("worker", "worker")):
         async with connect(settings, name=name) as client:
             assert client.nats.options["name"] == shown
 

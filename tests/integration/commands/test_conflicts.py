@@ -164,7 +164,11 @@ async def test_too_many_conflicts_put_a_command_back_and_do_not_lose_it(
             outcome = await line.commands.execute(RaiseTo(total=1_000), "c1")
     assert outcome.status == "success"
     assert sum(event.data.amount for event in await line.read("c1")) == 1_000  # type: ignore[attr-defined]
-    assert [record.message for record in caplog.records if "is requeued" in record.message]
+    (line_of_log, *_) = [each.message for each in caplog.records if "is requeued" in each.message]
+    named = (
+        f"command RaiseTo {outcome.command_id} on counter c1 failed at attempt 1, and is requeued"
+    )
+    assert line_of_log.startswith(f"{named}: Conflict: counter c1 was expected at version")
     assert await line.parked() == []
     await line.until_done()
 

@@ -122,6 +122,12 @@ async def test_a_decider_that_raises_is_retried_before_its_command_is_parked(
     severe = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert len(severe) == 1
     assert severe[0].exc_info is not None
+    named = f"command Fail {outcome.command_id} on counter c1 failed at attempt"
+    assert severe[0].message == f"{named} 3, and is parked: RuntimeError"
+    lines = [each.message for each in caplog.records if each.levelno == logging.WARNING]
+    assert lines == [
+        f"{named} {each}, and is requeued: RuntimeError: a decider's mistake" for each in (1, 2)
+    ]
 
 
 async def test_a_command_that_ended_in_an_error_is_carried_out_when_it_is_repeated(

@@ -13,6 +13,7 @@ from eventstore.commands.digest import digest_of
 from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.envelope import Identity, new_id
 from eventstore.messages.events import RecordedEvent
+from eventstore.messages.subjects import AggregateId
 from eventstore.store.append import Append
 from eventstore.store.head import NOTHING, Head
 from eventstore.store.store import EventStore
@@ -45,7 +46,12 @@ class WatchedStore(EventStore):
         return self
 
     async def read_stored(
-        self, aggregate: str, aggregate_id: str, *, after: Head = NOTHING, leader: bool = False
+        self,
+        aggregate: str,
+        aggregate_id: AggregateId,
+        *,
+        after: Head = NOTHING,
+        leader: bool = False,
     ) -> AsyncGenerator[tuple[StoredMessage, list[RecordedEvent]], None]:
         self.reads += 1
         lags = self.lagging_reads > 0 and not leader

@@ -15,7 +15,7 @@ from eventstore.projections.database.database import Database
 from eventstore.projections.worker.progress import WaitTimeout
 from eventstore.projections.worker.worker import ProjectionWorker
 from eventstore.store.store import EventStore
-from projections import nix_projections
+from projections import nix_migrations, nix_projections
 from tests.integration.projections.test_worker import append, contents, following, inputs
 
 
@@ -26,7 +26,7 @@ def codec(domain_name: str) -> Codec:
 
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    async with Database(tmp_path / "read_model.sqlite") as database:
+    async with Database(tmp_path / "read_model.sqlite", migrations=nix_migrations()) as database:
         await database.migrate()
         yield database
 

@@ -37,7 +37,7 @@ from eventstore.projections.queries.queries import query_answers
 from eventstore.projections.queries.waiting import CheckpointPositions
 from eventstore.projections.worker.worker import ProjectionWorker
 from eventstore.store.append import NO_STREAM
-from projections import nix_projections
+from projections import nix_migrations, nix_projections
 from projections.queries import nix_queries
 
 BOUND = 20.0
@@ -81,7 +81,7 @@ async def asking(
     settings: Settings, folder: Path, *, max_concurrency: int = 64
 ) -> AsyncIterator[Asked]:
     async with (
-        Database(folder / "read_model.sqlite") as database,
+        Database(folder / "read_model.sqlite", migrations=nix_migrations()) as database,
         WriteSide(nix.domain(), settings) as app,
     ):
         await database.migrate()

@@ -607,7 +607,7 @@ async def test_types_and_schemas_of_postgresql(placed: EventStore, postgresql: D
 
     assert [await rows_of(postgresql, table) for table in first.tables] == before
     assert before[0][0] == ("o1", None, 10, "ann", "ann", "ann", ["ann"], "ann")
-    schemas = "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'rebuild%'"
+    schemas = "SELECT nspname FROM pg_namespace WHERE nspname LIKE '%rebuild%'"
     assert await rows_of(postgresql, schemas) == []
 
 

@@ -35,7 +35,7 @@ from eventstore.service.health import Health, HealthReport
 from eventstore.service.metrics import Metrics
 from eventstore.store.store import EventStore
 from projections import app as shipped
-from projections import nix_projections
+from projections import nix_migrations, nix_projections
 from tests.conftest import settings_for
 from tests.integration.ledger import declare_log
 from tests.unit.projections.counters import Counted, counting, make_tables
@@ -53,7 +53,7 @@ async def app(settings: Settings) -> AsyncIterator[WriteSide]:
 
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    async with Database(tmp_path / "read_model.sqlite") as database:
+    async with Database(tmp_path / "read_model.sqlite", migrations=nix_migrations()) as database:
         await database.migrate()
         yield database
 
@@ -251,7 +251,7 @@ async def test_a_database_that_was_replaced_is_not_the_one_that_is_written_to(
 
 
 async def test_a_database_without_the_schema_is_reported(new_read_model: str) -> None:
-    async with Database(new_read_model) as database:
+    async with Database(new_read_model, migrations=nix_migrations()) as database:
         check = DatabaseCheck(database)
         with pytest.raises(MigrationError):
             await check()
@@ -263,7 +263,7 @@ async def test_a_database_without_the_schema_is_reported(new_read_model: str) ->
 
 
 async def test_a_file_that_is_not_a_database_is_reported(tmp_path: Path) -> None:
-    async with Database(tmp_path / "read_model.sqlite") as database:
+    async with Database(tmp_path / "read_model.sqlite", migrations=nix_migrations()) as database:
         (tmp_path / "read_model.sqlite").write_bytes(b"no database " * 1_000)
         finding = await DatabaseCheck(database)()
     assert finding.status == "unhealthy"

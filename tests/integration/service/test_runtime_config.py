@@ -54,9 +54,10 @@ class Paused:
         self.names: list[list[str]] = []
         self.told = asyncio.Event()
 
-    def pause(self, names: Collection[str]) -> None:
+    def pause(self, names: Collection[str]) -> list[str]:
         self.names.append(sorted(names))
         self.told.set()
+        return [name for name in names if name.startswith("no")]
 
     async def next(self) -> list[str]:
         async with asyncio.timeout(20):
@@ -330,3 +331,17 @@ async def test_an_illegal_change_is_refused(configuration: RuntimeConfig) -> Non
     with pytest.raises(ConfigurationError, match="cannot be"):
         await configuration.change("projections.paused", lambda _: ["no name"])
     assert await configuration.get("projections.paused") is None
+
+
+async def test_names_that_a_service_does_not_know_are_logged(
+    line: Line, configuration: RuntimeConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    await configuration.set("projections.paused", "flakes,nope")
+    async with running(part := control(line, pausable=Paused())):
+        async with asyncio.timeout(20):
+            await part.ready.wait()
+    (record,) = caplog.records
+    assert record.message == (
+        "configuration: projections.paused names nope, which this service does not have: "
+        "not applied"
+    )

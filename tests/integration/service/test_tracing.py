@@ -18,7 +18,7 @@ from eventstore.projections.worker.worker import ProjectionWorker
 from eventstore.service.metrics import Metrics
 from eventstore.service.tracing import Tracing
 from eventstore.telemetry import combined
-from projections import nix_projections
+from projections import nix_migrations, nix_projections
 
 BOUND = 45.0
 
@@ -32,7 +32,7 @@ async def test_a_command_is_one_trace_from_its_sender_to_the_rows(
     metrics = Metrics()
     telemetry = combined(metrics, Tracing(provider))
     async with (
-        Database(tmp_path / "read_model.sqlite") as database,
+        Database(tmp_path / "read_model.sqlite", migrations=nix_migrations()) as database,
         WriteSide(nix.domain(), settings, telemetry=telemetry) as app,
     ):
         await database.migrate()

@@ -17,7 +17,7 @@ from eventstore.projections.database.database import Database
 from eventstore.projections.worker.worker import ProjectionWorker
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.store.store import EventStore
-from projections import nix_projections
+from projections import nix_migrations, nix_projections
 from projections.models import module
 from tests.conftest import settings_for
 from tests.integration.commanding import until
@@ -51,7 +51,7 @@ async def test_a_log_that_was_deleted_and_recreated_is_another(
     store: EventStore, client: Client, codec: Codec, tmp_path: Path
 ) -> None:
     appended = await store.append("module", "m", nix.ModuleCreated(name="m", content="0"))
-    async with Database(tmp_path / "read_model.sqlite") as database:
+    async with Database(tmp_path / "read_model.sqlite", migrations=nix_migrations()) as database:
         await database.migrate()
         worker = ProjectionWorker(store, database, nix_projections())
         async with asyncio.TaskGroup() as tasks:

@@ -24,6 +24,7 @@ from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.jetstream.topology import declare, topology
 from eventstore.messages.envelope import new_id
 from eventstore.messages.events import RecordedEvent
+from eventstore.messages.subjects import AggregateId
 from eventstore.store.command_filter import CommandFilter
 from eventstore.store.head import NOTHING, Head
 from eventstore.store.snapshots.format import Snapshot, SnapshotFormat
@@ -31,6 +32,7 @@ from eventstore.store.snapshots.snapshots import Snapshots
 from eventstore.store.store import EventStore
 from eventstore.telemetry import CounterName, Telemetry
 from tests.conftest import StartServer, settings_for
+from tests.integration import customers
 from tests.integration.commanding import Add, AddEach, Added, Counter, Line, counting, opened
 from tests.proxy import TcpProxy
 
@@ -65,7 +67,12 @@ class ReadingStore(EventStore):
         return self
 
     async def read_stored(
-        self, aggregate: str, aggregate_id: str, *, after: Head = NOTHING, leader: bool = False
+        self,
+        aggregate: str,
+        aggregate_id: AggregateId,
+        *,
+        after: Head = NOTHING,
+        leader: bool = False,
     ) -> AsyncGenerator[tuple[StoredMessage, list[RecordedEvent]], None]:
         reading = super().read_stored(aggregate, aggregate_id, after=after, leader=leader)
         async for stored in reading:
@@ -422,3 +429,15 @@ async def test_the_store_checks_whether_it_contains_a_head(bench: Bench) -> None
     await bench.line.client.api(f"STREAM.DELETE.{bench.line.subjects.log_stream}")
     with pytest.raises(StreamMissing):
         await bench.store.holds("counter", "c1", head)
+
+
+async def test_snapshots_that_are_not_taken_are_reported(
+    client: Client, domain_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop = customers.shop.renamed(domain_name)
+    store = EventStore(client, shop.codec)
+    asking = Decider("customer", initial=customers.Customer, snapshot_every=5)
+    async with Snapshots(client, store) as snapshots:
+        snapshots.report_disabled([*shop.deciders.values(), asking])
+    (record,) = caplog.records
+    assert record.message.startswith("snapshot_every of customer has no effect: its events have")

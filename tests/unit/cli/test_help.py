@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import pty
 import re
 from functools import cache
 from pathlib import Path
@@ -108,3 +111,60 @@ def test_the_version_is_one_line(cli: CommandLine) -> None:
 
     assert (ended.status, ended.err) == (0, "")
     assert re.fullmatch(r"eventstore \d+\.\d+\.\d+\n", ended.out)
+
+
+@pytest.mark.parametrize("words", ["", *GROUPS, *ALL])
+def test_the_short_option_for_help_works_everywhere(words: str) -> None:
+    ended = CliRunner(env={"COLUMNS": "80"}).invoke(app, [*words.split(), "-h"])
+
+    assert (ended.exit_code, ended.stdout) == (0, helped(*words.split()))
+
+
+def test_everything_but_a_stream_of_its_own_can_be_json() -> None:
+    streams = {"serve", "demo", "query", "audit export", "audit anchor", "ops nats"}
+
+    assert {words for words in ALL if "--json" not in options(helped(*words.split()))} == streams
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("eventstore proj", ["projection"]),
+        ("eventstore projection re", ["rebuild", "resume", "reset", "retry"]),
+        ("eventstore projection pause --j", ["--json"]),
+        ("eventstore query flake ", ["get", "list"]),
+    ],
+)
+def test_words_are_completed(cli: CommandLine, typed: str, completed: list[str]) -> None:
+    place = str(len(typed.split(" ")) - 1)
+    asking = {"_EVENTSTORE_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": place}
+    ended = CommandLine(cli.folder, **asking).call()
+
+    assert (ended.status, ended.err) == (0, "")
+    assert set(completed) <= set(ended.out.split())
+
+
+def test_errors_are_red_on_a_terminal_unless_colours_are_unwanted(cli: CommandLine) -> None:
+    def shown(**environ: str) -> str:
+        controller, terminal = pty.openpty()
+        wrong = CommandLine(cli.folder, NATS_URL="nonsense://", **environ)
+        with wrong.start("events", stderr=terminal) as running:
+            running.process.wait(45)
+        os.close(terminal)
+        with os.fdopen(controller, "rb") as screen:
+            return screen.read1().decode()
+
+    red = "\x1b[31m"
+    assert red in shown()
+    plain = shown(NO_COLOR="1")
+    assert plain.startswith("error: ")
+    assert "\x1b" not in plain
+    assert "\x1b" not in CommandLine(cli.folder, NATS_URL="nonsense://").run("events").err
+
+
+@pytest.mark.parametrize("words", ["keys new", "keys new --output own.key"])
+def test_a_new_master_key_can_be_json(cli: CommandLine, words: str) -> None:
+    made = json.loads(cli.call(*words.split(), "--name", "own", "--json").out)
+
+    assert made.pop("name") == "own"
+    assert list(made) == (["file"] if "--output" in words else ["key"])

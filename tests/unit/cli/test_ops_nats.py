@@ -13,7 +13,7 @@ import trustme
 
 from eventstore.config import load_settings
 from eventstore.server.binary import find_server
-from tests.integration.command_line import CommandLine, Ended
+from tests.integration.command_line import ROOT, CommandLine, Ended
 
 SHIPPED = Path(__file__).parents[3] / "ops" / "nats"
 USERS = ("service", "admin", "developer", "reader", "auditor", "subscriber")
@@ -130,6 +130,17 @@ def test_a_service_may_have_the_name_of_its_domain(cli: CommandLine) -> None:
 
     checked = check(cli.folder / "made" / "server.conf", dict.fromkeys(USERS, "secret"))
     assert checked.returncode == 0, checked.stderr
+
+
+def test_it_takes_the_name_and_the_service_of_the_application(tmp_path: Path) -> None:
+    (tmp_path / "own_bank.py").write_text((ROOT / "examples" / "bank.py").read_text())
+    cli = CommandLine(tmp_path, EVENTSTORE_APP="own_bank:app")
+    assert cli.call("ops", "nats", "--output", "made").status == 0
+    made = {path.name: path.read_text() for path in (cli.folder / "made").iterdir()}
+    assert 'subject_prefix = "bank"' in made["service.toml"]
+    assert 'name = "bank"' in made["service.toml"]
+    assert 'subject: "bank.cmd.*.*"' in made["accounts.conf"]
+    assert all("nix" not in text.lower() for text in made.values())
 
 
 def test_without_a_directory_it_prints_the_files(cli: CommandLine) -> None:

@@ -217,3 +217,12 @@ def test_a_number_that_is_a_default_of_another_type_changes_nothing() -> None:
         amount: float = 0
 
     assert digest('{"amount":0}', Price) == digest("{}", Price)
+
+
+def test_an_expected_version_is_part_of_a_command() -> None:
+    command, own = Cancel(customer="ann"), str(uuid.uuid4())
+    plain = digest_of(command, "o1", own)
+    assert digest_of(command, "o1", own, expected=None) == plain
+    digests = [plain, *(digest_of(command, "o1", own, expected=each) for each in (0, 1))]
+    assert len(set(digests)) == 3
+    assert len(set(map(without_data, digests))) == 1

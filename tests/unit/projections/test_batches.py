@@ -39,7 +39,7 @@ from eventstore.projections.database.parking import list_parked
 from eventstore.projections.projection import BoundStatement, Change, Projection
 from eventstore.projections.worker.apply import PoisonEvent, apply
 from eventstore.projections.worker.batches import arranged
-from projections import nix_projections
+from projections import nix_migrations, nix_projections
 from tests.unit.projections.counters import (
     Counted,
     claimed,
@@ -203,7 +203,9 @@ async def test_a_page_leads_to_the_same_rows_as_one_event_after_the_other(
     projections = (*nix_projections(), audit)
     await project(database, nix_log, 400, *projections)
 
-    async with Database(sqlite_read_model.with_name("other.sqlite")) as other:
+    async with Database(
+        sqlite_read_model.with_name("other.sqlite"), migrations=nix_migrations()
+    ) as other:
         await other.migrate()
         await project(other, nix_log, 1, *projections)
         assert await contents(database, *projections) == await contents(other, *projections)

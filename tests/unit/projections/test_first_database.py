@@ -17,11 +17,12 @@ import pytest
 
 from eventstore import nix
 from eventstore.application import running
-from eventstore.projections.database import schema
+from eventstore.projections.database import Revisions
 from eventstore.projections.database.database import Database
+from eventstore.projections.database.library import LIBRARY
 from eventstore.projections.rebuild.auto_rebuild import auto_rebuild
 from eventstore.projections.worker.worker import ProjectionWorker
-from projections import nix_projections
+from projections import nix_migrations, nix_projections
 from tests.unit.projections.memory import MemoryLog
 from tests.unit.projections.test_nix_fold import fold, found
 
@@ -84,22 +85,31 @@ def test_the_stored_log_has_every_type_of_event_before_and_after_the_database_wa
 
 async def test_migrating_changes_none_of_its_rows(kept: Path, log: MemoryLog) -> None:
     old = columns(kept)
-    before = rows(kept, old)
+    before = dict(rows(kept, old))
     assert all(before.values())
+    newest, newest_nix = LIBRARY.newest(), nix_migrations().newest()
 
-    async with Database(kept) as database:
-        assert (await database.revisions()).found == "0001"
+    async with Database(kept, migrations=nix_migrations()) as database:
+        assert await database.revisions() == (
+            Revisions("0001", newest),
+            Revisions("0001", newest_nix),
+        )
         await database.migrate()
         await database.check_schema()
-        assert (await database.revisions()).found == schema.newest()
+        assert await database.revisions() == (
+            Revisions(newest, newest),
+            Revisions(newest_nix, newest_nix),
+        )
 
+    before["eventstore_projection"] = before.pop("projection")
+    old["eventstore_projection"] = old.pop("projection")
     assert rows(kept, old) == before
 
 
 async def test_the_projections_continue_from_its_checkpoint_or_rebuild_their_rows(
     kept: Path, log: MemoryLog
 ) -> None:
-    async with Database(kept) as database:
+    async with Database(kept, migrations=nix_migrations()) as database:
         await database.migrate()
         store: Any = log
         worker = ProjectionWorker(

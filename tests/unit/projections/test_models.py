@@ -6,7 +6,9 @@ import pytest
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateTable
 
-from eventstore.projections.database.tables import UtcDateTime, metadata
+from eventstore.projections.database.tables import UtcDateTime
+from eventstore.projections.table_names import library_metadata
+from projections.models import metadata
 
 DIALECTS = [sqlite.dialect(), postgresql.dialect()]  # type: ignore[no-untyped-call]
 NOON = datetime(2026, 5, 4, 12, 30, 15, 678901, tzinfo=UTC)
@@ -36,5 +38,5 @@ def test_a_time_without_a_zone_is_refused() -> None:
 
 
 def test_the_tables_could_be_made_in_postgresql() -> None:
-    for table in metadata.sorted_tables:
+    for table in (*library_metadata.sorted_tables, *metadata.sorted_tables):
         assert str(CreateTable(table).compile(dialect=DIALECTS[1]))

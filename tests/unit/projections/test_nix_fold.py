@@ -56,9 +56,10 @@ from eventstore.nix import (
     UpdateOverlay,
 )
 from eventstore.projections.database.database import Database
-from eventstore.projections.database.tables import metadata
+from eventstore.projections.table_names import library_metadata
 from eventstore.projections.worker.worker import ProjectionWorker
 from projections import nix_projections
+from projections.models import metadata
 from tests.conftest import run_beside
 from tests.fault import LONG
 from tests.postgresql_server import PostgresqlServer
@@ -129,7 +130,7 @@ def history(asked: list[tuple[str, Command]]) -> MemoryLog:
 
 def fold(events: list[RecordedEvent]) -> Tables:
     """The expected tables, computed in dictionaries."""
-    tables: Tables = {name: {} for name in metadata.tables if name != "projection"}
+    tables: Tables = {name: {} for name in metadata.tables}
     for recorded in events:
         _follow(tables, recorded)
     return tables
@@ -254,7 +255,6 @@ async def found(database: Database) -> Tables:
                 for row in connection.execute(select(table)).all()
             }
             for name, table in metadata.tables.items()
-            if name != "projection"
         }
 
     async with database.engine.connect() as connection:
@@ -313,7 +313,7 @@ def emptied(postgresql_server: PostgresqlServer, migrated_postgresql: str) -> st
 
 async def empty(location: str) -> None:
     def delete_all(connection: Connection) -> None:
-        for table in reversed(metadata.sorted_tables):
+        for table in (*reversed(metadata.sorted_tables), *library_metadata.sorted_tables):
             connection.execute(delete(table))
 
     async with Database(location) as database:

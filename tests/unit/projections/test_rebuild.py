@@ -176,7 +176,8 @@ async def test_a_shadow_that_does_not_fit_is_rebuilt_from_scratch(
         log.name = "another"
     if differs == "tables":
         async with old.shadow("first") as shadow:
-            await shadow.transact(lambda c: c.execute(text("UPDATE rebuild SET shape = 'other'")))
+            other = text("UPDATE eventstore_rebuild SET shape = 'other'")
+            await shadow.transact(lambda c: c.execute(other))
 
     rebuild = rebuild_of(log, old, negating(version), from_scratch=differs == "from scratch")
     await rebuild.run()

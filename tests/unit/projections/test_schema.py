@@ -9,14 +9,17 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, insert, inspect, text
+from sqlalchemy import Connection, MetaData, insert, inspect, text
 
 from eventstore.errors import MigrationError
 from eventstore.projections.audit import audit
-from eventstore.projections.database import schema
+from eventstore.projections.database import Migrations
 from eventstore.projections.database.database import Database
-from eventstore.projections.database.tables import checkpoints, metadata
-from projections import nix_projections
+from eventstore.projections.database.library import LIBRARY
+from eventstore.projections.database.tables import checkpoints
+from eventstore.projections.table_names import library_metadata
+from projections import nix_migrations, nix_projections, revisions
+from projections.models import metadata
 from tests.unit.projections.memory import START
 
 
@@ -24,31 +27,41 @@ def table_names(connection: Connection) -> set[str]:
     return set(inspect(connection).get_table_names())
 
 
-async def test_migrations_and_models_agree(database: Database) -> None:
-    def differences(connection: Connection) -> list[Any]:
-        options = {"target_metadata": metadata, "compare_server_default": True}
-        context = MigrationContext.configure(connection, opts=options)
-        return list(compare_metadata(context, metadata))
+@pytest.mark.parametrize("models", [library_metadata, metadata], ids=["library", "application"])
+async def test_migrations_and_models_agree(new_read_model: str, models: MetaData) -> None:
+    migrations = nix_migrations() if models is metadata else LIBRARY
 
-    assert await database.transact(differences) == []
+    def differences(connection: Connection) -> list[Any]:
+        migrations.upgrade(connection)
+        options = {"target_metadata": models, "compare_server_default": True}
+        options["version_table"] = migrations.version_table
+        context = MigrationContext.configure(connection, opts=options)
+        return list(compare_metadata(context, models))
+
+    async with Database(new_read_model) as database:
+        assert await database.transact(differences) == []
 
 
 def test_the_projections_write_tables_that_are_migrated() -> None:
-    every = (*nix_projections(), audit)
-    tables = {table for projection in every for table in projection.tables}
-
-    names = ("projection", "parked_event", "audit_command", "audit_outcomes")
-    own = {metadata.tables[name] for name in names}
-    assert tables | own == set(metadata.tables.values())
+    tables = {table for projection in nix_projections() for table in projection.tables}
+    assert tables == set(metadata.tables.values())
+    assert set(audit.tables) < set(library_metadata.tables.values())
 
 
-async def test_every_step_can_be_taken_back(database: Database) -> None:
-    await database.transact(schema.downgrade)
-    assert await database.transact(table_names) == {"alembic_version"}
+async def test_every_step_can_be_taken_back(new_read_model: str) -> None:
+    async with Database(new_read_model, migrations=nix_migrations()) as database:
+        await database.migrate()
+        for migrations in (nix_migrations(), LIBRARY):
+            await database.transact(migrations.downgrade)
+        assert await database.transact(table_names) == {"alembic_version", "eventstore_revision"}
 
-    await database.migrate()
-    await database.check_schema()
-    assert await database.transact(table_names) == {"alembic_version", *metadata.tables}
+        await database.migrate()
+        await database.check_schema()
+        assert await database.transact(table_names) == {
+            *("alembic_version", "eventstore_revision"),
+            *metadata.tables,
+            *library_metadata.tables,
+        }
 
 
 async def test_a_second_migration_changes_nothing(database: Database) -> None:
@@ -57,7 +70,7 @@ async def test_a_second_migration_changes_nothing(database: Database) -> None:
 
     await database.migrate()
 
-    count = text("SELECT count(*) FROM projection")
+    count = text("SELECT count(*) FROM eventstore_projection")
     assert await database.transact(lambda c: c.execute(count).scalar_one()) == 1
 
 
@@ -84,16 +97,16 @@ async def test_a_database_that_was_not_migrated_is_refused(new_read_model: str) 
 
 
 async def test_a_database_of_a_newer_version_is_refused(database: Database) -> None:
-    newer = text("UPDATE alembic_version SET version_num = '9999'")
+    newer = text("UPDATE eventstore_revision SET version_num = '9999'")
     await database.transact(lambda c: c.execute(newer))
 
-    for step in (database.migrate(), database.check_schema(), database.transact(schema.downgrade)):
+    for step in (database.migrate(), database.check_schema(), database.transact(LIBRARY.downgrade)):
         with pytest.raises(MigrationError, match=r"revision 9999.*made by a newer version"):
             await step
 
 
 async def test_a_step_that_fails_leaves_the_database_as_it_was(new_read_model: str) -> None:
-    async with Database(new_read_model) as database:
+    async with Database(new_read_model, migrations=nix_migrations()) as database:
         await database.transact(lambda c: c.execute(text("CREATE TABLE package_cache (n INTEGER)")))
 
         with pytest.raises(MigrationError, match=r'"?package_cache"? already exists'):
@@ -104,48 +117,68 @@ async def test_a_step_that_fails_leaves_the_database_as_it_was(new_read_model: s
 
 async def test_a_revision_that_does_not_exist_is_named(database: Database) -> None:
     with pytest.raises(MigrationError, match="migrating to nowhere failed"):
-        await database.transact(lambda c: schema.downgrade(c, "nowhere"))
+        await database.transact(lambda c: LIBRARY.downgrade(c, "nowhere"))
 
 
-def test_the_scripts_are_found_in_a_wheel_and_in_a_checkout(
+def test_the_scripts_of_the_shipped_domain_are_found_in_a_wheel_and_in_a_checkout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = tmp_path / "projections"
-    engine = tmp_path / "eventstore" / "projections" / "database"
-    monkeypatch.setattr(schema, "__file__", str(engine / "schema.py"))
-    with pytest.raises(MigrationError, match="no migration scripts"):
-        schema.migrations()
+    monkeypatch.setattr(revisions, "__file__", str(package / "revisions.py"))
+    with pytest.raises(MigrationError, match=r"no migration scripts in .*/migrations: there is no"):
+        nix_migrations.__wrapped__()
 
     for directory in (tmp_path / "migrations", package / "migrations"):
         directory.mkdir(parents=True)
         (directory / "env.py").touch()
-        assert schema.migrations() == directory
+        assert nix_migrations.__wrapped__().scripts == directory
 
 
-async def test_the_scripts_may_lie_anywhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_scripts_may_lie_anywhere(tmp_path: Path) -> None:
     odd = tmp_path / "100% odd: %(here)s"
-    shutil.copytree(schema.migrations(), odd)
-    monkeypatch.setattr(schema, "migrations", lambda: odd)
+    shutil.copytree(nix_migrations().scripts, odd)
 
-    async with Database(tmp_path / "new.sqlite") as database:
+    async with Database(tmp_path / "new.sqlite", migrations=Migrations(odd)) as database:
         await database.migrate()
         await database.check_schema()
 
 
+@pytest.mark.parametrize("migrations", [LIBRARY, nix_migrations()], ids=["library", "application"])
 def test_the_next_migration_is_written_from_the_models(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, migrations: Migrations
 ) -> None:
     scripts = tmp_path / "migrations"
-    shutil.copytree(schema.migrations(), scripts)
+    shutil.copytree(migrations.scripts, scripts)
     for script in (scripts / "versions").glob("[0-9]*.py"):
         script.unlink()
-    monkeypatch.setattr(schema, "migrations", lambda: scripts)
+    copied = Migrations(scripts)
+    copied.version_table = migrations.version_table
 
-    importlib.import_module("migrations.__main__").main("All anew")
+    importlib.import_module("migrations.__main__").main("All anew", copied)
 
     written = (scripts / "versions" / "0001_all_anew.py").read_text()
     assert '"""All anew."""' in written
     assert "sa.DateTime(timezone=True)" in written
-    assert "projections" not in written.replace("'projection'", "")
+    assert "UtcDateTime" not in written
+    assert ("create_table('flake'" in written) == (migrations is not LIBRARY)
+    assert ("create_table('eventstore_projection'" in written) == (migrations is LIBRARY)
+
+
+def test_migrations_that_cannot_work_are_refused_when_declared(tmp_path: Path) -> None:
+    with pytest.raises(MigrationError, match=r"no migration scripts in .*nowhere"):
+        Migrations(tmp_path / "nowhere")
+    (tmp_path / "env.py").touch()
+    with pytest.raises(MigrationError, match="EVENTSTORE_revision, as if it were one of the libr"):
+        Migrations(tmp_path, version_table="EVENTSTORE_revision")
+
+
+async def test_an_entry_point_that_does_not_take_the_connection_is_one_error(
+    tmp_path: Path,
+) -> None:
+    shutil.copytree(nix_migrations().scripts, scripts := tmp_path / "scripts")
+    (scripts / "env.py").write_text("{}['url']")
+
+    async with Database(tmp_path / "r.sqlite", migrations=Migrations(scripts)) as database:
+        with pytest.raises(MigrationError, match="migrating to heads failed: KeyError"):
+            await database.migrate()
+        assert await database.transact(table_names) == set()

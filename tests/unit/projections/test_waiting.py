@@ -51,7 +51,7 @@ class Reads:
         event.listen(database.engine.sync_engine, "before_cursor_execute", self._executed)
 
     def _executed(self, _c: object, _cursor: object, sql: str, *_: object) -> None:
-        self.count += "FROM projection" in sql
+        self.count += "FROM eventstore_projection" in sql
 
 
 async def test_another_process_moves_the_checkpoint(database: Database) -> None:

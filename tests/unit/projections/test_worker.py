@@ -35,13 +35,14 @@ from tests.unit.projections.memory import MemoryLog, time_of
 BOUND = 45.0
 TOO_LATE = {
     "sqlite": [
-        "CREATE TRIGGER late AFTER UPDATE ON projection BEGIN SELECT RAISE(ABORT, 'too late'); END"
+        "CREATE TRIGGER late AFTER UPDATE ON eventstore_projection"
+        " BEGIN SELECT RAISE(ABORT, 'too late'); END"
     ],
     "postgresql": [
         "CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS "
         "$$BEGIN RAISE 'too late'; END$$",
-        "CREATE CONSTRAINT TRIGGER late AFTER UPDATE ON projection DEFERRABLE INITIALLY DEFERRED "
-        "FOR EACH ROW EXECUTE FUNCTION late()",
+        "CREATE CONSTRAINT TRIGGER late AFTER UPDATE ON eventstore_projection "
+        "DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION late()",
     ],
 }
 """Triggers that refuse to move a checkpoint."""

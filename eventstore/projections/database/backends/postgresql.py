@@ -185,7 +185,7 @@ class Postgresql(Backend):
 
     def shadow(self, name: str, schemas: Iterable[str] = ()) -> Self:
         """Schemas in the same database."""
-        schema = f"rebuild_{name}"
+        schema = f"eventstore_rebuild_{name}"
         if len(schema) > _MAX_NAME:
             schema = f"{schema[: _MAX_NAME - 13]}_{_digest(name)}"
         return type(self)(self.url, schema, self, schemas)
