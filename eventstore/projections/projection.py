@@ -83,8 +83,9 @@ class Projection:
     """How events become the rows of some tables.
 
     `name` identifies its checkpoint; `version` must be incremented with every change of a handler
-    that leads to other rows; `tables` are all tables that it writes, and no other projection may
-    write them; there is at least one: for side effects alone, use an `EventSubscriber`.
+    that leads to other rows, or of a table's definition; `tables` are all tables that it writes,
+    and no other projection may write them; there is at least one: for side effects alone, use an
+    `EventSubscriber`.
 
     An event that cannot be read, or that its handler or the database refuses, is retried `retries`
     times. Then the projection stops before it, or, with `on_poison="park"`, goes on without that
@@ -117,6 +118,10 @@ class Projection:
             raise ProjectionError(f"projection {name}: version must be 1 or more")
         if not self.tables:
             raise ProjectionError(f"projection {name}: name the tables that it writes")
+        names = [table.fullname for table in self.tables]
+        twice = sorted({each for each in names if names.count(each) > 1})
+        if twice:
+            raise ProjectionError(f"projection {name}: names table {', '.join(twice)} twice")
         check_table_names(f"projection {name}", self.tables)
         if on_poison not in {"stop", "park"}:
             raise ProjectionError(

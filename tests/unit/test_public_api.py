@@ -25,11 +25,16 @@ from eventstore.projections.queries import QueryHandlers
 from eventstore.service.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
+PRIVATE = (
+    "eventstore.projections.database.backends",
+    "eventstore.projections.database.catalog",
+)
+"""Packages that only the library itself imports."""
+
 PACKAGES = {"eventstore"} | {
     found.name
     for found in pkgutil.walk_packages(eventstore.__path__, "eventstore.")
-    if found.ispkg
-    and not found.name.startswith(("eventstore.cli.", "eventstore.projections.database.backends"))
+    if found.ispkg and not found.name.startswith(("eventstore.cli.", *PRIVATE))
 }
 MODULES_OF_THEIR_OWN = {
     *("eventstore.application.service", "eventstore.errors", "eventstore.telemetry"),
@@ -210,4 +215,4 @@ def test_nothing_else_lists_names() -> None:
         for path in (ROOT / "eventstore").rglob("*.py")
         if "__all__" in path.read_text(encoding="utf-8")
     }
-    assert listing == {*lists(), "eventstore.projections.database.backends"}
+    assert listing == {*lists(), *PRIVATE}

@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import URL, Connection, FromClause, MetaData, Table
+from sqlalchemy import URL, Connection, MetaData, Table
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -27,6 +27,7 @@ from eventstore.projections.database.backends import (
     cause_of,
     is_transient,
 )
+from eventstore.projections.database.catalog import create
 from eventstore.projections.database.library import LIBRARY
 from eventstore.projections.database.schema import Migrations, Revisions, SchemaBusy
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
@@ -186,18 +187,18 @@ class Database(Resource):
         """
         return await self._backend.peek(work)
 
-    def shadow(self, name: str) -> Database:
+    def shadow(self, name: str, schemas: Iterable[str] = ()) -> Database:
         """A second, private database beside this one, for tables that are to replace live ones.
 
         It is created when it is opened, and stays until `drop`. `name` is like that of a
-        projection; the same name is the same shadow. Raises `InvalidSubject` for another one, and
-        `ProjectionError` if this database is a shadow itself.
+        projection; the same name is the same shadow. `schemas` are those that tables are declared
+        in, if they are. Raises `InvalidSubject` for another name, and `ProjectionError` if this
+        database is a shadow itself.
         """
         if self._live is not None:
             raise ProjectionError(f"{self.name} is a shadow itself")
-        shadow = Database(
-            self._backend.shadow(check_name("shadow", name)), telemetry=self._telemetry
-        )
+        backend = self._backend.shadow(check_name("shadow", name), schemas)
+        shadow = Database(backend, telemetry=self._telemetry)
         shadow._live = self
         return shadow
 
@@ -215,18 +216,21 @@ class Database(Resource):
     async def create_tables(self, tables: Iterable[Table]) -> None:
         """Create the tables that are missing, with their indexes."""
         wanted = list(tables)
+        await self.transact(
+            lambda connection: create(connection, wanted), retry_timeout=MIGRATION_TIMEOUT
+        )
 
-        def create(connection: Connection) -> None:
-            for metadata in {table.metadata for table in wanted}:
-                own = [table for table in wanted if table.metadata is metadata]
-                metadata.create_all(connection, tables=own)
+    def forget_definitions(self) -> None:
+        """Use new connections from now on, for tables may have been created anew.
 
-        await self.transact(create, retry_timeout=MIGRATION_TIMEOUT)
+        Connections of other processes are not affected: PostgreSQL may refuse a statement of each.
+        """
+        self._backend.forget_definitions()
 
     async def take_over(
         self,
         shadow: Database,
-        work: Callable[[Connection, Callable[[Table], FromClause]], T],
+        work: Callable[[Connection, Callable[[Table], Table]], T],
         *,
         retry_timeout: float = 0.0,
         committed: Callable[[T], None] | None = None,
@@ -242,20 +246,42 @@ class Database(Resource):
         Readers see all of it or nothing. All else is as in `transact`. Raises `ProjectionError`
         for a shadow that does not exist or is not this database's.
         """
-        if shadow._live is not self:
-            raise ProjectionError(f"{shadow.name} is not a shadow of {self.name}")
-        if not await shadow.exists():
-            raise ProjectionError(f"shadow {shadow.name} does not exist")
-
-        def in_shadow(table: Table) -> FromClause:
-            return table.to_metadata(MetaData(), schema=shadow._backend.schema_name)
-
+        in_shadow = await self._in_shadow(shadow)
         return await self._write(
             lambda connection: work(connection, in_shadow),
             retry_timeout,
             committed,
             shadow._backend,
         )
+
+    async def compare(
+        self,
+        shadow: Database,
+        work: Callable[[Connection, Callable[[Table], Table]], T],
+        *,
+        retry_timeout: float = 0.0,
+    ) -> T:
+        """Run `work`, which only reads, as `take_over` does, and without waiting for writers."""
+        in_shadow = await self._in_shadow(shadow)
+
+        async def once() -> T:
+            return await self._backend.read_beside(
+                lambda connection: work(connection, in_shadow), shadow._backend
+            )
+
+        return await self._retry(once, retry_timeout, is_transient)
+
+    async def _in_shadow(self, shadow: Database) -> Callable[[Table], Table]:
+        if shadow._live is not self:
+            raise ProjectionError(f"{shadow.name} is not a shadow of {self.name}")
+        if not await shadow.exists():
+            raise ProjectionError(f"shadow {shadow.name} does not exist")
+
+        def in_shadow(table: Table) -> Table:
+            schema_name = shadow._backend.schema_of(table.schema)
+            return table.to_metadata(MetaData(), schema=schema_name)
+
+        return in_shadow
 
     async def _is_migrated(self) -> bool:
         """Whether there is nothing to do, as far as can be seen without a lock."""

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from msgspec import Struct
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, Table, delete, func, insert, select, update
 
 from eventstore.messages.events import LogEvent
 from eventstore.projections.database.tables import parked_event as table
@@ -121,3 +121,9 @@ def forget_after(connection: Connection, projection: str, position: int) -> None
     connection.execute(
         delete(table).where(table.c.projection == projection, table.c.position > position)
     )
+
+
+def replace(connection: Connection, projection: str, source: Table) -> None:
+    """Replace the parked events of a projection by those in another table of the same form."""
+    forget_after(connection, projection, 0)
+    connection.execute(insert(table).from_select(list(table.c), select(source)))

@@ -46,10 +46,11 @@ def decode(query: ListQuery[Any], by: Sequence[object], kind: type[T]) -> T:
         raise _refused(query) from error
 
 
-def types(by: Sequence[ColumnElement[Any]]) -> type[tuple[Any, ...]]:
-    """The type of the sort keys of a list that is sorted by columns."""
+def types(by: Sequence[ColumnElement[Any]], nullable: Sequence[bool]) -> type[tuple[Any, ...]]:
+    """The type of the sort keys of a list that is sorted by columns, some of which may be null."""
     # A decorated type does not know its Python type.
     kinds = tuple(getattr(each.type, "impl_instance", each.type).python_type for each in by)
+    kinds = tuple(kind | None if null else kind for kind, null in zip(kinds, nullable, strict=True))
     return tuple[kinds]  # type: ignore[valid-type]
 
 

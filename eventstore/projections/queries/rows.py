@@ -7,7 +7,21 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, Select, func, select, tuple_
+from sqlalchemy import (
+    ColumnClause,
+    ColumnElement,
+    Connection,
+    Join,
+    Row,
+    Select,
+    and_,
+    false,
+    func,
+    or_,
+    select,
+    tuple_,
+)
+from sqlalchemy.sql.visitors import iterate
 
 from eventstore.errors import QueryNotFound
 from eventstore.messages.queries import Listed, ListQuery, Query
@@ -55,13 +69,17 @@ class Rows:
         """The page of a list that a query asks for, sorted by the columns `by`.
 
         `statement` selects the list, with its filters, and these columns; together they must be
-        unique, and none may be null. With an index that begins with them, every page costs the
-        same. Raises `InvalidPayload` for a bad cursor.
+        unique. Nulls come last. With an index that begins with the columns, every page costs the
+        same, if none of them can be null. Raises `InvalidPayload` for a bad cursor.
         """
+        nullable = _nullable(statement, by)
         if query.after is not None:
-            statement = statement.where(*_after(by, cursor.decode(query, by, cursor.types(by))))
+            values = cursor.decode(query, by, cursor.types(by, nullable))
+            statement = statement.where(*_after(by, nullable, values))
+        pairs = zip(by, nullable, strict=True)
+        order = [each.nulls_last() if null else each for each, null in pairs]
         # One more than is requested, to know whether there are more.
-        ordered = statement.order_by(*by).limit(query.limit + 1)
+        ordered = statement.order_by(*order).limit(query.limit + 1)
         rows = self._connection.execute(ordered).all()
         (kind,) = typing.get_args(type(query).__answer__)
         items = _structs(rows[: query.limit], kind)
@@ -71,12 +89,50 @@ class Rows:
         return Listed(items=items, next=cursor.encode(query, by, [last[column] for column in by]))
 
 
-def _after(by: Sequence[ColumnElement[Any]], values: Sequence[Any]) -> list[ColumnElement[bool]]:
+def _nullable(statement: Select[Any], by: Sequence[ColumnElement[Any]]) -> list[bool]:
+    """Which of the columns can be null, by their tables, or as there is an outer join."""
+    if _has_outer_join(statement):
+        return [True] * len(by)
+    return [any(map(_is_nullable, iterate(each))) for each in by]
+
+
+def _is_nullable(part: object) -> bool:
+    """Whether a part of an expression is a column that can be null, or that may be anything."""
+    return isinstance(part, ColumnClause) and getattr(part, "nullable", True)
+
+
+def _has_outer_join(statement: Select[Any]) -> bool:
+    # SQLAlchemy tells the joins of `select().join()` only by compiling the statement.
+    joined = any(flags["isouter"] or flags["full"] for *_, flags in statement._setup_joins)
+    return joined or any(
+        isinstance(part, Join) and (part.isouter or part.full) for part in iterate(statement)
+    )
+
+
+def _after(
+    by: Sequence[ColumnElement[Any]], nullable: Sequence[bool], values: Sequence[Any]
+) -> list[ColumnElement[bool]]:
+    if any(nullable):
+        return [_after_with_nulls(by, nullable, values)]
     if len(by) == 1:
         return [by[0] > values[0]]
     # The second follows from the first, but SQLite uses only one of them to seek in an index: with
     # the first alone, it would seek by a filter that is a range of the same column.
     return [tuple_(*by) > tuple_(*values), by[0] >= values[0]]
+
+
+def _after_with_nulls(
+    by: Sequence[ColumnElement[Any]], nullable: Sequence[bool], values: Sequence[Any]
+) -> ColumnElement[bool]:
+    """Equal in some columns, and greater in the next; null is greater than every value."""
+    alternatives: list[ColumnElement[bool]] = []
+    equal: list[ColumnElement[bool]] = []
+    for column, null, value in zip(by, nullable, values, strict=True):
+        if value is not None:
+            greater = or_(column > value, column.is_(None)) if null else column > value
+            alternatives.append(and_(*equal, greater))
+        equal.append(column.is_(None) if value is None else column == value)
+    return or_(false(), *alternatives)
 
 
 def _structs(rows: Sequence[Row[Any]], kind: Any) -> list[Any]:

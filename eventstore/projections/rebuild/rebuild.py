@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 from msgspec import Struct
-from sqlalchemy import Connection, FromClause, Table
+from sqlalchemy import Connection, Table
+from sqlalchemy.exc import IntegrityError
 
 from eventstore.errors import ProjectionError
 from eventstore.projections.database import checkpoint
+from eventstore.projections.database.backends import cause_of
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.locks import locked
 from eventstore.projections.projection import Projection
+from eventstore.projections.rebuild.plan import CannotReplace, plan
 from eventstore.projections.rebuild.read_ahead import ReadAhead
-from eventstore.projections.rebuild.shadow import Shadow, opened_shadow
+from eventstore.projections.rebuild.shadow import Shadow, opened_shadow, shadow_of
 from eventstore.projections.rebuild.switch import SwitchBehind, switch
 from eventstore.projections.worker.apply import PoisonEvent
 from eventstore.store.reader import Page
@@ -97,7 +101,8 @@ class Rebuild:
         Until then the old rows stay unchanged, whatever happens. If it is cancelled or killed, or
         fails, the next one continues its shadow.
 
-        Raises `OwnedElsewhere` if the projection is being rebuilt already, `PoisonEvent` for an
+        Raises `OwnedElsewhere` if the projection is being rebuilt already, `CannotReplace`, before
+        anything is built, if that would touch what is not the projection's, `PoisonEvent` for an
         event that it cannot take, `DatabaseUnavailable`, `ProjectionError` if the live rows are
         made of events that the log does not have, and what the store raises for a log that cannot
         be read.
@@ -114,6 +119,7 @@ class Rebuild:
             ) as shadow,
         ):
             self.started_at = shadow.position
+            await self._check(shadow)
             try:
                 position = await self._build(shadow)
             finally:
@@ -127,6 +133,19 @@ class Rebuild:
         async with self._database.engine.connect() as connection:
             live = await connection.run_sync(checkpoint.read, self.projection.name)
         return 0 if live is None else live.epoch
+
+    async def _check(self, shadow: Shadow) -> None:
+        """Raise `CannotReplace` if the switch would be impossible."""
+        try:
+            await self._database.compare(
+                shadow.database,
+                partial(plan, projection=self.projection),
+                retry_timeout=self._retry_timeout,
+            )
+        except CannotReplace:
+            if shadow.position == 0:
+                await shadow.database.drop()
+            raise
 
     async def _build(self, shadow: Shadow) -> int:
         pages = self._store.pages(
@@ -170,9 +189,7 @@ class Rebuild:
         self._report("switching", shadow.position, 0)
         await shadow.announce_switch(await self._epoch() + 1)
 
-        def work(
-            connection: Connection, shadow_of: Callable[[Table], FromClause]
-        ) -> int | SwitchBehind:
+        def work(connection: Connection, shadow_of: Callable[[Table], Table]) -> int | SwitchBehind:
             return switch(
                 connection, shadow_of, self.projection, shadow.position, ahead.buffered, self._log
             )
@@ -184,9 +201,16 @@ class Rebuild:
         except PoisonEvent as poison:
             # The shadow reaches it next, and stops or parks it.
             return SwitchBehind(poison.position)
+        except IntegrityError as error:
+            raise CannotReplace(
+                f"projection {self.projection.name}: the new rows do not fit into its tables: "
+                f"{cause_of(error)}. Nothing was changed"
+            ) from error
 
     def _committed(self, result: int | SwitchBehind) -> None:
         self.switched = isinstance(result, int)
+        if self.switched:
+            self._database.forget_definitions()
 
     def _report(self, phase: Phase, position: int, pending: int) -> None:
         self._on_progress(RebuildProgress(phase, position, self.events, pending))
@@ -198,7 +222,7 @@ async def drop_shadow(database: Database, projection: Projection) -> bool:
     Raises `OwnedElsewhere` while another process is rebuilding the projection.
     """
     async with locked(database, f"rebuild-{projection.name}"):
-        shadow = database.shadow(projection.name)
+        shadow = shadow_of(database, projection)
         was_there = await shadow.exists()
         await shadow.drop()
         return was_there

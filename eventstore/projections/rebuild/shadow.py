@@ -16,15 +16,17 @@ from functools import partial
 from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, insert, select, update
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement, sort_tables
+from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement
 
 from eventstore.messages.envelope import utc_now
 from eventstore.messages.events import LogEvent
 from eventstore.projections.database import checkpoint
+from eventstore.projections.database.catalog import create
 from eventstore.projections.database.checkpoint import ExpectedCheckpoint
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.tables import checkpoints, parked_event
 from eventstore.projections.projection import Projection
+from eventstore.projections.rebuild.declaration import Declaration
 from eventstore.projections.worker.apply import PoisonEvent, apply, park
 from eventstore.text import make_log_records_safe
 
@@ -42,11 +44,6 @@ _own = Table(
 )
 """One row: the shape of the tables, the log that their rows come from, and the epoch of the live
 rows at which they were to replace them: a shadow with an epoch that has passed is obsolete."""
-
-
-def tables_of(projection: Projection) -> list[Table]:
-    """The tables of a projection, in the order of their foreign keys."""
-    return sort_tables(projection.tables)
 
 
 class Shadow:
@@ -112,15 +109,21 @@ async def opened_shadow(
     position = None if from_scratch else await _usable(live, projection, log, epoch)
     if position is None:
         await live.shadow(projection.name).drop()
-    async with live.shadow(projection.name) as database:
+    async with shadow_of(live, projection) as database:
         if position is None:
             await _create(database, projection, log)
         yield Shadow(database, projection, position or 0)
 
 
+def shadow_of(live: Database, projection: Projection) -> Database:
+    """The place of a projection's shadow, which need not exist."""
+    schemas = {table.schema for table in projection.tables if table.schema}
+    return live.shadow(projection.name, schemas)
+
+
 async def shadow_position(live: Database, projection: Projection) -> int | None:
     """The position of a shadow that is being built, or was left; None if there is none."""
-    shadow = live.shadow(projection.name)
+    shadow = shadow_of(live, projection)
     if not await shadow.exists():
         return None
     try:
@@ -132,7 +135,7 @@ async def shadow_position(live: Database, projection: Projection) -> int | None:
 
 async def _usable(live: Database, projection: Projection, log: str, epoch: int) -> int | None:
     """The position to continue from; None if there is no shadow, or one that does not fit."""
-    shadow = live.shadow(projection.name)
+    shadow = shadow_of(live, projection)
     if not await shadow.exists():
         return None
     async with shadow:
@@ -151,9 +154,12 @@ async def _usable(live: Database, projection: Projection, log: str, epoch: int) 
 
 
 async def _create(shadow: Database, projection: Projection, log: str) -> None:
-    await shadow.create_tables([*tables_of(projection), checkpoints, parked_event, _own])
+    declaration = Declaration(projection)
 
     def begin(connection: Connection) -> None:
+        declaration.create_types(connection)
+        create(connection, list(declaration.copies.tables.values()))
+        create(connection, [checkpoints, parked_event, _own])
         shape = _shape(projection, connection.dialect)
         connection.execute(insert(_own).values(shape=shape, log=log))
         checkpoint.claim(connection, projection, utc_now())
@@ -162,11 +168,13 @@ async def _create(shadow: Database, projection: Projection, log: str) -> None:
 
 
 def _shape(projection: Projection, dialect: Dialect) -> str:
-    """A digest of the definitions of all its tables and indexes."""
+    """A digest of the definitions of all its tables, types and indexes."""
     digest = hashlib.sha256()
-    for table in [*tables_of(projection), parked_event]:
+    for table in [*Declaration(projection).tables, parked_event]:
         indexes = sorted(table.indexes, key=lambda index: str(index.name))
         elements: list[DDLElement] = [CreateTable(table), *map(CreateIndex, indexes)]
         for element in elements:
             digest.update(str(element.compile(dialect=dialect)).encode())
+        for column in table.columns:
+            digest.update(repr(getattr(column.type, "enums", None)).encode())
     return digest.hexdigest()

@@ -355,10 +355,17 @@ def _lock_name(runner: ProjectionRunner) -> str:
 
 def _check_distinct(projections: Sequence[Projection]) -> None:
     names = [each.name for each in projections]
-    tables = [table.name for each in projections for table in each.tables]
-    for what, values in (("projection", names), ("table", tables)):
-        twice = {value for value in values if values.count(value) > 1}
-        if twice:
-            raise ProjectionError(f"{what} {', '.join(sorted(twice))} is in this worker twice")
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise ProjectionError(f"projection {', '.join(sorted(twice))} is in this worker twice")
+    writing: dict[str, str] = {}
+    for each in projections:
+        for table in each.tables:
+            other = writing.setdefault(table.fullname, each.name)
+            if other != each.name:
+                raise ProjectionError(
+                    f"projections {other} and {each.name} both write table {table.fullname}: a "
+                    "rebuild of one would replace the rows of the other; give each its own"
+                )
     if not names:
         raise ProjectionError("a projection worker needs at least one projection")

@@ -20,7 +20,7 @@ BY = (flake.c.path, flake.c.id)
 
 
 def decoded(query: ListQuery[Any], by: Sequence[ColumnElement[Any]]) -> tuple[Any, ...]:
-    return cursor.decode(query, by, cursor.types(by))
+    return cursor.decode(query, by, cursor.types(by, [False] * len(by)))
 
 
 texts = st.text(st.characters(blacklist_categories=["Cs"]))

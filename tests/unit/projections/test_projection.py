@@ -300,3 +300,9 @@ def test_a_projection_that_cannot_work_is_refused() -> None:
     always = Table("always", MetaData(), Column("id", Integer, Identity(always=True)))
     with pytest.raises(ProjectionError, match=r"column always\.id is Identity\(always=True\)"):
         Projection("things", tables=[thing, always])
+
+
+def test_a_table_is_named_once() -> None:
+    rows = Table("named_once", MetaData(), Column("id", Integer))
+    with pytest.raises(ProjectionError, match="names table named_once twice"):
+        Projection("twice", tables=[rows, rows])

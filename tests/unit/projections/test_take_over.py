@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import NamedTuple
 
 import pytest
-from sqlalchemy import Connection, FromClause, Table, delete, func, insert, inspect, select, update
+from sqlalchemy import Connection, Table, delete, func, insert, inspect, select, update
 
 from eventstore.errors import InvalidSubject, ProjectionError
 from eventstore.projections.database import checkpoint
@@ -24,7 +24,7 @@ from tests.unit.projections.memory import START
 ROWS = 20
 DIED = 77
 TABLES = [flake, flake_input]
-InShadow = Callable[[Table], FromClause]
+InShadow = Callable[[Table], Table]
 
 
 class Seen(NamedTuple):
@@ -73,7 +73,11 @@ def location(database: Database) -> str:
 
 async def table_names(database: Database) -> set[str]:
     async with database.engine.connect() as connection:
-        return set(await connection.run_sync(lambda c: inspect(c).get_table_names()))
+        return set(
+            await connection.run_sync(
+                lambda c: inspect(c).get_table_names(c.dialect.default_schema_name)
+            )
+        )
 
 
 @pytest.fixture

@@ -561,7 +561,7 @@ def test_projections_are_independent(log: MemoryLog, tables: Database) -> None:
     first = counting("first")
     with pytest.raises(ProjectionError, match="projection first is in this worker twice"):
         worker_of(log, tables, first, first)
-    with pytest.raises(ProjectionError, match="table first is in this worker twice"):
+    with pytest.raises(ProjectionError, match="projections first and other both write table first"):
         worker_of(log, tables, first, Projection("other", tables=first.tables))
     with pytest.raises(ProjectionError, match="at least one"):
         worker_of(log, tables)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
@@ -28,8 +28,7 @@ class Backend(ABC):
     """One database of one kind.
 
     `name` is for messages, without a password; `engine` reads, and cannot write; `path` is its
-    file, if it is one; `errors` are what SQLAlchemy and its driver raise. `schema_name` is the
-    schema in which the live database sees the tables of this shadow during a switch.
+    file, if it is one; `errors` are what SQLAlchemy and its driver raise.
     """
 
     name: str
@@ -37,7 +36,6 @@ class Backend(ABC):
     path: Path | None
     engine: AsyncEngine
     errors: tuple[type[Exception], ...]
-    schema_name: str
 
     @abstractmethod
     async def open(self) -> None:
@@ -61,6 +59,10 @@ class Backend(ABC):
         """Read from a database that need not be open, without creating or changing anything."""
 
     @abstractmethod
+    async def read_beside(self, work: Callable[[Connection], T], shadow: Self) -> T:
+        """Read what is there, and the tables of a shadow; both are open."""
+
+    @abstractmethod
     async def close(self) -> None:
         """Close all connections, once a transaction that is under way has ended."""
 
@@ -69,8 +71,12 @@ class Backend(ABC):
         """Its size in bytes; raises `DatabaseUnavailable` if it is not what was opened."""
 
     @abstractmethod
-    def shadow(self, name: str) -> Self:
-        """A second, private database beside this one."""
+    def shadow(self, name: str, schemas: Iterable[str] = ()) -> Self:
+        """A second, private database beside this one, for tables of these schemas, too."""
+
+    @abstractmethod
+    def schema_of(self, schema: str | None) -> str:
+        """Where the live database sees the tables of this shadow that are declared in a schema."""
 
     @abstractmethod
     async def exists(self) -> bool:
@@ -79,6 +85,9 @@ class Backend(ABC):
     @abstractmethod
     async def drop(self) -> None:
         """Delete this shadow, with everything in it."""
+
+    def forget_definitions(self) -> None:  # noqa: B027  # SQLite's connections notice
+        """Connect again, for tables have been created anew."""
 
     @abstractmethod
     def may_open_later(self, error: BaseException) -> bool:

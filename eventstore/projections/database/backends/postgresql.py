@@ -7,7 +7,7 @@ written instead, so that no event can stop a projection by one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -29,7 +29,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import REGCLASS
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from eventstore.errors import ConfigurationError
@@ -87,18 +87,36 @@ _MAX_NAME = 63
 """The maximal length of an identifier; PostgreSQL silently truncates a longer one."""
 
 
+_FIRST = """SELECT set_config('search_path', concat_ws(', ', '"{}"',
+    nullif(current_setting('search_path'), '')), false);"""
+_OWN_SCHEMAS = text(
+    "SELECT nspname FROM pg_namespace WHERE nspname = :name OR starts_with(nspname, :parts)"
+)
+
+
+_KNOWN = "definitions"
+
+
 class Postgresql(Backend):
     """A read-model database on a PostgreSQL server; see `Backend`.
 
     The URL may be whatever libpq understands, `sslmode` and the like included. `schema` is the one
-    of a shadow of `live`, and the server's default for others. Raises `ConfigurationError` if
-    asyncpg is not installed.
+    of a shadow of `live`, and the server's default for others. In a shadow, each of the `schemas`
+    that tables are declared in is replaced by one of its own, in every statement; all else, such
+    as an extension's types, is found where the live database finds it. Raises
+    `ConfigurationError` if asyncpg is not installed.
     """
 
     path = None
     errors: tuple[type[Exception], ...] = (DBAPIError,)
 
-    def __init__(self, url: URL, schema: str = "", live: Postgresql | None = None) -> None:
+    def __init__(
+        self,
+        url: URL,
+        schema: str = "",
+        live: Postgresql | None = None,
+        schemas: Iterable[str] = (),
+    ) -> None:
         try:
             import asyncpg  # noqa: F401
         except ImportError as error:
@@ -108,18 +126,22 @@ class Postgresql(Backend):
             ) from error
         self.url = url.set(drivername="postgresql")
         self.name = without_password(self.url) + (f", schema {schema}" if schema else "")
-        self.schema_name = schema
+        self._schema = schema
         self._live = live or self
-        path = f'SET search_path = "{schema}";' if schema else ""
+        self._definitions = 0
+        self._schemas: dict[str | None, str] = {}
+        if schema:
+            self._schemas = {None: schema} | {each: _part(schema, each) for each in schemas}
+        path = _FIRST.format(schema) if schema else ""
         self._writer = self._engine(_WRITER + path, pool_size=1, max_overflow=0)
         self.engine = self._engine(_READER + path)
         self._one_at_a_time = asyncio.Lock()
 
     async def open(self) -> None:
-        """Connect, and create the schema of a shadow."""
+        """Connect, and create the schemas of a shadow."""
         async with self._writer.begin() as connection:
-            if self.schema_name:
-                await connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{self.schema_name}"'))
+            for schema in self._schemas.values():
+                await connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))
 
     async def write(
         self,
@@ -141,6 +163,11 @@ class Postgresql(Backend):
         finally:
             await self.engine.dispose()
 
+    async def read_beside(self, work: Callable[[Connection], T], shadow: Self) -> T:
+        """Read by any connection: it sees the schemas of a shadow, too."""
+        async with self.engine.connect() as connection:
+            return await connection.run_sync(work)
+
     async def close(self) -> None:
         """Close all connections, after a transaction that is under way."""
         try:
@@ -156,24 +183,36 @@ class Postgresql(Backend):
         async with self.engine.connect() as connection:
             return int((await connection.execute(size)).scalar_one())
 
-    def shadow(self, name: str) -> Self:
-        """A schema in the same database."""
+    def shadow(self, name: str, schemas: Iterable[str] = ()) -> Self:
+        """Schemas in the same database."""
         schema = f"eventstore_rebuild_{name}"
         if len(schema) > _MAX_NAME:
-            digest = sha256(name.encode()).hexdigest()[:12]
-            schema = f"{schema[: _MAX_NAME - 13]}_{digest}"
-        return type(self)(self.url, schema, self)
+            schema = f"{schema[: _MAX_NAME - 13]}_{_digest(name)}"
+        return type(self)(self.url, schema, self, schemas)
+
+    def schema_of(self, schema: str | None) -> str:
+        """The schema of this shadow that replaces another."""
+        return self._schemas[schema]
 
     async def exists(self) -> bool:
         """Whether the schema exists."""
         found = text("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = :name)")
         async with self._live.engine.connect() as connection:
-            return bool((await connection.execute(found, {"name": self.schema_name})).scalar_one())
+            return bool((await connection.execute(found, {"name": self._schema})).scalar_one())
 
     async def drop(self) -> None:
-        """Drop the schema with everything in it."""
-        drop = text(f'DROP SCHEMA IF EXISTS "{self.schema_name}" CASCADE')
-        await self._live.write(lambda connection: connection.execute(drop))
+        """Drop the schemas with everything in them, whatever tables they were created for."""
+
+        def drop(connection: Connection) -> None:
+            own = {"name": self._schema, "parts": _part(self._schema)}
+            for schema in connection.scalars(_OWN_SCHEMAS, own).all():
+                connection.execute(text(f'DROP SCHEMA "{schema}" CASCADE'))
+
+        await self._live.write(drop)
+
+    def forget_definitions(self) -> None:
+        """Connect again: the old connections have statements prepared for what is gone."""
+        self._definitions += 1
 
     def may_open_later(self, error: BaseException) -> bool:
         """A server that is starting up, or has too many clients at the moment."""
@@ -194,12 +233,36 @@ class Postgresql(Backend):
         async def connect() -> asyncpg.Connection:
             return await _connect(location, setup)
 
+        if self._schemas:
+            options["execution_options"] = {"schema_translate_map": dict(self._schemas)}
         # A connection that was lost while idle is detected, and replaced, before it is used.
         engine = create_async_engine(
-            "postgresql+asyncpg://", async_creator=connect, pool_pre_ping=True, **options
+            "postgresql+asyncpg://",
+            async_creator=connect,
+            pool_pre_ping=True,
+            **options,
         )
         event.listen(engine.sync_engine, "handle_error", _on_error)
+        event.listen(engine.sync_engine, "connect", self._connected)
+        event.listen(engine.sync_engine, "checkout", self._check_out)
         return engine
+
+    def _connected(self, _connection: Any, record: Any) -> None:
+        record.info[_KNOWN] = self._definitions
+
+    def _check_out(self, _connection: Any, record: Any, _proxy: Any) -> None:
+        """Have a connection from before the last change of definitions replaced by a new one."""
+        if record.info[_KNOWN] != self._definitions:
+            raise DisconnectionError("tables were created anew")
+
+
+def _digest(name: str) -> str:
+    return sha256(name.encode()).hexdigest()[:12]
+
+
+def _part(schema: str, of: str = "") -> str:
+    """The schema of a shadow for tables of another; without that, what all of them begin with."""
+    return f"{schema[:30]}.{_digest(schema)}." + (_digest(of) if of else "")
 
 
 def is_transient(error: BaseException) -> bool:
@@ -207,6 +270,8 @@ def is_transient(error: BaseException) -> bool:
 
     The server is unreachable, locked or full, or another transaction was faster.
     """
+    if type(cause_of(error)).__name__ == "InvalidCachedStatementError":
+        return True  # another process has created a table anew; a new statement finds that
     state = _sqlstate(error)
     return state in _TRANSIENT or state[:2] in _TRANSIENT_CLASSES
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -56,6 +56,9 @@ _TRANSIENT = {
 _GONE = sqlite3.SQLITE_READONLY_DBMOVED
 """The file was deleted or moved away: what is written to it is lost."""
 
+_ATTACHED = "shadow"
+"""The schema in which the live database sees a shadow during a switch."""
+
 _FILES = ("", "-wal", "-shm", "-journal")
 """The suffixes of a database's files: its own, and those that SQLite creates beside it."""
 
@@ -67,7 +70,6 @@ class Sqlite(Backend):
     """
 
     errors: tuple[type[Exception], ...] = (OSError, DBAPIError, sqlite3.Error)
-    schema_name = "shadow"
     path: Path
 
     def __init__(self, url: URL) -> None:
@@ -115,6 +117,15 @@ class Sqlite(Backend):
         """Read by a connection that creates no file and changes none."""
         return await asyncio.to_thread(self._peek, work)
 
+    async def read_beside(self, work: Callable[[Connection], T], shadow: Self) -> T:
+        """Read as `peek` does, without waiting for a writer."""
+
+        def read(connection: Connection) -> T:
+            _attach(connection, shadow)
+            return work(connection)
+
+        return await asyncio.to_thread(self._peek, read)
+
     async def close(self) -> None:
         """Close all connections, the writer's in its thread; a second time does nothing."""
         closing = self._thread.submit(self._writer.dispose)
@@ -142,9 +153,13 @@ class Sqlite(Backend):
             )
         return size
 
-    def shadow(self, name: str) -> Self:
-        """Another file beside this one."""
+    def shadow(self, name: str, schemas: Iterable[str] = ()) -> Self:
+        """Another file beside this one; its only schema is `main`, as this one's."""
         return type(self)(self.url.set(database=f"{self.path}.rebuild-{name}"))
+
+    def schema_of(self, schema: str | None) -> str:
+        """The name that a shadow is attached as."""
+        return _ATTACHED
 
     async def exists(self) -> bool:
         """Whether the file is there."""
@@ -221,7 +236,7 @@ def _file(url: URL) -> str:
 def _attach(connection: Connection, shadow: Sqlite) -> None:
     """Attach a shadow, bypassing SQLAlchemy, which would begin a transaction too early."""
     cursor = connection.connection.cursor()
-    cursor.execute(f"ATTACH DATABASE ? AS {Sqlite.schema_name}", (str(shadow.path),))
+    cursor.execute(f"ATTACH DATABASE ? AS {_ATTACHED}", (str(shadow.path),))
     cursor.close()
 
 
