@@ -170,7 +170,7 @@ def test_a_trace_that_is_none_is_left_out(trace: str) -> None:
     "content_type",
     [
         "application/json",
-        "WriteSide/JSON",
+        "Application/JSON",
         "application/json;charset=utf-8",
         "application/json; charset=UTF-8",
         'application/json; charset="utf-8"',
