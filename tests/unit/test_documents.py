@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
 DOCUMENTS += [*sorted((ROOT / "ops").rglob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
-COMMAND = re.compile(r"^\$ (?:\w+=\S+ )*eventstore ((?:[^#\n\\]|\\\n)+)", re.MULTILINE)
+COMMAND = re.compile(r"^\$ (?:\w+=\S+ )*eventstore (?:--app \S+ )?((?:[^#\n\\]|\\\n)+)", re.MULTILINE)
 PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
 ROW = re.compile(r"^\| (`[^|]*) \|", re.MULTILINE)
 
@@ -100,7 +100,9 @@ def test_code_in_documents_and_examples_type_checks(tmp_path: Path) -> None:
 
     command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary"]
     command += ["--config-file", "", "--cache-dir", str(ROOT / ".mypy_cache" / "documents")]
-    files = [*sorted(tmp_path.glob("*.py")), *sorted((ROOT / "examples").glob("*.py"))]
+    examples = ROOT / "examples"
+    files = [*sorted(tmp_path.glob("*.py")), *sorted(examples.glob("*.py"))]
+    files += sorted((examples / "shop").glob("*.py"))
     result = subprocess.run(
         [*command, *map(str, files)], cwd=ROOT, capture_output=True, text=True, timeout=230
     )
