@@ -26,8 +26,8 @@ FIRST = "3f1d6c5a-94a1-4d3e-8d0b-6b1f6a2f0c11"
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project of its own, with nothing else in it."""
     folder = tmp_path_factory.mktemp("project")
-    ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "examples" / "shop", folder / "shop", ignore=ignored)
+    ignored = shutil.ignore_patterns("__pycache__", "var")
+    shutil.copytree(ROOT / "examples" / "shop", folder, ignore=ignored, dirs_exist_ok=True)
     return folder
 
 
