@@ -13,7 +13,11 @@ from typing import Any
 
 import httpx
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine
 
+from eventstore.projections.database import include_name
 from tests.integration.command_line import BOUND, ROOT, CommandLine
 
 ORDER = {"customer": "ann", "article": "tea", "quantity": 2}
@@ -90,6 +94,19 @@ def test_the_command_line_is_the_shops(shop: CommandLine, words: str, shown: str
     ended = shop.run(*words.split())
     assert ended.status == 0, ended
     assert shown in ended.out
+
+
+def test_its_migrations_make_the_tables_that_its_projections_declare(
+    shop: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(shop.folder))
+    declared = importlib.import_module("shop.tables").metadata
+    engine = create_engine(f"sqlite:///{shop.folder}/var/read_model.sqlite")
+    with engine.connect() as connection:
+        options = {"include_name": include_name, "compare_server_default": True}
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, declared) == []
+    engine.dispose()
 
 
 @pytest.fixture
