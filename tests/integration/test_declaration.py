@@ -229,7 +229,7 @@ def bank_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLi
 def test_every_subcommand_works_for_any_application(
     bank_service: CommandLine, words: str, shown: str
 ) -> None:
-    ended = bank_service.run(*words.split())
+    ended = bank_service.call(*words.split())
     assert ended.status == 0, ended
     assert shown in ended.out + ended.err
 

@@ -50,7 +50,12 @@ async def test_it_keeps_the_read_models_up_to_date_until_a_signal(
 
 
 async def test_an_error_is_one_line(tmp_path: Path) -> None:
-    process = await start(tmp_path, NATS_URL=AWAY, EVENTSTORE_DATABASE="rows.sqlite")
+    process = await start(
+        tmp_path,
+        NATS_URL=AWAY,
+        EVENTSTORE_DATABASE="rows.sqlite",
+        EVENTSTORE_NATS_RETRY_FIRST_CONNECT_MS="0",
+    )
     async with asyncio.timeout(BOUND):
         _, said = await process.communicate()
     assert (process.returncode, said.decode().splitlines()[-1][:7]) == (1, "error: ")

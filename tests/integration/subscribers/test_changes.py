@@ -145,7 +145,9 @@ async def test_nothing_is_lost_or_handled_twice_while_releases_take_turns(
     opened, gained = Handed(), Handed()
 
     def release(types: Types) -> EventSubscriber:
-        made = EventSubscriber(client, store.codec, "r", backoff=0.001, ordered=ordered)
+        made = EventSubscriber(
+            client, store.codec, "r", backoff=0.001, ordered=ordered, ack_wait=2.0
+        )
         made.subscribe([Opened], opened)
         return made.subscribe([Deposited], gained) if Deposited in types else made
 

@@ -159,7 +159,7 @@ def test_errors_are_red_on_a_terminal_unless_colours_are_unwanted(cli: CommandLi
     plain = shown(NO_COLOR="1")
     assert plain.startswith("error: ")
     assert "\x1b" not in plain
-    assert "\x1b" not in CommandLine(cli.folder, NATS_URL="nonsense://").run("events").err
+    assert "\x1b" not in CommandLine(cli.folder, NATS_URL="nonsense://").call("events").err
 
 
 @pytest.mark.parametrize("words", ["keys new", "keys new --output own.key"])
