@@ -121,9 +121,17 @@ def codec(domain_name: str) -> Codec:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def store(cluster: Cluster, codec: Codec) -> AsyncIterator[EventStore]:
-    await declare_log(cluster.client, codec, StreamSettings(replicas=3))
+    await until(lambda: _is_declared(cluster.client, codec), 50)
     async with EventStore(cluster.client, codec) as store:
         yield store
+
+
+async def _is_declared(client: Client, codec: Codec) -> bool:
+    """Declare the log; a request that comes while the cluster elects a leader has no answer."""
+    with suppress(ClientError):
+        await declare_log(client, codec, StreamSettings(replicas=3))
+        return True
+    return False
 
 
 async def _read(client: Client, store: EventStore) -> int:
