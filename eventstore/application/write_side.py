@@ -13,11 +13,15 @@ from eventstore.commands import CommandClient, CommandHandler, CommandWorker, Ou
 from eventstore.concurrency.resource import Resource
 from eventstore.config import Settings
 from eventstore.decider.decider import Domain
+from eventstore.errors import ClientError, RequestTimeout
+from eventstore.jetstream.retry import Retry
 from eventstore.jetstream.topology import declare, topology
 from eventstore.messages.envelope import utc_now
 from eventstore.store.snapshots.snapshots import Snapshots
 from eventstore.store.store import EventStore
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
+
+_DECLARE_SECONDS = 20.0
 
 
 class WriteSide(Resource):
@@ -60,7 +64,11 @@ class WriteSide(Resource):
         connecting = connect(self._settings, name=self._name, key_wrapping=self._key_wrapping)
         self.client = await stack.enter_async_context(connecting)
         specs = topology(codec.subjects, self._settings.streams, self.domain)
-        await declare(self.client, specs)
+        # A cluster that elects a leader gives no answer.
+        declaring = Retry(
+            self.client, "declaring the streams", _DECLARE_SECONDS, passes=_is_silence
+        )
+        await declaring.run(lambda: declare(self.client, specs))
         self.store = await stack.enter_async_context(
             EventStore(self.client, codec, clock=self._clock, telemetry=self._telemetry)
         )
@@ -101,3 +109,7 @@ class WriteSide(Resource):
             identify_senders=self._settings.nats.commands_cross_accounts,
             telemetry=self._telemetry,
         )
+
+
+def _is_silence(error: ClientError) -> bool:
+    return isinstance(error, RequestTimeout)
