@@ -78,7 +78,9 @@ class ApplicationClient(Requests, Resource):
 
     async def _enter(self, stack: AsyncExitStack) -> None:
         codec = self.domain.codec
-        self.client = await stack.enter_async_context(connect(self._settings))
+        self.client = await stack.enter_async_context(
+            connect(self._settings, name=self.domain.name)
+        )
         self.store = await stack.enter_async_context(
             EventStore(self.client, codec, clock=self._clock)
         )

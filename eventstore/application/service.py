@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from eventstore.application.client import Requests
 from eventstore.application.declaration import Declaration
 from eventstore.application.write_side import WriteSide
@@ -54,9 +56,12 @@ class RunningApplication(Requests):
             )
         return self.database
 
-    @property
+    @cached_property
     def positions(self) -> CheckpointPositions:
-        """Waits for the read model's positions; raises what `read_model` raises."""
+        """Waits for the read model's positions, read once for all waiters.
+
+        Raises what `read_model` raises.
+        """
         return CheckpointPositions(self.read_model, self.projections)
 
     async def wait(self, position: int, projection: str, timeout: float = 5.0) -> None:
