@@ -26,10 +26,10 @@ from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.encryption import Keys
 from eventstore.messages.events import LogEvent, UnreadEvent
 from eventstore.messages.headers import POSITION, Header, legal_value
+from eventstore.messages.undecodable import UNDECODABLE
 from eventstore.store.aggregate_reading import read_stored_event
 from eventstore.store.chain_links import GENESIS_LINKS, follow
 from eventstore.store.keyring import Keyring
-from eventstore.undecodable import UNDECODABLE
 
 _MAX_FOREIGN = 100
 _decode = msgspec.json.Decoder(GetHistory).decode

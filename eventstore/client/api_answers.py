@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from eventstore.errors import InvalidAnswer, JetStreamError
-from eventstore.undecodable import UNDECODABLE
+from eventstore.messages.undecodable import UNDECODABLE
 
 T = TypeVar("T")
 

@@ -41,7 +41,7 @@ from eventstore.errors import (
     RequestTimeout,
 )
 from eventstore.jetstream.vocabulary import API_PREFIX, NO_JETSTREAM
-from eventstore.text import make_log_records_safe
+from eventstore.messages.text import make_log_records_safe
 
 _CLOSE_SECONDS = 2.0
 _BACKLOG_BYTES = 8 * 1024 * 1024

@@ -15,7 +15,7 @@ from eventstore.config.values import redacted_url
 from eventstore.errors import ConfigurationError, EventStoreError
 from eventstore.jetstream.vocabulary import API_PREFIX
 from eventstore.messages.subjects import check_name
-from eventstore.undecodable import UNDECODABLE
+from eventstore.messages.undecodable import UNDECODABLE
 
 LISTS = ("nats.url", "nats.reply_prefixes")
 """Settings whose values may be one string, separated by commas."""

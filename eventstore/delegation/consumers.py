@@ -16,7 +16,7 @@ from eventstore.client.responder import Answer, Request
 from eventstore.delegation.requests import RequestRefused, request_answer
 from eventstore.jetstream.vocabulary import Api
 from eventstore.messages.subjects import Subjects
-from eventstore.undecodable import UNDECODABLE
+from eventstore.messages.undecodable import UNDECODABLE
 
 _MAX_INACTIVE = 300 * 1_000_000_000
 

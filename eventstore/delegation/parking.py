@@ -19,8 +19,8 @@ from eventstore.jetstream.publish import publish_acked
 from eventstore.jetstream.vocabulary import Api
 from eventstore.messages.headers import Header
 from eventstore.messages.subjects import Subjects
+from eventstore.messages.undecodable import UNDECODABLE
 from eventstore.parking.record import PART, ParkedRecord
-from eventstore.undecodable import UNDECODABLE
 
 _SINGLE_PART = "1/1"
 

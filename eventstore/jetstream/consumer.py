@@ -21,7 +21,7 @@ from eventstore.client.replies import new_token
 from eventstore.concurrency.resource import Resource
 from eventstore.errors import ClientError, ConnectionLost, JetStreamError, PermissionDenied
 from eventstore.jetstream.vocabulary import ACK_PREFIX, Api, NatsHeader
-from eventstore.text import make_log_records_safe
+from eventstore.messages.text import make_log_records_safe
 
 _MAX_OPEN_REQUESTS = 16
 _NUMBERS = r"(?:\.[0-9]{1,19}){5}"

@@ -18,7 +18,7 @@ from eventstore.client.client import Client
 from eventstore.decider.decider import Domain
 from eventstore.errors import ForeignStream, PermissionDenied
 from eventstore.jetstream.api import stream_info, update_stream
-from eventstore.text import make_log_records_safe
+from eventstore.messages.text import make_log_records_safe
 
 _DOMAIN = "eventstore.domain"
 _AGGREGATES = "eventstore.aggregates"

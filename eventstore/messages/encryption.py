@@ -30,7 +30,7 @@ from eventstore.errors import (
 from eventstore.messages.headers import Header
 from eventstore.messages.personal import PersonalField, ref_of
 from eventstore.messages.types import Event
-from eventstore.undecodable import UNDECODABLE
+from eventstore.messages.undecodable import UNDECODABLE
 
 PERSONAL = "X-Personal"
 """The header that names the encrypted fields, and the reference of each one's key."""

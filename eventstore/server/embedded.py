@@ -20,10 +20,10 @@ from urllib.parse import urlsplit
 from eventstore.client.master_keys import new_master_key
 from eventstore.concurrency.resource import Resource
 from eventstore.config import LocalAddress
+from eventstore.config.private_files import ensure_private_directory, open_private
 from eventstore.errors import ServerStartFailed
-from eventstore.private_files import ensure_private_directory, open_private
+from eventstore.messages.text import make_log_records_safe
 from eventstore.server.binary import find_server
-from eventstore.text import make_log_records_safe
 
 _STOP_SECONDS = 10.0
 _POLL_SECONDS = 0.01

@@ -44,6 +44,7 @@ from eventstore.messages.handlers import EventHandler
 from eventstore.messages.headers import Header, position_of
 from eventstore.messages.outcome import code_of
 from eventstore.messages.subjects import Subject
+from eventstore.messages.text import make_log_records_safe, presentable
 from eventstore.messages.types import Event
 from eventstore.parking.messages import ParkedMessages
 from eventstore.parking.park import park
@@ -56,7 +57,6 @@ from eventstore.subscribers.delivery import DeliveryResult, DeliveryStopped, Eve
 from eventstore.subscribers.feed_watch import STALLED_SECONDS, FeedWatch
 from eventstore.subscribers.subscription import Subscription, filter_of, subjects_of
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
-from eventstore.text import make_log_records_safe, presentable
 
 _PREFETCH = 64
 _MAX_DELIVERIES = 20  # of an event that every process which handled it has died of

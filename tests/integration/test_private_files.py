@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from eventstore.config.private_files import ensure_private_directory, ensure_private_file
 from eventstore.nix import samples
-from eventstore.private_files import ensure_private_directory, ensure_private_file
 from eventstore.projections.database.database import Database
 from tests.integration.command_line import CommandLine
 

@@ -27,10 +27,10 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from eventstore.errors import ProjectionError, ProjectionFenced
+from eventstore.messages.text import storable
 from eventstore.projections.database import parking
 from eventstore.projections.database.tables import checkpoints as table
 from eventstore.projections.projection import Projection
-from eventstore.text import storable
 
 
 class Checkpoint(Struct, frozen=True):

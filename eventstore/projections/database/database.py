@@ -20,6 +20,7 @@ from eventstore.concurrency.backoff import Backoff, Retries
 from eventstore.concurrency.resource import Resource
 from eventstore.errors import ConfigurationError, MigrationError, ProjectionError
 from eventstore.messages.subjects import check_name
+from eventstore.messages.text import make_log_records_safe
 from eventstore.projections.database.backends import (
     Backend,
     DatabaseUnavailable,
@@ -31,7 +32,6 @@ from eventstore.projections.database.catalog import create
 from eventstore.projections.database.library import LIBRARY
 from eventstore.projections.database.schema import Migrations, Revisions, SchemaBusy
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
-from eventstore.text import make_log_records_safe
 
 T = TypeVar("T")
 

@@ -15,6 +15,7 @@ from eventstore.concurrency.backoff import Backoff, pause
 from eventstore.errors import ProjectionError, ProjectionFailed, ProjectionFenced
 from eventstore.messages.envelope import utc_now
 from eventstore.messages.events import LogEvent
+from eventstore.messages.text import make_log_records_safe
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.backends import DatabaseUnavailable
 from eventstore.projections.database.checkpoint import (
@@ -30,7 +31,6 @@ from eventstore.projections.worker.progress import Progress
 from eventstore.projections.worker.reactions import Reactions
 from eventstore.store.store import EventStore
 from eventstore.telemetry import Telemetry
-from eventstore.text import make_log_records_safe
 
 T = TypeVar("T")
 

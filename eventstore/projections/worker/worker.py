@@ -40,6 +40,7 @@ from sqlalchemy import Connection
 from eventstore.concurrency.failures import ungrouped
 from eventstore.concurrency.supervisor import FailureLog
 from eventstore.errors import ConfigurationError, ProjectionError
+from eventstore.messages.text import make_log_records_safe
 from eventstore.projections.database import parking
 from eventstore.projections.database.backends import DatabaseUnavailable
 from eventstore.projections.database.checkpoint import Checkpoint, VersionChanged
@@ -53,7 +54,6 @@ from eventstore.projections.worker.reactions import Reactions
 from eventstore.projections.worker.runner import ProjectionRunner, Rebuild, WorkerContext
 from eventstore.store.store import EventStore
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
-from eventstore.text import make_log_records_safe
 
 IfTaken = Literal["wait", "refuse"]
 """What a worker does if another one owns a projection: stand by, or refuse to start."""

@@ -17,7 +17,7 @@ from rich.text import Text
 from eventstore.cli import app
 from eventstore.cli.output.terminal import Terminal, program, say
 from eventstore.concurrency.event_loop import run
-from eventstore.text import printable
+from eventstore.messages.text import printable
 
 
 @given(st.text())
