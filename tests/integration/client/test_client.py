@@ -626,7 +626,7 @@ async def test_closing_while_disconnected(server: EmbeddedServer) -> None:
 async def test_closing_does_not_wait_for_a_server_that_hangs(
     server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eventstore.client.client._CLOSE_SECONDS", 0.05)
+    monkeypatch.setattr("eventstore.client.persistent_connection._CLOSE_SECONDS", 0.05)
     async with asyncio.timeout(BOUND):
         async with connect(settings_for(server.url)) as client:
             freeze(server.pid)
