@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from eventstore.config import ServiceIdentity, Settings, load_settings
-from eventstore.decider.decider import Decider, Domain
+from eventstore.decider.decider import Decider
+from eventstore.decider.domain import Domain
 from eventstore.errors import ConfigurationError
 from eventstore.messages.envelope import utc_now
 from eventstore.messages.queries import Query

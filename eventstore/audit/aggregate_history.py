@@ -19,7 +19,8 @@ from eventstore.audit.diff import Change, changes, plain
 from eventstore.audit.queries import GetHistory, HistoryView, StepView, StopView
 from eventstore.client.client import Client
 from eventstore.client.responder import Answer, Reply, Request
-from eventstore.decider.decider import Decider, Domain
+from eventstore.decider.decider import Decider
+from eventstore.decider.domain import Domain
 from eventstore.errors import InvalidMessage, InvalidPayload, QueryNotFound, UnreadableEvent
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.stored_message import StoredMessage

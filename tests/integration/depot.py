@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from eventstore.client.client import Client
-from eventstore.decider.decider import Decider, Domain
+from eventstore.decider.decider import Decider
+from eventstore.decider.domain import Domain
 from eventstore.errors import Rejected
 from eventstore.jetstream.publish import publish_acked
 from eventstore.messages.subjects import Subjects

@@ -16,7 +16,7 @@ from eventstore.cli.output.progress import events_bar
 from eventstore.cli.output.terminal import Terminal, say_json
 from eventstore.errors import ConfigurationError
 from eventstore.transfer import CopySummary
-from eventstore.transfer.copier import Transform
+from eventstore.transfer.transformation import Transform
 
 
 async def copy(

@@ -11,7 +11,7 @@ import pytest
 from eventstore.audit import VerifySummary
 from eventstore.client.client import Client, connect
 from eventstore.config import Settings, StreamSettings
-from eventstore.decider.decider import Domain
+from eventstore.decider.domain import Domain
 from eventstore.jetstream.publish import publish_acked
 from eventstore.jetstream.topology import declare, topology
 from eventstore.messages.codec import Codec

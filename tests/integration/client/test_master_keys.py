@@ -17,7 +17,7 @@ from eventstore.application import WriteSide
 from eventstore.client.client import Client, Msg, connect
 from eventstore.client.master_keys import MasterKeys, WrappedKey, new_master_key
 from eventstore.config import PersonalSettings, Secret, Settings
-from eventstore.decider.decider import Domain
+from eventstore.decider.domain import Domain
 from eventstore.errors import MasterKeyError
 from eventstore.jetstream.publish import publish_acked
 from eventstore.jetstream.topology import declare, topology

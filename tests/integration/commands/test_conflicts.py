@@ -16,7 +16,7 @@ from eventstore import nix
 from eventstore.client.client import Client, connect
 from eventstore.commands import Outcome
 from eventstore.config import Settings
-from eventstore.decider.decider import Domain
+from eventstore.decider.domain import Domain
 from eventstore.errors import DuplicateId, Rejected
 from eventstore.messages.envelope import new_id
 from eventstore.messages.events import RecordedEvent

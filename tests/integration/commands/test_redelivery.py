@@ -14,7 +14,7 @@ from eventstore.client.client import Client, Msg
 from eventstore.commands import Outcome
 from eventstore.commands import client as sending
 from eventstore.commands.worker import _REDELIVERY, worker_consumer
-from eventstore.decider.decider import Domain
+from eventstore.decider.domain import Domain
 from eventstore.errors import AppendUnknown, Conflict, DuplicateId, EventStoreError, RequestTimeout
 from eventstore.jetstream.consumer import PullConsumer
 from eventstore.jetstream.topology import declare_consumer

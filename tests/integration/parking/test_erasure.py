@@ -17,7 +17,7 @@ from eventstore.application import WriteSide, running
 from eventstore.client.client import Client, connect
 from eventstore.commands import CommandClient, Outcome, Outcomes
 from eventstore.config import Settings
-from eventstore.decider.decider import Domain
+from eventstore.decider.domain import Domain
 from eventstore.jetstream.publish import publish_acked
 from eventstore.jetstream.topology import declare, topology
 from eventstore.messages.encryption import PERSONAL

@@ -20,7 +20,8 @@ from eventstore.commands.deduplication import CommandDeduplication
 from eventstore.commands.digest import digest_of, without_data
 from eventstore.commands.state_cache import CachedState
 from eventstore.config import Settings, StreamSettings
-from eventstore.decider.decider import Decider, Domain
+from eventstore.decider.decider import Decider
+from eventstore.decider.domain import Domain
 from eventstore.errors import (
     ConnectionLost,
     ImportRefused,
