@@ -251,7 +251,7 @@ async def test_starts_after_it_was_killed_from_outside(server: EmbeddedServer) -
 async def test_one_that_does_not_stop_is_killed(
     server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("eventstore.server.embedded._STOP_SECONDS", 0.05)
+    monkeypatch.setattr("eventstore.server.embedded.STOP_SECONDS", 0.05)
     pid = server.pid
     assert pid is not None
     freeze(pid)
@@ -380,7 +380,7 @@ async def test_stale_files_in_the_directory_are_ignored(tmp_path: Path) -> None:
 async def test_another_program_with_the_lock_is_no_orphan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eventstore.server.embedded._STOP_SECONDS", 0.02)
+    monkeypatch.setattr("eventstore.server.directory_lock.STOP_SECONDS", 0.02)
     bystander = idler()
     with (tmp_path / "server.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -442,7 +442,7 @@ async def test_an_orphan_is_stopped_by_the_next_start(
     assert is_running(pid)
     if stubborn:
         freeze(pid)
-        monkeypatch.setattr("eventstore.server.embedded._STOP_SECONDS", 0.5)
+        monkeypatch.setattr("eventstore.server.directory_lock.STOP_SECONDS", 0.5)
     async with EmbeddedServer(tmp_path) as server:
         assert server.pid != pid
         assert not is_running(pid)
@@ -456,7 +456,7 @@ async def test_an_orphan_that_cannot_be_stopped_is_named(
     pid, _ = said(process)
     process.kill()
     finish(process)
-    monkeypatch.setattr("eventstore.server.embedded._STOP_SECONDS", 0.02)
+    monkeypatch.setattr("eventstore.server.directory_lock.STOP_SECONDS", 0.02)
     with monkeypatch.context() as powerless:
         powerless.setattr(os, "kill", lambda *_: None)
         with pytest.raises(ServerStartFailed, match=f"is in use by process {pid}"):
