@@ -23,11 +23,7 @@ from eventstore.client.persistent_connection import PersistentConnection
 from eventstore.client.replies import new_token
 from eventstore.client.reply_gate import ReplyGate
 from eventstore.config import Settings
-from eventstore.errors import (
-    JetStreamError,
-    NoJetStream,
-    NoResponders,
-)
+from eventstore.errors import JetStreamError, NoJetStream, NoResponders
 from eventstore.jetstream.vocabulary import API_PREFIX, NO_JETSTREAM
 
 _BACKLOG_BYTES = 8 * 1024 * 1024
