@@ -754,7 +754,7 @@ async def test_a_connection_closed_for_good_ends_the_subscriber(
 async def test_an_event_that_no_process_survives_is_parked(
     client: Client, store: EventStore, received: Received, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eventstore.subscribers.subscriber._MAX_DELIVERIES", 1)
+    monkeypatch.setattr("eventstore.subscribers.processor._MAX_DELIVERIES", 1)
     await deposit(store, 1)
     gate = Gate()
     dying = EventSubscriber(client, store.codec, "r", ack_wait=0.3).subscribe([], gate)
