@@ -46,11 +46,10 @@ def service_health(
     feed: Check | None = None,
     subscribers: Sequence[EventSubscriber] = (),
     cache_ttl: float = 0.25,
-    telemetry: Telemetry = NO_TELEMETRY,
 ) -> Health:
     """The health of a service, with a check for each of its parts; `cache_ttl` is `Health`'s."""
     client, codec, settings = service.client, service.domain.codec, service.settings
-    bounds = settings.operations
+    bounds, telemetry = settings.operations, service.telemetry
     checks: dict[str, Check] = {
         "connection": ConnectionCheck(client),
         "streams": StreamsCheck(

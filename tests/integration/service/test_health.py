@@ -63,8 +63,7 @@ async def health(app: WriteSide, settings: Settings, database: Database) -> Asyn
     """The health of a service at work, looked at anew each time it is asked."""
     worker = ProjectionWorker(app.store, database, nix_projections())
     identity = shipped.identity(settings)
-    service = RunningApplication(shipped, settings, identity, app, database)
-    service.projections = worker
+    service = RunningApplication(shipped, settings, identity, app, database, projections=worker)
     health = service_health(service, cache_ttl=0.0)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(worker.run())
