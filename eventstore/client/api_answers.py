@@ -37,7 +37,7 @@ class MessageAnswer(Struct, frozen=True):
     message: _MessageData
 
 
-class Done(Struct, frozen=True):
+class Success(Struct, frozen=True):
     """The answer to a delete request."""
 
     success: bool

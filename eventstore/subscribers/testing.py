@@ -32,7 +32,7 @@ from eventstore.testing.log import CORRELATION, START, next_event, round_trip
 
 __all__ = ["START", "Commands", "Scenario", "ScenarioOutcome", "scenario"]
 
-Sent = tuple[str, Command]
+AddressedCommand = tuple[str, Command]
 """The id of the aggregate that a command was sent to, and the command."""
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -42,7 +42,7 @@ class Commands:
     """Takes commands as a `CommandClient` does, and records them; each is a success."""
 
     def __init__(self) -> None:
-        self.sent: list[Sent] = []
+        self.sent: list[AddressedCommand] = []
 
     async def send(
         self, command: Command, aggregate_id: str | None = None, **_options: Any
@@ -138,11 +138,11 @@ class ScenarioOutcome:
     handler has raised after them, if it has.
     """
 
-    def __init__(self, commands: tuple[Sent, ...], error: Exception | None) -> None:
+    def __init__(self, commands: tuple[AddressedCommand, ...], error: Exception | None) -> None:
         self.commands = commands
         self.error = error
 
-    def then(self, *expected: Sent) -> None:
+    def then(self, *expected: AddressedCommand) -> None:
         """Assert that exactly these commands were sent, in this order, and nothing was raised."""
         if self.error is not None:
             raise AssertionError(
@@ -181,5 +181,5 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
         thread.submit(asyncio.run, work).result()
 
 
-def _listed(commands: tuple[Sent, ...]) -> str:
+def _listed(commands: tuple[AddressedCommand, ...]) -> str:
     return ", ".join(f"{command} to {own}" for own, command in commands) or "no commands"

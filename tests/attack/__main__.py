@@ -9,10 +9,10 @@ from pathlib import Path
 
 from tests.attack.attacks import ROLES
 from tests.attack.running import Result, attacked_service, run_attacks
-from tests.shipped import Shipped
+from tests.shipped import ShippedServers
 
 
-async def _all(shipped: Shipped) -> list[Result]:
+async def _all(shipped: ShippedServers) -> list[Result]:
     results = []
     for role in ROLES:
         async for result in run_attacks(shipped, role):

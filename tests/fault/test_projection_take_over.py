@@ -18,7 +18,7 @@ from eventstore.application.runner import projections_of
 from eventstore.client.client import Client
 from eventstore.server.embedded import EmbeddedServer
 from projections import app
-from tests.integration.command_line import BOUND, CommandLine, Running
+from tests.integration.command_line import BOUND, CommandLine, RunningProcess
 from tests.processes import closings, freeze
 
 NAMES = [each.name for each in projections_of(app)]
@@ -32,7 +32,7 @@ def cli(tmp_path: Path, nats_server: EmbeddedServer, domain_name: str) -> Comman
 
 
 @contextmanager
-def standing_by(cli: CommandLine, first: Running) -> Iterator[Running]:
+def standing_by(cli: CommandLine, first: RunningProcess) -> Iterator[RunningProcess]:
     with cli.start("serve") as second:
         assert second.process.stderr is not None
         line = said(second)
@@ -42,7 +42,7 @@ def standing_by(cli: CommandLine, first: Running) -> Iterator[Running]:
         yield second
 
 
-def said(running: Running) -> str:
+def said(running: RunningProcess) -> str:
     """The next line of its standard error."""
     assert running.process.stderr is not None
     timer = threading.Timer(BOUND, running.process.kill)

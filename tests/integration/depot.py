@@ -26,7 +26,7 @@ KEPT_LOG = Path(__file__).parents[1] / "data" / "depot_v1.jsonl"
 subjects = Subjects("depot")
 
 
-class Stored(msgspec.Struct, frozen=True):
+class LogLine(msgspec.Struct, frozen=True):
     """A line of the kept log."""
 
     subject: str
@@ -34,9 +34,9 @@ class Stored(msgspec.Struct, frozen=True):
     payload: str
 
 
-def kept_log() -> list[Stored]:
+def kept_log() -> list[LogLine]:
     lines = KEPT_LOG.read_bytes().splitlines()
-    return [msgspec.json.decode(line, type=Stored) for line in lines]
+    return [msgspec.json.decode(line, type=LogLine) for line in lines]
 
 
 async def load(client: Client) -> None:

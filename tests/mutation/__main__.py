@@ -26,7 +26,7 @@ from tests.mutation.reach import Reach
 from tests.mutation.recorder import OPTION
 from tests.mutation.trial import Result, Tree
 
-__all__ = ["Sampled", "main", "sample", "verdict"]
+__all__ = ["FileMutant", "main", "sample", "verdict"]
 
 PROJECT = Path(__file__).parents[2]
 MAP = PROJECT / ".mutation" / "reach.json"
@@ -37,7 +37,7 @@ _BOUND_SECONDS = 60.0
 _BOUND_FACTOR = 5.0
 
 
-class Sampled(NamedTuple):
+class FileMutant(NamedTuple):
     """A mutation, and the file it is of."""
 
     name: str
@@ -47,18 +47,18 @@ class Sampled(NamedTuple):
         return f"{self.name}:{self.mutant.line} {self.mutant}"
 
 
-def sample(found: Mapping[str, Sequence[Mutant]], count: int, seed: int) -> list[Sampled]:
+def sample(found: Mapping[str, Sequence[Mutant]], count: int, seed: int) -> list[FileMutant]:
     """So many mutations: of each module as many as of any other, of each kind as well."""
     source = random.Random(seed)  # noqa: S311  # the same sample for the same seed
     left = {name: list(of) for name, of in sorted(found.items())}
-    chosen: list[Sampled] = []
+    chosen: list[FileMutant] = []
     while len(chosen) < count and any(left.values()):
         for name in source.sample(list(left), len(left)):
             if left[name] and len(chosen) < count:
                 kind = source.choice(sorted({each.kind for each in left[name]}))
                 mutant = source.choice([each for each in left[name] if each.kind == kind])
                 left[name].remove(mutant)
-                chosen.append(Sampled(name, mutant))
+                chosen.append(FileMutant(name, mutant))
     return chosen
 
 
@@ -131,14 +131,14 @@ def _environment(**variables: str) -> Iterator[None]:
 
 
 def _try_all(
-    chosen: Sequence[Sampled], trees: Sequence[Tree], reach: Reach
-) -> Iterator[tuple[Sampled, Result]]:
+    chosen: Sequence[FileMutant], trees: Sequence[Tree], reach: Reach
+) -> Iterator[tuple[FileMutant, Result]]:
     known = trees[0].collect(test_arguments())
     free: queue.SimpleQueue[Tree] = queue.SimpleQueue()
     for tree in trees:
         free.put(tree)
 
-    def attempt(each: Sampled) -> Result:
+    def attempt(each: FileMutant) -> Result:
         tree = free.get()
         try:
             first, last = each.mutant.lines
@@ -161,7 +161,7 @@ def _try_all(
 
 
 def _report(
-    chosen: Sequence[Sampled], results: Mapping[Sampled, Result], kept: Sequence[Equivalent]
+    chosen: Sequence[FileMutant], results: Mapping[FileMutant, Result], kept: Sequence[Equivalent]
 ) -> int:
     listed = Counter(entry.effect for each in chosen if (entry := find(each.mutant, kept)))
     for each, result in results.items():

@@ -19,14 +19,14 @@ from eventstore.commands import worker
 from eventstore.config import load_settings
 from eventstore.jetstream.topology import declare, declare_consumer, topology
 from eventstore.nix import domain
-from tests.integration.command_line import BOUND, CommandLine, Ended
+from tests.integration.command_line import BOUND, CommandLine, ProcessResult
 
 FIELDS = '{"path": "./x", "description": "x"}'
 CREATE = ("send", "nix.cmd.flake.create", "--data", FIELDS)
 ADD = ("send", "nix.cmd.flake.add_input", "--data", '{"name": "n", "url": "u"}')
 
 
-def outcome(ended: Ended) -> dict[str, Any]:
+def outcome(ended: ProcessResult) -> dict[str, Any]:
     assert ended.err == ""
     (line,) = ended.lines
     return dict(json.loads(line))

@@ -23,7 +23,7 @@ from eventstore.config import redacted_url
 from eventstore.nix import samples
 from eventstore.server.embedded import EmbeddedServer
 from tests.conftest import free_ports
-from tests.integration.command_line import BOUND, CommandLine, Running
+from tests.integration.command_line import BOUND, CommandLine, RunningProcess
 from tests.postgresql_server import PostgresqlServer
 
 CREATE = ("send", "nix.cmd.flake.create", "--data", '{"path": "./x", "description": "x"}')
@@ -211,7 +211,7 @@ def degraded(cli: CommandLine) -> dict[str, str]:
     return {name: each["problem"] for name, each in checks.items() if "problem" in each}
 
 
-def waiting(service: Running, url: str) -> None:
+def waiting(service: RunningProcess, url: str) -> None:
     """Return when a service logs that it waits for a server, with its URL and the reason."""
     assert service.process.stderr is not None
     said = service.process.stderr.readline()

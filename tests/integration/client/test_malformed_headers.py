@@ -28,7 +28,7 @@ from tests.conftest import url_of
 from tests.integration.commanding import Add, Added, Line, counting, opened
 from tests.integration.feeding import declare_feed, deposit
 from tests.integration.ledger import Deposited
-from tests.integration.subscribers.test_subscriber import FAST, Received
+from tests.integration.subscribers.test_subscriber import FAST, EventRecorder
 
 BOUND = 20.0
 STATUSES = [
@@ -236,7 +236,7 @@ async def test_health_and_micro_are_still_answered(
 async def test_a_subscriber_continues_after_malformed_headers(
     client: Client, store: EventStore, raw: RawPublisher
 ) -> None:
-    received = Received()
+    received = EventRecorder()
     await declare_feed(client, store.codec)
     subscriber = EventSubscriber(client, store.codec, "heard", **FAST)
     subscriber.subscribe([Deposited], received)

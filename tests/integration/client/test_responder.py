@@ -263,7 +263,7 @@ async def test_an_invalid_status_request_is_answered_with_an_error(
     assert (answer["status"], answer["code"]) == ("error", code)
 
 
-class Gated:
+class GatedAnswer:
     """An answer that waits to be let go on."""
 
     def __init__(self) -> None:
@@ -286,7 +286,7 @@ class Gated:
 async def test_received_requests_are_answered_before_it_stops(
     client: Client, settings: Settings, domain_name: str
 ) -> None:
-    subject, gate = f"{domain_name}.query.a.b", Gated()
+    subject, gate = f"{domain_name}.query.a.b", GatedAnswer()
     responder = Responder(client, {subject: gate}, queue=domain_name, max_concurrency=2)
     async with connect(settings) as asker:
         async with running(responder):
@@ -322,7 +322,7 @@ async def test_it_stops_also_without_a_connection(settings: Settings, domain_nam
 
 
 async def test_a_full_queue_is_answered_as_busy(client: Client, domain_name: str) -> None:
-    subject, gate = f"{domain_name}.query.a.b", Gated()
+    subject, gate = f"{domain_name}.query.a.b", GatedAnswer()
     responder = Responder(
         client, {subject: gate}, queue=domain_name, max_concurrency=1, max_pending=3
     )
@@ -341,7 +341,7 @@ async def test_a_full_queue_is_answered_as_busy(client: Client, domain_name: str
 async def test_a_request_that_waited_too_long_is_not_answered(
     client: Client, domain_name: str
 ) -> None:
-    subject, gate = f"{domain_name}.query.a.b", Gated()
+    subject, gate = f"{domain_name}.query.a.b", GatedAnswer()
     responder = Responder(
         client, {subject: gate}, queue=domain_name, max_concurrency=1, max_wait=0.05
     )
@@ -393,7 +393,7 @@ async def test_one_requesters_load_does_not_delay_others(
 async def test_a_waiting_request_does_not_count_for_the_concurrency(
     client: Client, domain_name: str
 ) -> None:
-    subject, gate = f"{domain_name}.query.a.b", Gated()
+    subject, gate = f"{domain_name}.query.a.b", GatedAnswer()
 
     async def wait(request: Request) -> Reply:
         async with request.waiting():

@@ -32,13 +32,13 @@ from eventstore.projections.audit.models import audit_command
 from eventstore.projections.database.database import Database
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.store.keyring import Keyring
-from tests.integration.command_line import CommandLine, Ended
+from tests.integration.command_line import CommandLine, ProcessResult
 from tests.integration.customers import CustomerRegistered, Register, shop
 
 EMAIL = "ann@example.org"
 
 
-class Held:
+class DomainWithParked:
     """A domain in which something is parked, and outcomes are kept."""
 
     def __init__(self, client: Client, domain: Domain) -> None:
@@ -102,8 +102,8 @@ async def client(settings: Settings, domain_name: str) -> AsyncIterator[Client]:
 
 
 @pytest.fixture
-async def held(client: Client, domain_name: str) -> Held:
-    return Held(client, shop.renamed(domain_name))
+async def held(client: Client, domain_name: str) -> DomainWithParked:
+    return DomainWithParked(client, shop.renamed(domain_name))
 
 
 def in_files(server: EmbeddedServer, secret: str) -> list[Path]:
@@ -133,7 +133,9 @@ NAMED = {
 
 
 @pytest.mark.parametrize("named", NAMED)
-async def test_parked_messages_that_name_the_subject_are_erased(held: Held, named: str) -> None:
+async def test_parked_messages_that_name_the_subject_are_erased(
+    held: DomainWithParked, named: str
+) -> None:
     own = await held.park(**NAMED[named])  # type: ignore[arg-type]
     other = await held.park({"customer_id": "anna", "note": "ann and ben"})
     erased = await held.forget()
@@ -143,7 +145,7 @@ async def test_parked_messages_that_name_the_subject_are_erased(held: Held, name
 
 
 async def test_its_bytes_are_gone_from_the_servers_files(
-    held: Held, nats_server: EmbeddedServer
+    held: DomainWithParked, nats_server: EmbeddedServer
 ) -> None:
     secret = new_id()
     sequence = await held.park({"customer_id": "ann", "address": secret})
@@ -155,7 +157,7 @@ async def test_its_bytes_are_gone_from_the_servers_files(
 
 
 async def test_a_record_of_several_parts_is_erased_with_all_of_them(
-    held: Held, nats_server: EmbeddedServer
+    held: DomainWithParked, nats_server: EmbeddedServer
 ) -> None:
     secret = new_id()
     text = secret + base64.b64encode(os.urandom(1_500_000)).decode()
@@ -167,7 +169,7 @@ async def test_a_record_of_several_parts_is_erased_with_all_of_them(
     assert len(await held.left()) == 1
 
 
-async def test_unreadable_messages_are_reported_and_remain(held: Held) -> None:
+async def test_unreadable_messages_are_reported_and_remain(held: DomainWithParked) -> None:
     subject = f"{held.subjects.domain}.parked.cmd.order.place"
     garbled = (await publish_acked(held.client, subject, b"{", {"X-Part": "1/1"})).seq
     orphan = (await publish_acked(held.client, subject, b"{", {"X-Part": "1/2"})).seq
@@ -182,7 +184,7 @@ async def test_unreadable_messages_are_reported_and_remain(held: Held) -> None:
 
 
 async def test_without_anybody_to_report_to_it_is_logged(
-    held: Held, caplog: pytest.LogCaptureFixture
+    held: DomainWithParked, caplog: pytest.LogCaptureFixture
 ) -> None:
     sequence = await held.park(b"\xff")
     await Keyring(held.client, held.subjects).forget("ann")
@@ -192,7 +194,7 @@ async def test_without_anybody_to_report_to_it_is_logged(
     )
 
 
-async def test_an_outcome_loses_its_text_and_nothing_else(held: Held) -> None:
+async def test_an_outcome_loses_its_text_and_nothing_else(held: DomainWithParked) -> None:
     own = await held.keep(f"{EMAIL} is taken", aggregate_id="ann")
     names = await held.keep("no place for ann, sorry")
     of_parked = await held.keep(f"{EMAIL} is odd", status="error")
@@ -214,7 +216,9 @@ async def test_an_outcome_loses_its_text_and_nothing_else(held: Held) -> None:
     assert (await held.forget()).outcomes == ()
 
 
-async def test_the_audit_index_loses_the_text_too(held: Held, sqlite_read_model: Path) -> None:
+async def test_the_audit_index_loses_the_text_too(
+    held: DomainWithParked, sqlite_read_model: Path
+) -> None:
     await held.keep(f"{EMAIL} is taken", aggregate_id="ann")
     async with Database(sqlite_read_model) as database:
         collector = CommandCollector(held.client, held.subjects, database)
@@ -240,7 +244,7 @@ async def test_a_bucket_that_allows_no_deletion_is_named(
     (spec,) = (each for each in specs if each.name == f"KV_{subjects.outcome_bucket}")
     await client.api(f"STREAM.CREATE.{spec.name}", {**spec.request, "deny_delete": True})
     await declare(client, specs)  # what an earlier release has made is no drift
-    held = Held(client, domain)
+    held = DomainWithParked(client, domain)
     own = await held.keep(f"{EMAIL} is taken", aggregate_id="ann")
     erased = await held.forget()
     assert (erased.outcomes, erased.undeleted) == ((own,), (own,))
@@ -264,7 +268,7 @@ async def test_a_resent_rejected_command_has_its_first_outcome(
 
 
 async def test_discarded_or_retried_nothing_stays_in_the_servers_files(
-    held: Held, nats_server: EmbeddedServer
+    held: DomainWithParked, nats_server: EmbeddedServer
 ) -> None:
     secret = new_id()
     sequence = await held.park({"address": secret})
@@ -277,7 +281,11 @@ async def test_discarded_or_retried_nothing_stays_in_the_servers_files(
 
 
 async def test_it_lists_what_was_erased_and_what_needs_inspection(
-    held: Held, settings: Settings, tmp_path: Path, domain_name: str, nats_server: EmbeddedServer
+    held: DomainWithParked,
+    settings: Settings,
+    tmp_path: Path,
+    domain_name: str,
+    nats_server: EmbeddedServer,
 ) -> None:
     (tmp_path / "own.toml").write_text(f'[nats]\nsubject_prefix = "{domain_name}"\n')
     cli = CommandLine(tmp_path, EVENTSTORE_CONFIG="own.toml", NATS_URL=nats_server.url)
@@ -301,5 +309,5 @@ async def test_it_lists_what_was_erased_and_what_needs_inspection(
     assert again.lines[0] == f"nothing was changed: {domain_name} has no personal data of ann"
 
 
-async def forget(cli: CommandLine) -> Ended:
+async def forget(cli: CommandLine) -> ProcessResult:
     return await asyncio.to_thread(cli.run, "audit", "forget", "ann", "--yes")

@@ -45,7 +45,7 @@ OUTPUT = "/nix/store/a-hello"
 CACHE = "https://cache.example.org"
 
 
-class Asked:
+class QueriedService:
     """A running service, and a client that queries it."""
 
     def __init__(self, app: WriteSide, database: Database, worker: ProjectionWorker) -> None:
@@ -79,7 +79,7 @@ class Asked:
 @asynccontextmanager
 async def asking(
     settings: Settings, folder: Path, *, max_concurrency: int = 64
-) -> AsyncIterator[Asked]:
+) -> AsyncIterator[QueriedService]:
     async with (
         Database(folder / "read_model.sqlite", migrations=nix_migrations()) as database,
         WriteSide(nix.domain(), settings) as app,
@@ -95,16 +95,16 @@ async def asking(
         async with running(worker, responder):
             await responder.ready.wait()
             await app.worker.ready.wait()
-            yield Asked(app, database, worker)
+            yield QueriedService(app, database, worker)
 
 
 @pytest.fixture
-async def asked(settings: Settings, tmp_path: Path) -> AsyncIterator[Asked]:
+async def asked(settings: Settings, tmp_path: Path) -> AsyncIterator[QueriedService]:
     async with asking(settings, tmp_path) as asked:
         yield asked
 
 
-async def filled(asked: Asked) -> int:
+async def filled(asked: QueriedService) -> int:
     """Some of everything; the position of the last event."""
     await asked.done(
         "mine",
@@ -130,7 +130,7 @@ async def filled(asked: Asked) -> int:
     return await asked.done("spare", nix.CreateConfiguration(name="spare", modules=[]))
 
 
-async def test_each_of_them_is_answered(asked: Asked) -> None:
+async def test_each_of_them_is_answered(asked: QueriedService) -> None:
     end = await filled(asked)
     found: dict[type[Query[Any]], Any] = {}
 
@@ -202,7 +202,7 @@ async def test_each_of_them_is_answered(asked: Asked) -> None:
     assert set(found) == set(nix.QUERIES)
 
 
-async def test_filters(asked: Asked) -> None:
+async def test_filters(asked: QueriedService) -> None:
     end = await filled(asked)
     await asked.worker.wait(end, BOUND)
     deleted = nix.ListModules(deleted=True)
@@ -237,7 +237,7 @@ async def test_filters(asked: Asked) -> None:
     assert item.deleted is True
 
 
-async def test_what_is_not_there_is_not_found(asked: Asked) -> None:
+async def test_what_is_not_there_is_not_found(asked: QueriedService) -> None:
     position = await asked.done("spare", nix.CreateConfiguration(name="spare", modules=[]))
     missing: list[tuple[Query[Any], str]] = [
         (nix.GetFlake(id="none"), "flake none"),
@@ -256,7 +256,7 @@ async def test_what_is_not_there_is_not_found(asked: Asked) -> None:
             await asked.queries.ask(query, wait_for=position, timeout=BOUND)
 
 
-async def test_json_goes_in_and_comes_out(asked: Asked) -> None:
+async def test_json_goes_in_and_comes_out(asked: QueriedService) -> None:
     end = await asked.done("mine", nix.CreateFlake(path="./mine", description=""))
     wait = {"X-Wait-Position": str(end)}
 
@@ -271,7 +271,7 @@ async def test_json_goes_in_and_comes_out(asked: Asked) -> None:
     assert listed == {"items": [data], "next": None}
 
 
-async def test_a_reply_belongs_to_the_trace_of_its_query(asked: Asked) -> None:
+async def test_a_reply_belongs_to_the_trace_of_its_query(asked: QueriedService) -> None:
     own, story = new_id(), new_id()
     ids = {"X-Event-ID": own, "X-Correlation-ID": story}
     for payload in (b"", b"{"):
@@ -287,7 +287,7 @@ async def test_a_reply_belongs_to_the_trace_of_its_query(asked: Asked) -> None:
     assert "X-Correlation-ID" not in headers
 
 
-async def test_a_client_reads_its_own_writes(asked: Asked) -> None:
+async def test_a_client_reads_its_own_writes(asked: QueriedService) -> None:
     async def write_and_read(number: int) -> None:
         name = f"f{number}"
         position = await asked.done(name, nix.CreateFlake(path=name, description=""))
@@ -298,7 +298,7 @@ async def test_a_client_reads_its_own_writes(asked: Asked) -> None:
     await asyncio.gather(*(write_and_read(number) for number in range(20)))
 
 
-async def test_a_position_that_is_not_reached_is_a_timeout(asked: Asked) -> None:
+async def test_a_position_that_is_not_reached_is_a_timeout(asked: QueriedService) -> None:
     with pytest.raises(QueryTimeout, match="at position 0, not at 99, after"):
         await asked.queries.ask(ListFlakes(), wait_for=99, timeout=2.5)
     refused, _ = await asked.raw(
@@ -318,7 +318,7 @@ def fold(events: Sequence[RecordedEvent], position: int) -> dict[str, tuple[int,
     }
 
 
-async def test_every_answer_is_the_fold_of_the_log_at_its_position(asked: Asked) -> None:
+async def test_every_answer_is_the_fold_of_the_log_at_its_position(asked: QueriedService) -> None:
     """While events are appended as fast as possible, several to one flake."""
     answers = []
     appending = True
@@ -348,7 +348,7 @@ async def test_every_answer_is_the_fold_of_the_log_at_its_position(asked: Asked)
     assert len({answer.position for answer in answers}) > 1
 
 
-async def test_the_client_goes_through_all_parts(asked: Asked) -> None:
+async def test_the_client_goes_through_all_parts(asked: QueriedService) -> None:
     for number in range(7):
         end = await asked.done(f"m{number}", nix.CreateModule(name="same", content="x"))
     ids = [f"m{number}" for number in range(7)]
@@ -361,7 +361,7 @@ async def test_the_client_goes_through_all_parts(asked: Asked) -> None:
 
 
 async def test_a_reply_that_is_too_large_is_refused_and_requested_in_smaller_pages(
-    asked: Asked,
+    asked: QueriedService,
 ) -> None:
     long = "x" * 300_000  # of which three fit into one message
     for number in range(5):
@@ -373,7 +373,7 @@ async def test_a_reply_that_is_too_large_is_refused_and_requested_in_smaller_pag
     assert len((await asked.queries.ask(ListFlakes(limit=2))).data.items) == 2
 
 
-async def test_bad_input_is_refused_by_name(asked: Asked) -> None:
+async def test_bad_input_is_refused_by_name(asked: QueriedService) -> None:
     for payload, named in (
         (b'{"lmit": 5}', "lmit"),
         (b'{"limit": 0}', "$.limit"),
@@ -419,7 +419,7 @@ async def test_a_busy_service_replies_so(client: Client, domain_name: str) -> No
             await QueryClient(client, subjects).ask(ListFlakes())
 
 
-async def test_a_cursor_of_another_list_is_refused(asked: Asked) -> None:
+async def test_a_cursor_of_another_list_is_refused(asked: QueriedService) -> None:
     for name in ("a", "b"):
         end = await asked.done(name, nix.CreateModule(name=name, content=""))
         await asked.done(name, nix.CreateOverlay(name=name, content=""))

@@ -51,7 +51,7 @@ async def plain(nats_server: EmbeddedServer) -> AsyncIterator[PlainClient]:
     await client.close()
 
 
-class Patient:
+class AdjustableCheck:
     """A check whose finding can be changed."""
 
     def __init__(self) -> None:
@@ -62,12 +62,12 @@ class Patient:
 
 
 @pytest.fixture
-def patient() -> Patient:
-    return Patient()
+def patient() -> AdjustableCheck:
+    return AdjustableCheck()
 
 
 @pytest.fixture
-def health(named: ServiceIdentity, patient: Patient) -> Health:
+def health(named: ServiceIdentity, patient: AdjustableCheck) -> Health:
     return Health(named.name, named.version, {"patient": patient}, cache_ttl=0.0)
 
 
@@ -135,7 +135,7 @@ async def test_health_is_answered_by_service_and_by_domain(
 
 
 async def test_ill_health_is_a_report_and_no_error(
-    plain: PlainClient, face: ServiceEndpoints, named: ServiceIdentity, patient: Patient
+    plain: PlainClient, face: ServiceEndpoints, named: ServiceIdentity, patient: AdjustableCheck
 ) -> None:
     patient.finding = CheckResult(status="unhealthy", problem="it hurts")
 
@@ -230,11 +230,11 @@ async def test_an_error_with_several_lines_fits_in_its_header(
     codec: Codec,
     named: ServiceIdentity,
 ) -> None:
-    class Broken(Health):
+    class BrokenHealth(Health):
         async def report(self) -> HealthReport:
             raise EventStoreError("one\r\ntwo\n three")
 
-    async with running(ServiceEndpoints(client, codec, Broken("s", "1.0.0", {}), named)):
+    async with running(ServiceEndpoints(client, codec, BrokenHealth("s", "1.0.0", {}), named)):
         answer = await ask(plain, f"health.{named.name}")
 
     assert answer.headers is not None
@@ -342,7 +342,7 @@ async def test_health_is_checked_without_requests_too(
         await asyncio.wait_for(looked.wait(), BOUND)
 
 
-class Warned(logging.Handler):
+class LogWatch(logging.Handler):
     """Hears when something is logged that begins with a text."""
 
     def __init__(self, start: str) -> None:
@@ -358,7 +358,7 @@ class Warned(logging.Handler):
 async def test_it_continues_after_a_reconnect(
     server: EmbeddedServer, codec: Codec, health: Health, named: ServiceIdentity
 ) -> None:
-    warned = Warned(f"service {named.name}: ")
+    warned = LogWatch(f"service {named.name}: ")
     logging.getLogger("eventstore").addHandler(warned)
     async with connect(settings_for(server.url)) as client:
         face = ServiceEndpoints(client, codec, health, named, announce_interval=0.01)

@@ -39,7 +39,7 @@ from tests.proxy import TcpProxy
 EVERY = 3
 
 
-class Counting(Telemetry):
+class SnapshotCounts(Telemetry):
     """What became of the snapshots that were asked for and made."""
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class Bench:
         self.snapshots = snapshots
         self.decider: Decider[Counter] = line.domain.decider("counter")
         self.format = SnapshotFormat(self.decider)
-        self.counted = Counting()
+        self.counted = SnapshotCounts()
 
     async def bucket(self) -> KeyValue:
         return await self.line.jetstream.key_value(self.line.subjects.snapshot_bucket)
@@ -116,7 +116,7 @@ class Bench:
 
 @asynccontextmanager
 async def benched(line: Line, **options: Any) -> AsyncIterator[Bench]:
-    telemetry = Counting()
+    telemetry = SnapshotCounts()
     async with (
         ReadingStore(line.client, line.domain.codec) as store,
         Snapshots(line.client, store, telemetry=telemetry, **options) as snapshots,

@@ -202,7 +202,7 @@ async def test_an_answer_is_never_older_than_what_was_waited_for(tables: Databas
         await request(answers, b"", X_Wait_Position="5", X_Wait_Timeout="10")
 
 
-class Told(Telemetry):
+class CountRecorder(Telemetry):
     def __init__(self) -> None:
         self.counts: list[dict[str, str]] = []
 
@@ -211,7 +211,7 @@ class Told(Telemetry):
 
 
 async def test_every_query_is_counted_by_its_outcome(tables: Database) -> None:
-    told = Told()
+    told = CountRecorder()
     answers = answers_of(tables, telemetry=told)
     await ask(answers, GetCount(at=1))
     for failing in (ask(answers, GetCount(at=9)), request(answers, b"{")):
@@ -225,7 +225,7 @@ async def test_every_query_is_counted_by_its_outcome(tables: Database) -> None:
 
 
 async def test_a_renamed_query_keeps_its_type_in_metrics(tables: Database) -> None:
-    told, handlers = Told(), QueryHandlers(counting)
+    told, handlers = CountRecorder(), QueryHandlers(counting)
 
     @handlers.answers
     def get_total(query: GetTotal, rows: Rows) -> CountView:

@@ -27,7 +27,7 @@ TABLES = [flake, flake_input]
 InShadow = Callable[[Table], Table]
 
 
-class Seen(NamedTuple):
+class TableView(NamedTuple):
     """What one read transaction sees, in three selects: how many rows of which version."""
 
     flakes: dict[int, int]
@@ -35,7 +35,7 @@ class Seen(NamedTuple):
     position: int
 
 
-OLD, NEW = (Seen({version: ROWS}, {version: ROWS}, version) for version in (1, 2))
+OLD, NEW = (TableView({version: ROWS}, {version: ROWS}, version) for version in (1, 2))
 
 
 def fill(connection: Connection, version: int) -> None:
@@ -57,14 +57,14 @@ def switch(connection: Connection, in_shadow: InShadow) -> None:
     connection.execute(update(checkpoints).values(position=checkpoints.c.position + 1))
 
 
-async def see(database: Database) -> Seen:
+async def see(database: Database) -> TableView:
     counts: list[dict[int, int]] = []
     async with database.engine.connect() as connection:
         for table in TABLES:
             versions = select(table.c.version, func.count()).group_by(table.c.version)
             counts.append({row[0]: row[1] for row in await connection.execute(versions)})
         position = await connection.scalar(select(checkpoints.c.position))
-    return Seen(counts[0], counts[1], position or 0)
+    return TableView(counts[0], counts[1], position or 0)
 
 
 def location(database: Database) -> str:
@@ -144,7 +144,7 @@ async def test_the_live_rows_are_not_those_beside(live: Database, shadow: Databa
 async def test_readers_see_all_old_rows_or_all_new_ones(live: Database, shadow: Database) -> None:
     taken = asyncio.Event()
     told: list[str] = []
-    reads: asyncio.Queue[Seen] = asyncio.Queue()
+    reads: asyncio.Queue[TableView] = asyncio.Queue()
 
     async def hammer() -> None:
         while not taken.is_set():
