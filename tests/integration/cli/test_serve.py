@@ -94,12 +94,12 @@ def test_a_second_ctrl_c_does_not_wait_for_work_in_progress(cli: CommandLine) ->
 
 
 def test_a_signal_while_it_starts_ends_it_too(cli: CommandLine) -> None:
-    patient = cli.folder / "patient.toml"
-    patient.write_text("[nats.retry]\nconnect_timeout_ms = 3_600_000\n")
+    timeouts = cli.folder / "timeouts.toml"
+    timeouts.write_text("[nats.retry]\nconnect_timeout_ms = 3_600_000\n")
     with closing(socket.create_server(("127.0.0.1", 0))) as silent:
         silent.settimeout(BOUND)
         url = f"nats://127.0.0.1:{silent.getsockname()[1]}"
-        with cli.start("serve", "--config", patient, "--nats-url", url) as service:
+        with cli.start("serve", "--config", timeouts, "--nats-url", url) as service:
             connection, _ = silent.accept()
             with connection:
                 ended = service.stopped(signal.SIGTERM)

@@ -452,7 +452,7 @@ async def test_connecting_without_a_server_fails_immediately() -> None:
     assert "Connect call failed" in str(caught.value)
 
 
-def patient(seconds: float) -> RetrySettings:
+def first_connect_within(seconds: float) -> RetrySettings:
     return RetrySettings(
         reconnect_delay_ms=10,
         max_reconnect_delay_ms=20,
@@ -466,7 +466,7 @@ async def test_a_first_connect_is_retried_until_a_server_runs(
 ) -> None:
     port = free_ports(1)[0]
     url = f"nats://ann:s3cret@127.0.0.1:{port}"
-    opening = asyncio.create_task(Client.open(settings_for(url, retry=patient(BOUND))))
+    opening = asyncio.create_task(Client.open(settings_for(url, retry=first_connect_within(BOUND))))
 
     async def waits() -> bool:
         return "waiting for a server" in caplog.text
@@ -491,7 +491,7 @@ async def test_an_interrupted_first_connect_is_retried(
     """Also where the server accepts, and goes away before the connection is of use."""
     async with TcpProxy(nats_server) as proxy:
         cut = proxy.cut_after(pattern, "to_client", forward=False)
-        async with connect(settings_for(proxy.url, retry=patient(BOUND))) as client:
+        async with connect(settings_for(proxy.url, retry=first_connect_within(BOUND))) as client:
             await client.flush()
         assert cut.is_set()
     assert "closed for good" not in caplog.text
@@ -500,7 +500,7 @@ async def test_an_interrupted_first_connect_is_retried(
 async def test_a_first_connect_times_out() -> None:
     began = time.monotonic()
     with pytest.raises(ConnectFailed, match="no server answered"):
-        await Client.open(settings_for(NOBODY, retry=patient(0.2)))
+        await Client.open(settings_for(NOBODY, retry=first_connect_within(0.2)))
     assert 0.2 <= time.monotonic() - began < 9  # by default: 10
 
 
@@ -510,10 +510,10 @@ async def test_a_first_connect_with_a_permanent_error_is_not_retried(
     server = await start_server(extra_config="authorization { user: ann, password: s3cret }")
     async with asyncio.timeout(BOUND / 2):
         with pytest.raises(AuthenticationFailed):
-            await Client.open(settings_for(server.url, retry=patient(60)))
+            await Client.open(settings_for(server.url, retry=first_connect_within(60)))
         url = server.url.replace("nats:", "tls:")
         with pytest.raises(ConnectFailed, match="secure connection not available"):
-            await Client.open(settings_for(url, retry=patient(60)))
+            await Client.open(settings_for(url, retry=first_connect_within(60)))
 
 
 async def test_a_first_connect_that_waits_can_be_cancelled(
@@ -521,7 +521,7 @@ async def test_a_first_connect_that_waits_can_be_cancelled(
 ) -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
-            await Client.open(settings_for(NOBODY, retry=patient(60)))
+            await Client.open(settings_for(NOBODY, retry=first_connect_within(60)))
     assert "closed for good" not in caplog.text
 
 

@@ -67,12 +67,12 @@ async def service(server: EmbeddedServer) -> AsyncIterator[WriteSide]:
         answers = {"nix.query.flake.list": listed, **history_answers(app.client, app.domain)}
         queries = Responder(app.client, answers, queue="svc")
         metrics = Metrics(service=named.name, version=named.version)
-        face = ServiceEndpoints(app.client, app.domain.codec, health, named, metrics=metrics)
+        endpoints = ServiceEndpoints(app.client, app.domain.codec, health, named, metrics=metrics)
         created = nix.CreateFlake(path=".", description="")
         assert (await app.commands.execute(created, "f1")).status == "success"
-        async with asyncio.timeout(60), running(queries, face):
+        async with asyncio.timeout(60), running(queries, endpoints):
             await queries.ready.wait()
-            await face.ready.wait()
+            await endpoints.ready.wait()
             yield app
 
 
@@ -159,11 +159,11 @@ async def test_the_headers_of_a_request_are_not_returned(
     answer = await reader.request(asked, headers=sent, timeout=BOUND)
     await reader.close()
 
-    told = answer.headers or {}
+    returned = answer.headers or {}
     of_the_story = {"X-Correlation-ID", "X-Causation-ID"} if asked.startswith("nix.") else set()
-    given_back = {name for name, value in told.items() if value == sent.get(name)}
-    assert given_back - of_the_story <= {"Content-Type"}
-    assert not told.keys() & (
+    echoed = {name for name, value in returned.items() if value == sent.get(name)}
+    assert echoed - of_the_story <= {"Content-Type"}
+    assert not returned.keys() & (
         {"X-Event-Type", "X-Chain", "X-Aggregate-ID", "X-Actor", "Nats-Msg-Id", "X-Whatever"}
     )
 

@@ -76,13 +76,13 @@ async def test_each_request_goes_to_one_instance(client: Client, domain_name: st
 async def test_concurrency_is_bounded_and_all_are_answered(
     client: Client, domain_name: str
 ) -> None:
-    under_way, most = 0, 0
+    under_way, peak = 0, 0
     gate, full = asyncio.Event(), asyncio.Event()
 
     async def slow(request: Request) -> Reply:
-        nonlocal under_way, most
+        nonlocal under_way, peak
         under_way += 1
-        most = max(most, under_way)
+        peak = max(peak, under_way)
         if under_way == 3:
             full.set()
         await gate.wait()
@@ -97,7 +97,7 @@ async def test_concurrency_is_bounded_and_all_are_answered(
         await asyncio.wait_for(full.wait(), 20)
         gate.set()
         assert [answer.data for answer in await asyncio.gather(*asked)] == [b"x"] * 10
-    assert most == 3
+    assert peak == 3
 
 
 async def test_an_error_is_answered_and_so_is_the_next_request(
@@ -222,7 +222,7 @@ async def test_a_plain_client_requests_the_status_by_the_ack(line: Line) -> None
         waiting = await status(stream=acks[0]["stream"], seq=acks[0]["seq"])
         async with line.working():
             await line.until_done()
-        told = [await status(stream=ack["stream"], seq=ack["seq"]) for ack in acks]
+        outcomes = [await status(stream=ack["stream"], seq=ack["seq"]) for ack in acks]
         by_message = await status(message_id="order-17")
         by_sequence = await status(sequence=acks[1]["seq"])
         refused = [
@@ -231,11 +231,11 @@ async def test_a_plain_client_requests_the_status_by_the_ack(line: Line) -> None
             await status(stream=acks[0]["stream"]),
         ]
     assert (waiting["status"], waiting["command_id"]) == ("unknown", None)
-    assert [each["code"] for each in told] == ["ok", "ok", "too_little", "invalid_payload"]
-    assert told[1] == by_message == by_sequence
+    assert [each["code"] for each in outcomes] == ["ok", "ok", "too_little", "invalid_payload"]
+    assert outcomes[1] == by_message == by_sequence
     assert [each["code"] for each in refused] == ["invalid_payload"] * 3
     bucket = await line.jetstream.key_value(line.subjects.outcome_bucket)
-    assert sorted(await bucket.keys()) == sorted(each["command_id"] for each in told)
+    assert sorted(await bucket.keys()) == sorted(each["command_id"] for each in outcomes)
 
 
 @pytest.mark.parametrize(

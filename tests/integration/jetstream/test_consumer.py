@@ -60,10 +60,10 @@ async def fill(client: Client, stream: str, count: int, payload: bytes = b"x") -
     await client.flush()
 
 
-async def take(pull: PullConsumer, count: int, most: int = 1_000) -> list[int]:
+async def take(pull: PullConsumer, count: int, limit: int = 1_000) -> list[int]:
     taken: list[int] = []
     while len(taken) < count:
-        taken.extend(Delivery.of(message).sequence for message in await pull.take(most))
+        taken.extend(Delivery.of(message).sequence for message in await pull.take(limit))
     return taken
 
 
@@ -97,20 +97,20 @@ async def test_messages_are_taken_in_order_and_up_to_the_maximum(
         first = await pull.take(7)
         assert 1 <= len(first) <= 7
         taken = [Delivery.of(message).sequence for message in first]
-        taken += await take(pull, 1_000 - len(first), most=33)
+        taken += await take(pull, 1_000 - len(first), limit=33)
     assert taken == list(range(1, 1_001))
 
 
 async def test_the_buffer_is_bounded(client: Client, stream: str) -> None:
     await fill(client, stream, 2_000)
-    most = 0
+    limit = 0
     async with PullConsumer(client, stream, await consume(client, stream), buffer=100) as pull:
         taken = 0
         while taken < 2_000:
             taken += len(await pull.take(3))
             await client.flush()  # all that was asked for is there
-            most = max(most, held(pull))
-    assert 50 < most <= 100
+            limit = max(limit, held(pull))
+    assert 50 < limit <= 100
 
 
 async def test_expired_requests_are_repeated_and_no_longer_counted(

@@ -79,7 +79,7 @@ class DomainWithParked:
         await self.outcomes.put(outcome, about={"X-Actor": "somebody"})
         return own["command_id"]
 
-    async def told(self, command_id: str) -> str:
+    async def outcome_text(self, command_id: str) -> str:
         outcome = await self.outcomes.get(command_id)
         assert outcome is not None
         return f"{outcome.status} {outcome.code} {outcome.message}"
@@ -203,16 +203,16 @@ async def test_an_outcome_loses_its_text_and_nothing_else(held: DomainWithParked
         await held.keep("no place for anna"),
         await held.keep("CustomerRegistered", status="success", aggregate_id="ann"),
     ]
-    before = [await held.told(each) for each in others]
+    before = [await held.outcome_text(each) for each in others]
     erased = await held.forget()
     assert erased.outcomes == (own, names, of_parked)
     assert erased.undeleted == ()
-    assert [await held.told(each) for each in (own, names, of_parked)] == [
+    assert [await held.outcome_text(each) for each in (own, names, of_parked)] == [
         "rejected no [forgotten]",
         "rejected no [forgotten]",
         "error no [forgotten]",
     ]
-    assert [await held.told(each) for each in others] == before
+    assert [await held.outcome_text(each) for each in others] == before
     assert (await held.forget()).outcomes == ()
 
 
@@ -248,7 +248,7 @@ async def test_a_bucket_that_allows_no_deletion_is_named(
     own = await held.keep(f"{EMAIL} is taken", aggregate_id="ann")
     erased = await held.forget()
     assert (erased.outcomes, erased.undeleted) == ((own,), (own,))
-    assert await held.told(own) == "rejected no [forgotten]"
+    assert await held.outcome_text(own) == "rejected no [forgotten]"
 
 
 async def test_a_resent_rejected_command_has_its_first_outcome(

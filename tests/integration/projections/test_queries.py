@@ -272,11 +272,11 @@ async def test_json_goes_in_and_comes_out(asked: QueriedService) -> None:
 
 
 async def test_a_reply_belongs_to_the_trace_of_its_query(asked: QueriedService) -> None:
-    own, story = new_id(), new_id()
-    ids = {"X-Event-ID": own, "X-Correlation-ID": story}
+    own, correlation = new_id(), new_id()
+    ids = {"X-Event-ID": own, "X-Correlation-ID": correlation}
     for payload in (b"", b"{"):
         _, headers = await asked.raw("flake.list", payload, ids)
-        assert headers["X-Correlation-ID"] == story
+        assert headers["X-Correlation-ID"] == correlation
         assert headers["X-Causation-ID"] == own
         assert headers["X-Event-ID"] == derive_id(own, "answer")
     _, headers = await asked.raw("flake.list", b"", {"X-Event-ID": own})

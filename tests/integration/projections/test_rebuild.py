@@ -140,13 +140,13 @@ async def test_readers_see_the_old_rows_whole_and_then_the_new_ones(
     readers = [Reader(database) for _ in range(3)]
     phases: dict[str, int] = {}
 
-    def told(progress: RebuildProgress) -> None:
+    def report(progress: RebuildProgress) -> None:
         phases.setdefault(progress.phase, sum(len(each.seen) for each in readers))
 
     async with running(*readers):
         for each in readers:
             await each.has_seen(version=1)
-        rebuild = Rebuild(store, database, shouting, batch=20, on_progress=told)
+        rebuild = Rebuild(store, database, shouting, batch=20, on_progress=report)
         assert await rebuild.run() == end
         for each in readers:
             await each.has_seen(version=2)

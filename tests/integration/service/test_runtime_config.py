@@ -52,17 +52,17 @@ class PauseRecorder:
 
     def __init__(self) -> None:
         self.names: list[list[str]] = []
-        self.told = asyncio.Event()
+        self.changed = asyncio.Event()
 
     def pause(self, names: Collection[str]) -> list[str]:
         self.names.append(sorted(names))
-        self.told.set()
+        self.changed.set()
         return [name for name in names if name.startswith("no")]
 
     async def next(self) -> list[str]:
         async with asyncio.timeout(20):
-            await self.told.wait()
-        self.told.clear()
+            await self.changed.wait()
+        self.changed.clear()
         return self.names[-1]
 
 

@@ -65,25 +65,25 @@ class Point(Struct, frozen=True):
     y: int = 0
 
 
-def anew() -> str:
+def unique() -> str:
     return uuid.uuid4().hex
 
 
 class Stamp(Struct, frozen=True):
     """One of its fields has a new default each time."""
 
-    own: str = msgspec.field(default_factory=anew)
+    own: str = msgspec.field(default_factory=unique)
     n: int = 0
 
 
 class MadeArray(Struct, frozen=True, array_like=True, tag=True):
     n: int = 0
-    own: str = msgspec.field(default_factory=anew)
+    own: str = msgspec.field(default_factory=unique)
 
 
 @dataclass(frozen=True)
 class MadeData:
-    own: str = dataclass_field(default_factory=anew)
+    own: str = dataclass_field(default_factory=unique)
     sizes: frozenset[Size] = frozenset()
 
 

@@ -143,7 +143,7 @@ async def test_the_live_rows_are_not_those_beside(live: Database, shadow: Databa
 
 async def test_readers_see_all_old_rows_or_all_new_ones(live: Database, shadow: Database) -> None:
     taken = asyncio.Event()
-    told: list[str] = []
+    reported: list[str] = []
     reads: asyncio.Queue[TableView] = asyncio.Queue()
 
     async def hammer() -> None:
@@ -158,12 +158,12 @@ async def test_readers_see_all_old_rows_or_all_new_ones(live: Database, shadow: 
         for _ in range(3):
             readers.create_task(hammer())
         seen = [await reads.get() for _ in range(10)]
-        assert await live.take_over(shadow, work, committed=told.append) == "taken"
+        assert await live.take_over(shadow, work, committed=reported.append) == "taken"
         while NEW not in seen[-3:]:
             seen.append(await reads.get())
         taken.set()
 
-    assert told == ["taken"]
+    assert reported == ["taken"]
     assert seen[0] == OLD
     assert [each for each in seen if each not in (OLD, NEW)] == []
     await shadow.drop()
@@ -187,7 +187,7 @@ async def test_an_error_in_the_middle_leaves_the_old_rows(live: Database, shadow
 
 
 async def test_a_cancelled_switch_ends_first(live: Database, shadow: Database) -> None:
-    told: list[None] = []
+    reported: list[None] = []
     task: asyncio.Task[None]
     loop = asyncio.get_running_loop()
     cancelled = threading.Event()
@@ -200,12 +200,12 @@ async def test_a_cancelled_switch_ends_first(live: Database, shadow: Database) -
         loop.call_soon_threadsafe(cancel)
         switch(connection, in_shadow)
 
-    task = asyncio.create_task(live.take_over(shadow, work, committed=told.append))
+    task = asyncio.create_task(live.take_over(shadow, work, committed=reported.append))
     with pytest.raises(asyncio.CancelledError):
         await task
 
     assert cancelled.is_set()
-    assert told == [None]
+    assert reported == [None]
     assert await see(live) == NEW
 
 
