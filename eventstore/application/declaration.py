@@ -27,7 +27,7 @@ _MADE_ONCE = "{0} {1} is given twice to application {2}"
 
 
 class Declaration:
-    """What `Application` is told, checked; its parameters are described there."""
+    """The parts of an `Application`, checked; its parameters are described there."""
 
     def __init__(
         self,

@@ -38,7 +38,7 @@ class Result(NamedTuple):
 
     role: str
     attack: Attack
-    tried: int
+    attempts: int
     got: str
     harm: tuple[str, ...]
 

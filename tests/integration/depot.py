@@ -2,7 +2,7 @@
 
 Version 1 knew: ParcelBooked(customer, weight="12.5 kg"), ParcelMoved(to), ParcelPacked(items,
 closed) and ParcelLookedAt(by). `tests/data/depot_v1.jsonl` is what it recorded: never to be made
-anew by later code.
+again by later code.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`python -m tests.mutation`: mutate a sample, run the tests that may notice, tell which did.
 
 The first run takes some minutes more, for the map of which test reaches which line, kept in
-`.mutation/`. It is made anew with `--map`, for example after many tests were added.
+`.mutation/`. It is rebuilt with `--map`, for example after many tests were added.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     kept = load()
     with tempfile.TemporaryDirectory(prefix="mutation-") as directory:
         trees = [Tree(PROJECT, Path(directory) / str(number)) for number in range(options.jobs)]
-        reach = _reach(trees[0], options.jobs, anew=options.map)
+        reach = _reach(trees[0], options.jobs, from_scratch=options.map)
         names = [each for each in core_modules(PROJECT) if options.module in each]
         found = {name: mutants((trees[0].path / name).read_text()) for name in names}
         chosen = sample(found, options.count, options.seed)
@@ -94,18 +94,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--count", type=int, default=60, help="how many mutations")
     parser.add_argument("--module", default="", help="only of files with this in their names")
     parser.add_argument("--jobs", type=int, default=2, help="how many trials at a time")
-    parser.add_argument("--map", action="store_true", help="make the map of the tests anew")
+    parser.add_argument("--map", action="store_true", help="rebuild the map of the tests")
     return parser
 
 
-def _reach(tree: Tree, jobs: int, *, anew: bool) -> Reach:
-    if MAP.exists() and not anew:
+def _reach(tree: Tree, jobs: int, *, from_scratch: bool) -> Reach:
+    if MAP.exists() and not from_scratch:
         return Reach.load(MAP)
     _print("finding out which test reaches which line: some minutes")
     data, seconds = tree.path / "coverage.data", tree.path / "seconds.json"
     (tree.path / "coverage.ini").write_text("[run]\nparallel = true\n")
     with _environment(COVERAGE_FILE=str(data)):
-        _, said = tree.pytest(
+        _, output = tree.pytest(
             [
                 *test_arguments(),
                 *("-n", str(jobs), "-p", "tests.mutation.recorder", f"{OPTION}={seconds}"),
@@ -114,7 +114,7 @@ def _reach(tree: Tree, jobs: int, *, anew: bool) -> Reach:
                 *("--cov-fail-under=0", "-o", "timeout=300"),
             ]
         )
-    _print(said.splitlines()[-1] if said else "pytest said nothing")
+    _print(output.splitlines()[-1] if output else "pytest said nothing")
     reach = Reach.of_run(tree.path, data, seconds)
     reach.save(MAP)
     return reach
@@ -168,8 +168,8 @@ def _report(
         if not result.is_noticed:
             place = f"{each.mutant.inside}: {each.mutant.text}"
             _print(f"not noticed ({result.what}): {each}\n    in {place}")
-    said, enough = verdict(list(results.values()))
-    _print(f"{listed['none']} change nothing, {listed['cost']} only what something takes; {said}")
+    output, enough = verdict(list(results.values()))
+    _print(f"{listed['none']} change nothing, {listed['cost']} only what something takes; {output}")
     return 0 if enough else 1
 
 

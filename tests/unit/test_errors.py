@@ -30,7 +30,7 @@ CLASSES = {
 LINE = re.compile(r"(?P<indent>[│├└─ ]*)(?P<name>[A-Za-z]+)(?: {2,}(?P<meaning>.+))?")
 
 
-def drawn() -> dict[str, str | None]:
+def tree_in_docstring() -> dict[str, str | None]:
     """Each class of the tree in the module's docstring, and the class it hangs on."""
     assert errors.__doc__ is not None
     _, _, tree = errors.__doc__.partition("\n\n")
@@ -51,11 +51,11 @@ def test_the_tree_is_drawn_as_it_is() -> None:
         for name, cls in CLASSES.items()
     }
 
-    assert drawn() == real
+    assert tree_in_docstring() == real
 
 
 def test_the_order_of_the_drawing_is_the_order_of_the_code() -> None:
-    assert list(drawn()) == list(CLASSES)
+    assert list(tree_in_docstring()) == list(CLASSES)
 
 
 def test_everything_is_exported() -> None:

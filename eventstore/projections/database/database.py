@@ -221,7 +221,7 @@ class Database(Resource):
         )
 
     def forget_definitions(self) -> None:
-        """Use new connections from now on, for tables may have been created anew.
+        """Use new connections from now on, for tables may have been recreated.
 
         Connections of other processes are not affected: PostgreSQL may refuse a statement of each.
         """

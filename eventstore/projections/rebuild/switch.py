@@ -120,9 +120,7 @@ def _restore(connection: Connection, table: Table, statement: str) -> None:
     except DBAPIError as error:
         if is_transient(error):
             raise
-        _logger.warning(
-            "table %s was created anew without %r: %s", table, statement, cause_of(error)
-        )
+        _logger.warning("table %s was recreated without %r: %s", table, statement, cause_of(error))
 
 
 def _settle(

@@ -120,7 +120,7 @@ async def test_a_missing_key_without_a_tombstone_is_reported(
     assert await findings(client, codec) == [], "bytes and chains are as they were"
 
 
-# Indexes of the log, which is chained anew as far as the chain is about what was changed.
+# Indexes of the log, which is chained again as far as the chain is about what was changed.
 WAYS: dict[str, tuple[Tamper, list[tuple[str, int, int | None]], str]] = {
     "no JSON": (
         lambda log: rechained(changed(3, b"{")(log)),

@@ -95,8 +95,8 @@ def test_every_id_of_a_correlation_prints_the_same_tree(correlation: Correlation
     for own in correlation.ids:
         ended = correlation.cli.call("audit", "trace", own[:8])
         assert (ended.status, ended.err) == (0, "")
-        (asked,) = [line for line in ended.lines if line.startswith(">")]
-        assert own[:8] in asked
+        (marked,) = [line for line in ended.lines if line.startswith(">")]
+        assert own[:8] in marked
         shown.add(ended.out.replace(">", " "))
 
     (out,) = shown

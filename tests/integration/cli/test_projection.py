@@ -240,8 +240,8 @@ def test_a_reset_projection_is_rebuilt_by_the_service(service: CommandLine) -> N
     assert (refused.status, rows(service)) == (1, before)
     assert refused.out.startswith(f"delete all {len(before)} rows of flakes? [y/N]")
 
-    said = good(service.call("projection", "reset", "flakes", "--yes"))
-    assert said == [f"reset: flakes, {len(before)} rows deleted"]
+    output = good(service.call("projection", "reset", "flakes", "--yes"))
+    assert output == [f"reset: flakes, {len(before)} rows deleted"]
     until(lambda: listed(service)["state"] == "live")
     assert rows(service) == before
 

@@ -72,8 +72,10 @@ def test_it_prints_one_line_and_stops_with_its_server_after_a_signal(
 
     assert ready.startswith("ready: cim-domain-nix ")
     assert ready.endswith(f"on {redacted_url(str(url))}, read model var/read_model.sqlite")
-    said = "stopping: finishing the work in progress\nstopped: 0 commands went back to the queue\n"
-    assert ended == (0, "", said)
+    notice = (
+        "stopping: finishing the work in progress\nstopped: 0 commands went back to the queue\n"
+    )
+    assert ended == (0, "", notice)
     assert cli.server_url is None
     assert_ends(pid)
 
@@ -214,10 +216,10 @@ def degraded(cli: CommandLine) -> dict[str, str]:
 def waiting(service: RunningProcess, url: str) -> None:
     """Return when a service logs that it waits for a server, with its URL and the reason."""
     assert service.process.stderr is not None
-    said = service.process.stderr.readline()
-    assert said.startswith("WARNING: waiting for a server, 60 s more at most: ")
-    assert url in said
-    assert "refused" in said or "Connect call failed" in said
+    notice = service.process.stderr.readline()
+    assert notice.startswith("WARNING: waiting for a server, 60 s more at most: ")
+    assert url in notice
+    assert "refused" in notice or "Connect call failed" in notice
 
 
 def test_it_waits_for_a_server_that_starts_later(cli: CommandLine, tmp_path: Path) -> None:

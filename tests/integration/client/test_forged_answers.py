@@ -342,15 +342,15 @@ async def test_nobody_can_guess_a_reply_subject(client: Client, domain_name: str
 async def test_an_answer_without_a_pending_request_is_dropped(
     client: Client, forger: Client, domain_name: str
 ) -> None:
-    asked = asyncio.Event()
+    request_arrived = asyncio.Event()
 
     async def hear(_message: Msg) -> None:
-        asked.set()
+        request_arrived.set()
 
     await forger.subscribe(f"{domain_name}.ask", hear)
     await forger.flush()
     asking = asyncio.create_task(client.request(f"{domain_name}.ask", timeout=0.5))
-    await asked.wait()
+    await request_arrived.wait()
     for number in range(1, 200):  # as the tokens once were
         await forger.publish(f"{client.inbox_prefix}.{number}", b"forged")
     with pytest.raises(RequestTimeout):

@@ -93,10 +93,10 @@ async def test_concurrency_is_bounded_and_all_are_answered(
     responder = Responder(client, {subject: slow}, queue=domain_name, max_concurrency=3)
     async with running(responder):
         await responder.ready.wait()
-        asked = [asyncio.create_task(client.request(subject, b"x")) for _ in range(10)]
+        requests = [asyncio.create_task(client.request(subject, b"x")) for _ in range(10)]
         await asyncio.wait_for(full.wait(), 20)
         gate.set()
-        assert [answer.data for answer in await asyncio.gather(*asked)] == [b"x"] * 10
+        assert [answer.data for answer in await asyncio.gather(*requests)] == [b"x"] * 10
     assert peak == 3
 
 
@@ -291,12 +291,12 @@ async def test_received_requests_are_answered_before_it_stops(
     async with connect(settings) as asker:
         async with running(responder):
             await responder.ready.wait()
-            asked = [asyncio.create_task(asker.request(subject, b"x")) for _ in range(20)]
+            requests = [asyncio.create_task(asker.request(subject, b"x")) for _ in range(20)]
             await gate.until(2)
             await asker.flush()  # the server has passed on all of them
             responder.stop()
             gate.open.set()
-        assert [answer.data for answer in await asyncio.gather(*asked)] == [b"x"] * 20
+        assert [answer.data for answer in await asyncio.gather(*requests)] == [b"x"] * 20
         with pytest.raises(NoResponders):
             await asker.request(subject)
 
@@ -328,13 +328,13 @@ async def test_a_full_queue_is_answered_as_busy(client: Client, domain_name: str
     )
     async with running(responder):
         await responder.ready.wait()
-        held = [asyncio.create_task(client.request(subject, b"x")) for _ in range(3)]
+        waiting = [asyncio.create_task(client.request(subject, b"x")) for _ in range(3)]
         await gate.until(1)
         answer = await client.request(subject, b"x")
         assert json.loads(answer.data)["message"].startswith("3 requests are under way or wait")
         assert headers_of(answer)["Nats-Service-Error-Code"] == "busy"
         gate.open.set()
-        assert [each.data for each in await asyncio.gather(*held)] == [b"x"] * 3
+        assert [each.data for each in await asyncio.gather(*waiting)] == [b"x"] * 3
         assert (await client.request(subject, b"x")).data == b"x"  # there is room again
 
 

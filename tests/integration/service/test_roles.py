@@ -420,23 +420,25 @@ async def test_a_subscriber_sees_nothing_that_others_have_parked(
 async def test_auditors_can_create_only_plain_readers_of_the_log(
     shipped: ShippedServers,
 ) -> None:
-    def asked(name: str, **config: object) -> dict[str, object]:
+    def consumer_request(name: str, **config: object) -> dict[str, object]:
         return {"stream_name": "NIX_LOG", "config": {"name": name, **config}, "action": "create"}
 
     brief = {"inactive_threshold": 1_000_000_000, "metadata": {"start-after": "7"}}
     async with shipped.client("auditor") as client:
-        made = await client.api("CONSUMER.CREATE.NIX_LOG.x", asked("x", **brief))
+        made = await client.api("CONSUMER.CREATE.NIX_LOG.x", consumer_request("x", **brief))
         for request in (
-            asked("x"),
-            asked("x", **brief, deliver_subject="nix.event.flake.created"),
-            asked("x", **brief, durable_name="x"),
-            asked("y", **brief),
+            consumer_request("x"),
+            consumer_request("x", **brief, deliver_subject="nix.event.flake.created"),
+            consumer_request("x", **brief, durable_name="x"),
+            consumer_request("y", **brief),
         ):
             with pytest.raises(JetStreamError) as refused:
                 await client.api("CONSUMER.CREATE.NIX_LOG.x", request)
             assert refused.value.status == 403
         with pytest.raises(JetStreamError, match="already exists"):
-            await client.api("CONSUMER.CREATE.NIX_LOG.x", asked("x", **brief, max_deliver=7))
+            await client.api(
+                "CONSUMER.CREATE.NIX_LOG.x", consumer_request("x", **brief, max_deliver=7)
+            )
         with pytest.raises(PermissionDenied):
             await client.api("CONSUMER.DELETE.NIX_LOG.x")
     assert made["config"]["metadata"]["start-after"] == "7"

@@ -224,7 +224,7 @@ async def test_an_illegal_value_is_logged_once_and_truncated(
     bucket = await line.jetstream.key_value(line.subjects.config_bucket)
     await bucket.put("log_level", b"\x1b[31m" + b"x" * 900_000)
 
-    def said() -> list[str]:
+    def log_lines() -> list[str]:
         return [each for each in caplog.messages if "log_level cannot be" in each]
 
     async with running(part := control(line, pausable=paused)):
@@ -233,13 +233,13 @@ async def test_an_illegal_value_is_logged_once_and_truncated(
         for name in ("a", "b", "c"):  # each time all keys are looked at
             await configuration.set("projections.paused", name)
             assert await paused.next() == [name]
-        assert len(said()) == 1
-        assert "x1b[31mxxx" in said()[0]
-        assert len(said()[0]) < 400
+        assert len(log_lines()) == 1
+        assert "x1b[31mxxx" in log_lines()[0]
+        assert len(log_lines()[0]) < 400
         await bucket.put("log_level", b"loud")
         await configuration.set("projections.paused", "d")
         await paused.next()
-        assert len(said()) == 2
+        assert len(log_lines()) == 2
 
 
 async def test_a_change_while_disconnected_applies_after_the_reconnect(

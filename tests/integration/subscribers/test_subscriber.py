@@ -277,14 +277,14 @@ async def test_a_handler_that_takes_longer_than_the_wait_is_called_once(
 
 async def until_in_progress(client: Client, codec: Codec) -> None:
     """Return when the subscriber has reported progress to the server."""
-    said = asyncio.Event()
+    logged = asyncio.Event()
 
     async def hear(message: Any) -> None:
         if message.data == b"+WPI":
-            said.set()
+            logged.set()
 
     subscription = await client.subscribe(f"$JS.ACK.{codec.subjects.event_stream}.>", hear)
-    await said.wait()
+    await logged.wait()
     await subscription.unsubscribe()
 
 

@@ -120,11 +120,11 @@ async def index(database: Database) -> AuditIndex:
     return await fill(database, TRACE + OTHER)
 
 
-@pytest.mark.parametrize("asked", NAMES)
-async def test_any_id_of_a_trace_finds_all_of_it(index: AuditIndex, asked: str) -> None:
-    trace = await index.trace(TraceCorrelation(id=id_of(asked)))
+@pytest.mark.parametrize("named", NAMES)
+async def test_any_id_of_a_trace_finds_all_of_it(index: AuditIndex, named: str) -> None:
+    trace = await index.trace(TraceCorrelation(id=id_of(named)))
 
-    assert (trace.correlation_id, trace.asked) == (id_of("c1"), id_of(asked))
+    assert (trace.correlation_id, trace.asked) == (id_of("c1"), id_of(named))
     assert (trace.events, trace.commands, trace.untold) == (3, 3, 0)
     names = {entry.id: name for name, entry in zip(NAMES, TRACE, strict=True)}
     assert [(names[line.id], line.depth) for line in trace.lines] == [
@@ -154,18 +154,18 @@ async def test_an_id_that_begins_several_is_refused(database: Database) -> None:
         await index.trace(TraceCorrelation(id=ROOT[:8]))
 
 
-@pytest.mark.parametrize("asked", [ROOT, "01234567", "e1", "x" * 36, "", "' OR 1=1"])
-async def test_an_id_that_nobody_knows_is_named(index: AuditIndex, asked: str) -> None:
-    with pytest.raises(QueryNotFound, match=asked[:80] or "''"):
-        await index.trace(TraceCorrelation(id=asked))
+@pytest.mark.parametrize("named", [ROOT, "01234567", "e1", "x" * 36, "", "' OR 1=1"])
+async def test_an_id_that_nobody_knows_is_named(index: AuditIndex, named: str) -> None:
+    with pytest.raises(QueryNotFound, match=named[:80] or "''"):
+        await index.trace(TraceCorrelation(id=named))
 
 
 async def test_a_cause_recorded_without_a_correlation_belongs_to_its_trace(
     database: Database,
 ) -> None:
     index = await fill(database, [command("c1", "c1", 1, trace=None), event("e1", "c1", 2)])
-    for asked in ("c1", "e1"):
-        trace = await index.trace(TraceCorrelation(id=id_of(asked)))
+    for named in ("c1", "e1"):
+        trace = await index.trace(TraceCorrelation(id=id_of(named)))
         assert [(line.id, line.depth) for line in trace.lines] == [
             (id_of("c1"), 0),
             (id_of("e1"), 1),

@@ -123,9 +123,9 @@ async def test_a_shadow_is_created_by_opening_and_deleted_by_dropping(
     await place.drop()
 
     assert await table_names(database) == live
-    async with database.shadow(name) as anew:
-        assert await table_names(anew) == set()
-        await anew.drop()
+    async with database.shadow(name) as recreated:
+        assert await table_names(recreated) == set()
+        await recreated.drop()
     if database.path is not None:
         assert list(database.path.parent.glob("*rebuild*")) == []
 

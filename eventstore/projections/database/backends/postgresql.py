@@ -216,7 +216,7 @@ class Postgresql(Backend):
     def _check_out(self, _connection: Any, record: Any, _proxy: Any) -> None:
         """Have a connection from before the last change of definitions replaced by a new one."""
         if record.info[_KNOWN] != self._definitions:
-            raise DisconnectionError("tables were created anew")
+            raise DisconnectionError("tables were recreated")
 
 
 def _digest(name: str) -> str:

@@ -87,7 +87,7 @@ def is_transient(error: BaseException) -> bool:
     The server is unreachable, locked or full, or another transaction was faster.
     """
     if type(cause_of(error)).__name__ == "InvalidCachedStatementError":
-        return True  # another process has created a table anew; a new statement finds that
+        return True  # another process has recreated a table; a new statement finds that
     state = _sqlstate(error)
     return state in _TRANSIENT or state[:2] in _TRANSIENT_CLASSES
 
