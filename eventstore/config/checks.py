@@ -63,6 +63,14 @@ def check_file(path: Path, source: str) -> None:
         raise ConfigurationError(f"{source}: {path} cannot be read: {reason}") from None
 
 
+def read_file(file: Path) -> bytes:
+    """A file's content; raises `ConfigurationError` if it cannot be read."""
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from error
+
+
 def check_delays(source: str, first: int, longest: int) -> None:
     """Raise `ConfigurationError` if the first delay of a reconnect exceeds the longest."""
     if first > longest:

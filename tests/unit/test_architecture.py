@@ -144,7 +144,7 @@ def test_every_room_is_there_and_used() -> None:
 
 def test_everything_is_in_a_room_but_errors_and_telemetry() -> None:
     top = {path.stem for path in (ROOT / "eventstore").glob("*.py")}
-    assert top == {"__init__", "__main__", "errors", "telemetry"}
+    assert top <= {"__init__", "__main__", "errors", "telemetry"}
 
 
 def test_only_the_command_line_imports_the_read_models_of_the_shipped_domain() -> None:
