@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
+from eventstore.config import Settings
 from eventstore.projections.database import include_name
+from tests.connection import settings_for
 from tests.integration.command_line import BOUND, ROOT, CommandLine
 
 ORDER = {"customer": "ann", "article": "tea", "quantity": 2}
@@ -110,14 +113,43 @@ def test_its_migrations_make_the_tables_that_its_projections_declare(
 
 
 @pytest.fixture
+def project(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The shop's modules can be imported."""
+    monkeypatch.syspath_prepend(str(folder))
+    yield
+    for name in [each for each in sys.modules if each.partition(".")[0] == "shop"]:
+        del sys.modules[name]
+
+
+@pytest.mark.usefixtures("project")
+async def test_the_stock_of_an_order_that_is_cancelled_by_hand_is_released(
+    settings: Settings, tmp_path: Path
+) -> None:
+    app = importlib.import_module("shop.app").app
+    order, stock = (importlib.import_module(f"shop.{each}") for each in ("order", "stock"))
+    assert settings.nats.subject_prefix is not None
+    own = settings_for(settings.nats.url[0], settings.nats.subject_prefix).in_directory(tmp_path)
+    without = {"projections": False, "queries": False}
+    async with asyncio.timeout(BOUND):
+        async with app.running(own, subscribers=False, **without) as shop:
+            await shop.execute(stock.ReceiveStock(quantity=3), "tea")
+            await shop.execute(msgspec.convert(ORDER, order.PlaceOrder), "o")
+            await shop.execute(order.CancelOrder(reason="changed my mind"), "o")
+        async with app.running(own, **without) as shop:
+            async for event in shop.store.read_all(live=True):
+                if isinstance(event.data, stock.StockReleased):
+                    break
+            assert await shop.load("stock", "tea", leader=True) == stock.Stock(available=3)
+
+
+@pytest.fixture
 async def browser(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    project: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the web application, which runs the shop in this process."""
     for name in ("NATS_URL", "EVENTSTORE_CONFIG", "EVENTSTORE_APP"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(folder))
     web = importlib.import_module("shop.web").web
     transport = httpx.ASGITransport(web)
     async with (
@@ -125,8 +157,6 @@ async def browser(
         httpx.AsyncClient(transport=transport, base_url="http://shop") as client,
     ):
         yield client
-    for name in [each for each in sys.modules if each.partition(".")[0] == "shop"]:
-        del sys.modules[name]
 
 
 async def test_an_order_is_placed_once_and_read_back_at_once(browser: httpx.AsyncClient) -> None:
