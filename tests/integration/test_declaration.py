@@ -234,6 +234,18 @@ def test_every_subcommand_works_for_any_application(
     assert shown in ended.out + ended.err
 
 
+def test_a_command_without_the_id_that_it_needs_is_refused(bank_service: CommandLine) -> None:
+    ended = bank_service.call("send", "bank.cmd.account.deposit", "--data", '{"amount": 1}')
+    assert ended.status == 2
+    assert "X-Aggregate-ID is missing: Deposit needs the id of its account (--id)" in ended.out
+
+
+def test_an_id_that_no_message_has_may_be_that_of_an_aggregate(bank_service: CommandLine) -> None:
+    ended = bank_service.call("audit", "trace", str(uuid.uuid4()))
+    assert ended.status == 2
+    assert "if it is an aggregate's, use audit history or audit search" in ended.err
+
+
 def test_a_database_of_another_application_has_no_rows_of_the_nix_domain(
     bank_service: CommandLine,
 ) -> None:
