@@ -23,6 +23,7 @@ from eventstore.cli.applications import find_application, load_application
 from eventstore.config import ReadModelSettings, Settings
 from eventstore.errors import ConfigurationError, NoResponders, ProjectionError, UnknownType
 from eventstore.projections import Projection
+from eventstore.projections.database import Migrations
 from eventstore.projections.queries import QueryHandlers
 from eventstore.service.health import HealthReport
 from examples import bank
@@ -144,6 +145,26 @@ def test_what_does_not_fit_is_refused_when_it_is_declared() -> None:
         Application("shop", [bank.account], tables=[ours])
     with pytest.raises(ConfigurationError, match="queries read the projection one, which it does"):
         Application("shop", [bank.account], queries=[QueryHandlers(one)])
+
+
+def test_the_tables_of_projections_are_created_unless_migrations_do() -> None:
+    one, other = table("one"), table("other")
+    projection = Projection("rows", tables=[one])
+    named = [one.metadata, other.metadata]
+    migrations = Migrations(ROOT / "examples" / "shop" / "shop" / "migrations")
+
+    own = Application("shop", [bank.account], projections=[projection])
+    assert own.own_tables() == [one]
+    more = Application("shop", [bank.account], projections=[projection], tables=named)
+    assert more.own_tables() == [one, other]
+    migrated = Application(
+        "shop",
+        [bank.account],
+        projections=[projection],
+        tables=[other.metadata],
+        migrations=migrations,
+    )
+    assert migrated.own_tables() == [other]
 
 
 # The command line
