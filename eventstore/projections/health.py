@@ -9,7 +9,8 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
-from eventstore.projections.database.backends import DatabaseUnavailable, is_transient
+from eventstore.errors import DatabaseUnavailable
+from eventstore.projections.database.backends import is_transient
 from eventstore.projections.database.database import Database
 from eventstore.projections.worker.progress import Progress
 from eventstore.projections.worker.worker import ProjectionWorker

@@ -20,7 +20,7 @@ import msgspec
 
 from eventstore.client.api_answers import ConsumerInfo
 from eventstore.client.client import Client
-from eventstore.errors import EventStoreError, StreamMissing
+from eventstore.errors import StreamMissing, SubscriberContinued
 from eventstore.jetstream.api import find_consumer, update_consumer
 from eventstore.jetstream.topology import ConsumerSpec, declare_consumer
 from eventstore.messages.subjects import Subjects
@@ -35,10 +35,6 @@ _SETTLE_PAUSE = 0.1
 _RESET_SECONDS = 1.0
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
-
-
-class SubscriberContinued(EventStoreError, code="subscriber_continued"):
-    """Another name has taken over this subscriber's position, or cannot take over the other's."""
 
 
 async def declare_subscriber(

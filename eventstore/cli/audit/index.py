@@ -12,10 +12,10 @@ from eventstore.cli.output.terminal import program
 from eventstore.cli.read_models import is_there
 from eventstore.cli.session import Session
 from eventstore.client.queries import QueryClient
-from eventstore.errors import ClientError, StreamMissing
+from eventstore.errors import ClientError, NoAuditIndex, StreamMissing
 from eventstore.jetstream.api import log_end
 from eventstore.messages.queries import Listed
-from eventstore.projections.audit import AuditIndex, NoAuditIndex
+from eventstore.projections.audit import AuditIndex
 from eventstore.projections.database.database import Database
 
 

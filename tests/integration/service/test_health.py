@@ -19,13 +19,13 @@ from eventstore.commands.worker import worker_consumer
 from eventstore.config import Settings, StreamSettings
 from eventstore.errors import (
     ConnectionLost,
+    DatabaseUnavailable,
     MigrationError,
     ProjectionError,
     StreamMissing,
 )
 from eventstore.jetstream.topology import declare, declare_consumer, topology
 from eventstore.messages.codec import Codec
-from eventstore.projections.database.backends import DatabaseUnavailable
 from eventstore.projections.database.database import Database
 from eventstore.projections.health import DatabaseCheck, ProjectionsCheck
 from eventstore.projections.worker.worker import ProjectionWorker
