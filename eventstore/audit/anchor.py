@@ -22,6 +22,7 @@ from eventstore.audit.log_digest import LogDigest
 from eventstore.errors import ConfigurationError, InvalidAnchor
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import format_timestamp
+from eventstore.text import counted
 from eventstore.undecodable import UNDECODABLE
 
 
@@ -134,8 +135,9 @@ class AnchorCheck:
             found.append(Finding(kind="anchor", text=text, position=at_position))
         if digest.events < self._anchor.events:
             text = (
-                f"the anchor of {self._anchor.time} is of {self._anchor.events:,} events, and the "
-                f"log has only {digest.events:,}, of which {self._matching_text()} to be the same: "
+                f"the anchor of {self._anchor.time} is of "
+                f"{counted(self._anchor.events, 'event')}, and the log has only "
+                f"{digest.events:,}, of which {self._matching_text()} to be the same: "
                 "events were removed, or it is another log"
             )
             found.append(Finding(kind="anchor", text=text, position=position))

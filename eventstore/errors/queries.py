@@ -14,7 +14,11 @@ class QueryNotFound(QueryError, code="not_found"):
 
 
 class QueryTimeout(QueryError, code="timeout", retryable=True):
-    """The read model did not reach the awaited position in time."""
+    """The read model did not reach the awaited position in time.
+
+    Its code is "timeout", as that of `CommandTimeout`: a query's answer and a command's outcome are
+    never the same message, so that whoever reads a code knows which of both it is.
+    """
 
 
 class QueryRefused(QueryError, code="refused"):

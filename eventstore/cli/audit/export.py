@@ -28,7 +28,7 @@ from eventstore.cli.session import Session
 from eventstore.errors import ConfigurationError, CorruptLog
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.messages.headers import Header
-from eventstore.text import decoded, printable_json
+from eventstore.text import counted, decoded, printable_json
 
 _MAX_CONCURRENCY = 64
 
@@ -64,7 +64,7 @@ async def export(
     is_csv = form == "csv" if form else output is not None and output.suffix == ".csv"
     count = await _export(session, wanted, output, is_csv=is_csv, payload=payload)
     if output is not None:
-        say(f"{count:,} events and commands written to {output}")
+        say(f"{counted(count, 'entry')} written to {output}")
 
 
 async def _export(

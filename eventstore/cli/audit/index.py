@@ -74,12 +74,15 @@ async def index_of(session: Session) -> AsyncIterator[AuditIndex | ServiceIndex]
 async def opened_index(session: Session) -> AsyncIterator[AuditIndex]:
     """The index of the read model in the settings.
 
-    Raises `NoAuditIndex`, saying what to do, and what opening a database raises.
+    Raises `NoAuditIndex`, saying what to do, `MigrationError` for tables of another release, and
+    what opening a database raises.
     """
     database = Database(session.settings.read_model.database)
     try:
         _check_there(database)
         async with database:
+            if (await database.revisions())[0].found:  # else it has no index, which is said so
+                await database.check_schema()
             yield AuditIndex(database.engine)
     except NoAuditIndex as error:
         raise NoAuditIndex(

@@ -14,9 +14,10 @@ from eventstore import audit
 from eventstore.audit import Anchor, Finding, VerifySummary
 from eventstore.cli.options import AggregateId, AggregateName, ClientSession, Json
 from eventstore.cli.output.progress import events_bar
-from eventstore.cli.output.terminal import Terminal, counted, say_json
+from eventstore.cli.output.terminal import Terminal, say_json
 from eventstore.cli.session import Session
 from eventstore.errors import ConfigurationError
+from eventstore.text import counted
 
 _UNKNOWN_KEY = "the anchor is signed by {key}: only --key checks that it is the expected key"
 _MAX_RANGES = 10

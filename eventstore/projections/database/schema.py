@@ -99,7 +99,7 @@ class Migrations:
         if not at.is_newest:
             raise MigrationError(
                 f"{self.subject} is at revision {at.found or 'none'}, this code needs "
-                f"{at.newest}; migrate it first"
+                f"{at.newest}; migrate it first, with `eventstore migrate`"
             )
 
     def revisions(self, connection: Connection) -> Revisions:

@@ -210,7 +210,7 @@ async def test_an_unprocessed_backlog_degrades_it(client: Client, settings: Sett
             await commands.send(CREATE)
 
     finding = await many()
-    assert (finding.status, finding.problem) == ("degraded", "3 commands wait")
+    assert (finding.status, finding.problem) == ("degraded", "3 commands waiting")
     assert finding.facts["pending"] == 3
     assert b'eventstore_command_backlog{state="pending"} 3.0' in metrics.render()
     finding = await old()

@@ -97,7 +97,7 @@ async def test_an_append_without_a_clear_answer_whose_stream_is_gone_is_unknown(
     stream = codec.subjects.log_stream
     async with store_behind(proxy, codec) as broken, asyncio.TaskGroup() as group:
         proxy.hold()
-        ours = group.create_task(_unknown(broken, [Deposited()] * count))
+        ours = group.create_task(_unknown(broken, [NewEvent(data=Deposited())] * count))
         await proxy.until_held(b'"seq":')
         await client.api(f"STREAM.DELETE.{stream}")
         proxy.cut()
