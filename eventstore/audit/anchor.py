@@ -68,7 +68,7 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         try:
             return msgspec.json.decode(document, type=cls)
         except UNDECODABLE as error:
-            raise InvalidAnchor(f"it is not an anchor, or a garbled one: {error}") from error
+            raise InvalidAnchor(f"it is not an anchor, or a damaged one: {error}") from error
 
     def to_json(self) -> bytes:
         """Encode the document, indented."""
@@ -92,7 +92,10 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if self.key is None and self.signature is None:
             return
         if not _is_signature(self.key or "", self._signed_bytes(), self.signature or ""):
-            raise InvalidAnchor(f"the signature is not by {self.key}, or something was changed")
+            raise InvalidAnchor(
+                f"the signature is not by {self.key}, or something was changed: take "
+                "the anchor from where it was kept"
+            )
 
     def check_log(self, codec: Codec) -> None:
         """Raise `InvalidAnchor` unless it is of the log of the codec's domain."""
@@ -159,7 +162,7 @@ def _pair(seed: bytes) -> Any:
         pair.sign(b"")
     except (nkeys.NkeysError, ValueError):
         raise ConfigurationError(
-            "there is no nkey seed to sign with"
+            "there is no nkey seed to sign with: name a file that contains one"
         ) from None  # its text may contain the seed
     return pair
 

@@ -70,7 +70,9 @@ async def verify(
         codec.check_aggregate(aggregate)
     if anchor is not None:
         if aggregate is not None:
-            raise InvalidAnchor("it is of the whole log, not of one kind of aggregate")
+            raise InvalidAnchor(
+                "it is of the whole log: verify the whole log, not one kind of aggregate"
+            )
         anchor.check_log(codec)
     stream = codec.subjects.log_stream
     summary = VerifySummary() if summary is None else summary

@@ -49,7 +49,8 @@ class EventTooLarge(AppendError, code="event_too_large"):
 
     def __init__(self, event_type: str, part: str, size: int, limit: int) -> None:
         super().__init__(
-            f"the {part} of {event_type} would have {size:,} bytes, and the maximum is {limit:,}"
+            f"the {part} of {event_type} would have {size:,} bytes, and the maximum is {limit:,}; "
+            "record less in one event, or a reference to what is stored elsewhere"
         )
         self.event_type = event_type
         self.part = part
@@ -61,7 +62,10 @@ class BatchTooLarge(AppendError, code="batch_too_large"):
     """More events than fit one atomic batch; nothing was sent."""
 
     def __init__(self, count: int, limit: int) -> None:
-        super().__init__(f"{count:,} events in one append; at most {limit:,} are atomic")
+        super().__init__(
+            f"{count:,} events in one append; at most {limit:,} are atomic: "
+            "append them one part after another"
+        )
         self.count = count
         self.limit = limit
 

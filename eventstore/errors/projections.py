@@ -43,7 +43,7 @@ class OwnedElsewhere(ProjectionFenced, code="owned_elsewhere", retryable=True):
     """Somebody else has the lock; `holder` says who."""
 
     def __init__(self, name: str, holder: str) -> None:
-        super().__init__(f"{name} is owned by {holder}")
+        super().__init__(f"{name} is owned by {holder}; stop that first, or wait until it ends")
         self.holder = holder
 
 
@@ -83,7 +83,8 @@ class WaitTimeout(ProjectionError, TimeoutError, code="wait_timeout", retryable=
 
     def __init__(self, position: int, reached: int, seconds: float) -> None:
         super().__init__(
-            f"the read model is at position {reached}, not at {position}, after {seconds:g} s"
+            f"the read model is at position {reached}, not at {position}, after {seconds:g} s; "
+            "wait longer, or see `eventstore projection list` for what holds it up"
         )
         self.position = position
         self.reached = reached

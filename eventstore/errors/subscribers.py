@@ -26,7 +26,8 @@ class EventsGone(SubscriberError, code="events_gone"):
     def __init__(self, stream: str, position: int, first: int) -> None:
         super().__init__(
             f"stream {stream} begins at position {first} of the log; the events from position "
-            f"{position + 1} on are only in the log itself"
+            f"{position + 1} on are only in the log itself: "
+            "start after a later position, or read them with a projection"
         )
         self.position = position
         self.first = first

@@ -149,7 +149,7 @@ async def _take_over(
     if subscription.continued_by not in (None, name):
         raise SubscriberContinued(
             f"subscriber {name} cannot continue {old}: {subscription.continued_by} has taken over "
-            "its position"
+            "its position; continue that one"
         )
     if subscription.continued_by is None:
         fenced = msgspec.structs.replace(subscription, continued_by=name)
@@ -174,7 +174,9 @@ async def _settled(client: Client, stream: str, name: str) -> int:
     while True:
         found = await find_consumer(client, stream, name)
         if found is None:
-            raise StreamMissing(f"consumer {name} of stream {stream} was deleted meanwhile")
+            raise StreamMissing(
+                f"consumer {name} of stream {stream} was deleted meanwhile; start again"
+            )
         if not found.num_ack_pending or asyncio.get_running_loop().time() > deadline:
             return found.ack_floor.stream_seq
         await asyncio.sleep(_SETTLE_PAUSE)

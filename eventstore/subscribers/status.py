@@ -126,7 +126,10 @@ class Subscribers:
     async def _find(self, name: str) -> ConsumerInfo:
         info = await find_consumer(self._client, self._stream, name)
         if info is None:
-            raise UnknownSubscriber(f"no subscriber {name} has run: {self._stream} has none")
+            raise UnknownSubscriber(
+                f"no subscriber {name} has run: {self._stream} has no such consumer; "
+                "`eventstore subscriber list` lists those that have run"
+            )
         return info
 
     async def _status(self, info: ConsumerInfo) -> SubscriberStatus:

@@ -116,7 +116,10 @@ async def import_log(
         if last != before:
             if not fenced:
                 await fence.open()
-            raise ImportRefused(f"somebody else has just written to {subjects.log_stream}")
+            raise ImportRefused(
+                f"somebody else has just written to {subjects.log_stream}: stop what writes to it, "
+                "and import into an empty log"
+            )
         async with Sender(client, fence, before) as sender:
             for unit in units(events, before):
                 await sender.put(unit)

@@ -120,7 +120,10 @@ async def _payload(reader: DirectReader, entry: AuditEntry) -> bytes | None:
     if message is None:  # a replica may lag
         message = await reader.at(entry.position, leader=True)
     if message is None or message.headers.get(Header.EVENT_ID) != entry.id:
-        raise CorruptLog(f"{entry.type} {entry.id} is no longer at position {entry.position}")
+        raise CorruptLog(
+            f"{entry.type} {entry.id} is no longer at position {entry.position}: "
+            "see `eventstore audit verify`"
+        )
     return message.payload or b"{}"
 
 

@@ -77,9 +77,11 @@ async def verify(
     With --json each line is a finding, the last one the summary.
     """
     if anchor_file is None and key is not None:
-        raise typer.BadParameter("a key is for an anchor", param_hint="--key")
+        raise typer.BadParameter("a key verifies an anchor: give --anchor, too", param_hint="--key")
     if anchor_file is not None and aggregate is not None:
-        raise typer.BadParameter("an anchor is of the whole log", param_hint="--anchor")
+        raise typer.BadParameter(
+            "an anchor is of the whole log: name no aggregate", param_hint="--anchor"
+        )
     expected = None if anchor_file is None else Anchor.from_json(read_file(anchor_file))
     terminal = Terminal(stderr=json)
     if expected is not None:

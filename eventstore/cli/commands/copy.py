@@ -84,7 +84,7 @@ def _load(name: str) -> Transform:
     finally:
         sys.path.remove("")
     if not callable(found):
-        raise ConfigurationError(f"--with {name} is no function")
+        raise ConfigurationError(f"--with {name} is not a function")
     return found
 
 

@@ -39,9 +39,9 @@ async def export(
     """
     to_stdout = str(file) == "-"
     if to_stdout and resume:
-        raise typer.BadParameter("a pipe cannot be continued", param_hint="--continue")
+        raise typer.BadParameter("a pipe cannot be continued: name a file", param_hint="--continue")
     if to_stdout and json:
-        raise typer.BadParameter("stdout has the events already", param_hint="--json")
+        raise typer.BadParameter("stdout has the events already: name a file", param_hint="--json")
     terminal = Terminal(stderr=to_stdout)
     began = time.monotonic()
     done = await _export(session, None if to_stdout else file, resume=resume)

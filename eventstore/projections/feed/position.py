@@ -118,7 +118,9 @@ class FeedPosition:
             return msgspec.json.decode(message.payload, type=FeedPoint)
         except UNDECODABLE as error:
             name = self._bucket.bucket
-            raise FeedLost(f"key {KEY} of bucket {name} is invalid: {error}") from error
+            raise FeedLost(
+                f"key {KEY} of bucket {name} is invalid: {error}; delete the key, or correct it"
+            ) from error
 
     async def _at(self, sequence: int) -> StoredMessage | None:
         if sequence == 0:

@@ -181,7 +181,8 @@ class Rebuild:
         except TimeoutError:
             raise ProjectionError(
                 f"projection {self.projection.name}: its rows are at position {live_position}, "
-                "which the log does not reach; they were built from another log"
+                "which the log does not reach; they were built from another log: use another "
+                "database, or reset it"
             ) from None
 
     async def _switch(self, shadow: Shadow, ahead: ReadAhead) -> int | SwitchBehind:

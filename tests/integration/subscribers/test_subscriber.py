@@ -802,7 +802,7 @@ def wrong(codec: Codec) -> dict[str, Callable[[EventSubscriber], object]]:
         "not understood": lambda each: each.handles(unknown),
         "must be async": lambda each: each.handles(plain),
         "already has": lambda each: (each.handles(opened), each.subscribe([Opened], base)),
-        "is no event": lambda each: each.subscribe([str], base),
+        "is not an event": lambda each: each.subscribe([str], base),
         "second handler of all": lambda each: each.subscribe([], base).subscribe([], opened),
     }
 

@@ -144,7 +144,7 @@ class Sqlite(Backend):
             identity, size = await asyncio.to_thread(self._stat)
         except OSError as error:
             raise DatabaseUnavailable(
-                f"read model {self.name} is gone: {os.strerror(error.errno or 0)}"
+                f"read model {self.name} is gone: {os.strerror(error.errno or 0)}; start again"
             ) from error
         if identity != self._identity:
             raise DatabaseUnavailable(
