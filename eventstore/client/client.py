@@ -442,7 +442,8 @@ class Client(Resource):
         servers = ", ".join(map(redacted_url, self._settings.servers))
         if any(_is_about_credentials(refusal) for refusal in refusals):
             return AuthenticationFailed(
-                f"the server refused the credentials: {servers}; check nats.auth, and its users"
+                f"the server refused the credentials: {servers}; check nats.auth, and the "
+                "server's users"
             )
         causes = dict.fromkeys(str(refusal) or "no answer in time" for refusal in refusals)
         return ConnectFailed(

@@ -42,7 +42,7 @@ async def is_refused(server: EmbeddedServer, **nats: Any) -> None:
     with pytest.raises(AuthenticationFailed) as caught:
         await Client.open(settings_for(server.url, **nats))
     assert str(caught.value) == (
-        f"the server refused the credentials: {server.url}; check nats.auth, and its users"
+        f"the server refused the credentials: {server.url}; check nats.auth, and the server's users"
     )
 
 
