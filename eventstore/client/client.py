@@ -151,7 +151,7 @@ class Client(PersistentConnection):
 
         answer: Msg = await self._answers.awaited(subject, timeout, send)
         if not answer.data and answer.headers and answer.headers.get("Status") == "503":
-            raise NoResponders(f"no responders on {subject}")
+            raise NoResponders(f"no responders on {subject}: no service that answers it is running")
         return answer
 
     async def publish(

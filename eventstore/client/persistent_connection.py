@@ -114,7 +114,7 @@ class PersistentConnection(Resource):
         except TimeoutError:
             raise ConnectionLost(f"still no connection to {self.url} after {timeout:g} s") from None
         if self.is_closed:
-            raise ConnectionLost("the connection is closed")
+            raise ConnectionLost("the connection is closed: connect again")
 
     def on_disconnect(self, callback: Callable[[], None]) -> Unregister:
         """Call `callback` when the connection breaks or is closed."""
@@ -200,14 +200,17 @@ class PersistentConnection(Resource):
             # If the permission to subscribe is missing, its error arrives before the PONG.
             await self._answers.awaited(inbox, timeout, self._ping)
         except (ConnectionLost, RequestTimeout) as error:
-            raise ConnectFailed(f"{self.url} closed the new connection") from error
+            raise ConnectFailed(f"{self.url} closed the new connection; see its log") from error
 
     def _refused(self) -> ClientError:
         refusals = self._refusals or []
         self._is_permanent = bool(refusals) and all(map(_is_permanent, refusals))
         servers = ", ".join(map(redacted_url, self._settings.servers))
         if any(_is_about_credentials(refusal) for refusal in refusals):
-            return AuthenticationFailed(f"the server refused the credentials: {servers}")
+            return AuthenticationFailed(
+                f"the server refused the credentials: {servers}; check nats.auth, and the "
+                "server's users"
+            )
         causes = dict.fromkeys(str(refusal) or "no answer in time" for refusal in refusals)
         return ConnectFailed(
             f"no server answered at {servers}: {'; '.join(causes) or 'no answer in time'}"

@@ -22,6 +22,7 @@ from sqlalchemy import Connection, StaticPool, Table, create_engine, event, sele
 
 from eventstore.errors import InvalidMessage, ProjectionFailed
 from eventstore.messages.events import LogEvent, UnreadEvent
+from eventstore.messages.text import counted
 from eventstore.messages.types import Event
 from eventstore.projections.database import tables
 from eventstore.projections.database.checkpoint import ExpectedCheckpoint, claim
@@ -115,7 +116,7 @@ class Scenario:
         except ProjectionFailed as failure:
             return failure
         raise AssertionError(
-            f"projection {self._projection.name} takes all {len(self._log)} events"
+            f"projection {self._projection.name} takes all of {counted(len(self._log), 'event')}"
         )
 
 
