@@ -7,9 +7,13 @@ is the median of the slices' ratios.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
 from statistics import median
+from types import MappingProxyType
 from typing import NamedTuple
+
+from tests.bench.cpu import Meter
 
 __all__ = ["Comparison", "in_turns"]
 
@@ -18,22 +22,33 @@ Slice = Callable[[int], Awaitable[float]]
 
 
 class Comparison(NamedTuple):
-    """The medians of the slices: both rates, and the ratio of each slice to its neighbour."""
+    """The medians of the slices: both rates, and the ratio of each slice to its neighbour.
+
+    `ratios` has them all; `cpu` is what each process used for the own slices, in nanoseconds for
+    one of them.
+    """
 
     rate: float
     bare: float
     ratio: float
+    ratios: tuple[float, ...] = ()
+    cpu: Mapping[str, float] = MappingProxyType({})
 
 
-async def in_turns(own: Slice, bare: Slice, slices: int) -> Comparison:
+async def in_turns(own: Slice, bare: Slice, slices: int, meter: Meter | None = None) -> Comparison:
     """Measure both alternately; which of the two comes first changes with each slice."""
+    meter = meter or Meter()
+    used: Counter[str] = Counter()
     rates: list[float] = []
     bares: list[float] = []
     for number in range(slices):
         if number % 2:
             bares.append(await bare(number))
+        before = meter.read()
         rates.append(await own(number))
+        used.update(meter.since(before))
         if not number % 2:
             bares.append(await bare(number))
     ratios = [rate / beside for rate, beside in zip(rates, bares, strict=True)]
-    return Comparison(median(rates), median(bares), median(ratios))
+    cpu = {name: total / slices for name, total in used.items()}
+    return Comparison(median(rates), median(bares), median(ratios), tuple(ratios), cpu)

@@ -1,0 +1,250 @@
+"""The whole service, seen from its door: commands and queries of a client without this library.
+
+`eventstore serve` is one process with all that it has: command worker, six read models, feed, audit
+index, health and metrics. The client is a second process, nats-server the third. Beside it, in
+alternating slices: what bare nats-py takes for one durable publish, and for one read.
+
+`python -m tests.bench.service REVISION` alternates the service of another revision with this one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from statistics import median, quantiles
+from typing import NamedTuple
+
+from nats.js.client import JetStreamContext
+
+from eventstore.server.embedded import EmbeddedServer
+from tests.bench.compare import checked_out
+from tests.bench.cpu import Meter, memory
+from tests.bench.door import LOG, ROOT, PlainClient, Service, serving
+from tests.bench.report import Limit, Measurement, Quartiles, collected
+from tests.bench.size import sized
+
+AGGREGATES = sized(2_000, 500)
+COMMANDS = sized(2_000, 500)
+QUERIES = 500
+SLICES = sized(8, 3)
+IN_FLIGHT = 64
+QUERIES_IN_FLIGHT = 16
+COMMAND = "nix.cmd.module.update"
+QUERY = "nix.query.module.get"
+BARE = "BARE"
+
+
+class Slice(NamedTuple):
+    """One slice: items a second, each one's seconds, nanoseconds of CPU, and the read side's lag.
+
+    The CPU includes what the read models still had to do when the last outcome was there.
+    """
+
+    rate: float
+    latencies: list[float]
+    cpu: dict[str, int]
+    lag: float
+
+
+class Door:
+    """A service with a server and a client of its own."""
+
+    def __init__(self, server: EmbeddedServer, service: Service, client: PlainClient) -> None:
+        self.service = service
+        self._client = client
+        self._stream: JetStreamContext = client.nats.jetstream(publish_async_max_pending=IN_FLIGHT)
+        self._meter = Meter(service=service.pid, server=server.pid)
+        self._numbers = itertools.count()
+
+    async def prepare(self) -> None:
+        """Create the aggregates, and the stream of the bare publishes."""
+        await self._stream.add_stream(name=BARE, subjects=[f"{BARE}.*"])
+        await self._closed(AGGREGATES, IN_FLIGHT, self._create)
+
+    async def commands(self, _number: int = 0) -> Slice:
+        """A slice of commands on aggregates that exist."""
+        return await self._slice(COMMANDS, IN_FLIGHT, self._update)
+
+    async def queries(self, _number: int = 0) -> Slice:
+        """A slice of queries for one row each."""
+        return await self._slice(QUERIES, QUERIES_IN_FLIGHT, self._get)
+
+    async def bare_publishes(self) -> float:
+        """Publishes a second with `publish_async`, of the same bytes without headers."""
+        began = time.perf_counter()
+        sent = [
+            await self._stream.publish_async(f"{BARE}.{number}", _payload(number))
+            for number in range(COMMANDS)
+        ]
+        await asyncio.gather(*sent)
+        return COMMANDS / (time.perf_counter() - began)
+
+    async def bare_reads(self) -> float:
+        """Direct reads of one message a second."""
+        began = time.perf_counter()
+        await self._closed(QUERIES, QUERIES_IN_FLIGHT, self._read)
+        return QUERIES / (time.perf_counter() - began)
+
+    async def _slice(
+        self, count: int, in_flight: int, one: Callable[[int], Awaitable[None]]
+    ) -> Slice:
+        before, began = self._meter.read(), time.perf_counter()
+        latencies = await self._closed(count, in_flight, one)
+        seconds = time.perf_counter() - began
+        lag = await self.service.until_caught_up(await self._client.position())
+        return Slice(count / seconds, latencies, self._meter.since(before), lag)
+
+    async def _closed(
+        self, count: int, in_flight: int, one: Callable[[int], Awaitable[None]]
+    ) -> list[float]:
+        """Do so many, `in_flight` at a time: the seconds that each took."""
+        latencies: list[float] = []
+        numbers = itertools.islice(self._numbers, count)
+
+        async def one_after_another() -> None:
+            for number in numbers:
+                began = time.perf_counter()
+                await one(number)
+                latencies.append(time.perf_counter() - began)
+
+        await asyncio.gather(*(one_after_another() for _ in range(in_flight)))
+        return latencies
+
+    async def _create(self, number: int) -> None:
+        payload = b'{"name":"m","content":""}'
+        await self._client.execute("nix.cmd.module.create", f"m{number % AGGREGATES}", payload)
+
+    async def _update(self, number: int) -> None:
+        await self._client.execute(COMMAND, f"m{number % AGGREGATES}", _payload(number))
+
+    async def _get(self, number: int) -> None:
+        await self._client.ask(QUERY, {"id": f"m{number % AGGREGATES}"})
+
+    async def _read(self, number: int) -> None:
+        subject = f"$JS.API.DIRECT.GET.{LOG}.nix.log.module.m{number % AGGREGATES}"
+        await self._client.nats.request(subject)
+
+
+def _payload(number: int) -> bytes:
+    return b'{"content":"%d %s"}' % (number, b"x" * 60)
+
+
+async def _opened(stack: AsyncExitStack, tree: Path = ROOT) -> Door:
+    directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    server = await stack.enter_async_context(EmbeddedServer(directory / "nats"))
+    service = await stack.enter_async_context(serving(server, directory, tree))
+    client = await stack.enter_async_context(PlainClient(server.url))
+    door = Door(server, service, client)
+    await door.prepare()
+    await door.commands()  # every aggregate is cached, and all code has run
+    return door
+
+
+async def measure() -> AsyncIterator[Measurement]:
+    """Commands beside bare publishes, and queries beside bare reads."""
+    async with AsyncExitStack() as stack:
+        door = await _opened(stack)
+        yield await _beside(
+            f"commands, whole service, {IN_FLIGHT} in flight",
+            "commands",
+            (door.commands, COMMANDS),
+            (f"bare publish_async, {IN_FLIGHT} in flight", door.bare_publishes),
+        )
+        yield await _beside(
+            f"queries of one row, whole service, {QUERIES_IN_FLIGHT} in flight",
+            "queries",
+            (door.queries, QUERIES),
+            (f"bare direct get, {QUERIES_IN_FLIGHT} in flight", door.bare_reads),
+        )
+        used = memory(door.service.pid, peak=True)
+        yield Measurement(name="memory of the service at its highest", note=f"{used:.0f} MB")
+
+
+async def _beside(
+    name: str,
+    unit: str,
+    own: tuple[Callable[[], Awaitable[Slice]], int],
+    bare: tuple[str, Callable[[], Awaitable[float]]],
+) -> Measurement:
+    (work, items), (limit, baseline) = own, bare
+    slices: list[Slice] = []
+    bares: list[float] = []
+    for number in range(SLICES):
+        if number % 2:
+            bares.append(await baseline())
+        slices.append(await work())
+        if not number % 2:
+            bares.append(await baseline())
+    ratios = [each.rate / beside for each, beside in zip(slices, bares, strict=True)]
+    lag = max(each.lag for each in slices)
+    return measured(
+        name,
+        unit,
+        slices,
+        items,
+        limit=Limit(limit, median(bares)),
+        ratio=Quartiles.of(ratios),
+        note=f"read models behind by {lag:.1f} s at most" if unit == "commands" else "",
+    )
+
+
+def measured(
+    name: str,
+    unit: str,
+    slices: list[Slice],
+    items: int,
+    *,
+    limit: Limit | None = None,
+    ratio: Quartiles | None = None,
+    note: str = "",
+) -> Measurement:
+    """What slices of so many items each have in common."""
+    cuts = quantiles([seconds for each in slices for seconds in each.latencies], n=100)
+    cpu = {role: median(each.cpu[role] for each in slices) for role in slices[0].cpu}
+    return Measurement(
+        name=name,
+        unit=unit,
+        rate=median(each.rate for each in slices),
+        limit=limit,
+        ratio=ratio,
+        cpu={role: used / items / 1_000 for role, used in cpu.items()},
+        p50=cuts[49] * 1_000,
+        p99=cuts[98] * 1_000,
+        note=note,
+    )
+
+
+async def compare(revision: str) -> AsyncIterator[Measurement]:
+    """The commands and queries of another revision, in turns with those of this one."""
+    async with AsyncExitStack() as stack:
+        tree = stack.enter_context(checked_out(revision))
+        own, other = await _opened(stack), await _opened(stack, tree)
+        for unit, items in (("commands", COMMANDS), ("queries", QUERIES)):
+            slices: dict[Door, list[Slice]] = {own: [], other: []}
+            for number in range(SLICES):
+                for door in (own, other) if number % 2 else (other, own):
+                    work = door.commands if unit == "commands" else door.queries
+                    slices[door].append(await work())
+            rates = [[each.rate for each in slices[door]] for door in (own, other)]
+            ratio = Quartiles.of([one / two for one, two in zip(*rates, strict=True)])
+            name, limit = f"{unit}, whole service", Limit(revision, median(rates[1]))
+            yield measured(f"{name}, {revision}", unit, slices[other], items)
+            yield measured(f"{name}, here", unit, slices[own], items, limit=limit, ratio=ratio)
+
+
+def main() -> list[Measurement]:
+    """Run the benchmark."""
+    return collected(measure())
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("revision", nargs="?", help="the revision to compare with")
+    given = parser.parse_args()
+    collected(compare(given.revision)) if given.revision else main()
