@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import tempfile
 import time
+from collections.abc import AsyncIterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -16,18 +18,20 @@ from eventstore.config import load_settings
 from eventstore.jetstream.topology import declare, topology
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.store.store import EventStore
+from tests.bench.cpu import memory
 from tests.bench.loop import run
+from tests.bench.report import Measurement, collected
+from tests.bench.size import sized
 
-COMMANDS = 100_000
-AGGREGATES = 5_000
+COMMANDS = sized(100_000, 5_000)
+AGGREGATES = sized(5_000, 500)
 IN_FLIGHT = 512
 CONTENT = "x" * 200
 
 
 def peak_memory() -> float:
-    """This process's peak memory in MB (Linux; `getrusage` includes its parent's)."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+    """This process's peak memory in MB."""
+    return memory(os.getpid(), peak=True)
 
 
 def work(url: str, results: Connection) -> None:
@@ -78,8 +82,8 @@ async def _send_all(url: str) -> float:
         return COMMANDS / (time.perf_counter() - began)
 
 
-async def measure() -> None:
-    """Queue all commands, process them in another process, and print both rates."""
+async def measure() -> AsyncIterator[Measurement]:
+    """Queue all commands, and process them in another process."""
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as directory:
         async with EmbeddedServer(Path(directory)) as server:
@@ -87,21 +91,24 @@ async def measure() -> None:
                 streams = load_settings(environ={}).streams
                 await declare(client, topology(nix.domain().codec.subjects, streams))
                 rate = await _send_all(server.url)
-                print(f"queueing {await _queued(client):,} commands: {rate:,.0f}/s")
+                assert await _queued(client) == COMMANDS
+                yield Measurement(name="queue commands", unit="commands", rate=rate)
             own, others = spawn.Pipe()
             process = spawn.Process(target=work, args=(server.url, others))
             process.start()
             before, after, seconds = await asyncio.to_thread(own.recv)
             await asyncio.to_thread(process.join, 30)
-    print(
-        f"processing them: {COMMANDS / seconds:,.0f}/s; worker's peak memory {before:.0f} MB "
-        f"before, {after:.0f} MB after"
+    yield Measurement(
+        name=f"carry out {COMMANDS:,} queued commands",
+        unit="commands",
+        rate=COMMANDS / seconds,
+        note=f"worker's peak memory {before:.0f} MB before, {after:.0f} MB after",
     )
 
 
-def main() -> None:
-    """Print the rates of queueing and of processing."""
-    run(measure())
+def main() -> list[Measurement]:
+    """Run the benchmark."""
+    return collected(measure())
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import multiprocessing
 import statistics
 import tempfile
 import time
+from collections.abc import AsyncIterator
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -17,9 +18,12 @@ from eventstore.config import StreamSettings, load_settings
 from eventstore.jetstream.topology import declare, topology
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.store.store import EventStore
+from tests.bench.cpu import Meter
 from tests.bench.loop import run
+from tests.bench.report import Measurement, collected
+from tests.bench.size import sized
 
-COMMANDS = 20_000
+COMMANDS = sized(20_000, 2_000)
 AGGREGATES = 500
 IN_FLIGHT = 64
 
@@ -47,7 +51,7 @@ def _client(url: str) -> Client:
     return connect(load_settings(nats_url=url, environ={}))
 
 
-async def _execute_all(url: str) -> tuple[float, list[float]]:
+async def _execute_all(url: str, name: str, meter: Meter) -> Measurement:
     latencies: list[float] = []
     numbers = iter(range(COMMANDS))
     async with _client(url) as client, CommandClient(client, nix.domain().codec) as commands:
@@ -63,13 +67,21 @@ async def _execute_all(url: str) -> tuple[float, list[float]]:
                 latencies.append(time.perf_counter() - began)
                 assert outcome.status == "success"
 
-        began = time.perf_counter()
+        before, began = meter.read(), time.perf_counter()
         await asyncio.gather(*(one_after_another() for _ in range(IN_FLIGHT)))
-        return COMMANDS / (time.perf_counter() - began), latencies
+        seconds, used = time.perf_counter() - began, meter.since(before)
+    cuts = statistics.quantiles(latencies, n=100)
+    return Measurement(
+        name=name,
+        unit="commands",
+        rate=COMMANDS / seconds,
+        cpu={role: nanoseconds / COMMANDS / 1_000 for role, nanoseconds in used.items()},
+        p50=cuts[49] * 1_000,
+        p99=cuts[98] * 1_000,
+    )
 
 
-async def measure(cache_size: int) -> tuple[float, float, float]:
-    """Commands a second, and the median and 99th percentile in milliseconds."""
+async def _measure(name: str, cache_size: int) -> Measurement:
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as directory:
         async with EmbeddedServer(Path(directory)) as server:
@@ -79,22 +91,27 @@ async def measure(cache_size: int) -> tuple[float, float, float]:
             process = spawn.Process(target=work, args=(server.url, cache_size, ready, stop))
             process.start()
             await asyncio.to_thread(ready.wait, 30)
-            rate, latencies = await _execute_all(server.url)
+            meter = Meter(worker=process.pid, server=server.pid)
+            measurement = await _execute_all(server.url, name, meter)
             stop.set()
             await asyncio.to_thread(process.join, 30)
-    cuts = statistics.quantiles(latencies, n=100)
-    return rate, cuts[49] * 1000, cuts[98] * 1000
+    return measurement
 
 
 def _streams() -> StreamSettings:
     return load_settings(environ={}).streams
 
 
-def main() -> None:
-    """Print a line with cached states, and one with a load for each command."""
-    for name, cache_size in (("cached states", 200_000), ("a load for each command", 0)):
-        rate, median, high = run(measure(cache_size))
-        print(f"{name}: {rate:,.0f} commands/s, p50 {median:.1f} ms, p99 {high:.1f} ms")
+async def measure() -> AsyncIterator[Measurement]:
+    """Commands with cached states, and with a load for each command."""
+    worker = f"commands, a worker alone, {IN_FLIGHT} in flight"
+    yield await _measure(f"{worker}, cached states", 200_000)
+    yield await _measure(f"{worker}, a load for each", 0)
+
+
+def main() -> list[Measurement]:
+    """Run the benchmark."""
+    return collected(measure())
 
 
 if __name__ == "__main__":

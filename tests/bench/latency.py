@@ -12,7 +12,7 @@ import multiprocessing
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -26,10 +26,12 @@ from eventstore.server.embedded import EmbeddedServer
 from projections import nix_migrations, nix_projections
 from tests.bench.backlog import peak_memory
 from tests.bench.loop import run
+from tests.bench.report import Measurement, collected
+from tests.bench.size import sized
 
 RATE = 500
-SECONDS = 20
-HISTORY = 200_000
+SECONDS = sized(20, 4)
+HISTORY = sized(200_000, 20_000)
 PAUSE = 0.0005
 
 Seen = list[tuple[float, int]]
@@ -96,7 +98,7 @@ async def _fill(store: EventStore) -> None:
         await store.append("module", f"m{number}", [created, *updates])
 
 
-async def measure() -> None:
+async def measure() -> AsyncIterator[Measurement]:
     """Catch up on a history, then follow what is appended."""
     codec = nix.domain().codec
     with tempfile.TemporaryDirectory() as directory:
@@ -114,11 +116,12 @@ async def measure() -> None:
                 acknowledged = await _append(store)
                 await asyncio.to_thread(_until_at, location, acknowledged[-1][1])
                 seen, (before, after) = await _ended(reader), await _ended(worker)
-    print(
-        f"catch up on {HISTORY:,} events: {rate:,.0f} events/s; worker's peak memory "
-        f"{before:.0f} MB before, {after:.0f} MB after"
+    yield Measurement(
+        name=f"catch up on {HISTORY:,} events",
+        rate=rate,
+        note=f"worker's peak memory {before:.0f} MB before, {after:.0f} MB after",
     )
-    _print_latencies(acknowledged, seen)
+    yield _latencies(acknowledged, seen)
 
 
 async def _started(target: Callable[..., None], *args: str) -> Connection:
@@ -143,23 +146,25 @@ def _until_at(location: str, position: int) -> None:
             time.sleep(0.01)
 
 
-def _print_latencies(acknowledged: Seen, seen: Seen) -> None:
+def _latencies(acknowledged: Seen, seen: Seen) -> Measurement:
+    """From the acknowledgement until another process sees the rows."""
     positions = [position for _, position in seen]
     latencies = []
     for when, position in acknowledged:
         visible, _ = seen[bisect.bisect_left(positions, position)]
         latencies.append(1_000 * max(0.0, visible - when))
     hundredths = quantiles(latencies, n=100)
-    print(
-        f"live, {RATE} events/s for {SECONDS} s, the Nix domain, from the acknowledgement until "
-        f"another process sees the rows: p50 {hundredths[49]:.1f} ms, p99 {hundredths[98]:.1f} ms, "
-        f"max {max(latencies):.1f} ms; {len(seen):,} commits seen"
+    return Measurement(
+        name=f"from an append's acknowledgement to its rows, {RATE} events/s",
+        p50=hundredths[49],
+        p99=hundredths[98],
+        note=f"{max(latencies):.0f} ms at most; {len(seen):,} commits seen",
     )
 
 
-def main() -> None:
-    """Print the latency of rows, and the rate of catching up."""
-    run(measure())
+def main() -> list[Measurement]:
+    """Run the benchmark."""
+    return collected(measure())
 
 
 if __name__ == "__main__":

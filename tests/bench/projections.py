@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -25,16 +25,17 @@ from eventstore.projections.worker.worker import ProjectionWorker
 from eventstore.server.embedded import EmbeddedServer
 from projections import nix_migrations, nix_projections
 from tests import postgresql_server as postgresql
-from tests.bench.loop import run
+from tests.bench.report import Measurement, collected
+from tests.bench.size import sized
 from tests.bench.store import event
 
-FLAKES = 2_000
+FLAKES = sized(2_000, 500)
 INPUTS = 9
 END = FLAKES * (INPUTS + 1)
 
 
-async def measure() -> None:
-    """Print how fast the Nix domain's read models catch up, for each kind of database."""
+async def measure() -> AsyncIterator[Measurement]:
+    """How fast the Nix domain's read models catch up, for each kind of database."""
     codec = nix.domain().codec
     with tempfile.TemporaryDirectory() as directory, ExitStack() as servers:
         locations = {"SQLite": str(Path(directory) / "read.sqlite")}
@@ -50,27 +51,30 @@ async def measure() -> None:
                     events = [created, *(event(each) for each in range(INPUTS))]
                     await store.append("flake", f"f{number}", events, expected=NO_STREAM)
                 for kind, location in locations.items():
-                    rate = await _catch_up(store, location, nix_projections())
-                    print(f"the Nix domain's read models in {kind}: {rate:,.0f} events/s")
+                    name = f"six read models catch up, {kind}"
+                    yield await _catch_up(name, store, location, nix_projections())
                 path = str(Path(directory) / "audited.sqlite")
-                rate = await _catch_up(store, path, (*nix_projections(), audit))
-                print(f"the same in SQLite with the audit index: {rate:,.0f} events/s")
+                name = "six read models and the audit index catch up, SQLite"
+                yield await _catch_up(name, store, path, (*nix_projections(), audit))
 
 
-async def _catch_up(store: EventStore, location: str, projections: Sequence[Projection]) -> float:
-    """Events a second, until the rows of a new database reflect the log."""
+async def _catch_up(
+    name: str, store: EventStore, location: str, projections: Sequence[Projection]
+) -> Measurement:
+    """Until the rows of a new database reflect the log."""
     async with Database(location, migrations=nix_migrations()) as database:
         await database.migrate()
         worker = ProjectionWorker(store, database, projections)
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         async with running(worker):
             await worker.wait(END, timeout=120)
-            return END / (time.perf_counter() - began)
+            seconds, cpu = time.perf_counter() - began, time.process_time() - used
+            return Measurement(name=name, rate=END / seconds, cpu={"worker": cpu / END * 1e6})
 
 
-def main() -> None:
+def main() -> list[Measurement]:
     """Run the benchmark."""
-    run(measure())
+    return collected(measure())
 
 
 if __name__ == "__main__":

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from statistics import median
 
+import msgspec
 from sqlalchemy import Connection, insert
 
 from eventstore import (
@@ -26,15 +28,16 @@ from eventstore.projections.worker.worker import ProjectionWorker
 from eventstore.server.embedded import EmbeddedServer
 from projections import flakes, nix_migrations
 from projections.models import flake, flake_input
-from tests.bench.loop import run
+from tests.bench.report import Measurement, collected
+from tests.bench.size import sized
 from tests.bench.store import event
 from tests.bench.turns import in_turns
 
-FLAKES = 1_000
+FLAKES = sized(1_000, 200)
 INPUTS = 9
 EVENTS = FLAKES * (INPUTS + 1)
-SLICES = 5
-SWITCHED = (100_000, 1_000_000)
+SLICES = sized(5, 3)
+SWITCHED = (100_000, sized(1_000_000, 200_000))
 
 
 class Stopwatch:
@@ -50,8 +53,8 @@ class Stopwatch:
         return self.at[until] - self.at[since]
 
 
-async def measure() -> None:
-    """Print how fast a projection is rebuilt, and how long the switch takes for many rows."""
+async def measure() -> AsyncIterator[Measurement]:
+    """How fast a projection is rebuilt, and how long the switch takes for many rows."""
     codec = nix.domain().codec
     with tempfile.TemporaryDirectory() as directory:
         async with EmbeddedServer(Path(directory)) as server:
@@ -62,16 +65,16 @@ async def measure() -> None:
                     created = nix.FlakeCreated(path=f"./{number}", description="")
                     events = [created, *(event(each) for each in range(INPUTS))]
                     await store.append("flake", f"f{number}", events, expected=NO_STREAM)
-                await _rates(store, Path(directory))
+                yield await _rates(store, Path(directory))
                 for rows in SWITCHED:
                     async with Database(
                         Path(directory) / f"{rows}.sqlite", migrations=nix_migrations()
                     ) as database:
                         await database.migrate()
-                        await _switch(store, database, rows)
+                        yield await _switch(store, database, rows)
 
 
-async def _rates(store: EventStore, directory: Path) -> None:
+async def _rates(store: EventStore, directory: Path) -> Measurement:
     """Each slice is the complete log: once into a new database, once as a shadow of live rows."""
     switches: list[float] = []
 
@@ -95,14 +98,13 @@ async def _rates(store: EventStore, directory: Path) -> None:
 
     await catch_up(0, "live")
     rebuilt = await in_turns(rebuild, catch_up, SLICES)
-    print(f"catching up, one projection, {EVENTS:,} events: {rebuilt.bare:,.0f} events/s")
-    print(
-        f"rebuilding it: {rebuilt.rate:,.0f} events/s, {rebuilt.ratio:.2f} x catching up, "
-        f"then {median(switches):.2f} s for the switch of {EVENTS:,} rows"
+    return msgspec.structs.replace(
+        Measurement.beside("rebuild a read model", "catching up", rebuilt, EVENTS),
+        note=f"then {median(switches):.2f} s for the switch of {EVENTS:,} rows",
     )
 
 
-async def _switch(store: EventStore, database: Database, rows: int) -> None:
+async def _switch(store: EventStore, database: Database, rows: int) -> Measurement:
     """The live table has many rows, and so has the shadow, which builds few of them itself."""
     watch = Stopwatch()
 
@@ -126,12 +128,13 @@ async def _switch(store: EventStore, database: Database, rows: int) -> None:
             return await super()._switch(shadow, ahead)
 
     await TimedRebuild(store, database, flakes.flakes, on_progress=watch).run()
-    print(f"switching {rows:,} rows: {watch.seconds('switching', 'done'):.2f} s")
+    seconds = watch.seconds("switching", "done")
+    return Measurement(name=f"switch {rows:,} rebuilt rows", p50=seconds * 1_000)
 
 
-def main() -> None:
+def main() -> list[Measurement]:
     """Run the benchmark."""
-    run(measure())
+    return collected(measure())
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from eventstore import nix
@@ -15,9 +16,10 @@ from eventstore.jetstream.topology import declare, topology
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.store.snapshots.snapshots import Snapshots
 from eventstore.store.store import EventStore
-from tests.bench.loop import run
+from tests.bench.report import Measurement, collected
+from tests.bench.size import sized
 
-EVENTS = 10_000
+EVENTS = sized(10_000, 2_000)
 SINCE = 50
 BATCH = 1_000
 LOADS = 20
@@ -45,8 +47,8 @@ async def _milliseconds(loader: Loader) -> float:
     return statistics.median(seconds) * 1000
 
 
-async def measure() -> None:
-    """Print a line for a load without a snapshot, and one with it."""
+async def measure() -> AsyncIterator[Measurement]:
+    """A load without a snapshot, and one with it."""
     codec = nix.domain().codec
     with tempfile.TemporaryDirectory() as directory:
         async with (
@@ -64,13 +66,14 @@ async def measure() -> None:
             await _fill(store, SINCE)
             full = await _milliseconds(Loader(store, None))
             short = await _milliseconds(with_snapshots)
-    print(f"load {EVENTS + SINCE:,} events: {full:,.1f} ms")
-    print(f"load a snapshot and {SINCE} events: {short:,.1f} ms, {full / short:,.0f} times faster")
+    yield Measurement(name=f"load {EVENTS + SINCE:,} events", p50=full)
+    faster = f"{full / short:,.0f} times faster"
+    yield Measurement(name=f"load a snapshot and {SINCE} events", p50=short, note=faster)
 
 
-def main() -> None:
+def main() -> list[Measurement]:
     """Run the benchmark."""
-    run(measure())
+    return collected(measure())
 
 
 if __name__ == "__main__":

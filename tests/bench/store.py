@@ -5,22 +5,25 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
+import msgspec
 from nats.js.api import AckPolicy, ConsumerConfig
 
 from eventstore import NO_STREAM, EventStore, connect, declare, load_settings, nix, topology
 from eventstore.client.client import Client
 from eventstore.server.embedded import EmbeddedServer
-from tests.bench.loop import run
+from tests.bench.cpu import Meter
+from tests.bench.report import Measurement, collected
+from tests.bench.size import sized
 from tests.bench.turns import Comparison, in_turns
 
-EVENTS = 20_000
-EACH = 4_000
+EVENTS = sized(20_000, 4_000)
+EACH = sized(4_000, 1_000)
 SLICE = 200
-SLICES = {1: 20, 64: 40}
-READS = 5
+SLICES = {1: sized(20, 4), 64: sized(40, 10)}
+READS = sized(5, 3)
 
 
 def event(number: int) -> nix.FlakeInputAdded:
@@ -42,7 +45,9 @@ async def _rate(
     return count / (time.perf_counter() - began)
 
 
-async def _append(store: EventStore, client: Client, max_concurrency: int) -> Comparison:
+async def _append(
+    store: EventStore, client: Client, meter: Meter, max_concurrency: int
+) -> Comparison:
     stream = client.nats.jetstream()
     payload = nix.domain().codec.encode(event(1))
     headers = {f"X-Header-{number}": "0" * 36 for number in range(10)}
@@ -60,7 +65,7 @@ async def _append(store: EventStore, client: Client, max_concurrency: int) -> Co
 
         return await _rate(SLICE, append_one, max_concurrency)
 
-    return await in_turns(append, bare_publish, SLICES[max_concurrency])
+    return await in_turns(append, bare_publish, SLICES[max_concurrency], meter)
 
 
 async def _append_batches(store: EventStore, size: int) -> float:
@@ -68,11 +73,15 @@ async def _append_batches(store: EventStore, size: int) -> float:
         events = [event(each) for each in range(size)]
         await store.append("flake", f"batch-{size}-{number}", events, expected=NO_STREAM)
 
-    return size * await _rate(max(2, EVENTS // 4 // size), append)
+    return size * await _rate(_batches(size), append)
 
 
-async def _read(store: EventStore, client: Client) -> Comparison:
-    return await in_turns(lambda _: _read_all(store), lambda _: _bare_fetch(client), READS)
+def _batches(size: int) -> int:
+    return max(2, EVENTS // 4 // size)
+
+
+async def _read(store: EventStore, client: Client, meter: Meter) -> Comparison:
+    return await in_turns(lambda _: _read_all(store), lambda _: _bare_fetch(client), READS, meter)
 
 
 async def _read_all(store: EventStore) -> float:
@@ -101,17 +110,14 @@ async def _read_aggregates(store: EventStore) -> float:
     return await _rate(EACH, read, 64)
 
 
-def _line(what: str, rate: float) -> None:
-    print(f"{what:48} {rate:10,.0f}/s")
+async def _metered(name: str, meter: Meter, items: int, rate: Awaitable[float]) -> Measurement:
+    before, own = meter.read(), await rate
+    cpu = {role: used / items / 1_000 for role, used in meter.since(before).items()}
+    return Measurement(name=name, rate=own, cpu=cpu)
 
 
-def _comparison_line(what: str, both: Comparison) -> None:
-    ratio = f"{both.ratio:5.2f} x plain nats-py ({both.bare:,.0f}/s)"
-    print(f"{what:48} {both.rate:10,.0f}/s   {ratio}")
-
-
-async def measure() -> None:
-    """Print a line for each way of writing and reading."""
+async def measure() -> AsyncIterator[Measurement]:
+    """Each way of writing and reading."""
     codec = nix.domain().codec
     with tempfile.TemporaryDirectory() as directory:
         async with EmbeddedServer(Path(directory)) as server:
@@ -119,18 +125,25 @@ async def measure() -> None:
             async with connect(settings) as client, EventStore(client, codec) as store:
                 await declare(client, topology(codec.subjects, settings.streams))
                 await client.api("STREAM.CREATE.BARE", {"name": "BARE", "subjects": ["bare.*"]})
+                meter = Meter(server=server.pid)
                 for max_concurrency in SLICES:
-                    what = f"append one event, {max_concurrency} at a time"
-                    _comparison_line(what, await _append(store, client, max_concurrency))
+                    name = f"append one event, {max_concurrency} at a time"
+                    both = await _append(store, client, meter, max_concurrency)
+                    yield Measurement.beside(name, "bare publish, 10 headers", both, SLICE)
                 for size in (10, 100, 1000):
-                    _line(f"append batches of {size}, events", await _append_batches(store, size))
-                _comparison_line("read_all, checked and decoded", await _read(store, client))
-                _line("read aggregates of 10 events, 64 at a time", await _read_aggregates(store))
+                    name, count = f"append batches of {size}", size * _batches(size)
+                    yield await _metered(name, meter, count, _append_batches(store, size))
+                count = (await client.api("STREAM.INFO.NIX_LOG"))["state"]["messages"]
+                both = await _read(store, client, meter)
+                yield Measurement.beside("read_all, checked and decoded", "bare fetch", both, count)
+                name = "load aggregates of 10 events, 64 at a time"
+                loads = await _metered(name, meter, EACH, _read_aggregates(store))
+                yield msgspec.structs.replace(loads, unit="loads")
 
 
-def main() -> None:
+def main() -> list[Measurement]:
     """Run the benchmark."""
-    run(measure())
+    return collected(measure())
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 
 from eventstore import (
@@ -21,11 +21,12 @@ from eventstore import (
 from eventstore.client.client import Client
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.transfer import ExportSummary, ImportSummary, check_file, export_log, import_log
-from tests.bench.loop import run
+from tests.bench.report import Measurement, collected
+from tests.bench.size import sized
 from tests.bench.store import event
 
-BATCHES = 20
-SINGLE = 20_000
+BATCHES = sized(20, 5)
+SINGLE = sized(20_000, 5_000)
 _SUBJECTS = nix.domain().codec.subjects
 
 
@@ -39,13 +40,11 @@ async def _fill(store: EventStore) -> None:
             await store.append_all(single)
 
 
-async def _timed(what: str, work: Awaitable[ExportSummary | ImportSummary]) -> None:
+async def _timed(what: str, work: Awaitable[ExportSummary | ImportSummary]) -> Measurement:
     began, cpu = time.perf_counter(), time.process_time()
     count = (await work).events
     wall, own = time.perf_counter() - began, time.process_time() - cpu
-    print(
-        f"{what:48} {count / wall:10,.0f}/s   ({count / own:,.0f} in a second of the client's CPU)"
-    )
+    return Measurement(name=what, rate=count / wall, cpu={"client": own / count * 1e6})
 
 
 async def _checked(path: Path) -> ExportSummary:
@@ -58,8 +57,8 @@ async def _into_new(client: Client, settings: Settings, path: Path) -> ImportSum
     return await import_log(client, _SUBJECTS, settings.streams, path)
 
 
-async def measure() -> None:
-    """Print a line for each direction."""
+async def measure() -> AsyncIterator[Measurement]:
+    """Each direction."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "log.gz"
         async with EmbeddedServer(Path(directory) / "nats") as server:
@@ -68,14 +67,17 @@ async def measure() -> None:
                 await declare(client, topology(_SUBJECTS, settings.streams)[:1])
                 async with EventStore(client, nix.domain().codec) as store:
                     await _fill(store)
-                await _timed("export, half of it in batches", export_log(client, _SUBJECTS, path))
-                await _timed("check the file", _checked(path))
-                await _timed("import, checked before", _into_new(client, settings, path))
+                yield await _timed(
+                    "export, half of it in batches", export_log(client, _SUBJECTS, path)
+                )
+                yield await _timed("check the file", _checked(path))
+                imported = _into_new(client, settings, path)
+                yield await _timed("import, checked before", imported)
 
 
-def main() -> None:
+def main() -> list[Measurement]:
     """Run the benchmark."""
-    run(measure())
+    return collected(measure())
 
 
 if __name__ == "__main__":

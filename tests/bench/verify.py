@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import resource
+import os
 import tempfile
 import time
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -13,10 +14,12 @@ from eventstore.audit import VerifySummary, verify
 from eventstore.client.client import Client
 from eventstore.messages.codec import Codec
 from eventstore.server.embedded import EmbeddedServer
-from tests.bench.loop import run
+from tests.bench.cpu import memory
+from tests.bench.report import Measurement, collected
+from tests.bench.size import sized
 from tests.bench.store import event
 
-AGGREGATES = 50_000
+AGGREGATES = sized(50_000, 5_000)
 EACH = 4
 _AT_ONCE = 250
 
@@ -44,13 +47,8 @@ async def _verify(client: Client, codec: Codec, *, read: bool) -> tuple[VerifySu
     return summary, time.perf_counter() - began
 
 
-def _peak() -> float:
-    """This process's peak memory in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-async def measure() -> None:
-    """Print a line for a small log, which is also decoded, and for a large one."""
+async def measure() -> AsyncIterator[Measurement]:
+    """A small log, which is also decoded, and a large one."""
     codec = nix.domain().codec
     for aggregates in (AGGREGATES // 10, AGGREGATES):
         with tempfile.TemporaryDirectory() as directory:
@@ -59,20 +57,19 @@ async def measure() -> None:
                 async with connect(settings) as client, EventStore(client, codec) as store:
                     await declare(client, topology(codec.subjects, settings.streams)[:1])
                     await fill(store, aggregates)
-                    before = _peak()
+                    before = memory(os.getpid(), peak=True)
                     if aggregates < AGGREGATES:
                         summary, seconds = await _verify(client, codec, read=True)
-                        what = f"verify --read {summary.events:,} events"
-                        print(f"{what:48} {summary.events / seconds:10,.0f}/s")
+                        yield Measurement(name="verify --read", rate=summary.events / seconds)
                     summary, seconds = await _verify(client, codec, read=False)
-        what = f"verify {summary.events:,} events of {summary.aggregates:,} aggregates"
-        more = f"{_peak() - before:.0f} MB more than the {before:.0f} MB before"
-        print(f"{what:48} {summary.events / seconds:10,.0f}/s   {more}")
+        name = f"verify {summary.events:,} events of {summary.aggregates:,} aggregates"
+        more = f"{memory(os.getpid(), peak=True) - before:.0f} MB more than before"
+        yield Measurement(name=name, rate=summary.events / seconds, note=more)
 
 
-def main() -> None:
+def main() -> list[Measurement]:
     """Run the benchmark."""
-    run(measure())
+    return collected(measure())
 
 
 if __name__ == "__main__":
