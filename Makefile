@@ -5,8 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNS := $(VENV)/runs
 TESTS := $(VENV)/tests
+PEERS := $(VENV)/peers
 
-.PHONY: run test coverage fault attack mutate lint bench clean
+.PHONY: run test coverage fault attack mutate lint bench bench-compare scale clean
 
 ## run: import sample lock files, with an embedded server and its data in ./var
 run: $(RUNS)
@@ -38,13 +39,25 @@ lint: $(TESTS)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-## bench: rates and latencies, each beside what bare nats-py takes
-bench: $(TESTS)
-	$(BIN)/python -m tests.bench
+## bench: rates, latencies and CPU, beside bare nats-py and peers, into docs/ and the README's
+## table: some ten minutes on an idle machine; a quick look: `make bench SMALL=1`; some of it:
+## `make bench BENCH='service store'`
+bench: $(PEERS)
+	SMALL=$(SMALL) $(BIN)/python -m tests.bench $(BENCH)
+
+## bench-compare: alternates another revision with the files here: `make bench-compare REV=main`
+bench-compare: $(TESTS)
+	$(BIN)/python -m tests.bench.compare $(REV)
+	$(BIN)/python -m tests.bench.service $(REV)
+
+## scale: whether figures stay the same from 10,000 to 5,000,000 events: long;
+## `make scale SCALE='--events 300000'`
+scale: $(TESTS)
+	$(BIN)/python -m tests.bench.scale $(SCALE)
 
 ## clean: remove what these commands created, except ./var
 clean:
-	rm -rf $(VENV) build dist .coverage .coverage.* .mutation .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist .bench .coverage .coverage.* .mutation .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(RUNS): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
@@ -54,4 +67,8 @@ $(RUNS): pyproject.toml
 
 $(TESTS): $(RUNS)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[embedded,uvloop,dev]'
+	touch $@
+
+$(PEERS): $(TESTS)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	touch $@

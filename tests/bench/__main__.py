@@ -1,37 +1,83 @@
-"""`make bench`: runs all benchmarks, one after another."""
+"""`make bench`: runs all benchmarks, and writes their report; `SMALL=1` is a quick look.
 
-import platform
-from importlib.metadata import version
+A full run writes `docs/performance.json`, the plot beside it, and the tables of the README and of
+`docs/performance.md`; one with `SMALL=1`, or of some benchmarks only, writes `.bench/`.
+"""
 
-from eventstore.server.binary import find_server
-from tests.bench import (
-    backlog,
-    commands,
-    latency,
-    projections,
-    queries,
-    rebuild,
-    snapshots,
-    store,
-    transfer,
-    verify,
-)
+from __future__ import annotations
 
-print(
-    f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, "
-    f"nats-py {version('nats-py')}, nats-server {find_server().version}"
-)
-for benchmark in (
-    store,
-    commands,
-    snapshots,
-    backlog,
-    projections,
-    latency,
-    rebuild,
-    queries,
-    verify,
-    transfer,
-):
-    print(f"\n{benchmark.__name__.rpartition('.')[2]}")
-    benchmark.main()
+import argparse
+import importlib
+import subprocess
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.bench import documents
+from tests.bench.machine import Machine
+from tests.bench.plot import plot
+from tests.bench.report import Measurement, Report
+from tests.bench.size import SMALL
+
+ALL = ["service", "store", "peers", "scale", "commands", "backlog", "projections", "latency"]
+ALL += ["rebuild", "snapshots", "verify", "transfer"]
+SOME = documents.ROOT / ".bench"
+
+
+def revision() -> str:
+    """The revision of the files, with a plus if they were changed since."""
+    command = ["git", "describe", "--always", "--exclude=*", "--dirty=+"]
+    found = subprocess.run(command, cwd=documents.ROOT, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"
+
+
+def measured(benchmark: str) -> list[Measurement]:
+    """Run one benchmark."""
+    began = time.perf_counter()
+    print(f"\n{benchmark}", flush=True)
+    found: list[Measurement] = importlib.import_module(f"tests.bench.{benchmark}").main()
+    print(f"  ({time.perf_counter() - began:.0f} s)", flush=True)
+    return found
+
+
+def run_all(benchmarks: list[str]) -> Report:
+    """Run benchmarks one after another."""
+    machine, began = Machine.this(), time.perf_counter()
+    print(machine, flush=True)
+    if machine.is_busy:
+        print("others are at work: trust ratios and CPU, and take the figures again", flush=True)
+    measurements = [each for benchmark in benchmarks for each in measured(benchmark)]
+    return Report(
+        taken_at=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        revision=revision(),
+        seconds=round(time.perf_counter() - began),
+        machine=machine,
+        measurements=measurements,
+    )
+
+
+def keep(report: Report, directory: Path) -> None:
+    """Write the report and its plot into a directory."""
+    report.write(directory / "performance.json")
+    (directory / "performance.svg").write_text(plot(report.measurements), encoding="utf-8")
+
+
+def main() -> None:
+    """Read the arguments, run, print the table, and write the report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("benchmarks", nargs="*", metavar="BENCHMARK", help=", ".join(ALL))
+    given = parser.parse_args().benchmarks
+    if unknown := set(given) - set(ALL):
+        parser.error(f"there is no benchmark {', '.join(sorted(unknown))}: {', '.join(ALL)}")
+    report = run_all(given or ALL)
+    print(f"\n{report}")
+    if SMALL or given:
+        keep(report, SOME)
+        print(f"\nwritten to {SOME}")
+    else:
+        documents.write(report)
+        print("\nwritten to docs/performance.* and README.md")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""The tables and the plot in the documents, written from a report's JSON, and by nothing else.
+
+`python -m tests.bench.documents` writes them again from `docs/performance.json`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.bench.plot import plot
+from tests.bench.report import Report, table
+
+__all__ = ["REPORT", "rendered", "write"]
+
+ROOT = Path(__file__).parents[2]
+REPORT = ROOT / "docs" / "performance.json"
+PLOT = ROOT / "docs" / "performance.svg"
+PAGE = ROOT / "docs" / "performance.md"
+README = ROOT / "README.md"
+
+BEGIN, END = "<!-- make bench -->", "<!-- end of make bench -->"
+_TABLE = re.compile(f"{BEGIN}\n.*?{END}\n", re.DOTALL)
+
+IN_SHORT = (0, 1, 2, 3, 5)
+"""The columns of the README's table."""
+
+
+def rendered(report: Report) -> Mapping[Path, str]:
+    """The files that have to do with a report, as they have to be."""
+    short = [each for each in report.measurements if each.ratio is not None]
+    return {
+        PAGE: _between(PAGE, str(report)),
+        README: _between(README, f"{table(short, IN_SHORT)}\n\n{report.origin}"),
+        PLOT: plot(report.measurements),
+    }
+
+
+def write(report: Report) -> None:
+    """Write the report and the files that have to do with it."""
+    report.write(REPORT)
+    for path, text in rendered(report).items():
+        path.write_text(text, encoding="utf-8")
+
+
+def _between(path: Path, text: str) -> str:
+    """A document with this text in its place."""
+    document = path.read_text(encoding="utf-8")
+    if len(_TABLE.findall(document)) != 1:
+        raise SystemExit(f"{path} needs one line {BEGIN} and, after it, one {END}")
+    return _TABLE.sub(lambda _: f"{BEGIN}\n{text}\n{END}\n", document)
+
+
+if __name__ == "__main__":
+    write(Report.read(REPORT))

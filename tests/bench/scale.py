@@ -1,0 +1,255 @@
+"""Whether it stays the same: a small and a large log, each with its service, in turns.
+
+`make scale` fills one server with 5,000,000 events over 500,000 aggregates, another with 10,000
+over 1,000, and alternates slices of loads, appends, commands and queries between them. An
+aggregate's ten events lie apart in the log, so that to load one reads up to ten blocks. A load is
+*cold* for an aggregate that was not used before, *warm* if it is loaded again at once. The CPU is
+that of all processes together: it hardly depends on what else the machine does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from statistics import median, quantiles
+from unittest.mock import patch
+
+import msgspec
+
+from eventstore import NO_STREAM, Append, EventStore, connect, declare, load_settings, nix, topology
+from eventstore.commands.loader import Loader
+from eventstore.server.embedded import EmbeddedServer
+from eventstore.store.append import Expected
+from eventstore.store.head import NOTHING
+from tests.bench.cpu import Meter, memory
+from tests.bench.door import PlainClient, Service, serving
+from tests.bench.report import Limit, Measurement, Quartiles, collected
+from tests.bench.size import sized
+
+EACH = 10
+BATCH = 500
+SLICE = 20
+FLAT = 1.3
+ENCRYPTED = 'key: "only-for-this-benchmark", cipher: aes'
+"""Blocks of 2 MB instead of 8: the server has no other setting that makes them smaller."""
+
+
+class Sizes(msgspec.Struct, frozen=True, kw_only=True):
+    """The arguments: how many events in the large and in the small log, and slices of `SLICE`."""
+
+    events: int = 5_000_000
+    small: int = 10_000
+    slices: int = 20
+    encrypted: bool = False
+    memory_limit: str = ""
+
+
+class Slices(msgspec.Struct):
+    """What slices of one kind of work took: the seconds of each, and nanoseconds of CPU in all."""
+
+    seconds: list[list[float]] = []
+    cpu: int = 0
+
+    @property
+    def microseconds(self) -> float:
+        """CPU for each piece of work."""
+        return self.cpu / sum(map(len, self.seconds)) / 1_000
+
+
+class Place:
+    """A log of some size, with its service."""
+
+    def __init__(self, store: EventStore, plain: PlainClient, events: int) -> None:
+        self.meter = Meter()
+        self._store = store
+        self._plain = plain
+        self._loader = Loader(store, None)
+        self._decider = nix.domain().decider("module")
+        self._aggregates = events // EACH
+        chosen = random.Random(1).sample(range(self._aggregates), k=self._aggregates)  # noqa: S311
+        self._unused = iter(chosen)
+        self._last = ""
+        self._head = NOTHING
+
+    async def fill(self) -> None:
+        """Append the events, in rounds over all aggregates, and show how far it is."""
+        heads: list[Expected] = [NO_STREAM] * self._aggregates
+        total, began, shown = self._aggregates * EACH, time.perf_counter(), 0.0
+        for round_ in range(EACH):
+            for first in range(0, self._aggregates, BATCH):
+                numbers = range(first, min(first + BATCH, self._aggregates))
+                await self._append(round_, numbers, heads)
+                done = round_ * self._aggregates + first + BATCH
+                if time.perf_counter() - shown > 10 and done < total:
+                    shown = time.perf_counter()
+                    rate = done / (shown - began)
+                    left = (total - done) / rate / 60
+                    print(f"  {done:,} of {total:,} events, {rate:,.0f}/s, {left:.1f} min to go")
+
+    async def _append(self, round_: int, numbers: range, heads: list[Expected]) -> None:
+        appends = [
+            Append(
+                aggregate="module",
+                aggregate_id=f"m{number}",
+                events=[_event(round_, number)],
+                expected=heads[number],
+            )
+            for number in numbers
+        ]
+        for number, appended in zip(numbers, await self._store.append_all(*appends), strict=True):
+            heads[number] = appended.head
+
+    async def load(self) -> None:
+        """Load an aggregate that was not used before."""
+        self._last = f"m{next(self._unused)}"
+        await self.load_again()
+
+    async def load_again(self) -> None:
+        """Load the aggregate that was loaded last."""
+        self._head = (await self._loader.load(self._decider, self._last)).head
+
+    async def append(self) -> None:
+        """Append an event to the aggregate that was loaded last."""
+        event = nix.ModuleUpdated(content="appended")
+        result = await self._store.append("module", self._last, event, expected=self._head)
+        self._head = result.head
+
+    async def command(self) -> None:
+        """Change an aggregate that was not used before, through the service."""
+        self._last = f"m{next(self._unused)}"
+        await self.command_again()
+
+    async def command_again(self) -> None:
+        """Change the same aggregate, of which the service now has the state."""
+        payload = b'{"content":"%d"}' % time.perf_counter_ns()
+        await self._plain.execute("nix.cmd.module.update", self._last, payload)
+
+    async def query(self) -> None:
+        """Query a row."""
+        number = random.randrange(self._aggregates)  # noqa: S311
+        await self._plain.ask("nix.query.module.get", {"id": f"m{number}"})
+
+
+def _event(round_: int, number: int) -> nix.ModuleCreated | nix.ModuleUpdated:
+    if round_ == 0:
+        return nix.ModuleCreated(name=f"m{number}", content="")
+    return nix.ModuleUpdated(content=f"{round_} {'x' * 60}")
+
+
+KINDS: dict[str, Callable[[Place], Awaitable[None]]] = {
+    "load 10 events, cold": Place.load,
+    "load 10 events, warm": Place.load_again,
+    "append one event": Place.append,
+    "command, state not cached": Place.command,
+    "command, state cached": Place.command_again,
+    "query of one row": Place.query,
+}
+
+
+async def _opened(
+    stack: AsyncExitStack, events: int, sizes: Sizes
+) -> tuple[Place, Service, EmbeddedServer]:
+    directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    config = ENCRYPTED if sizes.encrypted else ""
+    server = EmbeddedServer(directory / "nats", jetstream_config=config)
+    await stack.enter_async_context(server)
+    client = await stack.enter_async_context(
+        connect(load_settings(nats_url=server.url, environ={}))
+    )
+    codec = nix.domain().codec
+    store = await stack.enter_async_context(EventStore(client, codec))
+    await declare(client, topology(codec.subjects, load_settings(environ={}).streams)[:1])
+    plain = await stack.enter_async_context(PlainClient(server.url))
+    place = Place(store, plain, events)
+    await place.fill()
+    assert server.pid is not None
+    print(f"  {events:,} events appended, server {memory(server.pid):.0f} MB", flush=True)
+    service = await stack.enter_async_context(serving(server, directory))
+    place.meter = Meter(server=server.pid, service=service.pid)
+    seconds = await service.until_caught_up(await plain.position())
+    print(f"  its read models have caught up in {seconds:.0f} s", flush=True)
+    return place, service, server
+
+
+async def _slice(work: Callable[[Place], Awaitable[None]], place: Place, slices: Slices) -> None:
+    found, before = [], place.meter.read()
+    for _ in range(SLICE):
+        began = time.perf_counter()
+        await work(place)
+        found.append(time.perf_counter() - began)
+    slices.cpu += sum(place.meter.since(before).values())
+    slices.seconds.append(found)
+
+
+async def measure(sizes: Sizes) -> AsyncIterator[Measurement]:
+    """Each kind of work in the large log, beside the small one; and memory."""
+    async with AsyncExitStack() as stack:
+        if sizes.memory_limit:
+            limited = {"GOMEMLIMIT": sizes.memory_limit}
+            stack.enter_context(patch.dict(os.environ, limited))
+        small, _, _ = await _opened(stack, sizes.small, sizes)
+        large, service, server = await _opened(stack, sizes.events, sizes)
+        found = {name: (Slices(), Slices()) for name in KINDS}
+        for number in range(sizes.slices):
+            for name, work in KINDS.items():
+                for place in (small, large) if number % 2 else (large, small):
+                    await _slice(work, place, found[name][place is large])
+        for name, (few, many) in found.items():
+            yield _measured(name, sizes, few, many)
+        limit = os.environ.get("GOMEMLIMIT", "not set")
+        assert server.pid is not None
+        peak = memory(server.pid, peak=True)
+        yield Measurement(
+            name=f"memory with {sizes.events:,} events",
+            note=f"server {memory(server.pid):.0f} MB, {peak:.0f} at its highest, GOMEMLIMIT "
+            f"{limit}; service {memory(service.pid, peak=True):.0f} MB at its highest",
+        )
+
+
+def _measured(name: str, sizes: Sizes, few: Slices, many: Slices) -> Measurement:
+    """The rates that one client at a time has, so that 1 is flat, and less is slower."""
+    pairs = zip(few.seconds, many.seconds, strict=True)
+    ratio = Quartiles.of([median(small) / median(large) for small, large in pairs])
+    cuts = quantiles([each for part in many.seconds for each in part], n=100)
+    middle = median(each for part in few.seconds for each in part)
+    cpu = f"CPU {many.microseconds / few.microseconds:.2f} of the small log's"
+    return Measurement(
+        name=f"{name}, {sizes.events:,} events",
+        unit="items",
+        rate=1 / cuts[49],
+        limit=Limit(f"{sizes.small:,} events", 1 / middle),
+        ratio=ratio,
+        cpu={"all": many.microseconds},
+        p50=cuts[49] * 1_000,
+        p99=cuts[98] * 1_000,
+        note=cpu if ratio.median >= 1 / FLAT else f"{cpu}; not within {FLAT} times",
+    )
+
+
+def main() -> list[Measurement]:
+    """Run the benchmark in its small form."""
+    return collected(measure(Sizes(events=sized(100_000, 20_000), slices=sized(10, 4))))
+
+
+def arguments() -> Sizes:
+    """Read the arguments."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=5_000_000, help="in the large log")
+    parser.add_argument("--small", type=int, default=10_000, help="events in the small one")
+    parser.add_argument("--slices", type=int, default=20, help=f"of {SLICE}, of each kind")
+    parser.add_argument("--encrypted", action="store_true", help="blocks of 2 MB instead of 8")
+    parser.add_argument("--memory-limit", default="", metavar="GOMEMLIMIT", help="such as 1GiB")
+    sizes = msgspec.convert(vars(parser.parse_args()), Sizes)
+    if sizes.small // EACH < 2 * SLICE * sizes.slices:
+        parser.error(f"{sizes.small} events are too few aggregates for {sizes.slices} slices")
+    return sizes
+
+
+if __name__ == "__main__":
+    collected(measure(arguments()))
