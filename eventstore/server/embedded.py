@@ -31,6 +31,7 @@ from eventstore.server.directory_lock import (
     serves,
     stop_orphan,
 )
+from eventstore.server.memory import server_environment
 
 _LOG_TAIL_BYTES = 4_000
 _TOKEN = "token"  # noqa: S105  # a file's name
@@ -81,7 +82,8 @@ class EmbeddedServer(Resource):
     the thread that called `start`. One that outlived its process is stopped by the next start on
     its directory. The port is chosen at the first start (0: any free one), and reused by later
     ones. `binary` is the `explicit` one of `find_server`; `extra_config` and `jetstream_config` are
-    lines of the server's configuration, the latter for its jetstream block.
+    lines of the server's configuration, the latter for its jetstream block. Its memory is limited
+    by `GOMEMLIMIT`, if that is set, or else to a quarter of the machine's; the limit is soft.
 
         async with EmbeddedServer(Path("var/nats")) as server:
             settings = load_settings(nats_url=server.url)
@@ -187,6 +189,7 @@ class EmbeddedServer(Resource):
             log_start = log.tell()
             self._process = subprocess.Popen(  # noqa: S603  # no argument is untrusted
                 [*launcher, str(server_lock.descriptor), str(binary), "--config", str(config)],
+                env=server_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -22,6 +22,7 @@ from eventstore.config import load_settings
 from eventstore.errors import AuthenticationFailed, ServerStartFailed, ServerTooOld
 from eventstore.server.binary import ServerBinary
 from eventstore.server.embedded import EmbeddedServer, running_server
+from eventstore.server.memory import server_environment
 from tests.conftest import StartServer, settings_for
 from tests.processes import BOUND, freeze, is_running, until_ended
 
@@ -81,6 +82,13 @@ async def test_runs_with_jetstream_on_a_free_port_of_this_machine_only(tmp_path:
     assert server.pid is None
     assert not is_running(pid)
     assert (tmp_path / "a" / "b" / "jetstream").is_dir()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows a process's environment")
+async def test_its_memory_is_limited(server: EmbeddedServer) -> None:
+    assert server.pid is not None
+    environ = await asyncio.to_thread(Path(f"/proc/{server.pid}/environ").read_text)
+    assert f"GOMEMLIMIT={server_environment()['GOMEMLIMIT']}" in environ.split("\0")
 
 
 async def test_listens_on_the_requested_port(tmp_path: Path) -> None:
