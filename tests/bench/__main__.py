@@ -45,10 +45,11 @@ def run_all(benchmarks: list[str]) -> Report:
     machine, began = Machine.this(), time.perf_counter()
     print(machine, flush=True)
     if machine.is_busy:
-        print("others are at work: trust ratios and CPU, and take the figures again", flush=True)
+        print("others are at work: only ratios and CPU will count", flush=True)
     measurements = [each for benchmark in benchmarks for each in measured(benchmark)]
     return Report(
         taken_at=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        small=SMALL,
         revision=revision(),
         seconds=round(time.perf_counter() - began),
         machine=machine,

@@ -31,8 +31,8 @@ def rendered(report: Report) -> Mapping[Path, str]:
     """The files that have to do with a report, as they have to be."""
     short = [each for each in report.measurements if each.ratio is not None]
     return {
-        PAGE: _between(PAGE, str(report)),
-        README: _between(README, f"{table(short, IN_SHORT)}\n\n{report.origin}"),
+        PAGE: between(PAGE, str(report)),
+        README: between(README, f"{table(short, IN_SHORT)}\n\n{report.origin}"),
         PLOT: plot(report.measurements),
     }
 
@@ -44,8 +44,8 @@ def write(report: Report) -> None:
         path.write_text(text, encoding="utf-8")
 
 
-def _between(path: Path, text: str) -> str:
-    """A document with this text in its place."""
+def between(path: Path, text: str) -> str:
+    """A document with this text in its place; `SystemExit` if it has none."""
     document = path.read_text(encoding="utf-8")
     if len(_TABLE.findall(document)) != 1:
         raise SystemExit(f"{path} needs one line {BEGIN} and, after it, one {END}")

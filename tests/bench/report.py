@@ -99,9 +99,10 @@ HEADS = (
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """A run: when, where, at which revision, what it found."""
+    """A run: when, where, at which revision, what it found; `small` is the quick form."""
 
     taken_at: str
+    small: bool = False
     revision: str
     seconds: float
     machine: Machine
@@ -122,10 +123,12 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def origin(self) -> str:
-        """Where the figures are from, as a sentence."""
+        """Where the figures are from."""
+        command = "make bench SMALL=1" if self.small else "make bench"
+        busy = " Others were at work: only ratios and CPU count." if self.machine.is_busy else ""
         return (
-            f"`make bench` of revision {self.revision} at {self.taken_at}, in "
-            f"{self.seconds / 60:.0f} minutes, on {self.machine}."
+            f"`{command}` of revision {self.revision} at {self.taken_at}, in "
+            f"{self.seconds / 60:.0f} minutes, on {self.machine}.{busy}"
         )
 
 
@@ -152,7 +155,8 @@ def _ratio(ratio: Quartiles | None) -> str:
 
 
 def _milliseconds(*values: float | None) -> str:
-    return ", ".join(f"{each:.3g}" for each in values if each is not None)
+    known = (each for each in values if each is not None)
+    return ", ".join(f"{each:,.0f}" if each >= 100 else f"{each:.3g}" for each in known)
 
 
 def collected(measuring: AsyncIterator[Measurement]) -> list[Measurement]:

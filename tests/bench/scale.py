@@ -25,6 +25,7 @@ import msgspec
 from eventstore import NO_STREAM, Append, EventStore, connect, declare, load_settings, nix, topology
 from eventstore.commands.loader import Loader
 from eventstore.server.embedded import EmbeddedServer
+from eventstore.server.memory import VARIABLE, server_environment
 from eventstore.store.append import Expected
 from eventstore.store.head import NOTHING
 from tests.bench.cpu import Meter, memory
@@ -37,7 +38,7 @@ BATCH = 500
 SLICE = 20
 FLAT = 1.3
 ENCRYPTED = 'key: "only-for-this-benchmark", cipher: aes'
-"""Blocks of 2 MB instead of 8: the server has no other setting that makes them smaller."""
+"""Streams have blocks of 2 MB instead of 8: the server has no setting for the size itself."""
 
 
 class Sizes(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,7 +192,7 @@ async def measure(sizes: Sizes) -> AsyncIterator[Measurement]:
     """Each kind of work in the large log, beside the small one; and memory."""
     async with AsyncExitStack() as stack:
         if sizes.memory_limit:
-            limited = {"GOMEMLIMIT": sizes.memory_limit}
+            limited = {VARIABLE: sizes.memory_limit}
             stack.enter_context(patch.dict(os.environ, limited))
         small, _, _ = await _opened(stack, sizes.small, sizes)
         large, service, server = await _opened(stack, sizes.events, sizes)
@@ -202,14 +203,7 @@ async def measure(sizes: Sizes) -> AsyncIterator[Measurement]:
                     await _slice(work, place, found[name][place is large])
         for name, (few, many) in found.items():
             yield _measured(name, sizes, few, many)
-        limit = os.environ.get("GOMEMLIMIT", "not set")
-        assert server.pid is not None
-        peak = memory(server.pid, peak=True)
-        yield Measurement(
-            name=f"memory with {sizes.events:,} events",
-            note=f"server {memory(server.pid):.0f} MB, {peak:.0f} at its highest, GOMEMLIMIT "
-            f"{limit}; service {memory(service.pid, peak=True):.0f} MB at its highest",
-        )
+        yield _memory(sizes, server, service)
 
 
 def _measured(name: str, sizes: Sizes, few: Slices, many: Slices) -> Measurement:
@@ -232,6 +226,19 @@ def _measured(name: str, sizes: Sizes, few: Slices, many: Slices) -> Measurement
     )
 
 
+def _memory(sizes: Sizes, server: EmbeddedServer, service: Service) -> Measurement:
+    """The memory of the large log's processes at their highest."""
+    assert server.pid is not None
+    limit = server_environment()[VARIABLE]
+    if limit.isdecimal():
+        limit = f"{int(limit) / 1024**3:.1f} GiB"
+    both = (f"{memory(pid, peak=True):,.0f} MB" for pid in (server.pid, service.pid))
+    return Measurement(
+        name=f"memory with {sizes.events:,} events, at the highest",
+        note=f"nats-server {next(both)} ({VARIABLE} {limit}), service {next(both)}",
+    )
+
+
 def main() -> list[Measurement]:
     """Run the benchmark in its small form."""
     return collected(measure(Sizes(events=sized(100_000, 20_000), slices=sized(10, 4))))
@@ -244,7 +251,7 @@ def arguments() -> Sizes:
     parser.add_argument("--small", type=int, default=10_000, help="events in the small one")
     parser.add_argument("--slices", type=int, default=20, help=f"of {SLICE}, of each kind")
     parser.add_argument("--encrypted", action="store_true", help="blocks of 2 MB instead of 8")
-    parser.add_argument("--memory-limit", default="", metavar="GOMEMLIMIT", help="such as 1GiB")
+    parser.add_argument("--memory-limit", default="", metavar=VARIABLE, help="such as 1GiB, or off")
     sizes = msgspec.convert(vars(parser.parse_args()), Sizes)
     if sizes.small // EACH < 2 * SLICE * sizes.slices:
         parser.error(f"{sizes.small} events are too few aggregates for {sizes.slices} slices")
