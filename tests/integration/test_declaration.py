@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import sqlite3
 import subprocess
 import sys
@@ -155,7 +156,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the bank, and modules that are no application."""
     (tmp_path / "ledger.py").write_text((ROOT / "examples" / "bank.py").read_text())
     (tmp_path / "broken.py").write_text("import nothing_of_that_name\n")
-    (tmp_path / "raising.py").write_text("raise RuntimeError('not today')\n")
+    (tmp_path / "raising.py").write_text("raise RuntimeError('not today,\\n no')\n")
+    (tmp_path / "leaving.py").write_text("raise SystemExit(3)\n")
     monkeypatch.chdir(tmp_path)
     for name in ("EVENTSTORE_APP", "EVENTSTORE_CONFIG"):
         monkeypatch.delenv(name, raising=False)
@@ -171,13 +173,20 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("ledger:nope", "ledger has no nope"),
         ("ledger:Account", "ledger:Account is not an Application, but a StructMeta"),
         ("broken:app", "importing broken:app failed: ModuleNotFoundError: No module named 'nothin"),
-        ("raising:app", "importing raising:app failed: RuntimeError: not today"),
+        (
+            "raising:app",
+            "importing raising:app failed: RuntimeError: not today, no ({}, line 1)",
+        ),
+        ("leaving:app", "importing leaving:app failed: SystemExit: 3 ({}, line 1)"),
+        (".ledger:app", "'.ledger:app' is not of the form module:object"),
+        ("./ledger:app", "'./ledger:app' is not of the form module:object"),
     ],
 )
 def test_a_wrong_application_is_named(folder: Path, target: str, problem: str) -> None:
     with pytest.raises(ConfigurationError) as failure:
         load_application(target, "--app")
-    assert str(failure.value).startswith(f"--app: {problem}")
+    module = folder / f"{target.partition(':')[0]}.py"
+    assert str(failure.value).startswith(f"--app: {problem.format(module)}")
 
 
 def test_an_application_is_found_by_variable_configuration_file_and_project(
@@ -192,6 +201,48 @@ def test_an_application_is_found_by_variable_configuration_file_and_project(
     monkeypatch.setenv("EVENTSTORE_APP", "ledger:nope")
     with pytest.raises(ConfigurationError, match="EVENTSTORE_APP: ledger has no nope"):
         find_application(Path("own.toml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[tool.eventstore", "pyproject.toml is not TOML: "),
+        ("[tool.eventstore]\napp = 3", 'tool.eventstore.app is not a string: write app = "module'),
+        ('[tool.eventstore]\napps = "a:b"', "tool.eventstore.apps is not known; it has only app"),
+        ("[tool]\neventstore = 1", r"tool.eventstore is no table: write \[tool.eventstore\]"),
+        ("tool = 1", "tool.eventstore is no table"),
+    ],
+)
+def test_a_project_that_names_no_application_is_refused(
+    folder: Path, text: str, problem: str
+) -> None:
+    (folder / "pyproject.toml").write_text(text)
+    with pytest.raises(ConfigurationError, match=problem):
+        find_application()
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (None, "own.toml cannot be read: No such file"),
+        ("app =", "own.toml is not TOML: "),
+        ("[app]\nmodule = 'a'", 'own.toml: app is not a string: write app = "module:object"'),
+    ],
+)
+def test_a_configuration_file_that_names_no_application_is_refused(
+    folder: Path, text: str | None, problem: str
+) -> None:
+    if text is not None:
+        (folder / "own.toml").write_text(text)
+    with pytest.raises(ConfigurationError, match=problem):
+        find_application(Path("own.toml"))
+
+
+@pytest.mark.parametrize("words", ["--config own.toml", "--config=own.toml"])
+def test_a_query_is_of_the_application_in_the_configuration_file(folder: Path, words: str) -> None:
+    (folder / "own.toml").write_text('app = "ledger:app"\n')
+    helped = CommandLine(folder).call("query", "account", "get", *words.split(), "--help")
+    assert "Show an account." in helped.out, helped
 
 
 @pytest.fixture(scope="module")
@@ -246,16 +297,22 @@ def test_a_database_of_another_application_has_no_rows_of_the_nix_domain(
 
 
 def test_an_application_has_a_program_of_its_own(bank_service: CommandLine) -> None:
-    program = "from bank import app; app.cli()"
-    ended = subprocess.run(
-        [sys.executable, "-c", program, "events"],
-        cwd=bank_service.folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=BOUND,
-    )
-    assert "AccountOpened account a v1" in ended.stdout, ended.stderr
+    def run(*words: str) -> str:
+        program = "from bank import app; app.cli()"
+        return subprocess.run(
+            [sys.executable, "-c", program, *words],
+            cwd=bank_service.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=BOUND,
+        ).stdout
+
+    assert "AccountOpened account a v1" in run("events")
+    assert run("--version") == "bank 1.0.0\n"
+    helped = run("--help")
+    assert "The service bank." in helped
+    assert not re.search("nix|demo|--app", helped, re.IGNORECASE)
 
 
 async def test_the_state_of_an_aggregate_is_loaded_by_its_decider(own: Settings) -> None:

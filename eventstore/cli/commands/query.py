@@ -7,8 +7,10 @@ the class's docstring is the help of the subcommand.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import aclosing
+from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import msgspec
@@ -157,6 +159,14 @@ async def _ask(
                     return
 
 
-def query() -> typer.Typer:
-    """The subcommand, for the application that is named."""
-    return commands_of(find_application().query_types)
+def query(words: Sequence[str] = ()) -> typer.Typer:
+    """The subcommand, for the application that is named, also by what follows it: `--config`."""
+    return commands_of(find_application(_configuration_file(words)).query_types)
+
+
+def _configuration_file(words: Sequence[str]) -> Path | None:
+    for word, following in pairwise([*words, ""]):
+        name, has_value, value = word.partition("=")
+        if name == "--config" and (value or following):
+            return Path(value if has_value else following)
+    return None
