@@ -13,20 +13,21 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Column, MetaData, String, Table
 
-from eventstore import Application, CommandClient, RecordedEvent, Subscriber
+from eventstore import Application, CommandClient, Query, RecordedEvent, Subscriber
 from eventstore.application import ApplicationClient
 from eventstore.application.service import RunningApplication
 from eventstore.cli.applications import find_application, load_application
 from eventstore.config import ReadModelSettings, Settings
 from eventstore.errors import ConfigurationError, NoResponders, ProjectionError, UnknownType
 from eventstore.projections import Projection
-from eventstore.projections.queries import QueryHandlers
+from eventstore.projections.queries import QueryHandlers, Rows
 from eventstore.service.health import HealthReport
-from examples import bank
+from examples import bank, todo
 from tests.connection import settings_for
 from tests.integration.command_line import BOUND, ROOT, CommandLine
 
@@ -146,6 +147,67 @@ def test_what_does_not_fit_is_refused_when_it_is_declared() -> None:
         Application("shop", [bank.account], tables=[ours])
     with pytest.raises(ConfigurationError, match="queries read the projection one, which it does"):
         Application("shop", [bank.account], queries=[QueryHandlers(one)])
+
+
+async def coroutine(_service: object) -> None:
+    pass
+
+
+class OwnHistory(Query[int], subject="audit.history"):
+    pass
+
+
+mail, mails = Subscriber("mail"), Projection("mails", tables=[table("mail")])
+own_history = QueryHandlers(mails)
+
+
+@own_history.answers
+def history(_query: OwnHistory, _rows: Rows) -> int:
+    return 0
+
+
+@mails.handles
+def mailed(_event: todo.TodoAdded) -> None:
+    pass
+
+
+@mail.handles
+async def completed(_event: todo.TodoCompleted, _recorded: RecordedEvent) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"deciders": bank.account}, "deciders is one Decider: write"),
+        ({"deciders": [bank.Account]}, "deciders has <class .*>, a StructMeta and not a Decider"),
+        ({"projections": [table("t")]}, "projections has Table.*, a Table and not a Projection"),
+        ({"queries": [bank.GetAccount]}, "queries has <class .*>, .* and not a QueryHandlers"),
+        ({"subscribers": [coroutine]}, "subscribers has <function .* and not a Subscriber"),
+        ({"tables": [table("t")]}, "tables has Table.* and not a MetaData"),
+        ({"version": "1.2"}, "the service's version '1.2' is not a semantic version"),
+        ({"service": "a b"}, "the service's name 'a b' is not up to 64 letters"),
+        ({"projections": [Projection("audit", tables=[table("t")])]}, "audit is the library's"),
+        (
+            {
+                "projections": [Projection("p", tables=[table("T")])],
+                "tables": [table("t").metadata],
+            },
+            "has two definitions of table T",
+        ),
+        ({"projections": [mails]}, "projection mails handles TodoAdded, which no decider"),
+        ({"subscribers": [mail]}, "subscriber mail handles TodoCompleted, which no decider"),
+        (
+            {"deciders": [todo.todo], "projections": [mails], "queries": [own_history]},
+            r"the query audit\.history is the library's",
+        ),
+    ],
+)
+def test_what_could_not_run_is_refused_when_it_is_declared(
+    given: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"^application shop.*{problem}"):
+        Application("shop", **{"deciders": [bank.account], **given})
 
 
 # The command line
