@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from eventstore.config import ServiceIdentity, ServiceSettings, Settings, load_settings
 from eventstore.config.checks import allowed
-from eventstore.decider.decider import Decider, Domain
+from eventstore.decider.decider import Decider
+from eventstore.decider.domain import Domain
 from eventstore.errors import ConfigurationError
 from eventstore.messages.envelope import utc_now
 from eventstore.messages.queries import Query
-from eventstore.text import bounded
+from eventstore.messages.text import bounded
 
 if TYPE_CHECKING:  # a program that only sends needs no SQLAlchemy
-    from sqlalchemy import MetaData
+    from sqlalchemy import MetaData, Table
 
     from eventstore.projections.database.schema import Migrations
     from eventstore.projections.projection import Projection
@@ -36,7 +37,7 @@ _MADE_ONCE = "{0} {1} is given twice to application {2}"
 
 
 class Declaration:
-    """What `Application` is told, checked; its parameters are described there."""
+    """The parts of an `Application`, checked; its parameters are described there."""
 
     def __init__(
         self,
@@ -72,6 +73,13 @@ class Declaration:
     def query_types(self) -> list[type[Query[Any]]]:
         """The queries that it answers, in the order of their declaration."""
         return [query for group in self.queries for query in group.handlers]
+
+    def own_tables(self) -> list[Table]:
+        """The tables to be created at the start: none that migrations of the team's own create."""
+        named = [table for metadata in self.tables for table in metadata.sorted_tables]
+        if self.migrations is None:
+            named += [table for each in self.projections for table in each.tables]
+        return list(dict.fromkeys(named))
 
     def identity(self, settings: Settings) -> ServiceIdentity:
         """The service's name, version and description, if the settings do not overrule them."""
@@ -113,10 +121,12 @@ class Declaration:
             return
         from eventstore.projections.table_names import check_table_names
 
-        own = [table for each in self.tables for table in each.sorted_tables]
-        check_table_names(self._where, own)
+        check_table_names(self._where, self.own_tables())
         known: dict[str, Any] = {}
-        for table in (*own, *(table for each in self.projections for table in each.tables)):
+        for table in (
+            *(table for each in self.tables for table in each.sorted_tables),
+            *(table for each in self.projections for table in each.tables),
+        ):
             # SQLite does not tell names apart by the case of letters.
             if known.setdefault(table.key.casefold(), table) is not table:
                 raise ConfigurationError(f"{self._where} has two definitions of table {table.key}")

@@ -16,7 +16,7 @@ from eventstore.cli.applications import name_application
 from eventstore.cli.groups import Group, LazyGroup, add_subcommands
 from eventstore.config import Settings
 from eventstore.errors import EventStoreError
-from eventstore.text import make_log_records_safe, printable_lines
+from eventstore.messages.text import make_log_records_safe, printable_lines
 
 SUBCOMMANDS = {
     "demo": "Run everything once on real lock files.",

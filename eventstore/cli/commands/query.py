@@ -25,7 +25,7 @@ from eventstore.cli.session import Session
 from eventstore.client.queries import QueryClient
 from eventstore.errors import QueryNotFound
 from eventstore.messages.queries import DEFAULT_ITEMS, MAX_ITEMS, ListQuery, Query
-from eventstore.text import printable
+from eventstore.messages.text import printable
 
 _NOT_FOUND = 1
 _HELP = ("--help", "-h")

@@ -37,7 +37,7 @@ from msgspec.inspect import (
 from eventstore.errors import InvalidPayload
 from eventstore.messages.queries import Query
 from eventstore.messages.subjects import check_aggregate_id
-from eventstore.undecodable import UNDECODABLE
+from eventstore.messages.undecodable import UNDECODABLE
 
 _LIST_FIELDS = ("limit", "after")
 _LISTS = (CollectionType, VarTupleType)

@@ -1,4 +1,4 @@
-"""The plan of a switch: what has to be created anew, and what makes it impossible.
+"""The plan of a switch: what has to be recreated, and what makes it impossible.
 
 It is made before anything is built, and once more in the switch itself, for the tables of others
 may have changed meanwhile.
@@ -13,7 +13,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, Index, Table
 from sqlalchemy.exc import NoReferenceError
 
-from eventstore.errors import ProjectionError
+from eventstore.errors import CannotReplace
 from eventstore.projections.database.catalog import (
     Catalog,
     Reference,
@@ -22,12 +22,6 @@ from eventstore.projections.database.catalog import (
 )
 from eventstore.projections.projection import Projection
 from eventstore.projections.rebuild.declaration import Declaration
-
-
-class CannotReplace(ProjectionError):
-    """The rows of a projection cannot be replaced without touching what is not the projection's."""
-
-    code = "cannot_replace"
 
 
 class Plan(NamedTuple):

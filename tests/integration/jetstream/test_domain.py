@@ -44,10 +44,10 @@ async def test_all_that_is_stored_is_in_the_domain(tmp_path: Path) -> None:
         on_leaf = Settings(nats=NatsSettings(url=(Address(leaf.url),), jetstream_domain="hub"))
         on_hub = Settings(nats=NatsSettings(url=(Address(hub.url),)))
         async with bank.app.running(on_leaf.in_directory(tmp_path)) as service:
-            outcome = await service.execute(bank.OpenAccount(owner="ann"), "a")
-            rejected = await service.execute(bank.Withdraw(amount=1), "a")
+            outcome = await service.execute(bank.Deposit(amount=7), "a")
+            rejected = await service.execute(bank.Withdraw(amount=8), "a")
             view = await service.ask(bank.GetAccount(id="a"), wait_for=outcome.position)
-            assert (outcome.status, rejected.status, view.owner) == ("success", "rejected", "ann")
+            assert (outcome.status, rejected.status, view.balance) == ("success", "rejected", 7)
 
             bucket = KeyValue(service.client, service.domain.codec.subjects.config_bucket)
             changes: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()

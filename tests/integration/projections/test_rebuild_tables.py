@@ -32,13 +32,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, CITEXT, ENUM
 
+from eventstore.errors import CannotReplace
 from eventstore.messages.codec import Codec
 from eventstore.messages.events import RecordedEvent
 from eventstore.messages.types import Event
 from eventstore.projections.database import Database
 from eventstore.projections.projection import Projection, Statement
 from eventstore.projections.rebuild import Rebuild, auto_rebuild
-from eventstore.projections.rebuild.plan import CannotReplace, Plan, plan
+from eventstore.projections.rebuild.plan import Plan, plan
 from eventstore.projections.rebuild.shadow import opened_shadow, shadow_position
 from eventstore.projections.rebuild.switch import reset
 from eventstore.projections.worker import ProjectionWorker
@@ -650,7 +651,7 @@ async def test_what_rows_that_stay_refer_to_stays(placed: EventStore, database: 
 
 
 async def test_the_tables_of_the_migrations_are_as_they_are_declared(database: Database) -> None:
-    """So no rebuild of what ships creates them anew."""
+    """So no rebuild of what ships recreates them."""
     for each in nix_projections():
         async with opened_shadow(database, each, log="log", epoch=0, from_scratch=True) as shadow:
             to_do = await database.compare(shadow.database, partial(plan, projection=each))
