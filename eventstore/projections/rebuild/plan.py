@@ -72,13 +72,6 @@ def plan(
         if (reason := _unkeepable(each, recreated, declaration))
     ]
     reasons += _obstacles(catalog, there)
-    if recreated:
-        names = ", ".join(map(catalog.name, recreated))
-        reasons += [
-            f"{each} depends on the old definition of {names}"
-            for each in catalog.dependents(recreated, [in_shadow(table) for table in recreated])
-        ]
-    _refuse(projection, reasons)
     obsolete, indexes = [], []
     for table in there:
         if table not in recreated:
@@ -87,6 +80,15 @@ def plan(
                 if live and declared and live.indexes.get(name) != declared.indexes.get(name):
                     obsolete += [(table, name)] * (name in live.indexes)
                     indexes.append(index)
+    altered = [table for table in there if table in recreated or table in _tables(indexes)]
+    reasons += [f"{each} has to change, and is not this user's" for each in catalog.alien(altered)]
+    if recreated:
+        names = ", ".join(map(catalog.name, recreated))
+        reasons += [
+            f"{each} depends on the old definition of {names}"
+            for each in catalog.dependents(recreated, [in_shadow(table) for table in recreated])
+        ]
+    _refuse(projection, reasons)
     missing = [table for table in tables if table not in there]
     return Plan(tables, declaration.is_circular, recreated, missing, obsolete, indexes, references)
 
@@ -104,6 +106,10 @@ def check_rows(connection: Connection, projection: Projection) -> None:
 def index_names(connection: Connection, table: Table) -> list[str]:
     """The names of the indexes that a table is declared with, as they are in the database."""
     return [name for name, _ in _indexes(connection, table)]
+
+
+def _tables(indexes: Sequence[Index]) -> set[Table]:
+    return {index.table for index in indexes if index.table is not None}
 
 
 def _is_like(live: TableDefinition | None, declared: TableDefinition | None) -> bool:
@@ -149,7 +155,8 @@ def _unkeepable(
 
 
 def _obstacles(catalog: Catalog, tables: Sequence[Table]) -> list[str]:
-    return [f"{each} would run for every row" for each in catalog.reacting(tables)]
+    reasons = [f"{each} would run for every row" for each in catalog.reacting(tables)]
+    return reasons + [f"{each}, would lose its rows" for each in catalog.heirs(tables)]
 
 
 def _refuse(projection: Projection, reasons: Sequence[str]) -> None:

@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import Connection, Table, and_, delete, null, select, update
+from sqlalchemy import (
+    ClauseElement,
+    Column,
+    Connection,
+    DefaultClause,
+    Table,
+    and_,
+    delete,
+    literal,
+    null,
+    select,
+    update,
+)
 from sqlalchemy.exc import DBAPIError
 
 from eventstore.messages.envelope import utc_now
@@ -92,10 +105,10 @@ def _replace(
         for table in to_do.recreated
         for statement in catalog.belongings(table, index_names(connection, table))
     ]
+    if to_do.recreated:  # before others are emptied, whose rows theirs may refer to
+        catalog.recreate(to_do.recreated, [shadow_of(table) for table in to_do.recreated])
     emptied = [table for table in to_do.tables if table not in others]
     catalog.empty(emptied, circular=to_do.is_circular)
-    if to_do.recreated:
-        catalog.recreate(to_do.recreated, [shadow_of(table) for table in to_do.recreated])
     for table, name in to_do.obsolete:
         catalog.drop_index(table, name)
     create(connection, to_do.missing)
@@ -131,7 +144,7 @@ def _settle(
     """Do to the shadow's rows what their foreign keys to tables of others would have done live."""
     for constraint in Declaration(projection).outgoing:
         action = (constraint.ondelete or "").upper()
-        if action not in {"CASCADE", "SET NULL"}:
+        if action not in {"CASCADE", "SET NULL", "SET DEFAULT"}:
             continue
         rows = shadow_of(constraint.table)
         columns = [rows.c[element.parent.key] for element in constraint.elements]
@@ -144,5 +157,17 @@ def _settle(
         if action == "CASCADE":
             connection.execute(delete(rows).where(lost))
         else:
-            nothing = {column.key: null() for column in columns}
-            connection.execute(update(rows).where(lost).values(nothing))
+            instead = {
+                column.key: _default(column) if action == "SET DEFAULT" else null()
+                for column in columns
+            }
+            connection.execute(update(rows).where(lost).values(instead))
+
+
+def _default(column: Column[Any]) -> ClauseElement:
+    """The value that the database gives a column by default."""
+    default = column.server_default
+    if not isinstance(default, DefaultClause):
+        return null()
+    value = default.arg
+    return literal(value, column.type) if isinstance(value, str) else value

@@ -75,11 +75,19 @@ class Catalog(ABC):
     def dependents(self, tables: Sequence[Table], shadows: Sequence[Table]) -> list[str]:
         """What would break if these tables were replaced by others that are like `shadows`."""
 
+    def heirs(self, tables: Sequence[Table]) -> list[str]:
+        """The tables of others whose rows are among those of these tables."""
+        return []
+
+    def alien(self, tables: Sequence[Table]) -> list[str]:
+        """Which of these tables the user of the connection may not drop and create."""
+        return []
+
     @abstractmethod
     def belongings(self, table: Table, declared: Iterable[str]) -> list[str]:
         """The statements that give a new table what others added to this one.
 
-        That is indexes, except the `declared` ones, and privileges.
+        That is indexes, except the `declared` ones, privileges, and settings of the table.
         """
 
     @abstractmethod
