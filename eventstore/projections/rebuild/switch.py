@@ -23,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 
 from eventstore.messages.envelope import utc_now
-from eventstore.projections.database import checkpoint, parking
+from eventstore.projections.database import checkpoint, declared, parking
 from eventstore.projections.database.backends import cause_of, is_transient
 from eventstore.projections.database.catalog import catalog_of, clause_of, create, target_of
 from eventstore.projections.database.checkpoint import ExpectedCheckpoint
@@ -34,7 +34,6 @@ from eventstore.projections.rebuild.kept_rows import KeptRows
 from eventstore.projections.rebuild.plan import (
     Plan,
     check_rows,
-    index_names,
     plan,
 )
 from eventstore.projections.worker.apply import apply
@@ -71,6 +70,7 @@ def switch(
     if live is not None and live.position > until and live.log in {None, log}:
         return SwitchBehind(live.position)
     _replace(connection, shadow_of, projection, plan(connection, shadow_of, projection))
+    declared.replace(connection, projection)
     parking.replace(connection, projection.name, shadow_of(parked_event))
     checkpoint.restart(connection, projection, position, utc_now(), log)
     if until > position:
@@ -100,10 +100,11 @@ def _replace(
     catalog = catalog_of(connection)
     kept = KeptRows(projection, to_do.tables, to_do.references)
     others = {*kept.tables, *to_do.recreated, *to_do.missing}
+    own = declared.indexes_of(connection, projection)
     belongings = [
         (table, statement)
         for table in to_do.recreated
-        for statement in catalog.belongings(table, index_names(connection, table))
+        for statement in catalog.belongings(table, own[table.fullname])
     ]
     if to_do.recreated:  # before others are emptied, whose rows theirs may refer to
         catalog.recreate(to_do.recreated, [shadow_of(table) for table in to_do.recreated])

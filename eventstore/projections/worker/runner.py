@@ -15,7 +15,7 @@ from eventstore.concurrency.backoff import Backoff, pause
 from eventstore.errors import ProjectionError, ProjectionFailed, ProjectionFenced
 from eventstore.messages.envelope import utc_now
 from eventstore.messages.events import LogEvent
-from eventstore.projections.database import checkpoint
+from eventstore.projections.database import checkpoint, declared
 from eventstore.projections.database.backends import DatabaseUnavailable
 from eventstore.projections.database.checkpoint import (
     Checkpoint,
@@ -211,7 +211,9 @@ class ProjectionRunner:
 
     def claim(self, connection: Connection) -> Checkpoint:
         """The checkpoint to continue from; raises what `checkpoint.claim` does."""
-        return checkpoint.claim(connection, self.projection, utc_now(), self.log)
+        claimed = checkpoint.claim(connection, self.projection, utc_now(), self.log)
+        declared.note(connection, self.projection)
+        return claimed
 
     async def run(self) -> None:
         """Take one step after the other, until cancelled.

@@ -388,17 +388,35 @@ async def test_indexes_change_without_the_table(placed: EventStore, database: Da
     after = with_total(Index("one", "total", "id"), Index("three", "total"))
     await database.create_tables([before])
     await follow(placed, database, projection_of(before, 1))
-    await execute(database, "CREATE VIEW totals AS SELECT id, total FROM shop_order")
+    await execute(
+        database,
+        "CREATE VIEW totals AS SELECT id, total FROM shop_order",
+        "CREATE INDEX mine ON shop_order (total, id)",
+    )
 
     await follow(placed, database, projection_of(after, 2))
 
     found = dict((await definition(database, after))[-1])
-    assert found == {
-        "one": ["total", "id"],
-        "two": ["id", "total"],  # as it might be somebody else's
-        "three": ["total"],
-    }
+    assert found == {"one": ["total", "id"], "three": ["total"], "mine": ["total", "id"]}
     assert await rows_of(database, "SELECT * FROM totals") == [("o1", 10), ("o2", 20), ("o3", 30)]
+
+
+async def test_a_key_that_is_no_longer_declared_forbids_nothing(
+    placed: EventStore, database: Database
+) -> None:
+    """Also if the table is created anew, and if the declaration changed before the version."""
+    before = with_total(Index("only", "total", unique=True), Index("mine", "id"))
+    await database.create_tables([before])
+    await follow(placed, database, projection_of(before, 1))
+    await follow(placed, database, projection_of(with_total(), 1))
+
+    await follow(placed, database, orders(with_total(), 2, total=lambda _: 1))
+    assert (await definition(database, before))[-1] == []
+
+    await execute(database, "CREATE INDEX mine ON shop_order (total, id)")
+    after = with_total(Column("customer", String(9)))
+    await follow(placed, database, orders(after, 3, total=lambda _: 1))
+    assert (await definition(database, after))[-1] == [("mine", ["total", "id"])]
 
 
 async def test_a_view_of_what_is_not_there_any_more_is_named(
@@ -982,3 +1000,17 @@ async def test_a_table_of_another_owner_is_named(placed: EventStore, postgresql:
         await rebuild(placed, serving, projection_of(before, 2))
 
     await execute(postgresql, "DROP OWNED BY serving", "DROP ROLE serving")
+
+
+async def test_what_the_database_refuses_is_told_in_words(
+    placed: EventStore, postgresql: Database
+) -> None:
+    before = with_total(Index("one", "total", unique=True))
+    await postgresql.create_tables([before])
+    await follow(placed, postgresql, projection_of(before, 1))
+    await execute(postgresql, "CREATE TABLE note (total INTEGER REFERENCES shop_order (total))")
+
+    with pytest.raises(
+        CannotReplace, match=r"drop index one because .* table note depends on index one. Nothing"
+    ):
+        await rebuild(placed, postgresql, projection_of(with_total(), 2))

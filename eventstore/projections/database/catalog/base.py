@@ -11,6 +11,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     ForeignKeyConstraint,
+    Index,
     Table,
     TableClause,
 )
@@ -141,6 +142,15 @@ def create(connection: Connection, tables: Sequence[Table]) -> None:
     for metadata in {table.metadata for table in tables}:
         own = [table for table in tables if table.metadata is metadata]
         metadata.create_all(connection, tables=own)
+
+
+def declared_indexes(connection: Connection, table: Table) -> dict[str, Index]:
+    """The indexes that a table is declared with, by their names in the database."""
+    preparer = connection.dialect.identifier_preparer
+    return {
+        preparer.unformat_identifiers(preparer.format_index(index))[0]: index
+        for index in table.indexes
+    }
 
 
 def clause_of(schema: str | None, name: str, columns: Iterable[str]) -> TableClause:
