@@ -138,8 +138,13 @@ class ProjectionRunner:
         self._changed.set()
 
     def see_checkpoint(self, known: Checkpoint) -> None:
-        """Take note of the checkpoint as it is in the database."""
+        """Take note of the checkpoint as it is in the database.
+
+        Raises `OtherLog` if another worker builds the rows from another log than this one's.
+        """
         if not self.is_owner:
+            if self.log is not None and known.log not in {None, self.log}:
+                raise checkpoint.OtherLog(known, self.log)
             self.progress.position = known.position
             self._see_version(known)
         elif self._epoch not in (None, known.epoch):

@@ -30,7 +30,8 @@ def options_of(statement: str) -> frozenset[object]:
         ]
         if options:
             is_constraint = part[0].upper() in _CONSTRAINTS
-            found.add((normalized(" ".join(part)) if is_constraint else part[0], *options))
+            named = " ".join(part) if is_constraint else part[0]
+            found.add((normalized(named), *options))
     return frozenset(found)
 
 
