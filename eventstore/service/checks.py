@@ -18,6 +18,7 @@ from eventstore.messages.envelope import parse_timestamp
 from eventstore.service.health import CheckResult, HealthStatus, worst
 from eventstore.store.foreign import FINDINGS, LogFindings
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
+from eventstore.text import counted
 
 _MAX_POSITIONS = 10
 _MAX_TEXT = 300
@@ -156,7 +157,7 @@ class CommandsCheck:
     def _problems(self, facts: dict[str, Any]) -> list[str]:
         problems = []
         if facts["pending"] > self._max_pending:
-            problems.append(f"{facts['pending']:,} commands wait")
+            problems.append(f"{counted(facts['pending'], 'command')} waiting")
         left = ", ".join(sorted(self._left))
         if left and facts["unacknowledged"] >= self._consumer.settings["max_ack_pending"]:
             problems.append(
