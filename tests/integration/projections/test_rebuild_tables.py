@@ -1015,3 +1015,17 @@ async def test_what_the_database_refuses_is_told_in_words(
         CannotReplace, match=r"drop index one because .* table note depends on index one. Nothing"
     ):
         await rebuild(placed, postgresql, projection_of(with_total(), 2))
+
+
+async def test_unique_values_pass_from_one_row_that_stays_to_another(
+    placed: EventStore, database: Database
+) -> None:
+    rows = with_total(UniqueConstraint("total"))
+    await with_note(placed, database, orders(rows, total=total))
+    await execute(database, "INSERT INTO note VALUES (2, 'o2'), (3, 'o3')")
+    following = {10: 20, 20: 30, 30: 10}
+
+    await rebuild(placed, database, orders(rows, 2, total=lambda e: following[e.total]))
+
+    assert await rows_of(database, rows) == [("o1", 20), ("o2", 30), ("o3", 10)]
+    assert len(await rows_of(database, "SELECT * FROM note")) == 3
