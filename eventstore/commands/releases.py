@@ -21,7 +21,7 @@ from eventstore.jetstream.ownership import (
     note_left,
 )
 from eventstore.jetstream.topology import ConsumerSpec
-from eventstore.text import make_log_records_safe
+from eventstore.messages.text import make_log_records_safe
 
 _CHECK_SECONDS = 60.0
 

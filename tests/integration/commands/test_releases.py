@@ -14,7 +14,8 @@ from eventstore.client.client import Client
 from eventstore.commands.handler import CommandHandler
 from eventstore.commands.worker import worker_consumer
 from eventstore.config import Settings
-from eventstore.decider.decider import Decider, Domain
+from eventstore.decider.decider import Decider
+from eventstore.decider.domain import Domain
 from eventstore.errors import ConnectionLost, ForeignStream
 from eventstore.messages.types import Command, Event
 from eventstore.service.checks import CommandsCheck

@@ -99,7 +99,7 @@ async def test_recorded_commands_have_outcomes() -> None:
     assert commands.sent == [("p1", mark(1))] * 2
 
 
-class Called:
+class CallableHandler:
     async def __call__(self, event: FlakeInputAdded, recorded: RecordedEvent) -> None: ...
 
 
@@ -110,11 +110,11 @@ async def with_option(event: FlakeInputAdded, recorded: RecordedEvent, *, to: st
 @pytest.mark.parametrize(
     "handler",
     [
-        Called(),
-        Called().__call__,
+        CallableHandler(),
+        CallableHandler().__call__,
         functools.partial(with_prefix, "x"),
         functools.partial(with_option, to="x"),
-        functools.partial(Called()),
+        functools.partial(CallableHandler()),
     ],
 )
 def test_partials_and_callable_objects_are_handlers(handler: Any) -> None:
@@ -132,7 +132,7 @@ def test_partials_and_callable_objects_are_handlers(handler: Any) -> None:
     [
         (None, "is not a function"),
         (3, "is not a function"),
-        (Called, "must be async"),
+        (CallableHandler, "must be async"),
         (functools.partial[Any](with_prefix, *"abcd"), "takes an event and its record"),
         (functools.partial(with_prefix, prefix="x"), "takes an event and its record"),
         (with_prefix, "takes an event and its record"),

@@ -20,7 +20,6 @@ from sqlalchemy import (
     text,
 )
 
-from eventstore.projections.database.backends import advance_keys
 from eventstore.projections.database.catalog import postgresql_queries as queries
 from eventstore.projections.database.catalog.base import (
     Catalog,
@@ -31,6 +30,7 @@ from eventstore.projections.database.catalog.base import (
     stored,
     target_of,
 )
+from eventstore.projections.database.catalog.postgresql_keys import advance_keys
 
 _ACTIONS = {"NO ACTION": "a", "RESTRICT": "r", "CASCADE": "c", "SET NULL": "n", "SET DEFAULT": "d"}
 _SEQUENCE = re.compile(r"nextval\('.*'::regclass\)")
