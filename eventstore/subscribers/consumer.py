@@ -111,6 +111,7 @@ async def first_settings(
 async def _with_subjects(
     client: Client, subjects: Subjects, info: ConsumerInfo, wanted: frozenset[str]
 ) -> Subscription:
+    """Change what a consumer delivers, after what other processes have changed meanwhile."""
     current = Subscription.of(info)
     if current.subjects == wanted:
         return current
@@ -124,6 +125,9 @@ async def _with_subjects(
     end = await log_end(client, subjects)
     if end is None:
         end = await PositionSearch(client, subjects).last()
+    latest = await find_consumer(client, subjects.event_stream, info.name)
+    if latest is not None and Subscription.of(latest) != current:
+        return await _with_subjects(client, subjects, latest, wanted)
     changed = current.changed(wanted, end)
     updated = await update_consumer(
         client, subjects.event_stream, info.name, settings_of(info, changed)

@@ -17,6 +17,7 @@ from eventstore.messages.types import Event
 from eventstore.parking.messages import ParkedMessage, ParkedMessages
 from eventstore.projections.feed.feed import Feed
 from eventstore.store.store import EventStore
+from eventstore.subscribers.positions import log_end
 from eventstore.subscribers.subscriber import EventSubscriber
 from tests.integration.feeding import declare_feed, until_fed
 from tests.integration.ledger import Deposited, Noted, Opened
@@ -69,6 +70,26 @@ async def test_a_gained_event_is_handled_from_then_on_and_none_that_passed_befor
         await one.ready.wait()
         last = await append(store, Deposited(), to="a2")
         assert await recorder.until(last) == [5, last]
+
+
+async def test_processes_of_a_new_release_that_start_at_once_lose_nothing(
+    client: Client, store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one has set is not replaced by what the other had read before."""
+    await append(store, Opened())
+    assert await handled(client, store, [Opened], 1) == [1]
+    both: Types = [Opened, Deposited]
+    others = [1]
+
+    async def while_another_starts(*names: Any) -> int | None:
+        if others:
+            others.clear()
+            await once_started(client, store.codec, both)
+            await append(store, Deposited(), to="a2")
+        return await log_end(*names)
+
+    monkeypatch.setattr("eventstore.subscribers.consumer.log_end", while_another_starts)
+    assert await handled(client, store, both, 2) == [2]
 
 
 async def test_a_gained_event_that_is_published_later_but_was_acknowledged_before_is_not_handled(
