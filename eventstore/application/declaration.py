@@ -10,6 +10,7 @@ from eventstore.config import ServiceIdentity, Settings, load_settings
 from eventstore.decider.decider import Decider, Domain
 from eventstore.errors import ConfigurationError
 from eventstore.messages.envelope import utc_now
+from eventstore.messages.functions import is_async
 from eventstore.messages.queries import Query
 
 if TYPE_CHECKING:  # a program that only sends needs no SQLAlchemy
@@ -51,6 +52,10 @@ class Declaration:
         self.tables = tuple(tables)
         self.migrations = migrations
         self.clock = clock
+        if not callable(clock) or is_async(clock):
+            raise ConfigurationError(
+                f"application {name}: clock must be a function that returns the time, and not async"
+            )
         self._identity = ServiceIdentity(service or name, version, description)
         self._check_tables()
         self._check_projections()

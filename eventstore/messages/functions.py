@@ -26,7 +26,29 @@ def is_async(function: Callable[..., Any]) -> bool:
     A decorated function is if the function that it wraps is.
     """
     runs = called(function), called(inspect.unwrap(_without_partial(function)))
-    return any(inspect.iscoroutinefunction(run) or inspect.isasyncgenfunction(run) for run in runs)
+    return any(map(_is_async, runs))
+
+
+def _is_async(run: Callable[..., Any]) -> bool:
+    code = getattr(run, "__code__", None)
+    is_awaitable = code is not None and bool(code.co_flags & inspect.CO_ITERABLE_COROUTINE)
+    return is_awaitable or inspect.iscoroutinefunction(run) or inspect.isasyncgenfunction(run)
+
+
+def count_positional(function: Callable[..., Any], *counts: int) -> int:
+    """The largest of these `counts` of positional arguments, alone, that it can be called with.
+
+    Raises `TypeError` if there is none.
+    """
+    problem: Exception | None = None
+    for count in sorted(counts, reverse=True):
+        try:
+            inspect.signature(function).bind(*[None] * count)
+        except (TypeError, ValueError) as error:  # ValueError: a partial with too many arguments
+            problem = error
+        else:
+            return count
+    raise TypeError(str(problem))
 
 
 def name_of(function: Callable[..., Any]) -> str:
