@@ -238,17 +238,13 @@ class CommandClient(Resource):
             identity = Identity.caused_by(cause, command_id)
         else:
             identity = Identity.root(command_id)
-        if aggregate_id is None and not cls.__creates__:
-            raise InvalidHeader(Header.AGGREGATE_ID, f"is missing: {cls.__name__} needs it")
         return Envelope(
             identity=identity,
             type=cls.__name__,
             domain=self._codec.domain,
             timestamp=format_timestamp(self._clock()),
             schema_version=cls.__schema_version__,
-            aggregate_id=check_aggregate_id(
-                derive_id(identity.id, "aggregate") if aggregate_id is None else aggregate_id
-            ),
+            aggregate_id=recipient(command, aggregate_id, identity.id),
             actor=actor or (handling.actor if handling else None),
             traceparent=handling.traceparent if handling else None,
         )
@@ -291,6 +287,19 @@ class CommandClient(Resource):
         outcome = Outcome.of(command_id, message.data)
         if outcome is not None:  # anybody may send something else
             waiting.set_result(outcome)
+
+
+def recipient(command: Command, aggregate_id: AggregateId | None, command_id: str) -> str:
+    """The id of the aggregate that a command is for, derived from its own if it may have none.
+
+    Raises `InvalidHeader` and `InvalidId`.
+    """
+    cls = type(command)
+    if aggregate_id is not None:
+        return check_aggregate_id(aggregate_id)
+    if not cls.__creates__:
+        raise InvalidHeader(Header.AGGREGATE_ID, f"is missing: {cls.__name__} needs it")
+    return derive_id(command_id, "aggregate")
 
 
 def _id_header(command_id: MessageId | None, cause: Identity | None) -> dict[str, str]:

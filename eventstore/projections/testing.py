@@ -25,6 +25,7 @@ from sqlalchemy import Connection, StaticPool, Table, create_engine, event, sele
 from eventstore.errors import InvalidMessage, ProjectionFailed
 from eventstore.messages.envelope import Envelope, Identity, derive_id, format_timestamp
 from eventstore.messages.events import LogEvent, RecordedEvent, UnreadEvent
+from eventstore.messages.subjects import AggregateId, check_aggregate_id
 from eventstore.messages.types import Event
 from eventstore.projections.database import tables
 from eventstore.projections.database.checkpoint import ExpectedCheckpoint, claim
@@ -57,17 +58,18 @@ class Scenario:
 
     def given(
         self,
-        aggregate_id: str,
+        aggregate_id: AggregateId,
         *events: Event,
         actor: str | None = None,
         time: datetime | None = None,
     ) -> Scenario:
-        """Append events of one aggregate to the log."""
+        """Append events of one aggregate to the log; raises `InvalidId` for an illegal id."""
+        own_id = check_aggregate_id(aggregate_id)
         log = self._log
         for data in events:
             cls, payload = type(data), msgspec.json.encode(data)
             kind, schema_version = cls.__aggregate__, cls.__schema_version__
-            about = _about(log, kind, aggregate_id, cls.__name__, schema_version, actor, time)
+            about = _about(log, kind, own_id, cls.__name__, schema_version, actor, time)
             read = msgspec.json.decode(payload, type=cls)
             log += (RecordedEvent(**about, data=read, payload=payload),)
         return Scenario(self._projection, log)
@@ -75,7 +77,7 @@ class Scenario:
     def given_unread(
         self,
         aggregate: str,
-        aggregate_id: str,
+        aggregate_id: AggregateId,
         type_name: str,
         error: InvalidMessage | None = None,
         *,
@@ -86,7 +88,8 @@ class Scenario:
 
         Its possible types are unknown, so that every projection must take the latter.
         """
-        about = _about(self._log, aggregate, aggregate_id, type_name, 1, actor, time)
+        own_id = check_aggregate_id(aggregate_id)
+        about = _about(self._log, aggregate, own_id, type_name, 1, actor, time)
         unread = UnreadEvent(**about, payload=b"", error=error)
         return Scenario(self._projection, (*self._log, unread))
 

@@ -36,6 +36,10 @@ class EventsGone(EventStoreError, code="events_gone"):
         self.first = first
 
 
+class NoSuchPosition(EventStoreError, code="no_such_position"):
+    """The log has not reached the position to start after; events up to it would be left out."""
+
+
 async def log_end(client: Client, subjects: Subjects) -> int | None:
     """The log's last position; None if this user, as from another account, cannot read it."""
     try:

@@ -87,7 +87,12 @@ class EventSubscriber:
     an event that it loses, nothing more is handled. While processes of two releases run, the newer
     one decides, which is the one whose set of events was wanted last for the first time. An older
     process passes on events that it has no handler for; one that nobody takes in about 20 attempts
-    is parked. An older release decides again if it is started while no other process runs.
+    is parked. An older release decides again if it is started while no other process runs. Of two
+    new releases that are started at the same time, the one with more events decides.
+
+    `max_concurrency`, `ordered` and `ack_wait` may change as well: the process that was started
+    last decides, unless it is of an older release. Beside processes that wait longer than the new
+    `ack_wait`, an event that takes longer may be handled twice until they are restarted.
 
     A new name that `continues` an old one takes over its position, once: nothing is delivered to
     the old name any more, a process of it that runs may end what it handles, and one that is
@@ -146,7 +151,6 @@ class EventSubscriber:
         self._client = client
         self._codec = codec
         self._stream = codec.subjects.event_stream
-        self._ack_wait = subscriber.ack_wait
         self._resources = dict(resources)
         self._telemetry = telemetry
         self._acks = Acknowledgements(client)
@@ -198,7 +202,7 @@ class EventSubscriber:
             {
                 "durable_name": self.name,
                 "ack_policy": "explicit",
-                "ack_wait": int(self._ack_wait * 1e9),
+                "ack_wait": round(declared.ack_wait * 1e9),
                 "max_deliver": -1,
                 "max_ack_pending": declared.max_concurrency,
                 **filter_of(self._own),
@@ -230,7 +234,7 @@ class EventSubscriber:
         return subjects_of(self._codec.subjects, self.declared.event_types)
 
     async def _run_tasks(self, tasks: asyncio.TaskGroup) -> None:
-        keep_alive = tasks.create_task(self._acks.extend_ack_waits(self._ack_wait))
+        keep_alive = tasks.create_task(self._acks.extend_ack_waits(self._subscription.ack_wait))
         watch = tasks.create_task(self.feed.run(f"subscriber {self.name}"))
         async with self._queue() as queue:
             retries = [self._retries(queue, name) for name in self.declared.names]

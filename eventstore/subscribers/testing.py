@@ -23,19 +23,27 @@ from typing import Any, TypeVar
 import msgspec
 
 from eventstore.commands import SentCommand
+from eventstore.commands.client import recipient
 from eventstore.errors import InvalidPayload, UnknownType
 from eventstore.messages.context import MessageContext
-from eventstore.messages.envelope import Envelope, Identity, derive_id, format_timestamp
+from eventstore.messages.envelope import (
+    Envelope,
+    Identity,
+    MessageId,
+    derive_id,
+    format_timestamp,
+)
 from eventstore.messages.events import RecordedEvent
 from eventstore.messages.fidelity import difference
 from eventstore.messages.handlers import EventHandlers
 from eventstore.messages.outcome import Outcome
+from eventstore.messages.subjects import AggregateId, check_aggregate_id
 from eventstore.messages.types import Command, Event
 from eventstore.subscribers.declaration import Subscriber
 
 __all__ = ["START", "Commands", "Scenario", "ScenarioOutcome", "scenario"]
 
-Sent = tuple[str, Command]
+Sent = tuple[AggregateId, Command]
 """The id of the aggregate that a command was sent to, and the command."""
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -54,24 +62,34 @@ class Commands:
         self.sent: list[Sent] = []
 
     async def send(
-        self, command: Command, aggregate_id: str | None = None, **_options: Any
+        self,
+        command: Command,
+        aggregate_id: AggregateId | None = None,
+        *,
+        command_id: MessageId | None = None,
+        cause: Identity | None = None,
+        actor: str | None = None,
+        expected: int | None = None,
+        timeout: float = 5.0,
     ) -> SentCommand:
-        """Record a command."""
-        own = derive_id(_CORRELATION, f"command.{len(self.sent)}")
-        self.sent.append((aggregate_id or own, _round_trip(command)))
+        """Record a command; raises `InvalidMessage` for one that could not be sent."""
+        own = command_id or derive_id(_CORRELATION, f"command.{len(self.sent)}")
+        identity = Identity.root(own) if cause is None else Identity.caused_by(cause, own)
+        to = recipient(command, aggregate_id, identity.id)
+        self.sent.append((to, _round_trip(command)))
         return SentCommand(
-            command_id=own,
+            command_id=identity.id,
             correlation_id=_CORRELATION,
-            aggregate_id=aggregate_id or own,
+            aggregate_id=to,
             sequence=len(self.sent),
             duplicate=False,
         )
 
     async def execute(
-        self, command: Command, aggregate_id: str | None = None, **_options: Any
+        self, command: Command, aggregate_id: AggregateId | None = None, **options: Any
     ) -> Outcome:
-        """Record a command; its outcome is a success."""
-        sent = await self.send(command, aggregate_id)
+        """Record a command, as `send` does; its outcome is a success."""
+        sent = await self.send(command, aggregate_id, **options)
         return Outcome(
             status="success",
             message="",
@@ -102,20 +120,24 @@ class Scenario:
 
     def given(
         self,
-        aggregate_id: str,
+        aggregate_id: AggregateId,
         *events: Event,
         actor: str | None = None,
         time: datetime | None = None,
     ) -> Scenario:
-        """Have events of one aggregate handled before; what they lead to does not count."""
+        """Have events of one aggregate handled before; what they lead to does not count.
+
+        Raises `InvalidId` for an illegal aggregate id.
+        """
+        own_id = check_aggregate_id(aggregate_id)
         log = self._log
         for data in events:
-            log += (_recorded(log, aggregate_id, data, actor, time),)
+            log += (_recorded(log, own_id, data, actor, time),)
         return Scenario(self._subscriber, self._resources, log)
 
     def when(
         self,
-        aggregate_id: str,
+        aggregate_id: AggregateId,
         *events: Event,
         actor: str | None = None,
         time: datetime | None = None,
@@ -157,7 +179,7 @@ class ScenarioOutcome:
             raise AssertionError(
                 f"expected {_listed(expected)}\n  but the handler raised {self.error!r}"
             ) from self.error
-        if self.commands != expected:
+        if self.commands != tuple((check_aggregate_id(own), each) for own, each in expected):
             raise AssertionError(
                 f"expected {_listed(expected)}\n  but got  {_listed(self.commands)}"
             )

@@ -23,6 +23,7 @@ from eventstore.service.metrics import Metrics
 from eventstore.store.store import EventStore
 from eventstore.subscribers.declaration import Subscriber
 from eventstore.subscribers.feed_watch import FeedWatch
+from eventstore.subscribers.positions import NoSuchPosition
 from eventstore.subscribers.status import Subscribers, UnknownSubscriber
 from eventstore.subscribers.subscriber import EventSubscriber
 from eventstore.telemetry import NO_TELEMETRY
@@ -128,6 +129,18 @@ async def test_a_reset_redelivers_what_it_says(
             async with running(later):
                 assert await handed.until(await deposit(store, 1)) == expected
     assert (plan.after, plan.position, plan.again) == (after, 4, again)
+
+
+async def test_a_reset_beyond_the_end_of_the_log_is_refused(
+    client: Client, store: EventStore, several: Subscribers
+) -> None:
+    one = EventSubscriber(client, store.codec, "r").subscribe([], Handed())
+    async with running(one):
+        await one.ready.wait()
+        end = await deposit(store, 2)
+        assert (await several.plan_reset("r", end)).after == end
+        with pytest.raises(NoSuchPosition, match=r"cannot start after position 3: .* ends at 2"):
+            await several.plan_reset("r", end + 1)
 
 
 async def test_a_reset_redelivers_gained_events_that_had_passed(
