@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from eventstore.config import ServiceIdentity, Settings, load_settings
 from eventstore.decider.decider import Decider, Domain
 from eventstore.errors import ConfigurationError
+from eventstore.messages.codec import check_events
 from eventstore.messages.envelope import utc_now
 from eventstore.messages.functions import is_async
 from eventstore.messages.queries import Query
@@ -60,6 +61,7 @@ class Declaration:
         self._check_tables()
         self._check_projections()
         self._check_queries()
+        self._check_events()
 
     @property
     def query_types(self) -> list[type[Query[Any]]]:
@@ -93,6 +95,14 @@ class Declaration:
             for value in values:
                 if values.count(value) > 1:
                     raise ConfigurationError(_MADE_ONCE.format(what, value, self.name))
+
+    def _check_events(self) -> None:
+        """Refuse handlers of events that the domain does not have."""
+        subscribers: list[Any] = [each for each in self.subscribers if hasattr(each, "handlers")]
+        kinds = (("projection", self.projections), ("subscriber", subscribers))
+        for what, each in ((kind, each) for kind, declared in kinds for each in declared):
+            where, events = f"{what} {each.name}", each.event_types or ()
+            check_events(where, events, self.domain.codec, ConfigurationError)
 
     def _check_queries(self) -> None:
         known = {each.name for each in self.projections}

@@ -38,7 +38,7 @@ from eventstore.errors import (
 from eventstore.jetstream.acks import Acknowledgements, DeliveredMessage
 from eventstore.jetstream.consumer import PullConsumer, is_transient
 from eventstore.jetstream.retry import Retry
-from eventstore.messages.codec import Codec
+from eventstore.messages.codec import Codec, check_events
 from eventstore.messages.encryption import Keys
 from eventstore.messages.handlers import EventHandler
 from eventstore.messages.headers import Header, position_of
@@ -188,13 +188,14 @@ class EventSubscriber:
         """Handle events until `stop`; if cancelled, events in progress will be redelivered.
 
         Lost connections are waited out. Raises `DeciderError` without a handler or a resource that
-        one needs, `SubscriberContinued`, `StreamDrift` if the consumer has other settings,
-        `EventsGone`, `StreamMissing`, and `ClientError` if the server refuses or the connection was
-        closed for good.
+        one needs, or for an event of another domain, `SubscriberContinued`, `StreamDrift` if the
+        consumer has other settings, `EventsGone`, `StreamMissing`, and `ClientError` if the server
+        refuses or the connection was closed for good.
         """
         declared = self.declared
         if declared.event_types == []:
             raise DeciderError(f"subscriber {self.name} has no handler")
+        check_events(f"subscriber {self.name}", declared.event_types or (), self._codec)
         self._delivery = self._new_delivery()
         self._own = self.wanted
         self._subscription = await declare_subscriber(

@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Column, MetaData, String, Table
 
-from eventstore import Application, CommandClient, RecordedEvent, Subscriber
+from eventstore import Application, CommandClient, Event, RecordedEvent, Subscriber
 from eventstore.application import ApplicationClient
 from eventstore.application.service import RunningApplication
 from eventstore.cli.applications import find_application, load_application
@@ -131,6 +132,27 @@ async def test_two_applications_with_default_settings_never_touch_each_other(
 
 def table(name: str) -> Table:
     return Table(name, MetaData(), Column("id", String(8), primary_key=True))
+
+
+class Elsewhere(Event, subject="elsewhere.happened"):
+    pass
+
+
+@pytest.mark.parametrize("kind", ["projection", "subscriber"])
+def test_a_handler_of_an_event_that_no_decider_has_is_refused(kind: str) -> None:
+    reports = Projection("reports", tables=[table("t")])
+    mailer = Subscriber("reports")
+
+    @reports.handles
+    def reported(_event: Elsewhere, _recorded: RecordedEvent) -> None: ...
+
+    @mailer.handles
+    async def mailed(_event: Elsewhere, _recorded: RecordedEvent) -> None: ...
+
+    declared: dict[str, Any] = {"projections": [reports], "subscribers": [mailer]}
+    problem = f"{kind} reports: no decider of shop evolves by Elsewhere"
+    with pytest.raises(ConfigurationError, match=problem):
+        Application("shop", [bank.account], **{f"{kind}s": declared[f"{kind}s"]})
 
 
 def test_what_does_not_fit_is_refused_when_it_is_declared() -> None:

@@ -27,6 +27,7 @@ from sqlalchemy import Connection, func, select
 
 from eventstore.client.responder import Answer, Reply, Request
 from eventstore.errors import (
+    DeciderError,
     EventStoreError,
     InvalidHeader,
     InvalidPayload,
@@ -34,6 +35,7 @@ from eventstore.errors import (
     QueryNotFound,
     QueryTimeout,
 )
+from eventstore.messages.decoders import decoder_of
 from eventstore.messages.functions import annotations_of, count_positional, is_async, name_of
 from eventstore.messages.headers import POSITION, Header
 from eventstore.messages.queries import MAX_WAIT, WAIT_POSITION, WAIT_TIMEOUT, Query
@@ -187,7 +189,7 @@ class _QueryAnswer:
         telemetry: Telemetry,
     ) -> None:
         self._name = query.__label__
-        self._decoder: msgspec.json.Decoder[Query[Any]] = msgspec.json.Decoder(query)
+        self._decoder: msgspec.json.Decoder[Query[Any]] = decoder_of(query)
         self._handler = handler
         self._reader = reader
         self._wait_seconds = wait_seconds
@@ -256,6 +258,10 @@ def _query_of(function: Callable[..., Any]) -> type[Query[Any]]:
     (query, *_), returned = annotations_of(function, f"query handler {name}", ProjectionError)
     if not (isinstance(query, type) and issubclass(query, Query) and hasattr(query, "__action__")):
         raise ProjectionError(takes)
+    try:
+        decoder_of(query)
+    except DeciderError as error:
+        raise ProjectionError(f"query handler {name}: {error}") from error
     if returned != query.__answer__:
         raise ProjectionError(
             f"query handler {name}: returns {returned}, "
