@@ -29,6 +29,12 @@ def is_async(function: Callable[..., Any]) -> bool:
     return any(map(_is_async, runs))
 
 
+def returns_coroutine(function: Callable[..., Any]) -> bool:
+    """Whether the result of a call can be awaited, as far as the function itself shows it."""
+    function = _without_partial(function)
+    return any(map(inspect.iscoroutinefunction, (function, called(function))))
+
+
 def _is_async(run: Callable[..., Any]) -> bool:
     code = getattr(run, "__code__", None)
     is_awaitable = code is not None and bool(code.co_flags & inspect.CO_ITERABLE_COROUTINE)
@@ -40,15 +46,16 @@ def count_positional(function: Callable[..., Any], *counts: int) -> int:
 
     Raises `TypeError` if there is none.
     """
-    problem: Exception | None = None
+    problems: list[str] = []
     for count in sorted(counts, reverse=True):
         try:
             inspect.signature(function).bind(*[None] * count)
         except (TypeError, ValueError) as error:  # ValueError: a partial with too many arguments
-            problem = error
+            problems.append(str(error))
         else:
             return count
-    raise TypeError(str(problem))
+    # What is missing says more than that the largest number is too many.
+    raise TypeError(min(problems, key=lambda problem: problem.startswith("too many")))
 
 
 def name_of(function: Callable[..., Any]) -> str:

@@ -12,7 +12,13 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from eventstore.errors import DeciderError
-from eventstore.messages.functions import annotations_of, called, is_message, leaves, name_of
+from eventstore.messages.functions import (
+    annotations_of,
+    is_message,
+    leaves,
+    name_of,
+    returns_coroutine,
+)
 from eventstore.messages.types import Event
 
 EventHandler = Callable[..., Awaitable[None]]
@@ -94,7 +100,7 @@ class EventHandlers:
 def _check_async(where: str, handler: EventHandler) -> None:
     if not callable(handler):
         raise DeciderError(f"{where}: is no function")
-    if not inspect.iscoroutinefunction(called(handler)):
+    if not returns_coroutine(handler):
         raise DeciderError(f"{where}: must be async")
 
 

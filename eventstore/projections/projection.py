@@ -44,6 +44,7 @@ from sqlalchemy import Delete, Insert, Table, Update
 
 from eventstore.errors import InvalidSubject, ProjectionError
 from eventstore.messages.events import LogEvent, RecordedEvent, StoredEvent, UnreadEvent
+from eventstore.messages.functions import returns_coroutine
 from eventstore.messages.subjects import check_name
 from eventstore.messages.types import Event
 from eventstore.projections.signature import Signature
@@ -181,7 +182,7 @@ class Projection:
         It takes an event and, optionally, its record, as handlers do.
         """
         signature = Signature(self.name, function)
-        if not signature.is_async:
+        if not returns_coroutine(function):
             raise ProjectionError(f"{signature.where}: a reaction must be async")
         if signature.takes_stored:
             raise ProjectionError(f"{signature.where}: a reaction is to events, not to StoredEvent")

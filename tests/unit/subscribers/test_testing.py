@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -168,6 +169,12 @@ def test_partials_and_callable_objects_are_handlers(handler: Any) -> None:
         if declared is annotated:
             declared.handles(handler)
         scenario(declared).when("f1", ADDED).then_nothing()
+
+
+def test_a_mock_may_be_a_handler() -> None:
+    handler = AsyncMock()
+    scenario(Subscriber("s").subscribe([FlakeInputAdded], handler)).when("f1", ADDED).then_nothing()
+    handler.assert_awaited_once()
 
 
 @pytest.mark.parametrize(
