@@ -298,7 +298,10 @@ def recipient(command: Command, aggregate_id: AggregateId | None, command_id: st
     if aggregate_id is not None:
         return check_aggregate_id(aggregate_id)
     if not cls.__creates__:
-        raise InvalidHeader(Header.AGGREGATE_ID, f"is missing: {cls.__name__} needs it")
+        raise InvalidHeader(
+            Header.AGGREGATE_ID,
+            f"is missing: {cls.__name__} needs the id of its {cls.__aggregate__} (--id)",
+        )
     return derive_id(command_id, "aggregate")
 
 

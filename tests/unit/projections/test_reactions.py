@@ -224,7 +224,7 @@ def test_what_cannot_react_is_refused() -> None:
 
     with pytest.raises(ProjectionError, match="handler in_parts: a reaction must be async"):
 
-        @first.reacts
+        @first.reacts  # type: ignore[arg-type]
         async def in_parts(event: Counted) -> AsyncIterator[None]:
             yield
 

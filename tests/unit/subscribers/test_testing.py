@@ -115,7 +115,7 @@ class Offer(Command, subject="sale.offer", creates=True):
 
 async def test_commands_are_refused_as_a_client_refuses_them() -> None:
     commands = Commands()
-    with pytest.raises(InvalidHeader, match="is missing: Sell needs it"):
+    with pytest.raises(InvalidHeader, match="is missing: Sell needs the id of its sale"):
         await commands.send(Sell())
     with pytest.raises(InvalidId, match="aggregate id 'a b' is not allowed"):
         await commands.send(Sell(), "a b")
