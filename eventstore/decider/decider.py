@@ -37,7 +37,7 @@ from eventstore.messages.functions import name_of
 from eventstore.messages.subjects import check_name
 from eventstore.messages.types import Command, Event
 from eventstore.messages.upcasting import Schema, Upcaster
-from eventstore.undecodable import text_of
+from eventstore.undecodable import STOPS, text_of
 
 S = TypeVar("S")
 C = TypeVar("C", bound=Command)
@@ -184,6 +184,10 @@ class Decider(Generic[S]):
             state = self._initial()
         except EventStoreError as error:
             raise _failed(self._initial, "its call", error) from error
+        except (Exception, *STOPS):
+            raise
+        except BaseException as error:  # which would end the program
+            raise _failed(self._initial, "its call", error) from error
         if is_awaitable(state):
             raise _returned(state, self._initial, "its call", "the initial state")
         return state
@@ -192,8 +196,8 @@ class Decider(Generic[S]):
         """The events the command leads to.
 
         Raises `Rejected`, `UnknownType`, `DeciderError` if the function does not return events,
-        `HandlerFailed` if it raised another error of this library, and any other error of the
-        function.
+        `HandlerFailed` if it raised another error of this library or one that would end the
+        program, and any other error of the function.
         """
         function = self._decides.get(type(command))
         if function is None:
@@ -204,6 +208,10 @@ class Decider(Generic[S]):
         except Rejected:
             raise
         except EventStoreError as error:
+            raise _failed(function, type(command).__name__, error) from error
+        except (Exception, *STOPS):
+            raise
+        except BaseException as error:
             raise _failed(function, type(command).__name__, error) from error
         if events is None:
             raise _returned(decision, function, type(command).__name__, "events, or None")
@@ -224,6 +232,10 @@ class Decider(Generic[S]):
         try:
             evolved = function(state, event)
         except EventStoreError as error:
+            raise _failed(function, type(event).__name__, error) from error
+        except (Exception, *STOPS):
+            raise
+        except BaseException as error:
             raise _failed(function, type(event).__name__, error) from error
         if not self._state_types:
             self._state_types = state_types(self._states, type(self.initial()))
@@ -374,8 +386,9 @@ def _events_of(decision: Any) -> tuple[Event, ...] | None:
     return tuple(decision) if is_several else None
 
 
-def _failed(function: Any, on: str, error: EventStoreError) -> HandlerFailed:
-    return HandlerFailed(f"{name_of(function)} failed on {on}: {type(error).__name__}: {error}")
+def _failed(function: Any, on: str, error: BaseException) -> HandlerFailed:
+    text = text_of(error)
+    return HandlerFailed(f"{name_of(function)} failed on {on}: {type(error).__name__}: {text}")
 
 
 def _returned(value: Any, function: Any, on: str, expected: str) -> DeciderError:

@@ -49,6 +49,7 @@ from eventstore.messages.subjects import check_name
 from eventstore.messages.types import Event
 from eventstore.projections.signature import Signature
 from eventstore.projections.table_names import check_table_names
+from eventstore.undecodable import STOPS, text_of
 
 Statement = Insert | Update | Delete
 """One change of a read model."""
@@ -248,10 +249,20 @@ class Projection:
         `ProjectionError` if the handler returns anything but statements on the projection's own
         tables.
         """
-        returned = self._changes(recorded) if self.takes(recorded) else None
-        if returned is None:
+        if not self.takes(recorded):
             return ()
-        found = (returned,) if isinstance(returned, Change) else tuple(returned)
+        try:
+            returned = self._changes(recorded)
+            if returned is None:
+                return ()
+            found = (returned,) if isinstance(returned, Change) else tuple(returned)
+        except (Exception, *STOPS):
+            raise
+        except BaseException as error:  # which would end the program
+            raise ProjectionError(
+                f"projection {self.name}: the handler of {recorded.type} raised "
+                f"{type(error).__name__}: {text_of(error)}"
+            ) from error
         for change in found:
             self._check(
                 change.statement if isinstance(change, BoundStatement) else change, recorded

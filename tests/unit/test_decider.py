@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import types
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from collections.abc import Set as AbstractSet
@@ -131,6 +132,40 @@ def test_a_decision_may_be_nothing_one_event_or_several() -> None:
     assert door.decide(Door(open=True), Open(), CONTEXT) == ()
     assert door.decide(Door(open=True), Close(), CONTEXT) == (Closed(),)
     assert door.decide(Door(), Knock(), CONTEXT) == (Knocked(by="ann at 2026"), Opened())
+
+
+class Unusual(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("error", [GeneratorExit(), asyncio.CancelledError(), Unusual()], ids=repr)
+def test_what_would_end_the_program_is_a_failure(error: BaseException) -> None:
+    door = Decider("door", initial=Door)
+
+    @door.decides
+    def opens(door: Door, command: Open) -> Opened:
+        raise error
+
+    @door.evolves
+    def opened(door: Door, event: Opened) -> Door:
+        raise error
+
+    with pytest.raises(HandlerFailed, match=f"opens failed on Open: {type(error).__name__}"):
+        door.decide(Door(), Open(), CONTEXT)
+    with pytest.raises(HandlerFailed, match=f"opened failed on Opened: {type(error).__name__}"):
+        door.fold([Opened()])
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit()], ids=repr)
+def test_what_is_meant_to_end_the_program_does(error: BaseException) -> None:
+    door = Decider("door", initial=Door)
+
+    @door.decides
+    def opens(door: Door, command: Open) -> Opened:
+        raise error
+
+    with pytest.raises(type(error)):
+        door.decide(Door(), Open(), CONTEXT)
 
 
 @pytest.mark.parametrize(

@@ -312,6 +312,19 @@ def test_a_wrong_handler_is_refused_when_it_is_defined(
     assert "projection things" in str(refused.value)
 
 
+class Unusual(BaseException):
+    pass
+
+
+def test_what_would_end_the_program_is_an_error_of_the_handler(things: Projection) -> None:
+    @things.handles
+    def made(event: Made) -> None:
+        raise Unusual("unusual")
+
+    with pytest.raises(ProjectionError, match="the handler of Made raised Unusual: unusual"):
+        things.statements(recorded(Made(size=3)))
+
+
 def test_a_handler_may_have_been_given_its_other_arguments(things: Projection) -> None:
     things.handles(partial(of_a_keyword, by=2))
 
