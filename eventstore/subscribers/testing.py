@@ -35,7 +35,7 @@ from eventstore.messages.envelope import (
 )
 from eventstore.messages.events import RecordedEvent
 from eventstore.messages.fidelity import difference
-from eventstore.messages.handlers import EventHandlers
+from eventstore.messages.handlers import EventHandlers, handle
 from eventstore.messages.outcome import Outcome
 from eventstore.messages.subjects import AggregateId, check_aggregate_id
 from eventstore.messages.types import Command, Event
@@ -203,7 +203,7 @@ async def _handle(
         if handler is None:
             raise UnknownType(f"subscriber {subscriber} has no handler of {recorded.type}")
         with MessageContext.of(recorded, subscriber).begun():
-            await handler(recorded.data, recorded)
+            await handle(handler, recorded)
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:

@@ -143,6 +143,14 @@ def test_uuids_are_ids() -> None:
         scenario(seller).when("a b", ADDED)
 
 
+def test_a_command_that_is_returned_and_not_sent_is_an_error() -> None:
+    async def sell(_event: FlakeInputAdded, _recorded: RecordedEvent) -> Any:
+        return Sell()
+
+    outcome = scenario(Subscriber("seller").subscribe([FlakeInputAdded], sell)).when("f1", ADDED)
+    assert "sell returned Sell, which nobody sends" in str(outcome.then_fails(DeciderError))
+
+
 class Called:
     async def __call__(self, event: FlakeInputAdded, recorded: RecordedEvent) -> None: ...
 
