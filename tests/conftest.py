@@ -33,7 +33,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Started in the background: what the tests start would ignore Ctrl-C, too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Whatever the environment says: hundreds of processes would each compile the library anew, and
+# Whatever the environment says: hundreds of processes would each compile the library again, and
 # each of pytest's would rewrite every test.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

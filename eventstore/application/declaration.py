@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from eventstore.config import ServiceIdentity, Settings, load_settings
-from eventstore.decider.decider import Decider, Domain
+from eventstore.decider.decider import Decider
+from eventstore.decider.domain import Domain
 from eventstore.errors import ConfigurationError
 from eventstore.messages.codec import check_events
 from eventstore.messages.envelope import utc_now
@@ -28,7 +29,7 @@ _MADE_ONCE = "{0} {1} is given twice to application {2}"
 
 
 class Declaration:
-    """What `Application` is told, checked; its parameters are described there."""
+    """The parts of an `Application`, checked; its parameters are described there."""
 
     def __init__(
         self,

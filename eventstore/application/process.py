@@ -13,7 +13,7 @@ from eventstore.application.declaration import Declaration
 from eventstore.application.parts import ALL_PARTS, Parts
 from eventstore.application.runner import run_application
 from eventstore.config import Settings
-from eventstore.text import counted
+from eventstore.messages.text import counted
 
 
 async def serving(

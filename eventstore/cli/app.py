@@ -13,7 +13,7 @@ import typer
 from eventstore.cli.applications import name_application
 from eventstore.cli.groups import Group, LazyGroup, add_subcommands
 from eventstore.errors import EventStoreError
-from eventstore.text import make_log_records_safe, printable_lines
+from eventstore.messages.text import make_log_records_safe, printable_lines
 
 SUBCOMMANDS = {
     "demo": "Run everything once on real lock files.",

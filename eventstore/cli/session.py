@@ -15,7 +15,7 @@ from eventstore.cli.output.terminal import program
 from eventstore.client.client import Client, connect
 from eventstore.client.master_keys import KeyWrapping
 from eventstore.config import Settings
-from eventstore.decider.decider import Domain
+from eventstore.decider.domain import Domain
 from eventstore.errors import (
     ConnectFailed,
     ConnectionLost,

@@ -30,7 +30,7 @@ from eventstore.errors import (
     NoResponders,
     RequestTimeout,
 )
-from eventstore.text import make_log_records_safe
+from eventstore.messages.text import make_log_records_safe
 
 _PING = b"PING\r\n"
 _CREDENTIALS = ("user", "password", "token")

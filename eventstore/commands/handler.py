@@ -15,7 +15,8 @@ from eventstore.commands.outcomes import Outcomes
 from eventstore.commands.results import rejected, succeeded
 from eventstore.commands.state_cache import CachedState, StateCache
 from eventstore.concurrency.backoff import Backoff
-from eventstore.decider.decider import CommandContext, Decider, Domain
+from eventstore.decider.decider import CommandContext, Decider
+from eventstore.decider.domain import Domain
 from eventstore.errors import (
     CommandIdReused,
     Conflict,

@@ -12,7 +12,7 @@ from eventstore.commands.decoding import ReceivedCommand
 from eventstore.errors import PermissionDenied, UnknownType
 from eventstore.jetstream.api import stream_info
 from eventstore.jetstream.ownership import Owner, claim, known_aggregates
-from eventstore.text import make_log_records_safe
+from eventstore.messages.text import make_log_records_safe
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
 

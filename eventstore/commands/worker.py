@@ -38,9 +38,9 @@ from eventstore.jetstream.retry import Retry
 from eventstore.jetstream.topology import ConsumerSpec, declare_consumer
 from eventstore.messages.codec import Codec
 from eventstore.messages.outcome import Outcome
+from eventstore.messages.text import make_log_records_safe
 from eventstore.parking.park import park
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
-from eventstore.text import make_log_records_safe
 
 _CONSUMER = "worker"
 _OUTCOME = "the outcome of a command"

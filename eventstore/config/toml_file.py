@@ -9,7 +9,7 @@ from pathlib import Path
 
 from eventstore.config.settings import TABLES
 from eventstore.errors import ConfigurationError
-from eventstore.undecodable import UNDECODABLE
+from eventstore.messages.undecodable import UNDECODABLE
 
 # Names in cim-domain-nix's own configuration.
 _ALIASES = {

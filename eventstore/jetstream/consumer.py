@@ -27,7 +27,7 @@ from eventstore.errors import (
     PullLost,
 )
 from eventstore.jetstream.vocabulary import ACK_PREFIX, Api, NatsHeader
-from eventstore.text import make_log_records_safe
+from eventstore.messages.text import make_log_records_safe
 
 _MAX_OPEN_REQUESTS = 16
 _NUMBERS = r"(?:\.[0-9]{1,19}){5}"

@@ -15,10 +15,10 @@ from msgspec import Struct
 
 from eventstore.client.api_answers import StreamInfo
 from eventstore.client.client import Client
-from eventstore.decider.decider import Domain
+from eventstore.decider.domain import Domain
 from eventstore.errors import ForeignStream, PermissionDenied
 from eventstore.jetstream.api import stream_info, update_stream
-from eventstore.text import make_log_records_safe
+from eventstore.messages.text import make_log_records_safe
 
 _DOMAIN = "eventstore.domain"
 _AGGREGATES = "eventstore.aggregates"

@@ -29,8 +29,8 @@ from eventstore.messages.headers import Header
 from eventstore.messages.personal import PersonalField, check_unmarked, personal_fields
 from eventstore.messages.subjects import Subjects
 from eventstore.messages.types import Command, Event, Message
+from eventstore.messages.undecodable import STOPS, UNDECODABLE, text_of
 from eventstore.messages.upcasting import Upcaster, Upcasting
-from eventstore.undecodable import STOPS, UNDECODABLE, text_of
 
 M = TypeVar("M", bound=Message)
 

@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from eventstore.messages.functions import leaves
-from eventstore.text import counted
+from eventstore.messages.text import counted
 
 # Equal values of one of these types are interchangeable.
 _PLAIN = frozenset({str, int, bool, type(None), bytes, bytearray, date, timedelta, uuid.UUID})

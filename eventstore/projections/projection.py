@@ -47,9 +47,9 @@ from eventstore.messages.events import LogEvent, RecordedEvent, StoredEvent, Unr
 from eventstore.messages.functions import returns_coroutine
 from eventstore.messages.subjects import check_name
 from eventstore.messages.types import Event
+from eventstore.messages.undecodable import STOPS, text_of
 from eventstore.projections.signature import Signature
 from eventstore.projections.table_names import check_table_names
-from eventstore.undecodable import STOPS, text_of
 
 Statement = Insert | Update | Delete
 """One change of a read model."""

@@ -15,10 +15,10 @@ from eventstore.errors import EventStoreError, InvalidAnswer, StreamMissing
 from eventstore.jetstream.api import find_consumer, stream_info
 from eventstore.jetstream.topology import ConsumerSpec, StreamSpec, check
 from eventstore.messages.envelope import parse_timestamp
+from eventstore.messages.text import counted
 from eventstore.service.health import CheckResult, HealthStatus, worst
 from eventstore.store.foreign import FINDINGS, LogFindings
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
-from eventstore.text import counted
 
 _MAX_POSITIONS = 10
 _MAX_TEXT = 300

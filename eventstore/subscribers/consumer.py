@@ -27,9 +27,9 @@ from eventstore.errors import StreamMissing, SubscriberContinued
 from eventstore.jetstream.api import find_consumer, update_consumer
 from eventstore.jetstream.topology import ConsumerSpec, declare_consumer
 from eventstore.messages.subjects import Subjects
+from eventstore.messages.text import make_log_records_safe
 from eventstore.subscribers.positions import PositionSearch, Start, log_end
 from eventstore.subscribers.subscription import FILTER, Subscription, filtered
-from eventstore.text import make_log_records_safe
 
 _REPLACED = (*FILTER, "metadata", "name")
 _ADJUSTABLE = ("ack_wait", "max_ack_pending")

@@ -15,9 +15,9 @@ from eventstore.messages.context import MessageContext
 from eventstore.messages.encryption import Keys
 from eventstore.messages.events import RecordedEvent
 from eventstore.messages.handlers import EventHandler, EventHandlers, handle
+from eventstore.messages.text import make_log_records_safe
 from eventstore.subscribers.publication import read_publication
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
-from eventstore.text import make_log_records_safe
 
 _MAX_DELAY = 30.0
 

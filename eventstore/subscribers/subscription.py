@@ -15,7 +15,7 @@ from msgspec import Struct
 from eventstore.client.api_answers import ConsumerInfo
 from eventstore.messages.subjects import Subjects
 from eventstore.messages.types import Event
-from eventstore.undecodable import UNDECODABLE
+from eventstore.messages.undecodable import UNDECODABLE
 
 FILTER = ("filter_subject", "filter_subjects")
 """The settings of a consumer's filter."""

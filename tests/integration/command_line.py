@@ -24,7 +24,7 @@ AWAY = "nats://127.0.0.1:1"
 """Where no server ever answers."""
 
 
-class Ended(NamedTuple):
+class ProcessResult(NamedTuple):
     """What a finished subcommand leaves."""
 
     status: int
@@ -36,7 +36,7 @@ class Ended(NamedTuple):
         return self.out.splitlines()
 
 
-class Running:
+class RunningProcess:
     """A subcommand that has been started and must end before the test does."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
@@ -55,12 +55,12 @@ class Running:
     def send(self, number: int) -> None:
         self.process.send_signal(number)
 
-    def ended(self, seconds: float = BOUND) -> Ended:
+    def ended(self, seconds: float = BOUND) -> ProcessResult:
         """What is left of its output, when it has ended by itself."""
         out, err = self.process.communicate(timeout=seconds)
-        return Ended(self.process.returncode, out, err)
+        return ProcessResult(self.process.returncode, out, err)
 
-    def stopped(self, number: int = signal.SIGINT, seconds: float = BOUND) -> Ended:
+    def stopped(self, number: int = signal.SIGINT, seconds: float = BOUND) -> ProcessResult:
         self.send(number)
         return self.ended(seconds)
 
@@ -72,12 +72,12 @@ class CommandLine:
         self.folder = folder
         self.environ = environ
 
-    def run(self, *words: object, **options: Any) -> Ended:
+    def run(self, *words: object, **options: Any) -> ProcessResult:
         """Run to the end, as a process of its own."""
         with self.start(*words, **options) as running:
             return running.ended()
 
-    def shell(self, command: str) -> Ended:
+    def shell(self, command: str) -> ProcessResult:
         """Run a command as it is typed, to the end; `PATH` is to have the program."""
         ended = subprocess.run(
             ["bash", "-c", command],  # noqa: S607  # whichever the user has
@@ -88,10 +88,10 @@ class CommandLine:
             text=True,
             timeout=BOUND,
         )
-        return Ended(ended.returncode, ended.stdout, ended.stderr)
+        return ProcessResult(ended.returncode, ended.stdout, ended.stderr)
 
     @contextlib.contextmanager
-    def start(self, *words: object, **options: Any) -> Iterator[Running]:
+    def start(self, *words: object, **options: Any) -> Iterator[RunningProcess]:
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
         process = subprocess.Popen(
             [sys.executable, "-m", "eventstore", *map(os.fspath, map(_word, words))],
@@ -102,7 +102,7 @@ class CommandLine:
             **options,
         )
         try:
-            yield Running(process)
+            yield RunningProcess(process)
         finally:
             process.kill()
             process.wait()
@@ -111,14 +111,14 @@ class CommandLine:
                     stream.close()
 
     @contextlib.contextmanager
-    def serving(self, *words: object) -> Iterator[Running]:
+    def serving(self, *words: object) -> Iterator[RunningProcess]:
         """A service that is ready; it must have been stopped, or is killed at the end."""
         with self.start("serve", *words) as running:
             line = running.line()
             assert line.startswith("ready: "), (line, running.ended().err)
             yield running
 
-    def call(self, *words: object) -> Ended:
+    def call(self, *words: object) -> ProcessResult:
         """Run to the end inside of this process, which is faster."""
         out, err = io.StringIO(), io.StringIO()
         with (
@@ -133,7 +133,7 @@ class CommandLine:
                 status = 0
             except SystemExit as end:
                 status = int(end.code or 0)
-        return Ended(status, out.getvalue(), err.getvalue())
+        return ProcessResult(status, out.getvalue(), err.getvalue())
 
     @property
     def server_directory(self) -> Path:

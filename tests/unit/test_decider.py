@@ -11,7 +11,8 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from eventstore.decider.decider import CommandContext, Decider, Domain
+from eventstore.decider.decider import CommandContext, Decider
+from eventstore.decider.domain import Domain
 from eventstore.errors import (
     Conflict,
     DeciderError,

@@ -38,7 +38,7 @@ PACKAGES = {"eventstore"} | {
 }
 MODULES_OF_THEIR_OWN = {
     *("eventstore.application.service", "eventstore.telemetry"),
-    *("eventstore.testing", "eventstore.undecodable", "eventstore.projections.health"),
+    "eventstore.projections.health",
     *("eventstore.projections.testing", "eventstore.service.metrics", "eventstore.service.tracing"),
     *("eventstore.subscribers.testing", "eventstore.nix.stale_packages"),
 }

@@ -24,8 +24,8 @@ from eventstore.client.queries import QueryClient
 from eventstore.errors import InvalidPayload, QueryNotFound
 from eventstore.messages.queries import DEFAULT_ITEMS, MAX_ITEMS, ListQuery, Query
 from eventstore.messages.subjects import check_aggregate_id
-from eventstore.text import printable
-from eventstore.undecodable import UNDECODABLE
+from eventstore.messages.text import printable
+from eventstore.messages.undecodable import UNDECODABLE
 
 _NOT_FOUND = 1
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from eventstore.cli.output.terminal import Terminal, say_json
 from eventstore.client.queries import QueryAnswer
 from eventstore.messages.queries import Listed
-from eventstore.text import counted, printable, printable_json
+from eventstore.messages.text import counted, printable, printable_json
 
 _LEFT_OUT = {"position", "created_at", "event_id"}
 _MIN_WIDTH = 16  # to which texts are wrapped before a column is left out

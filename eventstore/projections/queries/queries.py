@@ -41,13 +41,13 @@ from eventstore.messages.functions import annotations_of, count_positional, is_a
 from eventstore.messages.headers import POSITION, Header
 from eventstore.messages.queries import MAX_WAIT, WAIT_POSITION, WAIT_TIMEOUT, Query
 from eventstore.messages.subjects import Subjects
+from eventstore.messages.undecodable import UNDECODABLE
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.tables import checkpoints
 from eventstore.projections.projection import Projection
 from eventstore.projections.queries.rows import Rows
 from eventstore.projections.queries.waiting import Positions
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
-from eventstore.undecodable import UNDECODABLE
 
 _MAX_CONCURRENT_READS = 3
 _PAUSE = 0.02

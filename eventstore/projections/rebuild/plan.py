@@ -1,4 +1,4 @@
-"""The plan of a switch: what has to be created anew, and what makes it impossible.
+"""The plan of a switch: what has to be recreated, and what makes it impossible.
 
 It is made before anything is built, and once more in the switch itself, for the tables of others
 may have changed meanwhile.

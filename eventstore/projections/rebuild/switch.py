@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Table, and_, delete, null, select, update
 from sqlalchemy.exc import DBAPIError
 
 from eventstore.messages.envelope import utc_now
+from eventstore.messages.text import make_log_records_safe
 from eventstore.projections.database import checkpoint, parking
 from eventstore.projections.database.backends import cause_of, is_transient
 from eventstore.projections.database.catalog import catalog_of, clause_of, create, target_of
@@ -26,7 +27,6 @@ from eventstore.projections.rebuild.plan import (
 )
 from eventstore.projections.worker.apply import apply
 from eventstore.store.reader import Page
-from eventstore.text import make_log_records_safe
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
@@ -120,9 +120,7 @@ def _restore(connection: Connection, table: Table, statement: str) -> None:
     except DBAPIError as error:
         if is_transient(error):
             raise
-        _logger.warning(
-            "table %s was created anew without %r: %s", table, statement, cause_of(error)
-        )
+        _logger.warning("table %s was recreated without %r: %s", table, statement, cause_of(error))
 
 
 def _settle(

@@ -24,6 +24,7 @@ from eventstore.errors import (
 )
 from eventstore.messages.envelope import utc_now
 from eventstore.messages.events import LogEvent
+from eventstore.messages.text import make_log_records_safe
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.checkpoint import Checkpoint, ExpectedCheckpoint
 from eventstore.projections.database.database import Database
@@ -33,7 +34,6 @@ from eventstore.projections.worker.progress import Progress
 from eventstore.projections.worker.reactions import Reactions
 from eventstore.store.store import EventStore
 from eventstore.telemetry import Telemetry
-from eventstore.text import make_log_records_safe
 
 T = TypeVar("T")
 

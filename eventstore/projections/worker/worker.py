@@ -46,6 +46,7 @@ from eventstore.errors import (
     ProjectionError,
     VersionChanged,
 )
+from eventstore.messages.text import make_log_records_safe
 from eventstore.projections.database import parking
 from eventstore.projections.database.checkpoint import Checkpoint
 from eventstore.projections.database.database import Database
@@ -58,7 +59,6 @@ from eventstore.projections.worker.reactions import Reactions
 from eventstore.projections.worker.runner import ProjectionRunner, Rebuild, WorkerContext
 from eventstore.store.store import EventStore
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
-from eventstore.text import make_log_records_safe
 
 IfTaken = Literal["wait", "refuse"]
 """What a worker does if another one owns a projection: stand by, or refuse to start."""

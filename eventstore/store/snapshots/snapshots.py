@@ -17,11 +17,11 @@ from eventstore.client.client import Client
 from eventstore.concurrency.resource import Resource
 from eventstore.decider.decider import Decider
 from eventstore.errors import ClientError, EventStoreError, TopologyError, UnusableSnapshot
+from eventstore.messages.text import make_log_records_safe
 from eventstore.store.snapshots.bucket import SnapshotBucket
 from eventstore.store.snapshots.format import Snapshot
 from eventstore.store.store import EventStore
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
-from eventstore.text import make_log_records_safe
 
 _MAX_WRITES = 16
 _PAUSE_SECONDS = 10.0

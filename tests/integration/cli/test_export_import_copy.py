@@ -22,7 +22,7 @@ from eventstore.jetstream.topology import declare, topology
 from eventstore.nix import FlakeInputAdded, domain
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.store.store import EventStore
-from tests.integration.command_line import BOUND, CommandLine, Ended
+from tests.integration.command_line import BOUND, CommandLine, ProcessResult
 from tests.integration.transferring import events, lines
 
 TABLES = ("flake", "flake_input", "package", "module", "overlay", "configuration")
@@ -151,7 +151,7 @@ def test_an_interrupted_export_can_be_continued(here: Side, file: Path) -> None:
     here.fill(8)
     part = file.with_name("log.gz.part")
 
-    def interrupted(number: int, larger_than: int, *words: str) -> Ended:
+    def interrupted(number: int, larger_than: int, *words: str) -> ProcessResult:
         with here.cli.start("export", file, *words) as running:
             _until(lambda: part.exists() and part.stat().st_size > larger_than)
             return running.stopped(number)

@@ -23,7 +23,7 @@ from eventstore.config import redacted_url
 from eventstore.nix import samples
 from eventstore.server.embedded import EmbeddedServer
 from tests.conftest import free_ports
-from tests.integration.command_line import BOUND, CommandLine, Running
+from tests.integration.command_line import BOUND, CommandLine, RunningProcess
 from tests.postgresql_server import PostgresqlServer
 
 CREATE = ("send", "nix.cmd.flake.create", "--data", '{"path": "./x", "description": "x"}')
@@ -72,8 +72,8 @@ def test_it_prints_one_line_and_stops_with_its_server_after_a_signal(
 
     assert ready.startswith("ready: cim-domain-nix ")
     assert ready.endswith(f"on {redacted_url(str(url))}, read model var/read_model.sqlite")
-    said = "stopping: finishing the work in progress\nstopped\n"
-    assert ended == (0, "", said)
+    notice = "stopping: finishing the work in progress\nstopped\n"
+    assert ended == (0, "", notice)
     assert cli.server_url is None
     assert_ends(pid)
 
@@ -94,12 +94,12 @@ def test_a_second_ctrl_c_does_not_wait_for_work_in_progress(cli: CommandLine) ->
 
 
 def test_a_signal_while_it_starts_ends_it_too(cli: CommandLine) -> None:
-    patient = cli.folder / "patient.toml"
-    patient.write_text("[nats.retry]\nconnect_timeout_ms = 3_600_000\n")
+    timeouts = cli.folder / "timeouts.toml"
+    timeouts.write_text("[nats.retry]\nconnect_timeout_ms = 3_600_000\n")
     with closing(socket.create_server(("127.0.0.1", 0))) as silent:
         silent.settimeout(BOUND)
         url = f"nats://127.0.0.1:{silent.getsockname()[1]}"
-        with cli.start("serve", "--config", patient, "--nats-url", url) as service:
+        with cli.start("serve", "--config", timeouts, "--nats-url", url) as service:
             connection, _ = silent.accept()
             with connection:
                 ended = service.stopped(signal.SIGTERM)
@@ -211,13 +211,13 @@ def degraded(cli: CommandLine) -> dict[str, str]:
     return {name: each["problem"] for name, each in checks.items() if "problem" in each}
 
 
-def waiting(service: Running, url: str) -> None:
+def waiting(service: RunningProcess, url: str) -> None:
     """Return when a service logs that it waits for a server, with its URL and the reason."""
     assert service.process.stderr is not None
-    said = service.process.stderr.readline()
-    assert said.startswith("WARNING: waiting for a server, 60 s more at most: ")
-    assert url in said
-    assert "refused" in said or "Connect call failed" in said
+    notice = service.process.stderr.readline()
+    assert notice.startswith("WARNING: waiting for a server, 60 s more at most: ")
+    assert url in notice
+    assert "refused" in notice or "Connect call failed" in notice
 
 
 def test_it_waits_for_a_server_that_starts_later(cli: CommandLine, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from eventstore.application import WriteSide
 from eventstore.client.client import Client, Msg, connect
 from eventstore.client.master_keys import MasterKeys, WrappedKey, new_master_key
 from eventstore.config import PersonalSettings, Secret, Settings
-from eventstore.decider.decider import Domain
+from eventstore.decider.domain import Domain
 from eventstore.errors import MasterKeyError
 from eventstore.jetstream.publish import publish_acked
 from eventstore.jetstream.topology import declare, topology
@@ -28,7 +28,7 @@ from eventstore.server.embedded import EmbeddedServer
 from eventstore.store.key_bucket import KeyBucket, KeyEntry
 from eventstore.store.store import EventStore
 from tests.conftest import settings_for
-from tests.integration.command_line import CommandLine, Ended
+from tests.integration.command_line import CommandLine, ProcessResult
 from tests.integration.customers import CustomerRegistered, shop
 
 ANN = CustomerRegistered(email="ann@example.org")
@@ -340,7 +340,7 @@ def test_a_master_key_is_printed(cli: CommandLine) -> None:
     assert repr(MasterKeys.parse(ended.out, "it")) == f"MasterKeys({ended.out.partition(':')[0]})"
 
 
-async def run(cli: CommandLine, *words: object) -> Ended:
+async def run(cli: CommandLine, *words: object) -> ProcessResult:
     return await asyncio.to_thread(cli.run, *words)
 
 

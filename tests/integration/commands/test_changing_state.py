@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from eventstore.client.client import Client
-from eventstore.decider.decider import Decider, Domain
+from eventstore.decider.decider import Decider
+from eventstore.decider.domain import Domain
 from eventstore.errors import Rejected
 from eventstore.messages.types import Command, Event
 from tests.integration.commanding import Line, opened

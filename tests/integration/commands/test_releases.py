@@ -12,7 +12,8 @@ from eventstore.application import WriteSide
 from eventstore.client.client import Client
 from eventstore.commands.worker import worker_consumer
 from eventstore.config import Settings
-from eventstore.decider.decider import Decider, Domain
+from eventstore.decider.decider import Decider
+from eventstore.decider.domain import Domain
 from eventstore.errors import ForeignStream
 from eventstore.messages.types import Command, Event
 from eventstore.service.checks import CommandsCheck

@@ -11,7 +11,8 @@ import pytest
 from eventstore.application import WriteSide
 from eventstore.client.client import Client, connect
 from eventstore.config import AuthSettings, Secret, Settings, StreamSettings
-from eventstore.decider.decider import Decider, Domain
+from eventstore.decider.decider import Decider
+from eventstore.decider.domain import Domain
 from eventstore.errors import ForeignStream
 from eventstore.jetstream.ownership import known_aggregates
 from eventstore.jetstream.topology import StreamSpec, check, declare, limit_messages, topology

@@ -651,7 +651,7 @@ async def test_what_rows_that_stay_refer_to_stays(placed: EventStore, database: 
 
 
 async def test_the_tables_of_the_migrations_are_as_they_are_declared(database: Database) -> None:
-    """So no rebuild of what ships creates them anew."""
+    """So no rebuild of what ships recreates them."""
     for each in nix_projections():
         async with opened_shadow(database, each, log="log", epoch=0, from_scratch=True) as shadow:
             to_do = await database.compare(shadow.database, partial(plan, projection=each))

@@ -24,7 +24,7 @@ from eventstore.messages.types import Command, Event
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
 OWN = "00000000-0000-4000-8000-000000000001"
-STORY = "00000000-0000-4000-8000-000000000002"
+CORRELATION = "00000000-0000-4000-8000-000000000002"
 
 
 class Part(Struct, frozen=True):
@@ -379,7 +379,7 @@ def test_registering_a_type_twice_is_registering_it_once() -> None:
 
 def headers(**changes: Any) -> dict[str, str]:
     values: dict[str, Any] = {
-        "identity": Identity(OWN, STORY, STORY),
+        "identity": Identity(OWN, CORRELATION, CORRELATION),
         "type": "ThingMade",
         "domain": "shop",
         "timestamp": format_timestamp(TIME),
@@ -401,7 +401,7 @@ def test_a_recorded_event_has_all_metadata() -> None:
     assert (recorded.aggregate, recorded.aggregate_id) == ("thing", "t1")
     assert (recorded.version, recorded.position) == (7, 42)
     assert (recorded.id, recorded.type) == (OWN, "ThingMade")
-    assert (recorded.correlation_id, recorded.causation_id) == (STORY, STORY)
+    assert (recorded.correlation_id, recorded.causation_id) == (CORRELATION, CORRELATION)
     assert recorded.time == TIME
     assert (recorded.headers, recorded.payload) == (stored, PAYLOAD)
     assert recorded.envelope == Envelope.from_headers(stored)

@@ -114,7 +114,7 @@ def is_as_made_anew(connection: Connection) -> bool:
     )
 
 
-def kept(after: Rows, before: Rows) -> None:
+def check_rows(after: Rows, before: Rows) -> None:
     """Check that every row is there, in the columns that it had."""
     for name, old in before.items():
         new = after[name if name in after else PREFIX + name]
@@ -139,7 +139,7 @@ async def test_a_database_of_each_old_revision_comes_over_with_its_rows_and_inde
         await database.check_schema()
         assert await database.revisions() == tuple(Revisions(new, new) for new in newest)
         after = await database.transact(rows)
-        kept(after, before)
+        check_rows(after, before)
         assert after["alembic_version"] == [("0005",)]
         assert await database.transact(is_as_made_anew)
 
@@ -154,7 +154,7 @@ async def test_without_migrations_of_its_own_an_application_gets_only_the_librar
         await database.check_schema()
         after = await database.transact(rows)
 
-    kept(after, before)
+    check_rows(after, before)
     assert after["alembic_version"] == [("0003",)]
 
 
@@ -166,7 +166,7 @@ async def test_a_column_that_somebody_added_comes_over_too(new_read_model: str) 
         await database.migrate()
         after = await database.transact(rows)
 
-    kept(after, before)
+    check_rows(after, before)
     assert [after[f"{PREFIX}{name}"][0][-1] for name in ("projection", "audit_event")] == [7, 7]
 
 
@@ -196,11 +196,11 @@ async def test_several_may_come_over_concurrently(new_read_model: str) -> None:
         await asyncio.create_subprocess_exec(sys.executable, *program, stdout=subprocess.PIPE)
         for _ in range(2)
     ]
-    said = [(await each.communicate())[0].decode() for each in started]
+    outputs = [(await each.communicate())[0].decode() for each in started]
 
-    assert [each.returncode for each in started] == [0, 0], said
+    assert [each.returncode for each in started] == [0, 0], outputs
     async with Database(new_read_model, migrations=nix_migrations()) as database:
-        kept(await database.transact(rows), before)
+        check_rows(await database.transact(rows), before)
         assert await database.transact(is_as_made_anew)
 
 
@@ -237,7 +237,7 @@ async def test_one_that_is_killed_in_the_middle_leaves_the_database_as_it_was(
     async with Database(new_read_model, migrations=nix_migrations()) as database:
         assert await database.transact(rows) == before
         await database.migrate()
-        kept(await database.transact(rows), before)
+        check_rows(await database.transact(rows), before)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Column, Integer, MetaData, String, Table, insert, select, update
 
-from eventstore.errors import InvalidId, UnknownType
+from eventstore import Event
+from eventstore.errors import InvalidId, InvalidPayload, UnknownType
 from eventstore.messages.events import RecordedEvent
 from eventstore.nix import FlakeCreated, FlakeInputAdded, FlakeInputRemoved, FlakeUpdated
 from eventstore.projections.projection import Projection, Statement
@@ -50,6 +51,10 @@ def counted(event: Counted, recorded: RecordedEvent) -> Statement:
 def noted(event: Noted) -> Statement:
     foreign = select(module.c.name).scalar_subquery()
     return update(own).values(counter=foreign)
+
+
+class Measured(Event, subject="counter.measured"):
+    values: object
 
 
 def test_rows_after_events() -> None:
@@ -129,6 +134,11 @@ def test_an_event_that_cannot_be_read_is_named_and_one_that_is_dropped_passes() 
     ).then_fails()
 
     assert re.search(r"before FlakePainted \S+ at position 3: UnknownType: none such", str(failure))
+
+
+def test_an_event_that_could_not_be_stored_is_refused() -> None:
+    with pytest.raises(InvalidPayload, match="Measured"):
+        scenario(totals).given("a", Measured(values=(1, 2)))
 
 
 def test_the_tables_of_others_are_not_there() -> None:

@@ -151,7 +151,7 @@ def test_a_command_that_is_returned_and_not_sent_is_an_error() -> None:
     assert "sell returned Sell, which nobody sends" in str(outcome.then_fails(DeciderError))
 
 
-class Called:
+class CallableHandler:
     async def __call__(self, event: FlakeInputAdded, recorded: RecordedEvent) -> None: ...
 
 
@@ -162,11 +162,11 @@ async def with_option(event: FlakeInputAdded, recorded: RecordedEvent, *, to: st
 @pytest.mark.parametrize(
     "handler",
     [
-        Called(),
-        Called().__call__,
+        CallableHandler(),
+        CallableHandler().__call__,
         functools.partial(with_prefix, "x"),
         functools.partial(with_option, to="x"),
-        functools.partial(Called()),
+        functools.partial(CallableHandler()),
     ],
 )
 def test_partials_and_callable_objects_are_handlers(handler: Any) -> None:
@@ -190,7 +190,7 @@ def test_a_mock_may_be_a_handler() -> None:
     [
         (None, "is not a function"),
         (3, "is not a function"),
-        (Called, "must be async"),
+        (CallableHandler, "must be async"),
         (functools.partial[Any](with_prefix, *"abcd"), "takes an event and its record"),
         (functools.partial(with_prefix, prefix="x"), "takes an event and its record"),
         (with_prefix, "takes an event and its record"),

@@ -1,4 +1,4 @@
-"""The interface of a catalog, and the definition of a table as the database itself tells it."""
+"""The interface of a catalog, and the definition of a table as the database itself reports it."""
 
 from __future__ import annotations
 

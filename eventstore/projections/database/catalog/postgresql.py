@@ -20,7 +20,6 @@ from sqlalchemy import (
     text,
 )
 
-from eventstore.projections.database.backends import advance_keys
 from eventstore.projections.database.catalog.base import (
     Catalog,
     Reference,
@@ -30,6 +29,7 @@ from eventstore.projections.database.catalog.base import (
     stored,
     target_of,
 )
+from eventstore.projections.database.catalog.postgresql_keys import advance_keys
 
 _FIND = "SELECT CAST(to_regclass(:name) AS oid)"
 
