@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
 from eventstore.cli import main
 from eventstore.server.embedded import running_server
+from tests.integration.forking import ForkedProcess, forker
 
 ROOT = Path(__file__).parents[2]
 BOUND = 45.0
@@ -39,7 +40,7 @@ class Ended(NamedTuple):
 class Running:
     """A subcommand that has been started and must end before the test does."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str] | ForkedProcess) -> None:
         self.process = process
 
     def line(self) -> str:
@@ -58,7 +59,7 @@ class Running:
     def ended(self, seconds: float = BOUND) -> Ended:
         """What is left of its output, when it has ended by itself."""
         out, err = self.process.communicate(timeout=seconds)
-        return Ended(self.process.returncode, out, err)
+        return Ended(self.process.wait(), out, err)
 
     def stopped(self, number: int = signal.SIGINT, seconds: float = BOUND) -> Ended:
         self.send(number)
@@ -74,20 +75,20 @@ class CommandLine:
 
     def run(self, *words: object, **options: Any) -> Ended:
         """Run to the end, as a process of its own."""
-        with self.start(*words, **options) as running:
+        with self.start(*words, forked=False, **options) as running:
             return running.ended()
 
     @contextlib.contextmanager
-    def start(self, *words: object, **options: Any) -> Iterator[Running]:
-        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "eventstore", *map(os.fspath, map(_word, words))],
-            cwd=self.folder,
-            env=self._environ(),
-            stdin=subprocess.DEVNULL,
-            text=True,
-            **options,
-        )
+    def start(
+        self,
+        *words: object,
+        forked: bool = True,
+        stdout: Any = subprocess.PIPE,
+        stderr: Any = subprocess.PIPE,
+    ) -> Iterator[Running]:
+        """Start it, by fork or as a Python of its own."""
+        make = forker().start if forked else _python
+        process = make([*map(_word, words)], self.folder, self._environ(), stdout, stderr)
         try:
             yield Running(process)
         finally:
@@ -105,13 +106,15 @@ class CommandLine:
             assert line.startswith("ready: "), (line, running.ended().err)
             yield running
 
-    def call(self, *words: object) -> Ended:
+    def call(self, *words: object, stdin: str = "") -> Ended:
         """Run to the end inside of this process, which is faster."""
         out, err = io.StringIO(), io.StringIO()
         with (
             contextlib.chdir(self.folder),
+            modules_forgotten(self.folder),
             mock.patch.dict(os.environ, self._environ(), clear=True),
             mock.patch.object(sys, "argv", ["eventstore", *map(_word, words)]),
+            mock.patch.object(sys, "stdin", io.StringIO(stdin)),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
         ):
@@ -153,10 +156,38 @@ class CommandLine:
         }
 
 
+@contextlib.contextmanager
+def modules_forgotten(folder: Path) -> Iterator[None]:
+    """Have modules of a folder imported from it, and by nobody else later."""
+    before = set(sys.modules)
+    with mock.patch.object(sys, "path", list(sys.path)):
+        try:
+            yield
+        finally:
+            for name in sys.modules.keys() - before:
+                file = getattr(sys.modules[name], "__file__", None) or ""
+                if file.startswith(f"{folder}/"):
+                    del sys.modules[name]
+
+
 def without_server(folder: Path) -> CommandLine:
     """The command line in a folder where no server answers, and none is waited for at length."""
     (folder / "impatient.toml").write_text("[nats.retry]\nfirst_connect_ms = 100\n")
     return CommandLine(folder, NATS_URL=AWAY, EVENTSTORE_CONFIG="impatient.toml")
+
+
+def _python(
+    words: Sequence[str], folder: Path, environ: Mapping[str, str], stdout: Any, stderr: Any
+) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "eventstore", *words],
+        cwd=folder,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        text=True,
+    )
 
 
 def _word(word: object) -> str:

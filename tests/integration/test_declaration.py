@@ -201,7 +201,8 @@ def bank_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLi
     (folder / "bank.py").write_text((ROOT / "examples" / "bank.py").read_text())
     cli = CommandLine(folder, EVENTSTORE_APP="bank:app")
     with cli.serving() as running:
-        opened = cli.run("send", "bank.cmd.account.open", "--id", "a", "--data", '{"owner": "ann"}')
+        words = ("bank.cmd.account.open", "--id", "a", "--data", '{"owner": "ann"}')
+        opened = cli.call("send", *words)
         assert opened.status == 0, opened
         yield cli
         assert running.stopped().status == 0
@@ -237,7 +238,7 @@ def test_every_subcommand_works_for_any_application(
 def test_a_database_of_another_application_has_no_rows_of_the_nix_domain(
     bank_service: CommandLine,
 ) -> None:
-    listed = bank_service.run("projection", "list", "--json")
+    listed = bank_service.call("projection", "list", "--json")
     assert "flakes" not in listed.out
     with closing(sqlite3.connect(bank_service.folder / "var" / "read_model.sqlite")) as rows:
         names = {name for (name,) in rows.execute("SELECT name FROM sqlite_master")}

@@ -82,7 +82,7 @@ def test_discarding_asks_first_and_deletes_the_message(service: CommandLine) -> 
     (found,) = listed(service, "flake", own)
     sequence = str(found["parked"])
 
-    asked = service.run("parked", "discard", sequence)
+    asked = service.call("parked", "discard", sequence)
     assert asked.status == 1
     assert "discard it permanently?" in asked.out
     assert listed(service, "flake", own) == [found]

@@ -55,7 +55,7 @@ def test_subscribers_are_listed_shown_and_reset(service: CommandLine) -> None:
     assert lines[0] == f"{NAME}: running"
     assert "  nix.event.flake.input_added" in lines
 
-    asked = service.run("subscriber", "reset", NAME)
+    asked = service.call("subscriber", "reset", NAME)
     assert asked.status == 1
     assert "from position 2 to 0, delivers 1 event, 1 of them again?" in asked.out
     (said,) = good(service.call("subscriber", "reset", NAME, "--after", "1", "--yes"))
