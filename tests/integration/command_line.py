@@ -88,7 +88,8 @@ class CommandLine:
     ) -> Iterator[Running]:
         """Start it, by fork or as a Python of its own."""
         make = forker().start if forked else _python
-        process = make([*map(_word, words)], self.folder, self._environ(), stdout, stderr)
+        given = [*map(_word, words)], self.folder, self._environ()
+        process = make("eventstore", *given, stdout, stderr)
         try:
             yield Running(process)
         finally:
@@ -177,10 +178,15 @@ def without_server(folder: Path) -> CommandLine:
 
 
 def _python(
-    words: Sequence[str], folder: Path, environ: Mapping[str, str], stdout: Any, stderr: Any
+    module: str,
+    words: Sequence[str],
+    folder: Path,
+    environ: Mapping[str, str],
+    stdout: Any,
+    stderr: Any,
 ) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "eventstore", *words],
+        [sys.executable, "-m", module, *words],
         cwd=folder,
         env=environ,
         stdin=subprocess.DEVNULL,

@@ -1,7 +1,7 @@
-"""Starts of the command line by fork, from a process that has imported it already.
+"""Starts of programs by fork, from a process that has imported the library already.
 
 To import all that `serve` needs takes much longer than what most tests do with it. What runs is the
-same: `eventstore` as the main module, in a folder, with an environment and with streams of its own.
+same: a module as the main program, in a folder, with an environment and with streams of its own.
 """
 
 from __future__ import annotations
@@ -101,17 +101,18 @@ class Forker:
 
     def start(
         self,
+        module: str,
         words: Sequence[str],
         folder: Path,
         environ: Mapping[str, str],
         stdout: Any = subprocess.PIPE,
         stderr: Any = subprocess.PIPE,
     ) -> ForkedProcess:
-        """Start the command line."""
+        """Start a module with these arguments; `stdout` and `stderr` are as for `Popen`."""
         out, out_end = _stream(stdout, None)
         err, err_end = _stream(stderr, out_end)
         status, status_end = os.pipe()
-        request = json.dumps([words, os.fspath(folder), dict(environ)]).encode()
+        request = json.dumps([module, words, os.fspath(folder), dict(environ)]).encode()
         with self._lock:
             socket.send_fds(self._requests, [request], [out_end, err_end, status_end])
             answer = self._requests.recv(20)
@@ -206,7 +207,7 @@ class _Forking:
                 os.close(descriptor)
 
 
-def _as_a_program(words: list[str], folder: str, environ: dict[str, str]) -> None:
+def _as_a_program(module: str, words: list[str], folder: str, environ: dict[str, str]) -> None:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environ)
@@ -214,7 +215,7 @@ def _as_a_program(words: list[str], folder: str, environ: dict[str, str]) -> Non
     sys.argv[1:] = words
     sys.stdout = _output(1, "strict", by_line=os.isatty(1))
     sys.stderr = _output(2, "backslashreplace", by_line=True)
-    runpy.run_module("eventstore", run_name="__main__", alter_sys=True)
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def _output(descriptor: int, errors: str, *, by_line: bool) -> TextIO:
