@@ -68,7 +68,7 @@ class Side:
         async def work(client: Client) -> int:
             async with asyncio.timeout(BOUND):
                 last = await self._last(client)
-                while last < position:  # noqa: ASYNC110  # the server tells only when asked
+                while last < position:  # the server tells only when asked
                     await asyncio.sleep(0.005)
                     last = await self._last(client)
             return last
