@@ -6,7 +6,6 @@
         projections=[orders],
         queries=[order_queries],
         subscribers=[reservation],
-        tables=[metadata],
         version="1.4.0",
     )
 
@@ -40,12 +39,13 @@ class Application(Declaration):
 
     `name` is the domain's name: the first token of every subject, unless the setting
     `nats.subject_prefix` overrules it. `service` is the name of the service in health and
-    discovery, by default the same; `version` is a semantic version. `tables` are created at the
-    start if they are missing; leave out those of your own migrations. `migrations` are those, if
-    they are to run at the start and with `eventstore migrate`, after the library's. `subscribers`
-    are declared as `Subscriber`, whose handlers may take as keyword-only parameters `commands`,
-    `queries`, `store`, `client` and `service` (the `RunningApplication`), or are functions that
-    make an `EventSubscriber` of a running application. `clock` says when a command is decided.
+    discovery, by default the same; `version` is a semantic version. The tables of the projections
+    are created at the start if they are missing, unless there are `migrations`: those run at the
+    start instead, and with `eventstore migrate`, after the library's. `tables` are created in
+    either case: those that no projection has. `subscribers` are declared as `Subscriber`, whose
+    handlers may take as keyword-only parameters `commands`, `queries`, `store`, `client` and
+    `service` (the `RunningApplication`), or are functions that make an `EventSubscriber` of a
+    running application. `clock` says when a command is decided.
 
     Raises `DeciderError` for deciders that do not fit, `ConfigurationError` for projections,
     queries or subscribers that do not, and `ProjectionError` for tables that are named as the

@@ -13,7 +13,7 @@ from eventstore.messages.envelope import utc_now
 from eventstore.messages.queries import Query
 
 if TYPE_CHECKING:  # a program that only sends needs no SQLAlchemy
-    from sqlalchemy import MetaData
+    from sqlalchemy import MetaData, Table
 
     from eventstore.projections.database.schema import Migrations
     from eventstore.projections.projection import Projection
@@ -61,6 +61,13 @@ class Declaration:
         """The queries that it answers, in the order of their declaration."""
         return [query for group in self.queries for query in group.handlers]
 
+    def own_tables(self) -> list[Table]:
+        """The tables to be created at the start: none that migrations of the team's own create."""
+        named = [table for metadata in self.tables for table in metadata.sorted_tables]
+        if self.migrations is None:
+            named += [table for each in self.projections for table in each.tables]
+        return list(dict.fromkeys(named))
+
     def identity(self, settings: Settings) -> ServiceIdentity:
         """The service's name, version and description, if the settings do not overrule them."""
         return settings.nats.service.identity(self._identity)
@@ -76,8 +83,7 @@ class Declaration:
         if self.tables:
             from eventstore.projections.table_names import check_table_names
 
-            own = [table for each in self.tables for table in each.sorted_tables]
-            check_table_names(f"application {self.name}", own)
+            check_table_names(f"application {self.name}", self.own_tables())
 
     def _check_projections(self) -> None:
         tables = [table.key for each in self.projections for table in each.tables]

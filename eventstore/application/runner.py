@@ -82,9 +82,7 @@ async def run_application(
 async def _prepare(database: Database, app: Declaration) -> None:
     """Bring the tables up to date, as far as they are not the team's own."""
     await database.migrate()
-    await database.create_tables(
-        table for metadata in app.tables for table in metadata.sorted_tables
-    )
+    await database.create_tables(app.own_tables())
 
 
 @asynccontextmanager

@@ -70,7 +70,10 @@ def load_application(target: str, source: str) -> Application:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise _failed(source, target, error) from error
-        raise ConfigurationError(f"{source}: there is no module {error.name!r} here") from error
+        raise ConfigurationError(
+            f"{source}: there is no module {error.name!r} here; start in its directory, or "
+            "install it"
+        ) from error
     except Exception as error:
         raise _failed(source, target, error) from error
     found = module

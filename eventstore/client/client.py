@@ -220,7 +220,7 @@ class Client(Resource):
 
         answer: Msg = await self._answers.awaited(subject, timeout, send)
         if not answer.data and answer.headers and answer.headers.get("Status") == "503":
-            raise NoResponders(f"no responders on {subject}")
+            raise NoResponders(f"no responders on {subject}: no service that answers it is running")
         return answer
 
     async def publish(
@@ -348,7 +348,7 @@ class Client(Resource):
         except TimeoutError:
             raise ConnectionLost(f"still no connection to {self.url} after {timeout:g} s") from None
         if self.is_closed:
-            raise ConnectionLost("the connection is closed")
+            raise ConnectionLost("the connection is closed: connect again")
 
     def on_disconnect(self, callback: Callable[[], None]) -> Unregister:
         """Call `callback` when the connection breaks or is closed."""
@@ -434,14 +434,17 @@ class Client(Resource):
             # If the permission to subscribe is missing, its error arrives before the PONG.
             await self._answers.awaited(inbox, timeout, self._ping)
         except (ConnectionLost, RequestTimeout) as error:
-            raise ConnectFailed(f"{self.url} closed the new connection") from error
+            raise ConnectFailed(f"{self.url} closed the new connection; see its log") from error
 
     def _refused(self) -> ClientError:
         refusals = self._refusals or []
         self._is_permanent = bool(refusals) and all(map(_is_permanent, refusals))
         servers = ", ".join(map(redacted_url, self._settings.servers))
         if any(_is_about_credentials(refusal) for refusal in refusals):
-            return AuthenticationFailed(f"the server refused the credentials: {servers}")
+            return AuthenticationFailed(
+                f"the server refused the credentials: {servers}; check nats.auth, and the "
+                "server's users"
+            )
         causes = dict.fromkeys(str(refusal) or "no answer in time" for refusal in refusals)
         return ConnectFailed(
             f"no server answered at {servers}: {'; '.join(causes) or 'no answer in time'}"

@@ -107,8 +107,8 @@ class Connection(nats.aio.client.Client):
         size = len(block) + payload_size
         if size > self.max_payload:
             raise InvalidMessage(
-                f"{subject}: the message would have {size:,} bytes; "
-                f"the server's maximum is {self.max_payload:,}"
+                f"{subject}: the message would have {size:,} bytes; the server's maximum is "
+                f"{self.max_payload:,}: send less, or raise max_payload there"
             )
         verb, sizes = ("HPUB", f"{len(block)} {size}") if block else ("PUB", str(size))
         start = f"{verb} {subject} {reply} {sizes}\r\n".encode()

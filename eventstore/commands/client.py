@@ -226,7 +226,10 @@ class CommandClient(Resource):
         else:
             identity = Identity.root(command_id)
         if aggregate_id is None and not cls.__creates__:
-            raise InvalidHeader(Header.AGGREGATE_ID, f"is missing: {cls.__name__} needs it")
+            raise InvalidHeader(
+                Header.AGGREGATE_ID,
+                f"is missing: {cls.__name__} needs the id of its {cls.__aggregate__} (--id)",
+            )
         return Envelope(
             identity=identity,
             type=cls.__name__,

@@ -13,7 +13,7 @@ import msgspec
 
 from eventstore.client.client import Client
 from eventstore.client.responder import Answer, Request
-from eventstore.delegation.requests import RequestRefused, request_answer
+from eventstore.delegation.requests import refusal, request_answer
 from eventstore.jetstream.vocabulary import Api
 from eventstore.messages.subjects import Subjects
 from eventstore.undecodable import UNDECODABLE
@@ -83,12 +83,10 @@ class ConsumerRequests:
         try:
             request = _decode(payload)
         except UNDECODABLE as error:
-            raise RequestRefused(
-                f"only a plain pull consumer can be created here: {error}"
-            ) from error
+            raise refusal(f"only a plain pull consumer can be created here: {error}") from error
         config = request.config
         if request.stream_name != stream or {config.name, config.durable_name} - {name, None}:
-            raise RequestRefused("the request names another stream or consumer than its subject")
+            raise refusal("the request names another stream or consumer than its subject")
         action = "create"
         if stream == self._subjects.log_stream:
             _check_reader(config)
@@ -101,6 +99,6 @@ class ConsumerRequests:
 
 def _check_reader(config: _ConsumerConfig) -> None:
     if config.durable_name is not None or config.ack_policy != "none":
-        raise RequestRefused("a reader of the log is neither durable nor acknowledges")
+        raise refusal("a reader of the log is neither durable nor acknowledges")
     if not 0 < config.inactive_threshold <= _MAX_INACTIVE:
-        raise RequestRefused("a reader of the log needs an inactive_threshold of 5 minutes at most")
+        raise refusal("a reader of the log needs an inactive_threshold of 5 minutes at most")

@@ -13,7 +13,7 @@ import msgspec
 
 from eventstore.client.client import Client
 from eventstore.client.responder import Answer, Request
-from eventstore.delegation.requests import RequestRefused, request_answer
+from eventstore.delegation.requests import refusal, request_answer
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.publish import publish_acked
 from eventstore.jetstream.vocabulary import Api
@@ -76,17 +76,17 @@ class ParkingRequests:
 
     async def _check_record(self, request: Request, subscriber: str, subject: str) -> None:
         if request.headers.get(PART) != _SINGLE_PART:
-            raise RequestRefused("the record must be a single message")
+            raise refusal("the record must be a single message")
         try:
             record = _decode_record(request.payload)
         except UNDECODABLE as error:
-            raise RequestRefused(f"this is not a record: {error}") from error
+            raise refusal(f"this is not a record: {error}") from error
         if record.subscriber != subscriber or record.command_id is not None:
-            raise RequestRefused("the record is not of this subscriber")
+            raise refusal("the record is not of this subscriber")
         event = await self._events.at(record.sequence, leader=True)
         expected = f"{self._subjects.domain}.{subject}", record.headers, record.payload
         if event is None or (event.subject, event.headers, event.payload) != expected:
-            raise RequestRefused(f"the record is not of the event at sequence {record.sequence}")
+            raise refusal(f"the record is not of the event at sequence {record.sequence}")
 
     async def _get(self, request: Request) -> Mapping[str, Any]:
         message = await self._own(request)
@@ -111,10 +111,10 @@ class ParkingRequests:
         try:
             sequence = _decode_sequence(request.payload).seq
         except UNDECODABLE as error:
-            raise RequestRefused(f"the request has no sequence: {error}") from error
+            raise refusal(f"the request has no sequence: {error}") from error
         message = await self._parked.at(sequence, leader=True)
         if message is None or not message.subject.startswith(self._prefix(subscriber)):
-            raise RequestRefused(f"nothing of {subscriber} is parked at {sequence}")
+            raise refusal(f"nothing of {subscriber} is parked at {sequence}")
         return message
 
     def _prefix(self, subscriber: str) -> str:

@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from eventstore.messages.functions import leaves
+from eventstore.text import counted
 
 # Equal values of one of these types are interchangeable.
 _PLAIN = frozenset({str, int, bool, type(None), bytes, bytearray, date, timedelta, uuid.UUID})
@@ -132,7 +133,9 @@ def _of_sets(written: Any, read: Any, mode: _Mode) -> Difference | None:
 
 def _of_mappings(written: Any, read: Any, mode: _Mode) -> Difference | None:
     if len(written) != len(read):
-        return Difference("", f"has {len(written)} keys, and would be read with {len(read)}")
+        return Difference(
+            "", f"has {counted(len(written), 'key')}, and would be read with {len(read)}"
+        )
     if _are_plain(chain(written, written.values())) and _same_types(
         chain(written, written.values()), chain(read, read.values())
     ):

@@ -68,7 +68,7 @@ class EventHandlers:
         _check_parameters(where, handler)
         for event in types:
             if not is_message(event, Event):
-                raise DeciderError(f"{where}: {event!r} is no event")
+                raise DeciderError(f"{where}: {event!r} is not an event")
             if self._by_type.setdefault(event, handler) is not handler:
                 raise DeciderError(f"{where}: {event.__name__} already has a handler")
         if not types:
@@ -93,7 +93,7 @@ class EventHandlers:
 
 def _check_async(where: str, handler: EventHandler) -> None:
     if not callable(handler):
-        raise DeciderError(f"{where}: is no function")
+        raise DeciderError(f"{where}: is not a function")
     if not inspect.iscoroutinefunction(called(handler)):
         raise DeciderError(f"{where}: must be async")
 

@@ -31,6 +31,7 @@ from eventstore.projections.database.checkpoint import ExpectedCheckpoint, claim
 from eventstore.projections.projection import Projection
 from eventstore.projections.table_names import library_metadata
 from eventstore.projections.worker.apply import apply
+from eventstore.text import counted
 
 __all__ = ["START", "Row", "Scenario", "scenario"]
 
@@ -123,7 +124,7 @@ class Scenario:
         except ProjectionFailed as failure:
             return failure
         raise AssertionError(
-            f"projection {self._projection.name} takes all {len(self._log)} events"
+            f"projection {self._projection.name} takes all of {counted(len(self._log), 'event')}"
         )
 
 

@@ -18,6 +18,7 @@ from eventstore.messages.envelope import parse_timestamp
 from eventstore.service.health import CheckResult, HealthStatus, worst
 from eventstore.store.foreign import FINDINGS, LogFindings
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
+from eventstore.text import counted
 
 _MAX_POSITIONS = 10
 _MAX_TEXT = 300
@@ -156,7 +157,7 @@ class CommandsCheck:
     def _problems(self, facts: dict[str, Any]) -> list[str]:
         problems = []
         if facts["pending"] > self._max_pending:
-            problems.append(f"{facts['pending']:,} commands wait")
+            problems.append(f"{counted(facts['pending'], 'command')} waiting")
         if facts["oldest_seconds"] > self._max_age:
             left = ", ".join(sorted(self._left))
             note = f" (those of {left} are left to other releases)" if left else ""

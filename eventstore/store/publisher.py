@@ -93,7 +93,7 @@ def _new(
 ) -> tuple[NewEvent, str]:
     """The event with its ids, and the aggregate's id."""
     if not hasattr(type(event), "__aggregate__"):
-        raise InvalidMessage(f"{type(event).__name__} is no event: its class has no subject")
+        raise InvalidMessage(f"{type(event).__name__} is not an event: its class has no subject")
     handling = current()
     identity = None  # a new id needs no search in the aggregate
     if handling is not None:

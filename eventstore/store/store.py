@@ -143,7 +143,9 @@ class EventStore(Resource):
             raise InvalidMessage("an append names at least one aggregate, and each only once")
         ids = [event_id for write in writes for event_id in write.event_ids]
         if len(set(ids)) < len(ids):
-            raise InvalidId(f"append to {writes[0].subject}: an event id repeats")
+            raise InvalidId(
+                f"append to {writes[0].subject}: an event id repeats; each event needs its own"
+            )
         appender = Appender(
             self._client,
             self._direct,

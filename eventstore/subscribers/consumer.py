@@ -20,7 +20,7 @@ import msgspec
 
 from eventstore.client.api_answers import ConsumerInfo
 from eventstore.client.client import Client
-from eventstore.errors import EventStoreError, StreamMissing
+from eventstore.errors import StreamMissing, SubscriberContinued
 from eventstore.jetstream.api import find_consumer, update_consumer
 from eventstore.jetstream.topology import ConsumerSpec, declare_consumer
 from eventstore.messages.subjects import Subjects
@@ -35,10 +35,6 @@ _SETTLE_PAUSE = 0.1
 _RESET_SECONDS = 1.0
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
-
-
-class SubscriberContinued(EventStoreError, code="subscriber_continued"):
-    """Another name has taken over this subscriber's position, or cannot take over the other's."""
 
 
 async def declare_subscriber(
@@ -153,7 +149,7 @@ async def _take_over(
     if subscription.continued_by not in (None, name):
         raise SubscriberContinued(
             f"subscriber {name} cannot continue {old}: {subscription.continued_by} has taken over "
-            "its position"
+            "its position; continue that one"
         )
     if subscription.continued_by is None:
         fenced = msgspec.structs.replace(subscription, continued_by=name)
@@ -178,7 +174,9 @@ async def _settled(client: Client, stream: str, name: str) -> int:
     while True:
         found = await find_consumer(client, stream, name)
         if found is None:
-            raise StreamMissing(f"consumer {name} of stream {stream} was deleted meanwhile")
+            raise StreamMissing(
+                f"consumer {name} of stream {stream} was deleted meanwhile; start again"
+            )
         if not found.num_ack_pending or asyncio.get_running_loop().time() > deadline:
             return found.ack_floor.stream_seq
         await asyncio.sleep(_SETTLE_PAUSE)

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from eventstore.client.api_answers import ConsumerInfo
 from eventstore.client.client import Client
-from eventstore.errors import EventStoreError, NoResponders, PermissionDenied
+from eventstore.errors import NoResponders, PermissionDenied, UnknownSubscriber
 from eventstore.jetstream.api import (
     count_messages,
     create_consumer,
@@ -29,10 +29,6 @@ SubscriberState = Literal["running", "stopped", "continued"]
 
 
 _DELIVERY = ("deliver_policy", "opt_start_seq", "opt_start_time")
-
-
-class UnknownSubscriber(EventStoreError, code="unknown_subscriber"):
-    """No subscriber of this name has ever run."""
 
 
 class SubscriberStatus(Struct, frozen=True):
@@ -130,7 +126,10 @@ class Subscribers:
     async def _find(self, name: str) -> ConsumerInfo:
         info = await find_consumer(self._client, self._stream, name)
         if info is None:
-            raise UnknownSubscriber(f"no subscriber {name} has run: {self._stream} has none")
+            raise UnknownSubscriber(
+                f"no subscriber {name} has run: {self._stream} has no such consumer; "
+                "`eventstore subscriber list` lists those that have run"
+            )
         return info
 
     async def _status(self, info: ConsumerInfo) -> SubscriberStatus:

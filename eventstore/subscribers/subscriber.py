@@ -52,7 +52,7 @@ from eventstore.parking.retry import retry_answer
 from eventstore.store.keyring import Keyring
 from eventstore.subscribers.consumer import check_consumer, declare_subscriber
 from eventstore.subscribers.declaration import H, Subscriber, SubscriberOptions
-from eventstore.subscribers.delivery import DeliveryResult, DeliveryStopped, EventDelivery
+from eventstore.subscribers.delivery import DeliveryResult, EventDelivery
 from eventstore.subscribers.feed_watch import STALLED_SECONDS, FeedWatch
 from eventstore.subscribers.subscription import Subscription, filter_of, subjects_of
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
@@ -330,13 +330,13 @@ class EventSubscriber:
             keys = await self._keyring.to_open([tracked.message.headers])
             if self.declared.acknowledges_first:
                 await self._acks.confirm(tracked)
-            attempts, error = await self._handle(tracked, keys)
-            if error is None:
+            result = await self._handle(tracked, keys)
+            if result is None:
+                return  # stopped: it stays tracked, too
+            if result.error is None:
                 self.handled += 1
             else:
-                await self._park(tracked, error, attempts)
-        except DeliveryStopped:
-            return
+                await self._park(tracked, result.error, result.attempts)
         except TopologyError:
             raise
         except Exception as error:  # whatever it is, the event is redelivered and others go on
@@ -372,7 +372,7 @@ class EventSubscriber:
         await self._acks.nak(tracked, self._backoff.delay(delivered))
         return True
 
-    async def _handle(self, tracked: DeliveredMessage, keys: Keys) -> DeliveryResult:
+    async def _handle(self, tracked: DeliveredMessage, keys: Keys) -> DeliveryResult | None:
         message, delivered = tracked.message, tracked.delivery.delivered
         if delivered > _MAX_DELIVERIES and self._handles(tracked):
             problem = f"delivered {delivered} times, and no process survived handling it"
@@ -400,10 +400,9 @@ class EventSubscriber:
     async def _handle_parked(self, record: ParkedRecord) -> None:
         keys = await self._keyring.to_open([record.headers])
         message = record.subject, record.headers, record.payload
-        try:
-            result = await self._delivery.handle(*message, keys)
-        except DeliveryStopped:
-            raise ParkedError(_STOPPING) from None
+        result = await self._delivery.handle(*message, keys)
+        if result is None:
+            raise ParkedError(_STOPPING)
         if result.error is not None:
             raise ParkedError(_reason_of(result.error)) from result.error
 

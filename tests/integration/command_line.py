@@ -78,6 +78,19 @@ class CommandLine:
         with self.start(*words, forked=False, **options) as running:
             return running.ended()
 
+    def shell(self, command: str) -> Ended:
+        """Run a command as it is typed, to the end; `PATH` is to have the program."""
+        ended = subprocess.run(
+            ["bash", "-c", command],  # noqa: S607  # whichever the user has
+            cwd=self.folder,
+            env=self._environ(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=BOUND,
+        )
+        return Ended(ended.returncode, ended.stdout, ended.stderr)
+
     @contextlib.contextmanager
     def start(
         self,

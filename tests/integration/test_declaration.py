@@ -23,6 +23,7 @@ from eventstore.cli.applications import find_application, load_application
 from eventstore.config import ReadModelSettings, Settings
 from eventstore.errors import ConfigurationError, NoResponders, ProjectionError, UnknownType
 from eventstore.projections import Projection
+from eventstore.projections.database import Migrations
 from eventstore.projections.queries import QueryHandlers
 from eventstore.service.health import HealthReport
 from examples import bank
@@ -38,29 +39,29 @@ def own(settings: Settings, tmp_path: Path) -> Settings:
     return made.in_directory(tmp_path)
 
 
-async def opened(service: RunningApplication | ApplicationClient) -> int:
-    await service.execute(bank.OpenAccount(owner="ann"), "a")
-    outcome = await service.execute(bank.Deposit(amount=7), "a")
+async def paid_in(service: RunningApplication | ApplicationClient) -> int:
+    await service.execute(bank.Deposit(amount=3), "a")
+    outcome = await service.execute(bank.Deposit(amount=4), "a")
     assert outcome.status == "success", outcome
     return outcome.position
 
 
 async def test_a_whole_service_runs_inside_a_program(own: Settings) -> None:
     async with asyncio.timeout(BOUND), bank.app.running(own) as service:
-        position = await opened(service)
+        position = await paid_in(service)
         view = await service.ask(bank.GetAccount(id="a"), wait_for=position)
         health = await service.client.request("health.bank", timeout=BOUND)
-    assert (view.owner, view.balance) == ("ann", 7)
+    assert view.balance == 7
     assert b'"service":"bank"' in health.data
 
 
 async def test_a_declared_subscriber_is_bound_to_the_running_application(own: Settings) -> None:
-    """Whoever opens an account gets one for savings, with a first deposit."""
+    """Of each deposit, one goes to the savings."""
     gift, given = Subscriber("gift", backoff=0.001), asyncio.Event()
 
     @gift.handles
-    async def opened(
-        event: bank.AccountOpened,
+    async def deposited(
+        _event: bank.Deposited,
         recorded: RecordedEvent,
         *,
         commands: CommandClient,
@@ -69,14 +70,13 @@ async def test_a_declared_subscriber_is_bound_to_the_running_application(own: Se
         assert service.app is app
         if not recorded.aggregate_id.endswith("-savings"):
             savings = f"{recorded.aggregate_id}-savings"
-            await commands.execute(bank.OpenAccount(owner=event.owner), savings)
             outcome = await commands.execute(bank.Deposit(amount=1), savings)
-            assert outcome.version == 2
+            assert outcome.version == 1
             given.set()
 
     app = Application("bank", [bank.account], subscribers=[gift])
     async with asyncio.timeout(BOUND), app.running(own, projections=False) as service:
-        await service.execute(bank.OpenAccount(owner="ann"), "a")
+        await service.execute(bank.Deposit(amount=1), "a")
         await given.wait()
         health = await service.client.request("health.bank", timeout=BOUND)
     report = HealthReport.from_json(health.data)
@@ -92,7 +92,7 @@ async def test_processes_of_a_fleet_run_its_parts_apart(own: Settings) -> None:
         bank.app.running(own, projections=False, queries=False, feed=False) as worker,
         bank.app.client(own) as client,
     ):
-        position = await opened(client)
+        position = await paid_in(client)
         assert worker.projections is None
         with pytest.raises(ConfigurationError, match="no read model"):
             _ = worker.read_model
@@ -118,15 +118,15 @@ async def test_two_applications_with_default_settings_never_touch_each_other(
         apps[0].running(plain[0]) as one,
         apps[1].running(plain[1]) as other,
     ):
-        await one.execute(bank.OpenAccount(owner="ann"), "a")
-        await other.execute(bank.OpenAccount(owner="bob"), "a")
-        owners = [
-            event.data.owner
+        await one.execute(bank.Deposit(amount=1), "a")
+        await other.execute(bank.Deposit(amount=2), "a")
+        amounts = [
+            event.data.amount
             for service in (one, other)
             async for event in service.store.read("account", "a")
-            if isinstance(event.data, bank.AccountOpened)
+            if isinstance(event.data, bank.Deposited)
         ]
-    assert owners == ["ann", "bob"]
+    assert amounts == [1, 2]
 
 
 def table(name: str) -> Table:
@@ -145,6 +145,26 @@ def test_what_does_not_fit_is_refused_when_it_is_declared() -> None:
         Application("shop", [bank.account], tables=[ours])
     with pytest.raises(ConfigurationError, match="queries read the projection one, which it does"):
         Application("shop", [bank.account], queries=[QueryHandlers(one)])
+
+
+def test_the_tables_of_projections_are_created_unless_migrations_do() -> None:
+    one, other = table("one"), table("other")
+    projection = Projection("rows", tables=[one])
+    named = [one.metadata, other.metadata]
+    migrations = Migrations(ROOT / "examples" / "shop" / "shop" / "migrations")
+
+    own = Application("shop", [bank.account], projections=[projection])
+    assert own.own_tables() == [one]
+    more = Application("shop", [bank.account], projections=[projection], tables=named)
+    assert more.own_tables() == [one, other]
+    migrated = Application(
+        "shop",
+        [bank.account],
+        projections=[projection],
+        tables=[other.metadata],
+        migrations=migrations,
+    )
+    assert migrated.own_tables() == [other]
 
 
 # The command line
@@ -196,14 +216,14 @@ def test_an_application_is_found_by_variable_configuration_file_and_project(
 
 @pytest.fixture(scope="module")
 def bank_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
-    """A folder with the bank alone, where its service runs and an account has been opened."""
+    """A folder with the bank alone, where its service runs and a deposit was made."""
     folder = tmp_path_factory.mktemp("bank")
     (folder / "bank.py").write_text((ROOT / "examples" / "bank.py").read_text())
     cli = CommandLine(folder, EVENTSTORE_APP="bank:app")
     with cli.serving() as running:
-        words = ("bank.cmd.account.open", "--id", "a", "--data", '{"owner": "ann"}')
-        opened = cli.call("send", *words)
-        assert opened.status == 0, opened
+        words = ("bank.cmd.account.deposit", "--id", "a", "--data", '{"amount": 7}')
+        deposited = cli.call("send", *words)
+        assert deposited.status == 0, deposited
         yield cli
         assert running.stopped().status == 0
 
@@ -211,12 +231,12 @@ def bank_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLi
 @pytest.mark.parametrize(
     ("words", "shown"),
     [
-        ("events", "AccountOpened account a v1"),
-        ("query account get a --wait 1", "owner    ann"),
+        ("events", "Deposited account a v1"),
+        ("query account get a --wait 1", "balance  7"),
         ("query --help", "account get  Show an account."),
-        ("audit history account a", '"owner": "ann"'),
+        ("audit history account a", '"balance": 7'),
         ("audit verify", "nothing is missing"),
-        ("audit search", "OpenAccount"),
+        ("audit search", "Deposit"),
         ("audit anchor", '"domain": "bank"'),
         ("projection list", "accounts"),
         ("projection rebuild accounts", "accounts: done"),
@@ -235,6 +255,18 @@ def test_every_subcommand_works_for_any_application(
     assert shown in ended.out + ended.err
 
 
+def test_a_command_without_the_id_that_it_needs_is_refused(bank_service: CommandLine) -> None:
+    ended = bank_service.call("send", "bank.cmd.account.deposit", "--data", '{"amount": 1}')
+    assert ended.status == 2
+    assert "X-Aggregate-ID is missing: Deposit needs the id of its account (--id)" in ended.out
+
+
+def test_an_id_that_no_message_has_may_be_that_of_an_aggregate(bank_service: CommandLine) -> None:
+    ended = bank_service.call("audit", "trace", str(uuid.uuid4()))
+    assert ended.status == 2
+    assert "if it is an aggregate's, use audit history or audit search" in ended.err
+
+
 def test_a_database_of_another_application_has_no_rows_of_the_nix_domain(
     bank_service: CommandLine,
 ) -> None:
@@ -243,7 +275,7 @@ def test_a_database_of_another_application_has_no_rows_of_the_nix_domain(
     with closing(sqlite3.connect(bank_service.folder / "var" / "read_model.sqlite")) as rows:
         names = {name for (name,) in rows.execute("SELECT name FROM sqlite_master")}
     tables = {name for name in names if not name.startswith(("eventstore_", "ix_", "sqlite_"))}
-    assert tables == {"account"}
+    assert tables == {"movement"}
 
 
 def test_an_application_has_a_program_of_its_own(bank_service: CommandLine) -> None:
@@ -256,7 +288,7 @@ def test_an_application_has_a_program_of_its_own(bank_service: CommandLine) -> N
         check=False,
         timeout=BOUND,
     )
-    assert "AccountOpened account a v1" in ended.stdout, ended.stderr
+    assert "Deposited account a v1" in ended.stdout, ended.stderr
 
 
 async def test_the_state_of_an_aggregate_is_loaded_by_its_decider(own: Settings) -> None:
@@ -266,12 +298,12 @@ async def test_the_state_of_an_aggregate_is_loaded_by_its_decider(own: Settings)
         bank.app.running(own, projections=False, queries=False, feed=False) as service,
         bank.app.client(own) as client,
     ):
-        await service.execute(bank.OpenAccount(owner="ann"), account)
-        await client.execute(bank.Deposit(amount=7), account, expected=1)
+        await service.execute(bank.Deposit(amount=3), account)
+        await client.execute(bank.Deposit(amount=4), account, expected=1)
         for each in (service, client):
             loaded = await each.load("account", account, leader=True)
             assert loaded == await each.load("account", str(account))
-            assert loaded == bank.Account(owner="ann", balance=7)
+            assert loaded == bank.Account(balance=7)
             assert await each.load("account", "nobody") == bank.account.initial()
         with pytest.raises(UnknownType, match="unknown aggregate 'acount'; known are account"):
             await client.load("acount", account)
@@ -284,8 +316,8 @@ async def test_the_clock_of_an_application_gives_all_times(own: Settings) -> Non
         asyncio.timeout(BOUND),
         app.running(own, projections=False, queries=False, feed=False) as service,
     ):
-        await service.execute(bank.OpenAccount(owner="ann"), "a")
-        await service.store.append("account", "b", bank.AccountOpened(owner="bob"))
+        await service.execute(bank.Deposit(amount=1), "a")
+        await service.store.append("account", "b", bank.Deposited(amount=1))
         times = [event.envelope.timestamp async for event in service.store.read_all()]
     async with (
         asyncio.timeout(BOUND),
@@ -303,7 +335,7 @@ async def test_a_health_check_leaves_no_line_in_the_log(
     own: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with asyncio.timeout(BOUND), bank.app.running(own) as service:
-        await service.execute(bank.OpenAccount(owner="ann"), "a")
+        await service.execute(bank.Deposit(amount=1), "a")
         with caplog.at_level(logging.INFO):
             caplog.clear()
             for _ in range(3):

@@ -60,7 +60,7 @@ async def request_health(session: Session, name: str | None, timeout: float) -> 
     try:
         return HealthReport.from_json(answer.data)
     except UNDECODABLE as error:
-        raise ClientError(f"{subject}: the answer is no health report: {error}") from error
+        raise ClientError(f"{subject}: the answer is not a health report: {error}") from error
 
 
 def print_health(terminal: Terminal, report: HealthReport) -> None:

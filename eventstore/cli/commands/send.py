@@ -27,7 +27,11 @@ async def send(
     ],
     aggregate_id: Annotated[
         str | None,
-        typer.Option("--id", metavar="ID", help="The aggregate's id; generated if it is left out."),
+        typer.Option(
+            "--id",
+            metavar="ID",
+            help="The aggregate's id; only a command that creates one can do without.",
+        ),
     ] = None,
     payload: Annotated[str, typer.Option("--data", metavar="JSON", help="The payload.")] = "{}",
     command_id: Annotated[

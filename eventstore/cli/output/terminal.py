@@ -94,11 +94,6 @@ def say_json(value: object) -> bool:
     return say(msgspec.json.encode(value).decode())
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 event`, `2,000 events`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def brief(text: str) -> str:
     """The text with ids and revisions shortened to their first eight digits."""
     return _LONG_HEX.sub(lambda match: f"{match[0][:8]}…", text)

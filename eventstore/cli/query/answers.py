@@ -12,10 +12,10 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from eventstore.cli.output.terminal import Terminal, counted, say_json
+from eventstore.cli.output.terminal import Terminal, say_json
 from eventstore.client.queries import QueryAnswer
 from eventstore.messages.queries import Listed
-from eventstore.text import printable, printable_json
+from eventstore.text import counted, printable, printable_json
 
 _LEFT_OUT = {"position", "created_at", "event_id"}
 _MIN_WIDTH = 16  # to which texts are wrapped before a column is left out
@@ -29,6 +29,7 @@ class Output:
         self._json = json
         self._terminal = Terminal()
         self._count = 0
+        self._left_out: dict[str, None] = {}
 
     def show(self, answer: QueryAnswer[Any], *, is_last: bool = True) -> bool:
         """Print an answer, and after the last its position; False if nobody reads any more."""
@@ -41,7 +42,9 @@ class Output:
         elif not isinstance(data, Listed):
             _print_one(self._terminal, data)
         elif items:
-            self._terminal.print(_table(items, self._terminal.width))
+            table, left_out = _table(items, self._terminal.width)
+            self._left_out |= dict.fromkeys(left_out)
+            self._terminal.print(table)
         if is_last:
             self._end(answer)
         return True
@@ -54,28 +57,36 @@ class Output:
             typer.echo(printable_json(msgspec.json.encode(rest).decode()), err=True)
             return
         count = f"{counted(self._count, 'item')}, " if following else ""
+        if self._left_out:
+            names = ", ".join(self._left_out)
+            self._terminal.print_line(f"too wide to show: {names}; see --json", "dim")
         self._terminal.print_line(f"{count}position {answer.position} of the log", "dim")
         if following.get("next") is not None:
             self._terminal.print_line(f"more: --after {following['next']}")
 
 
-def _table(items: Sequence[Any], width: int) -> Table:
-    """A column for each field that has a value in any item, as many as fit."""
+def _table(items: Sequence[Any], width: int) -> tuple[Table, list[str]]:
+    """A column for each field that has a value in any item, and the names of those too wide."""
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
     shown: list[str] = []
+    left_out: list[str] = []
     for name in items[0].__struct_fields__:
         values = [getattr(item, name) for item in items]
         cells = [_cell(value) for value in values]
         widest = max(map(cell_len, (name, *cells)))
         is_whole = name == "id" or not isinstance(values[0], str | list)
         least = widest if is_whole else min(widest, _MIN_WIDTH)
-        if name not in _LEFT_OUT and any(cells) and least <= width:
+        if name in _LEFT_OUT or not any(cells):
+            continue
+        if least > width:
+            left_out.append(name)
+        else:
             table.add_column(name, overflow="fold", no_wrap=is_whole, min_width=least)
             shown.append(name)
             width -= least + _GAP
     for item in items:
         table.add_row(*(Text(_cell(getattr(item, name))) for name in shown))
-    return table
+    return table, left_out
 
 
 def _print_one(terminal: Terminal, data: Any, indent: str = "") -> None:

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from eventstore.client.client import Client
-from eventstore.errors import StreamMissing
+from eventstore.errors import StreamMissing, UnknownSubscriber
 from eventstore.messages.subjects import Subjects
 from eventstore.service.health import CheckResult, HealthStatus, worst
-from eventstore.subscribers.status import Subscribers, SubscriberStatus, UnknownSubscriber
+from eventstore.subscribers.status import Subscribers, SubscriberStatus
 from eventstore.subscribers.subscriber import EventSubscriber
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 

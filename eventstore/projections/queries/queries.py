@@ -34,6 +34,7 @@ from eventstore.errors import (
     ProjectionError,
     QueryNotFound,
     QueryTimeout,
+    WaitTimeout,
 )
 from eventstore.messages.functions import annotations_of
 from eventstore.messages.headers import POSITION, Header
@@ -44,7 +45,6 @@ from eventstore.projections.database.tables import checkpoints
 from eventstore.projections.projection import Projection
 from eventstore.projections.queries.rows import Rows
 from eventstore.projections.queries.waiting import Positions
-from eventstore.projections.worker.progress import WaitTimeout
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 from eventstore.undecodable import UNDECODABLE
 

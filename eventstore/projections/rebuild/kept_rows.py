@@ -26,6 +26,7 @@ from sqlalchemy import (
     update,
 )
 
+from eventstore.errors import CannotReplace
 from eventstore.projections.database.catalog import (
     Catalog,
     Reference,
@@ -34,7 +35,6 @@ from eventstore.projections.database.catalog import (
     target_of,
 )
 from eventstore.projections.projection import Projection
-from eventstore.projections.rebuild.plan import CannotReplace
 
 
 class KeptRows:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, Index, Table
 from sqlalchemy.exc import NoReferenceError
 
-from eventstore.errors import ProjectionError
+from eventstore.errors import CannotReplace
 from eventstore.projections.database.catalog import (
     Catalog,
     Reference,
@@ -22,12 +22,6 @@ from eventstore.projections.database.catalog import (
 )
 from eventstore.projections.projection import Projection
 from eventstore.projections.rebuild.declaration import Declaration
-
-
-class CannotReplace(ProjectionError):
-    """The rows of a projection cannot be replaced without touching what is not the projection's."""
-
-    code = "cannot_replace"
 
 
 class Plan(NamedTuple):

@@ -14,17 +14,16 @@ from msgspec import Struct
 from sqlalchemy import Connection, Table
 from sqlalchemy.exc import IntegrityError
 
-from eventstore.errors import ProjectionError
+from eventstore.errors import CannotReplace, PoisonEvent, ProjectionError
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.backends import cause_of
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.locks import locked
 from eventstore.projections.projection import Projection
-from eventstore.projections.rebuild.plan import CannotReplace, plan
+from eventstore.projections.rebuild.plan import plan
 from eventstore.projections.rebuild.read_ahead import ReadAhead
 from eventstore.projections.rebuild.shadow import Shadow, opened_shadow, shadow_of
 from eventstore.projections.rebuild.switch import SwitchBehind, switch
-from eventstore.projections.worker.apply import PoisonEvent
 from eventstore.store.reader import Page
 from eventstore.store.store import EventStore
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
@@ -182,7 +181,8 @@ class Rebuild:
         except TimeoutError:
             raise ProjectionError(
                 f"projection {self.projection.name}: its rows are at position {live_position}, "
-                "which the log does not reach; they were built from another log"
+                "which the log does not reach; they were built from another log: use another "
+                "database, or reset it"
             ) from None
 
     async def _switch(self, shadow: Shadow, ahead: ReadAhead) -> int | SwitchBehind:

@@ -18,6 +18,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement
 
+from eventstore.errors import PoisonEvent
 from eventstore.messages.envelope import utc_now
 from eventstore.messages.events import LogEvent
 from eventstore.projections.database import checkpoint
@@ -27,7 +28,7 @@ from eventstore.projections.database.database import Database
 from eventstore.projections.database.tables import checkpoints, parked_event
 from eventstore.projections.projection import Projection
 from eventstore.projections.rebuild.declaration import Declaration
-from eventstore.projections.worker.apply import PoisonEvent, apply, park
+from eventstore.projections.worker.apply import apply, park
 from eventstore.text import make_log_records_safe
 
 RETRY_TIMEOUT = 30.0

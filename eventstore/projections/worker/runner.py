@@ -12,20 +12,23 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from eventstore.concurrency.backoff import Backoff, pause
-from eventstore.errors import ProjectionError, ProjectionFailed, ProjectionFenced
+from eventstore.errors import (
+    CheckpointReset,
+    DatabaseUnavailable,
+    OtherLog,
+    PoisonEvent,
+    ProjectionError,
+    ProjectionFailed,
+    ProjectionFenced,
+    VersionChanged,
+)
 from eventstore.messages.envelope import utc_now
 from eventstore.messages.events import LogEvent
 from eventstore.projections.database import checkpoint
-from eventstore.projections.database.backends import DatabaseUnavailable
-from eventstore.projections.database.checkpoint import (
-    Checkpoint,
-    CheckpointReset,
-    ExpectedCheckpoint,
-    VersionChanged,
-)
+from eventstore.projections.database.checkpoint import Checkpoint, ExpectedCheckpoint
 from eventstore.projections.database.database import Database
 from eventstore.projections.projection import Projection
-from eventstore.projections.worker.apply import AppliedBatch, PoisonEvent, park
+from eventstore.projections.worker.apply import AppliedBatch, park
 from eventstore.projections.worker.progress import Progress
 from eventstore.projections.worker.reactions import Reactions
 from eventstore.store.store import EventStore
@@ -153,7 +156,7 @@ class ProjectionRunner:
         own, before = self.projection.version, self._rows_version
         if before is not None and before <= own < known.version:
             self.is_superseded = True
-            self.progress.trouble = VersionChanged(self.projection, known)
+            self.progress.trouble = VersionChanged(self.name, own, known)
             _logger.warning("standing by permanently: %s", self.progress.trouble)
         self._rows_version = known.version
 
@@ -247,7 +250,7 @@ class ProjectionRunner:
             raise
         except VersionChanged as changed:
             await self._rebuild(changed)
-        except checkpoint.OtherLog as other:
+        except OtherLog as other:
             self._fail(other, other.known)
         except ProjectionError as error:
             self._fail(error)

@@ -39,12 +39,17 @@ from sqlalchemy import Connection
 
 from eventstore.concurrency.failures import ungrouped
 from eventstore.concurrency.supervisor import FailureLog
-from eventstore.errors import ConfigurationError, ProjectionError
+from eventstore.errors import (
+    ConfigurationError,
+    DatabaseUnavailable,
+    OwnedElsewhere,
+    ProjectionError,
+    VersionChanged,
+)
 from eventstore.projections.database import parking
-from eventstore.projections.database.backends import DatabaseUnavailable
-from eventstore.projections.database.checkpoint import Checkpoint, VersionChanged
+from eventstore.projections.database.checkpoint import Checkpoint
 from eventstore.projections.database.database import Database
-from eventstore.projections.database.locks import Locks, OwnedElsewhere, locks_of
+from eventstore.projections.database.locks import Locks, locks_of
 from eventstore.projections.projection import Projection
 from eventstore.projections.worker.checkpoint_watch import CheckpointWatch
 from eventstore.projections.worker.log_reader import LogReaders

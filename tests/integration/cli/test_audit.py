@@ -220,7 +220,7 @@ def test_an_export_has_all_columns(correlation: Correlation) -> None:
     ended = correlation.cli.call("audit", "export", "--output", "all.csv", "--payload")
     assert (ended.status, ended.out) == (
         0,
-        f"{len(every)} events and commands written to all.csv\n",
+        f"{len(every)} entries written to all.csv\n",
     )
     with (correlation.cli.folder / "all.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

@@ -208,7 +208,7 @@ def test_a_log_with_findings_gets_no_anchor(log: Log) -> None:
         (("cake",), "error: unknown aggregate 'cake'"),
         (("flake", "a.b"), "error: aggregate id 'a.b' is not allowed"),
         (("flake", "unheard-of"), "Error: Invalid value for ID: flake unheard-of has no events"),
-        (("--key", KEY), "Error: Invalid value for --key: a key is for an anchor"),
+        (("--key", KEY), "Error: Invalid value for --key: a key verifies an anchor: give"),
         (("--anchor", "none"), "error: none cannot be read: No such file or directory"),
         (("--anchor", "own.toml"), "error: the anchor cannot be used: it is not an anchor"),
         (("flake", "--anchor", "x"), "Error: Invalid value for --anchor: an anchor is of"),

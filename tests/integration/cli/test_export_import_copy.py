@@ -236,8 +236,12 @@ def test_a_module_that_cannot_be_imported_is_reported_with_the_reason(
         (("copy", "own.toml", "b", "--with", "json"), "cannot be loaded: write MODULE:FUNCTION"),
         (("copy", "own.toml", "b", "--with", "no:x"), "error: --with no:x cannot be loaded: No"),
         (("copy", "own.toml", "b", "--with", "json:x"), "error: --with json:x cannot be loaded"),
-        (("copy", "own.toml", "b", "--with", "json:__name__"), "error: --with json:__name__ is no"),
+        (
+            ("copy", "own.toml", "b", "--with", "json:__name__"),
+            "error: --with json:__name__ is not",
+        ),
         (("copy", "own.toml", "b", "--with", "json:dumps"), "error: own.toml, line 1: it is no"),
+        (("import", "none"), "error: none cannot be read: No such file"),
         (("import", "own.toml"), "error: own.toml, line 1: it is not an export file"),
         (("export", "own.toml"), "error: own.toml exists already: name another file, or remove it"),
         (("export", "x/y"), "error: x/y.part cannot be written: No such file or directory"),
@@ -255,6 +259,8 @@ def test_misuse_is_one_clear_line_with_status_2(
     ended = here.cli.call(*words)
     assert (ended.status, ended.out) == (2, "")
     assert problem in ended.err
+    if problem.startswith("error: "):
+        assert ended.err.startswith(problem), "no progress is shown before"
     assert here.cli.files() == before
 
 

@@ -135,7 +135,7 @@ async def test_an_answer_that_is_no_report_is_an_error(
     await client.subscribe("health.odd", answer)
     await client.flush()
 
-    with pytest.raises(ClientError, match="no health report"):
+    with pytest.raises(ClientError, match="not a health report"):
         await request_health(Session(lambda: settings), "odd", BOUND)
 
 

@@ -106,6 +106,31 @@ def test_a_foreign_database_is_refused_and_unchanged(
     assert (Path(read_model).read_bytes() if before else b"") == before
 
 
+@pytest.mark.parametrize("words", ["projection list", "projection reset flakes --yes"])
+@pytest.mark.parametrize("table", ["eventstore_revision", "alembic_version"])
+def test_no_command_works_on_tables_of_a_newer_release(
+    cli: CommandLine, read_model: str, table: str, words: str
+) -> None:
+    _check_newer_is_refused(cli, read_model, table, words)
+
+
+@pytest.mark.parametrize("words", ["audit search", "audit export"])
+def test_the_audit_index_is_not_read_from_tables_of_a_newer_release(
+    cli: CommandLine, read_model: str, words: str
+) -> None:
+    _check_newer_is_refused(cli, read_model, "eventstore_revision", words)
+
+
+def _check_newer_is_refused(cli: CommandLine, location: str, table: str, words: str) -> None:
+    execute(location, f"UPDATE {table} SET version_num = '9999'")  # noqa: S608
+
+    ended = cli.call(*words.split(), "--database", location)
+
+    assert (ended.status, ended.out, ended.err.count("\n")) == (2, "", 1)
+    assert "revision 9999, which this code does not know: it was made by a newer" in ended.err
+    assert "`" not in ended.err, "migrating cannot help"
+
+
 @pytest.mark.parametrize("words", [["migrate"], ["migrate", "--check"]])
 @pytest.mark.parametrize(
     ("location", "problem"),

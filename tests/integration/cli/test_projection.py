@@ -238,7 +238,7 @@ def test_a_reset_projection_is_rebuilt_by_the_service(service: CommandLine) -> N
     before = rows(service)
     refused = service.call("projection", "reset", "flakes")
     assert (refused.status, rows(service)) == (1, before)
-    assert refused.out.startswith(f"delete all {len(before)} rows of flakes? [y/N]")
+    assert refused.out.startswith(f"delete {len(before)} rows of flakes? [y/N]")
 
     said = good(service.call("projection", "reset", "flakes", "--yes"))
     assert said == [f"reset: flakes, {len(before)} rows deleted"]

@@ -56,6 +56,7 @@ def test_a_list_is_a_table_with_its_position(cli: CommandLine) -> None:
     assert (ended.status, ended.err) == (0, "")
     assert ended.lines[0].split()[:3] == ["id", "name", "modules"]
     assert ended.lines[1].split()[:4] == ["host", "host", "web,", "ssh"]
+    assert ended.lines[-2] == "too wide to show: version, updated_at; see --json"
     assert re.fullmatch(r"1 item, position \d+ of the log", ended.lines[-1])
 
 

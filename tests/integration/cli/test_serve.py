@@ -70,7 +70,7 @@ def test_it_prints_one_line_and_stops_with_its_server_after_a_signal(
 
     assert ready.startswith("ready: cim-domain-nix ")
     assert ready.endswith(f"on {redacted_url(str(url))}, read model var/read_model.sqlite")
-    said = "stopping: finishing the work in progress\nstopped: 0 commands went back to the queue\n"
+    said = "stopping: finishing the work in progress\nstopped\n"
     assert ended == (0, "", said)
     assert cli.server_url is None
     assert_ends(pid)

@@ -18,15 +18,10 @@ from eventstore.errors import (
     ConnectionLost,
     JetStreamError,
     PermissionDenied,
+    PullLost,
     RequestTimeout,
 )
-from eventstore.jetstream.consumer import (
-    Delivery,
-    PullConsumer,
-    PullLost,
-    _acknowledgement,
-    is_transient,
-)
+from eventstore.jetstream.consumer import Delivery, PullConsumer, _acknowledgement, is_transient
 from eventstore.server.embedded import EmbeddedServer
 from tests.conftest import settings_for
 from tests.connection import SOON

@@ -32,13 +32,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, CITEXT, ENUM
 
+from eventstore.errors import CannotReplace
 from eventstore.messages.codec import Codec
 from eventstore.messages.events import RecordedEvent
 from eventstore.messages.types import Event
 from eventstore.projections.database import Database
 from eventstore.projections.projection import Projection, Statement
 from eventstore.projections.rebuild import Rebuild, auto_rebuild
-from eventstore.projections.rebuild.plan import CannotReplace, Plan, plan
+from eventstore.projections.rebuild.plan import Plan, plan
 from eventstore.projections.rebuild.shadow import opened_shadow, shadow_position
 from eventstore.projections.rebuild.switch import reset
 from eventstore.projections.worker import ProjectionWorker

@@ -19,13 +19,13 @@ from eventstore.commands.worker import worker_consumer
 from eventstore.config import Settings, StreamSettings
 from eventstore.errors import (
     ConnectionLost,
+    DatabaseUnavailable,
     MigrationError,
     ProjectionError,
     StreamMissing,
 )
 from eventstore.jetstream.topology import declare, declare_consumer, topology
 from eventstore.messages.codec import Codec
-from eventstore.projections.database.backends import DatabaseUnavailable
 from eventstore.projections.database.database import Database
 from eventstore.projections.health import DatabaseCheck, ProjectionsCheck
 from eventstore.projections.worker.worker import ProjectionWorker
@@ -210,7 +210,7 @@ async def test_an_unprocessed_backlog_degrades_it(client: Client, settings: Sett
             await commands.send(CREATE)
 
     finding = await many()
-    assert (finding.status, finding.problem) == ("degraded", "3 commands wait")
+    assert (finding.status, finding.problem) == ("degraded", "3 commands waiting")
     assert finding.facts["pending"] == 3
     assert b'eventstore_command_backlog{state="pending"} 3.0' in metrics.render()
     finding = await old()

@@ -10,14 +10,13 @@ import pytest
 
 from eventstore.application import running
 from eventstore.client.client import Client
-from eventstore.errors import JetStreamError
+from eventstore.errors import JetStreamError, SubscriberContinued
 from eventstore.messages.codec import Codec
 from eventstore.messages.types import Event
 from eventstore.parking.messages import ParkedMessages
 from eventstore.projections.feed.feed import Feed
 from eventstore.store.store import EventStore
 from eventstore.subscribers import consumer
-from eventstore.subscribers.consumer import SubscriberContinued
 from eventstore.subscribers.subscriber import EventSubscriber
 from tests.integration.feeding import declare_feed, deposit, until_fed
 from tests.integration.ledger import Deposited, Opened

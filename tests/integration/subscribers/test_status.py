@@ -10,7 +10,7 @@ import pytest
 
 from eventstore.application import running
 from eventstore.client.client import Client
-from eventstore.errors import DeciderError
+from eventstore.errors import DeciderError, UnknownSubscriber
 from eventstore.messages.codec import Codec
 from eventstore.messages.events import RecordedEvent
 from eventstore.messages.types import Event
@@ -23,7 +23,7 @@ from eventstore.service.metrics import Metrics
 from eventstore.store.store import EventStore
 from eventstore.subscribers.declaration import Subscriber
 from eventstore.subscribers.feed_watch import FeedWatch
-from eventstore.subscribers.status import Subscribers, UnknownSubscriber
+from eventstore.subscribers.status import Subscribers
 from eventstore.subscribers.subscriber import EventSubscriber
 from eventstore.telemetry import NO_TELEMETRY
 from tests.integration.commanding import until

@@ -20,6 +20,7 @@ from eventstore.config import Settings
 from eventstore.errors import (
     ConnectionLost,
     DeciderError,
+    EventsGone,
     InvalidSubject,
     StreamMissing,
 )
@@ -35,7 +36,6 @@ from eventstore.projections.feed.feed import Feed
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.store.store import EventStore
 from eventstore.subscribers.consumer import declare_subscriber
-from eventstore.subscribers.positions import EventsGone
 from eventstore.subscribers.subscriber import EventSubscriber
 from tests.conftest import StartServer, settings_for
 from tests.integration.feeding import declare_feed, deposit, public, purge, until_fed
@@ -802,7 +802,7 @@ def wrong(codec: Codec) -> dict[str, Callable[[EventSubscriber], object]]:
         "not understood": lambda each: each.handles(unknown),
         "must be async": lambda each: each.handles(plain),
         "already has": lambda each: (each.handles(opened), each.subscribe([Opened], base)),
-        "is no event": lambda each: each.subscribe([str], base),
+        "is not an event": lambda each: each.subscribe([str], base),
         "second handler of all": lambda each: each.subscribe([], base).subscribe([], opened),
     }
 

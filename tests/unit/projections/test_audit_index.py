@@ -18,9 +18,9 @@ from sqlalchemy import Connection, insert
 
 from eventstore.audit import AuditEntry, SearchAudit, TraceCorrelation
 from eventstore.audit.entries import Order
-from eventstore.errors import InvalidPayload, QueryNotFound
+from eventstore.errors import InvalidPayload, NoAuditIndex, QueryNotFound
 from eventstore.messages.envelope import derive_id, utc_now
-from eventstore.projections.audit import AuditIndex, NoAuditIndex, audit
+from eventstore.projections.audit import AuditIndex, audit
 from eventstore.projections.audit.models import audit_command, audit_event
 from eventstore.projections.audit.search import _ORDERED_BY, _matching
 from eventstore.projections.database import checkpoint

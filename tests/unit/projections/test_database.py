@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from eventstore.errors import ConfigurationError
+from eventstore.errors import ConfigurationError, DatabaseUnavailable
 from eventstore.projections.database import database as module
-from eventstore.projections.database.backends import DatabaseUnavailable, is_transient, sqlite
+from eventstore.projections.database.backends import is_transient, sqlite
 from eventstore.projections.database.database import Database
 from eventstore.service.metrics import Metrics
 

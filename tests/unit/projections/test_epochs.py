@@ -7,13 +7,9 @@ import asyncio
 import pytest
 from sqlalchemy import Connection, delete
 
-from eventstore.errors import ProjectionFailed
+from eventstore.errors import CheckpointReset, ProjectionFailed, VersionChanged
 from eventstore.projections.database import checkpoint
-from eventstore.projections.database.checkpoint import (
-    CheckpointReset,
-    ExpectedCheckpoint,
-    VersionChanged,
-)
+from eventstore.projections.database.checkpoint import ExpectedCheckpoint
 from eventstore.projections.database.database import Database
 from eventstore.projections.projection import Projection
 from tests.unit.projections.counters import Counted, counting, make_tables, rows_of

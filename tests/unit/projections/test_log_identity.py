@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from eventstore.errors import OtherLog
 from eventstore.projections.database import checkpoint
-from eventstore.projections.database.checkpoint import OtherLog
 from eventstore.projections.database.database import Database
 from tests.unit.projections.counters import Counted, codec, counting, make_tables, rows_of
 from tests.unit.projections.following import BOUND, checkpoint_of, following, worker_of

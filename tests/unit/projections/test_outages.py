@@ -13,9 +13,9 @@ import pytest
 from sqlalchemy import Connection, text
 
 from eventstore.concurrency.backoff import Backoff
-from eventstore.errors import ConfigurationError
+from eventstore.errors import ConfigurationError, DatabaseUnavailable
 from eventstore.projections.database import database as module
-from eventstore.projections.database.backends import DatabaseUnavailable, sqlite
+from eventstore.projections.database.backends import sqlite
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.locks import FileLocks
 from eventstore.projections.health import DatabaseCheck, ProjectionsCheck

@@ -15,12 +15,12 @@ import pytest
 from sqlalchemy import Connection, select, text
 from sqlalchemy.exc import DBAPIError
 
-from eventstore.errors import ConfigurationError, ProjectionFenced
+from eventstore.errors import ConfigurationError, DatabaseUnavailable, ProjectionFenced
 from eventstore.messages.envelope import utc_now
 from eventstore.projections.audit import commands
 from eventstore.projections.audit.models import audit_command
 from eventstore.projections.database import checkpoint
-from eventstore.projections.database.backends import DatabaseUnavailable, is_transient, postgresql
+from eventstore.projections.database.backends import is_transient, postgresql
 from eventstore.projections.database.database import Database
 from eventstore.projections.worker.worker import ProjectionWorker
 from tests.postgresql_server import PostgresqlServer

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, select
 
 from eventstore.client.responder import Answer, Request
 from eventstore.errors import (
+    DatabaseUnavailable,
     InvalidHeader,
     InvalidPayload,
     ProjectionError,
@@ -22,7 +23,6 @@ from eventstore.errors import (
 from eventstore.messages.events import RecordedEvent
 from eventstore.messages.headers import POSITION
 from eventstore.messages.queries import WAIT_POSITION, WAIT_TIMEOUT, Listed, ListQuery, Query
-from eventstore.projections.database.backends import DatabaseUnavailable
 from eventstore.projections.database.database import Database
 from eventstore.projections.projection import Projection, Statement
 from eventstore.projections.queries.queries import QueryHandlers, query_answers

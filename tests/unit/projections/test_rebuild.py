@@ -10,19 +10,18 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select, text, update
 
-from eventstore.errors import ProjectionError
+from eventstore.errors import OwnedElsewhere, PoisonEvent, ProjectionError
 from eventstore.messages.events import RecordedEvent
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.checkpoint import Checkpoint
 from eventstore.projections.database.database import Database
-from eventstore.projections.database.locks import OwnedElsewhere, locked
+from eventstore.projections.database.locks import locked
 from eventstore.projections.database.tables import checkpoints, parked_event
 from eventstore.projections.projection import OnPoison, Projection, Statement
 from eventstore.projections.rebuild.auto_rebuild import auto_rebuild
 from eventstore.projections.rebuild.rebuild import Rebuild, RebuildProgress, drop_shadow
 from eventstore.projections.rebuild.shadow import Shadow, shadow_position
 from eventstore.projections.rebuild.switch import reset
-from eventstore.projections.worker.apply import PoisonEvent
 from eventstore.projections.worker.parked_events import parked_events
 from tests.unit.projections.counters import Counted, codec, counting, make_tables, rows_of
 from tests.unit.projections.memory import START, MemoryLog

@@ -107,7 +107,7 @@ def test_an_event_that_cannot_be_taken_is_named() -> None:
     assert "position 3" in str(failure)
     with pytest.raises(type(failure)):
         given.rows(flake)
-    with pytest.raises(AssertionError, match="takes all 2 events"):
+    with pytest.raises(AssertionError, match="takes all of 2 events"):
         scenario(flakes).given("f1", CREATED, ADDED).then_fails()
 
 

@@ -10,14 +10,19 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from eventstore.errors import CorruptLog, ProjectionError, ProjectionFailed, ProjectionFenced
+from eventstore.errors import (
+    CorruptLog,
+    DatabaseUnavailable,
+    PoisonEvent,
+    ProjectionError,
+    ProjectionFailed,
+    ProjectionFenced,
+    WaitTimeout,
+)
 from eventstore.projections.database import checkpoint
-from eventstore.projections.database.backends import DatabaseUnavailable
 from eventstore.projections.database.backends import sqlite as sqlite_module
 from eventstore.projections.database.database import Database
 from eventstore.projections.projection import Projection
-from eventstore.projections.worker.apply import PoisonEvent
-from eventstore.projections.worker.progress import WaitTimeout
 from eventstore.projections.worker.worker import ProjectionWorker
 from tests.unit.projections.counters import (
     Counted,

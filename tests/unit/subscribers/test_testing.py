@@ -130,8 +130,8 @@ def test_partials_and_callable_objects_are_handlers(handler: Any) -> None:
 @pytest.mark.parametrize(
     ("handler", "problem"),
     [
-        (None, "is no function"),
-        (3, "is no function"),
+        (None, "is not a function"),
+        (3, "is not a function"),
         (Called, "must be async"),
         (functools.partial[Any](with_prefix, *"abcd"), "takes an event and its record"),
         (functools.partial(with_prefix, prefix="x"), "takes an event and its record"),

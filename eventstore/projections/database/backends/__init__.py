@@ -8,14 +8,9 @@ from pathlib import Path
 from sqlalchemy import URL, Connection, Table, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from eventstore.errors import ConfigurationError
+from eventstore.errors import ConfigurationError, DatabaseUnavailable
 from eventstore.projections.database.backends import postgresql, sqlite
-from eventstore.projections.database.backends.base import (
-    Backend,
-    DatabaseUnavailable,
-    cause_of,
-    without_password,
-)
+from eventstore.projections.database.backends.base import Backend, cause_of, without_password
 
 __all__ = [
     "Backend",

@@ -13,15 +13,7 @@ from sqlalchemy import URL, Connection
 from sqlalchemy.exc import StatementError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from eventstore.errors import ProjectionError
-
 T = TypeVar("T")
-
-
-class DatabaseUnavailable(ProjectionError, code="database_unavailable", retryable=True):
-    """The read-model database stayed locked, full, damaged or unreachable until the timeout."""
-
-    is_damage = False
 
 
 class Backend(ABC):
