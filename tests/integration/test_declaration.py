@@ -356,7 +356,7 @@ def bank_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLi
     cli = CommandLine(folder, EVENTSTORE_APP="bank:app")
     with cli.serving() as running:
         words = ("bank.cmd.account.deposit", "--id", "a", "--data", '{"amount": 7}')
-        deposited = cli.run("send", *words)
+        deposited = cli.call("send", *words)
         assert deposited.status == 0, deposited
         yield cli
         assert running.stopped().status == 0
@@ -404,7 +404,7 @@ def test_an_id_that_no_message_has_may_be_that_of_an_aggregate(bank_service: Com
 def test_a_database_of_another_application_has_no_rows_of_the_nix_domain(
     bank_service: CommandLine,
 ) -> None:
-    listed = bank_service.run("projection", "list", "--json")
+    listed = bank_service.call("projection", "list", "--json")
     assert "flakes" not in listed.out
     with closing(sqlite3.connect(bank_service.folder / "var" / "read_model.sqlite")) as rows:
         names = {name for (name,) in rows.execute("SELECT name FROM sqlite_master")}
