@@ -145,9 +145,3 @@ class Session:
             EventStore(client, self.codec) as store,
         ):
             yield store
-
-
-async def _check_jetstream(client: Client) -> None:
-    """Raise `NoJetStream` if that is why nobody answers; a user who may not ask cannot know."""
-    with suppress(JetStreamError, RequestTimeout, ConnectionLost, PermissionDenied):
-        await client.api(Api.ACCOUNT_INFO, timeout=_INFO_SECONDS)

@@ -129,6 +129,14 @@ class Client(PersistentConnection):
         """The subject of a request to JetStream's API, under the prefix of the settings."""
         return f"{self._settings.jetstream_api}.{suffix}"
 
+    @property
+    def domain_prefix(self) -> str:
+        """What precedes the subject of a bucket's key if JetStream is in a domain; "" otherwise.
+
+        Servers pass `$KV` to no other domain.
+        """
+        return "" if self._settings.jetstream_domain is None else self.api_subject("")
+
     async def request(
         self,
         subject: str,

@@ -118,7 +118,7 @@ async def opened_shadow(
 
 def shadow_of(live: Database, projection: Projection) -> Database:
     """The place of a projection's shadow, which need not exist."""
-    schemas = {table.schema for table in projection.tables if table.schema}
+    schemas = Declaration(projection).schemas(live.engine.dialect)
     return live.shadow(projection.name, schemas)
 
 

@@ -178,10 +178,11 @@ class ProjectionWorker:
         several, a `ProjectionError` that lists them, their group chained as its cause.
 
         Raises immediately `OwnedElsewhere` if another worker owns a projection and `if_taken` is
-        "refuse", `OtherLog` if rows were built from another log, `VersionChanged` if they were made
-        by another version of a projection and cannot be rebuilt, `DatabaseUnavailable` after
-        `retry_timeout`, and what the store raises for a log that cannot be read. If cancelled, it
-        lets the current transaction end first.
+        "refuse", `OtherLog` if rows were built from another log, or a worker that owns them builds
+        them from another one, `VersionChanged` if they were made by another version of a projection
+        and cannot be rebuilt, `DatabaseUnavailable` after `retry_timeout`, and what the store
+        raises for a log that cannot be read. If cancelled, it lets the current transaction end
+        first.
         """
         if self._stopping.is_set():
             return
