@@ -46,7 +46,7 @@ def run_all(benchmarks: list[str]) -> Report:
     print(machine, flush=True)
     if machine.is_busy:
         print("others are at work: only ratios and CPU will count", flush=True)
-    measurements = [each for benchmark in benchmarks for each in measured(benchmark)]
+    measurements = {benchmark: measured(benchmark) for benchmark in benchmarks}
     return Report(
         taken_at=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         small=SMALL,
@@ -60,7 +60,9 @@ def run_all(benchmarks: list[str]) -> Report:
 def keep(report: Report, directory: Path) -> None:
     """Write the report and its plot into a directory."""
     report.write(directory / "performance.json")
-    (directory / "performance.svg").write_text(plot(report.measurements), encoding="utf-8")
+    (directory / "performance.svg").write_text(
+        plot(report.of(*report.measurements)), encoding="utf-8"
+    )
 
 
 def main() -> None:

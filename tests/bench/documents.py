@@ -23,17 +23,18 @@ README = ROOT / "README.md"
 BEGIN, END = "<!-- make bench -->", "<!-- end of make bench -->"
 _TABLE = re.compile(f"{BEGIN}\n.*?{END}\n", re.DOTALL)
 
-IN_SHORT = (0, 1, 2, 3, 5)
-"""The columns of the README's table."""
+IN_SHORT = ("service", "store", "peers")
+COLUMNS = (0, 1, 2, 3, 5)
+"""The README's table: the benchmarks, of which those that have a ratio, and its columns."""
 
 
 def rendered(report: Report) -> Mapping[Path, str]:
     """The files that have to do with a report, as they have to be."""
-    short = [each for each in report.measurements if each.ratio is not None]
+    short = [each for each in report.of(*IN_SHORT) if each.ratio is not None]
     return {
         PAGE: between(PAGE, str(report)),
-        README: between(README, f"{table(short, IN_SHORT)}\n\n{report.origin}"),
-        PLOT: plot(report.measurements),
+        README: between(README, f"{table(short, COLUMNS)}\n\n{report.origin}"),
+        PLOT: plot(report.of(*report.measurements)),
     }
 
 

@@ -106,7 +106,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     revision: str
     seconds: float
     machine: Machine
-    measurements: Sequence[Measurement]
+    measurements: Mapping[str, Sequence[Measurement]]
+    """By benchmark."""
 
     @classmethod
     def read(cls, path: Path) -> Report:
@@ -119,7 +120,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         path.write_bytes(msgspec.json.format(msgspec.json.encode(self)) + b"\n")
 
     def __str__(self) -> str:
-        return f"{self.origin}\n\n{table(self.measurements)}"
+        return f"{self.origin}\n\n{table(self.of(*self.measurements))}"
+
+    def of(self, *benchmarks: str) -> list[Measurement]:
+        """The measurements of some benchmarks, in this order."""
+        return [each for name in benchmarks for each in self.measurements.get(name, ())]
 
     @property
     def origin(self) -> str:

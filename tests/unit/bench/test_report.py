@@ -39,7 +39,7 @@ def report(*measurements: Measurement) -> Report:
         revision="abc1234",
         seconds=90,
         machine=MACHINE,
-        measurements=measurements,
+        measurements={"store": measurements},
     )
 
 
@@ -69,7 +69,7 @@ def test_a_report_is_read_back_from_its_json(tmp_path: Path) -> None:
     written = report(APPEND, LOAD)
     written.write(tmp_path / "new" / "report.json")
     read = Report.read(tmp_path / "new" / "report.json")
-    assert (str(read), read.measurements) == (str(written), [APPEND, LOAD])
+    assert (str(read), read.of("store", "x")) == (str(written), [APPEND, LOAD])
     assert "revision abc1234 at 2026-11-28 23:00 UTC" in read.origin
     assert "2 cores of Some CPU, 24 GB; Python 3.11.7; load 0.2 before the run" in read.origin
 
