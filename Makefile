@@ -43,11 +43,12 @@ lint: $(TESTS)
 ## table: some ten minutes on an idle machine; a quick look: `make bench SMALL=1`; some of it:
 ## `make bench BENCH='service store'`
 bench: $(PEERS)
-	SMALL=$(SMALL) $(BIN)/python -m tests.bench $(BENCH)
+	$(BIN)/python -m tests.bench $(BENCH)
 
 ## bench-compare: alternates another revision with the files here: `make bench-compare REV=main`
 bench-compare: $(TESTS)
-	$(BIN)/python -m tests.bench.compare $(REV)
+	@test -n '$(REV)' || { echo 'name a revision: make bench-compare REV=main'; exit 2; }
+	$(BIN)/python -m tests.bench.compare $(if $(SMALL),--count 500 --slices 4) $(REV)
 	$(BIN)/python -m tests.bench.service $(REV)
 
 ## scale: whether figures stay the same from 10,000 to 5,000,000 events: long;
