@@ -12,7 +12,9 @@ from eventstore.config.checks import allowed
 from eventstore.decider.decider import Decider
 from eventstore.decider.domain import Domain
 from eventstore.errors import ConfigurationError
+from eventstore.messages.codec import check_events
 from eventstore.messages.envelope import utc_now
+from eventstore.messages.functions import is_async
 from eventstore.messages.queries import Query
 from eventstore.messages.text import bounded
 
@@ -63,6 +65,10 @@ class Declaration:
         self.tables = self._each("tables", tables, "MetaData")
         self.migrations = migrations
         self.clock = clock
+        if not callable(clock) or is_async(clock):
+            raise ConfigurationError(
+                f"{self._where}: clock must be a function that returns the time, and not async"
+            )
         self._identity = self._checked_identity(service or name, version, description)
         self._check_names()
         self._check_tables()
@@ -146,14 +152,12 @@ class Declaration:
             )
 
     def _check_events(self) -> None:
-        known = {*self.domain.codec.event_types}
-        for each in (*self.projections, *self.subscribers):
-            unknown = {*(getattr(each, "event_types", None) or ())} - known
-            for event in sorted(unknown, key=lambda event: event.__name__):
-                raise ConfigurationError(
-                    f"{self._where}: {_kind(each).lower()} {getattr(each, 'name', '')} handles "
-                    f"{event.__name__}, which no decider of it evolves: add its decider to deciders"
-                )
+        """Refuse handlers of events that the domain does not have."""
+        subscribers: list[Any] = [each for each in self.subscribers if hasattr(each, "handlers")]
+        kinds = (("projection", self.projections), ("subscriber", subscribers))
+        for what, each in ((kind, each) for kind, declared in kinds for each in declared):
+            where, events = f"{self._where}: {what} {each.name}", each.event_types or ()
+            check_events(where, events, self.domain.codec, ConfigurationError)
 
     def _check_queries(self) -> None:
         known = {each.name for each in self.projections}

@@ -27,6 +27,7 @@ from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.encryption import Keys
 from eventstore.messages.events import LogEvent, UnreadEvent
 from eventstore.messages.headers import POSITION, Header, legal_value
+from eventstore.messages.subjects import AggregateId, check_aggregate_id
 from eventstore.messages.undecodable import UNDECODABLE
 from eventstore.store.aggregate_reading import read_stored_event
 from eventstore.store.chain_links import GENESIS_LINKS, follow
@@ -40,7 +41,7 @@ async def aggregate_history(
     client: Client,
     domain: Domain,
     aggregate: str,
-    aggregate_id: str,
+    aggregate_id: AggregateId,
     *,
     at: int | datetime | None = None,
     limit: int | None = None,
@@ -54,6 +55,7 @@ async def aggregate_history(
     `ClientError`. A broken chain is reported, not raised; so is an event that cannot be read, at
     which the fold ends.
     """
+    aggregate_id = check_aggregate_id(aggregate_id)
     fold = _HistoryFold(domain, aggregate, at, limit)
     subject = domain.codec.subjects.log(aggregate, aggregate_id)
     walk = ChainWalk()

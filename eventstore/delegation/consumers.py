@@ -54,7 +54,8 @@ class ConsumerRequests:
 
     On the log they are readers: not durable, without acknowledgements, deleted when inactive. An
     existing consumer is changed only by a request to update one of the event stream, as that of a
-    subscriber which gains or loses events.
+    subscriber which gains or loses events. An administrator creates that of a subscriber again, to
+    reset its position.
     """
 
     def __init__(self, client: Client, subjects: Subjects) -> None:

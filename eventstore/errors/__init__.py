@@ -67,7 +67,8 @@ EventStoreError
 ├── SubscriberError                 subscribers of the event stream
 │   ├── SubscriberContinued         another name has taken over its position
 │   ├── UnknownSubscriber           no subscriber of this name has run
-│   └── EventsGone                  the event stream no longer has the events to start with
+│   ├── EventsGone                  the event stream no longer has the events to start with
+│   └── NoSuchPosition              the log has not reached the position to start after
 └── ProjectionError                 the read side
     ├── ProjectionFailed            a handler or its statements failed on an event
     │   └── PoisonEvent             a projection cannot take an event
@@ -170,6 +171,7 @@ from eventstore.errors.server import (
 )
 from eventstore.errors.subscribers import (
     EventsGone,
+    NoSuchPosition,
     SubscriberContinued,
     SubscriberError,
     UnknownSubscriber,
@@ -219,6 +221,7 @@ __all__ = [
     "NoAuditIndex",
     "NoJetStream",
     "NoResponders",
+    "NoSuchPosition",
     "NotParked",
     "OtherLog",
     "OwnedElsewhere",

@@ -22,6 +22,7 @@ from sqlalchemy import Connection, StaticPool, Table, create_engine, event, sele
 
 from eventstore.errors import InvalidMessage, ProjectionFailed
 from eventstore.messages.events import LogEvent, UnreadEvent
+from eventstore.messages.subjects import AggregateId, check_aggregate_id
 from eventstore.messages.text import counted
 from eventstore.messages.types import Event
 from eventstore.projections.database import tables
@@ -51,24 +52,25 @@ class Scenario:
 
     def given(
         self,
-        aggregate_id: str,
+        aggregate_id: AggregateId,
         *events: Event,
         actor: str | None = None,
         time: datetime | None = None,
     ) -> Scenario:
         """Append events of one aggregate to the log.
 
-        Raises `InvalidPayload` for one that could not be stored.
+        Raises `InvalidId`, and `InvalidPayload` for one that could not be stored.
         """
+        own_id = check_aggregate_id(aggregate_id)
         log = self._log
         for data in events:
-            log += (next_event(log, aggregate_id, data, actor=actor, time=time),)
+            log += (next_event(log, own_id, data, actor=actor, time=time),)
         return Scenario(self._projection, log)
 
     def given_unread(
         self,
         aggregate: str,
-        aggregate_id: str,
+        aggregate_id: AggregateId,
         type_name: str,
         error: InvalidMessage | None = None,
         *,
@@ -79,7 +81,8 @@ class Scenario:
 
         Its possible types are unknown, so that every projection must take the latter.
         """
-        about = next_record(self._log, aggregate, aggregate_id, type_name, actor=actor, time=time)
+        own_id = check_aggregate_id(aggregate_id)
+        about = next_record(self._log, aggregate, own_id, type_name, actor=actor, time=time)
         unread = UnreadEvent(**about, payload=b"", error=error)
         return Scenario(self._projection, (*self._log, unread))
 

@@ -32,7 +32,7 @@ from eventstore.errors import (
 from eventstore.jetstream.acks import Acknowledgements, DeliveredMessage
 from eventstore.jetstream.consumer import PullConsumer, is_transient
 from eventstore.jetstream.retry import Retry
-from eventstore.messages.codec import Codec
+from eventstore.messages.codec import Codec, check_events
 from eventstore.messages.handlers import EventHandler
 from eventstore.messages.types import Event
 from eventstore.parking.retry import retry_answer
@@ -69,7 +69,12 @@ class EventSubscriber:
     an event that it loses, nothing more is handled. While processes of two releases run, the newer
     one decides, which is the one whose set of events was wanted last for the first time. An older
     process passes on events that it has no handler for; one that nobody takes in about 20 attempts
-    is parked. An older release decides again if it is started while no other process runs.
+    is parked. An older release decides again if it is started while no other process runs. Of two
+    new releases that are started at the same time, the one with more events decides.
+
+    `max_concurrency`, `ordered` and `ack_wait` may change as well: the process that was started
+    last decides, unless it is of an older release. Beside processes that wait longer than the new
+    `ack_wait`, an event that takes longer may be handled twice until they are restarted.
 
     A new name that `continues` an old one takes over its position, once: nothing is delivered to
     the old name any more, a process of it that runs may end what it handles, and one that is
@@ -125,7 +130,6 @@ class EventSubscriber:
         self._client = client
         self._codec = codec
         self._stream = codec.subjects.event_stream
-        self._ack_wait = subscriber.ack_wait
         self._resources = dict(resources)
         self._telemetry = telemetry
         self._acks = Acknowledgements(client)
@@ -175,20 +179,21 @@ class EventSubscriber:
         """Handle events until `stop`; if cancelled, events in progress will be redelivered.
 
         Lost connections are waited out. Raises `DeciderError` without a handler or a resource that
-        one needs, `SubscriberContinued`, `StreamDrift` if the consumer has other settings,
-        `EventsGone`, `StreamMissing`, and `ClientError` if the server refuses or the connection was
-        closed for good.
+        one needs, or for an event of another domain, `SubscriberContinued`, `StreamDrift` if the
+        consumer has other settings, `EventsGone`, `StreamMissing`, and `ClientError` if the server
+        refuses or the connection was closed for good.
         """
         declared = self.declared
         if declared.event_types == []:
             raise DeciderError(f"subscriber {self.name} has no handler")
+        check_events(f"subscriber {self.name}", declared.event_types or (), self._codec)
         self._delivery = self._new_delivery()  # with all handlers by now
         subscription = await declare_subscriber(
             *(self._client, self._codec.subjects, self.name),
             {
                 "durable_name": self.name,
                 "ack_policy": "explicit",
-                "ack_wait": int(self._ack_wait * 1e9),
+                "ack_wait": round(declared.ack_wait * 1e9),
                 "max_deliver": -1,
                 "max_ack_pending": declared.max_concurrency,
                 **filter_of(self.wanted),
@@ -199,7 +204,7 @@ class EventSubscriber:
         try:
             with ungrouped():
                 async with asyncio.TaskGroup() as tasks:
-                    await self._run_tasks(tasks)
+                    await self._run_tasks(tasks, subscription.ack_wait)
         finally:
             await self._keyring.close()
 
@@ -230,8 +235,8 @@ class EventSubscriber:
         """The public subjects of the events that have handlers, or the wildcard of all."""
         return subjects_of(self._codec.subjects, self.declared.event_types)
 
-    async def _run_tasks(self, tasks: asyncio.TaskGroup) -> None:
-        keep_alive = tasks.create_task(self._acks.extend_ack_waits(self._ack_wait))
+    async def _run_tasks(self, tasks: asyncio.TaskGroup, ack_wait: float) -> None:
+        keep_alive = tasks.create_task(self._acks.extend_ack_waits(ack_wait))
         watch = tasks.create_task(self.feed.run(f"subscriber {self.name}"))
         async with self._queue() as queue:
             retries = [self._retries(queue, name) for name in self.declared.names]

@@ -20,19 +20,21 @@ from types import MappingProxyType
 from typing import Any
 
 from eventstore.commands import SentCommand
+from eventstore.commands.client import recipient
 from eventstore.errors import UnknownType
 from eventstore.messages.context import MessageContext
-from eventstore.messages.envelope import derive_id
+from eventstore.messages.envelope import Identity, MessageId, derive_id
 from eventstore.messages.events import RecordedEvent
-from eventstore.messages.handlers import EventHandlers
+from eventstore.messages.handlers import EventHandlers, handle
 from eventstore.messages.outcome import Outcome
+from eventstore.messages.subjects import AggregateId, check_aggregate_id
 from eventstore.messages.types import Command, Event
 from eventstore.subscribers.declaration import Subscriber
 from eventstore.testing.log import CORRELATION, START, next_event, round_trip
 
 __all__ = ["START", "Commands", "Scenario", "ScenarioOutcome", "scenario"]
 
-AddressedCommand = tuple[str, Command]
+AddressedCommand = tuple[AggregateId, Command]
 """The id of the aggregate that a command was sent to, and the command."""
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -45,24 +47,34 @@ class Commands:
         self.sent: list[AddressedCommand] = []
 
     async def send(
-        self, command: Command, aggregate_id: str | None = None, **_options: Any
+        self,
+        command: Command,
+        aggregate_id: AggregateId | None = None,
+        *,
+        command_id: MessageId | None = None,
+        cause: Identity | None = None,
+        actor: str | None = None,
+        expected: int | None = None,
+        timeout: float = 5.0,
     ) -> SentCommand:
-        """Record a command."""
-        own = derive_id(CORRELATION, f"command.{len(self.sent)}")
-        self.sent.append((aggregate_id or own, round_trip(command)))
+        """Record a command; raises `InvalidMessage` for one that could not be sent."""
+        own = command_id or derive_id(CORRELATION, f"command.{len(self.sent)}")
+        identity = Identity.root(own) if cause is None else Identity.caused_by(cause, own)
+        to = recipient(command, aggregate_id, identity.id)
+        self.sent.append((to, round_trip(command)))
         return SentCommand(
-            command_id=own,
+            command_id=identity.id,
             correlation_id=CORRELATION,
-            aggregate_id=aggregate_id or own,
+            aggregate_id=to,
             sequence=len(self.sent),
             duplicate=False,
         )
 
     async def execute(
-        self, command: Command, aggregate_id: str | None = None, **_options: Any
+        self, command: Command, aggregate_id: AggregateId | None = None, **options: Any
     ) -> Outcome:
-        """Record a command; its outcome is a success."""
-        sent = await self.send(command, aggregate_id)
+        """Record a command, as `send` does; its outcome is a success."""
+        sent = await self.send(command, aggregate_id, **options)
         return Outcome(
             status="success",
             message="",
@@ -93,20 +105,24 @@ class Scenario:
 
     def given(
         self,
-        aggregate_id: str,
+        aggregate_id: AggregateId,
         *events: Event,
         actor: str | None = None,
         time: datetime | None = None,
     ) -> Scenario:
-        """Have events of one aggregate handled before; what they lead to does not count."""
+        """Have events of one aggregate handled before; what they lead to does not count.
+
+        Raises `InvalidId` for an illegal aggregate id.
+        """
+        own_id = check_aggregate_id(aggregate_id)
         log = self._log
         for data in events:
-            log += (next_event(log, aggregate_id, data, actor=actor, time=time),)
+            log += (next_event(log, own_id, data, actor=actor, time=time),)
         return Scenario(self._subscriber, self._resources, log)
 
     def when(
         self,
-        aggregate_id: str,
+        aggregate_id: AggregateId,
         *events: Event,
         actor: str | None = None,
         time: datetime | None = None,
@@ -148,7 +164,7 @@ class ScenarioOutcome:
             raise AssertionError(
                 f"expected {_listed(expected)}\n  but the handler raised {self.error!r}"
             ) from self.error
-        if self.commands != expected:
+        if self.commands != tuple((check_aggregate_id(own), each) for own, each in expected):
             raise AssertionError(
                 f"expected {_listed(expected)}\n  but got  {_listed(self.commands)}"
             )
@@ -172,7 +188,7 @@ async def _handle(
         if handler is None:
             raise UnknownType(f"subscriber {subscriber} has no handler of {recorded.type}")
         with MessageContext.of(recorded, subscriber).begun():
-            await handler(recorded.data, recorded)
+            await handle(handler, recorded)
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Column, MetaData, String, Table
 
-from eventstore import Application, CommandClient, Query, RecordedEvent, Subscriber
+from eventstore import Application, CommandClient, Event, Query, RecordedEvent, Subscriber
 from eventstore.application import ApplicationClient
 from eventstore.application.service import RunningApplication
 from eventstore.cli.applications import find_application, load_application
@@ -135,6 +135,27 @@ def table(name: str) -> Table:
     return Table(name, MetaData(), Column("id", String(8), primary_key=True))
 
 
+class Elsewhere(Event, subject="elsewhere.happened"):
+    pass
+
+
+@pytest.mark.parametrize("kind", ["projection", "subscriber"])
+def test_a_handler_of_an_event_that_no_decider_has_is_refused(kind: str) -> None:
+    reports = Projection("reports", tables=[table("t")])
+    mailer = Subscriber("reports")
+
+    @reports.handles
+    def reported(_event: Elsewhere, _recorded: RecordedEvent) -> None: ...
+
+    @mailer.handles
+    async def mailed(_event: Elsewhere, _recorded: RecordedEvent) -> None: ...
+
+    declared: dict[str, Any] = {"projections": [reports], "subscribers": [mailer]}
+    problem = f"^application shop: {kind} reports: no decider of shop evolves by Elsewhere"
+    with pytest.raises(ConfigurationError, match=problem):
+        Application("shop", [bank.account], **{f"{kind}s": declared[f"{kind}s"]})
+
+
 def test_what_does_not_fit_is_refused_when_it_is_declared() -> None:
     one = Projection("one", tables=[table("t")])
     shared = Projection("two", tables=[table("t")])
@@ -195,8 +216,8 @@ async def completed(_event: todo.TodoCompleted, _recorded: RecordedEvent) -> Non
             },
             "has two definitions of table T",
         ),
-        ({"projections": [mails]}, "projection mails handles TodoAdded, which no decider"),
-        ({"subscribers": [mail]}, "subscriber mail handles TodoCompleted, which no decider"),
+        ({"projections": [mails]}, "projection mails: no decider of .* evolves by TodoAdded"),
+        ({"subscribers": [mail]}, "subscriber mail: no decider of .* evolves by TodoCompleted"),
         (
             {"deciders": [todo.todo], "projections": [mails], "queries": [own_history]},
             r"the query audit\.history is the library's",
@@ -335,7 +356,7 @@ def bank_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLi
     cli = CommandLine(folder, EVENTSTORE_APP="bank:app")
     with cli.serving() as running:
         words = ("bank.cmd.account.deposit", "--id", "a", "--data", '{"amount": 7}')
-        deposited = cli.run("send", *words)
+        deposited = cli.call("send", *words)
         assert deposited.status == 0, deposited
         yield cli
         assert running.stopped().status == 0
@@ -383,7 +404,7 @@ def test_an_id_that_no_message_has_may_be_that_of_an_aggregate(bank_service: Com
 def test_a_database_of_another_application_has_no_rows_of_the_nix_domain(
     bank_service: CommandLine,
 ) -> None:
-    listed = bank_service.run("projection", "list", "--json")
+    listed = bank_service.call("projection", "list", "--json")
     assert "flakes" not in listed.out
     with closing(sqlite3.connect(bank_service.folder / "var" / "read_model.sqlite")) as rows:
         names = {name for (name,) in rows.execute("SELECT name FROM sqlite_master")}

@@ -57,7 +57,7 @@ def test_all_that_a_service_and_its_commands_write_is_for_this_user(tmp_path: Pa
 
 def test_no_secret_is_printed_or_in_a_command_line(tmp_path: Path) -> None:
     cli = CommandLine(tmp_path)
-    with cli.start("serve") as service:
+    with cli.start("serve", forked=False) as service:
         output = [service.line()]
         assert cli.call("nix", "import", samples()[0]).status == 0
         secrets = [

@@ -56,7 +56,7 @@ def test_it_migrates_the_schema_and_prints_the_revisions(
     assert application == f"tables of the application: {behind} {NEWEST_NIX}"
     assert not Path(new_read_model).exists()
 
-    migrated = cli.run("migrate")
+    migrated = cli.call("migrate")
     assert (migrated.status, migrated.err) == (0, "")
     assert f": migrated from revision none to {NEWEST}\n" in migrated.out
     assert revision(new_read_model) == NEWEST

@@ -82,7 +82,7 @@ def test_discarding_asks_first_and_deletes_the_message(service: CommandLine) -> 
     (found,) = listed(service, "flake", own)
     sequence = str(found["parked"])
 
-    prompt = service.run("parked", "discard", sequence)
+    prompt = service.call("parked", "discard", sequence)
     assert prompt.status == 1
     assert "discard it permanently?" in prompt.out
     assert listed(service, "flake", own) == [found]

@@ -236,7 +236,7 @@ def test_a_failed_projection_is_reported_and_resumed(service: CommandLine) -> No
 
 def test_a_reset_projection_is_rebuilt_by_the_service(service: CommandLine) -> None:
     before = rows(service)
-    refused = service.run("projection", "reset", "flakes")
+    refused = service.call("projection", "reset", "flakes")
     assert (refused.status, rows(service)) == (1, before)
     assert refused.out.startswith(f"delete {len(before)} rows of flakes? [y/N]")
 

@@ -55,7 +55,7 @@ def test_subscribers_are_listed_shown_and_reset(service: CommandLine) -> None:
     assert lines[0] == f"{NAME}: running"
     assert "  nix.event.flake.input_added" in lines
 
-    prompt = service.run("subscriber", "reset", NAME)
+    prompt = service.call("subscriber", "reset", NAME)
     assert prompt.status == 1
     assert "from position 2 to 0, delivers 1 event, 1 of them again?" in prompt.out
     (line,) = good(service.call("subscriber", "reset", NAME, "--after", "1", "--yes"))

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import nats.aio.client
 import pytest
@@ -531,6 +532,26 @@ async def test_connecting_tries_each_server_of_the_pool(nats_server: EmbeddedSer
             assert client.url == redacted_url(nats_server.url)
     with pytest.raises(ConnectFailed, match=f"{NOBODY}, nats://127.0.0.1:2: "):
         await Client.open(settings_for(f"{NOBODY},nats://127.0.0.1:2"))
+
+
+async def test_a_cancellation_that_comes_with_the_socket_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`asyncio.wait_for` of Python 3.11 returns the socket then, and forgets the cancellation."""
+    open_connection = asyncio.open_connection
+    connecting: list[asyncio.Task[Any]] = []
+
+    async def opened(*arguments: Any, **options: Any) -> Any:
+        found = await open_connection(*arguments, **options)
+        asyncio.get_running_loop().call_soon(connecting[0].cancel)
+        return found
+
+    async with BrokenPeer(info=None) as silent:
+        monkeypatch.setattr(asyncio, "open_connection", opened)
+        connecting.append(asyncio.create_task(Client.open(settings_for(silent.url))))
+        with pytest.raises(asyncio.CancelledError):
+            async with asyncio.timeout(1):
+                await connecting[0]
 
 
 async def test_connecting_to_a_silent_server_is_bounded() -> None:

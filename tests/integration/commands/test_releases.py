@@ -11,8 +11,10 @@ import pytest
 
 from eventstore.application import WriteSide
 from eventstore.client.client import Client
+from eventstore.commands import worker as commands_worker
 from eventstore.commands.handler import CommandHandler
 from eventstore.commands.worker import worker_consumer
+from eventstore.concurrency.backoff import Backoff
 from eventstore.config import Settings
 from eventstore.decider.decider import Decider
 from eventstore.decider.domain import Domain
@@ -227,7 +229,10 @@ async def test_a_worker_refuses_the_queue_of_another_application(
         await asyncio.wait_for(line.worker().run(), BOUND)
 
 
-async def test_a_service_runs_beside_a_newer_one(settings: Settings) -> None:
+async def test_a_service_runs_beside_a_newer_one(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands_worker, "_REDELIVERY", Backoff(0.01, 1.0, jitter=0))
     async with (
         asyncio.timeout(BOUND),
         WriteSide(OLDER, settings) as old,

@@ -132,13 +132,17 @@ async def test_nothing_is_created_if_only_the_last_stream_is_anothers(
     assert not names
 
 
-async def test_serve_refuses_the_log_of_another_application(
-    client: Client, settings: Settings, subjects: Subjects, tmp_path: Path
+def test_serve_refuses_the_log_of_another_application(
+    settings: Settings, subjects: Subjects, tmp_path: Path
 ) -> None:
-    await declare(client, specs_of(subjects, "shop"))
+    async def prepare() -> None:
+        async with connect(settings) as client:
+            await declare(client, specs_of(subjects, "shop"))
+
+    asyncio.run(prepare())
     (tmp_path / "own.toml").write_text(f'[nats]\nsubject_prefix = "{subjects.domain}"\n')
     cli = CommandLine(tmp_path, EVENTSTORE_CONFIG="own.toml")
-    ended = await asyncio.to_thread(cli.run, "serve", "--nats-url", settings.nats.url[0])
+    ended = cli.call("serve", "--nats-url", settings.nats.url[0])
     assert ended.status == 2, ended
     assert "belongs to the application shop, not to nix" in ended.err
 

@@ -210,7 +210,7 @@ async def test_a_redelivered_event_sends_no_second_command(
         codec = app.domain.codec
         async with FailingClient(app.client, codec, waits=way == "dies") as failing:
             process = stale_packages(app.client, codec, failing, builds_of)
-            process._ack_wait = 0.3
+            process.declared.ack_wait = 0.3
             task = asyncio.create_task(process.run())
             add = nix.AddFlakeInput(name="nixpkgs", url="github:NixOS/nixpkgs")
             outcome = await app.commands.execute(add, "f1")
@@ -219,7 +219,7 @@ async def test_a_redelivered_event_sends_no_second_command(
                 task.cancel()
                 await asyncio.wait([task])
                 process = stale_packages(app.client, codec, failing, builds_of)
-                process._ack_wait = 0.3
+                process.declared.ack_wait = 0.3
                 task = asyncio.create_task(process.run())
 
             async def is_handled() -> bool:

@@ -16,6 +16,7 @@ from eventstore.messages.codec import Codec
 from eventstore.messages.types import Event
 from eventstore.parking.messages import ParkedMessage, ParkedMessages
 from eventstore.projections.feed.feed import Feed
+from eventstore.projections.feed.subscribers_check import SubscribersCheck
 from eventstore.store.store import EventStore
 from eventstore.subscribers.positions import log_end
 from eventstore.subscribers.subscriber import EventSubscriber
@@ -277,12 +278,74 @@ async def test_what_was_delivered_of_a_lost_event_is_left_out(
     assert other.parked == 0
 
 
-async def test_other_settings_of_the_consumer_are_still_refused(
+async def test_how_much_is_delivered_at_a_time_and_for_how_long_may_change(
+    client: Client, store: EventStore
+) -> None:
+    stream = store.codec.subjects.event_stream
+    await append(store, Opened(), Deposited())
+    assert await handled(client, store, [], 2) == [1, 2]
+    handed = PositionRecorder()
+    one = subscriber(client, store.codec, [], handed, ordered=False, max_concurrency=3, ack_wait=7)
+    async with running(one, Feed(client, store)):
+        await one.ready.wait()
+        config = (await client.api(f"CONSUMER.INFO.{stream}.r"))["config"]
+        assert (config["max_ack_pending"], config["ack_wait"]) == (3, 7_000_000_000)
+        last = await append(store, Deposited(), to="a2")
+        assert await handed.until(last) == [last]  # the position stays
+
+
+async def test_an_older_process_that_is_restarted_does_not_change_that_back(
     client: Client, store: EventStore
 ) -> None:
     await once_started(client, store.codec, [Opened])
-    with pytest.raises(StreamDrift, match="max_ack_pending"):
-        await subscriber(client, store.codec, [Opened], PositionRecorder(), ordered=False).run()
+    newer = subscriber(client, store.codec, [], PositionRecorder(), ack_wait=7)
+    older = subscriber(client, store.codec, [Opened], PositionRecorder(), ack_wait=3)
+    check = SubscribersCheck(client, store.codec.subjects, [older])
+    async with running(newer):
+        await newer.ready.wait()
+        async with running(older):
+            await older.ready.wait()
+            assert "have set ack_wait to 7, not 3" in str((await check()).problem)
+
+
+async def test_of_two_new_releases_started_at_once_the_one_with_more_events_decides(
+    client: Client, store: EventStore
+) -> None:
+    stream = store.codec.subjects.event_stream
+    await once_started(client, store.codec, [Opened])
+    larger: Types = [Opened, Deposited, Noted]
+    pairs: list[tuple[Types, Types]] = [(larger, [Deposited]), ([Noted], larger)]
+    for first, second in pairs:
+        names = [each.__name__ for each in (*first, *second)]
+        every = [
+            subscriber(client, store.codec, types, PositionRecorder()) for types in (first, second)
+        ]
+        async with running(*every):
+            for each in every:
+                await each.ready.wait()
+            filters = (await client.api(f"CONSUMER.INFO.{stream}.r"))["config"]["filter_subjects"]
+            assert len(filters) == len(larger), names
+        # The smaller one is known as the older one, and stays so beside the other.
+        smaller = min(first, second, key=len)
+        async with running(
+            every_larger := subscriber(client, store.codec, larger, PositionRecorder())
+        ):
+            await every_larger.ready.wait()
+            await once_started(client, store.codec, smaller)
+            filters = (await client.api(f"CONSUMER.INFO.{stream}.r"))["config"]["filter_subjects"]
+            assert len(filters) == len(larger), names
+        await once_started(client, store.codec, [Opened])
+
+
+async def test_other_settings_of_the_consumer_are_still_refused(
+    client: Client, store: EventStore
+) -> None:
+    stream = store.codec.subjects.event_stream
+    config = {"durable_name": "r", "ack_policy": "explicit", "max_deliver": 3}
+    create = {"stream_name": stream, "config": config}
+    await client.api(f"CONSUMER.CREATE.{stream}.r", create)
+    with pytest.raises(StreamDrift, match="max_deliver"):
+        await subscriber(client, store.codec, [Opened], PositionRecorder()).run()
 
 
 async def test_a_consumer_of_an_earlier_release_keeps_its_start_and_an_operators_settings(

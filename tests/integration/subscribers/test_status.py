@@ -10,7 +10,7 @@ import pytest
 
 from eventstore.application import running
 from eventstore.client.client import Client
-from eventstore.errors import DeciderError, UnknownSubscriber
+from eventstore.errors import DeciderError, NoSuchPosition, UnknownSubscriber
 from eventstore.messages.codec import Codec
 from eventstore.messages.events import RecordedEvent
 from eventstore.messages.types import Event
@@ -128,6 +128,18 @@ async def test_a_reset_redelivers_what_it_says(
             async with running(later):
                 assert await recorder.until(await deposit(store, 1)) == expected
     assert (plan.after, plan.position, plan.again) == (after, 4, again)
+
+
+async def test_a_reset_beyond_the_end_of_the_log_is_refused(
+    client: Client, store: EventStore, several: Subscribers
+) -> None:
+    one = EventSubscriber(client, store.codec, "r").subscribe([], PositionRecorder())
+    async with running(one):
+        await one.ready.wait()
+        end = await deposit(store, 2)
+        assert (await several.plan_reset("r", end)).after == end
+        with pytest.raises(NoSuchPosition, match=r"cannot start after position 3: .* ends at 2"):
+            await several.plan_reset("r", end + 1)
 
 
 async def test_a_reset_redelivers_gained_events_that_had_passed(

@@ -820,6 +820,18 @@ async def test_a_subscriber_without_handlers_is_refused(client: Client, store: E
         await EventSubscriber(client, store.codec, "r").run()
 
 
+class Elsewhere(Event, subject="elsewhere.happened"):
+    pass
+
+
+async def test_a_handler_of_an_event_that_the_domain_does_not_have_is_refused(
+    client: Client, store: EventStore
+) -> None:
+    subscriber = EventSubscriber(client, store.codec, "r").subscribe([Elsewhere], Gate())
+    with pytest.raises(DeciderError, match=r"subscriber r: no decider of .* evolves by Elsewhere"):
+        await subscriber.run()
+
+
 async def test_a_name_that_no_subject_can_contain_is_refused(
     client: Client, store: EventStore
 ) -> None:

@@ -51,6 +51,46 @@ class ThingMade(Event, subject="thing.made", schema_version=2, since=2):
     part: Part | None = None
 
 
+def make_unknown() -> type[Event]:
+    class Inner(Struct):
+        text: str
+
+    class Unknown(Event, subject="thing.unknown"):
+        inner: Inner
+
+    return Unknown
+
+
+class Ambiguous(Event, subject="thing.ambiguous"):
+    at: datetime | str
+
+
+class Foreign(Event, subject="thing.foreign"):
+    parts: list[dict[str, complex | None]]
+
+
+class Anything(Event, subject="thing.anything"):
+    content: object = None
+
+
+@pytest.mark.parametrize(
+    ("event", "problem"),
+    [
+        (make_unknown(), "Unknown: annotation not understood, name 'Inner' is not defined; define"),
+        (Ambiguous, "Ambiguous: Type unions may not contain more than one str-like type"),
+        (Foreign, "Foreign: JSON cannot hold a complex; use a msgspec Struct"),
+    ],
+)
+def test_a_field_that_json_cannot_hold_is_refused(event: type[Event], problem: str) -> None:
+    with pytest.raises(DeciderError, match=problem):
+        Codec("shop", commands=[], events=[event])
+
+
+def test_a_field_may_be_of_any_type() -> None:
+    codec = Codec("shop", commands=[], events=[Anything])
+    assert codec.encode(Anything(content=[1])) == b'{"content":[1]}'
+
+
 class DropThing(Command, subject="thing.drop"):
     pass
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Mapping
 from datetime import datetime
@@ -30,6 +29,7 @@ from eventstore.projections.database.tables import UtcDateTime
 from eventstore.projections.table_names import library_metadata
 from projections import nix_migrations
 from projections.models import metadata
+from tests.integration.command_line import CommandLine
 from tests.unit.projections.memory import START
 
 SHARED = Path(__file__).parents[2] / "data" / "shared_revisions"
@@ -189,16 +189,14 @@ async def test_a_user_s_table_with_the_columns_of_the_first_revision_is_left_alo
     assert after["eventstore_projection"] == []
 
 
-async def test_several_may_come_over_concurrently(new_read_model: str) -> None:
+async def test_several_may_come_over_concurrently(new_read_model: str, tmp_path: Path) -> None:
     before = await old_database(new_read_model, "0005")
-    program = "-m", "eventstore", "migrate", "--database", new_read_model
-    started = [
-        await asyncio.create_subprocess_exec(sys.executable, *program, stdout=subprocess.PIPE)
-        for _ in range(2)
-    ]
-    outputs = [(await each.communicate())[0].decode() for each in started]
+    words = "migrate", "--database", new_read_model
+    cli = CommandLine(tmp_path)
+    with cli.start(*words) as one, cli.start(*words) as other:
+        ended = [await asyncio.to_thread(each.ended) for each in (one, other)]
 
-    assert [each.returncode for each in started] == [0, 0], outputs
+    assert [each.status for each in ended] == [0, 0], ended
     async with Database(new_read_model, migrations=nix_migrations()) as database:
         check_rows(await database.transact(rows), before)
         assert await database.transact(is_as_made_anew)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -270,12 +271,34 @@ def test_a_handler_that_does_not_say_what_it_is_for_is_refused(
         QueryHandlers(counting).answers(handler)
 
 
-def test_an_asynchronous_handler_is_refused() -> None:
-    async def handler(query: GetCount, rows: Rows) -> CountView:
+async def asynchronous(query: GetCount, rows: Rows) -> CountView:
+    raise NotImplementedError
+
+
+@wraps(asynchronous)
+def decorated(*arguments: Any) -> Any: ...
+
+
+class Asynchronous:
+    async def __call__(self, query: GetCount, rows: Rows) -> CountView:
         raise NotImplementedError
 
+
+@pytest.mark.parametrize("handler", [asynchronous, decorated, Asynchronous()])
+def test_an_asynchronous_handler_is_refused(handler: Callable[..., Any]) -> None:
     with pytest.raises(ProjectionError, match="is async"):
         QueryHandlers(counting).answers(handler)
+
+
+def test_a_handler_may_have_been_given_its_other_arguments() -> None:
+    def handler(query: GetCount, rows: Rows, *, counter: str) -> CountView:
+        raise NotImplementedError
+
+    with pytest.raises(ProjectionError, match=r"missing .* argument: 'counter'"):
+        QueryHandlers(counting).answers(handler)
+    handlers = QueryHandlers(counting)
+    handlers.answers(partial(handler, counter="a"))
+    assert list(handlers.handlers) == [GetCount]
 
 
 def test_a_query_has_one_handler(database: Database) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -220,3 +221,18 @@ def test_what_cannot_react_is_refused() -> None:
 
         @first.reacts
         async def twice(event: Counted) -> None: ...
+
+    with pytest.raises(ProjectionError, match="handler in_parts: a reaction must be async"):
+
+        @first.reacts  # type: ignore[arg-type]
+        async def in_parts(event: Counted) -> AsyncIterator[None]:
+            yield
+
+
+def test_a_callable_object_may_react() -> None:
+    class Notifying:
+        async def __call__(self, event: Counted) -> None: ...
+
+    first = counting("first")
+    first.reacts(Notifying())
+    assert first.has_reactions

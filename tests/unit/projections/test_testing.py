@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import uuid
 from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import Column, Integer, MetaData, String, Table, insert, select, update
 
 from eventstore import Event
-from eventstore.errors import InvalidPayload, UnknownType
+from eventstore.errors import InvalidId, InvalidPayload, UnknownType
 from eventstore.messages.events import RecordedEvent
 from eventstore.nix import FlakeCreated, FlakeInputAdded, FlakeInputRemoved, FlakeUpdated
 from eventstore.projections.projection import Projection, Statement
@@ -28,6 +29,14 @@ own = Table(
     Column("total", Integer, nullable=False),
 )
 totals = Projection("own_totals", tables=[own])
+
+
+def test_uuids_are_ids_and_others_are_checked() -> None:
+    counter = uuid.UUID("3f687bd3-5849-4f1f-a4d3-89322f67d381")
+    made = scenario(totals).given(counter, Counted(by=2)).given(str(counter), Counted(by=3))
+    made.then(own, {"counter": str(counter), "total": 5})
+    with pytest.raises(InvalidId, match="aggregate id 'a b' is not allowed"):
+        scenario(totals).given("a b", Counted(by=2))
 
 
 @totals.handles
