@@ -22,6 +22,7 @@ from nats.aio.subscription import Subscription as NatsSubscription
 
 from eventstore.client.api_answers import read_answer
 from eventstore.client.connection import Connection, nats_errors
+from eventstore.client.connection import Message as Message
 from eventstore.client.credentials import connect_options, requires_tls
 from eventstore.client.master_keys import KeyWrapping, configured_master_keys
 from eventstore.client.reconnect import FirstConnect, ServerRotation
@@ -309,7 +310,7 @@ class Client(Resource):
             )
         return Subscription(subscription)
 
-    async def listen(self, subject: str, callback: Callable[[Msg], None]) -> Subscription:
+    async def listen(self, subject: str, callback: Callable[[Message], None]) -> Subscription:
         """Call `callback` for each message as it is read, also after reconnects.
 
         Unlike `subscribe`, it has no queue. For callbacks that return quickly: they block the
@@ -450,7 +451,8 @@ class Client(Resource):
     def _ping(self, _: str, pong: asyncio.Future[bool]) -> Awaitable[None]:
         return self._nats.ping(pong)
 
-    def _receive(self, message: Msg) -> None:
+    def _receive(self, message: Message) -> None:
+        _ = message.headers  # which counts malformed ones, also of what nobody waits for
         self._answers.deliver(message.subject[len(self.inbox_prefix) + 1 :], message)
 
     def _check_connected(self, what: str) -> None:

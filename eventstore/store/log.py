@@ -15,14 +15,14 @@ from collections.abc import AsyncGenerator, Sequence
 import msgspec
 
 from eventstore.client.api_answers import StreamInfo
-from eventstore.client.client import Client, Msg
+from eventstore.client.client import Client, Message
 from eventstore.errors import ClientError, CorruptLog, IncompleteBatch
 from eventstore.jetstream.api import stream_info
 from eventstore.jetstream.consumer import Delivery, PullLost
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.ordered_consumer import OrderedConsumer, ordered_consumer
 from eventstore.jetstream.retry import Retry
-from eventstore.jetstream.stored_message import StoredMessage
+from eventstore.jetstream.stored_message import StoredMessage, delivered
 from eventstore.store.batches import is_followed
 
 _BATCH_SECONDS = 5.0
@@ -119,7 +119,7 @@ class StoredLog:
 
     async def _take(
         self, consumer: OrderedConsumer, max_messages: int, reading: _Reading, *, live: bool
-    ) -> list[tuple[Msg, Delivery]]:
+    ) -> list[tuple[Message, Delivery]]:
         # The server delivers a batch's first messages while it stores the rest.
         unfinished = not live and not reading.left
         bound = min(_BATCH_SECONDS, self._retry_timeout) if unfinished else None
@@ -197,16 +197,19 @@ class _Reading:
         """Whether there is more before the end, or the last message's batch is incomplete."""
         return not self._ended and bool(self.left or self._inside_batch)
 
-    def page(self, messages: Sequence[tuple[Msg, Delivery]]) -> StoredPage | None:
+    def page(self, messages: Sequence[tuple[Message, Delivery]]) -> StoredPage | None:
         """The page to yield; None if it would be empty."""
         stored: list[StoredMessage] = []
         for message, delivery in messages:
-            headers = message.headers or {}
-            if delivery.sequence > self._until and not self._inside_batch:
+            if delivery.sequence > self._until and not self._is_inside_batch(stored):
                 self._ended = True
                 break
-            stored.append(StoredMessage(message.subject, delivery.sequence, headers, message.data))
+            stored.append(delivered(message, delivery.sequence))
             self.position, self._pending = delivery.sequence, delivery.pending
-            self._inside_batch = is_followed(headers)
+        self._inside_batch = self._is_inside_batch(stored)
         self._ended |= self.position >= self._until and not self._inside_batch
         return StoredPage(stored, self.position, self.left) if stored else None
+
+    def _is_inside_batch(self, stored: Sequence[StoredMessage]) -> bool:
+        """Whether more of the last message's batch must follow, after a page's beginning."""
+        return is_followed(stored[-1].headers) if stored else self._inside_batch
