@@ -55,7 +55,8 @@ class Delivery(msgspec.Struct, frozen=True):
         """
         tokens = message.reply.split(".")
         start = 4 if len(tokens) == 9 else 6
-        return cls(*map(int, tokens[start : start + 5]))
+        delivered, sequence, consumer_sequence, time, pending = tokens[start : start + 5]
+        return cls(int(delivered), int(sequence), int(consumer_sequence), int(time), int(pending))
 
 
 class PullConsumer(Resource):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 
 import msgspec
 
@@ -26,6 +26,8 @@ from eventstore.jetstream.stored_message import StoredMessage, delivered
 from eventstore.store.batches import is_followed
 
 _BATCH_SECONDS = 5.0
+_MAX_PART = 128
+"""Messages of a page: what is made of so many while they are handled stays in the CPU's cache."""
 _LAG_SECONDS = 1.0
 _LAGS = (0.05, 0.1, 0.2, 0.4, 0.8)
 
@@ -35,12 +37,13 @@ class StoredPage(msgspec.Struct, frozen=True):
 
     `position` is the last position the page covers, `pending` about how many messages are left
     after it (0: caught up, including all messages that were acknowledged before reading began). A
-    page is empty if nothing was left.
+    page is empty if nothing was left. `has_next`: the next page has arrived already.
     """
 
     messages: list[StoredMessage]
     position: int
     pending: int
+    has_next: bool = False
 
 
 class StoredLog:
@@ -65,13 +68,13 @@ class StoredLog:
         max_messages: int = 1000,
         log: str | None = None,
     ) -> AsyncGenerator[StoredPage, None]:
-        """The messages after a position, at most `max_messages` a page.
+        """The messages after a position, of which at most `max_messages` are taken at a time.
 
         All are of one log: the one whose `identity` is `log`, or else the one found at first.
 
         Without `live` it ends when it has caught up, or with the first complete batch at `until`;
-        with it, it waits for more and never ends by itself. Memory is bounded by four pages.
-        Messages that were acknowledged before it began are included: it waits for a lagging
+        with it, it waits for more and never ends by itself. At most four times `max_messages` are
+        kept. Messages that were acknowledged before it began are included: it waits for a lagging
         replica, or leaves it for another one. Raises `IncompleteBatch` if the log ends in the
         middle of an atomic batch, `CorruptLog` if `after` is beyond its end or the stream is
         another log by now, `StreamMissing`, and a `ClientError` if the server could not be asked,
@@ -98,8 +101,7 @@ class StoredLog:
                             yield StoredPage([], reading.position, 0)
                             continue
                         messages = await self._take(consumer, max_messages, reading, live=live)
-                        page = reading.page(messages)
-                        if page is not None:
+                        for page in reading.pages(messages):
                             retry.recovered()
                             yield page
                     return
@@ -197,8 +199,15 @@ class _Reading:
         """Whether there is more before the end, or the last message's batch is incomplete."""
         return not self._ended and bool(self.left or self._inside_batch)
 
-    def page(self, messages: Sequence[tuple[Message, Delivery]]) -> StoredPage | None:
-        """The page to yield; None if it would be empty."""
+    def pages(self, messages: Sequence[tuple[Message, Delivery]]) -> Iterator[StoredPage]:
+        """The messages that are still wanted, in pages that are not empty."""
+        for start in range(0, len(messages), _MAX_PART):
+            end = start + _MAX_PART
+            page = self._page(messages[start:end], has_next=end < len(messages))
+            if page.messages:
+                yield page
+
+    def _page(self, messages: Sequence[tuple[Message, Delivery]], *, has_next: bool) -> StoredPage:
         stored: list[StoredMessage] = []
         for message, delivery in messages:
             if delivery.sequence > self._until and not self._is_inside_batch(stored):
@@ -208,7 +217,7 @@ class _Reading:
             self.position, self._pending = delivery.sequence, delivery.pending
         self._inside_batch = self._is_inside_batch(stored)
         self._ended |= self.position >= self._until and not self._inside_batch
-        return StoredPage(stored, self.position, self.left) if stored else None
+        return StoredPage(stored, self.position, self.left, has_next and not self._ended)
 
     def _is_inside_batch(self, stored: Sequence[StoredMessage]) -> bool:
         """Whether more of the last message's batch must follow, after a page's beginning."""
