@@ -452,8 +452,8 @@ class Client(Resource):
         return self._nats.ping(pong)
 
     def _receive(self, message: Message) -> None:
-        _ = message.headers  # which counts malformed ones, also of what nobody waits for
-        self._answers.deliver(message.subject[len(self.inbox_prefix) + 1 :], message)
+        if not self._answers.deliver(message.subject[len(self.inbox_prefix) + 1 :], message):
+            _ = message.headers  # which counts them if they are malformed
 
     def _check_connected(self, what: str) -> None:
         if not self._nats.is_connected:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import cached_property
 from types import TracebackType
 
@@ -161,18 +161,27 @@ class Connection(nats.aio.client.Client):
                 self.unreadable,
             )
 
-    async def _process_msg(
+    def _process_msg(  # type: ignore[override]  # only our own parser calls it
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
-    ) -> None:
+    ) -> Awaitable[None] | None:
         # An error, of the message or of a listener, is reported like that of a callback's task,
         # and does not end the read loop.
+        listener = self._listeners.get(sid)
+        if listener is None:
+            return self._pass_on(sid, subject, reply, data, headers)
+        self.stats["in_msgs"] += 1
+        self.stats["in_bytes"] += len(data)
         try:
-            listener = self._listeners.get(sid)
-            if listener is None:
-                return await super()._process_msg(sid, subject, reply, data, headers)
-            self.stats["in_msgs"] += 1
-            self.stats["in_bytes"] += len(data)
             listener(Message(self, subject, reply, data, headers))
+        except Exception as error:
+            return self._error_cb(error)
+        return None
+
+    async def _pass_on(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
+    ) -> None:
+        try:
+            await super()._process_msg(sid, subject, reply, data, headers)
         except Exception as error:
             await self._error_cb(error)
 

@@ -54,7 +54,7 @@ _MAY_LACK = {*_OPTIONAL, *_BATCH}
 
 def _line(name: str) -> str:
     line = rf"{re.escape(name)}: ({_VALUES[name]})\r\n"
-    return f"(?:{line})?" if name in _MAY_LACK else line
+    return f"(?:{line}|)" if name in _MAY_LACK else line
 
 
 _match = re.compile(r"NATS/1\.0\r\n" + "".join(map(_line, _NAMES))).fullmatch
