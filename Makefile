@@ -49,6 +49,7 @@ bench: $(PEERS)
 bench-compare: $(TESTS)
 	@test -n '$(REV)' || { echo 'name a revision: make bench-compare REV=main'; exit 2; }
 	$(BIN)/python -m tests.bench.compare $(if $(SMALL),--count 500 --slices 4) $(REV)
+	$(BIN)/python -m tests.bench.reading $(REV)
 	$(BIN)/python -m tests.bench.service $(REV)
 
 ## scale: whether figures stay the same from 10,000 to 5,000,000 events: long;

@@ -17,6 +17,7 @@ from nats.aio.msg import Msg as Msg
 from nats.aio.subscription import Subscription as NatsSubscription
 
 from eventstore.client.api_answers import read_answer
+from eventstore.client.connection import Message as Message
 from eventstore.client.connection import nats_errors
 from eventstore.client.master_keys import KeyWrapping, configured_master_keys
 from eventstore.client.persistent_connection import PersistentConnection
@@ -248,7 +249,7 @@ class Client(PersistentConnection):
             )
         return Subscription(subscription)
 
-    async def listen(self, subject: str, callback: Callable[[Msg], None]) -> Subscription:
+    async def listen(self, subject: str, callback: Callable[[Message], None]) -> Subscription:
         """Call `callback` for each message as it is read, also after reconnects.
 
         Unlike `subscribe`, it has no queue. For callbacks that return quickly: they block the

@@ -14,9 +14,8 @@ from contextlib import AsyncExitStack
 from typing import TypeVar
 
 from nats import errors as nats_py
-from nats.aio.msg import Msg
 
-from eventstore.client.connection import Connection, nats_errors
+from eventstore.client.connection import Connection, Message, nats_errors
 from eventstore.client.credentials import connect_options, requires_tls
 from eventstore.client.reconnect import FirstConnect, ServerRotation
 from eventstore.client.replies import PendingReplies, new_token
@@ -219,8 +218,9 @@ class PersistentConnection(Resource):
     def _ping(self, _: str, pong: asyncio.Future[bool]) -> Awaitable[None]:
         return self._nats.ping(pong)
 
-    def _receive(self, message: Msg) -> None:
-        self._answers.deliver(message.subject[len(self.inbox_prefix) + 1 :], message)
+    def _receive(self, message: Message) -> None:
+        if not self._answers.deliver(message.subject[len(self.inbox_prefix) + 1 :], message):
+            _ = message.headers  # which counts them if they are malformed
 
     def _check_connected(self, what: str) -> None:
         if not self._nats.is_connected:

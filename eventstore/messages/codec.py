@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from msgspec.structs import replace
 
 from eventstore.errors import (
     DeciderError,
@@ -210,16 +209,23 @@ class Codec:
         `keys` decrypt the personal data in it. Raises `InvalidSubject`, `InvalidHeader`,
         `UnknownType`, `UnsupportedSchema`, `InvalidPayload` or `KeyMissing`.
         """
-        stored = self._stored(subject, headers, payload, position)
-        envelope: Envelope = stored["envelope"]
+        aggregate, aggregate_id, version, envelope = self._placed(subject, headers)
         clear = unseal(payload, headers, keys) if PERSONAL in headers else payload
         parts = self.decode_event(envelope.type, envelope.schema_version, clear)
-        if not parts:
-            return []
-        first = RecordedEvent(data=parts[0], **stored)
-        if len(parts) == 1:
-            return [first]
-        return [replace(first, data=data, part=part) for part, data in enumerate(parts)]
+        return [
+            RecordedEvent(
+                envelope=envelope,
+                aggregate=aggregate,
+                aggregate_id=aggregate_id,
+                version=version,
+                position=position,
+                headers=headers,
+                payload=payload,
+                data=data,
+                part=part,
+            )
+            for part, data in enumerate(parts)
+        ]
 
     def unread(
         self,
@@ -233,32 +239,32 @@ class Codec:
 
         Raises `InvalidSubject` or `InvalidHeader` if not even its envelope can be read.
         """
-        stored = self._stored(subject, headers, payload, position)
-        schema = stored["envelope"].type, stored["envelope"].schema_version
+        aggregate, aggregate_id, version, envelope = self._placed(subject, headers)
+        schema = envelope.type, envelope.schema_version
         types = None
         if self.upcasting.reads(*schema):
             types = frozenset(self._events[each].cls for each in self.upcasting.types(*schema))
-        return UnreadEvent(error=error, types=types, **stored)
+        return UnreadEvent(
+            envelope=envelope,
+            aggregate=aggregate,
+            aggregate_id=aggregate_id,
+            version=version,
+            position=position,
+            headers=headers,
+            payload=payload,
+            error=error,
+            types=types,
+        )
 
-    def _stored(
-        self, subject: str, headers: Mapping[str, str], payload: bytes, position: int
-    ) -> dict[str, Any]:
-        """The fields of a `StoredEvent`."""
+    def _placed(self, subject: str, headers: Mapping[str, str]) -> tuple[str, str, int, Envelope]:
+        """An event's aggregate, its id, its version there, and the envelope."""
         aggregate, aggregate_id = self.subjects.parse_log(subject)
         envelope = Envelope.from_headers(headers)
         if envelope.version is None:
             raise InvalidHeader(Header.AGGREGATE_VERSION, "is missing")
         if envelope.aggregate_id != aggregate_id:
             raise InvalidHeader(Header.AGGREGATE_ID, f"is not {aggregate_id}, as the subject says")
-        return {
-            "envelope": envelope,
-            "aggregate": aggregate,
-            "aggregate_id": aggregate_id,
-            "version": envelope.version,
-            "position": position,
-            "headers": headers,
-            "payload": payload,
-        }
+        return aggregate, aggregate_id, envelope.version, envelope
 
     def _command(self, aggregate: str, action: str) -> _Entry[Command]:
         entry = self._commands.get((aggregate, action))

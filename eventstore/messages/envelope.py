@@ -183,6 +183,8 @@ class Envelope(Struct, frozen=True, kw_only=True):
 
         Headers that are not part of the envelope are ignored. Times are normalised to UTC.
         """
+        if isinstance(headers, EventHeaders):
+            return headers.envelope
         check_envelope(headers)
         version = headers.get(Header.AGGREGATE_VERSION)
         return cls(
@@ -203,6 +205,20 @@ class Envelope(Struct, frozen=True, kw_only=True):
             command_digest=headers.get(COMMAND_DIGEST),
             traceparent=headers.get(Header.TRACEPARENT),
         )
+
+
+class EventHeaders(dict[str, str]):
+    """Legal headers of an event, and the envelope that they carry; they must not be changed.
+
+    What is pickled or copied is a plain dict.
+    """
+
+    __slots__ = ("envelope",)
+
+    envelope: Envelope
+
+    def __reduce__(self) -> tuple[type[dict[str, str]], tuple[dict[str, str]]]:
+        return dict, (dict(self),)
 
 
 def _canonical_time(value: str) -> str:

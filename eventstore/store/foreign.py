@@ -162,9 +162,9 @@ class Trails:
 
     def move(self, message: StoredMessage, head: Link) -> None:
         """Note that a message follows the head, and is the aggregate's last event now."""
-        subject = message.subject
-        self._known[subject] = self._known.get(subject, GENESIS_LINKS).after(head)
-        self._known.move_to_end(subject)
+        subject, known = message.subject, self._known
+        known[subject] = known.get(subject, GENESIS_LINKS).after(head)
+        known.move_to_end(subject)
 
 
 async def _trace_links(reader: DirectReader, subject: str, until: int) -> Links:

@@ -19,7 +19,17 @@ from tests.bench.plot import plot
 from tests.bench.report import Measurement, Report
 from tests.bench.size import SMALL
 
-ALL = ["service", "store", "peers", "scale", "commands", "backlog", "projections", "latency"]
+ALL = [
+    "service",
+    "store",
+    "reading",
+    "peers",
+    "scale",
+    "commands",
+    "backlog",
+    "projections",
+    "latency",
+]
 ALL += ["rebuild", "snapshots", "verify", "transfer"]
 SOME = documents.ROOT / ".bench"
 

@@ -28,10 +28,11 @@ ANSWER_SECONDS = 60.0
 
 
 class Service:
-    """A service that runs: its process, and its read models' database."""
+    """A service that runs: its process, that of its read side if it has one, and its database."""
 
     def __init__(self, pid: int, database: Path) -> None:
         self.pid = pid
+        self.read_side = _child(pid)
         self.database = database
 
     async def until_caught_up(self, position: int) -> float:
@@ -49,11 +50,13 @@ class Service:
 
 @asynccontextmanager
 async def serving(
-    server: EmbeddedServer, directory: Path, tree: Path = ROOT
+    server: EmbeddedServer, directory: Path, tree: Path = ROOT, *, processes: int = 1
 ) -> AsyncIterator[Service]:
     """Run `eventstore serve` of the files below `tree`, with everything that it has."""
     database = directory / "read.sqlite"
+    several = {} if processes == 1 else {"EVENTSTORE_PROCESSES": str(processes)}
     own = {
+        **several,
         "NATS_URL": str(server.url),
         "EVENTSTORE_DATABASE": str(database),
         "EVENTSTORE_OPERATIONS_METRICS_ADDRESS": "127.0.0.1:0",
@@ -76,6 +79,12 @@ async def serving(
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         await process.wait()
+
+
+def _child(pid: int) -> int | None:
+    """The process that a process has started; None if it has started none."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    return int(children[0]) if children else None
 
 
 def _environ() -> dict[str, str]:

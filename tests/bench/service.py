@@ -59,7 +59,7 @@ class Door:
         self.service = service
         self._client = client
         self._stream: JetStreamContext = client.nats.jetstream(publish_async_max_pending=IN_FLIGHT)
-        self._meter = Meter(service=service.pid, server=server.pid)
+        self._meter = Meter(service=service.pid, read_side=service.read_side, server=server.pid)
         self._numbers = itertools.count()
 
     async def prepare(self) -> None:
@@ -135,10 +135,10 @@ def _payload(number: int) -> bytes:
     return b'{"content":"%d %s"}' % (number, b"x" * 60)
 
 
-async def _opened(stack: AsyncExitStack, tree: Path = ROOT) -> Door:
+async def _opened(stack: AsyncExitStack, tree: Path = ROOT, processes: int = 1) -> Door:
     directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     server = await stack.enter_async_context(EmbeddedServer(directory / "nats"))
-    service = await stack.enter_async_context(serving(server, directory, tree))
+    service = await stack.enter_async_context(serving(server, directory, tree, processes=processes))
     client = await stack.enter_async_context(PlainClient(server.url))
     door = Door(server, service, client)
     await door.prepare()
@@ -150,12 +150,7 @@ async def measure() -> AsyncIterator[Measurement]:
     """Commands beside bare publishes, and queries beside bare reads."""
     async with AsyncExitStack() as stack:
         door = await _opened(stack)
-        yield await _beside(
-            f"commands, whole service, {IN_FLIGHT} in flight",
-            "commands",
-            (door.commands, COMMANDS),
-            (f"bare publish_async, {IN_FLIGHT} in flight", door.bare_publishes),
-        )
+        yield await _commands(door, "whole service")
         yield await _beside(
             f"queries of one row, whole service, {QUERIES_IN_FLIGHT} in flight",
             "queries",
@@ -164,6 +159,17 @@ async def measure() -> AsyncIterator[Measurement]:
         )
         used = memory(door.service.pid, peak=True)
         yield Measurement(name="memory of the service at its highest", note=f"{used:.0f} MB")
+    async with AsyncExitStack() as stack:
+        yield await _commands(await _opened(stack, processes=2), "whole service in 2 processes")
+
+
+async def _commands(door: Door, where: str) -> Measurement:
+    return await _beside(
+        f"commands, {where}, {IN_FLIGHT} in flight",
+        "commands",
+        (door.commands, COMMANDS),
+        (f"bare publish_async, {IN_FLIGHT} in flight", door.bare_publishes),
+    )
 
 
 async def _beside(

@@ -259,7 +259,9 @@ def test_every_reply_passes_the_gate() -> None:
         module
         for module, source in sources().items()
         for node in ast.walk(source)
-        if isinstance(node, ast.Attribute) and node.attr == "reply"
+        if isinstance(node, ast.Attribute)
+        and node.attr == "reply"
+        and isinstance(node.ctx, ast.Load)
     }
     assert looking == {
         "eventstore.client.responder",  # which hands it to the gate
@@ -396,6 +398,10 @@ def test_concurrency_knows_nothing_of_events() -> None:
 
 def test_server_is_the_only_room_that_starts_a_process() -> None:
     assert rooms_importing("subprocess") == {"eventstore.server"}
+
+
+def test_the_second_process_of_a_service_is_started_in_one_place() -> None:
+    assert calls("create_subprocess_exec") == {"eventstore.application.read_process"}
 
 
 def test_commands_is_the_only_room_that_calls_decide() -> None:
