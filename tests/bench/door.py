@@ -38,11 +38,12 @@ class Service:
     async def until_caught_up(self, position: int) -> float:
         """Return when all read models reflect a position: the seconds that took."""
         began = time.perf_counter()
-        while self._position() < position:  # noqa: ASYNC110  # another process's database
+        while self.position() < position:  # noqa: ASYNC110  # another process's database
             await asyncio.sleep(0.01)
         return time.perf_counter() - began
 
-    def _position(self) -> int:
+    def position(self) -> int:
+        """The position that all read models reflect."""
         with closing(sqlite3.connect(self.database, isolation_level=None)) as connection:
             query = "SELECT min(position) FROM eventstore_projection"
             return int(connection.execute(query).fetchone()[0] or 0)

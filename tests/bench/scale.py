@@ -10,6 +10,7 @@ that of all processes together: it hardly depends on what else the machine does.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import random
 import tempfile
@@ -37,6 +38,8 @@ EACH = 10
 BATCH = 500
 SLICE = 20
 FLAT = 1.3
+SHOWN = 10
+"""Seconds after which progress is shown."""
 ENCRYPTED = 'key: "only-for-this-benchmark", cipher: aes'
 """Streams have blocks of 2 MB instead of 8: the server has no setting for the size itself."""
 
@@ -87,11 +90,14 @@ class Place:
                 numbers = range(first, min(first + BATCH, self._aggregates))
                 await self._append(round_, numbers, heads)
                 done = round_ * self._aggregates + first + BATCH
-                if time.perf_counter() - shown > 10 and done < total:
+                if time.perf_counter() - shown > SHOWN and done < total:
                     shown = time.perf_counter()
                     rate = done / (shown - began)
                     left = (total - done) / rate / 60
-                    print(f"  {done:,} of {total:,} events, {rate:,.0f}/s, {left:.1f} min to go")
+                    print(
+                        f"  {done:,} of {total:,} events, {rate:,.0f}/s, {left:.1f} min to go",
+                        flush=True,
+                    )
 
     async def _append(self, round_: int, numbers: range, heads: list[Expected]) -> None:
         appends = [
@@ -173,9 +179,22 @@ async def _opened(
     print(f"  {events:,} events appended, server {memory(server.pid):.0f} MB", flush=True)
     service = await stack.enter_async_context(serving(server, directory))
     place.meter = Meter(server=server.pid, service=service.pid)
-    seconds = await service.until_caught_up(await plain.position())
-    print(f"  its read models have caught up in {seconds:.0f} s", flush=True)
+    await _caught_up(service, await plain.position())
     return place, service, server
+
+
+async def _caught_up(service: Service, end: int) -> None:
+    """Wait until the read models reflect a position, and show how far they are."""
+    began = time.perf_counter()
+    while True:
+        try:
+            async with asyncio.timeout(SHOWN):
+                await service.until_caught_up(end)
+            break
+        except TimeoutError:
+            print(f"  read models at {service.position():,} of {end:,} events", flush=True)
+    seconds = time.perf_counter() - began
+    print(f"  its read models have caught up in {seconds:.0f} s", flush=True)
 
 
 async def _slice(work: Callable[[Place], Awaitable[None]], place: Place, slices: Slices) -> None:
