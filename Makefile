@@ -7,7 +7,7 @@ RUNS := $(VENV)/runs
 TESTS := $(VENV)/tests
 PEERS := $(VENV)/peers
 
-.PHONY: run test coverage fault attack mutate lint bench bench-compare scale clean
+.PHONY: run test coverage fault attack mutate lint bench bench-compare scale cold clean
 
 ## run: import sample lock files, with an embedded server and its data in ./var
 run: $(RUNS)
@@ -56,6 +56,10 @@ bench-compare: $(TESTS)
 ## `make scale SCALE='--events 300000'`
 scale: $(TESTS)
 	$(BIN)/python -m tests.bench.scale $(SCALE)
+
+## cold: what smaller blocks, a warm cache and GOMEMLIMIT change: some ten minutes
+cold: $(TESTS)
+	$(BIN)/python -m tests.bench.cold $(COLD)
 
 ## clean: remove what these commands created, except ./var
 clean:

@@ -66,38 +66,41 @@ class Slices(msgspec.Struct):
         return self.cpu / sum(map(len, self.seconds)) / 1_000
 
 
-class Place:
-    """A log of some size, with its service."""
+class Progress:
+    """Shows how many of so many events there are, every few seconds."""
 
-    def __init__(self, store: EventStore, plain: PlainClient, events: int) -> None:
-        self.meter = Meter()
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._began = self._shown = time.perf_counter()
+
+    def show(self, done: int) -> None:
+        """Print a line, unless one was printed a moment ago."""
+        now = time.perf_counter()
+        if now - self._shown < SHOWN:
+            return
+        self._shown, rate = now, done / (now - self._began)
+        left = (self._total - done) / rate / 60
+        print(
+            f"  {done:,} of {self._total:,} events, {rate:,.0f}/s, {left:.1f} min to go", flush=True
+        )
+
+
+class Log:
+    """A log of some size, whose aggregates' events lie apart."""
+
+    def __init__(self, store: EventStore, events: int) -> None:
+        self.aggregates = events // EACH
         self._store = store
-        self._plain = plain
-        self._loader = Loader(store, None)
-        self._decider = nix.domain().decider("module")
-        self._aggregates = events // EACH
-        chosen = random.Random(1).sample(range(self._aggregates), k=self._aggregates)  # noqa: S311
-        self._unused = iter(chosen)
-        self._last = ""
-        self._head = NOTHING
 
     async def fill(self) -> None:
         """Append the events, in rounds over all aggregates, and show how far it is."""
-        heads: list[Expected] = [NO_STREAM] * self._aggregates
-        total, began, shown = self._aggregates * EACH, time.perf_counter(), 0.0
+        heads: list[Expected] = [NO_STREAM] * self.aggregates
+        progress = Progress(self.aggregates * EACH)
         for round_ in range(EACH):
-            for first in range(0, self._aggregates, BATCH):
-                numbers = range(first, min(first + BATCH, self._aggregates))
+            for first in range(0, self.aggregates, BATCH):
+                numbers = range(first, min(first + BATCH, self.aggregates))
                 await self._append(round_, numbers, heads)
-                done = round_ * self._aggregates + first + BATCH
-                if time.perf_counter() - shown > SHOWN and done < total:
-                    shown = time.perf_counter()
-                    rate = done / (shown - began)
-                    left = (total - done) / rate / 60
-                    print(
-                        f"  {done:,} of {total:,} events, {rate:,.0f}/s, {left:.1f} min to go",
-                        flush=True,
-                    )
+                progress.show(round_ * self.aggregates + numbers.stop)
 
     async def _append(self, round_: int, numbers: range, heads: list[Expected]) -> None:
         appends = [
@@ -111,6 +114,22 @@ class Place:
         ]
         for number, appended in zip(numbers, await self._store.append_all(*appends), strict=True):
             heads[number] = appended.head
+
+
+class Place:
+    """What is done in a log of some size, with its service."""
+
+    def __init__(self, store: EventStore, plain: PlainClient, aggregates: int) -> None:
+        self.meter = Meter()
+        self._store = store
+        self._plain = plain
+        self._loader = Loader(store, None)
+        self._decider = nix.domain().decider("module")
+        self._aggregates = aggregates
+        chosen = random.Random(1).sample(range(aggregates), k=aggregates)  # noqa: S311
+        self._unused = iter(chosen)
+        self._last = ""
+        self._head = NOTHING
 
     async def load(self) -> None:
         """Load an aggregate that was not used before."""
@@ -173,8 +192,9 @@ async def _opened(
     store = await stack.enter_async_context(EventStore(client, codec))
     await declare(client, topology(codec.subjects, load_settings(environ={}).streams)[:1])
     plain = await stack.enter_async_context(PlainClient(server.url))
-    place = Place(store, plain, events)
-    await place.fill()
+    log = Log(store, events)
+    await log.fill()
+    place = Place(store, plain, log.aggregates)
     assert server.pid is not None
     print(f"  {events:,} events appended, server {memory(server.pid):.0f} MB", flush=True)
     service = await stack.enter_async_context(serving(server, directory))
