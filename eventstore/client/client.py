@@ -10,9 +10,10 @@ import asyncio
 import logging
 import re
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextlib import AsyncExitStack, suppress
-from typing import Any, TypeVar, overload
+from functools import partial
+from typing import Any, NamedTuple, TypeVar, overload
 
 import msgspec
 import nats.aio.client
@@ -24,10 +25,12 @@ from eventstore.client.api_answers import read_answer
 from eventstore.client.connection import Connection, nats_errors
 from eventstore.client.credentials import connect_options, requires_tls
 from eventstore.client.master_keys import KeyWrapping, configured_master_keys
+from eventstore.client.protocol import Headers
 from eventstore.client.reconnect import FirstConnect, ServerRotation
-from eventstore.client.replies import PendingReplies, new_token
+from eventstore.client.replies import PendingReplies, Receiver, new_token
 from eventstore.client.reply_gate import ReplyGate
 from eventstore.client.server_version import check_server_version
+from eventstore.concurrency.batching import Batchable, own_task
 from eventstore.concurrency.resource import Resource
 from eventstore.config import Settings, redacted_url
 from eventstore.errors import (
@@ -73,6 +76,14 @@ def connect(
     `ConfigurationError` if the settings' master keys cannot be read.
     """
     return Client(settings, name=name, key_wrapping=key_wrapping)
+
+
+class OutgoingMessage(NamedTuple):
+    """A message to be sent."""
+
+    subject: str
+    payload: bytes = b""
+    headers: Headers | None = None
 
 
 class Subscription:
@@ -203,7 +214,7 @@ class Client(Resource):
         subject: str,
         payload: bytes = b"",
         *,
-        headers: dict[str, str] | None = None,
+        headers: Headers | None = None,
         timeout: float = 5.0,
     ) -> Msg:
         """Send a request, and return the first answer; `timeout` is seconds.
@@ -212,23 +223,42 @@ class Client(Resource):
         `PermissionDenied`, after which the request may have been processed or not; and
         `NoResponders`, after which it was not.
         """
+        message = OutgoingMessage(subject, payload, headers)
+        return await _Exchange(self, (message,), timeout)
+
+    async def request_after(
+        self, leading: Sequence[OutgoingMessage], last: OutgoingMessage, *, timeout: float = 5.0
+    ) -> Msg:
+        """Send messages one after another; the answer to the last one, as of `request`."""
+        return await _Exchange(self, (*leading, last), timeout)
+
+    def request_soon(
+        self,
+        receiver: Receiver,
+        subject: str,
+        payload: bytes,
+        headers: Headers | None = None,
+    ) -> Unregister:
+        """Send a request, and pass its answers, or an error instead, to `receiver`.
+
+        It gets all answers until it is done, or what is returned is called. No answer in time is
+        no error, and that there are no responders is an answer; others are as of `request`.
+        """
         self._check_connected(subject)
-
-        def send(token: str, _: object) -> Awaitable[None]:
-            reply = f"{self.inbox_prefix}.{token}"
-            return self._nats.publish(subject, payload, reply, headers)
-
-        answer: Msg = await self._answers.awaited(subject, timeout, send)
-        if not answer.data and answer.headers and answer.headers.get("Status") == "503":
-            raise NoResponders(f"no responders on {subject}")
-        return answer
+        token = self._answers.await_by(receiver, subject)
+        try:
+            self._nats.send(subject, payload, f"{self.inbox_prefix}.{token}", headers)
+        except BaseException:
+            self._answers.forget(token)
+            raise
+        return partial(self._answers.forget, token)
 
     async def publish(
         self,
         subject: str,
         payload: bytes = b"",
         *,
-        headers: dict[str, str] | None = None,
+        headers: Headers | None = None,
         reply: str = "",
     ) -> None:
         """Hand a message to the connection; waits only while more than 8 MB are unsent.
@@ -237,9 +267,9 @@ class Client(Resource):
         unsent when the connection breaks is dropped, never sent later.
         """
         self._check_connected(subject)
-        with nats_errors(f"publish on {subject}"):
-            await self._nats.publish(subject, payload, reply, headers)
+        self._nats.send(subject, payload, reply, headers)
         if self._nats.pending_data_size > _BACKLOG_BYTES:
+            await own_task()
             await self.flush()
 
     def may_respond(self, reply: str, what: str) -> bool:
@@ -447,16 +477,19 @@ class Client(Resource):
             f"no server answered at {servers}: {'; '.join(causes) or 'no answer in time'}"
         )
 
-    def _ping(self, _: str, pong: asyncio.Future[bool]) -> Awaitable[None]:
-        return self._nats.ping(pong)
+    def _ping(self, _: str, pong: asyncio.Future[bool]) -> None:
+        self._nats.ping(pong)
 
     def _receive(self, message: Msg) -> None:
         self._answers.deliver(message.subject[len(self.inbox_prefix) + 1 :], message)
 
     def _check_connected(self, what: str) -> None:
         if not self._nats.is_connected:
-            state = "closed" if self.is_closed else "lost, and not yet back"
-            raise ConnectionLost(f"{what}: the connection to {self.url} is {state}")
+            raise self._not_connected(what)
+
+    def _not_connected(self, what: str) -> ConnectionLost:
+        state = "closed" if self.is_closed else "lost, and not yet back"
+        return ConnectionLost(f"{what}: the connection to {self.url} is {state}")
 
     async def _disconnected(self) -> None:
         state = "closed" if self._closing else "lost"
@@ -497,6 +530,62 @@ class Client(Resource):
             _logger.warning("%s: %s", self.url, error or type(error).__name__)
         else:
             _logger.error("the callback of a subscription failed", exc_info=error)
+
+
+class _Exchange(Batchable[Msg]):
+    """Messages that are sent, and the answer to the last one."""
+
+    __slots__ = ("_client", "_messages", "_timeout")
+
+    def __init__(self, client: Client, messages: Sequence[OutgoingMessage], timeout: float) -> None:
+        self._client = client
+        self._messages = messages
+        self._timeout = timeout
+
+    @property
+    def kind(self) -> Hashable:
+        return self._client
+
+    async def alone(self) -> Msg:
+        client, subject = self._client, self._messages[-1].subject
+        client._check_connected(subject)
+        answer: Msg = await client._answers.awaited(subject, self._timeout, self._send)
+        if _is_unanswerable(answer):
+            raise _nobody(subject)
+        return answer
+
+    async def together(self, batch: Sequence[_Exchange]) -> Sequence[Msg | Exception]:
+        client, subjects = self._client, [each._messages[-1].subject for each in batch]
+        if not client.is_connected:
+            return [client._not_connected(subject) for subject in subjects]
+
+        def send(token: str) -> None:
+            for index, each in enumerate(batch):
+                each._send(f"{token}{index}")
+
+        timeout = max(each._timeout for each in batch)
+        answers = await client._answers.awaited_together(subjects, timeout, send)
+        return [
+            _nobody(subject) if isinstance(each, Msg) and _is_unanswerable(each) else each
+            for subject, each in zip(subjects, answers, strict=True)
+        ]
+
+    def _send(self, token: str, _: object = None) -> None:
+        send = self._client._nats.send
+        *leading, last = self._messages
+        for each in leading:
+            send(each.subject, each.payload, "", each.headers)
+        reply = f"{self._client.inbox_prefix}.{token}"
+        send(last.subject, last.payload, reply, last.headers)
+
+
+def _is_unanswerable(answer: Msg) -> bool:
+    """Whether the server answered that nobody takes the request."""
+    return not answer.data and answer.headers is not None and answer.headers.get("Status") == "503"
+
+
+def _nobody(subject: str) -> NoResponders:
+    return NoResponders(f"no responders on {subject}")
 
 
 def _is_permanent(error: Exception) -> bool:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import TracebackType
 
 import nats.aio.client
@@ -18,7 +19,13 @@ from nats.aio.subscription import Subscription
 from nats.protocol.parser import PERMISSIONS_ERR, STALE_CONNECTION
 
 from eventstore.client.credentials import url_credentials
-from eventstore.client.protocol import Parser, UnreadableHeaders, header_block, read_headers
+from eventstore.client.protocol import (
+    Headers,
+    Parser,
+    UnreadableHeaders,
+    header_block,
+    read_headers,
+)
 from eventstore.errors import (
     AuthenticationFailed,
     ClientError,
@@ -33,6 +40,7 @@ from eventstore.errors import (
 from eventstore.text import make_log_records_safe
 
 _PING = b"PING\r\n"
+_UNSENDABLE = re.compile(r"[ \t\r\n]")  # a line break would begin another command
 _CREDENTIALS = ("user", "password", "token")
 _REPORT_SECONDS = 60.0
 
@@ -61,9 +69,10 @@ class Connection(nats.aio.client.Client):
         """The version that the connected server, or the last one, reports."""
         return str(self._server_info.get("version", ""))
 
-    async def ping(self, pong: asyncio.Future[bool]) -> None:
+    def ping(self, pong: asyncio.Future[bool]) -> None:
         """Send a PING behind everything published so far; its PONG completes `pong`."""
-        await self._send_ping(pong)
+        self._pongs.append(pong)
+        self._queue(_PING)
 
     async def listen(self, subject: str, callback: Callable[[Msg], None]) -> Subscription:
         """Subscribe, and call `callback` for each message as it is read.
@@ -99,24 +108,43 @@ class Connection(nats.aio.client.Client):
         reply: str,
         payload: bytes,
         payload_size: int,
-        headers: Mapping[str, str] | None,
+        headers: Headers | None,
     ) -> None:
+        self.send(subject, payload, reply, headers)
+        if self._max_pending_size > 0 and self._pending_data_size > self._max_pending_size:
+            await self._flush_pending(force_flush=True)
+
+    def send(self, subject: str, payload: bytes, reply: str, headers: Headers | None) -> None:
+        """Queue a message for the next write, which takes all that is queued until then.
+
+        Raises `InvalidSubject`, and `InvalidMessage` for one that is too large.
+        """
+        if not subject or _UNSENDABLE.search(subject) or _UNSENDABLE.search(reply):
+            raise InvalidSubject(f"{subject!r}: the subject is not allowed")
         # nats-py does not count headers against the server's limit, upon which the server closes
         # the connection for good; it changes header values silently; and it is four times slower.
         block = header_block(headers) if headers else b""
-        size = len(block) + payload_size
+        size = len(block) + len(payload)
         if size > self.max_payload:
             raise InvalidMessage(
                 f"{subject}: the message would have {size:,} bytes; "
                 f"the server's maximum is {self.max_payload:,}"
             )
         verb, sizes = ("HPUB", f"{len(block)} {size}") if block else ("PUB", str(size))
-        start = f"{verb} {subject} {reply} {sizes}\r\n".encode()
+        command = b"%b%b%b\r\n" % (
+            f"{verb} {subject} {reply} {sizes}\r\n".encode(),
+            block,
+            payload,
+        )
         self.stats["out_msgs"] += 1
-        self.stats["out_bytes"] += payload_size
-        await self._send_command(b"".join((start, block, payload, b"\r\n")))
+        self.stats["out_bytes"] += len(payload)
+        self._queue(command)
+
+    def _queue(self, command: bytes) -> None:
+        self._pending.append(command)
+        self._pending_data_size += len(command)
         if self._flush_queue is not None and self._flush_queue.empty():
-            await self._flush_pending()
+            self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
 
     async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
         # nats-py raises for some of them, which ends its read loop.
@@ -173,9 +201,7 @@ class Connection(nats.aio.client.Client):
     async def _send_ping(self, future: asyncio.Future[bool] | None = None) -> None:
         # nats-py writes the PING before messages that wait for the flusher, so that its PONG would
         # not confirm them.
-        self._pongs.append(future or asyncio.get_running_loop().create_future())
-        await self._send_command(_PING)
-        await self._flush_pending()
+        self.ping(future or asyncio.get_running_loop().create_future())
 
     async def _process_pong(self) -> None:
         # nats-py also completes the future of a cancelled flush, and the resulting error ends its

@@ -250,7 +250,9 @@ class CommandClient(Resource):
         with self._telemetry.span("send", traceparent=given, type=cls.__name__) as span:
             traced = msgspec.structs.replace(envelope, traceparent=span.traceparent)
             headers = traced.to_headers() | extra
-            check_sizes([Draft(subject, headers, payload, cls.__name__)], self._client.max_payload)
+            check_sizes(
+                [Draft.of(subject, headers, payload, cls.__name__)], self._client.max_payload
+            )
             stream = self._codec.subjects.command_stream
             ack = await publish_queued(self._client, subject, payload, headers, timeout, stream)
         own, aggregate_id = envelope.identity.id, str(envelope.aggregate_id)

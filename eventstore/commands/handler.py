@@ -15,6 +15,7 @@ from eventstore.commands.outcomes import Outcomes
 from eventstore.commands.results import rejected, succeeded
 from eventstore.commands.state_cache import CachedState, StateCache
 from eventstore.concurrency.backoff import Backoff
+from eventstore.concurrency.batching import own_task
 from eventstore.decider.decider import CommandContext, Decider, Domain
 from eventstore.errors import (
     CommandIdReused,
@@ -108,6 +109,7 @@ class CommandHandler:
                 leader = True
                 self._states.drop(command.key)
                 self._telemetry.count("conflicts", aggregate=command.aggregate)
+            await own_task()
             await asyncio.sleep(_BACKOFF.delay(conflicts))
         return await self._attempt(command, decider, traceparent, leader=leader)
 
@@ -210,7 +212,7 @@ class CommandHandler:
                 traceparent=span.traceparent,
             )
             try:
-                write = self._store.prepare(append, now)
+                write = self._store.prepare(append, now, is_checked=True)
                 # Folded first: events that the decider cannot evolve by must not get into the log.
                 state = decider.fold(write.events, cached.state)
                 (appended,) = await self._store.append_prepared(write)

@@ -22,7 +22,8 @@ from eventstore.commands.releases import OtherReleases
 from eventstore.commands.senders import Senders
 from eventstore.concurrency.backoff import Backoff
 from eventstore.concurrency.failures import only_own_cancellation, ungrouped
-from eventstore.concurrency.keyed import KeyedLocks, KeyedQueue
+from eventstore.concurrency.keyed import KeyedLocks
+from eventstore.concurrency.keyed_batches import KeyedBatches
 from eventstore.errors import (
     ClientError,
     CommandIdReused,
@@ -150,7 +151,7 @@ class CommandWorker:
         with ungrouped():
             async with self._senders or nullcontext(), asyncio.TaskGroup() as tasks:
                 extending = tasks.create_task(self._acks.extend_ack_waits(self._ack_wait))
-                async with KeyedQueue(
+                async with KeyedBatches(
                     self._process,
                     max_concurrency=self._in_flight,
                     max_pending=_PENDING_FACTOR * self._in_flight,
@@ -164,7 +165,7 @@ class CommandWorker:
                     await self._requeue(queue.clear())
                 extending.cancel()
 
-    async def _intake(self, queue: KeyedQueue[ReceivedCommand]) -> None:
+    async def _intake(self, queue: KeyedBatches[ReceivedCommand]) -> None:
         retry = Retry(self._client, "commands", passes=is_transient)
 
         async def work() -> None:
@@ -181,7 +182,7 @@ class CommandWorker:
     async def _take(
         self,
         taken: deque[ReceivedCommand],
-        queue: KeyedQueue[ReceivedCommand],
+        queue: KeyedBatches[ReceivedCommand],
         retry: Retry,
     ) -> None:
         """Put commands into the queue; those left in `taken` are not in it."""

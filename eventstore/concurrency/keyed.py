@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Generic, TypeVar
 from weakref import WeakValueDictionary
 
+from eventstore.concurrency.batching import own_task
 from eventstore.concurrency.failures import only_own_cancellation
 from eventstore.concurrency.resource import Resource
 
@@ -116,5 +117,7 @@ class KeyedLocks:
         lock = self._locks.get(key)
         if lock is None:
             lock = self._locks[key] = asyncio.Lock()
+        if lock.locked():
+            await own_task()
         async with lock:
             yield

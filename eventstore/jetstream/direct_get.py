@@ -16,6 +16,7 @@ import msgspec
 from eventstore.client.api_answers import decimal
 from eventstore.client.client import Client, Msg
 from eventstore.client.replies import new_token
+from eventstore.concurrency.batching import own_task
 from eventstore.concurrency.resource import Resource
 from eventstore.errors import (
     ClientError,
@@ -46,7 +47,27 @@ _MAX_SUBJECTS = 64
 _encode = msgspec.json.Encoder().encode
 
 
-class _BatchReplies:
+async def last_of_several(
+    client: Client, stream: str, subjects: Sequence[str], timeout: float
+) -> dict[str, StoredMessage]:
+    """The last message on each literal subject that has one, by one request; may lag.
+
+    At most 1,024 subjects. Raises `ClientError`, `NoResponders` also if there is no such stream.
+    """
+    page = BatchReplies(stream)
+    subject = client.api_subject(Api.DIRECT_GET.of(stream))
+    forget = client.request_soon(page, subject, _encode({"multi_last": subjects}))
+    try:
+        async with asyncio.timeout(timeout):
+            await page.complete
+    except TimeoutError:
+        raise RequestTimeout(f"no complete page of {subjects[0]} and others") from None
+    finally:
+        forget()
+    return {message.subject: message for message in page.messages}
+
+
+class BatchReplies:
     """The replies to one batched direct get.
 
     All must be messages of one stream and subject, in ascending sequence.
@@ -59,15 +80,20 @@ class _BatchReplies:
         self._subject = subject
         self._after = after
         self._last = 0
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.complete: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def receive(self, message: Msg) -> None:
-        if self.done.done():
+    def done(self) -> bool:
+        """Whether the last reply has arrived, or an error."""
+        return self.complete.done()
+
+    def set_result(self, message: Msg) -> None:
+        """Take the next reply."""
+        if self.done():
             return
         try:
             self._take(message)
         except ClientError as error:
-            self.fail(error)
+            self.set_exception(error)
 
     def _take(self, message: Msg) -> None:
         headers = message.headers or {}
@@ -100,11 +126,12 @@ class _BatchReplies:
             raise JetStreamError(0, status, headers.get("Description", "direct get refused"))
         if status == 204:
             self.pending = number_in(self._subject, headers, NatsHeader.NUM_PENDING)
-        self.done.set_result(None)
+        self.complete.set_result(None)
 
-    def fail(self, error: Exception) -> None:
-        if not self.done.done():
-            self.done.set_exception(error)
+    def set_exception(self, error: Exception) -> None:
+        """Fail."""
+        if not self.done():
+            self.complete.set_exception(error)
 
 
 class DirectReader(Resource):
@@ -118,7 +145,7 @@ class DirectReader(Resource):
         self.stream = stream
         self._client = client
         self._timeout = timeout
-        self._pages: dict[str, _BatchReplies] = {}
+        self._pages: dict[str, BatchReplies] = {}
         self._inbox = client.new_inbox()
 
     async def _enter(self, stack: AsyncExitStack) -> None:
@@ -163,7 +190,7 @@ class DirectReader(Resource):
         """
         while True:
             page = await self._ask_page(
-                _BatchReplies(self.stream, subject, after),
+                BatchReplies(self.stream, subject, after),
                 subject,
                 seq=after + 1,
                 next_by_subj=subject,
@@ -192,7 +219,7 @@ class DirectReader(Resource):
         for start in range(0, len(subjects), _MAX_SUBJECTS):
             some = subjects[start : start + _MAX_SUBJECTS]
             page = await self._ask_page(
-                _BatchReplies(self.stream),
+                BatchReplies(self.stream),
                 f"{some[0]} and others",
                 multi_last=some,
                 up_to_seq=until,
@@ -200,7 +227,8 @@ class DirectReader(Resource):
             found += page.messages
         return found
 
-    async def _ask_page(self, page: _BatchReplies, what: str, **request: object) -> _BatchReplies:
+    async def _ask_page(self, page: BatchReplies, what: str, **request: object) -> BatchReplies:
+        await own_task()  # which the timeout below needs
         token = new_token()
         self._pages[token] = page
         try:
@@ -210,7 +238,7 @@ class DirectReader(Resource):
                     _encode(request),
                     reply=f"{self._inbox}.{token}",
                 )
-                await page.done
+                await page.complete
         except TimeoutError:
             raise RequestTimeout(f"no complete page of {what} within {self._timeout:g} s") from None
         except NoResponders:
@@ -241,14 +269,14 @@ class DirectReader(Resource):
         # The subject of a reply is the inbox's; the stored subject is in a header.
         page = self._pages.get(message.subject.rpartition(".")[2])
         if page is not None:
-            page.receive(message)
+            page.set_result(message)
 
     def _denied(self, subject: str) -> None:
         own = self._client.api_subject(Api.DIRECT_GET.of(self.stream))
         if subject == own.lower():
             for page in self._pages.values():
-                page.fail(PermissionDenied(f"the server forbids {own} to this user"))
+                page.set_exception(PermissionDenied(f"the server forbids {own} to this user"))
 
     def _disconnected(self) -> None:
         for page in self._pages.values():
-            page.fail(ConnectionLost("the connection broke during a read"))
+            page.set_exception(ConnectionLost("the connection broke during a read"))

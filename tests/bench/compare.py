@@ -15,6 +15,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -111,14 +112,18 @@ async def side(tree: Path) -> AsyncIterator[Side]:
         yield Side(client, {"client": client.pid, "worker": worker.pid, "server": server.pid})
 
 
+def _git(*arguments: str) -> None:
+    subprocess.run(["git", *arguments], cwd=ROOT, check=True)  # noqa: S607
+
+
 @contextmanager
 def checked_out(revision: str) -> Iterator[Path]:
     """The files of a revision of this repository, in a directory of their own."""
     with tempfile.TemporaryDirectory() as directory:
-        archive = subprocess.run(
-            ["git", "archive", revision], cwd=ROOT, check=True, stdout=subprocess.PIPE
-        )
-        subprocess.run(["tar", "-x", "-C", directory], input=archive.stdout, check=True)
+        archive = Path(directory, "files.tar")
+        _git("archive", "--output", str(archive), revision)
+        with tarfile.open(archive) as files:
+            files.extractall(directory, filter="data")
         yield Path(directory)
 
 
@@ -148,7 +153,8 @@ async def in_turns(
 def _line(name: str, slices: list[Slice]) -> str:
     cpu = {role: median(each.cpu[role] for each in slices) for role in ROLES}
     parts = ", ".join(f"{role} {cpu[role]:.0f}" for role in ROLES)
-    rate, p50, p99 = (median(each[field] for each in slices) for field in range(3))
+    rate = median(each.rate for each in slices)
+    p50, p99 = median(each.p50 for each in slices), median(each.p99 for each in slices)
     best = max(each.rate for each in slices)
     return (
         f"  {name:8} {rate:6,.0f}/s (best {best:6,.0f})  p50 {p50:5.1f} p99 {p99:5.1f} ms  "
@@ -162,7 +168,9 @@ def report(title: str, turns: Turns, revision: str) -> None:
     print(title)
     print(_line("here", turns.own))
     print(_line(revision[:8], turns.other))
-    print(f"  ratio    {middle:.2f} ({low:.2f} to {high:.2f}) in {len(turns.own)} slices", flush=True)
+    print(
+        f"  ratio    {middle:.2f} ({low:.2f} to {high:.2f}) in {len(turns.own)} slices", flush=True
+    )
 
 
 async def compare(revision: str, kinds: list[str], count: int, slices: int, rate: float) -> None:
