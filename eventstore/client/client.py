@@ -550,7 +550,7 @@ class _Exchange(Batchable[Msg]):
         client, subject = self._client, self._messages[-1].subject
         client._check_connected(subject)
         answer: Msg = await client._answers.awaited(subject, self._timeout, self._send)
-        if _is_unanswerable(answer):
+        if is_unanswerable(answer):
             raise _nobody(subject)
         return answer
 
@@ -566,7 +566,7 @@ class _Exchange(Batchable[Msg]):
         timeout = max(each._timeout for each in batch)
         answers = await client._answers.awaited_together(subjects, timeout, send)
         return [
-            _nobody(subject) if isinstance(each, Msg) and _is_unanswerable(each) else each
+            _nobody(subject) if isinstance(each, Msg) and is_unanswerable(each) else each
             for subject, each in zip(subjects, answers, strict=True)
         ]
 
@@ -579,7 +579,7 @@ class _Exchange(Batchable[Msg]):
         send(last.subject, last.payload, reply, last.headers)
 
 
-def _is_unanswerable(answer: Msg) -> bool:
+def is_unanswerable(answer: Msg) -> bool:
     """Whether the server answered that nobody takes the request."""
     return not answer.data and answer.headers is not None and answer.headers.get("Status") == "503"
 

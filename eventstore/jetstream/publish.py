@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from eventstore.client.api_answers import read_answer
-from eventstore.client.client import Client, OutgoingMessage
+from eventstore.client.client import Client, Msg, OutgoingMessage, is_unanswerable
 from eventstore.client.protocol import Headers, header_block, header_lines, read_headers
 from eventstore.errors import (
     BatchTooLarge,
@@ -211,16 +211,22 @@ def read_ack(subject: str, data: bytes, stream: str | None = None) -> PubAck:
 
 
 async def publish_queued(
-    client: Client,
-    subject: str,
-    payload: bytes,
-    headers: Headers,
-    timeout: float = 5.0,
-    stream: str | None = None,
+    client: Client, draft: Draft, timeout: float = 5.0, *, stream: str
 ) -> PubAck:
     """Publish a command; raises `QueueFull` at the queue's limit, and as `publish` does."""
     try:
-        return await publish_acked(client, subject, payload, headers, timeout, stream)
+        reply = await client.request_after((), draft.outgoing, timeout=timeout)
+    except NoResponders:
+        raise _no_stream(draft.subject) from None
+    return read_queued(draft.subject, reply, stream)
+
+
+def read_queued(subject: str, reply: Msg, stream: str) -> PubAck:
+    """Read the answer to a command; raises what `publish_queued` raises."""
+    if is_unanswerable(reply):
+        raise _no_stream(subject)
+    try:
+        return read_ack(subject, reply.data, stream)
     except JetStreamError as error:
         if error.err_code == ErrorCode.STREAM_STORE_FAILED:
             raise QueueFull(subject) from error
