@@ -148,8 +148,9 @@ class Connection(nats.aio.client.Client):
 
     async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
         # nats-py raises for some of them, which ends its read loop.
-        if not headers:
-            return None
+        return self._read_headers(headers) if headers else None
+
+    def _read_headers(self, headers: bytes) -> dict[str, str] | None:
         read = read_headers(headers)
         if isinstance(read, UnreadableHeaders):
             self._report(read.problem)
@@ -178,7 +179,7 @@ class Connection(nats.aio.client.Client):
                 return await super()._process_msg(sid, subject, reply, data, headers)
             self.stats["in_msgs"] += 1
             self.stats["in_bytes"] += len(data)
-            parsed = await self._process_headers(headers)
+            parsed = self._read_headers(headers) if headers else None
             listener(self._build_message(sid, subject, reply, data, parsed))
         except Exception as error:
             await self._error_cb(error)

@@ -67,7 +67,7 @@ class Parser(nats.protocol.parser.Parser):
                 self._buffer(buffer[begin:], stop + 2 - len(buffer))
                 return b""
             data, headers = buffer[payload:stop], buffer[end + 2 : payload]
-            await self.nc._process_msg(number, subject, b"".join(reply), data, headers)
+            await self.nc._process_msg(number, subject, reply[0] if reply else b"", data, headers)
             begin = stop + 2
         self._buffer(buffer[begin:], 1)
         return b""

@@ -249,8 +249,13 @@ class CommandWorker:
         return outcome
 
     async def _store(self, received: ReceivedCommand, outcome: Outcome) -> Outcome:
-        sequence, headers = received.delivery.sequence, about(self._codec, received)
-        return await self._outcomes.put(outcome, sequence=sequence, about=headers)
+        content = received.content
+        return await self._outcomes.put(
+            outcome,
+            sequence=received.delivery.sequence,
+            about=about(self._codec, received),
+            digest=content.digest if isinstance(content, DecodedCommand) else None,
+        )
 
     async def _outcome_of(self, received: ReceivedCommand) -> Outcome:
         if isinstance(received.content, Exception):

@@ -19,13 +19,26 @@ from eventstore.concurrency.failures import only_own_cancellation
 
 T = TypeVar("T")
 
-# The task that runs a coroutine together with others: tasks that it starts inherit the context.
-_runner: ContextVar[asyncio.Task[Any] | None] = ContextVar("runner", default=None)
+
+class _Batch:
+    """Whether the members of a batch are being advanced now.
+
+    A context has its member's batch, and so have the tasks that were started in it, or that the
+    member has left for; but they run while no member does.
+    """
+
+    __slots__ = ("is_running",)
+
+    def __init__(self) -> None:
+        self.is_running = False
+
+
+_batch: ContextVar[_Batch | None] = ContextVar("batch", default=None)
 
 
 def _is_batched() -> bool:
-    runner = _runner.get()
-    return runner is not None and runner is asyncio.current_task()
+    batch = _batch.get()
+    return batch is not None and batch.is_running
 
 
 class Batchable(Awaitable[T], Generic[T]):
@@ -86,9 +99,9 @@ class Member:
         self._done = done
         self._context = copy_context()
 
-    def begin(self) -> None:
-        """Let the current task run it."""
-        self._context.run(_runner.set, asyncio.current_task())
+    def join(self, batch: _Batch) -> None:
+        """Become a member of a batch."""
+        self._context.run(_batch.set, batch)
 
     def advance(self, result: Any) -> Any:
         """Run on with a result, or an error, to what it waits for next; `_ENDED` if it ends."""
@@ -122,13 +135,18 @@ async def run_batch(members: Iterable[Member], tasks: asyncio.TaskGroup) -> None
     Raises what one of them raises, and cancels the others.
     """
     running: dict[Member, Any] = dict.fromkeys(members)  # with the results they are to go on with
+    batch = _Batch()
     for member in running:
-        member.begin()
+        member.join(batch)
     try:
         while running:
-            for batch in _advance(running, tasks):
-                running |= await _done(batch)
+            batch.is_running = True
+            waiting = _advance(running, tasks)
+            batch.is_running = False
+            for each in waiting:
+                running |= await _done(each)
     except BaseException:
+        batch.is_running = False
         for member in running:
             member.cancel()
         raise

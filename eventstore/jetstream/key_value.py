@@ -11,6 +11,7 @@ from contextlib import aclosing
 
 from eventstore.client.api_answers import StreamInfo
 from eventstore.client.client import Client, Msg
+from eventstore.client.protocol import Headers, header_lines
 from eventstore.concurrency.batching import Batchable
 from eventstore.errors import JetStreamError
 from eventstore.jetstream.api import stream_info
@@ -24,6 +25,8 @@ from eventstore.jetstream.vocabulary import (
     bucket_stream,
     bucket_subject,
 )
+
+_OWN_HEADERS = (NatsHeader.EXPECTED_LAST_SUBJECT_SEQUENCE, NatsHeader.KV_OPERATION)
 
 DELETED = "DEL"
 """The value of `NatsHeader.KV_OPERATION` that deletes a key."""
@@ -83,28 +86,25 @@ class KeyValue:
             after = entry.sequence
             yield entry
 
-    async def put(
-        self, key: str, value: bytes | None, headers: dict[str, str] | None = None
-    ) -> int:
+    async def put(self, key: str, value: bytes | None, headers: Headers = "") -> int:
         """Set a key, or delete it (None), whatever it is; returns the revision."""
         if value is None:
-            headers = {**(headers or {}), NatsHeader.KV_OPERATION: DELETED}
+            headers = f"{_lines(headers)}{NatsHeader.KV_OPERATION}: {DELETED}\r\n"
         ack = await publish_acked(
             *(self._client, self.subject(key), value or b"", headers, self._timeout), self.stream
         )
         return ack.seq
 
     async def update(
-        self, key: str, value: bytes | None, revision: int, headers: dict[str, str] | None = None
+        self, key: str, value: bytes | None, revision: int, headers: Headers = ""
     ) -> int | None:
         """Set a key, or delete it (None), if this is its revision (0: none); the new revision.
 
-        None if another writer was faster. The expected revision is added to the given `headers`.
+        None if another writer was faster.
         """
-        headers = {} if headers is None else headers
-        headers[NatsHeader.EXPECTED_LAST_SUBJECT_SEQUENCE] = str(revision)
+        expected = f"{NatsHeader.EXPECTED_LAST_SUBJECT_SEQUENCE}: {revision}\r\n"
         try:
-            return await self.put(key, value, headers)
+            return await self.put(key, value, _lines(headers) + expected)
         except JetStreamError as error:
             if error.err_code not in CONFLICTS:
                 raise
@@ -142,6 +142,13 @@ class KeyValue:
             await subscription.unsubscribe()
 
         return stop
+
+
+def _lines(headers: Headers) -> str:
+    """The lines of headers, without those that each write adds: they may be a stored entry's."""
+    if isinstance(headers, str):
+        return headers
+    return header_lines({k: v for k, v in headers.items() if k not in _OWN_HEADERS})
 
 
 class _LastEntry(Batchable[StoredMessage | None]):

@@ -26,6 +26,7 @@ from eventstore.errors import (
 from eventstore.jetstream.vocabulary import ErrorCode, NatsHeader
 from eventstore.messages.envelope import new_id
 from eventstore.messages.headers import POSITION
+from eventstore.undecodable import UNDECODABLE
 
 _EMPTY_BLOCK = len(header_block(""))
 
@@ -83,6 +84,15 @@ class PubAck(msgspec.Struct, frozen=True):
     duplicate: bool = False
     batch: str | None = None
     count: int | None = None
+
+
+class _PlainAck(PubAck, frozen=True):
+    """An ack that is no error, which has the same fields and one more."""
+
+    error: None = None
+
+
+_decode_ack = msgspec.json.Decoder(_PlainAck).decode
 
 
 def check_sizes(drafts: Sequence[Draft], max_payload: int, *, added: int = 0) -> None:
@@ -204,7 +214,10 @@ def read_ack(subject: str, data: bytes, stream: str | None = None) -> PubAck:
     Raises `JetStreamError` for an error, `InvalidAnswer` for anything else than an ack, and for
     that of another stream than `stream`.
     """
-    ack = read_answer(subject, data, PubAck)
+    try:
+        ack: PubAck = _decode_ack(data)
+    except UNDECODABLE:
+        ack = read_answer(subject, data, _PlainAck)  # raises what is wrong
     if stream is not None and ack.stream != stream:
         raise InvalidAnswer(f"{subject}: stream {ack.stream[:80]!r} answered, not {stream}")
     return ack

@@ -76,7 +76,7 @@ class Held:
     async def keep(self, text: str, *, status: str = "rejected", **about: str) -> str:
         own = {"command_id": new_id(), "aggregate": "order", "aggregate_id": "o1", **about}
         outcome = Outcome(status=status, message=text, code="no", **own)  # type: ignore[arg-type]
-        await self.outcomes.put(outcome, about={"X-Actor": "somebody"})
+        await self.outcomes.put(outcome, about="X-Actor: somebody\r\n")
         return own["command_id"]
 
     async def told(self, command_id: str) -> str:
