@@ -158,7 +158,10 @@ class CommandHandler:
     ) -> CachedState:
         with self._telemetry.span("load", aggregate=command.aggregate) as span:
             era = self._states.era
-            cached = await self._loader.load(decider, command.aggregate_id, leader=leader)
+            new = type(command.command).__creates__
+            cached = await self._loader.load(
+                decider, command.aggregate_id, leader=leader, likely_new=new
+            )
             cached.era = era
             span.set(version=cached.head.version)
         self._states.put(command.key, cached)

@@ -7,7 +7,7 @@ the `leader_*` reads are answered by the leader.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Hashable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
@@ -16,7 +16,7 @@ import msgspec
 from eventstore.client.api_answers import decimal
 from eventstore.client.client import Client, Msg
 from eventstore.client.replies import new_token
-from eventstore.concurrency.batching import own_task
+from eventstore.concurrency.batching import Batchable, own_task
 from eventstore.concurrency.resource import Resource
 from eventstore.errors import (
     ClientError,
@@ -47,24 +47,51 @@ _MAX_SUBJECTS = 64
 _encode = msgspec.json.Encoder().encode
 
 
-async def last_of_several(
-    client: Client, stream: str, subjects: Sequence[str], timeout: float
-) -> dict[str, StoredMessage]:
-    """The last message on each literal subject that has one, by one request; may lag.
+class LastMessage(Batchable[StoredMessage | None]):
+    """A direct get of the last message on a subject, in a batch one request for all; may lag.
 
-    At most 1,024 subjects. Raises `ClientError`, `NoResponders` also if there is no such stream.
+    Raises `ClientError`, `NoResponders` also if there is no such stream.
     """
-    page = BatchReplies(stream)
-    subject = client.api_subject(Api.DIRECT_GET.of(stream))
-    forget = client.request_soon(page, subject, _encode({"multi_last": subjects}))
-    try:
-        async with asyncio.timeout(timeout):
-            await page.complete
-    except TimeoutError:
-        raise RequestTimeout(f"no complete page of {subjects[0]} and others") from None
-    finally:
-        forget()
-    return {message.subject: message for message in page.messages}
+
+    __slots__ = ("_client", "_stream", "_subject", "_timeout")
+
+    def __init__(self, client: Client, stream: str, subject: str, timeout: float) -> None:
+        self._client = client
+        self._stream = stream
+        self._subject = subject
+        self._timeout = timeout
+
+    @property
+    def kind(self) -> Hashable:
+        """The stream."""
+        return self._client, self._stream
+
+    async def alone(self) -> StoredMessage | None:
+        """Request it by its subject, which needs less permissions."""
+        subject = self._client.api_subject(Api.DIRECT_GET.of(self._stream, self._subject))
+        answer = await self._client.request(subject, timeout=self._timeout)
+        return read_direct(answer, self._stream, self._subject)
+
+    async def together(self, batch: Sequence[LastMessage]) -> Sequence[StoredMessage | None]:
+        """Request all by one request."""
+        if len(batch) == 1:
+            return [await self.alone()]
+        subjects = [each._subject for each in batch]
+        page = BatchReplies(self._stream)
+        subject = self._client.api_subject(Api.DIRECT_GET.of(self._stream))
+        forget = self._client.request_soon(page, subject, _encode({"multi_last": subjects}))
+        try:
+            async with asyncio.timeout(self._timeout):
+                await page.complete
+        except TimeoutError:
+            problem = f"no complete page of {subjects[0]} and others within {self._timeout:g} s"
+            raise RequestTimeout(problem) from None
+        finally:
+            forget()
+        found = {message.subject: message for message in page.messages}
+        if page.pending:  # they were too large for one page
+            return [found.get(each._subject) or await each.alone() for each in batch]
+        return [found.get(subject) for subject in subjects]
 
 
 class BatchReplies:
@@ -156,13 +183,17 @@ class DirectReader(Resource):
         stack.callback(self._client.on_disconnect(self._disconnected))
 
     async def last(self, subject: str) -> StoredMessage | None:
-        """The last message on a subject; may lag on a replicated stream."""
-        return await self._direct_get(subject, subject=subject)
+        """The last message on a literal subject; may lag on a replicated stream."""
+        try:
+            return await LastMessage(self._client, self.stream, subject, self._timeout)
+        except NoResponders:
+            await self.check_stream()
+            raise
 
     async def at(self, sequence: int, *, leader: bool = False) -> StoredMessage | None:
         """The message at a sequence; may lag on a replicated stream, unless `leader`."""
         request = {"seq": sequence}
-        get = self._leader_get(request) if leader else self._direct_get(request=request)
+        get = self._leader_get(request) if leader else self._direct_get(request)
         found = await get
         if found is not None and found.sequence != sequence:
             raise InvalidAnswer(f"sequence {sequence} was requested, and {found.sequence} answered")
@@ -248,19 +279,14 @@ class DirectReader(Resource):
             del self._pages[token]
         return page
 
-    async def _direct_get(
-        self, *names: str, request: object = None, subject: str | None = None
-    ) -> StoredMessage | None:
+    async def _direct_get(self, request: object) -> StoredMessage | None:
+        subject = self._client.api_subject(Api.DIRECT_GET.of(self.stream))
         try:
-            answer = await self._client.request(
-                self._client.api_subject(Api.DIRECT_GET.of(self.stream, *names)),
-                b"" if request is None else _encode(request),
-                timeout=self._timeout,
-            )
+            answer = await self._client.request(subject, _encode(request), timeout=self._timeout)
         except NoResponders:
             await self.check_stream()
             raise
-        return read_direct(answer, self.stream, subject)
+        return read_direct(answer, self.stream)
 
     async def _leader_get(self, request: dict[str, Any]) -> StoredMessage | None:
         return await leader_get(self._client, self.stream, request, timeout=self._timeout)

@@ -6,21 +6,19 @@ stream sequence of its last message. Compatible with NATS's own tools.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 
 from eventstore.client.api_answers import StreamInfo
 from eventstore.client.client import Client, Msg
 from eventstore.client.protocol import Headers, header_lines
-from eventstore.concurrency.batching import Batchable
 from eventstore.errors import JetStreamError
 from eventstore.jetstream.api import stream_info
-from eventstore.jetstream.direct_get import DirectReader, last_of_several
+from eventstore.jetstream.direct_get import DirectReader, LastMessage
 from eventstore.jetstream.publish import publish_acked
-from eventstore.jetstream.stored_message import StoredMessage, erase_message, read_direct
+from eventstore.jetstream.stored_message import StoredMessage, erase_message
 from eventstore.jetstream.vocabulary import (
     CONFLICTS,
-    Api,
     NatsHeader,
     bucket_stream,
     bucket_subject,
@@ -47,7 +45,6 @@ class KeyValue:
         self.stream = bucket_stream(bucket)
         self._client = client
         self._prefix = bucket_subject(bucket, "")
-        self._direct_get = client.api_subject(Api.DIRECT_GET.of(self.stream))
         self._reader = DirectReader(client, self.stream, timeout=timeout)
         self._timeout = timeout
 
@@ -61,7 +58,7 @@ class KeyValue:
 
     async def get(self, key: str) -> StoredMessage | None:
         """The last entry of a key by direct get; may lag on a replicated bucket."""
-        return await _LastEntry(self, self.subject(key))
+        return await LastMessage(self._client, self.stream, self.subject(key), self._timeout)
 
     async def leader_get(self, key: str) -> StoredMessage | None:
         """The last entry of a key, or of keys by wildcards, as the bucket's leader has it."""
@@ -149,31 +146,3 @@ def _lines(headers: Headers) -> str:
     if isinstance(headers, str):
         return headers
     return header_lines({k: v for k, v in headers.items() if k not in _OWN_HEADERS})
-
-
-class _LastEntry(Batchable[StoredMessage | None]):
-    """A direct get of the last entry on a subject: for a batch, one request."""
-
-    __slots__ = ("_bucket", "_subject")
-
-    def __init__(self, bucket: KeyValue, subject: str) -> None:
-        self._bucket = bucket
-        self._subject = subject
-
-    @property
-    def kind(self) -> Hashable:
-        return self._bucket
-
-    async def alone(self) -> StoredMessage | None:
-        bucket, subject = self._bucket, self._subject
-        request = f"{bucket._direct_get}.{subject}"
-        answer = await bucket._client.request(request, timeout=bucket._timeout)
-        return read_direct(answer, bucket.stream, subject)
-
-    async def together(self, batch: Sequence[_LastEntry]) -> Sequence[StoredMessage | None]:
-        if len(batch) == 1:
-            return [await self.alone()]
-        bucket, subjects = self._bucket, [each._subject for each in batch]
-        client, stream, timeout = bucket._client, bucket.stream, bucket._timeout
-        found = await last_of_several(client, stream, subjects, timeout)
-        return [found.get(subject) for subject in subjects]

@@ -70,7 +70,8 @@ def format_timestamp(time: datetime) -> str:
     """RFC 3339 in UTC with microseconds; raises `ValueError` if `time` has no zone."""
     if time.tzinfo is None:
         raise ValueError(f"time {time} has no zone")
-    return time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    utc = time if time.tzinfo is UTC else time.astimezone(UTC)
+    return utc.isoformat(timespec="microseconds")[:26] + "Z"  # without the offset
 
 
 def parse_timestamp(text: str) -> datetime:

@@ -162,6 +162,12 @@ class PendingAppend:
         given = any(isinstance(e, NewEvent) and e.identity for e in self.append.events)
         return given or self.append.cause is not None
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the caller named the base."""
+        expected = self.append.expected
+        return isinstance(expected, Head) or expected is NO_STREAM
+
     def begin_at(self, found: FoundHead) -> None:
         """Append the events after this head."""
         self.base, self.end = found.head, found.end
@@ -241,4 +247,4 @@ class PendingAppend:
         if cause is None:
             return Identity.root()
         name = f"{self.append.aggregate}.{self.aggregate_id}.{index}"
-        return Identity.caused_by(cause, derive_id(cause.id, name))
+        return Identity(derive_id(cause.id, name), cause.correlation_id, cause.id)

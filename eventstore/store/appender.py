@@ -116,7 +116,7 @@ class Appender:
         else:
             self._tries, self._unclear = 1, True
             await self._react(self._tried, before=False)
-            await self._ask(self._look)
+            await self._ask(self._prepare if self._has_guessed() else self._look)
         while not all(write.result for write in self._writes):
             await self._connected()
             # A broken connection ends the era: the log may have been replaced since.
@@ -150,6 +150,11 @@ class Appender:
             return True
         await self._react(answer, before)
         return False
+
+    def _has_guessed(self) -> bool:
+        """Whether a base was refused that nobody has named: it may be wrong in any way."""
+        is_conflict = isinstance(self._tried, JetStreamError) and self._tried.err_code in CONFLICTS
+        return is_conflict and not any(write.is_fixed for write in self._writes)
 
     async def _react(self, answer: ClientError | PubAck, before: bool) -> None:
         """Wait as long as an answer requires; `before`: earlier attempts are unclear."""

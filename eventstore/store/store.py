@@ -220,6 +220,14 @@ class EventStore(Resource):
         self._heads.note(subject, found.head, era)
         return found.head
 
+    async def last_position(self, aggregate: str, aggregate_id: AggregateId) -> int:
+        """The position of the last message of an aggregate, 0 if it has none.
+
+        It may be foreign, and outdated on a replicated stream.
+        """
+        last = await self._direct.last(self.codec.subjects.log(aggregate, aggregate_id))
+        return 0 if last is None else last.sequence
+
     async def holds(
         self, aggregate: str, aggregate_id: AggregateId, head: Head, *, leader: bool = False
     ) -> bool:
