@@ -38,7 +38,7 @@ lint: $(TESTS)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-## bench: the benchmarks of the README
+## bench: rates and latencies, each beside what bare nats-py takes
 bench: $(TESTS)
 	$(BIN)/python -m tests.bench
 

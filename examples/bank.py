@@ -1,15 +1,11 @@
 """A bank: a decider, a read model and a query. Run it with `eventstore --app bank:app serve`."""
 
 from msgspec import Struct
-from sqlalchemy import Column, Integer, MetaData, String, Table, insert, select, update
+from sqlalchemy import BigInteger, Column, Integer, MetaData, String, Table, func, insert, select
 
 from eventstore import Application, Command, Decider, Event, Query, RecordedEvent, Rejected
 from eventstore.projections import Projection, Statement
 from eventstore.projections.queries import QueryHandlers, Rows
-
-
-class OpenAccount(Command, subject="account.open", creates=True):
-    owner: str
 
 
 class Deposit(Command, subject="account.deposit"):
@@ -20,16 +16,15 @@ class Withdraw(Command, subject="account.withdraw"):
     amount: int
 
 
-class AccountOpened(Event, subject="account.opened"):
-    owner: str
+class Deposited(Event, subject="account.deposited"):
+    amount: int
 
 
-class BalanceChanged(Event, subject="account.balance_changed"):
-    by: int
+class Withdrawn(Event, subject="account.withdrawn"):
+    amount: int
 
 
 class Account(Struct, frozen=True):
-    owner: str = ""
     balance: int = 0
 
 
@@ -37,61 +32,51 @@ account = Decider("account", initial=Account)
 
 
 @account.decides
-def open_account(account: Account, command: OpenAccount) -> AccountOpened:
-    if account.owner:
-        raise Rejected("already_open", f"it is {account.owner}'s")
-    return AccountOpened(owner=command.owner)
+def deposit(_account: Account, command: Deposit) -> Deposited:
+    if not 0 < command.amount <= 1_000_000:
+        raise Rejected("out_of_range", "deposit from 1 to 1000000 at a time")
+    return Deposited(amount=command.amount)
 
 
 @account.decides
-def deposit(account: Account, command: Deposit) -> BalanceChanged:
-    if not account.owner or command.amount <= 0:
-        raise Rejected("not_possible", "it needs an open account and a positive amount")
-    return BalanceChanged(by=command.amount)
-
-
-@account.decides
-def withdraw(account: Account, command: Withdraw) -> BalanceChanged:
+def withdraw(account: Account, command: Withdraw) -> Withdrawn:
     if not 0 < command.amount <= account.balance:
         raise Rejected("not_covered", f"the balance is {account.balance}")
-    return BalanceChanged(by=-command.amount)
+    return Withdrawn(amount=command.amount)
 
 
 @account.evolves
-def opened(_account: Account, event: AccountOpened) -> Account:
-    return Account(owner=event.owner)
+def deposited(account: Account, event: Deposited) -> Account:
+    return Account(account.balance + event.amount)
 
 
 @account.evolves
-def changed(account: Account, event: BalanceChanged) -> Account:
-    return Account(owner=account.owner, balance=account.balance + event.by)
+def withdrawn(account: Account, event: Withdrawn) -> Account:
+    return Account(account.balance - event.amount)
 
 
-tables = MetaData()
 row = Table(
-    "account",
-    tables,
+    "movement",
+    MetaData(),
     Column("id", String(128), primary_key=True),
-    Column("owner", String, nullable=False),
-    Column("balance", Integer, nullable=False),
+    Column("version", Integer, primary_key=True),
+    Column("amount", BigInteger),
 )
 accounts = Projection("accounts", tables=[row])
 
 
 @accounts.handles
-def add(event: AccountOpened, recorded: RecordedEvent) -> Statement:
-    return insert(row).values(id=recorded.aggregate_id, owner=event.owner, balance=0)
+def add(event: Deposited, record: RecordedEvent) -> Statement:
+    return insert(row).values(id=record.aggregate_id, version=record.version, amount=event.amount)
 
 
 @accounts.handles
-def change(event: BalanceChanged, recorded: RecordedEvent) -> Statement:
-    own = row.c.id == recorded.aggregate_id
-    return update(row).where(own).values(balance=row.c.balance + event.by)
+def subtract(event: Withdrawn, record: RecordedEvent) -> Statement:
+    return insert(row).values(id=record.aggregate_id, version=record.version, amount=-event.amount)
 
 
 class AccountView(Struct):
     id: str
-    owner: str
     balance: int
 
 
@@ -106,9 +91,9 @@ queries = QueryHandlers(accounts)
 
 @queries.answers
 def get_account(query: GetAccount, rows: Rows) -> AccountView:
-    return rows.one(query, select(row).where(row.c.id == query.id), f"account {query.id}")
+    balance = select(row.c.id, func.sum(row.c.amount).label("balance"))
+    own = balance.where(row.c.id == query.id).group_by(row.c.id)
+    return rows.one(query, own, f"account {query.id}")
 
 
-app = Application(
-    "bank", [account], projections=[accounts], queries=[queries], tables=[tables], version="1.0.0"
-)
+app = Application("bank", [account], projections=[accounts], queries=[queries], version="1.0.0")

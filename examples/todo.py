@@ -89,10 +89,9 @@ def completed(todo: Todo, _event: TodoCompleted) -> Todo:
 # The read side: a table, how events change it, and a query that reads it.
 
 
-tables = MetaData()
 table = Table(
     "todo",
-    tables,
+    MetaData(),
     Column("id", String(128), primary_key=True),
     Column("title", Text, nullable=False),
     Column("done", Boolean, nullable=False),
@@ -151,7 +150,6 @@ app = Application(
     projections=[todos],
     queries=[handlers],
     subscribers=[notifier],
-    tables=[tables],
     version="1.0.0",
 )
 

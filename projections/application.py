@@ -7,8 +7,8 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from eventstore import Application, EventSubscriber, nix
+from eventstore.errors import WaitTimeout
 from eventstore.nix.stale_packages import stale_packages
-from eventstore.projections.worker import WaitTimeout
 from projections import configurations, flakes, inputs, packages, sources
 from projections.builds import builds_of
 from projections.queries import nix_queries

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, or_, select
 
+from eventstore.errors import WaitTimeout
 from eventstore.nix import flake_names, is_reference
 from eventstore.projections.database import Database, read_checkpoints
 from eventstore.projections.queries import begins
-from eventstore.projections.worker import WaitTimeout
 from projections.models import flake, package
 
 

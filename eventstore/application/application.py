@@ -6,7 +6,6 @@
         projections=[orders],
         queries=[order_queries],
         subscribers=[reservation],
-        tables=[metadata],
         version="1.4.0",
     )
 
@@ -21,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from importlib.metadata import entry_points
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,12 +39,13 @@ class Application(Declaration):
 
     `name` is the domain's name: the first token of every subject, unless the setting
     `nats.subject_prefix` overrules it. `service` is the name of the service in health and
-    discovery, by default the same; `version` is a semantic version. `tables` are created at the
-    start if they are missing; leave out those of your own migrations. `migrations` are those, if
-    they are to run at the start and with `eventstore migrate`, after the library's. `subscribers`
-    are declared as `Subscriber`, whose handlers may take as keyword-only parameters `commands`,
-    `queries`, `store`, `client` and `service` (the `RunningApplication`), or are functions that
-    make an `EventSubscriber` of a running application. `clock` says when a command is decided.
+    discovery, by default the same; `version` is a semantic version. The tables of the projections
+    are created at the start if they are missing, unless there are `migrations`: those run at the
+    start instead, and with `eventstore migrate`, after the library's. `tables` are created in
+    either case: those that no projection has. `subscribers` are declared as `Subscriber`, whose
+    handlers may take as keyword-only parameters `commands`, `queries`, `store`, `client` and
+    `service` (the `RunningApplication`), or are functions that make an `EventSubscriber` of a
+    running application. `clock` says when a command is decided.
 
     Raises `DeciderError` for deciders that do not fit, `ConfigurationError` for projections,
     queries or subscribers that do not, and `ProjectionError` for tables that are named as the
@@ -94,8 +94,12 @@ class Application(Declaration):
         return ApplicationClient(self.domain, self.settings(settings), clock=self.clock)
 
     def cli(self) -> None:
-        """Run the command line for this application, as a program of its own."""
-        (program,) = entry_points(group="console_scripts", name="eventstore")
+        """Run the command line for this application, as a program of its own.
+
+        It has the name and the version of the application, and no `--app`.
+        """
+        ours = distribution("jetstream-eventstore").entry_points
+        (program,) = ours.select(group="console_scripts", name="eventstore")
         program.load()(self)
 
     def serve(

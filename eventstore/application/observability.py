@@ -11,6 +11,7 @@ from eventstore.commands.worker import worker_consumer
 from eventstore.errors import ConfigurationError
 from eventstore.jetstream.api import log_end
 from eventstore.jetstream.topology import topology
+from eventstore.messages.text import make_log_records_safe
 from eventstore.projections.feed.subscribers_check import SubscribersCheck
 from eventstore.projections.health import DatabaseCheck, ProjectionsCheck
 from eventstore.service.checks import CommandsCheck, ConnectionCheck, StreamsCheck
@@ -19,7 +20,6 @@ from eventstore.service.health import Check, Health
 from eventstore.service.metrics import Metrics, MetricsServer
 from eventstore.subscribers import EventSubscriber
 from eventstore.telemetry import NO_TELEMETRY, Telemetry, combined
-from eventstore.text import make_log_records_safe
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
@@ -46,11 +46,10 @@ def service_health(
     feed: Check | None = None,
     subscribers: Sequence[EventSubscriber] = (),
     cache_ttl: float = 0.25,
-    telemetry: Telemetry = NO_TELEMETRY,
 ) -> Health:
     """The health of a service, with a check for each of its parts; `cache_ttl` is `Health`'s."""
     client, codec, settings = service.client, service.domain.codec, service.settings
-    bounds = settings.operations
+    bounds, telemetry = settings.operations, service.telemetry
     checks: dict[str, Check] = {
         "connection": ConnectionCheck(client),
         "streams": StreamsCheck(

@@ -13,6 +13,7 @@ from eventstore.application.declaration import Declaration
 from eventstore.application.parts import ALL_PARTS, Parts
 from eventstore.application.runner import run_application
 from eventstore.config import Settings
+from eventstore.messages.text import counted
 
 
 async def serving(
@@ -49,12 +50,18 @@ async def serving(
                 await stopped.wait()
                 _note("stopping: finishing the work in progress")
             if parts.worker:
-                _note(f"stopped: {service.worker.returned} commands went back to the queue")
+                _note(_stopped(service.worker.returned))
         except asyncio.CancelledError:
             if not stopped.is_set():
                 raise
             if is_interrupted:
                 raise KeyboardInterrupt from None
+
+
+def _stopped(returned: int) -> str:
+    if not returned:
+        return "stopped"
+    return f"stopped: {counted(returned, 'command')} returned to the queue"
 
 
 def _note(text: str) -> None:

@@ -71,43 +71,38 @@ async def run_application(
         )
         address = settings.operations.metrics_address
         await stack.enter_async_context(serve_metrics(metrics, address))
-        service = RunningApplication(app, named, identity, write_side, database)
-        service.telemetry = telemetry
         if database is not None:
             await _prepare(database, app)
-        async with _components(service, parts, metrics, telemetry):
+        projected = database if parts.projections else None
+        service = RunningApplication(
+            *(app, named, identity, write_side, database),
+            projections=_projections(app, write_side, projected, telemetry),
+            collector=_collector(write_side, projected),
+            telemetry=telemetry,
+        )
+        async with _components(service, parts, metrics):
             yield service
 
 
 async def _prepare(database: Database, app: Declaration) -> None:
     """Bring the tables up to date, as far as they are not the team's own."""
     await database.migrate()
-    await database.create_tables(
-        table for metadata in app.tables for table in metadata.sorted_tables
-    )
+    await database.create_tables(app.own_tables())
 
 
 @asynccontextmanager
 async def _components(
-    service: RunningApplication, parts: Parts, metrics: Metrics, telemetry: Telemetry
+    service: RunningApplication, parts: Parts, metrics: Metrics
 ) -> AsyncIterator[None]:
-    database = service.database
-    if parts.projections and database is not None:
-        service.projections = _projections(service, database, telemetry)
-        service.collector = CommandCollector(
-            service.client, service.domain.codec.subjects, database
-        )
-    feed = None
-    if parts.feed:
-        feed = FeedSupervisor(lambda: Feed(service.client, service.store, telemetry=telemetry))
+    feed = _feed(service) if parts.feed else None
     subscribers = _subscribers(service) if parts.subscribers else []
     answering: list[ReadyComponent] = [_delegation(service)]
     subjects: tuple[str, ...] = ()
-    if parts.queries and database is not None:
-        queries = _queries(service, database, telemetry)
+    if parts.queries:
+        queries = _queries(service)
         answering.append(queries)
         subjects = tuple(queries.subjects)
-    health = service_health(service, feed=feed, subscribers=subscribers, telemetry=telemetry)
+    health = service_health(service, feed=feed, subscribers=subscribers)
     answering.append(service_endpoints(service, health, queries=subjects, metrics=metrics))
     answering += subscribers
     background = [each for each in (service.collector, feed) if each is not None]
@@ -128,32 +123,45 @@ async def _components(
 
 
 def _projections(
-    service: RunningApplication, database: Database, telemetry: Telemetry
-) -> ProjectionWorker:
+    app: Declaration, write_side: WriteSide, database: Database | None, telemetry: Telemetry
+) -> ProjectionWorker | None:
+    if database is None:
+        return None
     return ProjectionWorker(
-        service.store,
+        write_side.store,
         database,
-        projections_of(service.app),
-        rebuild=auto_rebuild(service.store, database, telemetry=telemetry),
+        projections_of(app),
+        rebuild=auto_rebuild(write_side.store, database, telemetry=telemetry),
         telemetry=telemetry,
     )
 
 
-def _queries(service: RunningApplication, database: Database, telemetry: Telemetry) -> Responder:
+def _collector(write_side: WriteSide, database: Database | None) -> CommandCollector | None:
+    """What collects commands and their outcomes for the audit index."""
+    if database is None:
+        return None
+    return CommandCollector(write_side.client, write_side.domain.codec.subjects, database)
+
+
+def _queries(service: RunningApplication) -> Responder:
     """The responder for every query of the domain."""
     subjects = service.domain.codec.subjects
     answered = query_answers(
-        database,
+        service.read_model,
         service.positions,
         [*service.app.queries, audit_queries],
         subjects,
         wait_seconds=service.settings.operations.query_wait_ms / 1000,
-        telemetry=telemetry,
+        telemetry=service.telemetry,
     )
     status = status_answers(service.client, subjects)
     answers = status | history_answers(service.client, service.domain) | answered
     name = service.identity.name
     return Responder(service.client, answers, queue=name, max_pending=_MAX_PENDING_QUERIES)
+
+
+def _feed(service: RunningApplication) -> FeedSupervisor:
+    return FeedSupervisor(lambda: Feed(service.client, service.store, telemetry=service.telemetry))
 
 
 def _subscribers(service: RunningApplication) -> list[EventSubscriber]:

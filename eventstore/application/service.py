@@ -14,7 +14,7 @@ from eventstore.projections.audit import CommandCollector
 from eventstore.projections.database.database import Database
 from eventstore.projections.queries.waiting import CheckpointPositions
 from eventstore.projections.worker.worker import ProjectionWorker
-from eventstore.telemetry import NO_TELEMETRY
+from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
 __all__ = ["RunningApplication"]
 
@@ -22,7 +22,8 @@ __all__ = ["RunningApplication"]
 class RunningApplication(Requests):
     """A running application: its connection, its database and the components that it runs.
 
-    `database` and `projections` are None if the process does not run parts that need them.
+    `database`, `projections` and the `collector` of commands for the audit index are None if the
+    process does not run parts that need them.
     """
 
     def __init__(
@@ -32,6 +33,10 @@ class RunningApplication(Requests):
         identity: ServiceIdentity,
         write_side: WriteSide,
         database: Database | None,
+        *,
+        projections: ProjectionWorker | None = None,
+        collector: CommandCollector | None = None,
+        telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self.app = app
         self.settings = settings
@@ -43,9 +48,9 @@ class RunningApplication(Requests):
         self.worker = write_side.worker
         self.queries = QueryClient(self.client, self.domain.codec.subjects)
         self.database = database
-        self.projections: ProjectionWorker | None = None
-        self.collector: CommandCollector | None = None
-        self.telemetry = NO_TELEMETRY
+        self.projections = projections
+        self.collector = collector
+        self.telemetry = telemetry
 
     @property
     def read_model(self) -> Database:

@@ -22,7 +22,8 @@ from eventstore.audit.log_digest import LogDigest
 from eventstore.errors import ConfigurationError, InvalidAnchor
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import format_timestamp
-from eventstore.undecodable import UNDECODABLE
+from eventstore.messages.text import counted
+from eventstore.messages.undecodable import UNDECODABLE
 
 
 class Anchor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -67,7 +68,7 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         try:
             return msgspec.json.decode(document, type=cls)
         except UNDECODABLE as error:
-            raise InvalidAnchor(f"it is not an anchor, or a garbled one: {error}") from error
+            raise InvalidAnchor(f"it is not an anchor, or a damaged one: {error}") from error
 
     def to_json(self) -> bytes:
         """Encode the document, indented."""
@@ -91,7 +92,10 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if self.key is None and self.signature is None:
             return
         if not _is_signature(self.key or "", self._signed_bytes(), self.signature or ""):
-            raise InvalidAnchor(f"the signature is not by {self.key}, or something was changed")
+            raise InvalidAnchor(
+                f"the signature is not by {self.key}, or something was changed: take "
+                "the anchor from where it was kept"
+            )
 
     def check_log(self, codec: Codec) -> None:
         """Raise `InvalidAnchor` unless it is of the log of the codec's domain."""
@@ -134,8 +138,9 @@ class AnchorCheck:
             found.append(Finding(kind="anchor", text=text, position=at_position))
         if digest.events < self._anchor.events:
             text = (
-                f"the anchor of {self._anchor.time} is of {self._anchor.events:,} events, and the "
-                f"log has only {digest.events:,}, of which {self._matching_text()} to be the same: "
+                f"the anchor of {self._anchor.time} is of "
+                f"{counted(self._anchor.events, 'event')}, and the log has only "
+                f"{digest.events:,}, of which {self._matching_text()} to be the same: "
                 "events were removed, or it is another log"
             )
             found.append(Finding(kind="anchor", text=text, position=position))
@@ -157,7 +162,7 @@ def _pair(seed: bytes) -> Any:
         pair.sign(b"")
     except (nkeys.NkeysError, ValueError):
         raise ConfigurationError(
-            "there is no nkey seed to sign with"
+            "there is no nkey seed to sign with: name a file that contains one"
         ) from None  # its text may contain the seed
     return pair
 

@@ -21,6 +21,7 @@ from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.codec import Codec
 from eventstore.messages.headers import Header
+from eventstore.messages.text import counted
 from eventstore.store.batches import BatchCheck
 from eventstore.store.chain_links import Link
 from eventstore.store.log import StoredLog
@@ -69,7 +70,9 @@ async def verify(
         codec.check_aggregate(aggregate)
     if anchor is not None:
         if aggregate is not None:
-            raise InvalidAnchor("it is of the whole log, not of one kind of aggregate")
+            raise InvalidAnchor(
+                "it is of the whole log: verify the whole log, not one kind of aggregate"
+            )
         anchor.check_log(codec)
     stream = codec.subjects.log_stream
     summary = VerifySummary() if summary is None else summary
@@ -185,8 +188,9 @@ class _PageVerifier:
             self._missing_positions(end + 1)
         if self._messages_to_end != self._summary.total:
             text = (
-                f"the stream had {self._summary.total:,} messages up to position {end}, and "
-                f"{self._messages_to_end:,} were read: some were deleted meanwhile, verify again"
+                f"the stream had {counted(self._summary.total, 'message')} up to position {end}, "
+                f"and {self._messages_to_end:,} were read: some were deleted meanwhile, verify "
+                "again"
             )
             self._findings.append(Finding(kind="missing", text=text, position=end))
         if self._is_imported:

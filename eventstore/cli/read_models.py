@@ -11,7 +11,7 @@ import typer
 
 from eventstore.cli.output.terminal import program
 from eventstore.cli.session import Session
-from eventstore.errors import ConfigurationError, MigrationError
+from eventstore.errors import ConfigurationError
 from eventstore.projections.database.database import Database
 from eventstore.projections.projection import Projection
 
@@ -36,10 +36,7 @@ async def open_read_model(session: Session) -> AsyncIterator[Database]:
     if not is_there(database):
         raise ConfigurationError(f"there is no read model {database.name}; {advice}")
     async with database:
-        try:
-            await database.check_schema()
-        except MigrationError as error:
-            raise MigrationError(f"{error}: `{program()} migrate`") from error
+        await database.check_schema()
         yield database
 
 

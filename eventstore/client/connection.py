@@ -37,7 +37,7 @@ from eventstore.errors import (
     NoResponders,
     RequestTimeout,
 )
-from eventstore.text import make_log_records_safe
+from eventstore.messages.text import make_log_records_safe
 
 _PING = b"PING\r\n"
 _UNSENDABLE = re.compile(r"[ \t\r\n]")  # a line break would begin another command
@@ -127,8 +127,8 @@ class Connection(nats.aio.client.Client):
         size = len(block) + len(payload)
         if size > self.max_payload:
             raise InvalidMessage(
-                f"{subject}: the message would have {size:,} bytes; "
-                f"the server's maximum is {self.max_payload:,}"
+                f"{subject}: the message would have {size:,} bytes; the server's maximum is "
+                f"{self.max_payload:,}: send less, or raise max_payload there"
             )
         verb, sizes = ("HPUB", f"{len(block)} {size}") if block else ("PUB", str(size))
         command = b"%b%b%b\r\n" % (
@@ -244,6 +244,9 @@ class Connection(nats.aio.client.Client):
             await super()._connect_to_server(s)
         finally:
             s.uri = uri
+        task = asyncio.current_task()
+        if task and task.cancelling():  # `wait_for` before Python 3.12 may lose it
+            raise asyncio.CancelledError
 
     async def _process_connect_init(self) -> None:
         # nats-py treats an end of file instead of the PONG as success.

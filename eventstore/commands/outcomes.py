@@ -17,7 +17,7 @@ from eventstore.jetstream.key_value import KeyValue
 from eventstore.messages.headers import COMMAND_DIGEST
 from eventstore.messages.outcome import Outcome
 from eventstore.messages.subjects import Subjects
-from eventstore.text import make_log_records_safe
+from eventstore.messages.text import make_log_records_safe
 
 _MAX_TRIES = 10
 _SEQUENCE = "X-Command-Sequence"
@@ -97,7 +97,9 @@ class Outcomes:
             revision = 0 if stored is None else stored.revision
             if stored is not None and stored.is_final:
                 return stored.instead_of(outcome, digest, sequence)
-        raise RequestTimeout(f"outcome of command {outcome.command_id}: others write it as well")
+        raise RequestTimeout(
+            f"outcome of command {outcome.command_id}: others write it as well; try again"
+        )
 
     async def note_sequence(
         self, sequence: int, command_id: str, refusal: Outcome | None = None

@@ -174,6 +174,8 @@ class NatsSettings(Table, frozen=True, kw_only=True):
         Table.__post_init__(self)
         if self.jetstream_domain is not None and self.api_prefix != API_PREFIX:
             raise ConfigurationError("nats.jetstream_domain and nats.api_prefix exclude each other")
+        check_inboxes("nats.inbox_prefix", self.inbox_prefix, self.subject_prefix)
+        check_inboxes("nats.reply_prefixes", self.reply_prefixes, self.subject_prefix)
 
     @property
     def jetstream_api(self) -> str:
@@ -285,8 +287,6 @@ class Settings(Table, frozen=True, kw_only=True):
         """
         if self.nats.subject_prefix is not None:
             return self
-        check_inboxes("nats.inbox_prefix", self.nats.inbox_prefix, name)
-        check_inboxes("nats.reply_prefixes", self.nats.reply_prefixes, name)
         nats = msgspec.structs.replace(self.nats, subject_prefix=name)
         return msgspec.structs.replace(self, nats=nats)
 

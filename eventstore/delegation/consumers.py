@@ -13,10 +13,10 @@ import msgspec
 
 from eventstore.client.client import Client
 from eventstore.client.responder import Answer, Request
-from eventstore.delegation.requests import RequestRefused, request_answer
+from eventstore.delegation.requests import api_subject, api_tokens, refusal, request_answer
 from eventstore.jetstream.vocabulary import Api
 from eventstore.messages.subjects import Subjects
-from eventstore.undecodable import UNDECODABLE
+from eventstore.messages.undecodable import UNDECODABLE
 
 _MAX_INACTIVE = 300 * 1_000_000_000
 
@@ -54,7 +54,8 @@ class ConsumerRequests:
 
     On the log they are readers: not durable, without acknowledgements, deleted when inactive. An
     existing consumer is changed only by a request to update one of the event stream, as that of a
-    subscriber which gains or loses events.
+    subscriber which gains or loses events. An administrator creates that of a subscriber again, to
+    reset its position.
     """
 
     def __init__(self, client: Client, subjects: Subjects) -> None:
@@ -64,7 +65,7 @@ class ConsumerRequests:
     @staticmethod
     def subject(domain: str, stream: str, name: str) -> str:
         """The subject on which a consumer is created; `name` may be a wildcard."""
-        return f"{domain}.api.{Api.CONSUMER_CREATE.of(stream, name)}"
+        return api_subject(domain, Api.CONSUMER_CREATE.of(stream, name))
 
     def answers(self) -> dict[str, Answer]:
         """The answers for a `Responder`, by subject."""
@@ -75,7 +76,7 @@ class ConsumerRequests:
         }
 
     async def _create(self, request: Request) -> Mapping[str, Any]:
-        *_, stream, name = request.subject.split(".")
+        *_, stream, name = api_tokens(request)
         wanted = self._checked(request.payload, stream, name)
         return await self._client.api(Api.CONSUMER_CREATE.of(stream, name), wanted)
 
@@ -83,12 +84,10 @@ class ConsumerRequests:
         try:
             request = _decode(payload)
         except UNDECODABLE as error:
-            raise RequestRefused(
-                f"only a plain pull consumer can be created here: {error}"
-            ) from error
+            raise refusal(f"only a plain pull consumer can be created here: {error}") from error
         config = request.config
         if request.stream_name != stream or {config.name, config.durable_name} - {name, None}:
-            raise RequestRefused("the request names another stream or consumer than its subject")
+            raise refusal("the request names another stream or consumer than its subject")
         action = "create"
         if stream == self._subjects.log_stream:
             _check_reader(config)
@@ -101,6 +100,6 @@ class ConsumerRequests:
 
 def _check_reader(config: _ConsumerConfig) -> None:
     if config.durable_name is not None or config.ack_policy != "none":
-        raise RequestRefused("a reader of the log is neither durable nor acknowledges")
+        raise refusal("a reader of the log is neither durable nor acknowledges")
     if not 0 < config.inactive_threshold <= _MAX_INACTIVE:
-        raise RequestRefused("a reader of the log needs an inactive_threshold of 5 minutes at most")
+        raise refusal("a reader of the log needs an inactive_threshold of 5 minutes at most")

@@ -11,10 +11,23 @@ from eventstore.client.responder import Answer, Reply, Request
 from eventstore.errors import JetStreamError
 
 _REFUSED = 403
+_OWN = 0
+"""The error code of a refusal, which JetStream itself never gives."""
 
 
-class RequestRefused(Exception):
-    """A request that is not allowed; the text is the reason."""
+def refusal(reason: str) -> JetStreamError:
+    """The error for a request that is not allowed."""
+    return JetStreamError(_OWN, _REFUSED, reason)
+
+
+def api_subject(domain: str, *tokens: str) -> str:
+    """The subject of a request that the service answers: `{domain}.api.{tokens}`."""
+    return ".".join((domain, "api", *tokens))
+
+
+def api_tokens(request: Request) -> list[str]:
+    """The tokens of a request's subject after `{domain}.api`."""
+    return request.subject.split(".")[2:]
 
 
 def request_answer(work: Callable[[Request], Awaitable[Mapping[str, Any]]]) -> Answer:
@@ -23,10 +36,9 @@ def request_answer(work: Callable[[Request], Awaitable[Mapping[str, Any]]]) -> A
     async def answer(request: Request) -> Reply:
         try:
             return Reply(msgspec.json.encode(await work(request)))
-        except RequestRefused as refusal:
-            return _error(_REFUSED, 0, f"{request.subject}: {refusal}")
         except JetStreamError as error:
-            return _error(error.status, error.err_code, error.description)
+            subject = f"{request.subject}: " if error.err_code == _OWN else ""
+            return _error(error.status, error.err_code, subject + error.description)
 
     return answer
 

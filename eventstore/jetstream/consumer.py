@@ -19,19 +19,21 @@ from eventstore.client.api_answers import decimal
 from eventstore.client.client import Client, Msg
 from eventstore.client.replies import new_token
 from eventstore.concurrency.resource import Resource
-from eventstore.errors import ClientError, ConnectionLost, JetStreamError, PermissionDenied
+from eventstore.errors import (
+    ClientError,
+    ConnectionLost,
+    JetStreamError,
+    PermissionDenied,
+    PullLost,
+)
 from eventstore.jetstream.vocabulary import ACK_PREFIX, Api, NatsHeader
-from eventstore.text import make_log_records_safe
+from eventstore.messages.text import make_log_records_safe
 
 _MAX_OPEN_REQUESTS = 16
 _NUMBERS = r"(?:\.[0-9]{1,19}){5}"
 
 _encode = msgspec.json.Encoder().encode
 _logger = make_log_records_safe(logging.getLogger(__name__))
-
-
-class PullLost(ClientError, code="pull_lost", retryable=True):
-    """The consumer was deleted, missed two heartbeats, or cannot be resumed without a gap."""
 
 
 class Delivery(msgspec.Struct, frozen=True):

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from eventstore.client.client import Client, Msg
-from eventstore.errors import EventStoreError
+from eventstore.errors import EventStoreError, PullLost
 from eventstore.jetstream.api import create_consumer, delete_consumer
-from eventstore.jetstream.consumer import Delivery, PullConsumer, PullLost
+from eventstore.jetstream.consumer import Delivery, PullConsumer
 from eventstore.messages.envelope import new_id
 
 

@@ -26,7 +26,7 @@ from eventstore.errors import (
 from eventstore.jetstream.vocabulary import ErrorCode, NatsHeader
 from eventstore.messages.envelope import new_id
 from eventstore.messages.headers import POSITION
-from eventstore.undecodable import UNDECODABLE
+from eventstore.messages.undecodable import UNDECODABLE
 
 _EMPTY_BLOCK = len(header_block(""))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from eventstore.client.api_answers import Done, MessageAnswer, decimal
+from eventstore.client.api_answers import MessageAnswer, Success, decimal
 from eventstore.client.client import Client, Msg
 from eventstore.client.protocol import UnreadableHeaders, read_headers
 from eventstore.errors import InvalidAnswer, JetStreamError
@@ -58,7 +58,7 @@ async def erase_message(client: Client, stream: str, sequence: int, timeout: flo
     request = {"seq": sequence, "no_erase": False}
     try:
         await stream_request(
-            client, Api.MESSAGE_DELETE, stream, body=request, answer=Done, timeout=timeout
+            client, Api.MESSAGE_DELETE, stream, body=request, answer=Success, timeout=timeout
         )
     except JetStreamError:  # the server has one error code for all causes
         if await leader_get(client, stream, {"seq": sequence}, timeout=timeout) is not None:

@@ -14,11 +14,13 @@ from msgspec.structs import replace
 
 from eventstore.errors import (
     DeciderError,
+    EventStoreError,
     InvalidHeader,
     InvalidMessage,
     InvalidPayload,
     UnknownType,
 )
+from eventstore.messages.decoders import decoder_of
 from eventstore.messages.encryption import NO_KEYS, PERSONAL, Keys, check_available, unseal
 from eventstore.messages.envelope import Envelope
 from eventstore.messages.events import RecordedEvent, UnreadEvent
@@ -27,8 +29,8 @@ from eventstore.messages.headers import Header
 from eventstore.messages.personal import PersonalField, check_unmarked, personal_fields
 from eventstore.messages.subjects import Subjects
 from eventstore.messages.types import Command, Event, Message
+from eventstore.messages.undecodable import STOPS, UNDECODABLE, text_of
 from eventstore.messages.upcasting import Upcaster, Upcasting
-from eventstore.undecodable import STOPS, UNDECODABLE, text_of
 
 M = TypeVar("M", bound=Message)
 
@@ -41,7 +43,7 @@ class _Entry(Generic[M]):
     def __init__(self, cls: type[M]) -> None:
         self.cls = cls
         self.schema_version = cls.__schema_version__
-        self._decoder = msgspec.json.Decoder(cls)
+        self._decoder = decoder_of(cls)
 
     def decode(self, payload: bytes, origin: str = "") -> M:
         try:
@@ -61,9 +63,10 @@ class _Entry(Generic[M]):
 class Codec:
     """Encodes and decodes the messages of one domain.
 
-    Raises `DeciderError` if two commands share a subject, or two events a type name, or if the
-    upcasters do not lead from every older version of an event to the current one; and
-    `ConfigurationError` if events have personal data and the encryption library is not installed.
+    Raises `DeciderError` if two commands share a subject, or two events a type name, if a field is
+    of a type that JSON cannot hold, or if the upcasters do not lead from every older version of an
+    event to the current one; and `ConfigurationError` if events have personal data and the
+    encryption library is not installed.
     """
 
     def __init__(
@@ -264,6 +267,21 @@ class Codec:
         self.check_aggregate(aggregate)
         actions = ", ".join(sorted(known for of, known in self._commands if of == aggregate))
         raise UnknownType(f"{aggregate} has no command {action!r}; it has {actions}")
+
+
+def check_events(
+    where: str,
+    events: Iterable[type[Event]],
+    codec: Codec,
+    error: type[EventStoreError] = DeciderError,
+) -> None:
+    """Raise `error` for an event that no decider of the domain has: none can arrive."""
+    for event in events:
+        if event not in (Event, *codec.event_types):
+            raise error(
+                f"{where}: no decider of {codec.domain} evolves by {event.__name__}, so that none "
+                "is ever recorded"
+            )
 
 
 def _unwritable(message: Message) -> str:

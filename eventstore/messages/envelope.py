@@ -8,12 +8,13 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import Never
 
 from msgspec import Struct
 
-from eventstore.errors import InvalidHeader, InvalidId
+from eventstore.errors import ConfigurationError, InvalidHeader, InvalidId
 from eventstore.messages.headers import (
     AUTHENTICATED_AS,
     COMMAND_DIGEST,
@@ -39,6 +40,10 @@ _EVENT_LINES = (
 _CANONICAL = re.compile(r"[0-9T:-]{19}\.[0-9]{6}Z")
 
 
+MessageId = str | uuid.UUID
+"""The id of a command, an event or a query: a UUID, or its canonical text."""
+
+
 def new_id() -> str:
     """A new random message id: a UUID in its canonical text form."""
     return str(uuid.uuid4())
@@ -54,16 +59,41 @@ def derive_id(parent_id: str, name: str) -> str:
     return f"{start}-{variant}{digits[17:20]}-{digits[20:32]}"
 
 
-def check_message_id(value: str) -> str:
-    """Return `value` if it is a UUID in canonical text form; raises `InvalidId` otherwise."""
-    if not UUID.fullmatch(value):
-        raise InvalidId(f"message id {value[:80]!r} is not a UUID in lower-case canonical form")
-    return value
+def check_message_id(value: MessageId) -> str:
+    """Return `value` as text if it is a UUID, or one as text in canonical form.
+
+    Raises `InvalidId` otherwise.
+    """
+    text = str(value) if isinstance(value, uuid.UUID) else value
+    if not (isinstance(text, str) and UUID.fullmatch(text)):
+        shown = text[:80] if isinstance(text, str) else text
+        raise InvalidId(f"message id {shown!r} is not a UUID in lower-case canonical form")
+    return text
 
 
 def utc_now() -> datetime:
     """The current time in UTC."""
     return datetime.now(UTC)
+
+
+def checked_clock(clock: Callable[[], datetime]) -> Callable[[], datetime]:
+    """The same clock in UTC; raises `ConfigurationError` for what is no time with a zone."""
+
+    def now() -> datetime:
+        time = clock()
+        try:
+            return time.astimezone(UTC) if time.utcoffset() is not None else _no_time(time)
+        except (AttributeError, OverflowError):
+            return _no_time(time)
+
+    return clock if clock is utc_now else now
+
+
+def _no_time(value: object) -> Never:
+    raise ConfigurationError(
+        f"the clock returned {value!r}; it must return a datetime with a zone, as "
+        "datetime.now(UTC) does"
+    )
 
 
 def format_timestamp(time: datetime) -> str:
@@ -98,13 +128,13 @@ class Identity(Struct, frozen=True):
     causation_id: str
 
     @classmethod
-    def root(cls, message_id: str | None = None) -> Identity:
+    def root(cls, message_id: MessageId | None = None) -> Identity:
         """The start of a new correlation; raises `InvalidId` for an id that is not a UUID."""
         own = new_id() if message_id is None else check_message_id(message_id)
         return cls(own, own, own)
 
     @classmethod
-    def caused_by(cls, parent: Identity, message_id: str | None = None) -> Identity:
+    def caused_by(cls, parent: Identity, message_id: MessageId | None = None) -> Identity:
         """A message that `parent` caused: a new id and the same correlation.
 
         Raises `InvalidId` for an id that is not a UUID, or is the parent's or the correlation's.

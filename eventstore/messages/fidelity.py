@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from eventstore.messages.functions import leaves
+from eventstore.messages.text import counted
 
 # Equal values of one of these types are interchangeable.
 _PLAIN = frozenset({str, int, bool, type(None), bytes, bytearray, date, timedelta, uuid.UUID})
@@ -132,7 +133,9 @@ def _of_sets(written: Any, read: Any, mode: _Mode) -> Difference | None:
 
 def _of_mappings(written: Any, read: Any, mode: _Mode) -> Difference | None:
     if len(written) != len(read):
-        return Difference("", f"has {len(written)} keys, and would be read with {len(read)}")
+        return Difference(
+            "", f"has {counted(len(written), 'key')}, and would be read with {len(read)}"
+        )
     if _are_plain(chain(written, written.values())) and _same_types(
         chain(written, written.values()), chain(read, read.values())
     ):
@@ -151,6 +154,12 @@ def _of_times(written: Any, read: Any, mode: _Mode) -> Difference | None:
         return Difference("", f"has the offset {offset}, and would be read with {read_offset}")
     if written.replace(tzinfo=None, fold=0) != read.replace(tzinfo=None, fold=0):
         return _other_value()
+    if offset is None and (written.tzinfo is None) != (read.tzinfo is None):
+        return Difference("", f"has the zone {written.tzinfo}, and would be read without one")
+    if offset is None and written.fold != read.fold:
+        return Difference(
+            "", "is the second of two equal times, and would be read as the first: give it a zone"
+        )
     zone, read_zone = ((value.fold, value.tzinfo, value.tzname()) for value in (written, read))
     if mode == _EXACT and zone != read_zone:
         return Difference("", f"has the zone {written.tzinfo}, which would not be read again")

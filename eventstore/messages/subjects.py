@@ -14,7 +14,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from eventstore.errors import InvalidId, InvalidSubject
-from eventstore.text import bounded
+from eventstore.messages.text import bounded
 
 Kind = Literal["cmd", "event", "query"]
 

@@ -45,7 +45,6 @@ from eventstore.nix.flake import (
 )
 from eventstore.nix.lockfile import (
     ImportedCommand,
-    InvalidLockFile,
     LockedInput,
     LockFile,
     change_commands,
@@ -152,7 +151,6 @@ __all__ = [
     "GetPackageStatus",
     "ImportedCommand",
     "InputUseView",
-    "InvalidLockFile",
     "ListConfigurations",
     "ListFlakes",
     "ListInputs",

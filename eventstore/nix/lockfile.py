@@ -15,11 +15,10 @@ import msgspec
 from msgspec import Struct
 
 from eventstore import Command
-from eventstore.errors import InvalidMessage
-from eventstore.messages import derive_id
+from eventstore.errors import InvalidLockFile
+from eventstore.messages import UNDECODABLE, derive_id
 from eventstore.nix.flake import AddFlakeInput, CreateFlake, RemoveFlakeInput
 from eventstore.nix.reference import Attributes, flake_reference
-from eventstore.undecodable import UNDECODABLE
 
 MAX_BYTES = 16 * 1024 * 1024
 VERSIONS = (5, 6, 7)
@@ -27,15 +26,6 @@ MAX_FOLLOWS = 100  # steps from follows to follows; real files have one or two
 
 _NAMESPACE = "0f5c3a52-6c0e-5d3b-9f2e-6f1d3a6f7c41"  # never changes: imported ids depend on it
 _FILE_NAME = re.compile(r"(.+)[_-]flake\.lock", re.DOTALL)
-
-
-class InvalidLockFile(InvalidMessage, code="invalid_lock_file"):
-    """A file is not a lock file that can be imported; `path` names it, `problem` says why."""
-
-    def __init__(self, path: Path, problem: str) -> None:
-        super().__init__(f"lock file {str(path)!r}: {problem}")
-        self.path = path
-        self.problem = problem
 
 
 class LockedInput(Struct, frozen=True):

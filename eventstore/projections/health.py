@@ -9,7 +9,9 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
-from eventstore.projections.database.backends import DatabaseUnavailable, is_transient
+from eventstore.errors import DatabaseUnavailable
+from eventstore.messages.text import counted
+from eventstore.projections.database.backends import is_transient
 from eventstore.projections.database.database import Database
 from eventstore.projections.worker.progress import Progress
 from eventstore.projections.worker.worker import ProjectionWorker
@@ -140,13 +142,16 @@ class ProjectionsCheck:
         if progress.trouble is not None:
             return "degraded", f"retrying: {progress.trouble}"
         if parked:
-            return "degraded", f"{parked:,} events parked, which its rows lack"
+            return "degraded", f"{counted(parked, 'event')} parked, which its rows lack"
         if progress.state == "rebuilding" and lag > self._max_lag:
-            return "degraded", f"{lag:,} events behind, until its rows are rebuilt"
+            return "degraded", f"{counted(lag, 'event')} behind, until its rows are rebuilt"
         if lag > self._max_lag:
-            return "degraded", f"{lag:,} events behind"
+            return "degraded", f"{counted(lag, 'event')} behind"
         if stalled > self._max_stall:
-            return "degraded", f"{lag:,} events behind, and has not moved for {stalled:.0f} s"
+            return (
+                "degraded",
+                f"{counted(lag, 'event')} behind, and has not moved for {stalled:.0f} s",
+            )
         return "healthy", None
 
     def _stalled(self, progress: Progress, lag: int) -> float:

@@ -21,15 +21,15 @@ from eventstore.client.client import Client
 from eventstore.client.responder import Answer, Reply, Request, Responder
 from eventstore.concurrency.failures import ungrouped
 from eventstore.config import ServiceIdentity
-from eventstore.errors import ClientError
+from eventstore.errors import ClientError, QueryRefused
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import format_timestamp
 from eventstore.messages.subjects import Subject
+from eventstore.messages.text import make_log_records_safe
+from eventstore.messages.undecodable import UNDECODABLE
 from eventstore.service.discovery import ANNOUNCEMENTS, Announcement, Endpoint
 from eventstore.service.health import Health
-from eventstore.service.micro import Micro, MicroError
-from eventstore.text import make_log_records_safe
-from eventstore.undecodable import UNDECODABLE
+from eventstore.service.micro import Micro
 
 if TYPE_CHECKING:
     from eventstore.service.metrics import Metrics  # which loads prometheus_client
@@ -187,7 +187,7 @@ class ServiceEndpoints:
 
     async def _metrics_answer(self) -> tuple[bytes, str]:
         if self._metrics is None:
-            raise MicroError("501", "this service has no metrics")
+            raise QueryRefused("501", "this service has no metrics")
         await self._health.report()  # updates the gauges
         return self._metrics.render(), self._metrics.content_type
 
@@ -207,7 +207,7 @@ class ServiceEndpoints:
     def _answer(self, handler: _Handler) -> Answer:
         async def answer(request: Request) -> Reply:
             if not _is_acceptable(request.payload):
-                raise MicroError("400", "the payload is neither empty nor a JSON object")
+                raise QueryRefused("400", "the payload is neither empty nor a JSON object")
             payload, content_type = await handler()
             return Reply(payload, {"Content-Type": content_type, INSTANCE_ID: self.instance_id})
 

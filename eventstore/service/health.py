@@ -23,8 +23,8 @@ from msgspec import Struct
 from eventstore.concurrency.failures import only_own_cancellation
 from eventstore.errors import EventStoreError
 from eventstore.messages.envelope import format_timestamp
+from eventstore.messages.text import make_log_records_safe
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
-from eventstore.text import make_log_records_safe
 
 HealthStatus = Literal["healthy", "degraded", "unhealthy"]
 """Degraded: it works, but lags behind or was interrupted recently; unhealthy: something that is

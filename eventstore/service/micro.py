@@ -18,9 +18,9 @@ from msgspec import Struct
 
 from eventstore.client.responder import Answer, Reply, Request, error_reply
 from eventstore.config import ServiceIdentity
-from eventstore.errors import ConfigurationError, EventStoreError
+from eventstore.errors import ConfigurationError, EventStoreError, QueryRefused
 from eventstore.messages.envelope import format_timestamp
-from eventstore.text import make_log_records_safe
+from eventstore.messages.text import make_log_records_safe
 
 _TYPE = "io.nats.micro.v1.{}_response"
 _NUMBER = r"(?:0|[1-9]\d*)"
@@ -33,18 +33,10 @@ _JSON = {"Content-Type": "application/json"}
 _logger = make_log_records_safe(logging.getLogger(__name__))
 
 
-class MicroError(Exception):
-    """An error reply, with a code for NATS micro's clients."""
-
-    def __init__(self, code: str, description: str) -> None:
-        super().__init__(description)
-        self.code = code
-
-
 def _failure(error: Exception) -> Reply:
     code, text = "500", "the request could not be processed"
-    if isinstance(error, MicroError):
-        code, text = error.code, str(error)
+    if isinstance(error, QueryRefused):
+        code, text = error.code, error.message
     elif isinstance(error, EventStoreError):
         code, text = "503", str(error)
     reply = error_reply(code, text)
@@ -107,7 +99,7 @@ class Micro:
             try:
                 return await answer(request)
             except Exception as error:  # is reported to the client
-                if not isinstance(error, MicroError | EventStoreError):
+                if not isinstance(error, EventStoreError):
                     _logger.exception("no answer on %s", subject)
                 endpoint.num_errors += 1
                 endpoint.last_error = str(error)

@@ -19,8 +19,8 @@ from eventstore.errors import ConfigurationError, JetStreamError
 from eventstore.jetstream.key_value import KeyValue
 from eventstore.jetstream.vocabulary import ErrorCode
 from eventstore.messages.subjects import Subjects
-from eventstore.text import bounded
-from eventstore.undecodable import UNDECODABLE
+from eventstore.messages.text import bounded
+from eventstore.messages.undecodable import UNDECODABLE
 
 Value = str | int | list[str]
 
@@ -119,7 +119,9 @@ class RuntimeConfig:
             if await self._bucket.update(key, data, revision):
                 return value
         conflict = ErrorCode.WRONG_LAST_SEQUENCE
-        raise JetStreamError(conflict, 400, f"configuration key {key} is written by others as well")
+        raise JetStreamError(
+            conflict, 400, f"configuration key {key} is written by others as well; try again"
+        )
 
     async def unset(self, key: str) -> None:
         """Delete a key, so that each service uses its default; also if it is not set."""

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import msgspec
 
-from eventstore.errors import InvalidId, InvalidMessage
+from eventstore.errors import InvalidHeader, InvalidId, InvalidMessage
 from eventstore.jetstream.publish import Draft
 from eventstore.messages.chain import ChainedEvent
 from eventstore.messages.codec import Codec
@@ -150,9 +150,14 @@ class PendingAppend:
         self.end = 0  # the last message on the subject: foreign ones may follow the base
         self.result: AppendResult | None = None
         if not self.event_ids:
-            raise InvalidMessage(f"append to {append.aggregate} {self.aggregate_id}: no events")
+            raise InvalidMessage(
+                f"append to {append.aggregate} {self.aggregate_id}: no events are given"
+            )
         if len(set(self.event_ids)) < len(self.event_ids):
-            raise InvalidId(f"append to {append.aggregate} {self.aggregate_id}: an id repeats")
+            raise InvalidId(
+                f"append to {append.aggregate} {self.aggregate_id}: an id repeats; "
+                "each event needs its own"
+            )
 
     @property
     def may_be_repeat(self) -> bool:
@@ -222,7 +227,7 @@ class PendingAppend:
         cls, append = type(new.data), self.append
         codec.check_event_type(cls)
         if cls.__aggregate__ != append.aggregate:
-            raise InvalidMessage(f"{cls.__name__} is no event of {append.aggregate}")
+            raise InvalidMessage(f"{cls.__name__} is not an event of {append.aggregate}")
         identity = new.identity or self._identity(index)
         # The mark of a fact that has a cause, which tells it from a command's event.
         no_command = NO_COMMAND if identity.causation_id != identity.id else None
@@ -230,7 +235,7 @@ class PendingAppend:
             identity=identity,
             type=cls.__name__,
             domain=codec.domain,
-            timestamp=format_timestamp(new.timestamp or now),
+            timestamp=_timestamp(new.timestamp or now),
             aggregate_id=self.aggregate_id,
             schema_version=cls.__schema_version__,
             actor=new.actor or append.actor,
@@ -248,3 +253,10 @@ class PendingAppend:
             return Identity.root()
         name = f"{self.append.aggregate}.{self.aggregate_id}.{index}"
         return Identity(derive_id(cause.id, name), cause.correlation_id, cause.id)
+
+
+def _timestamp(time: datetime) -> str:
+    try:
+        return format_timestamp(time)
+    except (ValueError, OverflowError) as error:
+        raise InvalidHeader(Header.TIMESTAMP, f"cannot be {time}: {error}") from error

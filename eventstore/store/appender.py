@@ -35,6 +35,7 @@ from eventstore.errors import (
     Conflict,
     ConnectionLost,
     DuplicateId,
+    EventStoreError,
     JetStreamError,
     NoResponders,
     PermissionDenied,
@@ -94,8 +95,8 @@ class Appender:
         """Record the writes within `timeout` seconds of `began` (`time.monotonic`), all or none.
 
         Raises `Conflict`, `AppendUnknown` if something was sent and its result is not known,
-        `DuplicateId`, `EventTooLarge`, `BatchTooLarge`, `StreamMissing`, or a `ClientError` if
-        nothing was sent, or the server refused it.
+        `DuplicateId`, and if nothing was sent, or the server refused it, `EventTooLarge`,
+        `BatchTooLarge`, `StreamMissing` or a `ClientError`.
         """
         await own_task()  # which the timeout below needs
         try:
@@ -103,9 +104,14 @@ class Appender:
                 await self._record()
         except TimeoutError:
             raise self._out_of_time(timeout) from self._retries.last
-        except ClientError as error:
+        except (Conflict, DuplicateId):
+            raise  # the log shows that nothing of it is, or will be, recorded
+        except EventStoreError as error:
             if self._unclear:
-                raise AppendUnknown(f"{self}: {error}; send the same append again") from error
+                raise AppendUnknown(
+                    f"{self}: whether it was recorded is unknown: {error}; send the same "
+                    "append again"
+                ) from error
             raise
         return self._results()
 
@@ -281,7 +287,8 @@ class Appender:
         last = f", at last: {self._retries.last}" if self._retries.last else ""
         if self._unclear:
             return AppendUnknown(
-                f"{self}: no clear answer within {timeout:g} s{last}; send the same append again"
+                f"{self}: whether it was recorded is unknown: no clear answer within {timeout:g} s"
+                f"{last}; send the same append again"
             )
         kind = RequestTimeout if self._client.is_connected else ConnectionLost
         return kind(f"{self}: nothing was recorded within {timeout:g} s{last}")

@@ -8,6 +8,7 @@ from eventstore.client.api_answers import decimal
 from eventstore.client.protocol import UnreadableHeaders
 from eventstore.errors import IncompleteBatch
 from eventstore.jetstream.vocabulary import NatsHeader
+from eventstore.messages.text import counted
 
 
 class BatchCheck:
@@ -51,7 +52,8 @@ class BatchCheck:
         self._lacks_some = lacks_some and not self._is_own
         if broken or (lacks_some and self._is_own):
             raise IncompleteBatch(
-                f"position {position}: batch {before or batch} breaks off after {count} events"
+                f"position {position}: batch {before or batch} breaks off after "
+                f"{counted(count, 'event')}"
             )
 
 

@@ -19,9 +19,9 @@ from eventstore.errors import InvalidHeader
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.headers import Header, legal_value
+from eventstore.messages.text import make_log_records_safe
 from eventstore.store.chain_links import GENESIS_LINKS, Link, LinkCheck, Links, extends, follow
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
-from eventstore.text import make_log_records_safe
 
 _MAX_KNOWN = 50_000
 """Aggregates of which a reader remembers the head: about 15 MB."""

@@ -31,7 +31,7 @@ from eventstore.errors import KeyMissing, MasterKeyError, RequestTimeout
 from eventstore.jetstream.key_value import KeyValue
 from eventstore.messages.encryption import DataKey, DestroyedKey
 from eventstore.messages.subjects import Subjects
-from eventstore.undecodable import UNDECODABLE
+from eventstore.messages.undecodable import UNDECODABLE
 
 _MAX_TRIES = 10
 _BACKOFF = Backoff(0.01, 5.0)
@@ -139,12 +139,17 @@ class KeyBucket:
             if found is not None:
                 return found
             if sequence:
-                raise KeyMissing(f"the key of a data subject ({ref}) was deleted by another tool")
+                raise KeyMissing(
+                    f"the key of a data subject ({ref}) was deleted by another tool: restore "
+                    f"{self._bucket.bucket} from a backup"
+                )
             created = DataKey(secrets.token_bytes(_KEY_BYTES))
             if await self._put(ref, await self._wrap(ref, created, None), after=0):
                 return created
             await asyncio.sleep(delay)
-        raise RequestTimeout(f"the key of a data subject ({ref}) is neither created nor found")
+        raise RequestTimeout(
+            f"the key of a data subject ({ref}) is neither created nor found; try again"
+        )
 
     async def rewrap(self, ref: str) -> Literal["rewrapped", "unchanged", "forgotten", "missing"]:
         """Wrap a key by the current master key, and erase its former message.
@@ -164,7 +169,9 @@ class KeyBucket:
             if await self._rewrap(ref, sequence, entry):
                 return "rewrapped"
             await asyncio.sleep(delay)
-        raise RequestTimeout(f"the key of a data subject ({ref}) is written by others as well")
+        raise RequestTimeout(
+            f"the key of a data subject ({ref}) is written by others as well; try again"
+        )
 
     async def refs(self) -> AsyncIterator[tuple[str, KeyEntry]]:
         """All entries by reference, oldest first; a reference may occur twice."""
@@ -189,7 +196,9 @@ class KeyBucket:
                 await self._bucket.erase(sequence)
                 return DestroyedKey(time)
             await asyncio.sleep(delay)
-        raise RequestTimeout(f"the key of a data subject ({ref}) is written by others as well")
+        raise RequestTimeout(
+            f"the key of a data subject ({ref}) is written by others as well; try again"
+        )
 
     async def _last(self, ref: str) -> tuple[int, KeyEntry]:
         stored = await self._bucket.leader_get(ref)
@@ -220,7 +229,10 @@ class KeyBucket:
         """Whether it was rewrapped; False if another writer was faster."""
         key = await self._open(ref, entry)
         if not isinstance(key, DataKey):
-            raise KeyMissing(f"the key of a data subject ({ref}) was garbled by another tool")
+            raise KeyMissing(
+                f"the key of a data subject ({ref}) was overwritten by another tool: restore "
+                "its bucket from a backup"
+            )
         if not await self._put(ref, await self._wrap(ref, key, sequence), after=sequence):
             return False
         await self._bucket.erase(sequence)

@@ -16,9 +16,9 @@ import msgspec
 
 from eventstore.client.api_answers import StreamInfo
 from eventstore.client.client import Client, Msg
-from eventstore.errors import ClientError, CorruptLog, IncompleteBatch
+from eventstore.errors import ClientError, CorruptLog, IncompleteBatch, PullLost
 from eventstore.jetstream.api import stream_info
-from eventstore.jetstream.consumer import Delivery, PullLost
+from eventstore.jetstream.consumer import Delivery
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.ordered_consumer import OrderedConsumer, ordered_consumer
 from eventstore.jetstream.retry import Retry

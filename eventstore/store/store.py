@@ -22,7 +22,7 @@ from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.publish import PubAck
 from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.messages.codec import Codec
-from eventstore.messages.envelope import Identity, utc_now
+from eventstore.messages.envelope import Identity, checked_clock, utc_now
 from eventstore.messages.events import LogEvent, NewEvent, RecordedEvent, UnreadEvent
 from eventstore.messages.subjects import AggregateId, check_name
 from eventstore.messages.types import Event
@@ -68,7 +68,7 @@ class EventStore(Resource):
     ) -> None:
         self.codec = codec
         self._client = client
-        self._clock = clock
+        self._clock = checked_clock(clock)
         self._append_timeout = append_timeout
         client.protect(codec.domain)
         self._request_timeout = request_timeout
@@ -151,7 +151,9 @@ class EventStore(Resource):
             raise InvalidMessage("an append names at least one aggregate, and each only once")
         ids = [event_id for write in writes for event_id in write.event_ids]
         if len(set(ids)) < len(ids):
-            raise InvalidId(f"append to {writes[0].subject}: an event id repeats")
+            raise InvalidId(
+                f"append to {writes[0].subject}: an event id repeats; each event needs its own"
+            )
         try:
             await self._seal(writes)
         except SubjectForgotten:  # perhaps after it was recorded

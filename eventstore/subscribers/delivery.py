@@ -14,18 +14,14 @@ from eventstore.messages.codec import Codec
 from eventstore.messages.context import MessageContext
 from eventstore.messages.encryption import Keys
 from eventstore.messages.events import RecordedEvent
-from eventstore.messages.handlers import EventHandler, EventHandlers
+from eventstore.messages.handlers import EventHandler, EventHandlers, handle
+from eventstore.messages.text import make_log_records_safe
 from eventstore.subscribers.publication import read_publication
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
-from eventstore.text import make_log_records_safe
 
 _MAX_DELAY = 30.0
 
 _logger = make_log_records_safe(logging.getLogger(__name__))
-
-
-class DeliveryStopped(Exception):
-    """The subscriber was stopped before the next attempt."""
 
 
 class DeliveryResult(NamedTuple):
@@ -63,19 +59,20 @@ class EventDelivery:
 
     async def handle(
         self, subject: str, headers: Mapping[str, str], payload: bytes, keys: Keys
-    ) -> DeliveryResult:
+    ) -> DeliveryResult | None:
         """Pass a published event to its handlers; without an attempt if it cannot be decoded.
 
-        `keys` are those that decrypt it. Raises `DeliveryStopped` in place of the next attempt.
+        `keys` are those that decrypt it. Returns None if the subscriber was stopped before the next
+        attempt.
         """
-        result = DeliveryResult(0, None)
+        result: DeliveryResult | None = DeliveryResult(0, None)
         try:
             parts = self._decode(subject, headers, payload, keys)
         except InvalidMessage as error:
             return DeliveryResult(0, error)
         for recorded, handler in parts:
             result = await self._call(recorded, handler)
-            if result.error is not None:
+            if result is None or result.error is not None:
                 break
         return result
 
@@ -90,13 +87,13 @@ class EventDelivery:
             raise UnknownType(f"subscriber {self._subscriber} has no handler of {parts[0].type}")
         return handled
 
-    async def _call(self, recorded: RecordedEvent, handler: EventHandler) -> DeliveryResult:
+    async def _call(self, recorded: RecordedEvent, handler: EventHandler) -> DeliveryResult | None:
         attempts = 0
         while True:
             attempts += 1
             try:
                 with only_own_cancellation(), MessageContext.of(recorded, self._subscriber).begun():
-                    await handler(recorded.data, recorded)
+                    await handle(handler, recorded)
             except Exception as error:  # whatever a handler raises, the subscriber goes on
                 _logger.warning(
                     "subscriber %s: %s at position %d, attempt %d of %d failed",
@@ -110,6 +107,6 @@ class EventDelivery:
                 self._telemetry.count("events_handled", subscriber=self._subscriber)
                 return DeliveryResult(attempts, None)
             if await pause(self._backoff.delay(attempts), self._stopping):
-                raise DeliveryStopped
+                return None
             self.retries += 1
             self._telemetry.count("retries", operation="subscriber")

@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import Literal
 
 from eventstore.client.client import Client
-from eventstore.errors import EventStoreError, NoResponders, PermissionDenied, StreamMissing
+from eventstore.errors import (
+    EventsGone,
+    NoResponders,
+    PermissionDenied,
+    StreamMissing,
+)
 from eventstore.jetstream.api import stream_info
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.stored_message import StoredMessage
@@ -19,21 +24,6 @@ are acknowledged from now on, or after a position of the log.
 "new" is after the log's last position at the time, which excludes events that were acknowledged
 before and are published later. If the user may not read that position, as from another account,
 "new" is what the feed publishes from now on."""
-
-
-class EventsGone(EventStoreError, code="events_gone"):
-    """The event stream no longer has all events after the position to start at.
-
-    `position` was requested, `first` is the position of the first event that is left.
-    """
-
-    def __init__(self, stream: str, position: int, first: int) -> None:
-        super().__init__(
-            f"stream {stream} begins at position {first} of the log; the events from position "
-            f"{position + 1} on are only in the log itself"
-        )
-        self.position = position
-        self.first = first
 
 
 async def log_end(client: Client, subjects: Subjects) -> int | None:

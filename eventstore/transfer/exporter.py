@@ -151,4 +151,6 @@ def _check_same(path: Path, first: FirstLine, subjects: Subjects) -> None:
     if first.transformed:
         raise TransferError(f"{path} is a copy, not an export: remove it, and copy again")
     if first.domain != subjects.domain:
-        raise TransferError(f"{path} is of domain {first.domain}, and this is {subjects.domain}")
+        raise TransferError(
+            f"{path} is of domain {first.domain}, and this is {subjects.domain}: name another file"
+        )

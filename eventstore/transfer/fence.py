@@ -46,7 +46,10 @@ class Fence:
             await check(self._client, [self._spec])
         last = info.state.last_seq
         if last and not info.state.messages:
-            raise ImportRefused(f"the log {self._spec.name} is empty, but had events once")
+            raise ImportRefused(
+                f"the log {self._spec.name} is empty, but had events once, so "
+                "that positions would not begin at 1: delete the stream, and import again"
+            )
         return last, fenced
 
     async def take(self) -> int:
@@ -67,7 +70,9 @@ class Fence:
         except JetStreamError as error:
             if error.err_code != ErrorCode.STREAM_NAME_IN_USE:
                 raise
-            raise ImportRefused(f"another import into {self._spec.name} began just now") from error
+            raise ImportRefused(
+                f"another import into {self._spec.name} began just now: wait until it has ended"
+            ) from error
         return await self.last()
 
     async def last(self) -> int:

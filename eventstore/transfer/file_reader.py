@@ -11,6 +11,7 @@ from typing import BinaryIO
 import msgspec
 
 from eventstore.errors import DamagedFile, TransferError
+from eventstore.messages.text import counted
 from eventstore.transfer.file_format import EventLine, FileEnd, FileSums, FirstLine, Line
 
 _CHUNK = 64 * 1024
@@ -195,7 +196,7 @@ class FileReader:
             state.last = line
         elif (line.events, line.position) != (state.events, position):
             raise self._damaged(
-                f"it counts {line.events} events, but {state.events} come before it"
+                f"it counts {counted(line.events, 'event')}, but {state.events} come before it"
             )
         state.is_complete = isinstance(line, FileEnd)
 

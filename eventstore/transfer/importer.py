@@ -27,6 +27,7 @@ from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.jetstream.vocabulary import EXPECTED_HEADERS
 from eventstore.messages.encryption import refs_in
 from eventstore.messages.subjects import Subjects
+from eventstore.messages.text import counted
 from eventstore.store.batches import BatchCheck
 from eventstore.store.key_bucket import KeyBucket
 from eventstore.store.log import StoredLog
@@ -103,8 +104,8 @@ async def import_log(
     if recorded and not resume:
         state = "holds an incomplete import" if fenced else "is not empty"
         raise ImportRefused(
-            f"the log {subjects.log_stream} {state}: it has {recorded:,} events. Import into an "
-            "empty log, or resume with --continue if they are the first events of the file"
+            f"the log {subjects.log_stream} {state}: it has {counted(recorded, 'event')}. Import "
+            "into an empty log, or resume with --continue if they are the first events of the file"
         )
     with open_export(path) as file:
         events = FileReader(path, file, max_payload=client.max_payload).events()
@@ -115,7 +116,10 @@ async def import_log(
         if last != before:
             if not fenced:
                 await fence.open()
-            raise ImportRefused(f"somebody else has just written to {subjects.log_stream}")
+            raise ImportRefused(
+                f"somebody else has just written to {subjects.log_stream}: stop what writes to it, "
+                "and import into an empty log"
+            )
         async with Sender(client, fence, before) as sender:
             for unit in units(events, before):
                 await sender.put(unit)
@@ -188,8 +192,8 @@ async def _check_keys(client: Client, subjects: Subjects, keys: set[str]) -> Non
         missing = list(keys)
     if missing:
         raise ImportRefused(
-            f"the file has personal data of {len(missing):,} subjects whose keys are not in "
-            f"{subjects.key_bucket} here: restore that bucket first, or say that it comes later "
+            f"the file has personal data of {counted(len(missing), 'subject')} whose keys are not "
+            f"in {subjects.key_bucket} here: restore that bucket first, or say that it comes later "
             "with --without-keys"
         )
 

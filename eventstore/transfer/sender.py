@@ -123,7 +123,7 @@ class Sender(Resource):
             return
         try:
             if message.headers and message.headers.get("Status") == "503":
-                raise NoResponders("no stream takes the imported events")
+                raise NoResponders("no stream takes the imported events: declare the topology")
             ack = read_ack(message.subject, message.data, self._fence.stream)
             if ack.seq != position:
                 raise JetStreamError(_DUPLICATE, 0, f"its id is recorded at position {ack.seq}")

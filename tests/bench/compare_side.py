@@ -19,7 +19,7 @@ import msgspec
 from eventstore.client.client import Client, connect
 from eventstore.commands import CommandClient, CommandHandler, CommandWorker, Outcomes, StateCache
 from eventstore.config import load_settings
-from eventstore.decider.decider import Decider, Domain
+from eventstore.decider import Decider, Domain
 from eventstore.errors import Rejected
 from eventstore.jetstream.topology import declare, topology
 from eventstore.messages.types import Command, Event

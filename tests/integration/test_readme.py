@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from tests.conftest import free_ports
+from tests.integration.command_line import BOUND, CommandLine
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,23 +24,79 @@ def blocks(language: str) -> list[str]:
 def printed(program: Path, directory: Path) -> str:
     """The standard output of a program, which must not write to standard error."""
     result = subprocess.run(
-        [sys.executable, program], cwd=directory, capture_output=True, text=True, timeout=30
+        [sys.executable, program], cwd=directory, capture_output=True, text=True, timeout=BOUND
     )
     assert result.stderr == ""
     return result.stdout
 
 
-def test_the_program_of_the_readme_prints_the_quoted_output(tmp_path: Path) -> None:
-    example = tmp_path / "example.py"
-    example.write_text(blocks("python")[0], encoding="utf-8")
-    assert printed(example, tmp_path) == blocks("text")[0]
+def test_the_bank_is_at_most_sixty_lines() -> None:
+    bank = blocks("python")[0]
+    assert bank == (ROOT / "examples" / "bank.py").read_text(encoding="utf-8")
+    assert len([line for line in bank.splitlines() if line.strip()]) <= 60
 
 
-def test_the_scenarios_of_the_readme_hold() -> None:
-    example, scenarios = blocks("python")[:2]
-    names: dict[str, object] = {"__name__": "readme"}
-    exec(example.rpartition("asyncio.run")[0], names)  # noqa: S102  # the README's own code
-    exec(scenarios, names)  # noqa: S102  # the README's own code
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the README's bank alone."""
+    (tmp_path / "bank.py").write_text(blocks("python")[0], encoding="utf-8")
+    return tmp_path
+
+
+def test_the_scenarios_of_the_readme_hold(folder: Path) -> None:
+    (folder / "rules.py").write_text(blocks("python")[1], encoding="utf-8")
+    assert printed(folder / "rules.py", folder) == ""
+
+
+def test_the_program_of_the_readme_prints_the_quoted_output(folder: Path) -> None:
+    (folder / "program.py").write_text(blocks("python")[2], encoding="utf-8")
+    assert printed(folder / "program.py", folder) == blocks("text")[0]
+
+
+VARYING = {
+    r"[0-9a-f]{8}-[0-9a-f-]{27}": "ID",
+    r"caused by [0-9a-f]{8}": "caused by ID",
+    r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}": "TIME",
+    r"\d{4}-\d\d-\d\dT[\d:.]+Z": "TIME",
+    r"in [\d.]+ s:": "in TIME:",
+    r"\d:\d\d:\d\d": "TIME",
+    r"up \d+ s, \d+ MB": "up TIME, SIZE",
+    r"127\.0\.0\.1:\d+": "ADDRESS",
+}
+"""What differs from run to run."""
+
+
+def stable(output: str) -> list[str]:
+    for pattern, name in VARYING.items():
+        output = re.sub(pattern, name, output)
+    return [line.rstrip() for line in output.splitlines()]
+
+
+def session(block: str) -> list[tuple[str, str]]:
+    """The commands of a block, and what it says that each prints; `...` is the rest of it."""
+    parts = [each.partition("\n") for each in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]]
+    return [(command, output) for command, _, output in parts]
+
+
+def test_the_session_with_the_bank_is_what_happens(folder: Path) -> None:
+    setting_up, talking = map(session, blocks("console")[1:3])
+    exported = dict(re.findall(r"^export (\w+)=(\S+)$", "\n".join(dict(setting_up)), re.MULTILINE))
+    listed = exported["EVENTSTORE_OPERATIONS_METRICS_ADDRESS"]
+    (port,) = free_ports(1)
+    exported["EVENTSTORE_OPERATIONS_METRICS_ADDRESS"] = f"127.0.0.1:{port}"
+    binaries = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    cli = CommandLine(folder, PATH=binaries, **exported)
+    with cli.start("serve") as running:
+        assert stable(running.line()) == stable(setting_up[-1][1])
+        for command, expected in talking:
+            ended = cli.shell(command.replace(listed, f"127.0.0.1:{port}"))
+            wanted, _, rest = expected.partition("...\n")
+            assert rest == ""
+            shown = stable(ended.out)
+            if "...\n" in expected:
+                shown = shown[: len(wanted.splitlines())]
+            assert shown == stable(wanted), (command, ended.err)
+        assert running.stopped().status == 0
 
 
 def test_the_to_do_list_runs_with_its_read_model_and_its_subscriber(tmp_path: Path) -> None:

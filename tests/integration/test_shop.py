@@ -7,17 +7,22 @@ import importlib
 import json
 import shutil
 import sys
+import time
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
+from eventstore.config import Settings
 from eventstore.projections.database import include_name
+from tests.connection import settings_for
 from tests.integration.command_line import BOUND, ROOT, CommandLine
 
 ORDER = {"customer": "ann", "article": "tea", "quantity": 2}
@@ -54,21 +59,22 @@ def sent(
     cli: CommandLine, command: str, aggregate_id: str, data: dict[str, Any], *more: str
 ) -> None:
     words = (f"shop.cmd.{command}", "--id", aggregate_id, "--data", json.dumps(data))
-    ended = cli.run("send", *words, *more)
+    ended = cli.call("send", *words, *more)
     assert ended.status == 0, ended
 
 
 def reached(cli: CommandLine, order: str, status: str) -> None:
     """The saga has led the order to this status, in time."""
-    for _ in range(20):  # each is a process, which takes its time
-        shown = cli.run("query", "order", "get", order, "--json")
+    deadline = time.monotonic() + BOUND
+    while True:
+        shown = cli.call("query", "order", "get", order, "--json")
         if shown.status == 0 and json.loads(shown.out)["status"] == status:
             return
-    raise AssertionError(shown)
+        assert time.monotonic() < deadline, shown
 
 
 def test_the_saga_is_shown_as_one_tree_of_causes(shop: CommandLine) -> None:
-    shown = shop.run("audit", "trace", FIRST)
+    shown = shop.call("audit", "trace", FIRST)
     assert shown.status == 0, shown
     steps = ["PlaceOrder", "OrderPlaced", "ReserveStock", "StockReserved", "ConfirmOrder"]
     steps += ["OrderConfirmed", "RecordPurchase", "PurchaseRecorded"]
@@ -91,7 +97,7 @@ def test_the_saga_is_shown_as_one_tree_of_causes(shop: CommandLine) -> None:
     ],
 )
 def test_the_command_line_is_the_shops(shop: CommandLine, words: str, shown: str) -> None:
-    ended = shop.run(*words.split())
+    ended = shop.call(*words.split())
     assert ended.status == 0, ended
     assert shown in ended.out
 
@@ -110,14 +116,43 @@ def test_its_migrations_make_the_tables_that_its_projections_declare(
 
 
 @pytest.fixture
+def project(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The shop's modules can be imported."""
+    monkeypatch.syspath_prepend(str(folder))
+    yield
+    for name in [each for each in sys.modules if each.partition(".")[0] == "shop"]:
+        del sys.modules[name]
+
+
+@pytest.mark.usefixtures("project")
+async def test_the_stock_of_an_order_that_is_cancelled_by_hand_is_released(
+    settings: Settings, tmp_path: Path
+) -> None:
+    app = importlib.import_module("shop.app").app
+    order, stock = (importlib.import_module(f"shop.{each}") for each in ("order", "stock"))
+    assert settings.nats.subject_prefix is not None
+    own = settings_for(settings.nats.url[0], settings.nats.subject_prefix).in_directory(tmp_path)
+    without = {"projections": False, "queries": False}
+    async with asyncio.timeout(BOUND):
+        async with app.running(own, subscribers=False, **without) as shop:
+            await shop.execute(stock.ReceiveStock(quantity=3), "tea")
+            await shop.execute(msgspec.convert(ORDER, order.PlaceOrder), "o")
+            await shop.execute(order.CancelOrder(reason="changed my mind"), "o")
+        async with app.running(own, **without) as shop:
+            async for event in shop.store.read_all(live=True):
+                if isinstance(event.data, stock.StockReleased):
+                    break
+            assert await shop.load("stock", "tea", leader=True) == stock.Stock(available=3)
+
+
+@pytest.fixture
 async def browser(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    project: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the web application, which runs the shop in this process."""
     for name in ("NATS_URL", "EVENTSTORE_CONFIG", "EVENTSTORE_APP"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(folder))
     web = importlib.import_module("shop.web").web
     transport = httpx.ASGITransport(web)
     async with (
@@ -125,8 +160,6 @@ async def browser(
         httpx.AsyncClient(transport=transport, base_url="http://shop") as client,
     ):
         yield client
-    for name in [each for each in sys.modules if each.partition(".")[0] == "shop"]:
-        del sys.modules[name]
 
 
 async def test_an_order_is_placed_once_and_read_back_at_once(browser: httpx.AsyncClient) -> None:
@@ -142,6 +175,16 @@ async def test_an_order_is_placed_once_and_read_back_at_once(browser: httpx.Asyn
         other = await browser.post("/orders", json=ORDER | {"quantity": 3}, headers=key)
         assert other.status_code == 422
         assert other.json()["detail"]["code"] == "command_id_reused"
+
+
+async def test_the_readme_quotes_the_ids_that_follow_from_a_key(browser: httpx.AsyncClient) -> None:
+    keys = importlib.import_module("shop.web").KEYS
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    async with asyncio.timeout(BOUND):
+        placed = await browser.post("/orders", json=ORDER, headers={"Idempotency-Key": "1"})
+    assert f'{{"id":"{placed.json()["id"]}","position":' in readme
+    assert f"correlation {uuid.uuid5(keys, '1')}" in readme
+    assert json.dumps(ORDER) in readme
 
 
 async def test_what_cannot_be_done_has_the_status_that_says_so(browser: httpx.AsyncClient) -> None:

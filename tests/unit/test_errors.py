@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import importlib
 import inspect
+import pkgutil
 import re
+from collections.abc import Iterator
 from itertools import takewhile
 
 import pytest
 
+import eventstore
+import projections
 from eventstore import errors
 from eventstore.errors import (
     BatchTooLarge,
@@ -15,6 +20,7 @@ from eventstore.errors import (
     EventTooLarge,
     InvalidHeader,
     JetStreamError,
+    PoisonEvent,
     QueryRefused,
     QueryTimeout,
     Rejected,
@@ -30,7 +36,7 @@ CLASSES = {
 LINE = re.compile(r"(?P<indent>[│├└─ ]*)(?P<name>[A-Za-z]+)(?: {2,}(?P<meaning>.+))?")
 
 
-def drawn() -> dict[str, str | None]:
+def tree_in_docstring() -> dict[str, str | None]:
     """Each class of the tree in the module's docstring, and the class it hangs on."""
     assert errors.__doc__ is not None
     _, _, tree = errors.__doc__.partition("\n\n")
@@ -51,11 +57,51 @@ def test_the_tree_is_drawn_as_it_is() -> None:
         for name, cls in CLASSES.items()
     }
 
-    assert drawn() == real
+    assert tree_in_docstring() == real
 
 
 def test_the_order_of_the_drawing_is_the_order_of_the_code() -> None:
-    assert list(drawn()) == list(CLASSES)
+    """Each module has a part of the drawing, in one piece."""
+    written = [
+        classes_in(found.name)
+        for found in pkgutil.iter_modules(errors.__path__, "eventstore.errors.")
+    ]
+    written.sort(key=lambda names: list(tree_in_docstring()).index(names[0]))
+
+    assert [name for names in written for name in names] == list(tree_in_docstring())
+
+
+def classes_in(module: str) -> list[str]:
+    """The names of the classes that a module defines, in its order."""
+    return [
+        name
+        for name, cls in vars(importlib.import_module(module)).items()
+        if inspect.isclass(cls) and cls.__module__ == module
+    ]
+
+
+def subclasses(cls: type) -> Iterator[type]:
+    direct: list[type] = type.__subclasses__(cls)
+    for each in direct:
+        yield each
+        yield from subclasses(each)
+
+
+def test_every_exception_of_the_library_is_in_the_tree() -> None:
+    """Or is private to the module that raises and catches it."""
+    for package in (eventstore, projections):
+        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not found.name.endswith("__main__"):
+                importlib.import_module(found.name)
+
+    outside = {
+        f"{cls.__module__}.{cls.__qualname__}"
+        for cls in subclasses(BaseException)
+        if re.match(r"(eventstore|projections)(\.|$)", cls.__module__)
+        and cls not in CLASSES.values()
+    }
+
+    assert outside == {"eventstore.store.id_index._LogReplaced"}
 
 
 def test_everything_is_exported() -> None:
@@ -64,8 +110,10 @@ def test_everything_is_exported() -> None:
 
 
 def test_every_error_has_a_code_of_its_own() -> None:
-    # A rejection's code is the domain's, and its instance's; a query's "timeout" is its contract.
-    codes = [cls.code for cls in CLASSES.values() if cls not in (Rejected, QueryTimeout)]
+    # A rejection's code is the domain's, and its instance's; a query's "timeout" is its contract;
+    # a poison event is how a projection fails.
+    shared = (Rejected, QueryTimeout, PoisonEvent)
+    codes = [cls.code for cls in CLASSES.values() if cls not in shared]
 
     assert len(set(codes)) == len(codes)
     assert all(re.fullmatch("[a-z_]+", code) for code in codes)
@@ -84,12 +132,17 @@ def test_what_may_be_tried_again() -> None:
         "Conflict",
         "ConnectFailed",
         "ConnectionLost",
+        "DatabaseUnavailable",
         "InvalidAnswer",
         "NoResponders",
+        "OwnedElsewhere",
+        "PullLost",
         "QueryTimeout",
         "QueueFull",
         "RequestTimeout",
+        "SchemaBusy",
         "ServiceBusy",
+        "WaitTimeout",
     }
 
 

@@ -37,8 +37,8 @@ PACKAGES = {"eventstore"} | {
     if found.ispkg and not found.name.startswith(("eventstore.cli.", *PRIVATE))
 }
 MODULES_OF_THEIR_OWN = {
-    *("eventstore.application.service", "eventstore.errors", "eventstore.telemetry"),
-    *("eventstore.testing", "eventstore.undecodable", "eventstore.projections.health"),
+    *("eventstore.application.service", "eventstore.telemetry"),
+    "eventstore.projections.health",
     *("eventstore.projections.testing", "eventstore.service.metrics", "eventstore.service.tracing"),
     *("eventstore.subscribers.testing", "eventstore.nix.stale_packages"),
 }

@@ -28,7 +28,7 @@ from eventstore.cli.session import Session
 from eventstore.errors import ConfigurationError, CorruptLog
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.messages.headers import Header
-from eventstore.text import decoded, printable_json
+from eventstore.messages.text import counted, decoded, printable_json
 
 _MAX_CONCURRENCY = 64
 
@@ -64,7 +64,7 @@ async def export(
     is_csv = form == "csv" if form else output is not None and output.suffix == ".csv"
     count = await _export(session, wanted, output, is_csv=is_csv, payload=payload)
     if output is not None:
-        say(f"{count:,} events and commands written to {output}")
+        say(f"{counted(count, 'entry')} written to {output}")
 
 
 async def _export(
@@ -120,7 +120,10 @@ async def _payload(reader: DirectReader, entry: AuditEntry) -> bytes | None:
     if message is None:  # a replica may lag
         message = await reader.at(entry.position, leader=True)
     if message is None or message.headers.get(Header.EVENT_ID) != entry.id:
-        raise CorruptLog(f"{entry.type} {entry.id} is no longer at position {entry.position}")
+        raise CorruptLog(
+            f"{entry.type} {entry.id} is no longer at position {entry.position}: "
+            "see `eventstore audit verify`"
+        )
     return message.payload or b"{}"
 
 

@@ -9,15 +9,15 @@ import msgspec
 import typer
 
 from eventstore.cli.options import ClientSession, Json, Yes
-from eventstore.cli.output.terminal import counted, program, say, say_json
+from eventstore.cli.output.terminal import program, say, say_json
 from eventstore.cli.session import Session
 from eventstore.concurrency.event_loop import run
 from eventstore.jetstream.vocabulary import bucket_stream
 from eventstore.messages.encryption import DestroyedKey
 from eventstore.messages.subjects import Subjects
+from eventstore.messages.text import counted, printable
 from eventstore.parking.erasure import ErasureReport
 from eventstore.store.keyring import Keyring
-from eventstore.text import printable
 
 
 def forget(

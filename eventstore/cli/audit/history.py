@@ -10,10 +10,11 @@ import typer
 from eventstore.audit import Change, GetHistory, HistoryView, StepView, StopView, aggregate_history
 from eventstore.cli.audit.times import parse_at
 from eventstore.cli.options import ClientSession, Json
-from eventstore.cli.output.terminal import Terminal, counted, say_json
+from eventstore.cli.output.terminal import Terminal, say_json
 from eventstore.client.queries import QueryClient
 from eventstore.errors import PermissionDenied
 from eventstore.messages.envelope import utc_now
+from eventstore.messages.text import counted
 
 _MAX_VALUE = 60
 

@@ -12,10 +12,10 @@ from eventstore.cli.output.terminal import program
 from eventstore.cli.read_models import is_there
 from eventstore.cli.session import Session
 from eventstore.client.queries import QueryClient
-from eventstore.errors import ClientError, StreamMissing
+from eventstore.errors import ClientError, NoAuditIndex, StreamMissing
 from eventstore.jetstream.api import log_end
 from eventstore.messages.queries import Listed
-from eventstore.projections.audit import AuditIndex, NoAuditIndex
+from eventstore.projections.audit import AuditIndex
 from eventstore.projections.database.database import Database
 
 
@@ -74,12 +74,15 @@ async def index_of(session: Session) -> AsyncIterator[AuditIndex | ServiceIndex]
 async def opened_index(session: Session) -> AsyncIterator[AuditIndex]:
     """The index of the read model in the settings.
 
-    Raises `NoAuditIndex`, saying what to do, and what opening a database raises.
+    Raises `NoAuditIndex`, saying what to do, `MigrationError` for tables of another release, and
+    what opening a database raises.
     """
     database = Database(session.settings.read_model.database)
     try:
         _check_there(database)
         async with database:
+            if (await database.revisions())[0].found:  # else it has no index, which is said so
+                await database.check_schema()
             yield AuditIndex(database.engine)
     except NoAuditIndex as error:
         raise NoAuditIndex(

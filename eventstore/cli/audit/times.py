@@ -27,8 +27,8 @@ def parse_time(text: str | None, option: str, now: datetime) -> datetime | None:
         return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
     except (ValueError, OverflowError):
         raise typer.BadParameter(
-            f"{text!r} is no time: write 2026-05-04T12:30:00Z, 2026-05-04, or 90s, 15m, 2h, 3d, 1w "
-            "for how long ago",
+            f"{text!r} is not a time: write 2026-05-04T12:30:00Z, 2026-05-04, or 90s, 15m, 2h, 3d, "
+            "1w for how long ago",
             param_hint=option,
         ) from None
 

@@ -14,9 +14,10 @@ from eventstore import audit
 from eventstore.audit import Anchor, Finding, VerifySummary
 from eventstore.cli.options import AggregateId, AggregateName, ClientSession, Json
 from eventstore.cli.output.progress import events_bar
-from eventstore.cli.output.terminal import Terminal, counted, say_json
+from eventstore.cli.output.terminal import Terminal, say_json
 from eventstore.cli.session import Session
-from eventstore.errors import ConfigurationError
+from eventstore.config.checks import read_file
+from eventstore.messages.text import counted
 
 _UNKNOWN_KEY = "the anchor is signed by {key}: only --key checks that it is the expected key"
 _MAX_RANGES = 10
@@ -76,9 +77,11 @@ async def verify(
     With --json each line is a finding, the last one the summary.
     """
     if anchor_file is None and key is not None:
-        raise typer.BadParameter("a key is for an anchor", param_hint="--key")
+        raise typer.BadParameter("a key verifies an anchor: give --anchor, too", param_hint="--key")
     if anchor_file is not None and aggregate is not None:
-        raise typer.BadParameter("an anchor is of the whole log", param_hint="--anchor")
+        raise typer.BadParameter(
+            "an anchor is of the whole log: name no aggregate", param_hint="--anchor"
+        )
     expected = None if anchor_file is None else Anchor.from_json(read_file(anchor_file))
     terminal = Terminal(stderr=json)
     if expected is not None:
@@ -130,14 +133,6 @@ async def verify_log(
                     if len(first) < limit:
                         first.append(finding)
     return Verification(first, summary, time.monotonic() - began)
-
-
-def read_file(file: Path) -> bytes:
-    """A file's content; raises `ConfigurationError` if it cannot be read."""
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from error
 
 
 def _say_json(found: Verification) -> None:

@@ -15,8 +15,9 @@ from eventstore.cli.options import Json
 from eventstore.cli.output.progress import events_bar
 from eventstore.cli.output.terminal import Terminal, say_json
 from eventstore.errors import ConfigurationError
+from eventstore.messages.text import counted
 from eventstore.transfer import CopySummary
-from eventstore.transfer.copier import Transform
+from eventstore.transfer.transformation import Transform
 
 
 async def copy(
@@ -83,12 +84,12 @@ def _load(name: str) -> Transform:
     finally:
         sys.path.remove("")
     if not callable(found):
-        raise ConfigurationError(f"--with {name} is no function")
+        raise ConfigurationError(f"--with {name} is not a function")
     return found
 
 
 def _print_copied(terminal: Terminal, done: CopySummary, target: Path) -> None:
-    terminal.print_line(f"{done.before:,} events became {done.after:,} in {target}")
+    terminal.print_line(f"{counted(done.before, 'event')} became {done.after:,} in {target}")
     if done.foreign:
         terminal.print_line(f"  left out, not the store's: {done.foreign:,}")
     for what in ("renamed", "split", "dropped", "masked"):

@@ -15,10 +15,10 @@ from eventstore.application.service import RunningApplication
 from eventstore.cli.nix.lock_files import LockFileImport, read_files
 from eventstore.cli.options import DemoSession
 from eventstore.cli.output.outcomes import ExecutedCommand, print_executed
-from eventstore.cli.output.terminal import Terminal, brief, counted, program, table
+from eventstore.cli.output.terminal import Terminal, brief, program, table
 from eventstore.jetstream.api import log_end
 from eventstore.messages.events import RecordedEvent
-from eventstore.text import printable
+from eventstore.messages.text import counted, printable
 from projections import app
 from projections.models import flake, flake_input
 

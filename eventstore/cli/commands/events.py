@@ -46,7 +46,9 @@ async def events(
     position, subject, reason, headers and data.
     """
     if foreign and follow:
-        raise typer.BadParameter("foreign messages cannot be followed", param_hint="--follow")
+        raise typer.BadParameter(
+            "foreign messages cannot be followed: leave out --follow", param_hint="--follow"
+        )
     if foreign:
         messages = _foreign_messages(session, aggregate, aggregate_id, after=after)
         await _print_each(messages, limit, foreign_json if json else foreign_line)

@@ -13,8 +13,9 @@ import typer
 
 from eventstore.cli.options import ClientSession, Json
 from eventstore.cli.output.progress import events_bar
-from eventstore.cli.output.terminal import Terminal, counted, program, say_json
+from eventstore.cli.output.terminal import Terminal, program, say_json
 from eventstore.cli.session import Session
+from eventstore.messages.text import counted
 from eventstore.transfer import ExportSummary, export_log, export_to
 from eventstore.transfer.file_writer import part_of
 
@@ -38,9 +39,9 @@ async def export(
     """
     to_stdout = str(file) == "-"
     if to_stdout and resume:
-        raise typer.BadParameter("a pipe cannot be continued", param_hint="--continue")
+        raise typer.BadParameter("a pipe cannot be continued: name a file", param_hint="--continue")
     if to_stdout and json:
-        raise typer.BadParameter("stdout has the events already", param_hint="--json")
+        raise typer.BadParameter("stdout has the events already: name a file", param_hint="--json")
     terminal = Terminal(stderr=to_stdout)
     began = time.monotonic()
     done = await _export(session, None if to_stdout else file, resume=resume)

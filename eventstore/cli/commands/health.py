@@ -13,9 +13,9 @@ from eventstore.cli.output.terminal import Terminal, say, table
 from eventstore.cli.session import Session
 from eventstore.errors import ClientError
 from eventstore.jetstream.vocabulary import NatsHeader
+from eventstore.messages.text import printable
+from eventstore.messages.undecodable import UNDECODABLE
 from eventstore.service.health import HealthReport
-from eventstore.text import printable
-from eventstore.undecodable import UNDECODABLE
 
 EXIT_STATUS = {"healthy": 0, "degraded": 1, "unhealthy": 2}
 
@@ -60,7 +60,7 @@ async def request_health(session: Session, name: str | None, timeout: float) -> 
     try:
         return HealthReport.from_json(answer.data)
     except UNDECODABLE as error:
-        raise ClientError(f"{subject}: the answer is no health report: {error}") from error
+        raise ClientError(f"{subject}: the answer is not a health report: {error}") from error
 
 
 def print_health(terminal: Terminal, report: HealthReport) -> None:

@@ -13,8 +13,9 @@ import typer
 from eventstore.cli.commands.export import Continue, print_interrupted
 from eventstore.cli.options import ClientSession, Json
 from eventstore.cli.output.progress import events_bar
-from eventstore.cli.output.terminal import Terminal, counted, say_json
+from eventstore.cli.output.terminal import Terminal, say_json
 from eventstore.cli.session import Session
+from eventstore.messages.text import counted
 from eventstore.transfer import ImportSummary, import_log
 
 

@@ -17,7 +17,7 @@ from eventstore.config import Settings
 from eventstore.errors import EventStoreError, InvalidSubject
 from eventstore.messages.envelope import check_message_id, new_id
 from eventstore.messages.subjects import Subject
-from eventstore.text import encodable
+from eventstore.messages.text import encodable
 
 
 async def send(
@@ -27,7 +27,11 @@ async def send(
     ],
     aggregate_id: Annotated[
         str | None,
-        typer.Option("--id", metavar="ID", help="The aggregate's id; generated if it is left out."),
+        typer.Option(
+            "--id",
+            metavar="ID",
+            help="The aggregate's id; only a command that creates one can do without.",
+        ),
     ] = None,
     payload: Annotated[str, typer.Option("--data", metavar="JSON", help="The payload.")] = "{}",
     command_id: Annotated[

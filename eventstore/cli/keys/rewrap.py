@@ -11,9 +11,10 @@ import typer
 
 from eventstore.cli.options import ClientSession, Json
 from eventstore.cli.output.progress import Advance, events_bar
-from eventstore.cli.output.terminal import Terminal, counted, say, say_json
+from eventstore.cli.output.terminal import Terminal, say, say_json
 from eventstore.client.master_keys import KeyWrapping, MasterKeys
 from eventstore.errors import ConfigurationError
+from eventstore.messages.text import counted
 from eventstore.store.key_bucket import KeyBucket
 
 _MAX_CONCURRENCY = 64

@@ -8,8 +8,9 @@ import msgspec
 import typer
 
 from eventstore.cli.options import ClientSession, Json
-from eventstore.cli.output.terminal import counted, say, say_json
+from eventstore.cli.output.terminal import say, say_json
 from eventstore.config import PersonalSettings
+from eventstore.messages.text import counted
 from eventstore.store.key_bucket import KeyBucket
 
 

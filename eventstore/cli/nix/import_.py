@@ -35,7 +35,9 @@ async def import_(
     --json each line is the outcome of one command.
     """
     if name is not None and len(files) > 1:
-        raise typer.BadParameter(f"{len(files)} files cannot have one name", param_hint="--name")
+        raise typer.BadParameter(
+            f"{len(files)} files cannot have one name: leave it out", param_hint="--name"
+        )
     terminal = Terminal(stderr=json)
     flakes = read_files(files, name)
     codec = session.codec

@@ -36,7 +36,10 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def events_bar(console: Console, what: str) -> Iterator[Advance]:
-    """A bar that moves until the end of the block."""
+    """A bar that moves until the end of the block; it appears when it first moves.
+
+    So an error before that, as a file that is missing, stands alone.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
@@ -44,16 +47,20 @@ def events_bar(console: Console, what: str) -> Iterator[Advance]:
         _Rate(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task(what, total=None)
+    progress = Progress(*columns, console=console)
+    bar = progress.add_task(what, total=None)
+    current = what
 
-        current = what
+    def advance(done: int, total: int, now: str | None = None, /) -> None:
+        nonlocal current
+        if now is not None and now != current:
+            current = now
+            progress.reset(bar, description=now)
+        progress.update(bar, completed=done, total=total)
+        progress.start()
 
-        def advance(done: int, total: int, now: str | None = None, /) -> None:
-            nonlocal current
-            if now is not None and now != current:
-                current = now
-                progress.reset(bar, description=now)
-            progress.update(bar, completed=done, total=total)
-
+    try:
         yield advance
+    finally:
+        if progress.live.is_started:
+            progress.stop()

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from eventstore.text import printable, printable_json, printable_lines
+from eventstore.messages.text import printable, printable_json, printable_lines
 
 STATUS_STYLES = {"success": "green", "rejected": "yellow", "error": "red"}
 """How the status of a command's outcome is coloured."""
@@ -92,11 +92,6 @@ def say(text: str, *, newline: bool = True) -> bool:
 def say_json(value: object) -> bool:
     """Print a value as JSON on one line; False if nobody reads any more."""
     return say(msgspec.json.encode(value).decode())
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 event`, `2,000 events`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def brief(text: str) -> str:

@@ -16,10 +16,9 @@ from eventstore.cli.output.progress import Advance, events_bar
 from eventstore.cli.output.terminal import Terminal, program, say, say_json
 from eventstore.cli.read_models import open_read_model, projections_named
 from eventstore.cli.session import Session
-from eventstore.errors import ProjectionFailed
+from eventstore.errors import PoisonEvent, ProjectionFailed
 from eventstore.projections.projection import Projection
 from eventstore.projections.rebuild.rebuild import Rebuild, RebuildProgress, drop_shadow
-from eventstore.projections.worker.apply import PoisonEvent
 
 
 class RebuildSummary(Struct, frozen=True):

@@ -10,6 +10,7 @@ from eventstore.cli.output.terminal import say, say_json
 from eventstore.cli.read_models import ProjectionName, open_read_model, projection_named
 from eventstore.cli.session import Session
 from eventstore.concurrency.event_loop import run
+from eventstore.messages.text import counted
 from eventstore.projections.projection import Projection
 from eventstore.projections.rebuild import switch
 
@@ -27,12 +28,12 @@ def reset(
     projection = projection_named(session, name)
     if not yes:
         count = run(_count_rows(session, projection))
-        typer.confirm(f"delete all {count:,} rows of {name}?", abort=True, err=json)
+        typer.confirm(f"delete {counted(count, 'row')} of {name}?", abort=True, err=json)
     deleted = run(_reset(session, projection))
     if json:
         say_json({"reset": name, "rows_deleted": deleted})
     else:
-        say(f"reset: {name}, {deleted:,} rows deleted")
+        say(f"reset: {name}, {counted(deleted, 'row')} deleted")
 
 
 async def _count_rows(session: Session, projection: Projection) -> int:

@@ -7,12 +7,13 @@ from datetime import datetime
 import msgspec
 
 from eventstore.cli.options import Json, ReadModelSession
-from eventstore.cli.output.terminal import Terminal, counted, say_json
+from eventstore.cli.output.terminal import Terminal, say_json
 from eventstore.cli.projection.list_ import STYLES
 from eventstore.cli.projection.parked import parked_line
 from eventstore.cli.projection.status import ProjectionDetails, ProjectionStatus, details
 from eventstore.cli.read_models import ProjectionName, projection_named
 from eventstore.messages.envelope import utc_now
+from eventstore.messages.text import counted
 
 
 async def show(session: ReadModelSession, name: ProjectionName, json: Json = False) -> None:

@@ -5,6 +5,6 @@ The only package with rows that do not come from the log: the outcomes of comman
 
 from eventstore.projections.audit.commands import CommandCollector
 from eventstore.projections.audit.events import audit
-from eventstore.projections.audit.index import AuditIndex, NoAuditIndex, audit_queries
+from eventstore.projections.audit.index import AuditIndex, audit_queries
 
-__all__ = ["AuditIndex", "CommandCollector", "NoAuditIndex", "audit", "audit_queries"]
+__all__ = ["AuditIndex", "CommandCollector", "audit", "audit_queries"]

@@ -23,15 +23,14 @@ from eventstore.commands.outcome_log import OutcomeLog, OutcomePage, OutcomeReco
 from eventstore.concurrency.backoff import Backoff
 from eventstore.concurrency.failures import ungrouped
 from eventstore.concurrency.supervisor import Supervisor
-from eventstore.errors import EventStoreError, ProjectionFenced
+from eventstore.errors import EventStoreError, ProjectionFenced, WaitTimeout
 from eventstore.messages.subjects import Subjects
+from eventstore.messages.text import make_log_records_safe, storable
 from eventstore.projections.audit.models import audit_command, audit_outcomes
 from eventstore.projections.database.backends.base import cause_of
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.locks import Locks, locks_of
-from eventstore.projections.worker.progress import WaitTimeout
 from eventstore.service.health import CheckResult
-from eventstore.text import make_log_records_safe, storable
 
 _move = (
     update(audit_outcomes)

@@ -11,7 +11,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from eventstore.audit import AuditEntry, CausationTree, SearchAudit, TraceCorrelation
-from eventstore.errors import ProjectionError
+from eventstore.errors import NoAuditIndex
 from eventstore.messages.queries import MAX_ITEMS, Listed
 from eventstore.projections.audit import search, tracing
 from eventstore.projections.audit.events import audit
@@ -26,10 +26,6 @@ audit_queries = QueryHandlers(audit)
 
 audit_queries.answers(tracing.trace)
 audit_queries.answers(search.search)
-
-
-class NoAuditIndex(ProjectionError, code="no_audit_index"):
-    """The database has no audit index, or one that was never built."""
 
 
 class AuditIndex:

@@ -75,7 +75,10 @@ def _resolved(rows: Rows, requested: str) -> tuple[str, str]:
             return own, str(found[0])
     if rows.first(select(commands.id).where(commands.id == own)) is not None:
         return own, own  # it was recorded by an earlier version, without its correlation
-    raise QueryNotFound(f"no event, command or correlation in the audit index has the id {own}")
+    raise QueryNotFound(
+        f"no event, command or correlation in the audit index has the id {own}; "
+        "if it is an aggregate's, use audit history or audit search"
+    )
 
 
 def _completed(rows: Rows, start: str) -> str:

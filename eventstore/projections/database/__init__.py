@@ -4,7 +4,6 @@ The only package that opens a database, or writes the library's own tables in it
 """
 
 from eventstore.projections.database.autogenerate import include_name, render_item
-from eventstore.projections.database.backends import DatabaseUnavailable
 from eventstore.projections.database.checkpoint import Checkpoint, read_checkpoints
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.schema import Migrations, Revisions
@@ -15,7 +14,6 @@ __all__ = [
     "NAMING_CONVENTION",
     "Checkpoint",
     "Database",
-    "DatabaseUnavailable",
     "Migrations",
     "Revisions",
     "UtcDateTime",

@@ -26,11 +26,16 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from eventstore.errors import ProjectionError, ProjectionFenced
+from eventstore.errors import (
+    CheckpointReset,
+    OtherLog,
+    ProjectionFenced,
+    VersionChanged,
+)
+from eventstore.messages.text import storable
 from eventstore.projections.database import parking
 from eventstore.projections.database.tables import checkpoints as table
 from eventstore.projections.projection import Projection
-from eventstore.text import storable
 
 
 class Checkpoint(Struct, frozen=True):
@@ -55,34 +60,6 @@ class ExpectedCheckpoint(NamedTuple):
     projection: Projection
     position: int
     epoch: int | None = None
-
-
-class CheckpointReset(ProjectionFenced, code="checkpoint_reset"):
-    """Somebody else replaced the rows or set the checkpoint: restart from there."""
-
-
-class VersionChanged(ProjectionError, code="version_changed"):
-    """The rows were made by another version of the projection; `known` is their checkpoint."""
-
-    def __init__(self, projection: Projection, known: Checkpoint) -> None:
-        super().__init__(
-            f"projection {projection.name} is version {projection.version}, but its rows were made "
-            f"by version {known.version}; rebuild it, or use a new database, and it is built from "
-            "the log"
-        )
-        self.known = known
-
-
-class OtherLog(ProjectionError, code="other_log"):
-    """The rows were built from another log than this one; `known` is their checkpoint."""
-
-    def __init__(self, known: Checkpoint, log: str) -> None:
-        super().__init__(
-            f"projection {known.name} at position {known.position} was built from another log: "
-            f"from {known.log}, and this one is {log}. Name another database with --database, or "
-            "have all rows built from this log with `eventstore projection rebuild --all`"
-        )
-        self.known = known
 
 
 def read(connection: Connection, name: str) -> Checkpoint | None:
@@ -166,7 +143,7 @@ def claim(
     if None not in (log, known.log) and log != known.log:
         raise OtherLog(known, str(log))
     if known.version != projection.version:
-        raise VersionChanged(projection, known)
+        raise VersionChanged(projection.name, projection.version, known)
     if known.log is None and log is not None:
         own = table.c.name == projection.name
         connection.execute(update(table).where(own).values(log=log))

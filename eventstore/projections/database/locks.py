@@ -25,24 +25,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from eventstore.concurrency.backoff import Backoff
 from eventstore.concurrency.resource import Resource
-from eventstore.errors import ConfigurationError, ProjectionFenced
+from eventstore.config.private_files import ensure_private_directory, open_private
+from eventstore.errors import ConfigurationError, OwnedElsewhere
 from eventstore.messages.envelope import utc_now
-from eventstore.private_files import ensure_private_directory, open_private
+from eventstore.messages.undecodable import UNDECODABLE
 from eventstore.projections.database.backends.postgresql import KEEPALIVE
 from eventstore.projections.database.database import Database
-from eventstore.undecodable import UNDECODABLE
 
 _LOOKS = 20
 _LOOK = Backoff(0.005, 0.005, jitter=1.0)
 """How often, and after which delays, a file is retried that others lock only to read its holder."""
-
-
-class OwnedElsewhere(ProjectionFenced, code="owned_elsewhere", retryable=True):
-    """Somebody else has the lock; `holder` says who."""
-
-    def __init__(self, name: str, holder: str) -> None:
-        super().__init__(f"{name} is owned by {holder}")
-        self.holder = holder
 
 
 class Locks(Resource):

@@ -17,7 +17,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from eventstore.errors import MigrationError
+from eventstore.errors import MigrationError, SchemaBusy
 from eventstore.projections.database.backends import cause_of, is_transient
 from eventstore.projections.database.recorded import recorded_revisions
 from eventstore.projections.table_names import is_reserved
@@ -29,10 +29,6 @@ _LOCK = 0x6576_656E_7473  # arbitrary, but must never change
 """PostgreSQL's advisory lock that excludes concurrent migrations of the same database."""
 
 _Step = Callable[[Config, str], None]
-
-
-class SchemaBusy(MigrationError, code="schema_busy", retryable=True):
-    """Another database is being migrated in this process; retry a moment later."""
 
 
 class Revisions(NamedTuple):
@@ -103,7 +99,7 @@ class Migrations:
         if not at.is_newest:
             raise MigrationError(
                 f"{self.subject} is at revision {at.found or 'none'}, this code needs "
-                f"{at.newest}; migrate it first"
+                f"{at.newest}; migrate it first, with `eventstore migrate`"
             )
 
     def revisions(self, connection: Connection) -> Revisions:

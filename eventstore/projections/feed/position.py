@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from eventstore.client.client import Client
-from eventstore.errors import ProjectionError
+from eventstore.errors import FeedLost
 from eventstore.jetstream.api import stream_info
 from eventstore.jetstream.direct_get import DirectReader
 from eventstore.jetstream.key_value import KeyValue
@@ -21,9 +21,9 @@ from eventstore.jetstream.stored_message import StoredMessage
 from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.headers import Header, position_of
 from eventstore.messages.subjects import Subjects
+from eventstore.messages.undecodable import UNDECODABLE
 from eventstore.store.foreign import LogFindings
 from eventstore.subscribers.publication import PART_OF
-from eventstore.undecodable import UNDECODABLE
 
 KEY = "feed.position"
 """The key in the configuration bucket: `{"sequence": ..., "position": ...}`."""
@@ -34,13 +34,6 @@ class FeedPoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     sequence: Annotated[int, Meta(ge=0)] = 0
     position: Annotated[int, Meta(ge=0)] = 0
-
-
-class FeedLost(ProjectionError, code="feed_lost"):
-    """The feed's position is lost, so that events could be published twice.
-
-    The text says what to put under the key in the configuration bucket for the feed to continue.
-    """
 
 
 class FeedPosition:
@@ -125,7 +118,9 @@ class FeedPosition:
             return msgspec.json.decode(message.payload, type=FeedPoint)
         except UNDECODABLE as error:
             name = self._bucket.bucket
-            raise FeedLost(f"key {KEY} of bucket {name} is invalid: {error}") from error
+            raise FeedLost(
+                f"key {KEY} of bucket {name} is invalid: {error}; delete the key, or correct it"
+            ) from error
 
     async def _at(self, sequence: int) -> StoredMessage | None:
         if sequence == 0:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterable
 from typing import Any
 
 from eventstore.client.client import Client
-from eventstore.errors import StreamMissing
+from eventstore.errors import StreamMissing, UnknownSubscriber
 from eventstore.messages.subjects import Subjects
 from eventstore.service.health import CheckResult, HealthStatus, worst
-from eventstore.subscribers.status import Subscribers, SubscriberStatus, UnknownSubscriber
+from eventstore.subscribers.status import Subscribers, SubscriberStatus
 from eventstore.subscribers.subscriber import EventSubscriber
 from eventstore.telemetry import NO_TELEMETRY, Telemetry
 
@@ -89,4 +90,8 @@ def _problems(
     missing = sorted(subscriber.wanted - delivered)
     if missing and not any("*" in each for each in delivered):
         problems.append(f"other processes have left out {', '.join(missing)}")
+    for option in ("max_concurrency", "ack_wait"):
+        own, actual = (getattr(each, option) for each in (subscriber.declared, status))
+        if not math.isclose(own, actual):
+            problems.append(f"other processes have set {option} to {actual:g}, not {own:g}")
     return ("degraded" if problems else "healthy"), problems

@@ -9,10 +9,9 @@ from typing import Protocol
 
 from sqlalchemy import select
 
-from eventstore.errors import ProjectionFenced
+from eventstore.errors import ProjectionFenced, WaitTimeout
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.tables import checkpoints as table
-from eventstore.projections.worker.progress import WaitTimeout
 from eventstore.projections.worker.worker import ProjectionWorker
 
 

@@ -3,7 +3,7 @@
 The only package that calls handlers, and moves checkpoints forward.
 """
 
-from eventstore.projections.worker.progress import Progress, WaitTimeout
+from eventstore.projections.worker.progress import Progress
 from eventstore.projections.worker.worker import ProjectionWorker
 
-__all__ = ["Progress", "ProjectionWorker", "WaitTimeout"]
+__all__ = ["Progress", "ProjectionWorker"]

@@ -8,42 +8,22 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from eventstore.errors import ProjectionFailed
+from eventstore.errors import PoisonEvent
 from eventstore.messages.envelope import utc_now
 from eventstore.messages.events import LogEvent
+from eventstore.messages.text import storable
 from eventstore.projections.database import checkpoint, parking
 from eventstore.projections.database.backends import cause_of, is_transient
 from eventstore.projections.database.checkpoint import ExpectedCheckpoint
 from eventstore.projections.database.parking import AggregateKey
 from eventstore.projections.projection import BoundStatement, Change, Projection
 from eventstore.projections.worker.batches import arranged
-from eventstore.text import storable
 
 _MAX_EVENTS = 500
 """How many events are batched together at most; the event loop may have to wait for that."""
 
 _SAVEPOINT = 2
 """How many statements a savepoint costs."""
-
-
-class PoisonEvent(ProjectionFailed):
-    """A projection cannot take an event: it is unreadable, or its handler or a statement fails.
-
-    `projection`, `event_type`, `event_id` and `position` name both, and `recorded` is the event;
-    `reason` is the failure by itself, in one line, and the cause is chained.
-    """
-
-    def __init__(self, projection: str, recorded: LogEvent, cause: Exception) -> None:
-        self.reason = storable(_described(cause))
-        super().__init__(
-            f"projection {projection} stopped before {recorded.type} {recorded.id} "
-            f"at position {recorded.position}: {self.reason}"
-        )
-        self.projection = projection
-        self.recorded = recorded
-        self.event_type = recorded.type
-        self.event_id = recorded.id
-        self.position = recorded.position
 
 
 class AppliedBatch(NamedTuple):
@@ -193,7 +173,8 @@ def _execute(connection: Connection, projection: Projection, step: _Step) -> Non
     except Exception as error:
         if is_transient(error):
             raise
-        raise PoisonEvent(projection.name, step.recorded, error) from error
+        reason = storable(_described(error))
+        raise PoisonEvent(projection.name, step.recorded, reason) from error
 
 
 def _described(cause: Exception) -> str:

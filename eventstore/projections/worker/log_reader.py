@@ -13,13 +13,18 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from eventstore.errors import ProjectionError, ProjectionFailed
+from eventstore.errors import (
+    CheckpointReset,
+    DatabaseUnavailable,
+    PoisonEvent,
+    ProjectionError,
+    ProjectionFailed,
+)
 from eventstore.messages.envelope import utc_now
 from eventstore.messages.events import LogEvent
 from eventstore.projections.database import checkpoint
-from eventstore.projections.database.backends import DatabaseUnavailable, cause_of
-from eventstore.projections.database.checkpoint import CheckpointReset
-from eventstore.projections.worker.apply import AppliedBatch, PoisonEvent, apply
+from eventstore.projections.database.backends import cause_of
+from eventstore.projections.worker.apply import AppliedBatch, apply
 from eventstore.projections.worker.progress import Rate
 from eventstore.projections.worker.runner import ProjectionRunner, WorkerContext
 from eventstore.store.reader import Page

@@ -9,14 +9,13 @@ from functools import partial
 from msgspec import Struct
 from sqlalchemy import Connection
 
-from eventstore.errors import CorruptLog, NotParked
+from eventstore.errors import CorruptLog, NotParked, PoisonEvent, VersionChanged
 from eventstore.messages.events import LogEvent, UnreadEvent
 from eventstore.projections.database import checkpoint, parking
-from eventstore.projections.database.checkpoint import VersionChanged
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.parking import AggregateKey, ParkedEvent
 from eventstore.projections.projection import Projection
-from eventstore.projections.worker.apply import PoisonEvent, execute
+from eventstore.projections.worker.apply import execute
 from eventstore.store.store import EventStore
 
 RETRY_TIMEOUT = 30.0
@@ -127,7 +126,7 @@ def _apply_in_order(
     # From here on, its worker cannot park or apply anything.
     known = checkpoint.lock(connection, projection.name)
     if known is not None and known.version != projection.version:
-        raise VersionChanged(projection, known)
+        raise VersionChanged(projection.name, projection.version, known)
     parked = {each.position: each for each in parking.list_parked(connection, projection.name, key)}
     applied: list[ParkedEvent] = []
     for parts in events:

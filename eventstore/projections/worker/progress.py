@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-from eventstore.errors import ProjectionError
+from eventstore.errors import ProjectionError, WaitTimeout
 from eventstore.projections.projection import Projection
 
 State = Literal["standby", "rebuilding", "catching_up", "live", "retrying", "paused", "failed"]
@@ -24,21 +24,6 @@ State = Literal["standby", "rebuilding", "catching_up", "live", "retrying", "pau
 
 _WINDOW = 5.0
 _SHORTEST = 0.1
-
-
-class WaitTimeout(ProjectionError, TimeoutError, code="wait_timeout", retryable=True):
-    """The read model has not reached a position in time; it may do so later.
-
-    `position` was waited for, `reached` is the last position of all projections in question.
-    """
-
-    def __init__(self, position: int, reached: int, seconds: float) -> None:
-        super().__init__(
-            f"the read model is at position {reached}, not at {position}, after {seconds:g} s"
-        )
-        self.position = position
-        self.reached = reached
-        self.seconds = seconds
 
 
 class Rate:

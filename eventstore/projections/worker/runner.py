@@ -12,25 +12,28 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from eventstore.concurrency.backoff import Backoff, pause
-from eventstore.errors import ProjectionError, ProjectionFailed, ProjectionFenced
-from eventstore.messages.envelope import utc_now
-from eventstore.messages.events import LogEvent
-from eventstore.projections.database import checkpoint
-from eventstore.projections.database.backends import DatabaseUnavailable
-from eventstore.projections.database.checkpoint import (
-    Checkpoint,
+from eventstore.errors import (
     CheckpointReset,
-    ExpectedCheckpoint,
+    DatabaseUnavailable,
+    OtherLog,
+    PoisonEvent,
+    ProjectionError,
+    ProjectionFailed,
+    ProjectionFenced,
     VersionChanged,
 )
+from eventstore.messages.envelope import utc_now
+from eventstore.messages.events import LogEvent
+from eventstore.messages.text import make_log_records_safe
+from eventstore.projections.database import checkpoint, declared
+from eventstore.projections.database.checkpoint import Checkpoint, ExpectedCheckpoint
 from eventstore.projections.database.database import Database
 from eventstore.projections.projection import Projection
-from eventstore.projections.worker.apply import AppliedBatch, PoisonEvent, park
+from eventstore.projections.worker.apply import AppliedBatch, park
 from eventstore.projections.worker.progress import Progress
 from eventstore.projections.worker.reactions import Reactions
 from eventstore.store.store import EventStore
 from eventstore.telemetry import Telemetry
-from eventstore.text import make_log_records_safe
 
 T = TypeVar("T")
 
@@ -138,8 +141,13 @@ class ProjectionRunner:
         self._changed.set()
 
     def see_checkpoint(self, known: Checkpoint) -> None:
-        """Take note of the checkpoint as it is in the database."""
+        """Take note of the checkpoint as it is in the database.
+
+        Raises `OtherLog` if another worker builds the rows from another log than this one's.
+        """
         if not self.is_owner:
+            if self.log is not None and known.log not in {None, self.log}:
+                raise OtherLog(known, self.log)
             self.progress.position = known.position
             self._see_version(known)
         elif self._epoch not in (None, known.epoch):
@@ -153,7 +161,7 @@ class ProjectionRunner:
         own, before = self.projection.version, self._rows_version
         if before is not None and before <= own < known.version:
             self.is_superseded = True
-            self.progress.trouble = VersionChanged(self.projection, known)
+            self.progress.trouble = VersionChanged(self.name, own, known)
             _logger.warning("standing by permanently: %s", self.progress.trouble)
         self._rows_version = known.version
 
@@ -211,7 +219,9 @@ class ProjectionRunner:
 
     def claim(self, connection: Connection) -> Checkpoint:
         """The checkpoint to continue from; raises what `checkpoint.claim` does."""
-        return checkpoint.claim(connection, self.projection, utc_now(), self.log)
+        claimed = checkpoint.claim(connection, self.projection, utc_now(), self.log)
+        declared.note(connection, self.projection)
+        return claimed
 
     async def run(self) -> None:
         """Take one step after the other, until cancelled.
@@ -247,7 +257,7 @@ class ProjectionRunner:
             raise
         except VersionChanged as changed:
             await self._rebuild(changed)
-        except checkpoint.OtherLog as other:
+        except OtherLog as other:
             self._fail(other, other.known)
         except ProjectionError as error:
             self._fail(error)

@@ -1,7 +1,7 @@
 from eventstore import CommandClient, RecordedEvent, Subscriber
 from shop.customer import RecordPurchase
 from shop.order import CancelOrder, ConfirmOrder, OrderConfirmed, OrderPlaced
-from shop.stock import ReserveStock, StockRefused, StockReserved
+from shop.stock import ReleaseStock, ReserveStock, StockRefused, StockReserved
 
 fulfilment = Subscriber("fulfilment")
 
@@ -14,9 +14,11 @@ async def reserve(event: OrderPlaced, recorded: RecordedEvent, *, commands: Comm
 
 @fulfilment.handles
 async def confirm(
-    event: StockReserved, _recorded: RecordedEvent, *, commands: CommandClient
+    event: StockReserved, recorded: RecordedEvent, *, commands: CommandClient
 ) -> None:
-    await commands.send(ConfirmOrder(), event.order)
+    outcome = await commands.execute(ConfirmOrder(), event.order)
+    if outcome.status == "rejected":  # for the customer has cancelled the order meanwhile
+        await commands.send(ReleaseStock(order=event.order), recorded.aggregate_id)
 
 
 @fulfilment.handles

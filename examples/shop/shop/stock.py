@@ -14,11 +14,20 @@ class ReserveStock(Command, subject="stock.reserve"):
     quantity: Quantity
 
 
+class ReleaseStock(Command, subject="stock.release"):
+    order: Id
+
+
 class StockReceived(Event, subject="stock.received"):
     quantity: int
 
 
 class StockReserved(Event, subject="stock.reserved"):
+    order: str
+    quantity: int
+
+
+class StockReleased(Event, subject="stock.released"):
     order: str
     quantity: int
 
@@ -30,7 +39,7 @@ class StockRefused(Event, subject="stock.refused"):
 
 class Stock(Struct, frozen=True):
     available: int = 0
-    orders: frozenset[str] = frozenset()  # that have reserved what they need
+    reserved: dict[str, int] = {}  # quantities by order
 
 
 stock = Decider("stock", initial=Stock)
@@ -43,11 +52,18 @@ def receive(_stock: Stock, command: ReceiveStock) -> StockReceived:
 
 @stock.decides
 def reserve(stock: Stock, command: ReserveStock) -> StockReserved | StockRefused | None:
-    if command.order in stock.orders:
+    if command.order in stock.reserved:
         return None
     if command.quantity > stock.available:
         return StockRefused(order=command.order, available=stock.available)
     return StockReserved(order=command.order, quantity=command.quantity)
+
+
+@stock.decides
+def release(stock: Stock, command: ReleaseStock) -> StockReleased | None:
+    if command.order not in stock.reserved:
+        return None
+    return StockReleased(order=command.order, quantity=stock.reserved[command.order])
 
 
 @stock.evolves
@@ -57,7 +73,14 @@ def received(stock: Stock, event: StockReceived) -> Stock:
 
 @stock.evolves
 def reserved(stock: Stock, event: StockReserved) -> Stock:
-    return Stock(stock.available - event.quantity, stock.orders | {event.order})
+    own = {event.order: event.quantity}
+    return Stock(stock.available - event.quantity, stock.reserved | own)
+
+
+@stock.evolves
+def released(stock: Stock, event: StockReleased) -> Stock:
+    others = {order: each for order, each in stock.reserved.items() if order != event.order}
+    return Stock(stock.available + event.quantity, others)
 
 
 @stock.evolves

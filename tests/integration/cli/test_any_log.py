@@ -21,7 +21,7 @@ async def fill(url: str, name: str) -> None:
     domain = bank.app.domain.renamed(name)
     async with connect(settings) as client, EventStore(client, domain.codec) as store:
         await declare(client, topology(domain.codec.subjects, settings.streams, domain))
-        await store.append("account", "a", bank.AccountOpened(owner="ann"))
+        await store.append("account", "a", bank.Deposited(amount=7))
 
 
 @pytest.fixture
@@ -35,9 +35,9 @@ def cli(tmp_path: Path, nats_server: EmbeddedServer, domain_name: str) -> Comman
 @pytest.mark.parametrize(
     ("words", "shown"),
     [
-        ("events", "AccountOpened account a v1"),
-        ("events account", "AccountOpened account a v1"),
-        ("events account a", "AccountOpened account a v1"),
+        ("events", "Deposited account a v1"),
+        ("events account", "Deposited account a v1"),
+        ("events account a", "Deposited account a v1"),
         ("audit verify", "1 event of 1 aggregate verified"),
         ("audit verify --read", "1 event of 1 aggregate verified"),
         ("audit verify account", "1 event of 1 aggregate verified"),
@@ -56,7 +56,7 @@ def test_it_works_on_the_stored_bytes(cli: CommandLine, words: str, shown: str) 
 def test_an_unknown_type_is_a_finding_where_an_application_is_named(cli: CommandLine) -> None:
     named = cli.call("--app", "projections:app", "audit", "verify")
     assert named.status == 1, named
-    assert "no event type 'AccountOpened' is known here" in named.out
+    assert "no event type 'Deposited' is known here" in named.out
     refused = cli.call("--app", "projections:app", "events", "account")
     assert "unknown aggregate 'account'" in refused.err
 

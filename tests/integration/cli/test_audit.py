@@ -23,7 +23,7 @@ from eventstore.commands import CommandClient, Outcome
 from eventstore.config import load_settings
 from eventstore.messages.envelope import Identity
 from eventstore.nix import AddFlakeInput, CreateFlake, RemoveFlakeInput, samples
-from tests.integration.command_line import AWAY, BOUND, CommandLine, Ended, without_server
+from tests.integration.command_line import AWAY, BOUND, CommandLine, ProcessResult, without_server
 
 
 class Correlation(NamedTuple):
@@ -84,7 +84,7 @@ def until_indexed(cli: CommandLine, ids: list[str]) -> None:
         assert time.monotonic() < deadline, ended
 
 
-def object_of(ended: Ended) -> dict[str, Any]:
+def object_of(ended: ProcessResult) -> dict[str, Any]:
     assert ended.err == ""
     (line,) = ended.lines
     return dict(json.loads(line))
@@ -95,8 +95,8 @@ def test_every_id_of_a_correlation_prints_the_same_tree(correlation: Correlation
     for own in correlation.ids:
         ended = correlation.cli.call("audit", "trace", own[:8])
         assert (ended.status, ended.err) == (0, "")
-        (asked,) = [line for line in ended.lines if line.startswith(">")]
-        assert own[:8] in asked
+        (marked,) = [line for line in ended.lines if line.startswith(">")]
+        assert own[:8] in marked
         shown.add(ended.out.replace(">", " "))
 
     (out,) = shown
@@ -220,7 +220,7 @@ def test_an_export_has_all_columns(correlation: Correlation) -> None:
     ended = correlation.cli.call("audit", "export", "--output", "all.csv", "--payload")
     assert (ended.status, ended.out) == (
         0,
-        f"{len(every)} events and commands written to all.csv\n",
+        f"{len(every)} entries written to all.csv\n",
     )
     with (correlation.cli.folder / "all.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

@@ -56,9 +56,10 @@ async def serving(settings: Settings, directory: Path) -> AsyncIterator[Metrics]
         await database.migrate()
         worker = ProjectionWorker(app.store, database, nix_projections())
         identity = shipped.identity(settings)
-        service = RunningApplication(shipped, settings, identity, app, database)
-        service.projections = worker
-        health = service_health(service, cache_ttl=0.0, telemetry=metrics)
+        service = RunningApplication(
+            shipped, settings, identity, app, database, projections=worker, telemetry=metrics
+        )
+        health = service_health(service, cache_ttl=0.0)
         endpoints = service_endpoints(service, health, metrics=metrics)
         async with running(worker, endpoints), asyncio.timeout(BOUND):
             await app.worker.ready.wait()
@@ -135,7 +136,7 @@ async def test_an_answer_that_is_no_report_is_an_error(
     await client.subscribe("health.odd", answer)
     await client.flush()
 
-    with pytest.raises(ClientError, match="no health report"):
+    with pytest.raises(ClientError, match="not a health report"):
         await request_health(Session(lambda: settings), "odd", BOUND)
 
 

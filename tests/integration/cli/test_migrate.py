@@ -56,7 +56,7 @@ def test_it_migrates_the_schema_and_prints_the_revisions(
     assert application == f"tables of the application: {behind} {NEWEST_NIX}"
     assert not Path(new_read_model).exists()
 
-    migrated = cli.run("migrate")
+    migrated = cli.call("migrate")
     assert (migrated.status, migrated.err) == (0, "")
     assert f": migrated from revision none to {NEWEST}\n" in migrated.out
     assert revision(new_read_model) == NEWEST
@@ -68,13 +68,13 @@ def test_it_migrates_the_schema_and_prints_the_revisions(
 
 
 def test_json_is_one_object(cli: CommandLine, folder: Path) -> None:
-    said = [cli.call("migrate", *words, "--json") for words in (["--check"], [], [])]
+    reports = [cli.call("migrate", *words, "--json") for words in (["--check"], [], [])]
 
-    assert [each.status for each in said] == [1, 0, 0]
+    assert [each.status for each in reports] == [1, 0, 0]
     name = "var/read_model.sqlite"
     before = {"from": None, "to": NEWEST, "application": {"from": None, "to": NEWEST_NIX}}
     after = {"from": NEWEST, "to": NEWEST, "application": {"from": NEWEST_NIX, "to": NEWEST_NIX}}
-    assert [json.loads(each.out) for each in said] == [
+    assert [json.loads(each.out) for each in reports] == [
         {"database": name, **before, "migrated": False},
         {"database": name, **before, "migrated": True},
         {"database": name, **after, "migrated": False},
@@ -104,6 +104,31 @@ def test_a_foreign_database_is_refused_and_unchanged(
     assert problem in ended.err
     assert ended.err.count("\n") == 1
     assert (Path(read_model).read_bytes() if before else b"") == before
+
+
+@pytest.mark.parametrize("words", ["projection list", "projection reset flakes --yes"])
+@pytest.mark.parametrize("table", ["eventstore_revision", "alembic_version"])
+def test_no_command_works_on_tables_of_a_newer_release(
+    cli: CommandLine, read_model: str, table: str, words: str
+) -> None:
+    _check_newer_is_refused(cli, read_model, table, words)
+
+
+@pytest.mark.parametrize("words", ["audit search", "audit export"])
+def test_the_audit_index_is_not_read_from_tables_of_a_newer_release(
+    cli: CommandLine, read_model: str, words: str
+) -> None:
+    _check_newer_is_refused(cli, read_model, "eventstore_revision", words)
+
+
+def _check_newer_is_refused(cli: CommandLine, location: str, table: str, words: str) -> None:
+    execute(location, f"UPDATE {table} SET version_num = '9999'")  # noqa: S608
+
+    ended = cli.call(*words.split(), "--database", location)
+
+    assert (ended.status, ended.out, ended.err.count("\n")) == (2, "", 1)
+    assert "revision 9999, which this code does not know: it was made by a newer" in ended.err
+    assert "`" not in ended.err, "migrating cannot help"
 
 
 @pytest.mark.parametrize("words", [["migrate"], ["migrate", "--check"]])

@@ -58,7 +58,9 @@ def test_one_name_for_several_files_is_refused(service: CommandLine) -> None:
     ended = service.call("nix", "import", SAMPLE, SAMPLE, "--name", "x")
 
     assert (ended.status, ended.out) == (2, "")
-    assert ended.err.endswith("Error: Invalid value for --name: 2 files cannot have one name\n")
+    assert ended.err.endswith(
+        "Error: Invalid value for --name: 2 files cannot have one name: leave it out\n"
+    )
     assert service.call("events").lines == before
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from eventstore.nix import samples
-from tests.integration.command_line import CommandLine, Ended
+from tests.integration.command_line import CommandLine, ProcessResult
 
 HELLO = {"flake_ref": ".", "attribute": "hello", "output_path": "/nix/store/a-hello"}
 WEB = {"name": "web", "content": "{ ... }:\n{\n  \x1b[31mnginx = true;\n}"}
@@ -39,11 +39,11 @@ def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
         yield cli
 
 
-def rows(ended: Ended) -> list[dict[str, object]]:
+def rows(ended: ProcessResult) -> list[dict[str, object]]:
     return [json.loads(line) for line in ended.lines]
 
 
-def rest(ended: Ended) -> dict[str, object]:
+def rest(ended: ProcessResult) -> dict[str, object]:
     """The JSON on standard error."""
     (line,) = ended.err.splitlines()
     found: dict[str, object] = json.loads(line)
@@ -56,6 +56,7 @@ def test_a_list_is_a_table_with_its_position(cli: CommandLine) -> None:
     assert (ended.status, ended.err) == (0, "")
     assert ended.lines[0].split()[:3] == ["id", "name", "modules"]
     assert ended.lines[1].split()[:4] == ["host", "host", "web,", "ssh"]
+    assert ended.lines[-2] == "too wide to show: version, updated_at; see --json"
     assert re.fullmatch(r"1 item, position \d+ of the log", ended.lines[-1])
 
 

@@ -41,7 +41,9 @@ async def connects(server: EmbeddedServer, **nats: Any) -> None:
 async def is_refused(server: EmbeddedServer, **nats: Any) -> None:
     with pytest.raises(AuthenticationFailed) as caught:
         await Client.open(settings_for(server.url, **nats))
-    assert str(caught.value) == f"the server refused the credentials: {server.url}"
+    assert str(caught.value) == (
+        f"the server refused the credentials: {server.url}; check nats.auth, and the server's users"
+    )
 
 
 async def test_user_and_password(start_server: StartServer) -> None:

@@ -7,8 +7,7 @@ import asyncio
 import pytest
 
 from eventstore.client.client import Client
-from eventstore.errors import StreamMissing
-from eventstore.jetstream.consumer import PullLost
+from eventstore.errors import PullLost, StreamMissing
 from eventstore.jetstream.ordered_consumer import OrderedConsumer, ordered_consumer
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from eventstore.application import running
 from eventstore.client.client import Client, Msg, connect
 from eventstore.config import Settings
-from eventstore.errors import EventTooLarge, StreamMissing, UnreadableEvent
+from eventstore.errors import EventTooLarge, FeedLost, StreamMissing, UnreadableEvent
 from eventstore.jetstream.vocabulary import NatsHeader
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import Identity, new_id
@@ -25,7 +25,7 @@ from eventstore.messages.headers import POSITION, Header, position_of
 from eventstore.messages.types import Event
 from eventstore.messages.upcasting import Upcaster
 from eventstore.projections.feed.feed import Feed
-from eventstore.projections.feed.position import FeedLost, FeedPoint, FeedPosition
+from eventstore.projections.feed.position import FeedPoint, FeedPosition
 from eventstore.projections.feed.supervisor import FeedSupervisor
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.service.checks import check_findings

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from eventstore import nix
+from eventstore.errors import WaitTimeout
 from eventstore.messages.codec import Codec
 from eventstore.nix import FlakeCreated, FlakeInputAdded, ModuleCreated
 from eventstore.projections.database.database import Database
-from eventstore.projections.worker.progress import WaitTimeout
 from eventstore.projections.worker.worker import ProjectionWorker
 from eventstore.store.store import EventStore
 from projections import nix_migrations, nix_projections

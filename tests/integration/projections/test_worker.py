@@ -15,7 +15,7 @@ from eventstore import nix
 from eventstore.application import running
 from eventstore.client.client import Client, connect
 from eventstore.concurrency.backoff import Backoff
-from eventstore.errors import ProjectionError, UnknownType
+from eventstore.errors import PoisonEvent, ProjectionError, UnknownType
 from eventstore.messages.chain import chain_value
 from eventstore.messages.codec import Codec
 from eventstore.messages.envelope import Envelope, Identity, format_timestamp, new_id
@@ -35,7 +35,6 @@ from eventstore.projections.projection import Projection
 from eventstore.projections.rebuild.auto_rebuild import auto_rebuild
 from eventstore.projections.rebuild.rebuild import Rebuild
 from eventstore.projections.worker import runner as follower
-from eventstore.projections.worker.apply import PoisonEvent
 from eventstore.projections.worker.worker import ProjectionWorker
 from eventstore.server.embedded import EmbeddedServer
 from eventstore.store.store import EventStore

@@ -438,7 +438,7 @@ async def test_what_makes_no_sense_is_refused_and_nothing_recorded(
     event = fixed()
     with pytest.raises(UnknownType, match="unknown aggregate 'house'"):
         await store.append("house", "h1", Opened())
-    with pytest.raises(InvalidMessage, match="Noted is no event of account"):
+    with pytest.raises(InvalidMessage, match="Noted is not an event of account"):
         await store.append("account", "a1", Noted())
     with pytest.raises(InvalidMessage, match="no events"):
         await store.append("account", "a1", [])

@@ -22,6 +22,7 @@ from eventstore.errors import (
     JetStreamError,
     PermissionDenied,
     RequestTimeout,
+    StreamMissing,
 )
 from eventstore.messages.codec import Codec
 from eventstore.messages.events import NewEvent
@@ -89,6 +90,28 @@ async def test_a_lost_acknowledgement_is_found_although_other_events_followed(
     assert ours.result().version == 1 + count
     assert ours.result().duplicate
     assert len(await read(store, "a1")) == 2 + count
+
+
+@pytest.mark.parametrize("count", [1, 2])
+async def test_an_append_without_a_clear_answer_whose_stream_is_gone_is_unknown(
+    store: EventStore, client: Client, proxy: TcpProxy, codec: Codec, count: int
+) -> None:
+    stream = codec.subjects.log_stream
+    async with store_behind(proxy, codec) as broken, asyncio.TaskGroup() as group:
+        proxy.hold()
+        ours = group.create_task(_unknown(broken, [NewEvent(data=Deposited())] * count))
+        await proxy.until_held(b'"seq":')
+        await client.api(f"STREAM.DELETE.{stream}")
+        proxy.cut()
+        proxy.release()
+    assert f"stream {stream} does not exist" in str(ours.result())
+    assert isinstance(ours.result().__cause__, StreamMissing)
+
+
+async def _unknown(store: EventStore, events: list[NewEvent]) -> AppendUnknown:
+    with pytest.raises(AppendUnknown, match=r"unknown: .* send the same append again") as unknown:
+        await store.append("account", "a1", events, expected=NO_STREAM)
+    return unknown.value
 
 
 @pytest.mark.parametrize("expected", EXPECTATIONS)
@@ -160,7 +183,7 @@ async def test_an_append_that_gets_no_answer_is_unknown_and_later_recorded_once(
     async with store_behind(proxy, codec, append_timeout=0.5, request_timeout=0.1) as broken:
         await broken.append("account", "other", Opened())
         proxy.hold()
-        with pytest.raises(AppendUnknown, match="send the same append again"):
+        with pytest.raises(AppendUnknown, match=r"unknown: .* send the same append again"):
             await broken.append("account", "a1", events, expected=NO_STREAM)
         proxy.release()
         appended = await broken.append("account", "a1", events, expected=NO_STREAM)

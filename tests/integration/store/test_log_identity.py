@@ -10,9 +10,8 @@ from sqlalchemy import select
 
 from eventstore import nix
 from eventstore.client.client import Client, Msg, connect
-from eventstore.errors import CorruptLog, StreamMissing
+from eventstore.errors import CorruptLog, OtherLog, StreamMissing
 from eventstore.messages.codec import Codec
-from eventstore.projections.database.checkpoint import OtherLog
 from eventstore.projections.database.database import Database
 from eventstore.projections.worker.worker import ProjectionWorker
 from eventstore.server.embedded import EmbeddedServer

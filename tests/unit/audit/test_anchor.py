@@ -122,5 +122,5 @@ def test_garbled_documents_are_refused(anchor: Anchor) -> None:
         msgspec.json.encode({**whole, "more": 1}),
         msgspec.json.encode({key: value for key, value in whole.items() if key != "root"}),
     ):
-        with pytest.raises(InvalidAnchor, match="it is not an anchor, or a garbled one"):
+        with pytest.raises(InvalidAnchor, match="it is not an anchor, or a damaged one"):
             Anchor.from_json(bad)

@@ -34,7 +34,7 @@ def test_no_time_is_none() -> None:
 
 @pytest.mark.parametrize("text", ["", "x", "2 years", "-1h", "2026-13-01", "999999w", "h"])
 def test_an_invalid_time_is_refused_with_the_options_name(text: str) -> None:
-    with pytest.raises(typer.BadParameter, match="is no time: write ") as refused:
+    with pytest.raises(typer.BadParameter, match="is not a time: write ") as refused:
         parse_time(text, "--since", NOW)
     assert refused.value.param_hint == "--since"
 

@@ -10,13 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eventstore.errors import InvalidMessage
+from eventstore.errors import InvalidLockFile, InvalidMessage
 from eventstore.messages.subjects import check_aggregate_id
 from eventstore.messages.types import Event
 from eventstore.nix import (
     AddFlakeInput,
     CreateFlake,
-    InvalidLockFile,
     LockedInput,
     RemoveFlakeInput,
     change_commands,

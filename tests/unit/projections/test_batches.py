@@ -31,13 +31,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from eventstore.errors import PoisonEvent
 from eventstore.messages.events import RecordedEvent
 from eventstore.projections.audit.events import audit
 from eventstore.projections.database.checkpoint import ExpectedCheckpoint
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.parking import list_parked
 from eventstore.projections.projection import BoundStatement, Change, Projection
-from eventstore.projections.worker.apply import PoisonEvent, apply
+from eventstore.projections.worker.apply import apply
 from eventstore.projections.worker.batches import arranged
 from projections import nix_migrations, nix_projections
 from tests.unit.projections.counters import (

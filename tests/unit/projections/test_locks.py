@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from eventstore.errors import ConfigurationError, ProjectionFenced
+from eventstore.errors import ConfigurationError, OwnedElsewhere, ProjectionFenced
 from eventstore.projections.database import checkpoint
 from eventstore.projections.database.database import Database
-from eventstore.projections.database.locks import FileLocks, OwnedElsewhere, locked, locks_of
+from eventstore.projections.database.locks import FileLocks, locked, locks_of
 from eventstore.projections.health import ProjectionsCheck
 from eventstore.projections.projection import Projection
 from tests.unit.projections.counters import Counted, counting, make_tables, rows_of

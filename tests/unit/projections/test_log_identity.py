@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from eventstore.errors import OtherLog
 from eventstore.projections.database import checkpoint
-from eventstore.projections.database.checkpoint import OtherLog
 from eventstore.projections.database.database import Database
 from tests.unit.projections.counters import Counted, codec, counting, make_tables, rows_of
 from tests.unit.projections.following import BOUND, checkpoint_of, following, worker_of
@@ -38,6 +38,23 @@ async def test_a_longer_log_is_another_log(log: MemoryLog, tables: Database) -> 
     assert "eventstore projection rebuild --all" in str(error.value)
     assert await rows_of(tables, first) == [(1, 1)]
     assert (await checkpoint_of(tables, first)).error is None
+
+
+async def test_a_worker_does_not_stand_by_for_one_that_reads_another_log(
+    log: MemoryLog, tables: Database
+) -> None:
+    """Two applications with the same database, by mistake: their projections have one name."""
+    first = counting("first")
+    log.add("c", Counted(by=1))
+    other = MemoryLog(codec)
+    other.name = "2027-01-01T00:00:00Z MEMORY"
+
+    async with following(worker_of(log, tables, first)) as worker:
+        await worker.wait(1, BOUND)
+        with pytest.raises(OtherLog, match="first at position 1 was built from another log"):
+            await asyncio.wait_for(worker_of(other, tables, first).run(), BOUND)
+
+    assert await rows_of(tables, first) == [(1, 1)]
 
 
 async def test_rows_that_do_not_say_their_log_are_given_it(

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, Table, select
 from sqlalchemy.exc import IntegrityError
 
 from eventstore import nix
+from eventstore.errors import PoisonEvent, WaitTimeout
 from eventstore.nix import (
     ConfigurationActivated,
     ConfigurationCreated,
@@ -27,8 +28,7 @@ from eventstore.nix import (
     PackageMarkedStale,
 )
 from eventstore.projections.database.database import Database
-from eventstore.projections.worker.apply import PoisonEvent, apply
-from eventstore.projections.worker.progress import WaitTimeout
+from eventstore.projections.worker.apply import apply
 from projections import models, nix_projections
 from projections.builds import builds_of
 from tests.unit.projections.counters import claimed

@@ -13,9 +13,9 @@ import pytest
 from sqlalchemy import Connection, text
 
 from eventstore.concurrency.backoff import Backoff
-from eventstore.errors import ConfigurationError
+from eventstore.errors import ConfigurationError, DatabaseUnavailable
 from eventstore.projections.database import database as module
-from eventstore.projections.database.backends import DatabaseUnavailable, sqlite
+from eventstore.projections.database.backends import sqlite
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.locks import FileLocks
 from eventstore.projections.health import DatabaseCheck, ProjectionsCheck
@@ -96,8 +96,8 @@ async def test_projections_wait_and_catch_up(
             assert (await DatabaseCheck(database)()).status == "healthy"
         assert len(await rows_of(database, first)) == len(many) + 1
     assert worker.failures == []
-    said = [each for each in caplog.messages if "; retrying" in each]
-    assert len(said) == 1, "once, and not at each try"
+    warnings = [each for each in caplog.messages if "; retrying" in each]
+    assert len(warnings) == 1, "once, and not at each try"
     assert "can be written again" in caplog.text
 
 

@@ -10,18 +10,23 @@ import pytest
 from sqlalchemy import BigInteger, Column, Connection, Integer, Table, insert, select
 
 from eventstore.concurrency.backoff import Backoff
-from eventstore.errors import CorruptLog, NotParked, ProjectionError, UnknownType
+from eventstore.errors import (
+    CorruptLog,
+    NotParked,
+    PoisonEvent,
+    ProjectionError,
+    UnknownType,
+    VersionChanged,
+)
 from eventstore.messages.events import RecordedEvent, StoredEvent
 from eventstore.messages.types import Event
 from eventstore.projections.database import checkpoint, parking
-from eventstore.projections.database.checkpoint import VersionChanged
 from eventstore.projections.database.database import Database
 from eventstore.projections.database.parking import ParkedEvent
 from eventstore.projections.health import ProjectionsCheck
 from eventstore.projections.projection import Projection, Statement
 from eventstore.projections.rebuild.rebuild import Rebuild
 from eventstore.projections.worker import runner as follower
-from eventstore.projections.worker.apply import PoisonEvent
 from eventstore.projections.worker.parked_events import discard, parked_events, retry
 from eventstore.projections.worker.worker import ProjectionWorker
 from eventstore.service.metrics import Metrics
@@ -558,7 +563,7 @@ async def test_reactions_are_to_what_was_read(log: MemoryLog, indexed: Database)
     read = counting("first")
 
     @read.reacts
-    async def told(event: Event, recorded: RecordedEvent) -> None:
+    async def notified(event: Event, recorded: RecordedEvent) -> None:
         reacted.append(recorded.position)
 
     async with following(worker_of(log, indexed, read)) as worker:

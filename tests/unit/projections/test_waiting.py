@@ -10,11 +10,9 @@ import pytest
 from sqlalchemy import event
 
 from eventstore.application import running
-from eventstore.projections.database.backends import DatabaseUnavailable
+from eventstore.errors import DatabaseUnavailable, PoisonEvent, WaitTimeout
 from eventstore.projections.database.database import Database
 from eventstore.projections.queries.waiting import CheckpointPositions, Positions
-from eventstore.projections.worker.apply import PoisonEvent
-from eventstore.projections.worker.progress import WaitTimeout
 from eventstore.projections.worker.worker import ProjectionWorker
 from tests.unit.projections.counters import Counted, codec, counting, make_tables
 from tests.unit.projections.memory import MemoryLog

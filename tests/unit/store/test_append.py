@@ -100,7 +100,7 @@ class Stranger(Event, subject="account.stranger"):
 def test_what_may_not_be_in_the_log_is_refused() -> None:
     with pytest.raises(InvalidMessage, match="no events"):
         write()
-    with pytest.raises(InvalidMessage, match="Noted is no event of account"):
+    with pytest.raises(InvalidMessage, match="Noted is not an event of account"):
         write(Noted())
     with pytest.raises(UnknownType, match="Stranger"):
         write(Stranger())

@@ -13,15 +13,7 @@ from sqlalchemy import URL, Connection
 from sqlalchemy.exc import StatementError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from eventstore.errors import ProjectionError
-
 T = TypeVar("T")
-
-
-class DatabaseUnavailable(ProjectionError, code="database_unavailable", retryable=True):
-    """The read-model database stayed locked, full, damaged or unreachable until the timeout."""
-
-    is_damage = False
 
 
 class Backend(ABC):
@@ -87,7 +79,7 @@ class Backend(ABC):
         """Delete this shadow, with everything in it."""
 
     def forget_definitions(self) -> None:  # noqa: B027  # SQLite's connections notice
-        """Connect again, for tables have been created anew."""
+        """Connect again, for tables have been recreated."""
 
     @abstractmethod
     def may_open_later(self, error: BaseException) -> bool:

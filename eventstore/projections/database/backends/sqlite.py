@@ -20,11 +20,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from eventstore.errors import ConfigurationError
-from eventstore.private_files import ensure_private_directory, ensure_private_file
+from eventstore.config.private_files import ensure_private_directory, ensure_private_file
+from eventstore.errors import ConfigurationError, DatabaseUnavailable
 from eventstore.projections.database.backends.base import (
     Backend,
-    DatabaseUnavailable,
     cause_of,
     run_to_end,
     without_password,
@@ -145,7 +144,7 @@ class Sqlite(Backend):
             identity, size = await asyncio.to_thread(self._stat)
         except OSError as error:
             raise DatabaseUnavailable(
-                f"read model {self.name} is gone: {os.strerror(error.errno or 0)}"
+                f"read model {self.name} is gone: {os.strerror(error.errno or 0)}; start again"
             ) from error
         if identity != self._identity:
             raise DatabaseUnavailable(

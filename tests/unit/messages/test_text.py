@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventstore.text import (
+from eventstore.messages.text import (
     MAX_LOGGED,
     bounded,
+    counted,
     decoded,
     encodable,
     make_log_records_safe,
@@ -135,3 +136,18 @@ def test_unencodable_characters_are_escaped(text: str) -> None:
 
 def test_a_payload_that_is_not_utf_8_is_escaped() -> None:
     assert decoded("é".encode() + b"\xff") == "é\\xff"
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "expected"),
+    [
+        (0, "event", "0 events"),
+        (1, "event", "1 event"),
+        (2_000, "event", "2,000 events"),
+        (1, "entry", "1 entry"),
+        (3, "entry", "3 entries"),
+        (2, "key", "2 keys"),
+    ],
+)
+def test_a_number_agrees_with_its_noun(number: int, noun: str, expected: str) -> None:
+    assert counted(number, noun) == expected

@@ -104,3 +104,9 @@ def _escaped_in_json(match: re.Match[str]) -> str:
 
 def _escaped(match: re.Match[str]) -> str:
     return match[0].encode("unicode_escape").decode()
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 event`, `2,000 events`, `3 entries`."""
+    several = f"{noun[:-1]}ies" if noun.endswith("y") and noun[-2] not in "aeiou" else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else several}"

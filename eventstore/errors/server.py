@@ -1,0 +1,67 @@
+"""Errors of the nats-server, and of the streams and buckets on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from eventstore.errors.base import EventStoreError
+
+
+class ServerError(EventStoreError, code="server"):
+    """The nats-server binary or process."""
+
+
+class ServerNotFound(ServerError, code="server_not_found"):
+    """No nats-server binary was found in any of the searched locations."""
+
+
+class ServerTooOld(ServerError, code="server_too_old"):
+    """The server is older than the store supports."""
+
+
+class ServerStartFailed(ServerError, code="server_start_failed"):
+    """The server did not become ready; the text ends with its log."""
+
+
+class TopologyError(EventStoreError, code="topology"):
+    """Streams and buckets are not as declared."""
+
+
+class StreamDrift(TopologyError, code="stream_drift"):
+    """A stream's settings differ from the declared ones.
+
+    `differences` maps each setting's name to the pair (declared, found).
+    """
+
+    def __init__(self, stream: str, differences: Mapping[str, tuple[object, object]]) -> None:
+        listed = "; ".join(
+            f"{name} is {found!r}, declared {declared!r}"
+            for name, (declared, found) in sorted(differences.items())
+        )
+        super().__init__(
+            f"stream {stream} differs from its declaration: {listed}. "
+            "Nothing was changed; change the stream or the declaration manually."
+        )
+        self.stream = stream
+        self.differences = dict(differences)
+
+
+class ForeignStream(TopologyError, code="foreign_stream"):
+    """A stream belongs to another application.
+
+    `owner` is that one's name, `application` the name of the one that met it.
+    """
+
+    def __init__(self, stream: str, *, owner: str, application: str) -> None:
+        super().__init__(
+            f"stream {stream} belongs to the application {owner}, not to {application}: give "
+            f"{application} a subject prefix of its own (nats.subject_prefix), or another server. "
+            "Nothing was changed."
+        )
+        self.stream = stream
+        self.owner = owner
+        self.application = application
+
+
+class StreamMissing(TopologyError, code="stream_missing"):
+    """A required stream or bucket does not exist."""
