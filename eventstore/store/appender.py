@@ -31,11 +31,13 @@ from eventstore.client.client import Client
 from eventstore.concurrency.batching import own_task
 from eventstore.errors import (
     AppendUnknown,
+    BatchTooLarge,
     ClientError,
     Conflict,
     ConnectionLost,
     DuplicateId,
     EventStoreError,
+    EventTooLarge,
     JetStreamError,
     NoResponders,
     PermissionDenied,
@@ -151,7 +153,11 @@ class Appender:
         self._tries += 1
         before, self._unclear = self._unclear, True
         asking = self._retries.incomplete > 0  # a subject of the batch may be forbidden
-        answer = await self._log.attempt(self._writes, self._timeout, asking=asking)
+        try:
+            answer = await self._log.attempt(self._writes, self._timeout, asking=asking)
+        except (EventTooLarge, BatchTooLarge):  # nothing was sent
+            self._unclear = before
+            raise
         if answer is None:
             return True
         await self._react(answer, before)
