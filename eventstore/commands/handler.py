@@ -1,4 +1,7 @@
-"""The command pipeline: load, decide, append, outcome; after a conflict from the load on."""
+"""The command pipeline: load, decide, append, outcome; after a conflict from the load on.
+
+It is written as for one command, and run for one or for a batch (`eventstore.concurrency.batching`).
+"""
 
 from __future__ import annotations
 

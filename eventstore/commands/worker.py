@@ -1,6 +1,8 @@
 """The command worker: takes commands off their stream and carries them out, durably.
 
-Commands on one aggregate are carried out sequentially, those on different aggregates concurrently.
+Commands on one aggregate are carried out sequentially, those on different aggregates concurrently,
+in batches of what has come: what they wait for is requested for all at once. A command that needs
+more, a load say, leaves its batch and goes on by itself (`eventstore.concurrency.batching`).
 A command is acknowledged last: after its events are recorded and its outcome is stored and sent. So
 a crash anywhere leads to a redelivery, and a redelivery changes nothing.
 """
