@@ -1,6 +1,6 @@
 """The command pipeline: load, decide, append, outcome; after a conflict from the load on.
 
-It is written as for one command, and run for one or for a batch (`eventstore.concurrency.batching`).
+It is written as for one command, and run for one or for several (`concurrency.batching`).
 """
 
 from __future__ import annotations
